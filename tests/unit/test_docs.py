@@ -1,4 +1,4 @@
-"""The documentation builds without a warning, and what it says of keys, commands and code is true."""
+"""The documentation builds without warnings, and is right about keys, commands and code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text
 
 
 def script(name: str) -> Any:
-    """A script of docs as a module."""
+    """A script of docs/ as a module."""
     spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / f"docs/{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -63,7 +63,7 @@ def test_files_that_are_made_and_tracked_are_up_to_date():
 
 
 def schema_keys(node: Any) -> Iterator[tuple[str, dict]]:
-    """Every key that any mapping of the schema may have, with what it takes."""
+    """Every key that any mapping of the schema may have, with the schema of its value."""
     if isinstance(node, dict):
         properties = node.get("properties")
         if isinstance(properties, dict):
@@ -76,7 +76,7 @@ def schema_keys(node: Any) -> Iterator[tuple[str, dict]]:
 
 
 def test_the_configuration_reference_has_every_key_with_its_description():
-    """Found by a walk of its own over the schema, not by the one that makes the page."""
+    """The keys come from an independent walk over the schema, not the one that makes the page."""
     page = (ROOT / "docs/configuration.md").read_text()
     for key, node in schema_keys(SCHEMA):
         rows = [line for line in page.splitlines() if re.match(rf"\| `(?:[^`]*\.)?{key}(?:\[\])*` \|", line)]
@@ -116,7 +116,7 @@ def test_formulas_become_mathml():
 
 
 def titled_code(page: str) -> dict[str, str]:
-    """The files that a page of docs shows, by their titles."""
+    """The files shown on a page of the docs, by title."""
     found = re.findall(r'^```\w+ title="([^"]+)"\n(.*?)^```', (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
     return dict(found)
 
@@ -149,7 +149,7 @@ def test_every_figure_and_table_is_told_how_to_read(kind):
 
 
 def library_code() -> list[str]:
-    """The blocks of Python of the page on the library."""
+    """The Python blocks of the page on the library."""
     page = (ROOT / "docs/library.md").read_text()
     return re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
@@ -169,7 +169,7 @@ def test_the_library_page_names_the_members_of_a_cell_and_the_columns_of_metrics
 
 
 def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
-    """In their order, on arrays and a module of a stranger's, as the text names them."""
+    """They run in order, on a user's arrays and module, with the names used in the text."""
     rng = np.random.default_rng(0)
     truth = rng.normal(size=(4000, 4))
     labels = np.array([rng.choice(4, p=np.exp(row) / np.exp(row).sum()) for row in truth])
@@ -196,7 +196,7 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
 
 
 def test_committed_pictures_keep_the_colours_of_legends(tmp_path):
-    """A sheet that is mostly grey text, as figures are, and a palette that it must not cost."""
+    """A sheet that is mostly grey text, like figures, must keep its palette."""
     sheet = script("contact_sheet")
     colors = [name.style.color for kind in (LOSSES, CALIBRATIONS, VERDICTS) for name in kind.values()]
     figure = Figure(figsize=(12, 9), dpi=100)
@@ -223,7 +223,7 @@ def test_the_committed_summary_has_the_colours_of_its_legends():
 
 
 def test_the_readme_says_what_the_table_of_claims_says(tmp_path):
-    """The script writes between its marks alone, and twice the same."""
+    """The script writes only between its marks, and the same text each time."""
     sheet, readme = script("contact_sheet"), (ROOT / "README.md").read_text()
     table = "claim,statement,scope,fit,statistic,verdict\na,A,all,exact,level of a.b: c,holds\n"
     (tmp_path / "claims.csv").write_text(table)

@@ -1,4 +1,4 @@
-"""environment.yml and pyproject.toml name the same dependencies."""
+"""environment.yml and pyproject.toml list the same dependencies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 CONDA = {"torch": "pytorch"}  # by PyPI name, where conda's differs
-TOOLS = {"pip"}  # what conda needs to install the package itself
+TOOLS = {"pip"}  # conda needs it to install the package itself
 
 
 def split(requirement: str) -> tuple[str, frozenset[str]]:

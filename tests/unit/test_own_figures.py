@@ -1,4 +1,4 @@
-"""From logits and probes of one's own to figures: frames of the library are drawn as they come."""
+"""From a user's logits and probes to figures: the library's frames are drawn unchanged."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def drawn_words(figure):
 
 @pytest.fixture(scope="module")
 def logits(tmp_path_factory):
-    """A file of logits that are underconfident by such a factor that the paper's fit ends below 0."""
+    """A file of logits so underconfident that the paper's fit ends below 0."""
     rng = np.random.default_rng(0)
     z = 2 * rng.normal(size=(800, 10))
     path = tmp_path_factory.mktemp("own") / "mine.npz"
@@ -115,7 +115,7 @@ def test_results_of_a_file_of_logits_are_drawn(logits):
 
 
 def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
-    """Both only where scores are expectations under it; the labels given have a floor and no line."""
+    """This applies only if scores are expectations under it; the given labels have a floor and no line."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(600, 3))
     p = halobench.softmax(z)
@@ -133,7 +133,7 @@ def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
     entropy = test["value"]["nll"] - test["value"]["kl"]
     for ax, value in ((nll, entropy), (ece, 0.0)):
         assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == "-"] == [pytest.approx(value)]
-    assert entropy == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=0.1)  # of all samples, half are scored
+    assert entropy == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), rel=0.1)  # over all samples; half are scored
     words = drawn_words(figure)
     assert "Bayes posterior" in words
     assert "on test labels, in expectation if their posterior is known" in words

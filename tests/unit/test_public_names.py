@@ -1,4 +1,4 @@
-"""What `halobench` itself offers: lazily, and all that the documentation imports from it."""
+"""The names that `halobench` itself offers: loaded lazily, and including all that the documentation imports."""
 
 from __future__ import annotations
 

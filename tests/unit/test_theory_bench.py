@@ -1,6 +1,6 @@
-"""The shipped theory experiment, cell by cell without the workflow: what its figures and verdicts are to show.
+"""The shipped theory experiment, cell by cell without the workflow: what its figures and verdicts should show.
 
-One seed of its overlap cells is trained; `make soak` trains all three, which verdicts need.
+Only one seed of its overlap cells is trained; `make soak` trains all three, which the verdicts need.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def tables(tmp_path_factory) -> dict[str, pd.DataFrame]:
 
 
 def scores(tables: dict[str, pd.DataFrame], metric: str, calibrator: str = "exact") -> pd.Series:
-    """Means over seeds of a score of trained cells on test points, by model, loss and k."""
+    """A score of trained cells on test points, averaged over seeds, by model, loss and k."""
     table = tables["metrics"].merge(tables["runs"][["dataset", "model", "loss", "seed", "classes"]])
     rows = table[(table["split"] == "test") & (table["labels"] == "noisy") & (table["calibrator"] == calibrator)]
     return rows[rows["metric"] == metric].groupby(["model", "loss", "classes"])["value"].mean()
 
 
 def test_attention_interpolates_and_grows_like_log_k(tables):
-    """KL / log k at 16, 32 and 64 within 15% of that at 8."""
+    """KL / log k at 16, 32 and 64 is within 15% of that at 8."""
     assert tables["runs"].set_index(["model", "loss"]).loc[("attention", "cross_entropy"), "interpolates"].all()
     share = scores(tables, "kl_per_log_k")["attention", "cross_entropy"]
     for k in (16, 32, 64):
@@ -90,7 +90,7 @@ def test_verdicts(tables, claim, model, verdict):
 
 
 def test_the_formula_ranks_all_trained_cells(tables):
-    """Predicted against measured KL: Spearman's correlation at least .95."""
+    """Spearman's correlation of predicted and measured KL is at least .95."""
     wide = tables["metrics"][tables["metrics"]["split"] == "test"]
     wide = wide[(wide["labels"] == "noisy") & ~wide["loss"].isin(["reference", "untrained"])]
     keys = ["dataset", "model", "loss", "seed"]

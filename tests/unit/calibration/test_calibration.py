@@ -1,4 +1,4 @@
-"""The calibrate stage's core on synthetic cells whose answers are known."""
+"""The core of the calibrate stage on synthetic cells with known answers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PERIOD = np.roll(np.arange(K), -1)
 
 
 def cell(p: float = 0.4, seed: int = 0, strength: float = 6.0) -> dict[str, np.ndarray]:
-    """Logits that know the clean class a little, over-confident by `strength`; labels noisy by a cycle at rate p."""
+    """Slightly informative logits, over-confident by `strength`; labels changed by a cycle of classes at rate p."""
     rng = np.random.default_rng(seed)
     arrays = {"transition": (1 - p) * np.eye(K) + p * np.eye(K)[PERIOD]}
     for split, n in SIZES.items():
@@ -46,7 +46,7 @@ def targets_of(arrays: dict[str, np.ndarray], split: str, labels: str) -> np.nda
 
 
 def value(table: pd.DataFrame, **names: str) -> float:
-    """The one value of these names."""
+    """The single value with these names."""
     for column, name in names.items():
         table = table[table[column] == name]
     assert len(table) == 1
@@ -61,7 +61,7 @@ ALL = CalibrateSpec(("none", "exact", "released", "oracle", *FAMILIES), draws=20
 
 
 def plain_fits(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str, str], object]:
-    """Fits by calibrator, split and labels: test's labels are the oracle's alone."""
+    """Fits by calibrator, split and labels; only the oracle uses the test labels."""
     val = arrays["val.logits"], arrays["val.labels"]
     fits = {("exact", "val", "drawn"): fit_temperature(*val), ("released", "val", "drawn"): fit_released(*val)}
     for labels in JUDGED["test"]:
@@ -70,7 +70,7 @@ def plain_fits(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str, str], obje
 
 
 def plain_scores(z: np.ndarray, t: np.ndarray, seed: int, split: str) -> dict[str, list[float]]:
-    """Value and interval by metric; resamples are those of the split, whatever else is scored on it."""
+    """Value and interval by metric; a split's resamples don't depend on what else is scored on it."""
     p = metrics.softmax(z)
     samples = {
         "error": metrics.error_per_point(p, t),
@@ -94,7 +94,7 @@ def plain_scores(z: np.ndarray, t: np.ndarray, seed: int, split: str) -> dict[st
 
 
 def test_tables_are_those_of_the_public_fits_and_metrics():
-    """Row by row in their order: which labels are judged, what is fitted to which, values, intervals, and diagrams."""
+    """Compared row by row, in order: the labels scored, what each fit uses, values, intervals, and diagrams."""
     arrays, seed = cell(), 3
     found, fits = calibrate(arrays, ALL, seed), plain_fits(arrays)
     rows, bins = [], []
@@ -158,7 +158,7 @@ def test_fits_without_an_optimum_give_nan_rows_and_json():
     json.dumps(found.fits, allow_nan=False)
     (exact,) = (fit for fit in found.fits if fit["calibrator"] == "exact")
     assert (exact["T"], exact["beta"], exact["converged"]) == (None, None, False)
-    missing = found.metrics["calibrator"].isin(without - {"released"})  # which stops somewhere
+    missing = found.metrics["calibrator"].isin(without - {"released"})  # released always stops somewhere
     assert found.metrics.loc[missing, ["value", "low", "high"]].isna().all(axis=None)
     assert found.metrics.loc[~missing, "value"].notna().all()
     assert len(found.metrics) == len(calibrate(cell(), ALL, 0).metrics)
@@ -166,7 +166,7 @@ def test_fits_without_an_optimum_give_nan_rows_and_json():
 
 
 def test_a_fit_below_zero_is_scored_as_its_user_would_get_it():
-    """The paper's fit can end at a T below 0, and logits / T then rank the classes the other way round."""
+    """The paper's fit can end at T < 0; logits / T then ranks the classes in reverse."""
     rng = np.random.default_rng(0)
     z = 2 * rng.normal(size=(10_000, 10))
     y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
@@ -222,7 +222,7 @@ def test_bad_arrays_are_named(change, key):
 
 
 def pixels(arrays: dict[str, np.ndarray], distance: float = 30.0) -> dict[str, np.ndarray]:
-    """Points around a far corner per clean class: the nearest training point is always one of the same clean class."""
+    """Points around one far corner per clean class, so the nearest training point always has the same clean class."""
     rng = np.random.default_rng(1)
     return {
         split: (distance * np.eye(K, 6)[arrays[f"{split}.clean"]] + rng.standard_normal((n, 6))).astype(np.float32)
@@ -235,7 +235,7 @@ def plain_cell(p: float = 0.4) -> dict[str, np.ndarray]:
 
 
 def test_references_are_their_predictions_scored_as_a_models_are():
-    """And in closed form where there is one."""
+    """They also match a closed form where one exists."""
     arrays = plain_cell()
     inputs = pixels(arrays)
     found = references(
@@ -265,7 +265,7 @@ def test_references_are_their_predictions_scored_as_a_models_are():
     assert list(scores["bayes", "none"][["nll", "error"]]) == pytest.approx([entropy, 0.4], rel=1e-12)
     assert list(scores["bayes", "none"][["kl", "ece"]]) == pytest.approx([0, 0], abs=1e-12)
     assert scores["uniform", "none", "nll"] == pytest.approx(math.log(K), rel=1e-12)
-    # A one-hot predictor's best confidence is its accuracy a, and its NLL then H(a) + (1 - a) log(k - 1).
+    # A one-hot predictor's best confidence is its accuracy a, which gives an NLL of H(a) + (1 - a) log(k - 1).
     wrong = scores["nearest", "none", "error"]
     best = -(1 - wrong) * math.log(1 - wrong) - wrong * math.log(wrong / (K - 1))
     assert scores["nearest", "oracle", "nll"] == pytest.approx(best, rel=1e-9)
@@ -295,5 +295,5 @@ def test_nearest_equals_brute_force_far_from_the_origin():
     expected = ((queries[:, None] - points[None]) ** 2).sum(axis=2).argmin(axis=1)
     for shift in (0.0, 1000.0):
         far = nearest((queries + shift).astype(np.float32), (points + shift).astype(np.float32))
-        assert np.mean(far == expected) > 0.99  # float32 at 1,000 keeps four decimals: a near tie may turn
+        assert np.mean(far == expected) > 0.99  # near 1,000, float32 keeps four decimals: near ties may flip
     np.testing.assert_array_equal(nearest(queries, points), expected)

@@ -1,4 +1,4 @@
-"""Logits of other projects: an .npz is calibrated by one command, and what is wrong with it is named."""
+"""Logits from other projects: one command calibrates an .npz and reports what is wrong with it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def made(n: int = 400, k: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
 
 def saved(path, **arrays):
-    """An .npz file of these arrays."""
+    """Save these arrays to an .npz file."""
     np.savez(path / "mine.npz", **arrays)
     return path / "mine.npz"
 
 
 def apart(**changed) -> dict:
-    """Arrays of a file that tells what is fitted to, with some of them changed."""
+    """Arrays of a file with separate val and test parts, some of them changed."""
     (val, val_labels), (test, test_labels) = made(seed=1), made(seed=2)
     arrays = {"val_logits": val, "val_labels": val_labels, "test_logits": test, "test_labels": test_labels}
     return {name: array for name, array in (arrays | changed).items() if array is not None}
@@ -145,7 +145,7 @@ def test_what_is_wrong_is_named(tmp_path, changed, told):
 
 
 def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
-    """Its exact temperature is that of a search over T by probabilities alone; what it rules out stays ruled out."""
+    """Its exact temperature matches a search over T on probabilities alone; ruled-out classes stay ruled out."""
     from scipy.optimize import minimize_scalar
     from sklearn.datasets import load_digits
     from sklearn.ensemble import RandomForestClassifier
@@ -227,7 +227,7 @@ def test_one_command(tmp_path, capsys):
 
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 1e15, 1e300])
 def test_any_scale_of_logits_keeps_predictions_and_scores_what_was_fitted(tmp_path, scale):
-    """At the optimum nothing depends on the scale: neither the scores, nor, at T = infinity, the predictions."""
+    """At the optimum nothing depends on the scale: not the scores and, at T = infinity, not the predictions."""
     z, y = made()
     for labels in (y, np.random.default_rng(1).integers(5, size=len(y))):
         found = calibrate_file(saved(tmp_path, logits=scale * z.astype(float), labels=labels), QUICK)
@@ -247,6 +247,6 @@ def test_what_is_found_is_not_written_over_other_results(tmp_path, capsys):
         assert [each.name for each in out.iterdir()] == [f"{stage}.json"]
     assert main(["calibrate", "--logits", str(path), "--out", str(path)]) == 2
     assert "this is a file" in capsys.readouterr().err
-    for _ in range(2):  # again over what an earlier call found
+    for _ in range(2):  # the second call overwrites the first one's results
         assert main(["calibrate", "--logits", str(path), "--out", str(tmp_path / "own")]) == 0
         assert "400 points, 5 classes; fitted to 200 (drawn with seed 0)" in capsys.readouterr().out

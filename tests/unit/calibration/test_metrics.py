@@ -38,7 +38,7 @@ def sample(n: int = 700, k: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndar
 
 
 def two_class(confidence: list[float], correct: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Predictions of class 0 with these confidences, and labels by whether they are correct."""
+    """Predictions of class 0 with these confidences, and labels that make them correct or not."""
     c = np.asarray(confidence)
     return np.stack([c, 1 - c], axis=1), 1 - np.asarray(correct)
 
@@ -102,14 +102,14 @@ def test_error_and_its_expectation():
 
 
 def test_binned_errors_by_hand():
-    # In tenths: [.6, .6] with accuracy 1/2, [.9] with 1.
+    # In bins of a tenth: [.6, .6] with accuracy 1/2 and [.9] with accuracy 1.
     p, y = two_class([0.62, 0.64, 0.93], [1, 0, 1])
     assert metrics.ece(p, y, bins=10) == pytest.approx((2 * 0.13 + 0.07) / 3, abs=1e-15)
     assert metrics.ace(p, y, bins=3, kind="equal_mass") == pytest.approx((0.38 + 0.64 + 0.07) / 3, abs=1e-15)
     assert metrics.ace(p, y, bins=1, kind="equal_mass") == pytest.approx(abs(2 / 3 - 0.73), abs=1e-15)
-    ties = two_class([0.7, 0.7, 0.9], [1, 0, 1])  # which share their mean correctness
+    ties = two_class([0.7, 0.7, 0.9], [1, 0, 1])  # ties share their mean correctness
     assert metrics.ace(*ties, bins=3, kind="equal_mass") == pytest.approx((2 * 0.2 + 0.1) / 3, abs=1e-15)
-    # Bins are closed on the left, and the last holds 1 too.
+    # Bins are closed on the left, and the last one also contains 1.
     found = metrics.reliability(*two_class([0.5, 0.75, 0.75 - 1e-9, 1.0], [1, 1, 1, 0]), bins=4)
     assert found.count.tolist() == [0, 0, 2, 2]
     assert found.accuracy[2:].tolist() == [1, 0.5]
@@ -118,7 +118,7 @@ def test_binned_errors_by_hand():
 
 
 def plain_bins(confidence: np.ndarray, correct: np.ndarray, bins: int) -> dict[str, float]:
-    """ECE, average calibration error and MCE, bin by bin; a value of 1 lies in the last."""
+    """ECE, average calibration error and MCE, bin by bin; the last bin includes 1."""
     gaps, weights = [], []
     for b in range(bins):
         edges = np.linspace(0, 1, bins + 1)
@@ -130,7 +130,7 @@ def plain_bins(confidence: np.ndarray, correct: np.ndarray, bins: int) -> dict[s
 
 
 def probabilities(kind: str, n: int, k: int) -> np.ndarray:
-    """Rows that are drawn at random, sharp with ties, certain, uniform, or with a class of no mass."""
+    """Rows that are random, sharp with ties, certain, uniform, or without mass on one class."""
     rng = np.random.default_rng(k)
     if kind == "certain":
         return np.eye(k)[rng.integers(k, size=n)]
@@ -177,17 +177,17 @@ def test_binned_errors_are_those_of_plain_code(kind, n, k, dtype, bins, soft):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(("n", "k", "bins"), [(3000, 40, 15), (25, 4, 7)])
 def test_parity_with_netcal(n, k, bins, dtype):
-    """ECE, MCE and netcal's ACE (our ``average``) to 1e-12, where confidences are off the edges.
+    """ECE, MCE and netcal's ACE (our ``average``) agree to 1e-12 if no confidence is on a bin edge.
 
-    Exceptions, for which netcal has other numbers: confidences of 1.0 (it clips to 1 - eps, a change of up to 1.2e-7 in
-    float32), k = 2 or labels of two classes alone (it bins P(class 1) instead of the confidence).
+    netcal gives other numbers in these cases: confidences of 1.0 (it clips to 1 - eps, a change of up to 1.2e-7 in
+    float32), and k = 2 or labels of only two classes (it bins P(class 1) instead of the confidence).
     """
     netcal = pytest.importorskip("netcal.metrics")
     z, y, _ = sample(n, k, seed=n)
     p = metrics.softmax(z).astype(dtype)
     confidence = p.max(axis=1)
     edges = np.linspace(0, 1, bins + 1)
-    assert np.abs(confidence[:, None] - edges).min() > 1e-7  # the parity claimed holds off the edges
+    assert np.abs(confidence[:, None] - edges).min() > 1e-7  # parity is claimed only off the edges
     exact = p.astype(np.float64)
     assert metrics.ece(p, y, bins) == pytest.approx(netcal.ECE(bins).measure(exact, y), abs=1e-12)
     assert metrics.mce(p, y, bins) == pytest.approx(netcal.MCE(bins).measure(exact, y), abs=1e-12)
@@ -197,7 +197,7 @@ def test_parity_with_netcal(n, k, bins, dtype):
 @pytest.mark.parametrize("name", [*PROBABILITY_METRICS, *LOGIT_METRICS])
 def test_invariance_to_order_of_points_and_classes_and_to_one_hot_rows(name):
     z, y, t = sample()
-    z[::7] = z[0]  # tied confidences must not make the order of points count
+    z[::7] = z[0]  # with tied confidences, the order of points must not matter
     rng = np.random.default_rng(9)
     order, classes = rng.permutation(len(z)), rng.permutation(6)
     metric = PROBABILITY_METRICS.get(name) or LOGIT_METRICS[name]
@@ -210,7 +210,7 @@ def test_invariance_to_order_of_points_and_classes_and_to_one_hot_rows(name):
 
 
 def test_soft_targets_of_few_digits_are_added_up_in_many():
-    """A quarter and three quarters are exact in float16; their sums over thousands of points aren't."""
+    """A quarter and three quarters are exact in float16, but their sums over thousands of points aren't."""
     n = 32768
     p, t = np.tile([0.3, 0.7], (n, 1)), np.tile([0.25, 0.75], (n, 1))
     for dtype in (np.float16, np.float32):
@@ -219,7 +219,7 @@ def test_soft_targets_of_few_digits_are_added_up_in_many():
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ">f4"])
 def test_the_largest_of_each_row_is_predicted_whatever_the_type(dtype):
-    """A negative number hidden in a row of sum 1 is named; -0, is no largest number."""
+    """The error names a negative number hidden in a row that sums to 1; -0 never counts as the largest."""
     p = np.full((5, 4), 0.25, dtype=dtype)
     p[1] = [-0.0, 0.5, 0.5, -0.0]
     p[2] = [-0.0, 0.0, 0.0, 1.0]
@@ -248,7 +248,7 @@ def test_ece_floor_is_the_mean_ece_under_calibrated_labels():
     [(1, 5, 0.95), (50, 200, 0.95), (50, 100, 0.8), (1 << 17, 3, 0.95), ((1 << 17) + 1, 2, 0.95)],
 )
 def test_bootstrap_is_that_of_resampling_the_points(n, draws, level):
-    """On the same draws: means to the rounding of a sum of n, and inf where a point that is so was drawn."""
+    """On the same draws, means agree up to rounding of a sum of n, and are inf where an infinite point was drawn."""
     values = np.random.default_rng(0).standard_normal((n, 3))
     values[:: max(n // 3, 1), 2] = np.inf
     rng = np.random.default_rng(7)
@@ -263,7 +263,7 @@ def test_bootstrap_is_that_of_resampling_the_points(n, draws, level):
 
 
 def refusals(functions: dict, given: np.ndarray, targets: object) -> set[str]:
-    """The keys that the functions name; each line says one thing."""
+    """The keys in the functions' errors, each of which is one line."""
     keys = set()
     for function in functions.values():
         with pytest.raises(SpecError) as caught:
@@ -343,7 +343,7 @@ def test_bad_options_are_named(call, key):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("k", [2, 100, 600, 5000])
 def test_rows_pass_or_fail_by_their_sum_alone(k, dtype):
-    """On both sides of the tolerance, where sums by products are too coarse to tell, the verdict is the exact sum's."""
+    """On both sides of the tolerance, where sums by products are too coarse, the exact sum decides."""
     rng = np.random.default_rng(0)
     base = rng.dirichlet(np.ones(k))
     for off in (0, 3e-5, 0.9e-4, 0.99e-4, 0.9999e-4, 1.0001e-4, 1.01e-4, 1.1e-4, 1e-3, 1.0):
@@ -378,7 +378,7 @@ def test_a_bad_row_of_a_later_block_is_named_without_a_warning(bad):
         arrays.check_logits(z)
     if bad == -math.inf:
         assert arrays.check_logits(z, masked=True) is z
-    z[row] = bad  # -inf is taken next to a finite logit alone
+    z[row] = bad  # -inf is accepted only next to a finite logit
     for function in (metrics.nll, metrics.kl, fit_temperature, fit_released):
         with pytest.raises(SpecError) as caught:
             function(z, y)

@@ -17,7 +17,7 @@ from halobench.theory import nearest_neighbour_kl, partner_kl
 
 
 def confused(n: int = 400, k: int = 6, seed: int = 0, share: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose top class is, with probability `share`, not the label but its partner: 0 and 1, 2 and 3, ..."""
+    """Logits whose top class, with probability `share`, is the label's partner: 0 and 1, 2 and 3, ..."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(k, size=n)
     top = np.where(rng.random(n) < share, np.minimum(labels ^ 1, k - 1), labels)
@@ -25,7 +25,7 @@ def confused(n: int = 400, k: int = 6, seed: int = 0, share: float = 0.3) -> tup
 
 
 def nearest(n: int, k: int, m: int, beta: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One-hot logits of a nearest neighbour on the overlap distribution, drawn labels, and the posterior."""
+    """One-hot nearest-neighbour logits on the overlap distribution, drawn labels, and the posterior."""
     rng = np.random.default_rng(seed)
     first = m * rng.integers(k // m, size=n)
     shared = rng.random(n) < beta
@@ -35,7 +35,7 @@ def nearest(n: int, k: int, m: int, beta: float, seed: int = 0) -> tuple[np.ndar
     return np.eye(k)[np.where(shared, top, own)], np.where(shared, label, own), posterior
 
 
-# By the docstring, word by word ---------------------------------------------------------------------------------------
+# The docstring's formulas, term by term -------------------------------------------------------------------------------
 
 
 def log_parts(
@@ -138,7 +138,7 @@ def test_derivatives_are_finite_differences():
 
 
 def test_the_certificate_bounds_what_is_left_to_gain():
-    """A sum of logistic losses, stopped early on purpose: the value is within the bound of the true optimum."""
+    """A sum of logistic losses, deliberately stopped early, is within the bound of the true optimum."""
     rng = np.random.default_rng(0)
     x, signs = rng.normal(size=(50, 3)), rng.choice([-1, 1], 50)
 
@@ -169,7 +169,7 @@ def test_left_out_it_is_never_worse_than_temperature_scaling(n, share, seed):
 
 
 def test_what_must_not_matter_does_not():
-    """Constants per row, the scale of logits, and the names of classes. (The order of samples makes the folds.)"""
+    """Constants per row, the scale of logits, and class names don't. (The order of samples does: it sets the folds.)"""
     logits, labels = confused()
     rng, new = np.random.default_rng(1), confused(50, seed=2)[0]
     expected = fit_partner(logits, labels).predict_proba(new)
@@ -192,7 +192,7 @@ def test_where_temperature_scaling_is_the_truth_it_stays_within_a_hundredth():
 
 @pytest.mark.parametrize(("k", "m"), [(8, 2), (32, 2), (32, 4)])
 def test_it_reaches_the_closed_form_of_known_partners(k, m):
-    """One-hot nearest neighbours, 200 samples a class: within .01 nats of the best map, far below TS."""
+    """One-hot nearest neighbours, 200 samples per class: within .01 nats of the best map, far below TS."""
     logits, labels, _ = nearest(200 * k, k, m, 0.5)
     new, _, posterior = nearest(20_000, k, m, 0.5, seed=1)
     left = kl(np.log(fit_partner(logits, labels).predict_proba(new)), posterior)
@@ -201,7 +201,7 @@ def test_it_reaches_the_closed_form_of_known_partners(k, m):
 
 
 def test_partners_cost_as_many_samples_as_the_formula_says():
-    """With c samples a class and m = 2, a pair is never confused with probability exp(-beta c): mean of 24 draws."""
+    """With c samples per class and m = 2, a pair is never confused with probability exp(-beta c): mean of 24 draws."""
     k, c, beta = 32, 3, 0.5
     new, _, posterior = nearest(4000, k, 2, beta, seed=99)
     draws = (nearest(c * k, k, 2, beta, seed) for seed in range(24))
@@ -211,7 +211,7 @@ def test_partners_cost_as_many_samples_as_the_formula_says():
 
 
 def test_a_one_way_confusion_is_found():
-    """Class 0 is often the label where 1 is predicted, never the other way: symmetry is not assumed."""
+    """Class 0 is often the label where 1 is predicted, but never the reverse: symmetry is not assumed."""
     rng = np.random.default_rng(0)
     top = rng.integers(6, size=900)
     labels = np.where((top == 1) & (rng.random(900) < 0.5), 0, top)
@@ -265,16 +265,16 @@ def test_bad_cases_have_a_finite_optimum(name, case):
     assert fit.nll <= math.log(logits.shape[1]) + 0.02
     if case == "separable":
         assert fit.nll < 0.1
-    if name == "partner":  # a class that no sample was taken for is possible still
+    if name == "partner":  # a class that no sample was mistaken for is still possible
         assert nll(fit.logits(logits), np.zeros(len(logits), int)) < np.inf
 
 
 @pytest.mark.parametrize(("flipped", "gain"), [(0.0, -0.01), (0.4, 0.05)])
 @pytest.mark.parametrize("model", ["LogisticRegression", "RandomForestClassifier", "MLPClassifier"])
 def test_on_models_of_scikit_learn_it_beats_temperature_scaling_where_there_are_partners(model, flipped, gain):
-    """Digits, of which a share has its label's partner as label; expected NLL, mean over seeds not used before.
+    """Digits, a share of which have their labels swapped with the partner's; expected NLL, averaged over fresh seeds.
 
-    Without partners, it may be a hundredth worse.
+    Without partners, it may be worse by a hundredth.
     """
     from sklearn.datasets import load_digits
     from sklearn.ensemble import RandomForestClassifier
@@ -294,7 +294,7 @@ def test_on_models_of_scikit_learn_it_beats_temperature_scaling_where_there_are_
         labels = np.where(rng.random(len(y)) < flipped, y ^ 1, y)
         train, val, test = np.split(rng.permutation(len(y)), [600, 1200])
         fitted = makers[model](seed).fit(x[train] / 16, labels[train])
-        # Plus 1, since log probabilities of 0 and -inf would pass for probabilities; a forest's may be 0.
+        # Plus 1, because log probabilities of 0 and -inf could be mistaken for probabilities; a forest's may be 0.
         z, new = (1 + np.log(np.maximum(fitted.predict_proba(x[part] / 16), 1e-6)) for part in (val, test))
         ts = nll(fit_temperature(z, labels[val]).beta * new, posterior[test])
         gains.append(ts - nll(np.log(fit_partner(z, labels[val]).predict_proba(new)), posterior[test]))
@@ -331,7 +331,7 @@ def test_the_smoothed_temperature_is_that_of_smoothed_labels(share):
 @pytest.mark.parametrize(("share", "bent"), [(0.3, False), (0.5, True)])
 def test_gap_scaling_is_the_optimum_that_scipy_finds_within_its_bounds(share, bent):
     logits, labels = confused(500, 5, share=share)
-    if bent:  # small gaps tell nothing: b0 ends at 0
+    if bent:  # small gaps carry no information: b0 ends at 0
         close = np.diff(np.sort(logits)[:, -2:]).ravel() < 2
         labels[close] = np.random.default_rng(1).integers(5, size=close.sum())
         logits[close] = -logits[close]
@@ -357,7 +357,7 @@ def test_gap_scaling_is_the_optimum_that_scipy_finds_within_its_bounds(share, be
 
 @pytest.mark.parametrize("share", [0.3, 0.0])
 def test_top_versus_rest_scaling_is_the_optimum_that_scipy_finds_and_knows_no_class_by_name(share):
-    """BFGS on the formulas, row by row; and classes renamed are probabilities renamed."""
+    """BFGS on the formulas, row by row; renaming classes renames the probabilities."""
     logits, labels = confused(300, 5, share=share)
     ts = fit_temperature(logits, labels)
     beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
@@ -390,7 +390,7 @@ def test_top_versus_rest_scaling_is_the_optimum_that_scipy_finds_and_knows_no_cl
 
 
 def test_top_versus_rest_scaling_leaves_what_ts_leaves_of_nearest_neighbours():
-    """One-hot logits show no partner: the bound of TS holds for all maps that treat classes alike."""
+    """One-hot logits reveal no partner: TS's bound holds for all maps that treat classes alike."""
     logits, labels, _ = nearest(20_000, 16, 2, 0.5)
     new, _, posterior = nearest(20_000, 16, 2, 0.5, seed=1)
     left = kl(calibrator.fit("top_rest", 5 * logits, labels).logits(5 * new), posterior)

@@ -20,7 +20,7 @@ from halobench.core.specs import CalibrateSpec
 
 OWN = ("vector", "matrix_cv", "isotonic", "histogram", "ensemble", "gap", "top_rest", "partner", "ts_mix")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
-# Those that need the extra are tried where it is.
+# Calibrators that need the extra are tested where it is installed.
 EACH = [
     pytest.param(name, marks=() if name in OWN or INSTALLED else pytest.mark.skip("needs the extra posthoc"))
     for name in plugins.names("calibrators")
@@ -28,7 +28,7 @@ EACH = [
 
 
 def drawn(n: int = 600, k: int = 5, strength: float = 3.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose softmax at 1 / strength drew the labels, then bent a little, class by class."""
+    """Logits whose softmax at 1 / strength the labels are drawn from, then distorted slightly per class."""
     rng = np.random.default_rng(seed)
     z = 1.5 * rng.standard_normal((n, k))
     labels = np.array([rng.choice(k, p=row) for row in metrics.softmax(z)])
@@ -36,7 +36,7 @@ def drawn(n: int = 600, k: int = 5, strength: float = 3.0, seed: int = 0) -> tup
 
 
 def calibrated_at(T: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, labels and probabilities of a sample that holds each label exactly as often as temperature T says."""
+    """Logits, labels and probabilities of a sample whose label frequencies are exactly those at temperature T."""
     counts = np.random.default_rng(3).permutation(np.arange(1, 37)).reshape(12, 3)
     p = counts / counts.sum(axis=1, keepdims=True)
     times = counts.sum(axis=1)
@@ -48,12 +48,12 @@ def test_the_extra_is_there_where_it_must_be():
     needs(INSTALLED, "the extra posthoc")
 
 
-# Where TS is all there is to do ---------------------------------------------------------------------------------------
+# Where TS is all that is needed ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("T", [0.4, 1.0, 6.0])
 def test_vector_and_ensemble_are_ts_where_ts_is_the_truth(T):
-    """The sample is its own model, so the NLL's least value over any family that holds it is its entropy."""
+    """The sample is its own model, so its entropy is the least NLL of any family that contains it."""
     logits, labels, p = calibrated_at(T)
     entropy = -(p * np.log(p)).sum(axis=1).mean()
     for name in ("vector", "ensemble"):
@@ -62,7 +62,7 @@ def test_vector_and_ensemble_are_ts_where_ts_is_the_truth(T):
         assert fit.nll == pytest.approx(entropy, abs=1e-10)
         assert fit.converged
         assert not fit.separable
-    # Elsewhere too: what was found is the map, not the values on the sample. (At T = 1 the ensemble's members are one.)
+    # On other points too: the map was found, not just its values on the sample. (At T = 1 the members coincide.)
     new = np.random.default_rng(0).normal(size=(50, 3)) * 4
     for name in ("vector", "ensemble"):
         expected = metrics.softmax(new / T)
@@ -71,7 +71,7 @@ def test_vector_and_ensemble_are_ts_where_ts_is_the_truth(T):
 
 @pytest.mark.skipif(not INSTALLED, reason="needs the extra posthoc")
 def test_matrix_leaves_alone_what_ts_has_calibrated():
-    """At the truth its penalty and its slope are zero, but for the mixture with uniform that it starts from."""
+    """At the truth its penalty and slope are zero, except for the mixture with uniform that it starts from."""
     logits, labels, p = calibrated_at(3.0)
     fit = calibrator.fit("matrix", logits, labels)
     np.testing.assert_allclose(fit.probabilities(logits), p, atol=0.01)
@@ -82,7 +82,7 @@ def test_matrix_leaves_alone_what_ts_has_calibrated():
 
 @pytest.mark.parametrize("strength", [0.3, 3.0, 30.0])
 def test_vector_scaling_is_the_optimum_that_torch_finds(strength):
-    """LBFGS on Guo's parametrisation in float64, by torch's own gradient: the same NLL and map."""
+    """LBFGS on Guo's parametrisation in float64, with torch's own gradient, gives the same NLL and map."""
     torch = pytest.importorskip("torch")
     logits, labels = drawn(500, 5, strength)
     labels[::3] = np.random.default_rng(1).integers(5, size=len(labels[::3]))
@@ -106,7 +106,7 @@ def test_vector_scaling_is_the_optimum_that_torch_finds(strength):
 
 
 def test_tuned_matrix_scaling_is_the_optimum_that_scipy_finds_at_its_strength(monkeypatch):
-    """BFGS without a gradient, on weights and biases of the logits as they are; the strength of least error wins."""
+    """BFGS without a gradient, on weights and biases of the raw logits; the strength with the least error wins."""
     logits, labels = drawn(300, 3)
     beta, spread = fit_temperature(logits, labels).beta, (logits - logits.mean(axis=1, keepdims=True)).std()
 
@@ -124,7 +124,7 @@ def test_tuned_matrix_scaling_is_the_optimum_that_scipy_finds_at_its_strength(mo
         peer = minimize(objective, np.zeros(12), args=(strength,), method="BFGS").x
         np.testing.assert_allclose(fits[strength], metrics.softmax(mapped(peer, logits)), atol=1e-3)
     monkeypatch.setattr(matrix_cv, "STRENGTHS", (3.0, 1e6))
-    turned = logits @ np.roll(np.eye(3), 1, axis=0)  # only a matrix turns it back
+    turned = logits @ np.roll(np.eye(3), 1, axis=0)  # only a matrix undoes this
     best = calibrator.fit("matrix_cv", turned, labels)
     monkeypatch.setattr(matrix_cv, "STRENGTHS", (3.0,))
     assert best.nll == calibrator.fit("matrix_cv", turned, labels).nll < 0.7 * fit_temperature(turned, labels).nll
@@ -196,7 +196,7 @@ def test_ensemble_is_the_best_of_a_fine_grid():
     )
 
 
-# What holds of each ---------------------------------------------------------------------------------------------------
+# What holds for each --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EACH)
@@ -230,7 +230,7 @@ def test_each_gives_distributions_and_calibrates(name):
 def test_the_ensemble_keeps_predictions_whatever_its_weights():
     rng = np.random.default_rng(0)
     logits, labels = drawn(400, 6, 20.0)
-    against = -np.eye(6)[labels] * 5 + rng.normal(size=(400, 6))  # the less a class, the larger its logit
+    against = -np.eye(6)[labels] * 5 + rng.normal(size=(400, 6))  # the less likely a class, the larger its logit
     for z, y in ((logits, labels), (against, labels), (logits, rng.integers(6, size=400))):
         fit = calibrator.fit("ensemble", z, y)
         new = 30 * rng.normal(size=(500, 6))
@@ -270,7 +270,7 @@ def test_separable_data_have_no_optimum_or_a_finite_one(name, labels):
         p = fit.probabilities(logits)
         assert np.isfinite(p).all()
         right = (p.argmax(axis=1) == labels).mean()
-        assert right == 1 or (name == "histogram" and right > 0.9)  # a bin may reach across the gap
+        assert right == 1 or (name == "histogram" and right > 0.9)  # a bin may span the gap
 
 
 @pytest.mark.parametrize("name", EACH)

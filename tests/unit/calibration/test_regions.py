@@ -1,4 +1,4 @@
-"""What is measured on own and shared regions: gaps of made logits, and nearest neighbours against their closed form."""
+"""Measures on own and shared regions: gaps of made-up logits, and nearest neighbours against their closed form."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ FEW = CalibrateSpec(draws=10, floor_draws=2)
 
 
 def drawn(k: int, n: int = 20, val: int = 4000, test: int = 20_000, seed: int = 0, **options):
-    """A sample of an overlap distribution, `n` training points a class."""
+    """A sample of an overlap distribution, with `n` training points per class."""
     source = load_distribution(SourceSpec("overlap", {"classes": k, **options}))
     return _drawn(source, "overlap", DatasetSpec("s", n * k, val, test), seed)
 
 
 def regions_of(k: int, m: int, counts: int, beta: float = 0.5, shares=None) -> SampleRegions:
-    """Regions with `counts` test points drawn."""
+    """Regions of `counts` drawn test points."""
     law = overlap_regions(k, m, beta, shares)
     region, _ = law.draw(counts, np.random.default_rng(0))
     return SampleRegions(law, {"test": region})
 
 
 def two_level(regions: SampleRegions, own: float, top: float, partner: float, rng: np.random.Generator) -> np.ndarray:
-    """Logits with these gaps, a random class of each group on top, and a level of its own for each point."""
+    """Logits with these gaps, a random class of each group on top, and a separate offset for each point."""
     rows = regions.rows("test") > 0
     shared = regions.shared("test")
     logits = np.where(shared[:, None], partner, own) * rows
@@ -58,7 +58,7 @@ def test_gaps_of_two_level_logits_are_their_levels(k, m):
 
 
 def test_gaps_dont_depend_on_the_names_of_classes():
-    """Permuting classes, regions and all leaves every gap as it is."""
+    """Permuting the classes, along with their regions, changes no gap."""
     regions, rng = regions_of(12, 3, 400), np.random.default_rng(1)
     logits = rng.normal(size=(400, 12)) + 3 * (regions.rows("test") > 0)
     order = rng.permutation(12)
@@ -68,7 +68,7 @@ def test_gaps_dont_depend_on_the_names_of_classes():
 
 
 def test_the_level_of_others_is_that_of_equal_logits_with_their_mass():
-    """Replacing others by it changes no class's probability; at beta 0 it is their mean, at infinity the largest."""
+    """Replacing the others by it changes no class's probability; it is their mean at beta 0, their maximum at inf."""
     rng = np.random.default_rng(2)
     regions = regions_of(8, 2, 300)
     logits = rng.normal(size=(300, 8)) + 4 * (regions.rows("test") > 0)
@@ -110,9 +110,9 @@ def test_where_nothing_is_two_level_gaps_are_nan(case):
 
 @pytest.mark.parametrize("k", [2, 16, 128])
 def test_nearest_neighbours_meet_their_closed_form(k):
-    """The cell of the model `nearest`, by the whole path of data, training and calibration: within 3%.
+    """A cell of the model `nearest`, run through data, training and calibration, is within 3%.
 
-    The reference of that name is another implementation, in numpy, and agrees.
+    The reference of that name is a separate implementation, in numpy, and agrees.
     """
     data = drawn(k)
     cell = train_cell(data, ModelSpec("nearest"), LossSpec("cross_entropy"), TrainSpec(), 0, log=lambda line: None)
@@ -139,7 +139,7 @@ def test_nearest_neighbours_meet_their_closed_form(k):
 @pytest.mark.parametrize("shares", [[0.8, 0.2], [0.5, 0.3, 0.2]])
 def test_nearest_neighbours_with_unequal_shares(shares):
     k, m = 12, len(shares)
-    data = drawn(k, group=m, shares=shares, n=600)  # the labels of few points stray from their shares
+    data = drawn(k, group=m, shares=shares, n=600)  # with few points, labels deviate from their shares
     cell = train_cell(data, ModelSpec("nearest"), LossSpec("cross_entropy"), TrainSpec(), 0, log=lambda line: None)
     table = calibrate(cell.logits | data.targets(), FEW, 0).metrics
     rows = table[(table["split"] == "test") & (table["labels"] == "noisy") & (table["metric"] == "kl")]
@@ -148,7 +148,7 @@ def test_nearest_neighbours_with_unequal_shares(shares):
 
 
 def test_scores_on_regions_add_up():
-    """KL is the mean over own and shared points; on own regions it is the NLL of the one class."""
+    """KL is the mean over own and shared points; on own regions it is the NLL of the only class."""
     data = drawn(8, test=1000)
     rng = np.random.default_rng(0)
     logits = {f"{split}.logits": rng.normal(size=(len(part.labels), 8)) for split, part in data.splits.items()}

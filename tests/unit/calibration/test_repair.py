@@ -1,4 +1,4 @@
-"""The repair ladder: parts that are known exactly, sums, bounds, and estimates without a posterior."""
+"""The repair ladder: exactly known parts, sums, bounds, and estimates without a posterior."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_tempered_posterior_is_repaired_by_its_temperature_alone():
 
 
 def test_an_affine_map_is_found_to_be_a_richer_map():
-    """Logits turned and shifted: no temperature turns them back, some linear map does."""
+    """Logits mixed by a matrix: no temperature undoes this, but a linear map does."""
     p = posteriors()
     turn = np.eye(5) + 0.6 * np.random.default_rng(2).normal(size=(5, 5))
     z = np.log(p) - np.log(p).mean(axis=1, keepdims=True)
@@ -66,19 +66,19 @@ def test_an_affine_map_is_found_to_be_a_richer_map():
 
 @pytest.mark.parametrize(("k", "m"), [(8, 2), (16, 4)])
 def test_nearest_neighbours_have_the_parts_of_the_closed_forms(k, m):
-    """Training: what known partners leave. A richer map: from there to what TS leaves."""
+    """Training's part is the KL with known partners; a richer map's part is the rest of TS's KL."""
     logits, _, posterior = nearest(6000, k, m, 0.5)
     ladder = repair_ladder(12 * logits, posterior)
     assert ladder.training.value == pytest.approx(partner_kl(k, 0.5, m), rel=0.05)
     gap = nearest_neighbour_kl(k, 0.5, m) - partner_kl(k, 0.5, m)
     assert ladder.richer_map.low - 0.01 < gap < ladder.richer_map.high + 0.01
     low, high = ladder.best_map_bounds
-    assert low - 0.01 < partner_kl(k, 0.5, m) + ladder.noise.value < high + 0.01  # of this sample, not on average
+    assert low - 0.01 < partner_kl(k, 0.5, m) + ladder.noise.value < high + 0.01  # for this sample, not on average
     assert high - low < 0.01
 
 
 def test_what_the_logits_do_not_tell_only_training_repairs():
-    """Half of each posterior's log-odds hang on a feature that logits of 0 and 1 know nothing of."""
+    """Half of each posterior's log-odds come from a feature that the logits of 0 and 1 don't contain."""
     rng = np.random.default_rng(0)
     seen, unseen = rng.integers(2, size=(2, 4000))
     right = np.where(seen == unseen, 0.95, 0.65)
@@ -92,7 +92,7 @@ def test_what_the_logits_do_not_tell_only_training_repairs():
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_cell_has_the_ladder_of_its_test_samples(known):
-    """In rows of the metrics table; one-hot logits, which look like probabilities, are taken as they are."""
+    """As rows of the metrics table; one-hot logits, which look like probabilities, are used unchanged."""
     logits, labels, posterior = nearest(500, 6, 2, 0.5)
     arrays = {"test.logits": logits, "test.clean": labels} | ({"test.posterior": posterior} if known else {})
     found, rows = cell_ladder(arrays, 3)
@@ -106,7 +106,7 @@ def test_a_cell_has_the_ladder_of_its_test_samples(known):
 
 
 def test_without_a_posterior_the_refinement_is_estimated():
-    """Drawn labels: noise and training together are about the expected NLL of the best map."""
+    """With drawn labels, noise and training together are about the best map's expected NLL."""
     p = posteriors()
     labels = (np.random.default_rng(3).random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1)
     ladder = repair_ladder(4 * np.log(p), labels)

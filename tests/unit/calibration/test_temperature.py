@@ -1,7 +1,7 @@
-"""Temperature fits against closed forms, plain float64 code that takes no short cut, torch's LBFGS and invariances.
+"""Temperature fits against closed forms, plain float64 code without shortcuts, torch's LBFGS and invariances.
 
 Tolerances: a mean of n terms in float64 is known to about 1e-15 of the terms' size, so NLLs must agree to 1e-12; beta
-is where a slope known to about 1e-16 crosses 0, which the slope's slope magnifies, so 1e-9.
+is where a slope known to about 1e-16 crosses 0, an error that the curvature magnifies, so it must agree to 1e-9.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def sample(kind: str, n: int = 2000, k: int = 10, seed: int = 0) -> tuple[np.nda
 
 
 def soften(y: np.ndarray, k: int, seed: int = 0) -> np.ndarray:
-    """Rows of probabilities around labels."""
+    """Rows of probabilities centred on the labels."""
     return 0.7 * np.eye(k)[y] + 0.3 * np.random.default_rng(seed).dirichlet(np.ones(k), size=len(y))
 
 
 def plain_cumulants(logits: np.ndarray, targets: np.ndarray, beta: float) -> list[float]:
-    """NLL and its first three derivatives in beta, from deviations: nothing of it is shared with the fit."""
+    """NLL and its first three derivatives in beta, from deviations, sharing no code with the fit."""
     z = logits.astype(np.float64)
     z = z - z.max(axis=1, keepdims=True)
     weights = np.exp(beta * z - (beta * z).max(axis=1, keepdims=True))
@@ -52,7 +52,7 @@ def plain_cumulants(logits: np.ndarray, targets: np.ndarray, beta: float) -> lis
 
 
 def plain_beta(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The optimum by Brent's method on the plain gradient, in log beta."""
+    """The optimum, found by Brent's method on the plain gradient in log beta."""
     slope = lambda log_beta: plain_cumulants(logits, targets, math.exp(log_beta))[1]  # noqa: E731
     return math.exp(brentq(slope, math.log(1e-9), math.log(1e6), xtol=1e-14, rtol=1e-15))
 
@@ -63,20 +63,20 @@ def made(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def changed(change, n: int = 300, k: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Such logits and labels after `change`."""
+    """The same logits and labels after `change`."""
     z, y = made(n, k)
     return change(z, y)
 
 
 def misleading(z, y):
-    """The first half of the rows, and every fourth, want other temperatures than the whole."""
+    """The first half of the rows, and every fourth, favour other temperatures than the whole."""
     z[: len(z) // 2] *= 3
     z[::4] *= 0.2
     return z, y
 
 
 def extreme(z, y):
-    """Entries of +-1e4, with ties of the largest."""
+    """Entries of +-1e4, with ties for the largest."""
     z[::3] = np.sign(z[::3]) * 1e4
     return z, y
 
@@ -191,8 +191,8 @@ def test_derivatives_are_those_of_plain_code(k, beta):
     curve = nll_curve.derivatives(z, nll_curve.summarise(z, y).linear, beta)
     nll, *derivatives = plain_cumulants(z, y, beta)
     assert curve.nll == pytest.approx(nll, rel=1e-12)
-    # Of the relative step: each derivative in beta times its power of beta. What has terms of both signs is known to a
-    # part of their size.
+    # In the relative step: each derivative in beta is multiplied by that power of beta. Sums of terms of both signs are
+    # only accurate relative to the terms' size.
     for power, (ours, theirs) in enumerate(zip(curve[1:], derivatives, strict=True), 1):
         size = np.abs(beta * np.ptp(z, axis=1)).mean() ** power
         assert ours == pytest.approx(theirs * beta**power, rel=1e-10, abs=1e-14 * size)
@@ -200,7 +200,7 @@ def test_derivatives_are_those_of_plain_code(k, beta):
 
 @pytest.mark.parametrize("case", ["ties", "many classes", "extreme", "two classes"])
 def test_what_the_curvature_proves_holds_at_both_ends(case):
-    """From points about the optimum: where a change is proved, the plain gradient has one; where x is off, none is."""
+    """Near the optimum, wherever a sign change is proved, the plain gradient has one; if x is off, none is proved."""
     z, y = CASES[case]()
     summary, beta = nll_curve.summarise(z, y), plain_beta(z, y)
     proved = 0
@@ -214,7 +214,7 @@ def test_what_the_curvature_proves_holds_at_both_ends(case):
             assert ends[0] < 0 < ends[1]
         for wrong in (-3e-7, 3e-7):
             assert not ts._changes_sign(curve, beta / at - 1 + wrong, at * summary.spread, noise)
-    assert proved >= (2 if case == "extreme" else 8)  # where rows spread over 1e4, from the nearest points alone
+    assert proved >= (2 if case == "extreme" else 8)  # if rows spread over 1e4, only from the nearest points
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_what_the_curvature_proves_holds_at_both_ends(case):
     [([[1, 0], [1 - 1e-9, 0], [0.3, 0], [0.3, 0]], [0, 1, 0, 1]), ([[0, -1 / 3], [5 / 3, 4 / 3]], [1, 0])],
 )
 def test_an_optimum_within_rounding_of_zero_is_not_given_as_a_huge_temperature(logits, labels):
-    """Their slopes at 0 are of the size of rounding: no temperature of 1e9 or 1e15 is certain."""
+    """Their slopes at 0 are as small as rounding errors, so no temperature of 1e9 or 1e15 is certain."""
     fit = fit_temperature(np.array(logits), np.array(labels))
     assert fit.beta == 0 or not fit.converged
 
@@ -264,7 +264,7 @@ def test_what_a_newcomer_hands_over_is_told_with_what_to_do(fit):
 
 
 def torch_released(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The released procedure run by torch itself, in float64."""
+    """The released procedure, run by torch itself in float64."""
     torch = pytest.importorskip("torch")
     z, t = torch.from_numpy(logits.astype(np.float64)), torch.from_numpy(targets)
     temperature = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
@@ -281,7 +281,7 @@ def torch_released(logits: np.ndarray, targets: np.ndarray) -> float:
 
 
 def calibrated_logits(T: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits whose optimum is `T`; the optimiser starts at 1."""
+    """Logits whose optimum is `T`; the optimiser starts from 1."""
     z, y = sample("over", n=400)
     return z * (T * fit_temperature(z, y).beta), y
 
@@ -299,7 +299,7 @@ RELEASED = {
     "small": lambda: (sample("hard")[0] * 1e-3, sample("hard")[1]),
     "tiny": lambda: (sample("hard")[0] * 1e-9, sample("hard")[1]),
     "calibrated": calibrated_logits,
-    # So near the start each of the stopping rules has its turn.
+    # This close to the start, each stopping rule applies at some point.
     **{f"calibrated to {e:g}": lambda e=e: calibrated_logits(1 + e) for e in np.logspace(-7, -1, 19)},
 }
 
@@ -316,7 +316,7 @@ def test_released_fit_is_torch_lbfgs(name):
 
 @pytest.mark.parametrize("n", [400, 10_000])
 def test_the_papers_fit_over_a_sweep_of_optima(n):
-    """Short of an optimum from .7 to 20; far off, also below 0, where T has its optimum at .54 to .69."""
+    """It stops short of optima from .7 to 20; for optima from .54 to .69 it ends far off, even below 0."""
     rng = np.random.default_rng(0)
     z = 2 * rng.normal(size=(n, 10))
     y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
@@ -333,7 +333,7 @@ def test_the_papers_fit_over_a_sweep_of_optima(n):
 
 @pytest.mark.parametrize("rows", [False, True])
 def test_a_class_that_is_ruled_out_counts_for_nothing(rows):
-    """-inf where no target has mass: the fit is that of a very low logit, and scales with the logits."""
+    """-inf where no target has mass is fitted like a very low logit, and the fit scales with the logits."""
     z, y = sample("hard", n=500)
     rng = np.random.default_rng(1)
     out = (rng.random(z.shape) < 0.3) & (np.arange(10) != y[:, None])
@@ -346,7 +346,7 @@ def test_a_class_that_is_ruled_out_counts_for_nothing(rows):
     assert fit.nll == pytest.approx(reference.nll, rel=1e-12)
     for factor in (1e-200, 1e-6, 1e6, 1e200):
         assert fit_temperature(masked * factor, targets).beta * factor == pytest.approx(fit.beta, rel=1e-12)
-    # At beta = 0 the softmax is uniform over what is left.
+    # At beta = 0 the softmax is uniform over the remaining classes.
     against = fit_temperature(np.where(out, -np.inf, -np.eye(10)[y]), y)
     assert (against.T, against.beta) == (math.inf, 0.0)
     assert against.nll == pytest.approx(np.log((~out).sum(axis=1)).mean())
@@ -380,7 +380,7 @@ def test_scale_refuses_what_would_reverse_or_destroy_the_ranking(beta):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_tensors_count_as_what_they_hold(dtype):
-    """With gradients, as a model gives them, and of a type that numpy lacks."""
+    """Even with gradients, as a model returns them, and in a type that numpy doesn't have."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(0)
     z = torch.from_numpy(3 * rng.normal(size=(200, 4))).to(getattr(torch, dtype)).requires_grad_()

@@ -1,4 +1,4 @@
-"""Closed forms against independent computations: full rows of k logits, direct minimisation, and draws."""
+"""Closed forms against independent computations: full rows of k logits, direct minimisation, and sampling."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ pytestmark = pytest.mark.theory
 
 
 def expected_kl(logits: np.ndarray, posterior: np.ndarray, mass: np.ndarray) -> float:
-    """E KL(posterior || softmax(logits)) over rows with a mass, term by term."""
+    """E KL(posterior || softmax(logits)) over weighted rows, term by term."""
     log_q = logits - logsumexp(logits, axis=1, keepdims=True)
     terms = np.where(posterior > 0, posterior * (np.log(np.where(posterior > 0, posterior, 1)) - log_q), 0)
     return float(mass @ terms.sum(axis=1))
 
 
 def minimised(logits: np.ndarray, posterior: np.ndarray, mass: np.ndarray) -> float:
-    """The least `expected_kl` over temperatures, by scanning and then Brent's method."""
+    """The least `expected_kl` over temperatures, found by a scan and Brent's method."""
 
     def at(t: float) -> float:
         return expected_kl(t * logits, posterior, mass)
@@ -45,7 +45,7 @@ def minimised(logits: np.ndarray, posterior: np.ndarray, mass: np.ndarray) -> fl
 
 
 def one_group(k: int, m: int, beta: float, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior rows and masses that stand for the whole distribution: an own region, and m shared ones.
+    """Posterior rows and masses that represent the whole distribution: one own region and m shared ones.
 
     In the i-th shared row the model puts class i of the group on top.
     """
@@ -73,7 +73,7 @@ CASES = [tuple(values) for values in np.random.default_rng(7).uniform(size=(40, 
 
 @pytest.mark.parametrize("draw", CASES)
 def test_two_levels_against_direct_minimisation(draw):
-    """The formula against rows of k logits, minimised over t: no step in common."""
+    """The formula against rows of k logits minimised over t, with no step in common."""
     m, groups = 2 + int(draw[0] * 4), 1 + int(draw[1] * 40)
     k, beta = m * groups, 0.05 + 0.9 * draw[2]
     top, own = 0.5 + 20 * draw[3], 0.2 + 25 * draw[4]
@@ -94,16 +94,16 @@ def test_two_levels_against_direct_minimisation(draw):
 @pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize(("k", "m", "shares"), [(8, 2, None), (32, 4, None), (6, 6, None), (12, 3, (0.5, 0.3, 0.2))])
 def test_known_partners_against_direct_minimisation_and_draws(k, m, shares, beta):
-    """The best answer to each neighbour's label, found without the formula; and the entropy of drawn pairs."""
+    """Compares with the best answer to each neighbour's label, found without the formula, and drawn pairs' entropy."""
     p = np.full(m, 1 / m) if shares is None else np.array(shares)
     found = partner_kl(k, beta, m, shares if shares is None else p)
     own = [(1 - beta, None)]
-    cases = [(beta * p[a], p) for a in range(m)]  # neighbour a on the shared region: the label is drawn from p
+    cases = [(beta * p[a], p) for a in range(m)]  # neighbour a in the shared region: the label is drawn from p
     entropy = -beta * float(p @ np.log(p))
     total = 0.0
     for a in range(m):
         target = cases[a][0] * cases[a][1] + own[0][0] / m * np.eye(m)[a]
-        # An answer to a: logits of the group's classes, of which that of the last is 0; strangers get nothing.
+        # An answer to a: logits of the group's classes, the last of which is 0; other classes get no mass.
 
         def nll(logits: np.ndarray, target: np.ndarray = target) -> float:
             row = np.append(logits, 0.0)
@@ -126,7 +126,7 @@ def test_known_partners_against_direct_minimisation_and_draws(k, m, shares, beta
 
 
 def test_two_levels_without_strangers_do_not_grow():
-    """A temperature that also knows the partners leaves the two-level KL at k = m, whatever k is."""
+    """A temperature with known partners leaves the two-level KL at k = m, whatever k is."""
     k, m, beta = 32, 2, 0.5
     posterior, mass = one_group(k, m, beta, np.full(m, 1 / m))
     logits = np.full((1 + m, k), -1e9)
@@ -140,7 +140,7 @@ def test_two_levels_without_strangers_do_not_grow():
 @pytest.mark.parametrize("rho", [0.0, 0.2, 0.6])
 @pytest.mark.parametrize(("beta", "m"), [(0.5, 2), (0.2, 2), (0.5, 4)])
 def test_the_asymptote(rho, own, beta, m):
-    """Within 2% at 2^40 classes; where own regions are as certain, beta (1 - 1/m) (1 - rho) per log k."""
+    """Within 2% at 2^40 classes; if own regions are equally certain, beta (1 - 1/m) (1 - rho) per log k."""
     low, high = (two_level_kl(2.0**power, beta, m, own, 1, rho) for power in (39, 40))
     slope = two_level_slope(beta, m, own, 1, rho)
     assert (high - low) / np.log(2) == pytest.approx(slope, rel=0.02)
@@ -149,7 +149,7 @@ def test_the_asymptote(rho, own, beta, m):
 
 
 def test_one_region_for_all_is_bounded():
-    """m = k: KL tends to H(beta), from below."""
+    """If m = k, KL tends to H(beta) from below."""
     ks = 2 ** np.arange(1, 16)
     found = np.array([nearest_neighbour_kl(int(k), 0.5, int(k)) for k in ks])
     assert (np.diff(found) > 0).all()
@@ -159,7 +159,7 @@ def test_one_region_for_all_is_bounded():
 
 @functools.cache
 def nearest_to_others(k: int) -> float:
-    """At most the least distance from a centre to the hull of all other regions: by Frank and Wolfe's lower bound."""
+    """A lower bound, by Frank-Wolfe, on the least distance from a centre to the hull of all other regions."""
     made, found = overlap(classes=k), []
     for i, centre in enumerate(made.centres):
         others = np.delete(made.centres, i, axis=0)
@@ -167,7 +167,7 @@ def nearest_to_others(k: int) -> float:
         for _ in range(400):
             gradient = point - centre
             corner = others[(others @ gradient).argmin()]
-            # The hull lies beyond the plane through the corner: so far at least is the centre from it.
+            # The hull is beyond the plane through the corner, which bounds the centre's distance from below.
             least = max(least, float((corner - centre) @ gradient / np.linalg.norm(gradient)))
             step = point - corner
             if step @ step < 1e-12:
@@ -177,13 +177,13 @@ def nearest_to_others(k: int) -> float:
     return min(found)
 
 
-# Of five even weights too few land inside.
+# With five even weights, too few points land inside.
 @pytest.mark.parametrize(("k", "points", "alpha"), [(4, 2, 1.0), (16, 3, 1.0), (64, 5, 0.3), (64, 2, 1.0)])
 def test_ideal_mixup_is_bounded_whatever_k_is(k, points, alpha):
-    """The best prediction that is constant on own and on shared regions, from drawn mixtures, against its bound.
+    """The best prediction that is constant on own and on shared regions, from drawn mixtures, is within its bound.
 
     By symmetry, mixtures in all regions of a kind are pooled: weights on the first class of the region's group, on the
-    second, on all others. What minimises the mean cross entropy over them is found numerically.
+    second, on all others. The minimiser of the mean cross entropy over them is found numerically.
     """
     rng = np.random.default_rng(points)
     made, count = overlap(classes=k), 200_000
@@ -210,7 +210,7 @@ def test_ideal_mixup_is_bounded_whatever_k_is(k, points, alpha):
         ideal = np.exp(best - logsumexp(best))
         p = np.full(1 + shared, 1 / (1 + shared))
         divergence = float(np.sum(p * np.log(p / ideal[:-1])))
-        # Labels are drawn: the shares of partners are even but for noise, which counts in the second order.
+        # Labels are drawn, so the partners' shares are even up to noise, which is a second-order effect.
         assert divergence <= mixup_kl_bound(foreign) + 20 / chosen.sum()
         assert foreign < 0.1
         weight_outside = (weight * (sample.region[members[chosen]] != main[chosen, None])).sum(axis=1)

@@ -35,7 +35,7 @@ def test_the_version_is_the_packages(capsys):
 
 
 def test_help_lists_commands_in_groups_and_comes_without_arguments_too(capsys):
-    """Each command once, but for what only the workflow calls; within 80 columns."""
+    """Each command appears once, except those only the workflow calls; within 80 columns."""
     told = []
     for arguments in ([], ["--help"]):
         with pytest.raises(SystemExit) as stop:
@@ -133,7 +133,7 @@ def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
     ],
 )
 def test_a_results_folder_is_one_more_value_of_the_configuration(arguments, passed):
-    """Snakemake takes the last --config alone, and all words after it that are no options."""
+    """Snakemake uses only the last --config, with all the words after it that aren't options."""
     given = main.parse_arguments(["run", "--results", "new", *arguments])
     assert run_commands.with_results(given.rest, given.results) == passed
 
@@ -187,7 +187,7 @@ def test_what_needs_no_torch_runs_without_it(root, tmp_path):
 
 
 def test_the_cluster_page_tells_the_truth(root):
-    """Its links lead somewhere, its commands and make targets exist, and so does what it says can be set."""
+    """Its links, commands, make targets and settings all exist."""
     text = (root / "docs/cluster.md").read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert (root / "docs" / link).exists(), link
@@ -203,7 +203,7 @@ def test_the_cluster_page_tells_the_truth(root):
 
 
 def test_the_readme_tells_the_truth(root):
-    """Its links lead somewhere, and commands and targets exist, the docs' too; test_docs.py runs its library lines."""
+    """Its links exist, and so do its and the docs' commands and targets; test_docs.py runs its library lines."""
     text = (root / "README.md").read_text()
     for link in re.findall(r"\]\(([^)#]+)\)", text):
         assert link.startswith("https://") or (root / link).exists(), link

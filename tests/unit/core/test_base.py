@@ -124,7 +124,7 @@ def test_an_outside_plugin_is_found_by_module_and_object(tmp_path, monkeypatch):
 
 
 def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
-    """YAML and JSON have no tuples; Python takes True for 1."""
+    """YAML and JSON have no tuples; in Python, True == 1."""
     text = "def build(input_shape, classes, *, sizes=(1, (2, 3)), deep=True, one=1, rate=0.5): ...\n"
     (tmp_path / "defaulted.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
@@ -182,7 +182,7 @@ exec({measure!r})
 
 
 def test_defaults_are_a_contract():
-    """Specs leave defaults out, so a default that changed would change results that nobody reruns: add, never alter."""
+    """Specs omit defaults, so changing one would change results without rerunning them: add, never alter."""
     relative = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.25, 1.5, 2.0)
     probe = {"points": 150, "control": 100, "directions": 1, "threshold": 0.9, "components": 32, "bisections": 6}
     train = {"optimizer": "adam", "lr": 0.001, "weight_decay": 0.0, "momentum": 0.9, "batch": 50, "epochs": 50}

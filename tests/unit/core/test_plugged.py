@@ -1,4 +1,4 @@
-"""Calibrators and probes as plug-ins: what they are given, and what is made of bad ones."""
+"""Calibrators and probes as plug-ins: what they receive, and how bad ones are handled."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_a_calibrator_is_fitted_and_maps_logits_and_cannot_change_what_it_is_giv
 
 
 def test_a_calibrator_gets_the_options_of_its_entry():
-    """Two entries of one plug-in are two calibrators; the code version names the plug-in once."""
+    """Two entries of one plug-in are two calibrators; the code version lists the plug-in once."""
     rng = np.random.default_rng(1)
     arrays = {}
     for split in ("val", "test"):
@@ -156,7 +156,7 @@ def test_a_calibrator_gets_the_options_of_its_entry():
 
 
 def test_an_option_at_its_default_is_no_part_of_a_spec():
-    """Nor is any other spec: those of lists of names have the bytes that they had."""
+    """Specs that are plain lists of names keep their exact bytes."""
     entries = {"calibrators": ["none", {"half": {"name": "plugged_here:part", "share": 0.5}}]}
     assert to_json(parse(CalibrateSpec, entries)) == '{"calibrators":["none",{"half":{"name":"plugged_here:part"}}]}'
     assert to_json(parse(CalibrateSpec, {"calibrators": ["none", "paper"]})) == '{"calibrators":["none","released"]}'

@@ -145,7 +145,7 @@ def test_channel_moments_match_numpy_in_blocks(monkeypatch):
 
 
 def mapped(folder, count=40):
-    """An array (count, 3, 4, 5) of bytes on disk, mapped."""
+    """A memory-mapped array of bytes (count, 3, 4, 5)."""
     np.save(folder / "a.npy", np.random.default_rng(1).integers(256, size=(count, 3, 4, 5), dtype=np.uint8))
     return np.load(folder / "a.npy", mmap_mode="r")
 
@@ -224,7 +224,7 @@ def load(*, kind="Blocks", names=()):
 
 @pytest.fixture
 def blocks(tmp_path, monkeypatch):
-    """The module of a loader that gives blocks; twelve bytes an image, five images at a time."""
+    """The module of a loader that returns blocks: twelve bytes per image, five images at a time."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "in_blocks.py").write_text(BLOCKS)
     monkeypatch.setattr("halobench.data.sources.BLOCK", 60)
@@ -243,7 +243,7 @@ def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks, monkey
     assert paths[0].read_bytes() == (tmp_path / "whole.npy").read_bytes()
     meta = files.read_json(paths[2])
     assert meta["names"] == ["no", "yes"]
-    np.testing.assert_allclose(meta["mean"], whole[:17].mean(axis=(0, 2, 3)))  # of the train part
+    np.testing.assert_allclose(meta["mean"], whole[:17].mean(axis=(0, 2, 3)))  # over the train part
     np.testing.assert_allclose(meta["std"], whole[:17].std(axis=(0, 2, 3)))
     paths[0].unlink()
     splits = splits_.load_data(tmp_path / "source", DatasetSpec("s", 12, 5, 23), 0).splits
@@ -414,7 +414,7 @@ def test_lost_arrays_are_loaded_again_and_only_as_they_were(tmp_path, monkeypatc
 
 
 def test_photos_are_patches_in_rows():
-    """The photograph of a class, put together again from its patches."""
+    """The patches of a class reassemble into its photograph."""
     from sklearn.datasets import load_sample_image
 
     found = photos.load(side=20)

@@ -1,4 +1,4 @@
-"""Distributions: their posterior against counted draws, the Bayes rule against their entropy, and what is refused."""
+"""Distributions: posteriors against counted draws, the Bayes rule against the entropy, and refused options."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def made(name: str) -> Distribution:
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_posterior_against_counting(name):
-    """Labels of 200,000 draws against the posterior at their inputs alone: in each bin of it, within 4.5 deviations.
+    """In each bin of the posterior, computed from inputs alone, the labels of 200,000 draws are within 4.5 deviations.
 
-    Of images, which take long to draw, there are fewer.
+    Images take long to draw, so there are fewer of them.
     """
     found, rng = made(name), np.random.default_rng(1)
     draws = 30_000 if name == "images" else DRAWS
@@ -76,7 +76,7 @@ def test_the_posterior_against_counting(name):
             np.testing.assert_array_equal(posterior, found.regions.posterior[sample.region])
         for label in range(found.classes):
             p, hit = posterior[:, label], sample.labels == label
-            bins = np.ceil(p * 20)  # 0 apart from what is above it, 1 with what is near it
+            bins = np.ceil(p * 20)  # 0 gets a bin of its own, 1 shares one with values near it
             for level in np.unique(bins):
                 chosen = bins == level
                 tally = counts.setdefault((label, level), [0.0, 0.0, 0.0])
@@ -90,7 +90,7 @@ def test_the_posterior_against_counting(name):
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_bayes_rule_scores_its_entropy(name, tmp_path):
-    """The reference bayes: NLL equal to the posterior's entropy, KL 0; near the closed form where there is one."""
+    """The reference bayes has an NLL equal to the posterior's entropy (near any closed form) and KL 0."""
     spec = parse(SourceSpec, MADE[name])
     sources.write_source(spec, tmp_path)
     drawn = splits.load_data(tmp_path, DatasetSpec("s", 200, 200, 4000), seed=0)
@@ -131,7 +131,7 @@ def test_means_of_gaussians_are_equally_far_apart(classes):
 
 @pytest.mark.parametrize("width", [1, 3, 64])
 def test_balls_are_filled_evenly(width):
-    """The share within a radius r is r^width, and directions have no preference."""
+    """The share of points within radius r is r^width, and no direction is preferred."""
     points = in_ball(50_000, width, np.random.default_rng(0))
     lengths = np.linalg.norm(points, axis=1)
     for share in (0.1, 0.5, 0.9):
@@ -186,7 +186,7 @@ def test_an_annotation_that_isnt_true_is_refused():
 
 
 def test_a_source_holds_meta_data_alone_and_samples_by_seed(tmp_path):
-    """The same seed gives the same points whatever is drawn beside them; seeds, splits and layouts differ."""
+    """A seed gives the same points whatever else is drawn; other seeds, splits and layouts give others."""
     run_source(MADE["balls"], tmp_path / "a")
     assert sorted(path.name for path in (tmp_path / "a").iterdir() if not path.name.startswith(".")) == [
         "meta.json",
@@ -271,7 +271,7 @@ def test_bad_gaussians_and_images_are_refused(loader, options, told):
 
 
 def test_changes_that_leave_their_region_are_refused():
-    """As the source is described, before any job."""
+    """They are refused when the source is described, before any job."""
     with pytest.raises(SpecError, match=r"shift, turn, growth = \[12.0, 5.0, 0.05\]: expected smaller ones"):
         sources.describe(SourceSpec("image_overlap", {"classes": 6, "shift": 12.0}))
     with pytest.raises(SpecError, match=r"prototypes further apart"):
@@ -282,6 +282,6 @@ def test_lengths_that_float32_does_not_hold_are_refused():
     for loader, options in (("overlap", {"classes": 4, "norm": 1e60}), ("gaussians", {"mu": 1e300})):
         with pytest.raises(SpecError, match="expected a number from 1e-6 to 1e6"):
             sources.describe(SourceSpec(loader, options))
-    # So near that rounding may take a point from one region to the next.
+    # So close that rounding may move a point from one region to the next.
     with pytest.raises(SpecError, match=r"radius = 0\.0531: expected less than"):
         sources.describe(SourceSpec("overlap", {"classes": 2, "shape": [1, 1, 2], "radius": 0.0531}))

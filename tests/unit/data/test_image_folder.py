@@ -1,4 +1,4 @@
-"""Folders of images: what comes of them, what is refused, and that memory doesn't grow with them."""
+"""Folders of images: how they are read, what is refused, and that memory doesn't grow with them."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ SIZES = [(9, 9), (12, 9), (9, 14), (31, 40), (8, 50), (57, 11), (9, 10), (400, 3
 
 
 def picture(rng: np.random.Generator, width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """A smooth random image, so that JPEG keeps what it shows."""
+    """A smooth random image, which survives JPEG compression."""
     levels = rng.integers(256, size=(3, 3, 3), dtype=np.uint8)
     return Image.fromarray(levels).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
 def fill(root: Path, mode: str = "RGB", names: tuple[str, ...] = NAMES, each: int = 12) -> Path:
-    """Classes with images of mixed sizes, some in folders below, and files that are no images."""
+    """Classes with images of mixed sizes, some in subfolders, and files that aren't images."""
     rng = np.random.default_rng(len(str(names)))
     for name in names:
         for i in range(each):
@@ -74,7 +74,7 @@ def test_images_are_those_of_torchvision(root, tmp_path, monkeypatch, size, mode
     images, labels, meta = written(tmp_path / "out", spec(size=size, mode=mode))
     cut = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
     theirs = ImageFolder(root / "zoo", transform=cut)
-    if mode == "L":  # torchvision decodes to RGB alone; ours is grey before it is resized
+    if mode == "L":  # torchvision decodes only to RGB; ours is grey before it is resized
         theirs.loader = lambda path: Image.open(path).convert("L")
     expected = np.stack([np.asarray(image).reshape(size, size, -1) for image, _ in theirs])
     np.testing.assert_array_equal(images, expected.transpose(0, 3, 1, 2))
@@ -131,7 +131,7 @@ def test_describing_opens_at_most_one_image(root, monkeypatch):
 
 
 def refusal(source: SourceSpec, folder: Path, described: bool = True) -> SpecError:
-    """How a source is refused, and that nothing is written; `described` says whether its description is refused too."""
+    """A source's error; nothing may be written. `described` says whether its description is refused too."""
     with pytest.raises(SpecError) as caught:
         sources.write_source(source, folder)
     if described:
@@ -186,7 +186,7 @@ def test_an_image_beyond_pillows_limit_is_refused(root, tmp_path, monkeypatch):
 def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv(data_root.ROOT, str(tmp_path))
     first, second = Image.new("RGB", (8, 8), (200, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 200))
-    endings = {"GIF": "png", "TIFF": "tif", "PNG": "png", "WEBP": "webp"}  # Pillow goes by what a file holds
+    endings = {"GIF": "png", "TIFF": "tif", "PNG": "png", "WEBP": "webp"}  # Pillow goes by a file's content
     for label, format in enumerate(endings):
         (tmp_path / f"moving/{label}").mkdir(parents=True)
         place = tmp_path / f"moving/{label}/a.{endings[format]}"
@@ -383,7 +383,7 @@ def configured(**options: object) -> dict:
 
 @pytest.fixture
 def _built_here(monkeypatch):
-    """What is built for a check is built in this process: another takes seconds to start."""
+    """Build models for checks in this process, because starting another takes seconds."""
     monkeypatch.setattr(validation, "_build", lambda request: build_checks.run(json.loads(to_json(request))))
 
 
@@ -407,8 +407,8 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     (root / "zoo").rename(root / "moved")
     stamps = set((tmp_path / "cache").iterdir())
     assert validation.ensure(config, tmp_path / "cache", place) == report
-    assert set((tmp_path / "cache").iterdir()) == stamps  # the same was asked, so that nothing was built anew
-    # Another size would need the folder again.
+    assert set((tmp_path / "cache").iterdir()) == stamps  # the same question, so nothing was rebuilt
+    # Another size needs the folder again.
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder that holds"):
         validation.ensure(load_config(configured(size=8)), tmp_path / "cache", place)
 
@@ -428,7 +428,7 @@ def test_what_is_wrong_with_a_folder_is_reported_before_a_run_next_to_what_else_
 
 @pytest.mark.workflow
 def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
-    """The root is the configuration's, relative to the working directory; moved later, or gone, it changes nothing."""
+    """The configuration sets the root, relative to the working directory; moving or removing it reruns nothing."""
     config = configured() | {"data_root": "one"}
     workspace = Workspace(tmp_path, config)
     fill(tmp_path / "one/zoo")
@@ -442,7 +442,7 @@ def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
     done = workspace.snakemake("-n", target, environment=quiet)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Nothing to be done" in done.stdout
-    # A job that needs lost arrays again finds them where they are now.
+    # A job that needs lost arrays again finds the images in their new place.
     workspace.write(configured() | {"data_root": "two"})
     (tmp_path / "results/sources/zoo/images.npy").unlink()
     (tmp_path / target).unlink()
@@ -466,7 +466,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_of_source_and_training_does_not_grow_with_the_folder(tmp_path):
-    """5,000 and 20,000 images of mixed sizes, 200 distinct ones and links to them: 59 and 236 MB of arrays."""
+    """5,000 and 20,000 images of mixed sizes (200 distinct ones, and links to them): 59 and 236 MB of arrays."""
     rng = np.random.default_rng(0)
     (tmp_path / "distinct").mkdir()
     for i in range(200):

@@ -1,4 +1,4 @@
-"""Sets in torchvision's layout: real files of each format, small, with their checksums in place of the published."""
+"""Sets in torchvision's layout: small real files of each format, with their checksums replacing the published ones."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ def md5(content: bytes) -> str:
 
 
 def idx(array: np.ndarray) -> bytes:
-    """The IDX format: two zeros, the type (8: bytes), the number of axes, their lengths, the values."""
+    """The IDX format: two zeros, the type (8 for bytes), the number of axes, their lengths, the values."""
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 def drawn(spec: VisionSet) -> Parts:
-    """Images and labels of both parts; every class is there."""
+    """Images and labels of both parts, in which every class occurs."""
     rng = np.random.default_rng(len(spec.title))
     found = {}
     for part, count in (("train", spec.train), ("test", spec.test)):
@@ -73,7 +73,7 @@ def write_idx(published, folder: Path, parts: Parts, monkeypatch) -> None:
 
 
 def write_batches(published, folder: Path, parts: Parts, monkeypatch) -> None:
-    """The archive beside the folder that it is unpacked to."""
+    """Write the archive, and the folder it unpacks to next to it."""
     fine = "fine_labels" if "100" in published.base_folder else "labels"
     files, known = {}, {}
     for part, name in (("train", "train_list"), ("test", "test_list")):
@@ -95,7 +95,7 @@ def write_batches(published, folder: Path, parts: Parts, monkeypatch) -> None:
 
 
 def pack(published, folder: Path, files: dict[str, bytes]) -> bytes:
-    """Write CIFAR's archive, and return its bytes."""
+    """Write CIFAR's archive and return its bytes."""
     with tarfile.open(folder / published.filename, mode="w:gz") as archive:
         for file, content in files.items():
             entry = tarfile.TarInfo(f"{published.base_folder}/{file}")
@@ -116,7 +116,7 @@ def write_mat(published, folder: Path, parts: Parts, monkeypatch) -> None:
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch) -> Path:
-    """An empty data root; nothing can be fetched, and the system has no package."""
+    """An empty data root, with no network and no system package."""
 
     def refuse(*arguments, **options):
         raise urllib.error.URLError("no route")
@@ -134,7 +134,7 @@ def set_of(name: str) -> VisionSet:
 
 
 def made(name: str, folder: Path, monkeypatch) -> tuple[VisionSet, Parts]:
-    """A set, small, on disk and published; and what was drawn for it."""
+    """A small set, on disk and as published, and the data drawn for it."""
     spec = set_of(name)
     spec = dataclasses.replace(spec, train=max(40, 2 * spec.classes), test=max(20, spec.classes))
     monkeypatch.setattr(importlib.import_module(f"halobench.data.loaders.{name}"), "SET", spec)
@@ -184,7 +184,7 @@ def test_a_set_is_described_as_published_without_its_files(name, place):
 
 
 class Bomb:
-    """What a pickle runs that is loaded unchecked."""
+    """Code that runs if a pickle is loaded unchecked."""
 
     def __reduce__(self):
         return Path("exploded").touch, ()
@@ -208,7 +208,7 @@ def test_a_wrong_checksum_of_any_file_is_refused_before_any_is_parsed(name, plac
 
 @pytest.mark.parametrize("name", BATCHES)
 def test_no_pickle_of_an_archive_is_loaded_unchecked(name, place, monkeypatch):
-    """An archive is read if something unpacked is missing; torchvision compares what it holds as well."""
+    """An archive is read if an unpacked file is missing; torchvision checks its members too."""
     spec, parts = made(name, place, monkeypatch)
     published, files = getattr(torchvision.datasets, spec.published), {}
     for file in spec.unpacked:
@@ -230,7 +230,7 @@ def test_no_pickle_of_an_archive_is_loaded_unchecked(name, place, monkeypatch):
 
 
 def compressed_again(source: Path, target: Path) -> None:
-    """Archives with the same payload: no name and another time in their headers, as Debian has them."""
+    """Archives with the same payload, but no name and another time in their headers, as in Debian."""
     target.mkdir()
     for path in source.glob("*.gz"):
         (target / path.name).write_bytes(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=1, mtime=9))
@@ -262,7 +262,7 @@ def test_archives_that_were_compressed_again_are_known_by_their_payload(place, t
 def test_debians_package_gives_the_source_of_the_published_archives(tmp_path, monkeypatch):
     monkeypatch.setattr(fashion_mnist, "SET", dataclasses.replace(fashion_mnist.SET, package=str(DEBIAN)))
     sources.write_source(SourceSpec("fashion_mnist"), tmp_path)
-    # Of the source that the archives with torchvision's checksums give:
+    # The checksums of the source made from archives with torchvision's checksums:
     assert store.read_json(tmp_path / "meta.json")["checksums"] == {
         "images.npy": "efb043c8cd2e48cc99025073f01cb6986ae39d34af8d7deaa465e657f0755cf6",
         "labels.npy": "a014924653983bdf88fe6a37ad73d41e5a505b0cb3e7e7cf19bebc4d62753e1c",
@@ -294,7 +294,7 @@ def test_where_fetching_is_off_absence_is_told_by_the_description(place, monkeyp
 
 
 class Answer(io.BytesIO):
-    """What a server gives; torchvision asks for its length and its address."""
+    """A server's response; torchvision reads its length and address."""
 
     def __init__(self, content: bytes, address: str):
         super().__init__(content)
@@ -302,7 +302,7 @@ class Answer(io.BytesIO):
 
 
 def serve(folder: Path, monkeypatch, asked: list[str], share: float = 1, wait: float = 0) -> None:
-    """Put a folder in the place of the network; of each file only a share comes."""
+    """Serve a folder in place of the network; only `share` of each file arrives."""
 
     def urlopen(request, *arguments, **options):
         time.sleep(wait)
@@ -322,13 +322,13 @@ def test_what_is_missing_is_fetched_whole_or_not_at_all(name, place, tmp_path, m
     with pytest.raises(SpecError, match=r"or a network to fetch them from \(RuntimeError: .*File not found or corrupt"):
         sources.load_source(SourceSpec(name))
     assert not list(place.iterdir())
-    assert len(set(asked)) == (2 if name == "mnist" else 1)  # all mirrors of the first
+    assert len(set(asked)) == (2 if name == "mnist" else 1)  # all mirrors of the first file
     serve(tmp_path / "served", monkeypatch, asked)
     assert_loads(name, parts)
     assert files_under(place) == sorted(place / file for file in spec.files)
     asked.clear()
     assert_loads(name, parts)
-    # A file that is there but damaged is the user's: it is reported, and left alone.
+    # A damaged file belongs to the user: it is reported and left alone.
     bad = place / spec.files[0]
     bad.write_bytes(b"mine")
     with pytest.raises(SpecError, match="delete it, and it is fetched again"):
@@ -346,7 +346,7 @@ def test_two_that_fetch_at_once_fetch_once(place, tmp_path, monkeypatch):
     serve(tmp_path / "served", monkeypatch, asked, wait=0.1)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda _: assert_loads("svhn", parts), range(2)))
-    assert len(asked) == 4  # of two files the address, then the content
+    assert len(asked) == 4  # for each of two files, the address and then the content
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(fetch, put,
 
 
 def test_a_clusters_jobs_use_the_root_that_their_run_was_started_with(tmp_path, monkeypatch, config):
-    """Their Snakemakes read a note of the configuration, not the file, which may have been edited since."""
+    """Their Snakemake processes read a saved configuration, because the file may have been edited since."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(cluster_run.NOTED, str(cluster_run.note_start(config | {"data_root": "there", "fetch": False})))
     monkeypatch.setenv(data_root.FETCH, "1")

@@ -1,4 +1,4 @@
-"""Old words of configurations and specs keep working, each with a note of what it is called now."""
+"""Old words in configurations and specs keep working, each with a note of its current name."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_what_is_no_configuration_is_left_to_the_checks(plain):
 
 
 def test_no_word_replaces_another_old_one():
-    """So that a translated configuration is translated to itself."""
+    """So translating a translated configuration changes nothing."""
     for _, _, words in ALIASES:
         assert not set(words) & set(words.values())
 

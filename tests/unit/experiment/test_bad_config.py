@@ -23,7 +23,7 @@ from halobench.experiment.config_loader import ConfigError, load_config
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
-    """What is built for a check is built in this process, and nothing is left in its environment."""
+    """Build models for checks in this process, and leave nothing in its environment."""
     monkeypatch.setattr(validation, "_build", lambda request: build_checks.run(json.loads(to_json(request))))
     monkeypatch.setenv(data_root.ROOT, "data")
     monkeypatch.setenv(data_root.FETCH, "1")
@@ -31,7 +31,7 @@ def _here(tmp_path, monkeypatch):
 
 
 def assert_refused(config: dict, lines: list) -> None:
-    """Exactly these lines (strings or patterns) are said of a configuration."""
+    """Assert that a configuration is refused with exactly these lines (strings or patterns)."""
     data_root.note(config)
     with pytest.raises((ConfigError, SpecError)) as raised:
         validation.load_checked(config, Path("cache"), Path("results"))
@@ -42,7 +42,7 @@ def assert_refused(config: dict, lines: list) -> None:
 
 
 def put(path: str, *values: object) -> Callable[[dict], None]:
-    """An edit that sets the value at a dotted path (a number indexes a list), or deletes it where none is given."""
+    """An edit that sets the value at a dotted path (a number indexes a list), or deletes it if no value is given."""
 
     def edit(config: dict) -> None:
         *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
@@ -58,13 +58,13 @@ def put(path: str, *values: object) -> Callable[[dict], None]:
 
 
 def named(section: str, name: object) -> Callable[[dict], None]:
-    """An edit that gives a section another entry under a name that may be bad."""
+    """An edit that adds an entry to a section, under a name that may be bad."""
     like = {"sources": "digits", "datasets": "clean", "models": "mlp", "losses": "cross_entropy", "probes": "sphere"}
     return lambda config: config[section].update({name: config[section].get(like.get(section, "tiny"))})
 
 
 def together(*edits: Callable[[dict], None]) -> Callable[[dict], None]:
-    """All of these edits."""
+    """One edit that makes all of these."""
     return lambda config: [edit(config) for edit in edits] and None
 
 
@@ -84,7 +84,7 @@ GRID = "experiments.tiny.grid"
 CERTIFIED = {"kind": "certified"}
 LONG = "x" * 65
 
-# What is edited, then the lines that must come, all of them.
+# The edit, then all the expected lines.
 CONFIGS: dict[str, list[tuple]] = {
     "a recipe that does not fit the images or the model": [
         (
@@ -347,7 +347,7 @@ CONFIG_CASES = [
 
 
 def test_a_probe_of_some_models_touches_no_other(tmp_path):
-    """Models with layers that can't be certified may stand next to it, and their jobs stay as they were."""
+    """The grid may also have models with layers that can't be certified; their jobs don't change."""
     config, plain = tiny_config(), load_config(tiny_config())
     config["models"]["cnn"] = {"name": "mlp_mixer", "patch": 2, "width": 8}
     config["probes"]["c"] = CERTIFIED | {"models": ["mlp"]}
@@ -372,7 +372,7 @@ TOP = f"expected sections at the top level: {SECTIONS}"
 HUGE_TEXT = "1" + "0" * 5000
 OPENS = "!!python/object/apply:os.system ['touch opened']"
 
-# How the text of the good configuration is changed, then the line that must come.
+# How the text of the good configuration is changed, then the expected line.
 TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
     "empty": (lambda text: "", f"config.yaml = None: {TOP}"),
     "only a comment": (lambda text: "# nothing\n", f"config.yaml = None: {TOP}"),
@@ -468,7 +468,7 @@ def load(): ...
 
 
 def on_features(*edits):
-    """An edit that makes the source one of features, next to others."""
+    """An edit that makes the source one of features, along with other edits."""
     return together(put("sources.digits", {"loader": "rows:load"}), *edits)
 
 

@@ -1,4 +1,4 @@
-"""The code map: what is in it, what changes it, and that every Python agrees on it."""
+"""The code map: what is in it, what changes it, and that all Python versions agree on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.rerun
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    """A map is remembered for a process's life, which is too long for tests that edit files."""
+    """Clear the maps, which are otherwise cached for a process's life: too long for tests that edit files."""
     code_version._maps.clear()
     code_version._places.cache_clear()
 
@@ -53,7 +53,7 @@ def test_the_digest_is_blind_to_comments_docstrings_and_format():
 
 
 def test_the_digest_is_a_known_constant_on_every_python():
-    """Written out, so that another Python version (or an edit to the digest) that changes it is seen."""
+    """It is written out to catch a Python version (or an edit to the digest) that changes it."""
     assert source_digest("x = [1, -2.5]\n") == "e89356884c79367b"
 
 
@@ -66,26 +66,26 @@ def test_the_code_map_holds_a_stage_and_its_plugins():
 
 
 def test_a_search_counts_where_it_is_used_alone():
-    """An edit of the attack reruns no probe that walks along rays alone."""
+    """An edit of the attack reruns no probe that only walks along rays."""
     rays, attacked = code_map("probe", [("probes", "sphere")]), code_map("probe", [("searches", "adversarial")])
     assert set(attacked) - set(rays) == {"probing/searches/adversarial", "probing/attack"}
     assert not any("far_field" in name or "piecewise" in name for name in {*rays, *attacked})
 
 
 def test_every_module_is_in_some_map_or_known_to_change_no_number():
-    """A new module must be one or the other: a stage that imports it sees it change, unless it is neutral."""
+    """A new module must be one or the other: changing it affects the stages that import it, unless it is neutral."""
     package = ROOT / "src/halobench"
     paths = [path for path in package.rglob("*.py") if not code_version._is_empty(path)]
     modules = {path.relative_to(package).with_suffix("").as_posix() for path in paths}
     plugins = {m for folder in FOLDERS.values() for m in modules if m.startswith(f"{folder}/")}
-    # The command line, the stages' reading and writing, what checks and plans, and what the workflow is told.
+    # The command line, the stages' input and output, checks and plans, and the information for the workflow.
     around = {m for m in modules if m.startswith(("cli/", "experiment/", "pipeline/", "runner/"))} - NEUTRAL
     around |= {"models/shape_check", "results/inventory", "storage/verify"}
-    around |= {"models/weight_conversion", "probing/sample_size"}  # before a model is judged; how precise a probe is
-    around |= {"calibration/external_logits", "reporting/compare", "results/trained_cell"}  # for a person to look at
-    around |= {"figures", "tables", "theory"}  # what own figures and tables, and notebooks, import
+    around |= {"models/weight_conversion", "probing/sample_size"}  # run before a model is scored; a probe's precision
+    around |= {"calibration/external_logits", "reporting/compare", "results/trained_cell"}  # for people to look at
+    around |= {"figures", "tables", "theory"}  # imported by users' figures, tables and notebooks
     mapped = {name for stage in STAGES for name in code_map(stage) if not name.startswith(FOLDER)}
-    # Helpers of plug-ins count where a plug-in is used.
+    # Helpers of plug-ins count wherever the plug-in is used.
     named = [(kind, name) for kind in FOLDERS for name in names(kind)] + [("models", "timm/resnet18")]
     mapped |= set().union(*(code_map("source", [plugin]) for plugin in named))
     assert modules - plugins == (mapped - plugins) | NEUTRAL | around
@@ -103,7 +103,7 @@ print(json.dumps([list(sys.version_info[:2]), [source_digest(path.read_text()) f
 
 
 def test_other_pythons_agree_on_the_digest_of_every_file():
-    """Of this repository, and of Snakemake, whose authors have other habits (nested f-strings, match, type hints)."""
+    """Files of this repository, and of Snakemake, written in another style (nested f-strings, match, type hints)."""
     import snakemake
 
     files = [*(ROOT / "src").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
@@ -113,7 +113,7 @@ def test_other_pythons_agree_on_the_digest_of_every_file():
     for python in filter(None, map(shutil.which, OTHERS)):
         command = [python, "-I", "-c", DIGESTS, str(ROOT / "src"), *map(str, files)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode == 0:  # not a shim of a version that isn't installed, or one older than 3.11
+        if done.returncode == 0:  # no shim for a version that isn't installed, or is older than 3.11
             version, digests = json.loads(done.stdout)
             seen.add(tuple(version))
             assert digests == expected, version
@@ -136,7 +136,7 @@ class Mine:
 
 @pytest.fixture
 def outside(tmp_path, monkeypatch) -> Path:
-    """A loss outside the package, with helpers beside it, one of them in a package with relative imports."""
+    """A loss outside the package, with helpers next to it, one of them in a package with relative imports."""
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "outside_loss.py").write_text(MAIN)
     (tmp_path / "outside_helpers.py").write_text("scale = 2.0\n")
@@ -212,7 +212,7 @@ describe = partial(alone, 1)
         ("outside_helpers.scale * x", "outside_helpers.scale + x", {"One"}),  # a function that it calls
         ("class Two(dict)", "class Two(list)", {"Two"}),
         ("    return x\n", "    return 2 * x\n", {"Two"}),
-        ("import outside_helpers\n", "import outside_helpers\nprint(1)\n", {"One", "Two"}),  # which may do anything
+        ("import outside_helpers\n", "import outside_helpers\nprint(1)\n", {"One", "Two"}),  # this may do anything
         ("class Two(dict)", "exec('')\nclass Two(dict)", {"One", "Two"}),
         ("RATE = 2.0", "# Why.\nRATE = 2.0", set()),
     ],
@@ -246,7 +246,7 @@ def test_a_file_that_a_helper_imports_counts_whole(outside):
 
 
 def test_libraries_are_not_imported_to_be_looked_at(outside):
-    """Importing torch takes seconds; a dry run must not."""
+    """Importing torch takes seconds, which is too slow for a dry run."""
     code = "import sys; from halobench.experiment.code_version import code_map;"
     code += " code_map('train', [('losses', 'outside_loss:Mine')]);"
     code += "print(sorted({'torch', 'numpy', 'outside_loss', 'outside_helpers'} & set(sys.modules)))"
@@ -263,7 +263,7 @@ def test_modules_that_import_each_other_end(tmp_path, monkeypatch):
 
 
 def test_a_frozen_map_counts_and_a_job_refuses_code_that_was_edited_since(outside, monkeypatch):
-    """The Snakemakes around a job give what its run noted; the job itself goes by what it finds."""
+    """The Snakemake processes around a job use the map saved by its run; the job itself checks the actual code."""
     before = outside_map()
     noted = json.loads(json.dumps(code_version.maps_in_use()))
     (outside / "outside_helpers.py").write_text("scale = 3.0\n")

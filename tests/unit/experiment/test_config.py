@@ -34,7 +34,7 @@ def put(config: dict, path: str, value: object) -> dict:
 
 
 def problems(config: dict) -> list[str]:
-    """What is wrong with a configuration, by both the cheap checks and those that build."""
+    """A configuration's problems, from both the cheap checks and those that build models."""
     try:
         loaded = load_config(config)
     except ConfigError as error:
@@ -43,7 +43,7 @@ def problems(config: dict) -> list[str]:
 
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, monkeypatch):
-    """By its extra's name, beside whatever else is wrong, and without an import of the library."""
+    """The error names its extra, comes with all other problems, and doesn't need to import the library."""
     edited = put(config, "calibrators", ["none", "matrix"]) | {"train": config["train"] | {"lr": -1}}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert problems(edited) == [
@@ -55,7 +55,7 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, mo
 
 
 def test_the_papers_fit_has_an_old_word_that_counts_as_the_same(config):
-    """Specs, and so records and tables, keep the old word: no result is computed again."""
+    """Specs, and so records and tables, keep the old word, and no result is recomputed."""
     old, new = (put(config, "calibrators", ["none", word]) for word in ("released", "paper"))
     assert load_config(old) == load_config(new)
     assert load_config(new).calibrate.calibrators == ("none", "released")
@@ -69,7 +69,7 @@ def test_the_papers_fit_has_an_old_word_that_counts_as_the_same(config):
 
 
 def test_a_name_given_null_is_taken_away(config):
-    """As by a file laid over another: Snakemake merges mappings and takes nothing away."""
+    """As in a file that overrides another: Snakemake merges mappings but never removes anything."""
     edited = put(put(config, "probes.manifold", None), "losses.unheard_of", None)
     assert set(load_config(edited).probes) == set(config["probes"]) - {"manifold"}
     assert "unheard_of" not in load_config(edited).losses
@@ -108,7 +108,7 @@ def test_figures_and_tables_from_outside_are_chosen_beside_all_or_refused(config
 
 
 def test_the_committed_config_is_the_demo_grid(config):
-    """Its images are probed, and its distributions aren't."""
+    """Its images are probed; its distributions aren't."""
     loaded = load_config(config)
     theory = {cell for cell in loaded.cells("demo") if cell.dataset.startswith("overlap")}
     assert loaded.probed("demo") == set(loaded.cells("demo")) - theory
@@ -137,7 +137,7 @@ def test_all_problems_of_an_entry_are_told_and_what_is_right_beside_them_is_buil
 
 
 def test_editors_find_what_the_loader_finds(config, root):
-    """The schema that is made of the classes, by a validator of its own: Snakemake brings it."""
+    """The schema generated from the classes, checked with an independent validator that comes with Snakemake."""
     schema = yaml.safe_load((root / "workflow/schemas/config.schema.yaml").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     assert list(validator.iter_errors(config)) == []
@@ -158,7 +158,7 @@ def test_editors_find_what_the_loader_finds(config, root):
         assert not validator.is_valid(put(config, path, value)), path
     options = {"name": "mlp", "width": 3, "anything": [1]}
     assert validator.is_valid(put(config, "models.mlp", options)), "a plug-in's options are its own"
-    assert specs.CalibrateSpec().calibrators == specs.CALIBRATORS  # what is added is asked for, so that nothing reruns
+    assert specs.CalibrateSpec().calibrators == specs.CALIBRATORS  # new calibrators are opt-in, so nothing reruns
 
 
 def test_recipes_overlay_train_by_model_then_data_set(config):
@@ -192,12 +192,12 @@ def test_probes_do_not_see_what_only_training_needs(config):
 
 @pytest.fixture(autouse=True)
 def _built_here(monkeypatch):
-    """What is built for a check is built in this process: another takes seconds to start."""
+    """Build models for checks in this process, because starting another takes seconds."""
     monkeypatch.setattr(validation, "_build", lambda request: build_checks.run(json.loads(to_json(request))))
 
 
 def tiny_problems(tmp_path, *edits: tuple[str, object]) -> list[str]:
-    """What checks say of the tiny configuration, of 8x8 images and 100 training points, with values replaced."""
+    """Problems of the tiny configuration (8x8 images, 100 training points) with some values replaced."""
     raw = conftest.tiny_config()
     raw["experiments"]["tiny"]["grid"][0]["models"] = ["mlp"]
     for path, value in edits:
@@ -227,7 +227,7 @@ NEEDS = "expected parts of at least two samples, which the model mlp needs in tr
             f"datasets.clean.recipe.micro_batch = 7: {NEEDS}, but a batch of 50 rows leaves a part of 1",
         ),
         (
-            # 50 = 4 * 11 + 6, but this loss makes 100 = 9 * 11 + 1 rows of them.
+            # 50 = 4 * 11 + 6, but this loss turns them into 100 = 9 * 11 + 1 rows.
             [BN, ("losses.mixup2", {"name": "regmixup"}), ("train.micro_batch", 11)],
             f"train.micro_batch = 11: {NEEDS}, but a batch of 100 rows leaves a part of 1",
         ),
@@ -244,12 +244,12 @@ def test_a_part_of_one_image_that_batch_norm_refuses_is_blamed_on_the_recipe(tmp
 
 
 def test_what_just_fits_is_taken(tmp_path):
-    """One more pixel of padding, or one more point: tests/unit/experiment/test_bad_config.py."""
+    """tests/unit/experiment/test_bad_config.py has one more pixel of padding, and one more point."""
     assert tiny_problems(tmp_path, ("train.random_crop", 7), ("losses.mixup2.points", 50)) == []
 
 
 def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
-    """In the model's own recipe: `train` is for all models, and its values don't count for this one."""
+    """This applies to the model's own recipe: `train` is for all models, and its values don't affect this one."""
     path = tmp_path / "w.safetensors"
     save_file(builder.build(ModelSpec("mlp_bn", {"width": 16}), (1, 8, 8), 10).state_dict(), path)
     given = BN[1] | {"weights": str(path)}

@@ -1,4 +1,4 @@
-"""The committed experiments: each is a sound configuration, and asks for what it says."""
+"""The committed experiments: each is a valid configuration and runs what it says it does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "workflow/experiments").glob("*.yaml"))
 
 
 def experiment(name: str) -> Config:
-    """config.yaml with a file of workflow/experiments laid over it, as Snakemake does."""
+    """config.yaml overridden by a file of workflow/experiments, merged as Snakemake does."""
     raw = yaml.safe_load((ROOT / "config.yaml").read_text())
     update_config(raw, yaml.safe_load((ROOT / f"workflow/experiments/{name}.yaml").read_text()))
     return load_config(raw)
@@ -68,7 +68,7 @@ def test_the_zoo_trains_nothing():
 
 
 def passes(config: Config) -> int:
-    """At most so many images pass through the model in a cell's probes: a grid and five bisected radii per ray."""
+    """An upper bound on the images a cell's probes evaluate: a grid and five bisected radii per ray."""
     return sum(
         (probe.points + probe.control)
         * probe.directions

@@ -1,4 +1,4 @@
-"""Losses: mixing ones against explicit combinations of points, the others against their formulas."""
+"""Losses: those that mix against explicit combinations of points, the others against their formulas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def batch(count: int = 12, classes: int = 4, shape: tuple[int, ...] = (2, 3, 3),
 
 
 def weights_of(loss: Mixup, count: int, rng: np.random.Generator) -> np.ndarray:
-    """The mixing matrix (count, count) that one call applies: what it makes of the identity."""
+    """The mixing matrix (count, count) that one call applies, found by mixing the identity."""
     identity = torch.eye(count, dtype=torch.float64)
     return loss.mix(identity, identity, rng)[0].numpy()
 
@@ -56,7 +56,7 @@ def test_mixup_is_the_same_combination_of_points_and_of_their_cross_entropies(po
 
 
 def test_mixup_members_are_the_batch_and_permutations_of_it():
-    """Each row and column of the mixing matrix sums to one (a mixture of permutations); the first share is its own."""
+    """Rows and columns of the mixing matrix sum to one (a mixture of permutations); the first share is a row's own."""
     count, points = 40, 3
     matrix = weights_of(Mixup(points=points), count, np.random.default_rng(1))
     np.testing.assert_allclose(matrix.sum(axis=0), 1, atol=1e-6)
@@ -67,7 +67,7 @@ def test_mixup_members_are_the_batch_and_permutations_of_it():
     assert distinct["batch"] == 2, "one draw a batch: a share and its complement"
     assert distinct["sample"] > 100
     own = np.diag(matrix)
-    assert len(np.unique(own.round(6))) <= 4  # the batch's share, alone or met again by one permutation or both
+    assert len(np.unique(own.round(6))) <= 4  # the batch's share, alone or plus that of one or both permutations
     assert (matrix > 0).sum() > 2 * count
 
 
@@ -82,7 +82,7 @@ def test_weights_have_the_dirichlets_moments(points, alpha):
     ones = torch.ones(count, 1, dtype=torch.float64)
     mixed, soft = loss.mix(inputs, ones, rng)
     np.testing.assert_allclose(soft, 1, atol=1e-6)
-    # Given the shares, E[mixed] = share x own + (1 - share) x mean; regressing recovers the mean share 1/M.
+    # Given the shares, E[mixed] = share x own + (1 - share) x mean; a regression recovers the mean share 1/M.
     centred = (inputs - inputs.mean()).numpy().ravel()
     slope = centred @ mixed.numpy().ravel() / (centred @ centred)
     assert slope == pytest.approx(1 / points, abs=0.02)
@@ -96,7 +96,7 @@ def test_weights_have_the_dirichlets_moments(points, alpha):
 
 
 def coordinates(count: int, height: int, width: int) -> torch.Tensor:
-    """Images whose every pixel tells which image it is of, and which pixel."""
+    """Images in which every pixel encodes its image and its position."""
     return torch.arange(count * height * width, dtype=torch.float32).view(count, 1, height, width)
 
 
@@ -130,7 +130,7 @@ def test_cutmix_pastes_one_box_of_one_permutation_and_mixes_targets_by_its_area(
 
 @pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
 def test_cutmix_draws_boxes_of_the_papers_sizes(alpha):
-    """Uncut, a box has the area 1 - share, share ~ Beta(alpha, alpha), by the Kolmogorov-Smirnov test at level 1e-4."""
+    """If not cropped, a box has area 1 - share, share ~ Beta(alpha, alpha) (Kolmogorov-Smirnov test at level 1e-4)."""
     from scipy import stats
 
     side, rng = 200, np.random.default_rng(4)
@@ -144,7 +144,7 @@ def test_cutmix_draws_boxes_of_the_papers_sizes(alpha):
             assert len(rows) == len(columns)
             assert soft[0, 1] == pytest.approx(len(rows) * len(columns) / side**2, abs=1e-6)
             ratios.append(len(rows) / side)
-    # A side of r stays inside on both axes with probability (1 - r)^2, so that much of the density is seen.
+    # A side of r stays inside on both axes with probability (1 - r)^2, so this much of the density is seen.
     grid = np.linspace(0, 1, 4001)[1:-1]
     density = stats.beta(alpha, alpha).pdf(1 - grid**2) * 2 * grid * (1 - grid) ** 2
     cdf = np.concatenate([[0], np.cumsum(density)]) / density.sum()
@@ -203,11 +203,11 @@ def test_mixing_losses_repeat_and_keep_arguments_dtype_and_layout(loss):
     assert mixed.is_contiguous(memory_format=torch.channels_last)
 
 
-# Scores of what was predicted -----------------------------------------------------------------------------------------
+# Losses that score predictions ----------------------------------------------------------------------------------------
 
 
 def plain_loss(loss: Loss, logits: np.ndarray, label: int) -> float:
-    """The loss of one point and label, by its definition, term by term."""
+    """The loss of one point and label, computed term by term from its definition."""
     p = np.exp(logits - logits.max())
     p /= p.sum()
     other = 0.0
@@ -217,7 +217,7 @@ def plain_loss(loss: Loss, logits: np.ndarray, label: int) -> float:
         case LabelSmoothing():
             return -(1 - loss.epsilon) * np.log(p[label]) - loss.epsilon * np.log(p).mean()
         case Brier():
-            return (p**2).sum() - 2 * p[label]  # but for a constant of the labels, the score of the metrics
+            return (p**2).sum() - 2 * p[label]  # the metrics' score, up to a constant of the labels
         case DualFocal():
             other = max((q for q in p if q < p[label]), default=0.0)
     return -((1 - p[label] + other) ** loss.gamma) * np.log(p[label])
@@ -233,9 +233,9 @@ SCORES = [
 
 @pytest.mark.parametrize("loss", SCORES, ids=lambda loss: f"{type(loss).__name__} {list(vars(loss).values())}")
 def test_a_score_is_its_formula_on_labels_and_on_soft_targets(loss):
-    """And its gradient that of finite differences; nothing is mixed."""
+    """Its gradient matches finite differences, and nothing is mixed."""
     inputs, _, targets, logits = batch(50, classes=6)
-    logits[:10, 2] = logits[:10, 3]  # ties: neither is below the other
+    logits[:10, 2] = logits[:10, 3]  # ties: neither value is below the other
     mixed, same = loss.mix(inputs, targets, np.random.default_rng(0))
     assert mixed is inputs
     assert same is targets
@@ -254,7 +254,7 @@ def test_focal_losses_are_finite_with_their_gradients_at_certainty(kind, gamma):
     logits = torch.tensor([[1000.0, 0.0], [0.0, 1000.0], [0.0, 0.0]], requires_grad=True)
     value = kind(gamma=gamma)(logits, torch.tensor([[1.0, 0.0]] * 3))
     value.backward()
-    # At p = 1 nothing, at p = 0 the logits' distance, at a tie the focal loss.
+    # It is 0 at p = 1, the logits' distance at p = 0, and the focal loss at a tie.
     assert value.item() == pytest.approx((1000 + 0.5**gamma * np.log(2)) / 3)
     assert torch.isfinite(logits.grad).all()
 
@@ -308,7 +308,7 @@ def test_every_loss_builds_passes_the_check_before_a_run_and_makes_as_many_rows_
 
 
 class Mixes(CrossEntropy):
-    """A loss that mixes by a rule of this name; it may drop every other row."""
+    """A loss that mixes by the rule of this name; it may drop every other row."""
 
     RULES: ClassVar = {
         "halves": lambda inputs, targets: (inputs[::2], targets[::2]),

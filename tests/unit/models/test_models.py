@@ -1,4 +1,4 @@
-"""Models: shapes, sizes in closed form, adaptation to images, and bad input named before anything runs."""
+"""Models: shapes, sizes in closed form, adaptation to images, and bad input reported before anything runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def size(model: nn.Module) -> int:
 
 
 def logits(spec: ModelSpec, shape: tuple[int, int, int], classes: int = 7, count: int = 3) -> torch.Tensor:
-    """What a freshly drawn model says of random images, in eval mode."""
+    """A newly initialised model's logits for random images, in eval mode."""
     torch.manual_seed(0)
     with torch.no_grad():
         model = build(spec, shape, classes).eval()
@@ -56,7 +56,7 @@ def not_a_model(input_shape, classes):
 
 
 def vanishing(input_shape, classes):
-    """A plug-in that crops its maps to no pixels and averages nothing: NaN, and no exception."""
+    """A plug-in that crops its maps to no pixels and averages nothing, giving NaN without an exception."""
     return nn.Sequential(
         nn.ZeroPad2d(-(input_shape[1] // 2)), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.LazyLinear(classes)
     )
@@ -72,7 +72,7 @@ def outside(input_shape, classes, *, width: int = 5):
 @pytest.mark.parametrize("shape", [DIGITS, MNIST, CIFAR, (2, 4, 4), (3, 12, 20)])
 @pytest.mark.parametrize("name", plugins.names("models"))
 def test_own_models_give_logits_for_images_of_any_shape(name, shape):
-    """Drawn from torch's global generator, of which a check takes nothing; resized ones see squares."""
+    """They are drawn from torch's global generator, which a check doesn't advance; resized ones see squares."""
     spec = ModelSpec(name, {"width": 8} if "width" in plugins.signature("models", name) else {})
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -81,7 +81,7 @@ def test_own_models_give_logits_for_images_of_any_shape(name, shape):
     found = logits(spec, shape)
     assert found.shape == (3, 7)
     assert torch.equal(found, logits(spec, shape))
-    assert found.std() > 0 or name in ("attention", "mlp_mixer")  # whose last weights start at 0
+    assert found.std() > 0 or name in ("attention", "mlp_mixer")  # their last weights start at 0
     assert logits(dataclasses.replace(spec, resize=4), shape).shape == (3, 7)
 
 
@@ -90,13 +90,13 @@ def mlp_size(shape, width=256, depth=2):
 
 
 def cnn_size(shape, width=32, norm=True):
-    """Convolutions, with a bias or batch norm's scale and shift a channel; a linear layer on averages."""
+    """Convolutions, each channel with a bias or batch norm's scale and shift; a linear layer on averages."""
     convolutions = 9 * width * (shape[0] + width + 2 * width + 4 * width)
     return convolutions + (2 if norm else 1) * 6 * width + (2 * width + 1) * 10
 
 
 def mixer_size(shape, patches=16, width=1024, across=512, along=4096):
-    """Per block: two layer norms, an MLP across the patches and one across the channels."""
+    """Each block has two layer norms, an MLP across the patches and one across the channels."""
     block = 2 * 2 * width + (patches + 1) * across + (across + 1) * patches + (width + 1) * along + (along + 1) * width
     return (3 * 8 * 8 + 1) * width + 8 * block + 2 * width + (width + 1) * 10
 
@@ -138,7 +138,7 @@ def test_resizing_shows_squares_of_convex_means_and_skips_no_pixel(side, shape):
     assert seen.min() >= images.min() - 1e-6
     assert seen.max() <= images.max() + 1e-6
     assert torch.allclose(Resized(nn.Identity(), side)(torch.full_like(images, 0.3)), torch.tensor(0.3))
-    # Of a checkerboard halved by skipping, one colour would be left; antialiased, grey.
+    # Skipping every other pixel of a checkerboard would leave one colour; antialiasing gives grey.
     board = (torch.arange(16)[:, None] + torch.arange(16)[None]) % 2
     assert (Resized(nn.Identity(), 5)(board.float()[None, None]) - 0.5).abs().max() < 0.1
 
@@ -146,7 +146,7 @@ def test_resizing_shows_squares_of_convex_means_and_skips_no_pixel(side, shape):
 @pytest.mark.parametrize("shape", [MNIST, CIFAR])
 @pytest.mark.parametrize("library", ["timm/test_efficientnet", "timm/test_vit", "torchvision/resnet18"])
 def test_libraries_models_take_channels_sizes_and_classes(library, shape):
-    """The first convolution is replaced by one that differs in its channels alone."""
+    """The first convolution is replaced by one that differs only in its channels."""
     spec = ModelSpec(library, resize=32)
     check(spec, shape, 7)
     assert logits(spec, shape).shape == (3, 7)
@@ -212,7 +212,7 @@ VIT = "timm/vit_tiny_patch16_224"
         (ModelSpec("torchvision/resnet18", {"widht": 8}), CIFAR, "widht", ""),
         (ModelSpec("timm/test_resnet", {"pretrained": True}), CIFAR, "pretrained", ""),
         (ModelSpec("torchvision/resnet18", {"weights": "DEFAULT"}), CIFAR, "weights", ""),
-        # With which no image would do: `resize` is no help.
+        # No image would work with these: `resize` doesn't help.
         (ModelSpec("timm/resnet18", {"act_layer": "nosuch"}), DIGITS, "act_layer", ""),
         (ModelSpec("timm/resnet18", {"output_stride": 3, "drop_rate": 0.1}), DIGITS, "options", ""),
         # Patches that would drop pixels.
@@ -256,7 +256,7 @@ def test_nearest_says_the_label_of_the_nearest_point_and_is_stored_without_its_p
 
 
 def test_attention_is_the_normalised_radial_basis_classifier():
-    """Against its formula in float64, in the unit that it takes its bandwidth in."""
+    """It matches the formula in float64, with the bandwidth in the model's unit."""
     rng = np.random.default_rng(0)
     points, labels = rng.standard_normal((30, *DIGITS), dtype=np.float32), rng.integers(4, size=30)
     queries = rng.standard_normal((50, *DIGITS), dtype=np.float32)
@@ -281,7 +281,7 @@ def test_attention_is_the_normalised_radial_basis_classifier():
     assert check(ModelSpec("attention"), DIGITS, 10, samples=100) > 100 * 10 * 4, "its size counts its points"
 
 
-# The paper's models and their published sizes: at 1,000 classes and 224 x 224 pixels, by the libraries that they are
+# The paper's models and their published sizes at 1,000 classes and 224 x 224 pixels, from the libraries that they are
 # taken from (torchvision's pages for the first four).
 PAPER = {
     "resnet18": (ModelSpec("timm/resnet18", stem="small"), 11_689_512),
@@ -298,7 +298,7 @@ def test_the_papers_models_have_the_published_sizes(name):
     spec, published = PAPER[name]
     with torch.device("meta"):
         assert size(build(ModelSpec(spec.name), (3, 224, 224), 1000)) == published
-        if name != "vit":  # which torchvision has in other sizes
+        if name != "vit":  # torchvision has it in other sizes
             other = spec.name.replace("timm/", "torchvision/")
             assert size(build(ModelSpec(other), (3, 224, 224), 1000)) == published
 
@@ -307,7 +307,7 @@ def test_the_papers_models_have_the_published_sizes(name):
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 @pytest.mark.parametrize(("name", "path"), [("resnet18", "conv1"), ("densenet121", "features.conv0")])
 def test_a_small_stem_keeps_the_maps_large(library, name, path):
-    """ResNet-18 for 32 x 32 images has 11,173,962 parameters at 10 classes, a well-known number."""
+    """ResNet-18 for 32 x 32 images is known to have 11,173,962 parameters at 10 classes."""
     with torch.device("meta"):
         small = build(ModelSpec(f"{library}/{name}", stem="small"), CIFAR, 10)
         plain = build(ModelSpec(f"{library}/{name}"), CIFAR, 10)
@@ -328,7 +328,7 @@ def test_a_small_stem_keeps_the_maps_large(library, name, path):
 @pytest.mark.paper
 @pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "cnn"])
 def test_weights_that_were_trained_elsewhere_give_the_same_logits(name, tmp_path):
-    """Saved by safetensors as any project would, loaded behind timm's preprocessing or the data set's."""
+    """Saved with safetensors, as any project would, and loaded with timm's preprocessing or the data set's."""
     shape, moments = (3, 160, 160), (np.array([110.0, 120.0, 130.0]), np.array([60.0, 70.0, 80.0]))
     torch.manual_seed(0)
     model = build(ModelSpec(name), shape, 5).eval()
@@ -364,7 +364,7 @@ def test_preprocessing_resizes_as_timm_does_and_takes_grey_images():
 
 
 def spoilt(change):
-    """What to do to a file of weights: change its first tensor."""
+    """A function that changes the first tensor of a weights file."""
 
     def spoil(path):
         tensors = load_file(path)

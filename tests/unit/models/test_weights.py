@@ -1,4 +1,4 @@
-"""Weights that were saved elsewhere: converted, cut to the classes at hand, and behind a normalisation of their own."""
+"""Weights saved elsewhere: converted, cut to the available classes, and with their own normalisation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ROWS = {"ant": 7, "bee": 0, "cat": 11}
 
 @pytest.fixture(scope="module")
 def plain() -> nn.Module:
-    """Timm's model with weights that no initialisation gives: running statistics that differ, biases that aren't 0."""
+    """Timm's model with weights unlike any initialisation: different running statistics, and biases that aren't 0."""
     torch.manual_seed(0)
     model = timm.create_model(NAME, num_classes=CLASSES).eval()
     with torch.no_grad():
@@ -48,7 +48,7 @@ def pixels() -> torch.Tensor:
 
 
 def as_data(pixels: torch.Tensor) -> torch.Tensor:
-    """Images as a data set normalises them."""
+    """Images normalised as by a data set."""
     mean, std = (torch.tensor(each).float().view(1, 3, 1, 1) for each in MOMENTS)
     return (pixels - mean) / std
 
@@ -62,7 +62,7 @@ def as_timm(model: nn.Module, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def foreign(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights as another project has them: other names, and tensors that aren't contiguous."""
+    """The weights as another project might save them: other names, and tensors that aren't contiguous."""
     renamed = {
         f"_{name.replace('blocks', 'stages').replace('.bn', '._bn')}": t for name, t in model.state_dict().items()
     }
@@ -70,7 +70,7 @@ def foreign(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def converted(tmp_path: Path, tensors: object, name: str = "in.pth") -> tuple[Path, list[str]]:
-    """What is written, and what is said."""
+    """The converted file and the printed lines."""
     lines: list[str] = []
     torch.save(tensors, tmp_path / name)
     convert(tmp_path / name, tmp_path / "out.safetensors", f"timm/{NAME}", CLASSES, lines.append)
@@ -109,7 +109,7 @@ def test_batch_norms_counters_may_be_missing(tmp_path, plain):
 
 
 def swapped(tensors: dict, first: str, second: str) -> dict:
-    """Two entries in each other's place."""
+    """The tensors with two entries swapped."""
     other = {first: second, second: first}
     return {other.get(name, name): tensors[other.get(name, name)] for name in tensors}
 
@@ -133,7 +133,7 @@ def test_what_leaves_more_than_one_possibility_is_refused(tmp_path, plain, spoil
 
 
 def test_blocks_that_are_not_in_the_order_of_their_numbers_are_refused(tmp_path):
-    """All have the same shapes: as text, block 10 comes before block 2."""
+    """All blocks have the same shapes, and as text, block 10 comes before block 2."""
     tensors = timm.create_model("vit_tiny_patch16_224", num_classes=CLASSES).state_dict()
     by_text = sorted({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     blocks = [n for number in by_text for n in tensors if n.startswith(f"blocks.{number}.")]
@@ -153,7 +153,7 @@ def test_safetensors_have_lost_their_order(tmp_path, plain):
 
 
 class Bomb:
-    """What runs code if it is unpickled."""
+    """An object that runs code when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -185,7 +185,7 @@ def weights(tmp_path_factory, plain) -> Path:
 
 @pytest.mark.parametrize("names", [("ant", "bee", "cat"), ("cat", "ant", "bee"), ()])
 def test_the_outputs_of_classes_are_plain_timms(weights, plain, pixels, names):
-    """By the names of the classes in their order, or by their numbers where they have none."""
+    """They are matched by class names in order, or by numbers if the classes have no names."""
     rows = [ROWS[name] for name in names or ROWS]
     outputs = ROWS if names else dict(enumerate(ROWS.values()))
     spec = parse(ModelSpec, {"name": f"timm/{NAME}", "weights": str(weights), "outputs": outputs})
@@ -227,7 +227,7 @@ def test_outputs_that_are_not_there_are_refused(weights, keys, message):
 
 
 def averaged(input_shape, classes):
-    """A model without a layer of outputs."""
+    """A model without an output layer."""
     return nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d((1, classes)), nn.Flatten(), nn.Linear(4 * classes, 3)
     )
@@ -237,7 +237,7 @@ def averaged(input_shape, classes):
 
 
 class Wrapped(nn.Module):
-    """Another project's module around a network, as many have them."""
+    """Another project's module that wraps a network, as many do."""
 
     def __init__(self, classes: int):
         super().__init__()

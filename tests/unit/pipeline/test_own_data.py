@@ -1,4 +1,4 @@
-"""Own data through all stages: float features, a validation part and a posterior, against independent computations."""
+"""A user's data through all stages: float features, a validation part and a posterior, checked independently."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ CALIBRATE = {"calibrators": ["none", "exact", "oracle"], "draws": 10, "floor_dra
 
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory):
-    """The folder of a cell of such a source, through all of its stages; and the references of its data set."""
+    """The folder of a cell of such a source after all its stages; its data set's references are also computed."""
     folder = tmp_path_factory.mktemp("own")
     (folder / "own_wine.py").write_text(MODULE)
     sys.path.insert(0, str(folder))
@@ -82,7 +82,7 @@ def cell(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wine():
-    """Features in the loader's order, raw, with labels and the rule's posterior, made here once more."""
+    """Raw features in the loader's order, labels and the rule's posterior, recomputed here."""
     order = np.random.default_rng(5).permutation(178)
     raw = load_wine().data[order]
     posterior = softmax(np.stack([raw[:, 0] - 13, raw[:, 6] - 2, np.zeros(178)], axis=1), axis=1)
@@ -90,7 +90,7 @@ def wine():
 
 
 def standardised(raw):
-    """By the train part of the source."""
+    """The features standardised by the source's train part."""
     return StandardScaler().fit(raw[40:130].astype(np.float32)).transform(raw)
 
 
@@ -120,7 +120,7 @@ def test_logits_are_those_of_a_plain_linear_model(cell, wine):
 
 
 def test_radii_are_distances_between_standardised_features(cell, wine):
-    """Of a linear model it is known in closed form where each other class overtakes the label on a ray."""
+    """For a linear model, where each other class overtakes the label on a ray is known in closed form."""
     opened, inputs = open_cell(cell), standardised(wine[0])
     radii = pd.read_parquet(cell / "radii.parquet").query("probe == 'nearest_other' and quantity == 'decision'")
     train = opened.data.splits["train"]

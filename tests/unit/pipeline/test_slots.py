@@ -1,4 +1,4 @@
-"""GPU slots: real processes on stand-in GPUs; every wait is for a line that a process writes, or for its end."""
+"""GPU slots: real processes on stand-in GPUs; every wait is for a line from a process, or for its end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ A, B, C = (f"GPU-{start}-d72c-4106-c12f-20bd9faed9f6" for start in ("1aaaaaaa", 
 MIG = "MIG-5e000000-0e8b-5ba6-b8a1-0000000000aa"
 GPUS = {"0": A, "1": B, "2": C}
 
-# Says "ready" when it has loaded, takes a slot at a line of input, says which, and holds it until the next line.
+# Prints "ready" once loaded, takes a slot on a line of input, prints which one, and holds it until the next line.
 HOLDER = """
 import os, subprocess, sys
 from halobench.pipeline.gpu_slots import device_slot
@@ -47,7 +47,7 @@ def machine(tmp_path, monkeypatch):
 
 @pytest.fixture
 def start():
-    """A function that starts processes with so many slots, and lets them go at once when all have loaded."""
+    """A function that starts processes with a number of slots, and releases them together once all have loaded."""
     started: list[subprocess.Popen] = []
 
     def run(count: int, slots: int, *options: str, **environ: str) -> list[subprocess.Popen]:

@@ -1,4 +1,4 @@
-"""The protocol of a stage: what stands around its work."""
+"""The protocol of a stage: everything around its actual work."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def claim(folder, spec=SPEC):
 
 
 def test_an_orphan_does_not_write_over_a_result_that_was_asked_for_later(tmp_path):
-    """Only over the same result, or over one of a process that started before it."""
+    """It may only overwrite the same result, or one of a process that started before it."""
     tmp_path /= "new"
     claim(tmp_path)
     claim(tmp_path, {"loader": "photos"})
@@ -77,7 +77,7 @@ def test_an_orphan_does_not_write_over_a_result_that_was_asked_for_later(tmp_pat
 
 
 def test_the_folder_is_held_until_the_record_is_written(tmp_path):
-    """Two processes write one after the other, and the lock's file goes with it."""
+    """Two processes write one after the other, and the lock file is removed afterwards."""
     lock = FileLock(tmp_path / files.LOCK, blocking=False)
     with stage("source", tmp_path / "source.json", SPEC) as running:
         running.claim_folder()
@@ -99,7 +99,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path)
 
 
 def test_a_checkpoint_takes_the_place_of_no_other_file(tmp_path):
-    """But one that is damaged does."""
+    """It may replace a damaged one, though."""
     whole, damaged, output = (tmp_path / f"{name}.safetensors" for name in ("whole", "damaged", "model"))
     save_file({"a": np.zeros(3)}, whole, {"format": "pt"})
     before = whole.read_bytes()

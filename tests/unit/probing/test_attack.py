@@ -25,7 +25,7 @@ from halobench.training.checkpoint import Checkpoint
 
 
 def linear(weight: np.ndarray, bias: np.ndarray) -> nn.Module:
-    """A linear classifier of images 1x2x(D/2)."""
+    """A linear classifier on 1x2x(D/2) images."""
     layer = nn.Linear(weight.shape[1], len(weight))
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(weight))
@@ -34,7 +34,7 @@ def linear(weight: np.ndarray, bias: np.ndarray) -> nn.Module:
 
 
 def drawn(classes: int, size: int, count: int, seed: int = 0):
-    """A linear classifier's weights and bias; samples with the labels that it gives them."""
+    """A linear classifier's weights and bias, and samples with the labels that it predicts."""
     rng = np.random.default_rng(seed)
     weight, bias = rng.standard_normal((classes, size)), rng.standard_normal(classes)
     samples = 3 * rng.standard_normal((count, size))
@@ -42,7 +42,7 @@ def drawn(classes: int, size: int, count: int, seed: int = 0):
 
 
 def network(seed: int = 0, size: int = 8, classes: int = 3) -> nn.Module:
-    """A random network of two hidden layers with batch norm, whose statistics are anything but 0 and 1."""
+    """A random network with two hidden layers and batch norm, whose statistics are anything but 0 and 1."""
     torch.manual_seed(seed)
     layers = [nn.Flatten(), nn.Linear(size, 24), nn.BatchNorm1d(24), nn.ReLU(), nn.Linear(24, 24), nn.ReLU()]
     model = nn.Sequential(*layers, nn.Linear(24, classes))
@@ -57,7 +57,7 @@ def network(seed: int = 0, size: int = 8, classes: int = 3) -> nn.Module:
 @pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("inf", 1)])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 def test_of_two_classes_of_a_linear_model_the_radius_is_the_distance_to_a_plane(norm, dual, scale):
-    """At each temperature: beta times the gap falls to the level's logit. Whatever the units of inputs are."""
+    """At each temperature, beta times the gap falls to the level's logit there, whatever the inputs' units."""
     weight, bias, samples, labels = drawn(2, 6, 20)
     model, gap = linear(weight / scale, bias), (samples.flatten(1).numpy() @ weight.T + bias) @ [1, -1]
     away, rng = np.linalg.norm(weight[0] - weight[1], ord=dual), np.random.default_rng(0)
@@ -71,7 +71,7 @@ def test_of_two_classes_of_a_linear_model_the_radius_is_the_distance_to_a_plane(
 
 
 def test_of_more_classes_it_is_what_a_constrained_optimiser_finds():
-    """The label's margin is concave in the input of a linear model: SLSQP from several starts finds the same radius."""
+    """A linear model's margin of the label is concave in the input; SLSQP from several starts finds the same radius."""
     weight, bias, samples, labels = drawn(4, 6, 12, seed=1)
     found = attacked_radius(linear(weight, bias), samples, labels, 0.9, 0.5)
     for x, label, radius in zip(samples.flatten(1).double().numpy(), labels, found, strict=True):
@@ -94,7 +94,7 @@ def test_of_more_classes_it_is_what_a_constrained_optimiser_finds():
 
 
 def test_it_turns_with_the_inputs():
-    """Turned inputs with weights turned along: the same radii, though the network's are not a plane's."""
+    """Rotating the inputs and the weights together keeps the radii, although the network's boundary isn't a plane."""
     model, turn = network(), torch.from_numpy(ortho_group(8, seed=0).rvs()).float()
     samples = torch.randn(30, 1, 2, 4, generator=torch.Generator().manual_seed(1))
     labels = model(samples).argmax(dim=1)
@@ -188,7 +188,7 @@ def test_logits_that_are_not_finite_are_reported():
 
 @pytest.fixture(scope="module")
 def cell():
-    """A network as it is probed, and the data around which."""
+    """A network as probed, and the data it is probed around."""
     model, rng = network(5), np.random.default_rng(0)
     images = rng.standard_normal((120, 1, 2, 4)).astype(np.float32)
     with torch.no_grad():
@@ -206,7 +206,7 @@ def silent(line):
 
 
 def test_no_random_ray_ends_before_the_attacked_radius(cell):
-    """For each sample, calibrator and threshold; and censored or not, a row per sample and calibrator."""
+    """This holds for each sample, calibrator and threshold; censored or not, each sample and calibrator has a row."""
     probed, data = cell
     count = {"points": 40, "control": 20}
     for threshold in (0.6, 0.9):
@@ -235,7 +235,7 @@ def test_no_random_ray_ends_before_the_attacked_radius(cell):
 
 @pytest.mark.parametrize("kind", ["adversarial", "certified", "far_field"])
 def test_a_killed_search_resumes_to_the_same_bytes(cell, tmp_path, kind):
-    """Cut off after every part of the samples."""
+    """It is interrupted after every part of the samples."""
     probed, data = cell
     probes = {"a": ProbeSpec(kind, points=70, control=10), "b": ProbeSpec("sphere", points=5, control=5)}
     whole, stops = probe_cell(probed, data, probes, 0, Progress(log=silent)), 0
@@ -260,7 +260,7 @@ def test_a_killed_search_resumes_to_the_same_bytes(cell, tmp_path, kind):
 
 
 def test_a_signal_ends_a_search_between_two_passes_and_leaves_the_model_as_it_was(cell):
-    """Whatever is raised there: no hook stays, and parameters take gradients again."""
+    """Whatever is raised, no hook remains, and parameters require gradients again."""
     model, passes = copy.deepcopy(cell[0].model), []
 
     def tick():

@@ -1,4 +1,4 @@
-"""The far field against networks read far away in float64, and against the decisions of their rectifiers."""
+"""The far field against networks evaluated far away in float64, and against their rectifiers' decisions."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BUILD = {
 
 
 def built(name: str) -> nn.Module:
-    """A random network, after some batches in train mode, so that batch norms have statistics of their own."""
+    """A random network after some batches in train mode, so its batch norms have non-default statistics."""
     torch.manual_seed(3)
     model = BUILD[name]()
     model.train()
@@ -71,9 +71,9 @@ def read(model: nn.Module, samples: torch.Tensor, directions: torch.Tensor, dist
 
 
 def decisions(model: nn.Module, *arguments: torch.Tensor) -> torch.Tensor:
-    """Which rectifiers pass at the places that `read` reads, and where maxima above 0 are; a row per ray.
+    """Which rectifiers are active at the places that `read` reads, and where maxima above 0 are; one row per ray.
 
-    Of rectifiers in front of a max pooling only those of the maxima count.
+    Of the rectifiers before a max pooling, only those of the maxima count.
     """
     model, found = copy.deepcopy(model), []
 
@@ -107,7 +107,7 @@ def test_beyond_the_last_kink_the_logits_are_the_affine_piece(name):
 
 @pytest.mark.parametrize("name", list(BUILD))
 def test_beyond_the_last_kink_no_decision_changes_and_just_before_one_does(name):
-    """Of max pooling, comparisons of losers count as decisions too: there, the one before may not be seen."""
+    """With max pooling, comparisons among losers count as decisions too, so the one before may not be visible."""
     model, (samples, directions) = built(name), rays()
     kinks = tails(model, samples, directions).kinks
     assert (kinks > 0).all()
@@ -136,7 +136,7 @@ def test_the_class_and_the_limit_are_what_is_read_far_away(name):
 
 @pytest.mark.parametrize("beta", [1e-4, 1.0, 30.0])
 def test_a_temperature_moves_the_distance_alone(beta):
-    """Classes and limits are the same bytes; from the distance on, and not before it, confidence is at the level."""
+    """Classes and limits are byte-identical; confidence is at the level from the distance on, but not before it."""
     model, (samples, directions) = built("mlp_bn"), rays()
     raw, found = far_field(model, samples, directions), far_field(model, samples, directions, 0.95, beta)
     for name in ("classes", "tends_to_one", "last_kink", "slope_gap"):
@@ -166,7 +166,7 @@ def test_distances_scale_with_the_inputs_and_directions_have_no_length():
 
 
 def test_where_all_units_die_the_confidence_tends_to_no_one():
-    """Along +1, relu(3 - x) ends at 3 and the logits are their biases; along -1 it grows for ever."""
+    """Along +1, relu(3 - x) ends at 3 and the logits are their biases; along -1, it grows forever."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 2)).eval()
     with torch.no_grad():
         for layer, weight, bias in ((model[1], [[-1.0]], [3.0]), (model[3], [[2.0], [0.0]], [0.0, 1.0])):
@@ -224,7 +224,7 @@ def silent(line):
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_probe_writes_where_each_ray_ends_up(exact, capsys):
-    """The rows of both calibrators are censored alike; those of a model that was read at distances have no kink."""
+    """Both calibrators' rows are censored alike; those of a model evaluated at distances have no kink."""
     model = built("cnn") if exact else nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 4)).eval()
     rng = np.random.default_rng(0)
     images, labels = rng.standard_normal((60, *SHAPE)).astype(np.float32), np.arange(60) % 4

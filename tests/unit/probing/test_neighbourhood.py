@@ -64,7 +64,7 @@ def test_a_radial_function_gives_its_own_profile_and_radii(kind, two_classes):
 
 
 def test_rays_to_other_points_lead_there(two_classes):
-    """Their lengths, and at relative radius 1 the nearest other point itself."""
+    """Their lengths are right, and relative radius 1 is the nearest other point itself."""
     training, _ = two_classes
     at_other = radial(torch.tensor([3.0, 0, 0]))
     specs = ProbeSpec("nearest_other", radii=(0.0,), relative_radii=(1.0,)), ProbeSpec("mixup_line", directions=40)
@@ -101,7 +101,7 @@ def test_directions_do_not_depend_on_the_model_and_are_fresh_for_each_point(two_
     seen.clear()
     run(recording, points, [0, 0], spec, two_classes)
     assert torch.equal(first, torch.cat(seen))
-    at_one = first[2:].view(2, 2, -1, 3)[:, :, 0]  # behind the two points themselves, which are looked at once
+    at_one = first[2:].view(2, 2, -1, 3)[:, :, 0]  # after the two points themselves, which are evaluated once
     assert len(torch.unique(at_one.reshape(-1, 3), dim=0)) == 4
 
 
@@ -153,7 +153,7 @@ def test_sphere_directions_are_uniform():
 
 
 def test_standard_errors_are_clustered_by_point(two_classes):
-    """Rays of a point share its label: only the spread between points' means counts."""
+    """Rays of a point share its label, so only the spread between points' means counts."""
     values = {0.0: 2.0, 1.0: -1.0}
 
     def by_first_coordinate(batch):
@@ -184,7 +184,7 @@ def test_parts_of_the_samples_of_the_last_search_are_not_searched_again(monkeypa
     rng = np.random.default_rng(1)
     training, labels = torch.from_numpy(rng.normal(size=(60, 4)).astype(np.float32)), rng.integers(3, size=60)
     samples, targets, searches = training[10:40], labels[10:40], []
-    samples[7] = samples[6]  # a copy, from which another run seems to begin
+    samples[7] = samples[6]  # a copy, which looks like the start of another run
     around = Surroundings(training, labels)
 
     def search(*arguments):
@@ -206,7 +206,7 @@ def test_parts_of_the_samples_of_the_last_search_are_not_searched_again(monkeypa
 def test_principal_components_are_orthonormal_and_lead():
     rng = np.random.default_rng(2)
     scale = np.array([5.0, 3.0, 0.01, 0.01])
-    points = rng.normal(size=(500, 4)) * scale + [0, 0, 9, 9]  # where they lie says nothing
+    points = rng.normal(size=(500, 4)) * scale + [0, 0, 9, 9]  # their location doesn't matter
     basis = principal_components(torch.from_numpy(points.astype(np.float32)), 2)
     np.testing.assert_allclose(basis @ basis.T, np.eye(2), atol=1e-5)
     assert basis[:, 2:].abs().max() < 0.02

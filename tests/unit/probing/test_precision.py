@@ -1,4 +1,4 @@
-"""The variance of a probe's mean: by exact enumeration where rays are no draws, by many seeds where they are."""
+"""The variance of a probe's mean: by exact enumeration if rays are fixed, over many seeds if they are drawn."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def sloped(batch: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def population():
-    """7 points in three dimensions, as 1x1x3 images, of two classes; all that a training set has."""
+    """7 points of two classes in three dimensions, as 1x1x3 images: a whole training set."""
     points = torch.from_numpy(np.random.default_rng(5).normal(size=(SIZE, 1, 1, 3)).astype(np.float32))
     return points, np.arange(SIZE) % 2
 
@@ -35,7 +35,7 @@ def mean_on_sphere(points: torch.Tensor, labels: np.ndarray, radius: float) -> n
     """Each point's mean label confidence over all directions, in closed form.
 
     A coordinate of a uniform direction in three dimensions is uniform on [-1, 1] (Archimedes), and the integral of the
-    logistic function is log(1 + exp). The confidence in class 1 is 1 less that in class 0.
+    logistic function is log(1 + exp). The confidence in class 1 is 1 minus that in class 0.
     """
     gap = 2 * points.flatten(1)[:, 0].double().numpy() + 1
     ends = np.logaddexp(0, gap + 2 * radius) - np.logaddexp(0, gap - 2 * radius)
@@ -53,7 +53,7 @@ def estimate(population, rows, seed=0, kind="nearest_other", **more) -> float:
 
 @pytest.mark.parametrize("count", [2, 4, 6])
 def test_over_all_samples_the_mean_is_unbiased_and_its_variance_is_the_stated_one(population, count):
-    """Every sample without replacement is taken once; rays to the nearest other point are no draws."""
+    """Every sample without replacement is taken once; rays to the nearest other point are not random."""
     samples = list(itertools.combinations(range(SIZE), count))
     found = np.array([estimate(population, rows, **SPHERE) for rows in samples])
     each = np.array([estimate(population, [row], **SPHERE) for row in range(SIZE)])
@@ -67,7 +67,7 @@ def test_over_all_samples_the_mean_is_unbiased_and_its_variance_is_the_stated_on
 
 
 def test_every_sample_of_points_is_as_likely():
-    """A permutation's first rows: over all permutations, each set comes as often."""
+    """A sample is a permutation's first rows; over all permutations, each set occurs equally often."""
 
     class Given:
         def __init__(self, order):
@@ -83,9 +83,9 @@ def test_every_sample_of_points_is_as_likely():
 
 
 def test_on_spheres_the_mean_is_unbiased_and_its_variance_is_the_stated_one(population):
-    """500 probes of 3 of 7 points: the mean lies within 4 standard errors; the variance within 4 of its own.
+    """Over 500 probes of 3 of 7 points, the mean is within 4 standard errors, and the variance within 4 of its own.
 
-    Those are sqrt(2 / 500) of it for normal values, and up to twice as much for heavier tails than these have.
+    The latter are sqrt(2 / 500) of the variance for normal values, and up to twice that for heavier tails than these.
     """
     points, labels = population
     draws, count, rays = 500, 3, 2

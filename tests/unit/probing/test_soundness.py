@@ -1,4 +1,4 @@
-"""Radii and the far field of unusual layers, shapes and arguments: right, or refused in a line that names them."""
+"""Radii and the far field of unusual layers, shapes and arguments: right, or refused in a line that says why."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from halobench.probing.rays import Surroundings
 
 
 def made(seed: int, scale: float, *layers: nn.Module) -> nn.Module:
-    """Layers in sequence, with random weights times a scale."""
+    """A sequence of layers with random weights times a scale."""
     model = nn.Sequential(*layers).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -88,7 +88,7 @@ UNUSUAL = {
 
 @pytest.mark.parametrize("name", UNUSUAL)
 def test_gradient_descent_finds_no_place_below_the_level_in_a_certified_ball(name):
-    """Of layers along the columns of images, samples of other dimensions, and averages of negative weights."""
+    """Covers layers along the columns of images, samples of other dimensions, and averages with negative weights."""
     build, shape = UNUSUAL[name]
     proved = 0
     for seed in (2, 4, 9, 10):
@@ -103,7 +103,7 @@ def test_gradient_descent_finds_no_place_below_the_level_in_a_certified_ball(nam
 
 
 class InPlace(nn.Module):
-    """An operation in place on values (n, 1, 2) whose storage another value shares; relu(-9 + x) is 0 near 0."""
+    """An in-place operation on values (n, 1, 2) that share storage with another value; relu(-9 + x) is 0 near 0."""
 
     def __init__(self, kind: str):
         super().__init__()
@@ -139,7 +139,7 @@ IN_PLACE = {"view": (1, 1), "base": (1, 1), "pooled": (1, 1, 1), "sum": (1, 1)}
 
 @pytest.mark.parametrize("kind", IN_PLACE)
 def test_what_shares_the_storage_of_what_changes_in_place_is_not_read_as_it_was(kind):
-    """Near the samples all is positive, so no trial there sees it: refused when certified, read in the far field."""
+    """Near the samples everything is positive, so no trial shows it; certifying refuses, the far field evaluates it."""
     model, samples = InPlace(kind).eval(), torch.zeros(2, *IN_PLACE[kind])
     with pytest.raises(SpecError, match=r"in-place operation|computes what its layers say"):
         certified_radius(model, samples, [0, 0])
@@ -155,7 +155,7 @@ def test_an_input_that_is_rectified_in_place_is_read_as_rectified():
 
 @pytest.mark.parametrize("mean", [1e6, 1e8])
 def test_rounding_of_a_batch_norm_whose_mean_and_bias_cancel_is_covered(mean):
-    """Against arithmetic of 60 digits: the two logits are margin + factor x apart, and the level is log odds of 2."""
+    """Compared with 60-digit arithmetic: the logits are margin + factor x apart, and the level is log odds of 2."""
     level, getcontext().prec = 1 / (1 + np.exp(-2.0)), 60
     odds = Decimal(level).ln() - (1 - Decimal(level)).ln()
     for seed in range(30):
@@ -234,7 +234,7 @@ def test_a_model_that_changes_its_input_in_place_changes_no_callers_tensor(name)
 
 
 def test_slopes_are_equal_up_to_the_rounding_of_their_own_terms():
-    """A class that falls far faster than two others doesn't blur these; one sum added up in two orders is a tie."""
+    """A class that falls far faster than two others doesn't blur them; one sum in two orders of addition is a tie."""
     model = linear([[-1e14], [2.0], [1.0]], [0.0, 0.0, 0.0])
     found = far_field(model, torch.zeros(1, 1), torch.ones(1, 1, 1))
     assert (found.classes, found.tends_to_one, found.slope_gap) == (1, True, 1.0)
@@ -295,7 +295,7 @@ def test_gradients_and_inference_mode_make_no_difference(search):
 
 @pytest.mark.parametrize("level", [1e-310, 1 - 2**-53])
 def test_the_most_extreme_levels_are_attacked(level):
-    """A margin of 50 is above the larger one's log odds, and 800 below the smaller one's."""
+    """A margin of 50 is above the larger level's log odds, and 800 below the smaller one's."""
     model = linear([[1.0], [0.0]], [50.0, 0.0])
     odds = np.log(level) - np.log1p(-level)
     np.testing.assert_allclose(attacked_radius(model, torch.zeros(1, 1), [0], level), 50 - odds, rtol=1e-3)

@@ -55,7 +55,7 @@ def tables():
 
 @functools.cache
 def made_theory(small=False):
-    """Tables of the theory bench, made once; of one cell, or of many."""
+    """Tables of the theory bench for one cell or many, made once."""
     if small:
         return synthetic.theory_tables((4,), ("mlp",), ("cross_entropy",), (0,))
     return synthetic.theory_tables()
@@ -63,19 +63,19 @@ def made_theory(small=False):
 
 @functools.cache
 def made(*cells, seeds):
-    """Tables of these cells, made once; nothing may change them."""
+    """Tables of these cells, made once and never to be modified."""
     return synthetic.tables(cells, seeds)
 
 
 def beside_posthoc(reliability):
-    """Bins, and beside them those of two calibrators beyond a temperature."""
+    """These bins, and those of two calibrators other than temperature scaling."""
     exact = reliability[reliability["calibrator"] == "exact"]
     others = [exact.assign(calibrator=c, accuracy=x * exact["accuracy"]) for c, x in (("vector", 0.9), ("zz_own", 0.8))]
     return pd.concat([reliability, *others], ignore_index=True)
 
 
 def beside_theory(given):
-    """Tables of cells on images, and beside them those of the theory bench."""
+    """Tables of cells on images, joined with those of the theory bench."""
     theory = made_theory()
     joined = {name: pd.concat([given[name], theory[name]], ignore_index=True) for name in theory}
     return given | joined
@@ -92,7 +92,7 @@ def drawn(name, given):
 
 
 def texts(figure):
-    """Everything written on a figure, ticks and legends aside."""
+    """All non-empty texts on a figure."""
     return [text.get_text() for text in figure.findobj(mpl.text.Text) if text.get_text()]
 
 
@@ -105,7 +105,7 @@ def legend(figure):
 
 
 def under(figure, heading):
-    """The axes that have a heading in their title."""
+    """The axes with a heading in their title."""
     return [ax for ax in figure.axes if heading in ax.get_title("left") + ax.get_title("center")]
 
 
@@ -115,7 +115,7 @@ def pixels(points, width):
 
 
 def inked(title):
-    """The box of a title, without the blank lines at its end."""
+    """The box of a title, without its trailing blank lines."""
     box, lines = title.get_window_extent(), title.get_text().split("\n")
     return Bbox([[box.x0, box.y0 + box.height * lines.count("") / len(lines) + 1], [box.x1, box.y1 - 1]])
 
@@ -140,7 +140,7 @@ def test_seed_is_the_unit():
 
 
 def test_losses_and_calibrators_keep_their_styles_and_differ():
-    """Marks are drawn without edges, so that one without a face, as "x", can't be seen."""
+    """Marks are drawn without edges, so one without a face, such as "x", would be invisible."""
     few, many = loss_styles(["mixup2"]), loss_styles(["new", "mixup2", "newer", "cross_entropy"])
     assert few["mixup2"] == many["mixup2"]
     known = [*KNOWN_LOSSES, *(f"own{i}" for i in range(6))]
@@ -161,7 +161,7 @@ def test_names():
     assert names.ordered(["zoo", "b10", "svhn", "digits-noise50", "b9", "digits"], names.DATASETS) == [
         *("digits", "digits-noise50", "svhn", "b9", "b10", "zoo")
     ]
-    # Names that differ in leading zeros alone still have one order, whichever comes first.
+    # Names that differ only in leading zeros still have a fixed order, whichever comes first.
     for zeros in itertools.permutations(("mu0.1", "mu0.01")):
         assert names.ordered(zeros) == ["mu0.01", "mu0.1"]
     assert names.calibrator_label("zz_own") == names.probe_label("zz_own") == "zz_own"
@@ -173,7 +173,7 @@ def test_names():
 
 
 def test_every_claim_has_a_label_of_its_own_without_names_of_code(root):
-    """Of one calibration no two share a label, nor is one label that of a claim of another name."""
+    """Within one calibration, no two claims share a label, whatever their names."""
     claims_of = {}
     for claim in load_claims(root / "workflow/claims.yaml"):
         claims_of.setdefault((names.claim_label(claim.name, claim.fit), claim.fit), []).append(claim.name)
@@ -194,7 +194,7 @@ def test_neighbourhood_draws_means_and_t_bands(tables):
         (line,) = lines_of(ax, color, dash)
         own = rows[rows["points"] == points]
         relative = own.dropna(subset=["relative_radius"]).groupby("relative_radius")["confidence"].mean()
-        # The absolute grid has the point itself, which is at distance 0 on either scale.
+        # The absolute grid includes the point itself, which is at distance 0 on both scales.
         at_point = own.loc[own["radius"] == 0, "confidence"].mean()
         np.testing.assert_array_equal(line.get_xdata(), [0, *relative.index])
         np.testing.assert_allclose(line.get_ydata(), [at_point, *relative], rtol=1e-12)
@@ -242,7 +242,7 @@ def test_radii_draws_means_and_marks_censored_medians(tables):
 
 
 def test_calibration_draws_the_floor_where_labels_are_certain():
-    """An expectation under a posterior has none: perfect probabilities have an ECE of 0 there."""
+    """Expectations under a posterior have no floor, because perfect probabilities have an ECE of 0 there."""
     color = loss_styles(["cross_entropy"])["cross_entropy"].color
     for dataset, drawn in (("digits", True), ("digits-noise50", False)):
         given = made((dataset, "mlp", "cross_entropy"), seeds=(0, 1, 2))
@@ -272,7 +272,7 @@ def test_calibration_draws_means_and_references(tables):
 
 
 def test_calibration_tells_in_words_what_is_beyond_its_axes(tables):
-    """References that are far off, and means that are infinite, which bound no axis."""
+    """Far-off references and infinite means, which don't extend the axes, are described."""
     table = tables["metrics"].copy()
     table.loc[(table["model"] == "uniform") & (table["metric"] == "nll"), "value"] = 50.0
     exact = table[(table["calibrator"] == "exact") & (table["loss"] != "reference")]
@@ -298,7 +298,7 @@ def test_calibration_tells_in_words_what_is_beyond_its_axes(tables):
 
 
 def test_calibration_says_how_often_the_papers_fit_ended_below_0(tables):
-    """That fit is scored, far off or not, and has an optimum: nothing is said of a missing one."""
+    """That fit is scored, far off or not, and it has an optimum, so no note mentions a missing one."""
     runs, table = tables["runs"].copy(), tables["metrics"].copy()
     cell = (runs["dataset"] == "mnist5k-noise50") & (runs["seed"] == 1)
     runs.loc[cell, "temperature_released"] = -2.5
@@ -326,7 +326,7 @@ def test_reliability_draws_pooled_bins_no_empty_ones_and_those_of_few_points_fai
     np.testing.assert_allclose(marks[0.3], [[0.625, 2.8 / 9]])
     bars = [(bar.get_x(), bar.get_width(), bar.get_height() / 0.14) for bar in ax.patches]
     np.testing.assert_allclose(bars, [(0.25, 0.25, 1), (0.5, 0.25, 9 / 160), (0.75, 0.25, 120 / 160)])
-    # Each seed's own ECE, by hand, and their mean: pooled bins would give less where seeds err on different sides.
+    # Each seed's own ECE, by hand, then their mean: pooled bins would give less if seeds err on different sides.
     own = (40 * 0.175 + 4 * 0.425 + 60 * 0.675) / 104, (120 * 0.025 + 5 * 0.225 + 60 * 0.475) / 185
     assert [text.get_text() for text in ax.texts] == ["ECE", f"{np.mean(own):.3f}"]
     assert to_hex(ax.texts[1].get_color()) == calibrator_style("none").color
@@ -355,7 +355,7 @@ def test_reliability_keeps_to_three_calibrators_and_the_others_have_a_figure():
     ],
 )
 def test_figures_of_too_many_panels_show_the_noisiest_data_sets(name, columns, most, others):
-    """Each one's first model before any second one, in whole rows, and the note says so."""
+    """Each one's first model comes before any second one, in whole rows, and the note says so."""
     cells = [("digits", "mlp"), ("digits-noise50", "mlp"), ("digits-noise50", "cnn"), ("mnist5k-noise50", "mlp")]
     cells += [("digits-noise25", "mlp"), ("svhn-noise25", "mlp"), ("mnist5k-noise50", "cnn"), ("svhn-noise25", "cnn")]
     given = made(*((*c, x) for c in cells for x in ("cross_entropy", "focal", "mixup2", "mixup5")), seeds=(0, 1))
@@ -370,14 +370,14 @@ def test_figures_of_too_many_panels_show_the_noisiest_data_sets(name, columns, m
     told = f"Shown: {len(shown)} of 8 pairs", rule, f"the others are in {others}."
     assert all(part in words(figure) for part in told)
     assert "Shown:" not in words(drawn(name, made(*RAGGED, seeds=(0, 1, 2))))
-    # A pair with more panels than are shown is shown all the same.
+    # A pair with more panels than the limit is still shown.
     table = pd.DataFrame({"dataset": "d", "model": ["m", "m", "n"], "loss": ["a", "b", "a"]})
     kept, note = table_views.noisiest_cells(table, ["loss"], "a file", 1)
     assert (set(kept["model"]), note.startswith("Shown: 1 of 2")) == ({"m"}, True)
 
 
 def test_intervals_end_where_their_quantity_does(tables):
-    """Means of seeds that lie near an end have t intervals that reach beyond it."""
+    """If the seeds' mean is near an end, the t interval reaches beyond it."""
     ends = {"calibration": ("metrics", "value"), "radii": ("radii", "relative_median")}
     ends |= {"neighbourhood": ("neighbourhood", "confidence"), "confidence_radius": ("neighbourhood", "confidence")}
     for name, (table, column) in ends.items():
@@ -427,7 +427,7 @@ def test_summary_is_titled_by_the_finding_and_has_a_sign_per_test(tables):
     squares = [
         line for ax in figure.axes for line in ax.lines if line.get_marker() == "s" and line.get_markersize() > 9
     ]
-    for text in shown:  # in the colour of its verdict
+    for text in shown:  # each in the colour of its verdict
         (square,) = (line for line in squares if (line.get_xdata()[0], line.get_ydata()[0]) == text.get_position())
         assert square.get_color() == VERDICT_STYLES[signs[text.get_text()]].color
     bare = drawn("summary", tables | {"claims": table.iloc[:0]})
@@ -514,7 +514,7 @@ def test_summary_keeps_its_axes_if_all_radii_are_0_and_if_the_papers_fit_is_far_
 
 
 def test_a_grid_keeps_its_panels_in_order_whatever_its_shape():
-    """Rows under each other, or where they would be too many beside; panels of a sparse grid one after another."""
+    """Rows are stacked, or side by side if there are too many; a sparse grid's panels follow one another."""
     rows, columns = {i: f"row {i}" for i in range(31)}, {"a": "first", "b": "second"}
     for present in (set(itertools.product(rows, columns)) - {(7, "a")}, set(itertools.product(range(9), "ab"))):
         figure, axes = panel_grid.draw_grid(PageText("title", "note", xlabel="x"), rows, columns, present)
@@ -539,7 +539,7 @@ def test_a_grid_keeps_its_panels_in_order_whatever_its_shape():
 
 @pytest.mark.parametrize("name", FIGURES + THEORY)
 def test_words_and_panels_stay_off_each_other_and_the_page_holds_all(name, tmp_path):
-    """Of many cells with long names, and of one cell and seed; no panel is blank, and print is large enough."""
+    """For many cells with long names, and for one cell and seed, no panel is blank and the text is large enough."""
     cells = [c for c in synthetic.LARGE if c[0] in ("cifar10-noise50", "a-source-with-a-long-name-noise25")][::5]
     both = (made(*cells, seeds=(0, 1)), made(RAGGED[0], seeds=(0,)))
     if name == "summary":  # with all its parts
@@ -609,7 +609,7 @@ def test_figures_are_drawn_without_torch_or_windows():
     assert done.stdout.strip() == "False None"
 
 
-# With legends, panels of kinds, bars, marks and shades of their own; the rest: `make soak`.
+# Figures with legends, panel kinds, bars, marks and shades of their own; `make soak` covers the rest.
 DRAWN = ("calibration", "halo", "overlap", "phase", "reliability", "summary")
 
 
@@ -626,7 +626,7 @@ def test_same_tables_give_the_same_bytes(name, tables, tmp_path):
     assert b"matplotlib" not in pdf.lower()
     assert svg.startswith(b"<?xml")
     assert b"<dc:date>" not in svg
-    assert len(svg) < 1e6  # pages show it
+    assert len(svg) < 1e6  # pages embed it
     assert b"Software" not in png
     with Image.open(written[0][2]) as picture:
         rows = np.asarray(picture.convert("L")).min(axis=1)
@@ -665,7 +665,7 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
 
 @pytest.mark.parametrize("curves", [True, False])
 def test_summary_shows_how_far_certainty_reaches_where_that_was_searched_for(tables, curves):
-    """Of cross-entropy first; if probes only searched, part B shows the attacked radii."""
+    """Cross-entropy comes first; if probes only searched, part B shows the attacked radii."""
     radii = synthetic.beside_searches(tables["radii"])
     given = tables | {"radii": radii}
     if not curves:
@@ -700,7 +700,7 @@ def test_summary_has_a_part_on_repair_where_cells_have_ladders(tables):
 @pytest.mark.paper
 @pytest.mark.parametrize("name", ["neighbourhood", "confidence_radius", "logit_gaps", "radii", "summary"])
 def test_figures_say_evaluation_points_where_no_model_was_fitted_to_them(tables, name):
-    """The same lines, in other words; and both kinds where both are there."""
+    """The lines are the same with other words, and both kinds are mentioned if both are present."""
     given, mixed = dict(tables), dict(tables)
     for key in ("neighbourhood", "radii"):
         points = tables[key]["points"].replace("train", "evaluation")
@@ -727,7 +727,7 @@ def test_summary_says_how_many_are_shown_and_which_labels_count(tables):
     assert "MLP; 4 of 5 losses test labels, in expectation if their posterior is known" in told[1]
     assert " of 2 data sets" not in told[0]
     assert " of 2 losses" not in told[0]
-    # What was trained here is counted, and shown rather than weights that were given.
+    # Models trained here are counted, and shown in preference to given weights.
     first, runs = focus_model(table_views.cells_in(tables["runs"])), tables["runs"]
     given = runs.assign(fitted_here=runs["model"] != first)
     told = [words(drawn("summary", tables | {"runs": table})) for table in (runs, given)]

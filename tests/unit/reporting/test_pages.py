@@ -1,4 +1,4 @@
-"""Pages of the report: their numbers are the tables', their HTML is sound, and the same input gives the same page."""
+"""Pages of the report: their numbers are the tables', their HTML is valid, and the same input gives the same page."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ VOID = {"meta", "img", "br", "input", "link"}
 
 
 class Page(HTMLParser):
-    """A page's tags in order, its text, and the rows of its tables as (attributes, cells' attributes and texts)."""
+    """A page's tags in order, its text, and its tables' rows as (attributes, cells' attributes and texts)."""
 
     def __init__(self, source: str):
         super().__init__()
@@ -74,13 +74,13 @@ class Page(HTMLParser):
 
     @property
     def items(self) -> list[tuple[dict, list[list]]]:
-        """The rows that filters and sorting know."""
+        """The rows that filters and sorting apply to."""
         return [row for row in self.rows if "item" in (row[0].get("class") or "").split()]
 
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
-    """Made-up tables of the demo's shape, judged by the claims."""
+    """Made-up tables in the demo's shape, with the claims' verdicts."""
     found = {}
     for name, table in synthetic.tables(seeds=(0, 1)).items():
         found[name] = table.reindex(columns=list(dict.fromkeys([*table.columns, *TABLE_COLUMNS.get(name, ())])))
@@ -92,7 +92,7 @@ def tables() -> dict[str, pd.DataFrame]:
 
 
 def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | None = "a" * 40, **changes) -> dict:
-    """A record as a stage leaves it."""
+    """A record as a stage writes it."""
     made = provenance.record(Request(stage, {}, {}), 0, [], seconds, ["pandas"])
     made |= {"device": device, "commit": commit, "started": "2026-01-01T10:00:30.5+00:00"}
     return made | {"finished": "2026-01-01T11:30:00+00:00", "peak_memory_mib": 100.0} | changes
@@ -110,7 +110,7 @@ def pages(tables, config) -> dict[str, str]:
 
 
 def picture() -> bytes:
-    """A figure of 4 by 8 pixels, of which a black title takes up 3 rows."""
+    """A figure of 4 by 8 pixels, 3 rows of which are a black title."""
     about, made = PngImagePlugin.PngInfo(), io.BytesIO()
     about.add_text("TitleHeight", "3")
     figure = Image.new("RGB", (4, 8), "white")
@@ -147,7 +147,7 @@ def test_pages_are_well_formed_and_ask_nothing_of_a_network(whole, tmp_path):
         assert len(page.ids) == len(set(page.ids)), name
         assert not {"iframe", "object"} & {tag for tag, _ in page.tags}
         for tag, attributes in page.tags:
-            # A reader may follow links to the web; the page itself needs nothing but its neighbours.
+            # Readers may follow links to the web, but the page itself needs only its neighbours.
             assert tag == "a" or attributes.get("href", "data:").startswith("data:")
             assert attributes.get("src", "data:").startswith(("data:", "../../figures/demo/"))
         assert "nan" not in "".join(page.text).lower().split(), name
@@ -155,7 +155,7 @@ def test_pages_are_well_formed_and_ask_nothing_of_a_network(whole, tmp_path):
         assert "@import" not in source
         rendering.write(tmp_path / name, source)
         assert Page((tmp_path / name).read_text("ascii")).text == page.text
-    # References to characters mean nothing within scripts and styles.
+    # Character references mean nothing inside scripts and styles.
     assert all(rendering.inline(path.name).isascii() for path in rendering.TEMPLATES.glob("[pfs]*.[cj]s*"))
 
 
@@ -199,7 +199,7 @@ def test_selects_are_there_where_there_is_a_choice():
 
 
 def seed_rows(page: Page) -> dict[tuple, dict[str, list]]:
-    """The rows of single seeds, by their cells: attributes and text by heading."""
+    """The single-seed rows, by cell: attributes and text by heading."""
     heads, found = [column.heading for column in cells.columns()], {}
     for attributes, row in page.rows:
         if attributes.get("class") == "beneath":
@@ -279,7 +279,7 @@ def test_ranks_are_of_paired_differences_and_alike_for_one_seed():
     assert leaderboard.ranks(values).tolist() == expected
     assert leaderboard.ranks(values[:, :1]).tolist() == [[1, 6]] * 6
     assert leaderboard.ranks(np.zeros((3, 4))).tolist() == [[1, 3]] * 3
-    # An infinite score is worse than any finite one, and seeds that one lacks are left out.
+    # An infinite score is worse than any finite one, and seeds missing from one side are left out.
     values = np.array([[1.0, 1.1, 1.2], [np.inf, 2.0, 3.0], [np.nan, 5.1, 5.2]])
     assert leaderboard.ranks(values).tolist() == [[1, 1], [2, 3], [2, 3]]
 

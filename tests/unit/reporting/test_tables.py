@@ -1,4 +1,4 @@
-"""Tables for print: their numbers are the metrics', each row stands once, and LaTeX takes them."""
+"""Tables for print: their numbers are the metrics', each row appears once, and LaTeX accepts them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ LABELS = {"paper_images": "clean", "paper_gaussians": "clean"}
 
 @functools.cache
 def made_images():
-    """Tables of the demo's cells, and beside them those of the theory bench, which are not for these tables."""
+    """Tables of the demo's cells, joined with those of the theory bench, which these tables must leave out."""
     given, theory = synthetic.tables(), synthetic.theory_tables()
     return {name: pd.concat([given[name], theory[name]], ignore_index=True) for name in theory}
 
@@ -57,7 +57,7 @@ def made(name):
 
 
 def rows_of(tex):
-    """The lines of LaTeX tables that hold values: their label and the cells after it, markup and all."""
+    """The lines of LaTeX tables that contain values: their label and the cells after it, including markup."""
     bodies = re.findall(r"\\midrule\n(.*?)\n\\bottomrule", tex, re.S)
     lines = [line.removeprefix(r"\addlinespace ") for body in bodies for line in body.splitlines()]
     cells = [line.removesuffix(r" \\").split(" & ") for line in lines if not line.startswith(r"\rlap")]
@@ -99,7 +99,7 @@ def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
 
 @pytest.mark.parametrize("name", IMAGES + GAUSSIANS)
 def test_numbers_are_the_means_and_deviations_of_the_metrics(name):
-    """Worked out here one value after the other, by the standard library."""
+    """They are recomputed here one by one, with the standard library."""
     given = made_images() if name in IMAGES else synthetic.theory_tables()
     labels = LABELS.get(name, "noisy")
     values: dict[tuple, list[float]] = {}
@@ -132,7 +132,7 @@ def test_the_posterior_stands_below_where_it_judges():
     noise = judged.numbers.groupby("dataset")["noise"].first()
     assert set(noise) == {0.0, 0.5}
     for part in judged.parts:
-        if not noise[part.key]:  # its posterior is the label, and scores 0
+        if not noise[part.key]:  # its posterior is the label, with a score of 0
             assert part.blocks[-1][0]
             assert "scores on test data against the test labels, to which no noise was added, " in part.caption
             continue
@@ -143,7 +143,7 @@ def test_the_posterior_stands_below_where_it_judges():
 
 
 def test_a_posterior_without_label_noise_judges_as_label_noise_does():
-    """The scores say whether labels are certain; the configuration's noise says nothing of a source's posterior."""
+    """The scores show whether labels are certain; the configuration's noise doesn't cover a source's posterior."""
     given = made_images()
     silent = scores.images(given["metrics"], given["runs"].assign(noise=0.0), "noisy")
     assert (silent.title, silent.parts) == (made("paper_images_posterior").title, made("paper_images_posterior").parts)
@@ -166,7 +166,7 @@ def test_the_entropy_of_the_posterior_is_read_from_any_predictions_scores():
 
 
 def test_cells_in_print_are_those_of_the_csv():
-    """Each (data set, model, loss) stands once, in the place that the headings name, to three decimals."""
+    """Each (data set, model, loss) appears once, where the headings say, to three decimals."""
     table = made("paper_images")
     by = table.numbers.set_index(["dataset", "model", "loss", "metric", "calibrator"])["mean"].sort_index()
     columns = list(itertools.product(("nll", "ece", "ace_average"), ("none", "released", "exact")))
@@ -285,7 +285,7 @@ def test_a_page_says_once_what_all_its_parts_say():
 
 
 def awkward() -> Table:
-    """A table of names and numbers that LaTeX and HTML must be told of."""
+    """A table of names and numbers that need special care in LaTeX and HTML."""
     values = (
         Value(math.nan, n=0, seeds=2),
         Value(math.inf, n=2, seeds=2),
@@ -352,7 +352,7 @@ def test_empty_tables_say_so(name, tmp_path):
 
 @pytest.mark.parametrize("name", [IMAGES[0], GAUSSIANS[0]])
 def test_without_a_calibrator_that_it_shows_a_table_is_empty(name, tmp_path):
-    """As with ``calibrators: [isotonic]``."""
+    """This happens with ``calibrators: [isotonic]``."""
     given = made_images()
     table = plugins.load("tables", name)(given["metrics"].assign(calibrator="isotonic"), given["runs"])
     assert table.parts == ()
@@ -360,7 +360,7 @@ def test_without_a_calibrator_that_it_shows_a_table_is_empty(name, tmp_path):
 
 
 def test_what_is_absent_is_told_in_the_caption_alone():
-    """Signs are explained where they are used: a dash, a share of seeds, bold and a dagger."""
+    """Signs (a dash, a share of seeds, bold and a dagger) are explained only if they are used."""
     given = {name: rows.copy() for name, rows in synthetic.tables([("digits", "mlp", "cross_entropy")]).items()}
     metrics = given["metrics"]
     lost = (metrics["calibrator"] == "exact") & (metrics["loss"] != "reference")
@@ -407,7 +407,7 @@ def test_failures_of_the_papers_fit_are_counted():
 
 
 def test_no_dagger_where_weights_were_given():
-    """They weren't trained on the labels here, even if on the same images; older tables have none such."""
+    """They weren't trained on the labels here, even if on the same images; older tables have no such rows."""
     given = synthetic.tables([("digits", "mlp", "cross_entropy"), ("digits", "cnn", "cross_entropy")])
     runs = given["runs"].assign(interpolates=False)
     same = runs.assign(fitted_here=True, steps=runs["steps"].where(runs["model"] == "mlp", 0))
@@ -471,7 +471,7 @@ def latex_there() -> bool:
 
 
 def compiled(folder: Path, text: str, preamble: str = "") -> str:
-    """The log of a document with this text in it; it must compile."""
+    """The log of a document containing this text, which must compile."""
     (folder / "document.tex").write_text(DOCUMENT % (preamble, text))
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
@@ -480,7 +480,7 @@ def compiled(folder: Path, text: str, preamble: str = "") -> str:
 
 
 def test_latex_compiles_and_fits_the_page(tmp_path):
-    """In a plain article, whose text is narrow, and on A4: nothing is wider than the text or longer than a page."""
+    """In a plain article with narrow text, and on A4, nothing is wider than the text or longer than a page."""
     needs(latex_there(), "LaTeX: apt-get install --no-install-recommends texlive-latex-recommended")
     large = synthetic.tables(synthetic.LARGE, (0, 1))
     long = synthetic.tables([("d", f"m{i}", f"l_{j}") for i in range(9) for j in range(8)], (0, 1))

@@ -42,7 +42,7 @@ def test_scores_leave_out_images_and_count_references_as_interpolating():
 def test_log_k_draws_means_closed_forms_and_who_interpolates():
     given = made_theory()
     figure = drawn("log_k", given)
-    ax = figure.axes[1]  # of the MLP, then of attention
+    ax = figure.axes[1]  # the MLP's, then attention's
     lines = {tuple(np.round(line.get_ydata(), 9)) for line in ax.lines}
     ks = (4, 8, 16, 32, 64)
     assert tuple(round(nearest_neighbour_kl(k, 0.5, 2), 9) for k in ks) in lines
@@ -66,7 +66,7 @@ def test_log_k_draws_means_closed_forms_and_who_interpolates():
 
 @pytest.mark.parametrize("ks", [(4, 32), (4, 8, 32)])
 def test_two_values_of_k_are_joined_by_no_line(ks):
-    """Two points are always on a line: neither line nor title speaks of growth."""
+    """Two points are always on a line, so neither a line nor the title suggests growth."""
     tables = synthetic.theory_tables(ks, ("mlp",), ("cross_entropy", "mixup3"), (0, 1))
     own = {name: table[~table["dataset"].str.contains("m4|image")] for name, table in tables.items()}
     figure = drawn("log_k", own)

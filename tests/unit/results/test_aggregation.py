@@ -1,4 +1,4 @@
-"""What joins and draws thousands of cells quickly gives what the plain way gives, number for number."""
+"""The fast code that joins and draws thousands of cells matches the plain way, number for number."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ RADII = ["points", "probe", "quantity", "calibrator"]
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """Files of 12 cells and their manifest, by the generator beside the benchmarks."""
+    """Files of 12 cells and their manifest, from the generator next to the benchmarks."""
     spec = importlib.util.spec_from_file_location("grid_files", ROOT / "benchmarks/grid_files.py")
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -42,7 +42,7 @@ def written(tmp_path_factory):
 
 @pytest.fixture
 def grid(written, tmp_path, monkeypatch):
-    """Copies of these, to be edited; batches end within the grid."""
+    """Editable copies of these; batches end within the grid."""
     monkeypatch.setattr(aggregate, "BATCH", 5)
     manifest, folder = written
     return copy.deepcopy(manifest), shutil.copytree(folder, tmp_path / "results")
@@ -52,7 +52,7 @@ def grid(written, tmp_path, monkeypatch):
 
 
 def plain_radii(radii: pd.DataFrame) -> pd.DataFrame:
-    """Quartiles a group at a time."""
+    """Quartiles, one group at a time."""
     rows = []
     for found, group in radii.groupby(RADII, sort=True):
         row = dict(zip(RADII, found, strict=True))
@@ -92,7 +92,7 @@ def test_survival_is_the_estimator_of_kaplan_and_meier(share):
 
 
 def random_radii(seed: int, count: int = 3000) -> pd.DataFrame:
-    """Radii in no order, in groups of many sizes, with ties, infinite ones, gaps, and ones censored throughout."""
+    """Unordered radii in groups of many sizes, with ties, infinities, gaps, and groups that are all censored."""
     rng = np.random.default_rng(seed)
     table = pd.DataFrame({name: rng.choice([*"abc"], count, p=[0.6, 0.3, 0.1]) for name in RADII})
     table["threshold"] = rng.choice([0.5, 0.9], count)
@@ -114,7 +114,7 @@ def test_quartiles_of_all_groups_at_once_are_those_of_each(seed):
 
 
 def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
-    """The tables of a manifest's cells, a file at a time."""
+    """The tables of a manifest's cells, one file at a time."""
     found = {}
     for name, file in aggregate.FILES.items():
         parts = []
@@ -146,7 +146,7 @@ def assert_same_tables(found, expected) -> None:
 
 
 def test_a_cell_without_curves_has_radii_alone(tmp_path):
-    """Kinds that search walk along no rays: alone, and next to a cell with curves."""
+    """Search probes walk along no rays; such a cell is joined alone, and with a cell that has curves."""
     empty = pd.DataFrame({name: np.empty(0) for name in CURVES}).assign(points="train", probe="attacked")
     walked = pd.DataFrame({name: [0.5] for name in CURVES}).assign(points="train", probe="sphere")
     files = []
@@ -171,7 +171,7 @@ def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
 
 
 def edited(manifest, results, number: int, name: str, content: bytes) -> None:
-    """Change a cell's file, and what the manifest tells of it."""
+    """Change a cell's file, and its entry in the manifest."""
     cell = manifest["cells"][number]
     path = results / "runs" / cell["path"] / name
     path.write_bytes(content)
@@ -179,7 +179,7 @@ def edited(manifest, results, number: int, name: str, content: bytes) -> None:
 
 
 def test_files_that_are_not_alike_are_joined_as_well(grid):
-    """Another column, quotes, other line ends, no rows, whole numbers, and cells without a probe."""
+    """They differ in an extra column, quotes, line ends, no rows, whole numbers, and cells without a probe."""
     manifest, results = grid
     one = b"epoch,step,lr,train_loss\n"
     edited(manifest, results, 1, "history.csv", one + b"1,20,0.5,2\n2,40,0.25,1\n")
@@ -194,7 +194,7 @@ def test_files_that_are_not_alike_are_joined_as_well(grid):
 
 
 def test_without_a_fit_the_table_of_fits_is_empty_and_all_others_are_read(grid, tmp_path):
-    """As with ``calibrators: [none]``: the claims and pages read all tables."""
+    """This happens with ``calibrators: [none]``; the claims and pages read all tables."""
     manifest, results = grid
     for number, cell in enumerate(manifest["cells"]):
         folder = results / "runs" / cell["path"]
@@ -313,7 +313,7 @@ def test_a_csv_with_a_field_too_many_shifts_no_other_file(tmp_path):
 
 
 def plain_over_seeds(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
-    """Means and intervals a group at a time."""
+    """Means and intervals, one group at a time."""
     per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
     rows = []
     for found, group in per_seed.groupby(level=list(range(len(by))), sort=True):
@@ -342,7 +342,7 @@ def test_statistics_over_seeds_are_those_of_each_group(by):
         (2.0, 1.89, 0.0),
         (0.55, -60.4, 0.0),
         (math.inf, 1.02, 0.0),
-        (2.0, math.nan, 0.0),  # of logits with -inf
+        (2.0, math.nan, 0.0),  # for logits with -inf
         (math.nan, 0.9, math.nan),  # separable: there is no optimum
         (None, 0.9, math.nan),
         (2.0, None, math.nan),

@@ -59,7 +59,7 @@ def grid(values: dict, *, noise=0.5, steps=1000, interpolates=True, classes=10) 
 
 
 def two_losses(a: list[float], b: list[float], dataset="d", model="m") -> dict:
-    """Cells of Mixup (a) and cross entropy (b), one a seed."""
+    """Cells of Mixup (a) and cross entropy (b), one per seed."""
     cells = {(dataset, model, "mixup2", seed): value for seed, value in enumerate(a)}
     return cells | {(dataset, model, "cross_entropy", seed): value for seed, value in enumerate(b)}
 
@@ -92,7 +92,7 @@ def test_verdicts_mirror_at_the_margin(direction, margin):
     [
         ([-0.30, -0.31, -0.29], "holds"),
         ([0.30, 0.31, 0.29], "does_not"),
-        ([-0.011, -0.010, -0.012], "does_not"),  # there, but smaller than the margin
+        ([-0.011, -0.010, -0.012], "does_not"),  # present, but smaller than the margin
         ([-0.5, 0.4, 0.0], "undecided"),
         ([-0.3], "not_tested"),
     ],
@@ -139,13 +139,13 @@ def test_what_the_grid_lacks_is_not_tested_and_named(change, words):
 
 
 def test_seeds_are_paired_and_all_is_t_over_seeds_of_means_over_pairs():
-    """Whatever both sides of a seed share goes out, and the order of rows says nothing."""
+    """Whatever both sides of a seed share cancels, and the order of rows doesn't matter."""
     rng = np.random.default_rng(1)
     a, b, shared = rng.normal(size=(2, 4)), 2 + rng.normal(size=(2, 4)), 10 * rng.normal(size=(2, 4))
     cells = {}
     for number, dataset in enumerate(("d1", "d2")):
         cells |= two_losses(list((a + shared)[number]), list((b + shared)[number]), dataset)
-    cells |= {("d3", "mlp", "mixup2", 0): 1.0, ("d3", "cnn", "cross_entropy", 0): 1.0}  # of different models: no pair
+    cells |= {("d3", "mlp", "mixup2", 0): 1.0, ("d3", "cnn", "cross_entropy", 0): 1.0}  # different models: no pair
     tables = {name: table.sample(frac=1, random_state=3) for name, table in grid(cells).items()}
     for scope, values in (("all", (a - b).mean(axis=0)), ("d1/m", (a - b)[0]), ("d2/m", (a - b)[1])):
         row = judged(DIFFERENCE, tables, scope)
@@ -159,7 +159,7 @@ def test_a_pair_that_lacks_a_seed_is_left_out_of_all_and_counted():
     cells = two_losses([1, 1.01, 1.02], [2, 2, 2], "d1") | two_losses([5, 5.1, 5.2], [2, 2, 2], "d2")
     del cells["d2", "m", "cross_entropy", 1]
     row = judged(DIFFERENCE, grid(cells))
-    assert row["estimate"] == pytest.approx(-0.99)  # d1 alone
+    assert row["estimate"] == pytest.approx(-0.99)  # only d1
     assert (row["n"], row["excluded"]) == (3, 3)
     assert "1 of 2" in row["note"]
     row = judged(DIFFERENCE, grid(cells), "d2/m")
@@ -345,7 +345,7 @@ RATIO = {key: value for key, value in LEVEL.items() if key not in ("a", "where")
 
 
 def two_data_sets(big: dict[str, list[float]], small: dict[str, list[float]]) -> dict:
-    """Cells of models on two data sets, a value a seed."""
+    """Cells of models on two data sets, one value per seed."""
     return {
         (dataset, model, "cross_entropy", seed): value
         for dataset, models in (("big", big), ("small", small))
@@ -355,7 +355,7 @@ def two_data_sets(big: dict[str, list[float]], small: dict[str, list[float]]) ->
 
 
 def test_ratios_are_paired_by_model_and_seed_across_data_sets():
-    """Whatever number of steps each takes; a row a model, and their mean over all."""
+    """The number of steps doesn't matter; there is one row per model, and their mean over all."""
     cells = two_data_sets(
         {"one": [1.5, 3.0, 4.6], "two": [1.0, 2.1, 3.0], "alone": [9.0]},
         {"one": [1.0, 2.0, 3.0], "two": [1.0, 2.0, 3.0]},
@@ -504,7 +504,7 @@ def test_each_makes_a_claim_per_combination(tmp_path):
 
 
 def demo_tables() -> dict[str, pd.DataFrame]:
-    """Tables with the demo's columns and kinds of rows: noise, losses, seeds; values of no meaning."""
+    """Tables with the demo's columns and kinds of rows (noise, losses, seeds) and meaningless values."""
     rng = np.random.default_rng(11)
     datasets = {"digits": 0.0, "digits-noise50": 0.5}
     cells = pd.MultiIndex.from_product(
@@ -559,7 +559,7 @@ def test_the_papers_claims_are_tested_by_the_demos_images_except_for_those_on_di
     for claim in claims:
         row = whole.loc[claim.name]
         elsewhere = any(str(side.get("dataset", "")).startswith("overlap") for side in claim.sides)
-        elsewhere |= claim.fit == "top_rest"  # which the demo leaves out
+        elsewhere |= claim.fit == "top_rest"  # the demo leaves it out
         assert (row["verdict"] == "not_tested") == elsewhere, row["note"]
         assert row["n"] == (0 if elsewhere else 3)
 

@@ -1,4 +1,4 @@
-"""The sentence on what was found, and the themes of tests: made of verdicts alone."""
+"""The sentence on what was found, and the themes of tests, both made from verdicts alone."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def test_every_claim_of_the_file_has_the_theme_of_its_section(tmp_path):
     for theme, (heading, section) in zip(THEMES, sections.items(), strict=True):
         (tmp_path / heading).write_text("claims:\n" + section)
         for claim in load_claims(tmp_path / heading):
-            # Comparisons of Mixup with TS on distributions stand with the growth that they explain.
+            # Comparisons of Mixup with TS on distributions belong to the growth that they explain.
             mixed = re.match(r"mixup\d_closer_than_ts", claim.name)
             assert finding.theme_of(claim.formula) == ("mixup" if mixed else theme), claim.name
 
 
 def test_further_repair_has_a_sentence_of_its_own():
-    """Its tests are no claims of the paper: they don't count among those."""
+    """Its tests aren't claims of the paper, so they don't count among those."""
     statistic = "difference of metrics.value: (calibrator partner) - (calibrator exact) where metric kl"
     repair = [row | {"statement": "x [a check]", "statistic": statistic} for row in rows(partner="hhfun")]
     paper = f"With {OPTIMAL}, both {TESTS} hold."

@@ -1,4 +1,4 @@
-"""What watches over results: locks, runs, room on the disk, failed jobs, what is there, and verification."""
+"""Checks that protect results: locks, runs, disk space, failed jobs, inventory, and verification."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.faults
 
 
 def holder(code: str, *arguments: str | Path) -> subprocess.Popen:
-    """A process that runs `code`, says so, and stays until it is killed."""
+    """A process that runs `code`, prints a line, and stays until it is killed."""
     script = f"import sys, time; from pathlib import Path\n{code}\nprint('ready', flush=True); time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
@@ -42,7 +42,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def test_only_what_dead_writers_left_is_swept_away(tmp_path):
-    """A living writer's file, a young one, and files of others stay."""
+    """A living writer's file, a recent one, and unrelated files stay."""
     code = "from halobench.storage import files as store; kept = store.replacing(sys.argv[1]); kept.__enter__()"
     living, dead = (holder(code, tmp_path / f"{name}.csv") for name in ("living", "dead"))
     end(dead)
@@ -62,7 +62,7 @@ def test_only_what_dead_writers_left_is_swept_away(tmp_path):
 
 @pytest.fixture
 def locked(tmp_path, monkeypatch):
-    """A directory that Snakemake locked; runs there note what Snakemake would be run with, and run nothing."""
+    """A directory that Snakemake locked; runs in it only record Snakemake's arguments."""
     (tmp_path / ".snakemake/locks").mkdir(parents=True)
     (tmp_path / ".snakemake/locks/0.input.lock").write_text("results/a\n")
     (tmp_path / "Snakefile").touch()
@@ -192,7 +192,7 @@ def test_a_profile_that_is_not_there_is_told(locked):
 
 
 def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(locked, capsys):
-    """Its lock may be unknown here, though the folder is shared."""
+    """Its lock may be invisible here, even if the folder is shared."""
     path = Path(".snakemake/halobench/runs/elsewhere.site.org-7.lock")
     path.parent.mkdir(parents=True)
     path.touch()
@@ -239,7 +239,7 @@ SIZES = {"sources": {"digits": {"classes": 10, "bytes": 1000}}, "weights": {"mlp
 
 @pytest.fixture
 def two_cells():
-    """A checked configuration of two cells, 100 points each."""
+    """A checked configuration of two cells with 100 points each."""
     sizes = {"source": "digits", "train": 50, "val": 20, "test": 30}
     grid = [{"datasets": ["clean"], "models": ["mlp"], "losses": ["ce"], "seeds": [0, 1]}]
     return load_config(
@@ -256,7 +256,7 @@ def two_cells():
 
 
 def test_the_disk_needs_room_for_what_is_missing(two_cells, tmp_path):
-    """Weights, logits of 10 classes in float32 and two int64 labels a point, tables; one resume point; the source."""
+    """Weights, 10 float32 logits and two int64 labels per point, and tables; one resume point; the source."""
     cell = 4000 + 100 * (4 * 10 + 16) + disk_space.CELL
     assert disk_space.needed(two_cells, SIZES, tmp_path) == 2 * cell + 3 * 4000 + 1000
     for path in ("runs/clean/mlp/ce/seed0/train.json", "sources/digits/meta.json"):
@@ -310,7 +310,7 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
 
 
 def write_cell(results: Path, config, seed: int) -> None:
-    """A cell's records and one output each, as the stages would leave them."""
+    """Write a cell's records and one output each, as the stages would."""
     folder = results / f"runs/clean/mlp/ce/seed{seed}"
     for job in cell_jobs(config, Cell("clean", "mlp", "ce", seed), probed=True):
         files.write_json(folder / f"{job.stage}.output", job.stage)

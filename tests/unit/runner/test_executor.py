@@ -1,4 +1,4 @@
-"""What is changed in the SLURM executor plugin."""
+"""The changes to the SLURM executor plugin."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from halobench.runner.slurm.executor_patch import SURE, corrected
 
 
 def seen(*looks: dict[str, str], made: bool = True) -> list[str | None]:
-    """What job 1 is told to be at each look."""
+    """The reported state of job 1 at each check."""
     doubted: Counter[str] = Counter()
     return [corrected(look, ["1"], doubted, lambda job: made).get("1") for look in looks]
 
@@ -44,7 +44,7 @@ def test_jobs_that_are_not_active_are_left_alone():
 
 @pytest.fixture
 def plugin(monkeypatch):
-    """A module with an executor as the plugin's: it guesses an account."""
+    """A module with an executor like the plugin's, which guesses an account."""
     module = types.ModuleType("stand_in_plugin")
     answers = []
 
@@ -57,7 +57,7 @@ def plugin(monkeypatch):
         run_uuid = "run-a"
 
         def cancel(self):
-            self.cancel_jobs([])  # as if all were being looked at
+            self.cancel_jobs([])  # as if all were being checked
             self.wait_thread.join()
 
         async def check_active_jobs(self, active_jobs):
@@ -73,12 +73,12 @@ def plugin(monkeypatch):
 
 
 def looks(made, jobs) -> list[str]:
-    """The numbers of the jobs that are still active after a look."""
+    """The numbers of the jobs still active after a check."""
 
     async def look():
         return [job.external_jobid async for job in made.check_active_jobs(jobs)]
 
-    with ThreadPoolExecutor(1) as thread:  # the process's own may have a loop, as that of tests in a browser does
+    with ThreadPoolExecutor(1) as thread:  # the main one may have a loop, as in browser tests
         return thread.submit(asyncio.run, look()).result()
 
 

@@ -1,4 +1,4 @@
-"""The logger plug-in, fed with records as Snakemake 9.27 makes them."""
+"""The logger plug-in, fed with records like those of Snakemake 9.27."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ STATS = {"source": 1, "train": 4, "figure_summary": 1, "figure_radii": 1, "all":
 
 
 class TestInterface(TestLogHandlerBase):
-    """What the interface asks of every plug-in."""
+    """The interface's own tests for plug-ins."""
 
     __test__ = True
 
@@ -45,7 +45,7 @@ class TestInterface(TestLogHandlerBase):
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
-    """A working directory, in which the clock stands still."""
+    """A working directory with the clock stopped."""
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now)
     monkeypatch.chdir(tmp_path)
@@ -122,7 +122,7 @@ def test_a_line_per_finished_job_and_no_other(lines):
 
 
 def test_the_time_left_is_shared_by_what_runs_at_once():
-    """Of five jobs that take a minute each, three are done after 90 s: two ran at once, and so will the others."""
+    """Three of five one-minute jobs are done after 90 s, so two ran at once, and so will the others."""
     run = Run()
     run.plan({"train": 5})
     for number in range(3):
@@ -141,7 +141,7 @@ def test_the_time_left_is_shared_by_what_runs_at_once():
 
 
 def test_a_stage_of_which_no_job_has_finished_takes_longer_than_its_first_one_has_so_far():
-    """Quick jobs say nothing of two long ones under way for a minute, nor of the two that wait for them."""
+    """Quick jobs don't predict two long ones that have run for a minute, or the two that wait for them."""
     run = Run()
     run.plan({"train": 3, "probe": 4})
     for number in range(3):
@@ -230,7 +230,7 @@ def test_errors_are_shown_and_the_exit_is_snakemakes(lines):
 
 
 def test_what_runs_nothing_shows_its_messages(lines):
-    """``--unlock``, ``--lint`` and the like."""
+    """Examples are ``--unlock`` and ``--lint``."""
     view, said = lines
     view.take(record(None, "Unlocked working directory."))
     view.close()
@@ -267,7 +267,7 @@ def test_silence_leaves_failures_and_the_end(capsys):
     settings.quiet = {Quietness.PROGRESS, Quietness.RULES}
     view = begin(Lines(settings), {"train": 1})
     view.take(job(1))
-    view.close()  # Snakemake is as silent, and doesn't say that it has ended
+    view.close()  # Snakemake is silent too, and doesn't report its end
     assert capsys.readouterr().err.splitlines() == ["1 job done in 0.0 s."]
     view = begin(Lines(settings), {"train": 2})
     view.take(job(1))
@@ -355,7 +355,7 @@ def test_a_submitted_job_waits_in_the_queue_until_it_writes_to_its_log():
     view, _ = terminal()
     begin(view)
     try:
-        write_log("epoch 3/3  loss 2\n", age=60)  # of an earlier attempt
+        write_log("epoch 3/3  loss 2\n", age=60)  # from an earlier attempt
         view.take(job(1, local=False))
         assert drawn(view)[1].endswith("1 in the queue")
         assert "epoch" not in "\n".join(drawn(view))
@@ -392,7 +392,7 @@ def test_long_lists_of_running_jobs_are_cut():
 
 
 def test_commands_are_shown_if_asked_for(capsys):
-    """``--printshellcmds``, which is the default of these settings."""
+    """The option is ``--printshellcmds``, the default in these settings."""
     view = begin(Lines(MockOutputSettings()))
     view.take(record(LogEvent.SHELLCMD, "Shell command: true", shellcmd="true"))
     assert capsys.readouterr().err == "true\n"
@@ -415,7 +415,7 @@ def test_logs_say_how_far_a_job_is(text, expected):
 
 
 def test_events_are_kept_as_data_and_read_back(folder, capsys):
-    """A job of a group, which Snakemake indents, and one whose rule has a message of its own, are jobs like others."""
+    """A job of a group, which Snakemake indents, and one whose rule has its own message, are treated like any other."""
     path = folder / "events.jsonl"
     view = EventFile(path)
     begin(view)
@@ -444,7 +444,7 @@ def test_a_dry_run_is_left_to_snakemake_unless_events_are_kept(folder):
 
 
 def test_loading_the_plug_in_loads_no_display():
-    """Every Snakemake loads it, those that run a single job on a node included."""
+    """Every Snakemake process loads it, including those that run a single job on a node."""
     code = "import sys, snakemake_logger_plugin_halobench; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"rich", "pandas", "torch", "halobench"} & set(done.stdout.split())

@@ -1,4 +1,4 @@
-"""What a run would take: from which records, scaled by what, and how it is shown."""
+"""The cost estimate of a run: which records it uses, how it scales them, and how it is shown."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CELL = "clean/mlp/mixup/seed0"
 
 
 def keep(folder: Path, stage: str, spec=None, seconds=10.0, key=CELL, device="cpu", files=None, **facts) -> Path:
-    """Write the sealed record of a stage, and the files that it speaks of: `files` has their bytes by name."""
+    """Write a stage's sealed record and the files that it lists; `files` has their sizes in bytes by name."""
     path = folder / "results" / STAGES[stage].record_path(key)
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, many in (files or {}).items():
@@ -41,7 +41,7 @@ def keep(folder: Path, stage: str, spec=None, seconds=10.0, key=CELL, device="cp
 
 
 def job(folder: Path, stage: str, spec=None, key="clean/mlp/mixup/seed7", **facts) -> PlannedJob:
-    """A job as a dry run names it, with its request."""
+    """A job as a dry run reports it, with its request."""
     request = Request(stage, SPECS.get(stage, {}) if spec is None else spec, {})
     outputs = tuple(f"results/{path}" for path in STAGES[stage].paths(key))
     gpu = {"gpu": "1"} if stage in ("train", "probe") else {}
@@ -50,7 +50,7 @@ def job(folder: Path, stage: str, spec=None, key="clean/mlp/mixup/seed7", **fact
 
 
 def estimate(folder: Path, *asked, **facts) -> Estimate | None:
-    """Estimate one job, by what lies in a folder."""
+    """Estimate one job from the records in a folder."""
     one = job(folder, *asked, **facts)
     return Past(folder, [one]).estimate(one)
 
@@ -84,7 +84,7 @@ FIGURES = [
     ("stage", "key", "records"), [("train", "clean/mlp/mixup/seed7", TRAININGS), ("figure", "tiny/radii", FIGURES)]
 )
 def test_the_nearest_records_count(tmp_path, stage, key, records):
-    """From those of the same stage to those of the same spec, or of what is drawn again."""
+    """Records range from those of the same stage to those of the same spec, or of the outputs to be redrawn."""
     for i, (where, spec, near, rough) in enumerate(records):
         keep(tmp_path, stage, spec, 10.0 + i, where)
         found = estimate(tmp_path, stage, key=key)
@@ -95,12 +95,12 @@ def test_records_that_are_as_near_give_their_mean_and_the_largest_peak(tmp_path)
     keep(tmp_path, "train")
     keep(tmp_path, "train", TRAIN, 14.0, "clean/mlp/mixup/seed1", peak_memory_mib=300.0)
     assert (estimate(tmp_path, "train").seconds, estimate(tmp_path, "train").memory) == (12.0, 300.0)
-    keep(tmp_path, "aggregate", {}, 9.0, "tiny")  # lies in the folder of tables
+    keep(tmp_path, "aggregate", {}, 9.0, "tiny")  # it is in the folder of tables
     assert estimate(tmp_path, "table", {}, "tiny/paper") is None
 
 
 def test_a_new_data_set_is_estimated_after_a_demo(tmp_path):
-    """Cells on 54,000 images and what belongs to them, from one on 100 images: no job is without an estimate."""
+    """Cells on 54,000 images and their other jobs are estimated from one on 100 images; every job has an estimate."""
     records = [("train", CELL, 14.0), ("probe", CELL, 5.0), ("calibrate", CELL, 2.0), ("reference", "clean/seed0", 1.0)]
     for stage, key, seconds in (*records, ("source", "digits", 3.0)):
         keep(tmp_path, stage, None, seconds, key, train_seconds=4.0 if stage == "train" else None)
@@ -113,7 +113,7 @@ def test_a_new_data_set_is_estimated_after_a_demo(tmp_path):
     past = Past(tmp_path, jobs)
     found = {each.name: past.estimate(each) for each in jobs}
     assert all(each.rough for each in found.values())
-    training = 10 + 4 * 540 * 2  # ten seconds besides the loop; 540 times the images in twice the epochs
+    training = 10 + 4 * 540 * 2  # ten seconds outside the loop; 540 times the images in twice the epochs
     assert found["train photos/mlp/mixup/seed0"].seconds == pytest.approx(training)
     assert found["train photos/cnn/mixup/seed0"].near == "same stage"
     assert found["probe photos/mlp/mixup/seed0"].seconds == pytest.approx(5 * (6 + 100) / (6 + 80))
@@ -134,7 +134,7 @@ def test_work_is_what_a_model_sees():
     probes = {"a": probe, "b": probe | {"directions": 2}}
     # 80 rays of 1 + 2 + 1 + 5 x 3 places each, and 160.
     assert work("probe", json.dumps(PROBE | {"probes": probes})) == (80 + 160) * 19
-    # 80 samples; of three starts and, after TS, two more, 50 steps each, with gradients.
+    # 80 samples; three starts and, after TS, two more, with 50 steps each, and gradients.
     attacked = {"kind": "adversarial", "points": 60, "control": 20}
     assert work("probe", json.dumps(PROBE | {"probes": {"a": attacked}})) == 80 * 5 * 50 * 3
     assert work("reference", json.dumps({"dataset": DATASET})) == 60 + 80
@@ -151,7 +151,7 @@ def test_work_is_what_a_model_sees():
     ],
 )
 def test_records_of_the_same_kind_of_device_come_first(tmp_path, device, resources, right):
-    """Also if they are less near, but not if they are of another model."""
+    """They do even if they are less similar, but not if they are for another model."""
     asked = TRAIN | {"train": {"epochs": 3} | ({} if device == "auto" else {"device": device})}
     keep(tmp_path, "train", asked | {"model": CNN}, 7.0, "clean/cnn/mixup/seed0", device=right)
     keep(tmp_path, "train", asked, 9.0, device="cpu" if right == "cuda:0" else "cuda:0")
@@ -161,7 +161,7 @@ def test_records_of_the_same_kind_of_device_come_first(tmp_path, device, resourc
 
 
 def test_disk_counts_logits_by_samples_and_says_if_there_is_room(tmp_path, monkeypatch):
-    """240 samples became 480: logits double, weights and the record don't."""
+    """If 240 samples become 480, the logits double; the weights and the record don't."""
     record = keep(tmp_path, "train", files={"model.safetensors": 1000, "logits.safetensors": 2400})
     twice = estimate(tmp_path, "train", TRAIN | {"dataset": DATASET | {"train": 340}})
     assert twice.size == pytest.approx(5800 + record.stat().st_size)
@@ -183,7 +183,7 @@ def test_disk_counts_logits_by_samples_and_says_if_there_is_room(tmp_path, monke
     [({"gpu": "2"}, 2), ({"gpu": "1", "slots_per_gpu": "2"}, 0.5), ({"shard": "2", "slots_per_gpu": "4"}, 0.25)],
 )
 def test_gpu_hours_are_those_of_whole_gpus(resources, hours):
-    """Jobs share one by slots, or by the shards of SLURM."""
+    """Jobs share a GPU through slots or SLURM's shards."""
     lines = plan.totals(tasks(1800.0, 1800.0, resources=resources), Limits(1), Path())
     assert lines[0] == f"GPUs       {number(hours)} GPU-hours"
     lines = plan.totals(tasks(1800.0, resources={"gpu": "<TBD>"}), Limits(1), Path())
@@ -191,7 +191,7 @@ def test_gpu_hours_are_those_of_whole_gpus(resources, hours):
 
 
 def test_a_run_is_as_long_as_what_holds_it_up_most():
-    """Ten trainings of 60 s: on cores, on slots, in a queue, or because stages follow each other."""
+    """Ten 60-second trainings are limited by cores, slots, a queue, or the order of stages."""
     ten = tasks(*[60.0] * 10, resources={"gpu": "1"})
     near = [Limits(1), Limits(4), Limits(100), Limits(100, gpus=2)]
     assert [wall_seconds(ten, most) for most in near] == [600, 150, 60, 300]
@@ -233,7 +233,7 @@ def test_records_that_cannot_be_read_are_left_out_and_counted(tmp_path):
     for seed, change in enumerate(changes, 3):
         facts = {} if change else {"hardware": None}
         keep(tmp_path, "train", TRAIN | change, key=f"clean/mlp/mixup/seed{seed}", **facts)
-    keep(tmp_path, "probe").write_text("{")  # of a stage that isn't to run
+    keep(tmp_path, "probe").write_text("{")  # for a stage that won't run
     lines = plan.report([job(tmp_path, "train")], Limits(1), tmp_path)
     assert lines[-1] == "5 unreadable records left out; see `halobench verify`."
     assert cells_of(lines)["train"][1] == "10 s"
@@ -265,13 +265,13 @@ def test_a_new_seed_takes_the_mean_of_the_others(finished, tiny, tmp_path, monke
     monkeypatch.chdir(space.folder)
     assert plan.plan(["--cores", "1", "--resources", "gpu=1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    # Each cell has two others that differ in the seed; probes of both losses have the same spec.
+    # Each cell has two others that differ only in the seed; probes of both losses have the same spec.
     records = {stage: (space.folder / "results/runs").rglob(f"{stage}.json") for stage in ("train", "probe")}
     totals = {stage: sum(json.loads(p.read_text())["seconds"] for p in paths) / 2 for stage, paths in records.items()}
     table = cells_of(lines)
     for stage, total in totals.items():
         assert table[stage] == ["8", duration(total / 8), *[duration(total)] * 2, table[stage][4], "same spec"]
-    # Besides them eight calibrations, two references, three jobs for tables, two for pages, what is printed and drawn.
+    # Also eight calibrations, two references, three jobs for tables, two for pages, and the printed tables and figures.
     jobs = 31 + len(tiny_tables()) + len(tiny_figures())
     assert lines[0] == f"{jobs} jobs would run: 8 cells to compute, 16 already finished"
     assert f"GPUs       {number(sum(totals.values()) / 3600)} GPU-hours" in lines

@@ -1,4 +1,4 @@
-"""What `halobench report` asks of Snakemake, and what it says after it."""
+"""The targets that `halobench report` requests from Snakemake, and its output afterwards."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CLAIMS = "claim,statement,scope,fit,statistic,verdict\na,A,all,exact,level of a.
 
 @pytest.fixture
 def asked(tmp_path, monkeypatch) -> list[list[str]]:
-    """A folder whose last run was of `tiny`, next to which `other` is complete and `begun` isn't; what was asked."""
+    """The calls to Snakemake, in a folder where the last run was `tiny`, `other` is complete and `begun` isn't."""
     config = tiny_config()
     config["experiments"] |= {name: config["experiments"]["tiny"] for name in ("other", "begun")}
     monkeypatch.chdir(tmp_path)

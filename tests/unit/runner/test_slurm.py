@@ -1,4 +1,4 @@
-"""What is asked of SLURM, and how its answers are read; its commands are stand-ins here."""
+"""Queries to SLURM, and how the answers are read; its commands are stand-ins here."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from halobench.runner.slurm import checks, queue
 
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
-    """Stand-ins for SLURM's commands, alone on PATH: `say(name, text, code)` lets one print a text."""
-    importlib.import_module("snakemake_executor_plugin_slurm")  # which looks for programs as it is imported
+    """Stand-ins for SLURM's commands, alone on PATH; `say(name, text, code)` makes one print a text."""
+    importlib.import_module("snakemake_executor_plugin_slurm")  # it looks for programs on import
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
@@ -42,7 +42,7 @@ def test_minutes(text, expected):
 
 
 def test_states_are_asked_where_they_are_kept(commands, monkeypatch):
-    """Where squeue soon forgets a job, the plugin asks sacct; neither may be without an answer."""
+    """If squeue soon forgets jobs, the plugin asks sacct; whichever it asks must be able to answer."""
 
     def problems(status: str, first: int) -> list[str]:
         settings = SimpleNamespace(status_command=status, init_seconds_before_status_checks=first)

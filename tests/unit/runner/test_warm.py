@@ -1,4 +1,4 @@
-"""Forks of the server do what jobs do by themselves: the same bytes, codes and signals, and none is left over."""
+"""Forks of the server act like standalone jobs, with the same bytes, codes and signals, and none is left over."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ CALIBRATE = {"calibrators": ["none", "exact"], "bins": 15, "draws": 20, "floor_d
 PYTHON = (sys.executable, "-c")
 STARTER = """import os, sys; from halobench.runner import fork_server as module; module.start()
 print(os.environ[module.PLACE], *(server.pid for server in module._started), flush=True); sys.stdin.read()"""
-# A process that has done a job by itself has imported pandas.
+# A process that has run a job by itself has imported pandas.
 JOB = """import sys; from halobench.cli.main import main; code = main()
 print("by itself" if "pandas" in sys.modules else "by a fork"); sys.exit(code)"""
-ENVIRONMENT = os.environ | dict.fromkeys(fork_server.THREADS, "1")  # before libraries that tests import add to it
+ENVIRONMENT = os.environ | dict.fromkeys(fork_server.THREADS, "1")  # before libraries imported by tests add to it
 ENVIRONMENT.pop(fork_server.PLACE, None)
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="there is a server on Linux alone")
 
@@ -44,7 +44,7 @@ def command(*words: str, **variables: str) -> subprocess.Popen:
 
 @pytest.fixture
 def start():
-    """Starts processes that start a server, as a run does: each, the server's number if there is one, and variables."""
+    """Starts processes that start a server, as a run does; returns each, its server's number (if any) and variables."""
     started = []
 
     def begin(**variables: str) -> tuple[subprocess.Popen, int, dict[str, str]]:
@@ -73,7 +73,7 @@ def children(process: int) -> list[int]:
 
 
 def ending(process: subprocess.Popen) -> tuple[int, str, str]:
-    """Exit code, who did the job, and what it said on standard error."""
+    """Exit code, who ran the job, and its standard error."""
     out, error = process.communicate(timeout=300)
     return process.returncode, out.rstrip().rpartition("\n")[2], error
 
@@ -102,7 +102,7 @@ def test_the_same_bytes_and_lines_as_by_itself(start, source, tmp_path):
 
 @pytest.mark.parametrize("aim", ["fork", "job", "run", "server", "nobody"])
 def test_a_fork_ends_with_its_job_and_run_and_a_job_with_its_fork(start, source, tmp_path, aim):
-    """Each is killed in turn. Pipes are read to their end: it comes when no process that has them is left."""
+    """Each is killed in turn. Pipes are read to the end, which comes once no process that holds them is left."""
     run, server, variables = start()
     job = train(source, tmp_path, LONG, str(Path(sys.executable).with_name("halobench")), **variables)
     while not job.stdout.readline().startswith("epoch 1/"):
@@ -142,7 +142,7 @@ def test_other_users_are_refused(monkeypatch):
 
 
 def test_what_the_server_imports_is_there_and_starts_no_threads():
-    """Threads would be missing in forks, but for the one that Arrow's allocator starts anew there."""
+    """Threads would be missing in forks, except the one that Arrow's allocator restarts there."""
     names = ", ".join(fork_server.TORCH + fork_server.TABLES)
     text = f"import {names}; from halobench.runner.fork_server import _load; print(_load('train') and _load('figure'))"
     code, said, error = ending(command(*PYTHON, text))

@@ -1,4 +1,4 @@
-"""Reasons: parsed from what Snakemake really printed, and told in sentences."""
+"""Reasons, parsed from Snakemake's actual output and reported in sentences."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CNN = {"dataset": "clean", "model": "cnn", "loss": "mixup2", "seed": "0"}
 
 
 def announced(rule: str, reason: str, inputs: list[str], outputs: list[str], wildcards: dict[str, str]) -> dict:
-    """A job as the logger plug-in keeps it."""
+    """A job as the logger plug-in stores it."""
     facts = {"event": "job_info", "rule": rule, "reason": reason, "input": inputs, "output": outputs, "threads": 1}
     return facts | {"wildcards": wildcards, "resources": {"tmpdir": "/tmp", "gpu": "1"}, "shellcmd": None}
 
 
-# What Snakemake 9.27 said in a dry run, shortened.
+# Snakemake 9.27's output in a dry run, shortened.
 SEED2 = RUN.replace("seed0", "seed2")
 DRY = [
     {"event": "workflow_started", "cwd": "/somewhere/else"},
@@ -68,7 +68,7 @@ def write(path: Path, content: object = None) -> None:
 
 
 def request(folder: Path, spec: object = NOW, code: object = None, path: str = REQUEST) -> None:
-    """Write a request of now."""
+    """Write a current request."""
     write(folder / path, {"stage": "train", "spec": spec, "code": code or {"training/loop": OLD}})
 
 
@@ -230,7 +230,7 @@ def test_outputs_are_missing_or_were_never_made(tmp_path):
 
 
 def test_an_incomplete_job_is_not_called_forced(tmp_path):
-    """A stage writes its record last."""
+    """A stage writes its record last, so a job without one is incomplete."""
     request(tmp_path, BEFORE)
     record(tmp_path, f"{RUN}/b.csv")
     assert explain(cell("Forced execution"), {}, tmp_path) == "it is forced"

@@ -1,4 +1,4 @@
-"""Folders that processes work in one at a time."""
+"""Folders in which processes work one at a time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ HOLD = "import sys; from halobench.storage import files; held = files.alone(sys.
 
 
 def test_processes_work_in_a_folder_one_at_a_time(tmp_path):
-    """Though the lock's file comes and goes, no count is lost."""
+    """Although the lock file comes and goes, no count is lost."""
     (tmp_path / "count").write_text("0")
     processes = [subprocess.Popen([sys.executable, "-c", COUNT, tmp_path]) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4

@@ -1,4 +1,4 @@
-"""The stage table: each stage is known wherever stages are listed."""
+"""The stage table: every stage appears wherever stages are listed."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_stages_come_in_an_order_in_which_each_needs_earlier_ones_and_no_others_
 
 
 def test_every_stage_has_its_job(stage):
-    """Which one it is, `job_of` and the lists say; that they are Snakemake's is in tests/workflow/test_jobs.py."""
+    """`job_of` and the lists give it; tests/workflow/test_jobs.py checks that they match Snakemake's."""
     raw = tiny_config()
     raw["models"]["resnet"] = {"name": "timm/resnet18", "pretrained": True}
     config = load_config(raw)

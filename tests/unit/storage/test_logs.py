@@ -1,4 +1,4 @@
-"""Where logs are found, and what is shown of them."""
+"""Finding logs, and which parts of them are shown."""
 
 from __future__ import annotations
 

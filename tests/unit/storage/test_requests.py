@@ -1,4 +1,4 @@
-"""Requests: named after their content, timeless, and what tells a current result."""
+"""Requests: named after their content, without times, and used to recognise current results."""
 
 from __future__ import annotations
 

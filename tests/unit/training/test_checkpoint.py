@@ -1,4 +1,4 @@
-"""Resume points: going on gives the same bytes as never having stopped, and nothing that is wrong with one is used."""
+"""Resume points: resuming gives the same bytes as never stopping, and a faulty one is never used."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def silent(line: str) -> None:
 
 
 class Countdown(Signals):
-    """A signal that seems to arrive the n-th time that somebody asks for one."""
+    """A signal that seems to arrive the n-th time that it is checked for."""
 
     def __init__(self, count: int):
         self.count = count
@@ -54,7 +54,7 @@ class Countdown(Signals):
 
 
 class Unsteady(nn.Module):
-    """A net with all that a resume point must know: batch statistics, dropout, draws from every global generator."""
+    """A net with all the state a resume point needs: batch statistics, dropout, draws from every global generator."""
 
     def __init__(self, outputs: int = 10):
         super().__init__()
@@ -75,7 +75,7 @@ def unsteady(input_shape, classes) -> nn.Module:
 
 @pytest.mark.parametrize(("optimizer", "layout"), [("adam", True), ("adamw", False), ("sgd", True)])
 def test_stopping_anywhere_changes_no_byte(digits, tmp_path, optimizer, layout):
-    """Stopped again and again, after every few looks for a signal: model, logits and history end the same."""
+    """With repeated stops, after every few checks for a signal, model, logits and history end the same."""
     spec = TrainSpec(
         optimizer=optimizer, lr=0.01, epochs=4, warmup=1, batch=40, weight_decay=1e-3, channels_last=layout
     )
@@ -102,7 +102,7 @@ def test_stopping_anywhere_changes_no_byte(digits, tmp_path, optimizer, layout):
 
 
 class Counting(Loss):
-    """A loss with a step counter, as a schedule of its own would need, or with its own generator."""
+    """A loss with a step counter, as for a schedule of its own, or with its own generator."""
 
     def __init__(self, *, kind: str = "counter"):
         self.kind, self.steps, self.rng, self.weights = kind, 0, np.random.default_rng(0), torch.ones(10)
@@ -119,7 +119,7 @@ class Counting(Loss):
 
 @pytest.mark.parametrize("kind", ["counter", "generator", "tensor", "none"])
 def test_no_resume_point_is_kept_of_a_loss_with_a_state(digits, tmp_path, kind):
-    """Its state would be lost: better start from the beginning than go on to other numbers."""
+    """Its state would be lost, so restarting is better than resuming with other numbers."""
     spec = TrainSpec(lr=0.01, epochs=2, warmup=1, batch=40)
     loss = LossSpec(f"{__name__}:Counting", {"kind": kind})
     told, path = [], tmp_path / "point.safetensors"
@@ -146,7 +146,7 @@ def test_no_resume_point_is_kept_of_a_loss_with_a_state(digits, tmp_path, kind):
     ids=lambda value: str(value.dtype),
 )
 def test_the_smallest_change_of_a_tensor_that_a_loss_keeps_is_seen(before, after):
-    """As wide as the type: a count past 2^24 or a running mean in float64 would be lost by rounding to float32."""
+    """The type's full width counts: rounding to float32 would lose a count past 2^24 or a running mean in float64."""
     assert fingerprint({"seen": before}) != fingerprint({"seen": after})
     assert fingerprint({"seen": before}) == fingerprint({"seen": before.clone()})
 
@@ -195,7 +195,7 @@ def test_a_spoilt_resume_point_is_thrown_away_with_a_warning(tmp_path, spoiler):
 
 
 def test_machines_that_had_a_part_in_it_are_remembered(tmp_path):
-    """Going on elsewhere is allowed, and told: a record must not name the last machine alone."""
+    """Resuming elsewhere is allowed, and reported: a record must not list only the last machine."""
     told = []
     for place in ("one", "one", "two", "three", "two"):
         point = Checkpoint(tmp_path / "point.safetensors", "key", log=told.append, here=place)
@@ -244,7 +244,7 @@ def test_moments_come_back_in_the_memory_layout_of_their_parameter():
 
 
 def test_signals_are_noted_and_handlers_given_back():
-    """But for an interrupt that was ignored, of a run in the background of a script: Ctrl-C isn't meant for that."""
+    """The exception is an ignored interrupt, as for a script's background run, which Ctrl-C isn't meant for."""
     interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Signals() as signals:
@@ -263,7 +263,7 @@ def test_signals_are_noted_and_handlers_given_back():
 
 
 def test_a_probe_goes_on_after_any_chunk(tmp_path, monkeypatch):
-    """Cut off after every chunk: curves and radii are those of an uninterrupted probe, and none is walked twice."""
+    """Interrupted after every chunk, it gives an uninterrupted probe's curves and radii, and walks no chunk twice."""
     monkeypatch.setattr(ray_walk, "FORWARDS", 200)
     points = torch.randn(30, 1, 2, 2)
     labels = np.arange(30) % 3
@@ -318,7 +318,7 @@ class Poisoned(Loss):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("waits", [False, True], ids=["at once", "at the epoch's end"])
 def test_a_loss_that_is_not_finite_stops_the_training_and_says_where(digits, value, waits, monkeypatch):
-    """On devices that the host shouldn't wait for, the losses are looked at when the epoch ends."""
+    """On devices that the host shouldn't wait for, the losses are checked at the end of the epoch."""
     if waits:
         monkeypatch.setattr(TrainingRun, "reads_at_once", False)
     spec = TrainSpec(optimizer="sgd", lr=0.02, epochs=5, warmup=0, schedule="constant", batch=40)
@@ -333,7 +333,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_says_where(digits, val
 
 
 def exploding(input_shape, classes) -> nn.Module:
-    """A net whose logits overflow in eval mode alone."""
+    """A net whose logits overflow only in eval mode."""
 
     class Exploding(nn.Linear):
         def forward(self, images):

@@ -1,7 +1,7 @@
-"""Fast paths of the probe and of training, each against the plain way of computing the same.
+"""Fast paths of the probe and of training, each against the plain way to compute the same result.
 
-In float64 both agree to 1e-9: the same operations in another order. In float32 a convolution of another batch, or with
-a batch norm folded into it, rounds otherwise: logits of order 1 to 10 then differ by about 1e-5, confidences by less.
+In float64 both agree to 1e-9: the same operations in another order. In float32, a convolution on another batch, or with
+a batch norm folded into it, rounds differently: logits of order 1 to 10 differ by about 1e-5, confidences by less.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def silent(line: str) -> None:
 
 
 def lively(name: str, shape: tuple[int, int, int], **options) -> nn.Module:
-    """A model in eval mode whose batch norms have statistics of their own, and logits of order 10."""
+    """A model in eval mode with non-default batch-norm statistics and logits of order 10."""
     torch.manual_seed(0)
     model = builder.build(ModelSpec(name, options), shape, CLASSES)
     for module in model.modules():
@@ -59,7 +59,7 @@ def points(request):
 
 
 def plain_places(spec: ProbeSpec, inputs, labels, seed: int):
-    """Rays (n, R, D) and grid distances (n, S) of a probe, drawn as it draws them."""
+    """Rays (n, R, D) and grid distances (n, S), drawn as a probe draws them."""
     geometry = Geometry(spec, inputs, labels, Surroundings(inputs, labels), np.random.default_rng(seed))
     rays, other = geometry.rays(slice(0, len(labels))), geometry.other_distance[:, None]
     fixed = np.tile(np.asarray(spec.radii), (len(labels), 1))
@@ -67,7 +67,7 @@ def plain_places(spec: ProbeSpec, inputs, labels, seed: int):
 
 
 def plain_read(predict, inputs, labels, directions, point, ray, distance, beta: float):
-    """Label confidence and logit gap at one place, by the definition."""
+    """Label confidence and logit gap at one place, by definition."""
     place = inputs[point].flatten() + np.float32(distance) * directions[point, ray]
     logits = predict(place.view(1, *inputs.shape[1:]))[0].double() * beta
     others = torch.cat([logits[: labels[point]], logits[labels[point] + 1 :]])
@@ -75,7 +75,7 @@ def plain_read(predict, inputs, labels, directions, point, ray, distance, beta: 
 
 
 def plain_radius(spec: ProbeSpec, read, grid: np.ndarray, quantity: str) -> tuple[float, bool]:
-    """The first distance of `grid` at which a ray has ended, bisected, and whether it never does."""
+    """The first distance in `grid` at which a ray has ended, refined by bisection, and whether it never ends."""
     value = 1 if quantity == "decision" else 0
     level = {"certainty": spec.threshold, "half_level": read(0.0)[0] / 2, "decision": 0.0}[quantity]
     ordered = np.sort(grid)
@@ -102,11 +102,11 @@ def plain_radius(spec: ProbeSpec, read, grid: np.ndarray, quantity: str) -> tupl
     ],
 )
 def test_the_probe_is_the_plain_one(points, kind, last, places, batches, monkeypatch):
-    """Ray by ray and place by place, in float64 behind the places: curves to 1e-9, radii to the last bisection.
+    """Ray by ray and place by place, in float64 after the places: curves to 1e-9, radii to the last bisection.
 
-    The model rounds its inputs' sums otherwise in a batch than alone, by 1e-15: no bisection hangs on that here.
+    In a batch, the model rounds sums differently than alone, by 1e-15, but no bisection depends on that here.
     """
-    monkeypatch.setattr("halobench.probing.ray_walk.PLACES", places)  # how many are made at a time says nothing
+    monkeypatch.setattr("halobench.probing.ray_walk.PLACES", places)  # the number made at a time doesn't matter
     monkeypatch.setattr("halobench.probing.ray_walk.BATCHES", batches)
     inputs, labels = points
     model = lively("cnn", tuple(inputs.shape[1:]), width=4).double()
@@ -159,7 +159,7 @@ def test_a_point_itself_is_looked_at_once_and_no_batch_is_larger_than_asked_for(
 
 @pytest.mark.parametrize("size", [0.01, 1.0, 300.0])
 def test_scores_are_the_definition(size):
-    """In float64, to 1e-12 of a confidence, or 1e-300 where it is as small as that."""
+    """In float64, to 1e-12 of a confidence, or to 1e-300 if it is that small."""
     rng = np.random.default_rng(0)
     logits, labels = size * rng.normal(size=(200, 6)), rng.integers(6, size=200)
     gap, plain, warm, finite = score(torch.from_numpy(logits), torch.from_numpy(labels), [1.0, 0.3]).numpy()
@@ -167,7 +167,7 @@ def test_scores_are_the_definition(size):
     others = np.where(np.arange(6) == labels[:, None], -np.inf, logits)
     np.testing.assert_allclose(gap, own - others.max(axis=1), rtol=1e-12)
     for found, beta in ((plain, 1.0), (warm, 0.3)):
-        with np.errstate(over="ignore"):  # 1 / inf is the 0 that is meant
+        with np.errstate(over="ignore"):  # 1 / inf is the intended 0
             expected = 1 / np.exp(beta * (logits - own[:, None])).sum(axis=1)
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-300)
     assert (finite == 1).all()
@@ -184,7 +184,7 @@ def test_one_logit_that_is_not_finite_is_told(bad, column):
 @pytest.mark.parametrize(("name", "options"), [("cnn", {}), ("cnn", {"norm": False}), ("torchvision/resnet18", {})])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_folding_batch_norm_leaves_the_function(name, options, dtype, tolerance):
-    """To `tolerance` of the largest logit: rounding of float64 and of float32, through up to 20 layers."""
+    """To `tolerance` of the largest logit, for float64 and float32 rounding through up to 20 layers."""
     model = lively(name, (3, 32, 32), **options).to(dtype)
     before = copy.deepcopy(model.state_dict())
     images = torch.randn(9, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
@@ -195,7 +195,7 @@ def test_folding_batch_norm_leaves_the_function(name, options, dtype, tolerance)
 
 
 def test_folding_leaves_what_it_must_not_touch():
-    """Training mode, a convolution used twice, one that is listened to, and a sequence with a forward of its own."""
+    """Training mode, a convolution used twice, one with a hook, and a sequence with its own forward stay unfolded."""
     pair = [nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2)]
     assert folded(nn.Sequential(*pair)) is not None
     assert isinstance(folded(nn.Sequential(*pair).eval())[1], nn.Identity)
@@ -216,7 +216,7 @@ def test_folding_leaves_what_it_must_not_touch():
 
 
 class Skipping(nn.Module):
-    """Adds what the convolution alone gives to what the sequence gives."""
+    """Adds the convolution's output to the sequence's."""
 
     def __init__(self):
         super().__init__()
@@ -229,14 +229,14 @@ class Skipping(nn.Module):
 
 
 class Sliced(Skipping):
-    """Runs a part of the sequence."""
+    """Runs only part of the sequence."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.head(self.stem[:1](images).mean((2, 3)))
 
 
 class Listening(Skipping):
-    """Reads what a hook kept of a layer."""
+    """Reads the layer output that a hook kept."""
 
     def __init__(self):
         super().__init__()
@@ -249,14 +249,14 @@ class Listening(Skipping):
 
 
 class Masked(Skipping):
-    """The same, and a class that is masked by a logit so low that the others' errors are small beside it."""
+    """The same, with a class masked by a logit so low that the others' errors are small in comparison."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return super().forward(images) - 1e5 * (torch.arange(CLASSES) == CLASSES - 1)
 
 
 class Far(Skipping):
-    """The same on inputs of many pixels alone that no image has."""
+    """The same, but only on inputs with a larger mean square than any image's."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         far = (images.square().mean((1, 2, 3)) > 1.6)[:, None]
@@ -264,7 +264,7 @@ class Far(Skipping):
 
 
 class Locked(Skipping):
-    """The same with what can't be copied."""
+    """The same, with an attribute that can't be copied."""
 
     def __init__(self):
         super().__init__()
@@ -279,7 +279,7 @@ def test_a_model_that_doesnt_run_its_sequence_as_a_whole_is_probed_as_it_is(kind
     images = torch.randn(20, 1, 8, 8)
     with torch.no_grad():
         expected = model(images)
-    found = predictor(model, TrainSpec())  # which makes up its mind by the first images
+    found = predictor(model, TrainSpec())  # it decides on the first images
     torch.testing.assert_close(found(images), expected)
     torch.testing.assert_close(found(images + 1), model(images + 1).detach())
 
@@ -303,14 +303,14 @@ def test_casts_that_are_kept_change_no_bit_and_are_made_once(points, name):
         kept, fewer = run(3)
     assert torch.equal(once, kept)
     weights = len(list(model.parameters()))
-    assert fewer == weights + 3 * (casts - weights)  # besides weights, what is cast on the way
+    assert fewer == weights + 3 * (casts - weights)  # besides weights, intermediate values are cast
 
 
 def test_the_probes_predictions_are_the_stages_and_bf16_moves_them_by_no_more_than_it_rounds(points):
-    """8 bits a number: logits of order 10 move by about 0.05, and confidences by a fortieth at the very most."""
+    """With 8 bits per number, logits of order 10 move by about 0.05, and confidences by a fortieth at the very most."""
     inputs, labels = points
     model = lively("cnn", tuple(inputs.shape[1:]))
-    for last in (False, True):  # folded, and yet what the stage predicts
+    for last in (False, True):  # folded, but still the stage's predictions
         recipe = TrainSpec(channels_last=last)
         placed = place(copy.deepcopy(model), recipe, torch.device("cpu"))
         assert checked(placed, inputs) is not placed
@@ -353,7 +353,7 @@ def test_labels_train_as_their_rows_do(name, precision, micro):
 
 
 def test_a_subclass_of_cross_entropy_gets_rows_unless_it_says_otherwise():
-    """It may change either method; what its parent takes tells nothing then."""
+    """It may change either method, so the parent's inputs don't determine its own."""
 
     class Halved(CrossEntropy):
         def mix(self, inputs, targets, rng):

@@ -1,4 +1,4 @@
-"""Feeds: the same numbers wherever points are kept, and memory that doesn't grow with a mapped file."""
+"""Feeds give the same numbers wherever points are stored, and their memory doesn't grow with a mapped file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def images():
 
 
 class Counted:
-    """Rows that are read only when they are asked for, and how many were at a time."""
+    """Rows that are read only on request, and the most read at a time."""
 
     def __init__(self, array):
         self.array, self.shape, self.dtype, self.most = array, array.shape, array.dtype, 0
@@ -66,7 +66,7 @@ def test_what_is_read_ahead_is_read_batch_by_batch(images):
     for _ in feed.batches(np.arange(50), 7):
         pass
     assert counted.most == 7
-    early = feed.batches(np.arange(50), 5)  # as by an error in a step: the reader ends with it
+    early = feed.batches(np.arange(50), 5)  # abandoned, as after an error in a step; the reader must end too
     next(early)
     early.close()
 

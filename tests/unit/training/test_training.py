@@ -51,7 +51,7 @@ def test_the_schedule_warms_up_linearly_and_ends_at_zero():
 
 @pytest.mark.parametrize(("epochs", "warmup"), [(1, 0), (2, 1), (3, 2), (50, 2)])
 def test_the_default_warm_up_leaves_an_epoch_of_a_short_recipe(epochs, warmup):
-    """The spec says so, and those of recipes that hold all of it are what they were."""
+    """The spec records it; specs of recipes long enough for the full warm-up are unchanged."""
     spec = parse(TrainSpec, {"epochs": epochs})
     assert spec.warmup == warmup
     assert canonical(spec) == ({"epochs": epochs} if epochs != 50 else {}) | ({"warmup": warmup} if epochs < 3 else {})
@@ -62,7 +62,7 @@ def test_the_default_warm_up_leaves_an_epoch_of_a_short_recipe(epochs, warmup):
 
 
 def test_one_full_batch_step_of_sgd_is_the_gradient_step():
-    """Softmax regression from zero: the gradient is the closed form X^T (softmax - Y) / n."""
+    """For softmax regression from zero, the gradient is the closed form X^T (softmax - Y) / n."""
     rng = np.random.default_rng(0)
     inputs, labels = rng.normal(size=(20, 1, 1, 4)).astype(np.float32), rng.integers(3, size=20)
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
@@ -112,7 +112,7 @@ def test_what_is_done_to_images_and_batches_counts(digits, change):
     [("adam", torch.optim.Adam, {}), ("adamw", torch.optim.AdamW, {}), ("sgd", torch.optim.SGD, {"momentum": 0.8})],
 )
 def test_a_training_is_a_plain_loop_over_torchs_optimiser(name, cls, options):
-    """Orders of the epochs, no batch that isn't full, a learning rate a step: the same weights but for rounding."""
+    """With the same epoch orders, full batches only, and a learning rate per step, weights agree up to rounding."""
     rng = np.random.default_rng(0)
     inputs, labels = rng.normal(size=(60, 1, 4, 4)).astype(np.float32), rng.integers(3, size=60)
     spec = TrainSpec(optimizer=name, lr=0.02, momentum=0.8, weight_decay=0.05, batch=25, epochs=4, warmup=2)
@@ -205,7 +205,7 @@ def test_mirrored_images_are_mirrored_and_half_of_them_are():
 @pytest.mark.parametrize("loss", [LossSpec("cross_entropy"), LossSpec("focal"), LossSpec("regmixup")])
 @pytest.mark.parametrize("part", [1, 7, 20])
 def test_gradients_added_up_over_parts_are_those_of_the_batch(loss, part):
-    """Of a model without batch norm; in float64, but for the sum's rounding the same number."""
+    """For a model without batch norm; in float64 they are equal up to the rounding of the sum."""
     rng = np.random.default_rng(0)
     inputs = torch.from_numpy(rng.normal(size=(20, 1, 2, 4)))
     targets = torch.nn.functional.one_hot(torch.from_numpy(rng.integers(3, size=20)), 3).double()

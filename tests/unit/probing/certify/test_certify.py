@@ -28,7 +28,7 @@ from halobench.probing.search import search_radii
 
 
 class Residual(nn.Module):
-    """Residual blocks, with what torch.fx traces as functions and methods, in place and not."""
+    """Residual blocks with operations that torch.fx traces as functions and methods, in place and not."""
 
     def __init__(self, channels: int = 3):
         super().__init__()
@@ -46,7 +46,7 @@ class Residual(nn.Module):
 
 
 class PreActivation(nn.Module):
-    """A rectifier in place whose input is read again, by then rectified."""
+    """An in-place rectifier whose input, by then rectified, is read again."""
 
     def __init__(self):
         super().__init__()
@@ -87,7 +87,7 @@ ZOO = {
 
 
 def built(name: str, seed: int = 0, scale: float = 3.0) -> nn.Module:
-    """A network of images 1x4x6 with random weights, and statistics of batch norm that are anything but 0 and 1."""
+    """A network on 1x4x6 images with random weights, and batch-norm statistics that are anything but 0 and 1."""
     torch.manual_seed(seed)
     model = ZOO[name]()
     for _ in range(10):
@@ -99,7 +99,7 @@ def built(name: str, seed: int = 0, scale: float = 3.0) -> nn.Module:
 
 
 def drawn(model: nn.Module, count: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
-    """Samples, with the labels that a network gives them."""
+    """Samples, with the labels that a network predicts."""
     samples = torch.randn(count, 1, 4, 6, generator=torch.Generator().manual_seed(seed))
     with torch.no_grad():
         return samples, model(samples).argmax(dim=1)
@@ -115,7 +115,7 @@ def below(model: nn.Module, places: torch.Tensor, labels: torch.Tensor, level: f
 
 
 def in_balls(samples: torch.Tensor, radii: np.ndarray, count: int, seed: int = 2) -> torch.Tensor:
-    """Places in balls (n, count, ...): half of them on their surface."""
+    """Places in balls (n, count, ...), half of them on the surface."""
     generator = torch.Generator().manual_seed(seed)
     way = torch.randn(len(samples), count, *samples.shape[1:], generator=generator, dtype=torch.float64)
     way /= way.flatten(2).norm(dim=2)[(..., *[None] * (samples.dim() - 1))]
@@ -128,9 +128,9 @@ def in_balls(samples: torch.Tensor, radii: np.ndarray, count: int, seed: int = 2
 def violations(
     model: nn.Module, samples: torch.Tensor, labels: torch.Tensor, level: float, beta: float
 ) -> tuple[int, int]:
-    """How many certified balls hold a place below the level that an attack or sampling finds; and of how many."""
+    """The number of certified balls in which an attack or sampling finds a place below the level, and their total."""
     radii = certified_radius(model, samples, labels, level, beta)
-    exact = model.double(), samples.double()  # in float32 rounding alone takes a confidence below the level
+    exact = model.double(), samples.double()  # in float32, rounding alone can push a confidence below the level
     attacked = attacked_radius(*exact, labels, level, beta, effort=Effort(restarts=1, steps=25))
     model.float()
     wrong = below(model, in_balls(samples, radii, 100), labels, level, beta).numpy() & (radii > 0)
@@ -139,7 +139,7 @@ def violations(
 
 @pytest.mark.parametrize("name", ZOO)
 def test_a_network_computes_what_its_model_does_and_small_balls_see_its_gradient(name):
-    """The transposes of all steps, cropped parts of images included, against autograd."""
+    """The transposes of all steps, including on cropped parts of images, match autograd."""
     model = built(name).double()
     network, (samples, _) = network_of(model, (1, 4, 6)), drawn(built(name), 5)
     inputs = samples.double().requires_grad_()
@@ -156,9 +156,9 @@ def test_a_network_computes_what_its_model_does_and_small_balls_see_its_gradient
 
 
 def strays(model: nn.Module) -> int:
-    """How many of 2,000 places in each of some balls have a value that a rectifier reads outside its bounds.
+    """The number of places, of 2,000 in each of some balls, where a rectifier's input is outside its bounds.
 
-    Bounds of balls are also taken for balls half as large.
+    A ball's bounds are also used for a ball half as large.
     """
     (samples, _), network = drawn(model, 4), network_of(model.double(), (1, 4, 6))
     radii, count = torch.tensor([0.01, 0.1, 0.5, 2.0], dtype=torch.float64), 0
@@ -200,9 +200,9 @@ def test_of_two_classes_of_a_linear_model_the_radius_is_the_distance_to_a_plane(
 
 
 def worst_odds(model: nn.Sequential, sample: np.ndarray, label: int, radius: float, beta: float) -> tuple[float, float]:
-    """The largest log odds against a label on a disc, exactly but for a gap: the value, and how much more it may be.
+    """The largest log odds against a label on a disc, exact up to a gap: the value, and how much larger it may be.
 
-    On each region of a network of one hidden layer the log odds are convex, so that the largest lie at corners of
+    On each region of a network with one hidden layer, the log odds are convex, so the largest are at corners of
     regions, all of which are enumerated, or on the circle, along which they change by at most their Lipschitz constant.
     """
     first, last = model[0], model[2]
@@ -226,7 +226,7 @@ def worst_odds(model: nn.Sequential, sample: np.ndarray, label: int, radius: flo
 
 
 def test_against_the_exact_worst_case_of_small_networks():
-    """Below it, and not by much: 7 hidden units, two numbers per sample."""
+    """The radius is below it, but not by much, for 7 hidden units and two numbers per sample."""
     ratios = []
     for seed in range(5):
         torch.manual_seed(seed)
@@ -257,7 +257,7 @@ COMBINATIONS = [(0.5, 1.0), (0.9, 1.0), (0.9, 3.0), (0.99, 2.0), (0.4, 0.3)]
 
 @pytest.mark.parametrize("name", ZOO)
 def test_certified_balls_hold_no_place_below_the_level(name):
-    """Of random networks of all kinds, levels and temperatures: neither an attack nor sampling finds one."""
+    """Neither an attack nor sampling finds one, for random networks of all kinds, levels and temperatures."""
     found, combinations = [], COMBINATIONS if name in FAST or SOAK else COMBINATIONS[1:3]
     for seed, (level, beta) in enumerate(combinations):
         model = built(name, seed)
@@ -269,7 +269,7 @@ def test_certified_balls_hold_no_place_below_the_level(name):
 
 @pytest.mark.parametrize("kind", ["upper slope", "lower line", "interval"])
 def test_a_wrong_relaxation_is_caught(kind, monkeypatch):
-    """An upper line that is too flat, a lower line with a slope above 1, and intervals that are too short."""
+    """These are an upper line that is too flat, a lower line with a slope above 1, and intervals that are too short."""
     right = bounds.lines_around
 
     def wrong(least, most):
@@ -318,7 +318,7 @@ REFUSED = [
 
 
 def test_a_probe_gives_the_radii_of_every_calibrator():
-    """A row per sample and calibrator, along no ray; the model may be in float32 and take gradients."""
+    """One row per sample and calibrator, without rays; the model may be in float32 and require gradients."""
     model = built("cnn").requires_grad_()
     samples, labels = drawn(model, 4)
     found = search_radii(
