@@ -198,7 +198,7 @@ def probed(
 
 
 def synchronisations(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
-    """Check whether a step makes the host wait, which torch warns of, for a loss that mixes and one that doesn't."""
+    """Check whether a step makes the host wait, which torch warns about, for a loss that mixes and one that doesn't."""
     if device.type != "cuda":
         yield Finding("waiting for the GPU inside an epoch", "left out: no GPU")
         return

@@ -1,8 +1,8 @@
 """Measure the time and memory of partner scaling, its kin and exact TS: `python benchmarks/partner.py [--quick]`.
 
 The fits are to logits (n, k), a quarter of which have their label's partner on top. The logits are float32 for
-`fit_partner`, and float64 for calibrators fitted by name, which never get any others. Each ratio is to a target in
-seconds or bytes. CPU time is measured, because a busy machine wouldn't slow down a target in seconds as well.
+`fit_partner`, and float64 for calibrators fitted by name, which never get anything else. Each ratio is relative to a
+target in seconds or bytes. CPU time is measured, because a busy machine wouldn't slow down a target in seconds as well.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def python(arguments: list[str]) -> None:
 
 
 def write_cell(folder: Path) -> None:
-    """Write a cell's logits as training leaves them, with labels of which half are noisy."""
+    """Write a cell's logits as training leaves them, with half of the labels noisy."""
     flip = 0.5 * (np.eye(10) + np.roll(np.eye(10), 1, axis=1))
     arrays = {"transition": flip}
     for seed, (split, n) in enumerate(SPLITS.items()):

@@ -77,7 +77,7 @@ def one_pass(logits: np.ndarray) -> None:
 
 
 def peak(function) -> int:
-    """Return the bytes that a call takes at its peak, in addition to what is there before."""
+    """Return the bytes that a call takes at its peak, beyond what was in use before it."""
     tracemalloc.start()
     try:
         function()

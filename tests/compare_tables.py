@@ -1,8 +1,8 @@
 """Compare the tables of two results folders, byte for byte: `python tests/compare_tables.py BEFORE AFTER`.
 
-Of a table that tells times or devices, those columns are dropped first, and the rest must be the same: names of columns
-and their order, types, and values to the bit, where NaN equals NaN. JSON records and the other HTML pages are left out.
-A difference is told by its first column, and the first row there that differs; rows count from 0.
+Columns with times or devices are dropped first. The rest must be the same: column names and their order, types, and
+values to the bit, where NaN equals NaN. JSON records and HTML pages other than tables for print are left out. The first
+column that differs is reported, with the first row in which it does; rows count from 0.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-VARYING = {  # columns, by the table's name
+VARYING = {  # columns, by table name
     "runs": ["device", "seconds", "probe_seconds", "calibrate_seconds"],
     "jobs": ["device", "seconds", "peak_memory_mib", "started", "finished", "commit", "hardware", "versions"],
 }
@@ -31,27 +31,27 @@ def files_below(folders: Iterable[Path], name: str) -> set[Path]:
 
 
 def list_tables(folders: Iterable[Path]) -> list[Path]:
-    """Return the tables in any of the results folders, with the HTML of those that are made for print."""
+    """Return the tables in any of the results folders, with the HTML of those for print."""
     found = files_below(folders, "tables")
     pages = {path.with_suffix(".html") for path in found if path.suffix == ".tex"}
     return sorted(path for path in found if path.suffix in KINDS or path in pages)
 
 
 def list_cell_files(folders: Iterable[Path]) -> list[Path]:
-    """Return the files of cells, and of references, in any of the results folders; none of these holds a time."""
+    """Return the files of cells and references in any of the results folders; none of these contains a time."""
     found = set().union(*(files_below(folders, name) for name in CELL_FOLDERS))
     return sorted(path for path in found if path.suffix in CELL_KINDS or path.name == "calibration.json")
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a table; the values of a CSV file as the text that stands there."""
+    """Return a table; the values of a CSV file are kept as text."""
     if path.suffix == ".parquet":
         return pd.read_parquet(path)
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
 def differing(before: pd.Series, after: pd.Series) -> list[int]:
-    """Return the rows in which two columns of one type and length differ in any bit, NaN of any kind taken as one."""
+    """Return the rows in which two columns of the same type and length differ in any bit; all NaNs count as equal."""
     empty = before.isna() & after.isna()
     if before.dtype in ("float16", "float32", "float64"):
         bits = f"uint{8 * before.dtype.itemsize}"
@@ -62,13 +62,13 @@ def differing(before: pd.Series, after: pd.Series) -> list[int]:
 
 
 def first_apart(before: str | bytes, after: str | bytes) -> int:
-    """Return where two texts, or contents of files, first differ: at its end if one opens the other."""
+    """Return where two texts or files' contents first differ; if one starts with the other, where the shorter ends."""
     places = (i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old != new)
     return next(places, min(len(before), len(after)))
 
 
 def shown(before: object, after: object) -> str:
-    """Return two values as Python writes them, cut to about where they differ if they are long."""
+    """Format two values as Python writes them; long ones are cut to the part around their first difference."""
     texts = [repr(before), repr(after)]
     start = max(first_apart(*texts) - SHOWN // 2, 0) if max(map(len, texts)) > SHOWN else 0
     cut = [("..." if start else "") + t[start : start + SHOWN] + ("..." if t[start + SHOWN :] else "") for t in texts]
@@ -85,7 +85,7 @@ def compare_columns(before: pd.DataFrame, after: pd.DataFrame) -> str | None:
 
 
 def compare_values(before: pd.DataFrame, after: pd.DataFrame) -> str | None:
-    """Return how two tables of the same columns differ in types, rows or values, or None."""
+    """Return how two tables with the same columns differ in types, rows or values, or None."""
     if len(before) != len(after):
         return f"{len(before)} rows in BEFORE, {len(after)} in AFTER"
     told = []
@@ -103,7 +103,7 @@ def compare_values(before: pd.DataFrame, after: pd.DataFrame) -> str | None:
 
 
 def compare_frames(before: Path, after: Path, drop: list[str]) -> str | None:
-    """Return how what two files hold differs but for the columns in `drop`, or None."""
+    """Return how two files' tables differ, apart from the columns in `drop`, or None."""
     try:
         old, new = read_table(before), read_table(after)
     except (ValueError, OSError) as error:
@@ -114,7 +114,7 @@ def compare_frames(before: Path, after: Path, drop: list[str]) -> str | None:
 
 
 def compare_bytes(before: bytes, after: bytes) -> str:
-    """Return where the bytes of two files first differ: by line if they are text, else by byte."""
+    """Return where the bytes of two files first differ, by line if they are text and otherwise by byte."""
     try:
         lines = [content.decode().splitlines() for content in (before, after)]
     except UnicodeDecodeError:
@@ -126,7 +126,7 @@ def compare_bytes(before: bytes, after: bytes) -> str:
 
 
 def compare_files(before: Path, after: Path, drop: list[str]) -> str | None:
-    """Return the first difference of two files, or None; with columns to drop, of the rest of two tables."""
+    """Return the first difference of two files, or None; if there are columns to drop, only of the other columns."""
     old, new = before.read_bytes(), after.read_bytes()
     if old == new:
         return None
@@ -153,7 +153,7 @@ def compare_all(before: Path, after: Path, names: list[Path], varying: dict[str,
 
 
 def main() -> int:
-    """Compare what the command line names; return 0 if all is equal, else 1."""
+    """Compare the folders on the command line; return 0 if everything is equal, otherwise 1."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("before", type=Path, metavar="BEFORE", help="a results folder")
     parser.add_argument("after", type=Path, metavar="AFTER", help="another, of the same experiments")

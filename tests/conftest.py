@@ -1,4 +1,4 @@
-"""What tests share: the repository's files, tiny configurations, and which missing tools may be skipped."""
+"""Shared by all tests: the repository's files, tiny configurations, and skipping tests whose tools are missing."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from halobench.runner import dry_run
 from halobench.storage.layout import TABLES
 
 ROOT = Path(__file__).parents[1]
-SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak`: as many trials as it takes, not a sample
+SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak` runs all trials instead of a sample
 TIMES = ["seconds", "probe_seconds", "calibrate_seconds"]  # columns of the table of runs
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def heed_interrupts() -> None:
-    """For a process to come: SIGINT as in a terminal, also where the tests themselves run in the background."""
+    """Make a new process handle SIGINT as in a terminal, even if the tests themselves run in the background."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def needs(there: bool, what: str) -> None:
-    """Skip a test whose tool isn't there, saying what it needs; where HALOBENCH_CI is set that is a failure."""
+    """Skip a test whose tool is missing, saying what it needs; fail instead if HALOBENCH_CI is set."""
     if not there:
         (pytest.fail if os.environ.get("HALOBENCH_CI") else pytest.skip)(f"needs {what}")
 
@@ -59,7 +59,7 @@ def config() -> dict:
 
 
 def tiny_config() -> dict:
-    """Two data sets x two models x two losses x two seeds, seconds in all."""
+    """Two data sets x two models x two losses x two seeds, which take seconds in total."""
     probe = {"points": 6, "control": 4, "radii": [0.0, 2.0], "relative_radii": [0.5, 1.0], "bisections": 3}
     return {
         "run": ["tiny"],
@@ -113,12 +113,12 @@ def tiny_figures() -> list[str]:
 
 
 def tiny_tables() -> list[str]:
-    """The tables for print that have something to show for them."""
+    """The tables for print that have something to show for the same configuration."""
     return list(load_config(tiny_config()).tables("tiny"))
 
 
 class Workspace:
-    """A copy of the workflow in a folder of its own, with a configuration to edit, run by the real Snakemake."""
+    """A copy of the workflow in its own folder, with a configuration to edit, run by the real Snakemake."""
 
     def __init__(self, folder: Path, config: dict):
         self.folder = folder
@@ -129,7 +129,7 @@ class Workspace:
 
     @classmethod
     def at(cls, folder: Path) -> Workspace:
-        """The workspace that already lies in a folder."""
+        """The workspace that already exists in a folder."""
         found = object.__new__(cls)
         found.folder = folder
         return found
@@ -139,17 +139,17 @@ class Workspace:
         (self.folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
     def copy(self, folder: Path) -> Workspace:
-        """A copy with all that has run, in a folder that isn't there yet."""
+        """A copy with everything that has run, in a folder that doesn't exist yet."""
         return self.at(shutil.copytree(self.folder, folder))
 
     def snakemake(
         self, *arguments: str, environment: dict[str, str] | None = None, timeout: int = 600
     ) -> subprocess.CompletedProcess:
-        """Run Snakemake here with this Python's environment, and the variables given."""
+        """Run Snakemake here with this Python's environment and the given variables."""
         return self.module("snakemake", *arguments, environment=environment, timeout=timeout)
 
     def events(self, *arguments: str, environment: dict[str, str] | None = None) -> dry_run.Events:
-        """Run Snakemake here, and return what it says of its jobs; a dry run if the arguments ask for one."""
+        """Run Snakemake here, dry if the arguments say so, and return what it says about its jobs."""
         return dry_run.gather(arguments, cwd=self.folder, env=os.environ | (environment or {}), timeout=600)
 
     def why(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
@@ -174,9 +174,9 @@ class Workspace:
 def finished_workspace(
     factory: pytest.TempPathFactory, name: str, config: dict, *aims: str, own: Mapping[str, str] = MappingProxyType({})
 ) -> Workspace:
-    """A workspace whose grid has run to the end, or to what is aimed at; with files of its own, by name and content.
+    """A workspace whose grid has run to the end or to the targets `aims`, with the files `own` (name to content).
 
-    One for all test processes, built by the first that asks.
+    All test processes share it; the first that needs it builds it.
     """
     base = factory.getbasetemp()
     shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
@@ -197,7 +197,7 @@ def finished_workspace(
 
 
 def assert_same_tables(first: Workspace, second: Workspace) -> None:
-    """All tables but for times, byte for byte."""
+    """All tables are the same, byte for byte, except for times."""
     for name in (*TABLES, "claims"):
         paths = [w.folder / f"results/tables/tiny/{name}" for w in (first, second)]
         if name != "runs":
@@ -233,7 +233,7 @@ def finished_few(tmp_path_factory) -> Workspace:
 
 @pytest.fixture
 def slurm() -> None:
-    """Skip, or fail, where SLURM isn't installed."""
+    """Skip or fail if SLURM isn't installed."""
     needs(not one_host.missing(), f"SLURM: {one_host.ADVICE}")
 
 

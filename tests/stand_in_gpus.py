@@ -24,7 +24,7 @@ def nvmlDeviceGetUUID(handle): return GPUS[handle]
 
 
 def install(folder: Path, gpus: Sequence[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let this machine have GPUs with these UUIDs; None is one that has failed, and without any there is no driver."""
+    """Pretend that this machine has GPUs with these UUIDs; None is a failed one, and without any there is no driver."""
     folder.mkdir()
     path = folder / "pynvml.py"
     path.write_text(PYNVML.format(gpus=list(gpus)))

@@ -1,4 +1,4 @@
-"""Made-up tables of the shape that aggregation writes, to draw figures and judge claims before any run exists."""
+"""Made-up tables in the form that aggregation writes, for drawing figures and judging claims without a run."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
 
 
 def with_ladders(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Metrics, and rows of a repair ladder for each trained cell among them."""
+    """Add the rows of a repair ladder for each trained cell to metrics."""
     cells = metrics.loc[metrics["loss"] != "reference", ["dataset", "model", "loss", "seed"]].drop_duplicates()
     rows = []
     for cell in cells.to_dict("records"):
@@ -88,7 +88,7 @@ def with_ladders(metrics: pd.DataFrame) -> pd.DataFrame:
 def theory_tables(
     ks=(4, 8, 16, 32, 64), models=("attention", "mlp"), losses=("cross_entropy", "mixup3"), seeds=(0, 1, 2)
 ) -> dict[str, pd.DataFrame]:
-    """Metrics and runs of cells on overlap distributions and on Gaussians; two-level logits, so KL is the formula's."""
+    """Metrics and runs of cells on overlap distributions and Gaussians; two-level logits make KL follow its formula."""
     metrics, runs = [], []
     rho = {("attention", "cross_entropy"): 0.25, ("attention", "mixup3"): 0.65}
 
@@ -186,7 +186,7 @@ def _radii(lead, rng, top, reach, distance):
 
 
 def beside_searches(radii: pd.DataFrame) -> pd.DataFrame:
-    """Radii, and beside those of random directions smaller ones of an attack and yet smaller ones that are proved."""
+    """Add radii of an attack, smaller than those of random directions, and certified ones, which are even smaller."""
     random, parts = radii[(radii["probe"] == "sphere") & (radii["quantity"] == "certainty")], [radii]
     for probe, power in (("adversarial", 4), ("certified", 6)):
         parts.append(random.assign(probe=probe, **{name: random[name] ** power for name in SURVIVAL_COLUMNS}))
@@ -217,7 +217,7 @@ def _metrics(lead, rng, loss, noise):
 
 
 def _references(dataset, seed):
-    """NLL and KL differ by the posterior's entropy; of trained cells there is no KL here."""
+    """NLL and KL differ by the posterior's entropy; trained cells have no KL here."""
     noisy = "-noise" in dataset
     rows = []
     for model, calibrator, nll, ece in (
@@ -300,7 +300,7 @@ STATEMENTS = {
 
 
 def claims(cells) -> pd.DataFrame:
-    """Verdicts of made-up claims, over all cells and for each, with every verdict among them."""
+    """Verdicts on made-up claims, over all cells and for each one; every verdict occurs."""
     rows, rng = [], np.random.default_rng(7)
     for name, (statistic, statement, fits, (direction, margin, scale)) in STATEMENTS.items():
         sign = 1 if direction == "above" else -1

@@ -1,1 +1,1 @@
-"""Tests in a browser: a package, so that its conftest.py is not taken for that of all tests."""
+"""Browser tests, in a package so that pytest doesn't confuse its conftest.py with the one of all tests."""

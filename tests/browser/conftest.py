@@ -1,21 +1,21 @@
-"""What tests in a browser share.
+"""Fixtures of the browser tests.
 
-Chromium is the one that the system has (Debian: ``apt-get install chromium``); Playwright downloads none. Every page is
+Chromium is the system's own (Debian: ``apt-get install chromium``); Playwright doesn't download one. Every page is
 opened without a network.
 
 browser : Browser
-    Chromium, started once for all tests of a process.
+    Chromium, started once per test process.
 browser_page : callable
-    ``browser_page(width=1280, height=900)`` gives a Playwright page without a network. What its console and its script
-    said wrong is gathered in ``page.errors``, what it asked of a network in ``page.requests_made``: lists of str.
+    ``browser_page(width=1280, height=900)`` returns a Playwright page without a network. Errors from its console and
+    scripts are collected in ``page.errors``, and requests to the network in ``page.requests_made`` (lists of str).
 open_file : callable
-    ``open_file(path, width=1280)`` gives such a page on which a local HTML file is open.
+    ``open_file(path, width=1280)`` returns such a page with a local HTML file open.
 axe : callable
-    ``axe(page)`` gives what axe-core (which `axe-playwright-python` ships) finds wrong with what a page shows, as a
-    list of `Finding`; ``axe(page, serious=True)`` only what it calls serious or critical, ``axe(page, within=".main")``
-    only within the elements of a selector.
+    ``axe(page)`` returns the problems that axe-core (shipped with `axe-playwright-python`) finds in what a page shows,
+    as a list of `Finding`. ``axe(page, serious=True)`` returns only serious and critical ones, and
+    ``axe(page, within=".main")`` only those within the elements that match a selector.
 report : Path
-    The report of the tiny grid that has run to its end (`finished`), built once for all test processes.
+    The report of the finished tiny grid (`finished`), built once for all test processes.
 """
 
 from __future__ import annotations

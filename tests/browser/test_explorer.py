@@ -1,4 +1,4 @@
-"""The explorer in Chromium, from a file and without a network: what is chosen, drawn, read and opened."""
+"""The explorer in Chromium, from a file and without a network: what can be chosen, drawn, read and opened."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DRAWN = """id => document.getElementById(id).data.map(trace => ({
 
 @pytest.fixture
 def page(finished, browser_page):
-    """Opens the explorer of the tiny grid, ready."""
+    """Opens the tiny grid's explorer and waits until it is ready."""
 
     def opened(width: int = 1280, choices: str = ""):
         made = browser_page(width)
@@ -39,7 +39,7 @@ def page(finished, browser_page):
 
 
 def choose(page, **choices: str) -> None:
-    """Choose values in selects by their names."""
+    """Choose values in menus by the menus' names."""
     for name, value in choices.items():
         page.locator(f"select[name={name}]").select_option(value)
 
@@ -143,7 +143,7 @@ def test_a_click_on_a_point_opens_the_card_of_its_cell(page):
         opened.mouse.move(0, 0)
         opened.wait_for_selector("#scores .hovertext", state="detached")
         opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        opened.wait_for_selector("#scores .hovertext")  # Plotly takes a click for the point that it hovers over
+        opened.wait_for_selector("#scores .hovertext")  # Plotly assigns a click to the point under the mouse
         opened.mouse.down()
         opened.mouse.up()
         opened.wait_for_selector("dialog[open]")
@@ -251,7 +251,7 @@ def test_it_is_used_by_keyboard_and_screen_reader(page, axe, width, scheme):
     opened.emulate_media(color_scheme=scheme)
     assert [str(finding) for finding in axe(opened, serious=True)] == []
     opened.locator("summary").first.focus()
-    opened.keyboard.press("Enter")  # unfolds what the words mean
+    opened.keyboard.press("Enter")  # unfolds the explanations of terms
     assert opened.get_by_text("a bound on what any temperature can achieve").is_visible()
     opened.keyboard.press("Tab")
     assert opened.evaluate("document.activeElement.name") == "experiment"
@@ -261,7 +261,7 @@ def test_it_is_used_by_keyboard_and_screen_reader(page, axe, width, scheme):
 
 
 def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, tmp_path):
-    """As of separable data: no T, and so no score; and an infinite NLL."""
+    """As with separable data: no T and hence no score, and an infinite NLL."""
     found = explorer.gather(finished.folder / "results/tables", ["tiny"])
     columns = found["experiments"]["tiny"]["metrics"]
     assert all(value not in (None, "inf") for value in columns["value"][:2])
@@ -283,7 +283,7 @@ def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, 
 
 
 def test_experiments_have_notes_links_and_cells_of_their_own(finished, open_file, tmp_path):
-    """A comparison across them names the other by its experiment; plug-ins are among the words."""
+    """A comparison across experiments shows each cell's experiment; plug-ins are among the explained terms."""
     found = explorer.gather(finished.folder / "results/tables", ["tiny"], note={"other": "partial: 3 of 16 cells"})
     text = json.dumps(found["experiments"]["tiny"]).replace('"oracle"', '"mine.fits:bent"')
     found["experiments"]["other"] = json.loads(text)
@@ -307,7 +307,7 @@ def test_experiments_have_notes_links_and_cells_of_their_own(finished, open_file
 
 
 def test_names_cannot_break_the_page(finished, open_file, tmp_path):
-    """A name is text wherever it stands."""
+    """A name is treated as text wherever it appears."""
     found = explorer.gather(finished.folder / "results/tables", ["tiny"])
     text = json.dumps(found).replace("mixup2", "</script><script>window.harm=1</script>")
     path = tmp_path / "explorer.html"
@@ -324,7 +324,7 @@ def test_the_same_tables_give_the_same_bytes(finished, tmp_path):
     for name in ("a.html", "b.html"):
         explorer.write(tmp_path / name, ["tiny"], results / "tables")
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-    made = explorer.explorer_page(explorer.gather(results / "tables", ["tiny"]))  # next to the tables, links are others
+    made = explorer.explorer_page(explorer.gather(results / "tables", ["tiny"]))  # next to the tables, its links differ
     assert made == (results / "explorer.html").read_text("utf-8")
 
 

@@ -1,4 +1,4 @@
-"""The report and its pages in Chromium, from files and without a network: what a reader sees, presses and chooses."""
+"""The report and its pages in Chromium, from files and without a network: what a reader sees, clicks and chooses."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def pages(finished) -> Path:
 
 
 def shown_rows(page, within: str) -> list[dict[str, str]]:
-    """The data attributes of the rows that are seen."""
+    """The data attributes of the visible rows."""
     rows = page.locator(f"{within} .item")
     found = rows.evaluate_all("rows => rows.filter(row => !row.closest('[hidden]')).map(row => ({...row.dataset}))")
     return list(found)
@@ -70,7 +70,7 @@ def test_the_front_page_tells_what_was_run_and_what_came_out(report, open_file, 
     assert image.count() == 1
     assert image.evaluate("image => image.naturalWidth") > 0
     assert page.locator("div#rulegraph").count() == 1
-    # It is read from its top, and is no wider than the window.
+    # It opens at the top, and is no wider than the window.
     assert page.locator(".prose h1").first.bounding_box()["y"] >= 0
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.errors == []
@@ -112,14 +112,14 @@ def test_links_of_the_front_page_open_pages_next_to_the_report_and_copies_inside
         frame = page.frame_locator("iframe")
         frame.locator("h1").wait_for()
         assert frame.locator("h1").inner_text().startswith(title)
-        # Scripts run in there too: selects appear.
+        # Scripts run in the copy too, because menus appear.
         assert frame.locator("form.filters").first.is_visible()
     assert page.errors == []
     assert page.requests_made == []
 
 
 def test_what_axe_finds_in_snakemakes_own_shell_is_told(report, open_file, axe):
-    """Its menu is Snakemake's to mend; what is set into it is ours."""
+    """Its menu is up to Snakemake; the content inside it is ours."""
     for width in WIDTHS:
         page = open_file(report, width)
         page.locator(".front").wait_for()
@@ -128,7 +128,7 @@ def test_what_axe_finds_in_snakemakes_own_shell_is_told(report, open_file, axe):
         assert [str(fault) for fault in axe(page, serious=True, within=".prose")] == []
 
 
-# Pages of ours --------------------------------------------------------------------------------------------------------
+# Our own pages --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -147,7 +147,7 @@ def test_pages_of_ours_pass_axe_and_fit_the_window(pages, open_file, axe, name):
 
 
 def test_every_link_of_the_site_opens_something_offline(pages, open_file):
-    """Files are there, places on pages too, and what an address chooses is chosen."""
+    """Files and anchors exist, and the choices in an address are applied."""
     results = pages.parents[1]
     found, left = {}, [pages / "overview.html"]
     while left:
@@ -230,7 +230,7 @@ def test_a_heading_sorts_by_its_numbers_both_ways_and_nothing_comes_last(pages, 
     assert head.get_attribute("aria-sort") == "none"
     words = page.evaluate(SORTED, [0, int(other.get_attribute("data-column"))])
     assert words == sorted(words)
-    # Seeds go where their means go.
+    # Seeds move with their means.
     for body in page.locator("tbody.item").all():
         assert {row.locator("td").nth(0).inner_text() for row in body.locator("tr.beneath").all()} <= {
             body.locator("tr td").first.inner_text(),

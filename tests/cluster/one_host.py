@@ -1,12 +1,12 @@
-"""A SLURM cluster on one host, for tests and for trying out: real daemons, stand-in GPUs, nothing outside one folder.
+"""A SLURM cluster on one host, for tests and for trying things out. It has real daemons and stand-in GPUs.
 
-    python tests/cluster/one_host.py                          # a shell in which sbatch, squeue, ... speak to it
+    python tests/cluster/one_host.py                          # a shell in which sbatch, squeue, ... talk to it
     python tests/cluster/one_host.py --watch 5 -- halobench run --workflow-profile profiles/slurm --resources gpu=4
 
-munged, slurmctld and one slurmd a node run in the foreground as children of this process, as this user, with their
-configuration, keys, state and logs in a temporary folder; neither /etc nor systemd is used, and the daemons end with
-the process that started them, however it ends. A GPU slot is a character device that every Linux has: SLURM counts and
-binds slots as it does on a cluster and sets CUDA_VISIBLE_DEVICES, but no job gets a GPU by it.
+munged, slurmctld and one slurmd per node run in the foreground as children of this process and under the same user.
+Their configuration, keys, state and logs are in a temporary folder, and nothing is outside it: neither /etc nor systemd
+is used. The daemons end with the process that started them, however it ends. A GPU slot is a character device that
+every Linux has. SLURM counts and binds slots as on a real cluster and sets CUDA_VISIBLE_DEVICES, but no job gets a GPU.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ DAEMONS = ("munged", "slurmctld", "slurmd")
 CLIENTS = ("sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 OPTIONAL = ("sacct", "sacctmgr", "sshare", "salloc", "sattach", "sprio", "sstat", "sdiag")
 ADVICE = "Debian and Ubuntu have them in: apt install slurmctld slurmd slurm-client munge"
-# Character devices to count as GPUs: SLURM asks for distinct files, and opens none of them.
+# Character devices to count as GPUs. SLURM requires distinct files, but doesn't open them.
 STAND_INS = ("null", "zero", "full", "random", "urandom", "tty", "ptmx", "kmsg")
-WRAPPERS = ".onehost"  # a file beside them
+WRAPPERS = ".onehost"  # a file next to them
 SYSTEM = ("/usr/sbin", "/sbin")
 PATIENCE = 30  # seconds that a daemon may take to start
 ENDING = 10  # seconds that a daemon may take to end before it is killed
-LONGEST = 90  # characters of the folder's path: a socket's path may have 107
+LONGEST = 90  # characters in the folder's path, because a socket's path is limited to 107
 
 SLURM_CONF = """\
 ClusterName=onehost
@@ -92,41 +92,41 @@ PARTITIONS = (
 
 
 class ClusterError(OSError):
-    """A cluster can't be started: a package is missing, or a daemon didn't come up."""
+    """A cluster can't be started because a package is missing or a daemon didn't come up."""
 
 
 def find(program: str) -> str | None:
-    """Return a program's path; daemons lie where the search path of plain users doesn't lead."""
+    """Return a program's path; daemons are in folders that aren't on an ordinary user's PATH."""
     places = [*os.environ.get("PATH", os.defpath).split(os.pathsep), *SYSTEM]
-    # Wrappers of another such cluster, inside which this one is started, lead to that one.
+    # If this cluster is started inside another one, that one's wrappers must be skipped.
     return shutil.which(program, path=os.pathsep.join(place for place in places if not Path(place, WRAPPERS).exists()))
 
 
 def missing() -> list[str]:
-    """Return the programs that a cluster needs and that aren't installed."""
+    """Return the programs that a cluster needs but that aren't installed."""
     return [name for name in (*DAEMONS, *CLIENTS) if find(name) is None]
 
 
 class OneHost:
-    """A cluster on this host; a context manager, inside which it runs.
+    """A cluster on this host, which runs while its context manager is open.
 
     Parameters
     ----------
     nodes, gpus : int
-        How many nodes, and GPU slots on each (up to 8).
+        The number of nodes, and of GPU slots on each (up to 8).
     shards : int
-        Shares that the GPUs of a node are split into, together; 0 for none.
+        The total number of shares that a node's GPUs are split into; 0 for none.
     cpus, memory : int
-        What each node claims to have (MiB); the host needn't have it.
+        What each node claims to have (memory in MiB); the host needn't have it.
     settings : mapping
-        Lines of slurm.conf to add or to replace, e.g. ``{"MinJobAge": "5"}``.
+        Lines of slurm.conf to add or replace, e.g. ``{"MinJobAge": "5"}``.
     folder : Path, optional
-        Where all of it lies; a temporary folder, removed at the end, if not given.
+        Where all files go; by default, a temporary folder that is removed at the end.
 
     Raises
     ------
     ClusterError
-        On entry, if programs are missing or a daemon doesn't start; names what to install or shows its log.
+        On entry, if programs are missing or a daemon doesn't start; the message says what to install or shows the log.
     """
 
     def __init__(
@@ -171,14 +171,14 @@ class OneHost:
 
     @property
     def environment(self) -> dict[str, str]:
-        """This process's environment, in which SLURM's commands speak to this cluster."""
-        # Commands find it by small wrappers, since jobs lose all variables that begin with SLURM_.
+        """This process's environment, in which SLURM's commands talk to this cluster."""
+        # Commands find it through small wrappers, since jobs lose all variables that begin with SLURM_.
         path = os.pathsep.join([str(self.folder / "bin"), os.environ.get("PATH", os.defpath)])
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
         return kept | {"PATH": path}
 
     def ask(self, *command: str, timeout: float = PATIENCE) -> str:
-        """Run a command of SLURM here; its standard output.
+        """Run a SLURM command here and return its standard output.
 
         Raises
         ------
@@ -191,7 +191,7 @@ class OneHost:
         return done.stdout
 
     def stop(self) -> None:
-        """End all daemons and whatever jobs still run, each by its process number, and remove the folder."""
+        """End all daemons and any jobs still running, each by its process ID, and remove the folder."""
         if "slurmctld" in self._processes and self._processes["slurmctld"].poll() is None:
             with contextlib.suppress(subprocess.SubprocessError, OSError):
                 self.ask("scancel", "--me", "--state=PENDING", timeout=5)
@@ -205,7 +205,7 @@ class OneHost:
 
     def kill_node(self, name: str) -> None:
         """Kill a node: its daemon, the daemon's helpers and all processes of its jobs."""
-        # The helpers (slurmstepd) have left the daemon, but write into its log; jobs are their descendants.
+        # The helpers (slurmstepd) have detached from the daemon, but write to its log; jobs are their descendants.
         for process in _writers(self._log(name)):
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -214,14 +214,14 @@ class OneHost:
             daemon.wait()
 
     def start_node(self, name: str, before: Sequence[str] = ()) -> None:
-        """Start a node's daemon, under the command `before` if given, and wait until the node is there."""
+        """Start a node's daemon, under the command `before` if given, and wait until the node is up."""
         command = [*before, str(find("slurmd")), "-D", "-N", name, "-f", str(self.folder / "slurm.conf")]
         now = datetime.now().isoformat(timespec="seconds")
         self._launch(name, command)
         self._wait(name, lambda: self._registered(name) >= now and self._state(name) in ("idle", "mixed", "allocated"))
 
     def kill_controller(self) -> None:
-        """Kill slurmctld: from now on none of SLURM's commands has an answer."""
+        """Kill slurmctld; from then on, SLURM's commands get no answer."""
         daemon = self._processes.pop("slurmctld")
         daemon.kill()
         daemon.wait()
@@ -235,17 +235,17 @@ class OneHost:
         return ""
 
     def _registered(self, name: str) -> str:
-        """Since when a node's daemon runs, as the controller knows; empty if it doesn't."""
+        """When a node's daemon started, according to the controller; empty if it doesn't know."""
         with contextlib.suppress(subprocess.SubprocessError):
             match = re.search(r"SlurmdStartTime=(\d\S*)", self.ask("scontrol", "show", "node", name, timeout=10))
             return match[1] if match else ""
         return ""
 
     def _configure(self) -> None:
-        """Write slurm.conf and what belongs to it, and the wrappers of SLURM's commands."""
+        """Write slurm.conf, the files that go with it, and the wrappers for SLURM's commands."""
         for name in ("state", "munge", "bin", *(f"spool-{node}" for node in self.nodes)):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        (self.folder / "munge").chmod(0o711)  # as munged asks
+        (self.folder / "munge").chmod(0o711)  # as munged requires
         key = self.folder / "munge/munge.key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o400)
@@ -303,7 +303,7 @@ class OneHost:
             )
 
     def _wait(self, name: str, ready: Callable[[], bool]) -> None:
-        """Wait until a daemon is ready; ClusterError with its last words if it ends, or takes too long."""
+        """Wait until a daemon is ready; raise ClusterError with its last output if it ends or takes too long."""
         limit = time.monotonic() + PATIENCE
         while not ready():
             if self._processes[name].poll() is not None or time.monotonic() > limit:
@@ -315,7 +315,7 @@ class OneHost:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this host that nothing listens on at this moment."""
+    """Return ports of this host that nothing is listening on."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -324,7 +324,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def _end_with_parent() -> None:
-    """In a child to be: end when the parent ends, however that ends (Linux)."""
+    """Make a new child process end with its parent, however that ends (Linux)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
@@ -341,7 +341,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _writers(file: Path) -> list[psutil.Process]:
-    """Return the processes that have a file open, and all below them."""
+    """Return the processes that have a file open, and all their descendants."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -378,9 +378,9 @@ def _watching(cluster: OneHost, seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _leaving_signals_to_the_command() -> Iterator[Callable[[subprocess.Popen], None]]:
-    """Outlive Ctrl-C, which the terminal sends to the command too; pass SIGTERM on to it, now or once it is known."""
+    """Survive Ctrl-C, which the terminal sends to the command too; pass SIGTERM on to it, now or once it starts."""
     processes: list[subprocess.Popen] = []
-    stopping = threading.Event()  # a SIGTERM may come while the command is being started
+    stopping = threading.Event()  # a SIGTERM may arrive while the command is being started
 
     def terminate(*_: object) -> None:
         stopping.set()
@@ -402,7 +402,7 @@ def _leaving_signals_to_the_command() -> Iterator[Callable[[subprocess.Popen], N
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start a cluster, run a command (or a shell) in it, stop the cluster; the command's exit code."""
+    """Start a cluster, run a command (or a shell) in it, stop the cluster, and return the command's exit code."""
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes (default: 2)")

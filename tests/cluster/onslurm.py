@@ -1,4 +1,4 @@
-"""What tests on a SLURM cluster share: runs, workspaces whose trainings take their time, and looks at the queue."""
+"""Helpers for tests on a SLURM cluster: runs, workspaces with slow training runs, and queries of the queue."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from one_host import OneHost
 from conftest import Workspace, heed_interrupts, tiny_config
 from halobench.storage import records
 
-FIRST_LOOK = "2"  # seconds; a cluster's would be 20
+FIRST_LOOK = "2"  # seconds; on a real cluster, it would be 20
 QUIET = ("--quiet", "rules", "host", "progress")
-# Mixup whose steps take a given time, which changes no number: so that there is time to disturb a training, which then
-# hurries.
+# Mixup whose steps take a given time without changing any number. This leaves time to disturb a training run, which
+# then hurries.
 SLOW = '''"""Mixup at leisure."""
 
 import os
@@ -38,7 +38,7 @@ MADE = ("model.safetensors", "logits.safetensors", "history.csv")
 
 
 def slow_config(seeds: int = 1, epochs: int = 30) -> dict:
-    """As many trainings of 2 steps an epoch, and no probe but a short one."""
+    """One training run per seed, with 2 steps per epoch, and only one short probe."""
     made = tiny_config()
     made["losses"] = {"slow": {"name": "slow:Slow"}}
     made["train"] = {"epochs": epochs, "lr": 0.003, "batch": 50}
@@ -50,7 +50,7 @@ def slow_config(seeds: int = 1, epochs: int = 30) -> dict:
 
 
 def slow_workspace(folder: Path, seeds: int = 1, epochs: int = 30) -> Workspace:
-    """A workspace whose trainings take ``2 * epochs * SLOW_SECONDS``, unless they hurry."""
+    """A workspace whose training runs take ``2 * epochs * SLOW_SECONDS``, unless they hurry."""
     folder.mkdir(parents=True, exist_ok=True)
     made = Workspace(folder, slow_config(seeds, epochs))
     (folder / "slow.py").write_text(SLOW)
@@ -58,18 +58,18 @@ def slow_workspace(folder: Path, seeds: int = 1, epochs: int = 30) -> Workspace:
 
 
 def hurry(workspace: Workspace) -> None:
-    """Let trainings take no more time than they need, from now on."""
+    """Let training run at full speed from now on."""
     (workspace.folder / "hurry").touch()
 
 
 def edit_profile(workspace: Workspace, **values: object) -> None:
-    """Set values in a workspace's profiles/slurm, as a user does."""
+    """Set values in a workspace's profiles/slurm, as a user would."""
     path = workspace.folder / "profiles/slurm/profile.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | values, sort_keys=False))
 
 
 class Run:
-    """`halobench run` on a cluster, going on; its output in a file."""
+    """A `halobench run` in progress on a cluster, with its output in a file."""
 
     def __init__(self, workspace: Workspace, cluster: OneHost, *arguments: str, step: float = 0.0, **environment: str):
         self.workspace, self.cluster = workspace, cluster
@@ -89,7 +89,7 @@ class Run:
             )
 
     def end(self, seconds: float = 400) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the end and return the exit code."""
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -103,7 +103,7 @@ class Run:
         return self.out.read_text(errors="replace")
 
     def kill(self) -> None:
-        """SIGKILL of the master, of which its jobs know nothing."""
+        """Send SIGKILL to the main process, which its jobs don't notice."""
         self.process.kill()
         self.process.wait()
 
@@ -116,7 +116,7 @@ class Run:
 
 
 def wait_until(seen: Callable[[], object], what: str, seconds: float = 180) -> object:
-    """Wait until `seen()` gives something, which is returned."""
+    """Wait until `seen()` returns something, and return that."""
     last = time.monotonic() + seconds
     while not (found := seen()):
         assert time.monotonic() < last, f"waited in vain until {what}"
@@ -130,27 +130,27 @@ def stage_log(workspace: Workspace, stage: str = "train", cell: str = "noisy/mlp
 
 
 def epochs_done(workspace: Workspace, cell: str = "noisy/mlp/slow/seed0") -> int:
-    """The last epoch that a training's log tells of."""
+    """The last epoch in a training run's log."""
     found = re.findall(r"^epoch (\d+)/", stage_log(workspace, cell=cell), re.M)
     return int(found[-1]) if found else 0
 
 
 def job_of(cluster: OneHost, what: str) -> str:
-    """The number of the job in the queue whose comment holds `what`; empty if there is none."""
+    """The ID of the job in the queue whose comment contains `what`; empty if there is none."""
     lines = cluster.ask("squeue", "--noheader", "--format=%i|%k").splitlines()
     return next((line.split("|")[0] for line in lines if what in line), "")
 
 
 def facts(cluster: OneHost, job: str) -> dict[str, str]:
-    """What SLURM knows of a job."""
+    """What SLURM knows about a job."""
     text = cluster.ask("scontrol", "--oneliner", "show", "job", job)
     return dict(pair.split("=", 1) for pair in text.split() if "=" in pair)
 
 
 def start_now(cluster: OneHost, job: str) -> None:
-    """Let a requeued job start, for which SLURM would wait two minutes.
+    """Let a requeued job start soon; SLURM itself would wait two minutes.
 
-    Not at once: a node fails a job that is to start within the second in which it was killed there.
+    It doesn't start at once, because a node fails a job that is to start in the second in which it was killed there.
     """
     wait_until(lambda: facts(cluster, job)["JobState"] == "PENDING", f"job {job} is back in the queue")
     cluster.ask("scontrol", "update", f"JobId={job}", "StartTime=now+3")
@@ -161,7 +161,7 @@ def record(workspace: Workspace, stage: str = "train", cell: str = "noisy/mlp/sl
 
 
 def assert_undisturbed(workspace: Workspace, other: Workspace, cell: str = "noisy/mlp/slow/seed0") -> None:
-    """A cell's training gave the bytes that an undisturbed one gave, and was resumed past its first epoch."""
+    """A cell's training gave the same bytes as an undisturbed one, and was resumed after its first epoch."""
     for name in MADE:
         paths = [each.folder / f"results/runs/{cell}/{name}" for each in (workspace, other)]
         assert paths[0].read_bytes() == paths[1].read_bytes(), name
@@ -170,7 +170,7 @@ def assert_undisturbed(workspace: Workspace, other: Workspace, cell: str = "nois
 
 
 def without_slurm(folder: Path) -> str:
-    """A search path that leads to all programs of this one but SLURM's."""
+    """A search path with all programs on the current one except SLURM's."""
     folder.mkdir()
     for place in map(Path, os.environ["PATH"].split(os.pathsep)):
         for program in place.iterdir() if place.is_dir() else ():

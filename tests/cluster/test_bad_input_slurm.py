@@ -1,4 +1,4 @@
-"""What a cluster can't do is told before any job is submitted, in one message, with nothing lost."""
+"""What a cluster can't do is reported before any job is submitted, in one message, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 
 
 def refused(workspace: Workspace, arguments: Sequence[str], environment: dict[str, str]) -> str:
-    """What a run says that ends with code 1, before any job, with what was there untouched."""
+    """Return what a run prints that must end with code 1, before any job, and leave existing files untouched."""
     kept = workspace.folder / "results/runs/other/mlp/slow/seed0/train.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text("{}")
@@ -36,7 +36,7 @@ def refused(workspace: Workspace, arguments: Sequence[str], environment: dict[st
 
 
 def results_of(workspace: Workspace) -> list[Path]:
-    """All files of results but the requests, which say what would be asked of jobs."""
+    """All result files except the requests, which only say what jobs would be started with."""
     files = (path for path in workspace.folder.glob("results/**/*") if path.is_file())
     return sorted(path for path in files if path.parent.name != "requests")
 
@@ -56,7 +56,7 @@ NONE = f"expected resources that a cluster node has ({WHY}); {NODES}"
 
 
 CANNOT = {
-    "two nodes": ([*resources("gpu=3"), "--resources", "gpu=16"], "gpu = 3", NONE),  # as many as two have together
+    "two nodes": ([*resources("gpu=3"), "--resources", "gpu=16"], "gpu = 3", NONE),  # would take two nodes
     "account": (
         resources("slurm_account=physics"),
         "slurm_account = physics",
@@ -67,7 +67,7 @@ CANNOT = {
     "partition": (resources("slurm_partition=gpus"), "slurm_partition = gpus", "Invalid partition name specified"),
     "extra": (resources("slurm_extra='--mem=5G'"), "slurm_extra = --mem=5G", "The --memory option is not allowed"),
 }
-SAMPLE = ("two nodes", "account", "runtime", "type")  # each is refused at another place
+SAMPLE = ("two nodes", "account", "runtime", "type")  # each is refused at a different point
 
 
 @pytest.mark.parametrize("what", CANNOT if SOAK else SAMPLE)
@@ -102,7 +102,7 @@ def test_a_cluster_that_does_not_answer(cluster, tmp_path):
 
 
 def hide(cluster: OneHost, folder: Path | str) -> None:
-    """Let another, empty file system lie where nodes look for a folder."""
+    """Make nodes see another, empty file system in place of a folder."""
     hidden = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(folder)]
     done = subprocess.run([*hidden, "true"], capture_output=True)
     needs(done.returncode == 0, "root, to let nodes see other files than the master")

@@ -1,4 +1,4 @@
-"""Jobs that SLURM ends before their time: in the end there is what an undisturbed run gives, byte for byte."""
+"""Jobs that SLURM ends early: in the end, the results are those of an undisturbed run, byte for byte."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from conftest import Workspace, finished_workspace
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]
 SEEDS = 3
-EPOCHS, STEP = 60, 0.4  # 48 s, unless a test lets it hurry once it has disturbed it; 2 s are between two savings
+EPOCHS, STEP = 60, 0.4  # 48 s, unless a test lets it hurry after disturbing it; it is saved every 2 s
 SAVED = ("--set-resources", "train:checkpoint_seconds=2")
 
 
 @pytest.fixture
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """The trainings of all seeds, run here at full speed."""
+    """The training runs of all seeds, done here at full speed."""
     aims = [f"results/runs/noisy/mlp/slow/seed{seed}/train.json" for seed in range(SEEDS)]
     return finished_workspace(tmp_path_factory, "slow", slow_config(SEEDS, EPOCHS), *aims, own={"slow.py": SLOW})
 
 
 def start_training(folder, cluster, *arguments, step: float = STEP, **environment: str):
-    """A run whose one training has come past its first epoch and was saved there: workspace, run, the job's number."""
+    """Start a run and wait until its training is past its first epoch and saved; return workspace, run and job ID."""
     workspace = slow_workspace(folder, epochs=EPOCHS)
     run = Run(workspace, cluster, *SAVED, *arguments, step=step, **environment)
     try:
@@ -108,7 +108,7 @@ def test_a_job_that_is_put_back_into_the_queue(cluster, tmp_path, undisturbed, d
 
 @pytest.mark.soak
 def test_preemption_that_cancels(slurm, tmp_path, undisturbed):
-    """Where a cluster doesn't put preempted jobs back: the executor plugin alone would wait for ever."""
+    """On a cluster that doesn't requeue preempted jobs, the executor plugin alone would wait forever."""
     with OneHost(settings={"MinJobAge": "3600", "PreemptMode": "CANCEL"}) as cluster:
         workspace, run, job = start_training(tmp_path / "w", cluster)
         with run:
@@ -122,7 +122,7 @@ def test_preemption_that_cancels(slurm, tmp_path, undisturbed):
 
 @pytest.mark.soak
 def test_jobs_that_the_queue_forgot_are_known_by_their_files(slurm, tmp_path, undisturbed):
-    """A master that slept, as on a laptop, for longer than SLURM remembers the jobs that ended meanwhile."""
+    """The main process sleeps, as on a laptop, until SLURM has forgotten the jobs that ended in the meantime."""
     with OneHost(settings={"MinJobAge": "6"}) as cluster:
         workspace, run, job = start_training(tmp_path / "w", cluster)
         with run:
@@ -143,7 +143,7 @@ def test_jobs_that_the_queue_forgot_are_known_by_their_files(slurm, tmp_path, un
 
 @pytest.mark.soak
 def test_a_time_limit_is_warned_of_and_gone_on_from(cluster, tmp_path, undisturbed):
-    """Ninety seconds of training, one minute a job."""
+    """Training takes ninety seconds, and a job may take one minute."""
     workspace, run, job = start_training(
         tmp_path / "w", cluster, "train:runtime=1", "train:slurm_extra='--signal=USR1@30'", "--retries", "15",
         step=0.75,
@@ -158,7 +158,7 @@ def test_a_time_limit_is_warned_of_and_gone_on_from(cluster, tmp_path, undisturb
 
 
 def test_a_killed_master_is_gone_on_from_and_other_jobs_survive(cluster, tmp_path, undisturbed):
-    """One cell finished or two, the others in training or waiting; and two jobs of the same user that aren't ours."""
+    """One or two cells are finished, the others are training or waiting, and two jobs of the same user aren't ours."""
     workspace = slow_workspace(tmp_path / "w", SEEDS, EPOCHS)
     others = [
         cluster.ask("sbatch", "--parsable", "--output=/dev/null", "-D", str(folder), "--wrap", "sleep 600").strip()
@@ -197,7 +197,7 @@ def test_a_killed_master_is_gone_on_from_and_other_jobs_survive(cluster, tmp_pat
             assert paths[0].read_bytes() == paths[1].read_bytes(), (cell, name)
     states = {job: facts(cluster, job)["JobState"] for job in others}
     assert set(states.values()) == {"RUNNING"}, states
-    # An edit is seen in cells that were finished after their master's death too, of which it noted nothing.
+    # An edit also reruns cells that finished after the main process had died, which it therefore hadn't noted.
     config = workspace.folder / "config.yaml"
     config.write_text(config.read_text().replace(f"epochs: {EPOCHS}", f"epochs: {EPOCHS - 1}"))
     planned = workspace.module("snakemake", "-n", "--quiet", "rules")
@@ -207,9 +207,9 @@ def test_a_killed_master_is_gone_on_from_and_other_jobs_survive(cluster, tmp_pat
 
 
 def assert_cancelled_and_gone_on_from(workspace: Workspace, cluster: OneHost, run: Run, job: str, other: Workspace):
-    """After a signal to the master alone: it ends, and so does its job, having saved; the next run goes on."""
+    """After a signal to the main process alone, it ends, its job saves and ends, and the next run resumes."""
     assert run.end() != 0
-    # COMPLETING until the job's processes, which save first, have ended.
+    # The job is COMPLETING until its processes, which save first, have ended.
     wait_until(lambda: facts(cluster, job)["JobState"] not in ("RUNNING", "COMPLETING"), "the job has ended")
     assert facts(cluster, job)["JobState"] == "CANCELLED", run.said()
     assert "stopped by SIGTERM; saved at epoch " in stage_log(workspace)
@@ -220,7 +220,7 @@ def assert_cancelled_and_gone_on_from(workspace: Workspace, cluster: OneHost, ru
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM])
 def test_a_stopped_master_cancels_its_jobs_which_save(cluster, tmp_path, undisturbed, number):
-    """Between two looks at the queue, ten minutes apart, of which it waits for none."""
+    """The signal comes between two looks at the queue, ten minutes apart; it doesn't wait for the next."""
     seldom = ["--slurm-init-seconds-before-status-checks", "600"]
     workspace, run, job = start_training(tmp_path / "w", cluster, *seldom, step=1.0)
     with run:
@@ -230,9 +230,9 @@ def test_a_stopped_master_cancels_its_jobs_which_save(cluster, tmp_path, undistu
 
 @pytest.mark.soak
 def test_a_master_stopped_while_it_looks_at_the_queue(cluster, tmp_path, undisturbed):
-    """Of the jobs that it asks about at that moment the executor plugin alone would cancel none.
+    """The executor plugin alone would cancel none of the jobs that it is asking about at that moment.
 
-    Nor would it look so often: in three minutes, which the training takes, six times.
+    Nor would it look as often: only six times in the three minutes that the training takes.
     """
     slow, looks, hold, looking = (tmp_path / name for name in ("slow", "looks", "hold", "looking"))
     slow.mkdir()

@@ -1,4 +1,4 @@
-"""A whole grid, and trainings that share a GPU, on a SLURM cluster: slots, nodes, and the same tables as locally."""
+"""A whole grid, and training runs that share a GPU, on a SLURM cluster: slots, nodes, and tables as in a local run."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from halobench.runner.slurm import queue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.workflow]
 CAP = 3
-OTHER = "results/references/noisy/seed7/reference.json"  # of no cell
+OTHER = "results/references/noisy/seed7/reference.json"  # belongs to no cell
 
 
 class Job:
-    """A job as ``scontrol show job`` tells of it."""
+    """A job as ``scontrol show job`` reports it."""
 
     def __init__(self, text: str):
         self.facts = dict(pair.split("=", 1) for pair in text.split() if "=" in pair)
@@ -39,13 +39,13 @@ class Job:
 
 
 def all_jobs(cluster: OneHost) -> list[Job]:
-    """Every job of the cluster so far."""
+    """All jobs on the cluster so far."""
     return [Job(line) for line in cluster.ask("scontrol", "-o", "-d", "show", "job").splitlines() if "JobId=" in line]
 
 
 @contextmanager
 def watched(cluster: OneHost, every: float = 0.3) -> Iterator[list[list[Job]]]:
-    """The jobs that run, moment by moment."""
+    """The running jobs, moment by moment."""
     moments, over = [], threading.Event()
 
     def watch() -> None:
@@ -82,7 +82,7 @@ def test_a_grid(cluster, finished_few, tmp_path):
         for moment in moments
         for one, other in itertools.combinations([job for job in moment if job.number in visible], 2)
     )
-    # No slot was given to two at once.
+    # No slot was given to two jobs at once.
     for moment in moments:
         held = [(job.node, job.bound[0]) for job in moment if job.stage in ("train", "probe")]
         assert len(set(held)) == len(held)
@@ -103,7 +103,7 @@ def visible_devices(workspace: Workspace) -> dict[str, str]:
 
 
 def assert_all_is_told(workspace: Workspace, run: Run) -> None:
-    """Each job's logs are found by its cell; the run that ended well is forgotten; small jobs ran beside the master."""
+    """Each job's logs are found by its cell, the successful run is forgotten, and small jobs weren't submitted."""
     found = {job.stage: job for job in logs.find(workspace.folder / "results", "noisy/mlp/mixup2/seed1")}
     for stage in ("train", "probe"):
         number = record(workspace, stage, "noisy/mlp/mixup2/seed1")["hardware"]["slurm"]["job"]
@@ -118,7 +118,7 @@ def assert_all_is_told(workspace: Workspace, run: Run) -> None:
 
 @pytest.mark.soak
 def test_four_trainings_share_one_gpu(slurm, tmp_path):
-    """A slot split into four shards, one for each training."""
+    """A slot is split into four shards, one per training run."""
     workspace = slow_workspace(tmp_path / "w", seeds=4, epochs=15)
     shared = {"gpu": 0, "gres": "'shard:1'", "shard": 1, "slots_per_gpu": 4}
     edit_profile(workspace, **{"set-resources": {"train": shared, "probe": shared}, "resources": ["shard=4"]})
@@ -139,7 +139,7 @@ def test_four_trainings_share_one_gpu(slurm, tmp_path):
 
 @pytest.mark.soak
 def test_small_jobs_can_be_submitted_too(cluster, tmp_path):
-    """Where a login node may compute nothing: those of a kind grouped into one job."""
+    """This is for login nodes that must not compute anything; jobs of one kind are grouped into one."""
     workspace = slow_workspace(tmp_path / "w", seeds=3, epochs=4)
     submitted = {rule: {"submit": 1} for rule in ("calibrate", "reference", "aggregate", "claims")}
     groups = {"groups": {"calibrate": "small"}, "group-components": {"small": 3}}
@@ -157,14 +157,14 @@ def test_small_jobs_can_be_submitted_too(cluster, tmp_path):
 
 
 def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path):
-    """Jobs that start after an edit of the configuration compute what their run asked for."""
+    """Jobs that start after the configuration was edited still use the one that their run was started with."""
     workspace = slow_workspace(tmp_path / "w", seeds=2, epochs=12)
     config = workspace.folder / "config.yaml"
     asked = config.read_text()
     assert workspace.module("snakemake", "--cores", "1", "results/sources/digits/meta.json").returncode == 0
     with Run(workspace, cluster, "--resources", "gpu=1", step=0.5) as run:
         wait_until(lambda: job_of(cluster, "rule_train") or run.process.poll() is not None, "a training is submitted")
-        # Another run beside it, of other files, takes its jobs for no orphans and lets it stay noted.
+        # Another run at the same time, with other files, doesn't take its jobs for orphans or delete its note.
         other = workspace.module(
             "halobench.cli.main", "run", "--cores", "1", OTHER, *QUIET, environment=cluster.environment
         )
@@ -195,13 +195,13 @@ def test_code_that_is_edited_while_a_run_goes_on_is_refused(cluster, tmp_path):
 
 
 def record_of_any(workspace: Workspace):
-    """The file of a training that is done."""
+    """The record of any finished training run."""
     return next(workspace.folder.glob("results/runs/noisy/mlp/slow/*/train.json"), None)
 
 
 @pytest.mark.soak
 def test_a_master_that_is_a_job_itself(cluster, tmp_path):
-    """As where login nodes run nothing for long."""
+    """As on clusters whose login nodes don't allow long processes."""
     workspace = slow_workspace(tmp_path / "w", epochs=4)
     command = [sys.executable, "-m", "halobench.cli.main", "run", "--workflow-profile", "profiles/slurm"]
     command += ["--slurm-init-seconds-before-status-checks", FIRST_LOOK, *QUIET]

@@ -1,4 +1,4 @@
-"""The cluster on one host: it comes up, binds slots, leaves nothing behind, and says what it lacks."""
+"""The cluster on one host: it comes up, binds slots, leaves nothing behind, and says what is missing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE_HOST = [sys.executable, str(Path(one_host.__file__))]
 
 
 def daemons(folder: Path) -> list[str]:
-    """The processes that were started with this folder's configuration."""
+    """The processes started with this folder's configuration."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -104,7 +104,7 @@ def test_signals_end_the_command_and_then_the_cluster(slurm, number):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "up\n"
-    # Ctrl-C in a terminal reaches all; a batch system's SIGTERM the first alone.
+    # Ctrl-C in a terminal reaches all processes; a batch system's SIGTERM reaches only the first.
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     said = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number

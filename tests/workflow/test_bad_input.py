@@ -1,4 +1,4 @@
-"""Bad configurations and bad files: each ends in a line that says what is wrong, and nothing computed is lost."""
+"""Bad configurations and bad files: each leads to a line that says what is wrong, and no results are lost."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOG = "noisy/mlp/mixup2/seed0"
 
 @pytest.fixture(scope="module")
 def done_cell(tmp_path_factory) -> Workspace:
-    """A workspace whose one cell has run to the end; never edited."""
+    """A workspace whose only cell has run to the end; it is never edited."""
     return finished_workspace(tmp_path_factory, "one-cell", one_cell())
 
 
@@ -47,14 +47,14 @@ def finished(done_cell, tmp_path, monkeypatch) -> Workspace:
 
 
 def digest(folder: Path) -> dict[str, str]:
-    """A digest of every file under ``results``, or of ``results`` itself where it is a file."""
+    """A digest of every file under ``results``, or of ``results`` itself if it is a file."""
     files = [folder / "results", *sorted((folder / "results").rglob("*"))]
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
 # --- Configurations ------------------------------------------------------------------------------------------------
 
-# The lines themselves: tests/unit/experiment/test_bad_config.py.
+# The lines themselves are tested in tests/unit/experiment/test_bad_config.py.
 LOADERS = (
     "cifar10, cifar100, digits, fashion_mnist, gaussians, image_folder, image_overlap, kmnist, mnist, mnist5k,"
     " overlap, photos, svhn"
@@ -78,13 +78,13 @@ def assert_refused(workspace: Workspace, lines: list, *arguments: str, what: str
 
 
 def assert_no_traceback(text: str) -> None:
-    """Neither Python's heading nor a line of a stack, as Snakemake prints it without one."""
+    """There is neither Python's heading nor a line of a stack, which Snakemake prints without the heading."""
     assert "Traceback" not in text
     assert not re.search(r'^\s*File ".*", line \d+', text, re.M), text
 
 
 def test_what_only_building_shows_is_told_beside_what_reading_shows(finished):
-    """A model that can't take the images and a loss that can't score, in a grid with a typo and a bad value besides."""
+    """The grid has a model and a loss that can't be built, as well as a typo and a bad value."""
     config = tiny_config()
     config["models"]["deep"] = {"name": "timm/no_such_net"}
     config["models"]["typo"] = {"name": "mpl"}
@@ -145,7 +145,7 @@ def test_an_overlay_that_names_an_unknown_experiment_is_refused(finished):
 
 @pytest.mark.parametrize("content", [None, f"train: {OPENS}\n"], ids=["missing", "tag"])
 def test_an_overlay_that_snakemake_cannot_read_loses_nothing(finished, content):
-    """Snakemake reads it before the workflow can look, in words of its own."""
+    """Snakemake reads it before the workflow can, and reports the error in its own words."""
     if content is not None:
         (finished.folder / "overlay.yaml").write_text(content)
     before = digest(finished.folder)
@@ -168,7 +168,7 @@ def truncated(path: Path) -> None:
 
 
 def edited(path: Path) -> None:
-    """One digit or byte is another: the file can still be read."""
+    """Change one digit or byte, so the file can still be read."""
     content = bytearray(path.read_bytes())
     digits = [i for i, byte in enumerate(content) if chr(byte).isdigit()]
     at = digits[len(digits) // 2] if path.suffix in (".json", ".csv") else len(content) - 1
@@ -185,7 +185,7 @@ def garbled(path: Path) -> None:
 
 
 def pickled(path: Path) -> None:
-    """An array of objects, whose reading would run code."""
+    """Write an array of objects, which would run code when read."""
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
 
 
@@ -200,8 +200,8 @@ def a_folder(path: Path) -> None:
 
 DAMAGES = (truncated, edited, emptied, garbled, missing, a_folder)
 
-# Log of the stage (its first line is the command), file that it reads, what that should have been: every damage to a
-# file of each kind, and one to each other file.
+# The stage's log (its first line is the command), a file that it reads, what that should have been, and damages: all
+# of them for one file of each kind, and one for each other file.
 HARMS = [damage for damage in DAMAGES if damage is not missing]  # lost arrays are loaded again
 READS = [
     (f"train/{LOG}", f"{SOURCE}/images.npy", "a .npy array of uint8 (1797, 1, 8, 8)", (*HARMS, pickled)),
@@ -228,7 +228,7 @@ FILE_CASES = dict.fromkeys(
 
 
 def logged_command(log: str) -> list[str]:
-    """The arguments of the command that a stage's log opens with."""
+    """The arguments of the command in the first line of a stage's log."""
     words = shlex.split(Path(f"results/logs/{log}.log").read_text().splitlines()[0])
     assert words[:2] == ["$", "halobench"]
     return words[2:]
@@ -262,7 +262,7 @@ def test_a_damaged_file_ends_the_stage_in_a_line_that_names_it(finished, capsys,
 
 
 def edit_json(path: str, change: Callable[[dict], object]) -> None:
-    """Edit a JSON file, its record included, so that only what it says is wrong."""
+    """Edit a JSON file and update its record, so only the file's content is wrong."""
     place = Path(path)
     content = json.loads(place.read_text())
     change(content)
@@ -271,7 +271,7 @@ def edit_json(path: str, change: Callable[[dict], object]) -> None:
 
 
 def record_again(place: Path) -> None:
-    """Write a file's checksum into the record beside it, as if its stage had written it so."""
+    """Write a file's checksum to the record next to it, as if its stage had written the file like this."""
     for name in layout.RECORDS:
         record = place.parent / name
         if record.exists() and record != place:
@@ -288,7 +288,7 @@ def npy(path: str, array: np.ndarray) -> None:
 
 RUNS = f"{CELL}/train.json"
 MANIFEST = "results/manifests/tiny.json"
-# The stage's log, what is written, the line that must come (a pattern).
+# The stage's log, what is written, and the line that must be printed (a pattern).
 WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
     "images of another type": (
         f"train/{LOG}",
@@ -357,7 +357,7 @@ def test_a_file_of_wrong_content_ends_the_stage_in_a_line(finished, capsys, wron
 
 
 def test_bad_claims_are_told_before_any_job_and_end_the_stage_in_the_same_line(finished, capsys):
-    """All that can be wrong with them: tests/unit/results/test_claims.py."""
+    """tests/unit/results/test_claims.py has everything that can be wrong with them."""
     place = Path("workflow/claims.yaml")
     place.write_text(place.read_text().replace("table: neighbourhood", "table: neighborhod", 1))
     line = (
@@ -415,7 +415,7 @@ def test_the_source_stage_refuses_in_a_line(finished, capsys, monkeypatch, spec,
 
 
 def test_the_installed_command_refuses_as_the_library_does(finished):
-    """As a process of its own: the code 2, the line on standard error, no traceback."""
+    """As a separate process, it exits with code 2 and prints the line on standard error, without a traceback."""
     truncated(Path(f"{CELL}/logits.safetensors"))
     command = [sys.executable, "-m", "halobench.cli.main", *logged_command(f"calibrate/{LOG}")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -429,14 +429,14 @@ def test_the_installed_command_refuses_as_the_library_does(finished):
 
 
 def edit_table(path: str) -> None:
-    """Write another number into a parquet file that can still be read."""
+    """Change numbers in a parquet file, which can still be read."""
     table = pd.read_parquet(path)
     table["value"] = 0.5
     table.to_parquet(path, index=False)
 
 
 def test_results_that_were_edited_are_told_before_a_job_could_delete_what_came_of_them(finished):
-    """Each could still be read, and would have been believed; all are told at once."""
+    """Each could still be read, and would have been trusted; all are reported at once."""
     edited(Path(f"{SOURCE}/images.npy"))
     edited(Path(f"{CELL}/logits.safetensors"))
     edit_json(f"{CELL}/probe.json", lambda record: record.update(seconds=0.5))
@@ -459,7 +459,7 @@ def test_results_that_were_edited_are_told_before_a_job_could_delete_what_came_o
 
 
 def test_an_edit_is_noticed_though_snakemake_has_lost_its_memory(finished):
-    """Without it Snakemake takes all that is there for current; the records know better."""
+    """Without its memory, Snakemake considers every existing file current; the records know better."""
     shutil.rmtree(".snakemake")
     assert "Nothing to be done" in finished.snakemake("-n").stdout
     config = one_cell()
@@ -477,7 +477,7 @@ def trains_again(workspace: Workspace) -> bool:
 
 @pytest.mark.parametrize("change", [{"seed": 7}, {"code": {"run": "0" * 16}}], ids=["seed", "code"])
 def test_a_result_of_another_seed_or_code_is_computed_again(finished, change):
-    """As if a folder was copied over another: Snakemake remembers the request that it doesn't answer."""
+    """As if a folder had been copied over another; Snakemake remembers a request that the result doesn't match."""
     record = Path(f"{CELL}/train.json")
     store.write_json(record, records.seal(store.read_json(record) | change))
     assert trains_again(finished)
@@ -546,7 +546,7 @@ def test_code_that_was_edited_after_the_run_had_started_ends_the_stage_in_a_line
 
 
 def test_following_the_advice_mends_the_results(finished):
-    """A bad file is deleted, as its line says; the next run makes it again, and the same bytes."""
+    """A bad file is deleted, as the message says, and the next run recreates it with the same bytes."""
     before = digest(finished.folder)
     emptied(Path(f"{CELL}/metrics.csv"))
     assert finished.snakemake("-n").returncode == 1
@@ -556,9 +556,9 @@ def test_following_the_advice_mends_the_results(finished):
     after = digest(finished.folder)
     assert after.keys() == before.keys()
     own = ("results/logs/", f"{CELL}/calibrate.json", f"{TABLES}/runs.")
-    # Which tell when a cell was made.
+    # These contain the time at which a cell was made.
     own += ("results/explorer.", f"{TABLES}/jobs.", f"{TABLES}/overview.", f"{TABLES}/front.")
-    drawn = ("results/figures/", f"{TABLES}/")  # their records hold times
+    drawn = ("results/figures/", f"{TABLES}/")  # their records contain times
     changed = [path for path in after if after[path] != before[path] and not path.startswith(own)]
     assert [path for path in changed if not (path.endswith(".json") and path.startswith(drawn))] == []
 
@@ -580,7 +580,7 @@ def test_a_link_to_nowhere_is_told_before_any_job(finished):
 
 
 def test_a_job_that_meets_a_damaged_file_says_so_in_its_log_and_loses_only_its_own_outputs(finished):
-    """The file is damaged while its time stays: a disk that fails touches no time."""
+    """The file is damaged but its time stays the same, as on a failing disk."""
     path = Path(f"{CELL}/logits.safetensors")
     times = path.stat()
     truncated(path)

@@ -1,4 +1,4 @@
-"""Benchmarks run, with small sizes: no time decides here whether a test passes."""
+"""Benchmarks run with small sizes; whether a test passes doesn't depend on times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 import bench  # noqa: E402
 import harness  # noqa: E402
 
-# The cheapest of each kind: of functions, of models, of the command line. All: `make soak`, or `make bench-quick`.
+# The cheapest of each kind (functions, models, command line); `make soak` and `make bench-quick` run all of them.
 SAMPLE = ("metrics", "certify", "processes")
 
 
@@ -33,7 +33,7 @@ def test_benchmark_runs(topic, tmp_path):
     for row in found:
         assert row.ratios
         assert all(map(math.isfinite, row.ratios))
-        # What so few points add to a peak is less than what two processes differ by.
+        # So few points add less to a peak than the difference between two processes.
         assert topic == "memory" or min(row.ratios) >= 0
     for _, size, seconds, peak in json.loads(growth.read_text()):
         assert size > 0
@@ -42,7 +42,7 @@ def test_benchmark_runs(topic, tmp_path):
 
 
 def test_every_file_is_a_topic():
-    """Besides the driver, what files share, and those that need a cluster or a GPU."""
+    """Exceptions are the driver, files shared by others, and files that need a cluster or a GPU."""
     files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     shared = {"bench", "harness", "grid_files", "as_if_run", "cluster_overhead", "gpu"} | {
         name for name in files if name.startswith("peers")
@@ -94,7 +94,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu_with_few_packages(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     findings = {one["what"]: one for one in json.loads(out.read_text())["findings"]}
-    for name in ("logits", "loss", "confidence"):  # the same device twice: the same numbers
+    for name in ("logits", "loss", "confidence"):  # the same device twice gives the same numbers
         assert findings[f"MLP, {name}"]["found"].startswith("0.0e+00 ")
         assert findings[f"MLP, {name}"]["right"] is True
     for what in ("training MLP", "probing MLP"):

@@ -1,4 +1,4 @@
-"""The workflow from elsewhere: from a folder of one's own, as a module of another workflow, deployed, and variants."""
+"""The workflow run from elsewhere: from one's own folder, as a module of another workflow, deployed, and variants."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILES = {"Snakefile", "config.yaml", "config", "workflow", "profiles", "LICENSE"
 
 
 def own(folder: Path, config: object, snakefile: str = "") -> Workspace:
-    """A folder with a configuration, and perhaps a Snakefile, alone."""
+    """A folder with only a configuration and perhaps a Snakefile."""
     workspace = Workspace.at(folder)
     (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     if snakefile:
@@ -30,14 +30,14 @@ def own(folder: Path, config: object, snakefile: str = "") -> Workspace:
 
 
 def run(workspace: Workspace, *arguments: str, command: str = "run", **environment: str) -> str:
-    """What a command prints, which must end well."""
+    """Return what a command prints; it must succeed."""
     done = workspace.module("halobench.cli.main", command, *arguments, environment=environment)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return done.stdout + done.stderr
 
 
 def check_ran(workspace: Workspace, results: str, *arguments: str, **environment: str) -> None:
-    """The grid's cell is in this results folder, nothing is elsewhere, and a second run has nothing to do."""
+    """The grid's cell is in this results folder and nowhere else, and a second run has nothing to do."""
     folder = workspace.folder
     assert [str(path.relative_to(folder)) for path in folder.rglob("train.json")] == [f"{results}/{CELL}/train.json"]
     assert len(pd.read_csv(folder / f"{results}/tables/tiny/runs.csv")) == 1
@@ -77,7 +77,7 @@ def test_as_a_module_of_another_workflow(tmp_path):
 
 
 def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tmp_path):
-    """Its handlers run too: what is replaced is said before, and a failed job stands in the table of failures."""
+    """Its handlers run too: they announce what will be replaced, and list a failed job in the table of failures."""
     text = MODULE.format(snakefile=str(ROOT / "Snakefile"), config='config["bench"]') + USE_AS
     config = one_cell()
     workspace = own(tmp_path, {"bench": config}, text)
@@ -96,7 +96,7 @@ def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tm
 
 
 def repository(folder: Path) -> Path:
-    """A git repository that holds the workflow as it is now."""
+    """A git repository with the workflow as it is now."""
     folder.mkdir()
     for name in ("Snakefile", "config.yaml", "environment.yml", "LICENSE"):
         shutil.copy(ROOT / name, folder)
@@ -109,7 +109,7 @@ def repository(folder: Path) -> Path:
 
 
 def test_deployed_by_snakedeploy(tmp_path):
-    """From an address on GitHub for which git takes a local repository: Snakemake reads the workflow from there."""
+    """Snakemake reads the workflow from an address on GitHub, for which git uses a local repository."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     snakedeploy = shutil.which("snakedeploy", path=places) or ""
     needs(bool(snakedeploy), "snakedeploy: pip install 'snakedeploy>=0.17,<1'")
@@ -133,7 +133,7 @@ def test_deployed_by_snakedeploy(tmp_path):
 
 
 def test_from_a_folder_of_ones_own_and_into_another_results_folder(tmp_path):
-    """A variant by the command line or the configuration trains its own cell, and leaves the first as it is."""
+    """A variant set on the command line or in the configuration trains its own cell and leaves the first one alone."""
     config = one_cell()
     workspace = own(tmp_path, config)
     here = ("--snakefile", str(ROOT / "Snakefile"))
@@ -158,7 +158,7 @@ def test_from_a_folder_of_ones_own_and_into_another_results_folder(tmp_path):
 
 
 def test_cells_that_no_configuration_names_are_listed_and_a_renamed_one_is_adopted(tmp_path):
-    """Snakemake's --list-untracked, as docs/reruns.md has it; a moved folder counts as that of the new name."""
+    """Snakemake's --list-untracked lists them, as docs/reruns.md says; a moved folder counts under its new name."""
     config = one_cell()
     workspace = Workspace(tmp_path, config)
     run(workspace, "--cores", "2", f"results/{CELL}/metrics.csv")
@@ -170,7 +170,7 @@ def test_cells_that_no_configuration_names_are_listed_and_a_renamed_one_is_adopt
 
 
 def test_a_fresh_results_folder_by_its_whole_path_takes_several_targets(tmp_path):
-    """Snakemake lists such a folder once, and would miss the requests that are written for the second target."""
+    """Snakemake lists such a folder only once, and would miss the requests written for the second target."""
     (tmp_path / "clone").mkdir()
     workspace, results = Workspace(tmp_path / "clone", tiny_config()), tmp_path / "results"
     targets = [f"{results}/runs/{data}/mlp/mixup2/seed0/metrics.csv" for data in ("clean", "noisy")]
@@ -179,7 +179,7 @@ def test_a_fresh_results_folder_by_its_whole_path_takes_several_targets(tmp_path
 
 
 def untracked(workspace: Workspace) -> set[str]:
-    """The files that Snakemake doesn't know."""
+    """The files that Snakemake doesn't know about."""
     return set(workspace.snakemake("--list-untracked").stdout.splitlines())
 
 

@@ -1,4 +1,4 @@
-"""The worked examples of docs/extend.md run as they stand there: one grid with a plug-in of each kind."""
+"""The worked examples in docs/extend.md run as written, in one grid with a plug-in of each kind."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_each_kind_is_in_the_tables(examples):
 
 
 def test_code_of_each_counts(examples):
-    """The code map of each stage names the plug-in that it ran."""
+    """The code map of each stage lists the plug-in that it ran."""
     cell = examples[0] / "results/runs/stripes/small/poly1/seed0"
     code = {
         stage: json.loads((cell / f"{stage}.json").read_text())["code"] for stage in ("train", "probe", "calibrate")
@@ -68,7 +68,7 @@ def test_code_of_each_counts(examples):
 
 
 def test_the_commands_in_logs_and_of_show_find_plugins_by_themselves(examples, tmp_path):
-    """Pasted into a shell without PYTHONPATH they give the same bytes."""
+    """Pasted into a shell without PYTHONPATH, they give the same bytes."""
     folder, environment = examples
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     bare["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), bare["PATH"]])
@@ -89,9 +89,9 @@ def test_the_commands_in_logs_and_of_show_find_plugins_by_themselves(examples, t
 
 
 def test_calibrator_is_what_it_says(examples):
-    """Part of the way in 1/T: its NLL on validation lies between that of the logits and that of the exact fit.
+    """It goes part of the way in 1/T, so its validation NLL is between those of the logits and of the exact fit.
 
-    The one with the option ``share: 0.9`` is further on the way.
+    With the option ``share: 0.9``, it goes further.
     """
     metrics = pd.read_parquet(examples[0] / "results/tables/mine/metrics.parquet")
     rows = metrics[(metrics["split"] == "val") & (metrics["labels"] == "drawn") & (metrics["metric"] == "nll")]
@@ -102,7 +102,7 @@ def test_calibrator_is_what_it_says(examples):
 
 
 def test_scores_of_the_rated_are_expectations_under_the_votes(examples):
-    """Against the logits of the cell and the votes, which are drawn here once more; here `mine` can't be imported."""
+    """They are recomputed from the cell's logits and the votes, which are redrawn, as `mine` can't be imported here."""
     rng = np.random.default_rng(0)
     odds = np.exp(2 * rng.normal(size=(240, 5))[:, :3])
     votes = rng.multinomial(20, odds / odds.sum(axis=1, keepdims=True)) / 20
@@ -124,7 +124,7 @@ def test_scores_of_the_rated_are_expectations_under_the_votes(examples):
 
 
 def halobench(examples, *arguments):
-    """What a command prints, in the folder of the examples."""
+    """Return what a command prints in the examples' folder; it must succeed."""
     folder, environment = examples
     command = [sys.executable, "-m", "halobench.cli.main", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -151,7 +151,7 @@ def test_table_is_made(examples):
 
 
 def test_the_report_of_what_ran_holds_both(examples):
-    """No argument says what ran: it isn't the demo."""
+    """No argument says what ran, although it isn't the demo."""
     assert halobench(examples, "report").splitlines()[-1] == "Report: results/report.html"
     text = (examples[0] / "results/report.html").read_text()
     for name in ("mine.figures.temperatures.png", "mine.tables.temperatures.html", "overview.html"):
@@ -160,7 +160,7 @@ def test_the_report_of_what_ran_holds_both(examples):
 
 
 def test_an_edit_of_the_figure_reruns_it_alone(examples, root):
-    """Snakemake wouldn't run the overview, which shows another figure."""
+    """Snakemake wouldn't rerun the overview, which shows another figure."""
     path = examples[0] / "mine/figures.py"
     before = path.read_text()
     path.write_text(before.replace('"exact T"', '"T"'))

@@ -1,4 +1,4 @@
-"""The real workflow when things go wrong: killed masters, full disks, diverging cells, edited files."""
+"""The real workflow when things go wrong: killed runs, full disks, diverging cells, edited files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ QUIET = ("--quiet", "rules", "host", "progress")
 
 
 def start(workspace: Workspace, *arguments: str, **environment: str) -> subprocess.Popen:
-    """`halobench run` here, in a session of its own, so that a signal to it reaches nobody else."""
+    """Start `halobench run` here in its own session, so a signal to it doesn't reach anything else."""
     command = [sys.executable, "-m", "halobench.cli.main", "run", *arguments]
     out = open(workspace.folder / "run.log", "a")  # noqa: SIM115
     options = {"start_new_session": True, "preexec_fn": heed_interrupts, "env": os.environ | environment}
@@ -49,12 +49,12 @@ def start(workspace: Workspace, *arguments: str, **environment: str) -> subproce
 
 
 def run(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess:
-    """`halobench run` here, to its end."""
+    """Run `halobench run` here to the end."""
     return workspace.module("halobench.cli.main", "run", *arguments)
 
 
 def wait_for(seen, process: subprocess.Popen, seconds: float = 900) -> None:
-    """Wait until `seen()`; an error if the process ends first."""
+    """Wait until `seen()`; fail if the process ends first."""
     last = time.monotonic() + seconds
     while not seen():
         assert process.poll() is None, "the process ended before what was waited for"
@@ -63,7 +63,7 @@ def wait_for(seen, process: subprocess.Popen, seconds: float = 900) -> None:
 
 
 def trained(workspace: Workspace) -> set[Path]:
-    """Records of the trainings that the master took note of."""
+    """The records of training runs that the main process has noted as finished."""
     notes = workspace.folder / ".snakemake/incomplete"
     unfinished = {urlsafe_b64decode(note.name).decode() for note in notes.glob("*") if note.is_file()}
     found = workspace.folder.glob("results/runs/*/*/*/*/train.json")
@@ -71,7 +71,7 @@ def trained(workspace: Workspace) -> set[Path]:
 
 
 def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finished_few, tmp_path):
-    """SIGKILL of the main process alone, with which the forks of its jobs end; while it stands still, it lives."""
+    """SIGKILL goes to the main process alone, and its jobs' forks end with it; while stopped, it counts as alive."""
     workspace = Workspace(tmp_path, few_cells())
     master = start(workspace, "--cores", "1", *QUIET)
     wait_for(lambda: trained(workspace), master)
@@ -100,8 +100,11 @@ def test_a_killed_master_is_gone_on_from_and_finished_cells_are_not_redone(finis
 
 
 def test_a_training_goes_on_after_ctrl_c_and_after_a_batch_systems_signal(tmp_path):
-    """SIGINT to master and job at once, as a terminal sends it: both end soon. SIGTERM to the stage's process alone, as
-    a batch system sends it: saved, failed, started again by the executor. In the end the same bytes as undisturbed."""
+    """In the end, the bytes are the same as those of an undisturbed run.
+
+    SIGINT goes to the main process and the job at once, as from a terminal, and both end soon. SIGTERM goes to the
+    stage's process alone, as from a batch system: it saves and fails, and the executor starts it again.
+    """
     config = tiny_config()
     config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["noisy"], "models": ["mlp"], "seeds": [0]}
     config["train"]["epochs"] = 1500
@@ -122,7 +125,7 @@ def test_a_training_goes_on_after_ctrl_c_and_after_a_batch_systems_signal(tmp_pa
     wait_for(lambda: re.search("resuming at .*\nepoch ", log.read_text() if log.exists() else ""), master)
     os.kill(int(stage_process(second.folder)), signal.SIGTERM)
     assert master.wait(timeout=900) == 0, (second.folder / "run.log").read_text()[-3000:]
-    # Snakemake begins a job's log anew with each attempt. By time, nothing would have been saved yet.
+    # Snakemake starts a job's log afresh with each attempt. By time, nothing would have been saved yet.
     assert log.read_text().splitlines()[1].startswith("resuming at epoch")
     assert int(log.read_text().splitlines()[1].split()[3]) >= 5
     record = files.read_json(second.folder / aims[0])
@@ -134,7 +137,7 @@ def test_a_training_goes_on_after_ctrl_c_and_after_a_batch_systems_signal(tmp_pa
 
 
 def stage_process(folder: Path) -> str:
-    """The process of the training that runs in a folder."""
+    """The process ID of the training that runs in a folder."""
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             words = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
@@ -145,7 +148,7 @@ def stage_process(folder: Path) -> str:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A folder on a disk of its own, of 20 MiB."""
+    """A folder on its own disk of 20 MiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(folder)], capture_output=True)
@@ -155,10 +158,10 @@ def small_disk(tmp_path):
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """Fill a disk up to `leave` bytes; the file that does it.
+    """Fill a disk up to `leave` free bytes, and return the file that does it.
 
-    A run may write to the disk at the same time, so what was free a moment ago can be less by now: running out is then
-    what was wanted.
+    A run may write to the disk at the same time, so there may be less space than a moment ago. Running out of it is
+    then what was intended.
     """
     filler = folder / "filler"
     with open(filler, "ab", buffering=0) as file, contextlib.suppress(OSError):
@@ -182,7 +185,7 @@ def test_a_disk_without_room_is_refused_before_any_job(small_disk):
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_well(finished_few, small_disk, tmp_path):
-    """Only results/ lies on the small disk, which fills when the first cell is there."""
+    """Only results/ is on the small disk, which fills up once the first cell is finished."""
     workspace = Workspace(tmp_path, few_cells())
     results = tmp_path / "results"
     results.symlink_to(small_disk)
@@ -194,7 +197,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_wel
     assert "jobs failed; here are the last lines of each log" in said
     logs = "".join(path.read_text() for path in results.glob("logs/**/*.log"))
     assert re.search(r"results: No space left on device \([\d.]+ (bytes|KiB) free\): make room first\.", said)
-    # A job's log says so too, if it had room for that line.
+    # A job's log says so too, if there was room for that line.
     told = [job.last for job in failed(results, 0)]
     assert told
     assert all("can't be written (" in line for line in told if "No space left on device" in line), told
@@ -214,7 +217,7 @@ def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_wel
 
 
 def test_one_cell_that_diverges_is_named_the_others_finish_and_partial_draws_them(tmp_path):
-    """A learning rate that no training survives, on one of the models."""
+    """One of the models has a learning rate that no training survives."""
     config = few_cells()
     config["models"]["bad"] = {"name": "mlp", "width": 16, "recipe": {"optimizer": "sgd", "lr": 1e25}}
     block = config["experiments"]["tiny"]["grid"][0] | {"seeds": [0]}
@@ -287,7 +290,7 @@ def edit(path: Path) -> None:
 
 
 def named(record: Path) -> set[str]:
-    """The outputs that a record, or what harm has left of it, still names."""
+    """The outputs that a record, or what is left of it after damage, still lists."""
     try:
         found = json.loads(record.read_bytes())
     except (OSError, ValueError):
@@ -323,12 +326,12 @@ def test_verify_names_a_file_that_was_truncated_edited_or_lost(finished_few, tmp
         whole = (tmp_path / path).read_bytes()
         harm(tmp_path / path)
         found = {str(fault.path.relative_to(tmp_path)) for fault in verify(results).faults}
-        if path.endswith("train.json"):  # told, too, by what no record speaks of now
-            # An edit may leave JSON, none, or another name for an output: what stands in its middle differs by machine.
+        if path.endswith("train.json"):  # files that no record lists any more are reported too
+            # The middle of a record differs by machine, so an edit may leave valid JSON or not, or rename an output.
             unnamed = {"model.safetensors", "logits.safetensors", "history.csv"} - named(tmp_path / path)
             strays = {f"{CELL}/{name}" for name in unnamed}
             assert found == strays | (set() if harm is Path.unlink else {path})
-        elif harm is Path.unlink and path.endswith("summary.json"):  # a figure's: nothing tells that it was there
+        elif harm is Path.unlink and path.endswith("summary.json"):  # nothing shows that a figure's record existed
             assert found == set()
         else:
             assert found == {path}
@@ -359,7 +362,7 @@ def test_verify_follows_links_and_knows_a_record_by_its_name(finished_few, tmp_p
 
 
 def test_a_run_keeps_to_the_configuration_that_it_was_started_with(finished_few, tmp_path):
-    """config.yaml is edited while the run works, and edited back: the tables are those of the run's own cells."""
+    """config.yaml is edited during the run, and changed back afterwards; the tables contain the run's own cells."""
     workspace = finished_few.copy(tmp_path / "copy")
     folder, before = workspace.folder, (workspace.folder / "config.yaml").read_text()
     for path in (f"{CELL}/calibrate.json", "results/manifests/tiny.json", "results/tables/tiny/runs.csv"):
@@ -403,11 +406,11 @@ def test_a_run_refuses_an_edited_file_and_verify_has_it_made_again(finished_few,
     assert_same_tables(finished_few, workspace)
 
 
-UNPRIVILEGED = "-dac_override,-dac_read_search"  # without these root is bound by permissions as anyone is
+UNPRIVILEGED = "-dac_override,-dac_read_search"  # without these, permissions apply to root too
 
 
 def run_bound(workspace: Workspace, *arguments: str) -> subprocess.CompletedProcess:
-    """`halobench run` by a user whom permissions bind."""
+    """Run `halobench run` as a user to whom permissions apply."""
     command = [sys.executable, "-m", "halobench.cli.main", "run", *arguments]
     if os.geteuid() == 0:
         needs(shutil.which("setpriv") is not None, "setpriv, or a user other than root")
@@ -417,7 +420,7 @@ def run_bound(workspace: Workspace, *arguments: str) -> subprocess.CompletedProc
 
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Take the right to write in a folder away, for a while."""
+    """Make a folder read-only for a while."""
     folder.chmod(0o555)
     try:
         yield
@@ -436,7 +439,7 @@ def test_a_folder_that_cant_be_written_is_named_before_the_run(finished_few, tmp
 
 
 def test_a_cells_folder_that_cant_be_written_is_named_before_the_run(tmp_path):
-    """Nothing is lost, and a run that has nothing to write there goes ahead. Later the run says what it replaces."""
+    """Nothing is lost, and a run with nothing to write there goes ahead. Later, the run says what it replaces."""
     config = one_cell()
     config["experiments"]["tiny"]["grid"][0]["losses"] = ["cross_entropy", "mixup2"]
     workspace = Workspace(tmp_path, config)
@@ -496,7 +499,7 @@ def test_touching_a_source_of_50_mb_reruns_nothing(tmp_path):
     for path in images.parent.iterdir():
         os.utime(path)
     assert "Nothing to be done" in run(workspace, aim, "-n").stdout
-    # A source that really changed is another matter: its meta.json holds the checksums.
+    # A source that really changed is noticed, because its meta.json has the checksums.
     array = np.load(images)
     array[0] ^= 1
     np.save(images, array)
@@ -505,7 +508,7 @@ def test_touching_a_source_of_50_mb_reruns_nothing(tmp_path):
 
 @pytest.mark.rerun
 def test_the_same_grid_elsewhere_under_another_profile_gives_the_same_tables(finished_few, tmp_path):
-    """Another directory, one core, other resources and slots, savings after every step: nothing in the tables tells."""
+    """Another directory, one core, other resources and slots, and saving after every step don't affect the tables."""
     workspace = Workspace(tmp_path, few_cells())
     folder = tmp_path / "profiles/other"
     folder.mkdir()
@@ -529,7 +532,7 @@ GPUS = ("GPU-aaaaaaaa-0000-0000-0000-000000000000", "GPU-bbbbbbbb-1111-1111-1111
 
 
 def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
-    """Two stand-in devices, two jobs at a time: each log names its device, and no two jobs on one overlap."""
+    """With two stand-in devices and two jobs at a time, each log shows its device, and no two jobs on one overlap."""
     stand_in_gpus.install(tmp_path / "tools", GPUS, monkeypatch)
     (tmp_path / "locks").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "locks"))
@@ -558,7 +561,7 @@ def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
 def test_no_pickle_is_written_or_read(root):
     """torch.load, torch.save, pickle, joblib and numpy's object arrays appear nowhere in the package.
 
-    CIFAR is published as pickles, which torchvision reads after their checksums were found right.
+    CIFAR is published as pickles, which torchvision reads after verifying their checksums.
     """
     banned = (
         "import pickle",

@@ -1,4 +1,4 @@
-"""Models whose weights come from elsewhere, in the real workflow: not trained, probed and calibrated as they are."""
+"""Models with weights from elsewhere, in the real workflow: not trained, but probed and calibrated as they are."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def config() -> dict:
 
 
 def with_given(**keys: object) -> dict:
-    """Beside it one whose weights are given."""
+    """The trained cell, and one whose weights are given."""
     made = config()
     made["models"]["given"] = {"name": "mlp", "width": 16, **keys}
     made["experiments"]["tiny"]["grid"][0]["models"] = ["mlp", "given"]
@@ -45,7 +45,7 @@ def with_given(**keys: object) -> dict:
 
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory) -> Workspace:
-    """A cell's weights, copied, and given to another model."""
+    """A grid in which a copy of one cell's weights is given to another model."""
     made = Workspace(tmp_path_factory.mktemp("given"), config())
     first = made.snakemake("--cores", "2", f"{CELL.format('mlp')}/model.safetensors")
     assert first.returncode == 0, first.stderr[-3000:]
@@ -90,7 +90,7 @@ def test_other_weights_rerun_their_cells_alone_and_may_have_training_points(grid
 
 
 def test_bad_weights_are_refused_before_any_job(grid, tmp_path):
-    """All at once, each in a line."""
+    """All are reported at once, each on one line."""
     workspace = grid.copy(tmp_path / "w")
     made = with_given(weights="none.safetensors")
     made["models"]["wider"] = {"name": "mlp", "width": 17, "weights": WEIGHTS}
@@ -111,7 +111,7 @@ def test_bad_weights_are_refused_before_any_job(grid, tmp_path):
 
 
 def test_published_weights_are_fetched_beside_the_master(workspace):
-    """What runs, not the fetching: there may be no network."""
+    """This tests which jobs run, not the download, because there may be no network."""
     made = config()
     made["models"]["published"] = {"name": "timm/test_resnet", "pretrained": True}
     made["sources"]["many"] = {"loader": "gaussians", "classes": 1000, "shape": [3, 20, 20], "separation": 9}
@@ -129,7 +129,7 @@ def test_published_weights_are_fetched_beside_the_master(workspace):
 
 
 def test_weights_that_an_earlier_grid_left_are_no_output_of_this_one(grid, tmp_path):
-    """A path like that of a cell that isn't configured any more; one that is makes its weights first."""
+    """Their path is that of a cell that is no longer configured; a configured cell makes its weights first."""
     workspace = grid.copy(tmp_path / "w")
     shutil.copytree(workspace.folder / "results/runs/clean", workspace.folder / "results/runs/gone")
     gone = CELL.format("mlp").replace("clean", "gone")
@@ -143,7 +143,7 @@ def test_weights_that_an_earlier_grid_left_are_no_output_of_this_one(grid, tmp_p
 
 
 def lite0(path) -> torch.nn.Module:
-    """Plain timm's model, and its weights in a file as another project has them: its names, and strides."""
+    """Return plain timm's model, and write its weights to a file with another project's names and strides."""
     torch.manual_seed(0)
     model = timm.create_model("tf_efficientnet_lite0").eval()
     names = (("blocks", "_blocks"), ("classifier", "_fc"), ("conv_", "_conv_"), (".bn", "._bn"))
@@ -157,7 +157,7 @@ def lite0(path) -> torch.nn.Module:
 
 
 def test_the_worked_example_of_a_foreign_checkpoint_runs(root, tmp_path):
-    """Its logits are plain timm's, of the same pixels."""
+    """Its logits are those of plain timm on the same pixels."""
     section = (
         (root / "docs/paper.md").read_text().partition("### A checkpoint of another project")[2].partition("\n## ")[0]
     )

@@ -1,6 +1,6 @@
-"""Processes that die, in every way that they do: in the end there is what an undisturbed run gives, byte for byte.
+"""Processes that die in all sorts of ways: in the end, the results are those of an undisturbed run, byte for byte.
 
-`make soak` makes as many trials as are needed to believe it; `make test` a sample of them.
+`make soak` runs as many trials as it takes to be convincing, and `make test` a sample of them.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ WRITTEN = {
 
 
 class Stage:
-    """A stage's command on one cell, its log in a file."""
+    """A stage's command on one cell, with its log in a file."""
 
     def __init__(self, base: Path, cell: Path, stage: str, every: float = 0.1, name: str = "log", epochs: int = EPOCHS):
         self.cell, self.stage, self.log = cell, stage, cell / f"{stage}.{name}"
@@ -59,11 +59,11 @@ class Stage:
             )
 
     def lines(self, start: str) -> list[str]:
-        """Lines of the log that begin so."""
+        """The lines of the log that begin with `start`."""
         return [line for line in self.log.read_text().splitlines() if line.startswith(start)]
 
     def wait_for(self, seen) -> bool:
-        """Wait until `seen()`; False if the process ends first. Looks often: some moments are short."""
+        """Wait until `seen()`, checking often since some moments are short; return False if the process ends first."""
         while self.process.poll() is None:
             if seen():
                 return True
@@ -79,7 +79,7 @@ class Stage:
         self.process.wait()
 
     def end(self) -> int:
-        """Wait for the end; the exit code."""
+        """Wait for the end and return the exit code."""
         return self.process.wait(timeout=300)
 
 
@@ -95,7 +95,7 @@ def base(tmp_path_factory) -> Path:
 
 
 def prepare(base: Path, cell: Path, stage: str) -> None:
-    """A cell's folder with what the stage reads."""
+    """Create a cell's folder with what the stage reads."""
     cell.mkdir(parents=True)
     if stage == "probe":
         for name in WRITTEN["train"]:
@@ -103,7 +103,7 @@ def prepare(base: Path, cell: Path, stage: str) -> None:
 
 
 def assert_undisturbed(base: Path, cell: Path, stage: str) -> None:
-    """The stage's outputs are those of the undisturbed cell, its record is true, and nothing else was left."""
+    """The stage's outputs are those of the undisturbed cell, its record is correct, and nothing else is left."""
     for name in WRITTEN[stage]:
         assert (cell / name).read_bytes() == (base / "undisturbed" / name).read_bytes(), name
     record = files.read_json(cell / f"{stage}.json")
@@ -113,7 +113,7 @@ def assert_undisturbed(base: Path, cell: Path, stage: str) -> None:
 
 
 def kill_once(base: Path, cell: Path, stage: str, how: str, rng: random.Random) -> dict[str, bool]:
-    """Kill a stage once (``writing``: as its resume point is written; ``any``: at a random moment), and let it end."""
+    """Kill a stage once (``writing``: while it writes its resume point; ``any``: at a random time), then finish it."""
     prepare(base, cell, stage)
     first = Stage(base, cell, stage)
     if how == "writing":
@@ -132,7 +132,7 @@ def kill_once(base: Path, cell: Path, stage: str, how: str, rng: random.Random) 
     assert again.end() == 0, again.log.read_text()[-2000:]
     assert_undisturbed(base, cell, stage)
     resumed = again.lines("resuming")
-    if stage == "train" and resumed:  # the epochs that both processes executed: none before the resume point again
+    if stage == "train" and resumed:  # epochs of both processes: none before the resume point is repeated
         done = int(resumed[0].split()[3]) - 1
         assert len(again.lines("epoch ")) == epochs + EPOCHS - done
     return {
@@ -149,7 +149,7 @@ if SOAK:
 
 
 def test_killed_trainings_and_probes_end_with_the_same_bytes(base, tmp_path, record_property):
-    """SIGKILL, which nothing can catch, also in the midst of writing the resume point."""
+    """They get SIGKILL, which can't be caught, even while they write the resume point."""
     rng, seen = random.Random(7), []
     for number, (stage, how) in enumerate(TRIALS):
         seen.append(kill_once(base, tmp_path / f"cell{number}", stage, how, rng))
@@ -170,7 +170,7 @@ SIGNALS = {"train": [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], "probe": [s
 
 @pytest.mark.parametrize("stage", SIGNALS)
 def test_a_signal_saves_ends_and_is_gone_on_from(base, tmp_path, stage):
-    """Each signal in turn on one cell: the process ends by itself, says where it stands, and exits non-zero."""
+    """On each signal in turn, a cell's process ends by itself, says how far it got, and exits non-zero."""
     cell = tmp_path / "cell"
     prepare(base, cell, stage)
     for number in SIGNALS[stage]:
@@ -195,7 +195,7 @@ def test_a_signal_saves_ends_and_is_gone_on_from(base, tmp_path, stage):
 
 @pytest.mark.parametrize("trial", range(5 if SOAK else 1))
 def test_two_processes_on_one_cell_end_with_the_same_bytes(base, tmp_path, trial):
-    """An orphan of a killed master and its twin: both alive and saving at once, as their logs show."""
+    """An orphan of a killed run and its twin are alive and saving at the same time, as their logs show."""
     for stage in ("train", "probe"):
         cell = tmp_path / stage
         prepare(base, cell, stage)
@@ -205,7 +205,7 @@ def test_two_processes_on_one_cell_end_with_the_same_bytes(base, tmp_path, trial
             counts.append(tuple(len(twin.lines("saved at")) for twin in twins))
             time.sleep(0.005)
         assert [twin.end() for twin in twins] == [0, 0], [twin.log.read_text()[-1500:] for twin in twins]
-        # Saved by both, in turns, while both lived.
+        # Both saved, in turns, while both were alive.
         assert min(counts[-1]) >= 2, counts[-1]
         turns = [a > b for (a, _), (b, _) in zip(counts[1:], counts[:-1], strict=True) if a > b]
         assert turns
@@ -215,7 +215,7 @@ def test_two_processes_on_one_cell_end_with_the_same_bytes(base, tmp_path, trial
 
 @pytest.mark.parametrize("orphan_ends", ["last", pytest.param("first", marks=pytest.mark.soak)])
 def test_an_orphan_of_an_older_spec_does_not_overwrite_what_the_newer_one_made(base, tmp_path, orphan_ends):
-    """The orphan trains on with the old number of epochs while its cell, edited, is trained anew."""
+    """The orphan keeps training with the old number of epochs while its edited cell is trained again."""
     cell = tmp_path / "cell"
     old, new = (400, 20) if orphan_ends == "last" else (20, 400)
     orphan = Stage(base, cell, "train", name="orphan", epochs=old)

@@ -1,7 +1,7 @@
-"""Which jobs an edit reruns, by dry runs on copies of a finished grid, and what `halobench why` says of it.
+"""Which jobs an edit reruns, from dry runs on copies of a finished grid, and what `halobench why` says about it.
 
-`make soak` makes more edits, and runs some to the end: the jobs that ran are compared too, and the files of jobs that
-the edit doesn't touch keep their bytes and times.
+`make soak` makes more edits, and runs some to the end. Then, the jobs that ran are compared too, and the files of jobs
+that the edit doesn't affect keep their bytes and times.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TABLES = {
     "overview": 1,
     **PRINTED,
     **FIGURES,
-}  # what follows any change of a cell
+}  # what reruns after any change of a cell
 EIGHT = {"train": 8, "probe": 8, "calibrate": 8, **TABLES}
 
 
@@ -54,7 +54,7 @@ def configured(change: Callable[[dict], None]) -> Callable[[Path, dict], None]:
 
 
 def written(module: str, old: str, new: str) -> Callable[[Path, dict], None]:
-    """An edit of one module, which must hold the old text once."""
+    """An edit of one module, which must contain the old text exactly once."""
 
     def change(folder: Path, config: dict) -> None:
         path = folder / f"src/halobench/{module}.py"
@@ -90,7 +90,7 @@ def reorder(folder: Path, config: dict) -> None:
 
 
 def turn(value: object) -> object:
-    """A configuration with the keys of each mapping in reverse."""
+    """A configuration with the keys of each mapping in reverse order."""
     if isinstance(value, dict):
         return {key: turn(value[key]) for key in reversed(value)}
     return [turn(item) for item in value] if isinstance(value, list) else value
@@ -103,7 +103,7 @@ def write_defaults(config: dict) -> None:
 
 
 def reformat(folder: Path, config: dict) -> None:
-    """Other line breaks, quotes, comments and docstrings in a loss's module and in the one that all losses share."""
+    """Change line breaks, quotes, comments and docstrings in a loss's module and in the one that all losses share."""
     for name in ("mixup", "base"):
         path = folder / f"src/halobench/losses/{name}.py"
         tree = ast.parse(path.read_text())
@@ -123,7 +123,7 @@ def touch(folder: Path, config: dict) -> None:
 
 
 def move_module(folder: Path, config: dict) -> None:
-    """A module of the runner, which no stage imports, goes into another file."""
+    """Move a module of the runner, which no stage imports, to another file."""
     runner = folder / "src/halobench/runner"
     (runner / "disk_space.py").rename(runner / "room.py")
     startup = (runner / "startup.py").read_text()
@@ -137,7 +137,7 @@ ASKED += ("--set-threads", "train=2")
 
 
 def ask_otherwise(folder: Path, config: dict) -> None:
-    """The same configuration in other words, and another profile."""
+    """Write the same configuration in other words, and add another profile."""
     write_defaults(config)
     reorder(folder, config)
     (folder / "other").mkdir()
@@ -145,7 +145,7 @@ def ask_otherwise(folder: Path, config: dict) -> None:
 
 
 def write_otherwise(folder: Path, config: dict) -> None:
-    """The same code in other words, elsewhere and newer; and no requests."""
+    """Write the same code in other words, move some of it, make all of it newer, and delete the requests."""
     reformat(folder, config)
     written("storage/layout", "STAGES: Mapping", "# Every stage.\nSTAGES: Mapping")(folder, config)
     move_module(folder, config)
@@ -236,7 +236,7 @@ EDITS = {
 
 
 class Copy:
-    """A finished workspace's copy with its own copy of the package, to be edited."""
+    """A copy of a finished workspace, with its own copy of the package to edit."""
 
     def __init__(self, finished: Workspace, folder: Path):
         self.workspace = finished.copy(folder)
@@ -245,14 +245,14 @@ class Copy:
         self.environment = {"PYTHONPATH": str(folder / "src")}
 
     def edit(self, edit: Edit) -> None:
-        """Change files and configuration; the latter is left untouched where it stays the same."""
+        """Change files and the configuration, whose file isn't touched if it stays the same."""
         config = tiny_config()
         edit.change(self.folder, config)
         if list(config) != list(tiny_config()) or config != tiny_config():
             self.workspace.write(config)
 
     def events(self, *arguments: str) -> dry_run.Events:
-        """What Snakemake says of its jobs when it runs with the copied package."""
+        """What Snakemake says about its jobs when it runs with the copied package."""
         events = self.workspace.events(*arguments, environment=self.environment)
         assert events.code == 0, events.errors[-4000:]
         return events
@@ -265,7 +265,7 @@ class Copy:
         return output
 
     def files(self) -> dict[str, tuple[str, int]]:
-        """Digest and time of every result, but for logs."""
+        """The digest and time of every result except logs."""
         kinds = ("sources", "runs", "references", "manifests", "tables", "figures")
         paths = [path for kind in kinds for path in (self.folder / "results" / kind).rglob("*") if path.is_file()]
         return {str(path.relative_to(self.folder)): (checksum(path), path.stat().st_mtime_ns) for path in sorted(paths)}
@@ -278,7 +278,7 @@ def copied(finished, tmp_path) -> Copy:
 
 
 def job_counts(events: dry_run.Events) -> dict[str, int]:
-    """Jobs by rule, as Snakemake counts them."""
+    """The number of jobs per rule, as Snakemake counts them."""
     return {rule: count for rule, count in events.stats.items() if rule not in IGNORED}
 
 
@@ -288,12 +288,12 @@ def reasons(events: dry_run.Events, folder: Path, each: bool = False) -> list[st
 
 
 def ran(events: dry_run.Events) -> dict[str, int]:
-    """Jobs by rule, from what Snakemake says of each."""
+    """The number of jobs per rule, from what Snakemake says about each job."""
     counts = Counter(job.rule for job in events.jobs)
     return {rule: count for rule, count in counts.items() if rule not in IGNORED}
 
 
-# The rest differ in what is edited more than in what follows from it.
+# The others differ more in what is edited than in what reruns.
 SAMPLE = (
     *("nothing", "asked in other words, with other resources", "code in other words, and requests deleted"),
     *("a loss's parameter", "a learning rate in one model's recipe", "a seed added", "a seed removed"),
@@ -318,7 +318,7 @@ def test_an_edit_reruns_its_slice_only_and_why_names_it(copied, name):
 
 @pytest.fixture(scope="module")
 def in_database(finished, tmp_path_factory) -> Workspace:
-    """The finished grid, as Snakemake remembers it in a database in place of files."""
+    """The finished grid, with Snakemake's metadata in a database instead of files."""
     workspace = finished.copy(tmp_path_factory.mktemp("database") / "copy")
     shutil.rmtree(workspace.folder / ".snakemake/metadata")
     done = workspace.snakemake("--touch", "--cores", "1", *DATABASE)
@@ -341,7 +341,7 @@ def test_an_edit_reruns_the_same_where_snakemake_remembers_in_a_database(in_data
 
 
 def test_touching_after_an_edit_is_no_dead_end(copied):
-    """Plain Snakemake then takes old results for current, but the next run knows better; nothing is to be deleted."""
+    """Plain Snakemake then considers old results current, but the next run knows better; nothing has to be deleted."""
     edit = EDITS["a loss's parameter"]
     copied.edit(edit)
     copied.snakemake("--touch", "--cores", "1")
@@ -374,7 +374,7 @@ def test_deleted_files_are_made_again(finished, tmp_path):
 
 
 def test_lost_arrays_of_a_source_redo_no_training(finished, tmp_path):
-    """They may be deleted to make room: the stage that needs them loads them again."""
+    """They may be deleted to make room, because the stage that needs them loads them again."""
     copied = finished.copy(tmp_path / "copy")
     for name in ("images", "labels"):
         (copied.folder / f"results/sources/digits/{name}.npy").unlink()
@@ -390,7 +390,7 @@ def test_lost_arrays_of_a_source_redo_no_training(finished, tmp_path):
 
 
 def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
-    """A loss that is being written breaks no other run; a figure is drawn by name, or all are."""
+    """An unfinished loss breaks no other run; an unfinished figure does if all figures are drawn."""
     package = copied.folder / "src/halobench"
     (package / "losses/unfinished.py").write_text("class Unfinished(\n")
     (package / "losses/latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe9'\n")
@@ -411,7 +411,7 @@ def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
 
 
 def test_why_is_a_command(copied):
-    """The command itself: grouped and each, with arguments for Snakemake, incomplete jobs, and a dry run that fails."""
+    """The command itself: grouped and with --each, with arguments for Snakemake, and with a dry run that fails."""
     one = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
     done = copied.workspace.why("--forcerun", "calibrate", "--", one, environment=copied.environment)
     assert done.stdout.splitlines()[0] == "calibrate noisy/mlp/mixup2/seed1: it is forced"
@@ -469,7 +469,7 @@ class Halved(CrossEntropy):
 
 
 def test_an_outside_loss_reruns_its_cells_only(copied):
-    """A loss named module:object beside the Snakefile: its cell runs, and again when it or its helper changes."""
+    """The cell of a loss next to the Snakefile (module:object) runs, and reruns when the loss or its helper changes."""
     module, helper = (copied.folder / f"my_{name}.py" for name in ("losses", "helpers"))
     helper.write_text("divisor = 2\n")
     module.write_text(OUTSIDE)

@@ -1,6 +1,6 @@
-"""What `halobench run` prints into a file.
+"""What `halobench run` prints to a file.
 
-Of a cell that fails: tests/unit/runner/test_logger_plugin.py, and the table at the end in test_faults.py.
+For a cell that fails, see tests/unit/runner/test_logger_plugin.py, and test_faults.py for the table at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FINISHED = re.compile(r"\[ *(\d+)/(\d+)\] \S+(?: \S+)?  [\d.]+ (?:s|min)(?:  abo
 
 
 def printed(workspace: Workspace, *arguments: str) -> list[str]:
-    """The lines of `halobench run`, which go to standard error."""
+    """The lines that `halobench run` prints, which go to standard error."""
     done = workspace.module("halobench.cli.main", "run", *arguments)
     assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
     return done.stderr.splitlines()
@@ -35,7 +35,7 @@ def test_a_run_prints_a_line_per_job_and_where_its_results_are(tmp_path):
              for loss in ("cross_entropy", "mixup2")]  # fmt: skip
     drawn = ["manifest tiny", "aggregate tiny", "claims tiny", "figure tiny/summary", "overview tiny", "explorer"]
     assert {"source digits", "reference noisy/seed0", *cells, *drawn} <= set(names)
-    # Stages come one after the other.
+    # A cell's stages come one after the other.
     for loss in ("cross_entropy", "mixup2"):
         order = [names.index(f"{stage} noisy/mlp/{loss}/seed0") for stage in ("train", "probe")]
         assert order == sorted(order)

@@ -31,7 +31,7 @@ def results(finished):
 
 
 def said(capsys, *arguments) -> str:
-    """What a command prints, when it ends well."""
+    """Return what a command prints; it must succeed."""
     assert main(list(map(str, arguments))) == 0
     return capsys.readouterr().out
 
@@ -228,7 +228,7 @@ def test_a_cell_and_a_folder_are_not_compared(results, capsys):
 
 
 def without(record, *keys: str) -> None:
-    """A record as a version left it that didn't write these keys."""
+    """Remove keys from a record, as if a version that doesn't know them had written it."""
     found = {key: value for key, value in files.read_json(record).items() if key not in (*keys, "self")}
     files.write_json(record, records.seal(found))
 
@@ -287,7 +287,7 @@ def test_the_explorer_shows_the_cells_from_the_tables_alone(results, tmp_path):
 
 
 def test_the_explorer_of_a_run_keeps_what_other_experiments_left(results, tmp_path, capsys):
-    """What can't be read is named and left out; asked for by name, an experiment stands alone."""
+    """An experiment that can't be read is named and left out; one requested by name is shown alone."""
     for name in ("tiny", "other", "broken"):
         shutil.copytree(results / "tables/tiny", tmp_path / "tables" / name)
     (tmp_path / "tables/broken/runs.parquet").write_bytes(b"")
@@ -303,7 +303,7 @@ def test_the_explorer_offers_near_names_of_experiments(results, tmp_path, capsys
 
 
 def test_commands_are_in_one_piece_each(results, capsys, monkeypatch):
-    """Also in a narrow terminal, from which they are copied."""
+    """This holds in a narrow terminal too, since they are copied from it."""
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")
     told = said(capsys, "show", CELL, "--results", results).splitlines()

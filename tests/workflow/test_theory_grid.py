@@ -1,4 +1,4 @@
-"""Distributions through the real workflow: sources without arrays, cells that aren't probed, and what reruns."""
+"""Distributions in the real workflow: sources without arrays, cells that aren't probed, and what reruns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GRID = {"datasets": ["overlap-k4", "overlap-k8"], "models": ["attention"], "loss
 
 
 def bench_config() -> dict:
-    """Two overlap distributions and two Gaussians, a few epochs each, one block probed and the others not."""
+    """Two overlap distributions and two Gaussians, with a few epochs each; one block is probed."""
     made = tiny_config()
     made["sources"] = {f"overlap-k{k}": {"loader": "overlap", "classes": k} for k in (4, 8)}
     made["sources"]["two"] = {"loader": "gaussians", "mu": 0.1, "shape": [1, 4, 4]}
@@ -116,7 +116,7 @@ def test_an_edit_of_a_distribution_runs_its_cells_alone(bench, tmp_path):
 
 @pytest.mark.faults
 def test_a_bad_distribution_is_refused_before_any_job(workspace):
-    """By way of the workflow; all that can be wrong with one: tests/unit/data/test_distributions.py."""
+    """This is through the workflow; tests/unit/data/test_distributions.py has everything that can be wrong with one."""
     config = bench_config()
     config["sources"]["overlap-k8"]["classes"] = 9
     workspace.write(config)

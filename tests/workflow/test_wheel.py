@@ -1,6 +1,6 @@
-"""A wheel, installed in an environment outside the repository, has all that its commands need.
+"""A wheel installed in an environment outside the repository has everything that its commands need.
 
-Its dependencies are those of this environment; `make soak` installs them anew, so that each must be declared.
+Its dependencies are those of this environment; `make soak` installs them from scratch, so each must be declared.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PROBES = {"sphere": {"kind": "sphere", "points": 6, "control": 4, "radii": [0.0,
 
 
 def ran(*command: str | Path, cwd: Path) -> str:
-    """What a command prints, when it ends well; without what this environment would lend it."""
+    """Return what a command prints; it must succeed without Python variables from this environment."""
     own = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "HALOBENCH", "VIRTUAL"))}
     done = subprocess.run(
         list(map(str, command)), cwd=cwd, env=own, capture_output=True, text=True, timeout=900, check=False
@@ -43,7 +43,7 @@ def ran(*command: str | Path, cwd: Path) -> str:
 
 
 def built(folder: Path) -> None:
-    """A wheel of the repository's tracked files, so that nothing left over from other builds is in it, in ``dist``."""
+    """Build a wheel in ``dist`` from the repository's tracked files, so it has no leftovers from other builds."""
     ran("git", "-c", "safe.directory=*", "clone", "--quiet", "--no-hardlinks", ROOT, folder / "source", cwd=folder)
     for name in ran("git", "-C", ROOT, "diff", "--name-only", "HEAD", "--diff-filter=d", cwd=folder).split():
         (folder / "source" / name).write_bytes((ROOT / name).read_bytes())
@@ -51,7 +51,7 @@ def built(folder: Path) -> None:
 
 
 def set_up(folder: Path) -> None:
-    """An environment that holds the wheel, in ``venv``, and links to what it needs."""
+    """Create an environment in ``venv`` with the wheel, and links to what it needs."""
     (wheel,) = (folder / "dist").glob("halobench-*.whl")
     ran(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
     install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
@@ -59,7 +59,7 @@ def set_up(folder: Path) -> None:
         install.append("--no-deps")
         (packages,) = (folder / "venv").glob("lib/python*/site-packages")
         for found in Path(sysconfig.get_path("purelib")).iterdir():
-            ours = "halobench" in found.name or found.suffix == ".pth"  # which may lead to the checkout
+            ours = "halobench" in found.name or found.suffix == ".pth"  # which may point to the checkout
             if not ours and not (packages / found.name).exists():
                 (packages / found.name).symlink_to(found)
     ran(folder / "venv/bin/python", *install, wheel, cwd=folder)
@@ -67,7 +67,7 @@ def set_up(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def place(tmp_path_factory) -> Path:
-    """The folder of wheel and environment: one for all test processes, filled by the first that asks."""
+    """The folder of wheel and environment, shared by all test processes and filled by the first that needs it."""
     base = tmp_path_factory.getbasetemp()
     folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "wheel"
     folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""The real workflow on a tiny grid: what it leaves, that it then rests, and what it refuses."""
+"""The real workflow on a tiny grid: what it leaves, that nothing then reruns, and what it refuses."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_records_hold_provenance_and_true_checksums(finished):
 
 
 def test_logs_open_with_a_command_that_repeats_the_stage(finished, tmp_path, monkeypatch):
-    """Pasting a log's first line, with another folder to write to, gives the same bytes."""
+    """Running a log's first line with another output folder gives the same bytes."""
     import shlex
 
     from halobench.cli import main
@@ -150,7 +150,7 @@ def test_a_cell_opens_again_as_it_was_trained(finished, model):
 
 
 def test_metrics_agree_with_the_logits_that_they_came_from(finished):
-    """NLL and error of one cell, raw and after its exact temperature, worked out here from the stored logits."""
+    """The NLL and error of one cell, raw and at its exact temperature, are recomputed here from the stored logits."""
     folder = finished.folder / "results/runs/noisy/mlp/cross_entropy/seed0"
     arrays = arrays_io.read_arrays(folder / "logits.safetensors")
     found = table(finished, "metrics").query(
@@ -174,7 +174,7 @@ def test_metrics_agree_with_the_logits_that_they_came_from(finished):
 
 
 def test_references_bound_the_cells_where_theory_says_so(finished):
-    """On expected NLL nothing beats the posterior, whose NLL is the entropy; uniform scores log k."""
+    """Nothing beats the expected NLL of the posterior, which is its entropy; uniform predictions score log k."""
     found = table(finished, "metrics").query("split == 'test' and labels == 'noisy' and metric == 'nll'")
     bayes = found[found["model"] == "bayes"].query("dataset == 'noisy'")["value"]
     np.testing.assert_allclose(bayes, np.log(2), rtol=1e-9)
