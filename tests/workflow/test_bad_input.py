@@ -398,9 +398,12 @@ def load():
         ({"loader": "digits", "x": 1}, r"x = 1: expected no such key: digits has no options"),
         (
             {"loader": "loose:load"},
-            r"loader = 'loose:load': expected what its describe says, size 400, .*, not size 9, .*",
+            r"loader = 'loose:load': expected the contents that its describe declares, size 400, .*, not size 9, .*",
         ),
-        ({"loader": "fails:load"}, r"loader = 'fails:load': expected a loader that loads \(KeyError: 'gone'\)"),
+        (
+            {"loader": "fails:load"},
+            r"loader = 'fails:load': expected a loader that runs without error \(KeyError: 'gone'\)",
+        ),
     ],
 )
 def test_the_source_stage_refuses_in_a_line(finished, capsys, monkeypatch, spec, line):

@@ -40,8 +40,8 @@ def check_root() -> None:
     root = data_root()
     nearest = nearest_existing(root)
     if not nearest.is_dir():
-        what = "a link that leads to no folder" if nearest.is_symlink() else "no folder"
-        raise SpecError("data_root", str(root), f"a folder, and {nearest} is {what}")
+        what = "a link that doesn't lead to a folder" if nearest.is_symlink() else "not a folder"
+        raise SpecError("data_root", str(root), f"a folder, but {nearest} is {what}")
 
 
 def unfit(path: str | Path) -> str | None:
@@ -56,11 +56,11 @@ def unfit(path: str | Path) -> str | None:
         info = os.stat(path)
     except OSError:
         if os.path.islink(path):
-            return "a link that leads nowhere"
+            return "a broken link"
         raise
     if stat.S_ISREG(info.st_mode):
         return None if info.st_size else "an empty file"
-    return "a folder" if stat.S_ISDIR(info.st_mode) else "no regular file"
+    return "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file"
 
 
 def may_fetch() -> bool:

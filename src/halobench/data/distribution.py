@@ -95,7 +95,7 @@ class Distribution:
         SpecError
             If it isn't known for the distribution, or the distribution can't produce one of the inputs.
         """
-        raise SpecError("posterior", type(self).__name__, "a distribution that knows its posterior")
+        raise SpecError("posterior", type(self).__name__, "a distribution whose posterior is known")
 
 
 def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -125,8 +125,9 @@ def overlap_regions(classes: int, group: int, beta: float, shares: list[float] |
     classes, group = convert_number(int, "classes", classes), convert_number(int, "group", group)
     beta = convert_number(float, "beta", beta)
     require(classes >= 2, "classes", classes, "at least 2")
-    require(2 <= group <= classes, "group", group, f"classes that share a region, from 2 to classes = {classes}")
-    require(classes % group == 0, "classes", classes, f"a multiple of group = {group}: every class is in one group")
+    size = f"a number of classes that share a region, from 2 to classes = {classes}"
+    require(2 <= group <= classes, "group", group, size)
+    require(classes % group == 0, "classes", classes, f"a multiple of group = {group}, since each class has one group")
     require(0 < beta < 1, "beta", beta, "the shared regions' mass, in (0, 1)")
     p = _checked_shares(shares, group)
     groups = classes // group
@@ -142,7 +143,7 @@ def _checked_shares(shares: list[float] | None, group: int) -> np.ndarray:
     require(isinstance(shares, list | tuple), "shares", shares, f"a list of {group} shares")
     p = np.array([convert_number(float, f"shares[{i}]", share) for i, share in enumerate(shares)])
     fine = len(p) == group and (p > 0).all() and abs(p.sum() - 1) < 1e-6
-    require(fine, "shares", list(shares), f"{group} shares above 0 that add up to 1, one for each class of a group")
+    require(fine, "shares", list(shares), f"{group} positive shares that add up to 1, one for each class in a group")
     return p / p.sum()
 
 
@@ -165,5 +166,6 @@ def positive(key: str, value: object) -> float:
 def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
     """Return the error for inputs if the distribution can't produce some of them, marked in `outside` (n,)."""
     first = int(np.flatnonzero(outside)[0])
-    what = f"inputs that can be drawn: {int(outside.sum())} of {len(outside)} lie in no region, first input {first}"
+    count = f"{int(outside.sum())} of {len(outside)}"
+    what = f"inputs inside a region, but {count} are outside all of them, the first at index {first}"
     return SpecError("inputs", shown(np.round(inputs[first].ravel()[:4], 3).tolist()), what)

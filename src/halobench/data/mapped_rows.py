@@ -71,7 +71,7 @@ class Rows:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("rows of a mapped array can't be had without a copy")
+            raise ValueError("rows of a mapped array can't be returned without copying them")
         out = np.empty(self.shape, dtype or self.dtype)
         step = max(1, BLOCK // row_bytes(self.array))
         for start in range(0, len(self), step):

@@ -100,13 +100,13 @@ def describe(spec: SourceSpec) -> Description:
         source = load_distribution(spec)
         return Description(tuple(source.shape), source.classes, None)
     description = sys.modules[loader.__module__].describe(**spec.options)
-    expected = f"a loader whose describe gives halobench.data.sources.Description, not {type(description).__name__}"
+    expected = f"a loader whose describe returns halobench.data.sources.Description, not {type(description).__name__}"
     require(isinstance(description, Description), "loader", spec.loader, expected)
     size = description.size or 0
     fine = _fits(description.shape, description.classes) and size >= 1
     require(fine, "loader", spec.loader, f"images (C, H, W) or features (D,) in at least 2 classes, not {description}")
     parts = dict(description.parts)
-    expected = f"parts train and test, and perhaps val, each a range of the {size} rows apart from the others"
+    expected = f"parts train, test and optionally val, as disjoint ranges of the {size} rows"
     require(_fine_parts(parts, size), "loader", spec.loader, f"{expected}, not {parts}")
     return description
 
@@ -135,7 +135,7 @@ def load_distribution(spec: SourceSpec) -> Distribution:
         If an option is invalid, or the loader returns something other than what its annotation says.
     """
     source = plugins.load("data", spec.loader)(**spec.options)
-    expected = f"a loader that gives a Distribution, as its annotation says, not {type(source).__name__}"
+    expected = f"a loader that returns a Distribution, as its annotation says, not {type(source).__name__}"
     require(isinstance(source, Distribution), "loader", spec.loader, expected)
     contents = f"{source.shape} in {source.classes}"
     fine = _fits(source.shape, source.classes)
@@ -154,7 +154,7 @@ def load_source(spec: SourceSpec) -> Images:
     with _loading(spec):
         described = describe(spec)
         images = plugins.load("data", spec.loader)(**spec.options)
-    expected = f"a loader that gives halobench.data.sources.Images, not {type(images).__name__}"
+    expected = f"a loader that returns halobench.data.sources.Images, not {type(images).__name__}"
     require(isinstance(images, Images), "loader", spec.loader, expected)
     pixels, labels = images.images, np.asarray(images.labels)
     if not isinstance(getattr(pixels, "dtype", None), np.dtype):
@@ -163,11 +163,11 @@ def load_source(spec: SourceSpec) -> Images:
     fine = pixels.dtype in {4: ["uint8"], 2: ["float32", "float64"]}.get(len(shape), [])
     fine = fine and labels.shape == shape[:1] and labels.dtype.kind in "iu"
     types = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
-    expected = f"uint8 images (N, C, H, W) or float32 features (N, D), and N whole labels, not {types}"
+    expected = f"uint8 images (N, C, H, W) or float32 features (N, D), and N integer labels, not {types}"
     require(fine, "loader", spec.loader, expected)
     loaded = Description(shape[1:], images.classes, len(pixels), images.parts)
     same = (tuple(described.shape), described.classes, described.size) == (loaded.shape, loaded.classes, loaded.size)
-    require(same, "loader", spec.loader, f"what its describe says, {described}, not {loaded}")
+    require(same, "loader", spec.loader, f"the contents that its describe declares, {described}, not {loaded}")
     fine = labels.min() >= 0 and labels.max() < images.classes
     require(fine, "loader", spec.loader, f"labels in [0, {images.classes})")
     names = tuple(map(str, images.names))
@@ -194,11 +194,11 @@ def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) 
     labelled = ~np.isnan(rows).all(axis=1)
     bad = labelled & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
     row = int(bad.argmax())
-    expected = f"a posterior whose rows are probabilities that sum to 1, not row {row}, {rows[row].tolist()}"
+    expected = f"a posterior whose rows are probabilities that sum to 1, unlike row {row}, {rows[row].tolist()}"
     require(not bad.any(), "loader", spec.loader, expected)
     for name, (start, stop) in (dict(loaded.parts) or {"only": (0, len(rows))}).items():
         share = labelled[start:stop]
-        expected = f"a posterior of all samples of the {name} part, or none, not of {share.sum()} of {len(share)}"
+        expected = f"a posterior for all samples of the {name} part or for none, not for {share.sum()} of {len(share)}"
         require(share.all() or not share.any(), "loader", spec.loader, expected)
     return rows
 
@@ -211,7 +211,7 @@ def _loading(spec: SourceSpec) -> Iterator[None]:
     except SpecError:
         raise
     except Exception as error:
-        raise SpecError("loader", spec.loader, f"a loader that loads ({describe_error(error)})") from error
+        raise SpecError("loader", spec.loader, f"a loader that runs without error ({describe_error(error)})") from error
 
 
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
@@ -282,7 +282,7 @@ def save_blocks(
             with _loading(spec):
                 block = np.ascontiguousarray(images[start : start + step])
             wanted = (min(step, shape[0] - start), *shape[1:])
-            expected = f"images whose rows from {start} are {images.dtype} {wanted}, not {block.dtype} {block.shape}"
+            expected = f"images whose rows from {start} on are {images.dtype} {wanted}, not {block.dtype} {block.shape}"
             require(block.dtype == images.dtype and block.shape == wanted, "loader", spec.loader, expected)
             block = _as_kept(spec, block, kept, start)
             file.write(block.data)

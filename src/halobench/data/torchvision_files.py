@@ -120,7 +120,7 @@ class VisionSet:
             except OSError as error:
                 kind = f"out of reach ({describe_error(error)})"
             if kind:
-                raise self._absent(f"nothing else in their place: {path} is {kind}, move it away")
+                raise self._absent(f"nothing in their place, but {path} is {kind}: move it away")
 
     def _absent(self, what: str) -> SpecError:
         places = ", ".join(self.files) + (f", or all in {self.package}" if self.package else "")
@@ -151,7 +151,7 @@ class VisionSet:
                         os.replace(staging / name, root / name)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise self._absent(f"a network to fetch them from ({why})") from None
+            raise self._absent(f"a network connection to fetch them ({why})") from None
 
 
 def idx_set(title: str, published: str, **more: Any) -> VisionSet:
@@ -191,7 +191,7 @@ def check(path: Path, md5: str, payload: str | None = None) -> None:
     except OSError as error:
         raise SpecError(str(path), describe_error(error), "a file that can be read") from None
     if digest != md5 and (payload is None or payload_checksum(path) != payload):
-        expected = f"the file as published, md5 {md5}: it is damaged or cut off; delete it, and it is fetched again"
+        expected = f"the file as published, md5 {md5}: it is damaged or truncated; delete it to fetch it again"
         raise SpecError(str(path), f"md5 {digest}", expected)
 
 

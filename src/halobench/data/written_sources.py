@@ -34,7 +34,7 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
         shape, size, classes = (*map(int, meta["shape"]),), int(meta["size"]), int(meta["classes"])
         for key in ("mean", "std"):
             fine = np.shape(meta[key]) == shape[:1] and np.isfinite(meta[key]).all()
-            require(fine, key, meta[key], "a number a channel")
+            require(fine, key, meta[key], "one number per channel")
         require(classes >= 2, "classes", classes, "at least 2")
         for start, stop in meta["parts"].values():
             require(0 <= start < stop <= size, "parts", meta["parts"], f"ranges of the {size} images")
@@ -102,7 +102,7 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
                 else:
                     array = source.labels if name == ARRAYS[1] else source.posterior
                     np.save(temporary, np.asarray(array), allow_pickle=False)
-                remedy = f"delete {folder / 'meta.json'}, and the next run writes the source again"
-                expected = f"the bytes that the loader gave when the source was written; if its data changed, {remedy}"
+                remedy = f"if its data changed, delete {folder / 'meta.json'}, and the next run will rewrite the source"
+                expected = f"the bytes that the loader returned when the source was written; {remedy}"
                 same = files.checksum(temporary) == digests[name]
-                require(same, str(folder / name), "other bytes", expected)
+                require(same, str(folder / name), "different bytes", expected)

@@ -95,7 +95,7 @@ def build(
     if spec.timm_preprocessing:
         return pretrained.preprocessed(model, moments, spec.resize)
     if isinstance(spec.preprocess, Normalisation):
-        what = "no preprocessing: the model is built around its training points"
+        what = "no preprocessing, since the model is built around its training points"
         require(not hasattr(model, "start"), "preprocess", vars(spec.preprocess), what)
         return pretrained.normalised(model, moments, spec.preprocess, spec.resize)
     if not spec.resize:
@@ -109,7 +109,7 @@ def _check_takes_features(spec: ModelSpec) -> None:
     normalised = isinstance(spec.preprocess, Normalisation)
     require(not normalised, "preprocess", spec.preprocess, "no such key: the samples are features, not images")
     images = spec.name.startswith(plugins.LIBRARY_PREFIXES) or plugins.constant("models", spec.name, "IMAGES")
-    require(not images, "name", spec.name, "a model that takes features, such as mlp: this one takes images alone")
+    require(not images, "name", spec.name, "a model that takes features, such as mlp; this one takes only images")
 
 
 def _materialise(model: nn.Module, shape: tuple[int, ...]) -> None:
@@ -167,7 +167,7 @@ def kept_rows(
     rows = spec.output_rows(classes, names)
     if spec.pretrained:
         count = pretrained.published(spec).num_classes
-        require(max(rows) < count, "outputs", max(rows), f"outputs of the published weights, below {count}")
+        require(max(rows) < count, "outputs", max(rows), f"an output of the published weights, below {count}")
     with torch.random.fork_rng(devices=[]):
         one, more = (
             {name: tuple(tensor.shape) for name, tensor in _network(spec, input_shape, count).state_dict().items()}
@@ -175,7 +175,7 @@ def kept_rows(
         )
     heads = [name for name, shape in one.items() if shape != more.get(name)]
     by_row = all((classes + 1, *one[name][1:]) == more.get(name) for name in heads)
-    require(heads and by_row, "outputs", spec.outputs, "none: the model's last layer doesn't have a row per output")
+    require(heads and by_row, "outputs", spec.outputs, "none, as the model's last layer doesn't have a row per output")
     return {name: rows for name in heads}
 
 
@@ -183,9 +183,10 @@ def _check_given(model: nn.Module, spec: ModelSpec, classes: int) -> None:
     """Raise SpecError if a model can't use the weights specified for it."""
     if spec.pretrained and spec.outputs is None:
         count = pretrained.published(spec).num_classes
-        what = f"weights for the data set's {classes} classes, not {count}, or `outputs`: which of them stands for each"
+        what = f"weights for the data set's {classes} classes, not {count}, or `outputs` to pick one for each class"
         require(count == classes, "pretrained", spec.name, what)
-    require(not hasattr(model, "start"), "weights", spec.weights, "none: the model is built around its training points")
+    none = "none, since the model is built around its training points"
+    require(not hasattr(model, "start"), "weights", spec.weights, none)
 
 
 def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int) -> None:

@@ -78,8 +78,8 @@ def _check_name(name: str) -> None:
         timm.get_pretrained_cfg(f"{model}.{tag}" if tag else model)
     except RuntimeError:  # there is no such tag
         tagged = timm.list_pretrained(f"{model}.*")
-        tags = f": {', '.join(f'timm/{one}' for one in tagged)}" if tagged else ", which has none"
-        raise SpecError("name", name, f"timm/{model} alone, or with one of its tags{tags}") from None
+        tags = f", or one of {', '.join(f'timm/{one}' for one in tagged)}" if tagged else ", since it has none"
+        raise SpecError("name", name, f"timm/{model} without a tag{tags}") from None
 
 
 def _shrink_stem(name: str, model: nn.Module) -> None:
@@ -91,8 +91,8 @@ def _shrink_stem(name: str, model: nn.Module) -> None:
     # A patch embedding reads each pixel once, while a stem's windows overlap (ConvNeXt's don't, but it is a stem too).
     patches = path is not None and ("embed" in path or path == "stem.proj")
     if path is None or not isinstance(first, nn.Conv2d) or patches:
-        what = "plain: the model doesn't begin with a convolution over pixels (an option such as patch_size may serve)"
-        raise SpecError("stem", "small", f"{what}, which {name} has instead")
+        what = f"plain, since {name} doesn't begin with a convolution over pixels"
+        raise SpecError("stem", "small", f"{what} (an option such as patch_size may serve instead)")
     small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=first.bias is not None)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     _put(model, path, small)
@@ -137,7 +137,7 @@ def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None
             continue
         (high, wide), sides = embedding.patch_size, embedding.img_size
         key, value = ("patch_size", options["patch_size"]) if "patch_size" in options else ("name", name)
-        what = f"patches that images of {sides[0]}x{sides[1]} are made up of, not of {high}x{wide}: set"
+        what = f"patches that divide images of {sides[0]}x{sides[1]}, unlike {high}x{wide}: set"
         what += " `resize` to a multiple of the patch's side, or `patch_size` to a divisor of the image's"
         if sides[0] % high or sides[1] % wide:
             raise SpecError(key, value, what)
@@ -190,4 +190,4 @@ def _refused(error: TypeError, options: dict[str, Any]) -> Exception:
         return error
     match = re.search(r"argument '(\w+)'", str(error))
     key = match[1] if match and match[1] in options else next(iter(options))
-    return SpecError(key, options[key], f"an option that the model's builder takes ({error})")
+    return SpecError(key, options[key], f"an option that the model's builder accepts ({error})")

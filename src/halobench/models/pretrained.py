@@ -20,7 +20,7 @@ from halobench.storage import files
 
 Kept = Mapping[str, Sequence[int]]  # tensor name -> rows of the outputs that stand for classes
 
-FORMAT = "a .safetensors file of weights (`halobench weights convert` makes one of a .pth or .pt file)"
+FORMAT = "a .safetensors file of weights (`halobench weights convert` makes one from a .pth or .pt file)"
 PATIENCE = 5.0  # seconds to wait for an answer before the hub counts as unreachable
 
 
@@ -77,8 +77,8 @@ def _opened(path: Path | str) -> Iterator[Any]:
     from safetensors import SafetensorError, safe_open
 
     wrong = "this is a directory" if Path(path).is_dir() else "there is no such file"
-    wrong += " (~ isn't expanded: write the folder out)" if str(path).startswith("~") else ""
-    require(Path(path).is_file(), "weights", str(path), f"{FORMAT}, and {wrong}")
+    wrong += " (~ isn't expanded, so write the path in full)" if str(path).startswith("~") else ""
+    require(Path(path).is_file(), "weights", str(path), f"{FORMAT}, but {wrong}")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
@@ -108,7 +108,7 @@ def check_layout(path: Path | str, model: nn.Module, kept: Kept | None = None) -
     for name, rows in (kept or {}).items():
         shape, kind = stored.get(name, ((), ""))
         if shape:
-            what = f"outputs of the weights in {path}, below {shape[0]}"
+            what = f"an output of the weights in {path}, below {shape[0]}"
             require(max(rows) < shape[0], "outputs", max(rows), what)
             stored[name] = ((len(rows), *shape[1:]), kind)
     _check(str(path), stored, model)
@@ -124,7 +124,7 @@ def check_finite(path: Path | str) -> None:
 def _require_finite(path: Path | str, name: str, tensor: torch.Tensor) -> None:
     """Raise SpecError if a tensor isn't finite after conversion to float32, the type that the model will hold."""
     bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
-    require(not bad, "weights", str(path), f"finite weights: {bad} of {tensor.numel()} values of {name} are not")
+    require(not bad, "weights", str(path), f"finite weights: {bad} of {tensor.numel()} values of {name} aren't finite")
 
 
 def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
@@ -164,13 +164,13 @@ def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: 
             raise SpecError("weights", path, f"weights of this model: {name} {tuple(tensor.shape)} is missing")
         shape, kind = stored.get(name, (tuple(tensor.shape), "F32"))
         if shape != tuple(tensor.shape):
-            what = f"weights of this model: {name} is {shape}, and should be {tuple(tensor.shape)}"
+            what = f"weights of this model: {name} is {shape}, but should be {tuple(tensor.shape)}"
             if shape[1:] == tuple(tensor.shape[1:]) and shape[:1] > tuple(tensor.shape[:1]):
-                what += " (if they know more classes: `outputs` says which output stands for each)"
+                what += " (if they have more classes, `outputs` says which output stands for each)"
             raise SpecError("weights", path, what)
         # Loading would silently convert integers and drop imaginary parts.
         if tensor.is_floating_point() and not kind.startswith(("F", "BF")):
-            what = f"weights of this model: {name} is of type {kind}, and should be of floating-point numbers"
+            what = f"weights of this model: {name} is of type {kind}, but should be of a floating-point type"
             raise SpecError("weights", path, what)
     left = sorted(set(stored) - set(wanted))
     if left:
@@ -195,7 +195,7 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
             model = timm.create_model(name, pretrained=True)
         except Exception as error:  # the hub raises many kinds of errors, some of them network errors
             reason = unreachable or describe_error(error)
-            what = f"weights in timm's cache, or a network to fetch them from ({reason})"
+            what = f"weights in timm's cache, or a network connection to fetch them ({reason})"
             raise SpecError("pretrained", spec.name, what) from None
     with files.replacing(out) as temporary:
         save_model(model, str(temporary))
@@ -239,7 +239,7 @@ def published(spec: ModelSpec) -> Any:
     if spec.is_timm:
         config = timm.get_pretrained_cfg(spec.name.partition("/")[2], allow_unregistered=False)
     has_weights = config is not None and config.has_weights
-    require(has_weights, "pretrained", spec.name, "a model of timm's that it publishes weights for, or `weights: FILE`")
+    require(has_weights, "pretrained", spec.name, "a timm model with published weights, or `weights: FILE`")
     return config
 
 
@@ -270,7 +270,7 @@ def normalised(
     """
     channels = len(moments[0])
     for key, values in (("mean", by.mean), ("std", by.std)):
-        what = f"one number, or one for each of {channels} channels"
+        what = f"one number, or one for each of the {channels} channels"
         require(len(values) in (1, channels), f"preprocess.{key}", list(values), what)
     mean, std = (np.broadcast_to(np.asarray(values), channels) for values in (by.mean, by.std))
     return Preprocessed(model, moments, (mean, std), side, "bilinear")

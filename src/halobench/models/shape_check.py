@@ -50,7 +50,7 @@ def check(
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if spec.options and _runs(dataclasses.replace(spec, options={}), *arguments):
             key, value = next(iter(spec.options.items())) if len(spec.options) == 1 else ("options", spec.options)
-            raise SpecError(key, value, f"what the model's builder takes ({reason})") from error
+            raise SpecError(key, value, f"what the model's builder accepts ({reason})") from error
         shape = "x".join(map(str, image_shape(spec, input_shape)))
         larger = "a larger `resize`" if spec.resize else "`resize`"
         expected = f"a model that takes images of {shape} ({reason}); set {larger} or choose another model"
@@ -103,7 +103,7 @@ def _try(
 
     def watch(module: nn.Module, inputs: tuple, output: object) -> None:
         if any(isinstance(x, torch.Tensor) and x.numel() == 0 for x in (*inputs, output)):
-            raise ValueError(f"maps shrink to no pixels at a {type(module).__name__}")
+            raise ValueError(f"feature maps shrink to zero pixels at a {type(module).__name__}")
 
     model = build(spec, input_shape, classes)
     kept = kept_rows(spec, input_shape, classes, names)
@@ -118,6 +118,6 @@ def _try(
     for output in outputs:
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if shape != (batch, classes):
-            expected = f"a model that gives logits ({batch}, {classes}) for a batch of {batch}, not {shape}"
+            expected = f"a model that returns logits ({batch}, {classes}) for a batch of {batch}, not {shape}"
             raise SpecError("name", spec.name, expected)
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

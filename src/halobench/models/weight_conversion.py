@@ -63,15 +63,16 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors in a file by name, in file order, without running any code that it may contain."""
     from timm.models import load_state_dict
 
-    what = "a file of tensors, as PyTorch saves a model's state_dict"
-    require(path.is_file(), "IN", str(path), f"{what}, and there is no such file")
+    what = "a file of tensors, such as a state_dict saved by PyTorch"
+    require(path.is_file(), "IN", str(path), f"{what}, but there is no such file")
     try:
         tensors = load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged file can raise almost anything
-        reason = f"and this is damaged, or holds objects that could run code ({type(error).__name__})"
+        reason = f"but this one is damaged or contains objects that could run code ({type(error).__name__})"
         raise SpecError("IN", str(path), f"{what}, {reason}") from None
     others = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
-    require(tensors and not others, "IN", str(path), f"{what}, and this {f'has {others[0]}' if others else 'is empty'}")
+    contents = f"contains {others[0]}" if others else "is empty"
+    require(tensors and not others, "IN", str(path), f"{what}, but this one {contents}")
     return tensors
 
 
@@ -101,9 +102,9 @@ def match(stored: Shapes, wanted: Shapes, path: str, model: str, ordered: bool) 
             return names, f"matched with {model} by name"
     shared = len(stored.keys() & wanted.keys())
     difference = _difference(stored, wanted, ordered)
-    what = f"weights of {model}: {shared} of {len(stored)} names are its own, and by order {difference}"
+    what = f"weights of {model}: {shared} of {len(stored)} names match, and by order, {difference}"
     require(not difference, "IN", path, what)
-    return dict(zip(stored, wanted, strict=True)), f"matched with {model} by order and shape: look at the names above"
+    return dict(zip(stored, wanted, strict=True)), f"matched with {model} by order and shape; check the names above"
 
 
 def _difference(stored: Shapes, wanted: Shapes, ordered: bool) -> str:
@@ -117,13 +118,13 @@ def _difference(stored: Shapes, wanted: Shapes, ordered: bool) -> str:
         (module, _, leaf), (new_module, _, new_leaf) = name.rpartition("."), new.rpartition(".")
         pair = f"{name} {shape} would be {new} {new_shape}"
         if shape != new_shape or "none" in (name, new):
-            return pair + (": --classes says how many it has" if shape[1:] == new_shape[1:] else "")
+            return pair + (" (--classes sets the model's number of classes)" if shape[1:] == new_shape[1:] else "")
         if leaf != new_leaf and {leaf, new_leaf} & LEAVES:
             return pair
         if (modules.setdefault(module, new_module), sources.setdefault(new_module, module)) != (new_module, module):
-            return f"{pair}, of another module than its neighbours"
+            return f"{pair}, in a different module from its neighbours"
     if unsorted := _first_unsorted(stored):
-        return f"they can't be matched, since {unsorted} doesn't come in the order of its number"
+        return f"they can't be matched, since {unsorted} is out of numerical order"
     return ""
 
 

@@ -162,13 +162,13 @@ def test_images_stay_near_their_prototype_and_its_posterior_is_no_guess():
     assert own.std() > 50, "images do change"
     others = np.where(np.eye(len(found.prototypes), dtype=bool)[sample.region], np.inf, offsets)
     assert (others > found.reach[None]).all()
-    with pytest.raises(SpecError, match=r"expected inputs that can be drawn: 1 of 2 lie in no region"):
+    with pytest.raises(SpecError, match=r"expected inputs inside a region, but 1 of 2 are outside all of them"):
         found.posterior(np.concatenate([sample.inputs[:1], 255 - sample.inputs[:1]]))
 
 
 def test_an_input_outside_all_regions_has_no_posterior():
     found = made("balls")
-    with pytest.raises(SpecError, match=r"inputs = .*expected inputs that can be drawn: 3 of 3 lie in no region"):
+    with pytest.raises(SpecError, match=r"inputs = .*expected inputs inside a region, but 3 of 3 are outside all"):
         found.posterior(np.zeros((3, 1, 8, 8)))
 
 
@@ -176,12 +176,12 @@ def test_a_distribution_that_knows_no_posterior_says_so(tmp_path):
     spec = SourceSpec(f"{__name__}:unknown")
     sources.write_source(spec, tmp_path)
     drawn = splits.load_data(tmp_path, DatasetSpec("s", 20, 20, 20), seed=0)
-    with pytest.raises(SpecError, match="posterior = 'Unknown': expected a distribution that knows its posterior"):
+    with pytest.raises(SpecError, match="posterior = 'Unknown': expected a distribution whose posterior is known"):
         drawn.targets()
 
 
 def test_an_annotation_that_isnt_true_is_refused():
-    with pytest.raises(SpecError, match="a loader that gives a Distribution, as its annotation says, not Images"):
+    with pytest.raises(SpecError, match="a loader that returns a Distribution, as its annotation says, not Images"):
         sources.describe(SourceSpec(f"{__name__}:mislabelled"))
 
 
@@ -229,16 +229,16 @@ def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_p
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"classes": 9}, r"classes = 9: expected a multiple of group = 2: every class is in one group"),
+        ({"classes": 9}, r"classes = 9: expected a multiple of group = 2, since each class has one group"),
         ({"classes": 8, "group": 3}, r"classes = 8: expected a multiple of group = 3"),
-        ({"classes": 8, "group": 1}, r"group = 1: expected classes that share a region, from 2 to classes = 8"),
+        ({"classes": 8, "group": 1}, r"group = 1: expected a number of classes that share .*, from 2 to classes = 8"),
         ({"classes": 8, "beta": 1.0}, r"beta = 1.0: expected the shared regions' mass, in \(0, 1\)"),
         ({"classes": 8, "beta": 0}, r"beta = 0.0: expected the shared regions' mass, in \(0, 1\)"),
-        ({"classes": 8, "radius": 3.0}, r"radius = 3.0: expected less than 2.32, half the least distance between two"),
+        ({"classes": 8, "radius": 3.0}, r"radius = 3.0: expected less than 2.32, half the smallest distance between"),
         ({"classes": 8, "norm": 1.0}, r"radius = 1.0: expected less than 0.581, half .* or a larger norm"),
         ({"classes": 8, "disc": 64}, r"disc = 64: expected a dimension from 1 to 63"),
         ({"classes": 8, "disc": 6, "radius": 5.0, "shape": [1, 3, 3]}, r"radius = 5.0: expected less than"),
-        ({"classes": 8, "shares": [0.5, 0.6]}, r"shares = \[0.5, 0.6\]: expected 2 shares above 0 that add up to 1"),
+        ({"classes": 8, "shares": [0.5, 0.6]}, r"shares = \[0.5, 0.6\]: expected 2 positive shares that add up to 1"),
         ({"classes": 8, "shares": 0.5}, r"shares = 0.5: expected a list of 2 shares"),
         ({"classes": 8, "shape": [64]}, r"shape = \[64\]: expected \[channels, height, width\]"),
         ({"classes": "8"}, r"classes = '8': expected a number, but YAML read a string"),
@@ -258,9 +258,9 @@ def test_bad_overlap_is_refused(options, told):
         ("gaussians", {"mu": 0.1, "classes": 3}, "classes = 3: expected 2 with mu"),
         ("gaussians", {"mu": -1}, "mu = -1: expected a number from 1e-6 to 1e6"),
         ("gaussians", {"classes": 11, "separation": 1.0, "shape": [1, 3, 3]}, "classes = 11: expected at most 10"),
-        ("image_overlap", {"classes": 6, "prototypes": "overlap"}, "expected a loader of images, not a distribution"),
+        ("image_overlap", {"classes": 6, "prototypes": "overlap"}, "expected an image loader, not a distribution"),
         ("image_overlap", {"classes": 6, "prototypes": "mnist6k"}, "prototypes = 'mnist6k': expected one of"),
-        ("image_overlap", {"classes": 2000}, "classes = 2000: expected at most 1250 regions of mnist5k"),
+        ("image_overlap", {"classes": 2000}, "classes = 2000: expected a number that needs at most 1250 regions"),
         ("image_overlap", {"classes": 6, "turn": 200}, r"turn = 200: expected degrees in \[0, 180\]"),
         ("image_overlap", {"classes": 6, "growth": 1}, r"growth = 1: expected a share in \[0, 1\)"),
     ],
@@ -272,7 +272,7 @@ def test_bad_gaussians_and_images_are_refused(loader, options, told):
 
 def test_changes_that_leave_their_region_are_refused():
     """They are refused when the source is described, before any job."""
-    with pytest.raises(SpecError, match=r"shift, turn, growth = \[12.0, 5.0, 0.05\]: expected smaller ones"):
+    with pytest.raises(SpecError, match=r"shift, turn, growth = \[12.0, 5.0, 0.05\]: expected smaller values"):
         sources.describe(SourceSpec("image_overlap", {"classes": 6, "shift": 12.0}))
     with pytest.raises(SpecError, match=r"prototypes further apart"):
         sources.describe(SourceSpec("image_overlap", {"classes": 16, "prototypes": "digits"}))

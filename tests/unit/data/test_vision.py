@@ -201,7 +201,7 @@ def test_a_wrong_checksum_of_any_file_is_refused_before_any_is_parsed(name, plac
             with pytest.raises(SpecError) as caught:
                 sources.load_source(SourceSpec(name))
             assert (caught.value.key, caught.value.value) == (str(path), f"md5 {md5(bad)}")
-            assert f"as published, md5 {md5(content)}: it is damaged or cut off; delete it" in caught.value.expected
+            assert f"as published, md5 {md5(content)}: it is damaged or truncated; delete it" in caught.value.expected
             assert path.read_bytes() == bad
         path.write_bytes(content)
 
@@ -224,7 +224,8 @@ def test_no_pickle_of_an_archive_is_loaded_unchecked(name, place, monkeypatch):
         with pytest.raises(SpecError, match=rf"{published.filename} = 'md5 \w+': expected the file as published"):
             sources.load_source(SourceSpec(name))
         monkeypatch.setattr(published, "tgz_md5", md5(content))
-        with pytest.raises(SpecError, match=r"loader = 'cifar\d+': expected a loader that loads \(RuntimeError: Data"):
+        line = r"loader = 'cifar\d+': expected a loader that runs without error \(RuntimeError: Data"
+        with pytest.raises(SpecError, match=line):
             sources.load_source(SourceSpec(name))
     assert not Path("exploded").exists()
 
@@ -276,7 +277,7 @@ def test_without_files_and_network_the_line_says_where_both_were_looked_for(name
         sources.load_source(SourceSpec(name))
     line = str(caught.value)
     layout = ", ".join(spec.files) + (f", or all in {spec.package}" if name == "fashion_mnist" else "")
-    expected = f"the files of {spec.title} in torchvision's layout ({layout}), or a network to fetch them from ("
+    expected = f"the files of {spec.title} in torchvision's layout ({layout}), or a network connection to fetch them ("
     assert line.startswith(f"data_root = '{place}': expected {expected}")
     assert line.endswith("<urlopen error no route>)")
     assert not list(place.iterdir())
@@ -319,7 +320,8 @@ def test_what_is_missing_is_fetched_whole_or_not_at_all(name, place, tmp_path, m
     place.rename(tmp_path / "served")
     asked: list[str] = []
     serve(tmp_path / "served", monkeypatch, asked, share=0.9)
-    with pytest.raises(SpecError, match=r"or a network to fetch them from \(RuntimeError: .*File not found or corrupt"):
+    expected = r"or a network connection to fetch them \(RuntimeError: .*File not found or corrupt"
+    with pytest.raises(SpecError, match=expected):
         sources.load_source(SourceSpec(name))
     assert not list(place.iterdir())
     assert len(set(asked)) == (2 if name == "mnist" else 1)  # all mirrors of the first file
@@ -331,7 +333,7 @@ def test_what_is_missing_is_fetched_whole_or_not_at_all(name, place, tmp_path, m
     # A damaged file belongs to the user: it is reported and left alone.
     bad = place / spec.files[0]
     bad.write_bytes(b"mine")
-    with pytest.raises(SpecError, match="delete it, and it is fetched again"):
+    with pytest.raises(SpecError, match="delete it to fetch it again"):
         sources.load_source(SourceSpec(name))
     assert not asked
     assert bad.read_bytes() == b"mine"
@@ -352,9 +354,9 @@ def test_two_that_fetch_at_once_fetch_once(place, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("root", "nearest", "what"),
     [
-        ("file", "file", "no folder"),
-        ("file/deeper", "file", "no folder"),
-        ("gone", "gone", "a link that leads to no folder"),
+        ("file", "file", "not a folder"),
+        ("file/deeper", "file", "not a folder"),
+        ("gone", "gone", "a link that doesn't lead to a folder"),
     ],
 )
 def test_a_data_root_that_is_no_folder_is_told_by_the_description(tmp_path, monkeypatch, root, nearest, what):
@@ -364,7 +366,7 @@ def test_a_data_root_that_is_no_folder_is_told_by_the_description(tmp_path, monk
     for call in (sources.describe, sources.load_source):
         with pytest.raises(SpecError) as caught:
             call(SourceSpec("cifar10"))
-        line = f"data_root = '{tmp_path / root}': expected a folder, and {tmp_path / nearest} is {what}"
+        line = f"data_root = '{tmp_path / root}': expected a folder, but {tmp_path / nearest} is {what}"
         assert str(caught.value) == line
 
 
@@ -373,8 +375,8 @@ def test_a_data_root_that_is_no_folder_is_told_by_the_description(tmp_path, monk
     ("put", "kind"),
     [
         (lambda path: path.mkdir(), "a folder"),
-        (os.mkfifo, "no regular file"),
-        (lambda path: path.symlink_to("nowhere"), "a link that leads nowhere"),
+        (os.mkfifo, "not a regular file"),
+        (lambda path: path.symlink_to("nowhere"), "a broken link"),
         (lambda path: (path.parent.rmdir(), path.parent.touch()), "out of reach (NotADirectoryError: "),
     ],
 )
@@ -387,7 +389,7 @@ def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(fetch, put,
         with pytest.raises(SpecError) as caught:
             call(SourceSpec("mnist"))
         assert caught.value.key == "data_root"
-        assert f", or nothing else in their place: {path} is {kind}" in caught.value.expected
+        assert f", or nothing in their place, but {path} is {kind}" in caught.value.expected
 
 
 def test_a_clusters_jobs_use_the_root_that_their_run_was_started_with(tmp_path, monkeypatch, config):

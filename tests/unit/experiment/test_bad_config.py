@@ -266,7 +266,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("sources.digits", {"loader": "image_folder", "folder": "zoo", "size": 8}),
-            "sources.digits.folder = 'zoo': expected a folder that holds a folder of images for each class, at data/zoo"
+            "sources.digits.folder = 'zoo': expected a folder with a subfolder of images for each class, at data/zoo"
             " (FileNotFoundError: [Errno 2] No such file or directory: 'data/zoo')",
         ),
         (
@@ -516,12 +516,12 @@ OUTSIDE = {
     ),
     "a model of images, on features": (
         on_features(put("models.mlp", {"name": "cnn"})),
-        "models.mlp.name = 'cnn': expected a model that takes features, such as mlp: this one takes images alone",
+        "models.mlp.name = 'cnn': expected a model that takes features, such as mlp; this one takes only images",
     ),
     "a model of timm's, on features": (
         on_features(put("models.mlp", {"name": "timm/resnet18"})),
-        "models.mlp.name = 'timm/resnet18': expected a model that takes features, such as mlp: this one takes images"
-        " alone",
+        "models.mlp.name = 'timm/resnet18': expected a model that takes features, such as mlp; this one takes only "
+        "images",
     ),
     "a convolution of one's own, on features": (
         on_features(put("models.mlp", {"name": "mine:convolution"})),
@@ -544,7 +544,7 @@ OUTSIDE = {
     ),
     "logits of a wrong shape": (
         put("models.mlp", {"name": "mine:narrow"}),
-        "models.mlp.name = 'mine:narrow': expected a model that gives logits (2, 10) for a batch of 2, not (2, 9)",
+        "models.mlp.name = 'mine:narrow': expected a model that returns logits (2, 10) for a batch of 2, not (2, 9)",
     ),
     "a source of one class": (
         put("sources.digits", {"loader": "mine:load"}),

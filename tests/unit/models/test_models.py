@@ -205,7 +205,7 @@ VIT = "timm/vit_tiny_patch16_224"
         (ModelSpec("attention", {"bandwidth": -1.0}), CIFAR, "bandwidth", "a number from 1e-3 to 1e3"),
         (ModelSpec("attention", {"learned": "yes"}), CIFAR, "learned", "true or false"),
         (ModelSpec(f"{__name__}:outside", {"widht": 3}), CIFAR, "widht", "width"),
-        (ModelSpec(f"{__name__}:vanishing"), DIGITS, "name", "no pixels"),
+        (ModelSpec(f"{__name__}:vanishing"), DIGITS, "name", "zero pixels"),
         (ModelSpec(f"{__name__}:not_a_model"), DIGITS, "name", "logits (2, 10) for a batch of 2, not (2, 11)"),
         (ModelSpec("timm/test_resnet", {"drop_rate": 0.1, "widht": 8}), CIFAR, "widht", ""),
         (ModelSpec("timm/test_vit", {"widht": 8}), CIFAR, "widht", ""),

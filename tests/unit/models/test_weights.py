@@ -120,9 +120,9 @@ def swapped(tensors: dict, first: str, second: str) -> dict:
         (lambda tensors: {name: tensors[name] for name in sorted(tensors)}, "by order"),
         (lambda tensors: swapped(tensors, "_bn1.weight", "_bn1.bias"), r"_bn1\.bias \(\d+,\) would be bn1\.weight"),
         (lambda tensors: {"_" if name == "_bn1.bias" else name: t for name, t in tensors.items()}, "would be bn1.bias"),
-        (lambda tensors: {"other.bias" if n == "_bn1.bias" else n: t for n, t in tensors.items()}, "another module"),
+        (lambda tensors: {"other.bias" if n == "_bn1.bias" else n: t for n, t in tensors.items()}, "different module"),
         (lambda tensors: dict(list(tensors.items())[:-1]), "none () would be classifier.bias"),
-        (lambda tensors: tensors | {"_classifier.weight": torch.zeros(5, 256)}, "--classes says how many"),
+        (lambda tensors: tensors | {"_classifier.weight": torch.zeros(5, 256)}, "--classes sets the model's"),
     ],
 )
 def test_what_leaves_more_than_one_possibility_is_refused(tmp_path, plain, spoil, message):
@@ -140,7 +140,7 @@ def test_blocks_that_are_not_in_the_order_of_their_numbers_are_refused(tmp_path)
     first = [name for name in tensors if not name.startswith(("blocks.", "norm.", "head."))]
     order = [*first, *blocks, *(name for name in tensors if name.startswith(("norm.", "head.")))]
     torch.save({name.replace("blocks", "layers"): tensors[name] for name in order}, tmp_path / "in.pth")
-    with pytest.raises(SpecError, match=r"layers\.2\..* order of its number"):
+    with pytest.raises(SpecError, match=r"layers\.2\..* out of numerical order"):
         convert(tmp_path / "in.pth", tmp_path / "out.safetensors", "timm/vit_tiny_patch16_224", CLASSES)
 
 
@@ -167,7 +167,7 @@ def test_no_code_of_a_file_is_run(tmp_path, capsys):
     assert main(["weights", "convert", str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors")]) == 2
     assert "objects that could run code" in capsys.readouterr().err
     assert not (tmp_path / "ran").exists()
-    for bad, message in (({"a": torch.zeros(1), "epoch": 3}, "this has epoch"), ({}, "this is empty")):
+    for bad, message in (({"a": torch.zeros(1), "epoch": 3}, "this one contains epoch"), ({}, "this one is empty")):
         torch.save(bad, tmp_path / "in.pth")
         assert main(["weights", "convert", str(tmp_path / "in.pth"), str(tmp_path / "out.safetensors")]) == 2
         assert message in capsys.readouterr().err
@@ -209,11 +209,11 @@ def test_as_many_outputs_as_classes_are_put_in_their_order(weights, plain, pixel
     ("keys", "message"),
     [
         ({}, r"classifier.weight is \(12, \d+\), .* `outputs` says which output stands for each"),
-        ({"outputs": ROWS | {"cat": 12}}, "outputs = 12: expected outputs of the weights in .*, below 12"),
+        ({"outputs": ROWS | {"cat": 12}}, "outputs = 12: expected an output of the weights in .*, below 12"),
         ({"outputs": {"ant": 7, "bee": 0, "cats": 1}}, r"'cat' has none \(did you mean 'cats'\?\)"),
         ({"outputs": ROWS | {"cat": 0}}, "outputs = 0: expected each value once"),
         ({"outputs": ROWS | {"cat": -1}}, r"outputs\.cat = -1: expected at least 0"),
-        ({"outputs": ROWS, "weights": None, "pretrained": True}, "outputs = 2000: expected outputs of the published"),
+        ({"outputs": ROWS, "weights": None, "pretrained": True}, "outputs = 2000: expected an output of the published"),
         ({"outputs": ROWS, "weights": None}, "only with `weights` or `pretrained`"),
         ({"outputs": ROWS, "name": f"{__name__}:averaged"}, "doesn't have a row per output"),
     ],

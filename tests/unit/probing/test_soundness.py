@@ -141,7 +141,7 @@ IN_PLACE = {"view": (1, 1), "base": (1, 1), "pooled": (1, 1, 1), "sum": (1, 1)}
 def test_what_shares_the_storage_of_what_changes_in_place_is_not_read_as_it_was(kind):
     """Near the samples everything is positive, so no trial shows it; certifying refuses, the far field evaluates it."""
     model, samples = InPlace(kind).eval(), torch.zeros(2, *IN_PLACE[kind])
-    with pytest.raises(SpecError, match=r"in-place operation|computes what its layers say"):
+    with pytest.raises(SpecError, match=r"in-place operation|computes what its layers define"):
         certified_radius(model, samples, [0, 0])
     assert not far_field(model, samples, -torch.ones(2, 1, 1)).exact
 
@@ -198,11 +198,11 @@ def test_a_model_that_does_more_than_its_layers_is_read_far_away_and_not_certifi
     assert far_field(plain, samples, directions).exact
     found = far_field(model, samples, directions)
     assert not found.exact
-    assert "computes what its layers say" in found.reason
+    assert "computes what its layers define" in found.reason
     with torch.no_grad():
         far = model(samples + 1e7 / 2**0.5 * directions[:, 0]).argmax(dim=1)
     np.testing.assert_array_equal(found.classes[:, 0], far)
-    with pytest.raises(SpecError, match="computes what its layers say"):
+    with pytest.raises(SpecError, match="computes what its layers define"):
         certified_radius(model, samples, [0, 0, 0])
 
 

@@ -72,13 +72,13 @@ def load(
     layout, size = convert_number(int, "layout", layout), int(np.prod(sizes))
     require(classes >= 2, "classes", classes, "at least 2")
     require(layout >= 0, "layout", layout, "a whole number of at least 0")
-    require((separation is None) != (mu is None), "separation", separation, "either separation or mu, not both or none")
+    require((separation is None) != (mu is None), "separation", separation, "either separation or mu, but not both")
     if mu is not None:
         mu = positive("mu", mu)
-        require(classes == 2, "classes", classes, "2 with mu: means are 0 and mu in each coordinate")
+        require(classes == 2, "classes", classes, "2 with mu, since the means are 0 and mu in each coordinate")
         return Gaussians(sizes, np.stack([np.zeros(size), np.full(size, mu)]))
     separation = positive("separation", separation)
-    most = f"at most {size + 1}: no more points of {size} dimensions are all equally far apart"
+    most = f"at most {size + 1}, since no more points can be equally far apart in {size} dimensions"
     require(classes <= size + 1, "classes", classes, most)
     return Gaussians(sizes, separation / np.sqrt(2) * simplex(classes, size, generator(layout, "layout")))
 

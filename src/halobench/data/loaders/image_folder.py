@@ -32,7 +32,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".
 CHANNELS = {"L": 1, "RGB": 3}  # by mode
 THREADS = 8  # maximum number of decoding threads
 LARGEST = 2**14  # pixels per side
-HOLDER = "a folder that holds a folder of images for each class"
+HOLDER = "a folder with a subfolder of images for each class"
 
 
 def describe(
@@ -113,12 +113,12 @@ def _checked(
     parts = [list_folder("folder", folder, listed)]
     if test_folder is not None:
         one, other = _root("folder", folder).resolve(), _root("test_folder", test_folder).resolve()
-        expected = f"a folder apart from folder = {folder!r}, neither it nor inside it nor around it"
+        expected = f"a folder other than folder = {folder!r}, neither inside it nor containing it"
         apart = not (one.is_relative_to(other) or other.is_relative_to(one))
-        require(apart, "test_folder", test_folder, f"{expected}: test images would be training images")
+        require(apart, "test_folder", test_folder, f"{expected}; otherwise, test images would be training images")
         parts.append(list_folder("test_folder", test_folder, listed))
         differ = sorted(set(parts[0].names) ^ set(parts[1].names))
-        require(not differ, "test_folder", test_folder, f"the classes of folder, but {differ[:1]} is in one alone")
+        require(not differ, "test_folder", test_folder, f"the same classes as folder, but {differ[:1]} is in only one")
     return side, parts
 
 
@@ -147,13 +147,13 @@ def list_folder(key: str, folder: str | None, listed: dict[str, str] | None = No
     except OSError as error:
         raise SpecError(key, folder, f"{HOLDER}, at {root} ({describe_error(error)})") from None
     if problems:
-        more = f" (and {len(problems) - 1} more are to be mended)" if problems[1:] else ""
+        more = f" (and {len(problems) - 1} more to fix)" if problems[1:] else ""
         raise SpecError(key, folder, problems[0] + more)
     names = tuple(classes)
-    least = f"at least 2 folders of images, one for each class, and {root} has {list(names)}"
+    least = f"at least 2 folders of images, one for each class, but {root} has {list(names)}"
     require(len(names) >= 2, key, folder, least)
     for name, paths in classes.items():
-        require(paths, key, folder, f"images in each class, and {root / name} has none ({', '.join(SUFFIXES)})")
+        require(paths, key, folder, f"images in each class, but {root / name} has none ({', '.join(SUFFIXES)})")
     labels = np.repeat(np.arange(len(names)), [len(paths) for paths in classes.values()])
     return Listing(key, str(folder), names, [path for paths in classes.values() for path in paths], labels)
 
@@ -198,8 +198,8 @@ def _first_time(path: str, listed: dict[str, str], problems: list[str]) -> bool:
     """Return whether a folder is listed for the first time, and add it to `listed`."""
     before = listed.setdefault(os.path.realpath(path), path)
     if before != path:
-        same = f"{path} is the same folder as {before}, which holds it or is listed as well"
-        problems.append(f"each image once, and {same}: remove the link")
+        same = f"{path} is the same folder as {before}, which contains it or is listed too"
+        problems.append(f"each image once, but {same}: remove the link")
     return before == path
 
 
@@ -208,7 +208,7 @@ def _is_image(path: str, problems: list[str]) -> bool:
     image = path.lower().endswith(SUFFIXES)
     kind = unfit(path) if image or (os.path.islink(path) and not os.path.exists(path)) else None
     if kind:
-        problems.append(f"images and folders of images, and {path} is {kind}: replace it or move it away")
+        problems.append(f"only images and folders of images, but {path} is {kind}: replace it or move it away")
     return image
 
 
@@ -255,8 +255,8 @@ class FolderImages:
         part, row = (self.parts[0], row) if row < len(self.parts[0]) else (self.parts[1], row - len(self.parts[0]))
         with _opened(part, part.paths[row]) as image:
             if self.mode is None and image.mode != self.alike:
-                modes = f"{self.parts[0].paths[0]} is {self.alike}, {part.paths[row]} is {image.mode}"
-                raise SpecError("mode", None, f"{_to_convert(part)}: {modes}, and without a mode all must be alike")
+                modes = f"{self.parts[0].paths[0]} is {self.alike}, but {part.paths[row]} is {image.mode}"
+                raise SpecError("mode", None, f"{_to_convert(part)}: {modes}; without a mode, all must match")
             pixels = square(image.convert(self.alike), self.size)
         return np.asarray(pixels).reshape(self.size, self.size, -1).transpose(2, 0, 1)
 
@@ -274,13 +274,13 @@ def square(image: Image.Image, size: int) -> Image.Image:
 def _first_mode(part: Listing) -> str:
     """Return the mode that all images must have, from the header of the first."""
     with _opened(part, part.paths[0]) as image:
-        expected = f"{_to_convert(part)}: {part.paths[0]} is {image.mode}, and without a mode all must be L or RGB"
+        expected = f"{_to_convert(part)}: {part.paths[0]} is {image.mode}, but without a mode, all must be L or RGB"
         require(image.mode in CHANNELS, "mode", None, expected)
         return image.mode
 
 
 def _to_convert(part: Listing) -> str:
-    return f"L or RGB, to convert all images of {part.key} = {part.folder!r} to"
+    return f"L or RGB as the mode to convert all images of {part.key} = {part.folder!r} to"
 
 
 @contextlib.contextmanager
@@ -295,11 +295,11 @@ def _opened(part: Listing, path: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
-                deep = f"images of 8 bits a channel, and {path} has mode {image.mode}: convert it or move it away"
+                deep = f"images with 8 bits per channel, but {path} has mode {image.mode}: convert it or move it away"
                 raise SpecError(part.key, part.folder, deep)
             yield image
     except SpecError:
         raise
     except Exception as error:  # decoders raise all kinds of errors on a damaged file
-        expected = f"images that can be read, and {path} can't ({describe_error(error)}): replace it or move it away"
+        expected = f"images that can be read, but {path} can't be ({describe_error(error)}): replace it or move it away"
         raise SpecError(part.key, part.folder, expected) from None

@@ -54,7 +54,7 @@ class ImageOverlap(Distribution):
             left = left[self._offset(images[left], region[left]) > self.reach[region[left]]]
             if not len(left):
                 return Sample(images, labels, region)
-        what = "smaller ones, fewer classes or prototypes further apart: too many images leave their region"
+        what = "smaller values, fewer classes or prototypes further apart, since too many images leave their region"
         raise SpecError("shift, turn, growth", self.options, what)
 
     def _changed(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -131,7 +131,8 @@ def load(
     require(layout >= 0, "layout", layout, "a whole number of at least 0")
     images = _prototypes(prototypes)
     count, most = len(regions.mass), len(images) // CANDIDATES
-    require(count <= most, "classes", classes, f"at most {most} regions of {prototypes}, and these are {count}")
+    expected = f"a number that needs at most {most} regions of {prototypes}, not {count}"
+    require(count <= most, "classes", classes, expected)
     chosen = spread_out(images, count, generator(layout, "layout"))
     moments = Moments(images.shape[1])
     moments.add(images)
@@ -155,7 +156,7 @@ def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.n
 def _change(shift: float, turn: float, growth: float) -> np.ndarray:
     """Check and return the maxima of shift (pixels), turn (radians) and growth."""
     values = [convert_number(float, key, v) for key, v in (("shift", shift), ("turn", turn), ("growth", growth))]
-    require(values[0] >= 0, "shift", shift, "pixels, at least 0")
+    require(values[0] >= 0, "shift", shift, "a number of pixels, at least 0")
     require(0 <= values[1] <= 180, "turn", turn, "degrees in [0, 180]")
     require(0 <= values[2] < 1, "growth", growth, "a share in [0, 1)")
     return np.array([values[0], np.deg2rad(values[1]), values[2]])
@@ -163,10 +164,10 @@ def _change(shift: float, turn: float, growth: float) -> np.ndarray:
 
 def _prototypes(loader: str) -> np.ndarray:
     """Load a loader's images, uint8 (N, C, H, W); raise SpecError if it isn't an image loader."""
-    require(isinstance(loader, str), "prototypes", loader, "the name of a loader of images")
+    require(isinstance(loader, str), "prototypes", loader, "the name of an image loader")
     try:
         options = plugins.signature("data", loader)
-        require(not plugins.is_distribution(loader), "prototypes", loader, "a loader of images, not a distribution")
+        require(not plugins.is_distribution(loader), "prototypes", loader, "an image loader, not a distribution")
         require(options is None or ... not in options.values(), "prototypes", loader, "a loader that needs no options")
     except SpecError as error:
         raise SpecError("prototypes", loader, error.expected) from None

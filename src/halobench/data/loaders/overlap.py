@@ -158,7 +158,7 @@ def _check_apart(centres: np.ndarray, radius: float, bases: np.ndarray | None, n
                 continue
         least = distance[np.triu_indices(len(centres), 1)].min() / 2
         what = (
-            f"less than {least:.3g}, half the least distance between two of the {len(centres)} centres, so that "
-            "regions lie apart and the posterior is exact; or a larger norm"
+            f"less than {least:.3g}, half the smallest distance between two of the {len(centres)} centres, "
+            "to keep the regions disjoint and the posterior exact, or a larger norm"
         )
         raise SpecError("radius", radius, what)

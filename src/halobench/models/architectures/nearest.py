@@ -43,5 +43,5 @@ def build(input_shape: tuple[int, ...], classes: int, *, scale: float = 20.0) ->
     SpecError
         If scale is out of range.
     """
-    require(0 < convert_number(float, "scale", scale) <= 1e6, "scale", scale, "a logit above 0, at most 1e6")
+    require(0 < convert_number(float, "scale", scale) <= 1e6, "scale", scale, "a logit above 0 and at most 1e6")
     return Nearest(float(scale))

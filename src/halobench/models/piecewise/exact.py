@@ -45,5 +45,5 @@ def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
             raise
         except RuntimeError:  # from a hook or a replaced `forward` that accepts only float32
             same = False
-    require(same, "model", type(model).__name__, "a network that computes what its layers say, without hooks")
+    require(same, "model", type(model).__name__, "a network that computes what its layers define, without hooks")
     return network

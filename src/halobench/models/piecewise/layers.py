@@ -43,7 +43,7 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
     try:
         graph = _Tracer().trace(model)
     except Exception as error:  # whatever a forward pass raises on stand-ins for tensors
-        what = f"a network of {KINDS} alone; torch.fx can't trace this one ({describe_error(error)})"
+        what = f"a network of only {KINDS}; torch.fx can't trace this one ({describe_error(error)})"
         raise SpecError("model", type(model).__name__, what) from None
     with torch.no_grad():
         return _Writer(model, shape).write(graph)
@@ -75,13 +75,13 @@ class _Writer:
                 self._refuse(type(self.modules[str(node.target)]).__name__, node.target)
         for node in graph.nodes:
             if node.op == "placeholder":
-                self.places[node] = self._refuse("a further input", node.name) if self.places else 0
+                self.places[node] = self._refuse("another input", node.name) if self.places else 0
             elif node.op != "output":
                 self.places[node] = self._step(node)
         result = node.args[0]
         last = self._place(result) if isinstance(result, fx.Node) else -1
         if last != len(self.network.steps) - 1 or len(self.network.steps[last].shape) != 1:
-            raise SpecError("model", str(result), "a network whose last layer gives logits (n, k)")
+            raise SpecError("model", str(result), "a network whose last layer returns logits (n, k)")
         return self.network
 
     def _place(self, node: Any) -> int:
@@ -142,7 +142,7 @@ class _Writer:
             self._refuse("add", node.name)
         first, second = (self._place(each) for each in node.args)
         if self.network.steps[first].shape != self.network.steps[second].shape:
-            self._refuse("add of different shapes", node.name)
+            self._refuse("addition of different shapes", node.name)
         place = self.network.append("add", first, second)
         if node.target in (operator.iadd, "add_"):
             self._change(first, place)
@@ -166,7 +166,7 @@ class _Writer:
         return place
 
     def _refuse(self, kind: str, where: object) -> Any:
-        raise SpecError("model", f"{kind} ({where})", f"a network of {KINDS} alone")
+        raise SpecError("model", f"{kind} ({where})", f"a network of only {KINDS}")
 
 
 def _convolution(network: Network, place: int, layer: nn.Conv2d) -> int | None:

@@ -304,7 +304,7 @@ class Branching(nn.Module):
 REFUSED = [
     (
         nn.Sequential(nn.Flatten(), nn.Linear(24, 3), nn.GELU()),
-        r"model = 'GELU \(2\)': expected a network of linear .*",
+        r"model = 'GELU \(2\)': expected a network of only linear .*",
     ),
     (
         nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), nn.Flatten()),
@@ -312,7 +312,7 @@ REFUSED = [
     ),
     (nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Flatten()), r".*ceil_mode=True\) \(0\)'.*"),
     (nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()), r".*'BatchNorm2d\(1, .*"),
-    (nn.Sequential(nn.Conv2d(1, 3, 3)), r".*a network whose last layer gives logits \(n, k\)"),
+    (nn.Sequential(nn.Conv2d(1, 3, 3)), r".*a network whose last layer returns logits \(n, k\)"),
     (Branching(), r"model = 'Branching': expected .* torch.fx can't trace this one .*"),
 ]
 
@@ -347,7 +347,7 @@ def test_other_layers_are_named(model, line):
 def test_a_model_that_does_more_than_its_layers_is_refused():
     model = built("mlp")
     model.register_forward_hook(lambda module, inputs, output: 2 * output)
-    with pytest.raises(SpecError, match="computes what its layers say"):
+    with pytest.raises(SpecError, match="computes what its layers define"):
         certified_radius(model, torch.randn(2, 1, 4, 6), [0, 1])
 
 
