@@ -328,7 +328,7 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
     "a table of something else": (
         "claims/tiny",
         lambda: tables_io.write_parquet(f"{TABLES}/runs.parquet", pd.DataFrame({"a": [1]})),
-        rf"{TABLES}/runs\.parquet = \"no column 'dataset'\": expected rows with the columns dataset, .*{REMEDY}",
+        rf"{TABLES}/runs\.parquet = \"no column 'dataset'\": expected at least one row with the columns .*{REMEDY}",
     ),
     "another model's weights": (
         f"probe/{LOG}",
@@ -395,7 +395,7 @@ def load():
             rf"loader = 'digit': expected one of {LOADERS}"
             r" \(did you mean 'digits'\?\) or module:object",
         ),
-        ({"loader": "digits", "x": 1}, r"x = 1: expected no such key: digits has no options"),
+        ({"loader": "digits", "x": 1}, r"x = 1: expected this key to be left out, since digits has no options"),
         (
             {"loader": "loose:load"},
             r"loader = 'loose:load': expected the contents that its describe declares, size 400, .*, not size 9, .*",
@@ -571,14 +571,14 @@ def test_a_file_where_a_folder_should_be_is_told_before_any_job(finished, place)
     """Unlike permissions, it stops root as well."""
     shutil.rmtree(place)
     Path(place).write_text("in the way\n")
-    line = f"{place}: expected a folder, but found a file or a broken link; move it away"
+    line = f"{place}: expected a folder, but found a file or a broken link; move it elsewhere"
     assert_refused(finished, [line], what="results")
 
 
 def test_a_link_to_nowhere_is_told_before_any_job(finished):
     shutil.rmtree("results")
     Path("results").symlink_to("/nowhere/at/all")
-    line = "results: expected a folder, but found a file or a broken link; move it away"
+    line = "results: expected a folder, but found a file or a broken link; move it elsewhere"
     assert_refused(finished, [line], what="results")
 
 

@@ -186,5 +186,5 @@ def untracked(workspace: Workspace) -> set[str]:
 @pytest.mark.parametrize("command", ["run", "report"])
 def test_without_a_workflow_it_says_where_one_is(tmp_path, command):
     done = Workspace.at(tmp_path).module("halobench.cli.main", command)
-    right = "run it in a clone of halobench, or use a clone's with --snakefile CLONE/Snakefile"
+    right = "run this in a clone of halobench, or pass --snakefile CLONE/Snakefile"
     assert (done.returncode, done.stderr) == (2, f"halobench: error: no Snakefile in {tmp_path}; {right}\n")

@@ -191,8 +191,8 @@ def _check_block(block: np.ndarray, key: str, start: int) -> None:
         return
     row = int(np.argmin(good))
     if not low[row] >= 0:
-        raise SpecError(f"{key}[{start + row}]", float(low[row]), "probabilities of at least 0")
-    expected = f"a sum of 1 within {SUM_TOLERANCE:g}; divide each row by its sum, in float32 or float64"
+        raise SpecError(f"{key}[{start + row}]", float(low[row]), "non-negative probabilities")
+    expected = f"a sum within {SUM_TOLERANCE:g} of 1; divide each row by its sum, in float32 or float64"
     raise SpecError(f"{key}[{start + row}]", f"a sum of {total[row]:.6g}", expected)
 
 

@@ -74,7 +74,7 @@ def _read(path: Path | str, seed: int) -> tuple[dict[str, np.ndarray], bool]:
     is_split = any(name in arrays for name in NAMES[len(KINDS) :])
     mixed = [name for name in KINDS if name in arrays]
     if is_split and mixed:
-        expected = "either arrays whose names begin with val_ and test_, or one set of points without these prefixes"
+        expected = "either arrays whose names begin with val_ or test_, or a single set without these prefixes"
         raise SpecError(f"{path}: {mixed[0]}", f"alongside {', '.join(sorted(set(arrays) - set(mixed)))}", expected)
     try:
         if is_split:

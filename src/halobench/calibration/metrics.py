@@ -209,8 +209,10 @@ def bootstrap_intervals(
     require(draws >= 1, "draws", draws, "at least 1")
     require(0 < level < 1, "level", level, "a coverage in (0, 1)")
     values = np.asarray(values, dtype=np.float64)
-    require(values.ndim == 2 and len(values) >= 1, "values", f"shape {values.shape}", "per-point columns (n, m)")
-    require(not np.isnan(values).any() and not (values == -np.inf).any(), "values", "NaN or -inf", "numbers or inf")
+    require(values.ndim == 2 and len(values) >= 1, "values", f"shape {values.shape}", "an array (n, m), n >= 1")
+    require(
+        not np.isnan(values).any() and not (values == -np.inf).any(), "values", "NaN or -inf", "finite numbers or inf"
+    )
     return resampling.bootstrap_intervals(values, draws, rng, level)
 
 

@@ -109,7 +109,7 @@ def _calibrate(args: argparse.Namespace) -> None:
         return
     for name, value in (("spec", spec), ("seed", args.seed)):
         require(value is not None, f"--{name}", "nothing", f"the {name} of the cell in --run")
-    require(args.out is None, "--out", str(args.out), "no such option with --run, which writes to the cell's folder")
+    require(args.out is None, "--out", str(args.out), "no --out with --run, which writes to the cell's folder")
     run_calibrate(spec, args.seed, args.folder, code)
 
 

@@ -40,7 +40,7 @@ def _read_calibrator(entry: Any) -> Any:
     named = isinstance(entry, dict) and len(entry) == 1
     require(named, "", entry, "a name, or NAME: {name: PLUG-IN, OPTION: VALUE}")
     ((name, keys),) = entry.items()
-    require(check_name("", name) not in built_in, "", name, "another name, since this one is built in")
+    require(check_name("", name) not in built_in, "", name, "a different name, since this one is built in")
     with naming(name):
         plug_in = keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)
     # Figures and claims would mistake it for the plug-in of that name.

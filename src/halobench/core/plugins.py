@@ -221,8 +221,9 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
         return dict(options)
     for key, value in options.items():
         if key not in defaults:
-            has = ", ".join(defaults) or "no options"
-            raise SpecError(key, value, f"no such key: {name} has {has}{hint(defaults, key)}")
+            options_of = f"one of the options of {name}: {', '.join(defaults)}{hint(defaults, key)}"
+            none = f"this key to be left out, since {name} has no options"
+            raise SpecError(key, value, options_of if defaults else none)
     return {key: value for key, value in options.items() if not _same(value, defaults[key])}
 
 
@@ -303,7 +304,7 @@ def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None
     """
     if name in built_in:
         hidden = folder(kind) / f"{name}.py"
-        require(not hidden.exists(), key, name, f"another name for {kind}/{name}.py, since {name!r} is built in")
+        require(not hidden.exists(), key, name, f"a different name for {kind}/{name}.py, since {name!r} is built in")
         return
     try:
         locate(kind, name)

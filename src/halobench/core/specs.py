@@ -158,7 +158,10 @@ class ModelSpec(PluginSpec):
         super().__post_init__()
         from_library = self.name.startswith(LIBRARY_PREFIXES)
         require(
-            from_library or self.stem == "plain", "stem", self.stem, "plain, except for timm and torchvision models"
+            from_library or self.stem == "plain",
+            "stem",
+            self.stem,
+            "plain, since only timm and torchvision models have other stems",
         )
         both = self.weights is not None and self.pretrained
         require(not both, "weights", self.weights, "either weights or pretrained, not both")
@@ -358,7 +361,12 @@ class ProbeSpec:
         changed = canonical(self)
         taken = signature("searches", self.kind) or {} if self.searches else RAY_KEYS
         for key in (key for key in (*RAY_KEYS, *SEARCH_KEYS) if key not in taken):
-            require(key not in changed, key, getattr(self, key), f"no such key: {self.kind} doesn't read it")
+            require(
+                key not in changed,
+                key,
+                getattr(self, key),
+                f"this key to be left out, since {self.kind} doesn't read it",
+            )
         why = None if self.searches else constant("probes", self.kind, "ONE_DIRECTION")
         require(why is None or self.directions == 1, "directions", self.directions, f"1, since {why}")
 

@@ -120,7 +120,7 @@ class VisionSet:
             except OSError as error:
                 kind = f"out of reach ({describe_error(error)})"
             if kind:
-                raise self._absent(f"nothing in their place, but {path} is {kind}: move it away")
+                raise self._absent(f"nothing at their paths, but {path} is {kind}: move it elsewhere")
 
     def _absent(self, what: str) -> SpecError:
         places = ", ".join(self.files) + (f", or all in {self.package}" if self.package else "")

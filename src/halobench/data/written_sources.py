@@ -37,7 +37,12 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
             require(fine, key, meta[key], "one number per channel")
         require(classes >= 2, "classes", classes, "at least 2")
         for start, stop in meta["parts"].values():
-            require(0 <= start < stop <= size, "parts", meta["parts"], f"ranges of the {size} images")
+            require(
+                0 <= start < stop <= size,
+                "parts",
+                meta["parts"],
+                f"[start, stop] for each part, with 0 <= start < stop <= {size}",
+            )
         names = tuple(map(str, meta.get("names", ())))
         require(len(names) in (0, classes), "names", meta.get("names"), f"a name for each of {classes} classes")
         meta |= {"shape": shape, "size": size, "classes": classes, "names": names}

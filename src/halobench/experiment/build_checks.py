@@ -176,7 +176,9 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         wanted = f"{batch_shapes}, possibly with a different number of rows (at least one, the same in both)"
         raise SpecError("name", spec.name, f"a loss whose mix returns {wanted}, not {shapes[0]} and {shapes[1]}")
     if not learns:
-        raise SpecError("name", spec.name, f"a loss that returns one number with a gradient for a batch, not {kind}")
+        raise SpecError(
+            "name", spec.name, f"a loss that returns a scalar tensor with a gradient for each batch, not {kind}"
+        )
     require(math.isfinite(number), "name", spec.name, f"a loss that is finite for logits from -1 to 1, not {number}")
     return rows
 
@@ -214,7 +216,7 @@ def check_augmentation(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
     """Raise SpecError if training would pad images (C, H, W) by at least their side, or treat features as images."""
     if len(shape) == 1:
         for key in IMAGE_KEYS:
-            value, what = pair.get(key), f"no such key: samples of {pair['source']} are features, not images"
+            value, what = pair.get(key), f"this key to be left out, since samples of {pair['source']} aren't images"
             require(not value, pair["set_by"][key] if value else "", value, what)
         return
     side, padding = min(shape[1:]), pair.get("random_crop", 0)

@@ -91,7 +91,9 @@ def check_recipes_of_trained(config: Config) -> list[str]:
     for name, model in sorted(config.models.items()):
         recipe = model.recipe if model.comes_trained else {}
         for key in filter(training_keys.__contains__, recipe):
-            what = f"no such key: its weights are given, so it isn't trained; only {', '.join(EVALUATION_KEYS)} apply"
+            what = (
+                f"this key to be left out, since the model's weights are given; only {', '.join(EVALUATION_KEYS)} apply"
+            )
             problems.append(str(SpecError(f"models.{name}.recipe.{key}", recipe[key], what)))
     return problems
 

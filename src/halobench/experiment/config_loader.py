@@ -103,7 +103,7 @@ def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
                 expected = f"a name that differs from {other!r} in more than capitals, since names become folders"
                 yield SpecError(f"{section}.{name}", name, expected)
     if REFERENCE in names.get("losses", ()):
-        expected = "another name, since in tables this one marks predictors that weren't trained"
+        expected = "a different name, since in tables this one marks predictors that weren't trained"
         yield SpecError(f"losses.{REFERENCE}", REFERENCE, expected)
 
 

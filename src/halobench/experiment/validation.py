@@ -157,5 +157,5 @@ def check_folders(paths: Iterable[str]) -> None:
         left = {os.path.dirname(folder) for folder in left}
     bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not os.path.isdir(folder)]
     if bad:
-        what = "expected a folder, but found a file or a broken link; move it away"
+        what = "expected a folder, but found a file or a broken link; move it elsewhere"
         raise ConfigError([f"{folder}: {what}" for folder in bad])

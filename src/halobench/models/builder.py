@@ -105,9 +105,9 @@ def build(
 
 def _check_takes_features(spec: ModelSpec) -> None:
     """Raise SpecError for a model that takes only images (a library's, or one whose file sets ``IMAGES = True``)."""
-    require(spec.resize is None, "resize", spec.resize, "no such key: the samples are features, not images")
+    require(spec.resize is None, "resize", spec.resize, "this key to be left out, since the samples aren't images")
     normalised = isinstance(spec.preprocess, Normalisation)
-    require(not normalised, "preprocess", spec.preprocess, "no such key: the samples are features, not images")
+    require(not normalised, "preprocess", spec.preprocess, "this key to be left out, since the samples aren't images")
     images = spec.name.startswith(plugins.LIBRARY_PREFIXES) or plugins.constant("models", spec.name, "IMAGES")
     require(not images, "name", spec.name, "a model that takes features, such as mlp; this one takes only images")
 

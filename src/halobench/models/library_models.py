@@ -39,7 +39,7 @@ def adapt(
     """
     library, _, model = name.partition("/")
     for key in sorted(RESERVED & options.keys()):
-        raise SpecError(key, options[key], "no such key: images and classes come from the data set")
+        raise SpecError(key, options[key], "this key to be left out, since images and classes come from the data set")
     built = (_timm if library == "timm" else _torchvision)(name, model, input_shape, classes, options)
     if stem == "small":
         _shrink_stem(name, built)

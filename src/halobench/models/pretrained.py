@@ -83,7 +83,9 @@ def _opened(path: Path | str) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise SpecError("weights", str(path), f"{FORMAT} ({describe_error(error)})") from None
+        raise SpecError(
+            "weights", str(path), f"{FORMAT}, but reading this one failed ({describe_error(error)})"
+        ) from None
 
 
 def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:

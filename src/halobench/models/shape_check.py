@@ -118,6 +118,6 @@ def _try(
     for output in outputs:
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if shape != (batch, classes):
-            expected = f"a model that returns logits ({batch}, {classes}) for a batch of {batch}, not {shape}"
+            expected = f"a model that returns logits of shape ({batch}, {classes}) for a batch of {batch}, not {shape}"
             raise SpecError("name", spec.name, expected)
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

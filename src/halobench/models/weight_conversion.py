@@ -71,7 +71,7 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         reason = f"but this one is damaged or contains objects that could run code ({type(error).__name__})"
         raise SpecError("IN", str(path), f"{what}, {reason}") from None
     others = [name for name, tensor in tensors.items() if not isinstance(tensor, torch.Tensor)]
-    contents = f"contains {others[0]}" if others else "is empty"
+    contents = f"contains {others[0]!r}, which isn't a tensor" if others else "is empty"
     require(tensors and not others, "IN", str(path), f"{what}, but this one {contents}")
     return tensors
 

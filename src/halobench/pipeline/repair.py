@@ -16,7 +16,7 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
 
     The spec is empty because there is nothing to choose.
     """
-    require(spec == {}, "spec", spec, "{}, since there is nothing to choose")
+    require(spec == {}, "spec", spec, "{}, since this stage has no options")
     require_folders(run=folder)
     with stage("repair", folder / "repair.json", {}, seed=seed, code=code, packages=["pandas", "scipy"]) as run:
         from halobench.calibration.cell_ladder import cell_ladder

@@ -75,8 +75,8 @@ def run_train(
         _write_outputs(cell, data.targets(), run.outputs)
         digest = {"weights": files.checksum(weights)} if weights else {}
         if look_like_probabilities(cell.logits["val.logits"]):
-            what = "between 0 and 1 and sum to 1; expected logits, before the softmax"
-            print(f"warning: outputs of {specs['model'].name} are {what}")
+            what = "between 0 and 1 and sum to 1; expected logits (values before the softmax)"
+            print(f"warning: the outputs of {specs['model'].name} are {what}")
         run.facts = cell.facts | {"made_on": checkpoint.made_on} | digest
         run.device, run.seconds = run.facts.pop("device"), run.facts.pop("earlier_seconds")
         verdict = "interpolates" if run.facts["interpolates"] else "does not interpolate"

@@ -274,7 +274,7 @@ def check_arguments(
         f"one label per sample, i.e. shape ({len(inputs)},)",
     )
     require(labels.dtype.kind in "iu", "labels", f"dtype {labels.dtype}", "integer labels")
-    require(labels.min() >= 0, "labels", int(labels.min()), "labels of at least 0")
+    require(labels.min() >= 0, "labels", int(labels.min()), "non-negative labels")
     return labels.astype(np.int64)
 
 

@@ -63,7 +63,7 @@ def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None
     def predict(batch: torch.Tensor) -> torch.Tensor:
         tick()
         batch = batch.contiguous(memory_format=memory_format(recipe))
-        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits"):
+        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits in memory"):
             if not folded:
                 folded.append(checked(model, batch))
             with autocast(recipe, device):

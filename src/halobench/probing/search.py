@@ -45,7 +45,7 @@ def search_radii(
     labels, chunks = labels.astype(np.int64), options.chunks or Progress().chunks(spec.kind)
     _, other_distance = surroundings.nearest(samples.flatten(1), labels)
     start, tick = chunks.resume(rng), chunks.progress.save_if_signalled
-    with as_function(model, tick), in_memory("eval_batch", options.batch, "a batch that fits"):
+    with as_function(model, tick), in_memory("eval_batch", options.batch, "a batch that fits in memory"):
         while start < len(labels):
             part = slice(start, min(start + SAMPLES, len(labels)))
             found = search(model, samples[part], labels[part], surroundings, **keywords)

@@ -78,7 +78,7 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
     folder = Path(folder)
     path = folder / "train.json"
     if not path.is_file():
-        what = "a trained cell: results/runs/DATASET/MODEL/LOSS/seedN"
+        what = "the folder of a trained cell, results/runs/DATASET/MODEL/LOSS/seedN"
         raise SpecError(str(folder), "no train.json in it" if folder.is_dir() else "no such folder", what)
     record = read_record(path, ["spec", "seed"])
     spec = record["spec"]

@@ -225,7 +225,7 @@ def check_snakefile(options: argparse.Namespace) -> None:
     """Raise FileNotFoundError unless Snakemake finds a workflow in its starting folder or through its arguments."""
     elsewhere = options.snakefile or options.profile or options.about  # a profile may specify one
     if not elsewhere and not any(map(os.path.exists, SNAKEFILES)):
-        right = "run it in a clone of halobench, or use a clone's with --snakefile CLONE/Snakefile"
+        right = "run this in a clone of halobench, or pass --snakefile CLONE/Snakefile"
         raise FileNotFoundError(f"no Snakefile in {Path.cwd()}; {right}")
 
 

@@ -103,8 +103,8 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
     """
     options = dry_run.read_options(arguments)
     if options.touch:
-        what = "no such option, since a result is current if its record matches the request, whatever its date"
-        raise OSError(f"--touch: expected {what}; `halobench why` lists outdated ones")
+        why = "whether a result is up to date depends on its record, not on its timestamp"
+        raise OSError(f"--touch is not supported, since {why}; `halobench why` lists outdated results")
     dry_run.check_options(options)
     if options.dry_run:
         _name_left(options.directory)

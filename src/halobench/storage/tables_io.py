@@ -195,7 +195,8 @@ def _check_shape(path: Path | str, names: Sequence[str], rows: int, columns: Ite
     missing = [column for column in columns if column not in names]
     if missing or rows < least:
         problem = f"no column {missing[0]!r}" if missing else "no rows"
-        raise SpecError(str(path), problem, f"rows with the columns {', '.join(columns) or 'of its table'} {REMEDY}")
+        kind = "at least one row" if least else "a table"
+        raise SpecError(str(path), problem, f"{kind} with the columns {', '.join(columns) or 'of its table'} {REMEDY}")
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:

@@ -103,7 +103,7 @@ def _start(
     """Build the model on its device, and a feed of the training samples."""
     for key in IMAGE_KEYS if len(data.shape) == 1 else ():
         value = getattr(spec, key)
-        require(not value, f"train.{key}", value, "no such key: the samples are features, not images")
+        require(not value, f"train.{key}", value, "this key to be left out, since the samples aren't images")
     set_kernels(spec)
     device = resolve_device(spec.device)
     seed_libraries(torch_seed(seed, "init"))

@@ -97,4 +97,4 @@ def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
         if not isinstance(error, torch.cuda.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
             raise
         reason = " ".join(str(error).split())[:300]
-        raise SpecError(f"train.{key}", value, f"{advice}; memory ran out ({reason})") from error
+        raise SpecError(f"train.{key}", value, f"{advice} ({reason})") from error

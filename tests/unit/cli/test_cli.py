@@ -72,7 +72,11 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         ),
         ([*TRAIN, "--spec", SPEC % "{}"], 2, "spec.loss.name = None: expected a value"),
         ([*TRAIN, "--spec", '{"datset": 1}'], 2, "did you mean 'dataset'"),
-        (["source", "--spec", '{"loader": "digits", "a": 1}', "--out", "x"], 2, "a = 1: expected no such key"),
+        (
+            ["source", "--spec", '{"loader": "digits", "a": 1}', "--out", "x"],
+            2,
+            "a = 1: expected this key to be left",
+        ),
         (["probe", "--spec", "[]", "--source", "x", "--seed", "0", "--run", "x"], 2, "a mapping with the keys dataset"),
         (["probe", "--spec", '{"probes": {}}', "--source", "x", "--seed", "0", "--run", "x"], 2, "at least one probe"),
         (["aggregate", "--manifest", __file__, "--results", "x", "--out", "y"], 2, "expected JSON"),

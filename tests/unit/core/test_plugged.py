@@ -170,7 +170,7 @@ def test_a_file_named_as_one_of_the_packages_own_is_refused(tmp_path, monkeypatc
     path.parent.mkdir(parents=True)
     path.write_text("def fit(logits, labels): ...\n")
     monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
-    with pytest.raises(SpecError, match=r"= 'exact': expected another name for calibrators/exact.py"):
+    with pytest.raises(SpecError, match=r"= 'exact': expected a different name for calibrators/exact.py"):
         CalibrateSpec(calibrators=("exact",))
 
 

@@ -162,7 +162,7 @@ def test_images_stay_near_their_prototype_and_its_posterior_is_no_guess():
     assert own.std() > 50, "images do change"
     others = np.where(np.eye(len(found.prototypes), dtype=bool)[sample.region], np.inf, offsets)
     assert (others > found.reach[None]).all()
-    with pytest.raises(SpecError, match=r"expected inputs inside a region, but 1 of 2 are outside all of them"):
+    with pytest.raises(SpecError, match=r"expected inputs inside a region, but 1 of 2 are outside every region"):
         found.posterior(np.concatenate([sample.inputs[:1], 255 - sample.inputs[:1]]))
 
 
@@ -229,7 +229,7 @@ def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_p
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"classes": 9}, r"classes = 9: expected a multiple of group = 2, since each class has one group"),
+        ({"classes": 9}, r"classes = 9: expected a multiple of group = 2, since each class is in exactly one group"),
         ({"classes": 8, "group": 3}, r"classes = 8: expected a multiple of group = 3"),
         ({"classes": 8, "group": 1}, r"group = 1: expected a number of classes that share .*, from 2 to classes = 8"),
         ({"classes": 8, "beta": 1.0}, r"beta = 1.0: expected the shared regions' mass, in \(0, 1\)"),

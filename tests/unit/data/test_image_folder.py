@@ -153,7 +153,7 @@ def test_an_unreadable_image_is_named(root, tmp_path):
         error = refusal(spec(), tmp_path / "out", described=False)
         assert (error.key, error.value) == ("folder", "zoo")
         assert error.expected.startswith(f"images that can be read, but {target} can't be ({said}: ")
-        assert error.expected.endswith("): replace it or move it away")
+        assert error.expected.endswith("): replace it or move it elsewhere")
     (root / "zoo/cow/8.bmp").write_bytes(b"text")
     assert refusal(spec(), tmp_path / "out", described=False).expected.endswith(
         "(and 1 more of the 36 images read with it are bad)"
@@ -318,8 +318,8 @@ def test_test_images_are_no_training_images(root, tmp_path):
     ):
         error = refusal(spec(folder=folder, test_folder=test_folder), tmp_path / "out")
         assert (error.key, error.value) == ("test_folder", test_folder)
-        assert error.expected.startswith(f"a folder other than folder = '{folder}', ")
-        assert error.expected.endswith("; otherwise, test images would be training images")
+        assert error.expected.startswith(f"a folder that neither contains folder = '{folder}' nor ")
+        assert error.expected.endswith(", so that no test image is also a training image")
 
 
 def test_a_test_class_that_links_to_the_training_class_is_refused(root, tmp_path):
@@ -347,7 +347,7 @@ def test_what_is_no_image_is_refused_as_it_is_listed(root, tmp_path, monkeypatch
     for mode in (None, "L"):
         error = refusal(spec(mode=mode), tmp_path / "out")
         assert (error.key, error.value) == ("folder", "zoo")
-        expected = f"only images and folders of images, but {path} is {kind}: replace it or move it away"
+        expected = f"only images and folders of images, but {path} is {kind}: replace it or move it elsewhere"
         assert error.expected == expected
 
 

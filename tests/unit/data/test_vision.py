@@ -389,7 +389,7 @@ def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(fetch, put,
         with pytest.raises(SpecError) as caught:
             call(SourceSpec("mnist"))
         assert caught.value.key == "data_root"
-        assert f", or nothing in their place, but {path} is {kind}" in caught.value.expected
+        assert f", or nothing at their paths, but {path} is {kind}" in caught.value.expected
 
 
 def test_a_clusters_jobs_use_the_root_that_their_run_was_started_with(tmp_path, monkeypatch, config):

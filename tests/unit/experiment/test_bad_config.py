@@ -112,7 +112,8 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("train.learning_rate", 0.1), f"train.learning_rate = 0.1: expected one of the keys {RECIPE}"),
         (
             put("losses.mixup2.alfa", 1),
-            "losses.mixup2.alfa = 1: expected no such key: mixup has points, alpha, weights (did you mean 'alpha'?)",
+            "losses.mixup2.alfa = 1: expected one of the options of mixup:"
+            " points, alpha, weights (did you mean 'alpha'?)",
         ),
         (
             put("probes.sphere.direction", 3),
@@ -177,7 +178,10 @@ CONFIGS: dict[str, list[tuple]] = {
             put("probes.sphere.relative_radii", [2.0, 1.0]),
             "probes.sphere.relative_radii = [2.0, 1.0]: expected increasing distances",
         ),
-        (put("probes.sphere.norm", "inf"), "probes.sphere.norm = 'inf': expected no such key: sphere doesn't read it"),
+        (
+            put("probes.sphere.norm", "inf"),
+            "probes.sphere.norm = 'inf': expected this key to be left out, since sphere doesn't read it",
+        ),
         (
             put("probes.sphere", {"kind": "adversarial", "norm": 2}),
             "probes.sphere.norm = 2: expected one of inf, l2 (did you mean 'l2'?)",
@@ -204,7 +208,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("calibrators", [{"oracle": {"name": "vector"}}]),
-            "calibrators[0] = 'oracle': expected another name, since this one is built in",
+            "calibrators[0] = 'oracle': expected a different name, since this one is built in",
         ),
     ],
     "seeds": [
@@ -227,7 +231,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             named("losses", "reference"),
-            "losses.reference = 'reference': expected another name, since in tables this one marks"
+            "losses.reference = 'reference': expected a different name, since in tables this one marks"
             " predictors that weren't trained",
         ),
     ],
@@ -271,7 +275,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("sources.digits", {"loader": "image_folder", "folder": "profiles", "sise": 8}),
-            "sources.digits.sise = 8: expected no such key: image_folder has folder, size, mode, test_folder"
+            "sources.digits.sise = 8: expected one of the options of image_folder: folder, size, mode, test_folder"
             " (did you mean 'size'?)",
         ),
     ],
@@ -298,7 +302,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "keys that do not fit together": [
         (
             put("models.mlp.stem", "small"),
-            "models.mlp.stem = 'small': expected plain, except for timm and torchvision models",
+            "models.mlp.stem = 'small': expected plain, since only timm and torchvision models have other stems",
         ),
         (
             put("models.mlp.trained_on", "digits"),
@@ -507,8 +511,8 @@ OUTSIDE = {
     ),
     "a loss of a wrong shape": (
         put("losses.mixup2", {"name": "mine:Scalarless"}),
-        "losses.mixup2.name = 'mine:Scalarless': expected a loss that returns one number with a gradient for a batch,"
-        " not (4,)",
+        "losses.mixup2.name = 'mine:Scalarless': expected a loss that returns a scalar tensor with a gradient for"
+        " each batch, not (4,)",
     ),
     "a loss that is never finite": (
         put("losses.mixup2", {"name": "mine:Endless"}),
@@ -531,11 +535,11 @@ OUTSIDE = {
     ),
     "features resized": (
         on_features(put("models.mlp", {"name": "mlp", "resize": 16})),
-        "models.mlp.resize = 16: expected no such key: the samples are features, not images",
+        "models.mlp.resize = 16: expected this key to be left out, since the samples aren't images",
     ),
     "features mirrored": (
         on_features(put("models.mlp", {"name": "mlp", "recipe": {"flip": True}})),
-        "models.mlp.recipe.flip = True: expected no such key: samples of digits are features, not images",
+        "models.mlp.recipe.flip = True: expected this key to be left out, since samples of digits aren't images",
     ),
     "a box cut out of features": (
         on_features(put("losses.mixup2", {"name": "cutmix"})),
@@ -544,7 +548,8 @@ OUTSIDE = {
     ),
     "logits of a wrong shape": (
         put("models.mlp", {"name": "mine:narrow"}),
-        "models.mlp.name = 'mine:narrow': expected a model that returns logits (2, 10) for a batch of 2, not (2, 9)",
+        "models.mlp.name = 'mine:narrow': expected a model that returns logits of shape (2, 10)"
+        " for a batch of 2, not (2, 9)",
     ),
     "a source of one class": (
         put("sources.digits", {"loader": "mine:load"}),

@@ -254,7 +254,9 @@ def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
     save_file(builder.build(ModelSpec("mlp_bn", {"width": 16}), (1, 8, 8), 10).state_dict(), path)
     given = BN[1] | {"weights": str(path)}
     (found,) = tiny_problems(tmp_path, ("models.mlp", given | {"recipe": {"epochs": 9, "eval_batch": 10}}))
-    assert found.startswith("models.mlp.recipe.epochs = 9: expected no such key: its weights are given")
+    assert found.startswith(
+        "models.mlp.recipe.epochs = 9: expected this key to be left out, since the model's weights are given"
+    )
     fine = {"recipe": {key: getattr(TrainSpec(), key) for key in specs.EVALUATION_KEYS}}
     assert (
         tiny_problems(tmp_path, ("models.mlp", given | fine), ("train.random_crop", 9), ("train.micro_batch", 7)) == []

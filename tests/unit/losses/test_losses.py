@@ -277,7 +277,7 @@ def test_focal_losses_are_finite_with_their_gradients_at_certainty(kind, gamma):
         ("regmixup", {"alpha": -1}, "alpha", "above 0"),
         ("regmixup", {"eta": 0}, "eta", "above 0"),
         ("regmixup", {"weights": "points"}, "weights", "one of batch, sample"),
-        ("regmixup", {"points": 3}, "points", "no such key"),
+        ("regmixup", {"points": 3}, "points", "one of the options of regmixup"),
         ("brier", {"gamma": 1}, "gamma", "no options"),
         ("label_smoothing", {"epsilon": 1}, "epsilon", r"\[0, 1\)"),
         ("label_smoothing", {"epsilon": -0.1}, "epsilon", r"\[0, 1\)"),

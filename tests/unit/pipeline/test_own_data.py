@@ -203,10 +203,18 @@ def test_lost_arrays_come_back_as_they_were(cell):
     [
         ("model", {"name": "cnn"}, "name = 'cnn': expected a model that takes features, such as mlp"),
         ("model", {"name": "timm/resnet18"}, "name = 'timm/resnet18': expected a model that takes features"),
-        ("model", {"name": "mlp", "resize": 32}, "resize = 32: expected no such key: the samples are features"),
+        (
+            "model",
+            {"name": "mlp", "resize": 32},
+            "resize = 32: expected this key to be left out, since the samples aren't",
+        ),
         ("loss", {"name": "cutmix"}, r"inputs = 'shape \(16, 13\)': expected images \(n, C, H, W\)"),
-        ("train", {"flip": True}, "train.flip = True: expected no such key: the samples are features"),
-        ("train", {"channels_last": True}, "train.channels_last = True: expected no such key"),
+        (
+            "train",
+            {"flip": True},
+            "train.flip = True: expected this key to be left out, since the samples aren't",
+        ),
+        ("train", {"channels_last": True}, "train.channels_last = True: expected this key to be left out"),
     ],
 )
 def test_what_is_for_images_alone_is_refused_by_the_job(cell, tmp_path, part, value, line):

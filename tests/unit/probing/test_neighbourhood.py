@@ -125,7 +125,7 @@ def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_cl
     refused("inputs = .*expected .*like the training samples", inputs=inputs[..., :2])
     refused("labels = 'shape \\(2,\\)': expected one label per sample", labels=[0, 1])
     refused("labels = 'dtype float64': expected integer", labels=[0.0])
-    refused("labels = -1: expected labels of at least 0", labels=[-1])
+    refused("labels = -1: expected non-negative labels", labels=[-1])
     refused("labels = 2: expected labels from 0 to 1", labels=[2])
     points = torch.randn(4, 3)
     with pytest.raises(SpecError, match="at least two labels"):

@@ -424,7 +424,7 @@ def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypat
         (tmp_path / f"reporting/tables/{name}.py").write_text(f"def make({parameter}): ...\n")
     assert tables_read("tables", "mine") == ["runs"]
     for name in ("metrics", "aggregate"):
-        with pytest.raises(SpecError, match=f"tables = '{name}': expected another name"):
+        with pytest.raises(SpecError, match=f"tables = '{name}': expected a different name"):
             tables_read("tables", name)
     with pytest.raises(SpecError, match=r"tables.unknown = 'run': expected parameters of make that name tables"):
         tables_read("tables", "unknown")

@@ -144,7 +144,9 @@ def test_the_time_since_when_a_run_works_is_that_of_its_process(monkeypatch):
 
 @pytest.mark.parametrize("option", ["--touch", "-t"])
 def test_touching_is_refused_since_it_decides_nothing(locked, option):
-    with pytest.raises(OSError, match="--touch: expected no such option, since a result is current if its record"):
+    with pytest.raises(
+        OSError, match="--touch is not supported, since whether a result is up to date depends on its record"
+    ):
         run.run(["--cores", "1", option])
     assert not locked
 

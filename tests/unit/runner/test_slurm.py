@@ -147,6 +147,6 @@ def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypat
     srun.write_text("#!/bin/sh\nexit 1\n")
     assert checks.look(one, mark, seen) == "", "a good answer is kept"
     remark = checks.look(two, mark, seen)
-    assert remark.startswith("no compute node could check that it sees this directory (srun: exit code 1)")
+    assert remark.startswith("could not check that compute nodes see this directory (srun: exit code 1)")
     os.utime(seen, (0, 0))
     assert checks.look(one, mark, seen) == remark, "but for a day only"

@@ -113,9 +113,9 @@ def _checked(
     parts = [list_folder("folder", folder, listed)]
     if test_folder is not None:
         one, other = _root("folder", folder).resolve(), _root("test_folder", test_folder).resolve()
-        expected = f"a folder other than folder = {folder!r}, neither inside it nor containing it"
+        expected = f"a folder that neither contains folder = {folder!r} nor lies inside it"
         apart = not (one.is_relative_to(other) or other.is_relative_to(one))
-        require(apart, "test_folder", test_folder, f"{expected}; otherwise, test images would be training images")
+        require(apart, "test_folder", test_folder, f"{expected}, so that no test image is also a training image")
         parts.append(list_folder("test_folder", test_folder, listed))
         differ = sorted(set(parts[0].names) ^ set(parts[1].names))
         require(not differ, "test_folder", test_folder, f"the same classes as folder, but {differ[:1]} is in only one")
@@ -208,7 +208,7 @@ def _is_image(path: str, problems: list[str]) -> bool:
     image = path.lower().endswith(SUFFIXES)
     kind = unfit(path) if image or (os.path.islink(path) and not os.path.exists(path)) else None
     if kind:
-        problems.append(f"only images and folders of images, but {path} is {kind}: replace it or move it away")
+        problems.append(f"only images and folders of images, but {path} is {kind}: replace it or move it elsewhere")
     return image
 
 
@@ -295,11 +295,15 @@ def _opened(part: Listing, path: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):
-                deep = f"images with 8 bits per channel, but {path} has mode {image.mode}: convert it or move it away"
+                deep = (
+                    f"images with 8 bits per channel, but {path} has mode {image.mode}: convert it or move it elsewhere"
+                )
                 raise SpecError(part.key, part.folder, deep)
             yield image
     except SpecError:
         raise
     except Exception as error:  # decoders raise all kinds of errors on a damaged file
-        expected = f"images that can be read, but {path} can't be ({describe_error(error)}): replace it or move it away"
+        expected = (
+            f"images that can be read, but {path} can't be ({describe_error(error)}): replace it or move it elsewhere"
+        )
         raise SpecError(part.key, part.folder, expected) from None

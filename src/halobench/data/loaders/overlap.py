@@ -127,7 +127,7 @@ def load(
 def _disc_bases(disc: int, count: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draw orthonormal bases (count, size, disc) of `count` random `disc`-dimensional subspaces of R^size."""
     width: int = convert_number(int, "disc", disc)
-    require(1 <= width < size, "disc", width, f"a dimension from 1 to {size - 1}, less than the inputs' {size}")
+    require(1 <= width < size, "disc", width, f"a dimension from 1 to {size - 1}, less than that of the inputs")
     return np.linalg.qr(rng.standard_normal((count, size, width)))[0]
 
 

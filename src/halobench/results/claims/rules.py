@@ -159,7 +159,9 @@ def _check_condition(key: str, condition: Any) -> None:
 
 def _expected_side(key: str, needed: str | None, statistic: str) -> str:
     return (
-        f"conditions, since {statistic} needs {key}" if key == needed else f"nothing, since {statistic} takes no {key}"
+        f"conditions, since {statistic} needs {key}"
+        if key == needed
+        else f"this key to be left out, since {statistic} doesn't use it"
     )
 
 
@@ -230,7 +232,9 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     """Yield the claims that an entry stands for, which is one or, with ``each``, one per combination of values."""
     each = entry.get("each", {})
     lists = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
-    require(lists, f"{place}.each", each, "lists of values by placeholder, e.g. {mixup: [mixup2, mixup5]}")
+    require(
+        lists, f"{place}.each", each, "a non-empty list of values for each placeholder, e.g. {mixup: [mixup2, mixup5]}"
+    )
     for key in each:
         used = f"{{{key}}}" in str(entry.get("name", ""))
         require(

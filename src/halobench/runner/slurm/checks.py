@@ -139,7 +139,7 @@ def look(job: Any, mark: Path, seen: Path) -> str:
     except SlurmError as error:
         match = re.search(r"(\S+): task 0: Exited with exit code (7[12])", str(error))
         if not match:
-            return f"no compute node could check that it sees this directory ({error}); submitting jobs anyway"
+            return f"could not check that compute nodes see this directory ({error}); submitting jobs anyway"
         setting, right = {
             "71": (f"working directory = {Path.cwd()}", "a directory"),
             "72": (f"Python = {sys.executable}", "a Python with halobench and snakemake"),
