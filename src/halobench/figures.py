@@ -184,7 +184,7 @@ def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = Non
     """Fill in missing columns from `DEFAULTS`; raise SpecError if any other column is missing."""
     filled = rows.assign(**{column: value for column, value in DEFAULTS.items() if column not in rows})
     missing = [column for column in (TABLE_COLUMNS[table] if needed is None else needed) if column not in filled]
-    require(not missing, table, f"no column {', '.join(missing)}", "a frame from the library or an experiment")
+    require(not missing, table, f"no column {', '.join(missing)}", "a data frame from the library or an experiment")
     return filled
 
 

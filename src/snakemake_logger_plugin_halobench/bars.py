@@ -66,7 +66,7 @@ class Bars(Lines):
         running = [job for job in started if job.begun]
         queued = [job for job in started if job not in running]
         left = self.run.seconds_left()
-        note = f"for {duration(time.time() - self.run.began)}" + (f", about {duration(left)} left" if left else "")
+        note = f"{duration(time.time() - self.run.began)} elapsed" + (f", about {duration(left)} left" if left else "")
         most = max(1, self.console.height - len(self.run.total) - AROUND)
         return Group(self._stages(running, queued), Text(note), *listed(running, most))
 

@@ -50,7 +50,7 @@ def resources(*pairs: str) -> list[str]:
     return ["--set-resources", *(f"train:{pair}" for pair in pairs)]
 
 
-NODES = "there are gpu*: 1-00:00:00, gpu:2, 64000 MiB, 8 CPUs; urgent: 1-00:00:00, gpu:2, 64000 MiB, 8 CPUs"
+NODES = "available: gpu*: 1-00:00:00, gpu:2, 64000 MiB, 8 CPUs; urgent: 1-00:00:00, gpu:2, 64000 MiB, 8 CPUs"
 WHY = "sbatch: allocation failure: Requested node configuration is not available"
 NONE = f"expected resources that a cluster node has ({WHY}); {NODES}"
 

@@ -267,7 +267,7 @@ def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undist
         "halobench.cli.main", "run", "--cores", "1", environment={"PATH": "/usr/bin:/bin"} | no_slurm(cluster)
     )
     assert gone.returncode == 2
-    assert "may be left in a cluster's queue, which can't be queried" in gone.stderr
+    assert "may still be in a cluster's queue, which can't be queried" in gone.stderr
     with Run(workspace, cluster, *SAVED, "--orphans", "cancel", step=0.0) as again:
         again.ends_well()
     assert facts(cluster, job)["JobState"] == "CANCELLED"

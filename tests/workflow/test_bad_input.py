@@ -111,7 +111,8 @@ def test_without_earlier_results_a_refusal_makes_none(tmp_path):
     config["train"]["lr"] = "1e-3"
     workspace = Workspace(tmp_path, config)
     assert_refused(
-        workspace, ["train.lr = '1e-3': expected a number, but YAML read a string: write 0.001 (with a dot), unquoted"]
+        workspace,
+        ["train.lr = '1e-3': expected a number, but YAML read this as a string: write 0.001 (with a dot), unquoted"],
     )
     small = "datasets={noisy: {train: -1, val: 60}}"  # in a mapping, Snakemake leaves numbers as text
     config["train"]["lr"] = 1e-3
@@ -133,7 +134,7 @@ def test_a_plugin_that_ends_the_process_is_refused_before_any_job(finished, monk
 def test_a_key_twice_in_an_overlay_is_refused(finished):
     overlay = finished.folder / "overlay.yaml"
     overlay.write_text("train: {lr: 0.1, lr: 0.2}\n")
-    line = f"{overlay}, line 1: {PLAIN} (the key 'lr' is already on line 1)"
+    line = f"{overlay}, line 1: {PLAIN} (the key 'lr' is already defined on line 1)"
     assert_refused(finished, [line], "--configfile", "overlay.yaml")
 
 
@@ -344,7 +345,7 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
             arrays_io.write_arrays(f"{CELL}/logits.safetensors", {"val.logits": np.zeros((2, 2))}),
             record_again(Path(f"{CELL}/logits.safetensors")),
         ),
-        r"train\.logits = None: expected an array of this name \(found: val\.logits",
+        r"train\.logits = None: expected an array with this name \(found: val\.logits",
     ),
 }
 
@@ -398,7 +399,7 @@ def load():
         ({"loader": "digits", "x": 1}, r"x = 1: expected this key to be left out, since digits has no options"),
         (
             {"loader": "loose:load"},
-            r"loader = 'loose:load': expected the contents that its describe declares, size 400, .*, not size 9, .*",
+            r"loader = 'loose:load': expected the contents declared by its describe\(\), size 400, .*, not size 9, .*",
         ),
         (
             {"loader": "fails:load"},
@@ -447,7 +448,7 @@ def test_results_that_were_edited_are_told_before_a_job_could_delete_what_came_o
     edit_json(MANIFEST, lambda manifest: manifest["references"].clear())
     edit_table(f"{TABLES}/metrics.parquet")
     truncated(Path(f"{TABLES}/claims.json"))
-    bytes_of = rf" = 'sha256 \w+': expected the bytes that {{}} records, sha256 \w+{REMEDY}"
+    bytes_of = rf" = 'sha256 \w+': expected the content recorded in {{}}, sha256 \w+{REMEDY}"
     content = rf" = 'changed content': expected content that matches its own checksum{REMEDY}"
     lines = [
         rf"{SOURCE}/images\.npy" + bytes_of.format(r"source\.json"),
@@ -511,7 +512,8 @@ def test_a_number_of_jobs_a_gpu_that_a_stage_would_refuse_is_told_before_any_job
             startup.check_resources,
             "probe",
             {"gpu": SimpleNamespace(raw=3)},
-            r"--set-resources probe:gpu = 3: expected at most 2, the slots for all jobs together \(--resources gpu=2\)",
+            r"--set-resources probe:gpu = 3: expected at most 2, the number of slots that all jobs share"
+            r" \(--resources gpu=2\)",
         ),
     ],
 )
@@ -543,7 +545,7 @@ def test_code_that_was_edited_after_the_run_had_started_ends_the_stage_in_a_line
     content = store.read_json(request)
     store.write_json(request, content | {"code": content["code"] | {"calibration/metrics": "0" * 16}})
     line = (
-        r"code = 'calibration/metrics changed': expected code as it was when the run was started; start the run again"
+        r"code = 'calibration/metrics changed': expected the same code as when the run was started; start the run again"
     )
     assert_stage_refuses(arguments, line, capsys)
 

@@ -86,7 +86,7 @@ def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tm
     check_ran(workspace, "hb/results")
     config["train"] |= {"lr": 1e25, "optimizer": "sgd"}
     own(tmp_path, {"bench": config})
-    changed = 'train.lr was 0.003 and is 1e+25; train.optimizer was the default and is "sgd"'
+    changed = 'train.lr was 0.003 and is now 1e+25; train.optimizer was the default and is now "sgd"'
     assert f"train noisy/mlp/mixup2/seed0: {changed}" in run(workspace, command="why").splitlines()
     done = workspace.module("halobench.cli.main", "run", "--cores", "1")
     assert done.returncode == 1
@@ -143,7 +143,7 @@ def test_from_a_folder_of_ones_own_and_into_another_results_folder(tmp_path):
     config["train"]["lr"] = 0.01
     own(tmp_path, config)
     said = run(workspace, "-n", "--cores", "2", *here)
-    assert "halobench: 1 trained cell will be replaced: train.lr was 0.003 and is 0.01\n" in said
+    assert "halobench: 1 trained cell will be replaced: train.lr was 0.003 and is now 0.01\n" in said
     aim = ("--", f"variants/fast/{CELL}/metrics.csv")
     said = run(workspace, "--results", "variants/fast/", "--cores", "2", *here, *aim)
     assert "will be replaced" not in said

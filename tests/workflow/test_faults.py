@@ -177,7 +177,7 @@ def test_a_disk_without_room_is_refused_before_any_job(small_disk):
     output = done.stdout + done.stderr
     assert done.returncode != 0
     assert re.search(r"results = [12][.\d]* MiB free: expected at least 4[.\d]* MiB", output)
-    assert "MiB, which the cells still to be computed need; free some space or run fewer" in output
+    assert "MiB for the cells that are still to be computed; free some space or run fewer cells" in output
     assert "Traceback" not in output
     left = small_disk.glob("results/**/*.*")
     assert not [path for path in left if path.parent.name != "requests"], "nothing but what was asked"
@@ -394,7 +394,7 @@ def test_a_run_refuses_an_edited_file_and_verify_has_it_made_again(finished_few,
     done = run(workspace, "--cores", "1", *QUIET)
     assert done.returncode != 0
     assert f"{CELL}/metrics.csv = " in done.stderr
-    assert "expected the bytes that calibrate.json records" in done.stderr
+    assert "expected the content recorded in calibrate.json" in done.stderr
     assert digests(workspace.folder) == kept
     assert verify(workspace.folder / "results").faults[0].path == path
     told = workspace.module("halobench.cli.main", "verify", "--remove")
@@ -434,7 +434,7 @@ def test_a_folder_that_cant_be_written_is_named_before_the_run(finished_few, tmp
     with read_only(workspace.folder / name):
         done = run_bound(workspace, "--cores", "1", *(["-n"] if name == "results" else []))
     assert done.returncode != 0
-    line = f"folder of outputs = {name!r}: expected a writable folder (Permission denied)"
+    line = f"output folder = {name!r}: expected a writable folder (Permission denied)"
     assert done.stderr.splitlines()[-1].removeprefix("halobench: error: ") == line
 
 
@@ -453,13 +453,13 @@ def test_a_cells_folder_that_cant_be_written_is_named_before_the_run(tmp_path):
         done = run_bound(workspace, "--cores", "2")
         assert done.returncode == 1
         folder = str(cells["mixup2"].relative_to(tmp_path))
-        line = f"folder of outputs = {folder!r}: expected one that 1 job can write to"
+        line = f"output folder = {folder!r}: expected one that 1 job can write to"
         assert done.stderr.splitlines()[-2:] == ["The results have problems:", line]
     kept = digests(workspace.folder)
     assert {path: kept[path] for path in before} == before
     done = run(workspace, "--cores", "2")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "halobench: 1 trained cell will be replaced: train.lr was 0.003 and is 0.01\n" in done.stderr
+    assert "halobench: 1 trained cell will be replaced: train.lr was 0.003 and is now 0.01\n" in done.stderr
     assert "`halobench run --results FOLDER`" in done.stderr
 
 
@@ -548,14 +548,14 @@ def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr[-2000:]
     logs = [path.read_text() for path in (tmp_path / "work/results/logs/train").rglob("*.log")]
     assert len(logs) == 6
-    used = [next(line for line in log.splitlines() if line.startswith("on GPU ")) for log in logs]
+    used = [next(line for line in log.splitlines() if line.startswith("using GPU ")) for log in logs]
     assert {line.split()[2][:8] for line in used} == {"GPU-aaaa", "GPU-bbbb"}
     shutil.rmtree(tmp_path / "work/results/runs/noisy/mlp/mixup2")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     again = run(workspace, "--cores", "1", "--", aims[-1])
     assert again.returncode == 0, again.stderr[-2000:]
     log = (tmp_path / "work/results/logs/train/noisy/mlp/mixup2/seed2.log").read_text()
-    assert log.count(f"on GPU 1 ({GPUS[1]})") == 1
+    assert log.count(f"using GPU 1 ({GPUS[1]})") == 1
 
 
 def test_no_pickle_is_written_or_read(root):

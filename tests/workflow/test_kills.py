@@ -225,7 +225,7 @@ def test_an_orphan_of_an_older_spec_does_not_overwrite_what_the_newer_one_made(b
     assert orphan.end() == (2 if orphan_ends == "last" else 0)
     if orphan_ends == "last":
         last = orphan.log.read_text().splitlines()[-1]
-        assert "expected no result of another spec or code by a run that started after" in last
+        assert "expected no result with another spec or code from a run started after" in last
         assert "nothing was written" in last
     found = files.read_json(cell / "train.json")
     assert found["spec"]["train"]["epochs"] == new

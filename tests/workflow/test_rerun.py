@@ -161,18 +161,20 @@ MIXED = "mixed, soft = inputs * wide[0], targets * shares[0, :, None]"
 EDITS = {
     "nothing": Edit(nothing, {}),
     "a loss's parameter": Edit(
-        configured(lambda c: c["losses"]["mixup2"].update(points=3)), EIGHT, "loss.points was the default and is 3"
+        configured(lambda c: c["losses"]["mixup2"].update(points=3)), EIGHT, "loss.points was the default and is now 3"
     ),
     "a learning rate in one model's recipe": Edit(
-        configured(lambda c: c["models"]["cnn"].update(recipe={"lr": 0.01})), EIGHT, "train.lr was 0.003 and is 0.01"
+        configured(lambda c: c["models"]["cnn"].update(recipe={"lr": 0.01})),
+        EIGHT,
+        "train.lr was 0.003 and is now 0.01",
     ),
     "a global learning rate": Edit(
         configured(lambda c: c["train"].update(lr=0.01)),
         {"train": 16, "probe": 16, "calibrate": 16, **TABLES},
-        "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is 0.01",
+        "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is now 0.01",
     ),
     "a key removed": Edit(
-        configured(lambda c: c["models"]["mlp"].pop("width")), EIGHT, "model.width was 16 and is the default"
+        configured(lambda c: c["models"]["mlp"].pop("width")), EIGHT, "model.width was 16 and is now the default"
     ),
     "a seed added": Edit(
         configured(lambda c: grid(c)["seeds"].append(2)),
@@ -191,12 +193,12 @@ EDITS = {
     "a probe radius": Edit(
         configured(lambda c: c["probes"].update(sphere={**c["probes"]["sphere"], "radii": [0.0, 2.0, 3.0]})),
         {"probe": 16, **TABLES},
-        "probes.sphere.radii was [0.0, 2.0] and is [0.0, 2.0, 3.0]",
+        "probes.sphere.radii was [0.0, 2.0] and is now [0.0, 2.0, 3.0]",
     ),
     "more bootstrap draws": Edit(
         configured(lambda c: c["metrics"].update(draws=60)),
         {"calibrate": 16, "reference": 4, **TABLES},
-        "calibrate.draws was 50 and is 60",
+        "calibrate.draws was 50 and is now 60",
     ),
     "a loss module changed": Edit(
         written("losses/mixup", MIXED, f"{MIXED.replace('inputs * wide[0]', 'wide[0] * inputs')}"),
@@ -405,7 +407,7 @@ def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
     copied.workspace.write(tiny_config())
     (package / "reporting/figures/odd.py").write_text("def draw(metric): ...\n")
     done = copied.workspace.snakemake("-n", environment=copied.environment)
-    line = "figures.odd = 'metric': expected parameters of draw that name tables: one of claims, history, metrics, "
+    line = "figures.odd = 'metric': expected the parameters of draw to be names of tables: one of claims, history, "
     assert done.stderr.splitlines()[-1].startswith(line)
     assert "Traceback" not in done.stderr
 
@@ -419,11 +421,11 @@ def test_why_is_a_command(copied):
     config["train"]["lr"] = 0.01
     copied.workspace.write(config)
     lines = copied.workspace.why(environment=copied.environment).stdout.splitlines()
-    assert lines[0] == "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is 0.01"
+    assert lines[0] == "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is now 0.01"
     assert " jobs would run: 16 train, 16 probe, 16 calibrate, " in lines[-1]
     done = copied.workspace.why("--each", "--cores", "1", one, environment=copied.environment)
     assert done.stdout.splitlines() == [
-        "train noisy/mlp/mixup2/seed1: train.lr was 0.003 and is 0.01",
+        "train noisy/mlp/mixup2/seed1: train.lr was 0.003 and is now 0.01",
         "calibrate noisy/mlp/mixup2/seed1: logits.safetensors will be rebuilt by train",
         "2 jobs would run: 1 train, 1 calibrate",
     ]

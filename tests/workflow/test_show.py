@@ -76,13 +76,13 @@ def test_names_of_one_cell(results, name):
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("noisy/mlp/mixup3/seed1", "one of the 16 cells trained in .*closest are noisy/mlp/mixup2/seed1"),
+        ("noisy/mlp/mixup3/seed1", "one of the 16 trained cells in .*closest: noisy/mlp/mixup2/seed1"),
         (
             "mixup2/seed0",
-            "the name of a single cell, but this is part of clean/cnn/mixup2/seed0, clean/mlp/mixup2/seed0",
+            "the name of a single cell, but this matches clean/cnn/mixup2/seed0, clean/mlp/mixup2/seed0",
         ),
         ("seed", r"and 4 more"),
-        ("quite another", "closest are clean/"),
+        ("quite another", "closest: clean/"),
     ],
 )
 def test_names_of_no_cell(results, name, told):
@@ -93,10 +93,10 @@ def test_names_of_no_cell(results, name, told):
 def test_folders_without_cells(tmp_path):
     with pytest.raises(SpecError, match="no such folder"):
         cell.cell_names(tmp_path / "nowhere")
-    with pytest.raises(SpecError, match="no folder `runs` in it"):
+    with pytest.raises(SpecError, match="no `runs` folder in it"):
         cell.cell_names(tmp_path)
     (tmp_path / "runs").mkdir()
-    with pytest.raises(SpecError, match="no trained cell"):
+    with pytest.raises(SpecError, match="no trained cells"):
         cell.cell_names(tmp_path)
 
 
@@ -154,7 +154,7 @@ def test_two_cells(results, capsys):
 def test_two_losses_over_their_seeds(results, capsys):
     """The change is paired within seeds, and its interval is Student's t."""
     told = said(capsys, "compare", "noisy/mlp/cross_entropy", "noisy/mlp/mixup2", "--results", results)
-    assert "Compared over seeds 0, 1, which both have." in told
+    assert "Compared over the seeds that both have: 0, 1." in told
     tables = [
         [cell.read_cell(results, f"noisy/mlp/{loss}/seed{seed}").metrics.set_index(cell.SCORE_KEYS) for seed in (0, 1)]
         for loss in ("cross_entropy", "mixup2")
@@ -293,7 +293,7 @@ def test_the_explorer_of_a_run_keeps_what_other_experiments_left(results, tmp_pa
     (tmp_path / "tables/broken/runs.parquet").write_bytes(b"")
     shown = explorer.write(tmp_path / "page.html", ["tiny"], tmp_path / "tables", others=True)
     assert shown == ["tiny", "other"]
-    assert "experiment broken is left out" in capsys.readouterr().out
+    assert "skipping experiment broken: " in capsys.readouterr().out
     assert list(explorer.gather(tmp_path / "tables", ["tiny"])["experiments"]) == ["tiny"]
 
 

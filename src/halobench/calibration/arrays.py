@@ -86,7 +86,7 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
 def single_hint(matrix: np.ndarray) -> str:
     """Return advice if there is a single logit per sample, as from a two-class decision function, or else ""."""
     single = matrix.ndim == 1 or (matrix.ndim == 2 and matrix.shape[1] == 1)
-    return " (for two classes with a single logit z, pass the columns 0 and z)" if single else ""
+    return " (for two classes and a single logit z, pass columns 0 and z)" if single else ""
 
 
 def whole_hint(labels: np.ndarray, name: str) -> str:
@@ -111,8 +111,8 @@ def look_like_probabilities(rows: np.ndarray) -> bool:
 
 def check_unscaled(logits: np.ndarray) -> None:
     """Raise SpecError if logits (n, k) look like probabilities, for which a temperature is meaningless."""
-    value = "rows that look like probabilities (from 0 to 1, with a sum of 1)"
-    expected = "logits, before the softmax (numpy.log turns probabilities into logits)"
+    value = "rows that look like probabilities (between 0 and 1, summing to 1)"
+    expected = "pre-softmax logits (numpy.log converts probabilities to logits)"
     require(not look_like_probabilities(logits), "logits", value, expected)
 
 
@@ -144,7 +144,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
         " (for one-hot rows, use argmax(axis=1); soft labels belong in a posterior)" if labels.shape == (n, k) else ""
     )
     fits = labels.shape == (n,) and n > 0
-    require(fits, key, f"shape {labels.shape}", f"one label per point, with shape ({n},){hint}")
+    require(fits, key, f"shape {labels.shape}", f"one label per point, i.e. shape ({n},){hint}")
     expected = f"whole numbers from 0 to {k - 1}{whole_hint(labels, key)}"
     require(labels.dtype.kind in "iu", key, f"dtype {labels.dtype}", expected)
     outside = (labels < 0) | (labels >= k)

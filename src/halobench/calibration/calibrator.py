@@ -132,7 +132,7 @@ def _guarded(transform: Transform, key: str, packaged: bool = False) -> Transfor
         with plugins.calling(key):
             calibrated = np.asarray(transform(logits.astype(np.float64, copy=not packaged)))
         fits = calibrated.shape == logits.shape
-        require(fits, key, f"calibrated logits {calibrated.shape}", f"the shape of its input, {logits.shape}")
+        require(fits, key, f"calibrated logits of shape {calibrated.shape}", f"the input's shape, {logits.shape}")
         sums = len(calibrated) and calibrated.min() >= 0 and np.allclose(calibrated.sum(axis=1), 1, rtol=0, atol=1e-6)
         require(not sums, key, "rows that sum to 1", "logits (the log of probabilities will do)")
         try:

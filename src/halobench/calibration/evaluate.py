@@ -181,7 +181,7 @@ def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec
     for name, plugin in spec.plug_ins.items():
         lowest = {split: float(rows.min()) for split, rows in logits.items()}
         bad = next((split for split, value in lowest.items() if math.isinf(value)), "")
-        require(not bad, f"{bad}.logits", "-inf", f"finite logits, which the calibrator {name} needs")
+        require(not bad, f"{bad}.logits", "-inf", f"finite logits, as the calibrator {name} requires")
         fits[name, "val", "drawn"] = posthoc.fit(plugin.name, logits["val"], targets["val"]["drawn"], **plugin.options)
     return fits
 

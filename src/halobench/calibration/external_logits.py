@@ -92,7 +92,7 @@ def _read_splits(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     require(widths[0] == widths[1], "test_logits", f"{widths[1]} classes", expected)
     # Calibrators are fitted to drawn labels, so a missing validation posterior affects only the validation scores.
     alone = "posterior" in splits["val"] and "posterior" not in splits["test"]
-    require(not alone, "val_posterior", "without test_posterior", "test_posterior too, as the test samples are scored")
+    require(not alone, "val_posterior", "without test_posterior", "test_posterior too, since test samples are scored")
     return {f"{split}.{kind}": array for split, samples in splits.items() for kind, array in samples.items()}
 
 
@@ -140,7 +140,7 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         raise SpecError(str(path), "a folder" if path.is_dir() else "no such file", expected)
     try:
         archive = np.load(path, allow_pickle=False)
-        require(isinstance(archive, Mapping), str(path), "one array", expected)
+        require(isinstance(archive, Mapping), str(path), "a single array", expected)
         with archive:
             return {name: archive[name] for name in archive}
     except SpecError:
@@ -184,7 +184,7 @@ def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.n
         row = int(bad.argmax())
         value = array[row][~finite[row]][0]
         expected = "finite numbers" + (", or -inf in a row with at least one finite number" if ruled_out else "")
-        expected += f" (other values in {bad.sum()} of {len(array)} rows)"
+        expected += f" ({bad.sum()} of {len(array)} rows affected)"
         raise SpecError(f"{name}[{row}]", float(value), expected)
     return array
 
@@ -192,9 +192,9 @@ def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.n
 def _check_logits(name: str, logits: np.ndarray, prefix: str) -> np.ndarray:
     """Return logits; raise SpecError if they look like probabilities."""
     if look_like_probabilities(logits):
-        expected = "logits, before the softmax (for probabilities, use the name "
-        expected += f"{prefix}probabilities; their logarithm is then taken)"
-        raise SpecError(name, "rows that look like probabilities (from 0 to 1, with a sum of 1)", expected)
+        expected = "pre-softmax logits (if these are probabilities, rename the array "
+        expected += f"{prefix}probabilities; its logarithm is then taken)"
+        raise SpecError(name, "rows that look like probabilities (between 0 and 1, summing to 1)", expected)
     return logits
 
 
@@ -208,7 +208,7 @@ def _logarithm(name: str, probabilities: np.ndarray) -> np.ndarray:
 def _halve(samples: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
     """Divide samples randomly into the two splits, keeping their order."""
     count = len(samples["labels"])
-    expected = "at least two points, since one half is used for fitting and the other for scoring"
+    expected = "at least two rows, since half are used for fitting and the rest for scoring"
     require(count >= FEWEST, "logits", f"{count} row", expected)
     order = generator(seed, "halves").permutation(count)
     parts = {"val": np.sort(order[: count // 2]), "test": np.sort(order[count // 2 :])}

@@ -209,7 +209,7 @@ def bootstrap_intervals(
     require(draws >= 1, "draws", draws, "at least 1")
     require(0 < level < 1, "level", level, "a coverage in (0, 1)")
     values = np.asarray(values, dtype=np.float64)
-    require(values.ndim == 2 and len(values) >= 1, "values", f"shape {values.shape}", "an array (n, m), n >= 1")
+    require(values.ndim == 2 and len(values) >= 1, "values", f"shape {values.shape}", "an array (n, m) with n >= 1")
     require(
         not np.isnan(values).any() and not (values == -np.inf).any(), "values", "NaN or -inf", "finite numbers or inf"
     )

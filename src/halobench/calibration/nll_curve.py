@@ -138,7 +138,7 @@ def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
     row = int(np.argmin(good))
     label = f" (label {targets[row]})" if targets.ndim == 1 else ""
     count = f"rows affected: {int((~good).sum())}"
-    expected = f"a finite logit where a target has mass, or else the NLL is infinite at every temperature ({count})"
+    expected = f"a finite logit where a target has mass; otherwise the NLL is infinite at every temperature ({count})"
     require(good.all(), f"logits[{row}]", f"-inf{label}", expected)
 
 

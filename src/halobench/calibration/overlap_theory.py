@@ -203,7 +203,7 @@ def two_level_slope(
     beta, group, own_gap, top, partner = _broadcast(beta, group, own_gap, top_gap, partner_gap)
     _check_shared(beta, group)
     for key, value in (("own_gap", own_gap), ("top_gap", top)):
-        require((value > 0).all() and np.isfinite(value).all(), key, _worst(value, value > 0), "a gap above 0")
+        require((value > 0).all() and np.isfinite(value).all(), key, _worst(value, value > 0), "a finite gap above 0")
     fine = (partner >= 0) & (partner <= top)
     require(fine.all(), "partner_gap", _worst(partner, fine), "a gap from 0 to top_gap")
     shortfall = beta * (1 - 1 / group) * (1 - partner / top)
@@ -320,7 +320,7 @@ def _check_shared(beta: np.ndarray | float, group: np.ndarray | int) -> None:
     """Raise SpecError if a mass is outside (0, 1) or a group has fewer than 2 classes."""
     beta, group = np.asarray(beta, dtype=float), np.asarray(group, dtype=float)
     inside = (beta > 0) & (beta < 1)
-    require(inside.all(), "beta", _worst(beta, inside), "a mass in (0, 1)")
+    require(inside.all(), "beta", _worst(beta, inside), "a probability mass in (0, 1)")
     whole = (group >= 2) & (group == np.floor(group))
     require(whole.all(), "group", _worst(group, whole), "a whole number of at least 2")
 

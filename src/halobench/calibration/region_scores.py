@@ -52,7 +52,7 @@ class SampleRegions:
             return None
         names = ["regions.mass", "regions.shared", *(f"{split}.region" for split in splits)]
         for name in names:
-            require(name in arrays, name, None, "an array of this name to go with regions.posterior")
+            require(name in arrays, name, None, "an array with this name to go with regions.posterior")
         posterior = np.asarray(arrays["regions.posterior"], dtype=np.float64)
         require(posterior.ndim == 2, "regions.posterior", f"shape {posterior.shape}", "an array (R, k)")
         check_rows(posterior, "regions.posterior")
@@ -62,7 +62,7 @@ class SampleRegions:
         index = {split: np.asarray(arrays[f"{split}.region"]) for split in splits}
         for split, each in index.items():
             inside = each.ndim == 1 and each.dtype.kind in "iu" and each.min() >= 0 and each.max() < len(posterior)
-            require(inside, f"{split}.region", "other values", f"whole numbers from 0 to {len(posterior) - 1}")
+            require(inside, f"{split}.region", "invalid values", f"whole numbers from 0 to {len(posterior) - 1}")
         mass, shared = np.asarray(arrays["regions.mass"]), np.asarray(arrays["regions.shared"]) > 0
         return cls(Regions(posterior, mass, shared), index)
 

@@ -31,7 +31,7 @@ def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 def require_array(arrays: Mapping[str, Any], name: str) -> None:
     """Raise SpecError if there is no array with that name."""
     if name not in arrays:
-        raise SpecError(name, None, f"an array of this name (found: {', '.join(sorted(arrays)) or 'none'})")
+        raise SpecError(name, None, f"an array with this name (found: {', '.join(sorted(arrays)) or 'none'})")
 
 
 def read_posterior(

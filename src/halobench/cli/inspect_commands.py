@@ -42,7 +42,7 @@ def _logs(args: argparse.Namespace) -> int:
     from halobench.runner.logs import describe_logs, find
 
     jobs = list(find(args.results, args.name))
-    print("\n".join(map(describe_logs, jobs)) or f"no log in {args.results / 'logs'} is from a job named {args.name}")
+    print("\n".join(map(describe_logs, jobs)) or f"no logs of jobs named {args.name} in {args.results / 'logs'}")
     return 0 if jobs else 1
 
 
@@ -57,7 +57,7 @@ def _verify(args: argparse.Namespace) -> int:
             print(f"removed {path}")
     bad = len({fault.path for fault in verification.faults})
     state = f"{bad} faulty" if bad else "all checksums match"
-    print(f"{verification.files} files of {verification.records} records: {state}")
+    print(f"{verification.files} files in {verification.records} records: {state}")
     return 1 if bad else 0
 
 

@@ -45,7 +45,7 @@ def _read_calibrator(entry: Any) -> Any:
         plug_in = keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)
     # Figures and claims would mistake it for the plug-in of that name.
     fits = name == plug_in.name or name not in plugins.names("calibrators")
-    require(fits, "", name, "a name that no other plug-in has")
+    require(fits, "", name, "a name that isn't used by another plug-in")
     return {name: plug_in}
 
 

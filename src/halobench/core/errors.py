@@ -89,7 +89,7 @@ def one_of(names: Iterable[str], value: object = None) -> str:
     """Return "one of" and the sorted names, followed by a hint if one of them is close to `value`."""
     names = sorted(names)
     if not names:
-        return "a defined name, but there are none"
+        return "a defined name, but none are defined"
     return f"one of {', '.join(names)}{hint(names, value)}"
 
 
@@ -106,6 +106,8 @@ def check_name(key: str, value: object) -> str:
     """Return `value` if it is valid as a folder name; raise SpecError otherwise."""
     if not isinstance(value, str) or not NAME.fullmatch(value) or ".." in value:
         raise SpecError(
-            key, value, "a name of up to 64 letters, digits, '_', '-', '+' or single '.', a letter or digit first"
+            key,
+            value,
+            "a name of up to 64 letters, digits, '_', '-', '+' or single '.', starting with a letter or digit",
         )
     return value

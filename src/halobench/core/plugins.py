@@ -286,7 +286,7 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-        raise SpecError(key, what, "a plug-in that raises no exception") from error
+        raise SpecError(key, what, "the plug-in not to raise an exception") from error
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002
@@ -342,4 +342,4 @@ def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
         packages, extra = listed(kind, name, "PACKAGES"), constant(kind, name, "EXTRA")
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         command = f": pip install --editable '.[{extra}]'" if extra else ""
-        require(not missing, kind, name, f"{' and '.join(packages)}, which it needs, to be installed{command}")
+        require(not missing, kind, name, f"its packages to be installed ({' and '.join(packages)}){command}")

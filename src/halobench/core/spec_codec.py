@@ -44,7 +44,7 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
             raise SpecError(key, value, "a number") from None
         require(math.isfinite(number), key, value, "a finite number")
         written = str(int(number)) if kind is int and number.is_integer() else f"{_plain(number)} (with a dot)"
-        raise SpecError(key, value, f"a number, but YAML read a string: write {written}, unquoted")
+        raise SpecError(key, value, f"a number, but YAML read this as a string: write {written}, unquoted")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(key, value, "a whole number" if kind is int else "a number")
     require(isinstance(value, int) or math.isfinite(value), key, value, "a finite number")
@@ -65,7 +65,7 @@ def _plain(number: float) -> str:
 def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     """Return `values`; raise SpecError if one is repeated, since it would count only once, perhaps unintentionally."""
     for i, value in enumerate(values):
-        require(value not in values[:i], "", value, "each value once")
+        require(value not in values[:i], "", value, "no duplicates")
     return values
 
 

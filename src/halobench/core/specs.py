@@ -102,7 +102,7 @@ def _read_preprocessing(value: Any) -> Any:
         return parse(Normalisation, value)
     words = ("timm", "dataset")
     fine = value is None or isinstance(value, Normalisation) or value in words
-    require(fine, "", value, f"{one_of(words, value)}, or a mapping with the keys mean, std")
+    require(fine, "", value, f"{one_of(words, value)}, or a mapping with the keys mean and std")
     return value
 
 
@@ -165,13 +165,18 @@ class ModelSpec(PluginSpec):
         )
         both = self.weights is not None and self.pretrained
         require(not both, "weights", self.weights, "either weights or pretrained, not both")
-        require(self.is_timm or not self.pretrained, "pretrained", self.pretrained, "a timm model, or `weights: FILE`")
+        require(
+            self.is_timm or not self.pretrained,
+            "pretrained",
+            self.pretrained,
+            "`weights: FILE` instead, since this isn't a timm model",
+        )
         for key in ("preprocess", "trained_on", "outputs"):
             value = getattr(self, key)
             fits = value is None or self.comes_trained or isinstance(value, Normalisation)
-            require(fits, key, value, "this key only with `weights` or `pretrained`")
+            require(fits, key, value, "`weights` or `pretrained` to be set as well")
         fits = self.is_timm or self.preprocess != "timm"
-        what = "dataset, or a mapping with the keys mean, std, since this isn't a timm model"
+        what = "dataset or a mapping with the keys mean and std, since this isn't a timm model"
         require(fits, "preprocess", self.preprocess, what)
 
     @property
@@ -365,7 +370,7 @@ class ProbeSpec:
                 key not in changed,
                 key,
                 getattr(self, key),
-                f"this key to be left out, since {self.kind} doesn't read it",
+                f"this key to be left out, since {self.kind} doesn't use it",
             )
         why = None if self.searches else constant("probes", self.kind, "ONE_DIRECTION")
         require(why is None or self.directions == 1, "directions", self.directions, f"1, since {why}")

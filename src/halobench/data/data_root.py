@@ -40,7 +40,7 @@ def check_root() -> None:
     root = data_root()
     nearest = nearest_existing(root)
     if not nearest.is_dir():
-        what = "a link that doesn't lead to a folder" if nearest.is_symlink() else "not a folder"
+        what = "a link that doesn't point to a folder" if nearest.is_symlink() else "not a folder"
         raise SpecError("data_root", str(root), f"a folder, but {nearest} is {what}")
 
 

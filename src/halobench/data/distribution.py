@@ -125,7 +125,7 @@ def overlap_regions(classes: int, group: int, beta: float, shares: list[float] |
     classes, group = convert_number(int, "classes", classes), convert_number(int, "group", group)
     beta = convert_number(float, "beta", beta)
     require(classes >= 2, "classes", classes, "at least 2")
-    size = f"a number of classes that share a region, from 2 to classes = {classes}"
+    size = f"a number of classes per shared region, from 2 to classes = {classes}"
     require(2 <= group <= classes, "group", group, size)
     require(
         classes % group == 0,
@@ -133,7 +133,7 @@ def overlap_regions(classes: int, group: int, beta: float, shares: list[float] |
         classes,
         f"a multiple of group = {group}, since each class is in exactly one group",
     )
-    require(0 < beta < 1, "beta", beta, "the shared regions' mass, in (0, 1)")
+    require(0 < beta < 1, "beta", beta, "a total mass for the shared regions in (0, 1)")
     p = _checked_shares(shares, group)
     groups = classes // group
     together = np.kron(np.eye(groups), p[None])
@@ -172,5 +172,5 @@ def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
     """Return the error for inputs if the distribution can't produce some of them, marked in `outside` (n,)."""
     first = int(np.flatnonzero(outside)[0])
     count = f"{int(outside.sum())} of {len(outside)}"
-    what = f"inputs inside a region, but {count} are outside every region, the first at index {first}"
+    what = f"inputs inside a region, but {count} are outside all regions (the first at index {first})"
     return SpecError("inputs", shown(np.round(inputs[first].ravel()[:4], 3).tolist()), what)

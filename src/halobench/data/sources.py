@@ -100,13 +100,13 @@ def describe(spec: SourceSpec) -> Description:
         source = load_distribution(spec)
         return Description(tuple(source.shape), source.classes, None)
     description = sys.modules[loader.__module__].describe(**spec.options)
-    expected = f"a loader whose describe returns halobench.data.sources.Description, not {type(description).__name__}"
+    expected = f"a loader whose describe() returns halobench.data.sources.Description, not {type(description).__name__}"
     require(isinstance(description, Description), "loader", spec.loader, expected)
     size = description.size or 0
     fine = _fits(description.shape, description.classes) and size >= 1
     require(fine, "loader", spec.loader, f"images (C, H, W) or features (D,) in at least 2 classes, not {description}")
     parts = dict(description.parts)
-    expected = f"parts train, test and optionally val, as disjoint ranges of the {size} rows"
+    expected = f"train, test and optionally val parts that are disjoint ranges of the {size} rows"
     require(_fine_parts(parts, size), "loader", spec.loader, f"{expected}, not {parts}")
     return description
 
@@ -167,11 +167,11 @@ def load_source(spec: SourceSpec) -> Images:
     require(fine, "loader", spec.loader, expected)
     loaded = Description(shape[1:], images.classes, len(pixels), images.parts)
     same = (tuple(described.shape), described.classes, described.size) == (loaded.shape, loaded.classes, loaded.size)
-    require(same, "loader", spec.loader, f"the contents that its describe declares, {described}, not {loaded}")
+    require(same, "loader", spec.loader, f"the contents declared by its describe(), {described}, not {loaded}")
     fine = labels.min() >= 0 and labels.max() < images.classes
-    require(fine, "loader", spec.loader, f"labels in [0, {images.classes})")
+    require(fine, "loader", spec.loader, f"every label to be in [0, {images.classes})")
     names = tuple(map(str, images.names))
-    expected = f"a name for each of {images.classes} classes, not {len(names)} names"
+    expected = f"{images.classes} class names, not {len(names)}"
     require(len(names) in (0, images.classes), "loader", spec.loader, expected)
     posterior = None
     if images.posterior is not None:
@@ -188,7 +188,7 @@ def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) 
         If it has the wrong shape, a row is neither a distribution nor NaN, or only some of a part's rows are known.
     """
     shape = (loaded.size, loaded.classes)
-    expected = f"a posterior of floating-point numbers {shape}, not {rows.dtype} {rows.shape}"
+    expected = f"a floating-point posterior of shape {shape}, not {rows.dtype} {rows.shape}"
     require(rows.shape == shape and rows.dtype.kind == "f", "loader", spec.loader, expected)
     rows = rows.astype(np.float64)
     labelled = ~np.isnan(rows).all(axis=1)
@@ -282,7 +282,7 @@ def save_blocks(
             with _loading(spec):
                 block = np.ascontiguousarray(images[start : start + step])
             wanted = (min(step, shape[0] - start), *shape[1:])
-            expected = f"images whose rows from {start} on are {images.dtype} {wanted}, not {block.dtype} {block.shape}"
+            expected = f"images[{start}:{start + step}] to be {images.dtype} {wanted}, not {block.dtype} {block.shape}"
             require(block.dtype == images.dtype and block.shape == wanted, "loader", spec.loader, expected)
             block = _as_kept(spec, block, kept, start)
             file.write(block.data)
@@ -291,7 +291,7 @@ def save_blocks(
             if (now := time.monotonic()) - reported >= REPORT_EVERY:
                 reported, done = now, start + len(block)
                 left = (now - began) * (shape[0] - done) / done / 60
-                print(f"{done:,} of {shape[0]:,} images, {left:.0f} minutes left", flush=True)
+                print(f"{done:,} of {shape[0]:,} images, {left:.0f} min left", flush=True)
 
 
 def _as_kept(spec: SourceSpec, block: np.ndarray, kept: np.dtype, start: int) -> np.ndarray:
@@ -301,7 +301,7 @@ def _as_kept(spec: SourceSpec, block: np.ndarray, kept: np.dtype, start: int) ->
     with np.errstate(over="ignore"):
         block = block.astype(kept, copy=False)
     finite = np.isfinite(block).all(axis=1)
-    expected = f"features that are finite as float32, unlike row {start + int(np.argmin(finite))}"
+    expected = f"features that are finite in float32, but row {start + int(np.argmin(finite))} isn't"
     require(finite.all(), "loader", spec.loader, expected)
     return block
 

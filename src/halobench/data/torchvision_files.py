@@ -118,9 +118,9 @@ class VisionSet:
             except FileNotFoundError:
                 continue
             except OSError as error:
-                kind = f"out of reach ({describe_error(error)})"
+                kind = f"inaccessible ({describe_error(error)})"
             if kind:
-                raise self._absent(f"nothing at their paths, but {path} is {kind}: move it elsewhere")
+                raise self._absent(f"nothing in their place, but {path} is {kind}: move it elsewhere")
 
     def _absent(self, what: str) -> SpecError:
         places = ", ".join(self.files) + (f", or all in {self.package}" if self.package else "")
@@ -189,9 +189,9 @@ def check(path: Path, md5: str, payload: str | None = None) -> None:
     try:
         digest = calculate_md5(path)
     except OSError as error:
-        raise SpecError(str(path), describe_error(error), "a file that can be read") from None
+        raise SpecError(str(path), describe_error(error), "a readable file") from None
     if digest != md5 and (payload is None or payload_checksum(path) != payload):
-        expected = f"the file as published, md5 {md5}: it is damaged or truncated; delete it to fetch it again"
+        expected = f"the published file, md5 {md5}; this one is damaged or truncated: delete it to fetch it again"
         raise SpecError(str(path), f"md5 {digest}", expected)
 
 

@@ -44,7 +44,7 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
                 f"[start, stop] for each part, with 0 <= start < stop <= {size}",
             )
         names = tuple(map(str, meta.get("names", ())))
-        require(len(names) in (0, classes), "names", meta.get("names"), f"a name for each of {classes} classes")
+        require(len(names) in (0, classes), "names", meta.get("names"), f"{classes} class names")
         meta |= {"shape": shape, "size": size, "classes": classes, "names": names}
         return parse(SourceSpec, meta["spec"]), meta
 
@@ -77,7 +77,7 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Imag
         posterior = arrays_io.read_npy(folder / ARRAYS[2], "float64", (size, classes), mapped=True, most=HASHED)
     for name, digest in digests.items():
         if (folder / name).stat().st_size <= HASHED:
-            files.check_sum(folder / name, digest, "the bytes that meta.json records")
+            files.check_sum(folder / name, digest, "the content recorded in meta.json")
     if labels.min() < 0 or labels.max() >= classes:
         extremes = f"{labels.min()} to {labels.max()}"
         raise SpecError(str(folder / "labels.npy"), extremes, f"labels in [0, {classes})")
@@ -98,7 +98,7 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
     with files.alone(folder):
         if all((folder / name).exists() for name in lost):
             return  # restored while this process waited
-        print(f"loading {' and '.join(lost)} again", flush=True)
+        print(f"reloading {' and '.join(lost)}", flush=True)
         source = load_source(spec)
         for name in lost:
             with files.replacing(folder / name) as temporary:
@@ -107,7 +107,7 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
                 else:
                     array = source.labels if name == ARRAYS[1] else source.posterior
                     np.save(temporary, np.asarray(array), allow_pickle=False)
-                remedy = f"if its data changed, delete {folder / 'meta.json'}, and the next run will rewrite the source"
-                expected = f"the bytes that the loader returned when the source was written; {remedy}"
+                remedy = f"if the data changed, delete {folder / 'meta.json'}, and the next run will rewrite the source"
+                expected = f"the same bytes as when the source was first loaded; {remedy}"
                 same = files.checksum(temporary) == digests[name]
                 require(same, str(folder / name), "different bytes", expected)

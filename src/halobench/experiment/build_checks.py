@@ -172,8 +172,8 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
     rows = max(shapes[1][0], 1) if shapes[1] else 1
     if shapes != ((rows, *images.shape[1:]), (rows, *targets.shape[1:])):
-        batch_shapes = f"a batch of shapes {tuple(images.shape)} and {tuple(targets.shape)}"
-        wanted = f"{batch_shapes}, possibly with a different number of rows (at least one, the same in both)"
+        batch_shapes = f"a batch with shapes {tuple(images.shape)} and {tuple(targets.shape)}"
+        wanted = f"{batch_shapes}, possibly with a different number of rows (at least one, and the same in both)"
         raise SpecError("name", spec.name, f"a loss whose mix returns {wanted}, not {shapes[0]} and {shapes[1]}")
     if not learns:
         raise SpecError(
@@ -196,7 +196,7 @@ def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> i
 
     loss = base.build(spec)
     if isinstance(loss, Mixup) and loss.points > batch:
-        what = f"at most the batch size, {batch}, since each point mixed is another ordering of the batch"
+        what = f"at most the batch size, {batch}, since each mixed point is from another ordering of the batch"
         raise SpecError("points", loss.points, what)
     return check_loss(spec, batch, shape=shape)
 
@@ -220,7 +220,7 @@ def check_augmentation(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
             require(not value, pair["set_by"][key] if value else "", value, what)
         return
     side, padding = min(shape[1:]), pair.get("random_crop", 0)
-    what = f"fewer pixels than the shorter side of {pair['source']}'s images, {shape[1]}x{shape[2]}"
+    what = f"fewer pixels than the shorter side of the images in {pair['source']}, {shape[1]}x{shape[2]}"
     require(padding < side, pair["set_by"]["random_crop"] if padding else "", padding, what)
 
 

@@ -124,7 +124,7 @@ def require_code(
     """
     present = code_map(stage, plugins)
     if code is not None and code != present:
-        what = "code as it was when the run was started; start the run again"
+        what = "the same code as when the run was started; start the run again"
         raise SpecError("code", f"{', '.join(changed_modules(code, present))} changed", what)
     return present
 

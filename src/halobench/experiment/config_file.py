@@ -24,7 +24,7 @@ class StrictLoader(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
             other = first.setdefault((key.tag, key.value), key)
             if other is not key:
-                why = f"the key {key.value!r} is already on line {other.start_mark.line + 1}"
+                why = f"the key {key.value!r} is already defined on line {other.start_mark.line + 1}"
                 raise yaml.composer.ComposerError(None, None, why, key.start_mark)
         return node
 
@@ -59,7 +59,7 @@ def check_file(path: Path | str) -> None:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: expected a text file in UTF-8 ({describe_error(error)})"]) from None
+        raise ConfigError([f"{path}: expected a UTF-8 text file ({describe_error(error)})"]) from None
     try:
         content = yaml.load(text, StrictLoader)
     except yaml.MarkedYAMLError as error:

@@ -100,10 +100,10 @@ def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
         for name in filter(NAME.fullmatch, map(str, names.get(section, ()))):
             other = first.setdefault(name.lower(), name)
             if other != name:
-                expected = f"a name that differs from {other!r} in more than capitals, since names become folders"
+                expected = f"a name that differs from {other!r} by more than case, since names become folders"
                 yield SpecError(f"{section}.{name}", name, expected)
     if REFERENCE in names.get("losses", ()):
-        expected = "a different name, since in tables this one marks predictors that weren't trained"
+        expected = "a different name, since tables use this one for predictors that weren't trained"
         yield SpecError(f"losses.{REFERENCE}", REFERENCE, expected)
 
 

@@ -42,7 +42,7 @@ def tables_read(kind: str, name: str) -> list[str]:
     parameters, results = plugins.parameters(kind, name), (*TABLES, "claims")
     function = name.partition(":")[2] or plugins.entry(kind, name)
     for table in parameters or [""]:
-        what = f"parameters of {function} that name tables: {one_of(results, table)}"
+        what = f"the parameters of {function} to be names of tables: {one_of(results, table)}"
         require(table in results, f"{kind}.{name}", table, what)
     taken = kind == "tables" and name in (*results, "aggregate", *PAGES)
     what = "a different name, since the aggregate, claims and overview stages write files with this name"

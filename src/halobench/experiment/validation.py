@@ -132,7 +132,7 @@ def _build(request: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
     except (IndexError, ValueError):
         last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
         names = ", ".join(sorted({name for _, name in _plugins_of(request)}))
-        what = f"plug-ins that can be built, but building them exited with code {done.returncode} ({last_line})"
+        what = f"plug-ins that can be built, but the build exited with code {done.returncode} ({last_line})"
         raise ConfigError([f"plug-ins = {names}: expected {what}"]) from None
     return problems, report
 

@@ -65,7 +65,7 @@ def build(spec: LossSpec) -> Loss:
     if isinstance(loss, torch.nn.Module):
         return ModuleLoss(loss, spec.name)
     if not isinstance(loss, Loss):
-        raise SpecError("name", spec.name, "a loss: a subclass of halobench.Loss, or a torch.nn.Module")
+        raise SpecError("name", spec.name, "a loss (a subclass of halobench.Loss or a torch.nn.Module)")
     return loss
 
 

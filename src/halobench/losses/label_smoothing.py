@@ -17,7 +17,7 @@ class LabelSmoothing(Loss):
 
     def __init__(self, *, epsilon: float = 0.1):
         self.epsilon = convert_number(float, "epsilon", epsilon)
-        require(0 <= self.epsilon < 1, "epsilon", epsilon, "a share in [0, 1)")
+        require(0 <= self.epsilon < 1, "epsilon", epsilon, "a fraction in [0, 1)")
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return soft_cross_entropy(logits, targets * (1 - self.epsilon) + self.epsilon / targets.shape[1])

@@ -167,7 +167,7 @@ def kept_rows(
     rows = spec.output_rows(classes, names)
     if spec.pretrained:
         count = pretrained.published(spec).num_classes
-        require(max(rows) < count, "outputs", max(rows), f"an output of the published weights, below {count}")
+        require(max(rows) < count, "outputs", max(rows), f"less than {count}, the number of published outputs")
     with torch.random.fork_rng(devices=[]):
         one, more = (
             {name: tuple(tensor.shape) for name, tensor in _network(spec, input_shape, count).state_dict().items()}
@@ -175,7 +175,7 @@ def kept_rows(
         )
     heads = [name for name, shape in one.items() if shape != more.get(name)]
     by_row = all((classes + 1, *one[name][1:]) == more.get(name) for name in heads)
-    require(heads and by_row, "outputs", spec.outputs, "none, as the model's last layer doesn't have a row per output")
+    require(heads and by_row, "outputs", spec.outputs, "none, since the last layer doesn't have one row per output")
     return {name: rows for name in heads}
 
 

@@ -91,8 +91,8 @@ def _shrink_stem(name: str, model: nn.Module) -> None:
     # A patch embedding reads each pixel once, while a stem's windows overlap (ConvNeXt's don't, but it is a stem too).
     patches = path is not None and ("embed" in path or path == "stem.proj")
     if path is None or not isinstance(first, nn.Conv2d) or patches:
-        what = f"plain, since {name} doesn't begin with a convolution over pixels"
-        raise SpecError("stem", "small", f"{what} (an option such as patch_size may serve instead)")
+        what = f"plain, since {name} doesn't start with a convolution over pixels"
+        raise SpecError("stem", "small", f"{what} (try an option such as patch_size instead)")
     small = nn.Conv2d(first.in_channels, first.out_channels, 3, padding=1, bias=first.bias is not None)
     nn.init.kaiming_normal_(small.weight, mode="fan_out", nonlinearity="relu")
     _put(model, path, small)
@@ -180,7 +180,7 @@ def _unknown(name: str, model: str, models: list[str]) -> SpecError:
     """Return an error that suggests the nearest names, since the libraries have hundreds."""
     library = name.partition("/")[0]
     near = difflib.get_close_matches(model, models, n=3, cutoff=0.5)
-    hint = f"; nearest: {', '.join(f'{library}/{n}' for n in near)}" if near else ""
+    hint = f"; closest: {', '.join(f'{library}/{n}' for n in near)}" if near else ""
     return SpecError("name", name, f"one of {library}'s {len(models)} models{hint}")
 
 
@@ -190,4 +190,4 @@ def _refused(error: TypeError, options: dict[str, Any]) -> Exception:
         return error
     match = re.search(r"argument '(\w+)'", str(error))
     key = match[1] if match and match[1] in options else next(iter(options))
-    return SpecError(key, options[key], f"an option that the model's builder accepts ({error})")
+    return SpecError(key, options[key], f"an option accepted by the model's builder ({error})")

@@ -84,7 +84,7 @@ def _opened(path: Path | str) -> Iterator[Any]:
             yield file
     except (SafetensorError, OSError) as error:
         raise SpecError(
-            "weights", str(path), f"{FORMAT}, but reading this one failed ({describe_error(error)})"
+            "weights", str(path), f"{FORMAT}, but this one can't be read ({describe_error(error)})"
         ) from None
 
 
@@ -110,7 +110,7 @@ def check_layout(path: Path | str, model: nn.Module, kept: Kept | None = None) -
     for name, rows in (kept or {}).items():
         shape, kind = stored.get(name, ((), ""))
         if shape:
-            what = f"an output of the weights in {path}, below {shape[0]}"
+            what = f"less than {shape[0]}, the number of outputs of the weights in {path}"
             require(max(rows) < shape[0], "outputs", max(rows), what)
             stored[name] = ((len(rows), *shape[1:]), kind)
     _check(str(path), stored, model)
@@ -126,7 +126,7 @@ def check_finite(path: Path | str) -> None:
 def _require_finite(path: Path | str, name: str, tensor: torch.Tensor) -> None:
     """Raise SpecError if a tensor isn't finite after conversion to float32, the type that the model will hold."""
     bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
-    require(not bad, "weights", str(path), f"finite weights: {bad} of {tensor.numel()} values of {name} aren't finite")
+    require(not bad, "weights", str(path), f"finite weights, but {bad} of {tensor.numel()} values in {name} aren't")
 
 
 def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
@@ -163,20 +163,20 @@ def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: 
     present = {id(tensor) for name, tensor in wanted.items() if name in stored}
     for name, tensor in wanted.items():
         if name not in stored and id(tensor) not in present:  # safetensors stores a shared tensor under one name
-            raise SpecError("weights", path, f"weights of this model: {name} {tuple(tensor.shape)} is missing")
+            raise SpecError("weights", path, f"weights of this model, but {name} {tuple(tensor.shape)} is missing")
         shape, kind = stored.get(name, (tuple(tensor.shape), "F32"))
         if shape != tuple(tensor.shape):
-            what = f"weights of this model: {name} is {shape}, but should be {tuple(tensor.shape)}"
+            what = f"weights of this model, but {name} is {shape} instead of {tuple(tensor.shape)}"
             if shape[1:] == tuple(tensor.shape[1:]) and shape[:1] > tuple(tensor.shape[:1]):
-                what += " (if they have more classes, `outputs` says which output stands for each)"
+                what += " (if they have more classes, use `outputs` to choose an output for each class)"
             raise SpecError("weights", path, what)
         # Loading would silently convert integers and drop imaginary parts.
         if tensor.is_floating_point() and not kind.startswith(("F", "BF")):
-            what = f"weights of this model: {name} is of type {kind}, but should be of a floating-point type"
+            what = f"weights of this model, but {name} is of type {kind} instead of a floating-point type"
             raise SpecError("weights", path, what)
     left = sorted(set(stored) - set(wanted))
     if left:
-        raise SpecError("weights", path, f"weights of this model, which has no {left[0]} (nor {len(left) - 1} others)")
+        raise SpecError("weights", path, f"weights of this model, which has no {left[0]} (unexpected: {len(left)})")
 
 
 def fetch(spec: ModelSpec, out: Path) -> Path:

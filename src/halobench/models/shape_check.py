@@ -50,7 +50,7 @@ def check(
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if spec.options and _runs(dataclasses.replace(spec, options={}), *arguments):
             key, value = next(iter(spec.options.items())) if len(spec.options) == 1 else ("options", spec.options)
-            raise SpecError(key, value, f"what the model's builder accepts ({reason})") from error
+            raise SpecError(key, value, f"a value accepted by the model's builder ({reason})") from error
         shape = "x".join(map(str, image_shape(spec, input_shape)))
         larger = "a larger `resize`" if spec.resize else "`resize`"
         expected = f"a model that takes images of {shape} ({reason}); set {larger} or choose another model"
@@ -103,7 +103,7 @@ def _try(
 
     def watch(module: nn.Module, inputs: tuple, output: object) -> None:
         if any(isinstance(x, torch.Tensor) and x.numel() == 0 for x in (*inputs, output)):
-            raise ValueError(f"feature maps shrink to zero pixels at a {type(module).__name__}")
+            raise ValueError(f"feature maps shrink to zero pixels in {type(module).__name__}")
 
     model = build(spec, input_shape, classes)
     kept = kept_rows(spec, input_shape, classes, names)

@@ -102,7 +102,7 @@ def match(stored: Shapes, wanted: Shapes, path: str, model: str, ordered: bool) 
             return names, f"matched with {model} by name"
     shared = len(stored.keys() & wanted.keys())
     difference = _difference(stored, wanted, ordered)
-    what = f"weights of {model}: {shared} of {len(stored)} names match, and by order, {difference}"
+    what = f"weights of {model}: {shared} of {len(stored)} names match, and matching by order fails: {difference}"
     require(not difference, "IN", path, what)
     return dict(zip(stored, wanted, strict=True)), f"matched with {model} by order and shape; check the names above"
 
@@ -110,7 +110,7 @@ def match(stored: Shapes, wanted: Shapes, path: str, model: str, ordered: bool) 
 def _difference(stored: Shapes, wanted: Shapes, ordered: bool) -> str:
     """Return why tensors can't be matched by position, or an empty string if they can."""
     if not ordered:
-        return "they can't be matched, since safetensors sorts them"
+        return "safetensors sorts them, so their order is lost"
     modules: dict[str, str] = {}
     sources: dict[str, str] = {}
     pairs = itertools.zip_longest(stored.items(), wanted.items(), fillvalue=("none", ()))
@@ -124,7 +124,7 @@ def _difference(stored: Shapes, wanted: Shapes, ordered: bool) -> str:
         if (modules.setdefault(module, new_module), sources.setdefault(new_module, module)) != (new_module, module):
             return f"{pair}, in a different module from its neighbours"
     if unsorted := _first_unsorted(stored):
-        return f"they can't be matched, since {unsorted} is out of numerical order"
+        return f"{unsorted} is out of numerical order"
     return ""
 
 

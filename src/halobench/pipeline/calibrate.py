@@ -81,13 +81,13 @@ def _write_calibrated(result: Calibrated, run: StageRun) -> None:
 
 def _check_vacant(out: Path) -> None:
     """Raise SpecError unless `calibrate --logits` can write to `out` without harming other results."""
-    what = "a folder of its own for the results"
+    what = "a separate folder for the results"
     if out.exists() and not out.is_dir():
         raise SpecError("--out", str(out), f"{what}; this is a file")
     others = [name for name in layout.RECORDS if (out / name).exists()]
     if others == ["calibrate.json"] and "logits" in records.read_record(out / others[0], ["spec"])["spec"]:
         return
-    require(not others, "--out", str(out), f"{what}; this one already contains results, see {' and '.join(others)}")
+    require(not others, "--out", str(out), f"{what}; this one already contains results (see {' and '.join(others)})")
 
 
 def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None) -> None:

@@ -125,7 +125,7 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
         if taken := _take(devices, slots, folder):
             return taken
         names = ", ".join(device.value for device in devices)
-        print(f"waiting for a GPU slot: {slots} on each of {names}", flush=True)
+        print(f"waiting for a GPU slot ({slots} per GPU: {names})", flush=True)
         while not (taken := _take(devices, slots, folder)):
             time.sleep(POLL)
         return taken

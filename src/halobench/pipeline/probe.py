@@ -80,7 +80,7 @@ def run_probe(
 
 def _parse(spec: Any) -> tuple[dict[str, Any], dict[str, ProbeSpec]]:
     """Parse a spec into its parts and its probes by name."""
-    require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys dataset, model, train, probes")
+    require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys dataset, model, train and probes")
     probes = spec.get("probes")
     require(isinstance(probes, Mapping) and probes, "spec.probes", probes, "at least one probe")
     parts = {key: value for key, value in spec.items() if key != "probes"}

@@ -87,7 +87,7 @@ class StageRun:
         if other["started"] > started():
             mine = to_json([self.spec, self.seed, dict(self.code)])
             if to_json([other[key] for key in ("spec", "seed", "code")]) != mine:
-                what = f"no result of another spec or code by a run that started after {started()}; nothing was written"
+                what = f"no result with another spec or code from a run started after {started()}; nothing was written"
                 raise SpecError(str(self.record), f"written by a run that started {other['started']}", what)
 
 
@@ -207,7 +207,7 @@ def _gpu_slot(device: str, slots: int) -> Iterator[None]:
 
     with device_slot(slots) as slot:
         if slot is not None:
-            print(f"on GPU {slot.value} ({slot.uuid})", flush=True)
+            print(f"using GPU {slot.value} ({slot.uuid})", flush=True)
         yield
 
 

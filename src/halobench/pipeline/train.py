@@ -80,7 +80,7 @@ def run_train(
         run.facts = cell.facts | {"made_on": checkpoint.made_on} | digest
         run.device, run.seconds = run.facts.pop("device"), run.facts.pop("earlier_seconds")
         verdict = "interpolates" if run.facts["interpolates"] else "does not interpolate"
-        print(f"train accuracy {run.facts['train_accuracy']:.4f} on the labels trained on: the model {verdict}")
+        print(f"train accuracy {run.facts['train_accuracy']:.4f} on the labels used in training: the model {verdict}")
     checkpoint.remove()
 
 
@@ -107,6 +107,6 @@ def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
         weights = Path(model.weights)
     require(model.comes_trained or weights is None, "--weights", str(weights), "none, since this model will be trained")
     if model.comes_trained:
-        what = "an existing weights file; `halobench weights` downloads those of a pretrained model"
+        what = "an existing weights file; `halobench weights` downloads one for a pretrained model"
         require(weights is not None and weights.is_file(), "--weights", weights and str(weights), what)
     return weights

@@ -376,7 +376,7 @@ def attacked(
 def check_confidence(level: float, beta: float) -> None:
     """Raise SpecError unless `level` is a valid confidence and `beta` a valid inverse temperature."""
     require(isinstance(level, Real) and 0 < level < 1, "level", level, "a confidence above 0 and below 1")
-    require(isinstance(beta, Real) and 0 < beta < math.inf, "beta", beta, "an inverse temperature above 0")
+    require(isinstance(beta, Real) and 0 < beta < math.inf, "beta", beta, "a finite inverse temperature above 0")
 
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:
@@ -387,10 +387,10 @@ def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray
         try:
             logits = model(inputs[:1].clone())  # cloned, since the model may change it in place
         except (RuntimeError, ValueError, IndexError) as error:
-            what = f"(n, ...) in the shape that the model takes; the model raised {describe_error(error)}"
+            what = f"(n, ...) in a shape that the model accepts, but it raised {describe_error(error)}"
             raise SpecError("inputs", f"shape {tuple(inputs.shape)}", what) from None
     shape = tuple(getattr(logits, "shape", ()))
-    require(len(shape) == 2 and shape[1] >= 2, "model", f"outputs of shape {shape}", "logits (n, k), k >= 2")
+    require(len(shape) == 2 and shape[1] >= 2, "model", f"outputs of shape {shape}", "logits (n, k) with k >= 2")
     classes, highest = shape[1], int(checked.max())
     require(
         highest < classes, "labels", highest, f"labels from 0 to {classes - 1}, since the model has {classes} outputs"

@@ -139,7 +139,7 @@ def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
     require(fits, "directions", value, f"a float tensor of shape ({len(inputs)}, R, {size})")
     lengths = directions.double().norm(dim=2)
     finite = torch.isfinite(lengths).all() and (lengths > 0).all()
-    require(finite, "directions", "a direction that is zero or not finite", "finite directions with lengths above 0")
+    require(finite, "directions", "a zero or non-finite direction", "finite directions of non-zero length")
 
 
 def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, batch: int = 250) -> Tails:

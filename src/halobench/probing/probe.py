@@ -253,18 +253,18 @@ def check_arguments(
 ) -> np.ndarray:
     """Return the labels as an int64 array (n,); raise SpecError unless the arguments are what `probe` requires."""
     in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
-    require(not in_training, "model", "a module in train mode", "one in eval mode: model.eval()")
+    require(not in_training, "model", "a module in train mode", "one in eval mode (call model.eval())")
     is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
     value = f"{type(inputs).__name__} of {getattr(inputs, 'dtype', 'no dtype')}"
-    require(is_tensor, "inputs", value, "a float tensor (n, ...): torch.from_numpy(array).float()")
+    require(is_tensor, "inputs", value, "a float tensor (n, ...), e.g. torch.from_numpy(array).float()")
     weights = predict.parameters() if isinstance(predict, torch.nn.Module) else ()
     dtype = next((weight.dtype for weight in weights), inputs.dtype)
     require(inputs.dtype == dtype, "inputs", str(inputs.dtype), f"{dtype}, the dtype of the model's parameters")
-    require(inputs.dim() >= 2 and len(inputs), "inputs", f"shape {tuple(inputs.shape)}", "a tensor (n, ...), n >= 1")
+    require(inputs.dim() >= 2 and len(inputs), "inputs", f"shape {tuple(inputs.shape)}", "a non-empty tensor (n, ...)")
     finite = torch.isfinite(inputs).flatten(1).all(dim=1)
     require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", "NaN or infinity", "finite numbers")
     if surroundings is not None:
-        expected = f"(n, ...) like the training samples, which have shape {surroundings.shape}"
+        expected = f"shape (n, ...) to match the training samples, whose shape is {surroundings.shape}"
         require(tuple(inputs.shape[1:]) == surroundings.shape[1:], "inputs", f"shape {tuple(inputs.shape)}", expected)
     labels = as_array(labels)
     require(

@@ -166,7 +166,7 @@ def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
         )
     lengths = directions.norm(dim=2)
     if not (torch.isfinite(lengths).all() and (isinstance(rays, Rays) or (lengths > 0).all())):
-        raise SpecError(key, "a direction that is zero or not finite", "finite directions with lengths above 0")
+        raise SpecError(key, "a zero or non-finite direction", "finite directions of non-zero length")
 
 
 def nearest_of_another_label(

@@ -127,7 +127,7 @@ def needed(spread: Spread, size: int, target: float, directions: int | None = No
         raise SpecError(
             "target",
             target,
-            f"at least {reached:.2g}, the standard error with all {size} points if directions = {directions}",
+            f"at least {reached:.2g}, the standard error with all {size} points and directions = {directions}",
         )
     rays = math.ceil(_shy(spread.within / (size * aim)))
     points = math.ceil(_shy((spread.between + spread.within / rays) / (aim + spread.between / size)))
@@ -142,12 +142,12 @@ def _shy(count: float) -> float:
 def _observed(values: np.ndarray) -> tuple[float, float]:
     """Return s_b^2, the variance of sample means, and s_w^2, the mean variance within samples (0 if R = 1)."""
     values = np.asarray(values, np.float64)
-    require(values.ndim == 2 and len(values) >= 2, "values", values.shape, "values (m, R) for at least two points")
+    require(values.ndim == 2 and len(values) >= 2, "values", values.shape, "an array (m, R) for at least two points")
     within = values.var(axis=1, ddof=1).mean() if values.shape[1] > 1 else 0.0
     return float(values.mean(axis=1).var(ddof=1)), float(within)
 
 
 def _check(points: int, directions: int, size: int) -> None:
     """Raise SpecError unless that many samples and directions can be drawn."""
-    require(1 <= points <= size, "points", points, f"at least 1 and at most {size}, the number of points available")
+    require(1 <= points <= size, "points", points, f"a number from 1 to {size}, the number of points available")
     require(directions >= 1, "directions", directions, "at least 1")

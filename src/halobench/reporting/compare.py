@@ -91,7 +91,7 @@ def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool
     lines = [f"{side}: {cell.name.rpartition('/')[0]}" for side, cell in (("A", first), ("B", second))]
     scored = [pair for pair in pairs if len(pair[0].metrics) and len(pair[1].metrics)]
     lines.append(
-        f"Compared over seeds {', '.join(pair[0].name.rpartition('seed')[2] for pair in scored)}, which both have."
+        f"Compared over the seeds that both have: {', '.join(pair[0].name.rpartition('seed')[2] for pair in scored)}."
     )
     if len(scored) < 2:
         return Group(*map(Text, lines), Text("Fewer than two seeds are calibrated in both."))

@@ -80,14 +80,14 @@ def gather(
     available = experiments_in(tables)
     for name in experiments:
         require(
-            name in available, "experiment", name, f"an experiment with tables in {tables}, {one_of(available, name)}"
+            name in available, "experiment", name, f"an experiment with tables in {tables}: {one_of(available, name)}"
         )
     shown = {name: _experiment(read_tables(tables / name, EXPLORED)) for name in experiments}
     for name in (name for name in available if others and name not in experiments):
         try:
             shown[name] = _experiment(read_tables(tables / name, EXPLORED))
         except SpecError as error:  # made by another version, or still being written by another run
-            print(f"experiment {name} is left out: {error}", flush=True)
+            print(f"skipping experiment {name}: {error}", flush=True)
     losses = labels.ordered({cell["loss"] for each in shown.values() for cell in each["cells"]}, KNOWN_LOSSES)
     styles = loss_styles(losses)
     return {

@@ -100,12 +100,12 @@ def cell_names(results: Path) -> list[str]:
     SpecError
         If the folder doesn't exist or contains no trained cell.
     """
-    expected = "a results folder created by `halobench run`, with a folder `runs` in it"
+    expected = "a results folder created by `halobench run`, containing a `runs` folder"
     if not (results / "runs").is_dir():
-        raise SpecError(str(results), "no such folder" if not results.is_dir() else "no folder `runs` in it", expected)
+        raise SpecError(str(results), "no such folder" if not results.is_dir() else "no `runs` folder in it", expected)
     names = sorted(str(path.parent.relative_to(results / "runs")) for path in results.glob("runs/*/*/*/*/train.json"))
     if not names:
-        raise SpecError(str(results / "runs"), "no trained cell", "at least one (`halobench run` trains cells)")
+        raise SpecError(str(results / "runs"), "no trained cells", "at least one (`halobench run` trains them)")
     return names
 
 
@@ -127,7 +127,7 @@ def find_cell(results: Path, name: str) -> str:
     if len(matches) > 1:
         more = f" and {len(matches) - MOST_NAMES} more" if len(matches) > MOST_NAMES else ""
         listed = ", ".join(matches[:MOST_NAMES])
-        raise SpecError("cell", name, f"the name of a single cell, but this is part of {listed}{more}")
+        raise SpecError("cell", name, f"the name of a single cell, but this matches {listed}{more}")
     return matches[0]
 
 
@@ -155,9 +155,7 @@ def _no_cell(results: Path, name: str) -> SpecError:
     """Make an error saying that `name` isn't a trained cell and listing the closest names."""
     names = cell_names(results)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
-    return SpecError(
-        "cell", name, f"one of the {len(names)} cells trained in {results}; the closest are {', '.join(near)}"
-    )
+    return SpecError("cell", name, f"one of the {len(names)} trained cells in {results} (closest: {', '.join(near)})")
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------

@@ -43,5 +43,5 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     """
     manifest = files.read_json(path, ("cells", "references"))
     check_seal(path, manifest)
-    require(manifest["cells"], f"{path}: cells", manifest["cells"], "at least one")
+    require(manifest["cells"], f"{path}: cells", manifest["cells"], "at least one cell")
     return manifest

@@ -39,7 +39,7 @@ def start(workflow: Any, config: Mapping[str, Any]) -> None:
     """
     dead = queue.noted(SUBMITTED) and queue.noted(SUBMITTED, other_runs(Path())[0])
     if left := queue.queued(dead):
-        what = "no jobs of a dead run; `halobench run` waits for them, `halobench run --orphans cancel` cancels them"
+        what = "no jobs of a dead run; `halobench run` waits for them, or `halobench run --orphans cancel` cancels them"
         raise ConfigError([f"queue = {', '.join(map(str, left))}: expected {what}"])
     for run in dead:
         queue.forget(SUBMITTED, run)

@@ -43,8 +43,8 @@ def require_room(config: Config, report: Mapping[str, Any], results: Path) -> No
     """Raise ConfigError unless the disk that holds `results` has room for the bytes that `needed` returns."""
     wanted, free = needed(config, report, results), _free(results)
     if wanted > free:
-        what = f"{results} = {size(free)} free: expected at least {size(wanted)}, which the cells still to be"
-        raise ConfigError([f"{what} computed need; free some space or run fewer"])
+        what = f"{results} = {size(free)} free: expected at least {size(wanted)} for the cells that are still"
+        raise ConfigError([f"{what} to be computed; free some space or run fewer cells"])
 
 
 def full_disk_line(results: Path, least: int = 2**20) -> str:

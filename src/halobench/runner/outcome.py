@@ -55,4 +55,4 @@ def finding_lines(claims: Path) -> list[str]:
     if not sentence:
         return []
     lines = [f"  {line}" for line in finding.theme_lines(rows)]
-    return [f"{claims.parent.name}: {sentence}", *lines, f"  Every test: {claims.with_suffix('.html')}"]
+    return [f"{claims.parent.name}: {sentence}", *lines, f"  All tests: {claims.with_suffix('.html')}"]

@@ -104,7 +104,7 @@ def check_folders_writable(config: Config, results: Path) -> None:
         if folder is not None and not _is_there(job, results):
             blocked[folder] += 1
     what = "one that {} can write to"
-    _refuse([SpecError("folder of outputs", str(path), what.format(count(n, "job"))) for path, n in blocked.items()])
+    _refuse([SpecError("output folder", str(path), what.format(count(n, "job"))) for path, n in blocked.items()])
 
 
 def _is_there(job: Job, results: Path) -> bool:
@@ -164,7 +164,7 @@ def _check_newer_outputs(path: Path, record: Mapping[str, Any]) -> None:
     for name, digest in record.get("outputs", {}).items():
         file = path.parent / name
         if file.is_file() and file.stat().st_mtime_ns > written and file.stat().st_size <= LARGE:
-            files.check_sum(file, digest, f"the bytes that {path.name} records")
+            files.check_sum(file, digest, f"the content recorded in {path.name}")
 
 
 def check_claims(path: Path | str) -> None:

@@ -72,7 +72,7 @@ def report(arguments: Sequence[str]) -> int:
         outcome.say(line)
     for path in () if named else sorted(tables.glob("*/overview.html")):
         if path.parent.name not in experiments:
-            outcome.say(f"not in the report, because incomplete or from another configuration: {path}")
+            outcome.say(f"not in the report, because it is incomplete or from another configuration: {path}")
     return 0
 
 

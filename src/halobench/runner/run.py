@@ -112,7 +112,7 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         for say in outcome.at_end_of_dry_run if code == 0 else ():
             say()
         if code == 0:
-            outcome.say("`halobench why` explains the reasons in words, `halobench plan` estimates the time needed")
+            outcome.say("`halobench why` explains the reasons in words, and `halobench plan` estimates the time needed")
         return code
     if options.unlock:
         _forget_other_hosts(options.directory)
@@ -160,7 +160,7 @@ def _words(run: str) -> str:
         since = _since(int(process))
         return f"run {process} on {host} has been running here{since}; if both write the same files, wait for it to end"
     advice = "if you know that it isn't, use `halobench run --unlock`, then repeat this command"
-    return f"run {process} on {host}, another host, may still be alive; {advice}"
+    return f"run {process} on another host, {host}, may still be alive; {advice}"
 
 
 def _since(process: int) -> str:
@@ -194,7 +194,7 @@ def _name_left(folder: Path) -> None:
     with contextlib.suppress(queue.SlurmError):
         if left := queue.queued(queue.noted(folder / SUBMITTED, other_runs(folder)[0])):
             what = "a run without -n cancels the pending ones and waits for the others"
-            outcome.say(f"jobs of a run that died are in the queue: {', '.join(map(str, left))}; {what}")
+            outcome.say(f"jobs of a run that died are still in the queue: {', '.join(map(str, left))}; {what}")
 
 
 def _settle_left(folder: Path, cancel: bool) -> None:
@@ -203,8 +203,8 @@ def _settle_left(folder: Path, cancel: bool) -> None:
     try:
         settled = queue.settle(runs, cancel, lambda line: outcome.say(f"jobs of a run that died: {line}"))
     except queue.SlurmError as error:
-        where = f"jobs of run {', '.join(runs)} may be left in a cluster's queue"
-        right = f"run it where SLURM responds, or remove {folder / SUBMITTED} if that cluster no longer exists"
+        where = f"jobs of run {', '.join(runs)} may still be in a cluster's queue"
+        right = f"run this where SLURM responds, or remove {folder / SUBMITTED} if that cluster no longer exists"
         raise queue.SlurmError(f"{where}, which can't be queried ({error}); {right}") from None
     if settled:
         outcome.say(f"jobs of a run that died: found {len(settled)} in the queue, none left now")

@@ -222,7 +222,7 @@ def check_resources(workflow: Any) -> None:
     cap = getattr(workflow.global_resources.get("gpu"), "value", None)
     for name in ("train", "probe"):
         gpus = getattr(settings.get(name, {}).get("gpu"), "raw", 0)
-        what = f"at most {cap}, the slots for all jobs together (--resources gpu={cap})"
+        what = f"at most {cap}, the number of slots that all jobs share (--resources gpu={cap})"
         # Snakemake would give the job less than it requests.
         fits = cap is None or not isinstance(gpus, int) or gpus <= cap
         require(fits, f"--set-resources {name}:gpu", gpus, what)

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from halobench.core.errors import SpecError, describe_error
 
-REMEDY = "(if it is a result, delete it, and the next run that needs it will recreate it)"
+REMEDY = "(if this is a result, delete it; the next run that needs it will recreate it)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
 LEAST_AGE = 60.0  # seconds
 LOCK = ".lock"  # the file in a folder that a process locks to work there alone
@@ -103,7 +103,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=nearest_existing(folder)):
             pass
     except OSError as error:
-        raise SpecError("folder of outputs", str(folder), f"a writable folder ({error.strerror})") from None
+        raise SpecError("output folder", str(folder), f"a writable folder ({error.strerror})") from None
 
 
 def _umask() -> int:
@@ -154,7 +154,7 @@ def _check_same(path: Path | str, current: str, digest: str, expected: str) -> N
 
 def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
     """Return the content of a file; raise SpecError if it can't be read, or its record has a different checksum."""
-    expected = "a file" if digest is None else "the bytes that its record lists"
+    expected = "a file" if digest is None else "the content recorded for it"
     with reading(path, expected):
         content = Path(path).read_bytes()
     if digest is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-DONE = "(ended well, without output)"
+DONE = "(succeeded, without output)"
 SILENT = "(no output: killed, or never started)"
 STOPPED = "stopped by SIG"  # in the last line of a stage that saved its work and ended on a signal
 # How SLURM's daemons, and the Snakemake that runs a job on a node, report why it ended.

@@ -27,7 +27,7 @@ def check_recorded(path: Path | str, most: int | None = None) -> None:
             continue
         outputs = read_record(record)["outputs"]
         if path.name in outputs:
-            check_sum(path, outputs[path.name], f"the bytes that {name} records")
+            check_sum(path, outputs[path.name], f"the content recorded in {name}")
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:

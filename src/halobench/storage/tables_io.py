@@ -196,7 +196,7 @@ def _check_shape(path: Path | str, names: Sequence[str], rows: int, columns: Ite
     if missing or rows < least:
         problem = f"no column {missing[0]!r}" if missing else "no rows"
         kind = "at least one row" if least else "a table"
-        raise SpecError(str(path), problem, f"{kind} with the columns {', '.join(columns) or 'of its table'} {REMEDY}")
+        raise SpecError(str(path), problem, f"{kind} with the columns {', '.join(columns) or 'of this table'} {REMEDY}")
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:

@@ -47,7 +47,7 @@ def verify(results: Path) -> Verification:
         If there is no such folder.
     """
     if not results.is_dir():
-        raise SpecError("results", str(results), "a folder of results")
+        raise SpecError("results", str(results), "a results folder")
     paths = [path for path in _files(results) if not path.name.startswith(".")]
     names = set(WRITTEN)  # of outputs
     count, outputs, judged, faults = 0, set(), set(), []

@@ -180,7 +180,7 @@ def check_place(path: Path, outputs: Iterable[Path] = ()) -> None:
     files are accepted, so they don't block anything.
     """
     taken = path.resolve() in {output.resolve() for output in outputs}
-    require(not taken, "--checkpoint", str(path), "a file of its own, not one of the outputs")
+    require(not taken, "--checkpoint", str(path), "a separate file, not one of the outputs")
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -190,7 +190,7 @@ def check_place(path: Path, outputs: Iterable[Path] = ()) -> None:
         ABOUT & about.keys(),
         "--checkpoint",
         str(path),
-        "a file of its own; this one contains other arrays and is left untouched",
+        "a separate file; this one contains other arrays and is left untouched",
     )
 
 

@@ -267,7 +267,7 @@ class TrainingRun:
         before = self.norms[step - 1].item() if step else math.nan
         if not step and self.history:
             before = self.history[-1]["gradient_norm"]
-        earlier = "" if math.isnan(before) else f" ({before:.3g} one step before)"
+        earlier = "" if math.isnan(before) else f" ({before:.3g} one step earlier)"
         raise DivergedError(
             f"loss is {losses[step]:.3g} in epoch {self.epoch + 1} of {self.spec.epochs},"
             f" step {step + 1} of {self.steps_per_epoch}, learning rate {self.rate(step):.3g},"

@@ -174,7 +174,7 @@ def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
     assert np.isposinf([values["none", "nll"], values["exact", "nll"]]).all()  # some test labels have probability 0
     assert 0 < values["exact", "error"] < 0.2
     assert terminal.certificate(fits["released"]) == "none: its gradient is NaN at logits of -inf"
-    with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, which the calibrator vector"):
+    with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, as the calibrator vector"):
         calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "vector")))
 
 
@@ -195,7 +195,7 @@ def single(path):
         (lambda path: path.write_text("a,b\n1,2\n"), r"expected an \.npz file"),
         (lambda path: path.write_bytes(path.read_bytes()[:-40]), r"expected an \.npz file"),
         (pickled, r"expected an \.npz file"),
-        (single, "one array"),
+        (single, "a single array"),
         (lambda path: np.savez(path, logits=np.zeros((1, 2)), labels=np.zeros(1, int)), "at least two points"),
     ],
 )
@@ -243,7 +243,7 @@ def test_what_is_found_is_not_written_over_other_results(tmp_path, capsys):
         out = tmp_path / stage
         files.write_json(out / f"{stage}.json", record(Request(stage, {"calibrate": {}}, {}), 0, [], 1.0))
         assert main(["calibrate", "--logits", str(path), "--out", str(out)]) == 2
-        assert f"--out = '{out}': expected a folder of its own" in capsys.readouterr().err
+        assert f"--out = '{out}': expected a separate folder" in capsys.readouterr().err
         assert [each.name for each in out.iterdir()] == [f"{stage}.json"]
     assert main(["calibrate", "--logits", str(path), "--out", str(path)]) == 2
     assert "this is a file" in capsys.readouterr().err

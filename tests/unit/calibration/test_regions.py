@@ -168,10 +168,10 @@ def test_scores_on_regions_add_up():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"regions.mass": None}, "regions.mass = None: expected an array of this name"),
-        ({"val.region": None}, "val.region = None: expected an array of this name"),
+        ({"regions.mass": None}, "regions.mass = None: expected an array with this name"),
+        ({"val.region": None}, "val.region = None: expected an array with this name"),
         ({"regions.shared": np.zeros(3)}, r"regions.shared = 'shape \(3,\)': expected shape \(6,\)"),
-        ({"test.region": np.full(50, 9)}, r"test.region = 'other values': expected whole numbers from 0 to 5"),
+        ({"test.region": np.full(50, 9)}, r"test.region = 'invalid values': expected whole numbers from 0 to 5"),
     ],
 )
 def test_arrays_that_dont_fit_are_named(change, told):

@@ -37,7 +37,10 @@ def test_a_spec_survives_its_canonical_json(spec):
     ("build", "line"),
     [
         (lambda: TrainSpec(lr=-1), "lr = -1.0: expected a number above 0"),
-        (lambda: TrainSpec(batch="50"), "batch = '50': expected a number, but YAML read a string: write 50, unquoted"),
+        (
+            lambda: TrainSpec(batch="50"),
+            "batch = '50': expected a number, but YAML read this as a string: write 50, unquoted",
+        ),
         (lambda: DatasetSpec("s", 4), "val = None: expected a value, since it has no default"),
         (lambda: parse(ModelSpec, {"nam": "mlp"}), "name = None: expected a value, since it has no default"),
     ],

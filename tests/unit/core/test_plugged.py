@@ -191,7 +191,7 @@ def test_global_generators_give_a_plugin_the_same_numbers_and_are_put_back():
     ("name", "told"),
     [
         ("nothing", "calibrators.plugged_here:nothing = None: expected fit"),
-        ("narrow", r"calibrators.plugged_here:narrow = 'calibrated logits \(300, 1\)'"),
+        ("narrow", r"calibrators.plugged_here:narrow = 'calibrated logits of shape \(300, 1\)'"),
         ("nan", r"calibrators.plugged_here:nan.logits\[0\]"),
         ("raises", r"calibrators.plugged_here:raises = 'ValueError: boom \(plugged_here.py:\d+\)'"),
         ("raises_later", "calibrators.plugged_here:raises_later = 'ZeroDivisionError"),
@@ -232,7 +232,7 @@ def test_a_probe_that_takes_components_gets_those_of_its_spec():
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("flat", "probes.plugged_here:flat = 'a direction that is zero or not finite': expected finite directions"),
+        ("flat", "probes.plugged_here:flat = 'a zero or non-finite direction': expected finite directions"),
         ("few", r"probes.plugged_here:few = 'shape \(30, 6\)'"),
         ("boom", r"probes.plugged_here:boom = \"KeyError: 'nowhere' \(plugged_here.py:\d+\)\""),
     ],

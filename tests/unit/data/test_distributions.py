@@ -162,7 +162,7 @@ def test_images_stay_near_their_prototype_and_its_posterior_is_no_guess():
     assert own.std() > 50, "images do change"
     others = np.where(np.eye(len(found.prototypes), dtype=bool)[sample.region], np.inf, offsets)
     assert (others > found.reach[None]).all()
-    with pytest.raises(SpecError, match=r"expected inputs inside a region, but 1 of 2 are outside every region"):
+    with pytest.raises(SpecError, match=r"expected inputs inside a region, but 1 of 2 are outside all regions"):
         found.posterior(np.concatenate([sample.inputs[:1], 255 - sample.inputs[:1]]))
 
 
@@ -231,9 +231,9 @@ def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_p
     [
         ({"classes": 9}, r"classes = 9: expected a multiple of group = 2, since each class is in exactly one group"),
         ({"classes": 8, "group": 3}, r"classes = 8: expected a multiple of group = 3"),
-        ({"classes": 8, "group": 1}, r"group = 1: expected a number of classes that share .*, from 2 to classes = 8"),
-        ({"classes": 8, "beta": 1.0}, r"beta = 1.0: expected the shared regions' mass, in \(0, 1\)"),
-        ({"classes": 8, "beta": 0}, r"beta = 0.0: expected the shared regions' mass, in \(0, 1\)"),
+        ({"classes": 8, "group": 1}, r"group = 1: expected a number of classes per shared .*, from 2 to classes = 8"),
+        ({"classes": 8, "beta": 1.0}, r"beta = 1.0: expected a total mass for the shared regions in \(0, 1\)"),
+        ({"classes": 8, "beta": 0}, r"beta = 0.0: expected a total mass for the shared regions in \(0, 1\)"),
         ({"classes": 8, "radius": 3.0}, r"radius = 3.0: expected less than 2.32, half the smallest distance between"),
         ({"classes": 8, "norm": 1.0}, r"radius = 1.0: expected less than 0.581, half .* or a larger norm"),
         ({"classes": 8, "disc": 64}, r"disc = 64: expected a dimension from 1 to 63"),
@@ -241,7 +241,7 @@ def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_p
         ({"classes": 8, "shares": [0.5, 0.6]}, r"shares = \[0.5, 0.6\]: expected 2 positive shares that add up to 1"),
         ({"classes": 8, "shares": 0.5}, r"shares = 0.5: expected a list of 2 shares"),
         ({"classes": 8, "shape": [64]}, r"shape = \[64\]: expected \[channels, height, width\]"),
-        ({"classes": "8"}, r"classes = '8': expected a number, but YAML read a string"),
+        ({"classes": "8"}, r"classes = '8': expected a number, but YAML read this as a string"),
         ({"classes": 8, "layout": -1}, r"layout = -1: expected a whole number of at least 0"),
     ],
 )
@@ -260,9 +260,9 @@ def test_bad_overlap_is_refused(options, told):
         ("gaussians", {"classes": 11, "separation": 1.0, "shape": [1, 3, 3]}, "classes = 11: expected at most 10"),
         ("image_overlap", {"classes": 6, "prototypes": "overlap"}, "expected an image loader, not a distribution"),
         ("image_overlap", {"classes": 6, "prototypes": "mnist6k"}, "prototypes = 'mnist6k': expected one of"),
-        ("image_overlap", {"classes": 2000}, "classes = 2000: expected a number that needs at most 1250 regions"),
-        ("image_overlap", {"classes": 6, "turn": 200}, r"turn = 200: expected degrees in \[0, 180\]"),
-        ("image_overlap", {"classes": 6, "growth": 1}, r"growth = 1: expected a share in \[0, 1\)"),
+        ("image_overlap", {"classes": 2000}, "classes = 2000: expected fewer, since .* for only 1250"),
+        ("image_overlap", {"classes": 6, "turn": 200}, "turn = 200: expected 0 to 180 degrees"),
+        ("image_overlap", {"classes": 6, "growth": 1}, r"growth = 1: expected a fraction in \[0, 1\)"),
     ],
 )
 def test_bad_gaussians_and_images_are_refused(loader, options, told):

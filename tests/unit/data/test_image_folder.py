@@ -152,11 +152,11 @@ def test_an_unreadable_image_is_named(root, tmp_path):
         target.write_bytes(content)
         error = refusal(spec(), tmp_path / "out", described=False)
         assert (error.key, error.value) == ("folder", "zoo")
-        assert error.expected.startswith(f"images that can be read, but {target} can't be ({said}: ")
+        assert error.expected.startswith(f"readable images, but {target} can't be read ({said}: ")
         assert error.expected.endswith("): replace it or move it elsewhere")
     (root / "zoo/cow/8.bmp").write_bytes(b"text")
     assert refusal(spec(), tmp_path / "out", described=False).expected.endswith(
-        "(and 1 more of the 36 images read with it are bad)"
+        "(the first of 2 bad images in this block of 36)"
     )
     first = root / "zoo/Bee/1.JPG"
     first.write_bytes(b"text")
@@ -204,7 +204,7 @@ def test_images_of_several_modes_are_refused_unless_one_is_set(root, tmp_path, m
     image.save(root / "zoo/cow/4.tif")
     error = refusal(spec(), tmp_path / "out", described=False)
     assert error.key == "mode"
-    assert error.expected.startswith("L or RGB as the mode to convert all images of folder = 'zoo' to: ")
+    assert error.expected.startswith("L or RGB, the mode for converting all images in folder = 'zoo': ")
     assert f"{root}/zoo/Bee/1.JPG is RGB, but {root}/zoo/cow/4.tif is {mode}; without a mode, all" in error.expected
     image.save(root / "zoo/Bee/0.tif")  # the first of all
     error = refusal(spec(), tmp_path / "out", described=mode != "L")
@@ -229,17 +229,17 @@ def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
     (root / "half/none").mkdir()
     fill(root / "others", names=("ant", "Bee", "dog"))
     cases = [
-        (spec(folder="gone"), rf"folder = 'gone': .*, at {root}/gone \(FileNotFoundError: .*\)"),
+        (spec(folder="gone"), rf"folder = 'gone': .*, but {root}/gone can't be read \(FileNotFoundError: .*\)"),
         (spec(folder="zoo/notes.txt"), r"folder = 'zoo/notes\.txt': .*\(NotADirectoryError: .*\)"),
         (spec(folder="single"), rf"folder = 'single': expected at least 2 folders .* {root}/single has \['ant'\]"),
         (spec(folder="bare"), rf"folder = 'bare': expected at least 2 folders of images, .* {root}/bare has \[\]"),
         (
             spec(folder="half"),
-            rf"folder = 'half': expected images in each class, but {root}/half/none has none \(\.jpg",
+            rf"folder = 'half': expected images in each class, but {root}/half/none has no \.jpg",
         ),
         (
             spec(test_folder="others"),
-            r"test_folder = 'others': expected the same classes as folder, but \['cow'\] is in only one",
+            r"test_folder = 'others': expected the same classes as folder, but only one has \['cow'\]",
         ),
         (spec(folder=None), r"folder = None: expected a folder with a subfolder of images for each class"),
         (
@@ -253,8 +253,8 @@ def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
             r"folder = '~nobody there/a': expected a folder .* \(RuntimeError: ",
         ),
         (spec(size=None), r"size = None: expected a whole number"),
-        (spec(size="32"), r"size = '32': expected a number, but YAML read a string: write 32, unquoted"),
-        (spec(size=0), r"size = 0: expected a side in pixels, from 1 to 16384"),
+        (spec(size="32"), r"size = '32': expected a number, but YAML read this as a string: write 32, unquoted"),
+        (spec(size=0), r"size = 0: expected a side of 1 to 16384 pixels"),
         (spec(mode="rgb"), r"mode = 'rgb': expected one of L, RGB, or null"),
         (spec(mode=["L"]), r"mode = \['L'\]: expected one of L, RGB, or null"),
     ]
@@ -293,8 +293,8 @@ def test_a_link_through_which_images_count_twice_is_refused(root, tmp_path, link
     (root / link).symlink_to(target)
     error = refusal(spec(), tmp_path / "out")
     assert (error.key, error.value) == ("folder", "zoo")
-    expected = f"each image once, but {root / same} is the same folder as {root / other}, which contains it or is"
-    assert error.expected == f"{expected} listed too: remove the link"
+    expected = f"each image only once, but {root / same} is the same folder as {root / other}, which contains it or is"
+    assert error.expected == f"{expected} also listed: remove the link"
 
 
 def test_many_links_in_circles_end_in_one_line(root, tmp_path):
@@ -319,7 +319,7 @@ def test_test_images_are_no_training_images(root, tmp_path):
         error = refusal(spec(folder=folder, test_folder=test_folder), tmp_path / "out")
         assert (error.key, error.value) == ("test_folder", test_folder)
         assert error.expected.startswith(f"a folder that neither contains folder = '{folder}' nor ")
-        assert error.expected.endswith(", so that no test image is also a training image")
+        assert error.expected.endswith(", so no test image is also a training image")
 
 
 def test_a_test_class_that_links_to_the_training_class_is_refused(root, tmp_path):
@@ -418,7 +418,7 @@ def test_what_is_wrong_with_a_folder_is_reported_before_a_run_next_to_what_else_
     first = root / "zoo/Bee/1.JPG"
     raw = configured()
     raw["losses"]["cross_entropy"] = {"name": "focal", "gamma": -1}
-    for content, said in ((b"text", "images that can be read, but"), (b"", "only images and folders of images, but")):
+    for content, said in ((b"text", "readable images, but"), (b"", "only images and folders of images, but")):
         first.write_bytes(content)
         with pytest.raises(ConfigError) as caught:
             validation.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results")

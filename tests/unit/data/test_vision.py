@@ -201,7 +201,7 @@ def test_a_wrong_checksum_of_any_file_is_refused_before_any_is_parsed(name, plac
             with pytest.raises(SpecError) as caught:
                 sources.load_source(SourceSpec(name))
             assert (caught.value.key, caught.value.value) == (str(path), f"md5 {md5(bad)}")
-            assert f"as published, md5 {md5(content)}: it is damaged or truncated; delete it" in caught.value.expected
+            assert f"file, md5 {md5(content)}; this one is damaged or truncated: delete it" in caught.value.expected
             assert path.read_bytes() == bad
         path.write_bytes(content)
 
@@ -221,7 +221,7 @@ def test_no_pickle_of_an_archive_is_loaded_unchecked(name, place, monkeypatch):
     monkeypatch.chdir(place)
     for file in files:
         content = pack(published, place, files | {file: pickle.dumps(Bomb())})
-        with pytest.raises(SpecError, match=rf"{published.filename} = 'md5 \w+': expected the file as published"):
+        with pytest.raises(SpecError, match=rf"{published.filename} = 'md5 \w+': expected the published file"):
             sources.load_source(SourceSpec(name))
         monkeypatch.setattr(published, "tgz_md5", md5(content))
         line = r"loader = 'cifar\d+': expected a loader that runs without error \(RuntimeError: Data"
@@ -255,7 +255,7 @@ def test_archives_that_were_compressed_again_are_known_by_their_payload(place, t
     content = path.read_bytes()
     for bad in (content[:-9], b"no archive", gzip.compress(b"another payload")):
         path.write_bytes(bad)
-        with pytest.raises(SpecError, match=r"train-labels-idx1-ubyte\.gz = 'md5 \w+': expected the file as published"):
+        with pytest.raises(SpecError, match=r"train-labels-idx1-ubyte\.gz = 'md5 \w+': expected the published file"):
             sources.load_source(SourceSpec("fashion_mnist"))
 
 
@@ -356,7 +356,7 @@ def test_two_that_fetch_at_once_fetch_once(place, tmp_path, monkeypatch):
     [
         ("file", "file", "not a folder"),
         ("file/deeper", "file", "not a folder"),
-        ("gone", "gone", "a link that doesn't lead to a folder"),
+        ("gone", "gone", "a link that doesn't point to a folder"),
     ],
 )
 def test_a_data_root_that_is_no_folder_is_told_by_the_description(tmp_path, monkeypatch, root, nearest, what):
@@ -377,7 +377,7 @@ def test_a_data_root_that_is_no_folder_is_told_by_the_description(tmp_path, monk
         (lambda path: path.mkdir(), "a folder"),
         (os.mkfifo, "not a regular file"),
         (lambda path: path.symlink_to("nowhere"), "a broken link"),
-        (lambda path: (path.parent.rmdir(), path.parent.touch()), "out of reach (NotADirectoryError: "),
+        (lambda path: (path.parent.rmdir(), path.parent.touch()), "inaccessible (NotADirectoryError: "),
     ],
 )
 def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(fetch, put, kind, place, monkeypatch):
@@ -389,7 +389,7 @@ def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(fetch, put,
         with pytest.raises(SpecError) as caught:
             call(SourceSpec("mnist"))
         assert caught.value.key == "data_root"
-        assert f", or nothing at their paths, but {path} is {kind}" in caught.value.expected
+        assert f", or nothing in their place, but {path} is {kind}" in caught.value.expected
 
 
 def test_a_clusters_jobs_use_the_root_that_their_run_was_started_with(tmp_path, monkeypatch, config):

@@ -79,7 +79,7 @@ PROBE += ", norm, restarts, steps, models"
 SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
 SECTIONS += ", experiments"
 MODEL = "name, options, resize, stem, weights, pretrained, outputs, preprocess, trained_on, recipe"
-NAME = "a name of up to 64 letters, digits, '_', '-', '+' or single '.', a letter or digit first"
+NAME = "a name of up to 64 letters, digits, '_', '-', '+' or single '.', starting with a letter or digit"
 GRID = "experiments.tiny.grid"
 CERTIFIED = {"kind": "certified"}
 LONG = "x" * 65
@@ -89,12 +89,12 @@ CONFIGS: dict[str, list[tuple]] = {
     "a recipe that does not fit the images or the model": [
         (
             put("train.random_crop", 8),
-            "train.random_crop = 8: expected fewer pixels than the shorter side of digits's images, 8x8",
+            "train.random_crop = 8: expected fewer pixels than the shorter side of the images in digits, 8x8",
         ),
         (
             put("models.mlp.recipe", {"random_crop": 9999999}),
-            "models.mlp.recipe.random_crop = 9999999: expected fewer pixels than the shorter side of digits's images,"
-            " 8x8",
+            "models.mlp.recipe.random_crop = 9999999: expected fewer pixels than the shorter side of the images in"
+            " digits, 8x8",
         ),
         (
             together(put("models.mlp.name", "mlp_bn"), put("models.mlp.recipe", {"micro_batch": 7})),
@@ -103,7 +103,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("losses.mixup2.points", 51),
-            "losses.mixup2.points = 51: expected at most the batch size, 50, since each point mixed is another"
+            "losses.mixup2.points = 51: expected at most the batch size, 50, since each mixed point is from another"
             " ordering of the batch",
         ),
     ],
@@ -151,14 +151,14 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("models.mlp", {"name": "timm/resnet81"}),
             re.compile(
-                r"models\.mlp\.name = 'timm/resnet81': expected one of timm's \d+ models; nearest: timm/resnet18, .*"
+                r"models\.mlp\.name = 'timm/resnet81': expected one of timm's \d+ models; closest: timm/resnet18, .*"
             ),
         ),
     ],
     "wrong type": [
         (
             put("train.lr", "1e-3"),
-            "train.lr = '1e-3': expected a number, but YAML read a string: write 0.001 (with a dot), unquoted",
+            "train.lr = '1e-3': expected a number, but YAML read this as a string: write 0.001 (with a dot), unquoted",
         ),
         (put("train.epochs", True), "train.epochs = True: expected a whole number"),
         (put("train.channels_last", "yes"), "train.channels_last = 'yes': expected true or false"),
@@ -180,7 +180,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("probes.sphere.norm", "inf"),
-            "probes.sphere.norm = 'inf': expected this key to be left out, since sphere doesn't read it",
+            "probes.sphere.norm = 'inf': expected this key to be left out, since sphere doesn't use it",
         ),
         (
             put("probes.sphere", {"kind": "adversarial", "norm": 2}),
@@ -199,7 +199,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("calibrators", ["none", {"mine": {"name": "vector"}}, {"mine": {"name": "isotonic"}}]),
-            "calibrators = 'mine': expected each value once",
+            "calibrators = 'mine': expected no duplicates",
         ),
         (
             put("calibrators", [{"mine": {"name": "exact"}}]),
@@ -214,7 +214,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "seeds": [
         (put(f"{GRID}.0.seeds", [-1]), f"{GRID}[0].seeds[0] = -1: expected at least 0"),
         (put(f"{GRID}.0.seeds", [2**63]), f"{GRID}[0].seeds[0] = {2**63}: expected a number below 2**63"),
-        (put(f"{GRID}.0.seeds", [0, 0]), f"{GRID}[0].seeds = 0: expected each value once"),
+        (put(f"{GRID}.0.seeds", [0, 0]), f"{GRID}[0].seeds = 0: expected no duplicates"),
     ],
     "name that leaves results": [
         (named("datasets", "../x"), f"datasets.../x = '../x': expected {NAME}"),
@@ -226,12 +226,12 @@ CONFIGS: dict[str, list[tuple]] = {
     "names that share a folder": [
         (
             named("datasets", "CLEAN"),
-            "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' in more than capitals,"
+            "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' by more than case,"
             " since names become folders",
         ),
         (
             named("losses", "reference"),
-            "losses.reference = 'reference': expected a different name, since in tables this one marks"
+            "losses.reference = 'reference': expected a different name, since tables use this one for"
             " predictors that weren't trained",
         ),
     ],
@@ -306,7 +306,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("models.mlp.trained_on", "digits"),
-            "models.mlp.trained_on = 'digits': expected this key only with `weights` or `pretrained`",
+            "models.mlp.trained_on = 'digits': expected `weights` or `pretrained` to be set as well",
         ),
         (
             put("probes.nearest", {"kind": "nearest_other", "directions": 2}),
@@ -391,11 +391,11 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
     ),
     "a section twice": (
         lambda text: text + "train: {lr: 0.1}\n",
-        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'train' is already on line \d+\)"),
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'train' is already defined on line \d+\)"),
     ),
     "a key twice": (
         lambda text: text.replace("  epochs: 3", "  epochs: 3\n  epochs: 4"),
-        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'epochs' is already on line \d+\)"),
+        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'epochs' is already defined on line \d+\)"),
     ),
     "a tag that runs code": (
         lambda text: text.replace("loader: digits", f"loader: {OPENS}"),
@@ -409,7 +409,7 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
     ),
     "another encoding": (
         lambda text: text.encode("utf-16"),
-        re.compile(r"config\.yaml: expected a text file in UTF-8 \(UnicodeDecodeError: .*\)"),
+        re.compile(r"config\.yaml: expected a UTF-8 text file \(UnicodeDecodeError: .*\)"),
     ),
 }
 
@@ -507,7 +507,7 @@ OUTSIDE = {
     ),
     "no loss": (
         put("losses.mixup2", {"name": "mine:NoLoss"}),
-        "losses.mixup2.name = 'mine:NoLoss': expected a loss: a subclass of halobench.Loss, or a torch.nn.Module",
+        "losses.mixup2.name = 'mine:NoLoss': expected a loss (a subclass of halobench.Loss or a torch.nn.Module)",
     ),
     "a loss of a wrong shape": (
         put("losses.mixup2", {"name": "mine:Scalarless"}),

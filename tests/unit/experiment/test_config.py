@@ -48,7 +48,7 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, mo
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert problems(edited) == [
         "train.lr = -1.0: expected a number above 0",
-        "calibrators = 'matrix': expected probmetrics and numba, which it needs, to be installed:"
+        "calibrators = 'matrix': expected its packages to be installed (probmetrics and numba):"
         " pip install --editable '.[posthoc]'",
     ]
     assert load_config(put(config, "calibrators", ["none", "vector"])).calibrate.calibrators == ("none", "vector")
@@ -64,7 +64,7 @@ def test_the_papers_fit_has_an_old_word_that_counts_as_the_same(config):
     assert notes == []
     assert current_words(old, notes.append)["calibrators"] == ["none", "paper"]
     assert notes == ["calibrators[1]: 'released' is now called 'paper'"]
-    with pytest.raises(ConfigError, match="each value once"):
+    with pytest.raises(ConfigError, match="expected no duplicates"):
         load_config(put(config, "calibrators", ["paper", "released"]))
 
 
@@ -101,7 +101,11 @@ def test_figures_and_tables_from_outside_are_chosen_beside_all_or_refused(config
     nothing = {"sources": {}, "datasets": {}, "losses": {}, "models": {}, "pairs": []}
     problem, _ = build_checks.run(build_request(loaded) | nothing)[0]
     assert problem.startswith("figures.name = 'own_display:draw': expected a module that can be imported")
-    for name, why in [("odd", "did you mean 'runs'"), ("bare", "that name tables"), ("gone", "doesn't define 'gone'")]:
+    for name, why in [
+        ("odd", "did you mean 'runs'"),
+        ("bare", "be names of tables"),
+        ("gone", "doesn't define 'gone'"),
+    ]:
         demo["figures"] = [f"own_display:{name}"]
         with pytest.raises(ConfigError, match=rf"experiments.demo.figures\[0\] = 'own_display:{name}'.*{why}"):
             load_config(config)

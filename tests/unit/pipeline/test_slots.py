@@ -125,7 +125,7 @@ def test_processes_that_start_at_once_fill_the_emptiest_device_first_and_one_too
     held = [line(holder)[:40] for holder in second]
     assert sorted(held) == [A, B, C]
     [seventh] = start(1, 2)
-    assert line(seventh) == f"waiting for a GPU slot: 2 on each of {A}, {B}, {C}"
+    assert line(seventh) == f"waiting for a GPU slot (2 per GPU: {A}, {B}, {C})"
     second[held.index(B)].communicate("\n")
     assert line(seventh)[:40] == B
 

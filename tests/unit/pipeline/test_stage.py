@@ -47,7 +47,7 @@ def test_code_that_was_edited_since_it_was_asked_for_is_refused_before_anything_
     old.touch()
     os.utime(old, (0, 0))
     other = code_map("source") | {"data/sources": "0" * 16}
-    with pytest.raises(SpecError, match=r"code = 'data/sources changed': expected code as it was when the run"):
+    with pytest.raises(SpecError, match=r"code = 'data/sources changed': expected the same code as when the run"):
         run(tmp_path, code=other)
     assert list(tmp_path.iterdir()) == [old]
     run(tmp_path, code=code_map("source"))
@@ -93,7 +93,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     for folder in ("file", "file/below", "dangling", "/proc/none"):
-        with pytest.raises(SpecError, match=r"folder of outputs = .*: expected a writable folder"):
+        with pytest.raises(SpecError, match=r"output folder = .*: expected a writable folder"):
             claim(tmp_path / folder)
     claim(tmp_path / "new/below")
 
@@ -105,7 +105,7 @@ def test_a_checkpoint_takes_the_place_of_no_other_file(tmp_path):
     before = whole.read_bytes()
     damaged.write_bytes(before[:-1])
     for path in (whole, output):
-        with pytest.raises(SpecError, match=f"--checkpoint = '{path}': expected a file of its own"):
+        with pytest.raises(SpecError, match=f"--checkpoint = '{path}': expected a separate file"):
             check_place(path, [output])
     assert whole.read_bytes() == before
     check_place(damaged, [output])

@@ -160,7 +160,7 @@ def test_without_gradients_the_starts_alone_are_searched_and_what_is_not_found_i
         ({"labels": np.array([0, 3])}, "labels = 3: expected labels from 0 to 2"),
         ({"labels": np.array([0])}, "expected one label per sample"),
         ({"level": 1.0}, "level = 1.0: expected a confidence above 0 and below 1"),
-        ({"beta": 0.0}, "beta = 0.0: expected an inverse temperature above 0"),
+        ({"beta": 0.0}, "beta = 0.0: expected a finite inverse temperature above 0"),
     ],
 )
 def test_bad_arguments_are_refused(change, problem):

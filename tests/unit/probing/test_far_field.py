@@ -203,7 +203,7 @@ def test_other_networks_are_read_at_distances_and_marked():
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ({"directions": torch.zeros(5, 6, 64)}, "expected finite directions with lengths above 0"),
+        ({"directions": torch.zeros(5, 6, 64)}, "expected finite directions of non-zero length"),
         ({"directions": torch.ones(5, 64)}, r"expected a float tensor of shape \(5, R, 64\)"),
         ({"directions": torch.ones(4, 1, 64)}, r"expected a float tensor of shape \(5, R, 64\)"),
         ({"inputs": np.zeros((5, 64))}, "expected a float tensor"),

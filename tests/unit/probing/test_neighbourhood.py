@@ -122,7 +122,7 @@ def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_cl
     refused("inputs = 'ndarray of float32': expected a float tensor", inputs=inputs.numpy())
     refused("inputs = 'Tensor of torch.int64': expected a float tensor", inputs=inputs.long())
     refused(r"inputs\[0\] = 'NaN or infinity': expected finite", inputs=inputs * float("nan"))
-    refused("inputs = .*expected .*like the training samples", inputs=inputs[..., :2])
+    refused("inputs = .*expected .*to match the training samples", inputs=inputs[..., :2])
     refused("labels = 'shape \\(2,\\)': expected one label per sample", labels=[0, 1])
     refused("labels = 'dtype float64': expected integer", labels=[0.0])
     refused("labels = -1: expected non-negative labels", labels=[-1])

@@ -426,7 +426,7 @@ def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypat
     for name in ("metrics", "aggregate"):
         with pytest.raises(SpecError, match=f"tables = '{name}': expected a different name"):
             tables_read("tables", name)
-    with pytest.raises(SpecError, match=r"tables.unknown = 'run': expected parameters of make that name tables"):
+    with pytest.raises(SpecError, match=r"tables.unknown = 'run': expected the parameters of make to be names of"):
         tables_read("tables", "unknown")
     (tmp_path / "by_class.py").write_text("class Make:\n    def __init__(self, runs): ...\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -123,7 +123,7 @@ def test_the_interval_is_students_t():
         ({"b": {"loss": "reference"}}, "loss reference"),
         ({"where": {"metric": "kl"}}, "metric kl"),
         ({"where": {"noise": ">0.9"}}, "noise >0.9"),
-        ({"table": "radii", "value": "relative_median", "where": {}}, "no table radii"),
+        ({"table": "radii", "value": "relative_median", "where": {}}, "table radii is missing"),
     ],
 )
 def test_what_the_grid_lacks_is_not_tested_and_named(change, words):
@@ -395,8 +395,8 @@ def test_ratios_leave_out_what_cannot_be_used_and_say_so():
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"a": {"dataset": "b*"}}, r"a.dataset = 'b\*': expected the name of one data set"),
-        ({"a": {"noise": 0}}, "a.dataset = None: expected the name of one data set"),
+        ({"a": {"dataset": "b*"}}, r"a.dataset = 'b\*': expected the name of a single data set"),
+        ({"a": {"noise": 0}}, "a.dataset = None: expected the name of a single data set"),
         ({"a": {"noise": 0}, "b": {"model": "m"}}, "b.model = 'm': expected no model"),
         ({"b": None}, "b = None: expected conditions, since ratio needs b"),
         ({"b": {"dataset": "small", "model": "m"}}, "b.model = 'm': expected no model here"),

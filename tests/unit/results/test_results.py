@@ -100,7 +100,7 @@ def test_a_dead_runs_locks_are_removed(locked, capsys, same_number):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, r"expected a text file in UTF-8"),
+        (None, r"expected a UTF-8 text file"),
         (b"run: [a\n", r"over\.yaml, line 2: expected YAML"),
         (b"- a\n", r"expected sections at the top level"),
         (b"run: [a]\nrun: [b]\n", r"unique keys"),
@@ -174,7 +174,7 @@ def test_a_dry_run_unlocks_nothing_and_ends_no_jobs(locked, words, monkeypatch, 
     monkeypatch.setattr(queue, "settle", lambda *arguments: pytest.fail("settled"))
     run.run(words)
     said = capsys.readouterr().err
-    told = "jobs of a run that died are in the queue: 7 (train x, PENDING (Resources)); a run without -n cancels the"
+    told = "jobs of a run that died are still in the queue: 7 (train x, PENDING (Resources)); a run without -n cancels"
     assert told in said
     assert is_locked()
     assert queue.noted(run.SUBMITTED) == ["a-run"]
@@ -202,7 +202,7 @@ def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(loc
     queue.note(run.SUBMITTED, "a-run", "elsewhere.site.org-7")
     run.run([])
     said = capsys.readouterr().err
-    assert "run 7 on elsewhere.site.org, another host, may still be alive; if you know that it isn't, use `" in said
+    assert "run 7 on another host, elsewhere.site.org, may still be alive; if you know that it isn't, use `" in said
     assert is_locked()
     assert path.exists()
     assert queue.noted(run.SUBMITTED) == ["a-run"]
@@ -267,7 +267,7 @@ def test_the_disk_needs_room_for_what_is_missing(two_cells, tmp_path):
     assert disk_space.needed(two_cells, SIZES, tmp_path) == cell + 3 * 4000
     disk_space.require_room(two_cells, SIZES, tmp_path / "not/there/yet")
     huge = SIZES | {"weights": {"mlp": {"digits": 2**60}}}
-    with pytest.raises(ConfigError, match=r"free: expected at least 4\.19e\+06 TiB, which the cells still to be"):
+    with pytest.raises(ConfigError, match=r"free: expected at least 4\.19e\+06 TiB for the cells that are still to be"):
         disk_space.require_room(two_cells, huge, tmp_path)
 
 

@@ -300,7 +300,7 @@ def test_the_summary_names_what_was_written(folder):
         "tiny: With the optimal temperature, 1 of 2 decided tests of the paper's claims holds and 1 fails.",
         "  Halos, 2 tests: 1 does not hold, 1 undecided",
         "  Growth with classes, 1 test: 1 holds",
-        "  Every test: results/tables/tiny/claims.html",
+        "  All tests: results/tables/tiny/claims.html",
         "Figures: results/figures/other",
         "Figures: results/figures/tiny/summary.png",
         "Explorer: results/explorer.html",
@@ -345,7 +345,7 @@ def test_bars_by_stage_and_the_jobs_that_run():
             "figure": ["0/2"],
             "all": ["1/7", "1", "running", "1", "failed"],
         }
-        assert picture[4] == "for 0.0 s"
+        assert picture[4] == "0.0 s elapsed"
         assert picture[5].split() == ["train", "clean/mlp/mixup2/seed0", "0.0", "s", "epoch", "2", "of", "3"]
     finally:
         view.close()

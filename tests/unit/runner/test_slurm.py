@@ -67,7 +67,7 @@ def test_states_are_asked_where_they_are_kept(commands, monkeypatch):
 def test_a_command_that_hangs_is_given_up(commands):
     commands.folder.joinpath("squeue").write_text(f"#!/bin/sh\nexec {'/bin/sleep'} 30\n")
     commands.folder.joinpath("squeue").chmod(0o755)
-    with pytest.raises(queue.SlurmError, match=r"squeue: no answer in 0\.2 s"):
+    with pytest.raises(queue.SlurmError, match=r"squeue: no response within 0\.2 s"):
         queue.ask("squeue", timeout=0.2)
 
 
@@ -147,6 +147,6 @@ def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypat
     srun.write_text("#!/bin/sh\nexit 1\n")
     assert checks.look(one, mark, seen) == "", "a good answer is kept"
     remark = checks.look(two, mark, seen)
-    assert remark.startswith("could not check that compute nodes see this directory (srun: exit code 1)")
+    assert remark.startswith("could not check whether compute nodes see this directory (srun: exit code 1)")
     os.utime(seen, (0, 0))
     assert checks.look(one, mark, seen) == remark, "but for a day only"

@@ -104,7 +104,7 @@ def test_a_report_tells_groups_and_totals(tmp_path):
     request(tmp_path)
     record(tmp_path)
     assert report(read(DRY).jobs, tmp_path) == [
-        "train clean/cnn/mixup2/seed0: loss.alpha was the default and is 0.5",
+        "train clean/cnn/mixup2/seed0: loss.alpha was the default and is now 0.5",
         "train clean/cnn/mixup2/seed2: it has never run",
         "calibrate clean/cnn/mixup2/seed0: it has never run",
         "3 jobs would run: 2 train, 1 calibrate",
@@ -121,7 +121,7 @@ def test_thousands_of_jobs_share_a_line_unless_each_is_asked_for(tmp_path):
     for i in range(1000):
         record(tmp_path, f"{i}/a")
     lines = report(jobs, tmp_path)
-    assert lines[0] == "train, 1,000 jobs (clean/mixup2/seed0, ...): loss.alpha was the default and is 0.5"
+    assert lines[0] == "train, 1,000 jobs (clean/mixup2/seed0, ...): loss.alpha was the default and is now 0.5"
     assert lines[1:] == ["1,000 jobs would run: 1000 train"]
     assert len(report(jobs, tmp_path, each=True)) == 1001
 
@@ -159,32 +159,32 @@ LOSS = {"name": "mixup", "options": {"points": 3}}
 @pytest.mark.parametrize(
     ("before", "now", "clauses"),
     [
-        ({"train": {"lr": 0.1}}, {"train": {"lr": 0.2}}, ["train.lr was 0.1 and is 0.2"]),
-        ({"loss": LOSS}, {"loss": {"name": "mixup"}}, ["loss.points was 3 and is the default"]),
-        ({"loss": {"name": "mixup"}}, {"loss": LOSS}, ["loss.points was the default and is 3"]),
+        ({"train": {"lr": 0.1}}, {"train": {"lr": 0.2}}, ["train.lr was 0.1 and is now 0.2"]),
+        ({"loss": LOSS}, {"loss": {"name": "mixup"}}, ["loss.points was 3 and is now the default"]),
+        ({"loss": {"name": "mixup"}}, {"loss": LOSS}, ["loss.points was the default and is now 3"]),
         (
             {"loss": LOSS},
             {"loss": {"name": "focal", "options": {"gamma": 2}}},
             [
-                "loss.gamma was absent and is 2",
-                'loss.name was "mixup" and is "focal"',
-                "loss.points was 3 and is absent",
+                "loss.gamma was absent and is now 2",
+                'loss.name was "mixup" and is now "focal"',
+                "loss.points was 3 and is now absent",
             ],
         ),
         (
             {"probes": {"a": {"kind": "a", "n": 1}, "b": {"kind": "b", "n": 1}}},
             {"probes": {"a": {"kind": "a", "n": 2}, "b": {"kind": "b", "n": 2}}},
-            ["probes.a.n and probes.b.n were 1 and are 2"],
+            ["probes.a.n and probes.b.n were 1 and are now 2"],
         ),
         (
             {"train": {}},
             {"train": {"bf16": True, "amp": True}},
-            ["train.amp and train.bf16 were the default and are true"],
+            ["train.amp and train.bf16 were the default and are now true"],
         ),
         (
             {"x": list(range(40))},
             {"x": []},
-            ["x was [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1 ... 36, 37, 38, 39] and is []"],
+            ["x was [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1 ... 36, 37, 38, 39] and is now []"],
         ),
         ({"x": 1}, {"x": 1}, []),
     ],
@@ -198,7 +198,7 @@ def test_specs_are_compared_by_key(before, now, clauses):
     [
         ({"losses/mixup": OLD, "x": OLD}, {"losses/mixup": NEW, "x": OLD}, "losses/mixup.py changed"),
         ({"mine:Loss": OLD}, {"mine:Loss": NEW}, "mine:Loss changed"),
-        ({"a": OLD, "c": OLD}, {"b": OLD, "c": OLD}, "b.py is used now; a.py is no longer used"),
+        ({"a": OLD, "c": OLD}, {"b": OLD, "c": OLD}, "b.py is now used; a.py is no longer used"),
     ],
 )
 def test_code_is_compared_by_module(tmp_path, before, now, clauses):
@@ -210,13 +210,13 @@ def test_code_is_compared_by_module(tmp_path, before, now, clauses):
 def test_another_plugin_explains_its_other_code(tmp_path):
     request(tmp_path, {"loss": {"name": "b"}}, {"b": OLD})
     record(tmp_path, f"{RUN}/b.csv", {"loss": {"name": "a"}}, {"a": OLD})
-    assert explain(cell(CHANGED), {}, tmp_path) == 'loss.name was "a" and is "b"'
+    assert explain(cell(CHANGED), {}, tmp_path) == 'loss.name was "a" and is now "b"'
 
 
 def test_a_request_newer_than_a_stale_record_is_explained_by_their_difference(tmp_path):
     request(tmp_path)
     record(tmp_path, f"{RUN}/b.csv")
-    sentence = "loss.alpha was the default and is 0.5"
+    sentence = "loss.alpha was the default and is now 0.5"
     assert explain(cell(f"Updated input files: {REQUEST}"), {}, tmp_path) == sentence
     both = f"Updated input files: x.csv, {REQUEST}"
     assert explain(cell(both), {}, tmp_path) == f"x.csv changed after the outputs were made; {sentence}"

@@ -107,7 +107,7 @@ def test_the_command_shows_them(results, monkeypatch, capsys):
     assert "rule_probe/d_m_l_0/12.log" in said
     assert said.index("train d/m/l/seed0") < said.index("d_m_l_0/9.log") < said.index("probe d/m/l/seed0")
     assert main(["logs", "elsewhere"]) == 1
-    assert "no log in results/logs is from a job named elsewhere" in capsys.readouterr().out
+    assert "no logs of jobs named elsewhere in results/logs" in capsys.readouterr().out
     assert main(["logs", "seed0", "--results", str(results / "nowhere")]) == 1
 
 

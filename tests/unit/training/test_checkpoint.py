@@ -328,7 +328,7 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_says_where(digits, val
         fit(net, samples, Poisoned(12, value), spec, 0, silent)
     told = str(caught.value)
     assert told.startswith(f"loss is {value} in epoch 3 of 5, step 3 of 5, learning rate 0.02, gradient norm nan (")
-    before = re.fullmatch(r".*\((\S+) one step before\)", told)
+    before = re.fullmatch(r".*\((\S+) one step earlier\)", told)
     assert 0 < float(before[1]) < 100
 
 

@@ -106,19 +106,19 @@ def _checked(
 ) -> tuple[int, list[Listing]]:
     """Return the size and the folders' listings after checking all options."""
     side: int = convert_number(int, "size", size)
-    require(1 <= side <= LARGEST, "size", side, f"a side in pixels, from 1 to {LARGEST}")
+    require(1 <= side <= LARGEST, "size", side, f"a side of 1 to {LARGEST} pixels")
     fine = mode is None or (isinstance(mode, str) and mode in CHANNELS)
     require(fine, "mode", mode, f"{one_of(CHANNELS, mode)}, or null")
     listed: dict[str, str] = {}  # for both folders, since a test image must not be a training image
     parts = [list_folder("folder", folder, listed)]
     if test_folder is not None:
         one, other = _root("folder", folder).resolve(), _root("test_folder", test_folder).resolve()
-        expected = f"a folder that neither contains folder = {folder!r} nor lies inside it"
+        expected = f"a folder that neither contains folder = {folder!r} nor is inside it"
         apart = not (one.is_relative_to(other) or other.is_relative_to(one))
-        require(apart, "test_folder", test_folder, f"{expected}, so that no test image is also a training image")
+        require(apart, "test_folder", test_folder, f"{expected}, so no test image is also a training image")
         parts.append(list_folder("test_folder", test_folder, listed))
         differ = sorted(set(parts[0].names) ^ set(parts[1].names))
-        require(not differ, "test_folder", test_folder, f"the same classes as folder, but {differ[:1]} is in only one")
+        require(not differ, "test_folder", test_folder, f"the same classes as folder, but only one has {differ[:1]}")
     return side, parts
 
 
@@ -145,15 +145,15 @@ def list_folder(key: str, folder: str | None, listed: dict[str, str] | None = No
     try:
         classes = _walk(str(root), listed, problems)
     except OSError as error:
-        raise SpecError(key, folder, f"{HOLDER}, at {root} ({describe_error(error)})") from None
+        raise SpecError(key, folder, f"{HOLDER}, but {root} can't be read ({describe_error(error)})") from None
     if problems:
         more = f" (and {len(problems) - 1} more to fix)" if problems[1:] else ""
         raise SpecError(key, folder, problems[0] + more)
     names = tuple(classes)
-    least = f"at least 2 folders of images, one for each class, but {root} has {list(names)}"
+    least = f"at least 2 subfolders of images, one per class, but {root} has {list(names)}"
     require(len(names) >= 2, key, folder, least)
     for name, paths in classes.items():
-        require(paths, key, folder, f"images in each class, but {root / name} has none ({', '.join(SUFFIXES)})")
+        require(paths, key, folder, f"images in each class, but {root / name} has no {', '.join(SUFFIXES)} files")
     labels = np.repeat(np.arange(len(names)), [len(paths) for paths in classes.values()])
     return Listing(key, str(folder), names, [path for paths in classes.values() for path in paths], labels)
 
@@ -171,7 +171,7 @@ def _root(key: str, folder: Any) -> Path:
     except SpecError:
         raise
     except (OSError, ValueError, RuntimeError) as error:  # not a path at all, or the home of an unknown user
-        raise SpecError(key, folder, f"{HOLDER}, at {root} ({describe_error(error)})") from None
+        raise SpecError(key, folder, f"{HOLDER}, but {root} can't be read ({describe_error(error)})") from None
     return root
 
 
@@ -198,8 +198,8 @@ def _first_time(path: str, listed: dict[str, str], problems: list[str]) -> bool:
     """Return whether a folder is listed for the first time, and add it to `listed`."""
     before = listed.setdefault(os.path.realpath(path), path)
     if before != path:
-        same = f"{path} is the same folder as {before}, which contains it or is listed too"
-        problems.append(f"each image once, but {same}: remove the link")
+        same = f"{path} is the same folder as {before}, which contains it or is also listed"
+        problems.append(f"each image only once, but {same}: remove the link")
     return before == path
 
 
@@ -246,7 +246,7 @@ class FolderImages:
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
             bad = list(filter(None, pool.map(fill, range(len(wanted)))))
         if bad:
-            more = f" (and {len(bad) - 1} more of the {len(wanted)} images read with it are bad)" if bad[1:] else ""
+            more = f" (the first of {len(bad)} bad images in this block of {len(wanted)})" if bad[1:] else ""
             raise SpecError(bad[0].key, bad[0].value, bad[0].expected + more)
         return out
 
@@ -280,7 +280,7 @@ def _first_mode(part: Listing) -> str:
 
 
 def _to_convert(part: Listing) -> str:
-    return f"L or RGB as the mode to convert all images of {part.key} = {part.folder!r} to"
+    return f"L or RGB, the mode for converting all images in {part.key} = {part.folder!r}"
 
 
 @contextlib.contextmanager
@@ -304,6 +304,6 @@ def _opened(part: Listing, path: str) -> Iterator[Image.Image]:
         raise
     except Exception as error:  # decoders raise all kinds of errors on a damaged file
         expected = (
-            f"images that can be read, but {path} can't be ({describe_error(error)}): replace it or move it elsewhere"
+            f"readable images, but {path} can't be read ({describe_error(error)}): replace it or move it elsewhere"
         )
         raise SpecError(part.key, part.folder, expected) from None

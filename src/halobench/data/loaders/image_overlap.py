@@ -131,7 +131,7 @@ def load(
     require(layout >= 0, "layout", layout, "a whole number of at least 0")
     images = _prototypes(prototypes)
     count, most = len(regions.mass), len(images) // CANDIDATES
-    expected = f"a number that needs at most {most} regions of {prototypes}, not {count}"
+    expected = f"fewer, since they need {count} regions, but {prototypes} has enough images for only {most}"
     require(count <= most, "classes", classes, expected)
     chosen = spread_out(images, count, generator(layout, "layout"))
     moments = Moments(images.shape[1])
@@ -156,9 +156,9 @@ def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.n
 def _change(shift: float, turn: float, growth: float) -> np.ndarray:
     """Check and return the maxima of shift (pixels), turn (radians) and growth."""
     values = [convert_number(float, key, v) for key, v in (("shift", shift), ("turn", turn), ("growth", growth))]
-    require(values[0] >= 0, "shift", shift, "a number of pixels, at least 0")
-    require(0 <= values[1] <= 180, "turn", turn, "degrees in [0, 180]")
-    require(0 <= values[2] < 1, "growth", growth, "a share in [0, 1)")
+    require(values[0] >= 0, "shift", shift, "at least 0 pixels")
+    require(0 <= values[1] <= 180, "turn", turn, "0 to 180 degrees")
+    require(0 <= values[2] < 1, "growth", growth, "a fraction in [0, 1)")
     return np.array([values[0], np.deg2rad(values[1]), values[2]])
 
 

@@ -75,7 +75,7 @@ class _Writer:
                 self._refuse(type(self.modules[str(node.target)]).__name__, node.target)
         for node in graph.nodes:
             if node.op == "placeholder":
-                self.places[node] = self._refuse("another input", node.name) if self.places else 0
+                self.places[node] = self._refuse("a second input", node.name) if self.places else 0
             elif node.op != "output":
                 self.places[node] = self._step(node)
         result = node.args[0]

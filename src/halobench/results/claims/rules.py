@@ -80,7 +80,7 @@ class Claim:
             self._check_side(key, conditions)
         losses = {side["loss"] for side in self.sides} - {REFERENCE}
         for loss in self.interpolating or ():
-            require(loss in losses, "interpolating", loss, f"a loss of this claim, {one_of(losses, loss)}")
+            require(loss in losses, "interpolating", loss, f"a loss in this claim: {one_of(losses, loss)}")
 
     def _named_sides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield "a", self.a
@@ -93,29 +93,32 @@ class Claim:
         """Refuse a condition on a column that is neither in the table nor in `runs`."""
         columns = {*COLUMNS[self.table], *COLUMNS["runs"]} - {"seed", self.value}
         for column in conditions:
-            require(column in columns, f"{key}.{column}", conditions[column], f"a column, {one_of(columns, column)}")
+            require(column in columns, f"{key}.{column}", conditions[column], f"a column: {one_of(columns, column)}")
             _check_condition(f"{key}.{column}", conditions[column])
 
     def _check_side(self, key: str, conditions: Mapping[str, Any]) -> None:
         """Refuse a side that contradicts `where`, has no loss, or would be paired with another data set or model."""
         for column in set(conditions) & set(self.where):
-            raise SpecError(f"{key}.{column}", conditions[column], "the column in `where` or in a side, not in both")
+            raise SpecError(f"{key}.{column}", conditions[column], "this column in either `where` or a side, not both")
         loss = {**self.where, **conditions}.get("loss")
         plain = isinstance(loss, str) and "*" not in loss
-        require(plain, f"{key}.loss", loss, "the name of one loss, here or in `where`")
+        require(plain, f"{key}.loss", loss, "the name of a single loss, here or in `where`")
         require(
-            key != "a" or loss != REFERENCE, "a.loss", loss, "a trained side (a reference can only be b or a baseline)"
+            key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss (a reference can only be b or a baseline)"
         )
         if self.across_datasets:
             dataset = conditions.get("dataset")
             plain = isinstance(dataset, str) and "*" not in dataset
-            require(plain, f"{key}.dataset", dataset, "the name of one data set, since a ratio compares two")
+            require(plain, f"{key}.dataset", dataset, "the name of a single data set, since a ratio compares two")
             require("model" not in conditions, f"{key}.model", conditions.get("model"), "no model here (use `where`)")
         paired = self.statistic in ("difference", "against_best", "ratio") and not self.across_datasets
         for column in ("dataset", "model") if paired else ():
             free = column not in conditions or (column == "model" and loss == REFERENCE)
             require(
-                free, f"{key}.{column}", conditions.get(column), f"no {column}, since sides are paired (use `where`)"
+                free,
+                f"{key}.{column}",
+                conditions.get(column),
+                f"no {column} here, since sides are paired by it (use `where`)",
             )
 
     @property
@@ -201,7 +204,7 @@ def load_claims(path: Path | str) -> list[Claim]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(str(path), " ".join(str(error).split()), "a YAML file") from None
+        raise SpecError(str(path), " ".join(str(error).split()), "valid YAML") from None
     listed = isinstance(content, Mapping) and set(content) == {"claims"} and isinstance(content["claims"], list)
     keys = sorted(map(str, content)) if isinstance(content, Mapping) else content
     require(listed, str(path), keys, "the single key 'claims' with a list of claims")
@@ -223,7 +226,7 @@ def _parsed(entries: list[Any]) -> list[Claim]:
                 claim = parse(Claim, variant)
             except SpecError as error:
                 raise error.within(named) from None
-            require(claim.name not in claims, f"{named}.name", claim.name, "a name that no other claim has")
+            require(claim.name not in claims, f"{named}.name", claim.name, "a name not used by any other claim")
             claims[claim.name] = claim
     return list(claims.values())
 

@@ -32,7 +32,7 @@ class ClaimTables:
     def table(self, name: str) -> pd.DataFrame:
         """Return a table; raise NotTested if it is missing."""
         if name not in self.by_name:
-            raise NotTested(f"there is no table {name}")
+            raise NotTested(f"table {name} is missing")
         return self.by_name[name]
 
     def rows(self, name: str, conditions: Mapping[str, Any]) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
         _require_loss(conditions["loss"], tables)
         raise NotTested(f"the grid has no rows of {claim.table} with {described(conditions)}")
     if rows.duplicated(PAIRED).any():
-        raise SpecError(f"claims.{claim.name}", described(conditions), "conditions that leave one row per cell")
+        raise SpecError(f"claims.{claim.name}", described(conditions), "conditions that match only one row per cell")
     cells = rows[[*PAIRED, "loss", "interpolates", "steps"]].astype({"interpolates": object})
     cells["value"] = pd.to_numeric(rows[claim.value], errors="coerce").astype(float)
     cells["censored"] = _censored(claim, rows)

@@ -125,7 +125,7 @@ def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bo
     """List modules that changed, and those added or dropped unless a changed spec (`swapped`) already shows them."""
     both = [([module for module in now if module in before and before[module] != now[module]], "changed")]
     if not swapped and before and now:
-        moved = ((now.keys() - before.keys(), "used now"), (before.keys() - now.keys(), "no longer used"))
+        moved = ((now.keys() - before.keys(), "now used"), (before.keys() - now.keys(), "no longer used"))
         both += [(sorted(modules), f"{_be(modules)} {what}") for modules, what in moved]
     return [f"{_listed(list(map(_file, modules)))} {what}" for modules, what in both if modules]
 
@@ -143,7 +143,8 @@ def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
         if key not in old or key not in new or old[key] != new[key]:
             alike.setdefault((_value(key, old, new), _value(key, new, old)), []).append(key)
     return [
-        f"{_listed(keys)} {_be(keys, 'was', 'were')} {was} and {_be(keys)} {now}" for (was, now), keys in alike.items()
+        f"{_listed(keys)} {_be(keys, 'was', 'were')} {was} and {_be(keys)} now {now}"
+        for (was, now), keys in alike.items()
     ]
 
 

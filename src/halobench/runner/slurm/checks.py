@@ -87,7 +87,7 @@ def _problems(workflow: Any, job: Any, pools: list[str]) -> list[str]:
     except (WorkflowError, TypeError) as error:
         return [f"{settings}: {' '.join(str(error).split())}"]
     except SlurmError as error:
-        return [f"{settings}: expected resources that a cluster node has ({error}); there are {'; '.join(pools)}"]
+        return [f"{settings}: expected resources that a cluster node has ({error}); available: {'; '.join(pools)}"]
     names = str(options.get("slurm_partition", "")).split(",")
     named = [line for line in pools if line.split(": ")[0].rstrip("*") in names or (names == [""] and "*: " in line)]
     longest = max((minutes(line.split(": ")[1].split(",")[0]) for line in named), default=float("inf"))
@@ -139,7 +139,7 @@ def look(job: Any, mark: Path, seen: Path) -> str:
     except SlurmError as error:
         match = re.search(r"(\S+): task 0: Exited with exit code (7[12])", str(error))
         if not match:
-            return f"could not check that compute nodes see this directory ({error}); submitting jobs anyway"
+            return f"could not check whether compute nodes see this directory ({error}); submitting jobs anyway"
         setting, right = {
             "71": (f"working directory = {Path.cwd()}", "a directory"),
             "72": (f"Python = {sys.executable}", "a Python with halobench and snakemake"),

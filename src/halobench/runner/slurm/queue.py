@@ -46,7 +46,7 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
     except FileNotFoundError:
         raise SlurmError(f"{command[0]}: not found on PATH") from None
     except subprocess.TimeoutExpired:
-        raise SlurmError(f"{command[0]}: no answer in {timeout:g} s") from None
+        raise SlurmError(f"{command[0]}: no response within {timeout:g} s") from None
     if done.returncode:
         said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         last = said[-1].removeprefix(f"{command[0]}: ").removeprefix("error: ") if said else ""
