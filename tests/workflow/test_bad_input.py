@@ -345,7 +345,7 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
             arrays_io.write_arrays(f"{CELL}/logits.safetensors", {"val.logits": np.zeros((2, 2))}),
             record_again(Path(f"{CELL}/logits.safetensors")),
         ),
-        r"train\.logits = None: expected an array with this name \(found: val\.logits",
+        r"train\.logits = None: expected an array with this name \(found: val\.logits\)",
     ),
 }
 

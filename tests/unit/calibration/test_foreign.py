@@ -98,7 +98,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"test_logits": np.full((400, 5), np.nan)}, r"test_logits\[0\] = nan: expected finite numbers"),
         ({"val_logits": np.full((400, 5), np.inf)}, r"val_logits\[0\] = inf: expected finite numbers"),
         ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)': expected an array \(n, k\)"),
-        ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*use the name test_prob"),
+        ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*rename the array test_prob"),
         ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5: expected a label from 0 to 4"),
         ({"test_labels": np.zeros((400, 5), int)}, "test_labels = .*one label per point.*posterior"),
         ({"test_labels": np.zeros(399, int)}, r"test_labels = 'shape \(399,\)'"),
@@ -120,7 +120,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
             "val_logits = 'alongside val_probabilities': expected only one",
         ),
         ({"val_probabilities": np.full((400, 5), 0.2), "val_logits": None, "val_labels": None}, "val_probabilities"),
-        ({"test_labels": np.eye(5, dtype=int)[np.zeros(400, int)]}, r"one-hot rows with argmax\(axis=1\)"),
+        ({"test_labels": np.eye(5, dtype=int)[np.zeros(400, int)]}, r"for one-hot rows, use argmax\(axis=1\)"),
         ({"test_labels": np.arange(400) % 5 + 1}, "labels start at 0"),
         ({"test_labels": np.arange(400) % 5 + 0.0}, r"test_labels.astype\(int\)"),
         (
@@ -131,7 +131,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
             {"val_logits": np.where(np.eye(5)[np.zeros(400, int)], -np.inf, 1.0), "val_labels": np.zeros(400, int)},
             r"val_logits\[0\] = '-inf \(label 0\)': expected a finite logit.*\(rows affected: 400\)",
         ),
-        ({"test_logits": np.zeros((400, 1))}, "the columns 0 and z"),
+        ({"test_logits": np.zeros((400, 1))}, "pass columns 0 and z"),
         ({"test_logits": 1.001 * metrics.softmax(made()[0])}, "rows that look like probabilities"),
         ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
         ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
@@ -196,7 +196,7 @@ def single(path):
         (lambda path: path.write_bytes(path.read_bytes()[:-40]), r"expected an \.npz file"),
         (pickled, r"expected an \.npz file"),
         (single, "a single array"),
-        (lambda path: np.savez(path, logits=np.zeros((1, 2)), labels=np.zeros(1, int)), "at least two points"),
+        (lambda path: np.savez(path, logits=np.zeros((1, 2)), labels=np.zeros(1, int)), "at least two rows"),
     ],
 )
 def test_a_file_of_another_kind_is_refused_but_not_to_be_deleted(tmp_path, spoil, told):

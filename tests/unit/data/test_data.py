@@ -408,7 +408,7 @@ def test_lost_arrays_are_loaded_again_and_only_as_they_were(tmp_path, monkeypatc
         assert f"reloading {' and '.join(path.name for path in lost)}" in capsys.readouterr().out
     (tmp_path / "value").write_text("4")
     paths[0].unlink()
-    with pytest.raises(SpecError, match=r"images\.npy = 'different bytes': expected the bytes that the loader"):
+    with pytest.raises(SpecError, match=r"images\.npy = 'different bytes': expected the same bytes as when"):
         splits_.load_data(folder, spec, 0)
     assert sorted(path.name for path in folder.iterdir()) == ["labels.npy", "meta.json"]
 

@@ -172,7 +172,7 @@ def test_a_bad_image_of_the_test_folder_is_refused_by_that_option(root, tmp_path
     picture(np.random.default_rng(0), 20, 20, "L").save(bad)
     error = refusal(spec(test_folder="zoo-test"), tmp_path / "out", described=False)
     assert error.key == "mode"
-    assert "mode to convert all images of test_folder = 'zoo-test' to: " in error.expected
+    assert "the mode for converting all images in test_folder = 'zoo-test': " in error.expected
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -180,7 +180,7 @@ def test_an_image_beyond_pillows_limit_is_refused(root, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)  # Pillow refuses above twice as many
     Image.new("RGB", (400, 301)).save(root / "zoo/cow/99.png")
     error = refusal(spec(), tmp_path / "out", described=False)
-    assert f"{root}/zoo/cow/99.png can't be (DecompressionBombError: " in error.expected
+    assert f"{root}/zoo/cow/99.png can't be read (DecompressionBombError: " in error.expected
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
@@ -231,8 +231,8 @@ def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
     cases = [
         (spec(folder="gone"), rf"folder = 'gone': .*, but {root}/gone can't be read \(FileNotFoundError: .*\)"),
         (spec(folder="zoo/notes.txt"), r"folder = 'zoo/notes\.txt': .*\(NotADirectoryError: .*\)"),
-        (spec(folder="single"), rf"folder = 'single': expected at least 2 folders .* {root}/single has \['ant'\]"),
-        (spec(folder="bare"), rf"folder = 'bare': expected at least 2 folders of images, .* {root}/bare has \[\]"),
+        (spec(folder="single"), rf"folder = 'single': expected at least 2 subfolders .* {root}/single has \['ant'\]"),
+        (spec(folder="bare"), rf"folder = 'bare': expected at least 2 subfolders of images, .* {root}/bare has \[\]"),
         (
             spec(folder="half"),
             rf"folder = 'half': expected images in each class, but {root}/half/none has no \.jpg",

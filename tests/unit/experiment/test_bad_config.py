@@ -270,7 +270,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("sources.digits", {"loader": "image_folder", "folder": "zoo", "size": 8}),
-            "sources.digits.folder = 'zoo': expected a folder with a subfolder of images for each class, at data/zoo"
+            "sources.digits.folder = 'zoo': expected a folder with a subfolder of images for each class, but data/zoo can't be read"
             " (FileNotFoundError: [Errno 2] No such file or directory: 'data/zoo')",
         ),
         (
@@ -544,7 +544,7 @@ OUTSIDE = {
     "a box cut out of features": (
         on_features(put("losses.mixup2", {"name": "cutmix"})),
         "losses.mixup2.name = 'cutmix': expected a loss for these samples, but this one takes images (n, C, H, W),"
-        " which a box is cut from",
+        " to cut boxes from",
     ),
     "logits of a wrong shape": (
         put("models.mlp", {"name": "mine:narrow"}),

@@ -371,5 +371,5 @@ def test_a_plain_module_is_a_loss_of_labels(tmp_path, monkeypatch):
     torch.testing.assert_close(loss(logits, labels), expected)
     with pytest.raises(SpecError, match=r"a loss without trainable parameters \(it has scale\.weight, scale\.bias\)"):
         base.build(LossSpec("plain_losses:Learned"))
-    with pytest.raises(SpecError, match="has amount, weights"):
+    with pytest.raises(SpecError, match="amount, weights"):
         base.build(LossSpec("plain_losses:Smoothed", {"amuont": 1}))

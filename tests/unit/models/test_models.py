@@ -206,7 +206,7 @@ VIT = "timm/vit_tiny_patch16_224"
         (ModelSpec("attention", {"learned": "yes"}), CIFAR, "learned", "true or false"),
         (ModelSpec(f"{__name__}:outside", {"widht": 3}), CIFAR, "widht", "width"),
         (ModelSpec(f"{__name__}:vanishing"), DIGITS, "name", "zero pixels"),
-        (ModelSpec(f"{__name__}:not_a_model"), DIGITS, "name", "logits (2, 10) for a batch of 2, not (2, 11)"),
+        (ModelSpec(f"{__name__}:not_a_model"), DIGITS, "name", "logits of shape (2, 10) for a batch of 2, not (2, 11)"),
         (ModelSpec("timm/test_resnet", {"drop_rate": 0.1, "widht": 8}), CIFAR, "widht", ""),
         (ModelSpec("timm/test_vit", {"widht": 8}), CIFAR, "widht", ""),
         (ModelSpec("torchvision/resnet18", {"widht": 8}), CIFAR, "widht", ""),
@@ -416,7 +416,7 @@ def test_weights_of_other_floating_point_types_are_taken(tmp_path, kind):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "cnn", "pretrained": True}, "pretrained = True: expected a timm model"),
+        ({"name": "cnn", "pretrained": True}, "pretrained = True: expected `weights: FILE` instead"),
         ({"name": "timm/resnet18", "pretrained": True, "weights": "w"}, "not both"),
         ({"name": "cnn", "weights": "w", "preprocess": "timm"}, "expected dataset"),
         ({"name": "cnn", "weights": "w", "preprocess": "tim"}, "did you mean 'timm'"),

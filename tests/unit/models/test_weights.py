@@ -217,7 +217,7 @@ def test_as_many_outputs_as_classes_are_put_in_their_order(weights, plain, pixel
         ({"outputs": ROWS | {"cat": 0}}, "outputs = 0: expected no duplicates"),
         ({"outputs": ROWS | {"cat": -1}}, r"outputs\.cat = -1: expected at least 0"),
         ({"outputs": ROWS, "weights": None, "pretrained": True}, "outputs = 2000: expected less than .* published"),
-        ({"outputs": ROWS, "weights": None}, "only with `weights` or `pretrained`"),
+        ({"outputs": ROWS, "weights": None}, "`weights` or `pretrained` to be set as well"),
         ({"outputs": ROWS, "name": f"{__name__}:averaged"}, "doesn't have one row per output"),
     ],
 )

@@ -265,7 +265,7 @@ SEARCHES = {"certified": certified_radius, "attacked": attacked_radius}
 BAD = {
     "one class": ({"model": linear([[1.0, 1.0]], [0.0])}, r"model = 'outputs of shape \(1, 1\)': expected logits"),
     "no level": ({"level": None}, "level = None: expected a confidence"),
-    "a word": ({"beta": "a"}, "beta = 'a': expected an inverse temperature"),
+    "a word": ({"beta": "a"}, "beta = 'a': expected a finite inverse temperature"),
     "another size": (
         {"inputs": torch.zeros(2, 3)},
         r"inputs = 'shape \(2, 3\)': expected .* raised RuntimeError: mat1",

@@ -131,7 +131,7 @@ def test_no_resume_point_is_kept_of_a_loss_with_a_state(digits, tmp_path, kind):
     assert (warning in told) == (kind != "none")
     if kind != "none":
         stopped = Checkpoint(path, "key", every=1e9, signals=Countdown(2), log=silent)
-        with pytest.raises(Interrupted, match="the loss Counting keeps a state"):
+        with pytest.raises(Interrupted, match="the loss Counting keeps state"):
             train_cell(digits, ModelSpec("mlp"), loss, spec, 0, silent, stopped)
 
 
