@@ -270,8 +270,8 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("sources.digits", {"loader": "image_folder", "folder": "zoo", "size": 8}),
-            "sources.digits.folder = 'zoo': expected a folder with a subfolder of images for each class, but data/zoo can't be read"
-            " (FileNotFoundError: [Errno 2] No such file or directory: 'data/zoo')",
+            "sources.digits.folder = 'zoo': expected a folder with a subfolder of images for each class, but"
+            " data/zoo can't be read (FileNotFoundError: [Errno 2] No such file or directory: 'data/zoo')",
         ),
         (
             put("sources.digits", {"loader": "image_folder", "folder": "profiles", "sise": 8}),
