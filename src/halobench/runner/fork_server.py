@@ -1,9 +1,8 @@
 """A process that has imported what stages need and forks itself for each job of a run on this machine (Linux only).
 
-Importing torch and pandas takes seconds, which is longer than many cells take to train. A job's `halobench` process
-sends the server its arguments, environment and open files, passes on its signals, and exits the way its fork does. When
-that process or the run's main process is killed, so is the fork. A job runs without a fork if forking might change more
-than its speed.
+Importing torch and pandas takes longer than many cells take to train. A job's `halobench` process sends the server its
+arguments, environment and open files, passes on its signals, and exits the way its fork does. When it or the run's main
+process is killed, so is the fork. A job runs without a fork if forking might change more than its speed.
 """
 
 from __future__ import annotations
