@@ -183,8 +183,7 @@ def _part(path: Path, mtime: int, entries: frozenset[str] | None) -> ast.Module:
     (`DYNAMIC`) is kept whole.
     """
     tree = parsed(path, mtime)
-    used = _names_in(tree)
-    if entries is None or used & DYNAMIC:
+    if entries is None or (used := _names_in(tree)) & DYNAMIC:
         return tree
     imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     kept = {node for node in tree.body if not _bound(node)} | {node for node in imports if not _bound(node) & used}
