@@ -57,12 +57,10 @@ rule aggregate:
     resources:
         mem_mb=2000,
         runtime=60,
-    params:
-        folder=output_folder,
     shell:
         "halobench aggregate --request {input.request} --manifest {input.manifest}"
-        f" --results {FOLDER}"
-        " --out {params.folder} >> {log} 2>&1"
+        f" --results {FOLDER} --out {TABLE_FOLDER}"
+        " >> {log} 2>&1"
 
 
 rule claims:
@@ -90,8 +88,7 @@ rule claims:
     resources:
         mem_mb=2000,
         runtime=30,
-    params:
-        folder=output_folder,
     shell:
-        "halobench claims --request {input.request} --claims {input.claims} --tables {params.folder}"
-        " --out {params.folder} >> {log} 2>&1"
+        "halobench claims --request {input.request} --claims {input.claims}"
+        f" --tables {TABLE_FOLDER} --out {TABLE_FOLDER}"
+        " >> {log} 2>&1"

@@ -13,10 +13,10 @@ rule calibrate:
     resources:
         mem_mb=2000,
         runtime=30,
-    params:
-        folder=output_folder,
     shell:
-        "halobench calibrate --request {input.request} --seed {wildcards.seed} --run {params.folder} >> {log} 2>&1"
+        "halobench calibrate --request {input.request} --seed {wildcards.seed}"
+        f" --run {CELL_FOLDER}"
+        " >> {log} 2>&1"
 
 
 rule repair:
@@ -34,10 +34,10 @@ rule repair:
     resources:
         mem_mb=2000,
         runtime=60,
-    params:
-        folder=output_folder,
     shell:
-        "halobench repair --request {input.request} --seed {wildcards.seed} --run {params.folder} >> {log} 2>&1"
+        "halobench repair --request {input.request} --seed {wildcards.seed}"
+        f" --run {CELL_FOLDER}"
+        " >> {log} 2>&1"
 
 
 rule reference:
@@ -55,9 +55,7 @@ rule reference:
     resources:
         mem_mb=4000,
         runtime=240,
-    params:
-        source=input_folder,
-        folder=output_folder,
     shell:
-        "halobench reference --request {input.request} --source {params.source} --seed {wildcards.seed}"
-        " --out {params.folder} >> {log} 2>&1"
+        "halobench reference --request {input.request} --source $(dirname {input.source}) --seed {wildcards.seed}"
+        f" --out {FOLDER}/references/{{wildcards.dataset}}/seed{{wildcards.seed}}"
+        " >> {log} 2>&1"

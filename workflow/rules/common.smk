@@ -20,9 +20,12 @@ CLAIMS = STARTUP.claims
 # The results folder, as rules name it and as it lies on disk: with the prefix that a module may be given.
 RESULTS, FOLDER = INPUTS.named, INPUTS.results
 RUN = f"{RESULTS}/runs/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
-CHECKPOINT = f"{FOLDER}/checkpoints/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
+# The same in shell commands, for a cell's files and checkpoints. Functions of params would be called for each job.
+CELL = "{wildcards.dataset}/{wildcards.model}/{wildcards.loss}/seed{wildcards.seed}"
+CELL_FOLDER, CHECKPOINTS = f"{FOLDER}/runs/{CELL}", f"{FOLDER}/checkpoints/{CELL}"
 # A scope is empty, or `partial/` for what is drawn from the cells that are finished.
 TABLE = f"{RESULTS}/{{scope}}tables/{{experiment}}"
+TABLE_FOLDER = f"{FOLDER}/{{wildcards.scope}}tables/{{wildcards.experiment}}"
 # SLURM warns train and probe so many seconds before the time limit: they save a checkpoint, and the next attempt resumes.
 WARNED = "--signal=USR1@60"
 
@@ -76,21 +79,6 @@ def reported_if(path, arguments):
 def log_of(stage, name=""):
     """The log of a stage's jobs."""
     return scoped(stage, f"logs/{stage}/{key_of(stage, name)}.log")
-
-
-def input_folder(wildcards, input):
-    """The folder of a job's first input."""
-    return str(Path(input[0]).parent)
-
-
-def output_folder(wildcards, output):
-    """The folder of a job's outputs."""
-    return str(Path(output[0]).parent)
-
-
-def output_stem(wildcards, output):
-    """The path of a job's first output without its suffix."""
-    return str(Path(output[0]).with_suffix(""))
 
 
 def tables_of(kind, name):

@@ -14,10 +14,7 @@ rule explorer:
     resources:
         mem_mb=4000,
         runtime=60,
-    params:
-        tables=f"{FOLDER}/{{scope}}tables",
-        page=f"{FOLDER}/{{scope}}explorer.html",
     shell:
         "halobench explorer --request {input.request}"
-        f" --results {FOLDER}"
-        " --tables {params.tables} --out {params.page} >> {log} 2>&1"
+        f" --results {FOLDER} --tables {FOLDER}/{{wildcards.scope}}tables"
+        " --out {output[0]} >> {log} 2>&1"

@@ -19,6 +19,9 @@ CATEGORIES = {
 }
 
 
+FIGURE_FOLDER = f"{FOLDER}/{{wildcards.scope}}figures/{{wildcards.experiment}}"
+
+
 # One rule per figure of the package, and per `module:function` that an experiment names. A figure names, in the
 # signature of its function, the tables that it reads.
 for stem, figure in INPUTS.displays("figures").items():
@@ -44,8 +47,7 @@ for stem, figure in INPUTS.displays("figures").items():
             runtime=30,
         params:
             figure=figure,
-            tables=input_folder,
-            stem=output_stem,
         shell:
-            "halobench figure {params.figure} --request {input.request} --tables {params.tables} --out {params.stem}"
+            "halobench figure {params.figure} --request {input.request}"
+            f" --tables {TABLE_FOLDER} --out {FIGURE_FOLDER}/{stem}"
             " >> {log} 2>&1"

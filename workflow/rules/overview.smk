@@ -30,8 +30,7 @@ rule overview:
     resources:
         mem_mb=2000,
         runtime=60,
-    params:
-        folder=output_folder,
     shell:
-        "halobench overview --request {input.request} --tables {params.folder} --out {params.folder}"
+        "halobench overview --request {input.request}"
+        f" --tables {TABLE_FOLDER} --out {TABLE_FOLDER}"
         " --figure={input.figure:q} --captions {input.captions:q} >> {log} 2>&1"

@@ -19,11 +19,7 @@ rule probe:
         slurm_extra=WARNED,
         checkpoint_seconds=60,
         slots_per_gpu=1,
-    params:
-        source=input_folder,
-        folder=output_folder,
-        checkpoint=f"{CHECKPOINT}/probe.safetensors",
     shell:
-        "halobench probe --request {input.request} --source {params.source} --seed {wildcards.seed}"
-        " --run {params.folder} --checkpoint {params.checkpoint} --every {resources.checkpoint_seconds}"
-        " --slots-per-gpu {resources.slots_per_gpu} >> {log} 2>&1"
+        "halobench probe --request {input.request} --source $(dirname {input.source}) --seed {wildcards.seed}"
+        f" --run {CELL_FOLDER} --checkpoint {CHECKPOINTS}/probe.safetensors"
+        " --every {resources.checkpoint_seconds} --slots-per-gpu {resources.slots_per_gpu} >> {log} 2>&1"

@@ -13,7 +13,7 @@ rule source:
     resources:
         mem_mb=2000,
         runtime=30,
-    params:
-        folder=output_folder,
     shell:
-        "halobench source --request {input.request} --out {params.folder} >> {log} 2>&1"
+        "halobench source --request {input.request}"
+        f" --out {FOLDER}/sources/{{wildcards.source}}"
+        " >> {log} 2>&1"

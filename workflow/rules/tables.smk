@@ -31,8 +31,7 @@ for stem, table in INPUTS.displays("tables").items():
             runtime=30,
         params:
             table=table,
-            tables=input_folder,
-            stem=output_stem,
         shell:
-            "halobench table {params.table} --request {input.request} --tables {params.tables} --out {params.stem}"
+            "halobench table {params.table} --request {input.request}"
+            f" --tables {TABLE_FOLDER} --out {TABLE_FOLDER}/{stem}"
             " >> {log} 2>&1"

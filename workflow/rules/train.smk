@@ -13,10 +13,10 @@ rule weights:
     resources:
         mem_mb=4000,
         runtime=60,
-    params:
-        folder=output_folder,
     shell:
-        "halobench weights --request {input.request} --out {params.folder} >> {log} 2>&1"
+        "halobench weights --request {input.request}"
+        f" --out {FOLDER}/weights/{{wildcards.model}}"
+        " >> {log} 2>&1"
 
 
 rule train:
@@ -39,11 +39,7 @@ rule train:
         slurm_extra=WARNED,
         checkpoint_seconds=60,
         slots_per_gpu=1,
-    params:
-        source=input_folder,
-        folder=output_folder,
-        checkpoint=f"{CHECKPOINT}/train.safetensors",
     shell:
-        "halobench train --request {input.request} --source {params.source} --seed {wildcards.seed}"
-        " --out {params.folder} --weights={input.weights:q} --checkpoint {params.checkpoint}"
-        " --every {resources.checkpoint_seconds} --slots-per-gpu {resources.slots_per_gpu} >> {log} 2>&1"
+        "halobench train --request {input.request} --source $(dirname {input.source}) --seed {wildcards.seed}"
+        f" --out {CELL_FOLDER} --checkpoint {CHECKPOINTS}/train.safetensors"
+        " --weights={input.weights:q} --every {resources.checkpoint_seconds} --slots-per-gpu {resources.slots_per_gpu} >> {log} 2>&1"

@@ -41,6 +41,8 @@ def check_results(config: Config, results: Path) -> None:
     problems, stale = [], []
     for job in _looked_at(config):
         path = results / job.record
+        if not os.path.exists(path):  # nothing has been computed there yet
+            continue
         try:
             record = _read(path, job)
             if not job.scope and _other(record, job):
@@ -49,8 +51,7 @@ def check_results(config: Config, results: Path) -> None:
             _restore_time(path, record)
             _check_newer_outputs(path, record)
         except SpecError as error:
-            if path.exists():  # otherwise nothing has been computed there yet
-                problems.append(error)
+            problems.append(error)
     _refuse(problems)
     _set_back(stale, results)
 
@@ -93,14 +94,12 @@ def check_folders_writable(config: Config, results: Path) -> None:
     blocked: Counter[Path] = Counter()
 
     @functools.cache
-    def refusing(folder: Path) -> Path | None:
-        if not folder.exists():
-            return refusing(folder.parent)
+    def refusing(below: Path) -> Path | None:
+        folder = files.nearest_existing(results / below)
         return None if os.access(folder, os.W_OK | os.X_OK) else folder
 
     for job in jobs(config):
-        places = (results / job.record).parent, (results / job.log).parent
-        folder = next(filter(None, map(refusing, places)), None)
+        folder = refusing(job.record.parent) or refusing(job.log.parent)
         if folder is not None and not _is_there(job, results):
             blocked[folder] += 1
     what = "one that {} can write to"

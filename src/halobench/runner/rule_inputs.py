@@ -40,6 +40,7 @@ class RuleInputs:
         # Take each inventory only once, so tables and figures show the same finished cells.
         self.inventory = functools.cache(lambda experiment: take_inventory(config, experiment, results))
         self._drawn = functools.cache(self._drawn_jobs)
+        self._computed = functools.cache(self._computed_paths)
         self._request = functools.cache(self._write_request)
 
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
@@ -110,7 +111,7 @@ class RuleInputs:
         """Return all files that an experiment's tables are read from."""
         return self._computed(wildcards.experiment)
 
-    def _computed(self, experiment: str) -> list[str]:
+    def _computed_paths(self, experiment: str) -> list[str]:
         wanted = {*(stage.name for stage in CELL_STAGES), "reference"}
         listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in wanted]
         # Weights and logits are read only by later stages of the same cell.
