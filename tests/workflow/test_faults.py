@@ -438,6 +438,14 @@ def test_a_folder_that_cant_be_written_is_named_before_the_run(finished_few, tmp
     assert done.stderr.splitlines()[-1].removeprefix("halobench: error: ") == line
 
 
+def assert_refused(done: subprocess.CompletedProcess, folder: Path, jobs: int) -> None:
+    """Assert that a run ended with the line about a folder that this many jobs can't write to."""
+    assert done.returncode == 1
+    path = str(folder).partition("results")
+    line = f"folder = {''.join(path[1:])!r}: expected write access for {jobs} job{'s' * (jobs > 1)}"
+    assert done.stderr.splitlines()[-2:] == ["The results have problems:", line]
+
+
 def test_a_cells_folder_that_cant_be_written_is_named_before_the_run(tmp_path):
     """Nothing is lost, and a run with nothing to write there goes ahead. Later, the run says what it replaces."""
     config = one_cell()
@@ -448,18 +456,19 @@ def test_a_cells_folder_that_cant_be_written_is_named_before_the_run(tmp_path):
     before = digests(workspace.folder)
     with read_only(cells["mixup2"]):
         assert run_bound(workspace, "--cores", "2").returncode == 0
+        assert_refused(run_bound(workspace, "--cores", "2", "--forcerun", "source"), cells["mixup2"], 3)
         config["train"]["lr"] = 0.01
         workspace.write(config)
-        done = run_bound(workspace, "--cores", "2")
-        assert done.returncode == 1
-        folder = str(cells["mixup2"].relative_to(tmp_path))
-        line = f"output folder = {folder!r}: expected one that 1 job can write to"
-        assert done.stderr.splitlines()[-2:] == ["The results have problems:", line]
+        assert_refused(run_bound(workspace, "--cores", "2"), cells["mixup2"], 3)
+        assert_refused(run_bound(workspace, "--cores", "2", "-n"), cells["mixup2"], 3)
+    logs = tmp_path / "results/logs/train/noisy/mlp/mixup2"
+    with read_only(logs):
+        assert_refused(run_bound(workspace, "--cores", "2"), logs, 1)
     kept = digests(workspace.folder)
     assert {path: kept[path] for path in before} == before
     done = run(workspace, "--cores", "2")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "halobench: 1 trained cell will be replaced: train.lr was 0.003 and is now 0.01\n" in done.stderr
+    assert "halobench: 2 trained cells will be replaced: train.lr was 0.003 and is now 0.01\n" in done.stderr
     assert "`halobench run --results FOLDER`" in done.stderr
 
 

@@ -217,8 +217,8 @@ def test_two_folders(results, tmp_path, capsys):
     assert list(found.specs) == [CELL]
     assert len(found.same) == 13
     told = said(capsys, "compare", results, tmp_path)
-    assert "14 cells are in both: 13 with the same test metrics, 1 with different ones." in told
-    assert "2 are only in A: clean/cnn/mixup2/seed0" in told
+    assert "Cells in both: 14, 13 with the same test metrics and 1 with different ones." in told
+    assert "Only in A: clean/cnn/mixup2/seed0" in told
     assert "seed 1 → 0" in told
 
 

@@ -45,9 +45,11 @@ for stem, figure in INPUTS.displays("figures").items():
         resources:
             mem_mb=2000,
             runtime=30,
+        # A command is only put together when its job runs, so it can't use the variables of this loop.
         params:
             figure=figure,
+            stem=stem,
         shell:
             "halobench figure {params.figure} --request {input.request}"
-            f" --tables {TABLE_FOLDER} --out {FIGURE_FOLDER}/{stem}"
+            f" --tables {TABLE_FOLDER} --out {FIGURE_FOLDER}/{{params.stem}}"
             " >> {log} 2>&1"

@@ -29,9 +29,11 @@ for stem, table in INPUTS.displays("tables").items():
         resources:
             mem_mb=2000,
             runtime=30,
+        # A command is only put together when its job runs, so it can't use the variables of this loop.
         params:
             table=table,
+            stem=stem,
         shell:
             "halobench table {params.table} --request {input.request}"
-            f" --tables {TABLE_FOLDER} --out {TABLE_FOLDER}/{stem}"
+            f" --tables {TABLE_FOLDER} --out {TABLE_FOLDER}/{{params.stem}}"
             " >> {log} 2>&1"

@@ -132,9 +132,11 @@ def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int =
     """Compute `repair_ladder` for arrays that may look like probabilities, as the logits of one-hot models do."""
     logits = check_logits(logits).astype(np.float64)
     targets = check_targets(targets, logits.shape)
+    require(len(logits) >= 2, "logits", "1 row", "at least two rows: some to fit the maps to, the others to score them")
     whole = isinstance(folds, int | np.integer) and 2 <= folds <= len(logits)
     require(whole, "folds", folds, f"a whole number from 2 to {len(logits)}, the number of samples")
     require(isinstance(draws, int | np.integer) and draws >= 1, "draws", draws, "a whole number of at least 1")
+    require(isinstance(seed, int | np.integer) and seed >= 0, "seed", seed, "a whole number of at least 0")
     known = targets.ndim == 2
     targets = targets.astype(np.float64) if known else targets
     fold = generator(seed, "repair", "folds").permutation(len(logits)) % folds

@@ -171,13 +171,13 @@ class ModelSpec(PluginSpec):
             self.pretrained,
             "`weights: FILE` instead, since this isn't a timm model",
         )
+        fits = self.is_timm or self.preprocess != "timm"
+        what = "dataset or a mapping with the keys mean and std, since this isn't a timm model"
+        require(fits, "preprocess", self.preprocess, what)
         for key in ("preprocess", "trained_on", "outputs"):
             value = getattr(self, key)
             fits = value is None or self.comes_trained or isinstance(value, Normalisation)
             require(fits, key, value, "`weights` or `pretrained` to be set as well")
-        fits = self.is_timm or self.preprocess != "timm"
-        what = "dataset or a mapping with the keys mean and std, since this isn't a timm model"
-        require(fits, "preprocess", self.preprocess, what)
 
     @property
     def is_timm(self) -> bool:

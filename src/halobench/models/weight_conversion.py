@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from halobench.core.errors import SpecError, require
+from halobench.core.formatting import count
 from halobench.core.plugins import LIBRARY_PREFIXES
 from halobench.core.specs import ModelSpec
 from halobench.models import builder, library_models
@@ -56,7 +57,7 @@ def convert(path: Path, out: Path, model: str | None, classes: int, log: Callabl
 
     with files.replacing(out) as temporary:  # cloned, so no tensor is a view or shares memory
         save_file({n: t.clone(memory_format=torch.contiguous_format) for n, t in tensors.items()}, str(temporary))
-    log(f"{len(tensors)} tensors written to {out}: {how}")
+    log(f"{count(len(tensors), 'tensor')} written to {out}: {how}")
 
 
 def _read(path: Path) -> dict[str, torch.Tensor]:

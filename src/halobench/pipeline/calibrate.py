@@ -87,7 +87,7 @@ def _check_vacant(out: Path) -> None:
     others = [name for name in layout.RECORDS if (out / name).exists()]
     if others == ["calibrate.json"] and "logits" in records.read_record(out / others[0], ["spec"])["spec"]:
         return
-    require(not others, "--out", str(out), f"{what}; this one already contains results (see {' and '.join(others)})")
+    require(not others, "--out", str(out), f"{what}; this one already contains results (see {', '.join(others)})")
 
 
 def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None) -> None:

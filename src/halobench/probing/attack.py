@@ -363,6 +363,7 @@ def attacked(
     """Return the points found by `attacked_radius`, with their distances; the arguments are the same."""
     targets, inputs = check_model(model, inputs, labels), inputs.detach()
     check_confidence(level, beta)
+    require(isinstance(effort, Effort), "effort", effort, "a halobench.Effort")
     rng = generator(seed, "attack")
     step, parts = max(1, NUMBERS // (effort.restarts * inputs[0].numel())), []
     with as_function(model):

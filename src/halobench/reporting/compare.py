@@ -13,6 +13,7 @@ from rich.text import Text
 
 from halobench.core import console
 from halobench.core.errors import SpecError
+from halobench.core.formatting import count
 from halobench.reporting import terminal
 from halobench.results.cell import (
     CellResults,
@@ -100,13 +101,19 @@ def of_losses(pairs: Sequence[tuple[CellResults, CellResults]], everything: bool
     if not everything:
         moved = moved[moved["metric"].isin(FIRST) & (moved["change"] != 0)]
     specs = [entry for entry in differing(first.spec, second.spec) if entry[0] != "seed"]
-    lines += [OTHER_POINTS] if any(key.startswith("dataset.") for key, _, _ in specs) else []
+    lines += [OTHER_POINTS] if _other_points(specs) else []
     return Group(
         *map(Text, lines),
         Text(),
         terminal.spec_differences(("A", "B"), specs),
         terminal.loss_changes(("A", "B"), moved),
     )
+
+
+def _other_points(specs: Sequence[tuple[str, Any, Any]]) -> bool:
+    """Return whether these differences change the test points. Label noise changes only which labels are drawn."""
+    keys = {key for key, _, _ in specs if not key.startswith("dataset.noise")}
+    return any(key == "seed" or key.startswith("dataset.") for key in keys)
 
 
 def of_cells(first: CellResults, second: CellResults, everything: bool = False) -> RenderableType:
@@ -116,8 +123,7 @@ def of_cells(first: CellResults, second: CellResults, everything: bool = False) 
         moved = moved[(moved["split"] == "test") & (moved["change"] != 0) & moved["metric"].isin(FIRST)]
     lead = ["split"] if everything else []
     lines = [f"A: {first.name}", f"B: {second.name}"]
-    if any(key == "seed" or key.startswith("dataset.") for key, _, _ in differing(first.spec, second.spec)):
-        lines.append(OTHER_POINTS)
+    lines += [OTHER_POINTS] if _other_points(differing(first.spec, second.spec)) else []
     missing = [f"{card.name} is not calibrated yet." for card in (first, second) if card.metrics.empty]
     return Group(
         *map(Text, lines),
@@ -155,15 +161,15 @@ def of_folders(names: Sequence[str], folders: Folders) -> RenderableType:
     beyond = folders.changes[folders.changes["beyond"].eq(True)] if len(folders.changes) else folders.changes
     lines = [f"A: {names[0]}", f"B: {names[1]}", ""]
     lines.append(
-        f"{len(folders.same) + moved} cells are in both: {len(folders.same)} with the same test metrics,"
-        f" {moved} with different ones."
+        f"Cells in both: {len(folders.same) + moved}, {len(folders.same)} with the same test metrics and {moved} with"
+        " different ones."
     )
     for which, cells in zip("AB", folders.only, strict=True):
         if cells:
             more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
-            lines.append(f"{len(cells)} are only in {which}: {', '.join(cells[:5])}{more}")
+            lines.append(f"Only in {which}: {', '.join(cells[:5])}{more}")
     if len(folders.specs):
-        lines.append(f"{len(folders.specs)} have different specs:")
+        lines.append(f"Different specs in {count(len(folders.specs), 'cell')}:")
         for cell, differences in list(folders.specs.items())[:5]:
             said = "; ".join(f"{key} {console.value_text(a)} → {console.value_text(b)}" for key, a, b in differences)
             lines.append(f"  {cell}: {said}")

@@ -176,12 +176,12 @@ def with_config(arguments: Sequence[str], entry: str) -> list[str]:
     """Add an entry, ``KEY=VALUE``, to the configuration values that Snakemake's arguments already set."""
     end = [*arguments, "--"].index("--")  # the rest are targets
     kept, targets = list(arguments[:end]), arguments[end:]
-    for i, argument in enumerate(kept):  # Snakemake uses only the last of several --config
+    for i, argument in reversed(list(enumerate(kept))):  # Snakemake uses only the last of several
         if argument in ("--config", "-C"):
             return [*kept[: i + 1], entry, *kept[i + 1 :], *targets]
-    inline = [argument for argument in kept if argument.startswith("--config=")]
-    kept = [argument for argument in kept if argument not in inline]
-    return [*kept, "--config", *(one.partition("=")[2] for one in inline[-1:]), entry, *targets]
+        if joined := re.match(r"--config=|-C", argument):  # which takes a single entry
+            return [*kept[:i], *kept[i + 1 :], "--config", argument[joined.end() :], entry, *targets]
+    return [*kept, "--config", entry, *targets]
 
 
 def check_options(options: argparse.Namespace) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from time import time as now
 from typing import Any
@@ -86,33 +85,18 @@ def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
             os.utime(path, (time, time))
 
 
-def check_folders_writable(config: Config, results: Path) -> None:
-    """Raise ConfigError, with a line per folder, if jobs that would run can't write their outputs or log.
+def check_folders_writable(jobs: Iterable[Any]) -> None:
+    """Raise ConfigError, with a line per folder, if Snakemake's jobs can't write their outputs or logs.
 
-    Snakemake would end the run at the first such job.
+    Snakemake would end the run at the first such job, and may have removed the job's earlier outputs by then.
     """
+    folders = Counter(folder for job in jobs for folder in {os.path.dirname(path) for path in (*job.output, *job.log)})
     blocked: Counter[Path] = Counter()
-
-    @functools.cache
-    def refusing(below: Path) -> Path | None:
-        folder = files.nearest_existing(results / below)
-        return None if os.access(folder, os.W_OK | os.X_OK) else folder
-
-    for job in jobs(config):
-        folder = refusing(job.record.parent) or refusing(job.log.parent)
-        if folder is not None and not _is_there(job, results):
-            blocked[folder] += 1
-    what = "one that {} can write to"
-    _refuse([SpecError("output folder", str(path), what.format(count(n, "job"))) for path, n in blocked.items()])
-
-
-def _is_there(job: Job, results: Path) -> bool:
-    """Return whether a job's result exists and matches its current request."""
-    try:
-        record = _read(results / job.record, job)
-    except SpecError:
-        return False
-    return not _other(record, job) and all((results / path).exists() for path in job.paths)
+    for folder, number in folders.items():
+        place = files.nearest_existing(Path(folder))
+        if not os.access(place, os.W_OK | os.X_OK):
+            blocked[place] += number
+    _refuse([SpecError("folder", str(path), f"write access for {count(n, 'job')}") for path, n in blocked.items()])
 
 
 def replaced_cells(config: Config, results: Path, outputs: Container[str]) -> list[str]:

@@ -23,6 +23,7 @@ from halobench.runner.run import STATE
 from halobench.storage import files
 
 LAST, CONFIGURED = STATE / "last-run.json", STATE / "last-run.yaml"  # the last run's place, and its configuration
+PARTIAL = "partial"  # the target for finished cells
 STYLE = "workflow/report/style.css"  # next to the Snakefile
 # Arguments that select what is reported; without any of them, the last run is reported.
 NEWS = re.compile(r"warning|missing|No files found|halobench:", re.IGNORECASE)  # what matters in Snakemake's output
@@ -49,8 +50,9 @@ def report(arguments: Sequence[str]) -> int:
     if not LAST.exists():
         dry_run.check_snakefile(dry_run.read_options(arguments))
     if not LAST.exists() or any(argument.partition("=")[0] in CHOOSING for argument in arguments):
-        named = list(itertools.takewhile(_is_name, arguments))
-        rest = arguments[len(named) :]
+        names = list(itertools.takewhile(_is_name, arguments))
+        rest = [*(name for name in names if name == PARTIAL), *arguments[len(names) :]]
+        named = [name for name in dict.fromkeys(names) if name != PARTIAL]
         return _snakemake(command(_with_run(rest, named) if named else rest))
     last = files.read_json(LAST, ["snakefile", "results"])
     try:
@@ -58,11 +60,11 @@ def report(arguments: Sequence[str]) -> int:
     except ConfigError as error:
         print("The configuration of the last run has problems:", *error.problems, sep="\n", file=sys.stderr)
         return 2
-    named = [argument for argument in arguments if argument in config.experiments]
-    if arguments and _is_name(arguments[0]):
-        expected = f"an experiment in the last run's configuration: {one_of(config.experiments, arguments[0])}"
-        require(named, "report", arguments[0], expected)
-    partial = "partial" in arguments
+    for name in itertools.takewhile(_is_name, arguments):
+        expected = f"an experiment in the last run's configuration: {one_of(config.experiments, name)}"
+        require(name == PARTIAL or name in config.experiments, "report", name, expected)
+    named = list(dict.fromkeys(argument for argument in arguments if argument in config.experiments))
+    partial = PARTIAL in arguments
     experiments = named or [*config.run, *(() if partial else complete(config, Path(last["results"])))]
     rest = [argument for argument in arguments if argument not in named]
     if code := _snakemake(command(rest if experiments == [*config.run] else _with_run(rest, experiments), last)):
@@ -82,8 +84,8 @@ def _with_run(arguments: Sequence[str], experiments: Sequence[str]) -> list[str]
 
 
 def _is_name(argument: str) -> bool:
-    """Return whether an argument may be the name of an experiment, unlike options, paths and the target `partial`."""
-    return argument != "partial" and NAME.fullmatch(argument) is not None
+    """Return whether an argument may be the name of an experiment or the target `partial`, unlike options and paths."""
+    return NAME.fullmatch(argument) is not None
 
 
 def _snakemake(arguments: Sequence[str]) -> int:

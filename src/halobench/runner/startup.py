@@ -124,7 +124,7 @@ class Startup:
             attempt("The working directory has", files.check_writable, controller.STATE)
             if not self.workflow.output_settings.dryrun:  # `workflow.dryrun` isn't known yet
                 controller.enrol(Path.cwd())
-            outcome.at_end_of_dry_run.append(lambda: self._say_replaced(checked, exclude_finished=False))
+            outcome.at_end_of_dry_run.append(lambda: self._check_jobs(checked, exclude_finished=False))
             self._check(checked, inputs)
             if controller.is_run():  # even if there is nothing left to do, in which case Snakemake calls no handler
                 note_run(self.workflow, config, self.results)
@@ -136,7 +136,6 @@ class Startup:
         attempt("The claims have", preflight.check_claims, self.claims)
         attempt("The results have", validation.check_folders, map(self._prefixed, inputs.targets()))
         attempt("The results have", files.check_writable, self.results)
-        attempt("The results have", preflight.check_folders_writable, config, self.results)
         attempt("The results have", preflight.check_results, config, self.results)
 
         def note_request(path: str) -> None:
@@ -160,16 +159,21 @@ class Startup:
     def before_jobs(self, config: Mapping[str, Any], checked: Config) -> None:
         """Check the disk and the cluster, and start the server that forks for jobs."""
         attempt("The disk has", disk_space.require_room, checked, self.report, self.results)
+        self._check_jobs(checked)
         attempt("The cluster has", cluster_run.start, self.workflow, config)
         if not controller.is_run():
             note_run(self.workflow, config, self.results)
-        self._say_replaced(checked)
         if cluster_run.executor(self.workflow) == "local":
             fork_server.start()
 
-    def _say_replaced(self, checked: Config, **which: bool) -> None:
-        """Report which trained cells the run's jobs replace; `which` is passed to Snakemake's list of jobs."""
-        outputs = {str(path) for job in self.workflow.dag.needrun_jobs(**which) for path in job.output}
+    def _check_jobs(self, checked: Config, **which: bool) -> None:
+        """Check that the run's jobs can write, and report which trained cells they replace.
+
+        `which` is passed to Snakemake's list of jobs.
+        """
+        jobs = list(self.workflow.dag.needrun_jobs(**which))
+        attempt("The results have", preflight.check_folders_writable, jobs)
+        outputs = {str(path) for job in jobs for path in job.output}
         for line in preflight.replaced_cells(checked, self.results, outputs):
             outcome.say(line)
 

@@ -100,7 +100,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)': expected an array \(n, k\)"),
         ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*rename the array test_prob"),
         ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5: expected a label from 0 to 4"),
-        ({"test_labels": np.zeros((400, 5), int)}, "test_labels = .*one label per point.*posterior"),
+        ({"test_labels": np.zeros((400, 5), int)}, "test_labels = .*one label per point.*argmax"),
         ({"test_labels": np.zeros(399, int)}, r"test_labels = 'shape \(399,\)'"),
         (
             {"test_logits": made(k=4)[0], "test_labels": made(k=4)[1]},

@@ -133,6 +133,9 @@ def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
         (["-n", "--", "a.csv"], ["-n", "--config", "results=new", "--", "a.csv"]),
         (["--config", "run=[demo]", "-n"], ["--config", "results=new", "run=[demo]", "-n"]),
         (["-C", "run=[demo]", "--", "-C"], ["-C", "results=new", "run=[demo]", "--", "-C"]),
+        (["-Crun=[demo]", "-n", "a.csv"], ["-n", "a.csv", "--config", "run=[demo]", "results=new"]),
+        (["-C", "a=1", "--config", "b=2"], ["-C", "a=1", "--config", "results=new", "b=2"]),
+        (["--config", "a=1", "--config=b=2"], ["--config", "a=1", "--config", "b=2", "results=new"]),
         (["--config=run=[demo]", "a.csv"], ["a.csv", "--config", "run=[demo]", "results=new"]),
     ],
 )

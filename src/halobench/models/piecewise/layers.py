@@ -109,7 +109,9 @@ class _Writer:
         if node.op in ("call_function", "call_method") and node.target in ADDITIONS:
             return self._add(node)
         layer = self._layer(node)
-        if type(layer) not in LAYERS or layer._forward_hooks or layer._forward_pre_hooks:
+        if layer._forward_hooks or layer._forward_pre_hooks:
+            self._refuse(f"{type(layer).__name__} with a forward hook", node.target)
+        if type(layer) not in LAYERS:
             self._refuse(type(layer).__name__, node.target)
         before = self._place(node.args[0])
         if isinstance(layer, nn.ReLU):

@@ -91,7 +91,7 @@ def _mark(verdict: str) -> dict[str, Any]:
 def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame]) -> None:
     """Draw claims that share an axis, one per row, each with its label, estimates, interval, margin and verdict.
 
-    `kind` is the first word of the axis's heading: a ratio's axis is logarithmic, and a level's needn't include 0.
+    A ratio's axis is logarithmic, and a level's needn't include 0.
     """
     kind = claims[0]["statistic"].iloc[0].partition(" ")[0]
     limits = _ratio_limits(pd.concat(claims)) if kind == "ratio" else _limits(pd.concat(claims), kind != "level")
