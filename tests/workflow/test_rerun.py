@@ -518,7 +518,7 @@ def test_a_real_rerun_leaves_the_rest_alone(copied, name):
     before = copied.files()
     assert ran(copied.events("--cores", "1")) == edit.jobs
     after = copied.files()
-    made = {path for job in plan for path in job.outputs}
+    made = {path for job in plan for path in job.outputs if path.count("/") > 1}  # without the page of all experiments
     assert all(after[path] == before[path] for path in before if path not in made)
     assert all(after[path] != before.get(path) for path in made)
     assert "Nothing to be done" in copied.snakemake("-n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def job_row(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of `jobs` for the job with this `key` in its stage, from its record (read with `RECORD_KEYS`)."""
     row = {"stage": record["stage"], "key": key} | {name: record[name] for name in FACTS}
     row |= {"seed": -1 if record["seed"] is None else record["seed"], "commit": record["commit"] or ""}
-    return row | {name: to_json(record[name]) for name in AS_JSON}
+    return row | {name: sys.intern(to_json(record[name])) for name in AS_JSON}  # most are shared by many jobs
 
 
 def source_rows(results: Path, jobs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -47,26 +46,25 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     share = runs.groupby(cell)["interpolates"].mean()
     ends = table.groupby(["dataset", "model"])["epoch"].max()
     for (dataset, model), ax in axes.items():
-        ylabel = ax.get_ylabel()  # seaborn overwrites it
         for loss, style in styles.items():
             key = dataset, model, loss
             if key in groups:
                 _draw_loss(ax, groups[key], style, share.get(key, 0.0))
         if (table["train_loss"] > 0).all():
-            ax.set_yscale("log")  # set last, because seaborn averages on the axis's scale
-        ax.set(xlim=(0, ends[dataset, model] * 1.03), xlabel="", ylabel=ylabel)
+            ax.set_yscale("log")
+        ax.set_xlim(0, ends[dataset, model] * 1.03)
     return figure
 
 
 def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None:
     """Draw one cell's seeds and their mean, which ends in a mark for the share of seeds that interpolate."""
-    line: dict[str, Any] = {"data": rows, "x": "epoch", "y": "train_loss", "ax": ax, "color": style.color}
-    seaborn.lineplot(**line, units="seed", estimator=None, lw=0.5, alpha=0.5, zorder=2, legend=False)
-    seaborn.lineplot(**line, errorbar=None, lw=1.3, zorder=3, legend=False)
+    seeds = rows.pivot_table("train_loss", "epoch", "seed")
+    mean = seeds.mean(axis=1)
+    ax.plot(seeds.index, seeds, color=style.color, lw=0.5, alpha=0.5, zorder=2)
+    ax.plot(mean.index, mean, color=style.color, lw=1.3, zorder=3)
     mark: dict[str, Any] = {"mfc": style.color if share == 1 else "white", "mew": 1, "ms": 6, "ls": ""}
     mark |= {"color": style.color, "marker": style.marker}
-    end = rows["epoch"].max()
-    ax.plot([end], [rows.loc[rows["epoch"] == end, "train_loss"].mean()], zorder=4, clip_on=False, **mark)
+    ax.plot(mean.index[-1:], mean.iloc[-1:], zorder=4, clip_on=False, **mark)
 
 
 def windowed(rows: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
