@@ -74,10 +74,9 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
             runs.append(cell.names | _run(cell))
             fits += cell.fits
             jobs += [origins.job_row(cell.key, record) for record in cell.records.values()]
-    # If no cell was probed, there is no file to take the columns from.
-    tables = {name: _concat(parts[name] or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))]) for name in FILES}
-    scores = [_reference_rows(results, reference) for reference in manifest["references"]]
-    tables["metrics"] = pd.concat([tables["metrics"], *scores], ignore_index=True)
+    parts["metrics"] += [_reference_rows(results, reference) for reference in manifest["references"]]
+    # If no cell was probed, there is no file to take the columns from. Each table's parts are dropped once joined.
+    tables = {name: _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))]) for name in FILES}
     jobs = [*origins.source_rows(results, jobs), *jobs, *_reference_jobs(results, manifest["references"])]
     return tables | {
         "runs": pd.DataFrame(runs),
