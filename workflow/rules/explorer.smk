@@ -17,4 +17,5 @@ rule explorer:
     shell:
         "halobench explorer --request {input.request}"
         f" --results {FOLDER} --tables {FOLDER}/{{wildcards.scope}}tables"
-        " --out {output[0]} >> {log} 2>&1"
+        f" --out {FOLDER}/{{wildcards.scope}}explorer.html"
+        " >> {log} 2>&1"
