@@ -136,20 +136,20 @@ def test_hovering_a_point_names_its_cell(page):
 
 
 def click_on_point(opened, box) -> None:
-    """Click on a point until a card opens, since Plotly drops a click that comes while it looks for the nearest point."""
+    """Click on a point until a card opens: Plotly drops a click that comes while it looks for the nearest point."""
     from playwright.sync_api import TimeoutError
 
-    for _ in range(10):
+    for _ in range(20):
+        with contextlib.suppress(TimeoutError):
+            opened.mouse.move(0, 0)
+            opened.wait_for_selector("#scores .hovertext", state="detached", timeout=3000)
+            opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+            opened.wait_for_selector("#scores .hovertext", timeout=3000)  # of the point that Plotly assigns a click to
+            opened.mouse.down()
+            opened.mouse.up()
+            opened.wait_for_selector("dialog[open]", timeout=3000)
         if opened.locator("dialog[open]").count():
             return
-        opened.mouse.move(0, 0)
-        opened.wait_for_selector("#scores .hovertext", state="detached")
-        opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        opened.wait_for_selector("#scores .hovertext")  # Plotly assigns a click to the point under the mouse
-        opened.mouse.down()
-        opened.mouse.up()
-        with contextlib.suppress(TimeoutError):
-            opened.wait_for_selector("dialog[open]", timeout=3000)
     raise AssertionError("no card opens at a click on a point")
 
 
