@@ -135,14 +135,15 @@ def test_hovering_a_point_names_its_cell(page):
     assert "noisy/mlp/mixup2/seed" in opened.locator("#scores .hovertext").text_content()
 
 
-def click_on_point(opened, box) -> None:
-    """Click on a point until a card opens: Plotly drops a click that comes while it looks for the nearest point."""
+def click_on_point(opened, number: int) -> None:
+    """Click on a point until a card opens: Plotly may redraw, or drop a click that comes while it looks for a point."""
     from playwright.sync_api import TimeoutError
 
     for _ in range(20):
         with contextlib.suppress(TimeoutError):
             opened.mouse.move(0, 0)
             opened.wait_for_selector("#scores .hovertext", state="detached", timeout=3000)
+            box = opened.locator("#scores .scatterlayer .point").nth(number).bounding_box()
             opened.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
             opened.wait_for_selector("#scores .hovertext", timeout=3000)  # of the point that Plotly assigns a click to
             opened.mouse.down()
@@ -158,7 +159,7 @@ def test_a_click_on_a_point_opens_the_card_of_its_cell(page):
     (points,) = (trace for trace in opened.evaluate(DRAWN, "scores") if trace["mode"] == "markers")
     names = []
     for number in range(2):
-        click_on_point(opened, opened.locator("#scores .scatterlayer .point").nth(number).bounding_box())
+        click_on_point(opened, number)
         names.append(opened.locator("#card-title").inner_text())
         value = points["y"][number]
         rows = opened.locator("#card-body tr", has_text="NLL (nats)").all_inner_texts()
