@@ -137,15 +137,15 @@ def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int =
     require(whole, "folds", folds, f"a whole number from 2 to {len(logits)}, the number of samples")
     require(isinstance(draws, int | np.integer) and draws >= 1, "draws", draws, "a whole number of at least 1")
     require(isinstance(seed, int | np.integer) and seed >= 0, "seed", seed, "a whole number of at least 0")
-    known = targets.ndim == 2
-    targets = targets.astype(np.float64) if known else targets
+    has_posterior = targets.ndim == 2
+    targets = targets.astype(np.float64) if has_posterior else targets
     fold = generator(seed, "repair", "folds").permutation(len(logits)) % folds
-    labels = _drawn(targets, seed) if known else targets
+    labels = _drawn(targets, seed) if has_posterior else targets
     plain = sample_scores.cross_entropy(logits, targets)
     scored = _cross_fitted(logits, targets, labels, fold)
     best = min(scored, key=lambda name: float(scored[name].mean()))
     zeros = np.zeros(len(plain))
-    noise = sample_scores.cross_entropy(np.log(np.maximum(targets, 1e-300)), targets) if known else zeros
+    noise = sample_scores.cross_entropy(np.log(np.maximum(targets, 1e-300)), targets) if has_posterior else zeros
     columns = [plain, noise, scored[best] - noise, scored["temperature"] - scored[best], plain - scored["temperature"]]
     values = np.stack(columns, axis=1)
     low, high = resampling.bootstrap_intervals(values, draws, generator(seed, "repair", "bootstrap"))
@@ -154,7 +154,7 @@ def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int =
     fitted = min(float(sample_scores.cross_entropy(each(logits), targets).mean()) for each in families)
     upper = float(scored[best].mean())
     bounds = (min(upper, max(float(noise.mean()), fitted)), upper)
-    return RepairLadder(parts[0], parts[1] if known else None, parts[2], parts[3], parts[4], bounds, best)
+    return RepairLadder(parts[0], parts[1] if has_posterior else None, parts[2], parts[3], parts[4], bounds, best)
 
 
 def _drawn(posterior: np.ndarray, seed: int) -> np.ndarray:

@@ -79,7 +79,7 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
 
 def _shared_seeds(results: Path, first: str, second: str) -> list[tuple[CellResults, CellResults]]:
     """Pair the cells of two losses by seed; return an empty list if they share fewer than two seeds."""
-    seeds = [{name.rpartition("/")[2]: name for name in find_seeds(results, given)} for given in (first, second)]
+    seeds = [{name.rpartition("/")[2]: name for name in find_seeds(results, loss)} for loss in (first, second)]
     shared = [seed for seed in seeds[0] if seed in seeds[1]]
     if len(shared) < 2:
         return []
@@ -123,12 +123,13 @@ def of_cells(first: CellResults, second: CellResults, everything: bool = False) 
         moved = moved[(moved["split"] == "test") & (moved["change"] != 0) & moved["metric"].isin(FIRST)]
     lead = ["split"] if everything else []
     lines = [f"A: {first.name}", f"B: {second.name}"]
-    lines += [OTHER_POINTS] if _other_points(differing(first.spec, second.spec)) else []
+    specs = differing(first.spec, second.spec)
+    lines += [OTHER_POINTS] if _other_points(specs) else []
     missing = [f"{card.name} is not calibrated yet." for card in (first, second) if card.metrics.empty]
     return Group(
         *map(Text, lines),
         Text(),
-        terminal.spec_differences(names, differing(first.spec, second.spec)),
+        terminal.spec_differences(names, specs),
         terminal.fits_beside(names, first.fits, second.fits),
         terminal.metric_changes(names, moved, lead),
         *map(Text, missing),

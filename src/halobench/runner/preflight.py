@@ -85,12 +85,14 @@ def _restore_time(path: Path, record: Mapping[str, Any]) -> None:
             os.utime(path, (time, time))
 
 
-def check_folders_writable(jobs: Iterable[Any]) -> None:
+def check_folders_writable(to_run: Iterable[Any]) -> None:
     """Raise ConfigError, with a line per folder, if Snakemake's jobs can't write their outputs or logs.
 
     Snakemake would end the run at the first such job, and may have removed the job's earlier outputs by then.
     """
-    folders = Counter(folder for job in jobs for folder in {os.path.dirname(path) for path in (*job.output, *job.log)})
+    folders = Counter(
+        folder for job in to_run for folder in {os.path.dirname(path) for path in (*job.output, *job.log)}
+    )
     blocked: Counter[Path] = Counter()
     for folder, number in folders.items():
         place = files.nearest_existing(Path(folder))

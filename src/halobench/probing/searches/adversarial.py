@@ -33,8 +33,8 @@ def search(
     """Attack the samples; one of the starts is the nearest training sample with a different label."""
     rows, _ = surroundings.nearest(samples.flatten(1), labels)
     options: Any = {"level": threshold, "betas": list(betas.values()), "rng": rng, "others": surroundings.take(rows)}
-    found = attack(model, samples, labels, effort=Effort(norm, restarts, steps, batch), **options)
+    attacks = attack(model, samples, labels, effort=Effort(norm, restarts, steps, batch), **options)
     return {
         ("certainty", name): (each.radius[:, None], each.censored[:, None])
-        for name, each in zip(betas, found, strict=True)
+        for name, each in zip(betas, attacks, strict=True)
     }
