@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import shutil
+import sqlite3
 from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
@@ -323,7 +324,7 @@ def in_database(finished, tmp_path_factory) -> Workspace:
     """The finished grid, with Snakemake's metadata in a database instead of files."""
     workspace = finished.copy(tmp_path_factory.mktemp("database") / "copy")
     shutil.rmtree(workspace.folder / ".snakemake/metadata")
-    done = workspace.snakemake("--touch", "--cores", "1", *DATABASE)
+    done = workspace.snakemake("--touch", "--forceall", "--cores", "1", *DATABASE)
     assert done.returncode == 0, done.stderr[-4000:]
     assert not (workspace.folder / ".snakemake/metadata").exists()
     return workspace
@@ -335,6 +336,10 @@ DATABASE = ("--persistence-backend", "db")
 @pytest.mark.parametrize("name", EDITS if SOAK else ("nothing", "a seed removed", "the metrics changed"))
 def test_an_edit_reruns_the_same_where_snakemake_remembers_in_a_database(in_database, tmp_path, name):
     copied, edit = Copy(in_database, tmp_path / "copy"), EDITS[name]
+    memory = copied.folder / ".snakemake"
+    with sqlite3.connect(memory / "metadata.db") as database:  # which holds the folder that it remembers
+        moved = database.execute("update snakemake_metadata set namespace = ?", (str(memory.resolve()),))
+    assert moved.rowcount > 200
     copied.edit(edit)
     events = copied.events("-n", *DATABASE, *edit.arguments)
     assert job_counts(events) == edit.jobs
