@@ -41,7 +41,7 @@ def tables(tmp_path_factory) -> dict[str, pd.DataFrame]:
         source, out = config.datasets[dataset].source, results / f"references/{dataset}/seed{seed}"
         calibrate.run_reference(config.reference_spec(dataset), results / "sources" / source, seed, out)
     listed = list_files(list_cells("theory", cells, references, ()), results)
-    made = aggregate(listed, results)
+    made = dict(aggregate(listed, results))
     return made | {"claims": evaluate(load_claims(ROOT / "workflow/claims.yaml"), made)}
 
 

@@ -235,13 +235,12 @@ def _closure(roots: dict[str, Path], passed: set[str], entries: dict[Path, froze
     while left:
         module, path = left.popitem()
         modules[module] = path
-        for name in _imports(path, module, path.stat().st_mtime_ns, entries.get(path)):
-            for imported, file in _files(name, tops):
-                neutral = file.is_relative_to(PACKAGE) and (_key(imported, file) in passed or _is_empty(file))
-                if file != path and entries.pop(file, None) is not None:
-                    modules.pop(imported, None)
-                if imported not in modules and not neutral:
-                    left[imported] = file
+        for imported, file in _imports(path, module, path.stat().st_mtime_ns, tops, entries.get(path)):
+            neutral = file.is_relative_to(PACKAGE) and (_key(imported, file) in passed or _is_empty(file))
+            if file != path and entries.pop(file, None) is not None:
+                modules.pop(imported, None)
+            if imported not in modules and not neutral:
+                left[imported] = file
     return modules
 
 
@@ -251,8 +250,13 @@ def _is_empty(path: Path) -> bool:
 
 
 @functools.cache
-def _imports(path: Path, module: str, mtime: int, entries: frozenset[str] | None = None) -> list[str]:
-    """Return the dotted names that a module may import anywhere; for ``from a import b``, both ``a`` and ``a.b``."""
+def _imports(
+    path: Path, module: str, mtime: int, tops: frozenset[str], entries: frozenset[str] | None = None
+) -> list[tuple[str, Path]]:
+    """Return the modules that a module may import anywhere; for ``from a import b``, both ``a`` and ``a.b``.
+
+    Libraries' modules are left out, except for those in `tops`.
+    """
     names = []
     for node in ast.walk(_part(path, mtime, entries)):
         if isinstance(node, ast.Import):
@@ -260,7 +264,8 @@ def _imports(path: Path, module: str, mtime: int, entries: frozenset[str] | None
         elif isinstance(node, ast.ImportFrom):
             base = _imported_module(node, module, path)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return list(dict.fromkeys(filter(None, names)))
+    found = (module for name in dict.fromkeys(filter(None, names)) for module in _files(name, tops))
+    return list(dict.fromkeys(found))
 
 
 def _imported_module(node: ast.ImportFrom, module: str, path: Path) -> str:

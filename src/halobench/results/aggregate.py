@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,10 @@ from halobench.storage.tables_io import join_tables, parse_csv, parse_parquet, w
 # For each table, the name of the cells' files that are joined into it.
 FILES = {
     "metrics": "metrics.csv",
-    "neighbourhood": "neighbourhood.parquet",
     "radii": "radii.parquet",
     "reliability": "reliability.csv",
     "history": "history.csv",
+    "neighbourhood": "neighbourhood.parquet",  # the longest, which is joined once the others have been written
 }
 LADDER = "repair.csv"  # extra rows of metrics, for cells that have this file
 PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
@@ -37,8 +37,8 @@ BATCH = 64  # cells read and joined at a time, with half a million radii in tota
 Reader = Callable[[Sequence[tuple[Path, bytes]]], tuple[pd.DataFrame, list[int]]]
 
 
-def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFrame]:
-    """Return the tables of an experiment, by name.
+def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield the tables of an experiment, each with its name, after reading all files.
 
     Parameters
     ----------
@@ -47,10 +47,11 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
     results : Path
         The results folder.
 
-    Returns
-    -------
-    dict of DataFrame
-        The tables ``metrics``, ``neighbourhood``, ``radii`` (quantiles per cell), ``reliability``, ``history`` and
+    Yields
+    ------
+    name : str
+    table : DataFrame
+        The tables ``metrics``, ``radii`` (quantiles per cell), ``reliability``, ``history``, ``neighbourhood`` and
         ``runs``. The first columns of each are dataset, model, loss and seed. Rows of calibrator-free predictors have
         the predictor's name as the model and ``reference`` as the loss. For ``jobs`` and ``fits``, see
         `halobench.results.origins`.
@@ -75,25 +76,24 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> dict[str, pd.DataFr
             fits += cell.fits
             jobs += [origins.job_row(cell.key, record) for record in cell.records.values()]
     parts["metrics"] += [_reference_rows(results, reference) for reference in manifest["references"]]
-    # If no cell was probed, there is no file to take the columns from. Each table's parts are dropped once joined.
-    tables = {name: _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))]) for name in FILES}
     jobs = [*origins.source_rows(results, jobs), *jobs, *_reference_jobs(results, manifest["references"])]
-    return tables | {
-        "runs": pd.DataFrame(runs),
-        "jobs": origins.jobs_table(jobs),
-        "fits": origins.fits_table(fits),
-    }
+    yield "runs", pd.DataFrame(runs)
+    yield "jobs", origins.jobs_table(jobs)
+    yield "fits", origins.fits_table(fits)
+    for name in FILES:  # if no cell was probed, there is no file to take the columns from
+        yield name, _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))])
 
 
-def write_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> list[Path]:
+def write_tables(tables: Iterable[tuple[str, pd.DataFrame]], folder: Path) -> list[Path]:
     """Write each table as Parquet and, except for `ORIGINS`, as CSV; return the paths."""
     paths = []
-    for name, table in tables.items():
+    for name, table in tables:
         if name not in ORIGINS:
             paths.append(folder / f"{name}.csv")
             write_csv(paths[-1], table)
         paths.append(folder / f"{name}.parquet")
         write_parquet(paths[-1], table)
+        del table  # otherwise it would be kept while the next one is joined
     return paths
 
 

@@ -162,7 +162,7 @@ def test_a_cell_without_curves_has_radii_alone(tmp_path):
 
 def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     manifest, results = grid
-    found = aggregate.aggregate(manifest, results)
+    found = dict(aggregate.aggregate(manifest, results))
     assert set(found) == {*TABLES, *ORIGINS}
     assert_same_tables(found, plain_tables(manifest, results))
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
@@ -188,7 +188,7 @@ def test_files_that_are_not_alike_are_joined_as_well(grid):
     edited(manifest, results, 7, "history.csv", b"epoch,step,lr,train_loss,note\n1,20,0.5,2,NA\n2,40,0.5,2,a b\n")
     for number in (0, 4, 11):
         manifest["cells"][number]["probe"] = False
-    found = aggregate.aggregate(manifest, results)
+    found = dict(aggregate.aggregate(manifest, results))
     assert len(found["history"]) == 8 * 100 + 6
     assert_same_tables(found, plain_tables(manifest, results))
 
@@ -213,7 +213,7 @@ def test_without_a_fit_the_table_of_fits_is_empty_and_all_others_are_read(grid, 
 
 def test_jobs_and_fits_are_those_of_the_records_and_files(grid):
     manifest, results = grid
-    found = aggregate.aggregate(manifest, results)
+    found = dict(aggregate.aggregate(manifest, results))
     jobs = found["jobs"].set_index(["stage", "key"])
     stages = ("source", "train", "probe", "calibrate", "reference")
     for path in (path for stage in stages for path in results.glob(STAGES[stage].records[0])):
@@ -238,7 +238,7 @@ def test_a_file_of_another_content_is_named(grid, name):
     path = results / "runs" / manifest["cells"][7]["path"] / name
     path.write_bytes(path.read_bytes()[:-1] + b" ")
     with pytest.raises(SpecError, match=f"{manifest['cells'][7]['path']}/{name} .*the content recorded for it"):
-        aggregate.aggregate(manifest, results)
+        dict(aggregate.aggregate(manifest, results))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +254,7 @@ def test_a_file_that_is_no_table_is_named_among_those_read_with_it(grid, name, c
     manifest, results = grid
     edited(manifest, results, 7, name, content)
     with pytest.raises(SpecError) as caught:
-        aggregate.aggregate(manifest, results)
+        dict(aggregate.aggregate(manifest, results))
     assert caught.value.key.endswith(f"{manifest['cells'][7]['path']}/{name}")
     assert told in str(caught.value)
 
@@ -265,7 +265,7 @@ def test_a_table_of_radii_without_a_column_is_named(grid, tmp_path):
     random_radii(0).drop(columns="censored").to_parquet(path)
     edited(manifest, results, 2, "radii.parquet", path.read_bytes())
     with pytest.raises(SpecError, match="no column 'censored'"):
-        aggregate.aggregate(manifest, results)
+        dict(aggregate.aggregate(manifest, results))
 
 
 @pytest.mark.parametrize("word", ["plain", "with, comma", 'with "quotes"', "two\nlines"])
