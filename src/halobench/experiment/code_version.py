@@ -264,8 +264,8 @@ def _imports(
         elif isinstance(node, ast.ImportFrom):
             base = _imported_module(node, module, path)
             names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    found = (module for name in dict.fromkeys(filter(None, names)) for module in _files(name, tops))
-    return list(dict.fromkeys(found))
+    modules = (module for name in dict.fromkeys(filter(None, names)) for module in _files(name, tops))
+    return list(dict.fromkeys(modules))
 
 
 def _imported_module(node: ast.ImportFrom, module: str, path: Path) -> str:

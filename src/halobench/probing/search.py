@@ -20,7 +20,7 @@ from halobench.training.device import in_memory
 SAMPLES = 32  # samples per part; a killed probe repeats its last part
 # (quantity, calibrator) -> radii (m, R) and whether they are censored; calibrator is None if the temperature is
 # irrelevant.
-Found = Mapping[tuple[str, Any], tuple[np.ndarray, np.ndarray]]
+Radii = Mapping[tuple[str, Any], tuple[np.ndarray, np.ndarray]]
 
 
 def search_radii(
@@ -48,8 +48,8 @@ def search_radii(
     with as_function(model, tick), in_memory("eval_batch", options.batch, "a batch that fits in memory"):
         while start < len(labels):
             part = slice(start, min(start + SAMPLES, len(labels)))
-            found = search(model, samples[part], labels[part], surroundings, **keywords)
-            chunks.add(_flat(found), rng)
+            radii = search(model, samples[part], labels[part], surroundings, **keywords)
+            chunks.add(_flat(radii), rng)
             start = part.stop
     return _table(chunks.arrays, other_distance, spec.threshold)
 
@@ -70,10 +70,10 @@ def as_function(model: torch.nn.Module, tick: Callable[[], None] = lambda: None)
             parameter.requires_grad_(flag)
 
 
-def _flat(found: Found) -> dict[str, np.ndarray]:
+def _flat(radii: Radii) -> dict[str, np.ndarray]:
     """Return the results of a search as arrays, under names that a checkpoint can store."""
     arrays = {}
-    for (quantity, calibrator), (radius, censored) in found.items():
+    for (quantity, calibrator), (radius, censored) in radii.items():
         arrays[f"{quantity}:{calibrator or ''}:radius"] = np.asarray(radius, dtype=np.float64)
         arrays[f"{quantity}:{calibrator or ''}:censored"] = np.asarray(censored, dtype=bool)
     return arrays

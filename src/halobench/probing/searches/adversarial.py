@@ -13,7 +13,7 @@ import torch
 
 from halobench.probing.attack import Effort, attack
 from halobench.probing.rays import Surroundings
-from halobench.probing.search import Found
+from halobench.probing.search import Radii
 
 
 def search(
@@ -29,7 +29,7 @@ def search(
     norm: Literal["l2", "inf"],
     restarts: int,
     steps: int,
-) -> Found:
+) -> Radii:
     """Attack the samples; one of the starts is the nearest training sample with a different label."""
     rows, _ = surroundings.nearest(samples.flatten(1), labels)
     options: Any = {"level": threshold, "betas": list(betas.values()), "rng": rng, "others": surroundings.take(rows)}

@@ -12,7 +12,7 @@ import torch
 
 from halobench.probing.certify.radius import LARGEST, certified
 from halobench.probing.rays import Surroundings
-from halobench.probing.search import Found
+from halobench.probing.search import Radii
 
 
 def search(
@@ -25,15 +25,15 @@ def search(
     rng: np.random.Generator,
     batch: int,
     threshold: float,
-) -> Found:
+) -> Radii:
     """Certify the samples; a signal stops the search between two balls."""
 
     def tick() -> None:
         with torch.no_grad():
             model(samples[:1].clone())
 
-    found: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
+    radii: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
     for name, beta in betas.items():
         radius = certified(model, samples, labels, threshold, beta, tick)[:, None]
-        found["certainty", name] = radius, radius >= LARGEST
-    return found
+        radii["certainty", name] = radius, radius >= LARGEST
+    return radii

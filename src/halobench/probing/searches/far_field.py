@@ -18,7 +18,7 @@ import torch
 
 from halobench.probing.far_field import DISTANCES, describe, tails
 from halobench.probing.rays import Surroundings
-from halobench.probing.search import Found
+from halobench.probing.search import Radii
 
 
 def search(
@@ -32,22 +32,22 @@ def search(
     batch: int,
     threshold: float,
     directions: int,
-) -> Found:
+) -> Radii:
     """Follow `directions` rays from each sample, in directions drawn uniformly from the sphere."""
     normal = rng.standard_normal((len(samples), directions, samples[0].numel()), dtype=np.float32)
     ends = tails(model, samples, torch.from_numpy(normal).to(samples.device), batch)
-    found: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
+    radii: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
     for name, beta in betas.items():
         field = describe(ends, directions, threshold, beta)
         far = np.nan_to_num(field.last_kink, nan=DISTANCES[-1])  # the farthest distance examined
         for quantity, ends_so in (("certain_from", True), ("label_from", field.classes == labels[:, None])):
             counts = field.tends_to_one & ends_so
-            found[quantity, name] = np.where(counts, field.certain_from, far), ~counts
+            radii[quantity, name] = np.where(counts, field.certain_from, far), ~counts
         if field.exact:
-            found["last_kink", None] = field.last_kink, np.zeros(far.shape, dtype=bool)
+            radii["last_kink", None] = field.last_kink, np.zeros(far.shape, dtype=bool)
         else:
             _say(field.reason)
-    return found
+    return radii
 
 
 @functools.cache
