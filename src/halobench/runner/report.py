@@ -25,8 +25,8 @@ from halobench.storage import files
 LAST, CONFIGURED = STATE / "last-run.json", STATE / "last-run.yaml"  # the last run's place, and its configuration
 PARTIAL = "partial"  # the target for finished cells
 STYLE = "workflow/report/style.css"  # next to the Snakefile
-# Arguments that select what is reported; without any of them, the last run is reported.
 NEWS = re.compile(r"warning|missing|No files found|halobench:", re.IGNORECASE)  # what matters in Snakemake's output
+# Arguments that select what is reported; without any of them, the last run is reported.
 CHOOSING = ("--configfile", "--configfiles", "--config", "-C", "--snakefile", "-s", "--directory", "-d")
 
 
