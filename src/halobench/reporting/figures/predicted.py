@@ -59,5 +59,5 @@ def _note(table: pd.DataFrame) -> str:
     return (
         f"One point per cell: {len(trained)} trained models, Spearman correlation {rank:.3f}; measured KL is "
         f"{ratio:.2f} times the predicted one (median). The prediction is the KL of two-level logits with the mean "
-        "gaps of the model's logits on test points (`two_level_kl`); on the diagonal it is exact."
+        "gaps of the model's logits on test points; on the diagonal it is exact."
     )
