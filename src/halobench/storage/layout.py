@@ -170,6 +170,8 @@ _STAGES = (
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order they run
 CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
 
+# The folders below the results, and below ``partial``, in which stages leave their records.
+FOLDERS = {PurePosixPath(stage.record).parts[0] for stage in _STAGES if "/" in stage.record}
 # Names that identify a record, and the stage that wrote it, on their own.
 RECORDS = tuple(PurePosixPath(stage.record).name for stage in _STAGES if PurePosixPath(stage.record).stem != "{}")
 RECORDS += ("explorer.json",)

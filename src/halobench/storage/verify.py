@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import SpecError, require
 from halobench.storage.files import checksum, read_json
-from halobench.storage.layout import RECORDS, WRITTEN
+from halobench.storage.layout import FOLDERS, RECORDS, WRITTEN
 from halobench.storage.records import seal
 
 
@@ -38,25 +38,30 @@ class Verification:
 def verify(results: Path) -> Verification:
     """Check every file under `results` that a record lists against the checksum in that record.
 
-    Links are followed. A file that is named like a record but isn't one is also a fault, as is a file that is named
-    like an output but isn't listed in any record next to it.
+    Links are followed. In the folders that stages write to, a file that is named like a record but isn't one is also a
+    fault, as is a file that is named like an output but isn't listed in any record next to it. Elsewhere, files that
+    aren't sealed records are someone else's.
 
     Raises
     ------
     SpecError
-        If there is no such folder.
+        If there is no such folder, or it holds no record, in which case it may not be a results folder at all.
     """
-    if not results.is_dir():
-        raise SpecError("results", str(results), "a results folder")
+    expected = "a results folder with at least one stage's record"
+    require(results.is_dir(), "results", str(results), expected)
     paths = [path for path in _files(results) if not path.name.startswith(".")]
+    ours = {path for path in paths if _is_place(path.relative_to(results))}
     names = set(WRITTEN)  # of outputs
     count, outputs, judged, faults = 0, set(), set(), []
     for path in (path for path in paths if path.suffix == ".json"):
         try:
             content = read_json(path)
         except SpecError as error:
-            faults.append(Fault(path, path, f"can't be read ({error})"))
-            judged.add(path)
+            if path in ours:
+                faults.append(Fault(path, path, f"can't be read ({error})"))
+                judged.add(path)
+            continue
+        if path not in ours and not (is_record(content) and "self" in content):
             continue
         if is_record(content):
             count += 1
@@ -70,11 +75,18 @@ def verify(results: Path) -> Verification:
             judged.add(path)
         elif isinstance(content, dict) and "self" in content and content != seal(content):
             faults.append(Fault(path, path, "doesn't match its own checksum, so it was edited"))
+    require(count, "results", str(results), expected)
     judged |= outputs
-    unlisted = [path for path in paths if path.name in names and path not in judged]
+    unlisted = [path for path in paths if path in ours and path.name in names and path not in judged]
     unrecorded = "isn't listed in any record; its stage's record is missing or damaged"
     faults += [Fault(path, path, unrecorded) for path in unlisted]
     return Verification(count, len(outputs), tuple(faults))
+
+
+def _is_place(path: Path) -> bool:
+    """Return whether stages write to the folder of a path, which is relative to the results folder."""
+    parts = path.parts[1:] if path.parts[0] == "partial" else path.parts
+    return parts[0] in FOLDERS if len(parts) > 1 else path.stem == "explorer"
 
 
 def _files(folder: Path) -> list[Path]:

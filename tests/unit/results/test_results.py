@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from conftest import ROOT
+from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Cell
 from halobench.experiment.jobs import cell_jobs, reference_job
@@ -362,3 +363,15 @@ def test_verify_and_remove_speak_of_the_stages_own_files_only(two_cells, tmp_pat
     assert verify.verify(tmp_path).faults == ()
     left = {f"{stage}.{kind}" for stage in ("train", "calibrate") for kind in ("json", "output")}
     assert {path.name for path in folder.iterdir()} == left
+
+
+def test_verify_leaves_files_alone_that_no_stage_wrote(two_cells, tmp_path):
+    """A folder without a record is refused; next to results, files that have names like outputs aren't judged."""
+    names = ("train.json", "model.safetensors", "metrics.csv", "mine/logits.safetensors", "mine/broken.json")
+    for name in (*names, "weights/model.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{")
+    with pytest.raises(SpecError, match="expected a results folder with at least one stage's record"):
+        verify.verify(tmp_path)
+    write_cell(tmp_path, two_cells, 0)
+    assert [fault.path for fault in verify.verify(tmp_path).faults] == [tmp_path / "weights/model.safetensors"]
