@@ -104,7 +104,7 @@ class Lines:
             self.say(record.shellcmd)
 
     def _finish(self, record: Any) -> None:
-        if finished := self.run.finish(record.job_id):
+        if (finished := self.run.finish(record.job_id)) and not self.quiet:
             self.show_finished(*finished)
 
     def show_finished(self, started: Started, seconds: float) -> None:

@@ -457,7 +457,7 @@ def test_results_that_were_edited_are_told_before_a_job_could_delete_what_came_o
         rf"{CELL}/metrics\.csv" + bytes_of.format(r"calibrate\.json"),
         rf"{MANIFEST}{content}",
         rf"{TABLES}/metrics\.parquet" + bytes_of.format(r"aggregate\.json"),
-        rf"{TABLES}/claims\.json = 'JSONDecodeError: .*': expected JSON{REMEDY}",
+        rf"{TABLES}/claims\.json = (['\"])JSONDecodeError: .*\1: expected JSON{REMEDY}",
     ]
     assert_refused(finished, [re.compile(line) for line in lines], what="results")
 
@@ -518,12 +518,27 @@ def test_a_number_of_jobs_a_gpu_that_a_stage_would_refuse_is_told_before_any_job
     ],
 )
 def test_resources_that_no_rule_has_are_refused(check, rule, resources, line):
-    asked = SimpleNamespace(overwrite_resources={rule: resources})
+    asked = SimpleNamespace(overwrite_resources={rule: resources}, cores=None)
     rules = [SimpleNamespace(name=name) for name in ("train", "probe")]
     workflow = SimpleNamespace(resource_settings=asked, rules=rules, global_resources={"gpu": SimpleNamespace(value=2)})
     with pytest.raises(SpecError) as raised:
         check(workflow)
     assert re.fullmatch(line, str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--cores", "0"], "--cores = 0: expected at least 1 core"),
+        (["--cores=-1"], "--cores = -1: expected at least 1 core"),
+        (["--config", "run=[tiny]", "partial"], "--config: expected KEY=VALUE, but got 'partial'"),
+    ],
+)
+def test_words_on_the_command_line_with_which_snakemake_hangs_or_fails_are_refused(finished, words, line):
+    done = finished.module("halobench.cli.main", "run", *words)
+    assert done.returncode
+    assert done.stderr.splitlines()[-1].removeprefix("halobench: error: ").startswith(line)
+    assert_no_traceback(done.stdout + done.stderr)
 
 
 @pytest.mark.parametrize("content", ["{}", "[1"])

@@ -151,10 +151,11 @@ def test_from_a_folder_of_ones_own_and_into_another_results_folder(tmp_path):
     own(tmp_path, config | {"results": "variants/fast"})
     assert "Nothing to be done" in run(workspace, "-n", *here, *aim)
     assert {path: path.read_bytes() for path in before} == before
-    own(tmp_path, config | {"results": "a b"})
-    done = workspace.module("halobench.cli.main", "run", "-n", *here)
-    assert done.returncode == 1
-    assert "results = 'a b': expected a folder other than the working directory" in done.stderr
+    for folder in ("a b", str(tmp_path)):
+        own(tmp_path, config | {"results": folder})
+        done = workspace.module("halobench.cli.main", "run", "-n", *here)
+        assert done.returncode == 1
+        assert f"results = {folder!r}: expected a folder other than the working directory" in done.stderr
 
 
 def test_cells_that_no_configuration_names_are_listed_and_a_renamed_one_is_adopted(tmp_path):

@@ -26,8 +26,16 @@ def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Convert numbers to an array; a tensor may be on any device and may require gradients."""
+    """Convert numbers to an array; a tensor may be on any device and may require gradients.
+
+    Raises
+    ------
+    SpecError
+        If entries are masked.
+    """
     if not hasattr(values, "detach"):
+        # Converting would show what the mask hides.
+        require(not np.ma.is_masked(values), "array", "masked entries", "an array without a mask; drop its masked rows")
         return np.asarray(values)
     tensor = values.detach().cpu()
     return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)

@@ -225,4 +225,5 @@ def _confidence_and_correctness(probabilities: np.ndarray, targets: np.ndarray) 
 
 
 def _check_bins(bins: int) -> None:
-    require(isinstance(bins, int | np.integer) and bins >= 1, "bins", bins, "a whole number of at least 1")
+    whole = isinstance(bins, int | np.integer) and not isinstance(bins, bool)
+    require(whole and bins >= 1, "bins", bins, "a whole number of at least 1")

@@ -391,9 +391,9 @@ class MetricsSpec:
     """The bins and label draws used to compute metrics."""
 
     _: dataclasses.KW_ONLY
-    bins: Count = Field(default=15, description="Number of equal-width bins.")
-    draws: Count = Field(default=1000, description="Number of bootstrap draws.")
-    floor_draws: Count = Field(default=200, description="Number of label draws for the floor of ECE.")
+    bins: Count = Field(default=15, le=10_000, description="Number of equal-width bins.")
+    draws: Count = Field(default=1000, le=100_000, description="Number of bootstrap draws.")
+    floor_draws: Count = Field(default=200, le=100_000, description="Number of label draws for the floor of ECE.")
 
 
 @spec

@@ -97,4 +97,6 @@ def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:
 
 def send(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return an array as a tensor on `device`, without making the host wait for a GPU's queue."""
+    # The device of a numpy array is a string.
+    require(isinstance(device, torch.device), "inputs", "an array", "a tensor, e.g. from torch.from_numpy")
     return staged(array, device).to(device, non_blocking=True)

@@ -13,7 +13,7 @@ import torch
 
 from halobench.core.errors import SpecError, require
 from halobench.core.spec_codec import convert_number
-from halobench.losses.base import Loss, soft_cross_entropy
+from halobench.losses.base import Loss, send, soft_cross_entropy
 
 
 class Cutmix(Loss):
@@ -46,11 +46,11 @@ class Cutmix(Loss):
     def mix(
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        if inputs.dim() != 4:
+        if inputs.ndim != 4:
             raise SpecError("inputs", f"shape {tuple(inputs.shape)}", "images (n, C, H, W), to cut boxes from")
         share = rng.beta(self.alpha, self.alpha)
         rows, columns = (_side(size, math.sqrt(1 - share), rng) for size in inputs.shape[2:])
-        order = torch.from_numpy(rng.permutation(len(inputs))).to(inputs.device, non_blocking=True)
+        order = send(rng.permutation(len(inputs)), inputs.device)
         if rng.random() >= self.probability:  # drawn last, so boxes don't depend on the probability
             return inputs, targets
         mixed = inputs.clone()

@@ -160,6 +160,7 @@ def read_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--snakefile", "-s", type=Path)
     parser.add_argument("--directory", "-d", type=Path, default=Path())
     parser.add_argument("--configfile", "--configfiles", nargs="+", action="extend", default=[])
+    parser.add_argument("--config", "-C", nargs="+", action="extend", default=[])
     for name in ("profile", "workflow-profile", "persistence-backend", "persistence-backend-db-url"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--logger", nargs="+")
@@ -191,14 +192,17 @@ def check_options(options: argparse.Namespace) -> None:
     ------
     OSError
         If there is no workflow, the workflow profile doesn't exist (which Snakemake ignores), the plug-in of its
-        executor isn't installed, or a configuration file can't be read. In the last case, the error states the line
-        number.
+        executor isn't installed, a configuration value has no key, or a configuration file can't be read. In the last
+        case, the error states the line number.
     """
     from halobench.experiment.config_file import check_file
     from halobench.experiment.config_loader import ConfigError
 
     check_snakefile(options)
     check_profile(options.workflow_profile or "none")
+    for entry in options.config:
+        if "=" not in entry:
+            raise OSError(f"--config: expected KEY=VALUE, but got {entry!r} (targets come before options)")
     for path in options.configfile:
         try:
             check_file(path)

@@ -222,6 +222,8 @@ def check_rules(workflow: Any) -> None:
 
 def check_resources(workflow: Any) -> None:
     """Refuse numbers that a stage would refuse only after Snakemake has deleted the results of earlier jobs."""
+    cores = workflow.resource_settings.cores
+    require(cores is None or cores >= 1, "--cores", cores, "at least 1 core")
     settings = workflow.resource_settings.overwrite_resources
     cap = getattr(workflow.global_resources.get("gpu"), "value", None)
     for name in ("train", "probe"):

@@ -6,8 +6,9 @@ import re
 from pathlib import Path
 
 DONE = "(succeeded, without output)"
-SILENT = "(no output: killed, or never started)"
+SILENT = "(no output: killed, ended without a message, or never started)"
 STOPPED = "stopped by SIG"  # in the last line of a stage that saved its work and ended on a signal
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # How SLURM's daemons, and the Snakemake that runs a job on a node, report why it ended.
 REASON = re.compile(
     r"slurmstepd.*|.*\boom[-_ ]kill.*|.*(?:No such file|not found|denied|Errno).*|\w*(?:Error|Exception): .+"
@@ -15,8 +16,9 @@ REASON = re.compile(
 
 
 def lines(log: Path) -> list[str]:
-    """Return the non-empty lines of a log, stripped."""
-    return [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    """Return the non-empty lines of a log, stripped, without a terminal's colours."""
+    text = ESCAPE.sub("", log.read_text(errors="replace"))
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def last_line(log: Path) -> str:

@@ -65,6 +65,8 @@ def write_request(results: Path, request: Request, again: bool = False) -> Path:
         with files.replacing(path) as temporary:
             temporary.write_text(json.dumps(content | when, indent=1, sort_keys=True, allow_nan=False) + "\n")
             os.utime(temporary, (TIME, TIME))  # before others can see it
+    elif path.stat().st_mtime != TIME:  # it was copied, or touched
+        os.utime(path, (TIME, TIME))
     return path
 
 

@@ -169,6 +169,12 @@ def test_cutmix_refuses_what_is_no_image(shape):
     assert str(shape) in str(caught.value)
 
 
+@pytest.mark.parametrize("loss", [Mixup(), Cutmix()])
+def test_arrays_are_refused_where_tensors_are_mixed(loss):
+    with pytest.raises(SpecError, match=r"expected a tensor, e\.g\. from torch"):
+        loss.mix(np.zeros((6, 1, 4, 4), np.float32), np.eye(6, dtype=np.float32), np.random.default_rng(0))
+
+
 # RegMixup -------------------------------------------------------------------------------------------------------------
 
 

@@ -275,7 +275,7 @@ def test_the_disk_needs_room_for_what_is_missing(two_cells, tmp_path):
 def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
     began = time.time() - 5
     texts = {
-        "train/d/m/l/seed0": "$ halobench train\nepoch 1\nhalobench: error: d/m/l/seed0: loss is nan\n\n",
+        "train/d/m/l/seed0": "$ halobench train\nepoch 1\nhalobench: error: d/m/l/seed0: \x1b[31mloss is nan\x1b[0m\n",
         "train/d/m/l/seed1": "$ halobench train\nepoch 1\n",
         "probe/d/m/l/seed1": "$ halobench probe\n",
         "figure/e/summary": "",
@@ -294,7 +294,7 @@ def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
     (tmp_path / "runs/d/m/l/seed1").mkdir(parents=True)
     (tmp_path / "runs/d/m/l/seed1/train.json").touch()
     found = {(job.stage, job.name): job.last for job in logs.failed(tmp_path, began)}
-    silent = "(no output: killed, or never started)"
+    silent = "(no output: killed, ended without a message, or never started)"
     assert found == {
         ("train", "d/m/l/seed0"): "d/m/l/seed0: loss is nan",
         ("probe", "d/m/l/seed1"): silent,

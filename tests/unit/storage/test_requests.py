@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 
@@ -29,6 +30,8 @@ def test_a_request_is_older_than_any_result_and_written_once(tmp_path):
     assert path.stat().st_mtime == TIME
     assert write_request(tmp_path, REQUEST) == path
     assert path.read_bytes() == before
+    os.utime(path)
+    assert write_request(tmp_path, REQUEST).stat().st_mtime == TIME, "as after a copy that doesn't keep times"
     path.unlink()
     assert write_request(tmp_path, REQUEST).read_bytes() == before, "lost and written again it is the same"
 
