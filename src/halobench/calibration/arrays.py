@@ -41,6 +41,12 @@ def as_array(values: Any) -> np.ndarray:
     return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
 
 
+def check_whole(key: str, value: Any, least: int) -> None:
+    """Raise SpecError unless `value` is a whole number of at least `least`; True and False are none."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    require(whole and value >= least, key, value, f"a whole number of at least {least}")
+
+
 def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
     """Check `logits` and return them as a floating-point array (n, k), n >= 1 and k >= 2, without copying float32.
 

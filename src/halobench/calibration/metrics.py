@@ -21,6 +21,7 @@ from halobench.calibration.arrays import (
     check_matrix,
     check_probabilities,
     check_targets,
+    check_whole,
     checked_blocks,
 )
 from halobench.calibration.binning import Reliability, gap_errors
@@ -100,7 +101,7 @@ def brier(probabilities: np.ndarray, targets: np.ndarray) -> float:
 
 def reliability(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> Reliability:
     """Return the count, mean confidence and (expected) accuracy of the predicted class in each equal-width bin."""
-    _check_bins(bins)
+    check_whole("bins", bins, 1)
     return binning.bin_by_confidence(*_confidence_and_correctness(probabilities, targets), bins)
 
 
@@ -141,7 +142,7 @@ def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: st
     require(kind in ACE_KINDS, "kind", kind, one_of(ACE_KINDS, kind))
     if kind == "average":
         return gap_errors(reliability(probabilities, targets, bins))["ace_average"]
-    _check_bins(bins)
+    check_whole("bins", bins, 1)
     return binning.equal_mass_error(*_confidence_and_correctness(probabilities, targets), bins)
 
 
@@ -153,7 +154,7 @@ def classwise_ece(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15
     Kull et al., "Beyond temperature scaling", NeurIPS 2019.
     """
     probabilities = check_matrix(probabilities, KEY)
-    _check_bins(bins)
+    check_whole("bins", bins, 1)
     targets = check_targets(targets, probabilities.shape)
     return binning.classwise_error(probabilities, targets, bins, checked_blocks(probabilities, KEY))
 
@@ -176,7 +177,7 @@ def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.G
     float
     """
     require(draws >= 1, "draws", draws, "at least 1")
-    _check_bins(bins)
+    check_whole("bins", bins, 1)
     confidence = sample_scores.predictions(check_probabilities(probabilities))[1]
     return resampling.ece_floor(confidence, bins, draws, rng)
 
@@ -222,8 +223,3 @@ def _confidence_and_correctness(probabilities: np.ndarray, targets: np.ndarray) 
     predicted, confidence = sample_scores.predictions(probabilities, checked_blocks(probabilities, KEY))
     targets = check_targets(targets, probabilities.shape)
     return confidence, sample_scores.correctness(predicted, targets)
-
-
-def _check_bins(bins: int) -> None:
-    whole = isinstance(bins, int | np.integer) and not isinstance(bins, bool)
-    require(whole and bins >= 1, "bins", bins, "a whole number of at least 1")

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from halobench.calibration import resampling, sample_scores
-from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
+from halobench.calibration.arrays import check_logits, check_targets, check_unscaled, check_whole
 from halobench.calibration.partner_scaling import fit_checked
 from halobench.calibration.rescaling import rescale
 from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
@@ -135,8 +135,8 @@ def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int =
     require(len(logits) >= 2, "logits", "1 row", "at least two rows: some to fit the maps to, the others to score them")
     whole = isinstance(folds, int | np.integer) and 2 <= folds <= len(logits)
     require(whole, "folds", folds, f"a whole number from 2 to {len(logits)}, the number of samples")
-    require(isinstance(draws, int | np.integer) and draws >= 1, "draws", draws, "a whole number of at least 1")
-    require(isinstance(seed, int | np.integer) and seed >= 0, "seed", seed, "a whole number of at least 0")
+    check_whole("draws", draws, 1)
+    check_whole("seed", seed, 0)
     has_posterior = targets.ndim == 2
     targets = targets.astype(np.float64) if has_posterior else targets
     fold = generator(seed, "repair", "folds").permutation(len(logits)) % folds

@@ -237,14 +237,14 @@ def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float
     column, need = classes[:, None], math.log(level) - math.log1p(-level)
     ahead = beta * (tails.offsets.gather(1, column) - tails.offsets)
     speed = beta * (tails.slopes.gather(1, column) - tails.slopes)
-    own = torch.zeros_like(ahead, dtype=torch.bool).scatter(1, column, True)
+    labelled = torch.zeros_like(ahead, dtype=torch.bool).scatter(1, column, True)
 
     def reaches(distance: torch.Tensor) -> torch.Tensor:
-        behind = (-(ahead + speed * distance[:, None])).masked_fill(own, -torch.inf)
+        behind = (-(ahead + speed * distance[:, None])).masked_fill(labelled, -torch.inf)
         return -behind.logsumexp(dim=1) >= need
 
     enough = (need + math.log(max(ahead.shape[1] - 1, 1)) - ahead) / speed
-    high = torch.maximum(torch.where(own | (speed <= 0), -torch.inf, enough).amax(dim=1), tails.kinks)
+    high = torch.maximum(torch.where(labelled | (speed <= 0), -torch.inf, enough).amax(dim=1), tails.kinks)
     low, reached = tails.kinks, reaches(tails.kinks)
     for _ in range(HALVINGS):
         middle = (low + high) / 2

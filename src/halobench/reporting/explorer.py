@@ -50,11 +50,11 @@ def experiments_in(tables: Path) -> list[str]:
     SpecError
         If the folder has no tables.
     """
-    found = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
+    names = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
     what = "a folder with an experiment's tables, as written by `halobench run` or `halobench run partial`"
-    if not found:
+    if not names:
         raise SpecError(str(tables), "no tables in it" if tables.is_dir() else "no such folder", what)
-    return found
+    return names
 
 
 def gather(

@@ -50,9 +50,9 @@ def trained_here(runs: pd.DataFrame) -> pd.Series:
 
 def given_models(runs: pd.DataFrame) -> str:
     """Say in words how many models in `runs` weren't trained here, and which; empty if all were."""
-    given = runs[~trained_here(runs)]
-    names = ", ".join(model_label(name) for name in ordered(given["model"], MODELS))
-    return f"{len(given)} not trained here ({names})" if names else ""
+    untrained = runs[~trained_here(runs)]
+    names = ", ".join(model_label(name) for name in ordered(untrained["model"], MODELS))
+    return f"{len(untrained)} not trained here ({names})" if names else ""
 
 
 def losses_in(table: pd.DataFrame) -> list[str]:

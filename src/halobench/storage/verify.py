@@ -47,8 +47,6 @@ def verify(results: Path) -> Verification:
     SpecError
         If there is no such folder, or it holds no record, in which case it may not be a results folder at all.
     """
-    expected = "a results folder with at least one stage's record"
-    require(results.is_dir(), "results", str(results), expected)
     paths = [path for path in _files(results) if not path.name.startswith(".")]
     ours = {path for path in paths if _is_place(path.relative_to(results))}
     names = set(WRITTEN)  # of outputs
@@ -61,9 +59,10 @@ def verify(results: Path) -> Verification:
                 faults.append(Fault(path, path, f"can't be read ({error})"))
                 judged.add(path)
             continue
-        if path not in ours and not (is_record(content) and "self" in content):
+        recorded = is_record(content)
+        if path not in ours and not (recorded and "self" in content):
             continue
-        if is_record(content):
+        if recorded:
             count += 1
             judged.add(path)
             outputs |= {path.parent / name for name in content["outputs"]}
@@ -75,7 +74,7 @@ def verify(results: Path) -> Verification:
             judged.add(path)
         elif isinstance(content, dict) and "self" in content and content != seal(content):
             faults.append(Fault(path, path, "doesn't match its own checksum, so it was edited"))
-    require(count, "results", str(results), expected)
+    require(count, "results", str(results), "a results folder with at least one stage's record")
     judged |= outputs
     unlisted = [path for path in paths if path in ours and path.name in names and path not in judged]
     unrecorded = "isn't listed in any record; its stage's record is missing or damaged"

@@ -119,7 +119,7 @@ class Search:
         self.powers = torch.full_like(room, 2.0)
         self.open = room > 0
         self.previous: tuple[torch.Tensor, torch.Tensor] | None = None  # radii, and the rise in log odds on them
-        self.known: Bounds = {}  # bounds on the smallest ball that failed
+        self.bounds: Bounds = {}  # bounds on the smallest ball that failed
 
     def run(self, tick: Callable[[], None] = lambda: None) -> torch.Tensor:
         """Return the radii (m,); `tick` is called before each ball is tried."""
@@ -134,8 +134,8 @@ class Search:
     def _try(self, chosen: torch.Tensor) -> None:
         """Bound the network on the current balls of some samples (c,), and choose their next balls."""
         radii = self.radii[chosen]
-        known = {place: (least[chosen], most[chosen]) for place, (least, most) in self.known.items()}
-        balls = Balls(self.network, self.samples[chosen], radii, known)
+        bounds = {place: (least[chosen], most[chosen]) for place, (least, most) in self.bounds.items()}
+        balls = Balls(self.network, self.samples[chosen], radii, bounds)
         odds = Odds(balls, self.contrasts[chosen], self.beta)
         reach = odds.reach(self.budget)
         failed = reach < radii
@@ -147,11 +147,11 @@ class Search:
     def _keep(self, balls: Balls, chosen: torch.Tensor, failed: torch.Tensor) -> None:
         """Keep the bounds on balls that failed, since the balls tried next lie inside them."""
         for place, bounds in balls.bounds.items():
-            if place not in self.known:
+            if place not in self.bounds:
                 whole = (len(self.samples), bounds[0].shape[1])
-                self.known[place] = torch.full(whole, -torch.inf).double(), torch.full(whole, torch.inf).double()
-            for known, new in zip(self.known[place], bounds, strict=True):
-                known[chosen[failed]] = new[failed]
+                self.bounds[place] = torch.full(whole, -torch.inf).double(), torch.full(whole, torch.inf).double()
+            for kept, new in zip(self.bounds[place], bounds, strict=True):
+                kept[chosen[failed]] = new[failed]
 
     def _choose(self, chosen: torch.Tensor, rise: torch.Tensor) -> None:
         """Choose the next radii from the rise in log odds on the current balls; close completed searches."""

@@ -89,13 +89,13 @@ def _mean(values: Sequence[Any], form: str) -> Any:
     keys: list[Any] = [value.key if isinstance(value, Entry) else value for value in values]
     if any(isinstance(key, str) for key in keys):
         return ""
-    known = np.array([key for key in keys if not math.isnan(key)], dtype=float)
-    if not len(known):
+    numbers = np.array([key for key in keys if not math.isnan(key)], dtype=float)
+    if not len(numbers):
         return NONE
-    mean = float(known.mean())
+    mean = float(numbers.mean())
     text = ("≥ " if any(isinstance(value, Entry) for value in values) else "") + number(mean, form)
-    spread = len(known) > 1 and math.isfinite(mean)
-    return Entry(text, mean, spread=f"± {number(float(known.std(ddof=1)), form)}" if spread else "")
+    spread = len(numbers) > 1 and math.isfinite(mean)
+    return Entry(text, mean, spread=f"± {number(float(numbers.std(ddof=1)), form)}" if spread else "")
 
 
 def _scores(metrics: pd.DataFrame) -> dict[tuple, float]:

@@ -246,7 +246,7 @@ def table_page(table: Table, name: str, note: str = "", experiment: str = "") ->
         files=[f"{name}.{suffix}" for suffix in ("csv", "tex")],
         selects=rendering.choices(keys),
         shared=" ".join(shared),
-        parts=[replace(part, caption=own) for part, own in zip(table.parts, captions, strict=True)],
+        parts=[replace(part, caption=caption) for part, caption in zip(table.parts, captions, strict=True)],
         latex=latex(table, name, note),
     )
 

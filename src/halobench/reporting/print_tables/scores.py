@@ -316,8 +316,8 @@ def failures_note(cells: pd.DataFrame, calibrators: Iterable[str]) -> str:
 def fitted(calibrator: str) -> str:
     """Say in words how a calibrator is fitted."""
     label = labels.calibrator_label(calibrator)
-    known = names.CALIBRATIONS.get(calibrator)
-    return f"{label}, {known.sentence if known else 'fitted to validation labels'}"
+    calibration = names.CALIBRATIONS.get(calibrator)
+    return f"{label}, {calibration.sentence if calibration else 'fitted to validation labels'}"
 
 
 def caption(

@@ -297,11 +297,11 @@ def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Map
     largest = rows.loc[rows["calibrator"] != "released", "mean"].max()
     for name, dash in REFERENCES.items():
         values = scores[scores["model"] == name].groupby("dataset")["mean"].first()
-        known = [(y, values[dataset]) for y, (dataset, _) in enumerate(cells) if dataset in values.index]
-        for y, value in known:
+        marks = [(y, values[dataset]) for y, (dataset, _) in enumerate(cells) if dataset in values.index]
+        for y, value in marks:
             ax.plot([value, value], [y - 0.44, y + 0.44], ls=dash, color=INK, lw=1.1, zorder=2)
-        largest = max([largest, *(value for _, value in known)])
-        if known:
+        largest = max([largest, *(value for _, value in marks)])
+        if marks:
             keys.append(artists.key(labels.REFERENCES[name].replace(" posterior", ""), INK, lw=1.1, ls=dash))
     if rows["mean"].max() > FAR * largest:  # the paper's fit ended below 0, so its line runs off the axis
         ax.set_xlim(-0.05 * largest, 1.1 * largest)
