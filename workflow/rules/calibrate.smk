@@ -21,6 +21,8 @@ rule calibrate:
 
 rule repair:
     input:
+        source=INPUTS.source,
+        model=f"{RUN}/model.safetensors",
         logits=f"{RUN}/logits.safetensors",
         request=INPUTS.request("repair"),
     output:

@@ -8,42 +8,48 @@
 - richer_map is the difference from there to the NLL at the best temperature.
 - temperature is the difference from there to the NLL of the logits as they are.
 
-The best map is unknown, so its NLL is estimated from above and from below. For the upper estimate, maps are fitted to
-some folds of the samples and scored on the others, since the expected NLL of any such map is at least that of the best
-one. On average, `training` is therefore too large and `richer_map` too small, both by the amount that these maps still
-miss. (The best of four families is chosen by these same scores, but the bias is negligible.) For the lower estimate,
-all families are fitted to and scored on the same samples, and the lowest NLL is used. This optimistic estimate is too
-low by the amount that the maps overfit, and it is not a bound if none of the families contains the best map. More
-samples, which a distribution can supply without limit, bring the two estimates together.
+The best map is unknown, so its NLL is estimated from two sides.
+
+The *upper estimate* is the lowest NLL of the families in `halobench.calibration.logit_maps`, smooth and local ones, and
+of their mixture, on samples that the maps weren't fitted to. No map has a lower expected NLL than the best one, so this
+estimate is too high on average, by what these maps still miss. Then `training` is too large and `richer_map` too small.
+(The lowest of seven is chosen by these same scores, but that bias is negligible.)
+
+The *lower estimate* comes from the learning curve. If more samples fit the maps better, they haven't reached the best
+map yet: let d be how far the upper estimate falls from maps fitted to fewer samples to maps fitted to all. What is
+missing is assumed to shrink at least as fast as n^-1/2, so at most d / (r^1/2 - 1) is left, where r is the ratio of the
+numbers of samples. Two standard errors of d are added to d, and two subtracted from the other end. This is an estimate
+and not a bound: it fails where the logits determine the label in a way that none of the families begins to show at this
+number of samples, such as hundreds of clusters with two or three labels each. If the posterior is known, the lower
+estimate is at least the noise.
 
 References
 ----------
 A. Perez-Lebel, M. Le Morvan, G. Varoquaux, "Beyond Calibration: Estimating the Grouping Loss of Modern Neural
-Networks", ICLR 2023. E. Berta et al., "Rethinking Early Stopping: Refine, Then Calibrate", arXiv 2501.19195: refinement
-error by cross-fitted recalibration.
+Networks", ICLR 2023: the same term, bounded from below by partitioning the inputs. E. Berta et al., "Rethinking Early
+Stopping: Refine, Then Calibrate", arXiv 2501.19195: refinement error by cross-fitted recalibration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration import resampling, sample_scores
+from halobench.calibration import pooling, resampling, sample_scores
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled, check_whole
-from halobench.calibration.partner_scaling import fit_checked
-from halobench.calibration.rescaling import rescale
-from halobench.calibration.temperature_scaling import fit_exactly, fit_smoothed
+from halobench.calibration.logit_maps import Map, fit_families
+from halobench.calibration.temperature_scaling import fit_exactly
 from halobench.core.errors import require
 from halobench.core.seeding import generator
 
-RIDGES = (0.1, 0.01)
-"""Strengths of the regression's ridge to try, to be multiplied by the square root of the number of samples."""
+SAMPLES = 50
+"""The smallest number of samples to estimate a ladder from."""
 
-ITERATIONS = 150
+FOLDS, HALVES = 5, 2
+"""Numbers of folds for the upper estimate, and for maps that are fitted to fewer samples."""
 
-Map = Callable[[np.ndarray], np.ndarray]
+MIXTURE = "mixture"
 
 
 @dataclass(frozen=True)
@@ -66,18 +72,19 @@ class RepairLadder:
     noise : Rung or None
         H(Y | X); None if targets are labels, because the posterior is then unknown.
     training : Rung
-        The part that only training can repair, estimated from above. If the noise is unknown, it is included here, and
-        this is the refinement error.
+        The part that only training can repair, by the upper estimate of the best map's NLL. If the noise is unknown, it
+        is included here, and this is the refinement error.
     richer_map : Rung
-        The part that a richer map of the logits can repair, estimated from below.
+        The part that a richer map of the logits can repair, by the same estimate.
     temperature : Rung
         The part that a temperature can repair.
-    best_map_bounds : (float, float)
-        Estimated bounds on the NLL of the best map. The lower one is the lowest NLL of the families fitted to and
-        scored on all samples, or the noise if that is higher; the upper one is the cross-fitted NLL, which the best
-        map's NLL doesn't exceed on average.
+    best_map_range : (float, float)
+        Lower and upper estimate of the best map's NLL, which the module's docstring derives. Neither is a bound.
     map : str
-        The best family by cross-fitting: ``temperature``, ``partner``, or ``regression`` with its ridge.
+        The family with the lowest NLL on samples that it wasn't fitted to: ``temperature``, ``partner``,
+        ``regression``, ``kernel``, ``neighbours``, ``trees``, or their ``mixture``.
+    families : dict of str to float
+        That NLL by family.
     """
 
     nll: Rung
@@ -85,36 +92,45 @@ class RepairLadder:
     training: Rung
     richer_map: Rung
     temperature: Rung
-    best_map_bounds: tuple[float, float]
+    best_map_range: tuple[float, float]
     map: str
+    families: dict[str, float]
 
 
 def repair_ladder(
-    logits: np.ndarray, targets: np.ndarray, *, folds: int = 5, draws: int = 1000, seed: int = 0
+    logits: np.ndarray,
+    targets: np.ndarray,
+    *,
+    more: tuple[np.ndarray, np.ndarray] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> RepairLadder:
     """Split a model's expected NLL into the parts due to noise, training, a richer map and a temperature.
 
-    All maps are fitted to these samples, so the model must not have been trained on any of them. Each fold is scored
-    with maps, and with a temperature, fitted to the other folds.
+    All maps are fitted to these samples, so the model must not have been trained on any of them. Each of five folds is
+    scored with maps, and with a temperature, fitted to the other folds, unless there are `more` samples to fit them to.
 
     Parameters
     ----------
     logits : (n, k) array
-        Finite.
+        Finite, n >= 50.
     targets : (n,) integers or (n, k) array
         Labels, or the known posterior P(y | x) as rows of probabilities, in which case the parts are expectations under
-        it and the noise is a separate part. The regression is then fitted to the posterior itself, and the other maps
-        to labels drawn from it.
-    folds, draws : int
-        Number of cross-fitting folds, at least 2, and of bootstrap resamples, at least 1.
+        it and the noise is a separate part. Partner scaling is fitted to labels drawn from the posterior, and the other
+        maps to the posterior itself.
+    more : (array, array), optional
+        Logits and targets of further samples, as of a distribution that can be drawn from without limit. The maps are
+        then fitted to these alone. Without them, they are fitted to four fifths of the samples.
+    draws : int
+        Number of bootstrap resamples, at least 1.
     seed : int
-        Used to draw folds, resamples and, if there is a posterior, labels.
+        Used to draw folds, resamples, the maps' random numbers and, if there is a posterior, labels.
 
     Raises
     ------
     SpecError
-        If probabilities are passed as logits, logits aren't finite, targets have the wrong shape, or there are fewer
-        samples than folds.
+        If probabilities are passed as logits, logits aren't finite, targets have the wrong shape or only one label,
+        there are fewer than 50 samples, or the largest logit is always the label's, so that no temperature is optimal.
 
     Examples
     --------
@@ -125,96 +141,110 @@ def repair_ladder(
     (0.325, 0.37, 0.693)
     """
     check_unscaled(check_logits(logits))
-    return ladder(logits, targets, folds, draws, seed)
-
-
-def ladder(logits: np.ndarray, targets: np.ndarray, folds: int = 5, draws: int = 1000, seed: int = 0) -> RepairLadder:
-    """Compute `repair_ladder` for arrays that may look like probabilities, as the logits of one-hot models do."""
-    logits = check_logits(logits).astype(np.float64)
     targets = check_targets(targets, logits.shape)
-    require(len(logits) >= 2, "logits", "1 row", "at least two rows: some to fit the maps to, the others to score them")
-    whole = isinstance(folds, int | np.integer) and 2 <= folds <= len(logits)
-    require(whole, "folds", folds, f"a whole number from 2 to {len(logits)}, the number of samples")
+    seen = np.unique(targets) if targets.ndim == 1 else targets
+    require(targets.ndim == 2 or len(seen) > 1, "targets", f"label {seen[0]} alone", "at least two different labels")
+    if len(logits) >= SAMPLES:
+        what = "samples of which at least one has another label, since otherwise no temperature is optimal"
+        separable = fit_exactly(check_logits(logits), targets).separable
+        require(not separable, "logits", "each label's logit is the largest", what)
+    return ladder(logits, targets, more, draws, seed)
+
+
+def ladder(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    more: tuple[np.ndarray, np.ndarray] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+) -> RepairLadder:
+    """Compute `repair_ladder` for arrays that may look like probabilities or be separable, as those of a cell may."""
+    logits, targets = _checked(logits, targets)
+    n = len(logits)
+    require(n >= SAMPLES, "logits", f"{n} rows", f"at least {SAMPLES} rows, since maps are fitted to some of them")
     check_whole("draws", draws, 1)
     check_whole("seed", seed, 0)
-    has_posterior = targets.ndim == 2
-    targets = targets.astype(np.float64) if has_posterior else targets
-    fold = generator(seed, "repair", "folds").permutation(len(logits)) % folds
-    labels = _drawn(targets, seed) if has_posterior else targets
+    if more is not None:
+        more = _checked(*more)
+        shapes = [logits.shape[1:] + targets.shape[1:], more[0].shape[1:] + more[1].shape[1:]]
+        require(shapes[0] == shapes[1], "more", f"rows of shape {shapes[1]}", f"rows of shape {shapes[0]}, as the others")
+    upper, scored, best = _held_out(logits, targets, more, FOLDS, 1.0, seed)
+    fewer, _, _ = _held_out(logits, targets, more, HALVES, 0.5, seed)
+    ratio = 2.0 if more else (1 - 1 / FOLDS) / (1 - 1 / HALVES)
     plain = sample_scores.cross_entropy(logits, targets)
-    scored = _cross_fitted(logits, targets, labels, fold)
-    best = min(scored, key=lambda name: float(scored[name].mean()))
-    zeros = np.zeros(len(plain))
-    noise = sample_scores.cross_entropy(np.log(np.maximum(targets, 1e-300)), targets) if has_posterior else zeros
-    columns = [plain, noise, scored[best] - noise, scored["temperature"] - scored[best], plain - scored["temperature"]]
-    values = np.stack(columns, axis=1)
+    has_posterior = targets.ndim == 2
+    noise = sample_scores.cross_entropy(_logarithm(targets), targets) if has_posterior else np.zeros(n)
+    temperature = scored["temperature"]
+    values = np.stack([plain, noise, upper - noise, temperature - upper, plain - temperature], axis=1)
     low, high = resampling.bootstrap_intervals(values, draws, generator(seed, "repair", "bootstrap"))
     parts = [Rung(*map(float, part)) for part in zip(values.mean(axis=0), low, high, strict=True)]
-    families = _families(logits, targets, labels).values()
-    fitted = min(float(sample_scores.cross_entropy(each(logits), targets).mean()) for each in families)
-    upper = float(scored[best].mean())
-    bounds = (min(upper, max(float(noise.mean()), fitted)), upper)
-    return RepairLadder(parts[0], parts[1] if has_posterior else None, parts[2], parts[3], parts[4], bounds, best)
+    families = {name: float(each.mean()) for name, each in scored.items()}
+    span = _range(upper, fewer, ratio, float(noise.mean()))
+    return RepairLadder(parts[0], parts[1] if has_posterior else None, parts[2], parts[3], parts[4], span, best, families)
 
 
-def _drawn(posterior: np.ndarray, seed: int) -> np.ndarray:
-    """Draw one label per row from that row's distribution."""
-    below = generator(seed, "repair", "labels").random((len(posterior), 1))
-    drawn = (posterior.cumsum(axis=1) < below * posterior.sum(axis=1, keepdims=True)).sum(axis=1)
-    return np.minimum(drawn, posterior.shape[1] - 1)
+def _checked(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    logits = check_logits(logits).astype(np.float64)
+    targets = check_targets(targets, logits.shape)
+    return logits, targets.astype(np.float64) if targets.ndim == 2 else targets
 
 
-def _cross_fitted(
-    logits: np.ndarray, targets: np.ndarray, labels: np.ndarray, fold: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the NLL of each sample, (n,), under each family's maps fitted to the other folds."""
-    scored: dict[str, np.ndarray] = {}
-    for number in range(fold.max() + 1):
-        out = fold == number
-        for name, transform in _families(logits[~out], targets[~out], labels[~out]).items():
-            values = scored.setdefault(name, np.empty(len(logits)))
-            values[out] = sample_scores.cross_entropy(transform(logits[out]), targets[out])
-    return scored
+def _logarithm(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, 1e-300))
 
 
-def _families(logits: np.ndarray, targets: np.ndarray, labels: np.ndarray) -> dict[str, Map]:
-    """Fit the maps from logits to calibrated logits, and return them by name."""
-    ts = fit_exactly(logits, targets)
-    beta = fit_smoothed(logits, labels) if ts.separable else ts.beta
-    families: dict[str, Map] = {"temperature": lambda z: rescale(z, beta)}
-    families["partner"] = partner = fit_checked(logits, labels).log_probabilities
-    for ridge in RIDGES:
-        families[f"regression, ridge {ridge:g}"] = _regression(logits, targets, partner, ridge)
-    return families
+def _range(upper: np.ndarray, fewer: np.ndarray, ratio: float, noise: float) -> tuple[float, float]:
+    """Return the lower and the upper estimate of the best map's NLL.
 
-
-def _regression(logits: np.ndarray, targets: np.ndarray, partner: Map, ridge: float) -> Map:
-    """Fit a multinomial regression on the logits, the top class, and the top class times the gap, with a ridge.
-
-    The regression corrects partner scaling; it covers matrix scaling and confusions that change with the gap. The
-    problem is convex.
+    `upper` and `fewer` are the NLLs (n,) of maps fitted to all and to a smaller number of samples, `ratio` times fewer.
     """
-    from scipy.optimize import minimize
+    gain = fewer - upper
+    error = 2 * float(gain.std(ddof=1)) / np.sqrt(len(gain))
+    left = (max(float(gain.mean()), 0.0) + error) / (np.sqrt(ratio) - 1)
+    mean = float(upper.mean())
+    return max(noise, mean - left), mean + error
 
-    n, k = logits.shape
-    spread = float(np.abs(rescale(logits, 1.0)).mean()) or 1.0
 
-    def features(z: np.ndarray) -> np.ndarray:
-        shifted = rescale(z, 1.0)
-        hot = np.eye(k)[z.argmax(axis=1)]
-        gap = -np.partition(shifted, -2, axis=1)[:, [-2]] / spread
-        return np.hstack([shifted / spread, hot, hot * gap / (1 + gap)])
+def _held_out(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    more: tuple[np.ndarray, np.ndarray] | None,
+    folds: int,
+    share: float,
+    seed: int,
+) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
+    """Score maps on samples that they weren't fitted to: on each fold those fitted to the others, or to `more`.
 
-    x, rows = features(logits), targets if targets.ndim == 2 else np.eye(k)[targets]
-    start, strength = partner(logits), ridge * np.sqrt(n)
+    Of `more`, only a `share` is used.
 
-    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        weights = flat.reshape(-1, k)
-        scores = start + x @ weights
-        value = float(sample_scores.cross_entropy(scores, rows).sum())
-        slopes = x.T @ (sample_scores.softmax(scores, out=scores) - rows)
-        return (value + strength / 2 * float(flat @ flat)) / n, (slopes + strength * weights).ravel() / n
+    Returns
+    -------
+    (array, dict, str)
+        The NLL (n,) of the best family or the mixture; that of each family; and the name of the best.
+    """
+    n = len(logits)
+    fold = generator(seed, "repair", "folds").permutation(n) % folds
+    if more is None:
+        labels = _drawn(targets, seed)
 
-    flat = np.zeros(x.shape[1] * k)
-    fitted = minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x.reshape(-1, k)
-    return lambda z: partner(z) + features(z) @ fitted
+        def fit(chosen: np.ndarray) -> dict[str, Map]:
+            return fit_families(logits[chosen], targets[chosen], labels[chosen], seed)
+
+        probabilities = pooling.predict_held_out(fit, logits, fold)
+    else:
+        some = slice(0, max(2, int(share * len(more[0]))))
+        fitted = fit_families(more[0][some], more[1][some], _drawn(more[1], seed)[some], seed)
+        probabilities = {name: sample_scores.softmax(transform(logits)) for name, transform in fitted.items()}
+    scored = {name: sample_scores.cross_entropy(_logarithm(p), targets) for name, p in probabilities.items()}
+    scored[MIXTURE] = pooling.cross_fitted_nll(np.stack(list(probabilities.values())), targets, fold)
+    best = min(scored, key=lambda name: float(scored[name].mean()))
+    return scored[best], scored, best
+
+
+def _drawn(targets: np.ndarray, seed: int) -> np.ndarray:
+    """Return labels as they are, or draw one label per row of a posterior."""
+    if targets.ndim == 1:
+        return targets
+    below = generator(seed, "repair", "labels").random((len(targets), 1))
+    drawn = (targets.cumsum(axis=1) < below * targets.sum(axis=1, keepdims=True)).sum(axis=1)
+    return np.minimum(drawn, targets.shape[1] - 1)

@@ -29,7 +29,7 @@ STAGES = {
     "train": ("training/cell",),
     "probe": ("probing/probe",),
     "calibrate": ("calibration/evaluate",),
-    "repair": ("calibration/cell_ladder",),
+    "repair": ("calibration/cell_ladder", "data/splits", "training/cell"),
     "reference": ("calibration/reference_predictors", "data/splits"),
     "manifest": ("results/manifest",),
     "aggregate": ("results/aggregate",),
@@ -53,6 +53,7 @@ NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in
 ASIDE = {
     "train": {"models/library_models"},
     "probe": {"models/library_models", "losses/base"},
+    "repair": {"models/library_models", "losses/base"},
     "aggregate": set(),
     "explorer": {"calibration/evaluate", "experiment/grid"},
     "overview": {"experiment/grid"},

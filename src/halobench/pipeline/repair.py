@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from halobench.core.errors import require
+from halobench.core.seeding import generator
 from halobench.pipeline.stage import Code, require_folders, stage
 from halobench.storage import arrays_io, tables_io
+
+
+FURTHER = 2
+"""Number of further draws that the maps are fitted to, in multiples of the number of test samples."""
 
 
 def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
@@ -18,9 +25,29 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
     """
     require(spec == {}, "spec", spec, "{}, since this stage has no options")
     require_folders(run=folder)
-    with stage("repair", folder / "repair.json", {}, seed=seed, code=code, packages=["pandas", "scipy"]) as run:
+    packages = ["pandas", "scipy", "scikit-learn", "torch"]
+    with stage("repair", folder / "repair.json", {}, seed=seed, code=code, packages=packages) as run:
         from halobench.calibration.cell_ladder import cell_ladder
 
-        ladder, rows = cell_ladder(arrays_io.read_arrays(folder / "logits.safetensors"), seed)
-        run.facts = {"map": ladder.map}
+        arrays = arrays_io.read_arrays(folder / "logits.safetensors")
+        more = None if "transition" in arrays else _further_draws(folder, seed, len(arrays["test.logits"]))
+        ladder, rows = cell_ladder(arrays, seed, more)
+        run.facts = {"map": ladder.map, "families": ladder.families, "further_draws": 0 if more is None else len(more[0])}
         tables_io.write_csv(run.outputs[0], rows)
+
+
+def _further_draws(folder: Path, seed: int, test: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the model's logits and the posterior of further draws from the distribution of the cell's data, if any."""
+    from halobench.data.mapped_rows import normalise
+    from halobench.results.trained_cell import open_cell
+    from halobench.training.cell import predict
+
+    cell = open_cell(folder)
+    data, distribution = cell.data, cell.data.distribution
+    if distribution is None:
+        return None
+    drawn = distribution.sample(FURTHER * test, generator(seed, "sample", "repair"))
+    logits = predict(cell.model, normalise(drawn.inputs, data.mean, data.std), cell.recipe)
+    known = distribution.regions is not None and drawn.region is not None
+    posterior = distribution.regions.posterior[drawn.region] if known else distribution.posterior(drawn.inputs)
+    return logits, posterior @ data.transition

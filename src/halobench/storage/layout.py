@@ -104,7 +104,7 @@ _STAGES = (
         needs=("train",),
     ),
     # Runs only on the cells of experiments that show repair ladders.
-    Stage("repair", CELL, "runs/{}/repair.json", outputs=("repair.csv",), needs=("train",)),
+    Stage("repair", CELL, "runs/{}/repair.json", outputs=("repair.csv",), needs=("source", "train")),
     Stage(
         "reference",
         "{dataset}/seed{seed}",

@@ -1,0 +1,259 @@
+"""Families of maps from logits to calibrated logits, smooth and local ones.
+
+Smooth families change slowly with the logits: a temperature, partner scaling, a multinomial regression and a small
+network. Local families predict a sample from samples with similar logits: nearest neighbours, with or without a kernel,
+and trees. All but the temperature start from partner scaling, or shrink towards it where samples are few.
+
+References
+----------
+C. Stone, "Consistent Nonparametric Regression", Annals of Statistics 5, 1977: nearest neighbours reach the best map of
+any distribution as samples grow. E. Nadaraya, "On Estimating Regression", 1964: the kernel. P. Geurts, D. Ernst,
+L. Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from halobench.calibration import sample_scores
+from halobench.calibration.arrays import blocks
+from halobench.calibration.partner_scaling import fit_checked
+from halobench.calibration.rescaling import rescale
+from halobench.calibration.temperature_scaling import finite_beta, fit_exactly
+from halobench.core.seeding import generator
+
+Map = Callable[[np.ndarray], np.ndarray]
+
+RIDGES = {"labels": 0.1, "posterior": 0.001}
+"""Strength of the regressions' ridge by kind of target, to be multiplied by the square root of the number of samples."""
+
+ITERATIONS = 200
+
+HIDDEN = 64
+"""Number of hidden units of the network."""
+
+NEIGHBOURS = (5, 20, 80, 320)
+"""Numbers of neighbours to try."""
+
+SHRINKAGE = (0.3, 3.0, 30.0)
+"""Weights of partner scaling's prediction to try, in neighbours."""
+
+QUERIES = 1000
+"""The largest number of samples that choose between numbers of neighbours, each being left out of its own average."""
+
+TREES = 100
+LEAF = {"labels": 5, "posterior": 2}
+"""The smallest number of samples in a leaf."""
+
+FEATURES = 24
+"""The smallest number of features that are tried at each split of a tree, if there are that many."""
+
+FLOOR = 0.02
+"""Partner scaling's share in the trees' prediction, which keeps all probabilities above 0."""
+
+WORK = 1 << 22
+"""Elements of a block of distances between samples."""
+
+
+FAMILIES = ("temperature", "partner", "regression", "network", "neighbours", "trees")
+
+
+def fit_families(
+    logits: np.ndarray, targets: np.ndarray, labels: np.ndarray, seed: int, names: Sequence[str] = FAMILIES
+) -> dict[str, Map]:
+    """Fit a map of each family to arrays that have already been checked.
+
+    Parameters
+    ----------
+    logits : (n, k) float64 array
+        Finite.
+    targets : (n,) integers or (n, k) float64 array
+        Labels, or rows of probabilities.
+    labels : (n,) integers
+        The targets, or labels drawn from them, for families that are fitted to labels.
+    seed : int
+        Used to draw the network's first weights, trees, and the samples that choose between numbers of neighbours.
+    names : sequence of str
+        Of `FAMILIES`.
+
+    Returns
+    -------
+    dict of str to map
+        Each map turns logits (m, k) into calibrated logits (m, k).
+    """
+    rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
+    kind = "posterior" if targets.ndim == 2 else "labels"
+    ts = fit_exactly(logits, targets)
+    beta = finite_beta(logits, labels) if ts.separable else ts.beta
+    partner = fit_checked(logits, labels).log_probabilities
+    fits: dict[str, Callable[[], Map]] = {
+        "temperature": lambda: lambda z: rescale(z, beta),
+        "partner": lambda: partner,
+        "regression": lambda: _regression(logits, rows, partner, RIDGES[kind]),
+        "network": lambda: _network(logits, rows, partner, RIDGES[kind], seed),
+        "neighbours": lambda: _neighbours(logits, rows, partner, beta, seed),
+        "trees": lambda: _trees(logits, rows, partner, beta, LEAF[kind], seed),
+    }
+    return {name: fits[name]() for name in names}
+
+
+# --- Smooth families -------------------------------------------------------------------------------------------------
+
+
+def _regression(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float) -> Map:
+    """Fit a multinomial regression on the logits, the top class, and the top class times the gap, with a ridge.
+
+    The regression corrects the map `start`; if that is partner scaling, it covers matrix scaling and confusions that
+    change with the gap. The problem is convex.
+    """
+    from scipy.optimize import minimize
+
+    n, k = logits.shape
+    unit = float(np.abs(rescale(logits, 1.0)).mean()) or 1.0
+
+    def features(z: np.ndarray) -> np.ndarray:
+        shifted = rescale(z, 1.0)
+        hot = np.eye(k)[z.argmax(axis=1)]
+        gap = -np.partition(shifted, -2, axis=1)[:, [-2]] / unit
+        return np.hstack([shifted / unit, hot, hot * gap / (1 + gap)])
+
+    x, offset, strength = features(logits), start(logits), ridge * np.sqrt(n)
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        weights = flat.reshape(-1, k)
+        scores = offset + x @ weights
+        value = float(sample_scores.cross_entropy(scores, rows).sum())
+        slopes = x.T @ (sample_scores.softmax(scores, out=scores) - rows)
+        return (value + strength / 2 * float(flat @ flat)) / n, (slopes + strength * weights).ravel() / n
+
+    flat = np.zeros(x.shape[1] * k)
+    fitted = minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x.reshape(-1, k)
+    return lambda z: start(z) + features(z) @ fitted
+
+
+def _network(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float, seed: int) -> Map:
+    """Fit a network with one hidden layer that corrects the map `start`, with a ridge, to all samples at once."""
+    from scipy.optimize import minimize
+
+    n, k = logits.shape
+    centre, strength = _centred(logits), ridge * np.sqrt(n)
+    mean, unit = centre.mean(axis=0), centre.std(axis=0)
+    unit = np.where(unit > 0, unit, 1.0)
+
+    def features(z: np.ndarray) -> np.ndarray:
+        return np.hstack([np.clip((_centred(z) - mean) / unit, -10, 10), np.ones((len(z), 1))])
+
+    x, offset = features(logits), start(logits)
+    first = generator(seed, "repair", "network").normal(size=(k + 1, HIDDEN)) * np.r_[np.ones(k) / np.sqrt(k), 1.0][:, None]
+    size = first.size
+
+    def forward(x: np.ndarray, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        inner, outer = flat[:size].reshape(first.shape), flat[size:].reshape(HIDDEN + k + 1, k)
+        hidden = np.tanh(x @ inner)
+        return hidden, outer, hidden @ outer[:HIDDEN] + x @ outer[HIDDEN:]
+
+    def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        hidden, outer, scores = forward(x, flat)
+        scores += offset
+        value = float(sample_scores.cross_entropy(scores, rows).sum())
+        error = sample_scores.softmax(scores, out=scores) - rows
+        back = x.T @ ((error @ outer[:HIDDEN].T) * (1 - hidden**2))
+        gradient = np.r_[back.ravel(), (hidden.T @ error).ravel(), (x.T @ error).ravel()]
+        return (value + strength / 2 * float(flat @ flat)) / n, (gradient + strength * flat) / n
+
+    flat = np.r_[first.ravel(), np.zeros((HIDDEN + k + 1) * k)]
+    fitted = minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x
+    return lambda z: start(z) + forward(features(z), fitted)[2]
+
+
+# --- Local families --------------------------------------------------------------------------------------------------
+
+
+def _centred(logits: np.ndarray) -> np.ndarray:
+    return logits - logits.mean(axis=1, keepdims=True)
+
+
+def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, seed: int) -> Map:
+    """Average the targets of samples with similar logits, and shrink the average towards the map `start`.
+
+    Similarity is the distance of logits, or of the square roots of tempered probabilities (Hellinger's); all neighbours
+    within the distance of the m-th weigh the same, or closer ones more. The choice between these, m and the shrinkage
+    have the lowest NLL on samples that are left out of their own averages.
+    """
+    spaces: list[Map] = [_centred, lambda z: np.sqrt(sample_scores.softmax(rescale(z, beta)))]
+    n = len(logits)
+    sizes = [m for m in NEIGHBOURS if m <= n // 2] or [1]
+    chosen = np.sort(generator(seed, "repair", "queries").permutation(n)[:QUERIES])
+    prior, wanted = np.exp(start(logits[chosen])), rows[chosen]
+    best, found = np.inf, (spaces[0], sizes[0], False, SHRINKAGE[-1])
+    for space in spaces:
+        x = space(logits)
+        distance = _squared_distances(x[chosen], x)
+        distance[np.arange(len(chosen)), chosen] = np.inf
+        radii = np.partition(distance, [m - 1 for m in sizes], axis=1)[:, [m - 1 for m in sizes]]
+        for m, radius in zip(sizes, radii.T, strict=True):
+            for closer in (False, True):
+                total, count = _averaged(distance, radius, rows, closer)
+                for weight in SHRINKAGE:
+                    p = (total + weight * prior) / (count + weight)
+                    nll = -float((wanted * np.log(np.maximum(p, 1e-300))).sum())
+                    if nll < best:
+                        best, found = nll, (space, m, closer, weight)
+    space, m, closer, weight = found
+    x = space(logits)
+
+    def transform(z: np.ndarray) -> np.ndarray:
+        out, queries, prior = np.empty((len(z), rows.shape[1])), space(z), np.exp(start(z))
+        for block in blocks(len(z), n, WORK):
+            distance = _squared_distances(queries[block], x)
+            radius = np.partition(distance, m - 1, axis=1)[:, m - 1]
+            total, count = _averaged(distance, radius, rows, closer)
+            out[block] = (total + weight * prior[block]) / (count + weight)
+        return np.log(out, out=out)
+
+    return transform
+
+
+def _squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    squared = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
+    return np.maximum(squared, 0, out=squared)
+
+
+def _averaged(
+    distance: np.ndarray, radius: np.ndarray, rows: np.ndarray, closer: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the weighted sum of targets (q, k) and the sum of weights (q, 1) around each query.
+
+    `distance` is (q, n) and `radius`, that of the m-th neighbour, (q,), both squared. Samples as far as the m-th weigh
+    1, or, with `closer`, fade out with a Gaussian.
+    """
+    radius = radius * (1 + 1e-9) + 1e-12
+    if closer:
+        weights = np.exp(-np.minimum(2 * distance / radius[:, None], 50.0))
+    else:
+        weights = (distance <= radius[:, None]).astype(np.float64)
+    return weights @ rows, weights.sum(axis=1, keepdims=True)
+
+
+def _trees(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, leaf: int, seed: int) -> Map:
+    """Fit extremely randomised trees to logits, their ranks and tempered probabilities, mixed with the map `start`."""
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    def features(z: np.ndarray) -> np.ndarray:
+        ranks = z.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
+        return np.hstack([_centred(z), ranks, sample_scores.softmax(rescale(z, beta))]).astype(np.float32)
+
+    x = features(logits)
+    tried = max(FEATURES, int(np.sqrt(x.shape[1])))
+    forest = ExtraTreesRegressor(
+        TREES, min_samples_leaf=leaf, max_features=min(tried, x.shape[1]), random_state=seed % 2**32, n_jobs=1
+    )
+    forest.fit(x, rows)
+
+    def transform(z: np.ndarray) -> np.ndarray:
+        p = forest.predict(features(z)).reshape(len(z), -1)
+        return np.log((1 - FLOOR) * p + FLOOR * np.exp(start(z)))
+
+    return transform

@@ -1,0 +1,71 @@
+"""Mix the predictions of several maps with weights that are fitted to samples that none of the maps was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from halobench.calibration.logit_maps import Map
+from halobench.calibration.sample_scores import softmax
+
+STEPS = 200
+
+Fit = Callable[[np.ndarray], Mapping[str, Map]]
+
+
+def predict_held_out(fit: Fit, logits: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
+    """Return each map's probabilities (n, k) for each sample, fitted to the samples of the other folds.
+
+    Parameters
+    ----------
+    fit : callable
+        Fits maps, by name, to the samples with the indices that it is called with.
+    logits : (n, k) array
+    fold : (n,) integers
+        Each sample's fold, from 0.
+    """
+    held_out: dict[str, np.ndarray] = {}
+    for number in range(fold.max() + 1):
+        out = fold == number
+        for name, transform in fit(np.flatnonzero(~out)).items():
+            held_out.setdefault(name, np.empty(logits.shape))[out] = softmax(transform(logits[out]))
+    return held_out
+
+
+def weights(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the weights (m,), which sum to 1, of the mixture of predictions with the lowest NLL.
+
+    The NLL is convex in the weights; each step of expectation maximisation lowers it.
+
+    Parameters
+    ----------
+    probabilities : (m, n, k) array
+        Predictions of m maps.
+    targets : (n,) integers or (n, k) array
+        Labels, or rows of probabilities.
+    """
+    likelihoods, mass = _of_targets(probabilities, targets)
+    mixed = np.full(len(probabilities), 1 / len(probabilities))
+    for _ in range(STEPS):
+        total = np.tensordot(mixed, likelihoods, 1)
+        mixed = mixed * np.tensordot(likelihoods, mass / np.maximum(total, 1e-300), 2) / mass.sum()
+    return mixed / mixed.sum()
+
+
+def cross_fitted_nll(probabilities: np.ndarray, targets: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Return the NLL of each sample (n,) under the mixture with weights fitted to the other folds."""
+    values = np.empty(len(fold))
+    for number in range(fold.max() + 1):
+        out = fold == number
+        mixed = weights(probabilities[:, ~out], targets[~out])
+        likelihoods, mass = _of_targets(probabilities[:, out], targets[out])
+        values[out] = -(mass * np.log(np.maximum(np.tensordot(mixed, likelihoods, 1), 1e-300))).sum(axis=1)
+    return values
+
+
+def _of_targets(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities (m, n, j) of the classes with mass, and that mass (n, j); j is 1 for labels."""
+    if targets.ndim == 2:
+        return probabilities, targets
+    return probabilities[:, np.arange(len(targets)), targets][:, :, None], np.ones((len(targets), 1))
