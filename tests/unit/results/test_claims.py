@@ -24,6 +24,9 @@ DIFFERENCE = {
     "name": "mixup_wins",
     "statement": "Mixup has the lower NLL",
     "place": "Experiments",
+    "theme": "mixup",
+    "question": "mixup_against_ts",
+    "registered": "before any run (abc1234, 2026-01-01)",
     "statistic": "difference",
     "table": "metrics",
     "value": "value",
@@ -46,9 +49,10 @@ BEST = {key: value for key, value in DIFFERENCE.items() if key != "b"} | {
 SLOPE = LEVEL | {"statistic": "slope", "margin": 0.1}
 
 
-def grid(values: dict, *, noise=0.5, steps=1000, interpolates=True, classes=10) -> dict[str, pd.DataFrame]:
+def grid(values: dict, *, noise=0.5, steps=1000, interpolates=True, classes=10, correction=0.0) -> dict[str, pd.DataFrame]:
     """Tables of cells {(dataset, model, loss, seed): value}; other facts may be functions of a cell's key."""
     told = {"noise": noise, "steps": steps, "interpolates": interpolates, "classes": classes}
+    told["seed_correction"] = correction
     runs = []
     for key in values:
         facts = {name: fact(*key) if callable(fact) else fact for name, fact in told.items()}
@@ -354,40 +358,57 @@ def two_data_sets(big: dict[str, list[float]], small: dict[str, list[float]]) ->
     }
 
 
-def test_ratios_are_paired_by_model_and_seed_across_data_sets():
-    """The number of steps doesn't matter; there is one row per model, and their mean over all."""
+def test_ratios_are_paired_by_model_and_seed_across_data_sets_and_judged_by_their_logarithms():
+    """The number of steps doesn't matter; there is one row per model, and their geometric mean over all."""
     cells = two_data_sets(
         {"one": [1.5, 3.0, 4.6], "two": [1.0, 2.1, 3.0], "alone": [9.0]},
         {"one": [1.0, 2.0, 3.0], "two": [1.0, 2.0, 3.0]},
     )
     tables = grid(cells, steps=lambda dataset, *rest: {"big": 1504}.get(dataset, 1500))
-    one, two = (np.array(values) for values in ([1.5, 1.5, 4.6 / 3], [1.0, 1.05, 1.0]))
-    for scope, values in (("big : small/one", one), ("big : small/two", two), ("all", (one + two) / 2)):
+    one, two = (np.log(values) for values in ([1.5, 1.5, 4.6 / 3], [1.0, 1.05, 1.0]))
+    for scope, logs in (("big : small/one", one), ("big : small/two", two), ("all", (one + two) / 2)):
         row = judged(RATIO, tables, scope)
-        assert (row["estimate"], row["low"], row["high"]) == pytest.approx(t_interval(values))
+        assert (row["estimate"], row["low"], row["high"]) == pytest.approx(tuple(np.exp(t_interval(logs))))
+        assert row["p"] == pytest.approx(stats.ttest_1samp(logs, np.log(RATIO["margin"])).pvalue)
+        assert row["margin"] == RATIO["margin"]
     assert judged(RATIO, tables, "big : small/one")["verdict"] == "holds"
     assert judged(RATIO, tables, "big : small/two")["verdict"] == "does_not"
     assert "metrics.value: (dataset big) / (dataset small)" in judged(RATIO, tables)["statistic"]
 
 
-def test_ratios_that_name_no_data_set_are_paired_within_each():
+def test_a_ratio_is_as_well_judged_upside_down():
+    """b over a is below 1 / margin if and only if a over b is above the margin."""
+    sides = {"a": {"loss": "mixup2"}, "b": {"loss": "cross_entropy"}, "margin": 1.5, "direction": "above"}
+    up = RATIO | {"where": DIFFERENCE["where"]} | sides
+    down = up | {"a": sides["b"], "b": sides["a"], "margin": 1 / 1.5, "direction": "below"}
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        tables = grid(two_losses(list(rng.lognormal(0.8, 0.5, 4)), list(rng.lognormal(0.0, 0.5, 4))))
+        one, other = judged(up, tables), judged(down, tables)
+        assert (one["verdict"], one["p"]) == (other["verdict"], pytest.approx(other["p"]))
+        assert (one["estimate"], one["low"]) == pytest.approx((1 / other["estimate"], 1 / other["high"]))
+
+
+@pytest.mark.parametrize(("a", "b", "side"), [(0.0, 1.0, "a"), (1.0, 0.0, "b"), (-1.0, 0.0, "a and b")])
+def test_a_ratio_with_a_side_of_0_is_not_tested_and_names_the_cell(a, b, side):
+    """Leaving out just that seed or pair would select by the outcome."""
     sides = {"a": {"loss": "mixup2"}, "b": {"loss": "cross_entropy"}}
-    within = RATIO | {"where": {"metric": "nll", "split": "test"}, "margin": 0.9} | sides
-    a, b = [3.0, 4.4, 1.5, 2.0], [1.5, 2.0, 1.0, 0.0]
-    row = judged(within, grid(two_losses(a, b)), "d/m")
-    assert (row["estimate"], row["low"], row["high"]) == pytest.approx(t_interval([2.0, 2.2, 1.5]))
-    assert (row["verdict"], row["excluded"]) == ("holds", 1)
-    assert "1 left out: nothing to divide by" in row["note"]
+    within = RATIO | {"where": DIFFERENCE["where"], "margin": 0.9} | sides
+    cells = two_losses([3.0, 4.4, 1.5, a], [1.5, 2.0, 1.0, b]) | two_losses([3, 4.4, 1.5, 2], [1, 2, 1, 1], "fine")
+    for scope, verdict_there in (("all", "not_tested"), ("d/m", "not_tested"), ("fine/m", "holds")):
+        row = judged(within, grid(cells), scope)
+        assert row["verdict"] == verdict_there
+        assert (f"d/m seed 3 ({side})" in row["note"]) == (scope != "fine/m")
 
 
 def test_ratios_leave_out_what_cannot_be_used_and_say_so():
-    cells = two_data_sets({"m": [2.0, 3.0, 4.0, 5.0]}, {"m": [1.0, 1.0, 0.0, 1.0]})
+    cells = two_data_sets({"m": [2.0, 3.0, 4.0, 5.0]}, {"m": [1.0, 1.0, np.inf, 1.0]})
     tables = grid(cells, interpolates=lambda dataset, model, loss, seed: (dataset, seed) != ("small", 1))
     row = judged(RATIO, tables, "big : small/m")
     assert row["n"] == 2
     assert row["excluded"] == 4
     assert "2 left out: cross_entropy does not interpolate" in row["note"]
-    assert "2 left out: nothing to divide by" in row["note"]
+    assert "2 left out: no finite value" in row["note"]
     alone = {key: value for key, value in cells.items() if key[0] == "big"}
     assert judged(RATIO, grid(alone))["verdict"] == "not_tested"
 
@@ -399,6 +420,8 @@ def test_ratios_leave_out_what_cannot_be_used_and_say_so():
         ({"a": {"noise": 0}}, "a.dataset = None: expected the name of a single data set"),
         ({"a": {"noise": 0}, "b": {"model": "m"}}, "b.model = 'm': expected no model"),
         ({"b": None}, "b = None: expected conditions, since ratio needs b"),
+        ({"margin": 0}, "margin = 0.0: expected a margin above 0"),
+        ({"otherwise": {"noise": 0}}, "otherwise = .*: expected this key only with b, within pairs"),
         ({"b": {"dataset": "small", "model": "m"}}, "b.model = 'm': expected no model here"),
     ],
 )
@@ -436,6 +459,11 @@ def written(folder: Path, content: object) -> Path:
     [
         ({"marign": 0.1}, "marign"),
         *(({key: None}, key) for key in DIFFERENCE if key not in ("name", "where", "b")),
+        ({"theme": "repairs"}, "theme"),
+        ({"question": "no good"}, "question"),
+        ({"registered": "long ago"}, "registered"),
+        ({"check": "a check"}, "check"),
+        ({"otherwise": {"lost": "mixup2"}}, "otherwise.lost"),
         ({"margin": "1e-3"}, "margin"),
         ({"direction": "up"}, "direction"),
         ({"statistic": "median"}, "statistic"),
@@ -513,7 +541,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
     ).to_frame(index=False)
     runs = cells.assign(
         noise=cells["dataset"].map(datasets), classes=10, steps=2000, interpolates=True, distribution=""
-    )
+    ).assign(seed_correction=0.45)
     runs["released_near_exact"] = 0.0
 
     def crossed(columns: dict, *values: str) -> pd.DataFrame:
