@@ -121,7 +121,7 @@ class Data:
         return self.distribution.posterior(np.asarray(samples.images)) @ self.transition
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for the tables: the distribution that the samples come from and its loader, or the test block."""
+        """Return facts for the tables: the distribution of the samples and its loader, or the seed's test block."""
         if self.distribution is not None:
             return {"distribution": self.loader, **self.distribution.facts()}
         return {} if self.test_block is None else {"test_block": self.test_block}

@@ -26,7 +26,7 @@ REPAIRS = " decided tests of further repair"
 DECIDED = ("holds", "does_not")
 # How the registration of a claim may begin, and what is said of tests whose registration begins so.
 WHEN = {
-    "before any run": "were registered before any run",
+    "before any run": "before any run",
     "with the first runs": "with the first runs",
     "after ": "after results had been seen",
 }
@@ -95,9 +95,9 @@ def adjusted_line(rows: Rows) -> str:
         return ""
     remain = sum(row["adjusted"] in DECIDED for row in decided)
     opposite = sum(int(float(row["opposite"])) > 0 for row in decided)
-    split = f"; {opposite} of the {len(decided)} are opposite for a pair of data set and model" if opposite else ""
-    remaining = f"{remain} of {count(len(decided), 'verdict')} remain{'s' * (remain == 1)}"
-    return f"After Holm's correction for {tests_of_questions(tested)}, {remaining}{split}."
+    split = f"; in {opposite} of the {len(decided)}, a pair of data set and model shows the opposite"
+    remaining = f"{remain} of {count(len(decided), 'verdict')} remain{'s' * (remain == 1)}{split if opposite else ''}"
+    return f"After Holm's correction for {tests_of_questions(tested)}, {remaining}."
 
 
 def registration_line(rows: Rows) -> str:
@@ -105,13 +105,19 @@ def registration_line(rows: Rows) -> str:
     whole = _whole(rows)
     when = Counter(start for row in whole for start in REGISTERED if str(row["registered"]).startswith(start))
     parts = [f"{when[start]} {WHEN[start]}" for start in REGISTERED if when[start]]
-    return f"Of {count(len(whole), 'test')}, {', '.join(parts)}." if parts else ""
+    number, _, rest = ", ".join(parts).partition(" ")
+    verb = "was" if number == "1" else "were"
+    return f"Of {count(len(whole), 'test')}, {number} {verb} registered {rest}." if parts else ""
 
 
 def in_words(row: Mapping[Any, Any]) -> str:
-    """Return a verdict in words, with the pairs that contradict it, e.g. ``holds on average; opposite for 2 of 5``."""
-    words, opposite = VERDICTS[row["verdict"]].label, int(float(row["opposite"]))
-    return f"{words} on average; opposite for {opposite} of {int(float(row['pairs']))} pairs" if opposite else words
+    """Return a verdict in words, with the pairs that contradict it: ``holds on average; opposite for 2 of 5 pairs``."""
+    words, opposite, pairs = VERDICTS[row["verdict"]].label, int(float(row["opposite"])), int(float(row["pairs"]))
+    if not opposite:
+        return words
+    if row["verdict"] == "undecided":
+        return f"{words} on average; some of {pairs} pairs hold, others do not"
+    return f"{words} on average; opposite for {opposite} of {pairs} pairs"
 
 
 def finding(rows: Rows) -> str:

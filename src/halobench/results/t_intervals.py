@@ -45,15 +45,17 @@ def p_value(values: np.ndarray, margin: float, correction: float = 0.0) -> float
 
     It is below 1 - `LEVEL` if and only if the margin lies outside the `t_interval`.
     """
+    return float(p_values(values[None], margin, correction)[0]) if len(values) >= 2 else math.nan
+
+
+def p_values(values: np.ndarray, margin: float, correction: float = 0.0) -> np.ndarray:
+    """Compute `p_value` for each row of values (g, n), n >= 2."""
     from scipy.special import stdtr
 
-    count = len(values)
-    if count < 2:
-        return math.nan
-    gap, error = abs(values.mean() - margin), _standard_errors(values[None], correction)[0]
-    if error == 0:
-        return float(gap == 0)
-    return float(2 * stdtr(count - 1, -gap / error))
+    gap, error = np.abs(values.mean(axis=1) - margin), _standard_errors(values, correction)
+    with np.errstate(divide="ignore", invalid="ignore"):  # values that are all the same
+        p = 2 * stdtr(values.shape[1] - 1, -gap / error)
+    return np.where(gap == 0, 1.0, p)
 
 
 def t_intervals(values: np.ndarray, correction: float = 0.0) -> np.ndarray:

@@ -59,7 +59,9 @@ def finding_lines(claims: Path) -> list[str]:
         return []
     lines = [f"  {line}" for line in finding.theme_lines(rows)]
     if judged_by_others(claims.with_suffix(".json")):
-        lines.append(f"  These verdicts are by other claims than those in {CLAIMS}; the next run judges by the current ones.")
+        lines.append(
+            f"  These verdicts are by other claims than those in {CLAIMS}; the next run judges by the current ones."
+        )
     return [f"{claims.parent.name}: {sentence}", *lines, f"  All tests: {claims.with_suffix('.html')}"]
 
 

@@ -25,7 +25,7 @@ NOTE = (
     "Large mark and line: mean over data sets and models with its 95% t-interval over seeds. Small marks below: single "
     "pairs of data set and model, each with its own verdict. Black tick: the claim's margin; shaded: the side that the "
     "claim predicts. A claim holds, or doesn't, if the interval is entirely on one side; otherwise it is undecided. "
-    "With Holm: the verdict remains after Holm's correction for the number of tests. "
+    "Not after Holm: undecided after Holm's correction for the number of tests. Opposite: pairs decided the other way. "
     "Left out: runs that the claim isn't about, such as those that don't interpolate the training labels."
 )
 KINDS = {
@@ -155,8 +155,9 @@ def _write_verdict(ax: Axes, rows: pd.DataFrame, y: float) -> None:
     whole, cells = rows[rows["scope"] == "all"], rows[rows["scope"] != "all"]
     if len(whole) or len(cells) == 1:
         style = VERDICT_STYLES[rows["verdict"].iloc[0]]
-        kept = " (with Holm)" if rows["adjusted"].iloc[0] in finding.DECIDED else ""
-        text = f"{style.marker}  {labels.VERDICTS[rows['verdict'].iloc[0]]}{kept}"
+        lost = rows["verdict"].iloc[0] in finding.DECIDED and rows["adjusted"].iloc[0] == "undecided"
+        after = " (not after Holm)" if lost else ""
+        text = f"{style.marker}  {labels.VERDICTS[rows['verdict'].iloc[0]]}{after}"
         ax.text(1.03, y - 0.12, text, color=style.color, weight="bold", **look)
     if len(cells) > 1:
         counts = cells["verdict"].value_counts()

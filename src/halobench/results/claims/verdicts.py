@@ -17,10 +17,11 @@ from halobench.results.claims.units import measure, reasons
 from halobench.results.t_intervals import LEVEL, p_value, t_interval
 from halobench.storage.columns import CLAIM_COLUMNS
 
-NUMBERS = ("estimate", "low", "high", "margin", "seed_correction", "p", "holm", "holm_theme")
-NUMBERS += ("mean_datasets", "low_datasets", "high_datasets")
+NUMBERS = (
+    *("estimate", "low", "high", "margin", "seed_correction", "p", "holm", "holm_theme"),
+    *("mean_datasets", "low_datasets", "high_datasets"),
+)
 COUNTS = ("n", "excluded", "pairs", "opposite", "datasets")
-OPPOSITE = {"holds": "does_not", "does_not": "holds"}
 
 
 def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -44,10 +45,11 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
           pairs of cells left out), seed_correction (see `halobench.results.t_intervals`; of scope ``all``, the largest
           among its pairs' data sets), verdict (holds, does_not, undecided, not_tested), p (of a two-sided t test of
           the margin; 1 if the verdict is withheld because of censored radii) and note;
-        - for scope ``all``: pairs (tested ones), opposite (those whose own verdict is decided the other way), holm and
-          holm_theme (p-values adjusted for all tests and for those of the theme), adjusted (the verdict by holm),
-          datasets, and mean_datasets, low_datasets and high_datasets (the mean over data sets and its t interval, with
-          data sets instead of seeds as replicates; NaN for fewer than two).
+        - for scope ``all``: pairs (tested ones), opposite (those whose own verdict is decided the other way; if the
+          verdict is undecided, those against the majority of the decided ones), holm and holm_theme (p-values adjusted
+          for all tests and for those of the theme), adjusted (the verdict by holm), datasets, and mean_datasets,
+          low_datasets and high_datasets (the mean over data sets and its t interval, with data sets instead of seeds
+          as replicates; NaN for fewer than two).
 
     Raises
     ------
@@ -96,8 +98,10 @@ def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
         return [_row(claim, "all", _Sample(), 0, [str(missing)])]
     rows = [_pair_row(claim, group) for _, group in units.groupby("scope", sort=True)]
     whole = _all_row(claim, units)
-    tested = [row["verdict"] for row in rows if row["verdict"] != "not_tested"]
-    whole["pairs"], whole["opposite"] = len(tested), tested.count(OPPOSITE.get(whole["verdict"], "none"))
+    verdicts = [row["verdict"] for row in rows]
+    whole["pairs"] = len(verdicts) - verdicts.count("not_tested")
+    against = {"holds": ("does_not",), "does_not": ("holds",), "undecided": ("holds", "does_not")}
+    whole["opposite"] = min(map(verdicts.count, against.get(whole["verdict"], ("none",))))
     return [whole, *rows]
 
 
@@ -114,7 +118,8 @@ def _pair_row(claim: Claim, group: pd.DataFrame) -> dict[str, Any]:
 def _remarks(used: pd.DataFrame) -> list[str]:
     """Return the remarks of a pair's units, with the number of seeds if it isn't all of them."""
     counts = used.loc[used["remark"] != "", "remark"].value_counts(sort=False)
-    return [text if count == len(used) else f"{text}: {count} of {len(used)} seeds" for text, count in counts.items()]
+    total = len(used)
+    return [f"{text}: {count} of {total} seeds" if count < total else str(text) for text, count in counts.items()]
 
 
 def _without_logarithm(claim: Claim, units: pd.DataFrame) -> str:
