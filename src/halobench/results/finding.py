@@ -100,6 +100,11 @@ def adjusted_line(rows: Rows) -> str:
     return f"After Holm's correction for {tests_of_questions(tested)}, {remaining}."
 
 
+def lost(row: Mapping[Any, Any]) -> bool:
+    """Return whether a decided verdict becomes undecided after Holm's correction."""
+    return row["verdict"] in DECIDED and row["adjusted"] == "undecided"
+
+
 def registration_line(rows: Rows) -> str:
     """Say how many tests were registered before, with or after the first runs that they judge."""
     whole = _whole(rows)

@@ -155,8 +155,7 @@ def _write_verdict(ax: Axes, rows: pd.DataFrame, y: float) -> None:
     whole, cells = rows[rows["scope"] == "all"], rows[rows["scope"] != "all"]
     if len(whole) or len(cells) == 1:
         style = VERDICT_STYLES[rows["verdict"].iloc[0]]
-        lost = rows["verdict"].iloc[0] in finding.DECIDED and rows["adjusted"].iloc[0] == "undecided"
-        after = " (not after Holm)" if lost else ""
+        after = " (not after Holm)" if finding.lost(rows.iloc[0].to_dict()) else ""
         text = f"{style.marker}  {labels.VERDICTS[rows['verdict'].iloc[0]]}{after}"
         ax.text(1.03, y - 0.12, text, color=style.color, weight="bold", **look)
     if len(cells) > 1:
