@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from halobench.calibration.overlap_theory import two_level_kl
-from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
+from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
 DEMO = [
     *itertools.product(
@@ -299,23 +299,38 @@ STATEMENTS = {
 }
 
 
+# A row of the table of claims, of a test that holds.
+CLAIM_ROW = {
+    **{"claim": "a", "statement": "A [Section 4]", "theme": "mixup", "question": "a", "check": False, "scope": "all"},
+    **{"fit": "exact", "statistic": "level of a.b: c", "estimate": 0.3, "low": 0.2, "high": 0.4, "margin": 0.1},
+    **{"direction": "above", "n": 3, "excluded": 0, "seed_correction": 0.0, "verdict": "holds", "pairs": 1},
+    **{"opposite": 0, "p": 0.01, "holm": 0.02, "holm_theme": 0.01, "adjusted": "holds", "datasets": 1},
+    **dict.fromkeys(("mean_datasets", "low_datasets", "high_datasets"), np.nan),
+    **{"registered": "before any run (abc1234, 2026-01-01)", "note": ""},
+}
+UNTESTED = dict.fromkeys(("estimate", "low", "high", "p", "holm", "holm_theme"), np.nan)
+UNTESTED |= {"n": 0, "pairs": 0, "adjusted": "not_tested", "note": "no data sets with 5 numbers of classes"}
+
+
 def claims(cells) -> pd.DataFrame:
     """Verdicts on made-up claims, over all cells and for each one; every verdict occurs."""
     rows, rng = [], np.random.default_rng(7)
     for name, (statistic, statement, fits, (direction, margin, scale)) in STATEMENTS.items():
         sign = 1 if direction == "above" else -1
+        theme = "growth" if name.startswith("kl") else "halos" if "fit" not in name else "mixup"
         for fit, scope in itertools.product(fits, ["all", *(f"{d}/{m}" for d, m in cells)]):
             untested = name.startswith("kl") or ("mixup" in name and scope.startswith("digits/"))
             half = rng.uniform(0.05, 0.35) * scale
             estimate = margin + sign * rng.normal(0.3, 0.5) * scale
             beyond = sign * (estimate - margin)
             verdict = "undecided" if abs(beyond) < half else "holds" if beyond > 0 else "does_not"
-            verdict = "not_tested" if untested else verdict
-            low, high = (np.nan, np.nan) if untested else (estimate - half, estimate + half)
+            adjusted = verdict if abs(beyond) > 1.5 * half else "undecided"
             rows.append(
-                {"claim": name.format(fit=fit), "statement": statement.format(fit=fit), "scope": scope, "fit": fit}
-                | {"statistic": statistic, "estimate": np.nan if untested else estimate, "low": low, "high": high}
-                | {"margin": margin, "direction": direction, "n": 0 if untested else 3, "excluded": 0}
-                | {"verdict": verdict, "note": "no data sets with 5 numbers of classes" if untested else ""}
+                CLAIM_ROW
+                | {"claim": name.format(fit=fit), "statement": statement.format(fit=fit), "scope": scope, "fit": fit}
+                | {"theme": theme, "question": name.partition("_{")[0], "statistic": statistic, "estimate": estimate}
+                | {"low": estimate - half, "high": estimate + half, "margin": margin, "direction": direction}
+                | {"verdict": "not_tested" if untested else verdict, "adjusted": adjusted if scope == "all" else ""}
+                | (UNTESTED if untested else {})
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))

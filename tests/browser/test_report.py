@@ -60,7 +60,7 @@ def test_the_front_page_tells_what_was_run_and_what_came_out(report, open_file, 
     found = pd.read_csv(finished.folder / "results/tables/tiny/claims.csv").to_dict("records")
     assert text.index(finding.finding(found)) < text.index("cells (a cell is one model,"), "the finding comes first"
     for theme, tests in finding.by_theme(found).items():
-        assert f"{THEMES[theme].sentence} {len(tests)} test{'s' * (len(tests) != 1)}: {finding.counted(tests)}" in text
+        assert f"{THEMES[theme].sentence} {finding.tests_of_questions(tests)}: {finding.counted(tests)}" in text
     words = front.locator(".word").all_inner_texts()
     assert len(words) == (claims["verdict"] != "not_tested").sum()
     for verdict, word in names.VERDICTS.items():

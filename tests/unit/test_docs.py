@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -29,6 +30,7 @@ from halobench.data import splits
 from halobench.results.names import CALIBRATIONS, LOSSES, VERDICTS
 from halobench.results.trained_cell import TrainedCell
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
+from synthetic import CLAIM_ROW
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
@@ -225,10 +227,12 @@ def test_the_committed_summary_has_the_colours_of_its_legends():
 def test_the_readme_says_what_the_table_of_claims_says(tmp_path):
     """The script writes only between its marks, and the same text each time."""
     sheet, readme = script("contact_sheet"), (ROOT / "README.md").read_text()
-    table = "claim,statement,scope,fit,statistic,verdict\na,A,all,exact,level of a.b: c,holds\n"
-    (tmp_path / "claims.csv").write_text(table)
+    pd.DataFrame([CLAIM_ROW]).to_csv(tmp_path / "claims.csv", index=False)
     made = sheet.with_finding(readme, tmp_path / "claims.csv")
-    said = "**With the optimal temperature, the 1 decided test of the paper's claims holds.**"
+    said = (
+        "**With the optimal temperature, the 1 decided test of the paper's claims holds. After Holm's correction for 1"
+    )
+    said += " test of 1 question, 1 of 1 verdict remains.**"
     assert " ".join(made.split()).count(said) == 1
     assert sheet.with_finding(made, tmp_path / "claims.csv") == made
     first, last = sheet.FINDING

@@ -63,7 +63,10 @@ class DatasetSpec:
     source: Text = Field(description="Name of one of the sources.")
     train: Whole = Field(ge=2, description="Number of training samples.")
     val: Count = Field(description="Number of validation samples, to which calibrators are fitted.")
-    test: Count = Field(description="Number of test samples.")
+    test: Count = Field(
+        description="Number of test samples. If a source without official parts is large enough, it keeps three to ten"
+        " blocks of this size out of training and validation, and each seed tests on one of them."
+    )
     noise: NoiseSpec = Field(
         default=NoiseSpec(),
         description="Label noise in training and validation samples. Test samples are scored against labels with the"

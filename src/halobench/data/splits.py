@@ -18,6 +18,7 @@ from halobench.data.sources import SPLITS, load_distribution
 from halobench.data.written_sources import read_arrays, read_meta
 
 COPIED = 2**26  # bytes of a split's images held in memory; larger splits are read on demand
+MOST_BLOCKS, FEWEST_BLOCKS = 10, 3  # of test samples that are set aside from all training; fewer aren't worth it
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Data:
     loader: str = ""
     source: str = ""
     names: tuple[str, ...] = ()
+    test_block: int | None = None
 
     def inputs(self, split: str) -> np.ndarray:
         """Return the normalised images of a split, float32 (n, C, H, W), or its features (n, D)."""
@@ -119,8 +121,10 @@ class Data:
         return self.distribution.posterior(np.asarray(samples.images)) @ self.transition
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for the tables about the distribution that the samples come from, if any, and its loader."""
-        return {} if self.distribution is None else {"distribution": self.loader, **self.distribution.facts()}
+        """Return facts for the tables: the distribution of the samples and its loader, or the seed's test block."""
+        if self.distribution is not None:
+            return {"distribution": self.loader, **self.distribution.facts()}
+        return {} if self.test_block is None else {"test_block": self.test_block}
 
 
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
@@ -140,7 +144,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     samples = read_arrays(folder, source, meta)
     transition = noise_transition(spec.noise, meta["classes"], generator(seed, "noise-map"))
     splits = {}
-    for name, index in split_indices(spec, meta["size"], meta["parts"], generator(seed, "split")).items():
+    for name, index in split_indices(spec, meta["size"], meta["parts"], seed).items():
         clean = samples.labels[index]
         noisy = draw_labels(transition, clean, generator(seed, "noise", name))
         posterior = None if samples.posterior is None else samples.posterior[index]
@@ -148,7 +152,8 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
             posterior = None
         splits[name] = Split(index, rows_of(samples.images, index, COPIED), noisy, clean, posterior=posterior)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
-    about = {"source": spec.source, "names": meta["names"]}
+    blocks = blocks_of(spec, meta["size"], meta["parts"])
+    about = {"source": spec.source, "names": meta["names"], "test_block": seed % blocks if blocks else None}
     return Data(splits, meta["classes"], meta["shape"], mean, std, transition, **about)
 
 
@@ -182,21 +187,38 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
             raise SpecError(key, wanted, f"at most the {held} samples of the {part} part of source {spec.source!r}")
 
 
-def split_indices(
-    spec: DatasetSpec, size: int, parts: Mapping[str, Any], rng: np.random.Generator
-) -> dict[str, np.ndarray]:
+def blocks_of(spec: DatasetSpec, size: int, parts: Mapping[str, Any]) -> int:
+    """Return how many disjoint blocks of test samples are set aside from training; 0 if there are none.
+
+    A source without official parts has blocks if it is large enough for `FEWEST_BLOCKS`. Seeds on different blocks
+    share no test sample, and none of them trains on what another one tests on.
+    """
+    blocks = 0 if parts else min(MOST_BLOCKS, (size - spec.train - spec.val) // spec.test)
+    return blocks if blocks >= FEWEST_BLOCKS else 0
+
+
+def split_indices(spec: DatasetSpec, size: int, parts: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
     """Draw disjoint rows for each split, without replacement, from the official parts if the source has them.
 
-    Without an official ``val`` part, validation samples come from the ``train`` part.
+    Without an official ``val`` part, validation samples come from the ``train`` part. Without any parts, test samples
+    are one of the blocks that are set aside (see `blocks_of`), if the source is large enough.
     """
     check_size(spec, size, parts)
-    if not parts:
+    rng = generator(seed, "split")
+    if parts:
+        part = {name: rng.permutation(np.arange(*parts[name])) for name in ("train", "test", "val") if name in parts}
+        val = part["val"] if "val" in part else part["train"][spec.train :]
+        return {"train": part["train"][: spec.train], "val": val[: spec.val], "test": part["test"][: spec.test]}
+    blocks = blocks_of(spec, size, parts)
+    if not blocks:
         order = rng.permutation(size)
         stops = np.cumsum([spec.train, spec.val, spec.test])
         return dict(zip(SPLITS, np.split(order, stops)[:3], strict=True))
-    part = {name: rng.permutation(np.arange(*parts[name])) for name in ("train", "test", "val") if name in parts}
-    val = part["val"] if "val" in part else part["train"][spec.train :]
-    return {"train": part["train"][: spec.train], "val": val[: spec.val], "test": part["test"][: spec.test]}
+    order = generator(0, "test-blocks").permutation(size)  # the same for all seeds
+    test, rest = np.split(order, [blocks * spec.test])
+    rest = rng.permutation(rest)
+    train, val = rest[: spec.train], rest[spec.train : spec.train + spec.val]
+    return {"train": train, "val": val, "test": np.split(test, blocks)[seed % blocks]}
 
 
 def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) -> np.ndarray:

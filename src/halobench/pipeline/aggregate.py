@@ -53,11 +53,13 @@ def run_claims(claims: Path, tables: Path, out: Path, code: Code | None = None) 
     with stage("claims", out / "claims.json", {}, code=code, packages=["pandas", "scipy"]) as run:
         from halobench.reporting import rendering
         from halobench.reporting.pages.claims_page import claims_html
-        from halobench.results.claims import evaluate, load_claims
+        from halobench.results.claims import claims_digest, evaluate, load_claims
 
-        verdicts = evaluate(load_claims(claims), tables_io.read_tables(tables, TABLES))
+        rules = load_claims(claims)
+        verdicts = evaluate(rules, tables_io.read_tables(tables, TABLES))
         csv, parquet, page = run.outputs
         tables_io.write_csv(csv, verdicts)
         tables_io.write_parquet(parquet, verdicts)
-        rendering.write(page, claims_html(verdicts, tables.resolve().name))
+        run.facts["rules"] = claims_digest(rules)
+        rendering.write(page, claims_html(verdicts, tables.resolve().name, run.facts["rules"]))
         run.facts["inputs"] = {"claims": files.checksum(claims)} | tables_io.checksums(tables, TABLES)

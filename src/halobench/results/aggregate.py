@@ -77,7 +77,7 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
             jobs += [origins.job_row(cell.key, record) for record in cell.records.values()]
     parts["metrics"] += [_reference_rows(results, reference) for reference in manifest["references"]]
     jobs = [*origins.source_rows(results, jobs), *jobs, *_reference_jobs(results, manifest["references"])]
-    yield "runs", pd.DataFrame(runs)
+    yield "runs", with_seed_correction(pd.DataFrame(runs))
     yield "jobs", origins.jobs_table(jobs)
     yield "fits", origins.fits_table(fits)
     for name in FILES:  # if no cell was probed, there is no file to take the columns from
@@ -276,6 +276,8 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "beta": train.get("beta", math.nan),
         "group": train.get("group", math.nan),
         "separation": train.get("separation", math.nan),
+        "test_points": dataset["test"],
+        "test_block": train.get("test_block", math.nan),
         "train_accuracy": train["train_accuracy"],
         "interpolates": train["interpolates"],
         "fitted_here": train.get("fitted_here", True),
@@ -288,3 +290,17 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "probe_seconds": cell.records["probe"]["seconds"] if cell.probed else math.nan,
         "calibrate_seconds": cell.records["calibrate"]["seconds"],
     }
+
+
+def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``seed_correction`` to the table `runs`: by how much seeds that share samples count for less.
+
+    It is what Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the number of test samples
+    over the number of training samples if seeds resample one set of samples. It is 0 if they share no test sample and
+    none trains on what another tests on: if samples are drawn from a distribution, or each seed has its own test block.
+    """
+    drawn = runs["distribution"] != ""
+    blocks = runs.drop_duplicates(["dataset", "seed"]).groupby("dataset")["test_block"]
+    disjoint = runs["dataset"].map(blocks.nunique() == blocks.size())  # a missing block doesn't count as one
+    shared = runs["test_points"] / runs["train_points"]
+    return runs.assign(seed_correction=shared.where(~(drawn | disjoint), 0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from halobench.core.formatting import count
 from halobench.results.names import THEMES, VERDICTS
+from halobench.storage.columns import CLAIM_COLUMNS
 
 Rows = Iterable[Mapping[Any, Any]]
 
@@ -23,46 +23,42 @@ COMPARED = {
 OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}
 TESTS = " decided tests of the paper's claims"
 REPAIRS = " decided tests of further repair"
+DECIDED = ("holds", "does_not")
+# How the registration of a claim may begin, and what is said of tests whose registration begins so.
+WHEN = {
+    "before any run": "before any run",
+    "with the first runs": "with the first runs",
+    "after ": "after results had been seen",
+}
+REGISTERED = tuple(WHEN)
 PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds": "hold", "does_not": "do not hold"}
-
-
-def theme_of(statistic: str) -> str:
-    """Infer a test's theme (a key of `THEMES`) from its one-line statistic.
-
-    Examples
-    --------
-    >>> theme_of("difference of metrics.value: (loss mixup2) - (loss cross_entropy) where metric nll")
-    'mixup'
-    """
-    if re.search(r"\bcalibrator (partner|top_rest)\b", statistic):
-        return "repair"
-    if re.search(r"\b(neighbourhood|radii)\.", statistic):
-        return "halos"
-    if re.match(r"(slope|ratio)\b", statistic):
-        return "growth"
-    return "mixup" if re.search(r"\bloss \w*mix", statistic) else "temperature_scaling"
 
 
 def is_check(row: Mapping[Any, Any]) -> bool:
     """Return whether a test is a check and not a claim of the paper. Tests of repair have their own theme."""
-    return _is_own(row) and theme_of(str(row["statistic"])) != "repair"
+    return _is_own(row) and row["theme"] != "repair"
 
 
 def _is_own(row: Mapping[Any, Any]) -> bool:
-    """Return whether a test's place says that it is this project's own rather than a test of a claim of the paper."""
-    return "[a check" in str(row["statement"])
+    """Return whether a test is this project's own rather than a test of a claim of the paper."""
+    return str(row["check"]) == "True"  # text if the row was read from a CSV file
+
+
+def _whole(rows: Rows) -> list[Mapping[Any, Any]]:
+    """Return the tests over all cells."""
+    return [row for row in rows if row["scope"] == "all"]
 
 
 def by_theme(rows: Rows) -> dict[str, list[Mapping[Any, Any]]]:
     """Group the tests over all cells (scope ``all``) by theme, in the order of `THEMES`, leaving out empty themes."""
-    whole = [row for row in rows if row["scope"] == "all"]
-    themes = {theme: [row for row in whole if theme_of(str(row["statistic"])) == theme] for theme in THEMES}
+    whole = _whole(rows)
+    themes = {theme: [row for row in whole if row["theme"] == theme] for theme in THEMES}
     return {theme: tests for theme, tests in themes.items() if tests}
 
 
 def counted(rows: Rows) -> str:
     """Say how many tests over all cells have each verdict, e.g. ``29 hold, 7 do not hold``."""
-    counts = Counter(row["verdict"] for row in rows if row["scope"] == "all")
+    counts = Counter(row["verdict"] for row in _whole(rows))
     words = {name: PLURAL[name] if counts[name] != 1 else VERDICTS[name].label for name in VERDICTS}
     return ", ".join(f"{counts[name]} {words[name]}" for name in VERDICTS if counts[name])
 
@@ -75,39 +71,94 @@ def counted_of(theme: str, rows: Rows) -> str:
 
 
 def theme_lines(rows: Rows) -> list[str]:
-    """Return one line per theme with its verdicts, e.g. ``Halos, 8 tests: 6 hold, 2 undecided``."""
+    """Return one line per theme with its verdicts, e.g. ``Halos, 8 tests of 3 questions: 6 hold, 2 undecided``."""
     return [
-        f"{THEMES[theme].label}, {count(len(tests), 'test')}: {counted_of(theme, tests)}"
+        f"{THEMES[theme].label}, {tests_of_questions(tests)}: {counted_of(theme, tests)}"
         for theme, tests in by_theme(rows).items()
     ]
 
 
-def finding(rows: Rows) -> str:
-    """Sum up the outcome in a sentence without naming individual tests; add a second one if further repair was tested.
+def tests_of_questions(rows: Rows) -> str:
+    """Count tests and the questions that they are variants of, e.g. ``8 tests of 3 questions``."""
+    rows = list(rows)
+    return f"{count(len(rows), 'test')} of {count(len({row['question'] for row in rows}), 'question')}"
 
-    The text is empty if there are no tests. The first sentence doesn't count checks, which aren't claims of the paper
-    (their place begins with ``a check``).
+
+def adjusted_line(rows: Rows) -> str:
+    """Say how many tests were made, of how many questions, and which verdicts remain after adjusting for their number.
+
+    The text is empty if nothing was decided.
+    """
+    tested = [row for row in _whole(rows) if row["verdict"] != "not_tested"]
+    decided = [row for row in tested if row["verdict"] in DECIDED]
+    if not decided:
+        return ""
+    remain = sum(row["adjusted"] in DECIDED for row in decided)
+    opposite = sum(int(float(row["opposite"])) > 0 for row in decided)
+    split = f"; in {opposite} of the {len(decided)}, a pair of data set and model shows the opposite"
+    remaining = f"{remain} of {count(len(decided), 'verdict')} remain{'s' * (remain == 1)}{split if opposite else ''}"
+    return f"After Holm's correction for {tests_of_questions(tested)}, {remaining}."
+
+
+def lost(row: Mapping[Any, Any]) -> bool:
+    """Return whether a decided verdict becomes undecided after Holm's correction."""
+    return row["verdict"] in DECIDED and row["adjusted"] == "undecided"
+
+
+def registration_line(rows: Rows) -> str:
+    """Say how many tests were registered before, with or after the first runs that they judge."""
+    whole = _whole(rows)
+    when = Counter(start for row in whole for start in REGISTERED if str(row["registered"]).startswith(start))
+    parts = [f"{when[start]} {WHEN[start]}" for start in REGISTERED if when[start]]
+    number, _, rest = ", ".join(parts).partition(" ")
+    verb = "was" if number == "1" else "were"
+    return f"Of {count(len(whole), 'test')}, {number} {verb} registered {rest}." if parts else ""
+
+
+def in_words(row: Mapping[Any, Any]) -> str:
+    """Return a verdict in words, with the pairs that contradict it: ``holds on average; opposite for 2 of 5 pairs``."""
+    words, opposite, pairs = VERDICTS[row["verdict"]].label, int(float(row["opposite"])), int(float(row["pairs"]))
+    if not opposite:
+        return words
+    if row["verdict"] == "undecided":
+        return f"{words} on average; some of {pairs} pairs hold, others do not"
+    return f"{words} on average; opposite for {opposite} of {pairs} pairs"
+
+
+def finding(rows: Rows) -> str:
+    """Sum up the outcome without naming individual tests: what holds, what further repair does, and what remains.
+
+    The text is empty if there are no tests. The first sentence doesn't count checks, which aren't claims of the paper.
+    The last one counts all tests, of which those that remain are decided even after Holm's correction.
 
     Parameters
     ----------
     rows : iterable of mapping
-        Rows of the table ``claims``, each with its scope, fit, statement and verdict.
+        Rows of the table ``claims``.
     """
     rows = list(rows)
-    whole = [row for row in rows if row["scope"] == "all" and not _is_own(row)]
+    if not any(not _is_own(row) for row in _whole(rows)):
+        return ""
+    return " ".join(filter(None, (_counts(rows), _repaired(rows), adjusted_line(rows))))
+
+
+def _counts(rows: Rows) -> str:
+    """Return the sentence that counts the decided tests of the paper's claims."""
+    rows = list(rows)
+    whole = [row for row in _whole(rows) if not _is_own(row)]
     verdicts = {fit: Counter(row["verdict"] for row in whole if row["fit"] == fit) for fit in (*COMPARED, *OTHERS)}
     decided = {fit: counts for fit, counts in verdicts.items() if counts["holds"] + counts["does_not"]}
     shown = [fit for fit in COMPARED if fit in decided] or [fit for fit in OTHERS if fit in decided][:1]
     if not shown:
         tests = [row for theme, themed in by_theme(rows).items() if theme != "repair" for row in themed]
-        checks = sum(row["verdict"] in ("holds", "does_not") for row in tests)
+        checks = sum(row["verdict"] in DECIDED for row in tests)
         further = f" ({count(checks, 'further check')} {'is' if checks == 1 else 'are'} decided)" if checks else ""
-        return f"This grid decides no test of the paper's claims{further}.{_repaired(rows)}" if whole else ""
+        return f"This grid decides no test of the paper's claims{further}."
     clauses = [
         f"{(COMPARED | OTHERS)[fit]}, {_outcome(decided[fit], TESTS if fit == shown[0] else '')}" for fit in shown
     ]
     sentence = "; ".join(clauses)
-    return f"{sentence[0].upper()}{sentence[1:]}.{_repaired(rows)}"
+    return f"{sentence[0].upper()}{sentence[1:]}."
 
 
 def _repaired(rows: Rows) -> str:
@@ -115,7 +166,7 @@ def _repaired(rows: Rows) -> str:
     counts = Counter(row["verdict"] for row in by_theme(rows).get("repair", []) if row["fit"] == "partner")
     if not counts["holds"] + counts["does_not"]:
         return ""
-    return f" After partner scaling, a richer map fitted like a temperature, {_outcome(counts, REPAIRS)}."
+    return f"After partner scaling, a richer map fitted like a temperature, {_outcome(counts, REPAIRS)}."
 
 
 def _outcome(counts: Mapping[str, int], of_what: str) -> str:
@@ -137,4 +188,4 @@ def read_claims(path: Path) -> list[dict[str, str]]:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError):
         return []
-    return rows if rows and {"scope", "fit", "verdict", "statistic", "statement"} <= rows[0].keys() else []
+    return rows if rows and set(CLAIM_COLUMNS) <= rows[0].keys() else []

@@ -214,7 +214,7 @@ CLAIMS = {
     r"radius_(\w+)_larger_than_(mixup\d+)": "Cross-entropy's radius larger than {1}'s ({0})",
     "halo_in_the_worst_direction": "Cross-entropy certain half-way to another label in the worst direction",
     "random_directions_overstate_the_radius": "Random directions overstate the radius threefold",
-    r"(adversarial|certified)_radius_larger_than_(\w+)": "Cross-entropy's radius 1.5 times {1}'s ({0})",
+    r"(adversarial|certified)_radius_larger_than_(\w+)": "Cross-entropy's radius larger than {1}'s ({0})",
     "far_field_is_certain": "Cross-entropy certain of some class far away in almost every direction",
     "worst_direction_larger_at_training_points": "Worst-direction radius larger at training than at held-out points",
     "released_improves_raw": "TS improves on uncalibrated (NLL)",

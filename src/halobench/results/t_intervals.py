@@ -10,13 +10,16 @@ import numpy as np
 LEVEL = 0.95  # coverage
 
 
-def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, float]:
+def t_interval(values: Sequence[float] | np.ndarray, correction: float = 0.0) -> tuple[float, float, float]:
     """Return the mean over seeds with its Student's t interval.
 
     Parameters
     ----------
     values : array-like of float, shape (n,)
         One value per seed; NaNs are left out.
+    correction : float
+        What Nadeau and Bengio (2003) add to 1 / n in the variance of the mean if seeds resample the same samples: the
+        number of test samples over the number of training samples. 0 if seeds are independent.
 
     Returns
     -------
@@ -33,17 +36,37 @@ def t_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float, floa
     present = present[~np.isnan(present)]
     if not len(present):
         return math.nan, math.nan, math.nan
-    mean, low, high = t_intervals(present[None])[0].tolist()
+    mean, low, high = t_intervals(present[None], correction)[0].tolist()
     return mean, low, high
 
 
-def t_intervals(values: np.ndarray) -> np.ndarray:
+def p_value(values: np.ndarray, margin: float, correction: float = 0.0) -> float:
+    """Return the two-sided p-value of a t test of the mean of values (n,) against a margin; NaN for n < 2.
+
+    It is below 1 - `LEVEL` if and only if the margin lies outside the `t_interval`.
+    """
+    return float(p_values(values[None], margin, correction)[0]) if len(values) >= 2 else math.nan
+
+
+def p_values(values: np.ndarray, margin: float, correction: float = 0.0) -> np.ndarray:
+    """Compute `p_value` for each row of values (g, n), n >= 2."""
+    from scipy.special import stdtr
+
+    gap, error = np.abs(values.mean(axis=1) - margin), _standard_errors(values, correction)
+    with np.errstate(divide="ignore", invalid="ignore"):  # values that are all the same
+        p = 2 * stdtr(values.shape[1] - 1, -gap / error)
+    return np.where(gap == 0, 1.0, p)
+
+
+def t_intervals(values: np.ndarray, correction: float = 0.0) -> np.ndarray:
     """Compute `t_interval` for each row.
 
     Parameters
     ----------
     values : ndarray of float, shape (g, n)
         Must not contain NaN, and n >= 1.
+    correction : float
+        See `t_interval`.
 
     Returns
     -------
@@ -58,6 +81,11 @@ def t_intervals(values: np.ndarray) -> np.ndarray:
         if count == 1:
             half = np.full(len(mean), np.nan)
         else:
-            half = stdtrit(count - 1, 0.5 + LEVEL / 2) * values.std(axis=1, ddof=1) / np.sqrt(count)
+            half = stdtrit(count - 1, 0.5 + LEVEL / 2) * _standard_errors(values, correction)
         half = np.where(np.isfinite(mean), half, np.nan)
         return np.stack([mean, mean - half, mean + half], axis=1)
+
+
+def _standard_errors(values: np.ndarray, correction: float) -> np.ndarray:
+    """Return the standard error of the mean of each row of values (g, n), n >= 2."""
+    return values.std(axis=1, ddof=1) * np.sqrt(1 / values.shape[1] + correction)

@@ -19,6 +19,7 @@ from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
 from halobench.runner import cluster_run, disk_space, fork_server, logs, outcome, preflight
 from halobench.runner import run as controller
+from halobench.runner.outcome import CLAIMS
 from halobench.runner.report import note_run
 from halobench.runner.rule_inputs import RuleInputs
 from halobench.runner.slurm.checks import ASKED
@@ -28,7 +29,6 @@ from halobench.storage import files
 # Resources that profiles and rules request from SLURM, Snakemake and the workflow.
 RESOURCES = {*ASKED, "mem", "mem_mib", "mem_mb_per_cpu", "disk", "disk_mb", "disk_mib", "tmpdir", "tasks", "clusters"}
 RESOURCES |= {"shard", "slots_per_gpu", "submit", "checkpoint_seconds"}
-CLAIMS = "workflow/claims.yaml"
 
 
 def attempt(what: str, check: Callable[..., Any], *arguments: Any) -> Any:

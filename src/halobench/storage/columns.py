@@ -19,10 +19,12 @@ JOB_COLUMNS = (
 )
 FIT_COLUMNS = (*KEYS, "calibrator", "split", "labels", "T", "beta", "nll", "gradient", "separable", "converged")
 # Columns of `runs` that describe the data set and are the same in all its cells.
-DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation")
+DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation", "seed_correction")
 CLAIM_COLUMNS = (
-    *("claim", "statement", "scope", "fit", "statistic", "estimate", "low", "high"),
-    *("margin", "direction", "n", "excluded", "verdict", "note"),
+    *("claim", "statement", "theme", "question", "check", "scope", "fit", "statistic", "estimate", "low", "high"),
+    *("margin", "direction", "n", "excluded", "seed_correction", "verdict", "pairs", "opposite"),
+    *("p", "holm", "holm_theme", "adjusted", "datasets", "mean_datasets", "low_datasets", "high_datasets"),
+    *("registered", "note"),
 )
 # The share of radii beyond each multiple of the distance to the nearest training sample with a different label.
 SURVIVAL = (0.0, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.0)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from halobench.core.errors import SpecError
+from halobench.core.seeding import generator
 from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import mapped_rows, sources
 from halobench.data import splits as splits_
@@ -78,34 +79,54 @@ def test_no_noise_leaves_labels_alone():
 
 def test_splits_are_disjoint_and_keep_to_official_parts():
     spec = DatasetSpec("s", 50, 20, 25)
-    free = split_indices(spec, 100, {}, np.random.default_rng(0))
+    free = split_indices(spec, 100, {}, 0)
     assert [len(free[name]) for name in splits_.SPLITS] == [50, 20, 25]
     assert len(np.unique(np.concatenate(list(free.values())))) == 95
     parts = {"train": (0, 70), "test": (70, 100)}
-    bound = split_indices(spec, 100, parts, np.random.default_rng(0))
+    bound = split_indices(spec, 100, parts, 0)
     assert max(bound["train"].max(), bound["val"].max()) < 70 <= bound["test"].min()
     assert len(np.unique(np.concatenate(list(bound.values())))) == 95
 
 
+@pytest.mark.parametrize(("size", "blocks"), [(1797, 0), (2599, 0), (2600, 3), (5000, 8), (60_000, 10)])
+def test_seeds_share_no_test_sample_nor_train_on_another_seeds_if_the_source_is_large_enough(size, blocks):
+    spec = DatasetSpec("s", 1000, 250, 450)
+    seeds = [split_indices(spec, size, {}, seed) for seed in range(blocks or 3)]
+    tests = np.concatenate([each["test"] for each in seeds])
+    for each in seeds:
+        assert [len(np.unique(each[name])) for name in splits_.SPLITS] == [1000, 250, 450]
+        assert len(np.unique(np.concatenate(list(each.values())))) == 1700
+    trained = np.concatenate([each[name] for each in seeds for name in ("train", "val")])
+    assert (len(np.unique(tests)) == len(tests)) == (len(np.intersect1d(tests, trained)) == 0) == (blocks > 0)
+    assert not np.array_equal(seeds[0]["train"], seeds[1]["train"])
+    if blocks:
+        after = split_indices(spec, size, {}, blocks)  # as many seeds as blocks: the first one again
+        np.testing.assert_array_equal(after["test"], seeds[0]["test"])
+        assert not np.array_equal(after["train"], seeds[0]["train"])
+    else:  # one permutation cut into splits
+        order = generator(1, "split").permutation(size)
+        np.testing.assert_array_equal(np.concatenate([*seeds[1].values()]), order[:1700])
+
+
 def test_validation_samples_come_from_their_own_part_if_there_is_one():
     spec, parts = DatasetSpec("s", 50, 20, 25), {"train": (0, 50), "val": (50, 70), "test": (70, 100)}
-    bound = split_indices(spec, 100, parts, np.random.default_rng(0))
+    bound = split_indices(spec, 100, parts, 0)
     np.testing.assert_array_equal(np.sort(bound["train"]), np.arange(50))
     np.testing.assert_array_equal(np.sort(bound["val"]), np.arange(50, 70))
-    shared = split_indices(spec, 100, {"train": (0, 70), "test": (70, 100)}, np.random.default_rng(0))
+    shared = split_indices(spec, 100, {"train": (0, 70), "test": (70, 100)}, 0)
     assert set(shared["val"]) != set(bound["val"])
     for key, wider in (("train", "51"), ("val", "21"), ("test", "31")):
         other = DatasetSpec("s", **{"train": 50, "val": 20, "test": 25, key: int(wider)})
         with pytest.raises(SpecError, match=rf"^{key} = {wider}: expected at most the \d+ samples of the {key} part"):
-            split_indices(other, 100, parts, np.random.default_rng(0))
+            split_indices(other, 100, parts, 0)
 
 
 def test_a_source_too_small_is_refused_with_both_numbers():
-    spec, rng = DatasetSpec("s", 50, 20, 25), np.random.default_rng(0)
+    spec = DatasetSpec("s", 50, 20, 25)
     with pytest.raises(SpecError, match=r"train \+ val \+ test = 95: expected at most the 90 samples of source 's'"):
-        split_indices(spec, 90, {}, rng)
+        split_indices(spec, 90, {}, 0)
     with pytest.raises(SpecError, match=r"test = 25: expected at most the 20 samples of the test part of source 's'"):
-        split_indices(spec, 90, {"train": (0, 70), "test": (70, 90)}, rng)
+        split_indices(spec, 90, {"train": (0, 70), "test": (70, 90)}, 0)
 
 
 @pytest.mark.parametrize("loader", ["digits", "mnist5k", "photos"])

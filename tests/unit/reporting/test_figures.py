@@ -399,8 +399,10 @@ def test_claims_draws_estimates_intervals_and_words(tables):
         assert any(len(x) == 2 and tuple(x) == pytest.approx((row.low, row.high)) for x in points)
         assert any(len(x) == 2 and tuple(x) == pytest.approx((row.margin, row.margin)) for x in points)
     for verdict, label in names.VERDICTS.items():
-        shown = texts(figure).count(f"{VERDICT_STYLES[verdict].marker}  {label}")
-        assert shown == (overall["verdict"] == verdict).sum()
+        of_verdict = overall[overall["verdict"] == verdict]
+        for after, kept in (("", True), (" (not after Holm)", False)):
+            shown = texts(figure).count(f"{VERDICT_STYLES[verdict].marker}  {label}{after}")
+            assert shown == ((of_verdict["adjusted"] == verdict) == kept).sum()
     untested = 0
     for claim, rows in table.groupby("claim"):
         tested = (rows["verdict"] != "not_tested").any()

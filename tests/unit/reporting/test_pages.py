@@ -341,7 +341,7 @@ def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
     assert f"pandas {pd.__version__}" in text
     assert text.startswith(finding.finding(tables["claims"].to_dict("records")))
     for theme, tests in finding.by_theme(whole.to_dict("records")).items():
-        assert f"{THEMES[theme].sentence} {len(tests)} tests: {finding.counted(tests)}" in text
+        assert f"{THEMES[theme].sentence} {finding.tests_of_questions(tests)}: {finding.counted(tests)}" in text
     words = [a["class"].split()[1] for tag, a in front.tags if (a.get("class") or "").startswith("word ")]
     assert sorted(words) == sorted(whole.loc[whole["verdict"] != "not_tested", "verdict"])
     (source,) = [a["src"] for tag, a in front.tags if tag == "img"]

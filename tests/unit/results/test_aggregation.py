@@ -352,3 +352,19 @@ def test_the_papers_fit_is_near_the_optimum_or_not(exact, released, near):
     fits = {("exact", "drawn"): exact, ("released", "drawn"): released}
     found = aggregate.released_near_exact({fit: T for fit, T in fits.items() if T is not None})
     assert found == near or (math.isnan(found) and math.isnan(near))
+
+
+def test_seeds_that_share_samples_are_corrected_for():
+    """Not if samples are drawn afresh, or if each seed has its own test block; but if two seeds share a block."""
+    cells = [
+        *(("digits", seed, math.nan, "") for seed in range(3)),
+        *(("mnist", seed, seed % 3, "") for seed in range(3)),
+        *(("more", seed, seed % 3, "") for seed in range(4)),
+        *(("overlap", seed, math.nan, "overlap") for seed in range(3)),
+    ]
+    runs = pd.DataFrame(cells, columns=["dataset", "seed", "test_block", "distribution"])
+    runs = pd.concat([runs.assign(model=model) for model in ("mlp", "cnn")]).assign(train_points=1000, test_points=450)
+    found = aggregate.with_seed_correction(runs).groupby("dataset")["seed_correction"].unique()
+    assert {name: list(values) for name, values in found.items()} == {
+        **{"digits": [0.45], "mnist": [0.0], "more": [0.45], "overlap": [0.0]}
+    }

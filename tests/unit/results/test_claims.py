@@ -13,9 +13,10 @@ from scipy import stats
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse
-from halobench.results.claims import COLUMNS, Claim, evaluate, load_claims, verdict
+from halobench.results import finding
+from halobench.results.claims import COLUMNS, Claim, claims_digest, evaluate, load_claims, verdict
 from halobench.results.radii_summary import summarise_radii
-from halobench.results.t_intervals import t_interval
+from halobench.results.t_intervals import p_value, t_interval
 from halobench.storage.columns import CLAIM_COLUMNS, METRICS_COLUMNS
 
 CLAIMS = Path(__file__).parents[3] / "workflow/claims.yaml"
@@ -24,6 +25,9 @@ DIFFERENCE = {
     "name": "mixup_wins",
     "statement": "Mixup has the lower NLL",
     "place": "Experiments",
+    "theme": "mixup",
+    "question": "mixup_against_ts",
+    "registered": "before any run (abc1234, 2026-01-01)",
     "statistic": "difference",
     "table": "metrics",
     "value": "value",
@@ -46,9 +50,12 @@ BEST = {key: value for key, value in DIFFERENCE.items() if key != "b"} | {
 SLOPE = LEVEL | {"statistic": "slope", "margin": 0.1}
 
 
-def grid(values: dict, *, noise=0.5, steps=1000, interpolates=True, classes=10) -> dict[str, pd.DataFrame]:
+def grid(
+    values: dict, *, noise=0.5, steps=1000, interpolates=True, classes=10, correction=0.0
+) -> dict[str, pd.DataFrame]:
     """Tables of cells {(dataset, model, loss, seed): value}; other facts may be functions of a cell's key."""
     told = {"noise": noise, "steps": steps, "interpolates": interpolates, "classes": classes}
+    told["seed_correction"] = correction
     runs = []
     for key in values:
         facts = {name: fact(*key) if callable(fact) else fact for name, fact in told.items()}
@@ -133,6 +140,110 @@ def test_what_the_grid_lacks_is_not_tested_and_named(change, words):
     assert words in found["note"][0]
     assert np.isnan(found["estimate"][0])
     assert found["n"][0] == found["excluded"][0] == 0
+
+
+# --- Many tests, correlated seeds and heterogeneous pairs ------------------------------------------------------------
+
+
+def test_the_correction_is_that_of_nadeau_and_bengio_in_the_interval_and_in_p():
+    values = np.random.default_rng(0).normal(0.3, size=5)
+    error = np.sqrt(values.var(ddof=1) * (1 / 5 + 450 / 1000))  # their equation for s^2 (1 / n + n2 / n1)
+    half = stats.t(4).ppf(0.975) * error
+    expected = (values.mean() - half, values.mean() + half)
+    p = 2 * stats.t(4).sf(abs(values.mean() - 0.5) / error)
+    cells = {("d", "m", "cross_entropy", seed): value for seed, value in enumerate(values)}
+    cells |= {("fresh", "m", "cross_entropy", seed): value for seed, value in enumerate(values)}
+    tables = grid(cells, correction=lambda dataset, *rest: 0.45 if dataset == "d" else 0.0)
+    for scope in ("d/m", "all"):  # over all: the largest of its data sets
+        row = judged(LEVEL, tables, scope)
+        assert (row["low"], row["high"], row["p"]) == pytest.approx((*expected, p), rel=1e-9)
+        assert "interval widened for seeds that share samples (test / training: 0.45)" in row["note"]
+    row = judged(LEVEL, tables, "fresh/m")
+    plain = stats.ttest_1samp(values, 0.5)
+    interval = plain.confidence_interval(0.95)
+    assert (row["low"], row["high"], row["p"]) == pytest.approx((interval.low, interval.high, plain.pvalue), rel=1e-9)
+    assert "widened" not in row["note"]
+
+
+def test_the_correction_restores_the_error_rate_of_seeds_that_correlate():
+    """A correlation of rho makes the variance of the mean larger by rho / (1 - rho), in units of that within seeds."""
+    rng, n, rho = np.random.default_rng(3), 5, 0.3
+    values = np.sqrt(rho) * rng.normal(size=(4000, 1)) + np.sqrt(1 - rho) * rng.normal(size=(4000, n))
+    rates = [np.mean([p_value(row, 0.0, correction) < 0.05 for row in values]) for correction in (0, rho / (1 - rho))]
+    ratio = np.sqrt(1 + n * rho / (1 - rho))
+    assert rates == pytest.approx([2 * stats.t(n - 1).sf(stats.t(n - 1).ppf(0.975) / ratio), 0.05], abs=0.02)
+
+
+def test_holm_adjusts_over_a_run_and_within_themes():
+    """Each adjusted p-value is the least level at which Holm's step-down rejects, here found by trying levels."""
+    rng = np.random.default_rng(4)
+    cells = {
+        ("d", "m", f"loss{i}", seed): value for i in range(6) for seed, value in enumerate(rng.normal(i / 3, 1, 6))
+    }
+    themes = ["halos", "halos", "mixup", "mixup", "mixup", "growth"]
+    claims = [
+        parse(Claim, LEVEL | {"name": f"c{i}", "a": {"loss": f"loss{i}"}, "theme": theme, "margin": 0.0})
+        for i, theme in enumerate(themes)
+    ] + [parse(Claim, LEVEL | {"name": "untested", "a": {"loss": "other"}})]
+    whole = evaluate(claims, grid(cells)).query("scope == 'all'").set_index("claim")
+
+    def rejected(p: pd.Series, level: float) -> set[str]:
+        names: set[str] = set()
+        for step, (name, value) in enumerate(p.sort_values().items()):
+            if value > level / (len(p) - step):
+                break
+            names.add(str(name))
+        return names
+
+    tests = whole[whole["verdict"] != "not_tested"]
+    for column, family in [("holm", tests), *(("holm_theme", rows) for _, rows in tests.groupby("theme"))]:
+        for level in (0.001, 0.01, 0.05, 0.2, 0.5):
+            assert set(family.index[family[column] <= level]) == rejected(family["p"], level)
+    assert np.isnan(whole.loc["untested", "holm"])
+    assert whole.loc["untested", "adjusted"] == "not_tested"
+    for row in tests.itertuples():
+        assert row.adjusted == (row.verdict if row.holm < 0.05 else "undecided")
+    pairs = evaluate(claims, grid(cells)).query("scope != 'all'")
+    assert set(pairs["adjusted"]) == {""}
+
+
+def test_pairs_that_are_decided_the_other_way_are_counted_and_data_sets_are_replicates_too():
+    means = {"d1": -0.9, "d2": -0.8, "d3": 0.2}
+    cells = {}
+    for dataset, mean in means.items():
+        for model in ("m", "n"):
+            cells |= two_losses([mean + 1, mean + 1.01, mean + 0.99], [1.0, 1.0, 1.0], dataset, model)
+    cells |= two_losses([0.3], [1.0], "d4")  # one seed: not tested
+    row = judged(DIFFERENCE, grid(cells))
+    assert (row["verdict"], row["pairs"], row["opposite"], row["datasets"]) == ("holds", 6, 2, 3)
+    assert finding.in_words(row) == "holds on average; opposite for 2 of 6 pairs"
+    interval = stats.ttest_1samp(list(means.values()), 0).confidence_interval(0.95)
+    expected = (np.mean(list(means.values())), interval.low, interval.high)
+    assert (row["mean_datasets"], row["low_datasets"], row["high_datasets"]) == pytest.approx(expected)
+    mixed = two_losses([0.1, 0.11, 0.1], [1.0, 1.0, 1.0], "d1") | two_losses([1.7, 1.71, 1.7], [1.0, 1.0, 1.0], "d2")
+    row = judged(DIFFERENCE, grid(mixed | two_losses([0.5, 1.9, 0.1], [1.0, 1.0, 1.0], "d3")))
+    assert (row["verdict"], row["opposite"]) == ("undecided", 1)
+    assert finding.in_words(row) == "undecided on average; some of 3 pairs hold, others do not"
+    one = judged(DIFFERENCE, grid(two_losses([0.1, 0.11, 0.12], [1.0, 1.0, 1.0])))
+    assert (one["pairs"], one["opposite"], one["datasets"]) == (1, 0, 1)
+    assert np.isnan(one["low_datasets"])
+    assert finding.in_words(one) == "holds"
+
+
+def test_where_b_has_no_value_its_stand_in_counts():
+    """Without an optimal temperature, the calibrated value is NaN, and the uncalibrated one takes its place."""
+    tables = grid({("d", "m", "cross_entropy", seed): 2.0 for seed in range(4)})
+    b = tables["metrics"].assign(calibrator="exact", value=[1.5, 1.5, np.nan, np.nan])
+    a = tables["metrics"].assign(calibrator="partner", value=[1.40, 1.41, 1.9, 1.9])
+    tables["metrics"] = pd.concat([tables["metrics"], a, b], ignore_index=True)
+    where = DIFFERENCE["where"] | {"loss": "cross_entropy"}
+    claim = DIFFERENCE | {"where": where, "a": {"calibrator": "partner"}, "b": {"calibrator": "exact"}}
+    assert (judged(claim, tables)["n"], judged(claim, tables)["excluded"]) == (0, 4)
+    row = judged(claim | {"otherwise": {"calibrator": "none"}}, tables, "d/m")
+    assert (row["n"], row["excluded"]) == (4, 0)
+    assert row["estimate"] == pytest.approx(np.mean([-0.1, -0.09, -0.1, -0.1]))
+    assert "b without a value, so calibrator none: 2 of 4 seeds" in row["note"]
+    assert "or calibrator none if b has no value" in row["statistic"]
 
 
 # --- Pairing and means -----------------------------------------------------------------------------------------------
@@ -354,40 +465,57 @@ def two_data_sets(big: dict[str, list[float]], small: dict[str, list[float]]) ->
     }
 
 
-def test_ratios_are_paired_by_model_and_seed_across_data_sets():
-    """The number of steps doesn't matter; there is one row per model, and their mean over all."""
+def test_ratios_are_paired_by_model_and_seed_across_data_sets_and_judged_by_their_logarithms():
+    """The number of steps doesn't matter; there is one row per model, and their geometric mean over all."""
     cells = two_data_sets(
         {"one": [1.5, 3.0, 4.6], "two": [1.0, 2.1, 3.0], "alone": [9.0]},
         {"one": [1.0, 2.0, 3.0], "two": [1.0, 2.0, 3.0]},
     )
     tables = grid(cells, steps=lambda dataset, *rest: {"big": 1504}.get(dataset, 1500))
-    one, two = (np.array(values) for values in ([1.5, 1.5, 4.6 / 3], [1.0, 1.05, 1.0]))
-    for scope, values in (("big : small/one", one), ("big : small/two", two), ("all", (one + two) / 2)):
+    one, two = (np.log(values) for values in ([1.5, 1.5, 4.6 / 3], [1.0, 1.05, 1.0]))
+    for scope, logs in (("big : small/one", one), ("big : small/two", two), ("all", (one + two) / 2)):
         row = judged(RATIO, tables, scope)
-        assert (row["estimate"], row["low"], row["high"]) == pytest.approx(t_interval(values))
+        assert (row["estimate"], row["low"], row["high"]) == pytest.approx(tuple(np.exp(t_interval(logs))))
+        assert row["p"] == pytest.approx(stats.ttest_1samp(logs, np.log(RATIO["margin"])).pvalue)
+        assert row["margin"] == RATIO["margin"]
     assert judged(RATIO, tables, "big : small/one")["verdict"] == "holds"
     assert judged(RATIO, tables, "big : small/two")["verdict"] == "does_not"
     assert "metrics.value: (dataset big) / (dataset small)" in judged(RATIO, tables)["statistic"]
 
 
-def test_ratios_that_name_no_data_set_are_paired_within_each():
+def test_a_ratio_is_as_well_judged_upside_down():
+    """b over a is below 1 / margin if and only if a over b is above the margin."""
+    sides = {"a": {"loss": "mixup2"}, "b": {"loss": "cross_entropy"}, "margin": 1.5, "direction": "above"}
+    up = RATIO | {"where": DIFFERENCE["where"]} | sides
+    down = up | {"a": sides["b"], "b": sides["a"], "margin": 1 / 1.5, "direction": "below"}
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        tables = grid(two_losses(list(rng.lognormal(0.8, 0.5, 4)), list(rng.lognormal(0.0, 0.5, 4))))
+        one, other = judged(up, tables), judged(down, tables)
+        assert (one["verdict"], one["p"]) == (other["verdict"], pytest.approx(other["p"]))
+        assert (one["estimate"], one["low"]) == pytest.approx((1 / other["estimate"], 1 / other["high"]))
+
+
+@pytest.mark.parametrize(("a", "b", "side"), [(0.0, 1.0, "a"), (1.0, 0.0, "b"), (-1.0, 0.0, "a and b")])
+def test_a_ratio_with_a_side_of_0_is_not_tested_and_names_the_cell(a, b, side):
+    """Leaving out just that seed or pair would select by the outcome."""
     sides = {"a": {"loss": "mixup2"}, "b": {"loss": "cross_entropy"}}
-    within = RATIO | {"where": {"metric": "nll", "split": "test"}, "margin": 0.9} | sides
-    a, b = [3.0, 4.4, 1.5, 2.0], [1.5, 2.0, 1.0, 0.0]
-    row = judged(within, grid(two_losses(a, b)), "d/m")
-    assert (row["estimate"], row["low"], row["high"]) == pytest.approx(t_interval([2.0, 2.2, 1.5]))
-    assert (row["verdict"], row["excluded"]) == ("holds", 1)
-    assert "1 left out: nothing to divide by" in row["note"]
+    within = RATIO | {"where": DIFFERENCE["where"], "margin": 0.9} | sides
+    cells = two_losses([3.0, 4.4, 1.5, a], [1.5, 2.0, 1.0, b]) | two_losses([3, 4.4, 1.5, 2], [1, 2, 1, 1], "fine")
+    for scope, verdict_there in (("all", "not_tested"), ("d/m", "not_tested"), ("fine/m", "holds")):
+        row = judged(within, grid(cells), scope)
+        assert row["verdict"] == verdict_there
+        assert (f"d/m seed 3 ({side})" in row["note"]) == (scope != "fine/m")
 
 
 def test_ratios_leave_out_what_cannot_be_used_and_say_so():
-    cells = two_data_sets({"m": [2.0, 3.0, 4.0, 5.0]}, {"m": [1.0, 1.0, 0.0, 1.0]})
+    cells = two_data_sets({"m": [2.0, 3.0, 4.0, 5.0]}, {"m": [1.0, 1.0, np.inf, 1.0]})
     tables = grid(cells, interpolates=lambda dataset, model, loss, seed: (dataset, seed) != ("small", 1))
     row = judged(RATIO, tables, "big : small/m")
     assert row["n"] == 2
     assert row["excluded"] == 4
     assert "2 left out: cross_entropy does not interpolate" in row["note"]
-    assert "2 left out: nothing to divide by" in row["note"]
+    assert "2 left out: no finite value" in row["note"]
     alone = {key: value for key, value in cells.items() if key[0] == "big"}
     assert judged(RATIO, grid(alone))["verdict"] == "not_tested"
 
@@ -399,6 +527,8 @@ def test_ratios_leave_out_what_cannot_be_used_and_say_so():
         ({"a": {"noise": 0}}, "a.dataset = None: expected the name of a single data set"),
         ({"a": {"noise": 0}, "b": {"model": "m"}}, "b.model = 'm': expected no model"),
         ({"b": None}, "b = None: expected conditions, since ratio needs b"),
+        ({"margin": 0}, "margin = 0.0: expected a margin above 0"),
+        ({"otherwise": {"noise": 0}}, "otherwise = .*: expected this key only with b, within pairs"),
         ({"b": {"dataset": "small", "model": "m"}}, "b.model = 'm': expected no model here"),
     ],
 )
@@ -436,6 +566,11 @@ def written(folder: Path, content: object) -> Path:
     [
         ({"marign": 0.1}, "marign"),
         *(({key: None}, key) for key in DIFFERENCE if key not in ("name", "where", "b")),
+        ({"theme": "repairs"}, "theme"),
+        ({"question": "no good"}, "question"),
+        ({"registered": "long ago"}, "registered"),
+        ({"check": "a check"}, "check"),
+        ({"otherwise": {"lost": "mixup2"}}, "otherwise.lost"),
         ({"margin": "1e-3"}, "margin"),
         ({"direction": "up"}, "direction"),
         ({"statistic": "median"}, "statistic"),
@@ -483,6 +618,14 @@ def test_bad_files_are_refused(tmp_path, content):
         load_claims(written(tmp_path, content))
 
 
+def test_the_digest_of_claims_changes_with_what_they_say_and_with_nothing_else(tmp_path):
+    text = yaml.safe_dump({"claims": [DIFFERENCE]}, sort_keys=False)
+    commented = "# why\n" + yaml.safe_dump({"claims": [dict(reversed(DIFFERENCE.items()))]}, sort_keys=False)
+    edited = text.replace("-0.05", "-0.06")
+    one, other, third = (claims_digest(load_claims(written(tmp_path, each))) for each in (text, commented, edited))
+    assert one == other != third
+
+
 def test_each_makes_a_claim_per_combination(tmp_path):
     entry = DIFFERENCE | {
         "name": "{mixup}_wins_{fit}",
@@ -513,7 +656,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
     ).to_frame(index=False)
     runs = cells.assign(
         noise=cells["dataset"].map(datasets), classes=10, steps=2000, interpolates=True, distribution=""
-    )
+    ).assign(seed_correction=0.45)
     runs["released_near_exact"] = 0.0
 
     def crossed(columns: dict, *values: str) -> pd.DataFrame:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import random
-import re
 
 import pytest
 
-from conftest import ROOT
 from halobench.results import finding
-from halobench.results.claims import load_claims
-from halobench.results.names import THEMES
+from synthetic import CLAIM_ROW
 
 PAPER, OPTIMAL = "the temperature that the paper's code fits", "the optimal temperature"
 TESTS = "decided tests of the paper's claims"
@@ -20,7 +17,7 @@ def rows(**verdicts: str) -> list[dict]:
     """Rows by calibration: h holds, f does not, u undecided, n not tested."""
     words = {"h": "holds", "f": "does_not", "u": "undecided", "n": "not_tested"}
     return [
-        {"scope": "all", "fit": fit, "verdict": words[v], "statement": "x [Section 4]", "statistic": "level of a.b: c"}
+        CLAIM_ROW | {"fit": fit, "verdict": words[v], "adjusted": words[v]}
         for fit, each in verdicts.items()
         for v in each
     ]
@@ -43,44 +40,57 @@ def rows(**verdicts: str) -> list[dict]:
 def test_the_finding_counts_decided_tests_over_all_cells(verdicts, sentence):
     made = rows(**verdicts)
     others = [row | {"scope": "digits/mlp", "verdict": "does_not"} for row in made]
-    checks = [row | {"statement": "x [a check on the experiments]", "verdict": "does_not"} for row in made]
+    checks = [row | {"check": True, "verdict": "does_not"} for row in made]
     shuffled = [*made, *others, *(checks if sentence.startswith("W") else [])]
     random.Random(0).shuffle(shuffled)
-    assert finding.finding(shuffled) == sentence
+    assert finding.finding(shuffled).partition(" After Holm")[0] == sentence
 
 
-def test_every_claim_of_the_file_has_the_theme_of_its_section(tmp_path):
-    text = (ROOT / "workflow/claims.yaml").read_text()
-    _, *parts = re.split(r"^  # --- (\w+).* -+$", text, flags=re.MULTILINE)
-    sections = dict(zip(parts[::2], parts[1::2], strict=True))
-    assert len(sections) == len(THEMES)
-    for theme, (heading, section) in zip(THEMES, sections.items(), strict=True):
-        (tmp_path / heading).write_text("claims:\n" + section)
-        for claim in load_claims(tmp_path / heading):
-            # Comparisons of Mixup with TS on distributions belong to the growth that they explain.
-            mixed = re.match(r"mixup\d_closer_than_ts", claim.name)
-            assert finding.theme_of(claim.formula) == ("mixup" if mixed else theme), claim.name
+def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
+    made = rows(exact="hhhfu", none="n")
+    made[0] |= {"adjusted": "undecided", "question": "b"}
+    made[1] |= {"opposite": 2, "pairs": 3}
+    made[3] |= {"check": True}
+    line = "After Holm's correction for 5 tests of 2 questions, 3 of 4 verdicts remain"
+    opposite = "; in 1 of the 4, a pair of data set and model shows the opposite."
+    assert finding.adjusted_line(made) == line + opposite
+    assert finding.finding(made).endswith(f"all 3 {TESTS} hold. {line}{opposite}")
+    text = [{key: str(value) for key, value in row.items()} for row in made]  # as read from a CSV file
+    assert finding.finding(text) == finding.finding(made)
+    assert finding.adjusted_line(rows(exact="un")) == ""
+    assert finding.theme_lines(made) == [
+        "Mixup against TS, 6 tests of 2 questions: 3 hold, 1 does not hold, 1 undecided, 1 not tested"
+    ]
+
+
+def test_registrations_are_counted_by_when_they_were_made():
+    made = rows(exact="hhhfu")
+    for row in made[1:]:
+        row["registered"] = "after a pilot: three seeds"
+    made[1]["registered"] = "with the first runs"
+    told = "Of 5 tests, 1 was registered before any run, 1 with the first runs, 3 after results had been seen."
+    assert finding.registration_line(made) == told
+    assert finding.registration_line([]) == ""
 
 
 def test_further_repair_has_a_sentence_of_its_own():
     """Its tests aren't claims of the paper, so they don't count among those."""
-    statistic = "difference of metrics.value: (calibrator partner) - (calibrator exact) where metric kl"
-    repair = [row | {"statement": "x [a check]", "statistic": statistic} for row in rows(partner="hhfun")]
+    repair = [row | {"check": True, "theme": "repair"} for row in rows(partner="hhfun")]
     paper = f"With {OPTIMAL}, both {TESTS} hold."
     words = " After partner scaling, a richer map fitted like a temperature, 2 of 3 decided tests of further repair"
-    assert finding.finding([*rows(exact="hh"), *repair]) == f"{paper}{words} hold and 1 fails."
-    assert finding.finding([*rows(exact="hh"), *repair[3:]]) == paper, "none of them is decided"
+    whole = finding.finding([*rows(exact="hh"), *repair])
+    assert whole.startswith(f"{paper}{words} hold and 1 fails. After Holm's correction for 6 tests")
+    assert finding.finding([*rows(exact="hh"), *repair[3:]]).startswith(f"{paper} After Holm"), "none is decided"
     assert finding.finding(repair) == "", "a grid of no claim of the paper's has no finding on them"
 
 
 def test_growth_says_how_it_is_tested_and_checks_are_known():
-    growth = [row | {"statistic": "slope of a.b on log k: c"} for row in rows(exact="nn")]
+    growth = [row | {"theme": "growth"} for row in rows(exact="nn")]
     (line,) = finding.theme_lines(growth)
-    assert line.endswith("2 tests: 2 not tested; make theory tests them")
+    assert line.endswith("2 tests of 1 question: 2 not tested; make theory tests them")
     assert "make theory" not in finding.theme_lines([*growth, growth[0] | {"verdict": "holds"}])[0]
-    check = growth[0] | {"statement": "x [a check on the theory]"}
-    repair = check | {"statistic": "level of a.b: calibrator partner"}
-    assert [finding.is_check(row) for row in (growth[0], check, repair)] == [False, True, False]
+    check = growth[0] | {"check": True}
+    assert [finding.is_check(row) for row in (growth[0], check, check | {"theme": "repair"})] == [False, True, False]
 
 
 def test_a_table_that_cannot_be_read_has_no_rows(tmp_path):

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rich.console import Console
 from snakemake.settings.enums import Quietness
@@ -25,6 +26,7 @@ from snakemake_logger_plugin_halobench.bars import Bars
 from snakemake_logger_plugin_halobench.events import EventFile
 from snakemake_logger_plugin_halobench.lines import Lines
 from snakemake_logger_plugin_halobench.progress import Run, read_progress
+from synthetic import CLAIM_ROW
 
 CELL = {"dataset": "clean", "model": "mlp", "loss": "mixup2", "seed": "0"}
 LOG = "results/logs/train/clean/mlp/mixup2/seed0.log"
@@ -291,15 +293,17 @@ def test_the_summary_names_what_was_written(folder):
     outputs += ["results/figures/other/log_k.png", "results/explorer.html", "results/tables/tiny/claims.csv"]
     claims = folder / "results/tables/tiny/claims.csv"
     claims.parent.mkdir(parents=True)
-    claims.write_text(
-        "claim,scope,fit,verdict,statistic,statement\n"
-        "a,all,exact,holds,slope of metrics.value,A\na,clean/mlp,exact,does_not,slope of metrics.value,A\n"
-        "b,all,exact,does_not,level of radii.median,B\nc,all,none,undecided,level of radii.median,C\n"
-    )
+    halos = CLAIM_ROW | {"theme": "halos", "verdict": "does_not", "adjusted": "undecided"}
+    tests = [
+        *(CLAIM_ROW | {"theme": "growth"} | change for change in ({}, {"scope": "clean/mlp", "verdict": "does_not"})),
+        *(halos, halos | {"fit": "none", "verdict": "undecided"}),
+    ]
+    pd.DataFrame(tests).to_csv(claims, index=False)
     assert outcome.summary(outputs) == [
-        "tiny: With the optimal temperature, 1 of 2 decided tests of the paper's claims holds and 1 fails.",
-        "  Halos, 2 tests: 1 does not hold, 1 undecided",
-        "  Growth with classes, 1 test: 1 holds",
+        "tiny: With the optimal temperature, 1 of 2 decided tests of the paper's claims holds and 1 fails. After Holm's"
+        " correction for 3 tests of 1 question, 1 of 2 verdicts remains.",
+        "  Halos, 2 tests of 1 question: 1 does not hold, 1 undecided",
+        "  Growth with classes, 1 test of 1 question: 1 holds",
         "  All tests: results/tables/tiny/claims.html",
         "Figures: results/figures/other",
         "Figures: results/figures/tiny/summary.png",

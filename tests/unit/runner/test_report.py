@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
-from conftest import tiny_config
+from conftest import ROOT, tiny_config
 from halobench.core.errors import SpecError
 from halobench.experiment import jobs
 from halobench.experiment.config_loader import load_config
+from halobench.results.claims import claims_digest, load_claims
 from halobench.runner import report
-from halobench.storage import files
+from halobench.storage import files, records
+from synthetic import CLAIM_ROW
 
-CLAIMS = "claim,statement,scope,fit,statistic,verdict\na,A,all,exact,level of a.b: c,holds\n"
+CLAIMS = pd.DataFrame([CLAIM_ROW]).to_csv(index=False)
 
 
 @pytest.fixture
@@ -53,6 +56,20 @@ def test_a_report_holds_what_is_complete_or_named(asked, capsys, arguments, run,
     said = capsys.readouterr().err
     assert [name for name in ("tiny", "other", "begun") if f"{name}: With the optimal temperature" in said] == found
     assert ("not in the report" in said and "tables/begun/overview.html" in said) == (not arguments)
+
+
+def test_verdicts_by_other_claims_than_the_current_ones_are_marked(asked, capsys):
+    rules = Path("workflow/claims.yaml")
+    rules.parent.mkdir()
+    rules.write_text((ROOT / rules).read_text())
+    record = Path("results/tables/tiny/claims.json")
+    for change, marked in (("", False), ("# a comment\n", False), ("margin: 0.05", True)):
+        digest = claims_digest(load_claims(rules))
+        files.write_json(record, records.seal({"outputs": {}, "rules": digest}))
+        text = rules.read_text()
+        rules.write_text(text.replace("margin: 0.05", "margin: 0.06") if marked else change + text)
+        assert report.report(["tiny"]) == 0
+        assert ("by other claims than those in workflow/claims.yaml" in capsys.readouterr().err) == marked
 
 
 def test_a_name_of_no_experiment_is_refused(asked):

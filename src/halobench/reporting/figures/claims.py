@@ -17,7 +17,7 @@ from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, panel_grid
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.styles import VERDICT_STYLES
-from halobench.results.finding import theme_of
+from halobench.results import finding
 from halobench.results.names import THEMES
 
 TITLE = "The tests of the claims, by what they measure"
@@ -25,6 +25,7 @@ NOTE = (
     "Large mark and line: mean over data sets and models with its 95% t-interval over seeds. Small marks below: single "
     "pairs of data set and model, each with its own verdict. Black tick: the claim's margin; shaded: the side that the "
     "claim predicts. A claim holds, or doesn't, if the interval is entirely on one side; otherwise it is undecided. "
+    "Not after Holm: undecided after Holm's correction for the number of tests. Opposite: pairs decided the other way. "
     "Left out: runs that the claim isn't about, such as those that don't interpolate the training labels."
 )
 KINDS = {
@@ -50,7 +51,7 @@ def draw(claims: pd.DataFrame) -> Figure:
     untested: Counter[str] = Counter()
     for _, rows in table_views.groups_of(claims.astype({"fit": str}), ["claim", "fit"]).items():
         if rows["verdict"].eq("not_tested").all():
-            untested[THEMES[theme_of(str(rows["statistic"].iloc[0]))].label] += 1
+            untested[THEMES[str(rows["theme"].iloc[0])].label] += 1
         else:
             groups.setdefault(group_of(str(rows["statistic"].iloc[0])), []).append(rows)
     heights = [AXIS + ROW * len(rows) for rows in groups.values()]
@@ -154,7 +155,8 @@ def _write_verdict(ax: Axes, rows: pd.DataFrame, y: float) -> None:
     whole, cells = rows[rows["scope"] == "all"], rows[rows["scope"] != "all"]
     if len(whole) or len(cells) == 1:
         style = VERDICT_STYLES[rows["verdict"].iloc[0]]
-        text = f"{style.marker}  {labels.VERDICTS[rows['verdict'].iloc[0]]}"
+        after = " (not after Holm)" if finding.lost(rows.iloc[0].to_dict()) else ""
+        text = f"{style.marker}  {labels.VERDICTS[rows['verdict'].iloc[0]]}{after}"
         ax.text(1.03, y - 0.12, text, color=style.color, weight="bold", **look)
     if len(cells) > 1:
         counts = cells["verdict"].value_counts()
@@ -162,5 +164,7 @@ def _write_verdict(ax: Axes, rows: pd.DataFrame, y: float) -> None:
             f"{counts[v]} {VERDICT_STYLES[v].marker}" for v in labels.VERDICTS if v != "not_tested" and v in counts
         ]
         left_out = int((whole if len(whole) else cells)["excluded"].sum())
-        text = f"of {(cells['verdict'] != 'not_tested').sum()}: {'  '.join(parts)}"
+        opposite = int(whole["opposite"].sum())
+        counted = f"of {(cells['verdict'] != 'not_tested').sum()}: {'  '.join(parts)}"
+        text = counted + (f"; {opposite} opposite" if opposite else "")
         ax.text(1.03, y + 0.22, text + (f"; {left_out} left out" if left_out else ""), size=7, color=GREY, **look)

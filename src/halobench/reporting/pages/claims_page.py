@@ -17,18 +17,29 @@ from halobench.results.names import OVER_SEEDS, THEMES
 HEADINGS = {"theme": "Theme", "fit": "Calibration", "verdict": "Verdict"}
 COLUMNS = (
     *(Column("Test"), Column("Calibration"), Column("Verdict"), Column("Estimate", number=True)),
-    Column("95% interval", number=True, means=f"{OVER_SEEDS}; sorted by its lower end"),
+    Column("95% interval", number=True, means=f"{OVER_SEEDS}, widened if seeds share samples; sorted by its lower end"),
     Column("Claimed", number=True, means="the value that the estimate should be below or above"),
+    Column("After Holm", means="the verdict after Holm's correction for all tests of the run, at 5%"),
+    Column("p", number=True, means="of a two-sided t test of the margin", form=".2g", more=True),
+    Column("p, Holm", number=True, means="adjusted for all tests of the run", form=".2g", more=True),
+    Column("p, Holm, theme", number=True, means="adjusted for the tests of the theme", form=".2g", more=True),
+    Column(
+        "Over data sets",
+        number=True,
+        means="the mean over data sets and its 95% t interval, with data sets as replicates instead of seeds",
+        more=True,
+    ),
     Column("Seeds", number=True, form="d", more=True),
     Column("Excluded", number=True, means="cells, or pairs of cells, that were left out", form="d", more=True),
-    *(Column("See"), Column("Note", more=True)),
+    *(Column("See"), Column("Registered", means="when the claim and its margin were set", more=True)),
+    Column("Note", more=True),
 )
 UNTESTED = (Column("Test"), Column("Calibration"), Column("Why it is not tested"))
 # The figure that shows what a theme's tests are about; tests of radii have their own.
 FIGURES = {"halos": "neighbourhood", "temperature_scaling": "calibration", "mixup": "calibration", "growth": "log_k"}
 
 
-def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
+def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> str:
     """Return the verdicts as one HTML page.
 
     A row per claim shows scope ``all``; folded below it, each pair of data set and model has its own row. Verdicts are
@@ -40,13 +51,14 @@ def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
         As `halobench.results.claims.evaluate` returns it.
     experiment : str
         The experiment's name, for the links.
+    rules : str
+        The digest of the claims that the verdicts are by.
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
     tested, untested = whole[whole["verdict"] != "not_tested"], whole[whole["verdict"] == "not_tested"]
     pairs = {str(claim): part for claim, part in table[table["scope"] != "all"].groupby("claim", sort=False)}
     decided: Iterable[Any] = tested.itertuples()
     left: Iterable[Any] = untested.itertuples()
-    themed = tested.assign(theme=tested["statistic"].map(finding.theme_of))
     return render(
         "claims.html",
         title="Claims and verdicts",
@@ -54,10 +66,11 @@ def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
         experiment=experiment,
         finding=finding.finding(rows),
         checks=any(map(finding.is_check, rows)),
-        themes=finding.theme_lines(rows),
+        themes=[*filter(None, (*finding.theme_lines(rows), finding.registration_line(rows)))],
+        rules=rules,
         columns=COLUMNS,
         lines=[_line(row, pairs.get(row.claim, whole[:0])) for row in decided],
-        selects=_choices(themed, ("theme", "fit", "verdict")),
+        selects=_choices(tested, ("theme", "fit", "verdict")),
         untested_columns=UNTESTED,
         untested=[Line({}, (_test(row), labels.calibrator_label(row.fit), row.note)) for row in left],
     )
@@ -65,8 +78,7 @@ def claims_html(table: pd.DataFrame, experiment: str = "") -> str:
 
 def _line(row: Any, pairs: pd.DataFrame) -> Line:
     """Return the row of a test over all pairs of data set and model, with a row per pair below it."""
-    theme = finding.theme_of(row.statistic)
-    figure = "radii" if " of radii." in row.statistic else FIGURES.get(theme, theme)
+    figure = "radii" if " of radii." in row.statistic else FIGURES.get(row.theme, row.theme)
     loss = re.search(r"\bloss (\w+)", row.statistic)
     see = (("figure", f"figures.html#{figure}"), ("cells", address("cells", **({"loss": loss[1]} if loss else {}))))
     folded = []
@@ -75,7 +87,7 @@ def _line(row: Any, pairs: pd.DataFrame) -> Line:
         dataset, _, model = pair.scope.partition("/")
         cells = address("cells", dataset=dataset, **({"model": model} if model else {}))
         folded.append((labels.cell_label(dataset, model), *_outcome(pair, (("cells", cells),))))
-    keys = {"theme": theme, "fit": row.fit, "verdict": row.verdict}
+    keys = {"theme": row.theme, "fit": row.fit, "verdict": row.verdict}
     return Line(keys, (_test(row), *_outcome(row, see)), tuple(folded))
 
 
@@ -96,15 +108,30 @@ def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
 
 def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
     """Return the entries of a row after its name; verdicts sort from claims that hold to untested ones."""
-    interval = f"[{number(row.low)}, {number(row.high)}]" if np.isfinite(row.low) else "–"
+    kept = labels.VERDICTS[row.adjusted] if row.scope == "all" else "–"
     return (
         labels.calibrator_label(row.fit),
-        Entry(labels.VERDICTS[row.verdict], str([*labels.VERDICTS].index(row.verdict)), f"verdict {row.verdict}"),
+        Entry(finding.in_words(row._asdict()), _rank(row.verdict), f"verdict {row.verdict}"),
         row.estimate,
-        Entry(interval, row.low if np.isfinite(row.low) else None),
+        _interval("", row.low, row.high),
         Entry(claimed(row._asdict()), row.margin),
-        *(row.n, row.excluded, Entry("", links=see), Entry(row.note, row.note, "small")),
+        Entry(kept, _rank(row.adjusted) if row.scope == "all" else None),
+        *(row.p, row.holm, row.holm_theme),
+        _interval(f"{number(row.mean_datasets)} ", row.low_datasets, row.high_datasets),
+        *(row.n, row.excluded, Entry("", links=see)),
+        *(Entry(text, text, "small") for text in (row.registered if row.scope == "all" else "", row.note)),
     )
+
+
+def _rank(verdict: str) -> str:
+    """Return the sort key of a verdict."""
+    return str([*labels.VERDICTS].index(verdict))
+
+
+def _interval(before: str, low: float, high: float) -> Entry:
+    """Return the entry of an interval, which sorts by its lower end."""
+    known = bool(np.isfinite(low))
+    return Entry(f"{before}[{number(low)}, {number(high)}]" if known else "–", low if known else None)
 
 
 def claimed(row: Mapping[Any, Any]) -> str:

@@ -160,10 +160,11 @@ def _theme(theme: str, tests: list[Mapping[Any, Any]]) -> dict[str, Any]:
         row[fits.index(test["fit"])] = {
             **{"name": test["verdict"], "words": labels.VERDICTS[test["verdict"]]},
             "sign": styles.VERDICT_STYLES[test["verdict"]].marker,
-            **{"estimate": test["estimate"], "claimed": claimed(test)},
+            **{"estimate": test["estimate"], "claimed": claimed(test), "lost": finding.lost(test)},
         }
     return {
-        **{"label": names.THEMES[theme].label, "sentence": names.THEMES[theme].sentence, "count": len(tests)},
+        **{"label": names.THEMES[theme].label, "sentence": names.THEMES[theme].sentence},
+        **{"tests": finding.tests_of_questions(tests)},
         **{"counted": finding.counted_of(theme, tests), "fits": [labels.calibrator_label(fit) for fit in fits]},
         **{"rows": rows, "untested": len(tests) - len(tested)},
     }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,7 +15,9 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from halobench.core.errors import SpecError, check_name, one_of, require
-from halobench.core.spec_codec import Number, Several, Text, parse, spec
+from halobench.core.spec_codec import Number, Several, Text, parse, spec, to_json
+from halobench.results.finding import REGISTERED
+from halobench.results.names import THEMES
 from halobench.storage.columns import REFERENCE, TABLE_COLUMNS
 
 CLASSES = 5  # number of values of k needed to fit a slope on log k
@@ -42,11 +46,21 @@ class Claim:
 
     name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
     statement: Text = Field(description="The claim in plain words.")
-    place: Text = Field(description="Where the paper makes it.")
+    place: Text = Field(description="Where the paper makes it, or what the test checks.")
+    theme: Text = Field(description=f"The theme that it belongs to: {', '.join(THEMES)}.")
+    question: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(
+        description="A key shared by claims that are variants of one question, such as the same comparison by another"
+        " metric or for another loss."
+    )
+    registered: Text = Field(
+        description="When the claim and its margin were set, compared with the runs that they judge: begins with"
+        f" {' or '.join(repr(start.strip()) for start in REGISTERED)}, followed by what was seen, a commit and a date."
+    )
     statistic: Literal["level", "difference", "against_best", "slope", "ratio"] = Field(
         description="level: `value` of side `a`; difference: a minus b; against_best: a minus the best of `baselines`;"
         " slope: the slope of `value` of side `a` on log k, where k is the number of classes; ratio: a over b, which"
-        " name one data set each or, like a difference, are paired within data set and model."
+        " name one data set each or, like a difference, are paired within data set and model, and must be positive;"
+        " its mean and interval are those of its logarithm."
     )
     table: Literal["metrics", "neighbourhood", "radii", "runs"] = Field(description="The table that is read.")
     value: Text = Field(description="The column that is read.")
@@ -57,11 +71,15 @@ class Claim:
     margin: Number = Field(
         description="The threshold, with its sign, in the unit of `value` (for slope: per unit of log k)."
     )
+    check: bool = Field(default=False, description="Whether it is this project's own test and no claim of the paper.")
     fit: Literal["none", "released", "exact", "oracle", "top_rest", "partner"] = Field(
         default="none", description="The calibrator whose fit the claim is about."
     )
     where: Conditions = Field(default_factory=dict, description="Conditions on all sides.")
     b: Conditions | None = Field(default=None, description="Conditions on the side that `a` is compared with.")
+    otherwise: Conditions | None = Field(
+        default=None, description="Conditions that replace those of `b` in cells where b has no value."
+    )
     baselines: Several[Conditions] | None = Field(default=None, description="Sides to choose from, for against_best.")
     best: Literal["lowest", "highest"] = Field(default="lowest", description="Which baseline is the best.")
     interpolating: tuple[Text, ...] | None = Field(
@@ -70,10 +88,16 @@ class Claim:
 
     def __post_init__(self):
         require(self.value in COLUMNS[self.table], "value", self.value, one_of(COLUMNS[self.table], self.value))
+        require(self.theme in THEMES, "theme", self.theme, one_of(THEMES, self.theme))
+        require(self.registered.startswith(REGISTERED), "registered", self.registered, _REGISTRATION)
+        positive = self.statistic != "ratio" or self.margin > 0
+        require(positive, "margin", self.margin, "a margin above 0, since ratios are compared by their logarithms")
         needed = {"difference": "b", "ratio": "b", "against_best": "baselines"}.get(self.statistic)
         for key in ("b", "baselines"):
             side = getattr(self, key)
             require((side is not None) == (key == needed), key, side, _expected_side(key, needed, self.statistic))
+        paired = self.b is not None and not self.across_datasets
+        require(self.otherwise is None or paired, "otherwise", self.otherwise, "this key only with b, within pairs")
         self._check_conditions("where", self.where)
         for key, conditions in self._named_sides():
             self._check_conditions(key, conditions)
@@ -86,6 +110,8 @@ class Claim:
         yield "a", self.a
         if self.b is not None:
             yield "b", self.b
+        if self.otherwise is not None:
+            yield "otherwise", self.otherwise
         for position, baseline in enumerate(self.baselines or ()):
             yield f"baselines[{position}]", baseline
 
@@ -128,13 +154,13 @@ class Claim:
 
     @property
     def sides(self) -> list[dict[str, Any]]:
-        """All conditions on each side, including those in `where`; a comes first, then b or the baselines."""
+        """All conditions on each side, with those in `where`: a, then b and `otherwise`, or the baselines."""
         return [{**self.where, **conditions} for _, conditions in self._named_sides()]
 
     @property
     def formula(self) -> str:
         """The statistic, written on one line."""
-        a, *others = (described(conditions) for _, conditions in self._named_sides())
+        a, *others = (described(conditions) for key, conditions in self._named_sides() if key != "otherwise")
         where = f" where {described(self.where)}" if self.where else ""
         body = {
             "level": a,
@@ -143,11 +169,18 @@ class Claim:
             "slope": f"{a}, on log k",
             "ratio": f"({a}) / ({', '.join(others)})",
         }[self.statistic]
-        return f"{self.statistic} of {self.table}.{self.value}: {body}{where}"
+        otherwise = f", or {described(self.otherwise)} if b has no value" if self.otherwise is not None else ""
+        return f"{self.statistic} of {self.table}.{self.value}: {body}{otherwise}{where}"
 
     def must_interpolate(self, loss: str) -> bool:
         """Return whether cells with a given loss count only if they interpolate."""
         return loss != REFERENCE and (self.interpolating is None or loss in self.interpolating)
+
+
+_REGISTRATION = (
+    'when it was set, compared with the runs that it judges: text that begins with "before any run", "with the first'
+    ' runs" or "after "'
+)
 
 
 def _check_condition(key: str, condition: Any) -> None:
@@ -212,6 +245,12 @@ def load_claims(path: Path | str) -> list[Claim]:
         return _parsed(content["claims"])
     except SpecError as error:
         raise SpecError(f"{path}: {error.key}", error.value, error.expected) from None
+
+
+def claims_digest(claims: Iterable[Claim]) -> str:
+    """Return the SHA-256 of everything that claims say, which comments and the order of keys don't change."""
+    content = to_json([dataclasses.asdict(claim) for claim in claims])
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _parsed(entries: list[Any]) -> list[Claim]:

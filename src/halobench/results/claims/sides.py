@@ -52,6 +52,10 @@ class ClaimTables:
         runs = self.by_name["runs"]
         return runs.groupby("dataset")[[column for column in DATASET if column in runs]].first()
 
+    def correction(self, dataset: str) -> float:
+        """Return how much the intervals of a data set are widened since its seeds share samples (0: not at all)."""
+        return float(self.by_dataset["seed_correction"].get(dataset, 0.0))
+
 
 def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables) -> pd.DataFrame:
     """Return a side's cells by dataset, model and seed, with columns value, loss, interpolates, steps and censored.

@@ -1,8 +1,9 @@
 """Measure a claim's statistic as units, each of which is one value for a scope and seed.
 
-A table of units has the columns scope, seed, value, bound ("<" or ">" if a radius is censored), reason (why the unit
-isn't used, "" if it is), remark, cells (how many cells a used unit stands for) and left_out (how many cells it leaves
-out).
+A table of units has the columns scope, dataset ("" if it spans several), seed, value (of a ratio, its logarithm), bound
+("<" or ">" if a radius is censored), reason (why the unit isn't used, "" if it is), zero (which side of a ratio isn't
+above 0, "" if both are), remark, correction (for seeds that share samples), cells (how many cells a used unit stands
+for) and left_out (how many cells it leaves out).
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ import pandas as pd
 from halobench.results.claims.rules import CLASSES, Claim, described
 from halobench.results.claims.sides import ClaimTables, NotTested, side_cells
 from halobench.storage.columns import PAIRED, REFERENCE
-
-NOTHING = "nothing to divide by"
 
 
 def measure(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
@@ -47,8 +46,17 @@ def _plain_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
     """Measure a level, or a difference or ratio within pairs, with one scope per data set x model pair."""
     a = side_cells(claim, claim.sides[0], tables)
     if claim.statistic == "level":
-        return _pair_units(claim, a, None)
-    return _pair_units(claim, a, side_cells(claim, claim.sides[1], tables))
+        return _pair_units(claim, tables, a, None)
+    b = side_cells(claim, claim.sides[1], tables)
+    if claim.otherwise is None:
+        return _pair_units(claim, tables, a, b)
+    other = side_cells(claim, claim.sides[2], tables)
+    empty = b.index[b["value"].isna()]
+    b.loc[empty] = other.reindex(empty)
+    units = _pair_units(claim, tables, a, b)
+    replaced = units.set_index(PAIRED).index.isin(empty)
+    units.loc[replaced & (units["reason"] == ""), "remark"] = f"b without a value, so {described(claim.otherwise)}"
+    return units
 
 
 def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
@@ -57,7 +65,7 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
     rivals = []
     for conditions, baseline in zip(claim.sides[1:], claim.baselines or (), strict=True):
         try:
-            units = _pair_units(claim, a, side_cells(claim, conditions, tables))
+            units = _pair_units(claim, tables, a, side_cells(claim, conditions, tables))
         except NotTested:
             continue
         rivals.append(units.assign(remark=f"best baseline {described(baseline)}"))
@@ -88,7 +96,7 @@ def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
     The slope is fitted over the data sets that are complete for all of the model's seeds.
     """
-    cells = _pair_units(claim, side_cells(claim, claim.sides[0], tables), None)
+    cells = _pair_units(claim, tables, side_cells(claim, claim.sides[0], tables), None)
     cells.loc[(cells["reason"] == "") & (cells["bound"] != ""), "reason"] = "censored"
     classes = tables.by_dataset["classes"]
     cells["k"] = cells["dataset"].map(classes)
@@ -107,8 +115,8 @@ def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
         for seed, rows in group.groupby("seed", sort=True):
             kept = rows[rows["dataset"].isin(complete)]
             slope = np.polyfit(np.log(kept["k"].astype(float)), kept["value"], 1)[0] if not reason else math.nan
-            unit: dict[str, Any] = {"scope": f"log k/{model}", "seed": seed, "value": slope}
-            unit |= {"bound": "", "reason": reason}
+            unit: dict[str, Any] = {"scope": f"log k/{model}", "dataset": "", "seed": seed, "value": slope}
+            unit |= {"bound": "", "reason": reason, "zero": "", "correction": rows["correction"].max()}
             unit["remark"] = "" if reason else f"k = {', '.join(map(str, values))}{why}"
             unit["cells"] = 0 if reason else len(kept)
             unit["left_out"] = len(rows) - unit["cells"]
@@ -127,17 +135,19 @@ def _ratio_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
     names = [side["dataset"] for side in claim.sides]
     units = joined.index.to_frame(index=False)
     units["scope"] = f"{names[0]} : {names[1]}/" + units["model"]
-    units["value"] = (joined["value_a"] / joined["value_b"]).to_numpy()
+    units["dataset"] = ""
+    units["value"] = _log_ratio(joined).to_numpy()
     units["reason"] = [_reason(claim, row, ["a", "b"], same_steps=False) for row in joined.to_dict("records")]
-    units.loc[(units["reason"] == "") & ~(joined["value_b"] > 0).to_numpy(), "reason"] = NOTHING
+    units["zero"] = [_zero_side(row) for row in joined.to_dict("records")]
+    units["correction"] = max(tables.correction(name) for name in names)
     units[["bound", "remark"]] = ""
     units["cells"] = 2 * (units["reason"] == "")
     units["left_out"] = 2 - units["cells"]
     return units
 
 
-def _pair_units(claim: Claim, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.DataFrame:
-    """Measure a (if b is None), a minus b or a over b for each data set x model pair that has both."""
+def _pair_units(claim: Claim, tables: ClaimTables, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.DataFrame:
+    """Measure a (if b is None), a minus b or log(a / b) for each data set x model pair that has both."""
     pairs = {(dataset, model) for dataset, model, _ in a.index}
     joined = a.add_suffix("_a")
     if b is not None:
@@ -150,19 +160,30 @@ def _pair_units(claim: Claim, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.Dat
     sides = ["a"] if b is None else ["a", "b"]
     divides, value = claim.statistic == "ratio", joined["value_a"]
     if b is not None:
-        value = value / joined["value_b"].where(joined["value_b"] > 0) if divides else value - joined["value_b"]
+        value = _log_ratio(joined) if divides else value - joined["value_b"]
     units = joined.index.to_frame(index=False)
     units["scope"] = units["dataset"] + "/" + units["model"]
     units["value"] = value.to_numpy()
     units["reason"] = [_reason(claim, row, sides) for row in joined.to_dict("records")]
     units["bound"] = [_bound(row, sides) for row in joined.to_dict("records")]
     units.loc[(units["reason"] == "") & (units["bound"] == "<>"), "reason"] = "both radii censored"
-    if divides:
-        units.loc[(units["reason"] == "") & units["value"].isna(), "reason"] = NOTHING
+    units["zero"] = [_zero_side(row) for row in joined.to_dict("records")] if divides else ""
+    units["correction"] = units["dataset"].map(tables.correction)
     units["remark"] = ""
     units["cells"] = (units["reason"] == "").astype(int)
     units["left_out"] = 1 - units["cells"]
     return units
+
+
+def _log_ratio(joined: pd.DataFrame) -> pd.Series:
+    """Return log(a / b), or NaN if either isn't above 0."""
+    a, b = (joined[column].where(joined[column] > 0) for column in ("value_a", "value_b"))
+    return np.log(a) - np.log(b)
+
+
+def _zero_side(row: Mapping[Any, Any]) -> str:
+    """Return which side of a ratio is 0 or less, or "" if neither is."""
+    return " and ".join(side for side in ("a", "b") if row[f"value_{side}"] <= 0)
 
 
 def _broadcast(reference: pd.DataFrame, a: pd.DataFrame) -> pd.DataFrame:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from halobench.results.claims.holm import adjusted
 from halobench.results.claims.rules import Claim
 from halobench.results.claims.sides import ClaimTables, NotTested
 from halobench.results.claims.units import measure, reasons
-from halobench.results.t_intervals import t_interval
+from halobench.results.t_intervals import LEVEL, p_value, t_interval
 from halobench.storage.columns import CLAIM_COLUMNS
+
+NUMBERS = (
+    *("estimate", "low", "high", "margin", "seed_correction", "p", "holm", "holm_theme"),
+    *("mean_datasets", "low_datasets", "high_datasets"),
+)
+COUNTS = ("n", "excluded", "pairs", "opposite", "datasets")
 
 
 def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -29,9 +38,18 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
     -------
     DataFrame
         For each claim, one row with scope ``all``, then one per data set x model pair (``dataset/model``; for slopes
-        ``log k/model``; for ratios ``a's data set : b's data set/model``). The columns are claim, statement (with its
-        place), scope, fit, statistic, estimate, low, high (ends of the 95% t interval over seeds), margin, direction, n
-        (seeds), excluded (cells or pairs of cells left out), verdict (holds, does_not, undecided, not_tested) and note.
+        ``log k/model``; for ratios ``a's data set : b's data set/model``). The columns are
+
+        - claim, statement (with its place), theme, question, check, scope, fit, statistic, registered;
+        - estimate, low, high (ends of the 95% t interval over seeds), margin, direction, n (seeds), excluded (cells or
+          pairs of cells left out), seed_correction (see `halobench.results.t_intervals`; of scope ``all``, the largest
+          among its pairs' data sets), verdict (holds, does_not, undecided, not_tested), p (of a two-sided t test of
+          the margin; 1 if the verdict is withheld because of censored radii) and note;
+        - for scope ``all``: pairs (tested ones), opposite (those whose own verdict is decided the other way; if the
+          verdict is undecided, those against the majority of the decided ones), holm and holm_theme (p-values adjusted
+          for all tests and for those of the theme), adjusted (the verdict by holm), datasets, and mean_datasets,
+          low_datasets and high_datasets (the mean over data sets and its t interval, with data sets instead of seeds
+          as replicates; NaN for fewer than two).
 
     Raises
     ------
@@ -40,8 +58,8 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
     """
     shared = ClaimTables(tables)
     rows = [row for claim in claims for row in _judge(claim, shared)]
-    verdicts = pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
-    return verdicts.astype(dict.fromkeys(("estimate", "low", "high", "margin"), float) | {"n": int, "excluded": int})
+    verdicts = pd.DataFrame(rows, columns=list(CLAIM_COLUMNS)).astype(dict.fromkeys(NUMBERS, float))
+    return _adjust(verdicts.astype(dict.fromkeys(COUNTS, int) | {"check": bool, "adjusted": object}))
 
 
 def verdict(low: float, high: float, margin: float, direction: str) -> str:
@@ -62,24 +80,65 @@ def verdict(low: float, high: float, margin: float, direction: str) -> str:
     return "undecided"
 
 
+def _adjust(verdicts: pd.DataFrame) -> pd.DataFrame:
+    """Fill in the columns that adjust the tests over all pairs for their number."""
+    tests = (verdicts["scope"] == "all") & (verdicts["verdict"] != "not_tested")
+    verdicts.loc[tests, "holm"] = adjusted(verdicts.loc[tests, "p"].to_numpy())
+    for _, rows in verdicts[tests].groupby("theme"):
+        verdicts.loc[rows.index, "holm_theme"] = adjusted(rows["p"].to_numpy())
+    kept = verdicts["verdict"].where(verdicts["holm"] < 1 - LEVEL, "undecided").where(tests, "not_tested")
+    return verdicts.assign(adjusted=kept.where(verdicts["scope"] == "all", ""))
+
+
 def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
     """Judge one claim; return the row with scope all, then one for each pair."""
     try:
         units = measure(claim, tables)
     except NotTested as missing:
-        return [_row(claim, "all", np.array([]), 0, "", [str(missing)])]
-    rows = [_all_row(claim, units)]
-    groups: Iterable[tuple[Any, pd.DataFrame]] = units.groupby("scope", sort=True)
-    for scope, group in groups:
-        used = group[group["reason"] == ""]
-        notes = [*_unique(group["remark"]), *reasons(group)]
-        values, bounds = used["value"].to_numpy(), "".join(_unique(used["bound"]))
-        rows.append(_row(claim, scope, values, int(group["left_out"].sum()), bounds, notes))
-    return rows
+        return [_row(claim, "all", _Sample(), 0, [str(missing)])]
+    rows = [_pair_row(claim, group) for _, group in units.groupby("scope", sort=True)]
+    whole = _all_row(claim, units)
+    verdicts = [row["verdict"] for row in rows]
+    whole["pairs"] = len(verdicts) - verdicts.count("not_tested")
+    against = {"holds": ("does_not",), "does_not": ("holds",), "undecided": ("holds", "does_not")}
+    whole["opposite"] = min(map(verdicts.count, against.get(whole["verdict"], ("none",))))
+    return [whole, *rows]
+
+
+def _pair_row(claim: Claim, group: pd.DataFrame) -> dict[str, Any]:
+    """Return the row of one pair from its units."""
+    excluded, scope = int(group["left_out"].sum()), str(group["scope"].iloc[0])
+    if without := _without_logarithm(claim, group):
+        return _row(claim, scope, _Sample(), excluded, [without])
+    used = group[group["reason"] == ""]
+    sample = _Sample(used["value"].to_numpy(), "".join(_unique(used["bound"])), float(group["correction"].max()))
+    return _row(claim, scope, sample, excluded, [*_remarks(used), *reasons(group)])
+
+
+def _remarks(used: pd.DataFrame) -> list[str]:
+    """Return the remarks of a pair's units, with the number of seeds if it isn't all of them."""
+    counts = used.loc[used["remark"] != "", "remark"].value_counts(sort=False)
+    total = len(used)
+    return [f"{text}: {count} of {total} seeds" if count < total else str(text) for text, count in counts.items()]
+
+
+def _without_logarithm(claim: Claim, units: pd.DataFrame) -> str:
+    """Return which cells of a ratio aren't above 0, since leaving out just those would select by the outcome."""
+    bad = units[(units["zero"] != "") & (units["reason"] == "")]
+    if claim.statistic != "ratio" or bad.empty:
+        return ""
+    cells = [f"{row.scope} seed {row.seed} ({row.zero})" for row in bad.itertuples()]
+    more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
+    return f"a ratio needs sides above 0, which these aren't: {', '.join(cells[:5])}{more}; claim a difference instead"
 
 
 def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
-    """Return the row with scope all, which averages, for each seed, over the scopes that are complete in every seed."""
+    """Return the row with scope all, which averages, for each seed, over the scopes that are complete in every seed.
+
+    Its correction is the largest among its pairs' data sets. It isn't tested if any side of a ratio isn't above 0.
+    """
+    if without := _without_logarithm(claim, units):
+        return _row(claim, "all", _Sample(), int(units["left_out"].sum()), [without])
     planned = {scope: frozenset(group["seed"]) for scope, group in units.groupby("scope", sort=True)}
     used = units[units["reason"] == ""]
     seeds = _common_seeds(planned.values())
@@ -87,17 +146,35 @@ def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
     chosen = used["scope"].isin(complete) & used["seed"].isin(seeds)
     kept, dropped = used[chosen], used[~chosen]
     excluded = int(units["left_out"].sum() + dropped["cells"].sum())
-    means = kept.groupby("seed")["value"].mean().to_numpy()
     word = "model" if claim.statistic == "slope" or claim.across_datasets else "data set x model pair"
     notes = [f"mean over {len(complete)} of {len(planned)} {word}{'s' * (len(planned) != 1)}"]
     if not complete:
         notes = [f"no {word} is complete in every seed"]
-    remarks = kept.drop_duplicates("scope")["remark"].replace("", np.nan).dropna()
+    remarks = kept.drop_duplicates(["scope", "remark"])["remark"].replace("", np.nan).dropna()
     notes += [f"{remark}: {count} of {len(complete)}" for remark, count in remarks.value_counts(sort=False).items()]
     notes += reasons(units)
     if dropped["cells"].sum():
         notes.append(f"{dropped['cells'].sum()} left out for balance")
-    return _row(claim, "all", means, excluded, "".join(_unique(kept["bound"])), notes)
+    values, correction = kept.groupby("seed")["value"].mean().to_numpy(), kept["correction"].max()
+    sample = _Sample(values, "".join(_unique(kept["bound"])), float(correction) if len(kept) else 0.0)
+    return _row(claim, "all", sample, excluded, notes) | _over_datasets(claim, kept)
+
+
+def _over_datasets(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
+    """Return the columns on the mean over data sets, each of which counts once, with its interval.
+
+    The data sets are the replicates, so the interval is about data sets like these. Units that span several data sets
+    (slopes, and ratios of two data sets) have no such mean.
+    """
+    means = units[units["dataset"] != ""].groupby("dataset")["value"].mean().to_numpy()
+    interval = t_interval(means) if len(means) >= 2 else (math.nan,) * 3
+    names = ("mean_datasets", "low_datasets", "high_datasets")
+    return {"datasets": len(means)} | dict(zip(names, _on_its_scale(claim, *interval), strict=True))
+
+
+def _on_its_scale(claim: Claim, *values: float) -> list[float]:
+    """Return values on the scale of the margin: of ratios, the logarithms are reversed."""
+    return [float(np.exp(value)) if claim.statistic == "ratio" else value for value in values]
 
 
 def _common_seeds(planned: Iterable[frozenset[int]]) -> frozenset[int]:
@@ -116,38 +193,58 @@ def _unique(texts: pd.Series) -> list[str]:
     return sorted(set(texts) - {""})
 
 
-def _row(claim: Claim, scope: str, values: np.ndarray, excluded: int, bounds: str, notes: list[str]) -> dict[str, Any]:
-    """Return one row, with the estimate, interval and verdict for the values (n,), one per seed.
+@dataclass(frozen=True)
+class _Sample:
+    """What a row is judged by.
 
-    `bounds` says in which direction values that are only bounds may differ from the truth ("<": the truth may be
-    larger; ">": it may be smaller), as when a radius was not reached. A verdict that the truth could overturn is
-    withheld.
+    Attributes
+    ----------
+    values : (n,) array
+        One value per seed.
+    bounds : str
+        In which direction values that are only bounds may differ from the truth ("<": the truth may be larger; ">": it
+        may be smaller), as when a radius was not reached. A verdict that the truth could overturn is withheld.
+    correction : float
+        See `t_interval`.
     """
-    n = len(values)
-    estimate, low, high = t_interval(values)
+
+    values: np.ndarray = field(default_factory=lambda: np.array([]))
+    bounds: str = ""
+    correction: float = 0.0
+
+
+def _row(claim: Claim, scope: str, sample: _Sample, excluded: int, notes: list[str]) -> dict[str, Any]:
+    """Return one row, with the estimate, interval, p-value and verdict of a sample."""
+    n = len(sample.values)
+    interval = t_interval(sample.values, sample.correction)
+    estimate, low, high = _on_its_scale(claim, *interval)
     judged = verdict(low, high, claim.margin, claim.direction) if n >= 2 else "not_tested"
+    threshold = math.log(claim.margin) if claim.statistic == "ratio" else claim.margin
+    p = p_value(sample.values, threshold, sample.correction)
     if n == 1:
         notes = [*notes, "only 1 seed, but an interval needs 2"]
     elif n == 0 and excluded:
         notes = [*notes, "nothing left to test"]
-    if bounds and n >= 2:
+    elif n >= 2 and sample.correction:
+        notes = [*notes, f"interval widened for seeds that share samples (test / training: {sample.correction:.2f})"]
+    if sample.bounds and n >= 2:
         notes = [*notes, "censored radii: the estimate is a bound"]
-        over = {"holds": claim.direction, "does_not": "above" if claim.direction == "below" else "below"}.get(judged)
-        if ("<" in bounds and over == "below") or (">" in bounds and over == "above"):
-            judged = "undecided"
+        if _may_be_overturned(judged, sample.bounds, claim.direction):
+            judged, p = "undecided", 1.0
     return {
         "claim": claim.name,
         "statement": f"{claim.statement} [{claim.place}]",
-        "scope": scope,
-        "fit": claim.fit,
-        "statistic": claim.formula,
-        "estimate": estimate,
-        "low": low,
-        "high": high,
-        "margin": claim.margin,
-        "direction": claim.direction,
-        "n": n,
-        "excluded": excluded,
-        "verdict": judged,
-        "note": "; ".join(notes),
+        **{key: getattr(claim, key) for key in ("theme", "question", "check")},
+        **{"scope": scope, "fit": claim.fit, "statistic": claim.formula},
+        **{"estimate": estimate, "low": low, "high": high, "margin": claim.margin, "direction": claim.direction},
+        **{"n": n, "excluded": excluded, "seed_correction": sample.correction if n else math.nan},
+        **{"verdict": judged, "pairs": 0, "opposite": 0, "p": p, "datasets": 0},
+        **{"registered": claim.registered, "note": "; ".join(notes)},
     }
+
+
+def _may_be_overturned(judged: str, bounds: str, direction: str) -> bool:
+    """Return whether the truth, beyond its bounds, could lie on the other side of the margin than the estimate."""
+    other = "above" if direction == "below" else "below"
+    over = {"holds": direction, "does_not": other}.get(judged)
+    return ("<" in bounds and over == "below") or (">" in bounds and over == "above")
