@@ -52,9 +52,7 @@ def one_hot(rng: np.random.Generator, n: int) -> Drawn:
     return 10.0 * np.eye(k)[top], p, best
 
 
-def clusters(
-    k: int, count: int, noise: float, alpha: float, rng: np.random.Generator, n: int
-) -> Drawn:
+def clusters(k: int, count: int, noise: float, alpha: float, rng: np.random.Generator, n: int) -> Drawn:
     """Clusters in logit space, each with its own posterior; the best map takes into account which cluster is likely."""
     fixed = np.random.default_rng(7)
     centres, posterior = 4 * fixed.normal(size=(count, k)), fixed.dirichlet(np.full(k, alpha), size=count)

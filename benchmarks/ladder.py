@@ -38,8 +38,14 @@ def main() -> None:
                 inside = low - TOLERANCE <= truth <= high + TOLERANCE
                 rows.append([truth, low, high, inside, time.process_time() - start])
                 family = found.map
-                print(json.dumps({"case": name, "posterior": posterior, "seed": seed, "truth": truth, "low": low,
-                                  "high": high} | found.families), file=sys.stderr, flush=True)
+                print(
+                    json.dumps(
+                        {"case": name, "posterior": posterior, "seed": seed, "truth": truth, "low": low, "high": high}
+                        | found.families
+                    ),
+                    file=sys.stderr,
+                    flush=True,
+                )
             truth, low, high, inside, seconds = np.mean(rows, axis=0)
             covered += inside / (2 * len(CASES))
             kind = "posterior" if posterior else "labels"

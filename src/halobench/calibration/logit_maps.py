@@ -146,7 +146,9 @@ def _network(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float, see
         return np.hstack([np.clip((_centred(z) - mean) / unit, -10, 10), np.ones((len(z), 1))])
 
     x, offset = features(logits), start(logits)
-    first = generator(seed, "repair", "network").normal(size=(k + 1, HIDDEN)) * np.r_[np.ones(k) / np.sqrt(k), 1.0][:, None]
+    first = (
+        generator(seed, "repair", "network").normal(size=(k + 1, HIDDEN)) * np.r_[np.ones(k) / np.sqrt(k), 1.0][:, None]
+    )
     size = first.size
 
     def forward(x: np.ndarray, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -42,9 +42,7 @@ from halobench.calibration.logit_maps import Map, fit_families
 from halobench.calibration.temperature_scaling import fit_exactly
 from halobench.core.errors import require
 from halobench.core.seeding import generator
-
-SAMPLES = 50
-"""The smallest number of samples to estimate a ladder from."""
+from halobench.core.specs import LADDER_SAMPLES
 
 FOLDS, HALVES = 5, 2
 """Numbers of folds for the upper estimate, and for maps that are fitted to fewer samples."""
@@ -144,7 +142,7 @@ def repair_ladder(
     targets = check_targets(targets, logits.shape)
     seen = np.unique(targets) if targets.ndim == 1 else targets
     require(targets.ndim == 2 or len(seen) > 1, "targets", f"label {seen[0]} alone", "at least two different labels")
-    if len(logits) >= SAMPLES:
+    if len(logits) >= LADDER_SAMPLES:
         what = "samples of which at least one has another label, since otherwise no temperature is optimal"
         separable = fit_exactly(check_logits(logits), targets).separable
         require(not separable, "logits", "each label's logit is the largest", what)
@@ -161,13 +159,20 @@ def ladder(
     """Compute `repair_ladder` for arrays that may look like probabilities or be separable, as those of a cell may."""
     logits, targets = _checked(logits, targets)
     n = len(logits)
-    require(n >= SAMPLES, "logits", f"{n} rows", f"at least {SAMPLES} rows, since maps are fitted to some of them")
+    require(
+        n >= LADDER_SAMPLES,
+        "logits",
+        f"{n} rows",
+        f"at least {LADDER_SAMPLES} rows, since maps are fitted to some of them",
+    )
     check_whole("draws", draws, 1)
     check_whole("seed", seed, 0)
     if more is not None:
         more = _checked(*more)
         shapes = [logits.shape[1:] + targets.shape[1:], more[0].shape[1:] + more[1].shape[1:]]
-        require(shapes[0] == shapes[1], "more", f"rows of shape {shapes[1]}", f"rows of shape {shapes[0]}, as the others")
+        require(
+            shapes[0] == shapes[1], "more", f"rows of shape {shapes[1]}", f"rows of shape {shapes[0]}, as the others"
+        )
     upper, scored, best = _held_out(logits, targets, more, FOLDS, 1.0, seed)
     fewer, _, _ = _held_out(logits, targets, more, HALVES, 0.5, seed)
     ratio = 2.0 if more else (1 - 1 / FOLDS) / (1 - 1 / HALVES)
@@ -180,7 +185,9 @@ def ladder(
     parts = [Rung(*map(float, part)) for part in zip(values.mean(axis=0), low, high, strict=True)]
     families = {name: float(each.mean()) for name, each in scored.items()}
     span = _range(upper, fewer, ratio, float(noise.mean()))
-    return RepairLadder(parts[0], parts[1] if has_posterior else None, parts[2], parts[3], parts[4], span, best, families)
+    return RepairLadder(
+        parts[0], parts[1] if has_posterior else None, parts[2], parts[3], parts[4], span, best, families
+    )
 
 
 def _checked(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

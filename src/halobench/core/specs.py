@@ -56,6 +56,10 @@ class SourceSpec(PluginSpec):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+LADDER_SAMPLES = 50
+"""The smallest number of test samples from which a repair ladder is estimated."""
+
+
 @spec
 class DatasetSpec:
     """A source cut into splits of `train`, `val` and `test` samples, with label noise."""

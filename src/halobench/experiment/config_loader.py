@@ -57,6 +57,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     if config is not None:
         problems += _check_references(config, names)
         problems += _check_probes(config, names)
+        problems += _check_ladders(config)
         problems += [] if train_is_bad else _check_recipes(config)
     if not problems and config is not None:
         return config
@@ -137,6 +138,15 @@ def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[Sp
                 if not config.probes_of(model):
                     what = f"models that a probe visits, or probe: false; no probe lists {model}"
                     yield SpecError(f"experiments.{experiment}.grid[{i}].models", list(block.models), what)
+
+
+def _check_ladders(config: Config) -> Iterator[SpecError]:
+    """Report each data set with too few test samples for the ladders that an experiment asks for."""
+    used = {cell.dataset for experiment in config.experiments for cell in config.laddered(experiment)}
+    for name in sorted(used & set(config.datasets)):
+        if config.datasets[name].test < LADDER_SAMPLES:
+            what = f"at least {LADDER_SAMPLES} test samples, which an experiment that shows `repair` needs"
+            yield SpecError(f"datasets.{name}.test", config.datasets[name].test, what)
 
 
 def _check_recipes(config: Config) -> Iterator[SpecError]:

@@ -13,7 +13,6 @@ from halobench.core.seeding import generator
 from halobench.pipeline.stage import Code, require_folders, stage
 from halobench.storage import arrays_io, tables_io
 
-
 FURTHER = 2
 """Number of further draws that the maps are fitted to, in multiples of the number of test samples."""
 
@@ -32,7 +31,11 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
         arrays = arrays_io.read_arrays(folder / "logits.safetensors")
         more = None if "transition" in arrays else _further_draws(folder, seed, len(arrays["test.logits"]))
         ladder, rows = cell_ladder(arrays, seed, more)
-        run.facts = {"map": ladder.map, "families": ladder.families, "further_draws": 0 if more is None else len(more[0])}
+        run.facts = {
+            "map": ladder.map,
+            "families": ladder.families,
+            "further_draws": 0 if more is None else len(more[0]),
+        }
         tables_io.write_csv(run.outputs[0], rows)
 
 

@@ -171,7 +171,7 @@ REPAIRS = {
     ),
     "richer_map": Name(
         "a richer map of the logits",
-        "the gap from the best map to the best temperature; partner scaling is a richer map",
+        "the gap from the best map to the best temperature; partner scaling and local maps are richer",
         Style("#00695C", "s"),
     ),
     "temperature": Name(

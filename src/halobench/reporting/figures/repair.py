@@ -9,7 +9,6 @@ from halobench.reporting import labels
 from halobench.reporting.plotting import repair_bars
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import styled
-from halobench.reporting.seed_statistics import seeds_note
 
 SHOWS = ()  # drawn only if an experiment lists it, in which case cells get their ladders
 TITLE = "What could repair it? Each model's test NLL, by what it would take"
@@ -26,9 +25,10 @@ def draw(metrics: pd.DataFrame) -> Figure:
     models = labels.ordered(parts["model"], dict.fromkeys(("nearest", "attention", *labels.MODELS)))
     note = (
         f"From left to right: grey, what no classifier gets below; then what {labels.within(labels.loss_label(loss))} "
-        "training left: what no map of the logits repairs, what a map that knows the classes repairs, and what a "
-        f"temperature repairs. Black: where orange ends, {seeds_note(parts)}. At the edge: the NLL of longer bars. "
-        "Other losses are in the table."
+        "training left: what no map of the logits repairs, what a map richer than a temperature repairs, and what a "
+        "temperature repairs; means over seeds. Black: the lowest NLL that any map reached, which is an upper estimate "
+        "of where orange ends, and the range of estimates. At the edge: the NLL of longer bars. Other losses are in "
+        "the table."
     )
     figure, axes = draw_grid(
         PageText(TITLE, note, repair_bars.repair_keys(), "test NLL (nats)", shared=True),

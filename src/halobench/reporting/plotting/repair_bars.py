@@ -11,7 +11,6 @@ from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import wrapped
 from halobench.reporting.plotting.style import GREY, INK
-from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import NO_LOSS, REPAIRS
 
 BAR = 0.24  # height of a bar, in inches
@@ -27,13 +26,15 @@ def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     Returns
     -------
     parts : DataFrame
-        A row per ladder: dataset, model, loss, seed, `nll` and its parts in nats (NaN if absent).
+        A row per ladder: dataset, model, loss, seed, `nll` and its parts in nats (NaN if absent), and the `low` and
+        `high` estimate of the best map's NLL.
     loss : str
     """
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     wide = rows.assign(part=rows["metric"].str.removeprefix("repair_"))
     wide = wide.pivot_table("value", ["dataset", "model", "loss", "seed"], "part")
-    parts = wide.reindex(columns=["nll", *REPAIRS]).reset_index()
+    best = rows[rows["metric"] == "repair_best_map"].set_index(["dataset", "model", "loss", "seed"])[["low", "high"]]
+    parts = wide.reindex(columns=["nll", *REPAIRS]).join(best).reset_index()
     losses = [name for name in table_views.losses_in(parts) if name != NO_LOSS]
     loss = "cross_entropy" if "cross_entropy" in losses else (losses or [NO_LOSS])[0]
     return parts[parts["loss"].isin((loss, NO_LOSS))], loss
@@ -50,7 +51,8 @@ def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) ->
 
     The axis ends at `end` nats; the NLL of longer bars is printed next to it.
     """
-    means = parts.groupby("dataset")[["nll", *REPAIRS]].mean().reindex(datasets).fillna({part: 0.0 for part in REPAIRS})
+    means = parts.groupby("dataset")[["nll", *REPAIRS, "low", "high"]].mean()
+    means = means.reindex(datasets).fillna({part: 0.0 for part in REPAIRS})
     at = pd.Series(np.arange(len(datasets)), datasets)
     left = np.zeros(len(means))
     for part, name in REPAIRS.items():
@@ -58,9 +60,9 @@ def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) ->
         if name.style:
             ax.barh(at, width, left=left, height=0.72, color=name.style.color, lw=0, zorder=2)
         left = left + width
-    ends = over_seeds(parts.assign(end=parts["noise"].fillna(0) + parts["training"]), ["dataset"], "end")
-    ax.hlines(at[ends["dataset"]], ends["low"], ends["high"].clip(upper=end), color=INK, lw=1.2, zorder=3)
-    ax.vlines(ends["mean"], at[ends["dataset"]] - 0.2, at[ends["dataset"]] + 0.2, color=INK, lw=1.2, zorder=3)
+    best = means["noise"] + means["training"]
+    ax.hlines(at[means.index], means["low"], means["high"].clip(upper=end), color=INK, lw=1.2, zorder=3)
+    ax.vlines(best, at[means.index] - 0.2, at[means.index] + 0.2, color=INK, lw=1.2, zorder=3)
     for place, nll in zip(at, means["nll"], strict=True):
         if nll > end:
             ax.text(1.01 * end, place, f"→ {nll:.1f}", va="center", size=7, color=GREY)
