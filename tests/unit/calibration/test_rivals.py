@@ -129,7 +129,7 @@ def test_the_mixture_has_the_least_leave_one_out_nll_of_a_fine_grid():
 
 
 def test_the_noise_layer_is_the_optimum_that_scipy_finds_at_its_strength(monkeypatch):
-    """BFGS on log beta and the logits of Q, for the log-likelihood with its prior and TS's smoothed labels."""
+    """BFGS on log beta and the logits of Q, for the log-likelihood with its prior and a ridge towards TS."""
     logits, labels = confused(300, 3)
     n, prior = len(labels), np.full((3, 3), noise_layer.SPREAD / 3) + 10 * np.eye(3)
     monkeypatch.setattr(noise_layer, "STRENGTHS", (10.0,))
@@ -137,9 +137,11 @@ def test_the_noise_layer_is_the_optimum_that_scipy_finds_at_its_strength(monkeyp
     def objective(flat):
         p, Q = metrics.softmax(math.exp(flat[0]) * logits), metrics.softmax(flat[1:].reshape(3, 3))
         likelihood = (p * Q.T[labels]).sum(axis=1)
-        return -(np.log(likelihood).sum() + (prior * np.log(Q)).sum() + np.log(p).mean()) / n
+        ridge = 0.3 / 2 * (flat[0] - log_beta) ** 2
+        return (ridge - np.log(likelihood).sum() - (prior * np.log(Q)).sum()) / n
 
-    start = np.r_[math.log(fit_temperature(logits, labels).beta), (3 * np.eye(3)).ravel()]
+    log_beta = math.log(fit_temperature(logits, labels).beta)
+    start = np.r_[log_beta, (3 * np.eye(3)).ravel()]
     peer = minimize(objective, start, method="BFGS").x
     expected = metrics.softmax(math.exp(peer[0]) * logits) @ metrics.softmax(peer[1:].reshape(3, 3))
     np.testing.assert_allclose(calibrator.fit("noise_layer", logits, labels).probabilities(logits), expected, atol=1e-3)

@@ -26,7 +26,7 @@ from halobench.calibration.temperature_scaling import finite_beta
 
 LIBRARIES = ("scipy",)
 
-STRENGTHS = ((1000.0, 100.0), (1000.0, 1.0), (100.0, 1.0), (100.0, 100.0))
+STRENGTHS: tuple[tuple[float, float], ...] = ((1000.0, 100.0), (1000.0, 1.0), (100.0, 1.0), (100.0, 100.0))
 STRENGTHS += ((10.0, 100.0), (10.0, 1.0), (1.0, 1.0), (1.0, 100.0))
 """Strengths to try for the ridges off the diagonal and on the intercepts, which are added to a sum over samples.
 

@@ -15,12 +15,14 @@ transition matrix estimated after training, from counts of predictions and label
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, logarithm
 from halobench.calibration.calibrators._tuned import Map, fit_tuned
+from halobench.calibration.convex import RIDGE
 from halobench.calibration.rescaling import rescale, spread
 from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import finite_beta
@@ -34,11 +36,12 @@ SPREAD = 0.1
 ROUGH = 1e-5
 """The largest gradient at which expectation maximisation ends on the folds; it begins slowly, so 1e-4 is too soon."""
 
-STEPS = 2000
+STEPS, LARGEST = 2000, 0.7
+"""The largest number of steps, and of each one in log beta."""
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit T, Q and s; finite even on separable data, since T also sees each label smoothed by 1 / (n + 1).
+    """Fit T, Q and s; finite even on separable data, since log T has a slight ridge towards TS.
 
     The objective isn't concave. The search starts at TS with the mode of the strongest prior, and at the optimum for
     the next stronger prior after that. The reported gradient is the largest entry in log T and in the logits of Q.
@@ -57,11 +60,11 @@ def _path(
     """Return the map for each strength and the largest entry of its objective's gradient."""
     k, unit = logits.shape[1], spread(logits)
     z = rescale(logits, 1 / unit)
-    beta = finite_beta(z, labels) or 1.0
+    beta = centre = finite_beta(z, labels) or 1.0
     fits, layer = [], _prior(k, strengths[0])
     layer /= layer.sum(axis=1, keepdims=True)
     for strength in strengths:
-        beta, layer, gradient = _maximise(z, labels, _prior(k, strength), beta, layer, tolerance)
+        beta, layer, gradient = _maximise(z, labels, _prior(k, strength), centre, (beta, layer), tolerance)
         fits.append((_transform(beta / unit, layer), gradient))
     return fits
 
@@ -72,32 +75,36 @@ def _prior(k: int, strength: float) -> np.ndarray:
 
 
 def _maximise(
-    z: np.ndarray, labels: np.ndarray, prior: np.ndarray, beta: float, layer: np.ndarray, tolerance: float
+    z: np.ndarray,
+    labels: np.ndarray,
+    prior: np.ndarray,
+    centre: float,
+    start: tuple[float, np.ndarray],
+    tolerance: float,
 ) -> tuple[float, np.ndarray, float]:
-    """Return beta, Q and the largest entry of the gradient after expectation maximisation from a start.
+    """Return beta, Q and the largest entry of the gradient after expectation maximisation from `start`, a beta and Q.
 
-    Each step updates Q in closed form, and beta by one step of Newton's method.
+    Each step updates Q in closed form, and log beta, whose ridge has its centre at log `centre`, by one step of
+    Newton's method with Fisher's information in place of the curvature.
     """
-    n, k = z.shape
+    (n, k), (beta, layer) = z.shape, start
     labelled = np.zeros((n, k))
     labelled[np.arange(n), labels] = 1
     for _ in range(STEPS):
         p = softmax(rescale(z, beta))
         mean = np.einsum("ij,ij->i", p, z)
         variance = float(np.einsum("ij,ij,ij->i", p, z, z).mean() - (mean**2).mean())
-        # How likely each class is to have turned into the label.
-        share = p * layer.T[labels]
+        share = p * layer.T[labels]  # how likely each class is to have turned into the label
         share /= share.sum(axis=1, keepdims=True)
         counts = share.T @ labelled + prior
         totals = counts.sum(axis=1, keepdims=True)
-        observed = (n * np.einsum("ij,ij->i", share, z) + z.mean(axis=1)) / (n + 1)
-        slope = float((mean - observed).mean())
-        gradient = max(abs(slope) * beta, float(np.abs(counts - layer * totals).max()) / n)
+        slope = beta * float((mean - np.einsum("ij,ij->i", share, z)).mean()) + RIDGE * math.log(beta / centre) / n
+        gradient = max(abs(slope), float(np.abs(counts - layer * totals).max()) / n)
         if gradient <= tolerance:
             break
         layer = counts / totals
-        step = slope / variance if variance > 0 else 0.0
-        beta = min(max(beta - step, beta / 2), 2 * beta)
+        step = slope / (beta**2 * max(variance, 0.0) + RIDGE / n)
+        beta *= math.exp(min(max(-step, -LARGEST), LARGEST))
     return beta, layer, gradient
 
 
