@@ -77,9 +77,9 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Parameters
     ----------
     name : str
-        One of ``vector``, ``matrix``, ``matrix_cv``, ``isotonic``, ``histogram``, ``ensemble``, ``ts_mix``, ``gap``,
-        ``top_rest``, ``partner``;
-        the name of another file in ``halobench/calibration/calibrators``; or ``module:object``.
+        One of ``vector``, ``svs``, ``matrix``, ``matrix_cv``, ``dirichlet``, ``isotonic``, ``histogram``, ``ensemble``,
+        ``ts_mix``, ``gap``, ``top_rest``, ``confusion_mix``, ``noise_layer``, ``partner``; the name
+        of another file in ``halobench/calibration/calibrators``; or ``module:object``.
     logits : (n, k) array
         Finite.
     labels : (n,) integers

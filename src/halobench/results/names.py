@@ -63,6 +63,16 @@ CALIBRATIONS = {
         "an affine map of the logits, with a penalty chosen by cross-validation",
         Style("#B03A6B", "8", (0, (6, 1, 2, 1))),
     ),
+    "svs": Name(
+        "vector scaling (structured)",
+        "a scale and a bias per class, with a penalty derived from the numbers of samples and classes",
+        Style("#6F7FB5", "d", (0, (6, 2, 1, 2))),
+    ),
+    "dirichlet": Name(
+        "Dirichlet calibration",
+        "an affine map of the log-probabilities, with penalties off the diagonal and on the intercepts",
+        Style("#A0522D", "^", (0, (3, 1, 1, 1, 1, 1))),
+    ),
     "isotonic": Name("isotonic", "a monotone map of each class's probability", Style("#665C29", "p", (0, (4, 2)))),
     "histogram": Name(
         "histogram", "observed frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))
@@ -79,6 +89,16 @@ CALIBRATIONS = {
         "top-versus-rest scaling",
         "one temperature for whether the prediction is right, and another for which class is right if it isn't",
         Style("#5E8C31", "H", (0, (7, 1.5))),
+    ),
+    "confusion_mix": Name(
+        "TS mixed with confusions",
+        "TS mixed with the labels of the validation samples that have the same prediction",
+        Style("#2F8F46", "s", (0, (2, 1))),
+    ),
+    "noise_layer": Name(
+        "noise layer",
+        "TS followed by a matrix of transitions from predicted classes to labels",
+        Style("#5B4A3F", "v", (0, (4, 1, 1, 1))),
     ),
     "partner": Name(
         "partner scaling",

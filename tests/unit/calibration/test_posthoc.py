@@ -18,7 +18,8 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 
-OWN = ("vector", "matrix_cv", "isotonic", "histogram", "ensemble", "gap", "top_rest", "partner", "ts_mix")
+OWN = ("vector", "matrix_cv", "dirichlet", "isotonic", "histogram", "ensemble", "gap", "top_rest", "confusion_mix")
+OWN += ("noise_layer", "partner", "ts_mix")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
 # Calibrators that need the extra are tested where it is installed.
 EACH = [
@@ -249,7 +250,7 @@ def test_classes_that_validation_lacks_get_little_or_nothing(name):
     if name in ("isotonic", "histogram"):
         assert (p[:, 2] == 0).all()
         assert metrics.nll(fit.logits(logits), labels) == math.inf
-    elif name in ("vector", "matrix", "matrix_cv"):
+    elif name in ("vector", "svs", "matrix", "matrix_cv", "dirichlet"):
         assert 0 < p[:, 2].max() < metrics.softmax(logits)[:, 2].max()
         assert np.isfinite(metrics.nll(fit.logits(logits), labels))
     else:

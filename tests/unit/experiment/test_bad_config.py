@@ -193,8 +193,9 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("calibrators", ["none", "exat"]),
-            "calibrators[1] = 'exat': expected one of ensemble, exact, gap, histogram, isotonic, matrix, matrix_cv,"
-            " none, oracle, paper, partner, released, top_rest, ts_mix, vector (did you mean 'exact'?) or"
+            "calibrators[1] = 'exat': expected one of confusion_mix, dirichlet, ensemble, exact, gap, histogram,"
+            " isotonic, matrix, matrix_cv, noise_layer, none, oracle, paper, partner, released, svs, top_rest, ts_mix,"
+            " vector (did you mean 'exact'?) or"
             " module:object",
         ),
         (
@@ -203,8 +204,8 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("calibrators", [{"mine": {"name": "exact"}}]),
-            "calibrators[0].mine.name = 'exact': expected one of ensemble, gap, histogram, isotonic, matrix, matrix_cv,"
-            " partner, top_rest, ts_mix, vector or module:object",
+            "calibrators[0].mine.name = 'exact': expected one of confusion_mix, dirichlet, ensemble, gap, histogram,"
+            " isotonic, matrix, matrix_cv, noise_layer, partner, svs, top_rest, ts_mix, vector or module:object",
         ),
         (
             put("calibrators", [{"oracle": {"name": "vector"}}]),

@@ -1,19 +1,23 @@
 """Post-hoc calibrators other than temperature scaling (TS), one file each, looked up by name.
 
-========= ====================================================================== ============================
-name      softmax of, or probabilities by                                        fitted by
-========= ====================================================================== ============================
-vector    w_j z_j + b_j: vector scaling                                          scipy, Newton's method
-matrix    W z + b, a ridge towards TS: structured matrix scaling                 probmetrics
-matrix_cv the same, with its ridge chosen by cross-validation                    scipy, L-BFGS
-isotonic  a monotone map of each class's probability, normalised                 scikit-learn
-histogram the frequency in a bin of each class's probability, normalised         numpy
-ensemble  w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS             scipy, SLSQP
-ts_mix    n / (n + 1) softmax(z / T) + 1 / (n + 1) / k                           numpy
-gap       z / T, T a function of the gap of the two largest logits               numpy, Newton's method
-top_rest  one temperature for whether the top class is right, one for the others numpy, Newton's method
-partner   TS's logits and validation confusions with the predicted class         numpy, Newton's method
-========= ====================================================================== ============================
+============= ======================================================================== ======================
+name          softmax of, or probabilities by                                          fitted by
+============= ======================================================================== ======================
+vector        w_j z_j + b_j: vector scaling                                            scipy, Newton's method
+svs           the same, a ridge towards TS: structured vector scaling                  probmetrics
+matrix        W z + b, a ridge towards TS: structured matrix scaling                   probmetrics
+matrix_cv     the same, with its ridge chosen by cross-validation                      scipy, L-BFGS
+dirichlet     W log p + b, with two ridges chosen by cross-validation                  scipy, L-BFGS
+isotonic      a monotone map of each class's probability, normalised                   scikit-learn
+histogram     the frequency in a bin of each class's probability, normalised           numpy
+ensemble      w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS               scipy, SLSQP
+ts_mix        n / (n + 1) softmax(z / T) + 1 / (n + 1) / k                             numpy
+gap           z / T, T a function of the gap of the two largest logits                 numpy, Newton's method
+top_rest      one temperature for whether the top class is right, one for the others   numpy, Newton's method
+confusion_mix (1 - w) softmax(z / T) + w C_a, C_a: validation labels with prediction a numpy
+noise_layer   softmax(z / T) Q, Q a matrix of transitions                              numpy, EM
+partner       TS's logits and validation confusions with the predicted class           numpy, Newton's method
+============= ======================================================================== ======================
 
 Each file here defines ``fit(logits, labels)``; a ``module:object`` has the same signature. `fit` receives validation
 logits, float64 (n, k), and labels (n,) in [0, k). It returns either a function that maps logits (m, k) to calibrated

@@ -1,0 +1,73 @@
+"""Calibrators whose penalty is chosen by cross-validation, and the search for the best affine map of features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from halobench.calibration.calibrator import Calibrator, scored
+from halobench.calibration.sample_scores import cross_entropy, softmax
+from halobench.core.seeding import generator
+
+Map = Callable[[np.ndarray], np.ndarray]
+Path = Callable[[np.ndarray, np.ndarray, Sequence[Any], float], list[tuple[Map, float]]]
+"""Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which it stopped."""
+
+FOLDS = 4
+
+ROUGH, EXACT = 1e-4, 1e-6
+"""The largest gradient at which the search for an optimum ends: on folds (only to rank settings) and on all data."""
+
+
+def fit_tuned(
+    path: Path, settings: Sequence[Any], logits: np.ndarray, labels: np.ndarray, name: str, rough: float = ROUGH
+) -> Calibrator:
+    """Fit with the setting whose NLL on held-out folds is lowest; `name` determines the folds."""
+    n = len(logits)
+    fold = generator(0, name, "folds").permutation(n) % min(FOLDS, n)
+    held_out = np.zeros(len(settings))
+    for number in range(fold.max() + 1 if n > 1 else 0):
+        out = fold == number
+        for i, (transform, _) in enumerate(path(logits[~out], labels[~out], settings, rough)):
+            held_out[i] += cross_entropy(transform(logits[out]), labels[out]).sum()
+    ((transform, gradient),) = path(logits, labels, [settings[int(held_out.argmin())]], EXACT)
+    return scored(transform, logits, labels, gradient, gradient <= EXACT)
+
+
+def weights_along(
+    start: np.ndarray, x: np.ndarray, labels: np.ndarray, ridges: Sequence[np.ndarray], tolerance: float
+) -> list[tuple[np.ndarray, float]]:
+    """Return the best weights for each ridge, and the largest entry of the objective's gradient there.
+
+    The objective is convex: the mean NLL of softmax(start + x W), plus half the sum of ridge times W squared, over n.
+
+    Parameters
+    ----------
+    start : (n, k) array
+    x : (n, d) array
+    labels : (n,) integers in [0, k)
+    ridges : sequence of (d, k) arrays
+        Positive. Each search starts where the previous one ended, so order them from strong to weak.
+    tolerance : float
+    """
+    from scipy.optimize import minimize
+
+    (n, k), d, rows = start.shape, x.shape[1], np.arange(len(x))
+    weights = np.zeros(d * k)
+    fits = []
+    for ridge in ridges:
+
+        def objective(flat: np.ndarray, ridge: np.ndarray = ridge) -> tuple[float, np.ndarray]:
+            scores = start + x @ flat.reshape(d, k)
+            value = float(cross_entropy(scores, labels).sum())
+            p = softmax(scores, out=scores)
+            p[rows, labels] -= 1
+            pull = ridge.ravel() * flat
+            return (value + float(pull @ flat) / 2) / n, ((x.T @ p).ravel() + pull) / n
+
+        options = {"maxiter": 1000, "gtol": tolerance, "ftol": 0.0}
+        weights = minimize(objective, weights, jac=True, method="L-BFGS-B", options=options).x
+        fits.append((weights.reshape(d, k), float(np.abs(objective(weights)[1]).max())))
+    return fits

@@ -1,0 +1,142 @@
+"""Temperature scaling mixed with the validation confusions of the predicted class.
+
+With a as the predicted class, the map is
+
+    P(j) = (1 - w) softmax(z / T)_j + w C_aj,    C_aj = (N_aj + r / k) / (N_a + r)
+
+N_aj counts validation samples with prediction a and label j, N_a is their sum over j, and r is the size of a uniform
+prior, in samples. T, w and r have the lowest leave-one-out NLL: each sample is left out of its own counts. The two
+parts of a mixture are fitted together, because T can be lower if the confusions cover the errors.
+
+References
+----------
+H.-C. Kim and Z. Ghahramani, "Bayesian Classifier Combination", AISTATS 2012: a classifier's output is its label alone,
+and its confusion matrix has a Dirichlet prior. G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with
+Model Probabilities via Confusion Matrices and Calibration", NeurIPS 2021: a product in place of a mixture.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from halobench.calibration.arrays import BLOCK, blocks
+from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
+from halobench.calibration.rescaling import rescale
+from halobench.calibration.sample_scores import softmax
+from halobench.calibration.temperature_scaling import finite_beta
+
+PRIORS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+"""Sizes r of the uniform prior to try, in samples per predicted class."""
+
+STEPS, REACH = 24, 32.0
+"""The grid of inverse temperatures: so many steps from TS's divided by `REACH` to TS's times `REACH`."""
+
+HALVINGS = 60
+
+
+def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+    """Fit T, w and r together; finite even on separable data, since w is at least 1 / (n + 1).
+
+    The reported gradient is the violation of the Karush-Kuhn-Tucker conditions in w and log T. The NLL isn't convex in
+    T; the best of a grid is refined.
+
+    Parameters
+    ----------
+    logits : (n, k) float64 array
+    labels : (n,) integers in [0, k)
+    """
+    n, k = logits.shape
+    top = logits.argmax(axis=1)
+    counts = np.zeros((k, k))
+    np.add.at(counts, (top, labels), 1)
+    seen, total = counts[top, labels] - 1, counts.sum(axis=1)[top] - 1  # each sample is left out
+    beta = finite_beta(logits, labels) or 1 / (float(-rescale(logits, 1.0).min()) or 1.0)
+    grid = np.linspace(math.log(beta / REACH), math.log(beta * REACH), 2 * STEPS + 1)
+    likelihoods = [_likelihood(logits, labels, at)[0] for at in grid]
+    least = 1 / (n + 1)
+    best: tuple[float, int, float, np.ndarray] | None = None
+    for prior in PRIORS:
+        confusions = (seen + prior / k) / (total + prior)
+        for i, likelihood in enumerate(likelihoods):
+            nll = _mix(likelihood, confusions, least).nll
+            if best is None or nll < best[0]:
+                best = nll, i, prior, confusions
+    assert best is not None
+    _, i, prior, confusions = best
+
+    def slope(at: float) -> tuple[float, _Mixture]:
+        """Return the derivative of the NLL in log beta at the best w, and the mixture there."""
+        likelihood, derivative = _likelihood(logits, labels, at)
+        mixture = _mix(likelihood, confusions, least)
+        return -float(((1 - mixture.weight) * derivative / mixture.likelihood).mean()), mixture
+
+    low, high = grid[max(i - 1, 0)], grid[min(i + 1, 2 * STEPS)]
+    at = grid[i]
+    steep, mixture = slope(at)
+    for _ in range(HALVINGS):
+        low, high = (at, high) if steep < 0 else (low, at)
+        if abs(steep) <= GRADIENT / 100 or high - low <= 1e-14 * max(1.0, abs(at)):
+            break
+        at = (low + high) / 2
+        steep, mixture = slope(at)
+    outwards = steep < 0 if at >= grid[-1] - 1e-9 else steep > 0 if at <= grid[0] + 1e-9 else False
+    gradient = max(mixture.violation, 0.0 if outwards else abs(steep))
+    weight, chosen = mixture.weight, math.exp(at)
+    rows = np.log((counts + prior / k) / (counts.sum(axis=1, keepdims=True) + prior))
+
+    def transform(z: np.ndarray) -> np.ndarray:
+        scaled = rescale(z, chosen)
+        scaled -= np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+        if weight == 1:
+            return rows[z.argmax(axis=1)]
+        return np.logaddexp(math.log1p(-weight) + scaled, math.log(weight) + rows[z.argmax(axis=1)])
+
+    return scored(transform, logits, labels, gradient, gradient <= GRADIENT, BLOCK)
+
+
+def _likelihood(logits: np.ndarray, labels: np.ndarray, log_beta: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the label's probability at an inverse temperature and its derivative in log beta, (n,) each."""
+    values = np.empty((2, len(labels)))
+    for rows in blocks(*logits.shape):
+        scaled = rescale(logits[rows], math.exp(log_beta))
+        p, labelled = softmax(scaled), (np.arange(len(scaled)), labels[rows])
+        values[0, rows] = p[labelled]
+        values[1, rows] = p[labelled] * (scaled[labelled] - np.einsum("ij,ij->i", p, scaled))
+    return values[0], values[1]
+
+
+class _Mixture(NamedTuple):
+    """The best weight of the confusions, the likelihoods (n,) and NLL there, and the violation of optimality in w."""
+
+    weight: float
+    likelihood: np.ndarray
+    nll: float
+    violation: float
+
+
+def _mix(likelihood: np.ndarray, confusions: np.ndarray, least: float) -> _Mixture:
+    """Find the weight in [least, 1] of `confusions` (n,) next to `likelihood` (n,) that has the lowest NLL.
+
+    The NLL is convex in the weight: Newton's method, safeguarded by a bracket.
+    """
+    difference = confusions - likelihood
+    low, high, weight = least, 1.0, max(least, 0.5)
+    for _ in range(HALVINGS):
+        ratio = difference / (likelihood + weight * difference)
+        steep = -float(ratio.mean())
+        if abs(steep) <= GRADIENT / 1000:
+            break
+        low, high = (weight, high) if steep < 0 else (low, weight)
+        if high - low <= 1e-15:
+            break
+        newton = weight - steep / float((ratio**2).mean())
+        # A Newton step that leaves the bracket goes to its end, which is the optimum if the slope points outwards.
+        step = min(max(newton, low), high)
+        weight = step if step != weight else (low + high) / 2
+    mixed = likelihood + weight * difference
+    steep = -float((difference / mixed).mean())
+    outwards = steep > 0 if weight <= least else steep < 0 if weight >= 1 else False
+    return _Mixture(weight, mixed, -float(np.log(mixed).mean()), 0.0 if outwards else abs(steep))

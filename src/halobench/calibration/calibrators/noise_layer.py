@@ -1,0 +1,112 @@
+"""Temperature scaling followed by a noise layer, a matrix of transitions between classes.
+
+The map is P(j) = sum over c of softmax(z / T)_c Q_cj, where each row of Q sums to 1. The label is thus seen as a noisy
+version of a class c that the model predicts. Such layers are usually trained with the network; here, T and Q are fitted
+to validation samples by expectation maximisation. Row c of Q has a Dirichlet prior worth s samples of class c and
+`SPREAD` samples of all classes, and s has the lowest 4-fold cross-validated NLL. As s grows, the map becomes TS.
+
+References
+----------
+S. Sukhbaatar, J. Bruna, M. Paluri, L. Bourdev, R. Fergus, "Training Convolutional Networks with Noisy Labels",
+arXiv 1406.2080. J. Goldberger, E. Ben-Reuven, "Training Deep Neural-Networks Using a Noise Adaptation Layer", ICLR
+2017. Y. Yao et al., "Dual T: Reducing Estimation Error for Transition Matrix in Label-noise Learning", NeurIPS 2020: a
+transition matrix estimated after training, from counts of predictions and labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from halobench.calibration.calibrator import Calibrator, logarithm
+from halobench.calibration.calibrators._tuned import Map, fit_tuned
+from halobench.calibration.convex import RIDGE
+from halobench.calibration.rescaling import rescale, spread
+from halobench.calibration.sample_scores import softmax
+from halobench.calibration.temperature_scaling import finite_beta
+
+STRENGTHS = (1000.0, 100.0, 10.0, 1.0)
+"""Numbers s of samples to try for the prior on the diagonal of Q."""
+
+SPREAD = 0.1
+"""The part of the prior that is spread over all classes, in samples per row; it makes every label possible."""
+
+ROUGH = 1e-5
+"""The largest gradient at which expectation maximisation ends on the folds; it begins slowly, so 1e-4 is too soon."""
+
+STEPS, LARGEST = 2000, 0.7
+"""The largest number of steps, and of each one in log beta."""
+
+
+def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+    """Fit T, Q and s; finite even on separable data, since log T has a slight ridge towards TS.
+
+    The objective isn't concave. The search starts at TS with the mode of the strongest prior, and at the optimum for
+    the next stronger prior after that. The reported gradient is the largest entry in log T and in the logits of Q.
+
+    Parameters
+    ----------
+    logits : (n, k) float64 array
+    labels : (n,) integers in [0, k)
+    """
+    return fit_tuned(_path, STRENGTHS, logits, labels, "noise_layer", ROUGH)
+
+
+def _path(
+    logits: np.ndarray, labels: np.ndarray, strengths: Sequence[float], tolerance: float
+) -> list[tuple[Map, float]]:
+    """Return the map for each strength and the largest entry of its objective's gradient."""
+    k, unit = logits.shape[1], spread(logits)
+    z = rescale(logits, 1 / unit)
+    beta = centre = finite_beta(z, labels) or 1.0
+    fits, layer = [], _prior(k, strengths[0])
+    layer /= layer.sum(axis=1, keepdims=True)
+    for strength in strengths:
+        beta, layer, gradient = _maximise(z, labels, _prior(k, strength), centre, (beta, layer), tolerance)
+        fits.append((_transform(beta / unit, layer), gradient))
+    return fits
+
+
+def _prior(k: int, strength: float) -> np.ndarray:
+    """Return the prior of Q in samples, (k, k)."""
+    return np.full((k, k), SPREAD / k) + strength * np.eye(k)
+
+
+def _maximise(
+    z: np.ndarray,
+    labels: np.ndarray,
+    prior: np.ndarray,
+    centre: float,
+    start: tuple[float, np.ndarray],
+    tolerance: float,
+) -> tuple[float, np.ndarray, float]:
+    """Return beta, Q and the largest entry of the gradient after expectation maximisation from `start`, a beta and Q.
+
+    Each step updates Q in closed form, and log beta, whose ridge has its centre at log `centre`, by one step of
+    Newton's method with Fisher's information in place of the curvature.
+    """
+    (n, k), (beta, layer) = z.shape, start
+    labelled = np.zeros((n, k))
+    labelled[np.arange(n), labels] = 1
+    for _ in range(STEPS):
+        p = softmax(rescale(z, beta))
+        mean = np.einsum("ij,ij->i", p, z)
+        variance = float(np.einsum("ij,ij,ij->i", p, z, z).mean() - (mean**2).mean())
+        share = p * layer.T[labels]  # how likely each class is to have turned into the label
+        share /= share.sum(axis=1, keepdims=True)
+        counts = share.T @ labelled + prior
+        totals = counts.sum(axis=1, keepdims=True)
+        slope = beta * float((mean - np.einsum("ij,ij->i", share, z)).mean()) + RIDGE * math.log(beta / centre) / n
+        gradient = max(abs(slope), float(np.abs(counts - layer * totals).max()) / n)
+        if gradient <= tolerance:
+            break
+        layer = counts / totals
+        step = slope / (beta**2 * max(variance, 0.0) + RIDGE / n)
+        beta *= math.exp(min(max(-step, -LARGEST), LARGEST))
+    return beta, layer, gradient
+
+
+def _transform(beta: float, layer: np.ndarray) -> Map:
+    return lambda z: logarithm(softmax(rescale(z, beta)) @ layer)
