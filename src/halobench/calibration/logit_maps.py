@@ -27,7 +27,7 @@ from halobench.core.seeding import generator
 Map = Callable[[np.ndarray], np.ndarray]
 
 RIDGES = {"labels": 0.1, "posterior": 0.001}
-"""Strength of the regressions' ridge by kind of target, to be multiplied by the square root of the number of samples."""
+"""Strength of the ridges by kind of target, to be multiplied by the square root of the number of samples."""
 
 ITERATIONS = 200
 
@@ -94,7 +94,7 @@ def fit_families(
         "regression": lambda: _regression(logits, rows, partner, RIDGES[kind]),
         "network": lambda: _network(logits, rows, partner, RIDGES[kind], seed),
         "neighbours": lambda: _neighbours(logits, rows, partner, beta, seed),
-        "trees": lambda: _trees(logits, rows, partner, beta, LEAF[kind], seed),
+        "trees": lambda: _trees(logits, rows, labels, partner, beta, LEAF[kind], seed),
     }
     return {name: fits[name]() for name in names}
 
@@ -146,9 +146,8 @@ def _network(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float, see
         return np.hstack([np.clip((_centred(z) - mean) / unit, -10, 10), np.ones((len(z), 1))])
 
     x, offset = features(logits), start(logits)
-    first = (
-        generator(seed, "repair", "network").normal(size=(k + 1, HIDDEN)) * np.r_[np.ones(k) / np.sqrt(k), 1.0][:, None]
-    )
+    first = generator(seed, "repair", "network").normal(size=(k + 1, HIDDEN))
+    first[:k] /= np.sqrt(k)
     size = first.size
 
     def forward(x: np.ndarray, flat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -239,23 +238,38 @@ def _averaged(
     return weights @ rows, weights.sum(axis=1, keepdims=True)
 
 
-def _trees(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, leaf: int, seed: int) -> Map:
-    """Fit extremely randomised trees to logits, their ranks and tempered probabilities, mixed with the map `start`."""
-    from sklearn.ensemble import ExtraTreesRegressor
+def _trees(
+    logits: np.ndarray, rows: np.ndarray, labels: np.ndarray, start: Map, beta: float, leaf: int, seed: int
+) -> Map:
+    """Average the targets of samples in the same leaves of trees, and mix the average with the map `start`.
+
+    The trees are extremely randomised, and grown on labels and on logits, their ranks and tempered probabilities.
+    """
+    from scipy.sparse import csr_array
+    from sklearn.ensemble import ExtraTreesClassifier
 
     def features(z: np.ndarray) -> np.ndarray:
         ranks = z.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
         return np.hstack([_centred(z), ranks, sample_scores.softmax(rescale(z, beta))]).astype(np.float32)
 
     x = features(logits)
-    tried = max(FEATURES, int(np.sqrt(x.shape[1])))
-    forest = ExtraTreesRegressor(
-        TREES, min_samples_leaf=leaf, max_features=min(tried, x.shape[1]), random_state=seed % 2**32, n_jobs=1
-    )
-    forest.fit(x, rows)
+    tried = min(x.shape[1], max(FEATURES, int(np.sqrt(x.shape[1]))))
+    forest = ExtraTreesClassifier(TREES, min_samples_leaf=leaf, max_features=tried, random_state=seed % 2**32, n_jobs=1)
+    forest.fit(x, labels)
+    nodes = np.array([tree.tree_.node_count for tree in forest.estimators_])
+    first = nodes.cumsum() - nodes
+
+    def leaves(x: np.ndarray) -> csr_array:
+        """Return which leaves of all trees the samples are in, (n, nodes), a row's entries adding up to 1."""
+        places = (forest.apply(x) + first).ravel()
+        ends = np.arange(0, len(places) + 1, TREES)
+        return csr_array((np.full(len(places), 1 / TREES), places, ends), shape=(len(x), int(nodes.sum())))
+
+    inside = leaves(x)
+    count = np.asarray(inside.sum(axis=0))
+    means = (inside.T @ rows) / np.where(count > 0, count, 1.0)[:, None]
 
     def transform(z: np.ndarray) -> np.ndarray:
-        p = forest.predict(features(z)).reshape(len(z), -1)
-        return np.log((1 - FLOOR) * p + FLOOR * np.exp(start(z)))
+        return np.log((1 - FLOOR) * (leaves(features(z)) @ means) + FLOOR * np.exp(start(z)))
 
     return transform

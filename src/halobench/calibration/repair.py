@@ -17,11 +17,12 @@ estimate is too high on average, by what these maps still miss. Then `training` 
 
 The *lower estimate* comes from the learning curve. If more samples fit the maps better, they haven't reached the best
 map yet: let d be how far the upper estimate falls from maps fitted to fewer samples to maps fitted to all. What is
-missing is assumed to shrink at least as fast as n^-1/2, so at most d / (r^1/2 - 1) is left, where r is the ratio of the
-numbers of samples. Two standard errors of d are added to d, and two subtracted from the other end. This is an estimate
-and not a bound: it fails where the logits determine the label in a way that none of the families begins to show at this
-number of samples, such as hundreds of clusters with two or three labels each. If the posterior is known, the lower
-estimate is at least the noise.
+missing is assumed to shrink at least as fast as n^-1/4, the rate of nearest neighbours in six dimensions, so at most
+d / (r^1/4 - 1) is left, where r is the ratio of the numbers of samples. Two standard errors of d are added to d and to
+the upper estimate. If the posterior is known, the lower estimate is at least the noise. This is an estimate and not a
+bound. It fails where the logits determine the label in a way that none of the families begins to show at this number of
+samples, such as hundreds of clusters with two or three labels each, or a posterior that goes up and down many times
+along several directions (`benchmarks/ladder.py` has one).
 
 References
 ----------
@@ -33,6 +34,7 @@ Stopping: Refine, Then Calibrate", arXiv 2501.19195: refinement error by cross-f
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +45,9 @@ from halobench.calibration.temperature_scaling import fit_exactly
 from halobench.core.errors import require
 from halobench.core.seeding import generator
 from halobench.core.specs import LADDER_SAMPLES
+
+RATE = 0.25
+"""What maps still miss is assumed to shrink at least as fast as the number of samples to the power of minus this."""
 
 FOLDS, HALVES = 5, 2
 """Numbers of folds for the upper estimate, and for maps that are fitted to fewer samples."""
@@ -182,12 +187,11 @@ def ladder(
     temperature = scored["temperature"]
     values = np.stack([plain, noise, upper - noise, temperature - upper, plain - temperature], axis=1)
     low, high = resampling.bootstrap_intervals(values, draws, generator(seed, "repair", "bootstrap"))
-    parts = [Rung(*map(float, part)) for part in zip(values.mean(axis=0), low, high, strict=True)]
+    parts: list[Any] = [Rung(*map(float, part)) for part in zip(values.mean(axis=0), low, high, strict=True)]
     families = {name: float(each.mean()) for name, each in scored.items()}
     span = _range(upper, fewer, ratio, float(noise.mean()))
-    return RepairLadder(
-        parts[0], parts[1] if has_posterior else None, parts[2], parts[3], parts[4], span, best, families
-    )
+    parts[1] = parts[1] if has_posterior else None
+    return RepairLadder(*parts, span, best, families)
 
 
 def _checked(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -207,7 +211,7 @@ def _range(upper: np.ndarray, fewer: np.ndarray, ratio: float, noise: float) -> 
     """
     gain = fewer - upper
     error = 2 * float(gain.std(ddof=1)) / np.sqrt(len(gain))
-    left = (max(float(gain.mean()), 0.0) + error) / (np.sqrt(ratio) - 1)
+    left = (max(float(gain.mean()), 0.0) + error) / (ratio**RATE - 1)
     mean = float(upper.mean())
     return max(noise, mean - left), mean + error
 

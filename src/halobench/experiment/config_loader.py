@@ -15,6 +15,7 @@ from halobench.core.aliases import current_words
 from halobench.core.errors import NAME, SpecError, one_of
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import adapter, spec_errors
+from halobench.core.specs import LADDER_SAMPLES
 from halobench.experiment.grid import Config
 from halobench.storage.columns import REFERENCE
 

@@ -1,10 +1,10 @@
 """Predict a sample from validation samples with similar logits: nearest neighbours and trees, mixed with smooth maps.
 
-A temperature moves along one line, and even partner scaling looks at no more than the top class and the gap. Where the
-logits identify the region that a sample comes from, as those of an attention model do, the labels of validation samples
-with similar logits say more. The map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised
-trees (`halobench.calibration.logit_maps`), with weights that are fitted to samples that the four maps weren't fitted to.
-With few samples, or where nothing is local, the mixture is close to its smooth parts.
+Where the logits identify the region that a sample comes from, as those of an attention model do, the labels of
+validation samples with similar logits say more than the top class and the gap, which are all that partner scaling looks
+at. The map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised trees
+(`halobench.calibration.logit_maps`). The weights are fitted to samples that the four maps weren't fitted to. With few
+samples, or where nothing is local, the mixture is therefore close to its smooth parts.
 
 References
 ----------
