@@ -534,7 +534,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
     radii = {"quantity": ["certainty"], "calibrator": ["none", "exact"]}
     far = {"points": ["train"], "probe": ["far_field"], "quantity": ["certain_from"], "calibrator": ["none", "exact"]}
     kinds = (places | radii, searches | radii, nulls, far)
-    ends = [crossed(where, "relative_median", "relative_q25") for where in kinds]
+    ends = [crossed(where, "relative_median", "survival_2") for where in kinds]
     return {
         "runs": runs,
         "metrics": crossed(metrics, "value"),

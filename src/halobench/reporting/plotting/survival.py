@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
-from halobench.reporting.plotting.style import FAINT, GREY
+from halobench.reporting.plotting.style import FAINT, GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.half_spaces import ONE, OTHERS
 from halobench.results.names import PROBES, Style
@@ -20,7 +20,7 @@ WORST = ("certified", "adversarial")
 NULLS = (OTHERS, ONE)  # quantities: the shares of random rays if boundaries were flat, the lower one first
 SHOWN = ("certainty", *NULLS)
 AMBER = "#B07D00"
-RANDOM = tuple(Style(GREY, "o", dash) for dash in ("-", (0, (5, 1.5)), (0, (1.2, 1)), (0, (5, 1, 1, 1))))
+RANDOM = (Style(INK, "o"), *(Style(GREY, "o", dash) for dash in ((0, (5, 1.5)), (0, (1.2, 1)), (0, (5, 1, 1, 1)))))
 
 
 def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -38,7 +38,7 @@ def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def probe_styles(probes: pd.Series) -> dict[str, Style]:
-    """Return the styles of probes in order: grey for those whose direction is set by chance or by the data."""
+    """Return the styles of probes in order: black, then grey, for directions that are set by chance or by the data."""
     grey = iter(RANDOM * len(probes))
     names = labels.ordered(probes, [*WORST, *(name for name in PROBES if name not in WORST)])
     return {name: (PROBES[name].style if name in PROBES else None) or next(grey) for name in names}
@@ -64,7 +64,7 @@ def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> 
     for name, curve in curves.items():
         style, at = styles[name], curve["distance"].to_numpy()
         ax.fill_between(at, curve["low"], curve["high"], color=style.color, alpha=0.1, lw=0, zorder=2)
-        ax.plot(at, curve["mean"], color=style.color, ls=style.dash, lw=1.8 if name in WORST else 1.1, zorder=3)
+        ax.plot(at, curve["mean"], color=style.color, ls=style.dash, lw=1.1 if style.color == GREY else 1.8, zorder=3)
     artists.log_ticks(ax, (0.01, 0.03, 0.1, 0.3, 1))
     ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
     ax.set(xlim=(0.01, 2), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
@@ -76,6 +76,6 @@ def survival_keys(styles: Mapping[str, Style], nulls: bool = False) -> list[Line
     if set(WORST) <= set(styles):
         keys.insert(2, artists.key("the truth lies here", FAINT, marker="s", ms=7, alpha=0.6, ls=""))
     if nulls:
-        words = "random direction, if 1 to k - 1 flat boundaries were as near as the attack says"
+        words = "null for random directions: 1 to k - 1 flat boundaries at the attacked distance"
         keys.append(artists.key(words, AMBER, marker="s", ms=7, alpha=0.35, ls=""))
     return keys
