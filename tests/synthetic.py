@@ -186,10 +186,13 @@ def _radii(lead, rng, top, reach, distance):
 
 
 def beside_searches(radii: pd.DataFrame) -> pd.DataFrame:
-    """Add radii of an attack, smaller than those of random directions, and certified ones, which are even smaller."""
+    """Add radii of an attack, smaller than those of random directions, certified ones, even smaller, and two nulls."""
     random, parts = radii[(radii["probe"] == "sphere") & (radii["quantity"] == "certainty")], [radii]
     for probe, power in (("adversarial", 4), ("certified", 6)):
         parts.append(random.assign(probe=probe, **{name: random[name] ** power for name in SURVIVAL_COLUMNS}))
+    for quantity, power in (("half_space", 0.5), ("half_spaces", 1.5)):
+        shares = {name: random[name] ** power for name in SURVIVAL_COLUMNS}
+        parts.append(random.assign(probe="adversarial", quantity=quantity, **shares))
     return pd.concat(parts, ignore_index=True)
 
 

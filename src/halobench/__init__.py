@@ -48,6 +48,7 @@ _HOMES = {
     "probing.rays": ("Rays", "Surroundings", "towards"),
     "probing.sample_size": ("Spread", "estimated_variance", "needed", "variance"),
     "reporting.print_tables.layout": ("Table",),
+    "results.half_spaces": ("half_space_factor", "half_space_survival"),
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}

@@ -1,4 +1,7 @@
-"""Closed forms for the error that calibration can't repair when classes overlap; see docs/theory.md."""
+"""Closed forms: the error that calibration can't repair when classes overlap, and how far random rays go.
+
+See docs/theory.md for the first, and docs/halos.md for the second.
+"""
 
 from halobench.calibration.overlap_theory import (
     mixup_kl_bound,
@@ -9,8 +12,11 @@ from halobench.calibration.overlap_theory import (
     two_level_slope,
     uniform_kl,
 )
+from halobench.results.half_spaces import half_space_factor, half_space_survival
 
 __all__ = [
+    "half_space_factor",
+    "half_space_survival",
     "mixup_kl_bound",
     "nearest_neighbour_kl",
     "partner_kl",

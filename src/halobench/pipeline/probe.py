@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def run_probe(
         run.claim_folder()
         for path, table in zip(run.outputs, (result.curves, result.radii), strict=True):
             tables_io.write_parquet(path, table)
-        run.facts = {"made_on": checkpoint.made_on}
+        run.facts = {"made_on": checkpoint.made_on, "dimension": math.prod(data.shape)}
     checkpoint.remove()
 
 

@@ -23,12 +23,14 @@ DATASETS |= {f"overlap-k{2**i}": f"Overlap, k = {2**i}" for i in range(1, 9)}
 DATASETS |= {f"overlap-val{n}-k32": f"Overlap, k = 32, {n} val. samples a class" for n in (4, 16, 128)}
 DATASETS |= {"overlap-m4-k32": "Overlap in fours, k = 32", "overlap-all-k32": "Overlap of all, k = 32"}
 DATASETS |= {"digits-uniform50": "Digits, 50% uniform noise"}
+DATASETS |= {f"{n}-shuffled": f"{DATASETS[n]}, shuffled labels" for n in ("digits", "mnist5k")}
 DATASETS |= {f"gaussians{of}-mu{m}": f"Gaussians, μ = .{m}" for of in ("", "-paper") for m in _MU}
-MODELS = {"mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18", "resnet50": "ResNet-50"}
-MODELS |= {"resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext": "ConvNeXt", "vit": "ViT"}
-MODELS |= {"nearest": "1-NN", "attention": "Attention", "mlp_bn": "MLP + BN", "resnet": "ResNet"}
+MODELS = {"linear": "Linear", "mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18"}
+MODELS |= {"resnet50": "ResNet-50", "resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext": "ConvNeXt"}
+MODELS |= {"vit": "ViT", "nearest": "1-NN", "attention": "Attention", "mlp_bn": "MLP + BN", "resnet": "ResNet"}
 MODELS |= {"cnn-bare": "CNN, no batch norm", "cnn-shift": "CNN, shifted images", "cnn-decay": "CNN, weight decay"}
 MODELS |= {"attention-wide": "Attention, wide"}
+MODELS |= {f"{n}-untrained": f"{MODELS[n]}, untrained" for n in ("mlp", "cnn")}
 MODELS |= {f"{n}-small": f"{MODELS[n]}, small stem" for n in ("resnet18", "resnext50", "densenet121")}
 MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "ConvNeXt-T"}
 LOSSES, PROBES, CALIBRATORS, METRICS, VERDICTS = (

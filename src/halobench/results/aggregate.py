@@ -14,7 +14,8 @@ import pandas as pd
 
 from halobench.core.errors import SpecError
 from halobench.results import origins
-from halobench.results.radii_summary import read_radii
+from halobench.results.half_spaces import ONE, OTHERS, summarise_nulls
+from halobench.results.radii_summary import GROUPED, QUARTILES, RADII_COLUMNS, read_radii
 from halobench.storage.columns import KEYS, REFERENCE, TABLE_COLUMNS
 from halobench.storage.files import read_bytes, reading
 from halobench.storage.layout import ORIGINS, STAGES, stage_records
@@ -51,10 +52,10 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
     ------
     name : str
     table : DataFrame
-        The tables ``metrics``, ``radii`` (quantiles per cell), ``reliability``, ``history``, ``neighbourhood`` and
-        ``runs``. The first columns of each are dataset, model, loss and seed. Rows of calibrator-free predictors have
-        the predictor's name as the model and ``reference`` as the loss. For ``jobs`` and ``fits``, see
-        `halobench.results.origins`.
+        The tables ``metrics``, ``radii`` (quantiles per cell, with the half-space nulls of attacks), ``reliability``,
+        ``history``, ``neighbourhood`` and ``runs``. The first columns of each are dataset, model, loss and seed. Rows
+        of calibrator-free predictors have the predictor's name as the model and ``reference`` as the loss. For ``jobs``
+        and ``fits``, see `halobench.results.origins`.
 
     Raises
     ------
@@ -69,6 +70,7 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
         for name in FILES:
             if chosen := [cell for cell in batch if cell.probed or name not in PROBED]:
                 parts[name].append(_join_cells(name, chosen))
+        parts["radii"] += [_null_rows(cell) for cell in batch if cell.attacks]
         if chosen := [cell for cell in batch if "repair" in cell.records]:
             parts["metrics"].append(_join_cells("metrics", chosen, LADDER))
         for cell in batch:
@@ -126,6 +128,17 @@ class _CellFiles:
     records: Mapping[str, Mapping[str, Any]]
     fits: list[dict[str, Any]]
 
+    @property
+    def attacks(self) -> list[str]:
+        """Return the names of the probes that sought the nearest point in the Euclidean norm, in at least 2 dimensions.
+
+        Older records don't name the dimension; their cells have none.
+        """
+        if not self.probed or self.records["probe"].get("dimension", 0) < 2:
+            return []
+        probes = self.records["probe"]["spec"]["probes"].items()
+        return [name for name, spec in probes if spec.get("kind") == "adversarial" and spec.get("norm", "l2") == "l2"]
+
     def file(self, name: str) -> tuple[Path, bytes]:
         """Return a file's path and content; raise SpecError if its checksum differs."""
         return self.folder / name, read_bytes(self.folder / name, self.checksums.get(name))
@@ -151,6 +164,24 @@ def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.Da
         column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # not a type in the stubs
         table.insert(position, key, column)
     return table
+
+
+def _null_rows(cell: _CellFiles) -> pd.DataFrame:
+    """Return the rows of `radii` that say how far random rays would go with flat boundaries at the attacked radii.
+
+    There is one row for each attack and number of hyperplanes, with these quantities: ``half_space`` (one hyperplane)
+    and ``half_spaces`` (one per other class).
+    """
+    path, content = cell.file(FILES["radii"])
+    radii = parse_parquet(path, content, RADII_COLUMNS, GROUPED).to_pandas()
+    radii = radii[(radii["quantity"] == "certainty") & radii["probe"].isin(cell.attacks)]
+    planes, rows = {ONE: 1, OTHERS: cell.records["train"]["classes"] - 1}, []
+    for (points, probe, calibrator), attacked in radii.groupby(["points", "probe", "calibrator"], observed=True):
+        lead = cell.names | {"points": points, "probe": probe}
+        facts = {"calibrator": calibrator, "threshold": attacked["threshold"].iloc[0], "n": len(attacked)}
+        nulls = summarise_nulls(attacked, cell.records["probe"]["dimension"], planes, QUARTILES)
+        rows += [lead | {"quantity": quantity} | facts | null for quantity, null in nulls.items()]
+    return pd.DataFrame(rows)
 
 
 def _concat(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -134,7 +134,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("models.mlp.name", "mpl"),
-            "models.mlp.name = 'mpl': expected one of attention, cnn, mlp, mlp_bn, mlp_mixer, nearest"
+            "models.mlp.name = 'mpl': expected one of attention, cnn, linear, mlp, mlp_bn, mlp_mixer, nearest"
             " (did you mean 'mlp'?), timm/NAME, torchvision/NAME or module:object",
         ),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from snakemake.utils import update_config
 
@@ -25,8 +26,8 @@ def experiment(name: str) -> Config:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_an_experiments_file_runs_what_it_is_named_after(path):
     config = experiment(path.stem)
-    assert config.run == (path.stem,)
-    assert config.cells(path.stem)
+    assert config.run[0] == path.stem
+    assert all(config.cells(name) for name in config.run)
 
 
 @pytest.mark.paper
@@ -58,6 +59,21 @@ def test_the_small_paper_has_what_its_figures_need():
     sizes = (sources, noises, *({getattr(cell, key) for cell in images} for key in ("model", "loss", "seed")))
     assert all(len(found) >= least for found, least in zip(sizes, (3, 2, 2, 3, 3), strict=True))
     assert {"overlap", "gaussians"} <= set(config.figures("paper-small"))
+
+
+def test_halos_have_nulls_that_learn_nothing_about_the_images():
+    """Labels that keep one class in ten are independent of the images, and tiny steps leave every weight as it was."""
+    config = experiment("halos")
+    cells = config.cells("halo-nulls")
+    shuffled = {config.datasets[cell.dataset].noise for cell in cells if cell.dataset.endswith("-shuffled")}
+    assert {(noise.kind, noise.p) for noise in shuffled} == {("uniform", 0.9)}
+    untrained = [config.recipe(cell.dataset, cell.model) for cell in cells if cell.model.endswith("-untrained")]
+    assert untrained
+    weights = torch.randn(1000)
+    assert all(torch.equal(weights - 1e3 * recipe.lr, weights) for recipe in untrained)
+    for cell in cells:  # what is compared is trained for as long
+        stem = cell.dataset.removesuffix("-shuffled")
+        assert config.recipe(cell.dataset, cell.model) == config.recipe(stem, cell.model)
 
 
 @pytest.mark.paper

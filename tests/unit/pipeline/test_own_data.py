@@ -224,7 +224,7 @@ def test_what_is_for_images_alone_is_refused_by_the_job(cell, tmp_path, part, va
     assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("model", ["mlp", "mlp_bn", "nearest", "attention"])
+@pytest.mark.parametrize("model", ["linear", "mlp", "mlp_bn", "nearest", "attention"])
 def test_built_in_models_and_mixup_take_features(cell, tmp_path, model):
     parts = {"dataset": DATASET, "model": {"name": model}, "loss": {"name": "regmixup"}, "train": TRAIN}
     run_train(parts, cell.parents[4] / "sources/wine", 0, tmp_path)

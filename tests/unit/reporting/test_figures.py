@@ -29,7 +29,7 @@ from halobench.reporting import labels as names
 from halobench.reporting import seed_statistics, table_views
 from halobench.reporting.figures import calibration, claims, logit_gaps, neighbourhood, radii, reliability, training
 from halobench.reporting.figures import reliability_posthoc as posthoc
-from halobench.reporting.plotting import panel_grid, saving
+from halobench.reporting.plotting import panel_grid, saving, survival
 from halobench.reporting.plotting.panel_grid import PageText
 from halobench.reporting.plotting.style import FAINT, INK, RC
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, VERDICT_STYLES, calibrator_style, loss_styles
@@ -654,7 +654,13 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
     figure = plugins.load("figures", "halo")(radii)
     (ax,) = [ax for ax in under(figure, "MLP") if ax.lines][:1]
     rows = radii.query("dataset == 'digits-noise50' and loss == 'cross_entropy' and points == 'train'")
-    rows = rows.query("quantity == 'certainty' and calibrator == 'none'")
+    rows = rows[rows["calibrator"] == "none"]
+    nulls = [rows.loc[rows["quantity"] == name, list(SURVIVAL_COLUMNS[1:])].mean() for name in survival.NULLS]
+    lines = [line for line in ax.lines if to_hex(line.get_color()) == survival.AMBER.lower()]
+    for line, null in zip(lines, nulls, strict=True):
+        np.testing.assert_allclose(line.get_ydata(), null.to_numpy(), rtol=1e-12)
+    assert len(bands_of(ax, survival.AMBER)) == 1
+    rows = rows[rows["quantity"] == "certainty"]
     for probe in ("certified", "adversarial"):
         (line,) = [line for line in lines_of(ax, PROBES[probe].style.color) if len(line.get_xdata()) > 2]
         means = rows.loc[rows["probe"] == probe, list(SURVIVAL_COLUMNS[1:])].mean()
@@ -662,7 +668,18 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
         np.testing.assert_allclose(line.get_xdata(), SURVIVAL[1:])
     assert len(bands_of(ax, FAINT)) == 1
     assert "the truth lies here" in legend(figure)
+    assert sum("flat boundaries" in entry for entry in legend(figure)) == 1
+    old = plugins.load("figures", "halo")(radii[radii["quantity"] == "certainty"])  # from tables without nulls
+    assert not any("flat boundaries" in entry for entry in legend(old))
     assert "No probe looked" in words(plugins.load("figures", "halo")(tables["radii"]))
+
+
+def test_halo_of_a_single_loss_has_a_column_per_model():
+    table = made(*itertools.product(("digits", "mnist5k"), ("mlp", "cnn"), ("cross_entropy",)), seeds=(0, 1))["radii"]
+    figure = plugins.load("figures", "halo")(synthetic.beside_searches(table))
+    assert len(figure.axes) == 4
+    assert [ax.get_title("center").strip() for ax in figure.axes][:2] == ["MLP", "CNN"]
+    assert {ax.get_title("left") for ax in figure.axes} == {"Digits", "MNIST-5k", ""}
 
 
 @pytest.mark.parametrize("curves", [True, False])

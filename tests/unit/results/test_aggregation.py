@@ -20,11 +20,13 @@ from halobench.probing.probe import CURVES
 from halobench.reporting import seed_statistics
 from halobench.results import aggregate, radii_summary
 from halobench.results.claims import evaluate, load_claims
+from halobench.results.half_spaces import summarise_nulls
 from halobench.results.origins import temperature
 from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
 from halobench.storage import tables_io
 from halobench.storage.layout import ORIGINS, STAGES, TABLES
+from halobench.storage.records import seal
 
 KEYS = ["dataset", "model", "loss", "seed"]
 RADII = ["points", "probe", "quantity", "calibrator"]
@@ -168,6 +170,30 @@ def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
         tuple(cell[key] for key in KEYS) for cell in manifest["cells"]
     ]
+
+
+def test_only_euclidean_attacks_on_cells_of_a_known_dimension_have_nulls(grid):
+    """Their rows are those of the samples' own radii; without the dimension, which old records lack, there are none."""
+    manifest, results = grid
+    before = dict(aggregate.aggregate(manifest, results))["radii"]
+    kinds = {"manifold": {"kind": "adversarial"}, "sphere": {"kind": "adversarial", "norm": "inf"}}
+    kinds["mixup_line"] = {"kind": "mixup_line"}
+    for number, facts in ((1, {}), (2, {"dimension": 64}), (3, {"dimension": 1})):
+        path = results / "runs" / manifest["cells"][number]["path"] / "probe.json"
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(seal(record | facts | {"spec": record["spec"] | {"probes": kinds}})))
+    after = dict(aggregate.aggregate(manifest, results))["radii"]
+    nulls = after[after["quantity"].isin(("half_space", "half_spaces"))]
+    pd.testing.assert_frame_equal(after[~after.index.isin(nulls.index)].reset_index(drop=True), before)
+    cell = manifest["cells"][2]
+    assert {tuple(row) for row in nulls[KEYS].itertuples(index=False)} == {tuple(cell[key] for key in KEYS)}
+    assert set(nulls["probe"]) == {"manifold"}
+    assert set(nulls["points"]) == {"train", "heldout"}
+    radii = pd.read_parquet(results / "runs" / cell["path"] / "radii.parquet")
+    radii = radii.query("points == 'heldout' and probe == 'manifold' and quantity == 'certainty'")
+    expected = summarise_nulls(radii.query("calibrator == 'none'"), 64, {"half_spaces": 9}, radii_summary.QUARTILES)
+    found = nulls.query("points == 'heldout' and calibrator == 'none' and quantity == 'half_spaces'").iloc[0]
+    assert dict(found[[*expected["half_spaces"]]]) == expected["half_spaces"]
 
 
 def edited(manifest, results, number: int, name: str, content: bytes) -> None:

@@ -673,9 +673,11 @@ def demo_tables() -> dict[str, pd.DataFrame]:
     }
     places = {"points": ["train", "heldout"], "probe": ["sphere", "nearest_other", "manifold"]}
     searches = {"points": ["train", "heldout"], "probe": ["adversarial", "certified"]}
+    nulls = searches | {"probe": ["adversarial"], "quantity": ["half_space", "half_spaces"], "calibrator": ["none"]}
     radii = {"quantity": ["certainty"], "calibrator": ["none", "exact"]}
     far = {"points": ["train"], "probe": ["far_field"], "quantity": ["certain_from"], "calibrator": ["none", "exact"]}
-    ends = [crossed(where, "relative_median") for where in (places | radii, searches | radii, far)]
+    kinds = (places | radii, searches | radii, nulls, far)
+    ends = [crossed(where, "relative_median", "survival_2") for where in kinds]
     return {
         "runs": runs,
         "metrics": crossed(metrics, "value"),

@@ -12,7 +12,15 @@ from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import styled
-from halobench.reporting.plotting.survival import WORST, draw_survival, probe_styles, survival_keys, survival_shares
+from halobench.reporting.plotting.survival import (
+    NULLS,
+    SHOWN,
+    WORST,
+    draw_survival,
+    probe_styles,
+    survival_keys,
+    survival_shares,
+)
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import calibrator_style
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
@@ -30,14 +38,16 @@ def draw(radii: pd.DataFrame) -> Figure:
     """Draw the share of certainty radii above each distance, with a row per data set and model and a column per loss.
 
     Probes are identified by name: ``certified`` and ``adversarial`` bound the truth from below and above, and the space
-    between them is shaded. Others are drawn in grey. Radii are those of uncalibrated models around training samples.
+    between them is shaded. Others are drawn in black and grey, next to how far random directions would reach if
+    boundaries at the attacked distances were flat. Radii are those of uncalibrated models around training samples. If
+    there is only one loss, columns are models.
 
     `radii` is the aggregated table.
     """
-    table = radii[radii["quantity"] == "certainty"]
+    table = radii[radii["quantity"].isin(SHOWN)]
     table, around = table_views.with_evaluation_as_train(table)
     table = table[table["points"] == "train"]
-    searched = table[table["probe"].isin(WORST)]
+    searched = table[table["probe"].isin(WORST) & (table["quantity"] == "certainty")]
     if searched.empty:
         return empty_page(TITLE, "No probe looked for the nearest point at which certainty is lost.")
     certain = searched[searched[SURVIVAL_COLUMNS[1]] >= LEAST]
@@ -45,28 +55,31 @@ def draw(radii: pd.DataFrame) -> Figure:
     table = table[pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(visited)]
     table, chosen = table_views.noisiest_cells(table, ["loss"], "radii.csv", PANELS)
     shares = survival_shares(table)
-    styles = probe_styles(shares["probe"])
+    styles, nulls = probe_styles(shares["probe"]), bool(shares["quantity"].isin(NULLS).any())
     losses = {loss: labels.loss_label(loss) for loss in table_views.losses_in(table)}
     groups = table_views.groups_of(shares, ["dataset", "model", "loss"])
     note = _note(table, around) + chosen
     words = f"at the point itself, after {labels.calibrator_label('exact')}"
     after = artists.key(words, AFTER.color, marker=AFTER.marker, ls="")
-    figure, axes = draw_grid(
-        PageText(TITLE, note, [*survival_keys(styles), after], labels.RELATIVE, "share still certain", shared=True),
-        {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)},
-        losses,
-        {((dataset, model), loss) for dataset, model, loss in groups},
-        (2.3, 1.75),
-    )
-    for (cell, loss), ax in axes.items():
-        draw_survival(ax, groups[(*cell, loss)], styles)
-        _mark_after(ax, groups[(*cell, loss)])
+    keys = [*survival_keys(styles, nulls), after]
+    text = PageText(TITLE, note, keys, labels.RELATIVE, "share still certain", shared=True)
+    rows: dict[Any, str] = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)}
+    columns: dict[Any, str] = losses
+    panels = {(dataset, model, loss): ((dataset, model), loss) for dataset, model, loss in groups}
+    if len(losses) == 1:
+        rows, columns = table_views.dataset_and_model_headings(table)
+        panels = {(dataset, model, loss): (dataset, model) for dataset, model, loss in groups}
+    figure, axes = draw_grid(text, rows, columns, panels.values(), (2.3, 1.75))
+    for group, panel in panels.items():
+        draw_survival(axes[panel], groups[group], styles)
+        _mark_after(axes[panel], groups[group])
     return figure
 
 
 def _mark_after(ax: Axes, rows: pd.DataFrame) -> None:
     """Mark the share of the samples themselves that TS leaves certain."""
     after = rows[(rows["distance"] == 0) & (rows["calibrator"] == "exact") & rows["probe"].isin(WORST)]
+    after = after[after["quantity"] == "certainty"]
     if len(after):
         ax.plot(SURVIVAL[1], after["mean"].max(), AFTER.marker, color=AFTER.color, clip_on=False, zorder=5)
 

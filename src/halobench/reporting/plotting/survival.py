@@ -10,55 +10,72 @@ from matplotlib.lines import Line2D
 
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
-from halobench.reporting.plotting.style import FAINT, GREY
+from halobench.reporting.plotting.style import FAINT, GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
+from halobench.results.half_spaces import ONE, OTHERS
 from halobench.results.names import PROBES, Style
 from halobench.storage.columns import KEYS, SURVIVAL, SURVIVAL_COLUMNS
 
 WORST = ("certified", "adversarial")
-RANDOM = tuple(Style(GREY, "o", dash) for dash in ("-", (0, (5, 1.5)), (0, (1.2, 1)), (0, (5, 1, 1, 1))))
+NULLS = (OTHERS, ONE)  # quantities: the shares of random rays if boundaries were flat, the lower one first
+SHOWN = ("certainty", *NULLS)
+AMBER = "#B07D00"
+RANDOM = (Style(INK, "o"), *(Style(GREY, "o", dash) for dash in ((0, (5, 1.5)), (0, (1.2, 1)), (0, (5, 1, 1, 1)))))
 
 
 def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean and t interval over seeds of each share, by cell, probe, fit and distance.
+    """Return the mean and t interval over seeds of each share, by cell, probe, quantity, fit and distance.
 
     Parameters
     ----------
     table : DataFrame
         Rows of ``radii`` with the columns `SURVIVAL_COLUMNS`.
     """
-    kinds = [*KEYS, "probe", "calibrator"]
+    kinds = [*KEYS, "probe", "quantity", "calibrator"]
     long = table.rename(columns=dict(zip(SURVIVAL_COLUMNS, SURVIVAL, strict=True)))
     long = long.melt(kinds, list(SURVIVAL), "distance", "share").astype({"distance": float})
     return over_seeds(long, [*(kind for kind in kinds if kind != "seed"), "distance"], "share", (0, 1))
 
 
 def probe_styles(probes: pd.Series) -> dict[str, Style]:
-    """Return the styles of probes in order: grey for those whose direction is set by chance or by the data."""
+    """Return the styles of probes in order: black, then grey, for directions that are set by chance or by the data."""
     grey = iter(RANDOM * len(probes))
     names = labels.ordered(probes, [*WORST, *(name for name in PROBES if name not in WORST)])
     return {name: (PROBES[name].style if name in PROBES else None) or next(grey) for name in names}
 
 
 def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw the curves of a cell's probes, from its rows of `survival_shares`, and the region between the two bounds."""
+    """Draw the curves of a cell's probes, from its rows of `survival_shares`, and two regions.
+
+    One lies between the two bounds; in the other one, random directions would end if boundaries were flat.
+    """
     plain = rows[(rows["calibrator"] == "none") & (rows["distance"] > 0)]
+    nulls = {name: plain[plain["quantity"] == name].set_index("distance")["mean"] for name in NULLS}
+    plain = plain[plain["quantity"] == "certainty"]
     curves = {name: plain[plain["probe"] == name] for name in styles if name in set(plain["probe"])}
+    if all(len(null) for null in nulls.values()):
+        low, high = nulls.values()
+        ax.fill_between(low.index, low, high.reindex(low.index), color=AMBER, alpha=0.22, lw=0, zorder=1)
+        for null in nulls.values():
+            ax.plot(null.index, null, color=AMBER, ls=(0, (1.2, 1)), lw=1, zorder=2)
     if set(WORST) <= set(curves):
         low, high = (curves[name].set_index("distance")["mean"] for name in WORST)
         ax.fill_between(low.index, low, high.reindex(low.index), color=FAINT, alpha=0.5, lw=0, zorder=1)
     for name, curve in curves.items():
         style, at = styles[name], curve["distance"].to_numpy()
         ax.fill_between(at, curve["low"], curve["high"], color=style.color, alpha=0.1, lw=0, zorder=2)
-        ax.plot(at, curve["mean"], color=style.color, ls=style.dash, lw=1.8 if name in WORST else 1.1, zorder=3)
+        ax.plot(at, curve["mean"], color=style.color, ls=style.dash, lw=1.1 if style.color == GREY else 1.8, zorder=3)
     artists.log_ticks(ax, (0.01, 0.03, 0.1, 0.3, 1))
     ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
     ax.set(xlim=(0.01, 2), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
 
 
-def survival_keys(styles: Mapping[str, Style]) -> list[Line2D]:
-    """Return legend entries for probes, and for the region between the two bounds if both are shown."""
+def survival_keys(styles: Mapping[str, Style], nulls: bool = False) -> list[Line2D]:
+    """Return legend entries for probes and regions; `nulls` says whether that of flat boundaries is shown."""
     keys = [artists.key(labels.probe_label(n), s.color, ls=s.dash, lw=1.8) for n, s in styles.items()]
     if set(WORST) <= set(styles):
         keys.insert(2, artists.key("the truth lies here", FAINT, marker="s", ms=7, alpha=0.6, ls=""))
+    if nulls:
+        words = "null for random directions: 1 to k - 1 flat boundaries at the attacked distance"
+        keys.append(artists.key(words, AMBER, marker="s", ms=7, alpha=0.35, ls=""))
     return keys

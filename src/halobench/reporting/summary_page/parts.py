@@ -58,8 +58,10 @@ def curves_of(neighbourhood: pd.DataFrame, selection: Selection) -> pd.DataFrame
 
 def survival_of(radii: pd.DataFrame, selection: Selection) -> pd.DataFrame:
     """Return the rows of part A if it shows how far certainty reaches; empty if no cell was probed for it."""
-    rows = radii[(radii["quantity"] == "certainty") & (radii["calibrator"] == "none") & (radii["points"] == "train")]
-    rows = rows[(rows["model"] == selection.model) & rows["dataset"].isin(selection.datasets)]
+    rows = radii[radii["quantity"].isin(survival.SHOWN) & (radii["calibrator"] == "none")]
+    rows = rows[
+        (rows["points"] == "train") & (rows["model"] == selection.model) & rows["dataset"].isin(selection.datasets)
+    ]
     if not set(survival.WORST) & set(rows["probe"]):
         return rows.iloc[:0]
     losses = labels.ordered(rows["loss"], BOTH)[: len(BOTH)]
@@ -115,7 +117,7 @@ def draw_survival(part: SubFigure, table: pd.DataFrame, watched: str, selection:
     for ax, panel in _panels(part, groups, rows, selection.datasets):
         survival.draw_survival(ax, panel, styles)
     below: Any = {"loc": "outside lower center", "title": labels.RELATIVE, "title_fontsize": 8}
-    add_legend(part, survival.survival_keys(styles), 6.7, **below)
+    add_legend(part, survival.survival_keys(styles, bool(table["quantity"].isin(survival.NULLS).any())), 6.7, **below)
 
 
 def diagrams_of(reliability: pd.DataFrame, selection: Selection) -> pd.DataFrame:

@@ -1,0 +1,12 @@
+"""A linear model, i.e. multinomial logistic regression."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+
+def build(input_shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Build a linear layer on the flattened sample."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))
