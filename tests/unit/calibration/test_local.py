@@ -1,0 +1,87 @@
+"""Local maps and their mixtures: exact cases, invariances, and what mixing never costs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from halobench import kl
+from halobench.calibration import calibrator, logit_maps, pooling
+from halobench.calibration.sample_scores import cross_entropy, softmax
+
+
+def clusters(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Logits near six centres, labels, and the posterior, which differs between centres with the same top class."""
+    rng = np.random.default_rng(seed)
+    centres = np.array([[6, 0, 0], [6, 3, 0], [0, 6, 0], [0, 6, 3], [0, 0, 6], [3, 0, 6.0]])
+    posterior = np.array([[1, 0, 0], [0.4, 0.6, 0], [0, 1, 0], [0, 0.3, 0.7], [0, 0, 1], [0.5, 0, 0.5]])
+    which = rng.integers(6, size=n)
+    labels = (rng.random((n, 1)) > posterior[which].cumsum(axis=1)).sum(axis=1)
+    return centres[which] + 0.2 * rng.normal(size=(n, 3)), labels, posterior[which]
+
+
+def test_where_logits_identify_regions_a_local_map_learns_them():
+    z, y, _ = clusters(1500)
+    fresh, _, posterior = clusters(2000, 1)
+    left = {name: kl(calibrator.fit(name, z, y).logits(fresh), posterior) for name in ("partner", "local")}
+    assert left["local"] < 0.05 < left["partner"]
+
+
+def test_where_nothing_is_local_the_mixture_costs_little():
+    rng = np.random.default_rng(2)
+    z = 2 * rng.normal(size=(1500, 10))
+    p = softmax(z / 1.7)
+    y = (rng.random((1500, 1)) > p.cumsum(axis=1)).sum(axis=1).clip(0, 9)
+    fitted = calibrator.fit("local", z[:500], y[:500])
+    assert kl(fitted.logits(z[500:]), p[500:]) < 0.02
+
+
+@pytest.mark.parametrize("name", logit_maps.FAMILIES)
+def test_each_family_ignores_shifts_and_is_finite_far_away(name):
+    z, y, _ = clusters(300)
+    (fitted,) = logit_maps.fit_families(z, y, y, 0, [name]).values()
+    (shifted,) = logit_maps.fit_families(z + 7, y, y, 0, [name]).values()
+    fresh = clusters(50, 1)[0]
+    np.testing.assert_allclose(softmax(shifted(fresh + 7)), softmax(fitted(fresh)), atol=1e-6)
+    assert np.isfinite(cross_entropy(fitted(1e4 * fresh), np.zeros(50, int))).all()
+
+
+def test_neighbours_of_tied_logits_are_all_that_tie():
+    """One-hot logits: the average is over the class, shrunk towards partner scaling."""
+    y = np.tile([0, 0, 0, 1, 2, 2, 2, 2], 50)
+    z = 5 * np.eye(3)[np.tile([0, 0, 0, 0, 2, 2, 2, 2], 50)]
+    (fitted,) = logit_maps.fit_families(z, y, y, 0, ["neighbours"]).values()
+    np.testing.assert_allclose(np.exp(fitted(z[:1]))[0], [0.75, 0.25, 0], atol=0.02)
+
+
+def test_posteriors_as_targets_are_averaged_as_they_are():
+    z, _, posterior = clusters(600)
+    labels = posterior.argmax(axis=1)
+    for name in ("neighbours", "trees"):
+        (fitted,) = logit_maps.fit_families(z, posterior, labels, 0, [name]).values()
+        assert kl(fitted(z), posterior) < 0.02, name
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_weights_of_a_mixture_are_the_best(known):
+    """Compared with a general-purpose optimiser on the simplex."""
+    rng = np.random.default_rng(3)
+    p = softmax(rng.normal(size=(3, 400, 4)).reshape(-1, 4)).reshape(3, 400, 4)
+    targets = 0.7 * p[0] + 0.3 * p[1] if known else rng.integers(4, size=400)
+    found = pooling.weights(p, targets)
+
+    def nll(raw: np.ndarray) -> float:
+        return cross_entropy(np.log(np.tensordot(softmax(raw[None])[0], p, 1)), targets).mean()
+
+    best = minimize(nll, np.zeros(3), method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 4000})
+    assert nll(np.log(found)) <= best.fun + 1e-4
+    assert found.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("n", [1, 4, 12])
+def test_tiny_and_separable_data_have_a_finite_fit(n):
+    z = 9 * np.eye(3)[np.arange(n) % 3]
+    fitted = calibrator.fit("local", z, np.arange(n) % 3)
+    assert np.isfinite(fitted.nll)
+    assert np.isfinite(fitted.probabilities(np.random.default_rng(0).normal(size=(9, 3)))).all()
