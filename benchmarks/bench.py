@@ -99,7 +99,10 @@ graphs differ. The tests in tests/unit/training check that training and probes g
 
 All of these numbers are for CPUs. `python benchmarks/gpu.py` takes at most eight minutes on a machine with a GPU and
 doesn't need Snakemake. It checks whether results agree with the CPU's and whether anything waits for the GPU during an
-epoch, and compares images per second with a plain PyTorch loop."""
+epoch, and compares images per second with a plain PyTorch loop.
+
+`python benchmarks/rivals.py` isn't about speed: it compares calibrators by their test NLL on 62 kinds of logits. Its
+results are in `docs/related.md`."""
 
 GROWTH = """## How time and memory grow
 

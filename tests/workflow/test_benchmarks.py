@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import subprocess
@@ -15,6 +16,7 @@ sys.path.append(str(ROOT / "benchmarks"))
 
 import bench  # noqa: E402
 import harness  # noqa: E402
+import rivals  # noqa: E402
 
 # The cheapest of each kind (functions, models, command line); `make soak` and `make bench-quick` run all of them.
 SAMPLE = ("metrics", "certify", "processes")
@@ -42,11 +44,14 @@ def test_benchmark_runs(topic, tmp_path):
 
 
 def test_every_file_is_a_topic():
-    """Exceptions are the driver, files shared by others, and files that need a cluster or a GPU."""
+    """Exceptions are the driver, shared files, those that need a cluster or a GPU, and studies."""
     files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    shared = {"bench", "harness", "grid_files", "as_if_run", "cluster_overhead", "gpu", "verdict_errors"} | {
-        name for name in files if name.startswith("peers")
-    }
+    studies = {"constructed_maps", "ladder", "rivals", "verdict_errors"}
+    shared = (
+        {"bench", "harness", "grid_files", "as_if_run", "cluster_overhead", "gpu"}
+        | studies
+        | {name for name in files if name.startswith("peers")}
+    )
     assert files - shared == set(bench.TOPICS)
 
 
@@ -75,6 +80,38 @@ def test_table_and_picture(tmp_path):
     assert text.count("\n## ") == 2
     bench.draw(measured, tmp_path / "growth.png")
     assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+@pytest.mark.skipif(importlib.util.find_spec("probmetrics") is None, reason="needs the extra posthoc")
+def test_the_study_of_rivals_runs_and_leaves_its_results_alone():
+    before = rivals.MEASURED.read_bytes()
+    command = [
+        sys.executable,
+        ROOT / "benchmarks/rivals.py",
+        "--quick",
+        "iris, LDA",
+        "TS is the truth, k = 10, n = 300",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "| `partner` |" in done.stdout
+    assert rivals.MEASURED.read_bytes() == before
+
+
+def test_intervals_of_rivals_are_students_with_a_corrected_variance():
+    values = [0.0, 1.0, 2.0]  # variance 1; t of 2 degrees of freedom: 4.3027
+    low, high = rivals.interval(values, 0.0)
+    assert (low, high) == pytest.approx((1 - 4.3027 / 3**0.5, 1 + 4.3027 / 3**0.5), abs=1e-3)
+    low, high = rivals.interval(values, 0.5)
+    assert (low, high) == pytest.approx((1 - 4.3027 * (1 / 3 + 0.5) ** 0.5, 1 + 4.3027 * (5 / 6) ** 0.5), abs=1e-3)
+
+
+def test_the_study_of_rivals_has_thirty_kinds_without_planted_pairs_and_ten_splits():
+    blocks = [kind.block for kind in rivals.kinds().values()]
+    assert blocks.count("unplanted") >= 30
+    measured = json.loads(rivals.MEASURED.read_text())["kinds"]
+    assert set(measured) == set(rivals.kinds())
+    assert all(len(values) >= 10 for kind in measured.values() for values in kind["minus_ts"].values())
 
 
 GPU_ALONE = """

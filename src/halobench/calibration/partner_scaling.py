@@ -13,8 +13,17 @@ better; r is the strength of the uniform prior that smooths these counts. t is T
 the mean of u_j under P(j | not a). With w = (1, 0, 0), v = (1, 0, 0, 0) and c = 0 this is TS.
 
 The likelihood is the product of both parts, and the negative log of each is convex in its parameters, with a ridge
-towards TS that makes the optimum finite and unique on any data, even separable data. For w, each sample is left out of
-its own counts; for v and c, the counts come from other folds of the samples.
+towards TS that makes the optimum finite and unique on any data, even separable data. It is fitted in four steps:
+
+1. beta is TS's; on separable data, that for labels smoothed by 1 / (n + 1).
+2. w minimises the NLL of the wrongly predicted samples under P(j | not a), a sum, plus RIDGE / 2 times the sum of
+   (unit (w - TS's w))^2. The unit of w0 is beta times the logits' root mean square distance from the top one; that of
+   w1 and w2 is COUNTS_UNIT. Each sample is left out of its own counts.
+3. Step 2 is done for each r in PRIORS, with R symmetric or not; the pair with the lowest value of this penalised
+   leave-one-out objective is kept. No held-out data are used.
+4. v and c minimise the NLL of whether the top class is right, with the same ridge. The unit of each entry of v is the
+   root mean square of its feature; the ridge on c has a strength of CLASS_RIDGE. For the feature m, a sample's counts
+   come from the other FOLDS - 1 folds; within each predicted class, samples are assigned to folds in turn.
 
 The gradient provably bounds how far each part is from its optimum (`halobench.calibration.convex`), so the minimised
 NLL, in which samples are left out of their own counts, is at most that of TS if TS has an optimum. On other samples,
