@@ -78,7 +78,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     ----------
     name : str
         One of ``vector``, ``svs``, ``matrix``, ``matrix_cv``, ``dirichlet``, ``isotonic``, ``histogram``, ``ensemble``,
-        ``ts_mix``, ``gap``, ``top_rest``, ``confusion_mix``, ``noise_layer``, ``partner``; the name
+        ``ts_mix``, ``gap``, ``top_rest``, ``confusion_mix``, ``noise_layer``, ``partner``, ``local``; the name
         of another file in ``halobench/calibration/calibrators``; or ``module:object``.
     logits : (n, k) array
         Finite.

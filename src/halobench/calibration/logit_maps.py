@@ -53,6 +53,9 @@ FEATURES = 24
 FLOOR = 0.02
 """Partner scaling's share in the trees' prediction, which keeps all probabilities above 0."""
 
+TINY = 1e-300
+"""The smallest probability that a local map predicts."""
+
 WORK = 1 << 22
 """Elements of a block of distances between samples."""
 
@@ -199,7 +202,7 @@ def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, s
                 total, count = _averaged(distance, radius, rows, closer)
                 for weight in SHRINKAGE:
                     p = (total + weight * prior) / (count + weight)
-                    nll = -float((wanted * np.log(np.maximum(p, 1e-300))).sum())
+                    nll = -float((wanted * np.log(np.maximum(p, TINY))).sum())
                     if nll < best:
                         best, found = nll, (space, m, closer, weight)
     space, m, closer, weight = found
@@ -212,7 +215,7 @@ def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, s
             radius = np.partition(distance, m - 1, axis=1)[:, m - 1]
             total, count = _averaged(distance, radius, rows, closer)
             out[block] = (total + weight * prior[block]) / (count + weight)
-        return np.log(out, out=out)
+        return np.log(np.maximum(out, TINY))
 
     return transform
 
@@ -230,7 +233,7 @@ def _averaged(
     `distance` is (q, n) and `radius`, that of the m-th neighbour, (q,), both squared. Samples as far as the m-th weigh
     1, or, with `closer`, fade out with a Gaussian.
     """
-    radius = radius * (1 + 1e-9) + 1e-12
+    radius = np.minimum(radius * (1 + 1e-9) + 1e-12, 1e300)  # infinite if the only sample is left out
     if closer:
         weights = np.exp(-np.minimum(2 * distance / radius[:, None], 50.0))
     else:
@@ -270,6 +273,7 @@ def _trees(
     means = (inside.T @ rows) / np.where(count > 0, count, 1.0)[:, None]
 
     def transform(z: np.ndarray) -> np.ndarray:
-        return np.log((1 - FLOOR) * (leaves(features(z)) @ means) + FLOOR * np.exp(start(z)))
+        p = (1 - FLOOR) * (leaves(features(z)) @ means) + FLOOR * np.exp(start(z))
+        return np.log(np.maximum(p, TINY))
 
     return transform

@@ -34,7 +34,6 @@ Stopping: Refine, Then Calibrate", arXiv 2501.19195: refinement error by cross-f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -187,11 +186,12 @@ def ladder(
     temperature = scored["temperature"]
     values = np.stack([plain, noise, upper - noise, temperature - upper, plain - temperature], axis=1)
     low, high = resampling.bootstrap_intervals(values, draws, generator(seed, "repair", "bootstrap"))
-    parts: list[Any] = [Rung(*map(float, part)) for part in zip(values.mean(axis=0), low, high, strict=True)]
+    parts = [Rung(*map(float, part)) for part in zip(values.mean(axis=0), low, high, strict=True)]
     families = {name: float(each.mean()) for name, each in scored.items()}
     span = _range(upper, fewer, ratio, float(noise.mean()))
-    parts[1] = parts[1] if has_posterior else None
-    return RepairLadder(*parts, span, best, families)
+    nll, entropy, training, richer_map, scaling = parts
+    known = entropy if has_posterior else None
+    return RepairLadder(nll, known, training, richer_map, scaling, span, best, families)
 
 
 def _checked(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

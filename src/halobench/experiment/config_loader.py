@@ -58,7 +58,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     if config is not None:
         problems += _check_references(config, names)
         problems += _check_probes(config, names)
-        problems += _check_ladders(config)
+        problems += [] if problems else _check_ladders(config)
         problems += [] if train_is_bad else _check_recipes(config)
     if not problems and config is not None:
         return config

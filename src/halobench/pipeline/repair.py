@@ -51,6 +51,8 @@ def _further_draws(folder: Path, seed: int, test: int) -> tuple[np.ndarray, np.n
         return None
     drawn = distribution.sample(FURTHER * test, generator(seed, "sample", "repair"))
     logits = predict(cell.model, normalise(drawn.inputs, data.mean, data.std), cell.recipe)
-    known = distribution.regions is not None and drawn.region is not None
-    posterior = distribution.regions.posterior[drawn.region] if known else distribution.posterior(drawn.inputs)
+    if distribution.regions is not None and drawn.region is not None:
+        posterior = distribution.regions.posterior[drawn.region]
+    else:
+        posterior = distribution.posterior(drawn.inputs)
     return logits, posterior @ data.transition

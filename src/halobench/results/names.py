@@ -105,6 +105,11 @@ CALIBRATIONS = {
         "TS that also learns from confusions on validation data which classes are mistaken for which others",
         Style("#00695C", "*"),
     ),
+    "local": Name(
+        "local map",
+        "TS and partner scaling mixed with nearest neighbours and trees, by the labels of similar validation samples",
+        Style("#C2408C", "X", (0, (3, 1))),
+    ),
 }
 
 _MIXUP = "trains on convex combinations of {} samples and their labels"

@@ -25,7 +25,7 @@ def test_where_logits_identify_regions_a_local_map_learns_them():
     z, y, _ = clusters(1500)
     fresh, _, posterior = clusters(2000, 1)
     left = {name: kl(calibrator.fit(name, z, y).logits(fresh), posterior) for name in ("partner", "local")}
-    assert left["local"] < 0.05 < left["partner"]
+    assert left["local"] < left["partner"] / 3
 
 
 def test_where_nothing_is_local_the_mixture_costs_little():
@@ -56,8 +56,7 @@ def test_neighbours_of_tied_logits_are_all_that_tie():
 
 
 def test_posteriors_as_targets_are_averaged_as_they_are():
-    z, _, posterior = clusters(600)
-    labels = posterior.argmax(axis=1)
+    z, labels, posterior = clusters(600)
     for name in ("neighbours", "trees"):
         (fitted,) = logit_maps.fit_families(z, posterior, labels, 0, [name]).values()
         assert kl(fitted(z), posterior) < 0.02, name

@@ -19,7 +19,7 @@ from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 
 OWN = ("vector", "matrix_cv", "dirichlet", "isotonic", "histogram", "ensemble", "gap", "top_rest", "confusion_mix")
-OWN += ("noise_layer", "partner", "ts_mix")
+OWN += ("noise_layer", "partner", "local", "ts_mix")
 INSTALLED = importlib.util.find_spec("probmetrics") is not None and importlib.util.find_spec("numba") is not None
 # Calibrators that need the extra are tested where it is installed.
 EACH = [

@@ -194,8 +194,8 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("calibrators", ["none", "exat"]),
             "calibrators[1] = 'exat': expected one of confusion_mix, dirichlet, ensemble, exact, gap, histogram,"
-            " isotonic, matrix, matrix_cv, noise_layer, none, oracle, paper, partner, released, svs, top_rest, ts_mix,"
-            " vector (did you mean 'exact'?) or"
+            " isotonic, local, matrix, matrix_cv, noise_layer, none, oracle, paper, partner, released, svs, top_rest,"
+            " ts_mix, vector (did you mean 'exact'?) or"
             " module:object",
         ),
         (
@@ -205,7 +205,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             put("calibrators", [{"mine": {"name": "exact"}}]),
             "calibrators[0].mine.name = 'exact': expected one of confusion_mix, dirichlet, ensemble, gap, histogram,"
-            " isotonic, matrix, matrix_cv, noise_layer, partner, svs, top_rest, ts_mix, vector or module:object",
+            " isotonic, local, matrix, matrix_cv, noise_layer, partner, svs, top_rest, ts_mix, vector or module:object",
         ),
         (
             put("calibrators", [{"oracle": {"name": "vector"}}]),

@@ -17,6 +17,7 @@ top_rest      one temperature for whether the top class is right, one for the ot
 confusion_mix (1 - w) softmax(z / T) + w C_a, C_a: validation labels with prediction a numpy
 noise_layer   softmax(z / T) Q, Q a matrix of transitions                              numpy, EM
 partner       TS's logits and validation confusions with the predicted class           numpy, Newton's method
+local         TS, partner scaling, nearest neighbours and trees, mixed                 scikit-learn
 ============= ======================================================================== ======================
 
 Each file here defines ``fit(logits, labels)``; a ``module:object`` has the same signature. `fit` receives validation
