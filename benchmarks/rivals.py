@@ -51,6 +51,7 @@ from halobench.calibration import calibrator  # noqa: E402
 from halobench.calibration.sample_scores import cross_entropy, softmax  # noqa: E402
 from halobench.calibration.temperature_scaling import finite_beta  # noqa: E402
 from halobench.core import plugins  # noqa: E402
+from halobench.core.errors import SpecError  # noqa: E402
 from halobench.data.loaders import mnist5k, overlap  # noqa: E402
 
 MEASURED, CACHE = harness.ROOT / "benchmarks/rivals.json", harness.ROOT / "build/rivals"
@@ -508,7 +509,10 @@ def main() -> None:
     if not names:
         sys.exit(f"no such kind: {', '.join(patterns)}; kinds are {'; '.join(every)}")
     methods = [name for name in METHODS if name != "local" or name in plugins.names("calibrators")]
-    plugins.check_installed([("calibrators", name) for name in methods])
+    try:
+        plugins.check_installed([("calibrators", name) for name in methods])
+    except SpecError as error:
+        sys.exit(str(error))
     known = json.loads(MEASURED.read_text()) if MEASURED.exists() and not given.quick else {"kinds": {}}
     measured: dict[str, dict] = {}
     for name in names:

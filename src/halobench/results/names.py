@@ -71,7 +71,7 @@ CALIBRATIONS = {
     "dirichlet": Name(
         "Dirichlet calibration",
         "an affine map of the log-probabilities, with penalties off the diagonal and on the intercepts",
-        Style("#A0522D", "^", (0, (3, 1, 1, 1, 1, 1))),
+        Style("#A0522D", (4, 1, 0), (0, (3, 1, 1, 1, 1, 1))),
     ),
     "isotonic": Name("isotonic", "a monotone map of each class's probability", Style("#665C29", "p", (0, (4, 2)))),
     "histogram": Name(
@@ -93,12 +93,12 @@ CALIBRATIONS = {
     "confusion_mix": Name(
         "TS mixed with confusions",
         "TS mixed with the labels of the validation samples that have the same prediction",
-        Style("#2F8F46", "s", (0, (2, 1))),
+        Style("#2F8F46", (5, 0, 180), (0, (2, 1))),
     ),
     "noise_layer": Name(
         "noise layer",
         "TS followed by a matrix of transitions from predicted classes to labels",
-        Style("#5B4A3F", "v", (0, (4, 1, 1, 1))),
+        Style("#5B4A3F", (6, 1, 0), (0, (4, 1, 1, 1))),
     ),
     "partner": Name(
         "partner scaling",
