@@ -108,7 +108,7 @@ CALIBRATIONS = {
     "local": Name(
         "local map",
         "TS and partner scaling mixed with nearest neighbours and trees, by the labels of similar validation samples",
-        Style("#C2408C", "X", (0, (3, 1))),
+        Style("#C2408C", (3, 1, 0), (0, (3, 1))),
     ),
 }
 

@@ -291,7 +291,7 @@ def test_calibration_tells_in_words_what_is_beyond_its_axes(tables):
     for told in ("isotonic: infinite for", "TS (optimal): no finite T for", "vector scaling: no finite optimum for"):
         assert words(full).count(told) == len(full.axes) / 2
         assert told not in words(plain)
-    assert "noise layer, partner scaling. Lower" in words(full)
+    assert "partner scaling, local map. Lower" in words(full)
     assert calibration.TITLE in texts(plain)
     assert calibration.OTHER_TITLE in texts(full)
     assert "below 0" not in words(plain)

@@ -81,10 +81,10 @@ def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
     cell = metrics[(metrics["dataset"] == "overlap-k8") & (metrics["model"] == "attention")]
     cell = cell[cell["loss"] == "cross_entropy"]
     for (_, head), value in zip(ladder.heads, row.values, strict=True):
-        name = {"as it is": "nll", "at most": "best_map", "at least about": "best_map"}.get(head)
+        name = {"as it is": "nll", "lower estimate": "best_map", "upper estimate": "best_map"}.get(head)
         name = name or next(part for part, known in REPAIRS.items() if known.label == head)
         rows = cell[cell["metric"] == f"repair_{name}"]
-        values = rows["low" if head == "at least about" else "value"].to_numpy()
+        values = rows[{"lower estimate": "low", "upper estimate": "high"}.get(head, "value")].to_numpy()
         assert value.mean == pytest.approx(values.mean())
         half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
         assert value.sd == pytest.approx(half, rel=1e-6)
