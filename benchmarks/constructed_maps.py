@@ -137,6 +137,16 @@ def waves(rng: np.random.Generator, n: int) -> Drawn:
     return 3 * z, p, p
 
 
+def quadratic(rng: np.random.Generator, n: int) -> Drawn:
+    """Every class's score is a quadratic form of all 20 logits: smooth, but with many interactions."""
+    k = 20
+    forms = np.random.default_rng(3).normal(size=(k, k, k)) / k * 1.5
+    z = rng.normal(size=(n, k))
+    z -= z.mean(axis=1, keepdims=True)
+    p = softmax(1.5 * np.einsum("ni,cij,nj->nc", z, forms, z), axis=1)
+    return 2 * z, p, p
+
+
 def _with(function: Callable[..., Drawn], *options: float) -> Case:
     return lambda rng, n: function(*options, rng, n)
 
@@ -160,6 +170,7 @@ CASES: dict[str, Case] = {
     "a feature that logits lack, k = 2": unseen,
     "logits are noise, k = 20": uninformative,
     "waves in five dimensions, k = 5": waves,
+    "quadratic forms of all logits, k = 20": quadratic,
 }
 
 

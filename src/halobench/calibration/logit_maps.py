@@ -13,6 +13,7 @@ L. Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from halobench.calibration import sample_scores
 from halobench.calibration.arrays import blocks
 from halobench.calibration.partner_scaling import fit_checked
-from halobench.calibration.rescaling import rescale
+from halobench.calibration.rescaling import rescale, spread
 from halobench.calibration.temperature_scaling import finite_beta, fit_exactly
 from halobench.core.seeding import generator
 
@@ -52,6 +53,9 @@ FEATURES = 24
 
 FLOOR = 0.02
 """Partner scaling's share in the trees' prediction, which keeps all probabilities above 0."""
+
+LARGE = 1e15
+"""The largest logit, in units of their spread, that the network and the local maps tell from others."""
 
 TINY = 1e-300
 """The smallest probability that a local map predicts."""
@@ -141,12 +145,13 @@ def _network(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float, see
     from scipy.optimize import minimize
 
     n, k = logits.shape
-    centre, strength = _centred(logits), ridge * np.sqrt(n)
+    scale, strength = spread(logits), ridge * np.sqrt(n)
+    centre = _centred(logits, scale)
     mean, unit = centre.mean(axis=0), centre.std(axis=0)
     unit = np.where(unit > 0, unit, 1.0)
 
     def features(z: np.ndarray) -> np.ndarray:
-        return np.hstack([np.clip((_centred(z) - mean) / unit, -10, 10), np.ones((len(z), 1))])
+        return np.hstack([np.clip((_centred(z, scale) - mean) / unit, -10, 10), np.ones((len(z), 1))])
 
     x, offset = features(logits), start(logits)
     first = generator(seed, "repair", "network").normal(size=(k + 1, HIDDEN))
@@ -175,8 +180,10 @@ def _network(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float, see
 # --- Local families --------------------------------------------------------------------------------------------------
 
 
-def _centred(logits: np.ndarray) -> np.ndarray:
-    return logits - logits.mean(axis=1, keepdims=True)
+def _centred(logits: np.ndarray, scale: float) -> np.ndarray:
+    """Return logits (n, k) divided by `scale`, with a mean of 0 in each row, and clipped to what float32 can square."""
+    scaled = logits / scale
+    return np.clip(scaled - scaled.mean(axis=1, keepdims=True), -LARGE, LARGE)
 
 
 def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, seed: int) -> Map:
@@ -186,7 +193,8 @@ def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, s
     within the distance of the m-th weigh the same, or closer ones more. The choice between these, m and the shrinkage
     have the lowest NLL on samples that are left out of their own averages.
     """
-    spaces: list[Map] = [_centred, lambda z: np.sqrt(sample_scores.softmax(rescale(z, beta)))]
+    scale = spread(logits)
+    spaces: list[Map] = [lambda z: _centred(z, scale), lambda z: np.sqrt(sample_scores.softmax(rescale(z, beta)))]
     n = len(logits)
     sizes = [m for m in NEIGHBOURS if m <= n // 2] or [1]
     chosen = np.sort(generator(seed, "repair", "queries").permutation(n)[:QUERIES])
@@ -251,14 +259,18 @@ def _trees(
     from scipy.sparse import csr_array
     from sklearn.ensemble import ExtraTreesClassifier
 
+    scale = spread(logits)
+
     def features(z: np.ndarray) -> np.ndarray:
         ranks = z.argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-        return np.hstack([_centred(z), ranks, sample_scores.softmax(rescale(z, beta))]).astype(np.float32)
+        return np.hstack([_centred(z, scale), ranks, sample_scores.softmax(rescale(z, beta))]).astype(np.float32)
 
     x = features(logits)
     tried = min(x.shape[1], max(FEATURES, int(np.sqrt(x.shape[1]))))
     forest = ExtraTreesClassifier(TREES, min_samples_leaf=leaf, max_features=tried, random_state=seed % 2**32, n_jobs=1)
-    forest.fit(x, labels)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # it suspects a regression
+        forest.fit(x, labels)
     nodes = np.array([tree.tree_.node_count for tree in forest.estimators_])
     first = nodes.cumsum() - nodes
 

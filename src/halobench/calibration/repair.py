@@ -19,10 +19,14 @@ The *lower estimate* comes from the learning curve. If more samples fit the maps
 map yet: let d be how far the upper estimate falls from maps fitted to fewer samples to maps fitted to all. What is
 missing is assumed to shrink at least as fast as n^-1/4, the rate of nearest neighbours in six dimensions, so at most
 d / (r^1/4 - 1) is left, where r is the ratio of the numbers of samples. Two standard errors of d are added to d and to
-the upper estimate. If the posterior is known, the lower estimate is at least the noise. This is an estimate and not a
-bound. It fails where the logits determine the label in a way that none of the families begins to show at this number of
-samples, such as hundreds of clusters with two or three labels each, or a posterior that goes up and down many times
-along several directions (`benchmarks/ladder.py` has one).
+the upper estimate. If the posterior is known, the lower estimate is at least the noise.
+
+Both are estimates for these samples, without the error that comes from drawing them, and neither is a bound. The lower
+one fails where the learning curve has yet to become steep: hundreds of clusters with two or three labels each, a
+posterior that goes up and down many times along several directions, or smooth interactions between many logits, such as
+a quadratic form of 20 logits, of which 1,500 labels show little (`benchmarks/ladder.py` has such cases). It is also
+wide and unsteady where labels are few. Samples must be independent draws: if the same sample occurs in several folds,
+local maps seem better than they are.
 
 References
 ----------
@@ -84,7 +88,7 @@ class RepairLadder:
         Lower and upper estimate of the best map's NLL, which the module's docstring derives. Neither is a bound.
     map : str
         The family with the lowest NLL on samples that it wasn't fitted to: ``temperature``, ``partner``,
-        ``regression``, ``kernel``, ``neighbours``, ``trees``, or their ``mixture``.
+        ``regression``, ``network``, ``neighbours``, ``trees``, or their ``mixture``.
     families : dict of str to float
         That NLL by family.
     """
@@ -118,11 +122,12 @@ def repair_ladder(
         Finite, n >= 50.
     targets : (n,) integers or (n, k) array
         Labels, or the known posterior P(y | x) as rows of probabilities, in which case the parts are expectations under
-        it and the noise is a separate part. Partner scaling is fitted to labels drawn from the posterior, and the other
-        maps to the posterior itself.
+        it and the noise is a separate part. Partner scaling and the splits of trees are fitted to labels drawn from
+        the posterior, and everything else to the posterior itself. Samples must be independent draws.
     more : (array, array), optional
-        Logits and targets of further samples, as of a distribution that can be drawn from without limit. The maps are
-        then fitted to these alone. Without them, they are fitted to four fifths of the samples.
+        Logits and targets of further samples, as of a distribution that can be drawn from without limit, at least 50.
+        The maps are then fitted to these alone, and only the mixture's weights to the other samples. Without them,
+        maps are fitted to four fifths of the samples.
     draws : int
         Number of bootstrap resamples, at least 1.
     seed : int
@@ -173,6 +178,8 @@ def ladder(
     check_whole("seed", seed, 0)
     if more is not None:
         more = _checked(*more)
+        most = f"at least {LADDER_SAMPLES} further rows, to which the maps are fitted"
+        require(len(more[0]) >= LADDER_SAMPLES, "more", f"{len(more[0])} rows", most)
         shapes = [logits.shape[1:] + targets.shape[1:], more[0].shape[1:] + more[1].shape[1:]]
         require(
             shapes[0] == shapes[1], "more", f"rows of shape {shapes[1]}", f"rows of shape {shapes[0]}, as the others"

@@ -37,6 +37,14 @@ def test_where_nothing_is_local_the_mixture_costs_little():
     assert kl(fitted.logits(z[500:]), p[500:]) < 0.02
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_the_scale_of_the_logits_does_not_matter(scale):
+    z, y, _ = clusters(300)
+    fresh = clusters(50, 1)[0]
+    plain, scaled = calibrator.fit("local", z, y), calibrator.fit("local", scale * z, y)
+    np.testing.assert_allclose(scaled.probabilities(scale * fresh), plain.probabilities(fresh), atol=0.01)
+
+
 @pytest.mark.parametrize("name", logit_maps.FAMILIES)
 def test_each_family_ignores_shifts_and_is_finite_far_away(name):
     z, y, _ = clusters(300)

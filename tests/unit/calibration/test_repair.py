@@ -188,6 +188,7 @@ def test_the_range_is_what_the_learning_curve_leaves():
         (lambda: repair_ladder(9 * np.eye(3)[np.arange(60) % 3], np.arange(60) % 3), "logits"),
         (lambda: repair_ladder(np.where(np.eye(60, 3) > 0, -np.inf, wrong(60)[0]), wrong(60)[1]), "logits[0]"),
         (lambda: repair_ladder(*wrong(60), more=(np.zeros((60, 4)), np.zeros(60, int))), "more"),
+        (lambda: repair_ladder(*wrong(60), more=wrong(20)), "more"),
         (lambda: repair_ladder(*wrong(60), draws=0), "draws"),
     ],
 )

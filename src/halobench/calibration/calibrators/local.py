@@ -3,8 +3,9 @@
 Where the logits identify the region that a sample comes from, as those of an attention model do, the labels of
 validation samples with similar logits say more than the top class and the gap, which are all that partner scaling looks
 at. The map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised trees
-(`halobench.calibration.logit_maps`). The weights are fitted to samples that the four maps weren't fitted to. With few
-samples, or where nothing is local, the mixture is therefore close to its smooth parts.
+(`halobench.calibration.logit_maps`). The weights are fitted to samples that the four maps weren't fitted to, so where
+nothing is local, the mixture is close to its smooth parts. The weights have no ridge: with a dozen samples, they may be
+far off. Samples must be independent draws, since copies of a sample in several folds would favour local maps.
 
 References
 ----------
