@@ -55,7 +55,7 @@ FLOOR = 0.02
 """Partner scaling's share in the trees' prediction, which keeps all probabilities above 0."""
 
 LARGE = 1e15
-"""The largest logit, in units of their spread, that the network and the local maps tell from others."""
+"""The largest logit, in units of their spread, up to which the network and the local maps see a difference."""
 
 TINY = 1e-300
 """The smallest probability that a local map predicts."""
