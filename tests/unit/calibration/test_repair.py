@@ -142,7 +142,7 @@ def test_hard_cells_are_finite(case):
         "12 clusters, k = 4",
         "rotated logits, k = 8",
         "rings, k = 3",
-        "a feature that logits lack, k = 2",
+        "a feature missing from the logits, k = 2",
     ],
 )
 @pytest.mark.parametrize("posterior", [True, False])
