@@ -178,6 +178,10 @@ METRICS = {
         "Median radius", "median distance at which confidence is lost", unit="relative to the nearest other label"
     ),
     "censored": Name("Share of censored rays", "share of rays that ended before reaching the point sought"),
+    "survival_2": Name(
+        "Share still certain at twice the distance",
+        "share of rays, or of points, that stay certain up to twice the distance to the nearest other label",
+    ),
     "logit_gap": Name("Logit gap", "the label's logit minus the largest other logit"),
     "released_near_exact": Name(
         "Share of fits near the optimum", "share of models for which the paper's fit is within 5% of the optimum"
