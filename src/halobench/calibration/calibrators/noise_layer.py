@@ -36,6 +36,9 @@ SPREAD = 0.1
 ROUGH = 1e-5
 """The largest gradient at which expectation maximisation ends on the folds; it begins slowly, so 1e-4 is too soon."""
 
+FLATTEST = 1e-3
+"""TS's beta, for logits at unit spread, if its T is infinite."""
+
 STEPS, LARGEST = 2000, 0.7
 """The largest number of steps, and of each one in log beta."""
 
@@ -60,7 +63,7 @@ def _path(
     """Return the map for each strength and the largest entry of its objective's gradient."""
     k, unit = logits.shape[1], spread(logits)
     z = rescale(logits, 1 / unit)
-    beta = centre = finite_beta(z, labels) or 1.0
+    beta = centre = finite_beta(z, labels) or FLATTEST
     fits, layer = [], _prior(k, strengths[0])
     layer /= layer.sum(axis=1, keepdims=True)
     for strength in strengths:
