@@ -63,7 +63,6 @@ TINY = 1e-300
 WORK = 1 << 22
 """Elements of a block of distances between samples."""
 
-
 FAMILIES = ("temperature", "partner", "regression", "network", "neighbours", "trees")
 
 
@@ -199,7 +198,7 @@ def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, s
     sizes = [m for m in NEIGHBOURS if m <= n // 2] or [1]
     chosen = np.sort(generator(seed, "repair", "queries").permutation(n)[:QUERIES])
     prior, wanted = np.exp(start(logits[chosen])), rows[chosen]
-    best, found = np.inf, (spaces[0], sizes[0], False, SHRINKAGE[-1])
+    best, setting = np.inf, (spaces[0], sizes[0], False, SHRINKAGE[-1])
     for space in spaces:
         x = space(logits)
         distance = _squared_distances(x[chosen], x)
@@ -212,8 +211,8 @@ def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, s
                     p = (total + weight * prior) / (count + weight)
                     nll = -float((wanted * np.log(np.maximum(p, TINY))).sum())
                     if nll < best:
-                        best, found = nll, (space, m, closer, weight)
-    space, m, closer, weight = found
+                        best, setting = nll, (space, m, closer, weight)
+    space, m, closer, weight = setting
     x = space(logits)
 
     def transform(z: np.ndarray) -> np.ndarray:

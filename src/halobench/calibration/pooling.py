@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from halobench.calibration.logit_maps import Map
+from halobench.calibration.logit_maps import TINY, Map
 from halobench.calibration.sample_scores import softmax
 
 STEPS = 200
@@ -49,7 +49,7 @@ def weights(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     mixed = np.full(len(probabilities), 1 / len(probabilities))
     for _ in range(STEPS):
         total = np.tensordot(mixed, likelihoods, 1)
-        mixed = mixed * np.tensordot(likelihoods, mass / np.maximum(total, 1e-300), 2) / mass.sum()
+        mixed = mixed * np.tensordot(likelihoods, mass / np.maximum(total, TINY), 2) / mass.sum()
     return mixed / mixed.sum()
 
 
@@ -60,7 +60,7 @@ def cross_fitted_nll(probabilities: np.ndarray, targets: np.ndarray, fold: np.nd
         out = fold == number
         mixed = weights(probabilities[:, ~out], targets[~out])
         likelihoods, mass = _of_targets(probabilities[:, out], targets[out])
-        values[out] = -(mass * np.log(np.maximum(np.tensordot(mixed, likelihoods, 1), 1e-300))).sum(axis=1)
+        values[out] = -(mass * np.log(np.maximum(np.tensordot(mixed, likelihoods, 1), TINY))).sum(axis=1)
     return values
 
 

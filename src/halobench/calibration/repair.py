@@ -43,7 +43,7 @@ import numpy as np
 
 from halobench.calibration import pooling, resampling, sample_scores
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled, check_whole
-from halobench.calibration.logit_maps import Map, fit_families
+from halobench.calibration.logit_maps import TINY, Map, fit_families
 from halobench.calibration.temperature_scaling import fit_exactly
 from halobench.core.errors import require
 from halobench.core.seeding import generator
@@ -147,13 +147,14 @@ def repair_ladder(
     >>> round(ladder.noise.value, 3), round(ladder.training.value, 2), round(ladder.nll.value, 3)
     (0.325, 0.37, 0.693)
     """
-    check_unscaled(check_logits(logits))
+    logits = check_logits(logits)
+    check_unscaled(logits)
     targets = check_targets(targets, logits.shape)
     seen = np.unique(targets) if targets.ndim == 1 else targets
     require(targets.ndim == 2 or len(seen) > 1, "targets", f"label {seen[0]} alone", "at least two different labels")
     if len(logits) >= LADDER_SAMPLES:
         what = "samples of which at least one has another label, since otherwise no temperature is optimal"
-        separable = fit_exactly(check_logits(logits), targets).separable
+        separable = fit_exactly(logits, targets).separable
         require(not separable, "logits", "each label's logit is the largest", what)
     return ladder(logits, targets, more, draws, seed)
 
@@ -197,8 +198,8 @@ def ladder(
     families = {name: float(each.mean()) for name, each in scored.items()}
     span = _range(upper, fewer, ratio, float(noise.mean()))
     nll, entropy, training, richer_map, scaling = parts
-    known = entropy if has_posterior else None
-    return RepairLadder(nll, known, training, richer_map, scaling, span, best, families)
+    entropy_if_known = entropy if has_posterior else None
+    return RepairLadder(nll, entropy_if_known, training, richer_map, scaling, span, best, families)
 
 
 def _checked(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -208,7 +209,7 @@ def _checked(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _logarithm(probabilities: np.ndarray) -> np.ndarray:
-    return np.log(np.maximum(probabilities, 1e-300))
+    return np.log(np.maximum(probabilities, TINY))
 
 
 def _range(upper: np.ndarray, fewer: np.ndarray, ratio: float, noise: float) -> tuple[float, float]:
@@ -250,7 +251,7 @@ def _held_out(
 
         probabilities = pooling.predict_held_out(fit, logits, fold)
     else:
-        some = slice(0, max(2, int(share * len(more[0]))))
+        some = slice(0, int(share * len(more[0])))
         fitted = fit_families(more[0][some], more[1][some], _drawn(more[1], seed)[some], seed)
         probabilities = {name: sample_scores.softmax(transform(logits)) for name, transform in fitted.items()}
     scored = {name: sample_scores.cross_entropy(_logarithm(p), targets) for name, p in probabilities.items()}

@@ -10,6 +10,7 @@ E. Berta et al., "Structured Matrix Scaling for Multi-Class Calibration", AISTAT
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,19 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """
     from probmetrics.calibrators import SMSCalibrator
 
-    library = SMSCalibrator(penalty="ridge", opt="bfgs").fit(softmax(logits), labels.astype(np.int64))
+    return fit_library(SMSCalibrator(penalty="ridge", opt="bfgs"), _largest_slope, logits, labels)
+
+
+def fit_library(
+    library: Any, largest_slope: Callable[..., float], logits: np.ndarray, labels: np.ndarray
+) -> Calibrator:
+    """Fit a calibrator of probmetrics; `largest_slope` returns the largest entry of its objective's gradient."""
+    library = library.fit(softmax(logits), labels.astype(np.int64))
 
     def transform(z: np.ndarray) -> np.ndarray:
         return logarithm(library.predict_proba(softmax(z)).astype(np.float64))
 
-    gradient = _largest_slope(library, logits, labels)
+    gradient = largest_slope(library, logits, labels)
     return scored(transform, logits, labels, gradient, gradient <= FLOAT32_GRADIENT)
 
 

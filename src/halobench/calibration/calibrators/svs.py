@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.calibrator import Calibrator, logarithm, scored
-from halobench.calibration.calibrators.matrix import FLOAT32_GRADIENT
+from halobench.calibration.calibrator import Calibrator, logarithm
+from halobench.calibration.calibrators.matrix import fit_library
 from halobench.calibration.sample_scores import softmax
 
 EXTRA = "posthoc"
@@ -33,13 +33,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """
     from probmetrics.calibrators import SVSCalibrator
 
-    library = SVSCalibrator(penalty="ridge", opt="bfgs").fit(softmax(logits), labels.astype(np.int64))
-
-    def transform(z: np.ndarray) -> np.ndarray:
-        return logarithm(library.predict_proba(softmax(z)).astype(np.float64))
-
-    gradient = _largest_slope(library, logits, labels)
-    return scored(transform, logits, labels, gradient, gradient <= FLOAT32_GRADIENT)
+    return fit_library(SVSCalibrator(penalty="ridge", opt="bfgs"), _largest_slope, logits, labels)
 
 
 def _largest_slope(library: Any, logits: np.ndarray, labels: np.ndarray) -> float:
