@@ -20,4 +20,32 @@ rule all:
     localrule: True
 
 
-STARTUP.check_rules()
+# A target for every kind of result: `halobench run calibrations` trains and calibrates, and draws nothing.
+rule partial:
+    input:
+        INPUTS.partial_targets,
+    localrule: True
+
+
+rule trainings:
+    input:
+        lambda wildcards: INPUTS.targets("train"),
+    localrule: True
+
+
+rule calibrations:
+    input:
+        lambda wildcards: INPUTS.targets("calibrate", "reference"),
+    localrule: True
+
+
+rule probes:
+    input:
+        lambda wildcards: INPUTS.targets("probe"),
+    localrule: True
+
+
+rule figures:
+    input:
+        lambda wildcards: INPUTS.targets("figure"),
+    localrule: True

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import fcntl
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
@@ -19,7 +21,6 @@ import pytest
 import yaml
 
 from halobench.experiment.config_loader import load_config
-from halobench.runner import dry_run
 from halobench.storage.layout import TABLES
 
 ROOT = Path(__file__).parents[1]
@@ -117,12 +118,28 @@ def tiny_tables() -> list[str]:
     return list(load_config(tiny_config()).tables("tiny"))
 
 
+@dataclass(frozen=True)
+class Seen:
+    """A job that Snakemake shows: its rule, its outputs, and the reason for it."""
+
+    rule: str
+    outputs: tuple[str, ...]
+    reason: str
+
+
+def seen(text: str) -> list[Seen]:
+    """The jobs in what Snakemake prints, without targets that only gather files."""
+    blocks = re.findall(r"^(?:local)?rule (\S+):\n((?:    .*\n)+)", text, re.M)
+    facts = [(rule, dict(re.findall(r"^    (output|reason): (.*)$", block, re.M))) for rule, block in blocks]
+    return [Seen(rule, tuple(f["output"].split(", ")), f.get("reason", "")) for rule, f in facts if "output" in f]
+
+
 class Workspace:
     """A copy of the workflow in its own folder, with a configuration to edit, run by the real Snakemake."""
 
     def __init__(self, folder: Path, config: dict):
         self.folder = folder
-        for name in ("Snakefile", "workflow", "profiles", "environment.yml"):
+        for name in ("Snakefile", "workflow", "profiles"):
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
         self.write(config)
@@ -148,13 +165,18 @@ class Workspace:
         """Run Snakemake here with this Python's environment and the given variables."""
         return self.module("snakemake", *arguments, environment=environment, timeout=timeout)
 
-    def events(self, *arguments: str, environment: dict[str, str] | None = None) -> dry_run.Events:
-        """Run Snakemake here, dry if the arguments say so, and return what it says about its jobs."""
-        return dry_run.gather(arguments, cwd=self.folder, env=os.environ | (environment or {}), timeout=600)
+    def jobs(
+        self, *arguments: str, environment: dict[str, str] | None = None, command: str = "snakemake"
+    ) -> list[Seen]:
+        """Run Snakemake here, or `halobench run`, and return the jobs that it shows; it must succeed."""
+        command = {"run": ["halobench.cli.main", "run", "--logger", "default"]}.get(command, [command])
+        done = self.module(*command, *arguments, environment=environment)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        return seen(done.stdout + done.stderr)
 
-    def why(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-        """Run `halobench why` here."""
-        return self.module("halobench.cli.main", "why", *arguments, environment=environment)
+    def halobench(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+        """Run a command of halobench here."""
+        return self.module("halobench.cli.main", *arguments, environment=environment)
 
     def module(
         self, name: str, *arguments: str, environment: dict[str, str] | None = None, timeout: int = 600

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from halobench.runner.dry_run import PlannedJob
+from halobench.runner.job_names import PlannedJob
 from halobench.storage import job_logs, layout
 
 TARGETS = ("all", "partial", "total")  # rules that only gather files, and Snakemake's total
@@ -80,9 +80,7 @@ class Run:
         if record.rule_name in TARGETS:
             return
         wildcards = {key: str(value) for key, value in record.wildcards.items()}
-        job = PlannedJob(
-            record.rule_name, inputs=tuple(record.input), outputs=tuple(record.output), wildcards=wildcards
-        )
+        job = PlannedJob(record.rule_name, tuple(record.output), wildcards, record.log[0] if record.log else "")
         log = Path(record.log[0]) if record.log else None
         self.failed.pop(record.jobid, None)
         self.stopped.pop(record.jobid, None)

@@ -1,4 +1,4 @@
-"""Which jobs an edit reruns, from dry runs on copies of a finished grid, and what `halobench why` says about it.
+"""Which jobs an edit reruns, from dry runs on copies of a finished grid, and what `halobench status` says about it.
 
 `make soak` makes more edits, and runs some to the end. Then, the jobs that ran are compared too, and the files of jobs
 that the edit doesn't affect keep their bytes and times.
@@ -7,9 +7,9 @@ that the edit doesn't affect keep their bytes and times.
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 import sqlite3
-from base64 import urlsafe_b64encode
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, SOAK, Workspace, tiny_config, tiny_figures, tiny_tables
-from halobench.runner import dry_run
-from halobench.runner.forecast import explain
+from conftest import ROOT, SOAK, Seen, Workspace, tiny_config, tiny_figures, tiny_tables
+from halobench.results.status import NOTHING
 from halobench.storage.files import checksum
 
 pytestmark = [pytest.mark.workflow, pytest.mark.rerun]
@@ -41,7 +40,7 @@ EIGHT = {"train": 8, "probe": 8, "calibrate": 8, **TABLES}
 
 @dataclass(frozen=True)
 class Edit:
-    """An edit of a workspace's files and configuration, the jobs that it reruns, and what `why` must say."""
+    """An edit of a workspace's files and configuration, the jobs that it reruns, and what `status` must say."""
 
     change: Callable[[Path, dict], None]
     jobs: dict[str, int]
@@ -119,17 +118,18 @@ def touch(folder: Path, config: dict) -> None:
         for path in (folder / name).rglob("*"):
             if path.is_file():
                 path.touch()
-    for name in ("Snakefile", "config.yaml", "environment.yml"):
+    for name in ("Snakefile", "config.yaml"):
         (folder / name).touch()
 
 
 def move_module(folder: Path, config: dict) -> None:
     """Move a module of the runner, which no stage imports, to another file."""
     runner = folder / "src/halobench/runner"
-    (runner / "disk_space.py").rename(runner / "room.py")
-    startup = (runner / "startup.py").read_text()
-    assert "disk_space." in startup
-    (runner / "startup.py").write_text(startup.replace("disk_space", "room"))
+    (runner / "captions.py").rename(runner / "legends.py")
+    for path in (runner / "loaded.py", folder / "workflow/rules/common.smk"):
+        text = path.read_text()
+        assert "runner.captions" in text
+        path.write_text(text.replace("runner.captions", "runner.legends"))
 
 
 OTHER = "cores: 1\nlatency-wait: 7\nset-resources:\n  train:\n    mem_mb: 3000\nset-threads:\n  probe: 1\n"
@@ -146,12 +146,11 @@ def ask_otherwise(folder: Path, config: dict) -> None:
 
 
 def write_otherwise(folder: Path, config: dict) -> None:
-    """Write the same code in other words, move some of it, make all of it newer, and delete the requests."""
+    """Write the same code in other words, move some of it, and make all of it newer."""
     reformat(folder, config)
     written("storage/layout", "STAGES: Mapping", "# Every stage.\nSTAGES: Mapping")(folder, config)
     move_module(folder, config)
     touch(folder, config)
-    shutil.rmtree(folder / "results/requests")
 
 
 def nothing(folder: Path, config: dict) -> None:
@@ -234,7 +233,7 @@ EDITS = {
         "table tiny/paper_images: reporting/tables/paper_images.py changed",
     ),
     "asked in other words, with other resources": Edit(ask_otherwise, {}, arguments=ASKED),
-    "code in other words, and requests deleted": Edit(write_otherwise, {}),
+    "code in other words": Edit(write_otherwise, {}),
 }
 
 
@@ -254,11 +253,9 @@ class Copy:
         if list(config) != list(tiny_config()) or config != tiny_config():
             self.workspace.write(config)
 
-    def events(self, *arguments: str) -> dry_run.Events:
-        """What Snakemake says about its jobs when it runs with the copied package."""
-        events = self.workspace.events(*arguments, environment=self.environment)
-        assert events.code == 0, events.errors[-4000:]
-        return events
+    def jobs(self, *arguments: str, command: str = "snakemake") -> list[Seen]:
+        """The jobs that Snakemake shows when it runs with the copied package."""
+        return self.workspace.jobs(*arguments, environment=self.environment, command=command)
 
     def snakemake(self, *arguments: str) -> str:
         """What Snakemake prints when it runs with the copied package."""
@@ -266,6 +263,12 @@ class Copy:
         output = done.stdout + done.stderr
         assert done.returncode == 0, output[-4000:]
         return output
+
+    def status(self, *arguments: str) -> list[str]:
+        """The lines of `halobench status` with the copied package."""
+        done = self.workspace.halobench("status", *arguments, environment=self.environment)
+        assert done.returncode == 0, done.stderr[-4000:]
+        return done.stdout.splitlines()
 
     def files(self) -> dict[str, tuple[str, int]]:
         """The digest and time of every result except logs."""
@@ -280,43 +283,44 @@ def copied(finished, tmp_path) -> Copy:
     return Copy(finished, tmp_path / "copy")
 
 
-def job_counts(events: dry_run.Events) -> dict[str, int]:
-    """The number of jobs per rule, as Snakemake counts them."""
-    return {rule: count for rule, count in events.stats.items() if rule not in IGNORED}
+def ran(jobs: list[Seen]) -> dict[str, int]:
+    """The number of jobs per rule."""
+    return dict(Counter(job.rule for job in jobs))
 
 
-def reasons(events: dry_run.Events, folder: Path, each: bool = False) -> list[str]:
-    """The lines of `halobench why` for these jobs."""
-    return explain.report(events.jobs, folder, each)
-
-
-def ran(events: dry_run.Events) -> dict[str, int]:
-    """The number of jobs per rule, from what Snakemake says about each job."""
-    counts = Counter(job.rule for job in events.jobs)
-    return {rule: count for rule, count in counts.items() if rule not in IGNORED}
+def told(lines: list[str]) -> int:
+    """The number of jobs that the last line of a status counts."""
+    return 0 if lines == [NOTHING] else int(lines[-1].split()[0])
 
 
 # The others differ more in what is edited than in what reruns.
 SAMPLE = (
-    *("nothing", "asked in other words, with other resources", "code in other words, and requests deleted"),
+    *("nothing", "asked in other words, with other resources", "code in other words"),
     *("a loss's parameter", "a learning rate in one model's recipe", "a seed added", "a seed removed"),
     *("a loss module added", "a loss module changed", "a probe radius", "the metrics changed", "one figure changed"),
 )
 
 
 @pytest.mark.parametrize("name", EDITS if SOAK else SAMPLE)
-def test_an_edit_reruns_its_slice_only_and_why_names_it(copied, name):
+def test_an_edit_reruns_its_slice_only_and_the_status_names_it(copied, name):
+    """Snakemake finds the same jobs by its own memory as the status does by the records alone."""
     edit = EDITS[name]
     copied.edit(edit)
-    events = copied.events("-n", *edit.arguments)
-    assert job_counts(events) == edit.jobs
-    assert ran(events) == edit.jobs, "why sees the same jobs as Snakemake"
-    lines = reasons(events, copied.folder)
-    if edit.jobs:
-        assert any(edit.said in line for line in lines), lines
-        assert len(reasons(events, copied.folder, each=True)) == len(events.jobs) + 1
-    else:
-        assert lines == [explain.NOTHING]
+    assert ran(copied.jobs("-n", *edit.arguments)) == edit.jobs
+    lines = copied.status()
+    assert told(lines) == sum(edit.jobs.values())
+    assert any(edit.said in line for line in lines) if edit.jobs else lines == [NOTHING], lines
+
+
+@pytest.mark.parametrize("name", EDITS if SOAK else ("nothing", "a loss's parameter", "a seed removed"))
+def test_a_run_finds_the_same_where_snakemake_remembers_nothing(copied, name):
+    """As in a copied folder, without Snakemake's memory and with all times the same."""
+    shutil.rmtree(copied.folder / ".snakemake")
+    edit = EDITS[name]
+    copied.edit(edit)
+    for path in (copied.folder / "results").rglob("*"):
+        path.touch()
+    assert ran(copied.jobs("-n", *edit.arguments, command="run")) == edit.jobs
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +337,7 @@ def in_database(finished, tmp_path_factory) -> Workspace:
 DATABASE = ("--persistence-backend", "db")
 
 
-@pytest.mark.parametrize("name", EDITS if SOAK else ("nothing", "a seed removed", "the metrics changed"))
+@pytest.mark.parametrize("name", EDITS if SOAK else ("nothing", "the metrics changed"))
 def test_an_edit_reruns_the_same_where_snakemake_remembers_in_a_database(in_database, tmp_path, name):
     copied, edit = Copy(in_database, tmp_path / "copy"), EDITS[name]
     memory = copied.folder / ".snakemake"
@@ -341,20 +345,16 @@ def test_an_edit_reruns_the_same_where_snakemake_remembers_in_a_database(in_data
         moved = database.execute("update snakemake_metadata set namespace = ?", (str(memory.resolve()),))
     assert moved.rowcount > 200
     copied.edit(edit)
-    events = copied.events("-n", *DATABASE, *edit.arguments)
-    assert job_counts(events) == edit.jobs
-    lines = reasons(events, copied.folder)
-    assert any(edit.said in line for line in lines) if edit.jobs else lines == [explain.NOTHING], lines
+    assert ran(copied.jobs("-n", *DATABASE, *edit.arguments)) == edit.jobs
 
 
 def test_touching_after_an_edit_is_no_dead_end(copied):
-    """Plain Snakemake then considers old results current, but the next run knows better; nothing has to be deleted."""
+    """Plain Snakemake then considers old results current, but a run knows better; nothing has to be deleted."""
     edit = EDITS["a loss's parameter"]
     copied.edit(edit)
     copied.snakemake("--touch", "--cores", "1")
-    events = copied.events("-n")
-    assert job_counts(events) == edit.jobs
-    assert any(edit.said in line for line in reasons(events, copied.folder))
+    assert ran(copied.jobs("-n", command="run")) == edit.jobs
+    assert any(edit.said in line for line in copied.status())
 
 
 DELETED = {
@@ -368,30 +368,26 @@ DELETED = {
 }
 
 
-def test_deleted_files_are_made_again(finished, tmp_path):
-    copied = finished.copy(tmp_path / "copy")
+def test_deleted_files_are_made_again(copied):
     for path in DELETED:
         (copied.folder / path).unlink()
-    events = copied.events("-n")
-    counts, lines = job_counts(events), reasons(events, copied.folder, each=True)
+    counts, lines = ran(copied.jobs("-n")), copied.status("--each")
+    assert ran(copied.jobs("-n", command="run")) == counts
     assert "train" not in counts
     for rule, line in DELETED.values():
         assert counts[rule] == 1
-        assert any(each.startswith(line) for each in lines), lines
+        assert line in lines
 
 
-def test_lost_arrays_of_a_source_redo_no_training(finished, tmp_path):
+def test_lost_arrays_of_a_source_redo_no_training(copied):
     """They may be deleted to make room, because the stage that needs them loads them again."""
-    copied = finished.copy(tmp_path / "copy")
     for name in ("images", "labels"):
         (copied.folder / f"results/sources/digits/{name}.npy").unlink()
-    assert "Nothing to be done" in copied.snakemake("-n").stdout
+    assert copied.jobs("-n") == []
     one = "results/runs/noisy/mlp/mixup2/seed1"
     before = (copied.folder / one / "radii.parquet").read_bytes()
     (copied.folder / one / "radii.parquet").unlink()
-    events = copied.events("--cores", "1", f"{one}/radii.parquet")
-    assert events.code == 0, events.errors
-    assert ran(events) == {"probe": 1}
+    assert ran(copied.jobs("--cores", "1", f"{one}/radii.parquet")) == {"probe": 1}
     assert (copied.folder / one / "radii.parquet").read_bytes() == before
     assert (copied.folder / "results/sources/digits/images.npy").exists()
 
@@ -417,50 +413,37 @@ def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
     assert "Traceback" not in done.stderr
 
 
-def test_why_is_a_command(copied):
-    """The command itself: grouped and with --each, with arguments for Snakemake, and with a dry run that fails."""
-    one = "results/runs/noisy/mlp/mixup2/seed1/metrics.csv"
-    done = copied.workspace.why("--forcerun", "calibrate", "--", one, environment=copied.environment)
-    assert done.stdout.splitlines()[0] == "calibrate noisy/mlp/mixup2/seed1: it is forced"
+def test_the_status_is_a_command_and_part_of_a_dry_run(copied):
+    """For the configuration that the arguments specify; a dry run then shows Snakemake's jobs for its targets."""
     config = tiny_config()
     config["train"]["lr"] = 0.01
     copied.workspace.write(config)
-    lines = copied.workspace.why(environment=copied.environment).stdout.splitlines()
-    assert lines[0] == "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is now 0.01"
+    first = "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is now 0.01"
+    lines = copied.status()
+    assert lines[0] == first
     assert " jobs would run: 16 train, 16 probe, 16 calibrate, " in lines[-1]
-    done = copied.workspace.why("--each", "--cores", "1", one, environment=copied.environment)
-    assert done.stdout.splitlines() == [
-        "train noisy/mlp/mixup2/seed1: train.lr was 0.003 and is now 0.01",
-        "calibrate noisy/mlp/mixup2/seed1: logits.safetensors will be rebuilt by train",
-        "2 jobs would run: 1 train, 1 calibrate",
-    ]
-    done = copied.workspace.why("-q", environment=copied.environment)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "leave out --quiet" in done.stderr
+    assert copied.status("--config", 'train={"epochs": 3, "lr": 0.003}') == [NOTHING]
+    one = "results/runs/noisy/mlp/mixup2/seed1"
+    done = copied.workspace.halobench("run", "-n", "--", f"{one}/metrics.csv", environment=copied.environment)
+    assert done.stdout.splitlines()[0] == first
+    assert re.search(r"^total +2$", done.stdout + done.stderr, re.M)
+    forced = copied.jobs("-n", "--forcerun", "calibrate", "--", f"{one}/metrics.csv", command="run")
+    assert ran(forced) == {"train": 1, "calibrate": 1}
     config["train"]["lr"] = "fast"
     copied.workspace.write(config)
-    done = copied.workspace.why(environment=copied.environment)
-    assert done.returncode == 1
-    assert "train.lr" in done.stderr
-    assert not done.stdout
+    done = copied.workspace.halobench("status", environment=copied.environment)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "train.lr = 'fast'" in done.stderr
 
 
-def test_why_tells_what_was_cut_off_and_what_is_newer(copied):
-    record = copied.folder / "results/runs/noisy/mlp/mixup2/seed1/calibrate.json"
-    marks = copied.folder / ".snakemake/incomplete"
-    marks.mkdir(exist_ok=True)
-    name = urlsafe_b64encode(b"results/runs/noisy/mlp/mixup2/seed1/metrics.csv").decode()
-    (marks / name).write_text("{}")  # as Snakemake marks a job that it has started
-    content = record.read_bytes()
-    record.unlink()  # which a stage writes last
+def test_what_was_cut_off_or_edited_is_made_again(copied):
+    (copied.folder / "results/runs/noisy/mlp/mixup2/seed1/calibrate.json").unlink()  # which a stage writes last
     with (copied.folder / "workflow/claims.yaml").open("a") as file:
         file.write("# Looked at again.\n")
-    lines = reasons(copied.events("-n"), copied.folder)
-    assert "calibrate noisy/mlp/mixup2/seed1: it was left incomplete when it last ran" in lines
-    (marks / name).unlink()
-    record.write_bytes(content)
-    lines = reasons(copied.events("-n"), copied.folder)
-    assert "claims tiny: workflow/claims.yaml changed after the outputs were made" in lines
+    lines = copied.status()
+    assert "claims tiny: its input claims changed" in lines
+    said = next(line for line in lines if line.startswith("calibrate noisy/mlp/mixup2/seed1: "))
+    assert "not made; its log ends: " in said
 
 
 OUTSIDE = """from halobench.losses.cross_entropy import CrossEntropy
@@ -490,7 +473,7 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
     rules += ("table_paper_images", "table_paper_images_posterior", "explorer")
     expected = dict.fromkeys(rules, 1)
     before = copied.files()
-    assert ran(copied.events("--cores", "1")) == expected
+    assert ran(copied.jobs("--cores", "1")) == expected
     module.write_text(f"# A comment.\n{OUTSIDE}\nmore = 1\n")  # which the class doesn't refer to
     assert "Nothing to be done" in copied.snakemake("-n")
     module.write_text(OUTSIDE)
@@ -501,13 +484,12 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
     for path, edited, name in edits:
         before_edit = path.read_text()
         path.write_text(edited)
-        events = copied.events("-n")
-        assert job_counts(events) == expected
-        assert reasons(events, copied.folder)[0] == f"train clean/mlp/halved/seed0: {name} changed"
+        assert ran(copied.jobs("-n")) == expected
+        assert copied.status()[0] == f"train clean/mlp/halved/seed0: {name} changed"
         path.write_text(before_edit)
     helper.write_text("divisor = 3\n")
     if SOAK:
-        assert ran(copied.events("--cores", "1")) == expected
+        assert ran(copied.jobs("--cores", "1")) == expected
     after = copied.files()
     assert {path: after[path] for path in before} == before
 
@@ -519,9 +501,9 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
 def test_a_real_rerun_leaves_the_rest_alone(copied, name):
     edit = EDITS[name]
     copied.edit(edit)
-    plan = copied.events("-n").jobs
+    plan = copied.jobs("-n")
     before = copied.files()
-    assert ran(copied.events("--cores", "1")) == edit.jobs
+    assert ran(copied.jobs("--cores", "1")) == edit.jobs
     after = copied.files()
     made = {path for job in plan for path in job.outputs if path.count("/") > 1}  # without the page of all experiments
     assert all(after[path] == before[path] for path in before if path not in made)

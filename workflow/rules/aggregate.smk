@@ -1,25 +1,20 @@
-# A grid of thousands of cells doesn't fit on a command line: aggregation reads a file that lists them.
+# A grid of thousands of cells doesn't fit on a command line, so Snakemake itself writes the file that lists them.
 rule manifest:
     input:
-        cells=INPUTS.computed,
-        request=INPUTS.request("manifest"),
+        INPUTS.computed,
     output:
         f"{RESULTS}/manifests/{{experiment}}.json",
     log:
         f"{RESULTS}/logs/manifest/{{experiment}}.log",
     localrule: True
-    conda:
-        "../../environment.yml"
-    shell:
-        "halobench manifest --request {input.request}"
-        f" --results {FOLDER}"
-        " --out {output} >> {log} 2>&1"
+    params:
+        cells=INPUTS.digest("manifest"),
+    run:
+        INPUTS.write_manifest(wildcards.experiment, *output)
 
 
 # The same for the cells that are finished. No cell is an input, so that asking for it computes none.
 rule partial_manifest:
-    input:
-        request=INPUTS.request("manifest"),
     output:
         manifest=f"{RESULTS}/{{scope}}manifests/{{experiment}}.json",
         missing=f"{RESULTS}/{{scope}}missing/{{experiment}}.csv",
@@ -28,67 +23,60 @@ rule partial_manifest:
     wildcard_constraints:
         scope="partial/",
     localrule: True
-    conda:
-        "../../environment.yml"
-    shell:
-        "halobench manifest --request {input.request}"
-        f" --results {FOLDER}"
-        " --out {output.manifest} --missing {output.missing} >> {log} 2>&1"
+    params:
+        cells=INPUTS.digest("manifest"),
+    run:
+        INPUTS.write_manifest(wildcards.experiment, *output)
 
 
-rule partial:
-    input:
-        INPUTS.partial_targets,
-    localrule: True
+INPUTS.place(rules.manifest.output[0])
 
 
 rule aggregate:
     input:
         manifest=f"{RESULTS}/{{scope}}manifests/{{experiment}}.json",
-        request=INPUTS.request("aggregate"),
     output:
-        outputs("aggregate"),
+        [f"{TABLE}/{name}.csv" for name in TABLES],
+        [f"{TABLE}/{name}.parquet" for name in (*TABLES, *ORIGINS)],
+        record=f"{TABLE}/aggregate.json",
     log:
-        log_of("aggregate"),
-    localrule: runs_here("aggregate")
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/{{scope}}logs/aggregate/{{experiment}}.log",
+    localrule: INPUTS.runs_here("aggregate")
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        code=INPUTS.code("aggregate"),
+        results=INPUTS.folder,
     shell:
-        "halobench aggregate --request {input.request} --manifest {input.manifest}"
-        f" --results {FOLDER} --out {TABLE_FOLDER}"
-        " >> {log} 2>&1"
+        "halobench aggregate --code {params.code} --manifest {input.manifest}"
+        " --results {params.results} --out $(dirname {output.record}) >> {log} 2>&1"
 
 
 rule claims:
     input:
-        tables=[f"{TABLE}/{table}.parquet" for table in TABLES],
+        tables=[f"{TABLE}/{name}.parquet" for name in TABLES],
         claims=CLAIMS,
-        request=INPUTS.request("claims"),
     output:
-        outputs(
-            "claims",
-            reported={
-                "claims.html": dict(
-                    caption="../report/claims_table.rst",
-                    category="1 Claims",
-                    labels={"experiment": "{experiment}", "what": "verdicts, table"},
-                )
-            },
+        f"{TABLE}/claims.csv",
+        f"{TABLE}/claims.parquet",
+        report(
+            f"{TABLE}/claims.html",
+            caption="../report/claims_table.rst",
+            category="1 Claims",
+            labels={"experiment": "{experiment}", "what": "verdicts, table"},
         ),
+        record=f"{TABLE}/claims.json",
     log:
-        log_of("claims"),
-    localrule: runs_here("claims")
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/{{scope}}logs/claims/{{experiment}}.log",
+    localrule: INPUTS.runs_here("claims")
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        code=INPUTS.code("claims"),
     shell:
-        "halobench claims --request {input.request} --claims {input.claims}"
-        f" --tables {TABLE_FOLDER} --out {TABLE_FOLDER}"
-        " >> {log} 2>&1"
+        "halobench claims --code {params.code} --claims {input.claims:q}"
+        " --tables $(dirname {output.record}) --out $(dirname {output.record}) >> {log} 2>&1"

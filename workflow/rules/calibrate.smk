@@ -1,22 +1,24 @@
 rule calibrate:
     input:
         logits=f"{RUN}/logits.safetensors",
-        request=INPUTS.request("calibrate"),
     output:
-        outputs("calibrate"),
+        fits=f"{RUN}/calibration.json",
+        metrics=f"{RUN}/metrics.csv",
+        reliability=f"{RUN}/reliability.csv",
+        record=f"{RUN}/calibrate.json",
     log:
-        log_of("calibrate"),
-    localrule: runs_here("calibrate")
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/logs/calibrate/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
+    localrule: INPUTS.runs_here("calibrate")
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        spec=INPUTS.spec("calibrate"),
+        code=INPUTS.code("calibrate"),
     shell:
-        "halobench calibrate --request {input.request} --seed {wildcards.seed}"
-        f" --run {CELL_FOLDER}"
-        " >> {log} 2>&1"
+        "halobench calibrate --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        " --run $(dirname {output.record}) >> {log} 2>&1"
 
 
 rule repair:
@@ -24,40 +26,41 @@ rule repair:
         source=INPUTS.source,
         model=f"{RUN}/model.safetensors",
         logits=f"{RUN}/logits.safetensors",
-        request=INPUTS.request("repair"),
     output:
-        outputs("repair"),
+        parts=f"{RUN}/repair.csv",
+        record=f"{RUN}/repair.json",
     log:
-        log_of("repair"),
-    localrule: runs_here("repair")
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/logs/repair/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
+    localrule: INPUTS.runs_here("repair")
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        spec=INPUTS.spec("repair"),
+        code=INPUTS.code("repair"),
     shell:
-        "halobench repair --request {input.request} --seed {wildcards.seed}"
-        f" --run {CELL_FOLDER}"
-        " >> {log} 2>&1"
+        "halobench repair --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        " --run $(dirname {output.record}) >> {log} 2>&1"
 
 
 rule reference:
     input:
         source=INPUTS.source,
-        request=INPUTS.request("reference"),
     output:
-        outputs("reference"),
+        fits=f"{RESULTS}/references/{{dataset}}/seed{{seed}}/calibration.json",
+        metrics=f"{RESULTS}/references/{{dataset}}/seed{{seed}}/metrics.csv",
+        record=f"{RESULTS}/references/{{dataset}}/seed{{seed}}/reference.json",
     log:
-        log_of("reference"),
-    localrule: runs_here("reference")
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/logs/reference/{{dataset}}/seed{{seed}}.log",
+    localrule: INPUTS.runs_here("reference")
     threads: 1
     resources:
         mem_mb=4000,
         runtime=240,
+    params:
+        spec=INPUTS.spec("reference"),
+        code=INPUTS.code("reference"),
     shell:
-        "halobench reference --request {input.request} --source $(dirname {input.source}) --seed {wildcards.seed}"
-        f" --out {FOLDER}/references/{{wildcards.dataset}}/seed{{wildcards.seed}}"
-        " >> {log} 2>&1"
+        "halobench reference --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        " --source $(dirname {input.source}) --out $(dirname {output.record}) >> {log} 2>&1"

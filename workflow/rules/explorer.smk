@@ -2,20 +2,19 @@
 rule explorer:
     input:
         tables=INPUTS.explored,
-        request=INPUTS.request("explorer"),
     output:
-        outputs("explorer"),
+        page=f"{RESULTS}/{{scope}}explorer.html",
+        record=f"{RESULTS}/{{scope}}explorer.json",
     log:
-        log_of("explorer"),
-    localrule: runs_here("explorer")
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/{{scope}}logs/explorer/explorer.log",
+    localrule: INPUTS.runs_here("explorer")
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        spec=INPUTS.spec("explorer"),
+        code=INPUTS.code("explorer"),
     shell:
-        "halobench explorer --request {input.request}"
-        f" --results {FOLDER} --tables {FOLDER}/{{wildcards.scope}}tables"
-        f" --out {FOLDER}/{{wildcards.scope}}explorer.html"
-        " >> {log} 2>&1"
+        "halobench explorer --spec {params.spec:q} --code {params.code}"
+        " --tables $(dirname {output.page})/tables --out {output.page} >> {log} 2>&1"

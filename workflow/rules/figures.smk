@@ -17,39 +17,38 @@ CATEGORIES = {
     "gaussians": "5 Theory",
     "repair": "3 Calibration",
 }
-
-
-FIGURE_FOLDER = f"{FOLDER}/{{wildcards.scope}}figures/{{wildcards.experiment}}"
+FIGURE = f"{RESULTS}/{{scope}}figures/{{experiment}}"
 
 
 # One rule per figure of the package, and per `module:function` that an experiment names. A figure names, in the
 # signature of its function, the tables that it reads.
 for stem, figure in INPUTS.displays("figures").items():
-    shown = dict(caption=caption(stem), category=CATEGORIES.get(stem, "6 Other"))
-    labelled = dict(labels={"experiment": "{experiment}", "what": title(stem)})
+    shown = dict(
+        caption=caption(stem, "figure"),
+        category=CATEGORIES.get(stem, "6 Other"),
+        labels={"experiment": "{experiment}", "what": title(stem)},
+    )
 
     rule:
         name:
             f"figure_{stem}"
         input:
             tables=tables_of("figures", figure),
-            request=INPUTS.request("figure", stem),
         output:
-            outputs("figure", stem, reported={f"{stem}.png": shown | labelled}),
+            report(f"{FIGURE}/{stem}.png", **shown),
+            f"{FIGURE}/{stem}.pdf",
+            f"{FIGURE}/{stem}.svg",
+            record=f"{FIGURE}/{stem}.json",
         log:
-            log_of("figure", stem),
-        localrule: runs_here(f"figure_{stem}")
-        conda:
-            "../../environment.yml"
+            f"{RESULTS}/{{scope}}logs/figure/{{experiment}}/{stem}.log",
+        localrule: INPUTS.runs_here("figure")
         threads: 1
         resources:
             mem_mb=2000,
             runtime=30,
-        # A command is only put together when its job runs, so it can't use the variables of this loop.
         params:
-            figure=figure,
-            stem=stem,
+            spec=INPUTS.spec("figure", stem),
+            code=INPUTS.code("figure", stem),
         shell:
-            "halobench figure {params.figure} --request {input.request}"
-            f" --tables {TABLE_FOLDER} --out {FIGURE_FOLDER}/{{params.stem}}"
-            " >> {log} 2>&1"
+            "halobench figure --spec {params.spec:q} --code {params.code}"
+            " --tables $(dirname {input.tables[0]}) --out {output.record} >> {log} 2>&1"

@@ -1,3 +1,14 @@
+def page(name, text):
+    """A page of an experiment, which stands in Snakemake's report."""
+    label = {"experiment": "{experiment}", "what": text}
+    return report(
+        f"{TABLE}/{name}.html",
+        caption=f"../report/{name}.rst",
+        category="0 Overview",
+        labels=label,
+    )
+
+
 # What was run and what came out, on pages of their own, and for the report's front page.
 rule overview:
     input:
@@ -5,32 +16,25 @@ rule overview:
         records=[f"{TABLE}/{name}.json" for name in ("aggregate", "claims")],
         figure=INPUTS.front_figure,
         captions=captions_of,
-        request=INPUTS.request("overview"),
     output:
-        outputs(
-            "overview",
-            reported={
-                f"{page}.html": dict(
-                    caption=f"../report/{page}.rst",
-                    category="0 Overview",
-                    labels={"experiment": "{experiment}", "what": text},
-                )
-                for page, text in (
-                    ("overview", "what was run, what came out"),
-                    ("cells", "every cell, table"),
-                )
-            },
-        ),
+        page("overview", "what was run, what came out"),
+        page("cells", "every cell, table"),
+        [
+            f"{TABLE}/{name}.html"
+            for name in ("leaderboard", "figures", "tables", "front")
+        ],
+        record=f"{TABLE}/overview.json",
     log:
-        log_of("overview"),
-    localrule: runs_here("overview")
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/{{scope}}logs/overview/{{experiment}}.log",
+    localrule: INPUTS.runs_here("overview")
     threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
+    params:
+        spec=INPUTS.spec("overview"),
+        code=INPUTS.code("overview"),
     shell:
-        "halobench overview --request {input.request}"
-        f" --tables {TABLE_FOLDER} --out {TABLE_FOLDER}"
+        "halobench overview --spec {params.spec:q} --code {params.code}"
+        " --tables $(dirname {output.record}) --out $(dirname {output.record})"
         " --figure={input.figure:q} --captions {input.captions:q} >> {log} 2>&1"

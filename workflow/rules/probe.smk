@@ -3,23 +3,24 @@ rule probe:
         source=INPUTS.source,
         model=f"{RUN}/model.safetensors",
         logits=f"{RUN}/logits.safetensors",
-        request=INPUTS.request("probe"),
     output:
-        outputs("probe"),
+        neighbourhood=f"{RUN}/neighbourhood.parquet",
+        radii=f"{RUN}/radii.parquet",
+        record=f"{RUN}/probe.json",
     log:
-        log_of("probe"),
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/logs/probe/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
     threads: train_threads
     resources:
         gpu=train_gpus,
         mem_mb=grown(4000),
         runtime=240,
         nodes=1,
-        slurm_extra=WARNED,
-        checkpoint_seconds=60,
-        slots_per_gpu=1,
+    params:
+        spec=INPUTS.spec("probe"),
+        code=INPUTS.code("probe"),
+        every=option("checkpoint_seconds", 60),
+        slots=option("slots_per_gpu", 1),
     shell:
-        "halobench probe --request {input.request} --source $(dirname {input.source}) --seed {wildcards.seed}"
-        f" --run {CELL_FOLDER} --checkpoint {CHECKPOINTS}/probe.safetensors"
-        " --every {resources.checkpoint_seconds} --slots-per-gpu {resources.slots_per_gpu} >> {log} 2>&1"
+        "halobench probe --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        " --source $(dirname {input.source}) --run $(dirname {output.record})"
+        " --every {params.every} --slots-per-gpu {params.slots} >> {log} 2>&1"

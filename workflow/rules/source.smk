@@ -1,19 +1,18 @@
 # The arrays that it also writes aren't declared: a distribution has none, and stages restore those that are lost.
 rule source:
-    input:
-        request=INPUTS.request("source"),
     output:
-        outputs("source"),
+        meta=f"{RESULTS}/sources/{{source}}/meta.json",
+        record=f"{RESULTS}/sources/{{source}}/source.json",
     log:
-        log_of("source"),
-    localrule: runs_here("source")
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/logs/source/{{source}}.log",
+    localrule: INPUTS.runs_here("source")
     threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        spec=INPUTS.spec("source"),
+        code=INPUTS.code("source"),
     shell:
-        "halobench source --request {input.request}"
-        f" --out {FOLDER}/sources/{{wildcards.source}}"
-        " >> {log} 2>&1"
+        "halobench source --spec {params.spec:q} --code {params.code}"
+        " --out $(dirname {output.record}) >> {log} 2>&1"

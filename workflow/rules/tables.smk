@@ -1,39 +1,36 @@
-# The same for tables for print.
+# One rule per table for print, as with figures.
 for stem, table in INPUTS.displays("tables").items():
     shown = dict(caption=caption(stem, "table"), category="3 Calibration")
-    texts = {"csv": f"{title(stem)}: CSV", "html": f"{title(stem)}: page and LaTeX"}
+    label = {"experiment": "{experiment}", "what": title(stem)}
 
     rule:
         name:
             f"table_{stem}"
         input:
             tables=tables_of("tables", table),
-            request=INPUTS.request("table", stem),
         output:
-            outputs(
-                "table",
-                stem,
-                reported={
-                    f"{stem}.{suffix}": dict(
-                        **shown, labels={"experiment": "{experiment}", "what": text}
-                    )
-                    for suffix, text in texts.items()
-                },
+            report(
+                f"{TABLE}/{stem}.csv",
+                **shown,
+                labels=label | {"what": f"{title(stem)}: CSV"},
             ),
+            f"{TABLE}/{stem}.tex",
+            report(
+                f"{TABLE}/{stem}.html",
+                **shown,
+                labels=label | {"what": f"{title(stem)}: page and LaTeX"},
+            ),
+            record=f"{TABLE}/{stem}.json",
         log:
-            log_of("table", stem),
-        localrule: runs_here(f"table_{stem}")
-        conda:
-            "../../environment.yml"
+            f"{RESULTS}/{{scope}}logs/table/{{experiment}}/{stem}.log",
+        localrule: INPUTS.runs_here("table")
         threads: 1
         resources:
             mem_mb=2000,
             runtime=30,
-        # A command is only put together when its job runs, so it can't use the variables of this loop.
         params:
-            table=table,
-            stem=stem,
+            spec=INPUTS.spec("table", stem),
+            code=INPUTS.code("table", stem),
         shell:
-            "halobench table {params.table} --request {input.request}"
-            f" --tables {TABLE_FOLDER} --out {TABLE_FOLDER}/{{params.stem}}"
-            " >> {log} 2>&1"
+            "halobench table --spec {params.spec:q} --code {params.code}"
+            " --tables $(dirname {output.record}) --out {output.record} >> {log} 2>&1"

@@ -1,45 +1,46 @@
 # Weights that timm publishes are downloaded by the main process: nodes often have no network.
 rule weights:
-    input:
-        request=INPUTS.request("weights"),
     output:
-        outputs("weights"),
+        model=f"{RESULTS}/weights/{{model}}/model.safetensors",
+        record=f"{RESULTS}/weights/{{model}}/weights.json",
     log:
-        log_of("weights"),
-    localrule: runs_here("weights")
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/logs/weights/{{model}}.log",
+    localrule: INPUTS.runs_here("weights")
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        spec=INPUTS.spec("weights"),
+        code=INPUTS.code("weights"),
     shell:
-        "halobench weights --request {input.request}"
-        f" --out {FOLDER}/weights/{{wildcards.model}}"
-        " >> {log} 2>&1"
+        "halobench weights --spec {params.spec:q} --code {params.code}"
+        " --out $(dirname {output.record}) >> {log} 2>&1"
 
 
 rule train:
     input:
         source=INPUTS.source,
         weights=INPUTS.weights,
-        request=INPUTS.request("train"),
     output:
-        outputs("train"),
+        model=f"{RUN}/model.safetensors",
+        logits=f"{RUN}/logits.safetensors",
+        history=f"{RUN}/history.csv",
+        record=f"{RUN}/train.json",
     log:
-        log_of("train"),
-    conda:
-        "../../environment.yml"
+        f"{RESULTS}/logs/train/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
     threads: train_threads
     resources:
         gpu=train_gpus,
         mem_mb=grown(4000),
         runtime=240,
         nodes=1,
-        slurm_extra=WARNED,
-        checkpoint_seconds=60,
-        slots_per_gpu=1,
+    params:
+        spec=INPUTS.spec("train"),
+        code=INPUTS.code("train"),
+        every=option("checkpoint_seconds", 60),
+        slots=option("slots_per_gpu", 1),
     shell:
-        "halobench train --request {input.request} --source $(dirname {input.source}) --seed {wildcards.seed}"
-        f" --out {CELL_FOLDER} --checkpoint {CHECKPOINTS}/train.safetensors"
-        " --weights={input.weights:q} --every {resources.checkpoint_seconds} --slots-per-gpu {resources.slots_per_gpu} >> {log} 2>&1"
+        "halobench train --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        " --source $(dirname {input.source}) --weights={input.weights:q} --out $(dirname {output.record})"
+        " --every {params.every} --slots-per-gpu {params.slots} >> {log} 2>&1"

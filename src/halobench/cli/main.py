@@ -27,11 +27,11 @@ COMMANDS = {
 }
 # The groups of commands in the help; commands in no group are for other programs.
 GROUPS = {
-    "Run": ("run", "plan", "why", "report"),
+    "Run": ("run", "status", "report"),
     "Look at results": ("show", "compare", "explorer", "logs", "verify"),
     "Your own logits and weights": ("calibrate", "weights convert"),
     "Stages, run without the workflow": ("source", "weights", "train", "probe", "repair", "reference"),
-    "Stages that present results": ("manifest", "aggregate", "claims", "table", "figure", "overview"),
+    "Stages that present results": ("aggregate", "claims", "table", "figure", "overview"),
 }
 
 
@@ -108,11 +108,10 @@ def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
 
     A job in a run finds plug-ins outside the package through PYTHONPATH, which the run sets.
     """
-    from halobench.storage.requests import outside_plugins, read_request
+    from halobench.storage.requests import outside_plugins
 
     command, path = f"halobench {shlex.join(arguments)}", os.environ.get("PYTHONPATH")
-    request = getattr(args, "request", None)
-    if path and request is not None and outside_plugins(read_request(request, args.command).spec):
+    if path and outside_plugins(getattr(args, "spec", None)):
         return f"$ PYTHONPATH={shlex.quote(path)} {command}"
     return f"$ {command}"
 

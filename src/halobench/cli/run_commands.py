@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 from halobench.cli.arguments import Command, option, path, read_spec
 
@@ -21,19 +19,12 @@ examples:
   halobench run partial           tables and figures of the finished cells, in results/partial
   halobench run --workflow-profile profiles/slurm      the same on a cluster"""
 
-EXAMPLE_PLAN = """Accepts all Snakemake arguments and makes a dry run.
+EXAMPLE_STATUS = """Says which results aren't current, and why, without asking Snakemake: root causes first.
+Takes the same --configfile, --config, --directory and --snakefile as `halobench run`.
 
 examples:
-  halobench plan
-  halobench plan --workflow-profile profiles/slurm --resources gpu=16"""
-
-EXAMPLE_WHY = """Accepts all Snakemake arguments and makes a dry run.
-
-examples:
-  halobench why
-  halobench why --each --configfile other.yaml
-  halobench why results/tables/demo/metrics.csv"""
-
+  halobench status
+  halobench status --each --configfile other.yaml"""
 
 EXAMPLE_REPORT = """Takes the names of experiments, and all Snakemake arguments. Without --configfile, --config,
 --snakefile or --directory, it uses the configuration of the last run in this folder, with that
@@ -46,29 +37,16 @@ examples:
   halobench report --configfile mine.yaml --report mine.zip"""
 
 
-def with_results(arguments: Sequence[str], folder: Path | None) -> list[str]:
-    """Add a results folder, if one is given, to Snakemake's arguments."""
-    from halobench.runner.dry_run import with_config
-
-    return list(arguments) if folder is None else with_config(arguments, f"results={folder}")
-
-
 def _run(args: argparse.Namespace) -> int:
     from halobench.runner.run import run
 
-    return run(with_results(args.rest, args.results), args.orphans == "cancel")
+    return run(args.rest, args.results, args.orphans == "cancel")
 
 
-def _plan(args: argparse.Namespace) -> int:
-    from halobench.runner.forecast.plan import plan
+def _status(args: argparse.Namespace) -> int:
+    from halobench.runner.run import print_status
 
-    return plan(with_results(args.rest, args.results))
-
-
-def _why(args: argparse.Namespace) -> int:
-    from halobench.runner.forecast.explain import why
-
-    return why(with_results(args.rest, args.results), args.each)
+    return print_status(args.rest, args.results, args.each)
 
 
 def _report(args: argparse.Namespace) -> int:
@@ -104,13 +82,12 @@ COMMANDS = (
         EXAMPLE_RUN,
         passed_on=True,
     ),
-    Command("plan", "Estimate the jobs and GPU-hours of a run.", _plan, (RESULTS,), EXAMPLE_PLAN, passed_on=True),
     Command(
-        "why",
-        "Explain why jobs would run, root causes first.",
-        _why,
+        "status",
+        "Say which results aren't current, and why.",
+        _status,
         (option("--each", action="store_true", help="print one line per job, including downstream jobs"), RESULTS),
-        EXAMPLE_WHY,
+        EXAMPLE_STATUS,
         passed_on=True,
     ),
     Command("report", "Make the report, and say what was found.", _report, (), EXAMPLE_REPORT, passed_on=True),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,16 +48,6 @@ EXAMPLE_EXPLORER = """examples:
   halobench explorer --tables results/partial/tables    finished cells, after `halobench run partial`"""
 
 
-def _request(args: argparse.Namespace, spec: Any = None) -> tuple[Any, Mapping[str, str] | None]:
-    """Return the spec and the code version of a request, or `spec` and None if there is no request."""
-    from halobench.storage.requests import read_request
-
-    if args.request is None:
-        return spec, None
-    request = read_request(args.request, args.command)
-    return request.spec, request.code
-
-
 def _resume(args: argparse.Namespace) -> Any:
     from halobench.pipeline.stage import Resume
 
@@ -68,15 +57,13 @@ def _resume(args: argparse.Namespace) -> Any:
 def _source(args: argparse.Namespace) -> None:
     from halobench.pipeline.source import run_source
 
-    spec, code = _request(args, args.spec)
-    run_source(spec, args.out, code)
+    run_source(args.spec, args.out, args.code)
 
 
 def _weights(args: argparse.Namespace) -> None:
     from halobench.pipeline.source import run_weights
 
-    spec, code = _request(args, args.spec)
-    run_weights(spec, args.out, code)
+    run_weights(args.spec, args.out, args.code)
 
 
 def _convert(args: argparse.Namespace) -> None:
@@ -88,95 +75,91 @@ def _convert(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     from halobench.pipeline.train import run_train
 
-    spec, code = _request(args, args.spec)
-    run_train(spec, args.source, args.seed, args.out, _resume(args), args.weights, code)
+    run_train(args.spec, args.source, args.seed, args.out, _resume(args), args.weights, args.code)
 
 
 def _probe(args: argparse.Namespace) -> None:
     from halobench.pipeline.probe import run_probe
 
-    spec, code = _request(args, args.spec)
-    run_probe(spec, args.source, args.seed, args.folder, _resume(args), code)
+    run_probe(args.spec, args.source, args.seed, args.folder, _resume(args), args.code)
 
 
 def _calibrate(args: argparse.Namespace) -> None:
     from halobench.core.errors import require
     from halobench.pipeline.calibrate import run_calibrate, run_calibrate_file
 
-    spec, code = _request(args, args.spec)
     if args.logits is not None:
-        run_calibrate_file({} if spec is None else spec, args.seed or 0, args.logits, args.out, code)
+        run_calibrate_file({} if args.spec is None else args.spec, args.seed or 0, args.logits, args.out, args.code)
         return
-    for name, value in (("spec", spec), ("seed", args.seed)):
+    for name, value in (("spec", args.spec), ("seed", args.seed)):
         require(value is not None, f"--{name}", "nothing", f"the {name} of the cell in --run")
     require(args.out is None, "--out", str(args.out), "no --out with --run, which writes to the cell's folder")
-    run_calibrate(spec, args.seed, args.folder, code)
+    run_calibrate(args.spec, args.seed, args.folder, args.code)
 
 
 def _repair(args: argparse.Namespace) -> None:
     from halobench.pipeline.repair import run_repair
 
-    spec, code = _request(args, args.spec)
-    run_repair(spec, args.seed, args.folder, code)
+    run_repair(args.spec, args.seed, args.folder, args.code)
 
 
 def _reference(args: argparse.Namespace) -> None:
     from halobench.pipeline.calibrate import run_reference
 
-    spec, code = _request(args, args.spec)
-    run_reference(spec, args.source, args.seed, args.out, code)
-
-
-def _manifest(args: argparse.Namespace) -> None:
-    from halobench.pipeline.aggregate import run_manifest
-
-    run_manifest(_request(args, args.spec)[0], args.results, args.out, args.missing)
+    run_reference(args.spec, args.source, args.seed, args.out, args.code)
 
 
 def _aggregate(args: argparse.Namespace) -> None:
     from halobench.pipeline.aggregate import run_aggregate
 
-    run_aggregate(args.manifest, args.results, args.out, _request(args)[1])
+    run_aggregate(args.manifest, args.results, args.out, args.code)
 
 
 def _claims(args: argparse.Namespace) -> None:
     from halobench.pipeline.aggregate import run_claims
 
-    run_claims(args.claims, args.tables, args.out, _request(args)[1])
+    run_claims(args.claims, args.tables, args.out, args.code)
 
 
 def _figure(args: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_figure
 
-    spec, code = _request(args, {"note": args.note})
-    run_figure(args.name, args.tables, args.out, spec["note"], code)
+    run_figure(*_shown(args, "figure"))
 
 
 def _table(args: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_table
 
-    spec, code = _request(args, {"note": args.note})
-    run_table(args.name, args.tables, args.out, spec["note"], code)
+    run_table(*_shown(args, "table"))
+
+
+def _shown(args: argparse.Namespace, kind: str) -> tuple[Any, ...]:
+    """Return what a figure or table for print is made with; its path may be that of its record."""
+    from halobench.core.errors import require
+
+    spec = {kind: args.name, "note": args.note} if args.spec is None else args.spec
+    require(spec.get(kind), kind, spec.get(kind), f"the name of a {kind}")
+    out = args.out.with_suffix("") if args.out.suffix == ".json" else args.out
+    return spec[kind], args.tables, out, spec.get("note", ""), args.code
 
 
 def _explorer(args: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_explorer
 
+    spec = {"experiments": args.experiments, "note": args.note} if args.spec is None else args.spec
     out = args.results / "explorer.html" if args.out is None else args.out
-    spec, code = _request(args, {"experiments": args.experiments, "note": args.note})
     # A run's page also shows earlier runs' experiments, since a page with only its own would replace theirs.
-    run_explorer(args.results, out, spec["experiments"], args.tables, spec["note"], code, args.request is not None)
+    run_explorer(args.results, out, spec["experiments"], args.tables, spec["note"], args.code, args.spec is not None)
 
 
 def _overview(args: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_overview
 
-    spec, code = _request(args, {"config": args.spec, "note": args.note})
-    run_overview(spec, args.tables, args.out, args.figure, args.captions, code)
+    run_overview(args.spec, args.tables, args.out, args.figure, args.captions, args.code)
 
 
 SPEC = option("--spec", type=read_spec, metavar="JSON", help="what to do, as JSON or @FILE")
-REQUEST = path("--request", "a file with the spec and code version, as written by a run", "FILE")
+CODE = option("--code", metavar="DIGEST", help="the code version that a run requests; other code is refused")
 SOURCE = required(path("--source", "a source's folder, as written by `halobench source`"))
 SEED = option("--seed", type=read_seed, metavar="N", help="the cell's seed")
 OUT = required(path("--out", "where to write (for a figure or table, the path without its suffix)", "PATH"))
@@ -184,7 +167,6 @@ RUN = path("--run", "a cell's folder, as written by `halobench train`", dest="fo
 MANIFEST = required(path("--manifest", "the manifest, which lists an experiment's cells", "FILE"))
 RESULTS = required(path("--results", "the results folder"))
 TABLES = required(path("--tables", "an experiment's tables"))
-ASKED = OneOf((SPEC, REQUEST))
 RESUMED = (
     path(
         "--checkpoint",
@@ -211,9 +193,17 @@ def note(what: str) -> Any:
     return option("--note", default="", metavar="TEXT", help=what)
 
 
+FETCHED = (required(SPEC), CODE, OUT)
+
 COMMANDS = (
-    Command("source", "Write a source's images, labels and metadata.", _source, (ASKED, OUT), logged=True),
-    Command("weights", "Download the weights that timm publishes for a model.", _weights, (ASKED, OUT), logged=True),
+    Command("source", "Write a source's images, labels and metadata.", _source, FETCHED, logged=True),
+    Command(
+        "weights",
+        "Download the weights that timm publishes for a model.",
+        _weights,
+        (required(SPEC), CODE, OUT),
+        logged=True,
+    ),
     Command(
         "weights convert",
         "Convert weights saved elsewhere (.pth, .pt or .safetensors).",
@@ -241,7 +231,7 @@ COMMANDS = (
         "Train one cell, or resume training from its checkpoint.",
         _train,
         (
-            *(ASKED, SOURCE, required(SEED), OUT),
+            *(required(SPEC), CODE, SOURCE, required(SEED), OUT),
             option(
                 "--weights",
                 type=read_file,
@@ -257,7 +247,7 @@ COMMANDS = (
         "probe",
         "Probe a trained cell's neighbourhoods, or resume probing.",
         _probe,
-        (ASKED, SOURCE, required(SEED), required(RUN), *RESUMED),
+        (required(SPEC), CODE, SOURCE, required(SEED), required(RUN), *RESUMED),
         logged=True,
     ),
     Command(
@@ -266,7 +256,8 @@ COMMANDS = (
         _calibrate,
         (
             OneOf((RUN, path("--logits", "an .npz file of logits and labels from any project", "FILE"))),
-            OneOf((SPEC, REQUEST), required=False),
+            SPEC,
+            CODE,
             SEED,
             path("--out", "where to write the results of --logits"),
         ),
@@ -277,35 +268,28 @@ COMMANDS = (
         "repair",
         "Split a cell's NLL into parts by what could repair them.",
         _repair,
-        (ASKED, required(SEED), required(RUN)),
+        (required(SPEC), CODE, required(SEED), required(RUN)),
         logged=True,
     ),
     Command(
         "reference",
         "Score Bayes, uniform and nearest-neighbour predictors.",
         _reference,
-        (ASKED, SOURCE, required(SEED), OUT),
-        logged=True,
-    ),
-    Command(
-        "manifest",
-        "List the files of an experiment's cells with their checksums.",
-        _manifest,
-        (path("--missing", "where to write a table of what is missing", "FILE"), ASKED, RESULTS, OUT),
+        (required(SPEC), CODE, SOURCE, required(SEED), OUT),
         logged=True,
     ),
     Command(
         "aggregate",
         "Join the cells of a manifest into tables.",
         _aggregate,
-        (MANIFEST, RESULTS, OUT, REQUEST),
+        (MANIFEST, RESULTS, OUT, CODE),
         logged=True,
     ),
     Command(
         "claims",
         "Test the paper's claims on an experiment's tables.",
         _claims,
-        (required(path("--claims", "the claims, e.g. workflow/claims.yaml", "FILE")), TABLES, OUT, REQUEST),
+        (required(path("--claims", "the claims, e.g. workflow/claims.yaml", "FILE")), TABLES, OUT, CODE),
         logged=True,
     ),
     Command(
@@ -313,8 +297,8 @@ COMMANDS = (
         "Draw one figure of an experiment, as PDF and PNG.",
         _figure,
         (
-            option("name", help="the name of a file in halobench/reporting/figures, or module:function"),
-            *(note("printed in a corner"), TABLES, OUT, REQUEST),
+            option("name", nargs="?", help="the name of a file in halobench/reporting/figures, or module:function"),
+            *(note("printed in a corner"), SPEC, TABLES, OUT, CODE),
         ),
         logged=True,
     ),
@@ -323,8 +307,8 @@ COMMANDS = (
         "Make one table for print, as CSV, LaTeX and HTML.",
         _table,
         (
-            option("name", help="the name of a file in halobench/reporting/tables, or module:function"),
-            *(note("printed with the table"), TABLES, OUT, REQUEST),
+            option("name", nargs="?", help="the name of a file in halobench/reporting/tables, or module:function"),
+            *(note("printed with the table"), SPEC, TABLES, OUT, CODE),
         ),
         logged=True,
     ),
@@ -342,7 +326,7 @@ COMMANDS = (
             path("--results", "the results folder (default: results)", default=Path("results")),
             path("--tables", "the experiments' tables (default: RESULTS/tables)"),
             path("--out", "where to write (default: RESULTS/explorer.html)", "FILE"),
-            *(note("shown at the top of the page"), REQUEST),
+            *(note("shown at the top of the page"), SPEC, CODE),
         ),
         EXAMPLE_EXPLORER,
         logged=True,
@@ -352,13 +336,10 @@ COMMANDS = (
         "Write pages on what was run and what came out.",
         _overview,
         (
-            *(TABLES, OUT),
-            option(
-                "--spec", type=read_spec, default={}, metavar="JSON", help="the experiment's configuration, to be shown"
-            ),
+            *(TABLES, OUT, required(SPEC)),
             option("--figure", type=read_file, metavar="FILE", help="the summary figure, as a PNG"),
             path("--captions", "files of captions, named after figures and tables", "FILE", nargs="*", default=()),
-            *(note("printed on each page"), REQUEST),
+            CODE,
         ),
         logged=True,
     ),

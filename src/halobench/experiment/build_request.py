@@ -21,7 +21,7 @@ from halobench.experiment.displays import KINDS
 from halobench.experiment.grid import Cell, Config, ExperimentSpec
 from halobench.experiment.jobs import source_job
 from halobench.storage import records
-from halobench.storage.requests import differences
+from halobench.storage.requests import changes
 
 CERTIFIED = "certified"  # the kind of probe that only accepts networks made of known layers
 RECIPE_KEYS = ("batch", "micro_batch", *IMAGE_KEYS)  # the keys that decide whether a model accepts its samples
@@ -146,7 +146,7 @@ def _written(config: Config, name: str, results: Path) -> Description | None:
     folder = results / "sources" / name
     with contextlib.suppress(SpecError):
         job, record = source_job(config, name), records.read_record(folder / "source.json", ["spec", "code"])
-        if not differences(record, job.request):
+        if not changes(record, job.request):
             meta = read_meta(folder)[1]
             return Description(**{field.name: meta[field.name] for field in dataclasses.fields(Description)})
     return None

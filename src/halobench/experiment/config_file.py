@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,19 @@ def typed(value: Any) -> Any:
     return value
 
 
-def check_file(path: Path | str) -> None:
-    """Check that a file can be a configuration: YAML or JSON of plain data, with sections at the top and unique keys.
+def typed_entries(entries: Iterable[str]) -> dict[str, Any]:
+    """Read values given as ``KEY=VALUE``, where VALUE is YAML."""
+    config = {}
+    for key, _, text in (entry.partition("=") for entry in entries):
+        try:
+            config[key] = typed(yaml.load(text, yaml.BaseLoader))
+        except yaml.YAMLError:
+            config[key] = text
+    return config
+
+
+def read_file(path: Path | str) -> dict[str, Any]:
+    """Read a configuration file: YAML or JSON of plain data, with sections at the top and unique keys.
 
     Raises
     ------
@@ -74,3 +85,4 @@ def check_file(path: Path | str) -> None:
     if not isinstance(content, Mapping):
         sections = ", ".join(field.name for field in dataclasses.fields(Config))
         raise ConfigError([f"{path} = {shown(content)}: expected sections at the top level: {sections}"])
+    return dict(content)

@@ -1,18 +1,19 @@
 """The job list: every job of a run's experiments, what it has to do, and the record that it leaves.
 
-The workflow's rules, the checks before a run, the inventory of results and forecasts all use this list.
+The workflow's rules, the status of results and the inventory of cells all use this list.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halobench.experiment.code_version import code_map
-from halobench.experiment.displays import file_stem
+from halobench.experiment.displays import file_stem, tables_read
 from halobench.experiment.grid import Cell, Config
 from halobench.storage.layout import STAGES
 from halobench.storage.requests import Request
@@ -35,6 +36,8 @@ class Job:
     seed : int or None
     scope : str
         Empty, or ``partial/`` for output made from the finished cells only.
+    needs : tuple of (stage, key)
+        The jobs whose outputs it reads.
     """
 
     stage: str
@@ -43,6 +46,12 @@ class Job:
     plugins: tuple[tuple[str, str], ...] = ()
     seed: int | None = None
     scope: str = ""
+    needs: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Its stage and key, by which other jobs need it."""
+        return self.stage, self.key
 
     @property
     def request(self) -> Request:
@@ -78,35 +87,55 @@ def weights_job(config: Config, model: str) -> Job:
 def train_job(config: Config, cell: Cell) -> Job:
     """Return the job that trains a cell."""
     names = (cell.dataset, cell.model, cell.loss)
-    return Job("train", cell.path, config.train_spec(*names), tuple(config.train_plugins(*names)), cell.seed)
+    plugins = tuple(config.train_plugins(*names))
+    needs = (_source(config, cell.dataset), *_weights(config, cell.model))
+    return Job("train", cell.path, config.train_spec(*names), plugins, cell.seed, needs=needs)
 
 
 def probe_job(config: Config, cell: Cell) -> Job:
     """Return the job that probes a cell."""
     names = (cell.dataset, cell.model)
-    return Job("probe", cell.path, config.probe_spec(*names), tuple(config.probe_plugins(*names)), cell.seed)
+    plugins = tuple(config.probe_plugins(*names))
+    needs = (_source(config, cell.dataset), ("train", cell.path))
+    return Job("probe", cell.path, config.probe_spec(*names), plugins, cell.seed, needs=needs)
 
 
 def calibrate_job(config: Config, cell: Cell) -> Job:
     """Return the job that calibrates a cell."""
-    return Job("calibrate", cell.path, config.calibrate_spec(), tuple(config.calibrate.plugged), cell.seed)
+    plugins = tuple(config.calibrate.plugged)
+    return Job("calibrate", cell.path, config.calibrate_spec(), plugins, cell.seed, needs=(("train", cell.path),))
 
 
-def repair_job(cell: Cell) -> Job:
+def repair_job(config: Config, cell: Cell) -> Job:
     """Return the job that splits a cell's NLL by what could repair it."""
-    return Job("repair", cell.path, {}, (), cell.seed)
+    needs = (_source(config, cell.dataset), ("train", cell.path))
+    return Job("repair", cell.path, {}, (), cell.seed, needs=needs)
 
 
 def reference_job(config: Config, dataset: str, seed: int) -> Job:
     """Return the job that scores the calibrator-free predictors of a data set."""
-    key = f"{dataset}/seed{seed}"
-    return Job("reference", key, config.reference_spec(dataset), tuple(config.sampler(dataset)), seed)
+    plugins, needs = tuple(config.sampler(dataset)), (_source(config, dataset),)
+    return Job("reference", f"{dataset}/seed{seed}", config.reference_spec(dataset), plugins, seed, needs=needs)
+
+
+def _source(config: Config, dataset: str) -> tuple[str, str]:
+    """Return the job that writes a data set's source."""
+    return "source", config.datasets[dataset].source
+
+
+def _weights(config: Config, model: str) -> list[tuple[str, str]]:
+    """Return the job that provides a model's weights, if a job does: a download, or the training of another cell."""
+    spec = config.models[model]
+    if spec.pretrained:
+        return [("weights", model)]
+    trained = re.search(r"(?:^|/)runs/([^/]+/[^/]+/[^/]+/seed\d+)/model\.safetensors$", spec.weights or "")
+    return [("train", trained[1])] if trained else []
 
 
 def cell_jobs(config: Config, cell: Cell, probed: bool, laddered: bool = False) -> list[Job]:
     """Return the jobs of a cell, in the order in which they run."""
     probe = [probe_job(config, cell)] if probed else []
-    repair = [repair_job(cell)] if laddered else []
+    repair = [repair_job(config, cell)] if laddered else []
     return [train_job(config, cell), *probe, calibrate_job(config, cell), *repair]
 
 
@@ -114,32 +143,50 @@ def manifest_job(config: Config, experiment: str) -> Job:
     """Return the job that lists the files of an experiment's cells."""
     optional = config.probed(experiment), config.laddered(experiment)
     cells = list_cells(experiment, config.cells(experiment), config.references(experiment), *optional)
-    return Job("manifest", experiment, cells)
+    needs = tuple(job.name for job in computed_jobs(config, experiment) if job.stage not in ("source", "weights"))
+    return Job("manifest", experiment, cells, needs=needs)
 
 
 def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "") -> list[Job]:
     """Return the jobs that make an experiment's tables, figures and pages; `note` is their remark on missing cells."""
     shown = {"table": config.tables(experiment), "figure": config.figures(experiment)}
+    aggregate, claims = ("aggregate", experiment), ("claims", experiment)
     overview = {
         **{"experiment": experiment, "note": note, "config": config.used(experiment)},
         **{f"{stage}s": [file_stem(name) for name in names] for stage, names in shown.items()},
     }
     displays = [
-        Job(stage, f"{experiment}/{file_stem(name)}", {stage: name, "note": note}, ((f"{stage}s", name),), scope=scope)
+        Job(
+            stage,
+            f"{experiment}/{file_stem(name)}",
+            {stage: name, "note": note},
+            ((f"{stage}s", name),),
+            scope=scope,
+            needs=(aggregate, claims) if "claims" in tables_read(f"{stage}s", name) else (aggregate,),
+        )
         for stage, names in shown.items()
         for name in names
     ]
+    front = ("figure", f"{experiment}/{file_stem(front_figure(config, experiment))}")
     return [
-        Job("aggregate", experiment, {"experiment": experiment}, scope=scope),
-        Job("claims", experiment, {}, scope=scope),
+        Job("aggregate", experiment, {"experiment": experiment}, scope=scope, needs=(("manifest", experiment),)),
+        Job("claims", experiment, {}, scope=scope, needs=(aggregate,)),
         *displays,
-        Job("overview", experiment, overview, scope=scope),
+        Job("overview", experiment, overview, scope=scope, needs=(aggregate, claims, front)),
     ]
+
+
+def front_figure(config: Config, experiment: str) -> str:
+    """Return the figure that sums up an experiment: its summary if it has one, or else its first figure."""
+    figures = config.figures(experiment)
+    return "summary" if "summary" in figures else figures[0]
 
 
 def explorer_job(experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = "") -> Job:
     """Return the job that makes the page for looking up experiments' cells; `note` may differ by experiment."""
-    return Job("explorer", "explorer", {"experiments": list(experiments), "note": note}, scope=scope)
+    shown = list(experiments)
+    needs = tuple(("aggregate", name) for name in shown)
+    return Job("explorer", "explorer", {"experiments": shown, "note": note}, scope=scope, needs=needs)
 
 
 def computed_jobs(config: Config, experiment: str) -> list[Job]:
@@ -173,7 +220,7 @@ def job_of(config: Config, stage: str, wildcards: Mapping[str, str]) -> Job:
         return reference_job(config, wildcards["dataset"], int(wildcards["seed"]))
     cell = Cell(wildcards["dataset"], wildcards["model"], wildcards["loss"], int(wildcards["seed"]))
     if stage == "repair":
-        return repair_job(cell)
+        return repair_job(config, cell)
     return {"train": train_job, "probe": probe_job, "calibrate": calibrate_job}[stage](config, cell)
 
 

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, Wra
 
 from halobench.core import plugins
 from halobench.core.calibrator_spec import CALIBRATORS, PAPER, Calibrators
-from halobench.core.errors import NAME, SpecError, check_name, require
+from halobench.core.errors import NAME, SpecError, check_name, one_of, require
 from halobench.core.spec_codec import Distinct, Flag, Text, canonical, parse, spec
 from halobench.core.specs import (
     PROBE_KEYS,
@@ -59,6 +59,20 @@ def _check_folder(path: str) -> str:
     other = os.path.realpath(path) != os.path.realpath(".")
     require(re.fullmatch(r"[\w.+/-]+", path, re.ASCII) and other, "", path, expected)
     return path
+
+
+# Stages that take seconds, and run in the main process of a run on a cluster.
+SMALL = (
+    *("source", "weights", "calibrate", "repair", "reference"),
+    *("aggregate", "claims", "table", "figure", "overview", "explorer"),
+)
+
+
+def _check_small(stages: tuple[str, ...]) -> tuple[str, ...]:
+    """Return names of small stages; raise SpecError for any other."""
+    for stage in stages:
+        require(stage in SMALL, "", stage, one_of(SMALL, stage))
+    return stages
 
 
 # Specs by name. Names become folder names.
@@ -165,6 +179,11 @@ class Sections:
         " validation labels as drawn, even if the source gives their posterior.",
     )
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
+    submit: Annotated[tuple[Text, ...], AfterValidator(_check_small)] = Field(
+        default=(),
+        description="Small stages (" + ", ".join(SMALL) + ") that a run on a cluster submits as jobs. The others run in"
+        " the main process, since they would wait in a queue for longer than they take.",
+    )
 
     def source_spec(self, source: str) -> dict[str, Any]:
         """Return the spec of a source stage."""

@@ -24,7 +24,9 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path, code: Code |
     with _calibrate_stage(calibrators, canonical(calibrators), seed, folder, code) as run:
         from halobench.calibration.evaluate import calibrate
 
-        _write_calibrated(calibrate(arrays_io.read_arrays(folder / "logits.safetensors"), calibrators, seed), run)
+        logits = folder / "logits.safetensors"
+        run.inputs = {logits.name: files.checksum(logits)}
+        _write_calibrated(calibrate(arrays_io.read_arrays(logits), calibrators, seed), run)
 
 
 def run_calibrate_file(
@@ -101,6 +103,7 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, c
     ) as run:
         from halobench.calibration.reference_predictors import references
 
+        run.inputs = {"meta.json": files.checksum(source / "meta.json")}
         data = splits.load_data(source, specs["dataset"], seed)
         inputs = {name: data.flat(name) for name in data.splits}
         scored = references(inputs, data.targets(), specs["calibrate"], seed)

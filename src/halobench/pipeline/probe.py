@@ -69,7 +69,9 @@ def run_probe(
         weights, logits = folder / "model.safetensors", folder / "logits.safetensors"
         model = place(load_model(specs["model"], data, weights), specs["train"], device).eval()
         beta, fitted = exact_beta(arrays_io.read_arrays(logits)), specs["model"].fitted_on(specs["dataset"].source)
-        checkpoint = session.checkpoint(str(device), [source / "meta.json", weights, logits])
+        checkpoint = session.checkpoint(
+            str(device), {path.name: path for path in (source / "meta.json", weights, logits)}
+        )
         probed = ProbedModel(model, specs["train"], beta, fitted)
         result = probe_cell(probed, data, probes, seed, Progress(checkpoint))
         run.claim_folder()

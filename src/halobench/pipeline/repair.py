@@ -11,7 +11,7 @@ import numpy as np
 from halobench.core.errors import require
 from halobench.core.seeding import generator
 from halobench.pipeline.stage import Code, require_folders, stage
-from halobench.storage import arrays_io, tables_io
+from halobench.storage import arrays_io, files, tables_io
 
 FURTHER = 2
 """Number of further draws that the maps are fitted to, in multiples of the number of test samples."""
@@ -28,7 +28,9 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
     with stage("repair", folder / "repair.json", {}, seed=seed, code=code, packages=packages) as run:
         from halobench.calibration.cell_ladder import cell_ladder
 
-        arrays = arrays_io.read_arrays(folder / "logits.safetensors")
+        paths = [folder / f"{name}.safetensors" for name in ("model", "logits")]
+        run.inputs = {path.name: files.checksum(path) for path in paths}
+        arrays = arrays_io.read_arrays(paths[1])
         more = None if "transition" in arrays else _further_draws(folder, seed, len(arrays["test.logits"]))
         ladder, rows = cell_ladder(arrays, seed, more)
         run.facts = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pandas as pd
 
 from halobench.core import plugins
 from halobench.core.errors import require
+from halobench.core.spec_codec import to_json
 from halobench.experiment.displays import tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
-from halobench.storage import tables_io
+from halobench.storage import files, tables_io
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
 from halobench.storage.records import read_record
 
@@ -58,10 +60,12 @@ def run_overview(
         read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
         picture = figure.read_bytes() if figure else b""
         texts = {path.stem: path.read_text(encoding="utf-8") for path in captions}
+        quoted = hashlib.sha256(to_json(texts).encode()).hexdigest()
         pages = overview.pages(read, shown_spec, picture, texts)
         for path in run.outputs:
             rendering.write(path, pages[path.stem])
-        run.facts["inputs"] = tables_io.checksums(tables, names)
+        run.inputs = tables_io.checksums(tables, names) | {"captions": quoted}
+        run.inputs |= {} if figure is None else {figure.name: files.checksum(figure)}
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
@@ -97,7 +101,7 @@ def _displaying(
     with stage(stage_name, Path(f"{out}.json"), spec, code=code, plugins=[(kind, name)], packages=packages) as run:
         names = tables_read(kind, name)
         yield run, plugins.load(kind, name)(*tables_io.read_tables(tables, names).values())
-        run.facts["inputs"] = tables_io.checksums(tables, names)
+        run.inputs = tables_io.checksums(tables, names)
 
 
 def run_explorer(
@@ -135,7 +139,7 @@ def run_explorer(
         written = explorer.write(out, shown, folder, note, others)
         run.outputs = [out]
         run.facts["shown"] = written
-        run.facts["inputs"] = {
+        run.inputs = {
             f"{name}/{table}": digest
             for name in written
             for table, digest in tables_io.checksums(folder / name, EXPLORED).items()

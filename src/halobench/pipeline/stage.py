@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from halobench.core.errors import SpecError, one_of, require
 from halobench.core.spec_codec import canonical, parse, to_json
-from halobench.experiment.code_version import require_code
+from halobench.experiment.code_version import code_map
 from halobench.storage import files
 from halobench.storage.layout import STAGES
 from halobench.storage.provenance import here, record, started
@@ -26,7 +26,7 @@ from halobench.storage.requests import Request
 if TYPE_CHECKING:
     from halobench.training.checkpoint import Checkpoint, Signals
 
-Code = Mapping[str, str]
+Code = str  # the digest of a code version: `Request.version`
 
 
 @dataclass
@@ -44,11 +44,13 @@ class StageRun:
     seed : int or None
         The seed of the cell.
     code : mapping
-        The code version of the result.
+        The code version of the result, by module.
     packages : list of str
         Packages whose versions go into the record.
     outputs : list of Path
         The files that the record seals; by default, those that the stage table declares.
+    inputs : dict
+        The checksums of what was read, by which `halobench.results.status` sees whether it has changed since.
     facts : dict
         Further entries in the record.
     device : str
@@ -61,9 +63,10 @@ class StageRun:
     record: Path
     spec: Mapping[str, Any]
     seed: int | None
-    code: Code
+    code: Mapping[str, str]
     packages: list[str]
     outputs: list[Path]
+    inputs: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     device: str = "cpu"
     seconds: float = 0.0
@@ -114,8 +117,8 @@ def stage(
         The requested spec, in canonical form.
     seed : int, optional
         The seed of the cell.
-    code : mapping, optional
-        The requested code version; by default, the current one.
+    code : str, optional
+        The digest of the requested code version; by default, that of the current one.
     plugins : iterable of (kind, name)
         The plug-ins that the result depends on.
     packages : iterable of str
@@ -127,7 +130,10 @@ def stage(
         If the code no longer matches the requested version, or the record's folder can't be written to.
     """
     began = time.perf_counter()
-    version = require_code(name, plugins, code)
+    version = code_map(name, plugins)
+    present = Request(name, spec, version).version
+    what = f"{code}, the code of when the run was started; start the run again"
+    require(code in (None, present), "code", f"{present}, since a module was edited", what)
     files.check_writable(record_path.parent)
     files.sweep(record_path.parent)
     outputs = [record_path.parent / output.format(record_path.stem) for output in STAGES[name].outputs]
@@ -135,8 +141,8 @@ def stage(
     with run._held:
         yield run
         run.seconds += time.perf_counter() - began
-        request = Request(name, spec, version)
-        facts = record(request, seed, run.outputs, run.seconds, run.packages, run.device, run.facts)
+        request, facts = Request(name, spec, version), {"inputs": run.inputs} | run.facts
+        facts = record(request, seed, run.outputs, run.seconds, run.packages, run.device, facts)
         files.write_json(record_path, facts)
 
 
@@ -179,8 +185,8 @@ class Session:
     resume: Resume
     signals: Signals
 
-    def checkpoint(self, device: str, inputs: Iterable[Path]) -> Checkpoint:
-        """Return the run's checkpoint, which also depends on the contents of its input files.
+    def checkpoint(self, device: str, inputs: Mapping[str, Path]) -> Checkpoint:
+        """Return the run's checkpoint, which also depends on the contents of its input files, and note these.
 
         Raises
         ------
@@ -192,7 +198,8 @@ class Session:
         run = self.run
         path = self.resume.checkpoint or run.record.with_name(f".{run.name}.safetensors")
         check_place(path, run.outputs)
-        key = [run.name, run.spec, run.seed, dict(run.code), *map(files.checksum, inputs)]
+        run.inputs = {name: files.checksum(path) for name, path in inputs.items()}
+        key = [run.name, run.spec, run.seed, dict(run.code), *run.inputs.values()]
         run.device = device
         return Checkpoint(path, key, self.resume.every, self.signals, here=here(device))
 

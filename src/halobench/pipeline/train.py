@@ -65,7 +65,7 @@ def run_train(
 
         keep_freed_memory()
         data = splits.load_data(source, specs["dataset"], seed)
-        inputs = [source / "meta.json", *filter(None, [weights])]
+        inputs = {"meta.json": source / "meta.json"} | ({"weights": weights} if weights else {})
         checkpoint = session.checkpoint(str(resolve_device(specs["train"].device)), inputs)
         if weights is None:
             cell = train_cell(data, specs["model"], specs["loss"], specs["train"], seed, checkpoint=checkpoint)
@@ -73,7 +73,7 @@ def run_train(
             cell = evaluate_cell(data, specs["model"], weights, specs["train"], seed)
         run.claim_folder()
         _write_outputs(cell, data.targets(), run.outputs)
-        digest = {"weights": files.checksum(weights)} if weights else {}
+        digest = {"weights": run.inputs["weights"]} if weights else {}
         if look_like_probabilities(cell.logits["val.logits"]):
             what = "between 0 and 1 and sum to 1; expected logits (values before the softmax)"
             print(f"warning: the outputs of {specs['model'].name} are {what}")

@@ -8,17 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
-from halobench.experiment.code_version import changed_modules
 from halobench.experiment.grid import Cell, Config
 from halobench.experiment.jobs import Job, cell_jobs, list_cells, reference_job
+from halobench.results.status import state
 from halobench.storage.columns import REFERENCE
-from halobench.storage.files import checksum
-from halobench.storage.job_logs import last_line
 from halobench.storage.layout import STAGES, stage_records
 from halobench.storage.records import read_record
-from halobench.storage.requests import differences
 
 
 @dataclass(frozen=True)
@@ -77,33 +73,10 @@ def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
 def _first_missing(jobs: Iterable[Job], results: Path) -> dict[str, str] | None:
     """Return the first job whose result is missing or out of date, and why; None if all are current."""
     for job in jobs:
-        if why := _reason(job, results):
-            return {"stage": job.stage, "why": why}
+        made = state(job, results, thorough=True)
+        if made.kind != "current":
+            return {"stage": job.stage, "why": "; ".join(made.reasons) or "not made yet"}
     return None
-
-
-def _reason(job: Job, results: Path) -> str:
-    """Return why a job's result is missing or out of date, or "" if it is current."""
-    path = results / job.record
-    if not path.exists():
-        log = results / job.log
-        return f"not made; its log ends: {last_line(log)}" if log.exists() else "not made yet"
-    try:
-        record = read_record(path, ["spec", "code"])
-    except SpecError:
-        return "its record can't be read"
-    request = job.request
-    other = differences(record, request, job.seed)
-    if other == ["code"]:
-        return f"made with other code: {', '.join(changed_modules(record['code'], request.code))}"
-    if other:
-        return f"made with another {other[0]}"
-    gone = [name for name in record["outputs"] if not (path.parent / name).exists()]
-    if gone:
-        return f"{', '.join(gone)} is missing"
-    joined = {name: digest for name, digest in record["outputs"].items() if not name.endswith(".safetensors")}
-    harmed = [name for name, digest in joined.items() if checksum(path.parent / name) != digest]
-    return f"{', '.join(harmed)} has changed since the stage wrote it" if harmed else ""
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:

@@ -1,47 +1,98 @@
-"""Input functions for the workflow's rules; they look up each rule's inputs and outputs in the job list."""
+"""What the workflow's rules ask for: the inputs, specs and resources of jobs, looked up in the job list."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+from snakemake.utils import update_config
+
 from halobench.core import plugins
-from halobench.experiment import jobs
+from halobench.core.spec_codec import to_json
+from halobench.experiment import jobs, validation
+from halobench.experiment.config_file import read_file, typed
 from halobench.experiment.displays import file_stem
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
 from halobench.results.inventory import list_inventory, take_inventory
+from halobench.results.manifest import list_files
+from halobench.runner.arguments import DEFAULT
+from halobench.runner.loaded import FROZEN, attempt, check
+from halobench.storage import files, records, tables_io
+from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
-from halobench.storage.requests import write_request
 
 DRAWN = ("aggregate", "claims", "table", "figure", "overview")  # stages that run on an experiment as a whole
 
 
+def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleInputs:
+    """Return what the rules ask for, after all checks of a configuration that come before any job.
+
+    Parameters
+    ----------
+    workflow : snakemake.workflow.Workflow
+    config : dict
+        The configuration as Snakemake read it; values set by ``--config`` are then read as YAML, in place.
+    claims : path
+        The claims file.
+    """
+    # Jobs must find `halobench` even if this Python's environment isn't activated, and import ``module:object`` from
+    # the Snakefile's folder, as this process does.
+    _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+    _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(workflow.basedir))
+    if not workflow.is_main_process:
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's warning of a time limit is meant for the stage
+    elif DEFAULT in workflow.configfiles and not config.get(FROZEN) and Path(DEFAULT).exists():
+        # Snakemake would silently take the last value of a repeated key.
+        attempt("The configuration has", read_file, DEFAULT)
+    config.pop(FROZEN, None)
+    given = workflow.config_settings.config
+    update_config(config, typed({key: value for key, value in given.items() if config.get(key) == value}))
+    where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
+    checked, named = attempt(f"The configuration{where} has", check, config, claims)
+    return RuleInputs(checked, named)
+
+
+def _set_path(variable: str, *paths: str | None) -> None:
+    """Set a search path for jobs."""
+    os.environ[variable] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+
+
 class RuleInputs:
-    """The input functions of the rules, which Snakemake calls with the wildcards of a job.
+    """The functions of the rules, which Snakemake calls with the wildcards of a job.
 
     Parameters
     ----------
     config : Config
         The configuration.
-    results : Path
-        The results folder.
     named : str
-        The same folder as rules refer to it. If the workflow is a module, Snakemake may prefix the paths in rules.
+        The results folder, as rules refer to it. If the workflow is a module, Snakemake may prefix the paths in rules;
+        `place` then tells where the folder is.
     """
 
-    def __init__(self, config: Config, results: Path, named: str):
-        self.config, self.results, self.named = config, results, named
-        self.after_request: Callable[[str], None] = lambda path: None  # called while Snakemake builds its graph of jobs
+    def __init__(self, config: Config, named: str):
+        self.config, self.named, self.results = config, named, Path(named)
         # Take each inventory only once, so tables and figures show the same finished cells.
-        self.inventory = functools.cache(lambda experiment: take_inventory(config, experiment, results))
+        self.inventory = functools.cache(lambda experiment: take_inventory(config, experiment, self.results))
         self._drawn = functools.cache(self._drawn_jobs)
         self._computed = functools.cache(self._computed_paths)
-        self._request = functools.cache(self._write_request)
+        self._request = functools.cache(lambda stage, names, name: self.job(stage, dict(names), name).request)
+
+    def place(self, manifest: str) -> None:
+        """Note where the results folder is, from the path of its manifests."""
+        self.results = Path(manifest).parents[1]
+        attempt("The results have", validation.check_folders, (f"{self.results}/{path}" for path in self._paths()))
+
+    def folder(self, wildcards: Any) -> str:
+        """Return the results folder."""
+        return str(self.results)
 
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
         """Return a stage's job for the wildcards of its rule; `name` is the name of a figure's or table's files."""
@@ -59,26 +110,28 @@ class RuleInputs:
             return self._drawn(experiment, scope)[stage, f"{experiment}/{name}" if name else experiment]
         return jobs.job_of(self.config, stage, {"seed": "0", **wildcards})
 
-    def request(self, stage: str, name: str = "") -> Callable[[Any], str]:
-        """Return the input function that writes the request of a stage's job and returns its path."""
+    def spec(self, stage: str, name: str = "") -> Callable[[Any], str]:
+        """Return the function that returns the spec of a stage's job as JSON."""
+        return lambda wildcards: to_json(self.request(stage, wildcards, name).spec)
 
-        def path(wildcards: Any) -> str:
-            # Jobs that differ only in their seed share a request.
-            names = tuple(sorted((key, value) for key, value in wildcards.items() if key != "seed"))
-            return self._request(stage, names, name)
+    def code(self, stage: str, name: str = "") -> Callable[[Any], str]:
+        """Return the function that returns the digest of the code of a stage's job."""
+        return lambda wildcards: self.request(stage, wildcards, name).version
 
-        return path
+    def digest(self, stage: str) -> Callable[[Any], str]:
+        """Return the function that returns a digest of the spec of a stage's job, which is too long for a command."""
+        return lambda wildcards: hashlib.sha256(to_json(self.request(stage, wildcards).spec).encode()).hexdigest()
 
-    def _write_request(self, stage: str, wildcards: tuple[tuple[str, str], ...], name: str) -> str:
-        path = write_request(self.results, self.job(stage, dict(wildcards), name).request)
-        self.after_request(str(path))
-        return f"{self.named}/{path.relative_to(self.results)}"
+    def request(self, stage: str, wildcards: Any, name: str = "") -> Any:
+        """Return the request of a stage's job; jobs that differ only in their seed share it."""
+        names = tuple(sorted((key, value) for key, value in wildcards.items() if key != "seed"))
+        return self._request(stage, names, name)
 
     def _drawn_jobs(self, experiment: str, scope: str) -> dict[tuple[str, str], Job]:
         """Return the jobs that process an experiment as a whole, by stage and key."""
         note = self.inventory(experiment).note if scope else ""
         listed = jobs.drawn_jobs(self.config, experiment, note, scope)
-        return {(job.stage, job.key): job for job in listed}
+        return {job.name: job for job in listed}
 
     def source(self, wildcards: Any) -> str:
         """Return the file that describes a data set's source and holds the checksums of its arrays."""
@@ -109,31 +162,46 @@ class RuleInputs:
 
     def computed(self, wildcards: Any) -> list[str]:
         """Return all files that an experiment's tables are read from."""
-        return self._computed(wildcards.experiment)
+        return [f"{self.named}/{path}" for path in self._computed(wildcards.experiment)]
 
     def _computed_paths(self, experiment: str) -> list[str]:
         wanted = {*(stage.name for stage in CELL_STAGES), "reference"}
         listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in wanted]
         # Weights and logits are read only by later stages of the same cell.
-        paths = [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
-        return [f"{self.named}/{path}" for path in paths]
+        return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 
-    def targets(self) -> list[str]:
-        """Return all results of the experiments to run, file by file, so deleted files are recreated."""
-        paths = [path for experiment in self.config.run for path in self._computed(experiment)]
-        return paths + self._shown(self.config.run)
+    def write_manifest(self, experiment: str, out: str, missing: str = "") -> None:
+        """Write the manifest of an experiment; if a table of what is missing is wanted, then of its finished cells."""
+        if missing:
+            listed = list_inventory(self.inventory(experiment), self.results)
+            tables_io.write_csv(missing, pd.DataFrame(listed["missing"], columns=[*KEYS, "stage", "why"]))
+        else:
+            listed = jobs.manifest_job(self.config, experiment).spec
+        files.write_json(out, records.seal(list_files(listed, self.results)))
+
+    def targets(self, *stages: str) -> list[str]:
+        """Return all results of the experiments to run, file by file, so deleted files are recreated.
+
+        With `stages`, return only the files of these.
+        """
+        return [f"{self.named}/{path}" for path in self._paths(stages)]
+
+    def _paths(self, stages: tuple[str, ...] = ()) -> list[str]:
+        listed = jobs.jobs(self.config)
+        if stages:
+            return [path for job in listed if job.stage in stages for path in job.paths]
+        return [path for name in self.config.run for path in self._computed(name)] + self._shown(self.config.run)
 
     def partial_targets(self, wildcards: Any) -> list[str]:
         """Return the files made from the finished cells of each experiment that has any."""
         if not (begun := self.experiments("partial/")):
             sys.exit(f"partial: no cell of {', '.join(self.config.run)} has finished yet")
-        return self._shown(begun, "partial/")
+        return [f"{self.named}/{path}" for path in self._shown(begun, "partial/")]
 
     def _shown(self, experiments: Any, scope: str = "") -> list[str]:
-        """Return the experiments' tables, figures and pages."""
+        """Return the paths of the experiments' tables, figures and pages."""
         listed = [job for experiment in experiments for job in self._drawn(experiment, scope).values()]
-        paths = [path for job in [*listed, jobs.explorer_job(experiments, scope=scope)] for path in job.paths]
-        return [f"{self.named}/{path}" for path in paths]
+        return [path for job in [*listed, jobs.explorer_job(experiments, scope=scope)] for path in job.paths]
 
     def experiments(self, scope: str = "") -> list[str]:
         """Return the experiments that are shown (in a partial run, those that have a finished cell)."""
@@ -150,11 +218,14 @@ class RuleInputs:
         return {file_stem(name): name for name in (*plugins.names(kind), *named)}
 
     def front_figure(self, wildcards: Any) -> str:
-        """Return the figure that sums up an experiment: its summary if it has one, or else its first figure."""
-        figures = self.config.figures(wildcards.experiment)
-        name = "summary" if "summary" in figures else figures[0]
-        return f"{self.named}/{wildcards.scope}figures/{wildcards.experiment}/{file_stem(name)}.png"
+        """Return the figure that sums up an experiment."""
+        stem = file_stem(jobs.front_figure(self.config, wildcards.experiment))
+        return f"{self.named}/{wildcards.scope}figures/{wildcards.experiment}/{stem}.png"
 
     def recipe(self, wildcards: Any) -> Any:
         """Return a cell's recipe."""
         return self.config.recipe(wildcards.dataset, wildcards.model)
+
+    def runs_here(self, stage: str) -> bool:
+        """Return whether a small stage runs in the main process, rather than wait in a queue longer than it takes."""
+        return stage not in self.config.submit

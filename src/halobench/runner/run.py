@@ -9,38 +9,43 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import dataclasses
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
-from halobench.runner import dry_run, outcome
+from halobench.core.formatting import count
+from halobench.experiment.jobs import Job
+from halobench.results import status
+from halobench.runner import fork_server, outcome
+from halobench.runner.arguments import Arguments, check_arguments, read_arguments
+from halobench.runner.loaded import Loaded, load
 from halobench.runner.slurm import queue
 from halobench.storage import files
+from halobench.storage.layout import STAGES
 
 STATE = Path(".snakemake/halobench")
 SUBMITTED = STATE / "slurm"  # notes on runs that submit jobs
+LAST = STATE / "last-run.json"  # the last run's Snakefile, configuration and results folder
 LOGGER = "--logger=halobench"  # the plug-in that shows a run
 # Options that determine where Snakemake keeps its locks.
 UNLOCKING = ("directory", "profile", "workflow_profile", "persistence_backend", "persistence_backend_db_url")
+MOST_LINES = 20  # about trained cells that will be replaced
+KEEP = "`halobench run --results FOLDER` keeps them and writes to another folder"
 _held: dict[Path, FileLock] = {}  # locks that this process keeps until it ends
-_started: list[str] = []  # the runs that `run` has started in this process
 
 
 def name() -> str:
     """Return the name that identifies this process among a working directory's runs."""
     return f"{platform.node()}-{os.getpid()}"
-
-
-def is_run() -> bool:
-    """Return True if `run` has started a run, other than a dry run, in this process."""
-    return bool(_started)
 
 
 def enrol(folder: Path) -> None:
@@ -82,11 +87,19 @@ def _deciding(folder: Path) -> FileLock:
     return FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True)
 
 
-def run(arguments: Sequence[str], cancel: bool = False) -> int:
+def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = False) -> int:
     """Run Snakemake with these arguments, after unlocking its working directory if only dead runs locked it.
 
-    Jobs that dead runs left in a cluster's queue are ended, or waited for if they are running and `cancel` is false. A
-    dry run changes nothing and only lists them.
+    Snakemake gets the configuration as one file, so that jobs which start later use that of the start, and is told
+    which results aren't current. Jobs that dead runs left in a cluster's queue are ended, or waited for if they are
+    running and `cancel` is false. A dry run changes nothing, and says what would run and why.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+    results : Path, optional
+        The results folder; by default, that of the configuration.
+    cancel : bool
 
     Returns
     -------
@@ -101,27 +114,93 @@ def run(arguments: Sequence[str], cancel: bool = False) -> int:
         If there is no workflow, a profile or a configuration can't be read, nothing can be written, ``--touch`` is
         given, or ``--unlock`` is given while a run is alive.
     """
-    options = dry_run.read_options(arguments)
+    asked = read_arguments([*arguments, *(["--config", f"results={results}"] if results else [])])
+    options = asked.options
     if options.touch:
-        why = "whether a result is up to date depends on its record, not on its timestamp"
-        raise OSError(f"--touch is not supported, since {why}; `halobench why` lists outdated results")
-    dry_run.check_options(options)
+        why = "whether a result is current depends on its record, not on its time"
+        raise OSError(f"--touch is not supported, since {why}; `halobench status` lists outdated results")
+    check_arguments(asked)
+    if options.about or options.unlock or not asked.is_ours:
+        return _pass_on(asked, cancel)
+    loaded = load(asked)
+    if loaded is None:
+        return 1
+    jobs, states = loaded.survey()
     if options.dry_run:
         _name_left(options.directory)
-        code = _snakemake(arguments)
-        for say in outcome.at_end_of_dry_run if code == 0 else ():
-            say()
-        if code == 0:
-            outcome.say("`halobench why` explains the reasons in words, and `halobench plan` estimates the time needed")
-        return code
+        print("\n".join(status.report(jobs, states)), flush=True)
+        return _snakemake(
+            asked.with_options("--quiet", "rules", "host", "reason", *_decided(asked, loaded.results, states))
+        )
+    files.check_writable(options.directory / STATE)
+    files.check_writable(loaded.results)
+    for line in replaced(jobs, states):
+        outcome.say(line)
+    frozen = loaded.freeze(options.directory / STATE)
+    note_run(asked, frozen, loaded)
+    asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
+    return _pass_on(asked, cancel, _decided(asked, loaded.results, states))
+
+
+def note_run(asked: Arguments, frozen: Path, loaded: Loaded) -> None:
+    """Note a run's Snakefile, configuration and results folder, for its report."""
+    places = {"snakefile": os.path.abspath(asked.snakefile or ""), "configuration": str(frozen)}
+    files.write_json(asked.options.directory / LAST, places | {"results": str(loaded.results)})
+
+
+def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:
+    """Print which results aren't current, and why, for the configuration that Snakemake's arguments specify."""
+    asked = read_arguments([*arguments, *(["--config", f"results={results}"] if results else [])])
+    check_arguments(asked)
+    if not asked.is_ours:
+        raise OSError(f"{asked.snakefile}: expected halobench's own Snakefile; `snakemake -n` shows another one's jobs")
+    loaded = load(asked)
+    if loaded is None:
+        return 1
+    print("\n".join(status.report(*loaded.survey(), each)))
+    return 0
+
+
+def _pass_on(asked: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
+    """Run Snakemake with these arguments and further options, as a run that others see."""
+    options = asked.options
+    if options.dry_run or options.about:
+        return _snakemake(asked.with_options(*further))
     if options.unlock:
         _forget_other_hosts(options.directory)
     files.check_writable(options.directory / STATE)
-    _started.append(name())
     alive = _enrol_unlocked(options)
     if not alive and not options.unlock:
         _settle_left(options.directory, cancel)  # which may take hours
-    return _snakemake(arguments if options.logger else [LOGGER, *arguments])
+    if options.executor in (None, "local") and not options.workflow_profile:
+        fork_server.start()
+    return _snakemake(asked.with_options(*further, *([] if options.logger else [LOGGER])))
+
+
+def _decided(asked: Arguments, results: Path, states: Mapping[tuple[str, str], status.State]) -> list[str]:
+    """Return the options that have Snakemake run what isn't current, whatever it remembers and however old files are.
+
+    Missing results it runs by itself. The trigger that is left is that of software environments, which no rule has.
+    """
+    if asked.options.rerun_triggers:
+        return []
+    outdated = [
+        str(results / STAGES[name[0]].record_path(name[1])) for name, made in states.items() if made.kind == "changed"
+    ]
+    forced = [*asked.options.forcerun, *outdated]
+    return ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
+
+
+def replaced(jobs: Sequence[Job], states: Mapping[tuple[str, str], status.State]) -> list[str]:
+    """List, one per line, the trained cells that a run will replace, and why."""
+    chosen = status.to_run(jobs, states)
+    why = Counter(
+        "; ".join(states[name].reasons) or "an earlier job makes what it reads"
+        for name in chosen
+        if name[0] == "train" and states[name].record is not None
+    )
+    lines = [f"{count(n, 'trained cell')} will be replaced: {reason}" for reason, n in why.most_common(MOST_LINES)]
+    return [*lines, KEEP] if lines else []
 
 
 def _enrol_unlocked(options: argparse.Namespace) -> list[str]:

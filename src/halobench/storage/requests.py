@@ -1,31 +1,17 @@
-"""Requests: files, named after their content, that state what a job should do and with which code.
-
-A request is an input of its job. If a value or a module changes, the request gets a different name, which Snakemake
-sees as a changed set of inputs. The content under a name never changes, so its modification time carries no
-information. All requests have the same time in the distant past, so losing or copying a folder of them reruns nothing.
-"""
+"""Requests: what a job should do and with which code, and how a record's differs from it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
-from halobench.storage import files
 
-FOLDER = "requests"  # below the results folder
-DAY = 86_400
 OUTSIDE = re.compile(r'"[A-Za-z_][\w.]*:[A-Za-z_]\w*"')  # a plug-in outside the package, in JSON
-STALE = 1 * DAY  # the time given to a record that is set back, in seconds since the epoch
-TIME = 2 * DAY  # the time of every request: older than any result that wasn't set back
 
 
 @dataclass(frozen=True)
@@ -47,50 +33,9 @@ class Request:
     code: Mapping[str, str]
 
     @property
-    def name(self) -> str:
-        """The name of its file, derived from its content."""
-        text = to_json([self.stage, self.spec, dict(self.code)])
-        return f"{self.stage}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
-
-
-def write_request(results: Path, request: Request, again: bool = False) -> Path:
-    """Write a request below a results folder unless an undamaged copy exists; return its path.
-
-    With `again`, it is always written and includes the current time, so its checksum changes.
-    """
-    path = results / FOLDER / request.name
-    content = {"stage": request.stage, "spec": request.spec, "code": dict(request.code)}
-    if again or not _holds(path, content):
-        when = {"again": datetime.now(UTC).isoformat(timespec="microseconds")} if again else {}
-        with files.replacing(path) as temporary:
-            temporary.write_text(json.dumps(content | when, indent=1, sort_keys=True, allow_nan=False) + "\n")
-            os.utime(temporary, (TIME, TIME))  # before others can see it
-    elif path.stat().st_mtime != TIME:  # it was copied, or touched
-        os.utime(path, (TIME, TIME))
-    return path
-
-
-def _holds(path: Path, content: Mapping[str, Any]) -> bool:
-    """Return whether a file holds this content; a truncated or edited one would invalidate its results."""
-    try:
-        held = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return False
-    return isinstance(held, dict) and to_json({key: held[key] for key in held if key != "again"}) == to_json(content)
-
-
-def read_request(path: Path | str, stage: str) -> Request:
-    """Read a request for a stage.
-
-    Raises
-    ------
-    SpecError
-        If the file is missing, isn't a request, or is a request for another stage.
-    """
-    content = files.read_json(path, ["stage", "spec", "code"])
-    if content["stage"] != stage:
-        raise SpecError(f"{path}: stage", content["stage"], stage)
-    return Request(stage, content["spec"], content["code"])
+    def version(self) -> str:
+        """The digest of its code."""
+        return hashlib.sha256(to_json(dict(self.code)).encode()).hexdigest()[:16]
 
 
 def outside_plugins(spec: Any) -> bool:
@@ -98,10 +43,77 @@ def outside_plugins(spec: Any) -> bool:
     return OUTSIDE.search(to_json(spec)) is not None
 
 
-def differences(record: Mapping[str, Any], request: Request, seed: int | None = None) -> list[str]:
-    """Return which of ``seed``, ``spec`` and ``code`` differ between a record and a request.
+def changes(record: Mapping[str, Any], request: Request, seed: int | None = None) -> list[str]:
+    """Describe how a request differs from that of a record: by key, value and module; empty if they are the same.
 
-    A result is current if none differs.
+    A result was made as requested if nothing differs.
     """
-    wanted = {"seed": seed, "spec": request.spec, "code": dict(request.code)}
-    return [part for part, value in wanted.items() if to_json(record.get(part)) != to_json(value)]
+    if record.get("seed") != seed:
+        return [f"seed was {record.get('seed')} and is now {seed}"]
+    changed = spec_changes(record.get("spec", {}), request.spec)
+    return [*changed, *_code_changes(record.get("code", {}), request.code, swapped=bool(changed))]
+
+
+def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """List what changed between two specs, by dotted key; a missing key is at its default."""
+    old, new = _flat(before), _flat(now)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for key in sorted(old.keys() | new.keys()):
+        if key not in old or key not in new or old[key] != new[key]:
+            alike.setdefault((_value(key, old, new), _value(key, new, old)), []).append(key)
+    return [
+        f"{listed(keys)} {'was' if len(keys) == 1 else 'were'} {was} and {is_or_are(keys)} now {now}"
+        for (was, now), keys in alike.items()
+    ]
+
+
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return a spec's values by dotted key as in the config, where options stand next to the name they belong to."""
+    values: dict[str, Any] = {}
+    for key, value in spec.items():
+        path = prefix if key == "options" else f"{prefix}{key}."
+        values |= _flat(value, path) if isinstance(value, Mapping) else {path[:-1]: value}
+    return values
+
+
+def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longest: int = 60) -> str:
+    """Format a value as JSON, leaving out its middle if it's long.
+
+    A missing value is either the default or is absent along with everything around it, as with another plug-in's
+    options or a whole probe.
+    """
+    if key in values:
+        text = json.dumps(values[key])
+        return text if len(text) <= longest else f"{text[: longest - 20]} ... {text[-15:]}"
+    part = key.rpartition(".")[0]
+    names = [f"{part}.{name}".lstrip(".") for name in ("name", "loader", "kind")]
+    return "the default" if all(values.get(name) == others.get(name) for name in names) else "absent"
+
+
+def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bool = False) -> list[str]:
+    """List modules that changed, and those added or dropped unless a changed spec (`swapped`) already shows them."""
+    both = [([module for module in now if module in before and before[module] != now[module]], "changed")]
+    if not swapped:
+        moved = (
+            (sorted(now.keys() - before.keys()), "now used"),
+            (sorted(before.keys() - now.keys()), "no longer used"),
+        )
+        both += [(modules, f"{is_or_are(modules)} {what}") for modules, what in moved]
+    return [f"{listed(list(map(_file, modules)))} {what}" for modules, what in both if modules]
+
+
+def _file(module: str) -> str:
+    """Return a module of a code map as a file in the package, or as the config refers to it."""
+    return module if ":" in module or "." in module.rpartition("/")[2] else f"{module}.py"
+
+
+def listed(names: list[str], most: int = 4) -> str:
+    """List the first names, and say how many more there are."""
+    if len(names) > most:
+        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def is_or_are(names: list[str]) -> str:
+    """Return the verb for these subjects."""
+    return "is" if len(names) == 1 else "are"

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from halobench.runner.dry_run import read_events
 from rich.console import Console
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
 
 from halobench.runner import outcome
-from halobench.runner.dry_run import read_events
 from snakemake_logger_plugin_halobench import LogHandler, LogHandlerSettings
 from snakemake_logger_plugin_halobench.bars import Bars
 from snakemake_logger_plugin_halobench.events import EventFile

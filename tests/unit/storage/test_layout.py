@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from halobench.runner.forecast import explain
 
 from conftest import tiny_config
 from halobench.cli.main import build_parser
@@ -13,7 +14,6 @@ from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import drawn_jobs, job_of
 from halobench.runner import logs
-from halobench.runner.forecast import explain
 from halobench.storage.layout import STAGES, Stage
 
 ROOT = Path(__file__).parents[3]

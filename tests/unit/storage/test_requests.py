@@ -1,78 +1,78 @@
-"""Requests: named after their content, without times, and used to recognise current results."""
+"""Requests: how a record's differs from one, by key, value and module."""
 
 from __future__ import annotations
 
-import dataclasses
-import os
-
 import pytest
 
-from halobench.core.errors import SpecError
-from halobench.storage import files
-from halobench.storage.requests import TIME, Request, differences, read_request, write_request
+from halobench.storage.requests import Request, changes, outside_plugins, spec_changes
 
-REQUEST = Request("train", {"model": {"name": "mlp"}, "train": {"lr": 0.1}}, {"training/loop": "0" * 16})
-
-
-def test_a_request_is_named_after_its_content_and_nothing_else(tmp_path):
-    path = write_request(tmp_path, REQUEST)
-    assert path == tmp_path / "requests" / REQUEST.name
-    turned = Request("train", dict(reversed(REQUEST.spec.items())), REQUEST.code)
-    assert turned.name == REQUEST.name, "the order of keys says nothing"
-    others = [{"stage": "probe"}, {"spec": {"model": {"name": "cnn"}}}, {"code": {"training/loop": "1" * 16}}]
-    assert len({REQUEST.name, *(dataclasses.replace(REQUEST, **other).name for other in others)}) == 4
-    assert read_request(path, "train") == REQUEST
-
-
-def test_a_request_is_older_than_any_result_and_written_once(tmp_path):
-    path = write_request(tmp_path, REQUEST)
-    before = path.read_bytes()
-    assert path.stat().st_mtime == TIME
-    assert write_request(tmp_path, REQUEST) == path
-    assert path.read_bytes() == before
-    os.utime(path)
-    assert write_request(tmp_path, REQUEST).stat().st_mtime == TIME, "as after a copy that doesn't keep times"
-    path.unlink()
-    assert write_request(tmp_path, REQUEST).read_bytes() == before, "lost and written again it is the same"
+OLD, NEW = "0" * 16, "f" * 16
+LOSS = {"name": "mixup", "options": {"points": 3}}
 
 
 @pytest.mark.parametrize(
-    "text", ["", '{"spec": 1', "[1]", '{"stage": "train", "spec": {"train": {"lr": 7}}, "code": {}}']
+    ("before", "now", "clauses"),
+    [
+        ({"train": {"lr": 0.1}}, {"train": {"lr": 0.2}}, ["train.lr was 0.1 and is now 0.2"]),
+        ({"loss": LOSS}, {"loss": {"name": "mixup"}}, ["loss.points was 3 and is now the default"]),
+        ({"loss": {"name": "mixup"}}, {"loss": LOSS}, ["loss.points was the default and is now 3"]),
+        (
+            {"loss": LOSS},
+            {"loss": {"name": "focal", "options": {"gamma": 2}}},
+            [
+                "loss.gamma was absent and is now 2",
+                'loss.name was "mixup" and is now "focal"',
+                "loss.points was 3 and is now absent",
+            ],
+        ),
+        (
+            {"probes": {"a": {"kind": "a", "n": 1}, "b": {"kind": "b", "n": 1}}},
+            {"probes": {"a": {"kind": "a", "n": 2}, "b": {"kind": "b", "n": 2}}},
+            ["probes.a.n and probes.b.n were 1 and are now 2"],
+        ),
+        (
+            {"train": {}},
+            {"train": {"bf16": True, "amp": True}},
+            ["train.amp and train.bf16 were the default and are now true"],
+        ),
+        (
+            {"x": list(range(40))},
+            {"x": []},
+            ["x was [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 1 ... 36, 37, 38, 39] and is now []"],
+        ),
+        ({"x": 1}, {"x": 1}, []),
+    ],
 )
-def test_a_damaged_or_edited_request_is_written_anew(tmp_path, text):
-    path = write_request(tmp_path, REQUEST)
-    before = path.read_bytes()
-    path.write_text(text)
-    assert write_request(tmp_path, REQUEST).read_bytes() == before
-    assert path.stat().st_mtime == TIME, "so that its result is not made again"
+def test_specs_are_compared_by_key(before, now, clauses):
+    assert spec_changes(before, now) == clauses
 
 
-def test_written_again_it_has_another_checksum_and_says_the_same(tmp_path):
-    path = write_request(tmp_path, REQUEST)
-    before = path.read_bytes()
-    write_request(tmp_path, REQUEST, again=True)
-    assert path.read_bytes() != before
-    assert path.stat().st_mtime == TIME
-    assert read_request(path, "train") == REQUEST
-    again = path.read_bytes()
-    assert write_request(tmp_path, REQUEST).read_bytes() == again, "it stays as it is"
+@pytest.mark.parametrize(
+    ("before", "now", "clauses"),
+    [
+        ({"losses/mixup": OLD, "x": OLD}, {"losses/mixup": NEW, "x": OLD}, ["losses/mixup.py changed"]),
+        ({"mine:Loss": OLD}, {"mine:Loss": NEW}, ["mine:Loss changed"]),
+        ({"a": OLD, "c": OLD}, {"b": OLD, "c": OLD}, ["b.py is now used", "a.py is no longer used"]),
+        ({"a": OLD}, {"a": OLD}, []),
+    ],
+)
+def test_code_is_compared_by_module(before, now, clauses):
+    assert changes({"spec": {}, "seed": 0, "code": before}, Request("train", {}, now), 0) == clauses
 
 
-def test_a_request_of_another_stage_is_refused(tmp_path):
-    path = write_request(tmp_path, REQUEST)
-    with pytest.raises(SpecError, match=r"stage = 'train': expected probe"):
-        read_request(path, "probe")
-    files.write_json(path, {"stage": "train"})
-    with pytest.raises(SpecError, match="no key 'spec'"):
-        read_request(path, "train")
+def test_another_plug_in_explains_its_other_code_and_another_seed_everything():
+    record = {"spec": {"loss": {"name": "a"}}, "seed": 0, "code": {"a": OLD}}
+    request = Request("train", {"loss": {"name": "b"}}, {"b": OLD})
+    assert changes(record, request, 0) == ['loss.name was "a" and is now "b"']
+    assert changes(record, request, 1) == ["seed was 0 and is now 1"]
 
 
-def test_a_result_is_current_if_seed_spec_and_code_are_what_is_asked_for():
-    record = {"seed": 3, "spec": dict(REQUEST.spec), "code": dict(REQUEST.code), "outputs": {}}
-    assert differences(record, REQUEST, seed=3) == []
-    assert differences(record, REQUEST, seed=4) == ["seed"]
-    assert differences(record | {"spec": {}}, REQUEST, seed=3) == ["spec"]
-    assert differences(record | {"code": {}}, REQUEST, seed=3) == ["code"]
-    assert differences({}, REQUEST, seed=3) == ["seed", "spec", "code"]
-    equal = {"model": {"name": "mlp"}, "train": {"lr": 1e-1}}
-    assert differences(record | {"spec": equal}, REQUEST, seed=3) == []
+def test_a_version_depends_on_the_code_alone():
+    versions = {Request(stage, {}, {"a": OLD, "b": NEW}).version for stage in ("train", "probe")}
+    assert versions == {Request("train", {"x": 1}, {"b": NEW, "a": OLD}).version}
+    assert versions != {Request("train", {}, {"a": NEW, "b": OLD}).version}
+
+
+def test_plug_ins_outside_the_package_are_recognised():
+    assert outside_plugins({"loss": {"name": "my_losses:Halved"}})
+    assert not outside_plugins({"loss": {"name": "mixup"}, "note": "a: b"})

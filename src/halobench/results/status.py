@@ -1,0 +1,256 @@
+"""The status of results: which are current and, for each of the others, why not.
+
+This is the only place that decides whether a result is current. It compares the job list with the records that stages
+left, so it needs neither times of files nor what Snakemake remembers, and it writes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from halobench.core.errors import SpecError
+from halobench.core.formatting import count, duration
+from halobench.core.spec_codec import to_json
+from halobench.experiment.jobs import Job
+from halobench.storage.files import checksum, read_json
+from halobench.storage.job_logs import last_line
+from halobench.storage.layout import STAGES
+from halobench.storage.records import check_seal, read_record
+from halobench.storage.requests import changes, is_or_are, listed
+
+Name = tuple[str, str]  # of a job: its stage and key
+Inputs = Mapping[Name, Mapping[str, str]]  # checksums of what jobs read besides other jobs' outputs, by name
+LARGE = 1_000_000_000  # bytes; a larger file that is newer than its record is left to the stages that read it
+NOTHING = "nothing would run: all results are current"
+
+
+@dataclass(frozen=True)
+class State:
+    """Whether a job's result is current.
+
+    Attributes
+    ----------
+    kind : {"current", "missing", "failed", "changed"}
+        ``failed`` if there is no result but a log, and ``changed`` if there is a result that isn't the requested one.
+    reasons : tuple of str
+        Why it isn't current.
+    record : mapping or None
+        The record of the existing result.
+    """
+
+    kind: str
+    reasons: tuple[str, ...] = ()
+    record: Mapping[str, Any] | None = None
+
+
+def state(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
+    """Return the state of one job.
+
+    Parameters
+    ----------
+    job : Job
+    results : Path
+        The results folder.
+    inputs : mapping of str to str
+        The present checksums of what the job reads; those that its record doesn't list don't count.
+    thorough : bool
+        Whether to compare the checksums of all outputs other than weights and logits; otherwise, only files that are
+        newer than the record are compared.
+    """
+    path = results / job.record
+    if not path.exists():
+        log = results / job.log
+        return State("failed", (f"not made; its log ends: {last_line(log)}",)) if log.exists() else State("missing")
+    try:
+        record = _read(path, job)
+    except SpecError:
+        return State("changed", ("its record can't be read",))
+    reasons = _manifest_changes(record, job) if job.stage == "manifest" else changes(record, job.request, job.seed)
+    recorded = record.get("inputs", {})
+    moved = sorted(name for name, digest in (inputs or {}).items() if recorded.get(name, digest) != digest)
+    reasons += [f"its {'input' if len(moved) == 1 else 'inputs'} {listed(moved)} changed"] if moved else []
+    reasons += _harm(path, record, thorough)
+    return State("changed" if reasons else "current", tuple(reasons), record)
+
+
+def _read(path: Path, job: Job) -> dict[str, Any]:
+    """Return a job's record; the manifest is its own record."""
+    if job.stage != "manifest":
+        return read_record(path, ["spec", "seed", "code"])
+    manifest = read_json(path, ["experiment", "cells", "references"])
+    check_seal(path, manifest)
+    return manifest
+
+
+def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
+    """Say which cells and references were added to a manifest or dropped from it."""
+    places = {"cells": "runs", "references": "references"}
+    before, now = (
+        {f"{places[kind]}/{entry['path']}": entry for kind in places for entry in each[kind]}
+        for each in (manifest, job.spec)
+    )
+    both = ((sorted(now.keys() - before.keys()), "added"), (sorted(before.keys() - now.keys()), "dropped"))
+    found = [f"{listed(names)} {'was' if len(names) == 1 else 'were'} {what}" for names, what in both if names]
+    kept = [{key: before[name][key] for key in before[name] if key != "outputs"} for name in before if name in now]
+    if not found and to_json(kept) != to_json(list(now.values())):
+        return ["its list of cells changed"]
+    return found
+
+
+def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
+    """Say which outputs are gone or were changed after they were written."""
+    outputs = {path.parent / name: digest for name, digest in record.get("outputs", {}).items()}
+    declared = {file for file in outputs if file.name not in ("images.npy", "labels.npy", "posterior.npy")}
+    gone = sorted(file.name for file in declared if not file.exists())
+    written = path.stat().st_mtime_ns
+    looked_at = [
+        file
+        for file in outputs
+        if file.is_file()
+        and (file.stat().st_mtime_ns > written or (thorough and file.suffix != ".safetensors"))
+        and file.stat().st_size <= LARGE
+    ]
+    harmed = sorted(file.name for file in looked_at if checksum(file) != outputs[file])
+    missing = [f"{listed(gone)} {is_or_are(gone)} missing"] if gone else []
+    return missing + ([f"{listed(harmed)} changed after the stage wrote it"] if harmed else [])
+
+
+def survey(jobs: Sequence[Job], results: Path, given: Inputs | None = None) -> dict[Name, State]:
+    """Return the state of each job of a list, in an order in which they could run.
+
+    `given` holds the checksums of files that jobs read and no job writes.
+    """
+    by_name = {job.name: job for job in jobs}
+    graph = {job.name: [need for need in job.needs if need in by_name] for job in jobs}
+    states: dict[Name, State] = {}
+    for name in TopologicalSorter(graph).static_order():
+        job = by_name[name]
+        inputs = dict((given or {}).get(name, {}))
+        for need in graph[name]:
+            inputs |= _outputs(need, states[need], by_name[need], results, job.stage)
+        states[name] = state(job, results, inputs)
+        if job.stage == "manifest" and states[name].kind == "current":
+            states[name] = _with_cells(states[name], states)
+    return states
+
+
+def _outputs(need: Name, made: State, job: Job, results: Path, reader: str) -> dict[str, str]:
+    """Return the recorded checksums of a job's outputs, named as in the inputs of a stage that reads them."""
+    stage, key = need
+    if made.record is None:
+        return {}
+    if stage == "manifest":
+        return {"manifest": checksum(results / job.record)}
+    outputs = made.record["outputs"]
+    if reader == "train" and stage in ("train", "weights"):
+        return {"weights": outputs["model.safetensors"]}
+    if stage in ("aggregate", "claims"):
+        tables = {name.removesuffix(".parquet"): outputs[name] for name in outputs if name.endswith(".parquet")}
+        return {f"{key}/{name}" if reader == "explorer" else name: digest for name, digest in tables.items()}
+    return outputs
+
+
+def _with_cells(made: State, states: Mapping[Name, State]) -> State:
+    """Return the state of a manifest, which isn't current if it lists other files than the records of its cells."""
+    manifest: Any = made.record
+    listed_files = {("runs", cell["path"]): cell["outputs"] for cell in manifest["cells"]}
+    listed_files |= {("references", one["path"]): one["outputs"] for one in manifest["references"]}
+    found: dict[tuple[str, str], dict[str, str]] = {place: {} for place in listed_files}
+    for (stage, key), each in states.items():
+        place = ("references" if stage == "reference" else "runs", key)
+        if place in found and each.record is not None and stage in STAGES["manifest"].needs:
+            found[place] |= each.record["outputs"]
+    changed = sorted("/".join(place) for place in found if found[place] and found[place] != listed_files[place])
+    reasons = (f"{listed(changed)} changed",) if changed else ()
+    return State("changed" if reasons else "current", reasons, made.record)
+
+
+def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]:
+    """Return the jobs that a run of the whole list would run: those that aren't current, and those that need them."""
+    by_name, chosen = {job.name: job for job in jobs}, {}
+    for name, made in states.items():  # in an order in which they could run
+        if made.kind != "current" or any(need in chosen for need in by_name[name].needs):
+            chosen[name] = by_name[name]
+    return chosen
+
+
+def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]:
+    """Return the jobs that would run whatever the others do, unlike those that only read what others make."""
+
+    def follows(name: Name) -> bool:
+        own = [reason for reason in states[name].reasons if not reason.startswith("its input")]
+        return not own and any(need in chosen for need in chosen[name].needs)
+
+    return {name for name in chosen if not follows(name)}
+
+
+def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False) -> list[str]:
+    """Return the lines that say what would run: root causes first, each with its jobs, then the totals.
+
+    With `each`, there is a line for each job, including those that run only because an earlier one does.
+    """
+    chosen = to_run(jobs, states)
+    if not chosen:
+        return [NOTHING]
+    causes = roots(chosen, states)
+    groups: dict[tuple[str, str], list[Job]] = {}
+    for (stage, key), job in chosen.items():
+        made = states[job.name]
+        if each or job.name in causes:
+            groups.setdefault((f"{stage} {key}" if each else stage, _sentence(made)), []).append(job)
+    stages = Counter(stage for stage, _ in sorted(chosen, key=lambda name: list(STAGES).index(name[0])))
+    total = f"{count(len(chosen), 'job')} would run: " + ", ".join(f"{n:,} {stage}" for stage, n in stages.items())
+    followers = len(chosen) - len(causes)
+    why = [f"and {count(followers, 'job')} downstream"] if followers and not each else []
+    lines = [f"{_named(group)}: {sentence}" for (_, sentence), group in groups.items()]
+    return [*lines, *why, f"{total}{_time(chosen, jobs, states)}"]
+
+
+def _sentence(made: State) -> str:
+    if made.kind == "current":
+        return "an earlier job makes what it reads"
+    return "; ".join(made.reasons) or "it has never run"
+
+
+def _named(group: Sequence[Job]) -> str:
+    """Return the name of a job or a group, such as ``train, 480 jobs (clean/cnn/mixup2/seed0, ...)``."""
+    first = group[0]
+    if len(group) == 1:
+        return f"{first.stage} {first.key}"
+    few = ", ".join(job.key for job in group) if len(group) == 2 else f"{first.key}, ..."
+    return f"{first.stage}, {len(group):,} jobs ({few})"
+
+
+def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State]) -> str:
+    """Return a rough estimate of the jobs' time on one core, from the records of the nearest jobs that have run."""
+    seconds: dict[tuple[Any, ...], list[float]] = {}
+    for job in jobs:
+        record = states[job.name].record
+        if record is not None and "seconds" in record:
+            for key in _likeness(job):
+                seconds.setdefault(key, []).append(record["seconds"])
+    timed = [next((fmean(seconds[key]) for key in _likeness(job) if key in seconds), None) for job in chosen.values()]
+    known = [each for each in timed if each is not None]
+    if not known:
+        return ""
+    unknown = "" if len(known) == len(timed) else f", and {count(len(timed) - len(known), 'job')} of unknown length"
+    return f"; about {duration(sum(known))} of computing{unknown}"
+
+
+def _likeness(job: Job) -> list[tuple[Any, ...]]:
+    """Return what a job may have in common with others, nearest first."""
+    parts = [to_json(job.spec.get(part)) for part in ("model", "dataset")]
+    return [(job.stage, *parts), (job.stage, parts[0]), (job.stage,)]
+
+
+@functools.cache
+def file_digest(path: Path) -> str:
+    """Return a file's checksum, which is computed once; empty if there is no such file."""
+    return checksum(path) if path.is_file() else ""

@@ -1,0 +1,175 @@
+"""Snakemake's arguments: those needed before Snakemake reads them, and the configuration that they specify."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from snakemake.utils import update_config
+
+from halobench.experiment.config_file import read_file, typed_entries
+from halobench.experiment.config_loader import ConfigError
+
+BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
+DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may be combined
+SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
+CONFIGURING = {"--configfile": "files", "--configfiles": "files", "--config": "entries", "-C": "entries"}
+DEFAULT = "config.yaml"  # the configuration file that the workflow reads in its working directory
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Snakemake's arguments, without those that set the configuration.
+
+    Attributes
+    ----------
+    rest : tuple of str
+        The other arguments, in their order.
+    files, entries : tuple of str
+        Configuration files, and values as ``KEY=VALUE``.
+    options : argparse.Namespace
+        Those of the others that this package heeds.
+    """
+
+    rest: tuple[str, ...]
+    files: tuple[str, ...]
+    entries: tuple[str, ...]
+    options: argparse.Namespace
+
+    @property
+    def snakefile(self) -> Path | None:
+        """The Snakefile that Snakemake would read; None if there is none."""
+        if self.options.snakefile:
+            return self.options.snakefile
+        return next((Path(name) for name in SNAKEFILES if os.path.exists(name)), None)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether that is this project's Snakefile, and not one that uses it as a module."""
+        path = self.snakefile
+        common = [path.parent / place / "common.smk" for place in ("workflow/rules", "rules")] if path else []
+        return any(file.is_file() and "halobench.runner.rule_inputs" in file.read_text() for file in common)
+
+    def with_options(self, *options: str) -> list[str]:
+        """Return all arguments as Snakemake takes them, with further options before the targets."""
+        end = [*self.rest, "--"].index("--")
+        config = [
+            *(["--configfile", *self.files] if self.files else []),
+            *(["--config", *self.entries] if self.entries else []),
+        ]
+        return [*self.rest[:end], *config, *options, *self.rest[end:]]
+
+
+def read_arguments(arguments: Sequence[str]) -> Arguments:
+    """Read Snakemake's arguments.
+
+    Raises
+    ------
+    OSError
+        If configuration files are named by two options, of which Snakemake would use the last, or a value has no key.
+    """
+    found: dict[str, list[list[str]]] = {"files": [], "entries": []}
+    rest: list[str] = []
+    left = list(arguments)
+    while left:
+        argument = left.pop(0)
+        name, joined, value = argument.partition("=")
+        if argument == "--":
+            rest += [argument, *left]
+            break
+        if name not in CONFIGURING:
+            rest.append(argument)
+            continue
+        values = [value] if joined else []
+        while not joined and left and not left[0].startswith("-"):
+            values.append(left.pop(0))
+        found[CONFIGURING[name]].append(values)
+    if len(found["files"]) > 1:
+        named = " and ".join(" ".join(values) for values in found["files"])
+        raise OSError(f"--configfile {named}: expected one --configfile, which may name several files in their order")
+    entries = [entry for values in found["entries"] for entry in values]
+    for entry in entries:
+        if "=" not in entry:
+            raise OSError(f"--config: expected KEY=VALUE, but got {entry!r} (targets come before options)")
+    files = [path for values in found["files"] for path in values]
+    return Arguments(tuple(rest), tuple(files), tuple(entries), _options(rest))
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the options that this package heeds."""
+    parser = argparse.ArgumentParser("halobench run", add_help=False, allow_abbrev=False)
+    parser.add_argument("--snakefile", "-s", type=Path)
+    parser.add_argument("--directory", "-d", type=Path, default=Path())
+    for name in ("profile", "workflow-profile", "persistence-backend", "persistence-backend-db-url"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--logger", nargs="+")
+    parser.add_argument("--executor", "-e")
+    parser.add_argument("--report", nargs="?")
+    parser.add_argument("--forcerun", "-R", nargs="*", action="extend", default=[])
+    parser.add_argument("--rerun-triggers", nargs="+")
+    parser.add_argument("--unlock", action="store_true")
+    parser.add_argument("--touch", "-t", action="store_true")
+    parser.add_argument("--help", "-h", "--version", "-v", action="store_true", dest="about")
+    options = parser.parse_known_args(arguments)[0]
+    options.dry_run = any(DRY.fullmatch(argument) for argument in arguments)
+    return options
+
+
+def configuration(arguments: Arguments) -> dict[str, Any]:
+    """Return the configuration that Snakemake's arguments specify, merged in the order in which Snakemake does it.
+
+    Raises
+    ------
+    ConfigError
+        If a file can't be read.
+    """
+    folder = arguments.options.directory
+    config: dict[str, Any] = {}
+    default = [folder / DEFAULT] if (folder / DEFAULT).exists() else []
+    for path in (*default, *arguments.files):
+        update_config(config, read_file(path))
+    update_config(config, typed_entries(arguments.entries))
+    return config
+
+
+def check_arguments(arguments: Arguments) -> None:
+    """Check the files that Snakemake's arguments refer to, before Snakemake fails on one.
+
+    Raises
+    ------
+    OSError
+        If there is no workflow, the workflow profile doesn't exist (which Snakemake ignores), the plug-in of its
+        executor isn't installed, or a configuration file can't be read. In the last case, the error states the line
+        number.
+    """
+    elsewhere = arguments.options.profile or arguments.options.about  # a profile may specify a Snakefile
+    if not elsewhere and arguments.snakefile is None:
+        right = "run this in a clone of halobench, or pass --snakefile CLONE/Snakefile"
+        raise FileNotFoundError(f"no Snakefile in {Path.cwd()}; {right}")
+    check_profile(arguments.options.workflow_profile or "none")
+    for path in arguments.files:
+        try:
+            read_file(path)
+        except ConfigError as error:
+            raise OSError(f"--configfile: {error}") from None
+
+
+def check_profile(profile: str) -> None:
+    """Raise FileNotFoundError unless a workflow profile exists and its executor's plug-in is installed."""
+    if profile == "none":
+        return
+    if not Path(profile).exists():
+        right = "expected one with a profile.yaml, such as profiles/slurm"
+        raise FileNotFoundError(f"--workflow-profile {profile}: no such folder; {right}")
+    for path in sorted(Path(profile).glob("*.y*ml")):
+        executor = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
+        module = f"snakemake_executor_plugin_{executor[1].replace('-', '_')}" if executor else ""
+        if executor and executor[1] not in BUILT_IN and find_spec(module) is None:
+            right = "run pip install --editable '.[slurm]'" if "slurm" in executor[1] else f"install {module}"
+            raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed; {right}")

@@ -1,0 +1,136 @@
+"""The configuration of a run: loaded with all checks that come before any job, frozen for its jobs, and surveyed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from halobench.core.errors import SpecError, describe_error
+from halobench.core.spec_codec import to_json
+from halobench.data import data_root
+from halobench.experiment import jobs as job_list
+from halobench.experiment import validation
+from halobench.experiment.config_loader import ConfigError
+from halobench.experiment.grid import Config
+from halobench.results import status
+from halobench.runner.arguments import Arguments, configuration
+from halobench.runner.captions import caption, caption_texts
+from halobench.storage import files
+
+FROZEN = "frozen"  # the key that marks a configuration as complete, so that no default file is read beneath it
+CLAIMS = "workflow/claims.yaml"  # the user's own claims, next to the configuration
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checked configuration, with the folder that its results are in and that of the workflow."""
+
+    raw: Mapping[str, Any]
+    config: Config
+    results: Path
+    workflow: Path
+
+    def survey(self) -> tuple[list[job_list.Job], dict[tuple[str, str], status.State]]:
+        """Return the jobs of its experiments and their states."""
+        listed = job_list.jobs(self.config)
+        return listed, status.survey(listed, self.results, {job.name: self._read_by(job) for job in listed})
+
+    def _read_by(self, job: job_list.Job) -> dict[str, str]:
+        """Return the checksums of what a job reads and no job writes."""
+        if job.stage == "claims":
+            return {"claims": status.file_digest(claims_file(self.workflow))}
+        if job.stage == "overview":
+            named = [caption(stem, kind) for kind in ("figure", "table") for stem in job.spec[f"{kind}s"]]
+            texts = caption_texts(self.workflow / "rules" / path for path in named)
+            return {"captions": hashlib.sha256(to_json(texts).encode()).hexdigest()}
+        weights = job.spec.get("model", {}).get("weights") if job.stage == "train" else None
+        return {"weights": status.file_digest(Path(weights))} if weights and Path(weights).is_file() else {}
+
+    def freeze(self, state: Path) -> Path:
+        """Write the configuration, as one complete file, below a folder for the state of runs; return its path."""
+        text = yaml.safe_dump({**self.raw, FROZEN: True}, sort_keys=False)
+        path = state.absolute() / "configurations" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
+        if not path.exists():
+            with files.replacing(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        return path
+
+
+def load(asked: Arguments) -> Loaded | None:
+    """Return the configuration that Snakemake's arguments specify; if it has problems, print them and return None."""
+    snakefile = asked.snakefile
+    assert snakefile is not None
+    beside = snakefile.parent
+    workflow = beside if (beside / "rules").is_dir() else beside / "workflow"
+    try:
+        raw = configuration(asked)
+        config, results = check(raw, claims_file(workflow))
+    except ConfigError as error:
+        print("\n".join(["The configuration has problems:", *error.problems]), file=sys.stderr)
+        return None
+    return Loaded(raw, config, asked.options.directory / results, workflow)
+
+
+def check(raw: Mapping[str, Any], claims: Path | str) -> tuple[Config, str]:
+    """Return a configuration and its results folder, after all checks that come before any job. Nothing is written.
+
+    Raises
+    ------
+    ConfigError
+        With all problems that were found.
+    """
+    data_root.note(raw)
+    named = results_folder(raw)
+    config, _ = validation.load_checked(raw, cache_folder(), Path(named))
+    check_claims(claims)
+    return config, named
+
+
+def results_folder(raw: Mapping[str, Any]) -> str:
+    """Return the results folder, as rules refer to it, of a configuration that hasn't been checked yet."""
+    folder = raw.get("results")
+    return os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for reports of checks that passed, which belong to no project."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halobench"
+
+
+def claims_file(workflow: Path) -> Path:
+    """Return the claims file next to the configuration, or else the workflow's own."""
+    return Path(CLAIMS) if Path(CLAIMS).exists() else workflow / "claims.yaml"
+
+
+def check_claims(path: Path | str) -> None:
+    """Check the claims file now, since claims are only judged once everything else has been computed.
+
+    Raises
+    ------
+    ConfigError
+        With the first problem found.
+    """
+    from halobench.results.claims import load_claims
+
+    try:
+        load_claims(path)
+    except OSError as error:
+        raise ConfigError([f"{path}: expected a claims file ({describe_error(error)})"]) from None
+    except SpecError as error:
+        raise ConfigError([str(error)]) from None
+
+
+def attempt(what: str, call: Callable[..., Any], *arguments: Any) -> Any:
+    """Return the result of a call; if it finds problems, print a line for each and exit before any job runs."""
+    try:
+        return call(*arguments)
+    except (ConfigError, SpecError) as error:
+        problems = getattr(error, "problems", [str(error)])
+        sys.exit("\n".join([f"{what} problems:", *problems]))

@@ -1,0 +1,181 @@
+"""The status of results: a pure function of the job list, the records and the files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from conftest import tiny_config
+from halobench.experiment.config_loader import load_config
+from halobench.experiment.jobs import Job, jobs
+from halobench.results import status
+from halobench.results.manifest import list_files
+from halobench.storage import files, records
+from halobench.storage.layout import STAGES
+from halobench.storage.provenance import record
+
+CELL = "clean/mlp/mixup2/seed0"
+RUN = f"runs/{CELL}"
+
+
+def listed(**changes: object) -> list[Job]:
+    """The jobs of a configuration with one data set, model and loss and two seeds."""
+    config = tiny_config()
+    config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["clean"], "models": ["mlp"], "losses": ["mixup2"]}
+    config["experiments"]["tiny"] |= {"figures": ["training", "summary"], "tables": []}
+    for place, value in changes.items():
+        section, name = place.split("__")
+        config[section][name] = value
+    return jobs(load_config(config))
+
+
+def write(job: Job, results: Path, everything: list[Job], contents: str = "") -> None:
+    """Write a job's outputs and record, as its stage would."""
+    if job.stage == "manifest":
+        files.write_json(results / job.record, records.seal(list_files(job.spec, results)))
+        return
+    paths = [results / path for path in job.paths[:-1]]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{job.stage} {job.key} {path.name} {contents}")
+    made = status.survey(everything, results)
+    by_name = {each.name: each for each in everything}
+    inputs: dict[str, str] = {}
+    for need in job.needs:
+        inputs |= status._outputs(need, made[need], by_name[need], results, job.stage)
+    files.write_json(results / job.record, record(job.request, job.seed, paths, 60.0, facts={"inputs": inputs}))
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory) -> Path:
+    """A results folder in which everything is current."""
+    results, everything = tmp_path_factory.mktemp("status") / "results", listed()
+    for name in status.survey(everything, results):
+        write(next(job for job in everything if job.name == name), results, everything)
+    return results
+
+
+@pytest.fixture
+def results(done, tmp_path) -> Iterator[Path]:
+    """A copy of it; asking for the status changes no file in it."""
+    yield Path(shutil.copytree(done, tmp_path / "results"))
+
+
+def would_run(everything: list[Job], results: Path) -> dict[str, set[str]]:
+    """The keys of the jobs that would run, by stage; asking changes no byte and no time."""
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in results.rglob("*")}
+    chosen = status.to_run(everything, status.survey(everything, results))
+    assert before == {path: (path.stat().st_mtime_ns, path.stat().st_size) for path in results.rglob("*")}
+    found: dict[str, set[str]] = {}
+    for stage, key in chosen:
+        found.setdefault(stage, set()).add(key)
+    return found
+
+
+def lines(everything: list[Job], results: Path) -> list[str]:
+    return status.report(everything, status.survey(everything, results))
+
+
+DRAWN = {stage: {"tiny"} for stage in ("manifest", "aggregate", "claims", "overview")}
+DRAWN |= {"figure": {"tiny/training", "tiny/summary"}, "explorer": {"explorer"}}
+
+
+def test_nothing_runs_where_all_is_current_wherever_it_was_copied(results):
+    assert would_run(listed(), results) == {}
+    assert lines(listed(), results) == [status.NOTHING]
+    for path in results.rglob("*"):  # a copy that keeps no times
+        path.touch()
+    assert would_run(listed(), results) == {}
+
+
+def test_everything_runs_where_nothing_is_there(tmp_path):
+    found = would_run(listed(), tmp_path)
+    assert found == {stage: {job.key for job in listed() if job.stage == stage} for stage in found}
+    assert set(found) == set(STAGES) - {"weights", "repair", "table"}
+    assert lines(listed(), tmp_path)[:2] == ["source digits: it has never run", "and 15 jobs downstream"]
+
+
+def test_a_changed_value_reruns_its_cells_and_what_needs_them_and_is_named(results):
+    edited = listed(train__lr=0.01)
+    cells = {f"clean/mlp/mixup2/seed{seed}" for seed in (0, 1)}
+    expected = {stage: cells for stage in ("train", "probe", "calibrate")} | DRAWN
+    assert would_run(edited, results) == expected
+    first, *_, last = lines(edited, results)
+    assert first == f"train, 2 jobs ({CELL}, clean/mlp/mixup2/seed1): train.lr was 0.003 and is now 0.01"
+    assert last == (
+        "13 jobs would run: 2 train, 2 probe, 2 calibrate, 1 manifest, 1 aggregate, 1 claims, 2 figure, 1 overview,"
+        " 1 explorer; about 12 min of computing, and 1 job of unknown length"
+    )
+    assert would_run(listed(), results) == {}, "back to the old value"
+
+
+@pytest.mark.parametrize(
+    ("path", "stages", "reason"),
+    [
+        (f"{RUN}/metrics.csv", {"calibrate": {CELL}} | DRAWN, "metrics.csv is missing"),
+        (f"{RUN}/train.json", {s: {CELL} for s in ("train", "probe", "calibrate")} | DRAWN, "it has never run"),
+        ("figures/tiny/training.pdf", {"figure": {"tiny/training"}}, "training.pdf is missing"),
+        ("figures/tiny/summary.json", {"figure": {"tiny/summary"}, "overview": {"tiny"}}, "it has never run"),
+    ],
+)
+def test_a_lost_file_is_made_again(results, path, stages, reason):
+    (results / path).unlink()
+    assert would_run(listed(), results) == stages
+    assert lines(listed(), results)[0].endswith(f": {reason}")
+
+
+def test_a_file_that_someone_changed_is_made_again(results):
+    (results / RUN / "logits.safetensors").write_text("other")
+    assert would_run(listed(), results) == {s: {CELL} for s in ("train", "probe", "calibrate")} | DRAWN
+    assert lines(listed(), results)[0] == f"train {CELL}: logits.safetensors changed after the stage wrote it"
+
+
+def test_what_was_made_from_other_inputs_is_made_again(results):
+    """As when only the training was repeated, with other bytes: whoever read the old ones isn't current."""
+    train = next(job for job in listed() if job.name == ("train", CELL))
+    write(train, results, listed(), "other")
+    assert would_run(listed(), results) == {s: {CELL} for s in ("probe", "calibrate")} | DRAWN
+    first = lines(listed(), results)[0]
+    assert first == f"probe {CELL}: its inputs history.csv, logits.safetensors and model.safetensors changed"
+    write(train, results, listed())
+    assert would_run(listed(), results) == {}, "the same bytes again"
+
+
+def test_a_record_that_is_damaged_or_was_edited_does_not_count(results):
+    path = results / RUN / "calibrate.json"
+    content = files.read_json(path)
+    for damaged in ("{", "[]", '{"outputs": {}}', path.read_text().replace('"seed": 0', '"seed": 1')):
+        path.write_text(damaged)
+        assert lines(listed(), results)[0] == f"calibrate {CELL}: its record can't be read"
+    files.write_json(path, records.seal(content | {"seed": 1}))
+    assert lines(listed(), results)[0] == f"calibrate {CELL}: seed was 1 and is now 0"
+
+
+def test_a_job_that_failed_says_how_its_log_ends(results):
+    (results / RUN / "probe.json").unlink()
+    log = results / f"logs/probe/{CELL}.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("$ halobench probe\nhalobench: error: no space\n")
+    job = next(job for job in listed() if job.name == ("probe", CELL))
+    assert status.state(job, results) == status.State("failed", ("not made; its log ends: no space",))
+
+
+def test_seeds_added_and_dropped_are_named(results):
+    config = tiny_config()
+    config["experiments"]["tiny"]["grid"][0] |= {
+        "datasets": ["clean"],
+        "models": ["mlp"],
+        "losses": ["mixup2"],
+        "seeds": [0, 2],
+    }
+    config["experiments"]["tiny"] |= {"figures": ["training", "summary"], "tables": []}
+    edited = jobs(load_config(config))
+    assert would_run(edited, results)["train"] == {"clean/mlp/mixup2/seed2"}
+    said = next(line for line in lines(edited, results) if line.startswith("manifest"))
+    assert said == (
+        "manifest tiny: references/clean/seed2 and runs/clean/mlp/mixup2/seed2 were added;"
+        " references/clean/seed1 and runs/clean/mlp/mixup2/seed1 were dropped"
+    )
