@@ -156,7 +156,7 @@ def _key(module: str, path: Path) -> str:
 
 def _closure(roots: dict[str, Path]) -> dict[str, Path]:
     """Return the modules and everything they import, by dotted name, except for neutral modules of the package."""
-    tops = frozenset(module.partition(".")[0] for module in roots)
+    tops = frozenset(map(_top, roots))
     modules: dict[str, Path] = {}
     left, importers = dict(roots), dict.fromkeys(roots, "")
     while left:
@@ -177,8 +177,8 @@ def _check_number(modules: Mapping[str, Path], importers: Mapping[str, str]) -> 
         top, _ = Counter(_top(module) for module in outside).most_common(1)[0]
         first = next(module for module in importers if _top(module) == top)
         importer = importers[first]
-        cause, remedy = (f"{importer} imports {top}", f"install {top} with pip") if importer else (first, "import less")
-        what = f"at most {MOST} modules outside installed packages, but {top} has more; {remedy}"
+        cause, remedy = (f"{importer} imports {top}", "install it with pip") if importer else (first, "import less")
+        what = f"imports of at most {MOST} modules outside installed packages (many are in {top}; {remedy})"
         raise SpecError("plug-in", cause, what)
 
 
@@ -191,8 +191,8 @@ def _is_neutral(path: Path) -> bool:
     """Return whether a file is a module of the package that can't change a number."""
     if not path.is_relative_to(PACKAGE):
         return False
-    tree = parsed(path, path.stat().st_mtime_ns)
-    return _key("", path) in NEUTRAL or (path.stem == "__init__" and not _without_docstring(tree.body))
+    is_empty = path.stem == "__init__" and not _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
+    return is_empty or _key("", path) in NEUTRAL
 
 
 @functools.cache
