@@ -173,7 +173,7 @@ def test_an_edit_of_the_figure_reruns_it_alone(examples, root):
     assert [line for line in lines if "changed" in line] == [line for line in lines if line.startswith("figure ")]
     (line,) = (line for line in lines if line.startswith("figure "))
     assert "mine/mine.figures.temperatures" in line
-    assert "mine.figures:temperatures changed" in line
+    assert "mine/figures.py changed" in line
 
 
 def test_config_is_valid_yaml(examples):

@@ -9,18 +9,21 @@ import statement.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
-import re
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import SpecError
 from halobench.core.plugins import PACKAGE, locate, parsed
+from halobench.core.spec_codec import to_json
 
 # The modules that determine each stage's numbers; the rest are found through their imports.
 STAGES = {
@@ -47,31 +50,9 @@ _STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests",
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}
 
-# Modules that a stage imports but that don't count for it. Losses affect the probe only through what its model has
-# learned, and models from timm and torchvision are named in the specs that use them. Aggregation takes only column
-# names from such modules. The explorer and the overview just show what is in tables and cells.
-ASIDE = {
-    "train": {"models/library_models"},
-    "probe": {"models/library_models", "losses/base"},
-    "repair": {"models/library_models", "losses/base"},
-    "aggregate": set(),
-    "explorer": {"calibration/evaluate", "experiment/grid"},
-    "overview": {"experiment/grid"},
-}
-
-# The parts that plug-ins of a kind have besides their entry, and the names with which code can look up others by text.
-COMPANIONS = {"data": ("describe",)}
-DYNAMIC = {"globals", "eval", "exec", "vars", "__import__"}
-
-# The templates of each stage's pages. All of their bytes count, including comments, and so do those of the files that
-# they refer to, directly or indirectly.
-FOLDER = "reporting/templates"
-TEMPLATES = {
-    "claims": ("claims.html",),
-    "table": ("print_table.html",),
-    "explorer": ("explorer.html",),
-    "overview": ("overview.html", "leaderboard.html", "cells.html", "figures.html", "table_list.html", "front.html"),
-}
+STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
+RENDERING, TEMPLATES = "reporting/rendering", "reporting/templates"  # what pages are made with, and of
+MOST = 300  # modules outside the package in a map; it takes 20 ms to follow the imports of one
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
@@ -87,11 +68,15 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     Returns
     -------
     dict
-        Maps each module to the first 16 hex digits of the SHA-256 of its syntax tree. A module of the package is
-        identified by its path in the package (``losses/mixup``), an outside plug-in as in the spec (``module:object``),
-        and a module that such a plug-in imports by its path (``module/helper.py``). In an outside plug-in's file, only
-        the object and what it refers to count. Comments, docstrings and formatting don't count. Files are taken as they
-        were when this process first read them.
+        Maps each module to the first 16 hex digits of the SHA-256 of its syntax tree, so comments, docstrings and
+        formatting don't count. A module of the package is identified by its path in the package (``losses/mixup``), any
+        other by its path with a suffix (``mine/losses.py``). For stages that write pages, all templates count, byte by
+        byte. Files are taken as they were when this process first read them.
+
+    Raises
+    ------
+    SpecError
+        If plug-ins lead to more than ``MOST`` modules outside the package.
     """
     key = (stage, tuple((kind, name) for kind, name in plugins))
     if key not in _maps:
@@ -113,10 +98,15 @@ def freeze(maps: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str
         _maps[stage, tuple((kind, name) for kind, name in plugins)] = dict(digests)
 
 
+def code_digest(code: Mapping[str, str]) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a code map, by which a job may be told its code version."""
+    return hashlib.sha256(to_json(dict(code)).encode()).hexdigest()[:16]
+
+
 def require_code(
-    stage: str, plugins: Iterable[tuple[str, str]] = (), code: Mapping[str, str] | None = None
+    stage: str, plugins: Iterable[tuple[str, str]] = (), code: Mapping[str, str] | str | None = None
 ) -> dict[str, str]:
-    """Return `code_map` for a job of a stage that was requested with `code`.
+    """Return `code_map` for a job of a stage that was requested with `code`, a map or its `code_digest`.
 
     Raises
     ------
@@ -124,9 +114,10 @@ def require_code(
         If the code has been edited since then, because the result would count as produced by the requested code.
     """
     present = code_map(stage, plugins)
-    if code is not None and code != present:
+    if code not in (None, present, code_digest(present)):
+        changed = [] if isinstance(code, str) else [", ".join(changed_modules(code or {}, present))]
         what = "the same code as when the run was started; start the run again"
-        raise SpecError("code", f"{', '.join(changed_modules(code, present))} changed", what)
+        raise SpecError("code", " ".join([*changed, "changed"]), what)
     return present
 
 
@@ -137,85 +128,23 @@ def changed_modules(before: Mapping[str, str], now: Mapping[str, str]) -> list[s
 
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
     """Compute `code_map` from the files."""
-    passed = NEUTRAL | ASIDE.get(stage, set())
-    roots = {f"{PACKAGE.name}.{module.replace('/', '.')}": PACKAGE / f"{module}.py" for module in STAGES[stage]}
-    outside: dict[Path, dict[str, frozenset[str]]] = {}  # by file, then by plug-in: the names that it consists of
+    roots = {_dotted(PACKAGE / f"{module}.py"): PACKAGE / f"{module}.py" for module in STAGES[stage]}
     for kind, name in plugins:
-        path = locate(kind, name)
+        path, module = locate(kind, name), name.partition(":")[0]
         if path.is_relative_to(PACKAGE):
-            module = _key(kind, path).replace("/", ".")
-            roots[f"{PACKAGE.name}.{module}"] = path
+            roots[_dotted(path)] = path
         else:
-            module, _, entry = name.partition(":")
-            roots[module] = path
-            outside.setdefault(path, {})[name] = frozenset({entry, *COMPANIONS.get(kind, ())})
-    entries = {path: frozenset().union(*named.values()) for path, named in outside.items()}
-    digests: dict[str, str] = {}
-    for module, path in _closure(roots, passed, entries).items():
-        named = outside.get(path) or {_key(module, path): frozenset()}
-        for name, part in named.items():
-            digests[name] = _file_digest(path, path.stat().st_mtime_ns, part if path in entries else None)
-    return dict(sorted(digests.items())) | _template_digests(TEMPLATES.get(stage, ()))
+            roots |= {**dict(_files(module, frozenset([_top(module)]))), module: path}
+    files = _closure(roots)
+    digests = {_key(module, path): _file_digest(path, path.stat().st_mtime_ns) for module, path in files.items()}
+    templates = sorted((PACKAGE / TEMPLATES).iterdir()) if RENDERING in digests else []
+    pages = {f"{TEMPLATES}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in templates}
+    return dict(sorted(digests.items())) | pages
 
 
-def _template_digests(names: Iterable[str]) -> dict[str, str]:
-    """Return digests of templates and of the templates, styles and scripts that they refer to in double quotes."""
-    digests, left = {}, list(names)
-    while left:
-        path = PACKAGE / FOLDER / left.pop()
-        content = path.read_bytes()
-        digests[f"{FOLDER}/{path.name}"] = hashlib.sha256(content).hexdigest()[:16]
-        named = re.findall(rb'"([\w.]+\.(?:html|css|js))"', content)
-        left += [name for name in map(bytes.decode, named) if f"{FOLDER}/{name}" not in digests]
-    return digests
-
-
-@functools.cache
-def _file_digest(path: Path, mtime: int, entries: frozenset[str] | None = None) -> str:
-    """Return the digest of a file last modified at `mtime` (ns), or of the part of it that `entries` need."""
-    return _digest(_part(path, mtime, entries))
-
-
-def _part(path: Path, mtime: int, entries: frozenset[str] | None) -> ast.Module:
-    """Return the statements in a file that the objects named in `entries` depend on, or all if `entries` is None.
-
-    These are the objects' definitions, the definitions of the names they use, and so on. Statements that define no
-    name, or import one that nothing uses, count too, since they may do anything. A file that looks up names by text
-    (`DYNAMIC`) is kept whole.
-    """
-    tree = parsed(path, mtime)
-    if entries is None or (used := _names_in(tree)) & DYNAMIC:
-        return tree
-    imports = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-    kept = {node for node in tree.body if not _bound(node)} | {node for node in imports if not _bound(node) & used}
-    wanted = set(entries)
-    wanted |= {name for node in kept for name in _names_in(node)}
-    while more := {node for node in tree.body if node not in kept and (_bound(node) & wanted or "*" in _bound(node))}:
-        kept |= more
-        wanted |= {name for node in more for name in _names_in(node)}
-    return ast.Module([node for node in tree.body if node in kept], [])
-
-
-def _bound(statement: ast.stmt) -> set[str]:
-    """Return the names that a top-level definition, assignment or import binds; none for any other statement."""
-    match statement:
-        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-            return {statement.name}
-        case ast.Import() | ast.ImportFrom():
-            return {alias.asname or alias.name.partition(".")[0] for alias in statement.names}
-        case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
-            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            nodes = [node for target in targets for node in ast.walk(target)]
-            if not any(isinstance(node, ast.Attribute | ast.Subscript) for node in nodes):
-                return {node.id for node in nodes if isinstance(node, ast.Name)}
-    return set()
-
-
-def _names_in(node: ast.AST) -> set[str]:
-    """Return all names that occur in a statement, including those in quoted annotations."""
-    names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
-    texts = [each.value for each in ast.walk(node) if isinstance(each, ast.Constant) and isinstance(each.value, str)]
-    return names | {text for text in texts if text.isidentifier()}
+def _dotted(path: Path) -> str:
+    """Return the dotted name of a module of the package."""
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
 def _key(module: str, path: Path) -> str:
@@ -225,81 +154,80 @@ def _key(module: str, path: Path) -> str:
     return module.replace(".", "/") + ("/__init__.py" if path.stem == "__init__" else ".py")
 
 
-def _closure(roots: dict[str, Path], passed: set[str], entries: dict[Path, frozenset[str]]) -> dict[str, Path]:
-    """Return the modules and everything they import, by dotted name, except for the package's modules in `passed`.
-
-    For a file in `entries`, only the part that those names need counts, unless another file imports it, in which case
-    it is removed from `entries`.
-    """
-    tops = frozenset(module.partition(".")[0] for module in roots)
-    modules, left = {}, dict(roots)
+def _closure(roots: dict[str, Path]) -> dict[str, Path]:
+    """Return the modules and everything they import, by dotted name, except for neutral modules of the package."""
+    tops = frozenset(map(_top, roots))
+    modules: dict[str, Path] = {}
+    left, importers = dict(roots), dict.fromkeys(roots, "")
     while left:
         module, path = left.popitem()
         modules[module] = path
-        for imported, file in _imports(path, module, path.stat().st_mtime_ns, tops, entries.get(path)):
-            neutral = file.is_relative_to(PACKAGE) and (_key(imported, file) in passed or _is_empty(file))
-            if file != path and entries.pop(file, None) is not None:
-                modules.pop(imported, None)
-            if imported not in modules and not neutral:
+        for imported, file in _imports(path, module, path.stat().st_mtime_ns, tops):
+            if imported not in modules and not _is_neutral(file):
                 left[imported] = file
+                importers.setdefault(imported, module)
+        _check_number(modules, importers)
     return modules
 
 
-def _is_empty(path: Path) -> bool:
-    """Return whether a file is a package's ``__init__.py`` that contains nothing but a docstring."""
-    return path.name == "__init__.py" and not _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
+def _check_number(modules: Mapping[str, Path], importers: Mapping[str, str]) -> None:
+    """Raise SpecError, naming the import that led there, if too many modules are outside the package."""
+    outside = [module for module, path in modules.items() if not path.is_relative_to(PACKAGE)]
+    if len(outside) > MOST:
+        top, _ = Counter(_top(module) for module in outside).most_common(1)[0]
+        first = next(module for module in importers if _top(module) == top)
+        importer = importers[first]
+        cause, remedy = (f"{importer} imports {top}", "install it with pip") if importer else (first, "import less")
+        what = f"imports of at most {MOST} modules outside installed packages (many are in {top}; {remedy})"
+        raise SpecError("plug-in", cause, what)
+
+
+def _top(module: str) -> str:
+    """Return the first part of a dotted name."""
+    return module.partition(".")[0]
+
+
+def _is_neutral(path: Path) -> bool:
+    """Return whether a file is a module of the package that can't change a number."""
+    if not path.is_relative_to(PACKAGE):
+        return False
+    is_empty = path.stem == "__init__" and not _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
+    return is_empty or _key("", path) in NEUTRAL
 
 
 @functools.cache
-def _imports(
-    path: Path, module: str, mtime: int, tops: frozenset[str], entries: frozenset[str] | None = None
-) -> list[tuple[str, Path]]:
+def _imports(path: Path, module: str, mtime: int, tops: frozenset[str]) -> list[tuple[str, Path]]:
     """Return the modules that a module may import anywhere; for ``from a import b``, both ``a`` and ``a.b``.
 
     Libraries' modules are left out, except for those in `tops`.
     """
-    names = []
-    for node in ast.walk(_part(path, mtime, entries)):
+    package, names = module if path.stem == "__init__" else module.rpartition(".")[0], []
+    for node in ast.walk(parsed(path, mtime)):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = _imported_module(node, module, path)
-            names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    modules = (module for name in dict.fromkeys(filter(None, names)) for module in _files(name, tops))
-    return list(dict.fromkeys(modules))
-
-
-def _imported_module(node: ast.ImportFrom, module: str, path: Path) -> str:
-    """Return the dotted name of the module that a ``from ... import`` in `path`, the file of `module`, imports from."""
-    package = module if path.stem == "__init__" else module.rpartition(".")[0]
-    parents = package.split(".")[: len(package.split(".")) + 1 - node.level] if node.level else []
-    return ".".join(filter(None, [*parents, node.module]))
+            with contextlib.suppress(ImportError):  # it leaves the package, and so fails
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+                names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    files = (file for name in dict.fromkeys(names) for file in _files(name, tops))
+    return [(imported, file) for imported, file in dict.fromkeys(files) if file != path]
 
 
 def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    """Yield the modules that importing a dotted name runs: the module itself and the packages that contain it.
-
-    Libraries' modules are left out, except for those in `tops`.
-    """
-    top, *rest = name.split(".")
-    places = _places(top, top in tops)
-    module = top
-    for part in [None, *rest]:
-        module = module if part is None else f"{module}.{part}"
-        stem = part or top
+    """Yield the modules that importing a dotted name runs: the module itself and the packages that contain it."""
+    parts = name.split(".")
+    places = _places(parts[0], parts[0] in tops)
+    for count, part in enumerate(parts, 1):
         for place in places:
-            if (place / stem / "__init__.py").is_file():
-                yield module, place / stem / "__init__.py"
-            elif (place / f"{stem}.py").is_file():
-                yield module, place / f"{stem}.py"
-        places = tuple(place / stem for place in places if (place / stem).is_dir())
+            either = place / part / "__init__.py", place / f"{part}.py"
+            if file := next(filter(Path.is_file, either), None):
+                yield ".".join(parts[:count]), file
+        places = tuple(place / part for place in places if (place / part).is_dir())
 
 
 @functools.cache
 def _places(top: str, named: bool) -> tuple[Path, ...]:
-    """Return the folders that hold a top-level module.
-
-    The result is empty if the module belongs to the standard library, or to an installed library and isn't `named`.
+    """Return the folders that hold a top-level module; none if it belongs to a library and isn't `named` in a spec.
 
     Nothing is imported, since importing a library can take seconds.
     """
@@ -313,15 +241,34 @@ def _places(top: str, named: bool) -> tuple[Path, ...]:
         spec = None
     if spec is None:
         return ()
-    folders = [Path(place).parent for place in spec.submodule_search_locations or ()]
-    folders = folders or [Path(spec.origin or "").parent]
-    return tuple(folder for folder in folders if named or not _is_library(folder))
+    paths = map(Path, spec.submodule_search_locations or [spec.origin or ""])
+    return tuple(path.parent for path in paths if named or not _is_library(top, path.resolve().parent))
 
 
-def _is_library(folder: Path) -> bool:
-    """Return whether a folder is one that libraries are installed in."""
-    installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib", "stdlib")]
-    return any(folder.is_relative_to(place) for place in installed) or "dist-packages" in folder.parts
+def _is_library(top: str, folder: Path) -> bool:
+    """Return whether a top-level module was installed into a folder, wherever that is and by whatever installer.
+
+    An editable installation leaves the module in its project, so it isn't a library: the user may be working on it.
+    """
+    usual = {"site-packages", "dist-packages"} & {*folder.parts}
+    return bool(usual) or folder.is_relative_to(STANDARD) or top in _installed(folder)
+
+
+@functools.cache
+def _installed(folder: Path) -> frozenset[str]:
+    """Return the top-level modules and packages that installers have recorded in a folder.
+
+    Projects' own folders may have metadata too (``.egg-info``), but without such a record.
+    """
+    installed = importlib.metadata.distributions(path=[str(folder)])
+    files = (file for each in installed if each.read_text("RECORD") for file in each.files or ())
+    return frozenset(file.parts[0].removesuffix(".py") for file in files)
+
+
+@functools.cache
+def _file_digest(path: Path, mtime: int) -> str:
+    """Return the digest of a file last modified at `mtime` (ns)."""
+    return _digest(parsed(path, mtime))
 
 
 def source_digest(text: str) -> str:

@@ -108,8 +108,12 @@ def _plugins_of(request: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _report_path(cache: Path, request: Mapping[str, Any]) -> Path:
-    """Return the path of the report on a request; it also depends on the current code and libraries."""
-    code = code_map("train", _plugins_of(request)) | code_map("source")
+    """Return the path of the report on a request; it also depends on the package, the plug-ins and the libraries.
+
+    Any module of the package may take part in the checks, even if it can't change a number.
+    """
+    package = {str(path.relative_to(PACKAGE)): files.checksum(path) for path in PACKAGE.rglob("*.py")}
+    code = package | code_map("train", _plugins_of(request))
     text = to_json([request, code, versions("torch", "torchvision", "timm")])
     return cache / f"{hashlib.sha256(text.encode()).hexdigest()[:24]}.json"
 

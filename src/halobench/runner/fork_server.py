@@ -29,6 +29,7 @@ TABLES += ["sklearn.isotonic", "seaborn", "matplotlib.backends.backend_pdf"]
 # Numpy and torch read these when they load; Snakemake sets all of them to a rule's number of threads.
 THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
 VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}  # only read while a job runs
+PATIENCE = 2.0  # seconds in which a process that has connected must send its job
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
 _started: list[Any] = []  # keeps the server's standard input open for as long as this process lives
 
@@ -96,13 +97,11 @@ def serve() -> None:
     setting, listener = _setting(), socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps forks
     while 0 not in select.select([0, listener.fileno()], [], [])[0]:
-        fork, files = -1, list[int]()
+        fork = -1
         with listener.accept()[0] as line:
-            line.settimeout(60.0)  # a job that was stopped must not block the others
-            with contextlib.suppress(OSError, ValueError):
-                message, files, _, _ = socket.recv_fds(line, 2**20, 3)
-                job = json.loads(message)
-                if _is_ours(line) and job["setting"] == setting and _load(job["arguments"][0]):
+            job, files = _receive(line)
+            with contextlib.suppress(OSError):
+                if job.get("setting") == setting and _load(job["arguments"][0]):
                     fork = os.fork()
             if fork == 0:
                 listener.close()
@@ -110,6 +109,21 @@ def serve() -> None:
         for file in files:
             os.close(file)
     os._exit(0)
+
+
+def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Return the job that is asked for and its open files, or nothing.
+
+    Other users aren't listened to, and a process that sends nothing, such as a job that was stopped, isn't waited for,
+    so that neither can block other jobs. A job sends its message as soon as it is connected.
+    """
+    job, files = dict[str, Any](), list[int]()
+    if _is_ours(line):
+        line.settimeout(PATIENCE)
+        with contextlib.suppress(OSError, ValueError):
+            message, files, _, _ = socket.recv_fds(line, 2**20, 3)
+            job = json.loads(message)
+    return job, files
 
 
 def _load(stage: str) -> bool:

@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -19,6 +20,7 @@ from halobench.core.errors import SpecError, describe_error
 REMEDY = "(if this is a result, delete it; the next run that needs it will recreate it)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
 LEAST_AGE = 60.0  # seconds
+AHEAD = 60.0  # seconds by which the clock of a file server may be ahead
 LOCK = ".lock"  # the file in a folder that a process locks to work there alone
 
 
@@ -104,6 +106,32 @@ def check_writable(folder: Path) -> None:
             pass
     except OSError as error:
         raise SpecError("output folder", str(folder), f"a writable folder ({error.strerror})") from None
+
+
+def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
+    """Check that no file was last modified after the present time `now` (seconds since the epoch).
+
+    Otherwise, the clock has been set back, and Snakemake would find what jobs write older than what they read. Missing
+    files don't count.
+
+    Raises
+    ------
+    SpecError
+        With the newest file, its time and the present time.
+    """
+    times: dict[str, float] = {}
+    for path in map(str, paths):
+        with contextlib.suppress(OSError):
+            times[path] = os.stat(path).st_mtime
+    newest = max(times, key=times.__getitem__, default="")
+    if times.get(newest, now) > now + AHEAD:
+        what = f"a time before the present, {_local(now)}; set the clock right or, if it is, `touch` the file"
+        raise SpecError(newest, f"modified {_local(times[newest])}", what)
+
+
+def _local(seconds: float) -> str:
+    """Return a time in this machine's time zone."""
+    return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
 
 
 def _umask() -> int:

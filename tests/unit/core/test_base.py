@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError
+from halobench.core.errors import SpecError, shown
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import CalibrateSpec, DatasetSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
@@ -31,6 +32,35 @@ from halobench.storage.requests import Request
 )
 def test_a_spec_survives_its_canonical_json(spec):
     assert parse(type(spec), json.loads(to_json(spec))) == spec
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, 0.1, "it's", "", [], (), {}, set(), [1], (1,), (1, 2), {"a": 1}, {(1,): [{}, ()]}, np.float64(2)),
+        {"b": [1, (2, {"c": None})], "a": {"d": [[[]]]}},
+        Path("x"),
+    ],
+)
+def test_a_value_is_shown_as_python_prints_it(value):
+    """Long ones are cut, and line breaks are escaped."""
+    assert shown(value) == repr(value)
+    assert shown([value] * 300) == f"{repr([value] * 300)[:200]}..."
+    assert shown(["\n", "\x1b"]) == r"['\n', '\x1b']"
+
+
+def test_a_value_without_end_is_shown_by_its_beginning():
+    """YAML's aliases make such values in a few lines."""
+    value = endless = []
+    value.append({"a": (endless, 1)})
+    assert shown(value) == ("[{'a': (" * 26)[:200] + "..."
+    for _ in range(60):
+        value = [value, value]
+    assert shown(value).startswith("[" * 60)
+    few = ["a"]
+    for _ in range(60):
+        few = [few, few]
+    assert shown(few).startswith("[" * 61 + "'a'], ['a']]")
 
 
 @pytest.mark.parametrize(

@@ -375,6 +375,7 @@ def test_a_bad_value_is_refused(edit, lines):
 PLAIN = "expected YAML with plain data and unique keys"
 TOP = f"expected sections at the top level: {SECTIONS}"
 HUGE_TEXT = "1" + "0" * 5000
+DOUBLED = "".join(f"  - &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 30))
 OPENS = "!!python/object/apply:os.system ['touch opened']"
 
 # How the text of the good configuration is changed, then the expected line.
@@ -407,6 +408,14 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
     "a number of 5,000 digits": (
         lambda text: text.replace("epochs: 3", f"epochs: {HUGE_TEXT}"),
         re.compile(rf"config\.yaml: {PLAIN} \(ValueError: Exceeds the limit .*\)"),
+    ),
+    "aliases of aliases": (
+        lambda text: f"run:\n  - &x0 [a]\n{DOUBLED}",
+        f"config.yaml: {PLAIN} (aliases make it {3 * 2**30 - 31:,} values, more than 100,000)",
+    ),
+    "an alias in what it stands for": (
+        lambda text: "models: &models {mlp: {width: [*models]}}\n",
+        f"config.yaml: {PLAIN} (an alias is a part of what it stands for)",
     ),
     "another encoding": (
         lambda text: text.encode("utf-16"),

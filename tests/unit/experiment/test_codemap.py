@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import importlib
 import json
+import re
 import shutil
+import site
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +19,25 @@ from conftest import ROOT, needs
 from halobench.core.errors import SpecError
 from halobench.core.plugins import FOLDERS, names
 from halobench.experiment import code_version
-from halobench.experiment.code_version import FOLDER, NEUTRAL, STAGES, code_map, source_digest
+from halobench.experiment.code_version import NEUTRAL, STAGES, code_map, source_digest
 
 pytestmark = pytest.mark.rerun
 
 
 @pytest.fixture(autouse=True)
-def _fresh():
-    """Clear the maps, which are otherwise cached for a process's life: too long for tests that edit files."""
-    code_version._maps.clear()
-    code_version._places.cache_clear()
+def forget():
+    """Forget what is otherwise kept for a process's life, which is too long for tests that write and edit files."""
+
+    def clear() -> None:
+        code_version._maps.clear()
+        code_version._places.cache_clear()
+        code_version._imports.cache_clear()
+        importlib.invalidate_caches()
+        for name in [name for name in sys.modules if name.partition(".")[0] == "thelib"]:
+            del sys.modules[name]  # the parent package of a plug-in is imported
+
+    clear()
+    return clear
 
 
 SOURCE = '''"""Module."""
@@ -59,8 +73,8 @@ def test_the_digest_is_a_known_constant_on_every_python():
 
 def test_the_code_map_holds_a_stage_and_its_plugins():
     base = code_map("train")
-    mixed = code_map("train", [("losses", "mixup"), ("models", "timm/resnet18")])
-    assert set(mixed) - set(base) == {"losses/mixup", "models/library_models"}
+    mixed = code_map("train", [("losses", "mixup")])
+    assert set(mixed) - set(base) == {"losses/mixup"}
     assert {key: mixed[key] for key in base} == base
     assert all(len(digest) == 16 for digest in mixed.values())
 
@@ -75,7 +89,9 @@ def test_a_search_counts_where_it_is_used_alone():
 def test_every_module_is_in_some_map_or_known_to_change_no_number():
     """A new module must be one or the other: changing it affects the stages that import it, unless it is neutral."""
     package = ROOT / "src/halobench"
-    paths = [path for path in package.rglob("*.py") if not code_version._is_empty(path)]
+    paths = [
+        path for path in package.rglob("*.py") if path.stem != "__init__" or len(ast.parse(path.read_text()).body) > 1
+    ]
     modules = {path.relative_to(package).with_suffix("").as_posix() for path in paths}
     plugins = {m for folder in FOLDERS.values() for m in modules if m.startswith(f"{folder}/")}
     # The command line, the stages' input and output, checks and plans, and the information for the workflow.
@@ -84,10 +100,11 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     around |= {"models/weight_conversion", "probing/sample_size"}  # run before a model is scored; a probe's precision
     around |= {"calibration/external_logits", "reporting/compare", "results/trained_cell"}  # for people to look at
     around |= {"figures", "tables", "theory"}  # imported by users' figures, tables and notebooks
-    mapped = {name for stage in STAGES for name in code_map(stage) if not name.startswith(FOLDER)}
+    mapped = {name for stage in STAGES for name in code_map(stage)}
     # Helpers of plug-ins count wherever the plug-in is used.
     named = [(kind, name) for kind in FOLDERS for name in names(kind)] + [("models", "timm/resnet18")]
     mapped |= set().union(*(code_map("source", [plugin]) for plugin in named))
+    mapped = {name for name in mapped if not name.startswith(code_version.TEMPLATES)}
     assert modules - plugins == (mapped - plugins) | NEUTRAL | around
     assert not mapped & (NEUTRAL | around)
 
@@ -146,15 +163,21 @@ def outside(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def outside_map() -> dict[str, str]:
-    code_version._maps.clear()
-    return code_map("train", [("losses", "outside_loss:Mine")])
+@pytest.fixture
+def outside_map(outside, forget):
+    """Computes the map of that loss afresh."""
+
+    def compute() -> dict[str, str]:
+        forget()
+        return code_map("train", [("losses", "outside_loss:Mine")])
+
+    return compute
 
 
-def test_what_a_plugin_outside_imports_counts_too(outside):
+def test_what_a_plugin_outside_imports_counts_too(outside, outside_map):
     before = outside_map()
     assert set(before) - set(code_map("train")) == {
-        "outside_loss:Mine",
+        "outside_loss.py",
         "outside_helpers.py",
         "outside_package/__init__.py",
         "outside_package/deep.py",
@@ -175,74 +198,107 @@ def test_what_a_plugin_outside_imports_counts_too(outside):
     assert "losses/focal" not in outside_map()
 
 
-TWO = """import outside_helpers
-from functools import partial
-
-RATE = 2.0
-BASE = 3.0
-
-
-def shared(x):
-    return outside_helpers.scale * x
-
-
-def alone(x):
-    return x
+def test_an_edit_of_one_object_in_a_file_counts_for_all(outside, outside_map):
+    """So the map holds the file, however many plug-ins it defines."""
+    one = [("losses", "outside_loss:Mine")]
+    (outside / "outside_loss.py").write_text(f"{MAIN}\n\nclass Other(Mine):\n    rate = 1\n")
+    both = code_map("train", [*one, ("losses", "outside_loss:Other")])
+    assert both == code_map("train", one)
+    (outside / "outside_loss.py").write_text(f"{MAIN}\n\nclass Other(Mine):\n    rate = 2\n")
+    assert code_version.changed_modules(both, outside_map()) == ["outside_loss.py"]
 
 
-class One(dict):
-    def __call__(self, logits, targets):
-        return shared(RATE * logits).sum()
+FILES = ("thelib/__init__.py", "thelib/deep.py", "thelib_more.py")
 
 
-class Two(dict):
-    def __call__(self, logits, targets):
-        return alone(BASE * logits).sum()
+def write(folder: Path, metadata: str = "", listing: str = "RECORD", files: tuple[str, ...] = FILES) -> Path:
+    """Write the package `thelib` and the module `thelib_more` into a folder; return it.
+
+    Beside them, there may be `metadata` of a distribution, which lists its `files` as installers or builds do.
+    """
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("from thelib import deep\n" if name.endswith("__init__.py") else "x = 1\n")
+    if metadata:
+        (folder / metadata).mkdir()
+        for name in ("METADATA", "PKG-INFO"):
+            (folder / metadata / name).write_text("Metadata-Version: 2.1\nName: thelib\nVersion: 1.0\n")
+        (folder / metadata / listing).write_text(
+            "".join(f"{name},,\n" if listing == "RECORD" else f"{name}\n" for name in files)
+        )
+    return folder
 
 
-describe = partial(alone, 1)
-"""
+def link(folder: Path, target: Path) -> Path:
+    """Link what `write` wrote into another folder, as views of environment modules do."""
+    folder.mkdir(parents=True)
+    for name in ("thelib", "thelib_more.py"):
+        (folder / name).symlink_to(target / name)
+    return folder
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "changed"),
-    [
-        ("RATE * logits", "RATE + logits", {"One"}),  # the object itself
-        ("RATE = 2.0", "RATE = 4.0", {"One"}),  # a constant that it uses
-        ("outside_helpers.scale * x", "outside_helpers.scale + x", {"One"}),  # a function that it calls
-        ("class Two(dict)", "class Two(list)", {"Two"}),
-        ("    return x\n", "    return 2 * x\n", {"Two"}),
-        ("import outside_helpers\n", "import outside_helpers\nprint(1)\n", {"One", "Two"}),  # this may do anything
-        ("class Two(dict)", "exec('')\nclass Two(dict)", {"One", "Two"}),
-        ("RATE = 2.0", "# Why.\nRATE = 2.0", set()),
-    ],
-)
-def test_an_object_outside_counts_with_what_it_refers_to_alone(outside, old, new, changed):
-    def maps() -> dict[str, dict[str, str]]:
-        code_version._maps.clear()
-        return {name: code_map("train", [("losses", f"outside_two:{name}")]) for name in ("One", "Two")}
-
-    path = outside / "outside_two.py"
-    path.write_text(TWO)
-    before = maps()
-    assert "outside_helpers.py" in before["One"]
-    assert "outside_helpers.py" not in before["Two"]
-    assert old in TWO
-    path.write_text(TWO.replace(old, new))
-    after = maps()
-    assert {name for name in before if before[name] != after[name]} == changed
-    if changed == {"One"}:
-        differing = {key for key in before["One"] if before["One"][key] != after["One"].get(key)}
-        assert "outside_two:One" in differing
+INFO = "thelib-1.0.dist-info"
+LIBRARIES = {
+    "pip --target, or an overlay": lambda top: write(top / "target", INFO),
+    "pip --user, or an environment module": lambda top: write(top / "lib/python3/site-packages"),
+    "the system's": lambda top: write(top / "lib/python3/dist-packages"),
+    "links to an environment's": lambda top: link(top / "eb", write(top / "lib/site-packages")),
+    "links to a target": lambda top: link(top / "eb", write(top / "target", INFO)),
+}
+OWN = {
+    "a folder on the path": lambda top: write(top / "mine"),
+    "an editable installation's source": lambda top: write(top / "src", "thelib.egg-info", "SOURCES.txt"),
+    "an environment's links to a project": lambda top: link(top / "lib/site-packages", write(top / "project")),
+    "beside another package's installation": lambda top: write(top / "mine", INFO, files=("other/__init__.py",)),
+}
 
 
-def test_a_file_that_a_helper_imports_counts_whole(outside):
-    (outside / "outside_two.py").write_text(TWO)
-    (outside / "outside_helpers.py").write_text("import outside_two\nscale = 2.0\n")
-    before = code_map("train", [("losses", "outside_two:One")])
-    (outside / "outside_two.py").write_text(TWO.replace("BASE = 3.0", "BASE = 4.0"))
-    code_version._maps.clear()
-    assert code_map("train", [("losses", "outside_two:One")]) != before
+@pytest.mark.parametrize("layout", [*LIBRARIES, *OWN])
+@pytest.mark.parametrize("by", ["the search path", "a .pth file"])
+def test_installed_packages_are_not_followed_wherever_they_are_and_what_the_user_wrote_is(
+    layout, by, outside, outside_map, tmp_path, monkeypatch
+):
+    folder = (LIBRARIES | OWN)[layout](tmp_path / "elsewhere")
+    if by == "a .pth file":
+        monkeypatch.setattr(sys, "path", [*sys.path])
+        (tmp_path / "environment").mkdir()
+        (tmp_path / "environment/overlay.pth").write_text(f"{folder}\n")
+        site.addsitedir(str(tmp_path / "environment"))
+    else:
+        monkeypatch.syspath_prepend(folder)
+    (outside / "outside_helpers.py").write_text("import thelib.deep, thelib_more\nscale = 2.0\n")
+    found = {name for name in outside_map() if "thelib" in name}
+    assert found == (set(FILES) if layout in OWN else set())
+
+
+def test_a_plugin_in_an_installed_package_counts_with_its_package(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(write(tmp_path / "site-packages", INFO))
+    (tmp_path / "site-packages/thelib/losses.py").write_text("import numpy, thelib_more\nclass Mine: ...\n")
+    found = code_map("train", [("losses", "thelib.losses:Mine")])
+    assert {name for name in found if "thelib" in name} == {
+        f"thelib/{name}.py" for name in ("__init__", "deep", "losses")
+    }
+
+
+def test_too_many_modules_are_refused_with_the_import_that_led_there(outside, outside_map, monkeypatch):
+    """They are probably a library's, and each takes time before every job."""
+    monkeypatch.setattr(code_version, "MOST", 20)
+    (outside / "thelib").mkdir()
+    for number in range(20):
+        (outside / f"thelib/part{number}.py").write_text(f"from . import part{number + 1}\n")
+    (outside / "outside_package/deeper.py").write_text("import thelib.part19\n")
+    assert "thelib/part19.py" in outside_map()
+    (outside / "outside_package/deeper.py").write_text("import thelib.part0\n")
+    what = "expected imports of at most 20 modules outside installed packages (many are in thelib;"
+    with pytest.raises(SpecError) as caught:
+        outside_map()
+    assert str(caught.value) == f"plug-in = 'outside_package.deeper imports thelib': {what} install it with pip)"
+    (outside / "thelib/part0.py").write_text("from . import part1\ndef fit(logits, labels): ...\n")
+    for number in range(20, 25):
+        (outside / f"thelib/part{number}.py").write_text(f"from . import part{number + 1}\n")
+    with pytest.raises(SpecError) as caught:
+        code_map("calibrate", [("calibrators", "thelib.part0:fit")])
+    assert str(caught.value) == f"plug-in = 'thelib.part0': {what} import less)"
 
 
 def test_libraries_are_not_imported_to_be_looked_at(outside):
@@ -259,10 +315,10 @@ def test_modules_that_import_each_other_end(tmp_path, monkeypatch):
     (tmp_path / "outside_one.py").write_text("import outside_two\ndef build(input_shape, classes): ...\n")
     (tmp_path / "outside_two.py").write_text("import outside_one, missing_module\n")
     found = code_map("train", [("models", "outside_one:build")])
-    assert {"outside_one:build", "outside_two.py"} <= set(found)
+    assert {"outside_one.py", "outside_two.py"} <= set(found)
 
 
-def test_a_frozen_map_counts_and_a_job_refuses_code_that_was_edited_since(outside, monkeypatch):
+def test_a_frozen_map_counts_and_a_job_refuses_code_that_was_edited_since(outside, outside_map):
     """The Snakemake processes around a job use the map saved by its run; the job itself checks the actual code."""
     before = outside_map()
     noted = json.loads(json.dumps(code_version.maps_in_use()))
@@ -274,5 +330,19 @@ def test_a_frozen_map_counts_and_a_job_refuses_code_that_was_edited_since(outsid
     assert code_map("train", [("losses", "outside_loss:Mine")]) == before
     assert code_map("calibrate") == code_version._code_map("calibrate", ())
     code_version._maps.clear()
-    with pytest.raises(SpecError, match=r"outside_helpers\.py changed"):
-        code_version.require_code("train", [("losses", "outside_loss:Mine")], before)
+    plugins, then = [("losses", "outside_loss:Mine")], "expected the same code as when the run was started"
+    for code, line in (
+        (before, f"code = 'outside_helpers.py changed': {then}"),
+        (code_version.code_digest(before), f"code = 'changed': {then}"),
+    ):
+        with pytest.raises(SpecError, match=re.escape(line)):
+            code_version.require_code("train", plugins, code)
+    for code in (None, after, code_version.code_digest(after)):
+        assert code_version.require_code("train", plugins, code) == after
+
+
+def test_the_digest_of_a_map_is_a_known_constant_that_ignores_order():
+    code = {"losses/mixup": "0" * 16, "losses/base": "1" * 16}
+    text = b'{"losses/base":"1111111111111111","losses/mixup":"0000000000000000"}'
+    assert code_version.code_digest(code) == hashlib.sha256(text).hexdigest()[:16]
+    assert code_version.code_digest(dict(reversed(code.items()))) == code_version.code_digest(code)

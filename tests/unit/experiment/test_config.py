@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 
 import jsonschema
 import pytest
@@ -15,7 +16,7 @@ from halobench.core import specs
 from halobench.core.aliases import current_words
 from halobench.core.spec_codec import to_json
 from halobench.core.specs import ModelSpec, TrainSpec
-from halobench.experiment import build_checks, validation
+from halobench.experiment import build_checks, code_version, validation
 from halobench.experiment.build_request import build_request
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.jobs import drawn_jobs
@@ -211,6 +212,31 @@ def tiny_problems(tmp_path, *edits: tuple[str, object]) -> list[str]:
     except ConfigError as error:
         return error.problems
     return []
+
+
+def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_changed(tmp_path, monkeypatch):
+    """Any module of the package may take part in them, such as the limits of a key, which change no result."""
+    raw, built = conftest.tiny_config(), []
+    raw["losses"]["mixup2"] = {"name": "own_loss:Mine"}
+    monkeypatch.syspath_prepend(tmp_path)
+    loss = tmp_path / "own_loss.py"
+    loss.write_text("from halobench.losses.cross_entropy import CrossEntropy as Base\nclass Mine(Base): ...\n")
+    package = shutil.copytree(validation.PACKAGE, tmp_path / "halobench", ignore=shutil.ignore_patterns("templates"))
+    monkeypatch.setattr(validation, "PACKAGE", package)
+    report = {"sources": {}, "weights": {}}
+    monkeypatch.setattr(validation, "_build", lambda request: built.append(request) or ([], report))
+
+    def builds() -> int:
+        code_version._maps.clear()
+        assert validation.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results") == report
+        return len(built)
+
+    assert [builds(), builds()] == [1, 1]
+    for number, path in enumerate((package / "experiment/build_checks.py", package / "core/specs.py", loss), 2):
+        path.touch()
+        assert builds() == number - 1, path
+        path.write_text(f"{path.read_text()}\nMORE = 1\n")
+        assert [builds(), builds()] == [number, number], path
 
 
 BN = ("models.mlp", {"name": "mlp_bn", "width": 16})

@@ -134,11 +134,23 @@ def test_a_job_runs_by_itself_where_a_fork_could_differ(start, source, tmp_path)
     assert not any(start(**{fork_server.PLACE: ""})[1:2])
 
 
-def test_other_users_are_refused(monkeypatch):
-    with socket.socketpair()[0] as line:
-        assert fork_server._is_ours(line)
+def test_the_server_hears_its_own_user_alone_and_waits_for_nobody(monkeypatch):
+    """What another user sends isn't even read, and neither that user nor a silent job makes others wait."""
+    monkeypatch.setattr(fork_server, "PATIENCE", 0.01)
+    server, job = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with server, job:
+        assert fork_server._receive(server) == ({}, [])
+        message = json.dumps({"arguments": ["train"]}).encode()
+        socket.send_fds(job, [message], [0])
+        received, (copy,) = fork_server._receive(server)
+        os.close(copy)
+        assert received == {"arguments": ["train"]}
+        job.send(b"no JSON")
+        assert fork_server._receive(server) == ({}, [])
+        job.send(message)
         monkeypatch.setattr(os, "getuid", lambda: 12345)
-        assert not fork_server._is_ours(line)
+        assert fork_server._receive(server) == ({}, [])
+        assert server.recv(100) == message
 
 
 def test_what_the_server_imports_is_there_and_starts_no_threads():

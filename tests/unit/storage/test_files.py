@@ -1,13 +1,17 @@
-"""Folders in which processes work one at a time."""
+"""Folders in which processes work one at a time, and files from the future."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import time
 
 import pytest
 from filelock import FileLock, Timeout
 
+from halobench.core.errors import SpecError
 from halobench.storage import files
 
 pytestmark = pytest.mark.faults
@@ -43,3 +47,28 @@ def test_a_killed_process_holds_its_folder_no_longer(tmp_path):
     with files.alone(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def in_utc(monkeypatch):
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_utc")
+def test_a_clock_that_was_set_back_is_noticed_by_the_newest_file(tmp_path):
+    now, names = 86_400.0, ("old", "new", "newest")
+    paths = [tmp_path / name for name in names]
+    for path, ahead in zip(paths, (-10, 60.0, 3600), strict=True):
+        path.touch()
+        os.utime(path, (0, now + ahead))
+    files.require_sane_clock([], now)
+    files.require_sane_clock([*paths[:2], tmp_path / "missing", tmp_path / "old/below"], now)
+    files.require_sane_clock(paths, now + 3600)
+    line = f"{paths[2]} = 'modified 1970-01-02 01:00:00+00:00': expected a time before the present, "
+    line += "1970-01-02 00:00:00+00:00; set the clock right or, if it is, `touch` the file"
+    with pytest.raises(SpecError, match=f"^{re.escape(line)}$"):
+        files.require_sane_clock(paths, now)
