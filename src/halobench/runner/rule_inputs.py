@@ -172,6 +172,7 @@ class RuleInputs:
 
     def write_manifest(self, experiment: str, out: str, missing: str = "") -> None:
         """Write the manifest of an experiment; if a table of what is missing is wanted, then of its finished cells."""
+        listed: Mapping[str, Any]
         if missing:
             listed = list_inventory(self.inventory(experiment), self.results)
             tables_io.write_csv(missing, pd.DataFrame(listed["missing"], columns=[*KEYS, "stage", "why"]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,9 +58,9 @@ def done(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def results(done, tmp_path) -> Iterator[Path]:
-    """A copy of it; asking for the status changes no file in it."""
-    yield Path(shutil.copytree(done, tmp_path / "results"))
+def results(done, tmp_path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(done, tmp_path / "results"))
 
 
 def would_run(everything: list[Job], results: Path) -> dict[str, set[str]]:
