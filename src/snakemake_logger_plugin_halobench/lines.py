@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from logging import ERROR, WARNING
 from pathlib import Path
 from typing import Any
 
@@ -14,132 +15,137 @@ from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInte
 
 from halobench.core.formatting import count, duration
 from halobench.runner import outcome
+from halobench.runner.logs import Job, stage_of
 from halobench.runner.run import other_runs
-from halobench.storage import job_logs
+from halobench.storage.job_logs import SILENT, STOPPED
 
-from .progress import Run, Started
-
-# Snakemake's messages after the table of failed jobs, which add nothing new.
+IDLE = "Nothing to be done"  # as Snakemake says it
+TARGETS = {"all", "partial", "total"}  # rules that only gather files, and Snakemake's total
+# Snakemake's messages at the end of a run with failed jobs, which add nothing new.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
 LOCKED = "That run writes some of the same files. Start this one again once it has ended."  # Snakemake says to unlock
 
 
 class Lines:
-    """Prints a line for each job that ends, as well as warnings and errors.
-
-    Snakemake's messages without an event only matter if nothing is run, as with ``--unlock``, so they are held back
-    until that is known. Snakemake's own log under ``.snakemake/log`` has all of them.
-    """
+    """Prints a line for each job that ends, as well as warnings and errors; Snakemake's own log has everything."""
 
     def __init__(self, settings: OutputSettingsLoggerInterface):
-        quiet = {str(value).lower() for value in settings.quiet or ()}
         self.settings = settings
-        self.quiet = bool(quiet & {"progress", "all"})  # Snakemake then doesn't report which jobs succeeded
-        self.run = Run()
-        self._started = self._complained = False
-        self._held: list[str] = []  # messages before the start
+        quiet = {str(value).lower() for value in settings.quiet or ()}
+        self.quiet = bool(quiet & {"progress", "all"})  # if so, Snakemake doesn't report which jobs succeeded
+        self.total, self.done = Counter[str](), Counter[str]()  # jobs by stage
+        self.spent = defaultdict[str, float](float)  # seconds that finished jobs took, by stage
+        self.running: dict[int, Job] = {}  # by Snakemake's job number
+        self.failed: dict[int, Job] = {}  # or stopped, and not started again
+        self.outputs: list[str] = []  # of finished jobs
+        self.began = time.time()
+        self._started = self._idle = self._complained = False
+        self._held: list[str] = []  # messages without an event, which only matter if nothing is run, as with --unlock
         self._exceptions: list[str] = []  # of jobs, each received just before its job is reported as failed
-        self._events: dict[Any, Callable[[Any], None]] = {
-            LogEvent.WORKFLOW_STARTED: self._start,
-            LogEvent.RUN_INFO: lambda record: self.run.plan(record.stats),
-            LogEvent.JOB_INFO: self._begin,
-            LogEvent.SHELLCMD: self._command,
-            LogEvent.JOB_FINISHED: self._finish,
-            LogEvent.JOB_ERROR: self._fail,
-            LogEvent.GROUP_ERROR: lambda record: None,  # errors of its jobs follow
-            LogEvent.ERROR: self._raise,
-        }
+        self._slurm: dict[int, list[str]] = {}  # the logs of a group's jobs
 
     def say(self, text: str) -> None:
         """Print some lines."""
         print(text, file=sys.stderr, flush=True)
 
-    def take(self, record: logging.LogRecord) -> None:
+    def take(self, record: Any) -> None:
         """Show a record if it is worth showing."""
-        event = getattr(record, "event", None)
-        if event in self._events:
-            self._events[event](record)
-        elif record.levelno >= logging.WARNING or (self.settings.verbose and event is None):
-            self._complained |= record.levelno >= logging.ERROR
-            self._say_news(record.getMessage())
-        elif event is None and not self._started:
-            self._held.append(record.getMessage())
+        match getattr(record, "event", None):
+            case LogEvent.WORKFLOW_STARTED:
+                self._started = True
+            case LogEvent.RUN_INFO:
+                self.began = time.time()
+                for rule in record.stats.keys() - TARGETS:
+                    self.total[stage_of(rule)] += record.stats[rule]
+            case LogEvent.JOB_INFO if record.rule_name not in TARGETS:
+                self.failed.pop(record.jobid, None)
+                self.running[record.jobid] = Job.started(record)
+            case LogEvent.SHELLCMD if self.settings.printshellcmds and record.shellcmd:
+                self.say(record.shellcmd)
+            case LogEvent.JOB_FINISHED if job := self.running.get(record.job_id):
+                self._finish(record.job_id)
+                self.show_finished(job)
+            case LogEvent.GROUP_ERROR:  # errors of its jobs follow
+                self._slurm |= {job["jobid"]: record.aux_logs for job in record.job_error_info}
+            case LogEvent.JOB_ERROR:
+                self._fail(record)
+            case LogEvent.ERROR if record.exception == "RuleException":  # the job's log explains it better
+                self._exceptions.append(record.getMessage())
+            case event if record.levelno >= WARNING or (self.settings.verbose and event is None):
+                self._pass_on(record)
+            case None:
+                self._held.append(record.getMessage())
+                self._idle |= self._held[-1].startswith(IDLE)
 
-    def close(self) -> None:
-        """Print the summary of the run."""
-        for text in (*self._exceptions, *([] if self._started else self._held)):
-            self.say(text)
-        if not self._started:
-            return
-        if self.quiet:
-            if self._complained:
-                return  # the number of finished jobs isn't known, and failures have been shown
-            for number in list(self.run.running):
-                self.run.finish(number)
-        done, total = self.run.done.total(), self.run.total.total()
-        took = duration(time.time() - self.run.began)
-        if not total:
-            if not self._complained:
-                self.say("Nothing to be done: all results are up to date.")
-        elif not self.run.started:
-            return  # refused before the first job, with its own message
-        elif done == total:
-            self.say(f"{count(done, 'job')} done in {took}.")
-        else:
-            lost = {"failed": len(self.run.failed), "stopped": len(self.run.stopped)}
-            ends = "".join(f", {jobs:,} {how}" for how, jobs in lost.items() if jobs)
-            self.say(f"{done:,} of {count(total, 'job')} done in {took}{ends}.")
-        if done == total and (total or not self._complained):
-            for line in outcome.summary(self.run.outputs):
-                self.say(line)
-
-    def _start(self, record: Any) -> None:
-        self._started = True
-
-    def _begin(self, record: Any) -> None:
-        self.run.start(record)
-
-    def _command(self, record: Any) -> None:
-        if self.settings.printshellcmds and getattr(record, "shellcmd", None):
-            self.say(record.shellcmd)
-
-    def _finish(self, record: Any) -> None:
-        if (finished := self.run.finish(record.job_id)) and not self.quiet:
-            self.show_finished(*finished)
-
-    def show_finished(self, started: Started, seconds: float) -> None:
-        """Show that a job succeeded."""
-        left = self.run.seconds_left()
-        end = f"  about {duration(left)} left" if left else ""
-        self.say(f"{self._count()} {started.job.name}  {duration(seconds)}{end}")
+    def _finish(self, number: int) -> None:
+        job = self.running.pop(number)
+        self.done[job.stage] += 1
+        self.spent[job.stage] += job.age
+        self.outputs += job.outputs
 
     def _fail(self, record: Any) -> None:
-        lost = self.run.fail(record.jobid)
         exception = self._exceptions.pop(0) if self._exceptions else ""
-        if lost is None:
+        if job := self.running.pop(record.jobid, None):
+            job.end([*record.log[1:], *self._slurm.get(record.jobid, ())])
+            self.failed[record.jobid] = job
+            self._tell(job, f"{job.state} after {duration(job.age)}: {job.reason}")
+        if not job or (job.reason == SILENT and exception):
             self.say(exception or record.getMessage())
-            return
-        started, reason = lost
-        how = "failed" if record.jobid in self.run.failed else "stopped"
-        took = duration(time.time() - started.since)
-        self.say(f"{self._count()} {started.job.name}  {how} after {took}: {reason}")
-        if reason == job_logs.SILENT and exception:
-            self.say(exception)
 
-    def _raise(self, record: Any) -> None:
-        if record.exception == "RuleException":  # the job's log explains it better, and a retry may fix it
-            self._exceptions.append(record.getMessage())
-        else:
-            self._complained = True
-            locked = record.exception == "LockException" and other_runs(Path())[0]
-            self._say_news(LOCKED if locked else record.getMessage())
-
-    def _say_news(self, text: str) -> None:
-        """Print a message from Snakemake, unless the table of failed jobs has already covered it."""
+    def _pass_on(self, record: Any) -> None:
+        """Print a message from Snakemake, unless it only says that jobs failed or were stopped."""
+        text = record.getMessage()
         if not any(sentence in text for sentence in NO_NEWS):
+            self._complained |= record.levelno >= ERROR
+            locked = getattr(record, "exception", "") == "LockException" and other_runs(Path())[0]
+            self.say(LOCKED if locked else text)
+
+    def show_finished(self, job: Job) -> None:
+        """Show that a job succeeded."""
+        self._tell(job, f"{duration(job.age)}{self.left('  about {} left')}")
+
+    def _tell(self, job: Job, what: str) -> None:
+        """Print a line about a job, which starts with how many are done, as in ``[ 12/299]``."""
+        total = str(self.total.total())
+        self.say(f"[{self.done.total():>{len(total)}}/{total}] {job.name}  {what}")
+
+    def left(self, words: str) -> str:
+        """Put the time left into words; return an empty string until a job of each running stage has finished.
+
+        It is the mean time of each stage's finished jobs, or else of all, over as many jobs at once as so far.
+        """
+        running, done, spent = list(self.running.values()), self.done.copy(), sum(self.spent.values())
+        if not spent or any(job.stage not in done for job in running):
+            return ""
+        mean = {stage: self.spent[stage] / jobs for stage, jobs in done.items()}
+        waiting = self.total - done - Counter(job.stage for job in [*running, *self.failed.values()])
+        work = sum(jobs * mean.get(stage, spent / done.total()) for stage, jobs in waiting.items())
+        work += sum(max(mean[job.stage] - job.age, 0.0) for job in running)
+        seconds = work * (time.time() - self.began) / (spent + sum(job.age for job in running))
+        return words.format(duration(seconds)) if seconds else ""
+
+    def settle(self) -> None:
+        """Decide about the jobs of which Snakemake has reported no end."""
+        for number, job in list(self.running.items()):
+            if self.quiet and all(map(os.path.exists, job.outputs)):
+                self._finish(number)
+            else:  # cancelled with the run
+                job.reason, self.failed[number] = STOPPED, self.running.pop(number)
+
+    def close(self) -> None:
+        """Show how the run ended."""
+        self.settle()
+        for text in (*self._exceptions, *(self._ending() if self._started else self._held)):
             self.say(text)
 
-    def _count(self) -> str:
-        """Format how many jobs are done, as in ``[ 12/299]``."""
-        total = str(self.run.total.total())
-        return f"[{self.run.done.total():>{len(total)}}/{total}]"
+    def _ending(self) -> list[str]:
+        done, total = self.done.total(), self.total.total()
+        if self._idle:
+            return [f"{IDLE}: all results are up to date.", *outcome.summary(())]
+        took = f"{count(total, 'job')} done in {duration(time.time() - self.began)}"
+        if done == total:
+            return [f"{took}.", *outcome.summary(self.outputs)] if total else []
+        if not self.failed and (self._complained or not done):
+            return []  # refused or broken off, with its own message
+        failed = [job for job in self.failed.values() if job.state == "failed"]
+        return outcome.unfinished(f"{done:,} of {took}", failed, len(self.failed) - len(failed))

@@ -1,15 +1,17 @@
-"""What `halobench run` prints to a file.
-
-For a cell that fails, see tests/unit/runner/test_logger_plugin.py, and test_faults.py for the table at the end.
-"""
+"""What `halobench run` prints to a file; for a cell that fails, see test_faults.py."""
 
 from __future__ import annotations
 
+import os
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from conftest import Workspace, few_cells
+from conftest import Workspace, few_cells, heed_interrupts, one_cell
 
 pytestmark = pytest.mark.workflow
 FINISHED = re.compile(r"\[ *(\d+)/(\d+)\] \S+(?: \S+)?  [\d.]+ (?:s|min)(?:  about [\d.]+ (?:s|min|h) left)?")
@@ -53,3 +55,28 @@ def test_a_run_prints_a_line_per_job_and_where_its_results_are(tmp_path):
     assert len(again) <= 4
     dry = workspace.module("halobench.cli.main", "run", "-n")
     assert "Nothing to be done" in dry.stdout
+
+
+@pytest.mark.faults
+def test_a_signal_to_the_main_process_alone_stops_its_jobs_and_says_how_to_go_on(tmp_path):
+    """This is how supervisors stop a program. The training saves its progress rather than run to its end, in hours."""
+    config = one_cell()
+    config["train"]["epochs"] = 10**6
+    workspace = Workspace(tmp_path, config)
+    cell = "noisy/mlp/mixup2/seed0"
+    target, log = f"results/runs/{cell}/train.json", tmp_path / f"results/logs/train/{cell}.log"
+    command = [sys.executable, "-m", "halobench.cli.main", "run", target, "--cores", "1"]
+    for number, count in ((signal.SIGTERM, "1 of 2 jobs"), (signal.SIGINT, "0 of 1 job")):
+        log.unlink(missing_ok=True)
+        options = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}
+        process = subprocess.Popen(command, cwd=workspace.folder, **options)
+        while not (log.exists() and "\nepoch " in log.read_text()):
+            assert process.poll() is None
+            time.sleep(0.1)
+        os.kill(process.pid, number)
+        said = process.communicate(timeout=600)[1]
+        assert process.returncode == 1
+        assert re.search(rf"\] train {cell}  stopped after .*: stopped by SIGINT; saved at epoch ", said)
+        assert re.search(rf"\nThe run was stopped: {count} done in .*\. The same command resumes it\.\n$", said)
+        assert not any((tmp_path / ".snakemake/locks").glob("*.lock"))
+    assert "\nresuming at epoch " in log.read_text()

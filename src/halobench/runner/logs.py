@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from halobench.storage.job_logs import DONE, SILENT, STOPPED, before_last, last_line, why_ended
 from halobench.storage.layout import STAGES
 
+STAGE = re.compile(rf"(?:^|_)({'|'.join(STAGES)})(?:_|$)")  # in a rule's name, to which a module may add a prefix
+KEY = re.compile(r"(?:^|/)logs/[^/]+/(.+)\.log$")  # in the path of a stage's own log
 SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # below the results: from profiles/slurm, and by default
 
 
@@ -31,6 +35,82 @@ class JobLogs:
         """The last line of the job's own log."""
         line = last_line(self.path)
         return DONE if line == SILENT and self.ended else line
+
+
+def stage_of(rule: str) -> str:
+    """Return a rule's stage; individual figures and tables share one, and partial results count with full ones."""
+    return found[1] if (found := STAGE.search(rule)) else rule
+
+
+@dataclass
+class Job:
+    """A job that Snakemake has started.
+
+    Attributes
+    ----------
+    stage, key : str
+        Its stage and its cell, or whatever else it is for.
+    log : Path
+        Its own log.
+    outputs : sequence of str
+        The files that it declares.
+    local : bool
+        Whether it runs on this machine, or was submitted to a cluster.
+    since : float
+        When it was started or submitted, in seconds since the epoch.
+    reason : str
+        Why it failed or was stopped, once that has happened.
+    slurm : sequence of str
+        Its SLURM logs, likewise.
+    """
+
+    stage: str
+    key: str
+    log: Path
+    outputs: Sequence[str]
+    local: bool
+    since: float
+    reason: str = ""
+    slurm: Sequence[str] = ()
+
+    @classmethod
+    def started(cls, record: Any) -> Job:
+        """Return the job that Snakemake reports with the event JOB_INFO."""
+        log = record.log[0] if record.log else ""
+        key = found[1] if (found := KEY.search(log)) else "/".join(map(str, record.wildcards.values()))
+        return cls(stage_of(record.rule_name), key, Path(log), record.output, record.local, time.time())
+
+    @property
+    def name(self) -> str:
+        """The stage and the key."""
+        return self.stage if self.key == self.stage else f"{self.stage} {self.key}".strip()
+
+    @property
+    def age(self) -> float:
+        """Seconds since its start."""
+        return time.time() - self.since
+
+    @property
+    def written(self) -> bool:
+        """Whether it has written to its log; older lines are those of an earlier attempt."""
+        return self.log.is_file() and self.log.stat().st_mtime >= self.since - 1
+
+    @property
+    def state(self) -> str:
+        """Whether it is running, in the queue, failed, or stopped by a signal."""
+        if self.reason:
+            return "stopped" if STOPPED in self.reason else "failed"
+        return "running" if self.local or self.written else "in the queue"
+
+    def end(self, slurm: Sequence[str]) -> None:
+        """Note why it ended without success, according to its log, and its logs of SLURM."""
+        self.reason, self.slurm = last_line(self.log).removeprefix(f"{self.key}: "), slurm
+
+    def describe(self) -> list[str]:
+        """Return lines with its log, the end of that, and what SLURM's logs say about why it ended."""
+        slurm = [f"{log}: {why_ended(Path(log))}".removesuffix(": ") for log in self.slurm]
+        below = [*before_last(self.log), self.reason, *slurm]
+        return [f"  {self.name} ({self.log})", *(f"    {line}" for line in below)]
 
 
 def _logs(results: Path) -> Iterator[tuple[str, str, Path]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from halobench.core.errors import SpecError
+from halobench.core.formatting import count
 from halobench.results import finding
+from halobench.runner import logs
 from halobench.storage.records import read_record
 
 CLAIMS = "workflow/claims.yaml"  # the user's own claims, next to the configuration
@@ -46,6 +48,26 @@ def summary(outputs: Iterable[str]) -> list[str]:
     if any("partial" not in path.parts for path in drawn):
         lines.append("Next, to make the report: halobench report")
     return lines
+
+
+def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str]:
+    """Return the lines at the end of a run that isn't complete: what failed, how much is done, and how to go on.
+
+    `tally` says how many jobs are done; `stopped` is the number of jobs that were stopped by a signal, as they are if
+    the run is.
+    """
+    from halobench.runner import disk_space  # not needed for what else runs say, and slow to import
+
+    if not failed:
+        return [f"The run was stopped: {tally}. The same command resumes it."]
+    ends = f", {len(failed):,} failed" + (f", {stopped:,} stopped" if stopped else "")
+    return [
+        f"{count(len(failed), 'job')} failed; here are the last lines of each log:",
+        *(line for job in failed for line in job.describe()),
+        f"{tally}{ends}.",
+        *filter(None, [disk_space.full_disk_line(_place[0])]),
+        "Run the same command to resume, or with the target `partial` to draw the finished cells.",
+    ]
 
 
 def finding_lines(claims: Path) -> list[str]:

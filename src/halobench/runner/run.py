@@ -252,12 +252,15 @@ def _since(process: int) -> str:
 
 
 def _snakemake(arguments: Sequence[str]) -> int:
-    """Run Snakemake in this process, so signals reach it as if it ran alone; return its exit code."""
+    """Run Snakemake in this process; return its exit code. A signal that stops it stops its jobs too."""
     from snakemake.cli import main
+
+    from halobench.runner import stopping
 
     sys.argv = ["snakemake", *arguments]
     try:
-        main(list(arguments))
+        with stopping.with_jobs():
+            main(list(arguments))
     except SystemExit as end:
         if not isinstance(end.code, str):
             return end.code or 0

@@ -8,6 +8,7 @@ from pathlib import Path
 DONE = "(succeeded, without output)"
 SILENT = "(no output: killed, ended without a message, or never started)"
 STOPPED = "stopped by SIG"  # in the last line of a stage that saved its work and ended on a signal
+INTERRUPTED = ("KeyboardInterrupt", "halobench: error: killed by SIGINT")  # last lines of one that was still importing
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # How SLURM's daemons, and the Snakemake that runs a job on a node, report why it ended.
 REASON = re.compile(
@@ -16,8 +17,11 @@ REASON = re.compile(
 
 
 def lines(log: Path) -> list[str]:
-    """Return the non-empty lines of a log, stripped, without a terminal's colours."""
-    text = ESCAPE.sub("", log.read_text(errors="replace"))
+    """Return the non-empty lines of a log, stripped, without a terminal's colours; none if it can't be read."""
+    try:
+        text = ESCAPE.sub("", log.read_text(errors="replace"))
+    except OSError:
+        return []
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
@@ -26,6 +30,8 @@ def last_line(log: Path) -> str:
     texts = lines(log)
     if not texts or texts[-1].startswith("$ "):
         return SILENT
+    if texts[-1] in INTERRUPTED:
+        return f"{STOPPED}INT"
     return texts[-1].removeprefix("halobench: ").removeprefix("error: ")
 
 
@@ -36,7 +42,7 @@ def before_last(log: Path, most: int = 2) -> list[str]:
 
 def python_path(log: Path) -> str:
     """Return the part of a log's command that sets PYTHONPATH, for a shell; empty if there is no such part or log."""
-    first = (lines(log) if log.exists() else [""])[0]
+    first = next(iter(lines(log)), "")
     return first.removeprefix("$ ").partition(" halobench ")[0] if first.startswith("$ PYTHONPATH=") else ""
 
 

@@ -1,0 +1,64 @@
+"""Stop a run's jobs along with the run.
+
+Ctrl-C in a terminal reaches the main process and its jobs, which save their progress and end. A supervisor sends its
+signal to the main process alone; Snakemake would then let the running jobs finish, however long they take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from halobench.runner import outcome
+
+
+@contextlib.contextmanager
+def with_jobs() -> Iterator[None]:
+    """Pass the first SIGINT or SIGTERM on to the jobs, as SIGINT, besides what Snakemake does about it.
+
+    Snakemake sets its own handlers; Python also writes the numbers of the signals that these handle to a socket.
+    """
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    threading.Thread(target=_watch, args=[reader], daemon=True).start()
+    before = signal.set_wakeup_fd(writer.fileno()), signal.signal(signal.SIGTERM, _exit)
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before[0])
+        signal.signal(signal.SIGTERM, before[1])
+        writer.close()
+
+
+def _exit(number: int, _: object) -> None:
+    """End this process in an orderly way; Snakemake replaces this once it runs jobs."""
+    sys.exit(f"halobench: stopped by {signal.Signals(number).name}")
+
+
+def _watch(signals: socket.socket) -> None:
+    """Wait for a signal, then interrupt the jobs until the run ends."""
+    while (number := signals.recv(1)) and number[0] not in (signal.SIGINT, signal.SIGTERM):
+        pass
+    if number:
+        outcome.say("stopping; jobs that train or probe save their progress")
+        signals.settimeout(5.0)
+    while number:
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if _is_job(process.cmdline()):
+                    process.send_signal(signal.SIGINT)
+        with contextlib.suppress(TimeoutError):  # then repeat this, since jobs may just have been starting
+            number = signals.recv(1)
+    signals.close()
+
+
+def _is_job(command: list[str]) -> bool:
+    """Return whether a process runs a stage, rather than a command of the cluster or, for a moment still, this one."""
+    return "halobench" in {Path(word).name for word in command[:2]} and command != psutil.Process().cmdline()

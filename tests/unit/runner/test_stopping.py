@@ -1,0 +1,53 @@
+"""Signals that stop a run are passed on to its jobs, and to nothing else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import heed_interrupts
+from halobench.runner import stopping
+
+WAIT = "#!{}\nimport time; print(flush=True); time.sleep(600)"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_jobs_are_interrupted_until_the_run_ends(tmp_path, number):
+    """Whatever a signal's handler does; a job that starts afterwards is interrupted too, but no command of SLURM."""
+    for name in ("halobench", "squeue"):
+        (tmp_path / name).write_text(WAIT.format(sys.executable))
+        (tmp_path / name).chmod(0o755)
+
+    def start(name: str) -> subprocess.Popen:
+        command = [str(tmp_path / name), "train"]
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "preexec_fn": heed_interrupts}
+        process = subprocess.Popen(command, **options)
+        process.stdout.readline()
+        return process
+
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    try:
+        with stopping.with_jobs():
+            signal.signal(number, lambda *_: None)  # as Snakemake's scheduler sets its own
+            job, other = start("halobench"), start("squeue")
+            time.sleep(0.1)
+            assert job.poll() is None
+            os.kill(os.getpid(), number)
+            assert job.wait(timeout=60) == -signal.SIGINT
+            assert start("halobench").wait(timeout=60) == -signal.SIGINT
+            assert other.poll() is None
+            other.kill()
+            other.wait()
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+    assert signal.getsignal(signal.SIGTERM) == before[1]
+
+
+def test_sigterm_before_the_first_job_ends_the_run_in_an_orderly_way():
+    with stopping.with_jobs(), pytest.raises(SystemExit, match="halobench: stopped by SIGTERM"):
+        signal.raise_signal(signal.SIGTERM)
