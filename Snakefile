@@ -1,21 +1,5 @@
-from snakemake.utils import min_version
-
-min_version("9.19")
-
-
-report: "workflow/report/workflow.rst"
-
-
-include: "workflow/rules/common.smk"
-include: "workflow/rules/source.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/probe.smk"
-include: "workflow/rules/calibrate.smk"
-include: "workflow/rules/aggregate.smk"
-include: "workflow/rules/tables.smk"
-include: "workflow/rules/figures.smk"
-include: "workflow/rules/explorer.smk"
-include: "workflow/rules/overview.smk"
+# The same as workflow/Snakefile; a plug-in in this folder can be named as module:object.
+include: "workflow/rules/stages.smk"
 
 
 rule all:
@@ -23,6 +7,3 @@ rule all:
     input:
         INPUTS.targets() if workflow.is_main_process else [],
     localrule: True
-
-
-STARTUP.check_rules()

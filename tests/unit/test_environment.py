@@ -38,5 +38,5 @@ def test_channels_are_open_ones():
 def test_the_workflow_asks_for_the_snakemake_that_pip_installs():
     """Older ones don't read profile.yaml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    (version,) = re.findall(r'^min_version\("(.*)"\)$', (ROOT / "Snakefile").read_text(), re.M)
+    (version,) = re.findall(r'^min_version\("(.*)"\)$', (ROOT / "workflow/rules/stages.smk").read_text(), re.M)
     assert f"snakemake>={version},<10" in project["dependencies"]
