@@ -73,7 +73,9 @@ lint: $(VENV)/.installed-test
 	$(BIN)/python docs/words.py
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check --compact-diff Snakefile workflow
-	$(SNAKEMAKE) --lint
+	@# One complaint is expected: rules name no conda environment, since jobs run the halobench of the main process.
+	$(SNAKEMAKE) --lint 2>&1 | awk '{said = said $$0 "\n"} /^Lints for|^Congratulations/ {ran = 1} \
+		/^    \* / && !/Specify a conda environment or container/ {bad = 1} END {if (bad || !ran) {printf "%s", said; exit 1}}'
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
