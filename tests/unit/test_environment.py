@@ -40,3 +40,4 @@ def test_the_workflow_asks_for_the_snakemake_that_pip_installs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (version,) = re.findall(r'^min_version\("(.*)"\)$', (ROOT / "workflow/rules/stages.smk").read_text(), re.M)
     assert f"snakemake>={version},<10" in project["dependencies"]
+    assert f'"=={version}.*"' in (ROOT / ".github/workflows/tests.yml").read_text(), "the oldest runs the grid, too"
