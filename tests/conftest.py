@@ -122,7 +122,7 @@ class Workspace:
 
     def __init__(self, folder: Path, config: dict):
         self.folder = folder
-        for name in ("Snakefile", "workflow", "profiles", "environment.yml"):
+        for name in ("Snakefile", "workflow", "profiles"):
             source = ROOT / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
         self.write(config)

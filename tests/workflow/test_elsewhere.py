@@ -121,7 +121,7 @@ def test_as_two_modules_with_two_configurations(tmp_path, snakefile):
 def repository(folder: Path) -> Path:
     """A git repository with the workflow as it is now."""
     folder.mkdir()
-    for name in ("Snakefile", "config.yaml", "environment.yml", "LICENSE"):
+    for name in ("Snakefile", "config.yaml", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     for name in ("workflow", "config", "profiles"):
         shutil.copytree(ROOT / name, folder / name)

@@ -119,7 +119,7 @@ def touch(folder: Path, config: dict) -> None:
         for path in (folder / name).rglob("*"):
             if path.is_file():
                 path.touch()
-    for name in ("Snakefile", "config.yaml", "environment.yml"):
+    for name in ("Snakefile", "config.yaml"):
         (folder / name).touch()
 
 
