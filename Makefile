@@ -14,7 +14,7 @@ help:
 	@echo "make soak    all tests, with every long trial: kills, edits, SLURM, benchmarks (an hour and a half)"
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
-	@echo "make lint    ruff, import-linter, mypy, snakefmt, snakemake --lint"
+	@echo "make lint    ruff, import-linter, mypy, snakefmt, check-jsonschema, snakemake --lint"
 	@echo "make report  rebuild results/report.html, of the last run"
 	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make clean   remove the environment and caches (results stay)"
@@ -73,7 +73,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/python docs/words.py
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check --compact-diff Snakefile workflow
-	$(SNAKEMAKE) --lint
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@# One complaint is expected: rules name no conda environment, since jobs run the halobench of the main process.
+	$(SNAKEMAKE) --lint 2>&1 | awk '{said = said $$0 "\n"} /^Lints for|^Congratulations/ {ran = 1} \
+		/^    \* / && !/Specify a conda environment or container/ {bad = 1} END {if (bad || !ran) {printf "%s", said; exit 1}}'
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup

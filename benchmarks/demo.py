@@ -23,7 +23,7 @@ TURNS = 1  # each takes a few minutes
 
 def run(folder: Path, *arguments: str) -> float:
     """Return the seconds that a run of the workflow from scratch takes."""
-    for part in ("Snakefile", "config.yaml", "workflow", "profiles", "environment.yml"):
+    for part in ("Snakefile", "config.yaml", "workflow", "profiles"):
         source = ROOT / part
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
     began = time.perf_counter()

@@ -75,7 +75,7 @@ def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
 def lay_out(folder: Path, config: dict) -> None:
     """Copy the workflow, with a configuration, to `folder`."""
     folder.mkdir(exist_ok=True)
-    for part in ("Snakefile", "workflow", "profiles", "environment.yml"):
+    for part in ("Snakefile", "workflow", "profiles"):
         source = ROOT / part
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / part)
     (folder / "config.yaml").write_text(yaml.safe_dump(config))

@@ -34,14 +34,18 @@ def badge(name: str, value: str) -> str:
     )
 
 
+def least(requirement: str) -> str:
+    """The oldest version that a requirement allows, in words."""
+    return f"{requirement.partition('>=')[2].partition(',')[0]} or newer"
+
+
 def badges() -> dict[str, str]:
     """The badges by file name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    least = project["requires-python"].removeprefix(">=")
-    workflow = next(entry for entry in project["dependencies"] if entry.startswith("snakemake"))
+    snakemake = next(entry for entry in project["dependencies"] if entry.startswith("snakemake>="))
     said = {
-        "python": f"{least} or newer",
-        "snakemake": workflow.removeprefix("snakemake>=").partition(",")[0],
+        "python": least(project["requires-python"]),
+        "snakemake": least(snakemake),
         "licence": project["license"],
         "arXiv": "2306.00740",
     }

@@ -18,7 +18,7 @@ READ = (
     "*.rst",
     "*.yaml",
     "Makefile",
-    "Snakefile",
+    "*Snakefile",
     "src/*.py",
     "src/*.html",
     "src/*.js",

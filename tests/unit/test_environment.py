@@ -33,3 +33,11 @@ def test_conda_and_pip_install_the_same():
 def test_channels_are_open_ones():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     assert environment["channels"] == ["conda-forge", "bioconda"]
+
+
+def test_the_workflow_asks_for_the_snakemake_that_pip_installs():
+    """Older ones don't read profile.yaml."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (version,) = re.findall(r'^min_version\("(.*)"\)$', (ROOT / "workflow/rules/stages.smk").read_text(), re.M)
+    assert f"snakemake>={version},<10" in project["dependencies"]
+    assert f'"=={version}.*"' in (ROOT / ".github/workflows/tests.yml").read_text(), "the oldest runs the grid, too"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -78,7 +79,7 @@ def test_as_a_module_of_another_workflow(tmp_path):
 
 def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tmp_path):
     """Its handlers run too: they announce what will be replaced, and list a failed job in the table of failures."""
-    text = MODULE.format(snakefile=str(ROOT / "Snakefile"), config='config["bench"]') + USE_AS
+    text = MODULE.format(snakefile=str(ROOT / "workflow/Snakefile"), config='config["bench"]') + USE_AS
     config = one_cell()
     workspace = own(tmp_path, {"bench": config}, text)
     run(workspace, "--cores", "2", "--set-resources", "hb_calibrate:mem_mb=1000")
@@ -95,13 +96,35 @@ def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tm
     assert "hb/results/logs/train/noisy/mlp/mixup2/seed0.log" in table
 
 
+ONE_OF_TWO = """
+module {name}:
+    snakefile: {snakefile!r}
+    config: config[{name!r}]
+    prefix: {name!r}
+use rule * from {name} as {name}_*
+"""
+
+
+@pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
+def test_as_two_modules_with_two_configurations(tmp_path, snakefile):
+    """Each trains its own model by its own recipe."""
+    config = {"fast": one_cell(), "slow": one_cell()}
+    config["fast"]["train"]["lr"] = 0.01
+    modules = [ONE_OF_TWO.format(name=name, snakefile=str(ROOT / snakefile)) for name in config]
+    workspace = own(tmp_path, config, "\n".join(['configfile: "config.yaml"', *modules]))
+    paths = [f"{name}/results/{CELL}/train.json" for name in config]
+    done = workspace.snakemake("--cores", "2", *paths)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert [json.loads((tmp_path / path).read_text())["spec"]["train"]["lr"] for path in paths] == [0.01, 0.003]
+
+
 def repository(folder: Path) -> Path:
     """A git repository with the workflow as it is now."""
     folder.mkdir()
-    for name in ("Snakefile", "config.yaml", "environment.yml", "LICENSE"):
+    for name in ("Snakefile", "config.yaml", "LICENSE"):
         shutil.copy(ROOT / name, folder)
     for name in ("workflow", "config", "profiles"):
-        shutil.copytree(ROOT / name, folder / name, symlinks=True)
+        shutil.copytree(ROOT / name, folder / name)
     commit = ["-c", "user.name=nobody", "-c", "user.email=nobody@localhost", "commit", "--quiet", "--message=now"]
     for command in (["init", "--quiet", "--initial-branch=main"], ["add", "."], commit):
         subprocess.run(["git", *command], cwd=folder, check=True)
@@ -124,8 +147,7 @@ def test_deployed_by_snakedeploy(tmp_path):
     done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     config = tmp_path / "mine/config/config.yaml"
-    assert not config.is_symlink()
-    assert config.read_text() == (ROOT / "config.yaml").read_text()
+    assert config.read_text() == (ROOT / "config/config.yaml").read_text()
     config.write_text(yaml.safe_dump(one_cell()))
     workspace = Workspace.at(tmp_path / "mine")
     run(workspace, "--cores", "2", **environment)

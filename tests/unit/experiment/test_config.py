@@ -161,6 +161,8 @@ def test_editors_find_what_the_loader_finds(config, root):
         ("experiments.demo.grid.0.seeds", [-1]),
     ):
         assert not validator.is_valid(put(config, path, value)), path
+    assert not validator.is_valid(put(config, "models.mlp", None)), "so Snakemake's validate() is not for us"
+    load_config(put(config, "probes.manifold", None))
     options = {"name": "mlp", "width": 3, "anything": [1]}
     assert validator.is_valid(put(config, "models.mlp", options)), "a plug-in's options are its own"
     assert specs.CalibrateSpec().calibrators == specs.CALIBRATORS  # new calibrators are opt-in, so nothing reruns

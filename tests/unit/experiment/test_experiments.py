@@ -30,6 +30,13 @@ def test_an_experiments_file_runs_what_it_is_named_after(path):
     assert all(config.cells(name) for name in config.run)
 
 
+@pytest.mark.parametrize("path", ["config/config.yaml", ".test/config.yaml"])
+def test_a_configuration_of_its_own_is_whole(path):
+    """What snakedeploy copies, and what continuous integration runs: neither is merged with config.yaml."""
+    config = load_config(yaml.safe_load((ROOT / path).read_text()))
+    assert all(config.cells(name) for name in config.run)
+
+
 @pytest.mark.paper
 def test_the_paper_has_all_data_sets_noises_models_mixup_sizes_and_seeds():
     config = experiment("paper")
