@@ -79,6 +79,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     left = list(arguments)
     while left:
         argument = left.pop(0)
+        if re.match(r"-C.", argument):  # joined to its first value
+            argument = f"--config={argument[2:]}"
         name, joined, value = argument.partition("=")
         if argument == "--":
             rest += [argument, *left]

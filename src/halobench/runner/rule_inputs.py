@@ -23,6 +23,7 @@ from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
 from halobench.results.inventory import list_inventory, take_inventory
 from halobench.results.manifest import list_files
+from halobench.runner import outcome
 from halobench.runner.arguments import DEFAULT
 from halobench.runner.loaded import FROZEN, attempt, check
 from halobench.storage import files, records, tables_io
@@ -88,6 +89,7 @@ class RuleInputs:
     def place(self, manifest: str) -> None:
         """Note where the results folder is, from the path of its manifests."""
         self.results = Path(manifest).parents[1]
+        outcome.note_place(self.results)
         attempt("The results have", validation.check_folders, (f"{self.results}/{path}" for path in self._paths()))
 
     def folder(self, wildcards: Any) -> str:

@@ -120,6 +120,8 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         why = "whether a result is current depends on its record, not on its time"
         raise OSError(f"--touch is not supported, since {why}; `halobench status` lists outdated results")
     check_arguments(asked)
+    if options.dry_run:
+        _name_left(options.directory)
     if options.about or options.unlock or not asked.is_ours:
         return _pass_on(asked, cancel)
     loaded = load(asked)
@@ -127,7 +129,6 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         return 1
     jobs, states = loaded.survey()
     if options.dry_run:
-        _name_left(options.directory)
         print("\n".join(status.report(jobs, states)), flush=True)
         return _snakemake(
             asked.with_options("--quiet", "rules", "host", "reason", *_decided(asked, loaded.results, states))
