@@ -133,7 +133,7 @@ def test_a_training_goes_on_after_ctrl_c_and_after_a_batch_systems_signal(tmp_pa
     for name in ("model.safetensors", "logits.safetensors", "history.csv"):
         cell = "results/runs/noisy/mlp/mixup2/seed0"
         assert (first.folder / cell / name).read_bytes() == (second.folder / cell / name).read_bytes()
-    assert not list((second.folder / "results/checkpoints").rglob("*.safetensors"))
+    assert not list((second.folder / "results").rglob(".train.safetensors")), "it has done its work"
 
 
 def stage_process(folder: Path) -> str:
@@ -168,20 +168,6 @@ def fill(folder: Path, leave: int) -> Path:
         while (free := shutil.disk_usage(folder).free - leave) > 0:
             file.write(b"\0" * min(free, 2**20))
     return filler
-
-
-def test_a_disk_without_room_is_refused_before_any_job(small_disk):
-    workspace = Workspace(small_disk, tiny_config())
-    filler = fill(small_disk, 2**21)
-    done = run(workspace, "--cores", "1", *QUIET)
-    output = done.stdout + done.stderr
-    assert done.returncode != 0
-    assert re.search(r"results = [12][.\d]* MiB free: expected at least 4[.\d]* MiB", output)
-    assert "MiB for the cells that are still to be computed; free some space or run fewer cells" in output
-    assert "Traceback" not in output
-    left = small_disk.glob("results/**/*.*")
-    assert not [path for path in left if path.parent.name != "requests"], "nothing but what was asked"
-    filler.unlink()
 
 
 def test_a_disk_that_fills_up_leaves_nothing_half_written_and_the_rerun_ends_well(finished_few, small_disk, tmp_path):
@@ -273,8 +259,8 @@ def test_partial_leaves_out_cells_of_another_spec_and_lost_files(finished, tmp_p
     assert done.returncode == 0, done.stderr[-2000:]
     missing = pd.read_csv(workspace.folder / "results/partial/missing/tiny.csv")
     assert missing.groupby("why").size().to_dict() == {
-        "made with another spec": 8,
-        "metrics.csv has changed since the stage wrote it": 1,
+        "loss.alpha was the default and is now 0.5": 8,
+        "metrics.csv changed after the stage wrote it": 1,
         "radii.parquet is missing": 1,
     }
 
@@ -431,8 +417,9 @@ def read_only(folder: Path) -> Iterator[None]:
 @pytest.mark.parametrize("name", ["results", ".snakemake/halobench"])
 def test_a_folder_that_cant_be_written_is_named_before_the_run(finished_few, tmp_path, name):
     workspace = finished_few.copy(tmp_path / "copy")
+    (workspace.folder / name).mkdir(exist_ok=True)
     with read_only(workspace.folder / name):
-        done = run_bound(workspace, "--cores", "1", *(["-n"] if name == "results" else []))
+        done = run_bound(workspace, "--cores", "1")
     assert done.returncode != 0
     line = f"output folder = {name!r}: expected a writable folder (Permission denied)"
     assert done.stderr.splitlines()[-1].removeprefix("halobench: error: ") == line
@@ -456,11 +443,10 @@ def test_a_cells_folder_that_cant_be_written_is_named_before_the_run(tmp_path):
     before = digests(workspace.folder)
     with read_only(cells["mixup2"]):
         assert run_bound(workspace, "--cores", "2").returncode == 0
-        assert_refused(run_bound(workspace, "--cores", "2", "--forcerun", "source"), cells["mixup2"], 3)
         config["train"]["lr"] = 0.01
         workspace.write(config)
         assert_refused(run_bound(workspace, "--cores", "2"), cells["mixup2"], 3)
-        assert_refused(run_bound(workspace, "--cores", "2", "-n"), cells["mixup2"], 3)
+        assert run_bound(workspace, "--cores", "2", "-n").returncode == 0, "a question writes nothing there"
     logs = tmp_path / "results/logs/train/noisy/mlp/mixup2"
     with read_only(logs):
         assert_refused(run_bound(workspace, "--cores", "2"), logs, 1)

@@ -113,6 +113,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--logger", nargs="+")
     parser.add_argument("--executor", "-e")
     parser.add_argument("--report", nargs="?")
+    parser.add_argument("--cores", "-c", nargs="?")
     parser.add_argument("--forcerun", "-R", nargs="*", action="extend", default=[])
     parser.add_argument("--rerun-triggers", nargs="+")
     parser.add_argument("--unlock", action="store_true")
@@ -146,7 +147,7 @@ def check_arguments(arguments: Arguments) -> None:
     Raises
     ------
     OSError
-        If there is no workflow, the workflow profile doesn't exist (which Snakemake ignores), the plug-in of its
+        If there is no workflow, no core, the workflow profile doesn't exist (which Snakemake ignores), the plug-in of its
         executor isn't installed, or a configuration file can't be read. In the last case, the error states the line
         number.
     """
@@ -154,6 +155,9 @@ def check_arguments(arguments: Arguments) -> None:
     if not elsewhere and arguments.snakefile is None:
         right = "run this in a clone of halobench, or pass --snakefile CLONE/Snakefile"
         raise FileNotFoundError(f"no Snakefile in {Path.cwd()}; {right}")
+    cores = arguments.options.cores
+    if re.fullmatch(r"0|-\d+", cores or ""):
+        raise OSError(f"--cores = {cores}: expected at least 1 core")  # Snakemake would wait forever
     check_profile(arguments.options.workflow_profile or "none")
     for path in arguments.files:
         try:

@@ -14,14 +14,16 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
+from halobench.core.errors import SpecError
 from halobench.core.formatting import count
 from halobench.experiment.jobs import Job
 from halobench.results import status
@@ -135,8 +137,13 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         )
     files.check_writable(options.directory / STATE)
     files.check_writable(loaded.results)
+    files.require_sane_clock([loaded.results / job.record for job in jobs if states[job.name].record], time.time())
+    if problems := unwritable(status.to_run(jobs, states).values(), loaded.results):
+        print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
+        return 1
     for line in replaced(jobs, states):
         outcome.say(line)
+    _enrol_in_shared(loaded.results, options.directory)
     frozen = loaded.freeze(options.directory / STATE)
     note_run(asked, frozen, loaded)
     asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
@@ -190,6 +197,33 @@ def _decided(asked: Arguments, results: Path, states: Mapping[tuple[str, str], s
     ]
     forced = [*asked.options.forcerun, *outdated]
     return ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
+
+
+def _enrol_in_shared(results: Path, folder: Path) -> None:
+    """Register this run in a results folder outside the working directory too, and name other runs that write there."""
+    place = results.resolve()
+    if place.is_relative_to(folder.resolve()):
+        return
+    for other in other_runs(place)[0]:
+        outcome.say(_words(other))
+    enrol(place)
+
+
+def unwritable(chosen: Iterable[Job], results: Path) -> list[str]:
+    """Return a line for each folder that jobs can't write their outputs or logs to.
+
+    Snakemake would end the run at the first such job, and may have removed the job's earlier outputs by then.
+    """
+    folders = Counter(
+        folder for job in chosen for folder in {(results / job.record).parent, (results / job.log).parent}
+    )
+    blocked: Counter[Path] = Counter()
+    for folder, number in folders.items():
+        place = files.nearest_existing(folder)
+        if not os.access(place, os.W_OK | os.X_OK):
+            blocked[place] += number
+    problems = [SpecError("folder", str(path), f"write access for {count(n, 'job')}") for path, n in blocked.items()]
+    return list(map(str, problems[:MOST_LINES]))
 
 
 def replaced(jobs: Sequence[Job], states: Mapping[tuple[str, str], status.State]) -> list[str]:
