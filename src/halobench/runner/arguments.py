@@ -147,9 +147,8 @@ def check_arguments(arguments: Arguments) -> None:
     Raises
     ------
     OSError
-        If there is no workflow, no core, the workflow profile doesn't exist (which Snakemake ignores), the plug-in of its
-        executor isn't installed, or a configuration file can't be read. In the last case, the error states the line
-        number.
+        If there is no workflow or no core, the workflow profile doesn't exist (which Snakemake ignores), the plug-in of
+        its executor isn't installed, or a configuration file can't be read (with the line number).
     """
     elsewhere = arguments.options.profile or arguments.options.about  # a profile may specify a Snakefile
     if not elsewhere and arguments.snakefile is None:
