@@ -76,7 +76,7 @@ class Job:
     @classmethod
     def started(cls, record: Any) -> Job:
         """Return the job that Snakemake reports with the event JOB_INFO."""
-        log = record.log[0] if record.log else ""
+        log = record.log[0] if record.log else "no log"
         key = found[1] if (found := KEY.search(log)) else "/".join(map(str, record.wildcards.values()))
         return cls(stage_of(record.rule_name), key, Path(log), record.output, record.local, time.time())
 
@@ -93,7 +93,10 @@ class Job:
     @property
     def written(self) -> bool:
         """Whether it has written to its log; older lines are those of an earlier attempt."""
-        return self.log.is_file() and self.log.stat().st_mtime >= self.since - 1
+        try:
+            return self.log.stat().st_mtime >= self.since - 1
+        except OSError:
+            return False
 
     @property
     def state(self) -> str:
