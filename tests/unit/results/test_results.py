@@ -20,7 +20,7 @@ from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Cell
 from halobench.experiment.jobs import cell_jobs, reference_job
 from halobench.results import inventory
-from halobench.runner import arguments, logs, run
+from halobench.runner import arguments, run
 from halobench.runner.slurm import queue
 from halobench.storage import files, records, verify
 from halobench.storage.provenance import record
@@ -252,46 +252,6 @@ def two_cells():
             "experiments": {"e": {"grid": grid}},
         }
     )
-
-
-def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
-    began = time.time() - 5
-    texts = {
-        "train/d/m/l/seed0": "$ halobench train\nepoch 1\nhalobench: error: d/m/l/seed0: \x1b[31mloss is nan\x1b[0m\n",
-        "train/d/m/l/seed1": "$ halobench train\nepoch 1\n",
-        "probe/d/m/l/seed1": "$ halobench probe\n",
-        "figure/e/summary": "",
-        "train/d/m/l.x/seed2": "old\n",
-    }
-
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / f"logs/{name}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    for name, text in texts.items():
-        path = write(name, text)
-    os.utime(path, (began - 100, began - 100))
-    (tmp_path / "runs/d/m/l/seed1").mkdir(parents=True)
-    (tmp_path / "runs/d/m/l/seed1/train.json").touch()
-    found = {(job.stage, job.name): job.last for job in logs.failed(tmp_path, began)}
-    silent = "(no output: killed, ended without a message, or never started)"
-    assert found == {
-        ("train", "d/m/l/seed0"): "d/m/l/seed0: loss is nan",
-        ("probe", "d/m/l/seed1"): silent,
-        ("figure", "e/summary"): silent,
-    }
-    text = logs.table(logs.failed(tmp_path, began))
-    assert text.startswith("3 jobs failed")
-    assert f"  train d/m/l/seed0 ({tmp_path}/logs/train/d/m/l/seed0.log)\n    epoch 1\n    loss is nan\n" in text
-    path = write(
-        "train/d/m/l/seed2", "$ halobench train\nhalobench: d/m/l/seed2: stopped by SIGTERM; saved at epoch 3\n"
-    )
-    told = logs.table(logs.failed(tmp_path, began))
-    assert told.startswith("3 jobs failed and 1 job was stopped; here are the last lines of each log:\n")
-    stopped = logs.JobLogs("train", "d/m/l/seed2", path)
-    assert logs.table([stopped, stopped]).startswith("2 jobs were stopped; ")
 
 
 def write_cell(results: Path, config, seed: int) -> None:
