@@ -17,6 +17,7 @@ from snakemake.utils import update_config
 from halobench.core import plugins
 from halobench.core.spec_codec import to_json
 from halobench.experiment import jobs, validation
+from halobench.experiment.code_version import code_digest
 from halobench.experiment.config_file import read_file, typed
 from halobench.experiment.displays import file_stem
 from halobench.experiment.grid import Config
@@ -118,7 +119,7 @@ class RuleInputs:
 
     def code(self, stage: str, name: str = "") -> Callable[[Any], str]:
         """Return the function that returns the digest of the code of a stage's job."""
-        return lambda wildcards: self.request(stage, wildcards, name).version
+        return lambda wildcards: code_digest(self.request(stage, wildcards, name).code)
 
     def digest(self, stage: str) -> Callable[[Any], str]:
         """Return the function that returns a digest of the spec of a stage's job, which is too long for a command."""

@@ -397,6 +397,8 @@ def test_the_root_is_the_configurations_then_the_environments(monkeypatch):
     assert (str(data_root.data_root()), data_root.may_fetch()) == ("/elsewhere", True)
     data_root.note({"data_root": "there", "fetch": False})
     assert (str(data_root.data_root()), data_root.may_fetch()) == ("there", False)
+    with pytest.raises(SpecError, match="data_root = 'here': expected there, which another module of this workflow"):
+        data_root.note({"data_root": "here"})
     monkeypatch.delenv(data_root.ROOT)
     monkeypatch.delenv(data_root.FETCH)
     data_root.note({"data_root": 3, "fetch": "no"})
