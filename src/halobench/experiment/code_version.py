@@ -99,7 +99,7 @@ def freeze(maps: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str
 
 
 def code_digest(code: Mapping[str, str]) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a code map, by which a job may be told its code version."""
+    """Return the first 16 hex digits of the SHA-256 of a code map, by which a job may be given its code version."""
     return hashlib.sha256(to_json(dict(code)).encode()).hexdigest()[:16]
 
 

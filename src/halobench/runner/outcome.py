@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from halobench.core.errors import SpecError
-from halobench.core.formatting import count
+from halobench.core.formatting import count, size
 from halobench.results import finding
 from halobench.runner import logs
+from halobench.storage.files import nearest_existing
 from halobench.storage.records import read_record
 
 CLAIMS = "workflow/claims.yaml"  # the user's own claims, next to the configuration
@@ -20,9 +22,6 @@ _place = [Path("results")]  # the results folder of this process's run
 def note_place(results: Path) -> None:
     """Note the results folder of this process's run."""
     _place[:] = [results]
-
-
-at_end_of_dry_run: list[Callable[[], None]] = []  # Snakemake calls its handlers only after runs that aren't dry
 
 
 def say(line: str) -> None:
@@ -51,13 +50,11 @@ def summary(outputs: Iterable[str]) -> list[str]:
 
 
 def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str]:
-    """Return the lines at the end of a run that isn't complete: what failed, how much is done, and how to go on.
+    """Return the lines at the end of a run that isn't complete: what failed, how much is done, and how to resume.
 
     `tally` says how many jobs are done; `stopped` is the number of jobs that were stopped by a signal, as they are if
     the run is.
     """
-    from halobench.runner import disk_space  # not needed for what else runs say, and slow to import
-
     if not failed:
         return [f"The run was stopped: {tally}. The same command resumes it."]
     ends = f", {len(failed):,} failed" + (f", {stopped:,} stopped" if stopped else "")
@@ -65,9 +62,15 @@ def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str
         f"{count(len(failed), 'job')} failed; here are the last lines of each log:",
         *(line for job in failed for line in job.describe()),
         f"{tally}{ends}.",
-        *filter(None, [disk_space.full_disk_line(_place[0])]),
+        *_full_disk_lines(_place[0]),
         "Run the same command to resume, or with the target `partial` to draw the finished cells.",
     ]
+
+
+def _full_disk_lines(results: Path, least: int = 2**20) -> list[str]:
+    """Return a line if fewer than `least` bytes are free, since logs may have had no room for it."""
+    free = shutil.disk_usage(nearest_existing(results)).free
+    return [f"{results}: No space left on device ({size(free)} free): make room first."] if free < least else []
 
 
 def finding_lines(claims: Path) -> list[str]:

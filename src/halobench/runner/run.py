@@ -90,8 +90,8 @@ def _deciding(folder: Path) -> FileLock:
 def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = False) -> int:
     """Run Snakemake with these arguments, after unlocking its working directory if only dead runs locked it.
 
-    Snakemake gets the configuration as one file, so that jobs which start later use that of the start, and is told
-    which results aren't current. Jobs that dead runs left in a cluster's queue are ended, or waited for if they are
+    Snakemake gets the configuration as one file, so that jobs which start later use that of the start, and a list of
+    the results that aren't current. Jobs that dead runs left in a cluster's queue are ended, or waited for if they are
     running and `cancel` is false. A dry run changes nothing, and says what would run and why.
 
     Parameters
@@ -136,6 +136,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     files.check_writable(loaded.results)
     for line in replaced(jobs, states):
         outcome.say(line)
+    outcome.note_place(loaded.results)
     frozen = loaded.freeze(options.directory / STATE)
     note_run(asked, frozen, loaded)
     asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
