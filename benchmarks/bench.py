@@ -94,8 +94,9 @@ measured in alternation within one run, in a single thread unless the row says o
 The verdict depends on the median ratio; the least and the largest are shown next to it. Rows with "<=" divide ours by
 the baseline, and rows with ">=" divide the baseline by ours. Rows without a target under "reach" have no verdict,
 as does bf16 against the paper's way on processors without instructions for bf16.
-`temperature.py` and `metrics.py` exit with an error if the two sides' values differ, as does `dry_run.py` if the two
-graphs differ. The tests in tests/unit/training check that training and probes give the same results as plain code.
+`temperature.py` and `metrics.py` exit with an error if the two sides' values differ, as does `dry_run.py` if the sides
+find different numbers of jobs. The tests in tests/unit/training check that training and probes give the same results
+as plain code.
 
 All of these numbers are for CPUs. `python benchmarks/gpu.py` takes at most eight minutes on a machine with a GPU and
 doesn't need Snakemake. It checks whether results agree with the CPU's and whether anything waits for the GPU during an

@@ -20,6 +20,8 @@ from pathlib import Path
 from grid_files import Shape, write_grid
 from harness import ROOT, Row, main, over
 
+from halobench.storage import files
+
 SECONDS, BYTES = 120, 2 * 2**30
 FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
 FIGURES += ("summary", "training")  # all the figures that a grid on images has
@@ -60,7 +62,7 @@ class Results:
     def __init__(self, shape: Shape) -> None:
         self._kept = tempfile.TemporaryDirectory(prefix="halobench-grid-")
         self.folder = Path(self._kept.name)
-        write_grid(self.folder, shape)
+        files.write_json(self.folder / "manifest.json", write_grid(self.folder, shape))
         self.cells = len(shape.cells)
 
     def __enter__(self) -> Results:
@@ -72,9 +74,7 @@ class Results:
     def turn(self, figures: tuple[str, ...], printed: tuple[str, ...] = PRINTED) -> dict[str, Spent]:
         """Run each stage once, in the order of the workflow; return what each took, by name."""
         manifest, tables, drawn = (self.folder / name for name in ("manifest.json", "tables", "figures"))
-        listed = self.folder / "cells.json"
-        found = {"manifest": run("manifest", "--spec", f"@{listed}", "--results", self.folder, "--out", manifest)}
-        found["aggregate"] = run("aggregate", "--manifest", manifest, "--results", self.folder, "--out", tables)
+        found = {"aggregate": run("aggregate", "--manifest", manifest, "--results", self.folder, "--out", tables)}
         claims = ROOT / "workflow/claims.yaml"
         found["verdicts"] = run("claims", "--claims", claims, "--tables", tables, "--out", tables)
         began = time.perf_counter()

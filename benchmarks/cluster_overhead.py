@@ -1,16 +1,14 @@
 """Measure what Snakemake and its executor plugin add to a job on a cluster: `python benchmarks/cluster_overhead.py`.
 
 The first part times the start of the Snakemake that runs inside each submitted job (there are two, one inside the
-other) as the grid grows, with and without the note that says what the run was started with. The second part runs a grid
-of 8 cells on a cluster on this host. For each job, it measures how long the job waited, how long it took in addition to
-the stage itself, and how long its end went unnoticed.
+other) as the grid grows. The second part runs a grid of 8 cells on a cluster on this host. For each job, it measures
+how long the job waited, how long it took in addition to the stage itself, and how long its end went unnoticed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,10 +22,6 @@ import yaml
 from dry_run import big, lay_out
 from harness import ROOT
 
-from halobench.experiment import code_version
-from halobench.experiment.config_loader import load_config
-from halobench.storage import files
-
 sys.path.insert(0, str(ROOT / "tests/cluster"))
 
 from one_host import OneHost
@@ -37,30 +31,22 @@ QUIET = ("--quiet", "rules", "host", "progress")
 NESTED = ("--allowed-rules", "train", "--force", "--nolock", "--no-hooks", "--mode", "remote", "-n", *QUIET)
 
 
-def seconds(command: list[str], folder: Path, repeats: int = 5, **variables: str) -> float:
+def seconds(command: list[str], folder: Path, repeats: int = 5) -> float:
     """Return the median time that a command takes, in seconds."""
     times = []
     for _ in range(repeats):
         began = time.perf_counter()
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, env=os.environ | variables)
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
         times.append(time.perf_counter() - began)
     return statistics.median(times)
 
 
-def measure_start(cells: int) -> tuple[float, float]:
-    """Return the seconds that the Snakemake in a job takes to start, without and with a note."""
+def measure_start(cells: int) -> float:
+    """Return the seconds that the Snakemake in a job takes to start."""
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        lay_out(folder, big(cells))
-        config = load_config(big(cells))
-        code_version.code_map("train", config.train_plugins("clean", "mlp16", "mixup2"))
-        for stage in ("probe", "calibrate", "reference", "aggregate", "claims", "source"):
-            code_version.code_map(stage)
-        note = folder / "started.json"
-        files.write_json(note, {"config": big(cells), "code": code_version.maps_in_use()})
+        lay_out(Path(name), big(cells))
         job = "train:dataset=clean,model=mlp16,loss=mixup2,seed=0"
-        command = [sys.executable, "-m", "snakemake", "--target-jobs", job, *NESTED]
-        return seconds(command, folder), seconds(command, folder, HALOBENCH_STARTED=str(note))
+        return seconds([sys.executable, "-m", "snakemake", "--target-jobs", job, *NESTED], Path(name))
 
 
 def measure_jobs() -> list[tuple[float, float, float, float]]:
@@ -116,10 +102,9 @@ def stamp(text: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cells", nargs="*", type=int, default=[40, 1000, 10000])
-    print("the Snakemake in a job, seconds to start\n   cells  without a note  with it  ratio")
+    print("the Snakemake in a job, seconds to start")
     for cells in parser.parse_args().cells:
-        without, with_it = measure_start(cells)
-        print(f"{cells:8}  {without:14.2f}  {with_it:7.2f}  {with_it / without:5.2f}", flush=True)
+        print(f"{cells:8} cells  {measure_start(cells):7.2f}", flush=True)
     print("16 jobs, 2 at a time, looks at the queue every 20 s", flush=True)
     waited, stage, besides, unnoticed = (statistics.fmean(column) for column in zip(*measure_jobs(), strict=True))
     told = f"waited {waited:.1f}, stage {stage:.1f}, besides {besides:.1f}, unnoticed {unnoticed:.1f}"

@@ -1,8 +1,9 @@
-"""Compare a dry run with Snakemake alone on the same graph with trivial parameters, as the grid grows.
+"""Compare `halobench run -n` with Snakemake's own dry run, as the grid grows.
 
-Each grid is run twice: in an empty folder, where every job would run, and in a folder where every cell is complete and
-nothing would run. The latter has records as the stages write them but without outputs, empty files for everything else,
-and Snakemake's own notes on all of them. Both sides read the same default profile.
+The latter is measured twice: on the same workflow, and on a graph of the same jobs whose parameters are constants. Each
+grid is dry-run in an empty folder, where every job would run, and in one where nothing would run. The latter has
+records as the stages write them but without outputs, empty files for everything else, and Snakemake's own notes on all
+of them. All sides read the same default profile.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,12 +28,13 @@ from harness import ROOT, Row, main, over
 
 from halobench.experiment import jobs
 from halobench.experiment.config_loader import load_config
-from halobench.storage import layout
-from halobench.storage import records as store
+from halobench.experiment.grid import Config
+from halobench.results.manifest import list_files
+from halobench.storage import records
 
-QUIET = ("-n", "--quiet", "rules", "host")
-CELL_FILES = ("train.json", "history.csv", "calibrate.json", "calibration.json", "metrics.csv", "reliability.csv")
-CELL_FILES += ("probe.json", "neighbourhood.parquet", "radii.parquet")
+OURS = ("halobench.cli.main", "run", "-n")
+SNAKEMAKE = ("snakemake", "-n", "--quiet", "rules", "host")
+STATES = ("all to do", "all there")
 TURNS = {40: 1, 120: 1, 1200: 5, 12000: 3}  # by number of cells; a turn of the largest grid takes three minutes
 NOTHING = "Nothing to be done"
 
@@ -56,15 +59,16 @@ def big(cells: int) -> dict:
     }
 
 
-def snakemake(folder: Path, *arguments: str) -> tuple[float, float, str]:
-    """Run Snakemake and return its seconds, peak MiB and output."""
+def timed(folder: Path, *command: str) -> tuple[float, float, str]:
+    """Run a Python module with arguments in `folder`; return its seconds, peak MiB and output."""
     script = (
         "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]);"
         " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024); sys.exit(done.returncode)"
     )
-    command = [sys.executable, "-c", script, sys.executable, "-m", "snakemake", *arguments]
+    command = [sys.executable, "-c", script, sys.executable, "-m", *command]
+    cache = {"XDG_CACHE_HOME": str(folder / ".cache")}  # of checks that passed
     began = time.perf_counter()
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=os.environ | cache, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     if done.returncode:
         sys.exit(done.stderr[-2000:])
@@ -81,54 +85,26 @@ def lay_out(folder: Path, config: dict) -> None:
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
 
 
-@dataclass(frozen=True)
-class Graph:
-    """The files of a configuration with the single experiment ``big``, by the rules that make them."""
-
-    sources: dict[str, str]
-    cells: list[str]
-    hidden: list[str]
-    aggregate: list[str]
-    claims: list[str]
-    shown: dict[str, list[str]]
-
-    @classmethod
-    def of(cls, raw: dict) -> Graph:
-        config = load_config(raw)
-        folders = [f"results/runs/{cell.path}" for cell in config.cells("big")]
-        scored = [f"results/references/{dataset}/seed{seed}" for dataset, seed in config.references("big")]
-        made = [f"{folder}/{name}" for folder in folders for name in CELL_FILES]
-        made += [f"{folder}/{name}" for folder in scored for name in ("reference.json", "metrics.csv")]
-        hidden = [f"{folder}/{name}" for folder in folders for name in ("model.safetensors", "logits.safetensors")]
-        hidden += [f"{folder}/calibration.json" for folder in scored]
-        hidden += [f"results/sources/{name}/{kind}.json" for name in config.sources for kind in ("meta", "source")]
-        tables, figures = "results/tables/big", "results/figures/big"
-        shown = {
-            f"figure_{n}": [f"{figures}/{n}.{kind}" for kind in ("png", "pdf", "svg", "json")]
-            for n in config.figures("big")
-        }
-        shown |= {
-            f"table_{n}": [f"{tables}/{n}.{kind}" for kind in ("csv", "tex", "html", "json")]
-            for n in config.tables("big")
-        }
-        shown["overview"] = [f"{tables}/{name}.html" for name in layout.PAGES] + [f"{tables}/overview.json"]
-        shown["explorer"] = [f"results/explorer.{kind}" for kind in ("html", "json")]
-        return cls(
-            {name: spec.source for name, spec in config.datasets.items()},
-            made,
-            [*hidden, "results/manifests/big.json"],
-            [f"{tables}/{name}.{kind}" for name in layout.TABLES for kind in ("csv", "parquet")]
-            + [f"{tables}/{name}.parquet" for name in layout.ORIGINS]
-            + [f"{tables}/aggregate.json"],
-            [f"{tables}/claims.{kind}" for kind in ("csv", "parquet", "html", "json")],
-            shown,
-        )
-
-    @property
-    def all(self) -> list[str]:
-        """Return the names of all files."""
-        shown = [path for files in self.shown.values() for path in files]
-        return [*self.cells, *self.hidden, *self.aggregate, *self.claims, *shown]
+def graph(config: Config) -> dict:
+    """Return the files of a configuration with the single experiment ``big``, by the rules that make them."""
+    files = {job.name: [f"results/{path}" for path in job.paths] for job in jobs.jobs(config)}
+    return {
+        "sources": {name: spec.source for name, spec in config.datasets.items()},
+        "cells": [
+            path
+            for (stage, _), paths in files.items()
+            if stage in ("train", "probe", "calibrate", "reference")
+            for path in paths
+            if not path.endswith(".safetensors")
+        ],
+        "aggregate": files["aggregate", "big"],
+        "claims": files["claims", "big"],
+        "shown": {
+            f"{stage}_{key.rpartition('/')[2]}": paths
+            for (stage, key), paths in files.items()
+            if stage in ("figure", "table", "overview", "explorer")
+        },
+    }
 
 
 def lay_out_plain(folder: Path, config: dict) -> None:
@@ -136,68 +112,66 @@ def lay_out_plain(folder: Path, config: dict) -> None:
     folder.mkdir()
     shutil.copy(ROOT / "benchmarks/plain/Snakefile", folder / "Snakefile")
     shutil.copytree(ROOT / "profiles/default", folder / "profiles/default")
-    (folder / "graph.json").write_text(json.dumps(vars(Graph.of(config))))
+    (folder / "graph.json").write_text(json.dumps(graph(load_config(config))))
 
 
 def finish(folder: Path, config: dict) -> None:
     """Write files as if every job had run, and have Snakemake note the jobs as finished."""
-    listed = jobs.jobs(load_config(config))
-    asked = {folder / "results" / job.record: job for job in listed}
     now = time.time()
-    empty = {"outputs": {}, "cells": [], "spec": None, "seed": None, "code": {}}
-    for name in Graph.of(config).all:
-        path = folder / name
-        job = asked.get(path)
-        known = {"spec": job.spec, "seed": job.seed, "code": dict(job.request.code)} if job else {}
-        if job and job.stage == "manifest":
-            known = dict(job.spec)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(store.seal(empty | known)) if path.suffix == ".json" else "")
-        os.utime(path, (now, now))  # all the same, so no file is older than its inputs
+    for job in jobs.jobs(load_config(config)):
+        record = {"outputs": {}, "spec": job.spec, "seed": job.seed, "code": dict(job.request.code)}
+        if job.stage == "manifest":
+            record = list_files(job.spec, folder / "results")
+        content = json.dumps(records.seal(record))
+        for path in (folder / "results" / name for name in job.paths):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content if path == folder / "results" / job.record else "")
+            os.utime(path, (now, now))  # all the same, so no file is older than its inputs
     note = [sys.executable, ROOT / "benchmarks/as_if_run.py", "--forceall", "--quiet", "all"]
     subprocess.run(note, cwd=folder, check=True, capture_output=True)
 
 
 @dataclass
-class Measured:
-    """Seconds and peak MiB of dry runs of one grid, for our workflow and for Snakemake alone."""
+class Side:
+    """One way to ask what would run: its command, and the seconds and peak MiB that it took."""
 
-    cells: int
-    ours: list[float] = field(default_factory=list)
-    plain: list[float] = field(default_factory=list)
-    ours_mib: float = 0.0
-    plain_mib: float = 0.0
+    folder: Path
+    command: tuple[str, ...]
+    seconds: list[float] = field(default_factory=list)
+    mib: float = 0.0
 
-    def turn(self, ours: Path, plain: Path, done: bool, number: int) -> None:
-        """Run both, one after the other, and check that both find the same number of jobs to run."""
-        pair, counted = [(ours, self.ours), (plain, self.plain)], set()
-        for folder, times in pair if number % 2 == 0 else reversed(pair):
-            seconds, memory, said = snakemake(folder, *QUIET)
-            times.append(seconds)
-            if folder == ours:
-                self.ours_mib = max(memory, self.ours_mib)
-            else:
-                self.plain_mib = max(memory, self.plain_mib)
-            counted.add(NOTHING if NOTHING in said else re.search(r"^total +(\d+)", said, re.M)[1])
-        if len(counted) > 1 or done != (counted == {NOTHING}):
-            sys.exit(f"expected {'nothing' if done else 'all'} to do, and as many jobs on both sides, but: {counted}")
+    def ask(self) -> str:
+        """Run the command and return the number of jobs that would run, or that there is nothing to do."""
+        seconds, mib, said = timed(self.folder, *self.command)
+        self.seconds.append(seconds)
+        self.mib = max(mib, self.mib)
+        return NOTHING if NOTHING in said else re.search(r"^total +(\d+)", said, re.M)[1]
+
+    @property
+    def told(self) -> str:
+        return f"{statistics.median(self.seconds):.1f} s, {self.mib:.0f} MiB"
 
 
-def measure(cells: int, turns: int) -> tuple[Measured, Measured]:
-    """Measure dry runs of a grid of `cells` cells, with everything to do and with nothing to do."""
-    fresh, there = Measured(cells), Measured(cells)
+def measure(cells: int, turns: int) -> list[list[Side]]:
+    """Measure the three kinds of dry run of a grid of `cells` cells, with everything and with nothing to do."""
     with tempfile.TemporaryDirectory() as name:
         ours, plain = Path(name, "ours"), Path(name, "plain")
         lay_out(ours, big(cells))
         lay_out_plain(plain, big(cells))
-        snakemake(ours, *QUIET)  # checks the configuration, which is done only once
-        for number in range(turns):
-            fresh.turn(ours, plain, False, number)
-        with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda folder: finish(folder, big(cells)), (ours, plain)))
-        for number in range(turns):
-            there.turn(ours, plain, True, number)
-    return fresh, there
+        timed(ours, *OURS)  # checks the configuration, which is done only once
+        found = []
+        for done in (False, True):
+            if done:
+                with ThreadPoolExecutor() as pool:
+                    list(pool.map(lambda folder: finish(folder, big(cells)), (ours, plain)))
+            compared = [Side(ours, OURS), Side(ours, SNAKEMAKE), Side(plain, SNAKEMAKE)]
+            for number in range(turns):
+                counted = {side.ask() for side in compared[:: -1 if number % 2 else 1]}
+                if len(counted) > 1 or done != (counted == {NOTHING}):
+                    what = "nothing" if done else "all"
+                    sys.exit(f"expected {what} to do, and as many jobs on all sides, but: {counted}")
+            found.append(compared)
+    return found
 
 
 def rows(quick: bool) -> Iterator[Row]:
@@ -206,24 +180,22 @@ def rows(quick: bool) -> Iterator[Row]:
     found = {}
     for cells in sizes:
         found[cells] = measure(cells, TURNS[cells])
-        for one, what in zip(found[cells], ("all to do", "all there"), strict=True):
-            seconds = f"{sorted(one.ours)[len(one.ours) // 2]:.1f} s, {one.ours_mib:.0f} MiB"
-            theirs = f"{sorted(one.plain)[len(one.plain) // 2]:.1f} s, {one.plain_mib:.0f} MiB"
-            note = f"{seconds} compared with {theirs}"
-            yield Row(
-                f"dry run, {cells:,} cells, {what}",
-                "Snakemake alone, same graph",
-                over(one.ours, one.plain),
-                most=1.5,
-                note=note,
-            )
+        for (ours, *others), what in zip(found[cells], STATES, strict=True):
+            for other, which in zip(others, ("same workflow", "same graph, constant parameters"), strict=True):
+                yield Row(
+                    f"halobench run -n, {cells:,} cells, {what}",
+                    f"snakemake -n, {which}",
+                    over(ours.seconds, other.seconds),
+                    most=1.5,
+                    note=f"{ours.told} compared with {other.told}",
+                )
     small, large = sizes
-    for index, what in enumerate(("all to do", "all there")):
-        growth = over(found[large][index].ours, found[small][index].ours[: len(found[large][index].ours)])
+    for index, what in enumerate(STATES):
+        ours = [found[cells][index][0].seconds for cells in sizes]
         yield Row(
-            f"dry run, {large:,} cells, {what}",
+            f"halobench run -n, {large:,} cells, {what}",
             f"{large / small:g} x that of {small:,}",
-            [value / (large / small) for value in growth],
+            [value / (large / small) for value in over(ours[1], ours[0][: len(ours[1])])],
             most=1.1,
             note="at most 1: linear",
         )
@@ -234,9 +206,10 @@ def growth(quick: bool) -> list[tuple[str, float, float, float]]:
     points = []
     for cells in (40, 80, 120) if quick else (1200, 3600, 12000):
         with tempfile.TemporaryDirectory() as name:
-            lay_out(Path(name), big(cells))
-            snakemake(Path(name), *QUIET)  # checks the configuration, which is done only once
-            seconds, memory, _ = snakemake(Path(name), *QUIET)
+            folder = Path(name)
+            lay_out(folder, big(cells))
+            timed(folder, *OURS)  # checks the configuration, which is done only once
+            seconds, memory, _ = timed(folder, *OURS)
             points.append(("dry run, by cells", cells, seconds, memory * 2**20))
     return points
 

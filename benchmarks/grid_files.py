@@ -73,9 +73,7 @@ def write_grid(results: Path, shape: Shape) -> dict[str, Any]:
     references = sorted({(cell.dataset, cell.seed) for cell in cells})
     for dataset, seed in references:
         make.reference(results / "references" / f"{dataset}/seed{seed}", dataset, seed)
-    listed = list_cells("big", cells, references, frozenset(cells))
-    files.write_json(results / "cells.json", listed)
-    return records.seal(list_files(listed, results))
+    return records.seal(list_files(list_cells("big", cells, references, frozenset(cells)), results))
 
 
 class _Maker:

@@ -88,7 +88,7 @@ _maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # eve
 
 
 def code_digest(code: Mapping[str, str]) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a code map, by which a job may be told its code version."""
+    """Return the first 16 hex digits of the SHA-256 of a code map, by which a job may be given its code version."""
     return hashlib.sha256(to_json(dict(code)).encode()).hexdigest()[:16]
 
 

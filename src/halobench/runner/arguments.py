@@ -34,7 +34,7 @@ class Arguments:
     files, entries : tuple of str
         Configuration files, and values as ``KEY=VALUE``.
     options : argparse.Namespace
-        Those of the others that this package heeds.
+        Those of the others that this package reads.
     """
 
     rest: tuple[str, ...]
@@ -104,7 +104,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the options that this package heeds."""
+    """Parse the options that this package reads."""
     parser = argparse.ArgumentParser("halobench run", add_help=False, allow_abbrev=False)
     parser.add_argument("--snakefile", "-s", type=Path)
     parser.add_argument("--directory", "-d", type=Path, default=Path())

@@ -67,8 +67,8 @@ def load(asked: Arguments) -> Loaded | None:
     """Return the configuration that Snakemake's arguments specify; if it has problems, print them and return None."""
     snakefile = asked.snakefile
     assert snakefile is not None
-    beside = snakefile.parent
-    workflow = beside if (beside / "rules").is_dir() else beside / "workflow"
+    folder = snakefile.parent
+    workflow = folder if (folder / "rules").is_dir() else folder / "workflow"
     try:
         raw = configuration(asked)
         config, results = check(raw, claims_file(workflow))

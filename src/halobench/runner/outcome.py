@@ -50,7 +50,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
 
 
 def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str]:
-    """Return the lines at the end of a run that isn't complete: what failed, how much is done, and how to go on.
+    """Return the lines at the end of a run that isn't complete: what failed, how much is done, and how to resume.
 
     `tally` says how many jobs are done; `stopped` is the number of jobs that were stopped by a signal, as they are if
     the run is.

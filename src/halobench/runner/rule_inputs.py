@@ -76,7 +76,7 @@ class RuleInputs:
         The configuration.
     named : str
         The results folder, as rules refer to it. If the workflow is a module, Snakemake may prefix the paths in rules;
-        `place` then tells where the folder is.
+        `place` then notes where the folder is.
     """
 
     def __init__(self, config: Config, named: str):

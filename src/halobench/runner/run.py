@@ -92,8 +92,8 @@ def _deciding(folder: Path) -> FileLock:
 def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = False) -> int:
     """Run Snakemake with these arguments, after unlocking its working directory if only dead runs locked it.
 
-    Snakemake gets the configuration as one file, so that jobs which start later use that of the start, and is told
-    which results aren't current. Jobs that dead runs left in a cluster's queue are ended, or waited for if they are
+    Snakemake gets the configuration as one file, so that jobs which start later use that of the start, and a list of
+    the results that aren't current. Jobs that dead runs left in a cluster's queue are ended, or waited for if they are
     running and `cancel` is false. A dry run changes nothing, and says what would run and why.
 
     Parameters
