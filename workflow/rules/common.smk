@@ -26,8 +26,6 @@ CELL_FOLDER, CHECKPOINTS = f"{FOLDER}/runs/{CELL}", f"{FOLDER}/checkpoints/{CELL
 # A scope is empty, or `partial/` for what is drawn from the cells that are finished.
 TABLE = f"{RESULTS}/{{scope}}tables/{{experiment}}"
 TABLE_FOLDER = f"{FOLDER}/{{wildcards.scope}}tables/{{wildcards.experiment}}"
-# SLURM warns train and probe so many seconds before the time limit: they save a checkpoint, and the next attempt resumes.
-WARNED = "--signal=USR1@60"
 
 
 onstart:

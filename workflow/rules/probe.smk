@@ -16,7 +16,6 @@ rule probe:
         mem_mb=grown(4000),
         runtime=240,
         nodes=1,
-        slurm_extra=WARNED,
         checkpoint_seconds=60,
         slots_per_gpu=1,
     shell:

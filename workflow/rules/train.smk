@@ -36,7 +36,6 @@ rule train:
         mem_mb=grown(4000),
         runtime=240,
         nodes=1,
-        slurm_extra=WARNED,
         checkpoint_seconds=60,
         slots_per_gpu=1,
     shell:

@@ -10,66 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from halobench.core.spec_codec import to_json
 from halobench.experiment import code_version
-from halobench.experiment.config_loader import ConfigError
-from halobench.runner import outcome
-from halobench.runner.run import STATE, SUBMITTED, name, other_runs
-from halobench.runner.slurm import checks, executor_patch, queue
+from halobench.runner.run import STATE
 from halobench.storage import files
 
 NOTED = "HALOBENCH_STARTED"  # environment variable with the path of the file that records what a run was started with
 LOGS = Path(".snakemake/slurm_logs")  # where the executor plugin puts logs by default
 
 
-def start(workflow: Any, config: Mapping[str, Any]) -> None:
-    """Check, before any job runs, that no jobs of a dead run are left and that the cluster accepts this run's jobs.
-
-    Raises
-    ------
-    ConfigError
-        With the problems found.
-    SlurmError
-        If SLURM doesn't answer.
-    """
-    dead = queue.noted(SUBMITTED) and queue.noted(SUBMITTED, other_runs(Path())[0])
-    if left := queue.queued(dead):
-        what = "no jobs of a dead run; `halobench run` waits for them, or `halobench run --orphans cancel` cancels them"
-        raise ConfigError([f"queue = {', '.join(map(str, left))}: expected {what}"])
-    for run in dead:
-        queue.forget(SUBMITTED, run)
-    if executor(workflow) != "slurm":
-        return
-    if wrong := sorted(set(str(Path.cwd())) & set('$`"\\')):
-        what = f"a path without {' '.join(wrong)}, which shells on the way to a node would interpret"
-        raise ConfigError([f"working directory = {Path.cwd()}: expected {what}"])
-    # Snakemake would let running and pending jobs finish, however long they take; a batch job that runs Snakemake
-    # would be killed before that.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    executor_patch.improve(workflow.scheduler._executor, workflow.executor_settings.init_seconds_before_status_checks)
-    submitted = (job for job in workflow.dag.needrun_jobs() if not job.is_local and not job.is_norun)
-    kinds = checks.check(workflow, submitted)
-    mark = queue.note(SUBMITTED, _run(workflow), name())
-    for job in sorted(kinds, key=lambda job: job.resources.get("gpu") or 0)[-1:]:
-        try:
-            remark = checks.look(job, mark, STATE / "seen")
-        except ConfigError:
-            queue.forget(SUBMITTED, _run(workflow))
-            raise
-        if remark:
-            outcome.say(remark)
+def start(config: Mapping[str, Any]) -> None:
+    """Note what the run was started with, for its jobs."""
     os.environ[NOTED] = str(note_start(config).absolute())
-
-
-def end(workflow: Any) -> None:
-    """Forget a run that ended normally, whose jobs have all ended or been cancelled."""
-    if executor(workflow) == "slurm":
-        queue.forget(SUBMITTED, _run(workflow))
 
 
 def note_start(config: Mapping[str, Any]) -> Path:
@@ -84,10 +40,8 @@ def note_start(config: Mapping[str, Any]) -> Path:
 def started_with() -> dict[str, Any] | None:
     """Return the configuration that a job's run was started with, and adopt the run's code map (in a job's Snakemake).
 
-    The result is None if the run noted nothing. From then on, the process also survives the signal that warns of a time
-    limit, which is meant for the stage that it runs.
+    The result is None if the run noted nothing.
     """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     path = os.environ.get(NOTED)
     if not path:
         return None
@@ -98,14 +52,11 @@ def started_with() -> dict[str, Any] | None:
 
 def logs(workflow: Any) -> Path | None:
     """Return the folder of a run's SLURM logs."""
-    return Path(workflow.executor_settings.logdir or LOGS) if executor(workflow) == "slurm" else None
+    return (
+        Path(workflow.executor_settings.logdir or LOGS) if executor(workflow) in ("slurm", "halobench-slurm") else None
+    )
 
 
 def executor(workflow: Any) -> str | None:
     """Return the name of the executor: ``local`` if jobs run on this machine, as children of Snakemake's process."""
     return getattr(workflow.executor_plugin, "name", None)
-
-
-def _run(workflow: Any) -> str:
-    """Return the name that all of a run's jobs have in the queue."""
-    return workflow.scheduler._executor.run_uuid

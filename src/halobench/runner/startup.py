@@ -160,7 +160,7 @@ class Startup:
         """Check the disk and the cluster, and start the server that forks for jobs."""
         attempt("The disk has", disk_space.require_room, checked, self.report, self.results)
         self._check_jobs(checked)
-        attempt("The cluster has", cluster_run.start, self.workflow, config)
+        cluster_run.start(config)
         if not controller.is_run():
             note_run(self.workflow, config, self.results)
         if cluster_run.executor(self.workflow) == "local":
@@ -179,7 +179,6 @@ class Startup:
 
     def after_jobs(self, report: Callable[[str], Any] | None = None) -> None:
         """Tidy up after the last job; if the run failed, `report` which jobs failed."""
-        cluster_run.end(self.workflow)
         if report is None:
             return
         for folder in (self.results, self.results / "partial"):
