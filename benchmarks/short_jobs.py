@@ -15,7 +15,7 @@ STAGES = 3  # train, probe and calibrate; the last runs in the main process unle
 LOOK = 20.0  # seconds between two looks at the queue
 # Measured seconds: in a submitted job besides its stage, for a further stage of a group, and for a local job.
 SUBMITTED, GROUPED, LOCAL = 6.0, 5.0, 0.5
-ELEMENTS = 40  # of an array: more make a command that is too long
+ELEMENTS = 50  # of an array: about 75 make a command that is too long
 NOTICED = LOOK / 2 + 2.0  # from the end of a job until the next one is submitted
 
 

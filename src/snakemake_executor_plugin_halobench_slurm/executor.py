@@ -43,8 +43,7 @@ class Executor(SlurmExecutor):
         self.doubts: Counter[str] = Counter()  # consecutive looks that left a job in doubt
         self.note: Path | None = None  # on this run; older files aren't its jobs'
         self.started = False  # whether any job has
-        self.unseen = ""  # what nodes don't see
-        self.said: set[str] = set()
+        self.said: set[str] = set()  # problems
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
@@ -72,18 +71,21 @@ class Executor(SlurmExecutor):
         yield f" -A {shlex.quote(str(account))}" if account else ""
 
     def run_jobs(self, jobs: list[Any]) -> None:
-        """Submit jobs; before the first, note the run, and check what nodes see."""
-        if self.note is None:
-            from halobench.runner.run import SUBMITTED, name
-
-            # Snakemake would let submitted jobs finish, however long they take.
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            self.note = queue.note(SUBMITTED, self.run_uuid, name())
-            self.unseen = checks.unseen(jobs[0], self.note)
-        for job in jobs if self.unseen else ():
-            self.refuse(SubmittedJobInfo(job), self.unseen)
-        if not self.unseen:
+        """Submit jobs, unless the first are refused because nodes don't see the working directory."""
+        if self.note is None and (problem := self.begin(jobs[0])):
+            for job in jobs:
+                self.refuse(SubmittedJobInfo(job), problem)
+        else:
             super().run_jobs(jobs)
+
+    def begin(self, job: Any) -> str:
+        """Prepare for the first submission; return a problem with what nodes see, or ``""``."""
+        from halobench.runner.run import SUBMITTED, name
+
+        # Snakemake would let submitted jobs finish, however long they take.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        self.note = queue.note(SUBMITTED, self.run_uuid, name())
+        return checks.unseen(job, self.note)
 
     async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
         """Report the jobs that have ended, and yield the others."""
@@ -105,7 +107,7 @@ class Executor(SlurmExecutor):
                 self.report_job_success(job)
             elif state in queue.WAITING:
                 self.cancel_jobs([job])
-                self.refuse_request(job, f"job {number} would wait forever: {reason}")
+                self.refuse(job, f"job {number} would wait forever: {reason}")
             else:
                 log = str((job.aux or {}).get("slurm_logfile"))
                 super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=[log])
@@ -118,14 +120,11 @@ class Executor(SlurmExecutor):
 
     def report_job_error(self, job_info: Any, msg: str | None = None, **kwargs: Any) -> None:
         """Report a job that couldn't be submitted, without the command, which is long."""
-        self.refuse_request(job_info, " ".join((msg or "").partition("\n    sbatch call:")[0].split()))
+        self.refuse(job_info, " ".join((msg or "").partition("\n    sbatch call:")[0].split()))
 
-    def refuse_request(self, job: Any, why: str) -> None:
-        """Report that SLURM doesn't grant what a job requests."""
-        self.refuse(job, f"{job.job.name}: {checks.asked(job.job)}: expected what the cluster grants ({why})")
-
-    def refuse(self, job: Any, problem: str) -> None:
-        """Say once why a job can't run. If no job of the run has started yet, the run ends."""
+    def refuse(self, job: Any, why: str) -> None:
+        """Say once why jobs that request the same can't run. If no job of the run has started yet, the run ends."""
+        problem = f"{job.job.name}: {checks.asked(job.job)}: {why}"
         if problem not in self.said:
             self.said.add(problem)
             self.logger.error(problem)

@@ -50,8 +50,6 @@ CANNOT = {
     "two nodes": ([*resources("gpu=3"), "--resources", "gpu=16"], "gpu = 3", WHY),
     "partition": (resources("slurm_partition=gpus"), "slurm_partition = gpus", "Invalid partition name specified"),
     "runtime": (resources("runtime=1441"), "runtime = 1441", "would wait forever: PartitionTimeLimit"),
-    "type": (resources("cpus_per_task=many"), "cpus_per_task = many", "cpus_per_task must be an integer, but is many"),
-    "extra": (resources("slurm_extra='--mem=5G'"), "slurm_extra = --mem=5G", "The --memory option is not allowed"),
 }
 SAMPLE = ("gpus", "runtime")  # sbatch refuses one, and accepts the other
 

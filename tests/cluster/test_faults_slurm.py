@@ -242,7 +242,7 @@ def test_a_master_stopped_while_it_looks_at_the_queue(cluster, tmp_path, undistu
     (slow / "squeue").write_text(script)
     (slow / "squeue").chmod(0o755)
     path = os.pathsep.join([str(slow), cluster.environment["PATH"]])
-    workspace, run, job = start_training(tmp_path / "w", cluster, step=3.0, PATH=path)
+    workspace, run, job = start_training(tmp_path / "w", cluster, step=1.5, PATH=path)
     with run:
         wait_until(lambda: len(looks.read_text()) >= 8, "it has looked eight times")
         hold.touch()

@@ -47,7 +47,7 @@ def made(monkeypatch, tmp_path):
     )
     made.logger = SimpleNamespace(error=told.setdefault("said", []).append)
     made.run_uuid, made.over, made.doubts, made.started = "run-a", threading.Event(), Counter(), True
-    made.unseen, made.said = "", set()
+    made.said = set()
     made.note = queue.note(tmp_path / "notes", "run-a", "here-1")
     made.told, made.looks, made.asked = told, [], []
     monkeypatch.setattr(queue, "states", lambda run: made.looks.pop(0))
@@ -108,7 +108,7 @@ def test_without_an_answer_all_jobs_stay_active(made, monkeypatch):
 
 
 REFUSAL = "SLURM sbatch failed. The error message was 'no such partition'.\n    sbatch call:\n        sbatch --wrap ..."
-LINE = "train: gpu = 9, runtime = 240: expected what the cluster grants (SLURM sbatch failed. The error message was"
+LINE = "train: gpu = 9, runtime = 240: SLURM sbatch failed. The error message was"
 
 
 @pytest.mark.parametrize("started", [True, False])
@@ -117,7 +117,7 @@ def test_a_refused_job_ends_a_run_that_has_not_started(made, started):
     job = SubmittedJobInfo(Job())
     made.report_job_error(job, REFUSAL)
     made.report_job_error(SubmittedJobInfo(other := Job()), REFUSAL)
-    assert made.told["said"] == [f"{LINE} 'no such partition'.)"], "once"
+    assert made.told["said"] == [f"{LINE} 'no such partition'."], "once"
     assert made.told["failed"] == [job.job, other]
     assert made.told["ended"] == ([] if started else ["the run"] * 2)
     assert made.asked == ([] if started else [("scancel", "--me", "--name=run-a")] * 2)
@@ -128,7 +128,7 @@ def test_a_job_that_would_wait_forever_is_cancelled(made):
     made.looks = [{"5": ("PENDING", "PartitionTimeLimit")}] * SURE
     assert [look(made, [job]) for _ in range(SURE)] == [[job]] * (SURE - 1) + [[]]
     assert made.asked == [("scancel", "5")]
-    assert "(job 5 would wait forever: PartitionTimeLimit)" in made.told["said"][0]
+    assert ": job 5 would wait forever: PartitionTimeLimit" in made.told["said"][0]
 
 
 def test_all_jobs_of_the_run_are_cancelled_before_and_after_the_last_submissions(made, monkeypatch):

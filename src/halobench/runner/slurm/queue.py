@@ -34,13 +34,7 @@ class QueuedJob(NamedTuple):
 
 
 def ask(*command: str, timeout: float = PATIENCE) -> str:
-    """Return the standard output of one of SLURM's commands.
-
-    Raises
-    ------
-    SlurmError
-        With the command's message, if it doesn't exist, fails, or doesn't answer within `timeout` seconds.
-    """
+    """Return the output of one of SLURM's commands; raise SlurmError with its message if it fails or is silent."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
@@ -60,7 +54,7 @@ def states(run: str) -> dict[str, tuple[str, str]]:
 
 
 def queued(runs: Iterable[str]) -> list[QueuedJob]:
-    """Return the queue's pending and running jobs of these runs; raise SlurmError if there is no answer."""
+    """Return the queue's pending and running jobs of these runs."""
     jobs = (QueuedJob(*row) for row in _rows(runs, "%i|%T|%k|%R"))
     # The comment that the executor plugin puts on a job, such as rule_train_wildcards_clean_mlp_mixup2_0.
     named = (job._replace(what=job.what.removeprefix("rule_").replace("_wildcards_", " ")) for job in jobs)
@@ -78,17 +72,7 @@ def _rows(runs: Iterable[str], form: str) -> list[list[str]]:
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
     """Cancel the runs' pending jobs, then wait for the running ones or, if `cancel`, stop them (they save their state).
 
-    `report` is called with a line from time to time.
-
-    Returns
-    -------
-    list of QueuedJob
-        The jobs found at the start.
-
-    Raises
-    ------
-    SlurmError
-        If SLURM doesn't answer.
+    Return the jobs found at the start. `report` is called with a line from time to time.
     """
     reported = ""
     first = left = queued(runs)
