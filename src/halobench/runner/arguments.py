@@ -173,8 +173,11 @@ def check_profile(profile: str) -> None:
         right = "expected one with a profile.yaml, such as profiles/slurm"
         raise FileNotFoundError(f"--workflow-profile {profile}: no such folder; {right}")
     for path in sorted(Path(profile).glob("*.y*ml")):
-        executor = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
-        module = f"snakemake_executor_plugin_{executor[1].replace('-', '_')}" if executor else ""
-        if executor and executor[1] not in BUILT_IN and find_spec(module) is None:
-            right = "run pip install --editable '.[slurm]'" if "slurm" in executor[1] else f"install {module}"
-            raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed; {right}")
+        found = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
+        executor = found[1] if found else ""
+        # That of the package needs the one that it is built on.
+        plugin = "slurm" if executor == "halobench-slurm" else executor.replace("-", "_")
+        if executor and executor not in BUILT_IN and find_spec(f"snakemake_executor_plugin_{plugin}") is None:
+            needed = f"install snakemake_executor_plugin_{plugin}"
+            right = "run pip install --editable '.[slurm]'" if plugin == "slurm" else needed
+            raise FileNotFoundError(f"{path}: executor = {executor}: its plug-in is not installed; {right}")

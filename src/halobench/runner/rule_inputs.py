@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -49,9 +48,12 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
     # the Snakefile's folder, as this process does.
     _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
     _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(workflow.basedir))
-    if not workflow.is_main_process:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's warning of a time limit is meant for the stage
-    elif DEFAULT in workflow.configfiles and not config.get(FROZEN) and Path(DEFAULT).exists():
+    if (
+        workflow.is_main_process
+        and DEFAULT in workflow.configfiles
+        and not config.get(FROZEN)
+        and Path(DEFAULT).exists()
+    ):
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
     config.pop(FROZEN, None)
