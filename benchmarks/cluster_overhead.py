@@ -1,8 +1,9 @@
 """Measure what Snakemake and its executor plugin add to a job on a cluster: `python benchmarks/cluster_overhead.py`.
 
 The first part times the start of the Snakemake that runs inside each submitted job (there are two, one inside the
-other) as the grid grows. The second part runs a grid of 8 cells on a cluster on this host. For each job, it measures
-how long the job waited, how long it took in addition to the stage itself, and how long its end went unnoticed.
+other) as the grid grows. The second part runs a grid of 8 cells on a cluster on this host: with a job per stage, with a
+job per cell, and in one allocation. It prints how long jobs took in addition to their stages, and how long their ends
+went unnoticed. `benchmarks/short_jobs.py` computes from that what large grids of short jobs take.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ sys.path.insert(0, str(ROOT / "tests/cluster"))
 
 from one_host import OneHost
 
+GROUPED = ("train", "probe", "calibrate")
 QUIET = ("--quiet", "rules", "host", "progress")
 # The options passed to the Snakemake inside a job that matter for its start.
 NESTED = ("--allowed-rules", "train", "--force", "--nolock", "--no-hooks", "--mode", "remote", "-n", *QUIET)
@@ -49,43 +51,38 @@ def measure_start(cells: int) -> float:
         return seconds([sys.executable, "-m", "snakemake", "--target-jobs", job, *NESTED], Path(name))
 
 
-def measure_jobs() -> list[tuple[float, float, float, float]]:
-    """Return each cluster job's seconds: waiting, in the stage, on anything else, and until its end was noticed."""
+def measure_jobs(*submit: str) -> dict[str, float]:
+    """Run the tiny grid, 2 jobs at a time, with this command; return mean seconds per job."""
     with tempfile.TemporaryDirectory() as name, OneHost(settings={"MinJobAge": "3600"}) as cluster:
         folder = Path(name)
         lay_out(folder, yaml.safe_load((ROOT / "config.yaml").read_text()))
         began = time.perf_counter()
-        command = [
-            sys.executable,
-            "-m",
-            "halobench.cli.main",
-            "run",
-            "--workflow-profile",
-            "profiles/slurm",
-            "--quiet",
-            "host",
-        ]
-        command += ["--configfile", "workflow/experiments/tiny.yaml", "--resources", "gpu=2"]
+        command = [*submit, "--configfile", "workflow/experiments/tiny.yaml", "--resources", "gpu=2", "--quiet", "host"]
         done = subprocess.run(command, cwd=folder, env=cluster.environment, capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stderr[-3000:])
-        print(f"  the whole run: {time.perf_counter() - began:.0f} s")
-        return rows(folder, cluster.ask("scontrol", "-o", "show", "job"))
+        found = measured(folder, cluster.ask("scontrol", "-o", "show", "job"))
+        return found | {"run": time.perf_counter() - began}
 
 
-def rows(folder: Path, text: str) -> list[tuple[float, float, float, float]]:
+def measured(folder: Path, text: str) -> dict[str, float]:
     """Compute the result of `measure_jobs` from SLURM's output, the records and when Snakemake noted its jobs' ends."""
-    found = []
     jobs = [dict(pair.split("=", 1) for pair in line.split() if "=" in pair) for line in text.splitlines()]
     times = {job["JobId"]: [stamp(job[key]) for key in ("SubmitTime", "StartTime", "EndTime")] for job in jobs}
+    stages: dict[str, list[float]] = {}  # of each job
+    noticed: dict[str, float] = {}
     for path in folder.glob("results/runs/*/*/*/*/*.json"):
         record = json.loads(path.read_text())
-        if path.stem not in ("train", "probe"):
-            continue
-        submitted, started, ended = times[record["hardware"]["slurm"]["job"]]
-        noticed = noticed_at(folder, path)
-        found.append((started - submitted, record["seconds"], ended - started - record["seconds"], noticed - ended))
-    return found
+        if number := record["hardware"].get("slurm", {}).get("job"):
+            stages.setdefault(number, []).append(record["seconds"])
+            noticed[number] = max(noticed.get(number, 0.0), noticed_at(folder, path))
+    rows = []
+    for job, spent in stages.items():
+        submitted, started, ended = times[job]
+        rows.append((started - submitted, sum(spent), ended - started - sum(spent), noticed[job] - ended))
+    means = map(statistics.fmean, zip(*rows, strict=True))
+    found = dict(zip(("waited", "stages", "besides", "unnoticed"), means, strict=True))
+    return found | {"jobs": len(stages), "stages in a job": statistics.fmean(map(len, stages.values()))}
 
 
 def noticed_at(folder: Path, path: Path) -> float:
@@ -102,13 +99,17 @@ def stamp(text: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cells", nargs="*", type=int, default=[40, 1000, 10000])
-    print("the Snakemake in a job, seconds to start")
     for cells in parser.parse_args().cells:
-        print(f"{cells:8} cells  {measure_start(cells):7.2f}", flush=True)
-    print("16 jobs, 2 at a time, looks at the queue every 20 s", flush=True)
-    waited, stage, besides, unnoticed = (statistics.fmean(column) for column in zip(*measure_jobs(), strict=True))
-    told = f"waited {waited:.1f}, stage {stage:.1f}, besides {besides:.1f}, unnoticed {unnoticed:.1f}"
-    print(f"  mean seconds a job: {told}")
+        print(f"the Snakemake in a job of {cells} cells starts in {measure_start(cells):.2f} s", flush=True)
+    print("two jobs at a time, one in the allocation; a look every 20 s; mean seconds per submitted job")
+    run = [sys.executable, "-m", "halobench.cli.main", "run", "--workflow-profile", "profiles/slurm"]
+    grouped = [*run, "--config", "submit=[calibrate]", "--groups", *(f"{s}=cell" for s in GROUPED)]
+    allocated = ["sbatch", "--wait", "--gpus=2", "--cpus-per-task=1", "--mem=8000", "profiles/slurm/one-allocation.sh"]
+    allocated += ["--until", "probe", "calibrate"]  # one job at a time
+    ways = {"a job per stage": run, "a job per cell": grouped, "one allocation": allocated}
+    for way, command in ways.items():
+        told = ", ".join(f"{what} {value:.1f}" for what, value in measure_jobs(*command).items())
+        print(f"{way}: {told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from halobench.data import data_root
 from halobench.experiment.config_loader import load_config
 from halobench.storage.layout import TABLES
 
@@ -45,6 +46,12 @@ def needs(there: bool, what: str) -> None:
     """Skip a test whose tool is missing, saying what it needs; fail instead if HALOBENCH_CI is set."""
     if not there:
         (pytest.fail if os.environ.get("HALOBENCH_CI") else pytest.skip)(f"needs {what}")
+
+
+@pytest.fixture(autouse=True)
+def fresh_data_root() -> None:
+    """Each test is as a process of its own to the data root, of which a process has one."""
+    data_root._noted.clear()
 
 
 @pytest.fixture(scope="session")

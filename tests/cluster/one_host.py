@@ -324,7 +324,8 @@ def free_ports(count: int) -> list[int]:
 
 
 def _end_with_parent() -> None:
-    """Make a new child process end with its parent, however that ends (Linux)."""
+    """Make a new child process end with its parent, however that ends (Linux), and its jobs heed SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored if a shell runs this in the background
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 

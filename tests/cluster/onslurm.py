@@ -74,7 +74,7 @@ class Run:
     def __init__(self, workspace: Workspace, cluster: OneHost, *arguments: str, step: float = 0.0, **environment: str):
         self.workspace, self.cluster = workspace, cluster
         command = [sys.executable, "-m", "halobench.cli.main", "run", "--workflow-profile", "profiles/slurm"]
-        command += ["--slurm-init-seconds-before-status-checks", FIRST_LOOK, *QUIET, *arguments]
+        command += ["--halobench-slurm-init-seconds-before-status-checks", FIRST_LOOK, *QUIET, *arguments]
         self.out = workspace.folder / f"run{len(list(workspace.folder.glob('run*.log')))}.log"
         variables = cluster.environment | {"SLOW_SECONDS": str(step)} | environment
         with open(self.out, "w") as out:

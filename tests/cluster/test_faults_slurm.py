@@ -145,7 +145,7 @@ def test_jobs_that_the_queue_forgot_are_known_by_their_files(slurm, tmp_path, un
 def test_a_time_limit_is_warned_of_and_gone_on_from(cluster, tmp_path, undisturbed):
     """Training takes ninety seconds, and a job may take one minute."""
     workspace, run, job = start_training(
-        tmp_path / "w", cluster, "train:runtime=1", "train:slurm_extra='--signal=USR1@30'", "--retries", "15",
+        tmp_path / "w", cluster, "train:runtime=1", "train:slurm_extra='--signal=URG@30'", "--retries", "15",
         step=0.75,
     )  # fmt: skip
     with run:
@@ -221,7 +221,7 @@ def assert_cancelled_and_gone_on_from(workspace: Workspace, cluster: OneHost, ru
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM])
 def test_a_stopped_master_cancels_its_jobs_which_save(cluster, tmp_path, undisturbed, number):
     """The signal comes between two looks at the queue, ten minutes apart; it doesn't wait for the next."""
-    seldom = ["--slurm-init-seconds-before-status-checks", "600"]
+    seldom = ["--halobench-slurm-init-seconds-before-status-checks", "600"]
     workspace, run, job = start_training(tmp_path / "w", cluster, *seldom, step=1.0)
     with run:
         os.kill(run.process.pid, number)
@@ -242,7 +242,7 @@ def test_a_master_stopped_while_it_looks_at_the_queue(cluster, tmp_path, undistu
     (slow / "squeue").write_text(script)
     (slow / "squeue").chmod(0o755)
     path = os.pathsep.join([str(slow), cluster.environment["PATH"]])
-    workspace, run, job = start_training(tmp_path / "w", cluster, step=3.0, PATH=path)
+    workspace, run, job = start_training(tmp_path / "w", cluster, step=1.5, PATH=path)
     with run:
         wait_until(lambda: len(looks.read_text()) >= 8, "it has looked eight times")
         hold.touch()
@@ -260,7 +260,7 @@ def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undist
     run.kill()
     plain = workspace.module("snakemake", "--unlock")
     assert plain.returncode == 0
-    refused = workspace.module("snakemake", "--cores", "1", environment=cluster.environment)
+    refused = workspace.module("snakemake", "--workflow-profile", "profiles/slurm", environment=cluster.environment)
     assert refused.returncode == 1
     assert f"queue = {job} (train noisy_mlp_slow_0, RUNNING node" in refused.stderr
     gone = workspace.module(

@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -199,12 +200,73 @@ def record_of_any(workspace: Workspace):
     return next(workspace.folder.glob("results/runs/noisy/mlp/slow/*/train.json"), None)
 
 
+def test_an_array_waits_and_then_runs(cluster, tmp_path):
+    """The queue shows the pending elements of an array in one line, which is no sign that they have gone."""
+    workspace = slow_workspace(tmp_path / "w", seeds=3, epochs=4)
+    full = ["--output=/dev/null", "--nodes=1", "--gpus=2", "--array=1-2", "--wrap", "sleep 600"]
+    others = cluster.ask("sbatch", "--parsable", *full).strip()
+    wait_until(lambda: others in cluster.ask("squeue", "-h", "--states=RUNNING", "-o", "%F"), "no slot is free")
+    with Run(workspace, cluster, "--halobench-slurm-array-jobs", "train", "--until", "train") as run:
+
+        def waiting() -> list[str]:
+            shown = cluster.ask("squeue", "-h", "--array", "--states=PENDING", "-o", "%i %k").splitlines()
+            return [line.split()[0] for line in shown if "rule_train" in line]
+
+        elements = wait_until(waiting, "the array is in the queue")
+        assert [number.partition("_")[2] for number in elements] == ["1", "2", "3"]
+        time.sleep(20)  # ten looks
+        assert waiting() == elements, run.said()
+        cluster.ask("scancel", others)
+        run.ends_well()
+    trained = [job for job in all_jobs(cluster) if job.stage == "train"]
+    assert [job.state for job in trained] == ["COMPLETED"] * 3
+    made = {record(workspace, cell=f"noisy/mlp/slow/seed{seed}")["hardware"]["slurm"]["job"] for seed in range(3)}
+    assert made == {job.number for job in trained}
+
+
+def test_a_cell_is_one_job_if_its_stages_are_grouped(cluster, tmp_path):
+    workspace = slow_workspace(tmp_path / "w", seeds=2, epochs=4)
+    cell = dict.fromkeys(("train", "probe", "calibrate"), "cell")
+    edit_profile(workspace, **{"set-resources": {"calibrate": {"submit": 1}}, "groups": cell})
+    with Run(workspace, cluster) as run:
+        run.ends_well()
+    jobs = [job for job in all_jobs(cluster) if job.facts["JobName"] != "halobench-look"]
+    assert {(job.state, job.slots) for job in jobs} == {("COMPLETED", 1)}
+    made = [
+        {record(workspace, stage, f"noisy/mlp/slow/seed{seed}")["hardware"]["slurm"]["job"] for stage in cell}
+        for seed in range(2)
+    ]
+    assert [len(numbers) for numbers in made] == [1, 1]
+    assert len(jobs) == 2
+
+
+def test_all_jobs_in_one_allocation(cluster, tmp_path):
+    """Time is up in the middle of the training, which saves; the same command resumes."""
+    workspace = slow_workspace(tmp_path / "w", epochs=60)
+
+    def allocate(*options: str, **variables: str) -> str:
+        exported = ",".join(["ALL", *(f"{name}={value}" for name, value in variables.items())])
+        asked = ["--parsable", "--gpus=1", "--cpus-per-task=2", "--mem=4000", f"--export={exported}", *options]
+        asked += ["-D", str(workspace.folder), "--output=master.log", "profiles/slurm/one-allocation.sh"]
+        job = cluster.ask("sbatch", *asked, *QUIET).strip()
+        wait_until(lambda: facts(cluster, job)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING"), "it ends", 300)
+        return facts(cluster, job)["JobState"]
+
+    said = workspace.folder / "master.log"
+    assert allocate("--time=2", "--signal=B:INT@75", SLOW_SECONDS="1") == "FAILED", said.read_text()[-3000:]
+    log = (workspace.folder / "results/logs/train/noisy/mlp/slow/seed0.log").read_text()
+    assert "; saved at epoch " in log
+    assert allocate("--time=10") == "COMPLETED", said.read_text()[-3000:]
+    assert record(workspace)["resumed_at"]
+    assert not [job for job in all_jobs(cluster) if job.stage == "train"]
+
+
 @pytest.mark.soak
 def test_a_master_that_is_a_job_itself(cluster, tmp_path):
     """As on clusters whose login nodes don't allow long processes."""
     workspace = slow_workspace(tmp_path / "w", epochs=4)
     command = [sys.executable, "-m", "halobench.cli.main", "run", "--workflow-profile", "profiles/slurm"]
-    command += ["--slurm-init-seconds-before-status-checks", FIRST_LOOK, *QUIET]
+    command += ["--halobench-slurm-init-seconds-before-status-checks", FIRST_LOOK, *QUIET]
     asked = ["--parsable", "--time=10", "--mem=2000", "-D", str(workspace.folder), "--output=master.log"]
     master = cluster.ask("sbatch", *asked, "--wrap", shlex.join(command)).strip()
     wait_until(lambda: facts(cluster, master)["JobState"] not in ("PENDING", "RUNNING"), "the master ends", 300)

@@ -166,7 +166,7 @@ def test_an_edit_of_the_figure_reruns_it_alone(examples, root):
     path.write_text(before.replace('"exact T"', '"T"'))
     try:
         lines = halobench(
-            examples, "why", "--each", "--configfile", "mine.yaml", "--snakefile", str(root / "Snakefile")
+            examples, "status", "--each", "--configfile", "mine.yaml", "--snakefile", str(root / "Snakefile")
         ).splitlines()
     finally:
         path.write_text(before)

@@ -165,7 +165,7 @@ def test_killed_trainings_and_probes_end_with_the_same_bytes(base, tmp_path, rec
         assert count["resumed"] >= 1
 
 
-SIGNALS = {"train": [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT], "probe": [signal.SIGTERM]}
+SIGNALS = {"train": [signal.SIGTERM, signal.SIGUSR1, signal.SIGURG, signal.SIGINT], "probe": [signal.SIGTERM]}
 
 
 @pytest.mark.parametrize("stage", SIGNALS)

@@ -102,14 +102,14 @@ def test_an_edit_of_a_distribution_runs_its_cells_alone(bench, tmp_path):
     config = bench_config()
     config["sources"]["overlap-k8"]["beta"] = 0.4
     workspace.write(config)
-    told = workspace.why("--each").stdout
+    told = workspace.halobench("status", "--each").stdout
     assert "overlap-k8" in told
     assert "beta" in told
     assert "overlap-k4" not in told
     config = bench_config()
     config["experiments"]["tiny"]["grid"][1]["probe"] = True
     workspace.write(config)
-    told = workspace.why().stdout
+    told = workspace.halobench("status").stdout
     assert "probe, 2 jobs" in told
     assert "\ntrain, " not in f"\n{told}"
 

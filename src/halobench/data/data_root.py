@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import SpecError, require
 from halobench.storage.files import nearest_existing
 
 ROOT, FETCH = "HALOBENCH_DATA", "HALOBENCH_FETCH"
+_noted: dict[str, str] = {}  # what configurations have set in this process
 
 
 def note(config: Mapping[str, Any]) -> None:
@@ -23,11 +24,22 @@ def note(config: Mapping[str, Any]) -> None:
 
     A missing key leaves the environment unchanged. Bad values are ignored, since `halobench.experiment.config_loader`
     reports them.
+
+    Raises
+    ------
+    SpecError
+        If another configuration of this process, as of another module of a workflow, has set another value.
     """
+    values: dict[str, str] = {}
     if isinstance(config.get("data_root"), str) and config["data_root"]:
-        os.environ[ROOT] = config["data_root"]
+        values[ROOT] = config["data_root"]
     if isinstance(config.get("fetch"), bool):
-        os.environ[FETCH] = str(int(config["fetch"]))
+        values[FETCH] = str(int(config["fetch"]))
+    for variable, value in values.items():
+        other = _noted.setdefault(variable, value)
+        what = f"{other}, which another module of this workflow set; its jobs share one environment"
+        require(value == other, "data_root" if variable == ROOT else "fetch", value, what)
+    os.environ.update(values)
 
 
 def data_root() -> Path:

@@ -87,17 +87,6 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
 _maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has computed
 
 
-def maps_in_use() -> list[list[Any]]:
-    """Return the maps that this process has computed, as plain data that job processes pass to `freeze`."""
-    return [[stage, list(map(list, plugins)), digests] for (stage, plugins), digests in _maps.items()]
-
-
-def freeze(maps: Iterable[tuple[str, Iterable[tuple[str, str]], Mapping[str, str]]]) -> None:
-    """Fix the code versions at those of the start of a run; `require_code` then refuses code that was edited later."""
-    for stage, plugins, digests in maps:
-        _maps[stage, tuple((kind, name) for kind, name in plugins)] = dict(digests)
-
-
 def code_digest(code: Mapping[str, str]) -> str:
     """Return the first 16 hex digits of the SHA-256 of a code map, by which a job may be given its code version."""
     return hashlib.sha256(to_json(dict(code)).encode()).hexdigest()[:16]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from halobench.core.errors import SpecError, one_of, require
 from halobench.core.spec_codec import canonical, parse, to_json
-from halobench.experiment.code_version import code_map
+from halobench.experiment.code_version import require_code
 from halobench.storage import files
 from halobench.storage.layout import STAGES
 from halobench.storage.provenance import here, record, started
@@ -26,7 +26,7 @@ from halobench.storage.requests import Request
 if TYPE_CHECKING:
     from halobench.training.checkpoint import Checkpoint, Signals
 
-Code = str  # the digest of a code version: `Request.version`
+Code = str | Mapping[str, str]  # a code version, by module, or its digest
 
 
 @dataclass
@@ -117,8 +117,8 @@ def stage(
         The requested spec, in canonical form.
     seed : int, optional
         The seed of the cell.
-    code : str, optional
-        The digest of the requested code version; by default, that of the current one.
+    code : mapping or str, optional
+        The requested code version, or its digest; by default, the current one.
     plugins : iterable of (kind, name)
         The plug-ins that the result depends on.
     packages : iterable of str
@@ -130,10 +130,7 @@ def stage(
         If the code no longer matches the requested version, or the record's folder can't be written to.
     """
     began = time.perf_counter()
-    version = code_map(name, plugins)
-    present = Request(name, spec, version).version
-    what = f"{code}, the code of when the run was started; start the run again"
-    require(code in (None, present), "code", f"{present}, since a module was edited", what)
+    version = require_code(name, plugins, code)
     files.check_writable(record_path.parent)
     files.sweep(record_path.parent)
     outputs = [record_path.parent / output.format(record_path.stem) for output in STAGES[name].outputs]

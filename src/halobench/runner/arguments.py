@@ -94,6 +94,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     left = list(arguments)
     while left:
         argument = left.pop(0)
+        if re.match(r"-C.", argument):  # joined to its first value
+            argument = f"--config={argument[2:]}"
         name, joined, value = argument.partition("=")
         if argument == "--":
             rest += [argument, *left]
@@ -126,6 +128,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--logger", nargs="+")
     parser.add_argument("--executor", "-e")
     parser.add_argument("--report", nargs="?")
+    parser.add_argument("--cores", "-c", nargs="?")
     parser.add_argument("--forcerun", "-R", nargs="*", action="extend", default=[])
     parser.add_argument("--rerun-triggers", nargs="+")
     parser.add_argument("--unlock", action="store_true")
@@ -159,14 +162,16 @@ def check_arguments(arguments: Arguments) -> None:
     Raises
     ------
     OSError
-        If there is no workflow, the workflow profile doesn't exist (which Snakemake ignores), the plug-in of its
-        executor isn't installed, or a configuration file can't be read. In the last case, the error states the line
-        number.
+        If there is no workflow or no core, the workflow profile doesn't exist (which Snakemake ignores), the plug-in of
+        its executor isn't installed, or a configuration file can't be read (with the line number).
     """
     elsewhere = arguments.options.profile or arguments.options.about  # a profile may specify a Snakefile
     if not elsewhere and arguments.snakefile is None:
         right = "run this in a clone of halobench, or pass --snakefile CLONE/Snakefile"
         raise FileNotFoundError(f"no Snakefile in {Path.cwd()}; {right}")
+    cores = arguments.options.cores
+    if re.fullmatch(r"0|-\d+", cores or ""):
+        raise OSError(f"--cores = {cores}: expected at least 1 core")  # Snakemake would wait forever
     check_profile(arguments.options.workflow_profile or "none")
     for path in arguments.files:
         try:
@@ -183,8 +188,11 @@ def check_profile(profile: str) -> None:
         right = "expected one with a profile.yaml, such as profiles/slurm"
         raise FileNotFoundError(f"--workflow-profile {profile}: no such folder; {right}")
     for path in sorted(Path(profile).glob("*.y*ml")):
-        executor = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
-        module = f"snakemake_executor_plugin_{executor[1].replace('-', '_')}" if executor else ""
-        if executor and executor[1] not in BUILT_IN and find_spec(module) is None:
-            right = "run pip install --editable '.[slurm]'" if "slurm" in executor[1] else f"install {module}"
-            raise FileNotFoundError(f"{path}: executor = {executor[1]}: its plug-in is not installed; {right}")
+        found = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
+        executor = found[1] if found else ""
+        # That of the package needs the one that it is built on.
+        plugin = "slurm" if executor == "halobench-slurm" else executor.replace("-", "_")
+        if executor and executor not in BUILT_IN and find_spec(f"snakemake_executor_plugin_{plugin}") is None:
+            needed = f"install snakemake_executor_plugin_{plugin}"
+            right = "run pip install --editable '.[slurm]'" if plugin == "slurm" else needed
+            raise FileNotFoundError(f"{path}: executor = {executor}: its plug-in is not installed; {right}")

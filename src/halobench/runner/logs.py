@@ -1,4 +1,4 @@
-"""Find the logs of jobs, both the stages' own and SLURM's, report what they contain, and find which jobs failed."""
+"""Find the logs of jobs, both the stages' own and SLURM's, and report what they contain."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Job:
     @classmethod
     def started(cls, record: Any) -> Job:
         """Return the job that Snakemake reports with the event JOB_INFO."""
-        log = record.log[0] if record.log else ""
+        log = record.log[0] if record.log else "no log"
         key = found[1] if (found := KEY.search(log)) else "/".join(map(str, record.wildcards.values()))
         return cls(stage_of(record.rule_name), key, Path(log), record.output, record.local, time.time())
 
@@ -93,7 +93,10 @@ class Job:
     @property
     def written(self) -> bool:
         """Whether it has written to its log; older lines are those of an earlier attempt."""
-        return self.log.is_file() and self.log.stat().st_mtime >= self.since - 1
+        try:
+            return self.log.stat().st_mtime >= self.since - 1
+        except OSError:
+            return False
 
     @property
     def state(self) -> str:
@@ -151,17 +154,6 @@ def find(results: Path, name: str) -> Iterator[JobLogs]:
                 yield job
 
 
-def failed(results: Path, since: float, slurm: Path | None = None) -> list[JobLogs]:
-    """Return the jobs whose log was written after `since` (seconds since the epoch) and whose output is missing.
-
-    `slurm` is the folder of SLURM's logs, if SLURM ran the jobs. Since this relies only on files, it works with any
-    executor, even one that was killed without notice.
-    """
-    late = [job for job in _logs(results) if job[2].stat().st_mtime >= since]
-    jobs = [_logs_of(results, *job, [slurm] if slurm else []) for job in late]
-    return [job for job in jobs if not job.ended]
-
-
 def describe_logs(job: JobLogs, most: int = 3) -> str:
     """Format a job's logs as text, each with its path and last lines."""
     shown = [f"{job.stage} {job.name}", f"  {job.path}"]
@@ -169,17 +161,3 @@ def describe_logs(job: JobLogs, most: int = 3) -> str:
     for log in job.slurm:
         shown += [f"  {log}", *(f"    {line}" for line in filter(None, [why_ended(log)]))]
     return "\n".join(shown)
-
-
-def table(jobs: Sequence[JobLogs]) -> str:
-    """Format failed and stopped jobs as text, each with its log, the log's last lines, and its last SLURM log."""
-    rows = []
-    for job in jobs:
-        slurm = [f"{log}: {why_ended(log)}".removesuffix(": ") for log in job.slurm[-1:]]
-        below = (*before_last(job.path), job.last.removeprefix(f"{job.name}: "), *slurm)
-        rows += [f"  {job.stage} {job.name} ({job.path})", *(f"    {line}" for line in below)]
-    stopped = sum(STOPPED in job.last for job in jobs)
-    counts = {"failed": len(jobs) - stopped, f"{'was' if stopped == 1 else 'were'} stopped": stopped}
-    counted = " and ".join(f"{n} job{'s' * (n > 1)} {what}" for what, n in counts.items() if n)
-    advice = "Run the same command to resume, or with the target `partial` to draw the finished cells."
-    return "\n".join([f"{counted}; here are the last lines of each log:", *rows, advice])

@@ -62,15 +62,15 @@ def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str
         f"{count(len(failed), 'job')} failed; here are the last lines of each log:",
         *(line for job in failed for line in job.describe()),
         f"{tally}{ends}.",
-        *_full_disk_lines(_place[0]),
+        *filter(None, [full_disk_line(_place[0])]),
         "Run the same command to resume, or with the target `partial` to draw the finished cells.",
     ]
 
 
-def _full_disk_lines(results: Path, least: int = 2**20) -> list[str]:
-    """Return a line if fewer than `least` bytes are free, since logs may have had no room for it."""
-    free = shutil.disk_usage(nearest_existing(results)).free
-    return [f"{results}: No space left on device ({size(free)} free): make room first."] if free < least else []
+def full_disk_line(folder: Path, least: int = 2**20) -> str:
+    """Return a line to show if fewer than `least` bytes are free, since logs may have no room for it, or else ""."""
+    free = shutil.disk_usage(nearest_existing(folder)).free
+    return f"{folder}: No space left on device ({size(free)} free): make room first." if free < least else ""
 
 
 def finding_lines(claims: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -22,7 +23,6 @@ from halobench.runner.run import LAST
 from halobench.storage import files
 
 PARTIAL = "partial"  # the target for finished cells
-STYLE = "workflow/report/style.css"  # next to the Snakefile
 NEWS = re.compile(r"warning|missing|No files found|halobench:", re.IGNORECASE)  # what matters in Snakemake's output
 
 
@@ -39,11 +39,11 @@ def report(arguments: Sequence[str]) -> int:
     names = list(itertools.takewhile(lambda argument: NAME.fullmatch(argument) is not None, arguments))
     asked = read_arguments(arguments[len(names) :])
     partial, named = PARTIAL in names, [name for name in dict.fromkeys(names) if name != PARTIAL]
-    targets = [PARTIAL] if partial else []
+    asked = dataclasses.replace(asked, rest=(*([PARTIAL] if partial else []), *asked.rest))
     is_chosen = asked.files or asked.entries or asked.options.snakefile or asked.options.directory != Path()
     if is_chosen or not LAST.exists():
         check_arguments(asked)
-        return _snakemake(asked, [*targets, *_only(named)], asked.snakefile or Path("Snakefile"), Path("results"))
+        return _snakemake(*command(_only(asked, named), asked.snakefile or Path("Snakefile"), Path("results")))
     last = files.read_json(LAST, ["snakefile", "configuration", "results"])
     try:
         config = load_config({key: value for key, value in read_file(last["configuration"]).items() if key != FROZEN})
@@ -55,9 +55,11 @@ def report(arguments: Sequence[str]) -> int:
         require(name in config.experiments, "report", name, expected)
     snakefile, results = Path(last["snakefile"]), Path(last["results"])
     shown = named or [*config.run, *(() if partial else complete(config, results))]
-    options = ["--snakefile", str(snakefile), "--configfile", last["configuration"]]
-    only = [] if shown == [*config.run] else _only(shown)
-    if code := _snakemake(asked, [*targets, *options, *only], snakefile, results):
+    asked = dataclasses.replace(
+        asked, files=(last["configuration"],), rest=(*asked.rest, "--snakefile", str(snakefile))
+    )
+    asked = asked if shown == [*config.run] else _only(asked, shown)
+    if code := _snakemake(*command(asked, snakefile, results)):
         return code
     tables = results / ("partial" if partial else "") / "tables"
     for line in [line for name in shown for line in outcome.finding_lines(tables / name / "claims.csv")]:
@@ -68,19 +70,30 @@ def report(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _only(experiments: Sequence[str]) -> list[str]:
-    """Return the option for a report on these experiments."""
-    return ["--config", f"run={json.dumps(list(experiments))}"] if experiments else []
+def _only(asked: Arguments, experiments: Sequence[str]) -> Arguments:
+    """Return the arguments for a report on these experiments, or on those of the configuration if there are none."""
+    entry = (f"run={json.dumps(list(experiments))}",) if experiments else ()
+    return dataclasses.replace(asked, entries=(*asked.entries, *entry))
 
 
-def _snakemake(asked: Arguments, further: Sequence[str], snakefile: Path, results: Path) -> int:
-    """Run Snakemake for a report; print its path or, if it failed, Snakemake's output; return the exit code."""
-    arguments = [argument for argument in asked.with_options() if argument != "--report" or asked.options.report]
+def command(asked: Arguments, snakefile: Path, results: Path) -> tuple[list[str], str]:
+    """Return Snakemake's arguments for a report, and the path of that report."""
     target = asked.options.report or str(results / "report.html")
-    style = snakefile.parent / STYLE
-    added = [*([] if asked.options.report else ["--report", target]), *_option("--report-stylesheet", style)]
-    command = [sys.executable, "-m", "snakemake", *further, *arguments, *added]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="backslashreplace", check=False)
+    styles = [folder / "report/style.css" for folder in (snakefile.parent / "workflow", snakefile.parent)]
+    style = [f"--report-stylesheet={path}" for path in styles if path.exists()][:1]
+    arguments = asked.with_options(*([] if asked.options.report else [f"--report={target}"]), *style)
+    return [each for each in arguments if each != "--report" or asked.options.report], target
+
+
+def _snakemake(arguments: Sequence[str], target: str) -> int:
+    """Run Snakemake for a report; print its path or, if it failed, Snakemake's output; return the exit code."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="backslashreplace",
+        check=False,
+    )
     if done.returncode:
         print(done.stderr, end="", file=sys.stderr)
         return done.returncode
@@ -88,10 +101,6 @@ def _snakemake(asked: Arguments, further: Sequence[str], snakefile: Path, result
         print(line, file=sys.stderr)
     print(f"Report: {target}")
     return 0
-
-
-def _option(name: str, path: Path) -> list[str]:
-    return [name, str(path)] if path.exists() else []
 
 
 def complete(config: Config, results: Path) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,12 +16,14 @@ from snakemake.utils import update_config
 from halobench.core import plugins
 from halobench.core.spec_codec import to_json
 from halobench.experiment import jobs, validation
+from halobench.experiment.code_version import code_digest
 from halobench.experiment.config_file import read_file, typed
 from halobench.experiment.displays import file_stem
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
 from halobench.results.inventory import list_inventory, take_inventory
 from halobench.results.manifest import list_files
+from halobench.runner import outcome
 from halobench.runner.arguments import DEFAULT, TARGETS
 from halobench.runner.loaded import FROZEN, attempt, check
 from halobench.storage import files, records, tables_io
@@ -47,9 +48,12 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
     # the Snakefile's folder, as this process does.
     _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
     _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(workflow.basedir))
-    if not workflow.is_main_process:
-        signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's warning of a time limit is meant for the stage
-    elif DEFAULT in workflow.configfiles and not config.get(FROZEN) and Path(DEFAULT).exists():
+    if (
+        workflow.is_main_process
+        and DEFAULT in workflow.configfiles
+        and not config.get(FROZEN)
+        and Path(DEFAULT).exists()
+    ):
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
     config.pop(FROZEN, None)
@@ -95,6 +99,7 @@ class RuleInputs:
     def place(self, manifest: str) -> None:
         """Note where the results folder is, from the path of its manifests."""
         self.results = Path(manifest).parents[1]
+        outcome.note_place(self.results)
         attempt("The results have", validation.check_folders, (f"{self.results}/{path}" for path in self._paths()))
 
     def folder(self, wildcards: Any) -> str:
@@ -123,7 +128,7 @@ class RuleInputs:
 
     def code(self, stage: str, name: str = "") -> Callable[[Any], str]:
         """Return the function that returns the digest of the code of a stage's job."""
-        return lambda wildcards: self.request(stage, wildcards, name).version
+        return lambda wildcards: code_digest(self.request(stage, wildcards, name).code)
 
     def digest(self, stage: str) -> Callable[[Any], str]:
         """Return the function that returns a digest of the spec of a stage's job, which is too long for a command."""

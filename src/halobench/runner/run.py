@@ -15,14 +15,16 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import psutil
 from filelock import FileLock, Timeout
 
+from halobench.core.errors import SpecError
 from halobench.core.formatting import count
 from halobench.experiment.jobs import Job
 from halobench.results import status
@@ -121,6 +123,8 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         why = "whether a result is current depends on its record, not on its time"
         raise OSError(f"--touch is not supported, since {why}; `halobench status` lists outdated results")
     check_arguments(asked)
+    if options.dry_run:
+        _name_left(options.directory)
     if options.about or options.unlock or not asked.is_ours:
         return _pass_on(asked, cancel)
     loaded = load(asked)
@@ -128,16 +132,19 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         return 1
     jobs, states = loaded.survey()
     if options.dry_run:
-        _name_left(options.directory)
         print("\n".join(status.report(jobs, states)), flush=True)
         return _snakemake(
             asked.with_options("--quiet", "rules", "host", "reason", *_decided(asked, loaded, jobs, states))
         )
     files.check_writable(options.directory / STATE)
     files.check_writable(loaded.results)
+    files.require_sane_clock([loaded.results / job.record for job in jobs if states[job.name].record], time.time())
+    if problems := unwritable(status.to_run(jobs, states).values(), loaded.results):
+        print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
+        return 1
     for line in replaced(jobs, states):
         outcome.say(line)
-    outcome.note_place(loaded.results)
+    _enrol_in_shared(loaded.results, options.directory)
     frozen = loaded.freeze(options.directory / STATE)
     note_run(asked, frozen, loaded)
     asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
@@ -209,6 +216,33 @@ def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[st
     }
     found = [makers.get(os.path.normpath(target), []) for target in targets]
     return status.needed(jobs, itertools.chain(*found)) if all(found) else set()
+
+
+def _enrol_in_shared(results: Path, folder: Path) -> None:
+    """Register this run in a results folder outside the working directory too, and name other runs that write there."""
+    place = results.resolve()
+    if place.is_relative_to(folder.resolve()):
+        return
+    for other in other_runs(place)[0]:
+        outcome.say(_words(other))
+    enrol(place)
+
+
+def unwritable(chosen: Iterable[Job], results: Path) -> list[str]:
+    """Return a line for each folder that jobs can't write their outputs or logs to.
+
+    Snakemake would end the run at the first such job, and may have removed the job's earlier outputs by then.
+    """
+    folders = Counter(
+        folder for job in chosen for folder in {(results / job.record).parent, (results / job.log).parent}
+    )
+    blocked: Counter[Path] = Counter()
+    for folder, number in folders.items():
+        place = files.nearest_existing(folder)
+        if not os.access(place, os.W_OK | os.X_OK):
+            blocked[place] += number
+    problems = [SpecError("folder", str(path), f"write access for {count(n, 'job')}") for path, n in blocked.items()]
+    return list(map(str, problems[:MOST_LINES]))
 
 
 def replaced(jobs: Sequence[Job], states: Mapping[status.Name, status.State]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -31,11 +30,6 @@ class Request:
     stage: str
     spec: Mapping[str, Any]
     code: Mapping[str, str]
-
-    @property
-    def version(self) -> str:
-        """The digest of its code."""
-        return hashlib.sha256(to_json(dict(self.code)).encode()).hexdigest()[:16]
 
 
 def outside_plugins(spec: Any) -> bool:

@@ -29,16 +29,17 @@ from halobench.storage import files
 
 FORMAT = 2  # version of a checkpoint's contents; checkpoints with another version are discarded
 ABOUT = {"key", "facts", "checksum"}  # a checkpoint's metadata; a damaged file is missing at most one entry
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGURG, signal.SIGINT)
 Tensors = dict[str, torch.Tensor]
 
 
 class Signals:
-    """Records SIGTERM, SIGUSR1 and SIGINT while active instead of exiting; ``received`` is the first, or None.
+    """Records SIGTERM, SIGUSR1, SIGURG and SIGINT while active instead of exiting; ``received`` is the first, or None.
 
-    Batch systems send them ahead of a time limit or a preemption, and again soon after. All are merely recorded, so
-    later ones don't interrupt the save that the first one triggered. If SIGINT was ignored, it stays ignored, because
-    shells ignore it for a script's background processes, which Ctrl-C isn't meant for.
+    Batch systems send them ahead of a time limit or a preemption, and again soon after. Any other process on the way,
+    such as a job's Snakemake, ignores SIGURG unless told otherwise, so profiles/slurm asks for that one. All are merely
+    recorded, so later ones don't interrupt the save that the first one triggered. If SIGINT was ignored, it stays
+    ignored, because shells ignore it for a script's background processes, which Ctrl-C isn't meant for.
     """
 
     def __init__(self) -> None:

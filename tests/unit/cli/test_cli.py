@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import synthetic
-from halobench.cli import main, run_commands
+from halobench.cli import main
+from halobench.runner.arguments import read_arguments
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
-STAGES = ["source", "train", "probe", "calibrate", "repair", "reference", "manifest", "aggregate", "claims", "table"]
+STAGES = ["source", "train", "probe", "calibrate", "repair", "reference", "aggregate", "claims", "table"]
 STAGES += ["figure", "overview", "explorer"]
-COMMANDS = [*STAGES, "check", "compare", "logs", "plan", "report", "run", "show", "verify", "weights convert", "why"]
+COMMANDS = [*STAGES, "check", "compare", "logs", "report", "run", "show", "status", "verify", "weights convert"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -89,8 +90,12 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (["figure", "sumary", "--tables", "x", "--out", "y"], 2, "did you mean 'summary'"),
         (["table", "paper_image", "--tables", "x", "--out", "y"], 2, "did you mean 'paper_images'"),
         (["check", "--each"], 2, "unrecognized arguments: --each"),
-        (["why", "--no-such-option", "-s", "x"], 2, "snakemake: error: unrecognized arguments: --no-such-option"),
-        (["plan", "--no-such-option", "-s", "x"], 2, "snakemake: error: unrecognized arguments: --no-such-option"),
+        (
+            ["run", "--configfile", "a", "--configfile", "b"],
+            2,
+            "--configfile a and b: expected one --configfile, which",
+        ),
+        (["run", "--config", "a"], 2, "--config: expected KEY=VALUE, but got 'a' (targets come before options)"),
         (["run", "--orphans", "keep"], 2, "argument --orphans: invalid choice: 'keep' (choose from"),
         (["run", "--orphans"], 2, "argument --orphans: expected one argument"),
         (["logs"], 2, "the following arguments are required: CELL"),
@@ -126,23 +131,21 @@ def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "passed"),
+    ("arguments", "rest", "files", "entries"),
     [
-        ([], ["--config", "results=new"]),
-        (["partial", "-n"], ["partial", "-n", "--config", "results=new"]),
-        (["-n", "--", "a.csv"], ["-n", "--config", "results=new", "--", "a.csv"]),
-        (["--config", "run=[demo]", "-n"], ["--config", "results=new", "run=[demo]", "-n"]),
-        (["-C", "run=[demo]", "--", "-C"], ["-C", "results=new", "run=[demo]", "--", "-C"]),
-        (["-Crun=[demo]", "-n", "a.csv"], ["-n", "a.csv", "--config", "run=[demo]", "results=new"]),
-        (["-C", "a=1", "--config", "b=2"], ["-C", "a=1", "--config", "results=new", "b=2"]),
-        (["--config", "a=1", "--config=b=2"], ["--config", "a=1", "--config", "b=2", "results=new"]),
-        (["--config=run=[demo]", "a.csv"], ["a.csv", "--config", "run=[demo]", "results=new"]),
+        ([], [], [], []),
+        (["partial", "-n"], ["partial", "-n"], [], []),
+        (["--config", "run=[demo]", "-n"], ["-n"], [], ["run=[demo]"]),
+        (["-n", "--configfile", "a", "b", "--", "c.csv", "-C"], ["-n", "--", "c.csv", "-C"], ["a", "b"], []),
+        (["-Ca=1", "--config=b=2", "x.csv"], ["x.csv"], [], ["a=1", "b=2"]),
     ],
 )
-def test_a_results_folder_is_one_more_value_of_the_configuration(arguments, passed):
-    """Snakemake uses only the last --config, with all the words after it that aren't options."""
-    given = main.parse_arguments(["run", "--results", "new", *arguments])
-    assert run_commands.with_results(given.rest, given.results) == passed
+def test_what_sets_the_configuration_is_told_apart_and_put_before_the_targets(arguments, rest, files, entries):
+    asked = read_arguments(arguments)
+    assert [list(asked.rest), list(asked.files), list(asked.entries)] == [rest, files, entries]
+    whole = asked.with_options("--x")
+    assert read_arguments([each for each in whole if each != "--x"]) == asked
+    assert whole.index("--x") < [*whole, "--"].index("--")
 
 
 def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
@@ -158,7 +161,7 @@ def test_what_needs_no_torch_imports_none():
     modules = (
         *("calibration.evaluate", "results.aggregate", "results.claims", "reporting.pages.overview"),
         *("reporting.plotting.panel_grid", "experiment.config_loader", "experiment.validation", "pipeline.stage"),
-        *("cli.main", "runner.forecast.explain", "runner.forecast.plan", "runner.cluster_run"),
+        *("cli.main", "results.status", "runner.run", "runner.rule_inputs"),
     )
     code = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(f'halobench.{name}')\n"
     code += "    if 'torch' in sys.modules: sys.exit(f'{name} imports torch')"
@@ -223,4 +226,4 @@ def test_the_readme_tells_the_truth(root):
         for words in re.findall(r"(?:`|^    )(?:\S+=\S+ |\S*/)?halobench ([a-z|]+)", text, re.M)
         for command in words.split("|")
     }
-    assert {*STAGES, "plan", "run", "verify", "why"} <= told <= {command.split()[0] for command in COMMANDS}
+    assert {*STAGES, "run", "status", "verify"} <= told <= {command.split()[0] for command in COMMANDS}

@@ -26,8 +26,6 @@ from halobench.core.specs import SourceSpec
 from halobench.data import data_root, sources, torchvision_files
 from halobench.data.loaders import fashion_mnist
 from halobench.data.torchvision_files import VisionSet
-from halobench.experiment.config_loader import load_config
-from halobench.runner import cluster_run
 from halobench.storage import files as store
 
 pytestmark = pytest.mark.paper
@@ -392,18 +390,6 @@ def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(fetch, put,
         assert f", or nothing in their place, but {path} is {kind}" in caught.value.expected
 
 
-def test_a_clusters_jobs_use_the_root_that_their_run_was_started_with(tmp_path, monkeypatch, config):
-    """Their Snakemake processes read a saved configuration, because the file may have been edited since."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv(cluster_run.NOTED, str(cluster_run.note_start(config | {"data_root": "there", "fetch": False})))
-    monkeypatch.setenv(data_root.FETCH, "1")
-    monkeypatch.setattr("signal.signal", lambda *_: None)
-    noted = cluster_run.started_with()
-    load_config(noted)
-    data_root.note(noted)
-    assert (str(data_root.data_root()), data_root.may_fetch()) == ("there", False)
-
-
 def test_the_root_is_the_configurations_then_the_environments(monkeypatch):
     monkeypatch.setenv(data_root.ROOT, "/elsewhere")
     monkeypatch.setenv(data_root.FETCH, "1")
@@ -411,6 +397,8 @@ def test_the_root_is_the_configurations_then_the_environments(monkeypatch):
     assert (str(data_root.data_root()), data_root.may_fetch()) == ("/elsewhere", True)
     data_root.note({"data_root": "there", "fetch": False})
     assert (str(data_root.data_root()), data_root.may_fetch()) == ("there", False)
+    with pytest.raises(SpecError, match="data_root = 'here': expected there, which another module of this workflow"):
+        data_root.note({"data_root": "here"})
     monkeypatch.delenv(data_root.ROOT)
     monkeypatch.delenv(data_root.FETCH)
     data_root.note({"data_root": 3, "fetch": "no"})

@@ -17,7 +17,7 @@ from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
 from halobench.data import data_root
 from halobench.experiment import build_checks, validation
-from halobench.experiment.config_file import check_file
+from halobench.experiment.config_file import read_file
 from halobench.experiment.config_loader import ConfigError, load_config
 
 
@@ -77,7 +77,7 @@ RECIPE = (
 PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
 PROBE += ", norm, restarts, steps, models"
 SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
-SECTIONS += ", experiments"
+SECTIONS += ", submit, experiments"
 MODEL = "name, options, resize, stem, weights, pretrained, outputs, preprocess, trained_on, recipe"
 NAME = "a name of up to 64 letters, digits, '_', '-', '+' or single '.', starting with a letter or digit"
 GRID = "experiments.tiny.grid"
@@ -430,7 +430,7 @@ def test_a_bad_file_of_configuration_is_refused(text):
     content = change(yaml.safe_dump(tiny_config(), sort_keys=False))
     Path("config.yaml").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ConfigError) as raised:
-        check_file("config.yaml")
+        read_file("config.yaml")
     (found,) = raised.value.problems
     assert line.fullmatch(found) if isinstance(line, re.Pattern) else found == line
     assert not Path("opened").exists()

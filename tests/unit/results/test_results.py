@@ -16,11 +16,11 @@ import pytest
 
 from conftest import ROOT
 from halobench.core.errors import SpecError
-from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Cell
 from halobench.experiment.jobs import cell_jobs, reference_job
 from halobench.results import inventory
-from halobench.runner import disk_space, dry_run, logs, run
+from halobench.runner import arguments, run
 from halobench.runner.slurm import queue
 from halobench.storage import files, records, verify
 from halobench.storage.provenance import record
@@ -94,7 +94,7 @@ def test_a_dead_runs_locks_are_removed(locked, capsys, same_number):
     assert own.stem == run.name()
     assert not is_locked()
     assert "is dead; unlocked" in capsys.readouterr().err
-    assert locked == [["--logger=halobench", "--cores", "2"]]
+    assert locked == [["--cores", "2", "--logger=halobench"]]
     assert run.other_runs(Path()) == ([], [])
 
 
@@ -146,7 +146,7 @@ def test_the_time_since_when_a_run_works_is_that_of_its_process(monkeypatch):
 @pytest.mark.parametrize("option", ["--touch", "-t"])
 def test_touching_is_refused_since_it_decides_nothing(locked, option):
     with pytest.raises(
-        OSError, match="--touch is not supported, since whether a result is up to date depends on its record"
+        OSError, match="--touch is not supported, since whether a result is current depends on its record"
     ):
         run.run(["--cores", "1", option])
     assert not locked
@@ -186,12 +186,11 @@ def test_a_profile_that_is_not_there_is_told(locked):
     with pytest.raises(FileNotFoundError, match="--workflow-profile profiles/slrum: no such folder"):
         run.run(["--workflow-profile", "profiles/slrum"])
     for words in ([], ["--workflow-profile=none"], ["--workflow-profile", str(ROOT / "profiles/slurm")]):
-        dry_run.check_options(dry_run.read_options(words))
+        arguments.check_arguments(arguments.read_arguments(words))
     Path("mine").mkdir()
     Path("mine/profile.yaml").write_text("executor: no-such\n")
-    for ask in (run.run, dry_run.dry_run):
-        with pytest.raises(FileNotFoundError, match=r"mine/profile.yaml: executor = no-such: its plug-in is not"):
-            ask(["--workflow-profile", "mine", "-n"])
+    with pytest.raises(FileNotFoundError, match=r"mine/profile.yaml: executor = no-such: its plug-in is not"):
+        run.run(["--workflow-profile", "mine", "-n"])
 
 
 def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(locked, capsys):
@@ -210,7 +209,7 @@ def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(loc
     run.run(["--unlock"])
     assert not path.exists()
     assert queue.noted(run.SUBMITTED) == ["a-run"], "its jobs are left to the next run"
-    assert locked == [["--logger=halobench"], ["--logger=halobench", "--unlock"]]
+    assert locked == [["--logger=halobench"], ["--unlock", "--logger=halobench"]]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +224,7 @@ def test_a_run_of_another_host_counts_as_alive_until_the_user_says_otherwise(loc
     ],
 )
 def test_a_dry_run_and_the_working_directory_are_known_as_snakemake_knows_them(words, dry_run, directory):
-    asked = run.dry_run.read_options(words)
+    asked = arguments.read_arguments(words).options
     assert (asked.dry_run, asked.directory) == (dry_run, Path(directory))
 
 
@@ -235,9 +234,6 @@ def test_snakemakes_exit_code_is_kept(monkeypatch, capsys, code, expected):
     monkeypatch.setattr(sys, "argv", [])
     assert run._snakemake(["--cores", "1"]) == expected
     assert capsys.readouterr().err == ("two problems\n" if expected and isinstance(code, str) else "")
-
-
-SIZES = {"sources": {"digits": {"classes": 10, "bytes": 1000}}, "weights": {"mlp": {"digits": 4000}}}
 
 
 @pytest.fixture
@@ -256,60 +252,6 @@ def two_cells():
             "experiments": {"e": {"grid": grid}},
         }
     )
-
-
-def test_the_disk_needs_room_for_what_is_missing(two_cells, tmp_path):
-    """Weights, 10 float32 logits and two int64 labels per point, and tables; one resume point; the source."""
-    cell = 4000 + 100 * (4 * 10 + 16) + disk_space.CELL
-    assert disk_space.needed(two_cells, SIZES, tmp_path) == 2 * cell + 3 * 4000 + 1000
-    for path in ("runs/clean/mlp/ce/seed0/train.json", "sources/digits/meta.json"):
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).touch()
-    assert disk_space.needed(two_cells, SIZES, tmp_path) == cell + 3 * 4000
-    disk_space.require_room(two_cells, SIZES, tmp_path / "not/there/yet")
-    huge = SIZES | {"weights": {"mlp": {"digits": 2**60}}}
-    with pytest.raises(ConfigError, match=r"free: expected at least 4\.19e\+06 TiB for the cells that are still to be"):
-        disk_space.require_room(two_cells, huge, tmp_path)
-
-
-def test_failed_jobs_are_those_with_a_new_log_and_no_output(tmp_path):
-    began = time.time() - 5
-    texts = {
-        "train/d/m/l/seed0": "$ halobench train\nepoch 1\nhalobench: error: d/m/l/seed0: \x1b[31mloss is nan\x1b[0m\n",
-        "train/d/m/l/seed1": "$ halobench train\nepoch 1\n",
-        "probe/d/m/l/seed1": "$ halobench probe\n",
-        "figure/e/summary": "",
-        "train/d/m/l.x/seed2": "old\n",
-    }
-
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / f"logs/{name}.log"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    for name, text in texts.items():
-        path = write(name, text)
-    os.utime(path, (began - 100, began - 100))
-    (tmp_path / "runs/d/m/l/seed1").mkdir(parents=True)
-    (tmp_path / "runs/d/m/l/seed1/train.json").touch()
-    found = {(job.stage, job.name): job.last for job in logs.failed(tmp_path, began)}
-    silent = "(no output: killed, ended without a message, or never started)"
-    assert found == {
-        ("train", "d/m/l/seed0"): "d/m/l/seed0: loss is nan",
-        ("probe", "d/m/l/seed1"): silent,
-        ("figure", "e/summary"): silent,
-    }
-    text = logs.table(logs.failed(tmp_path, began))
-    assert text.startswith("3 jobs failed")
-    assert f"  train d/m/l/seed0 ({tmp_path}/logs/train/d/m/l/seed0.log)\n    epoch 1\n    loss is nan\n" in text
-    path = write(
-        "train/d/m/l/seed2", "$ halobench train\nhalobench: d/m/l/seed2: stopped by SIGTERM; saved at epoch 3\n"
-    )
-    told = logs.table(logs.failed(tmp_path, began))
-    assert told.startswith("3 jobs failed and 1 job was stopped; here are the last lines of each log:\n")
-    stopped = logs.JobLogs("train", "d/m/l/seed2", path)
-    assert logs.table([stopped, stopped]).startswith("2 jobs were stopped; ")
 
 
 def write_cell(results: Path, config, seed: int) -> None:
@@ -340,8 +282,8 @@ def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_pat
     probe = tmp_path / "runs/clean/mlp/ce/seed1/probe.json"
     made = files.read_json(probe)
     for change, why in (
-        ({"code": made["code"] | {"rays": "0" * 16}}, "made with other code: rays"),
-        ({"spec": made["spec"] | {"probes": {}}}, "made with another spec"),
+        ({"code": made["code"] | {"rays": "0" * 16}}, "rays.py is no longer used"),
+        ({"seed": 7}, "seed was 7 and is now 1"),
     ):
         files.write_json(probe, records.seal(made | change))
         assert [row["why"] for row in inventory.take_inventory(two_cells, "e", tmp_path).missing] == [why]

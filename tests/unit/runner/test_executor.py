@@ -1,112 +1,172 @@
-"""The changes to the SLURM executor plugin."""
+"""The SLURM executor: how it follows its jobs, and what it does when they, or it, can't go on."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
-import types
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 
-from halobench.runner.slurm import executor_patch
-from halobench.runner.slurm.executor_patch import SURE, corrected
+pytest.importorskip("snakemake_executor_plugin_slurm")
+
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+from halobench.runner.slurm import queue
+from snakemake_executor_plugin_halobench_slurm import executor as plugin
+from snakemake_executor_plugin_halobench_slurm.executor import SURE, Executor
 
 
-def seen(*looks: dict[str, str], made: bool = True) -> list[str | None]:
-    """The reported state of job 1 at each check."""
-    doubted: Counter[str] = Counter()
-    return [corrected(look, ["1"], doubted, lambda job: made).get("1") for look in looks]
+class Job(SimpleNamespace):
+    """One of Snakemake's jobs, as far as an executor needs it."""
 
+    def __init__(self, output=()):
+        super().__init__(name="train", output=output, resources={"gpu": 9, "runtime": 240}, is_local=False)
 
-@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "COMPLETED", "FAILED", "NODE_FAIL", "COMPLETING"])
-def test_other_states_are_told_as_they_are(state):
-    assert seen(*[{"1": state}] * 5) == [state] * 5
-
-
-def test_a_preempted_job_that_is_not_put_back_counts_as_cancelled():
-    assert seen(*[{"1": "PREEMPTED"}] * (SURE + 1)) == ["PREEMPTED"] * (SURE - 1) + ["CANCELLED"] * 2
-    looks = [{"1": "PREEMPTED"}] * (SURE - 1) + [{"1": "PENDING"}] + [{"1": "PREEMPTED"}] * (SURE - 1)
-    assert "CANCELLED" not in seen(*looks)
-
-
-@pytest.mark.parametrize(("made", "state"), [(True, "COMPLETED"), (False, "CANCELLED")])
-def test_a_forgotten_job_has_ended_as_its_files_tell(made, state):
-    told = seen({"1": "RUNNING"}, *[{"2": "RUNNING"}] * SURE, made=made)
-    assert told == ["RUNNING", *[None] * (SURE - 1), state]
-
-
-def test_jobs_that_are_not_active_are_left_alone():
-    assert corrected({"7": "PREEMPTED"}, [], Counter(), lambda job: False) == {"7": "PREEMPTED"}
+    def log_error(self, msg=None, **details):
+        self.said = msg
 
 
 @pytest.fixture
-def plugin(monkeypatch):
-    """A module with an executor like the plugin's, which guesses an account."""
-    module = types.ModuleType("stand_in_plugin")
-    answers = []
-
-    async def query_job_status(command, logger):
-        return answers.pop(0), 0.01
-
-    class Executor:
-        _fallback_account_arg = None
-
-        run_uuid = "run-a"
-
-        def cancel(self):
-            self.cancel_jobs([])  # as if all were being checked
-            self.wait_thread.join()
-
-        async def check_active_jobs(self, active_jobs):
-            states, _ = await module.query_job_status(self.command, None)
-            for job in active_jobs:
-                if (states or {}).get(job.external_jobid) not in ("COMPLETED", "CANCELLED"):
-                    yield job
-
-    Executor.__module__ = module.__name__
-    module.query_job_status, module.Executor, module.answers = query_job_status, Executor, answers
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return module
+def made(monkeypatch, tmp_path):
+    """An executor with a scheduler that only lists what it is told; `looks` are squeue's answers."""
+    made = Executor.__new__(Executor)
+    told: dict[str, list] = {"done": [], "failed": [], "ended": []}
+    scheduler = SimpleNamespace(
+        finish_callback=told["done"].append,
+        error_callback=told["failed"].append,
+        exit_gracefully=lambda: told["ended"].append("the run"),
+    )
+    made.workflow = SimpleNamespace(
+        scheduler=scheduler, executor_settings=SimpleNamespace(init_seconds_before_status_checks=600)
+    )
+    made.logger = SimpleNamespace(error=told.setdefault("said", []).append)
+    made.run_uuid, made.over, made.doubts, made.started = "run-a", threading.Event(), Counter(), True
+    made.said = set()
+    made.note = queue.note(tmp_path / "notes", "run-a", "here-1")
+    made.told, made.looks, made.asked = told, [], []
+    monkeypatch.setattr(queue, "states", lambda run: made.looks.pop(0))
+    monkeypatch.setattr(queue, "ask", lambda *command: made.asked.append(command))
+    return made
 
 
-def looks(made, jobs) -> list[str]:
-    """The numbers of the jobs still active after a check."""
+def look(made, jobs) -> list:
+    """The jobs still active after a look at the queue."""
 
-    async def look():
-        return [job.external_jobid async for job in made.check_active_jobs(jobs)]
+    async def once():
+        return [job async for job in made.check_active_jobs(jobs)]
 
     with ThreadPoolExecutor(1) as thread:  # the main one may have a loop, as in browser tests
-        return thread.submit(asyncio.run, look()).result()
+        return thread.submit(asyncio.run, once()).result()
 
 
-@pytest.mark.parametrize("command", ["squeue --states=all", "sacct -X"])
-def test_an_executor_is_improved(plugin, tmp_path, command):
-    made = plugin.Executor()
-    made.command = command
-    executor_patch.improve(made, 20)
-    assert made._fallback_account_arg == ""
-    assert isinstance(made, plugin.Executor)
-    (tmp_path / "there").touch()
-    jobs = [
-        SimpleNamespace(external_jobid=number, job=SimpleNamespace(output=[tmp_path / name]))
-        for number, name in (("1", "there"), ("2", "missing"), ("3", "missing"))
-    ]
-    plugin.answers.extend([{"3": "RUNNING"}] * (SURE + 1) + [None])
-    for _ in range(SURE - 1):
-        assert looks(made, jobs) == ["1", "2", "3"]
-    assert looks(made, jobs) == (["3"] if command.startswith("squeue") else ["1", "2", "3"])
-    assert looks(made, jobs[2:]) == ["3"]
-    assert looks(made, jobs[2:]) == ["3"], "no answer"
+@pytest.mark.parametrize(
+    ("states", "outcome"),
+    [
+        (["PENDING", "RUNNING", "COMPLETING", "COMPLETED"], "done"),
+        (["RUNNING", "FAILED"], "failed"),
+        (["RUNNING", "PREEMPTED", "PREEMPTED", "PENDING", "PREEMPTED", "RUNNING", "COMPLETED"], "done"),
+        (["PREEMPTED"] * SURE, "failed"),
+        (["RUNNING", *["NODE_FAIL"] * SURE], "failed"),
+        (["RUNNING", *[None] * SURE], "failed"),
+    ],
+)
+@pytest.mark.parametrize("number", ["7", "7_3"])
+def test_a_job_is_active_until_its_state_cannot_pass(made, states, outcome, number):
+    job = SubmittedJobInfo(Job(["missing"]), external_jobid=number)
+    for state in states[:-1]:
+        made.looks = [{number: (state, "None")} if state else {"8": ("RUNNING", "None")}]
+        assert look(made, [job]) == [job]
+    made.looks = [{number: (states[-1], "None")} if states[-1] else {}]
+    assert look(made, [job]) == []
+    assert made.told == {"done": [], "failed": [], "ended": [], "said": []} | {outcome: [job.job]}
 
 
-def test_all_jobs_of_the_run_are_cancelled_before_and_after_the_last_submissions(plugin, monkeypatch):
-    made, asked, waited = plugin.Executor(), [], []
-    made.wait_thread = SimpleNamespace(join=waited.append)
-    executor_patch.improve(made, 20)
-    monkeypatch.setattr(executor_patch, "ask", lambda *command: asked.append(command))
+def test_a_forgotten_job_has_succeeded_if_it_made_its_files_in_this_run(made, tmp_path):
+    new, old = tmp_path / "new", tmp_path / "old"
+    for path in (new, old):
+        path.touch()
+    os.utime(old, (1, 1))
+    jobs = [SubmittedJobInfo(Job([new]), "1"), SubmittedJobInfo(Job([new, old]), "2")]
+    made.looks = [{}] * SURE
+    assert [look(made, jobs) for _ in range(SURE)] == [jobs] * (SURE - 1) + [[]]
+    assert (made.told["done"], made.told["failed"]) == ([jobs[0].job], [jobs[1].job])
+
+
+def test_without_an_answer_all_jobs_stay_active(made, monkeypatch):
+    def silent(run):
+        raise queue.SlurmError("squeue: no response within 20 s")
+
+    monkeypatch.setattr(queue, "states", silent)
+    jobs = [SubmittedJobInfo(Job(["missing"]), "1")]
+    assert [look(made, jobs) for _ in range(2 * SURE)] == [jobs] * 2 * SURE
+
+
+REFUSAL = "SLURM sbatch failed. The error message was 'no such partition'.\n    sbatch call:\n        sbatch --wrap ..."
+LINE = "train: gpu = 9, runtime = 240: SLURM sbatch failed. The error message was"
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_refused_job_ends_a_run_that_has_not_started(made, started):
+    made.started = started
+    job = SubmittedJobInfo(Job())
+    made.report_job_error(job, REFUSAL)
+    made.report_job_error(SubmittedJobInfo(other := Job()), REFUSAL)
+    assert made.told["said"] == [f"{LINE} 'no such partition'."], "once"
+    assert made.told["failed"] == [job.job, other]
+    assert made.told["ended"] == ([] if started else ["the run"] * 2)
+    assert made.asked == ([] if started else [("scancel", "--me", "--name=run-a")] * 2)
+
+
+def test_a_job_that_would_wait_forever_is_cancelled(made):
+    job = SubmittedJobInfo(Job(), "5")
+    made.looks = [{"5": ("PENDING", "PartitionTimeLimit")}] * SURE
+    assert [look(made, [job]) for _ in range(SURE)] == [[job]] * (SURE - 1) + [[]]
+    assert made.asked == [("scancel", "5")]
+    assert ": job 5 would wait forever: PartitionTimeLimit" in made.told["said"][0]
+
+
+def test_all_jobs_of_the_run_are_cancelled_before_and_after_the_last_submissions(made, monkeypatch):
+    monkeypatch.setattr(Executor, "shutdown", lambda self: made.asked.append("shutdown"))
     made.cancel()
-    assert asked == [("scancel", "--me", "--name=run-a")] * 2
-    assert waited == [5], "no longer for the thread that looks"
+    assert made.asked == [("scancel", "--me", "--name=run-a"), "shutdown", ("scancel", "--me", "--name=run-a")]
+
+
+def test_the_wait_between_two_looks_ends_with_the_run(made):
+    made.over.set()
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, made.sleep()).result(timeout=60)
+
+
+def test_a_run_is_forgotten_once_none_of_its_jobs_is_left(made, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(plugin.SlurmExecutor, "shutdown", lambda self: None)
+    folder = tmp_path / ".snakemake/halobench/slurm"
+    queue.note(folder, "run-a", "here-1")
+    for left in ([queue.QueuedJob("5", "COMPLETING", "train a", "node1")], []):
+        monkeypatch.setattr(queue, "queued", lambda runs, left=left: left)
+        made.shutdown()
+        assert queue.noted(folder) == ["run-a"] * len(left)
+
+
+def test_the_account_is_left_to_sbatch(made):
+    job = Job()
+    assert list(made.get_account_arg(job)) == [""]
+    job.resources["slurm_account"] = "some one"
+    assert list(made.get_account_arg(job)) == [" -A 'some one'"]
+
+
+def test_snakemake_finds_the_plug_in_also_without_the_one_that_it_is_derived_from():
+    code = (
+        "import sys; sys.modules['snakemake_executor_plugin_slurm'] = None\n"
+        "from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry\n"
+        "import snakemake_executor_plugin_halobench_slurm as plugin\n"
+        "ExecutorPluginRegistry.validate_plugin(object.__new__(ExecutorPluginRegistry), 'it', plugin)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -26,9 +26,8 @@ def asked(tmp_path, monkeypatch) -> list[list[str]]:
     config = tiny_config()
     config["experiments"] |= {name: config["experiments"]["tiny"] for name in ("other", "begun")}
     monkeypatch.chdir(tmp_path)
-    report.STATE.mkdir(parents=True)
-    report.CONFIGURED.write_text(yaml.safe_dump(config))
-    files.write_json(report.LAST, {"snakefile": "Snakefile", "results": "results"})
+    Path("frozen.yaml").write_text(yaml.safe_dump(config | {"frozen": True}))
+    files.write_json(report.LAST, {"snakefile": "Snakefile", "configuration": "frozen.yaml", "results": "results"})
     for name in ("tiny", "other"):
         for path in (path for job in jobs.drawn_jobs(load_config(config), name) for path in job.paths):
             Path("results", path).parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +35,7 @@ def asked(tmp_path, monkeypatch) -> list[list[str]]:
     Path("results/tables/begun").mkdir()
     Path("results/tables/begun/overview.html").touch()
     calls: list[list[str]] = []
-    monkeypatch.setattr(report, "_snakemake", lambda arguments: calls.append(list(arguments)) or 0)
+    monkeypatch.setattr(report, "_snakemake", lambda arguments, target: calls.append(list(arguments)) or 0)
     return calls
 
 
@@ -52,7 +51,7 @@ def test_a_report_holds_what_is_complete_or_named(asked, capsys, arguments, run,
     assert report.report(arguments) == 0
     (given,) = asked
     assert (given[given.index("--config") + 1] if "--config" in given else None) == run
-    assert given[given.index("--report") + 1] == "results/report.html"
+    assert "--report=results/report.html" in given
     said = capsys.readouterr().err
     assert [name for name in ("tiny", "other", "begun") if f"{name}: With the optimal temperature" in said] == found
     assert ("not in the report" in said and "tables/begun/overview.html" in said) == (not arguments)
@@ -79,8 +78,11 @@ def test_a_name_of_no_experiment_is_refused(asked):
 
 
 def test_what_snakemake_is_told_of_a_configuration_is_left_to_it(asked, capsys):
+    Path("mine.yaml").write_text("fetch: true\n")
+    Path("Snakefile").touch()
     mine = ["--configfile", "mine.yaml", "--report", "mine.zip"]
     assert report.report(mine) == 0
     assert report.report(["demo", *mine, "--config", "fetch=false"]) == 0
-    assert asked == [mine, [*mine, "--config", 'run=["demo"]', "fetch=false"]]
+    rest, config = ["--report", "mine.zip"], ["--configfile", "mine.yaml"]
+    assert asked == [[*rest, *config], [*rest, *config, "--config", "fetch=false", 'run=["demo"]']]
     assert capsys.readouterr().err == ""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import math
-import os
 import shlex
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from halobench.experiment.config_loader import ConfigError
 from halobench.runner.slurm import checks, queue
 
 
@@ -33,42 +31,18 @@ def commands(tmp_path, monkeypatch):
     return say
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("1-02:00:00", 1560.0), ("30:00", 30.0), ("2:30:30", 150.5), ("infinite", math.inf), ("0:45", 0.75)],
-)
-def test_minutes(text, expected):
-    assert checks.minutes(text) == expected
-
-
-def test_states_are_asked_where_they_are_kept(commands, monkeypatch):
-    """If squeue soon forgets jobs, the plugin asks sacct; whichever it asks must be able to answer."""
-
-    def problems(status: str, first: int) -> list[str]:
-        settings = SimpleNamespace(status_command=status, init_seconds_before_status_checks=first)
-        return checks._status_problems(settings)
-
-    assert problems("squeue", 20) == [], "no sacct"
-    commands("scontrol", "Configuration data as of now\nMinJobAge               = 30 sec\n")
-    commands("sacct", "Slurm accounting storage is disabled\n", 1)
-    assert problems("squeue", 10) == []
-    assert problems("sacct", 10) == [
-        "slurm-status-command = sacct: expected squeue, since no accounting database responds here "
-        "(sacct: Slurm accounting storage is disabled)"
-    ]
-    (problem,) = problems("squeue", 20)
-    assert problem.startswith(
-        "slurm-init-seconds-before-status-checks = 20: expected at most 10, since squeue here drops a job 30 s"
-    )
-    commands("sacct", "")
-    assert problems("sacct", 20) == problems("squeue", 20) == []
-
-
 def test_a_command_that_hangs_is_given_up(commands):
     commands.folder.joinpath("squeue").write_text(f"#!/bin/sh\nexec {'/bin/sleep'} 30\n")
     commands.folder.joinpath("squeue").chmod(0o755)
     with pytest.raises(queue.SlurmError, match=r"squeue: no response within 0\.2 s"):
         queue.ask("squeue", timeout=0.2)
+
+
+def test_each_element_of_an_array_has_a_state(commands):
+    commands("squeue", "11_0|PENDING|Priority\n11_1|RUNNING|None\n")
+    assert queue.states("run-a") == {"11_0": ("PENDING", "Priority"), "11_1": ("RUNNING", "None")}
+    (asked,) = (commands.folder / "squeue.asked").read_text().splitlines()
+    assert {"--array", "--me", "--states=all", "--name=run-a"} <= set(asked.split())
 
 
 QUEUE = """\
@@ -130,23 +104,17 @@ def srun(commands) -> Path:
 
 def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    mark, seen = tmp_path / "mark", tmp_path / "seen"
-    one, two = (SimpleNamespace(resources={"gpu": gpu, "slurm_partition": "gpu"}) for gpu in (1, 2))
-    with pytest.raises(ConfigError) as caught:
-        checks.look(one, mark, seen)
-    assert list(caught.value.problems) == [
-        f"working directory = {tmp_path}: expected a directory that compute nodes see under the same path, "
-        "on a shared file system (node node7 doesn't see it)"
-    ]
+    mark = tmp_path / "the mark"
+    job = SimpleNamespace(resources={"gpu": 1, "slurm_partition": "gpu"})
+    python = sys.executable
+    problem = (
+        f"working directory = {tmp_path}, Python = {python}: expected both on a shared file system, under the "
+        "same path on nodes (node7 lacks one)"
+    )
+    assert checks.unseen(job, mark) == problem
     mark.touch()
-    with monkeypatch.context() as patched:
-        patched.setattr(checks.sys, "executable", "/opt/nowhere/python")
-        with pytest.raises(ConfigError, match="Python = /opt/nowhere/python: expected a Python with halobench and"):
-            checks.look(one, mark, seen)
-    assert checks.look(one, mark, seen) == ""
+    assert checks.unseen(job, mark) == ""
+    monkeypatch.setattr(checks.sys, "executable", "/opt/nowhere/python")
+    assert checks.unseen(job, mark) == problem.replace(python, "/opt/nowhere/python")
     srun.write_text("#!/bin/sh\nexit 1\n")
-    assert checks.look(one, mark, seen) == "", "a good answer is kept"
-    remark = checks.look(two, mark, seen)
-    assert remark.startswith("could not check whether compute nodes see this directory (srun: exit code 1)")
-    os.utime(seen, (0, 0))
-    assert checks.look(one, mark, seen) == remark, "but for a day only"
+    assert checks.unseen(job, mark) == "", "no node is free"

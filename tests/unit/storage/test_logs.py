@@ -109,18 +109,3 @@ def test_the_command_shows_them(results, monkeypatch, capsys):
     assert main(["logs", "elsewhere"]) == 1
     assert "no logs of jobs named elsewhere in results/logs" in capsys.readouterr().out
     assert main(["logs", "seed0", "--results", str(results / "nowhere")]) == 1
-
-
-def test_a_failure_is_told_with_slurms_last_log(results):
-    (failed, *others) = [f for f in logs.failed(results, 0.0, results / "logs/slurm") if f.name == "d/m/l/seed0"]
-    assert [other.stage for other in others] == ["probe"]
-    assert [path.name for path in failed.slurm] == ["9.log", "10.log"]
-    text = logs.table([failed])
-    assert text.splitlines()[1:-1] == [
-        f"  train d/m/l/seed0 ({results}/logs/train/d/m/l/seed0.log)",
-        *(f"    {line}" for line in ("epoch 2/3", "epoch 3/3", "loss is nan")),
-        f"    {results}/logs/slurm/rule_train/d_m_l_0/10.log",
-    ]
-    (results / "logs/slurm/rule_train/d_m_l_0/10.log").write_text("slurmstepd: error: out of time\n")
-    (failed, *_) = [f for f in logs.failed(results, 0.0, results / "logs/slurm") if f.stage == "train"]
-    assert "10.log: slurmstepd: error: out of time" in logs.table([failed])

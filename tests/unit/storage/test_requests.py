@@ -67,12 +67,6 @@ def test_another_plug_in_explains_its_other_code_and_another_seed_everything():
     assert changes(record, request, 1) == ["seed was 0 and is now 1"]
 
 
-def test_a_version_depends_on_the_code_alone():
-    versions = {Request(stage, {}, {"a": OLD, "b": NEW}).version for stage in ("train", "probe")}
-    assert versions == {Request("train", {"x": 1}, {"b": NEW, "a": OLD}).version}
-    assert versions != {Request("train", {}, {"a": NEW, "b": OLD}).version}
-
-
 def test_plug_ins_outside_the_package_are_recognised():
     assert outside_plugins({"loss": {"name": "my_losses:Halved"}})
     assert not outside_plugins({"loss": {"name": "mixup"}, "note": "a: b"})

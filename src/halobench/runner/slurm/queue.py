@@ -34,13 +34,7 @@ class QueuedJob(NamedTuple):
 
 
 def ask(*command: str, timeout: float = PATIENCE) -> str:
-    """Return the standard output of one of SLURM's commands.
-
-    Raises
-    ------
-    SlurmError
-        With the command's message, if it doesn't exist, fails, or doesn't answer within `timeout` seconds.
-    """
+    """Return the output of one of SLURM's commands; raise SlurmError with its message if it fails or is silent."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
@@ -54,31 +48,31 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
     return done.stdout
 
 
+def states(run: str) -> dict[str, tuple[str, str]]:
+    """Return the state of each of a run's jobs that squeue knows, by number, and why it is waiting, as a SLURM code."""
+    return {number: (state, reason) for number, state, reason in _rows([run], "%i|%T|%r")}
+
+
 def queued(runs: Iterable[str]) -> list[QueuedJob]:
-    """Return the queue's pending and running jobs of these runs; raise SlurmError if there is no answer."""
+    """Return the queue's pending and running jobs of these runs."""
+    jobs = (QueuedJob(*row) for row in _rows(runs, "%i|%T|%k|%R"))
+    # The comment that the executor plugin puts on a job, such as rule_train_wildcards_clean_mlp_mixup2_0.
+    named = (job._replace(what=job.what.removeprefix("rule_").replace("_wildcards_", " ")) for job in jobs)
+    return [job for job in named if job.state in ALIVE]
+
+
+def _rows(runs: Iterable[str], form: str) -> list[list[str]]:
+    """Return the fields that squeue shows of each job of these runs; each element of an array is a job."""
     if not (names := ",".join(runs)):
         return []
-    text = ask("squeue", "--noheader", "--states=all", "--me", f"--name={names}", "--format=%i|%T|%k|%R")
-    rows = [QueuedJob(*map(str.strip, line.split("|", 3))) for line in text.splitlines() if line.strip()]
-    # The comment that the executor plugin puts on a job, such as rule_train_wildcards_clean_mlp_mixup2_0.
-    jobs = [row._replace(what=row.what.removeprefix("rule_").replace("_wildcards_", " ")) for row in rows]
-    return [job for job in jobs if job.state in ALIVE]
+    text = ask("squeue", "--array", "--noheader", "--states=all", "--me", f"--name={names}", f"--format={form}")
+    return [[*map(str.strip, line.split("|", form.count("|")))] for line in text.splitlines() if line.strip()]
 
 
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
     """Cancel the runs' pending jobs, then wait for the running ones or, if `cancel`, stop them (they save their state).
 
-    `report` is called with a line from time to time.
-
-    Returns
-    -------
-    list of QueuedJob
-        The jobs found at the start.
-
-    Raises
-    ------
-    SlurmError
-        If SLURM doesn't answer.
+    Return the jobs found at the start. `report` is called with a line from time to time.
     """
     reported = ""
     first = left = queued(runs)

@@ -1,0 +1,15 @@
+"""A Snakemake executor plug-in that runs halobench's jobs on SLURM (``snakemake --executor halobench-slurm``).
+
+It is snakemake-executor-plugin-slurm with another way of following the jobs that it submits. Its options are that
+plug-in's, as ``--halobench-slurm-NAME``.
+"""
+
+try:
+    from .executor import Executor, ExecutorSettings, common_settings
+except ModuleNotFoundError:  # without the extra `slurm`; Snakemake imports this at each start
+    from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor as Executor  # type: ignore[no-redef]
+    from snakemake_interface_executor_plugins.settings import CommonSettings
+
+    common_settings = CommonSettings(non_local_exec=True, implies_no_shared_fs=False, job_deploy_sources=False)
+
+__all__ = ["Executor", "ExecutorSettings", "common_settings"]

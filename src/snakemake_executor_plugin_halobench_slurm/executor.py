@@ -1,0 +1,164 @@
+"""The executor. docs/slurm-plugin.md explains each change to snakemake-executor-plugin-slurm (2.8)."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from snakemake_executor_plugin_slurm import Executor as SlurmExecutor
+from snakemake_executor_plugin_slurm import ExecutorSettings, common_settings
+from snakemake_interface_common.exceptions import WorkflowError
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+
+from halobench.runner.slurm import checks, queue
+
+__all__ = ["Executor", "ExecutorSettings", "common_settings"]
+
+SURE = 3  # number of consecutive looks at the queue after which a state that might pass is believed
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE"}
+# Reasons for which a job that sbatch has accepted waits until somebody changes it.
+NEVER = {"PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "AccountNotAllowed", "QOSNotAllowed"}
+NEVER |= {"AssocMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit"}
+
+
+def has_ended(state: str, reason: str) -> bool | None:
+    """Return whether a job has ended; None if in doubt, as for a preempted job, which may return to the queue."""
+    if state in ENDED:
+        return True
+    return False if state in queue.ALIVE and reason not in NEVER else None
+
+
+class Executor(SlurmExecutor):
+    """Submits jobs as the SLURM plug-in does, and follows them by one squeue per look, and by their files."""
+
+    def __init__(self, workflow: Any, logger: Any):
+        # The base class starts the thread that looks at the queue before it calls __post_init__.
+        self.over = threading.Event()
+        self.doubts: Counter[str] = Counter()  # consecutive looks that left a job in doubt
+        self.note: Path | None = None  # on this run; older files aren't its jobs'
+        self.started = False  # whether any job has
+        self.said: set[str] = set()  # problems
+        super().__init__(workflow, logger)
+
+    def __post_init__(self) -> None:
+        """Refuse to start if SLURM doesn't respond, or still has jobs of a dead run, which may write the same files."""
+        from halobench.runner.run import SUBMITTED, other_runs
+
+        settings = self.workflow.executor_settings
+        settings.status_command = None  # there is no choice, hence no warning about it
+        settings.pass_command_as_script |= bool(set("$`\\") & set(str(Path.cwd())))  # else shells would interpret them
+        super().__post_init__()
+        dead = queue.noted(SUBMITTED) and queue.noted(SUBMITTED, other_runs(Path())[0])
+        try:
+            left = queue.queued([self.run_uuid, *dead])
+        except queue.SlurmError as error:
+            raise WorkflowError(f"executor = halobench-slurm: expected a cluster that responds ({error})") from None
+        if left:
+            how = "`halobench run` waits for them, or `halobench run --orphans cancel` cancels them"
+            raise WorkflowError(f"queue = {', '.join(map(str, left))}: expected no jobs of a dead run; {how}")
+        for run in dead:
+            queue.forget(SUBMITTED, run)
+
+    def get_account_arg(self, job: Any) -> Iterator[str]:
+        """Leave the account to sbatch, which knows the default one and refuses a wrong one."""
+        account = job.resources.get("slurm_account")
+        yield f" -A {shlex.quote(str(account))}" if account else ""
+
+    def run_jobs(self, jobs: list[Any]) -> None:
+        """Submit jobs, unless the first are refused because nodes don't see the working directory."""
+        if self.note is None and (problem := self.begin(jobs[0])):
+            for job in jobs:
+                self.refuse(SubmittedJobInfo(job), problem)
+        else:
+            super().run_jobs(jobs)
+
+    def begin(self, job: Any) -> str:
+        """Prepare for the first submission; return a problem with what nodes see, or ``""``."""
+        from halobench.runner.run import SUBMITTED, name
+
+        # Snakemake would let submitted jobs finish, however long they take.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        self.note = queue.note(SUBMITTED, self.run_uuid, name())
+        return checks.unseen(job, self.note)
+
+    async def check_active_jobs(self, active_jobs: list[Any]) -> AsyncIterator[Any]:
+        """Report the jobs that have ended, and yield the others."""
+        try:
+            states = await asyncio.to_thread(queue.states, self.run_uuid) if active_jobs else {}
+        except queue.SlurmError:  # ask again at the next look
+            for job in active_jobs:
+                yield job
+            return
+        self.started |= any(state not in queue.WAITING for state, _ in states.values())
+        for job in active_jobs:
+            number = job.external_jobid
+            state, reason = states.get(number, ("forgotten by squeue", ""))
+            ended = has_ended(state, reason)
+            self.doubts[number] = self.doubts[number] + 1 if ended is None else 0
+            if ended is False or 0 < self.doubts[number] < SURE:
+                yield job
+            elif state == "COMPLETED" or (number not in states and self.has_files(job.job)):
+                self.report_job_success(job)
+            elif state in queue.WAITING:
+                self.cancel_jobs([job])
+                self.refuse(job, f"job {number} would wait forever: {reason}")
+            else:
+                log = str((job.aux or {}).get("slurm_logfile"))
+                super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=[log])
+
+    def has_files(self, job: Any) -> bool:
+        """Return whether a job has made its files, which have other names until a stage is done, in this run."""
+        since = self.note.stat().st_mtime if self.note else 0.0  # on the same file system's clock
+        paths = [Path(path) for path in job.output]
+        return all(path.exists() and path.stat().st_mtime >= since for path in paths)
+
+    def report_job_error(self, job_info: Any, msg: str | None = None, **kwargs: Any) -> None:
+        """Report a job that couldn't be submitted, without the command, which is long."""
+        self.refuse(job_info, " ".join((msg or "").partition("\n    sbatch call:")[0].split()))
+
+    def refuse(self, job: Any, why: str) -> None:
+        """Say once why jobs that request the same can't run. If no job of the run has started yet, the run ends."""
+        problem = f"{job.job.name}: {checks.asked(job.job)}: {why}"
+        if problem not in self.said:
+            self.said.add(problem)
+            self.logger.error(problem)
+        if not self.started:
+            self.cancel_jobs([])
+            self.workflow.scheduler.exit_gracefully()
+        super().report_job_error(job, msg=problem)
+
+    async def sleep(self) -> None:
+        """Wait between two looks, always as long as before the first, but no longer once the run is over."""
+        await asyncio.to_thread(self.over.wait, self.workflow.executor_settings.init_seconds_before_status_checks)
+
+    def cancel_jobs(self, active_jobs: list[Any]) -> None:
+        """Cancel these jobs, if any; otherwise all jobs of the run."""
+        which = [job.external_jobid for job in active_jobs] or ["--me", f"--name={self.run_uuid}"]
+        try:
+            queue.ask("scancel", *which)
+        except queue.SlurmError as error:
+            self.logger.error(f"Jobs could not be cancelled: {error}")
+
+    def cancel(self) -> None:
+        """Cancel all of the run's jobs, including those that are being looked at or submitted."""
+        self.cancel_jobs([])
+        self.shutdown()
+        self.cancel_jobs([])
+
+    def shutdown(self) -> None:
+        """Stop looking; forget the run, unless jobs of it are left, for which the next run has to wait."""
+        from halobench.runner.run import SUBMITTED
+
+        self.over.set()
+        super().shutdown()
+        try:
+            if not queue.queued([self.run_uuid]):
+                queue.forget(SUBMITTED, self.run_uuid)
+        except queue.SlurmError as error:
+            self.logger.warning(f"The next run will ask for jobs that this one left: {error}")
