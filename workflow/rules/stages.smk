@@ -28,23 +28,23 @@ rule partial:
 
 rule trainings:
     input:
-        lambda wildcards: INPUTS.targets("train"),
+        lambda wildcards: INPUTS.targets("trainings"),
     localrule: True
 
 
 rule calibrations:
     input:
-        lambda wildcards: INPUTS.targets("calibrate", "reference"),
+        lambda wildcards: INPUTS.targets("calibrations"),
     localrule: True
 
 
 rule probes:
     input:
-        lambda wildcards: INPUTS.targets("probe"),
+        lambda wildcards: INPUTS.targets("probes"),
     localrule: True
 
 
 rule figures:
     input:
-        lambda wildcards: INPUTS.targets("figure"),
+        lambda wildcards: INPUTS.targets("figures"),
     localrule: True

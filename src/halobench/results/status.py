@@ -181,6 +181,17 @@ def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]
     return chosen
 
 
+def needed(jobs: Sequence[Job], names: Iterable[Name]) -> set[Name]:
+    """Return the names of jobs and of all that they need, directly or not."""
+    by_name, left, found = {job.name: job for job in jobs}, list(names), set[Name]()
+    while left:
+        name = left.pop()
+        if name in by_name and name not in found:
+            found.add(name)
+            left += by_name[name].needs
+    return found
+
+
 def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]:
     """Return the jobs that would run whatever the others do, unlike those that only read what others make."""
 

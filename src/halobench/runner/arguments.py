@@ -20,6 +20,14 @@ BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
 DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may be combined
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
 CONFIGURING = {"--configfile": "files", "--configfiles": "files", "--config": "entries", "-C": "entries"}
+# The targets of the workflow, each with the stages whose results it builds; with none, it builds all.
+TARGETS = {
+    "all": (),
+    "trainings": ("train",),
+    "calibrations": ("calibrate", "reference"),
+    "probes": ("probe",),
+    "figures": ("figure",),
+}
 DEFAULT = "config.yaml"  # the configuration file that the workflow reads in its working directory
 
 
@@ -55,6 +63,13 @@ class Arguments:
         path = self.snakefile
         common = [path.parent / place / "common.smk" for place in ("workflow/rules", "rules")] if path else []
         return any(file.is_file() and "halobench.runner.rule_inputs" in file.read_text() for file in common)
+
+    @property
+    def targets(self) -> list[str]:
+        """The targets, as Snakemake finds them among the other arguments."""
+        from snakemake.cli import get_argument_parser
+
+        return list(get_argument_parser().parse_args(self.with_options()).targets) or ["all"]
 
     def with_options(self, *options: str) -> list[str]:
         """Return all arguments as Snakemake takes them, with further options before the targets."""

@@ -24,7 +24,7 @@ from halobench.experiment.jobs import Job
 from halobench.results.inventory import list_inventory, take_inventory
 from halobench.results.manifest import list_files
 from halobench.runner import outcome
-from halobench.runner.arguments import DEFAULT
+from halobench.runner.arguments import DEFAULT, TARGETS
 from halobench.runner.loaded import FROZEN, attempt, check
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
@@ -58,10 +58,17 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
         attempt("The configuration has", read_file, DEFAULT)
     config.pop(FROZEN, None)
     given = workflow.config_settings.config
-    update_config(config, typed({key: value for key, value in given.items() if config.get(key) == value}))
+    update_config(config, typed({key: value for key, value in given.items() if _holds(config.get(key), value)}))
     where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
     checked, named = attempt(f"The configuration{where} has", check, config, claims)
     return RuleInputs(checked, named)
+
+
+def _holds(value: Any, part: Any) -> bool:
+    """Return whether a value of the configuration is a given one or, if both are mappings, holds all its values."""
+    if isinstance(value, Mapping) and isinstance(part, Mapping):
+        return all(_holds(value.get(key), each) for key, each in part.items())
+    return bool(value == part)
 
 
 def _set_path(variable: str, *paths: str | None) -> None:
@@ -185,12 +192,9 @@ class RuleInputs:
             listed = jobs.manifest_job(self.config, experiment).spec
         files.write_json(out, records.seal(list_files(listed, self.results)))
 
-    def targets(self, *stages: str) -> list[str]:
-        """Return all results of the experiments to run, file by file, so deleted files are recreated.
-
-        With `stages`, return only the files of these.
-        """
-        return [f"{self.named}/{path}" for path in self._paths(stages)]
+    def targets(self, name: str = "all") -> list[str]:
+        """Return the files of a target for the experiments to run, one by one, so deleted files are recreated."""
+        return [f"{self.named}/{path}" for path in self._paths(TARGETS[name])]
 
     def _paths(self, stages: tuple[str, ...] = ()) -> list[str]:
         listed = jobs.jobs(self.config)

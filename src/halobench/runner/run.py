@@ -10,6 +10,7 @@ import argparse
 import atexit
 import contextlib
 import dataclasses
+import itertools
 import os
 import platform
 import subprocess
@@ -28,7 +29,7 @@ from halobench.core.formatting import count
 from halobench.experiment.jobs import Job
 from halobench.results import status
 from halobench.runner import fork_server, outcome
-from halobench.runner.arguments import Arguments, check_arguments, read_arguments
+from halobench.runner.arguments import TARGETS, Arguments, check_arguments, read_arguments
 from halobench.runner.loaded import Loaded, load
 from halobench.runner.slurm import queue
 from halobench.storage import files
@@ -133,7 +134,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     if options.dry_run:
         print("\n".join(status.report(jobs, states)), flush=True)
         return _snakemake(
-            asked.with_options("--quiet", "rules", "host", "reason", *_decided(asked, loaded.results, states))
+            asked.with_options("--quiet", "rules", "host", "reason", *_decided(asked, loaded, jobs, states))
         )
     files.check_writable(options.directory / STATE)
     files.check_writable(loaded.results)
@@ -147,7 +148,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     frozen = loaded.freeze(options.directory / STATE)
     note_run(asked, frozen, loaded)
     asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
-    return _pass_on(asked, cancel, _decided(asked, loaded.results, states))
+    return _pass_on(asked, cancel, _decided(asked, loaded, jobs, states))
 
 
 def note_run(asked: Arguments, frozen: Path, loaded: Loaded) -> None:
@@ -185,18 +186,36 @@ def _pass_on(asked: Arguments, cancel: bool, further: Sequence[str] = ()) -> int
     return _snakemake(asked.with_options(*further, *([] if options.logger else [LOGGER])))
 
 
-def _decided(asked: Arguments, results: Path, states: Mapping[tuple[str, str], status.State]) -> list[str]:
+def _decided(
+    asked: Arguments, loaded: Loaded, jobs: Sequence[Job], states: Mapping[status.Name, status.State]
+) -> list[str]:
     """Return the options that have Snakemake run what isn't current, whatever it remembers and however old files are.
 
-    Missing results it runs by itself. The trigger that is left is that of software environments, which no rule has.
+    Missing results it runs by itself. The trigger that is left is that of software environments, which no rule has. As
+    Snakemake runs all that is forced, only what the targets need may be. A target that isn't in the job list, such as
+    `partial`, is left to Snakemake.
     """
-    if asked.options.rerun_triggers:
+    results = os.path.relpath(loaded.results, asked.options.directory)
+    needed = _needed(asked.targets, jobs, results)
+    if asked.options.rerun_triggers or not needed:
         return []
     outdated = [
-        str(results / STAGES[name[0]].record_path(name[1])) for name, made in states.items() if made.kind == "changed"
+        f"{results}/{STAGES[name[0]].record_path(name[1])}"
+        for name, made in states.items()
+        if made.kind == "changed" and name in needed
     ]
     forced = [*asked.options.forcerun, *outdated]
     return ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
+
+
+def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[status.Name]:
+    """Return the jobs that targets need, or none if no job in the list makes one of the targets."""
+    makers = {f"{results}/{path}": [job.name] for job in jobs for path in job.paths}
+    makers |= {
+        target: [job.name for job in jobs if not stages or job.stage in stages] for target, stages in TARGETS.items()
+    }
+    found = [makers.get(os.path.normpath(target), []) for target in targets]
+    return status.needed(jobs, itertools.chain(*found)) if all(found) else set()
 
 
 def _enrol_in_shared(results: Path, folder: Path) -> None:
@@ -226,7 +245,7 @@ def unwritable(chosen: Iterable[Job], results: Path) -> list[str]:
     return list(map(str, problems[:MOST_LINES]))
 
 
-def replaced(jobs: Sequence[Job], states: Mapping[tuple[str, str], status.State]) -> list[str]:
+def replaced(jobs: Sequence[Job], states: Mapping[status.Name, status.State]) -> list[str]:
     """List, one per line, the trained cells that a run will replace, and why."""
     chosen = status.to_run(jobs, states)
     why = Counter(

@@ -37,7 +37,7 @@ class Signals:
     """Records SIGTERM, SIGUSR1, SIGURG and SIGINT while active instead of exiting; ``received`` is the first, or None.
 
     Batch systems send them ahead of a time limit or a preemption, and again soon after. Any other process on the way,
-    such as a job's Snakemake, ignores SIGURG unless told otherwise, so profiles/slurm asks for that one. All are merely
+    such as a job's Snakemake, ignores SIGURG by default, so profiles/slurm asks for that one. All are merely
     recorded, so later ones don't interrupt the save that the first one triggered. If SIGINT was ignored, it stays
     ignored, because shells ignore it for a script's background processes, which Ctrl-C isn't meant for.
     """

@@ -109,7 +109,7 @@ def test_a_node_looks_for_the_directory_and_for_python(srun, tmp_path, monkeypat
     python = sys.executable
     problem = (
         f"working directory = {tmp_path}, Python = {python}: expected both on a shared file system, under the "
-        "same path on nodes (node7 lacks one)"
+        "same path on nodes (node7 has none)"
     )
     assert checks.unseen(job, mark) == problem
     mark.touch()

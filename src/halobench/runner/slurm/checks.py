@@ -41,5 +41,5 @@ def unseen(job: Any, mark: Path) -> str:
     except SlurmError as error:
         if node := re.search(r"(\S+): task 0: Exited with exit code 71", str(error)):
             what = f"working directory = {Path.cwd()}, Python = {sys.executable}"
-            return f"{what}: expected both on a shared file system, under the same path on nodes ({node[1]} lacks one)"
+            return f"{what}: expected both on a shared file system, under the same path on nodes ({node[1]} has none)"
     return ""
