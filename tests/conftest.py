@@ -172,14 +172,18 @@ class Workspace:
         """Run Snakemake here with this Python's environment and the given variables."""
         return self.module("snakemake", *arguments, environment=environment, timeout=timeout)
 
-    def jobs(
-        self, *arguments: str, environment: dict[str, str] | None = None, command: str = "snakemake"
-    ) -> list[Seen]:
-        """Run Snakemake here, or `halobench run`, and return the jobs that it shows; it must succeed."""
-        command = {"run": ["halobench.cli.main", "run", "--logger", "default"]}.get(command, [command])
-        done = self.module(*command, *arguments, environment=environment)
+    def jobs(self, *arguments: str, environment: dict[str, str] | None = None) -> list[Seen]:
+        """Run Snakemake here, and return the jobs that it shows; it must succeed."""
+        done = self.snakemake(*arguments, environment=environment)
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
         return seen(done.stdout + done.stderr)
+
+    def would_run(self, *arguments: str, environment: dict[str, str] | None = None) -> dict[str, int]:
+        """The number of jobs per rule that `halobench run -n` shows."""
+        done = self.halobench("run", "-n", *arguments, environment=environment)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+        counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M)}
+        return {rule: n for rule, n in counts.items() if rule not in ("all", "total", "partial")}
 
     def halobench(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
         """Run a command of halobench here."""

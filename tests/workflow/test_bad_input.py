@@ -474,7 +474,7 @@ def test_an_edit_is_noticed_though_snakemake_has_lost_its_memory(finished):
 
 def trains_again(workspace: Workspace) -> bool:
     """Whether the next run would train the cell."""
-    return any(job.rule == "train" for job in workspace.jobs("-n", command="run"))
+    return "train" in workspace.would_run()
 
 
 @pytest.mark.parametrize("change", [{"seed": 7}, {"code": {"run": "0" * 16}}], ids=["seed", "code"])

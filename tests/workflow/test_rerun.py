@@ -253,9 +253,13 @@ class Copy:
         if list(config) != list(tiny_config()) or config != tiny_config():
             self.workspace.write(config)
 
-    def jobs(self, *arguments: str, command: str = "snakemake") -> list[Seen]:
+    def jobs(self, *arguments: str) -> list[Seen]:
         """The jobs that Snakemake shows when it runs with the copied package."""
-        return self.workspace.jobs(*arguments, environment=self.environment, command=command)
+        return self.workspace.jobs(*arguments, environment=self.environment)
+
+    def would_run(self, *arguments: str) -> dict[str, int]:
+        """The jobs per rule that `halobench run -n` shows with the copied package."""
+        return self.workspace.would_run(*arguments, environment=self.environment)
 
     def snakemake(self, *arguments: str) -> str:
         """What Snakemake prints when it runs with the copied package."""
@@ -314,13 +318,11 @@ def test_an_edit_reruns_its_slice_only_and_the_status_names_it(copied, name):
 
 @pytest.mark.parametrize("name", EDITS if SOAK else ("nothing", "a loss's parameter", "a seed removed"))
 def test_a_run_finds_the_same_where_snakemake_remembers_nothing(copied, name):
-    """As in a copied folder, without Snakemake's memory and with all times the same."""
+    """As in a copied folder, without Snakemake's memory."""
     shutil.rmtree(copied.folder / ".snakemake")
     edit = EDITS[name]
     copied.edit(edit)
-    for path in (copied.folder / "results").rglob("*"):
-        path.touch()
-    assert ran(copied.jobs("-n", *edit.arguments, command="run")) == edit.jobs
+    assert copied.would_run(*edit.arguments) == edit.jobs
 
 
 @pytest.fixture(scope="module")
@@ -353,7 +355,7 @@ def test_touching_after_an_edit_is_no_dead_end(copied):
     edit = EDITS["a loss's parameter"]
     copied.edit(edit)
     copied.snakemake("--touch", "--cores", "1")
-    assert ran(copied.jobs("-n", command="run")) == edit.jobs
+    assert copied.would_run() == edit.jobs
     assert any(edit.said in line for line in copied.status())
 
 
@@ -372,7 +374,7 @@ def test_deleted_files_are_made_again(copied):
     for path in DELETED:
         (copied.folder / path).unlink()
     counts, lines = ran(copied.jobs("-n")), copied.status("--each")
-    assert ran(copied.jobs("-n", command="run")) == counts
+    assert copied.would_run() == counts
     assert "train" not in counts
     for rule, line in DELETED.values():
         assert counts[rule] == 1
@@ -427,8 +429,8 @@ def test_the_status_is_a_command_and_part_of_a_dry_run(copied):
     done = copied.workspace.halobench("run", "-n", "--", f"{one}/metrics.csv", environment=copied.environment)
     assert done.stdout.splitlines()[0] == first
     assert re.search(r"^total +2$", done.stdout + done.stderr, re.M)
-    forced = copied.jobs("-n", "--forcerun", "calibrate", "--", f"{one}/metrics.csv", command="run")
-    assert ran(forced) == {"train": 1, "calibrate": 1}
+    forced = copied.would_run("--forcerun", "calibrate", "--", f"{one}/metrics.csv")
+    assert forced == {"train": 1, "calibrate": 1}
     config["train"]["lr"] = "fast"
     copied.workspace.write(config)
     done = copied.workspace.halobench("status", environment=copied.environment)
