@@ -25,8 +25,9 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path, code: Code |
         from halobench.calibration.evaluate import calibrate
 
         logits = folder / "logits.safetensors"
+        arrays = arrays_io.read_arrays(logits)
         run.inputs = {logits.name: files.checksum(logits)}
-        _write_calibrated(calibrate(arrays_io.read_arrays(logits), calibrators, seed), run)
+        _write_calibrated(calibrate(arrays, calibrators, seed), run)
 
 
 def run_calibrate_file(
@@ -103,8 +104,8 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, c
     ) as run:
         from halobench.calibration.reference_predictors import references
 
-        run.inputs = {"meta.json": files.checksum(source / "meta.json")}
         data = splits.load_data(source, specs["dataset"], seed)
+        run.inputs = {"meta.json": files.checksum(source / "meta.json")}
         inputs = {name: data.flat(name) for name in data.splits}
         scored = references(inputs, data.targets(), specs["calibrate"], seed)
         fits, metrics = run.outputs

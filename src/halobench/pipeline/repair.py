@@ -28,10 +28,10 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
     with stage("repair", folder / "repair.json", {}, seed=seed, code=code, packages=packages) as run:
         from halobench.calibration.cell_ladder import cell_ladder
 
-        paths = [folder / f"{name}.safetensors" for name in ("model", "logits")]
-        run.inputs = {path.name: files.checksum(path) for path in paths}
-        arrays = arrays_io.read_arrays(paths[1])
+        arrays = arrays_io.read_arrays(folder / "logits.safetensors")
         more = None if "transition" in arrays else _further_draws(folder, seed, len(arrays["test.logits"]))
+        paths = [folder / f"{name}.safetensors" for name in ("model", "logits")]
+        run.inputs = {path.name: files.checksum(path) for path in paths if path.exists()}
         ladder, rows = cell_ladder(arrays, seed, more)
         run.facts = {
             "map": ladder.map,
