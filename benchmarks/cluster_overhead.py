@@ -72,7 +72,7 @@ def measured(folder: Path, text: str) -> dict[str, float]:
     stages: dict[str, list[float]] = {}  # of each job
     noticed: dict[str, float] = {}
     for path in folder.glob("results/runs/*/*/*/*/*.json"):
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text()) if path.stem in GROUPED else {"hardware": {}}
         if number := record["hardware"].get("slurm", {}).get("job"):
             stages.setdefault(number, []).append(record["seconds"])
             noticed[number] = max(noticed.get(number, 0.0), noticed_at(folder, path))

@@ -14,7 +14,7 @@ CELLS, SECONDS, SLOTS = 20_000, 120.0, 8  # cells, the seconds of one cell's thr
 STAGES = 3  # train, probe and calibrate; the last runs in the main process unless it is in a group
 LOOK = 20.0  # seconds between two looks at the queue
 # Measured seconds: in a submitted job besides its stage, for a further stage of a group, and for a local job.
-SUBMITTED, GROUPED, LOCAL = 6.0, 5.0, 0.5
+SUBMITTED, GROUPED, LOCAL = 6.0, 7.0, 0.7
 ELEMENTS = 50  # of an array: about 75 make a command that is too long
 NOTICED = LOOK / 2 + 2.0  # from the end of a job until the next one is submitted
 
