@@ -48,7 +48,7 @@ def test_every_file_is_a_topic():
     files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
     studies = {"constructed_maps", "ladder", "rivals", "verdict_errors"}
     shared = (
-        {"bench", "harness", "grid_files", "as_if_run", "cluster_overhead", "gpu"}
+        {"bench", "harness", "grid_files", "as_if_run", "cluster_overhead", "short_jobs", "gpu"}
         | studies
         | {name for name in files if name.startswith("peers")}
     )

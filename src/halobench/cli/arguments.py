@@ -95,10 +95,10 @@ def required(argument: Argument) -> Argument:
 
 def read_spec(text: str) -> Any:
     """Parse JSON from the command line, or from the file given after an @, replacing outdated words."""
-    from halobench.core.aliases import current_words, print_note
+    from halobench.core.aliases import current_words
 
     try:
-        return current_words(json.loads(Path(text[1:]).read_text() if text.startswith("@") else text), print_note)
+        return current_words(json.loads(Path(text[1:]).read_text() if text.startswith("@") else text))
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"expected JSON, or @FILE, where FILE contains JSON ({error})") from None
 

@@ -71,14 +71,15 @@ def load(asked: Arguments) -> Loaded | None:
     workflow = folder if (folder / "rules").is_dir() else folder / "workflow"
     try:
         raw = configuration(asked)
-        config, results = check(raw, claims_file(workflow))
+        config, results = check(raw)
+        check_claims(claims_file(workflow))
     except ConfigError as error:
         print("\n".join(["The configuration has problems:", *error.problems]), file=sys.stderr)
         return None
     return Loaded(raw, config, asked.options.directory / results, workflow)
 
 
-def check(raw: Mapping[str, Any], claims: Path | str) -> tuple[Config, str]:
+def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
     """Return a configuration and its results folder, after all checks that come before any job. Nothing is written.
 
     Raises
@@ -89,7 +90,6 @@ def check(raw: Mapping[str, Any], claims: Path | str) -> tuple[Config, str]:
     data_root.note(raw)
     named = results_folder(raw)
     config, _ = validation.load_checked(raw, cache_folder(), Path(named))
-    check_claims(claims)
     return config, named
 
 

@@ -25,7 +25,7 @@ from halobench.results.inventory import list_inventory, take_inventory
 from halobench.results.manifest import list_files
 from halobench.runner import outcome
 from halobench.runner.arguments import DEFAULT, TARGETS
-from halobench.runner.loaded import FROZEN, attempt, check
+from halobench.runner.loaded import FROZEN, attempt, check, check_claims
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
@@ -60,7 +60,9 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
     given = workflow.config_settings.config
     update_config(config, typed({key: value for key, value in given.items() if _holds(config.get(key), value)}))
     where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
-    checked, named = attempt(f"The configuration{where} has", check, config, claims)
+    checked, named = attempt(f"The configuration{where} has", check, config)
+    if workflow.is_main_process:
+        attempt("The claims have", check_claims, claims)
     return RuleInputs(checked, named)
 
 
