@@ -518,7 +518,7 @@ def test_code_that_was_edited_after_the_run_had_started_ends_the_stage_in_a_line
     capsys.readouterr()
     arguments[arguments.index("--code") + 1] = "0" * 16
     line = r"code = 'changed': expected the same code as when the run was started; start the run again"
-    assert_stage_refuses(arguments, f"{line} run again", capsys)
+    assert_stage_refuses(arguments, line, capsys)
 
 
 @pytest.mark.parametrize("place", ["results", "results/runs/noisy"])

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from halobench.core.errors import SpecError
 from halobench.storage.files import REMEDY, check_sum, read_json
-from halobench.storage.layout import RECORDS
+from halobench.storage.layout import RECORDS, STAGES
 
 
 def check_recorded(path: Path | str, most: int | None = None) -> None:
@@ -21,7 +21,9 @@ def check_recorded(path: Path | str, most: int | None = None) -> None:
     path = Path(path)
     if most is not None and path.stat().st_size > most:
         return
-    for name in RECORDS:
+    # Only the records of stages that write a file of this name, if any is known to: others may just be written.
+    writers = (stage for stage in STAGES.values() if path.name in (*stage.outputs, *stage.undeclared))
+    for name in [PurePosixPath(stage.record).name for stage in writers] or RECORDS:
         record = path.parent / name
         if path.name == name or not record.is_file():
             continue
