@@ -17,7 +17,7 @@ from halobench.experiment.config_file import read_file, typed_entries
 from halobench.experiment.config_loader import ConfigError
 
 BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
-DRY = re.compile(r"--dry-?run|-[npqkrF]*n[npqkrF]*")  # short options may be combined
+DRY = re.compile(r"--dry[-run]*|-[npqkrF]*n[npqkrF]*")  # short options may be combined
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
 CONFIGURING = {"--configfile": "files", "--configfiles": "files", "--config": "entries", "-C": "entries"}
 # The targets of the workflow, each with the stages whose results it builds; with none, it builds all.
