@@ -67,6 +67,17 @@ def tables_of(kind, name):
     return [f"{TABLE}/{table}.parquet" for table in names]
 
 
+def page(name, text):
+    """A page of an experiment, which stands in Snakemake's report."""
+    label = {"experiment": "{experiment}", "what": text}
+    return report(
+        f"{TABLE}/{name}.html",
+        caption=f"../report/{name}.rst",
+        category="0 Overview",
+        labels=label,
+    )
+
+
 def train_threads(wildcards):
     """The recipe's CPU threads."""
     return INPUTS.recipe(wildcards).threads

@@ -1,14 +1,3 @@
-def page(name, text):
-    """A page of an experiment, which stands in Snakemake's report."""
-    label = {"experiment": "{experiment}", "what": text}
-    return report(
-        f"{TABLE}/{name}.html",
-        caption=f"../report/{name}.rst",
-        category="0 Overview",
-        labels=label,
-    )
-
-
 # What was run and what came out, on pages of their own, and for the report's front page.
 rule overview:
     input:
