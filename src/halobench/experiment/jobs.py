@@ -6,7 +6,7 @@ The workflow's rules, the status of results and the inventory of cells all use t
 from __future__ import annotations
 
 import dataclasses
-import re
+import os
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,8 +128,9 @@ def _weights(config: Config, model: str) -> list[tuple[str, str]]:
     spec = config.models[model]
     if spec.pretrained:
         return [("weights", model)]
-    trained = re.search(r"(?:^|/)runs/([^/]+/[^/]+/[^/]+/seed\d+)/model\.safetensors$", spec.weights or "")
-    return [("train", trained[1])] if trained else []
+    path, place = os.path.normpath(spec.weights or ""), f"{os.path.normpath(config.results)}/runs/"
+    own = path.startswith(place) and path.endswith("/model.safetensors")
+    return [("train", path.removeprefix(place).removesuffix("/model.safetensors"))] if own else []
 
 
 def cell_jobs(config: Config, cell: Cell, probed: bool, laddered: bool = False) -> list[Job]:
@@ -201,12 +202,20 @@ def computed_jobs(config: Config, experiment: str) -> list[Job]:
     ]
 
 
-def jobs(config: Config) -> list[Job]:
-    """Return all jobs of a run's experiments, each once, in an order in which they could run."""
+def jobs(config: Config, experiments: Iterable[str] | None = None) -> list[Job]:
+    """Return all jobs of a run's experiments, or of others, each once, with those that provide weights for them."""
     listed: dict[tuple[str, str], Job] = {}
-    for name in config.run:
+    for name in config.run if experiments is None else experiments:
         for job in (*computed_jobs(config, name), manifest_job(config, name), *drawn_jobs(config, name)):
-            listed[job.stage, job.key] = job
+            listed[job.name] = job
+    cells = {cell.path: cell for name in config.experiments for cell in config.cells(name)}
+    left = list(listed.values())
+    while left:
+        for stage, key in left.pop().needs:
+            if (stage, key) not in listed and (stage == "source" or (stage == "train" and key in cells)):
+                more = train_job(config, cells[key]) if stage == "train" else source_job(config, key)
+                listed[more.name] = more
+                left.append(more)
     return [*listed.values(), explorer_job(config.run)]
 
 

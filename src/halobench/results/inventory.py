@@ -10,8 +10,8 @@ from typing import Any
 
 from halobench.core.spec_codec import to_json
 from halobench.experiment.grid import Cell, Config
-from halobench.experiment.jobs import Job, cell_jobs, list_cells, reference_job
-from halobench.results.status import state
+from halobench.experiment.jobs import Job, cell_jobs, computed_jobs, list_cells, reference_job
+from halobench.results.status import Name, State, survey
 from halobench.storage.columns import REFERENCE
 from halobench.storage.layout import STAGES, stage_records
 from halobench.storage.records import read_record
@@ -55,14 +55,15 @@ class Inventory:
 def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
     """Read the records of an experiment's cells and references."""
     probed, laddered, missing = config.probed(experiment), config.laddered(experiment), []
+    states = survey(computed_jobs(config, experiment), results, thorough=True)
     cells, references = [], []
     for cell in config.cells(experiment):
-        if gap := _first_missing(cell_jobs(config, cell, cell in probed, cell in laddered), results):
+        if gap := _first_missing(cell_jobs(config, cell, cell in probed, cell in laddered), states):
             missing.append(vars(cell) | gap)
         else:
             cells.append(cell)
     for dataset, seed in config.references(experiment):
-        if gap := _first_missing([reference_job(config, dataset, seed)], results):
+        if gap := _first_missing([reference_job(config, dataset, seed)], states):
             missing.append({"dataset": dataset, "model": "", "loss": REFERENCE, "seed": seed} | gap)
         else:
             references.append((dataset, seed))
@@ -70,10 +71,10 @@ def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
     return Inventory(experiment, tuple(cells), tuple(references), size, tuple(missing), probed, laddered)
 
 
-def _first_missing(jobs: Iterable[Job], results: Path) -> dict[str, str] | None:
+def _first_missing(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[str, str] | None:
     """Return the first job whose result is missing or out of date, and why; None if all are current."""
     for job in jobs:
-        made = state(job, results, thorough=True)
+        made = states[job.name]
         if made.kind != "current":
             return {"stage": job.stage, "why": "; ".join(made.reasons) or "not made yet"}
     return None

@@ -66,6 +66,8 @@ def state(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thor
     """
     path = results / job.record
     if not path.exists():
+        if any((results / output).exists() for output in job.paths):
+            return State("changed", (f"{path.name} is missing",))
         log = results / job.log
         return State("failed", (f"not made; its log ends: {last_line(log)}",)) if log.exists() else State("missing")
     try:
@@ -122,23 +124,32 @@ def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
     return missing + ([f"{listed(harmed)} changed after the stage wrote it"] if harmed else [])
 
 
-def survey(jobs: Sequence[Job], results: Path, given: Inputs | None = None) -> dict[Name, State]:
+def survey(
+    jobs: Sequence[Job], results: Path, given: Inputs | None = None, thorough: bool = False
+) -> dict[Name, State]:
     """Return the state of each job of a list, in an order in which they could run.
 
-    `given` holds the checksums of files that jobs read and no job writes.
+    `given` holds the checksums of files that jobs read and no job writes, besides weights that specs name; for
+    `thorough`, see `state`.
     """
     by_name = {job.name: job for job in jobs}
     graph = {job.name: [need for need in job.needs if need in by_name] for job in jobs}
     states: dict[Name, State] = {}
     for name in TopologicalSorter(graph).static_order():
         job = by_name[name]
-        inputs = dict((given or {}).get(name, {}))
+        inputs = _weights(job) | dict((given or {}).get(name, {}))
         for need in graph[name]:
             inputs |= _outputs(need, states[need], by_name[need], results, job.stage)
-        states[name] = state(job, results, inputs)
+        states[name] = state(job, results, inputs, thorough)
         if job.stage == "manifest" and states[name].kind == "current":
-            states[name] = _with_cells(states[name], states)
+            states[name] = _with_cells(states[name], {need: states[need] for need in graph[name]})
     return states
+
+
+def _weights(job: Job) -> dict[str, str]:
+    """Return the checksum of a weights file that a training job's spec names."""
+    weights = job.spec.get("model", {}).get("weights") if job.stage == "train" else None
+    return {"weights": file_digest(Path(weights))} if weights and Path(weights).is_file() else {}
 
 
 def _outputs(need: Name, made: State, job: Job, results: Path, reader: str) -> dict[str, str]:
@@ -157,15 +168,15 @@ def _outputs(need: Name, made: State, job: Job, results: Path, reader: str) -> d
     return outputs
 
 
-def _with_cells(made: State, states: Mapping[Name, State]) -> State:
-    """Return the state of a manifest, which isn't current if it lists other files than the records of its cells."""
+def _with_cells(made: State, needs: Mapping[Name, State]) -> State:
+    """Return the state of a manifest, which isn't current if it lists other files than the records of what it needs."""
     manifest: Any = made.record
     listed_files = {("runs", cell["path"]): cell["outputs"] for cell in manifest["cells"]}
     listed_files |= {("references", one["path"]): one["outputs"] for one in manifest["references"]}
     found: dict[tuple[str, str], dict[str, str]] = {place: {} for place in listed_files}
-    for (stage, key), each in states.items():
+    for (stage, key), each in needs.items():
         place = ("references" if stage == "reference" else "runs", key)
-        if place in found and each.record is not None and stage in STAGES["manifest"].needs:
+        if place in found and each.record is not None:
             found[place] |= each.record["outputs"]
     changed = sorted("/".join(place) for place in found if found[place] and found[place] != listed_files[place])
     reasons = (f"{listed(changed)} changed",) if changed else ()

@@ -17,7 +17,12 @@ from halobench.experiment.config_file import read_file, typed_entries
 from halobench.experiment.config_loader import ConfigError
 
 BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
-DRY = re.compile(r"--dry[-run]*|-[npqkrF]*n[npqkrF]*")  # short options may be combined
+DRY = re.compile(r"--dry[-run]*|-[npqkrFfR]*n[npqkrFfR]*")  # short options may be combined
+# Questions that Snakemake answers by itself, besides dry runs.
+ASKING = re.compile(
+    r"--(lint|summary|detailed-summary|dag|rulegraph|filegraph|d3dag|list\S*|report|archive)(=.*)?|-[SDlA]"
+)
+IN_PROFILES = re.compile(r"^(config|configfiles?|directory|snakefile)\s*:", re.M)  # what a run would not see there
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
 CONFIGURING = {"--configfile": "files", "--configfiles": "files", "--config": "entries", "-C": "entries"}
 # The targets of the workflow, each with the stages whose results it builds; with none, it builds all.
@@ -61,8 +66,10 @@ class Arguments:
     def is_ours(self) -> bool:
         """Whether that is this project's Snakefile, and not one that uses it as a module."""
         path = self.snakefile
-        common = [path.parent / place / "common.smk" for place in ("workflow/rules", "rules")] if path else []
-        return any(file.is_file() and "halobench.runner.rule_inputs" in file.read_text() for file in common)
+        if path is None or not path.is_file():
+            return False
+        included = re.search(r'^include: "(.*rules/stages\.smk)"', path.read_text(encoding="utf-8"), re.M)
+        return included is not None and (path.parent / included[1]).is_file()
 
     @property
     def targets(self) -> list[str]:
@@ -106,6 +113,8 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
         values = [value] if joined else []
         while not joined and left and not left[0].startswith("-"):
             values.append(left.pop(0))
+        if not values:
+            raise OSError(f"{argument}: expected a value after it")
         found[CONFIGURING[name]].append(values)
     if len(found["files"]) > 1:
         named = " and ".join(" ".join(values) for values in found["files"])
@@ -135,6 +144,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--touch", "-t", action="store_true")
     parser.add_argument("--help", "-h", "--version", "-v", action="store_true", dest="about")
     options = parser.parse_known_args(arguments)[0]
+    options.about |= any(ASKING.fullmatch(argument) for argument in arguments)
     options.dry_run = any(DRY.fullmatch(argument) for argument in arguments)
     return options
 
@@ -152,7 +162,8 @@ def configuration(arguments: Arguments) -> dict[str, Any]:
     default = [folder / DEFAULT] if (folder / DEFAULT).exists() else []
     for path in (*default, *arguments.files):
         update_config(config, read_file(path))
-    update_config(config, typed_entries(arguments.entries))
+    for entry in arguments.entries:  # of which several may set parts of the same section
+        update_config(config, typed_entries([entry]))
     return config
 
 
@@ -173,6 +184,9 @@ def check_arguments(arguments: Arguments) -> None:
     if re.fullmatch(r"0|-\d+", cores or ""):
         raise OSError(f"--cores = {cores}: expected at least 1 core")  # Snakemake would wait forever
     check_profile(arguments.options.workflow_profile or "none")
+    for profile in (arguments.options.profile, os.environ.get("SNAKEMAKE_PROFILE"), "profiles/default"):
+        for settings in sorted(Path(profile or "none").glob("*.y*ml")):
+            _check_settings(settings)
     for path in arguments.files:
         try:
             read_file(path)
@@ -188,6 +202,7 @@ def check_profile(profile: str) -> None:
         right = "expected one with a profile.yaml, such as profiles/slurm"
         raise FileNotFoundError(f"--workflow-profile {profile}: no such folder; {right}")
     for path in sorted(Path(profile).glob("*.y*ml")):
+        _check_settings(path)
         found = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
         executor = found[1] if found else ""
         # That of the package needs the one that it is built on.
@@ -196,3 +211,9 @@ def check_profile(profile: str) -> None:
             needed = f"install snakemake_executor_plugin_{plugin}"
             right = "run pip install --editable '.[slurm]'" if plugin == "slurm" else needed
             raise FileNotFoundError(f"{path}: executor = {executor}: its plug-in is not installed; {right}")
+
+
+def _check_settings(path: Path) -> None:
+    """Raise OSError if a profile sets what must be known before Snakemake reads it."""
+    if found := IN_PROFILES.search(path.read_text(encoding="utf-8")):
+        raise OSError(f"{path}: {found[1]}: expected in config.yaml or on the command line, which are read first")

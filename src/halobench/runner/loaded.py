@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sys
@@ -30,17 +31,37 @@ CLAIMS = "workflow/claims.yaml"  # the user's own claims, next to the configurat
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked configuration, with the folder that its results are in and that of the workflow."""
+    """A checked configuration.
+
+    Attributes
+    ----------
+    raw : mapping
+        As it was read.
+    config : Config
+    folder : Path
+        The working directory of its runs.
+    named : str
+        The results folder, as rules name it.
+    workflow : Path
+        The folder of the workflow's files.
+    """
 
     raw: Mapping[str, Any]
     config: Config
-    results: Path
+    folder: Path
+    named: str
     workflow: Path
 
-    def survey(self) -> tuple[list[job_list.Job], dict[tuple[str, str], status.State]]:
-        """Return the jobs of its experiments and their states."""
-        listed = job_list.jobs(self.config)
-        return listed, status.survey(listed, self.results, {job.name: self._read_by(job) for job in listed})
+    @property
+    def results(self) -> Path:
+        """The results folder."""
+        return self.folder / self.named
+
+    def survey(self, everything: bool = False) -> tuple[list[job_list.Job], dict[status.Name, status.State]]:
+        """Return the jobs of the experiments to run, or of `everything`, and their states."""
+        with contextlib.chdir(self.folder):
+            listed = job_list.jobs(self.config, self.config.experiments if everything else None)
+            return listed, status.survey(listed, Path(self.named), {job.name: self._read_by(job) for job in listed})
 
     def _read_by(self, job: job_list.Job) -> dict[str, str]:
         """Return the checksums of what a job reads and no job writes."""
@@ -50,8 +71,7 @@ class Loaded:
             named = [caption(stem, kind) for kind in ("figure", "table") for stem in job.spec[f"{kind}s"]]
             texts = caption_texts(self.workflow / "rules" / path for path in named)
             return {"captions": hashlib.sha256(to_json(texts).encode()).hexdigest()}
-        weights = job.spec.get("model", {}).get("weights") if job.stage == "train" else None
-        return {"weights": status.file_digest(Path(weights))} if weights and Path(weights).is_file() else {}
+        return {}
 
     def freeze(self, state: Path) -> Path:
         """Write the configuration, as one complete file, below a folder for the state of runs; return its path."""
@@ -67,16 +87,17 @@ def load(asked: Arguments) -> Loaded | None:
     """Return the configuration that Snakemake's arguments specify; if it has problems, print them and return None."""
     snakefile = asked.snakefile
     assert snakefile is not None
-    folder = snakefile.parent
-    workflow = folder if (folder / "rules").is_dir() else folder / "workflow"
+    beside = snakefile.absolute().parent
+    workflow = beside if (beside / "rules").is_dir() else beside / "workflow"
     try:
         raw = configuration(asked)
-        config, results = check(raw)
-        check_claims(claims_file(workflow))
+        with contextlib.chdir(asked.options.directory):
+            config, named = check(raw)
+            check_claims(claims_file(workflow))
     except ConfigError as error:
         print("\n".join(["The configuration has problems:", *error.problems]), file=sys.stderr)
         return None
-    return Loaded(raw, config, asked.options.directory / results, workflow)
+    return Loaded(raw, config, asked.options.directory, named, workflow)
 
 
 def check(raw: Mapping[str, Any]) -> tuple[Config, str]:

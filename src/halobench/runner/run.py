@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -131,24 +131,30 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     if loaded is None:
         return 1
     jobs, states = loaded.survey()
+    needed = _needed(asked.targets, jobs, loaded.named)
+    if not needed:  # a target of another experiment, or none of ours
+        everything = loaded.survey(everything=True)
+        if needed := _needed(asked.targets, everything[0], loaded.named):
+            jobs, states = everything
+    chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
     if options.dry_run:
         print("\n".join(status.report(jobs, states)), flush=True)
         return _snakemake(
-            asked.with_options("--quiet", "rules", "host", "reason", *_decided(asked, loaded, jobs, states))
+            asked.with_options("--quiet", "rules", "host", "reason", *_decided(asked, loaded, needed, states))
         )
     files.check_writable(options.directory / STATE)
     files.check_writable(loaded.results)
     files.require_sane_clock([loaded.results / job.record for job in jobs if states[job.name].record], time.time())
-    if problems := unwritable(status.to_run(jobs, states).values(), loaded.results):
+    if problems := unwritable(chosen.values(), loaded.results):
         print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
         return 1
-    for line in replaced(jobs, states):
+    for line in replaced(chosen, states):
         outcome.say(line)
     _enrol_in_shared(loaded.results, options.directory)
     frozen = loaded.freeze(options.directory / STATE)
     note_run(asked, frozen, loaded)
     asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
-    return _pass_on(asked, cancel, _decided(asked, loaded, jobs, states))
+    return _pass_on(asked, cancel, _decided(asked, loaded, needed, states))
 
 
 def note_run(asked: Arguments, frozen: Path, loaded: Loaded) -> None:
@@ -187,20 +193,18 @@ def _pass_on(asked: Arguments, cancel: bool, further: Sequence[str] = ()) -> int
 
 
 def _decided(
-    asked: Arguments, loaded: Loaded, jobs: Sequence[Job], states: Mapping[status.Name, status.State]
+    asked: Arguments, loaded: Loaded, needed: Container[status.Name], states: Mapping[status.Name, status.State]
 ) -> list[str]:
-    """Return the options that have Snakemake run what isn't current, whatever it remembers and however old files are.
+    """Return the options that have Snakemake run what isn't current, whatever it remembers.
 
-    Missing results it runs by itself. The trigger that is left is that of software environments, which no rule has. As
-    Snakemake runs all that is forced, only what the targets need may be. A target that isn't in the job list, such as
-    `partial`, is left to Snakemake.
+    Missing results it runs by itself. The trigger that is left, besides times, is that of software environments, which
+    no rule has. As Snakemake runs all that is forced, only what the targets need may be. Targets that aren't in the job
+    list, such as `partial`, are left to Snakemake.
     """
-    results = os.path.relpath(loaded.results, asked.options.directory)
-    needed = _needed(asked.targets, jobs, results)
     if asked.options.rerun_triggers or not needed:
         return []
     outdated = [
-        f"{results}/{STAGES[name[0]].record_path(name[1])}"
+        f"{loaded.named}/{STAGES[name[0]].record_path(name[1])}"
         for name, made in states.items()
         if made.kind == "changed" and name in needed
     ]
@@ -245,9 +249,8 @@ def unwritable(chosen: Iterable[Job], results: Path) -> list[str]:
     return list(map(str, problems[:MOST_LINES]))
 
 
-def replaced(jobs: Sequence[Job], states: Mapping[status.Name, status.State]) -> list[str]:
+def replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:
     """List, one per line, the trained cells that a run will replace, and why."""
-    chosen = status.to_run(jobs, states)
     why = Counter(
         "; ".join(states[name].reasons) or "an earlier job makes what it reads"
         for name in chosen

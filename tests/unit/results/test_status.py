@@ -11,6 +11,7 @@ from conftest import tiny_config
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import Job, jobs
 from halobench.results import status
+from halobench.results.inventory import take_inventory
 from halobench.results.manifest import list_files
 from halobench.storage import files, records
 from halobench.storage.layout import STAGES
@@ -20,11 +21,17 @@ CELL = "clean/mlp/mixup2/seed0"
 RUN = f"runs/{CELL}"
 
 
-def listed(**changes: object) -> list[Job]:
-    """The jobs of a configuration with one data set, model and loss and two seeds."""
+def small() -> dict:
+    """A configuration with one data set, model and loss and two seeds."""
     config = tiny_config()
     config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["clean"], "models": ["mlp"], "losses": ["mixup2"]}
     config["experiments"]["tiny"] |= {"figures": ["training", "summary"], "tables": []}
+    return config
+
+
+def listed(**changes: object) -> list[Job]:
+    """The jobs of that configuration, with some values changed."""
+    config = small()
     for place, value in changes.items():
         section, name = place.split("__")
         config[section][name] = value
@@ -115,9 +122,9 @@ def test_a_changed_value_reruns_its_cells_and_what_needs_them_and_is_named(resul
     ("path", "stages", "reason"),
     [
         (f"{RUN}/metrics.csv", {"calibrate": {CELL}} | DRAWN, "metrics.csv is missing"),
-        (f"{RUN}/train.json", {s: {CELL} for s in ("train", "probe", "calibrate")} | DRAWN, "it has never run"),
+        (f"{RUN}/train.json", {s: {CELL} for s in ("train", "probe", "calibrate")} | DRAWN, "train.json is missing"),
         ("figures/tiny/training.pdf", {"figure": {"tiny/training"}}, "training.pdf is missing"),
-        ("figures/tiny/summary.json", {"figure": {"tiny/summary"}, "overview": {"tiny"}}, "it has never run"),
+        ("figures/tiny/summary.json", {"figure": {"tiny/summary"}, "overview": {"tiny"}}, "summary.json is missing"),
     ],
 )
 def test_a_lost_file_is_made_again(results, path, stages, reason):
@@ -139,6 +146,8 @@ def test_what_was_made_from_other_inputs_is_made_again(results):
     assert would_run(listed(), results) == {s: {CELL} for s in ("probe", "calibrate")} | DRAWN
     first = lines(listed(), results)[0]
     assert first == f"probe {CELL}: its inputs history.csv, logits.safetensors and model.safetensors changed"
+    found = take_inventory(load_config(small()), "tiny", results)
+    assert [(row["seed"], row["stage"]) for row in found.missing] == [(0, "probe")], "tables leave the cell out"
     write(train, results, listed())
     assert would_run(listed(), results) == {}, "the same bytes again"
 
@@ -154,7 +163,8 @@ def test_a_record_that_is_damaged_or_was_edited_does_not_count(results):
 
 
 def test_a_job_that_failed_says_how_its_log_ends(results):
-    (results / RUN / "probe.json").unlink()
+    for name in ("probe.json", "neighbourhood.parquet", "radii.parquet"):
+        (results / RUN / name).unlink()
     log = results / f"logs/probe/{CELL}.log"
     log.parent.mkdir(parents=True)
     log.write_text("$ halobench probe\nhalobench: error: no space\n")
@@ -163,14 +173,8 @@ def test_a_job_that_failed_says_how_its_log_ends(results):
 
 
 def test_seeds_added_and_dropped_are_named(results):
-    config = tiny_config()
-    config["experiments"]["tiny"]["grid"][0] |= {
-        "datasets": ["clean"],
-        "models": ["mlp"],
-        "losses": ["mixup2"],
-        "seeds": [0, 2],
-    }
-    config["experiments"]["tiny"] |= {"figures": ["training", "summary"], "tables": []}
+    config = small()
+    config["experiments"]["tiny"]["grid"][0]["seeds"] = [0, 2]
     edited = jobs(load_config(config))
     assert would_run(edited, results)["train"] == {"clean/mlp/mixup2/seed2"}
     said = next(line for line in lines(edited, results) if line.startswith("manifest"))
@@ -178,3 +182,34 @@ def test_seeds_added_and_dropped_are_named(results):
         "manifest tiny: references/clean/seed2 and runs/clean/mlp/mixup2/seed2 were added;"
         " references/clean/seed1 and runs/clean/mlp/mixup2/seed1 were dropped"
     )
+
+
+def test_experiments_that_share_cells_settle_though_only_one_probes_them(results):
+    config = small()
+    grid = [config["experiments"]["tiny"]["grid"][0] | {"probe": False}]
+    config["experiments"]["bare"] = {"grid": grid, "figures": ["training"], "tables": []}
+    config["run"] = ["tiny", "bare"]
+    both = jobs(load_config(config))
+    for name in would_order(both, results):
+        write(next(job for job in both if job.name == name), results, both)
+    assert would_run(both, results) == {}
+
+
+def would_order(everything: list[Job], results: Path) -> list[status.Name]:
+    """The jobs that would run, in an order in which they could."""
+    return list(status.to_run(everything, status.survey(everything, results)))
+
+
+def test_weights_from_a_cell_of_another_experiment_are_followed_and_those_from_elsewhere_are_compared(tmp_path):
+    config = small()
+    config["experiments"]["warm"] = {
+        "grid": [{"datasets": ["clean"], "models": ["warm"], "losses": ["mixup2"], "seeds": [0], "probe": False}],
+        "figures": ["training"],
+        "tables": [],
+    }
+    config["run"] = ["warm"]
+    own = f"results/{RUN}/model.safetensors"
+    for weights, followed in ((own, True), (f"elsewhere/{own}", False)):
+        config["models"]["warm"] = {"name": "mlp", "width": 16, "weights": weights}
+        names = {job.name for job in jobs(load_config(config))}
+        assert (("train", CELL) in names) == followed

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
-from conftest import tiny_config
+from conftest import ROOT, tiny_config
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import jobs
+from halobench.runner.arguments import check_arguments, configuration, read_arguments
 from halobench.runner.rule_inputs import _holds
 from halobench.runner.run import _needed
 
@@ -41,3 +43,36 @@ def test_a_configuration_holds_what_was_given_within_a_section():
     assert _holds(config, {"run": ["demo"], "train": {}})
     assert not _holds(config, {"train": {"lr": "0.1"}})
     assert not _holds(config, {"losses": {}})
+
+
+def test_values_of_the_command_line_are_merged_into_those_of_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"train": {"lr": 0.1, "epochs": 3}, "run": ["a"]}))
+    (tmp_path / "over.yaml").write_text(yaml.safe_dump({"train": {"epochs": 5}}))
+    given = ["--configfile", "over.yaml", "--config", 'train={"lr": 0.01}', 'train={"batch": 7}', "run=[b]"]
+    expected = {"train": {"lr": 0.01, "epochs": 5, "batch": 7}, "run": ["b"]}
+    assert configuration(read_arguments(given)) == expected
+
+
+@pytest.mark.parametrize("setting", ["config: [a=1]", "configfile: mine.yaml", "directory: there"])
+@pytest.mark.parametrize("option", ["--profile", "--workflow-profile"])
+def test_a_profile_that_sets_what_must_be_known_before_it_is_read_is_refused(tmp_path, monkeypatch, setting, option):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Snakefile").touch()
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/profile.yaml").write_text(f"cores: 1\n{setting}\n")
+    key = setting.partition(":")[0]
+    with pytest.raises(OSError, match=f"p/profile.yaml: {key}: expected in config.yaml or on the command line"):
+        check_arguments(read_arguments([option, "p"]))
+
+
+def test_what_is_asked_and_whose_workflow_it_is(tmp_path, monkeypatch):
+    for words in (["--lint"], ["--summary"], ["--dag=dot"], ["--list-untracked"], ["--version"]):
+        assert read_arguments(words).options.about, words
+    for words in (["-n"], ["-nR", "train"], ["--dry"], ["--dry-run"]):
+        assert read_arguments(words).options.dry_run, words
+    assert not read_arguments(["--cores", "2"]).options.about
+    for snakefile in ("Snakefile", "workflow/Snakefile"):
+        assert read_arguments(["-s", str(ROOT / snakefile)]).is_ours
+    (tmp_path / "Snakefile").write_text(f"module hb:\n    snakefile: {str(ROOT / 'Snakefile')!r}\n")
+    assert not read_arguments(["-s", str(tmp_path / "Snakefile")]).is_ours
