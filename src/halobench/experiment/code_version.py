@@ -14,6 +14,7 @@ import functools
 import hashlib
 import importlib.metadata
 import importlib.util
+import json
 import sys
 import sysconfig
 from collections import Counter
@@ -23,7 +24,6 @@ from typing import Any
 
 from halobench.core.errors import SpecError
 from halobench.core.plugins import PACKAGE, locate, parsed
-from halobench.core.spec_codec import to_json
 
 # The modules that determine each stage's numbers; the rest are found through their imports.
 STAGES = {
@@ -89,7 +89,8 @@ _maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # eve
 
 def code_digest(code: Mapping[str, str]) -> str:
     """Return the first 16 hex digits of the SHA-256 of a code map, by which a job may be given its code version."""
-    return hashlib.sha256(to_json(dict(code)).encode()).hexdigest()[:16]
+    text = json.dumps(dict(code), sort_keys=True, separators=(",", ":"))  # the module must load without pydantic
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def require_code(
