@@ -117,7 +117,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         If there is no workflow, a profile or a configuration can't be read, nothing can be written, ``--touch`` is
         given, or ``--unlock`` is given while a run is alive.
     """
-    asked = read_arguments([*arguments, *(["--config", f"results={results}"] if results else [])])
+    asked = _read(arguments, results)
     options = asked.options
     if options.touch:
         why = "whether a result is current depends on its record, not on its time"
@@ -157,6 +157,12 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     return _pass_on(asked, cancel, _decided(asked, loaded, needed, states))
 
 
+def _read(arguments: Sequence[str], results: Path | None) -> Arguments:
+    """Read Snakemake's arguments; a results folder is one more value of the configuration, and the last."""
+    asked = read_arguments(arguments)
+    return asked if results is None else dataclasses.replace(asked, entries=(*asked.entries, f"results={results}"))
+
+
 def note_run(asked: Arguments, frozen: Path, loaded: Loaded) -> None:
     """Note a run's Snakefile, configuration and results folder, for its report."""
     places = {"snakefile": os.path.abspath(asked.snakefile or ""), "configuration": str(frozen)}
@@ -165,7 +171,7 @@ def note_run(asked: Arguments, frozen: Path, loaded: Loaded) -> None:
 
 def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:
     """Print which results aren't current, and why, for the configuration that Snakemake's arguments specify."""
-    asked = read_arguments([*arguments, *(["--config", f"results={results}"] if results else [])])
+    asked = _read(arguments, results)
     check_arguments(asked)
     if not asked.is_ours:
         raise OSError(f"{asked.snakefile}: expected halobench's own Snakefile; `snakemake -n` shows another one's jobs")
