@@ -107,7 +107,7 @@ class Executor(SlurmExecutor):
                 self.report_job_success(job)
             elif state in queue.WAITING:
                 self.cancel_jobs([job])
-                self.refuse(job, f"job {number} would wait forever: {reason}")
+                self.refuse(job, f"it would wait forever: {reason}")
             else:
                 log = str((job.aux or {}).get("slurm_logfile"))
                 super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=[log])

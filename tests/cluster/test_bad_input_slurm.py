@@ -59,8 +59,10 @@ def test_what_the_cluster_cannot_give(cluster, tmp_path, what):
     """The first job of its kind ends the run in seconds, with a line that names the rule and the option."""
     arguments, setting, told = CANNOT[what]
     said = refused(slow_workspace(tmp_path / "w", seeds=3), [*arguments, *FAST], cluster.environment)
-    (problem,) = [line for line in said.splitlines() if line.startswith("train: ")]
-    assert setting in problem
+    problems = dict.fromkeys(line for line in said.splitlines() if line.startswith("train: "))
+    assert len(problems) == 1, said
+    (problem,) = problems
+    assert setting in problem, said
     assert told in problem
     assert said.count(" failed after ") <= 3, "no job is tried again"
     assert cluster.ask("squeue", "--noheader") == ""

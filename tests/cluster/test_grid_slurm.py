@@ -227,7 +227,9 @@ def test_an_array_waits_and_then_runs(cluster, tmp_path):
 def test_a_cell_is_one_job_if_its_stages_are_grouped(cluster, tmp_path):
     workspace = slow_workspace(tmp_path / "w", seeds=2, epochs=4)
     cell = dict.fromkeys(("train", "probe", "calibrate"), "cell")
-    edit_profile(workspace, **{"set-resources": {"calibrate": {"submit": 1}}, "groups": cell})
+    with (workspace.folder / "config.yaml").open("a") as file:
+        file.write("submit: [calibrate]\n")
+    edit_profile(workspace, groups=cell)
     with Run(workspace, cluster) as run:
         run.ends_well()
     jobs = [job for job in all_jobs(cluster) if job.facts["JobName"] != "halobench-look"]

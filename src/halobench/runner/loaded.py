@@ -89,6 +89,8 @@ def load(asked: Arguments) -> Loaded | None:
     assert snakefile is not None
     beside = snakefile.absolute().parent
     workflow = beside if (beside / "rules").is_dir() else beside / "workflow"
+    if str(beside) not in sys.path:  # as Snakemake does it, so that ``module:object`` means the same
+        sys.path.insert(0, str(beside))
     try:
         raw = configuration(asked)
         with contextlib.chdir(asked.options.directory):
