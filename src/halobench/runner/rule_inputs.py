@@ -102,7 +102,8 @@ class RuleInputs:
         """Note where the results folder is, from the path of its manifests."""
         self.results = Path(manifest).parents[1]
         outcome.note_place(self.results)
-        attempt("The results have", validation.check_folders, (f"{self.results}/{path}" for path in self._paths()))
+        paths = attempt("The figures and tables have", self._paths)
+        attempt("The results have", validation.check_folders, [f"{self.results}/{path}" for path in paths])
 
     def folder(self, wildcards: Any) -> str:
         """Return the results folder."""
