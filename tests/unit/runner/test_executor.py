@@ -128,7 +128,7 @@ def test_a_job_that_would_wait_forever_is_cancelled(made):
     made.looks = [{"5": ("PENDING", "PartitionTimeLimit")}] * SURE
     assert [look(made, [job]) for _ in range(SURE)] == [[job]] * (SURE - 1) + [[]]
     assert made.asked == [("scancel", "5")]
-    assert ": job 5 would wait forever: PartitionTimeLimit" in made.told["said"][0]
+    assert ": it would wait forever: PartitionTimeLimit" in made.told["said"][0]
 
 
 def test_all_jobs_of_the_run_are_cancelled_before_and_after_the_last_submissions(made, monkeypatch):
