@@ -87,10 +87,10 @@ def load(asked: Arguments) -> Loaded | None:
     """Return the configuration that Snakemake's arguments specify; if it has problems, print them and return None."""
     snakefile = asked.snakefile
     assert snakefile is not None
-    beside = snakefile.absolute().parent
-    workflow = beside if (beside / "rules").is_dir() else beside / "workflow"
-    if str(beside) not in sys.path:  # as Snakemake does it, so that ``module:object`` means the same
-        sys.path.insert(0, str(beside))
+    folder = snakefile.absolute().parent
+    workflow = folder if (folder / "rules").is_dir() else folder / "workflow"
+    if str(folder) not in sys.path:  # as Snakemake does it, so that ``module:object`` means the same
+        sys.path.insert(0, str(folder))
     try:
         raw = configuration(asked)
         with contextlib.chdir(asked.options.directory):
