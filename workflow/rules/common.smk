@@ -4,7 +4,8 @@ from pathlib import Path
 from halobench.experiment.displays import tables_read
 from halobench.results.names import title
 from halobench.runner.captions import caption, own_caption
-from halobench.runner.loaded import CLAIMS, FROZEN, attempt
+from halobench.runner.loaded import FROZEN, attempt
+from halobench.runner.outcome import CLAIMS
 from halobench.runner.rule_inputs import prepare
 from halobench.storage.layout import ORIGINS, TABLES
 

@@ -201,7 +201,7 @@ COMMANDS = (
         "weights",
         "Download the weights that timm publishes for a model.",
         _weights,
-        (required(SPEC), CODE, OUT),
+        FETCHED,
         logged=True,
     ),
     Command(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ import pandas as pd
 
 from halobench.core import plugins
 from halobench.core.errors import require
-from halobench.core.spec_codec import to_json
 from halobench.experiment.displays import tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
+from halobench.runner.captions import caption_texts, captions_digest
 from halobench.storage import files, tables_io
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
 from halobench.storage.records import read_record
@@ -59,12 +58,11 @@ def run_overview(
         rows = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
         read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
         picture = figure.read_bytes() if figure else b""
-        texts = {path.stem: path.read_text(encoding="utf-8") for path in captions}
-        quoted = hashlib.sha256(to_json(texts).encode()).hexdigest()
+        texts = caption_texts(captions)
         pages = overview.pages(read, shown_spec, picture, texts)
         for path in run.outputs:
             rendering.write(path, pages[path.stem])
-        run.inputs = tables_io.checksums(tables, names) | {"captions": quoted}
+        run.inputs = tables_io.checksums(tables, names) | {"captions": captions_digest(texts)}
         run.inputs |= {} if figure is None else {figure.name: files.checksum(figure)}
 
 

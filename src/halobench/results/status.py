@@ -109,7 +109,7 @@ def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
 def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
     """Say which outputs are gone or were changed after they were written."""
     outputs = {path.parent / name: digest for name, digest in record.get("outputs", {}).items()}
-    declared = {file for file in outputs if file.name not in ("images.npy", "labels.npy", "posterior.npy")}
+    declared = {file for file in outputs if file.name not in STAGES["source"].undeclared}
     gone = sorted(file.name for file in declared if not file.exists())
     written = path.stat().st_mtime_ns
     looked_at = [

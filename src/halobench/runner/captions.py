@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from halobench.core import plugins
+from halobench.core.spec_codec import to_json
 
 OWN = "workflow/report"  # the captions of the user's own figures and tables, next to the configuration
 
@@ -30,3 +32,8 @@ def caption(stem: str, kind: str) -> str:
 def caption_texts(paths: Iterable[Path]) -> dict[str, str]:
     """Return captions by the name of their file."""
     return {path.stem: path.read_text(encoding="utf-8") for path in paths}
+
+
+def captions_digest(texts: Mapping[str, str]) -> str:
+    """Return the digest by which records and the status of pages know captions."""
+    return hashlib.sha256(to_json(texts).encode()).hexdigest()

@@ -14,7 +14,6 @@ from typing import Any
 import yaml
 
 from halobench.core.errors import SpecError, describe_error
-from halobench.core.spec_codec import to_json
 from halobench.data import data_root
 from halobench.experiment import jobs as job_list
 from halobench.experiment import validation
@@ -22,11 +21,11 @@ from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.results import status
 from halobench.runner.arguments import Arguments, configuration
-from halobench.runner.captions import caption, caption_texts
+from halobench.runner.captions import caption, caption_texts, captions_digest
+from halobench.runner.outcome import CLAIMS
 from halobench.storage import files
 
 FROZEN = "frozen"  # the key that marks a configuration as complete, so that no default file is read beneath it
-CLAIMS = "workflow/claims.yaml"  # the user's own claims, next to the configuration
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ class Loaded:
         if job.stage == "overview":
             named = [caption(stem, kind) for kind in ("figure", "table") for stem in job.spec[f"{kind}s"]]
             texts = caption_texts(self.workflow / "rules" / path for path in named)
-            return {"captions": hashlib.sha256(to_json(texts).encode()).hexdigest()}
+            return {"captions": captions_digest(texts)}
         return {}
 
     def freeze(self, state: Path) -> Path:
