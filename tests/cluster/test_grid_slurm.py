@@ -243,22 +243,27 @@ def test_a_cell_is_one_job_if_its_stages_are_grouped(cluster, tmp_path):
 
 
 def test_all_jobs_in_one_allocation(cluster, tmp_path):
-    """Time is up in the middle of the training, which saves; the same command resumes."""
-    workspace = slow_workspace(tmp_path / "w", epochs=60)
+    """SLURM's signal comes in the middle of the training, which saves; the same command resumes."""
+    workspace = slow_workspace(tmp_path / "w", epochs=200)
+    said = workspace.folder / "master.log"
+    log = workspace.folder / "results/logs/train/noisy/mlp/slow/seed0.log"
 
-    def allocate(*options: str, **variables: str) -> str:
+    def allocate(**variables: str) -> str:
         exported = ",".join(["ALL", *(f"{name}={value}" for name, value in variables.items())])
-        asked = ["--parsable", "--gpus=1", "--cpus-per-task=2", "--mem=4000", f"--export={exported}", *options]
+        asked = ["--parsable", "--gpus=1", "--cpus-per-task=2", "--mem=4000", "--time=20", f"--export={exported}"]
         asked += ["-D", str(workspace.folder), "--output=master.log", "profiles/slurm/one-allocation.sh"]
-        job = cluster.ask("sbatch", *asked, *QUIET).strip()
+        return cluster.ask("sbatch", *asked, *QUIET).strip()
+
+    def ended(job: str) -> str:
         wait_until(lambda: facts(cluster, job)["JobState"] not in ("PENDING", "RUNNING", "COMPLETING"), "it ends", 300)
         return facts(cluster, job)["JobState"]
 
-    said = workspace.folder / "master.log"
-    assert allocate("--time=2", "--signal=B:INT@75", SLOW_SECONDS="1") == "FAILED", said.read_text()[-3000:]
-    log = (workspace.folder / "results/logs/train/noisy/mlp/slow/seed0.log").read_text()
-    assert "; saved at epoch " in log
-    assert allocate("--time=10") == "COMPLETED", said.read_text()[-3000:]
+    first = allocate(SLOW_SECONDS="1")
+    wait_until(lambda: log.exists() and "epoch 2/" in log.read_text(), "the training is under way", 300)
+    cluster.ask("scancel", "--batch", "--signal=INT", first)  # what --signal=B:INT@120 sends when the time is nearly up
+    assert ended(first) == "FAILED", said.read_text()[-3000:]
+    assert "; saved at epoch " in log.read_text()
+    assert ended(allocate()) == "COMPLETED", said.read_text()[-3000:]
     assert record(workspace)["resumed_at"]
     assert not [job for job in all_jobs(cluster) if job.stage == "train"]
 
