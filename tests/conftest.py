@@ -275,3 +275,17 @@ def cluster(slurm) -> Iterator[one_host.OneHost]:
     """A SLURM cluster of two nodes with two stand-in GPU slots each, which forgets no job."""
     with one_host.OneHost(settings={"MinJobAge": "3600"}) as started:
         yield started
+
+
+def holder(code: str, *arguments: str | Path) -> subprocess.Popen:
+    """A process that runs `code`, prints a line, and stays until it is killed."""
+    script = f"import sys, time; from pathlib import Path\n{code}\nprint('ready', flush=True); time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def end(process: subprocess.Popen) -> None:
+    process.kill()
+    process.wait()
+    process.stdout.close()

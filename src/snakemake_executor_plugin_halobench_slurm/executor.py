@@ -48,7 +48,7 @@ class Executor(SlurmExecutor):
 
     def __post_init__(self) -> None:
         """Refuse to start if SLURM doesn't respond, or still has jobs of a dead run, which may write the same files."""
-        from halobench.runner.run import SUBMITTED, other_runs
+        from halobench.runner.live_runs import SUBMITTED, other_runs
 
         settings = self.workflow.executor_settings
         settings.status_command = None  # there is no choice, hence no warning about it
@@ -80,7 +80,7 @@ class Executor(SlurmExecutor):
 
     def begin(self, job: Any) -> str:
         """Prepare for the first submission; return a problem with what nodes see, or ``""``."""
-        from halobench.runner.run import SUBMITTED, name
+        from halobench.runner.live_runs import SUBMITTED, name
 
         # Snakemake would let submitted jobs finish, however long they take.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -153,7 +153,7 @@ class Executor(SlurmExecutor):
 
     def shutdown(self) -> None:
         """Stop looking; forget the run, unless jobs of it are left, for which the next run has to wait."""
-        from halobench.runner.run import SUBMITTED
+        from halobench.runner.live_runs import SUBMITTED
 
         self.over.set()
         super().shutdown()

@@ -15,8 +15,8 @@ from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInte
 
 from halobench.core.formatting import count, duration
 from halobench.runner import outcome
+from halobench.runner.live_runs import other_runs
 from halobench.runner.logs import Job, stage_of
-from halobench.runner.run import other_runs
 from halobench.storage.job_logs import SILENT, STOPPED
 
 IDLE = "Nothing to be done"  # as Snakemake says it

@@ -13,7 +13,7 @@ from one_host import OneHost
 from onslurm import FIRST_LOOK, Run, record, slow_workspace, without_slurm
 
 from conftest import SOAK, Workspace, needs
-from halobench.runner.run import SUBMITTED
+from halobench.runner.live_runs import SUBMITTED
 from halobench.runner.slurm import queue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.faults]

@@ -17,7 +17,7 @@ from onslurm import FIRST_LOOK, QUIET, Run, edit_profile, facts, job_of, record,
 
 from conftest import Workspace, assert_same_tables, few_cells
 from halobench.runner import logs
-from halobench.runner.run import SUBMITTED
+from halobench.runner.live_runs import SUBMITTED
 from halobench.runner.slurm import queue
 
 pytestmark = [pytest.mark.cluster, pytest.mark.workflow]
