@@ -113,7 +113,8 @@ def test_touching_is_refused_since_it_decides_nothing(locked, option):
 
 def test_a_run_is_known_to_others_and_takes_its_file_along(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = f"{ENROL}; live_runs.enrol(Path()); print(list(Path('.snakemake/halobench/runs').iterdir()), live_runs.other_runs(Path()))"
+    look = "print(list(Path('.snakemake/halobench/runs').iterdir()), live_runs.other_runs(Path()))"
+    code = f"{ENROL}; live_runs.enrol(Path()); {look}"
     first = holder(ENROL)
     done = subprocess.run([sys.executable, "-c", f"from pathlib import Path; {code}"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
