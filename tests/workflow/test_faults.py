@@ -232,7 +232,13 @@ def test_one_cell_that_diverges_is_named_the_others_finish_and_partial_draws_the
     assert "bad" not in set(own["model"])
     assert "partial: 2 of 3 cells" in (folder / "tables/tiny/paper_images.tex").read_text()
     assert files.read_json(folder / "figures/tiny/summary.json")["spec"]["note"] == "partial: 2 of 3 cells"
-    assert run(workspace, "-n", "partial").stdout.count("Nothing to be done") == 1
+    shutil.rmtree(tmp_path / ".snakemake")
+    shown = run(workspace, "-n", "partial").stdout
+    assert "nothing would run: all results are current" in shown
+    assert shown.count("Nothing to be done") == 1
+    workspace.write(config | {"experiments": {"tiny": config["experiments"]["tiny"] | {"figures": ["training"]}}})
+    shown = run(workspace, "-n", "partial").stdout
+    assert "figure tiny/training: it has never run\noverview tiny: " in shown
     assert not list(tmp_path.glob("results/runs/noisy/bad/*/*/train.json"))
 
 

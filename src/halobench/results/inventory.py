@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from halobench.core.spec_codec import to_json
 from halobench.experiment.grid import Cell, Config
-from halobench.experiment.jobs import Job, cell_jobs, computed_jobs, list_cells, reference_job
+from halobench.experiment.jobs import Job, cell_jobs, computed_jobs, drawn_jobs, explorer_job, list_cells, reference_job
 from halobench.results.status import Name, State, survey
 from halobench.storage.columns import REFERENCE
 from halobench.storage.layout import STAGES, stage_records
 from halobench.storage.records import read_record
+
+PARTIAL = "partial/"  # the scope of what is drawn from finished cells
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,31 @@ def _first_missing(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[st
         if made.kind != "current":
             return {"stage": job.stage, "why": "; ".join(made.reasons) or "not made yet"}
     return None
+
+
+def manifest_of_finished(inventory: Inventory, results: Path) -> Job:
+    """Return the job that lists the files of an experiment's finished cells."""
+    return Job("manifest", inventory.experiment, list_inventory(inventory, results), scope=PARTIAL)
+
+
+def partial_jobs(config: Config, results: Path) -> list[Job]:
+    """Return the jobs of finished cells, and those that make a run's tables, figures and pages from them."""
+    begun = {name: taken for name in config.run if (taken := take_inventory(config, name, results)).cells}
+    listed: dict[Name, Job] = {}
+    for name, taken in begun.items():
+        finished = [reference_job(config, dataset, seed) for dataset, seed in taken.references]
+        for cell in taken.cells:
+            finished += cell_jobs(config, cell, cell in taken.probed, cell in taken.laddered)
+        manifest = replace(manifest_of_finished(taken, results), needs=tuple(job.name for job in finished))
+        for job in (*finished, manifest, *drawn_jobs(config, name, taken.note, PARTIAL)):
+            listed[job.name] = job
+    return [*listed.values(), explorer_of_finished(begun)] if begun else []
+
+
+def explorer_of_finished(inventories: Mapping[str, Inventory]) -> Job:
+    """Return the job that makes the page for looking up the finished cells of experiments."""
+    notes = {name: taken.note for name, taken in inventories.items() if taken.note}
+    return explorer_job(inventories, notes or "", PARTIAL)
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:

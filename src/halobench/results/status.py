@@ -27,6 +27,7 @@ from halobench.storage.requests import changes, is_or_are, listed
 
 Name = tuple[str, str]  # of a job: its stage and key
 Inputs = Mapping[Name, Mapping[str, str]]  # checksums of what jobs read besides other jobs' outputs, by name
+States = Mapping[Name, "State"]
 LARGE = 1_000_000_000  # bytes; a larger file that is newer than its record is left to the stages that read it
 NOTHING = "nothing would run: all results are current"
 

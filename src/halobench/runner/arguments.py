@@ -25,6 +25,12 @@ ASKING = re.compile(
 IN_PROFILES = re.compile(r"^(config|configfiles?|directory|snakefile)\s*:", re.M)  # what a run would not see there
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
 CONFIGURING = {"--configfile": "files", "--configfiles": "files", "--config": "entries", "-C": "entries"}
+# The options that this package reads
+WHOLE = (
+    *("--config", "--configfile", "--configfiles", "--snakefile", "--directory", "--profile", "--workflow-profile"),
+    *("--persistence-backend", "--persistence-backend-db-url", "--logger", "--executor", "--report", "--cores"),
+    *("--forcerun", "--rerun-triggers", "--unlock", "--touch", "--help", "--version", "--dry", "--dry-run", "--dryrun"),
+)
 # The targets of the workflow, each with the stages whose results it builds; with none, it builds all.
 TARGETS = {
     "all": (),
@@ -101,6 +107,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     left = list(arguments)
     while left:
         argument = left.pop(0)
+        _require_whole(argument)
         if re.match(r"-C.", argument):  # joined to its first value
             argument = f"--config={argument[2:]}"
         name, joined, value = argument.partition("=")
@@ -125,6 +132,15 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
             raise OSError(f"--config: expected KEY=VALUE, but got {entry!r} (targets come before options)")
     files = [path for values in found["files"] for path in values]
     return Arguments(tuple(rest), tuple(files), tuple(entries), _options(rest))
+
+
+def _require_whole(argument: str) -> None:
+    """Raise OSError if an argument abbreviates an option that this package reads; Snakemake would understand it."""
+    name = argument.partition("=")[0]
+    if len(name) > 2 and name.startswith("--") and name not in {*WHOLE, "--force"}:
+        for option in WHOLE:
+            if option.startswith(name):
+                raise OSError(f"{name}: expected the option in full, such as {option}")
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:

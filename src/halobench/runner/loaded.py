@@ -20,6 +20,7 @@ from halobench.experiment import validation
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.results import status
+from halobench.results.inventory import partial_jobs
 from halobench.runner.arguments import Arguments, configuration
 from halobench.runner.captions import caption, caption_texts, captions_digest
 from halobench.runner.outcome import CLAIMS
@@ -56,10 +57,13 @@ class Loaded:
         """The results folder."""
         return self.folder / self.named
 
-    def survey(self, everything: bool = False) -> tuple[list[job_list.Job], dict[status.Name, status.State]]:
-        """Return the jobs of the experiments to run, or of `everything`, and their states."""
+    def survey(self, which: str = "run") -> tuple[list[job_list.Job], dict[status.Name, status.State]]:
+        """Return the jobs of the experiments to "run", of "all", or of "partial" results, and their states."""
         with contextlib.chdir(self.folder):
-            listed = job_list.jobs(self.config, self.config.experiments if everything else None)
+            if which == "partial":
+                listed = partial_jobs(self.config, Path(self.named))
+            else:
+                listed = job_list.jobs(self.config, self.config.experiments if which == "all" else None)
             return listed, status.survey(listed, Path(self.named), {job.name: self._read_by(job) for job in listed})
 
     def _read_by(self, job: job_list.Job) -> dict[str, str]:

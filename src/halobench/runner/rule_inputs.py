@@ -21,7 +21,13 @@ from halobench.experiment.config_file import read_file, typed
 from halobench.experiment.displays import file_stem
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
-from halobench.results.inventory import list_inventory, take_inventory
+from halobench.results.inventory import (
+    PARTIAL,
+    explorer_of_finished,
+    list_inventory,
+    manifest_of_finished,
+    take_inventory,
+)
 from halobench.results.manifest import list_files
 from halobench.runner import outcome
 from halobench.runner.arguments import DEFAULT, TARGETS
@@ -112,13 +118,12 @@ class RuleInputs:
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
         """Return a stage's job for the wildcards of its rule; `name` is the name of a figure's or table's files."""
         scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
+        if stage == "explorer" and scope:
+            return explorer_of_finished({name: self.inventory(name) for name in self.experiments(scope)})
         if stage == "explorer":
-            shown = self.experiments(scope)
-            notes = {name: note for name in shown if scope and (note := self.inventory(name).note)}
-            return jobs.explorer_job(shown, notes or "", scope)
+            return jobs.explorer_job(self.config.run)
         if stage == "manifest" and scope:
-            listed = list_inventory(self.inventory(experiment), self.results)
-            return Job("manifest", experiment, listed, scope=scope)
+            return manifest_of_finished(self.inventory(experiment), self.results)
         if stage == "manifest":
             return jobs.manifest_job(self.config, experiment)
         if stage in DRAWN:
@@ -207,9 +212,9 @@ class RuleInputs:
 
     def partial_targets(self, wildcards: Any) -> list[str]:
         """Return the files made from the finished cells of each experiment that has any."""
-        if not (begun := self.experiments("partial/")):
+        if not (begun := self.experiments(PARTIAL)):
             sys.exit(f"partial: no cell of {', '.join(self.config.run)} has finished yet")
-        return [f"{self.named}/{path}" for path in self._shown(begun, "partial/")]
+        return [f"{self.named}/{path}" for path in self._shown(begun, PARTIAL)]
 
     def _shown(self, experiments: Any, scope: str = "") -> list[str]:
         """Return the paths of the experiments' tables, figures and pages."""

@@ -20,7 +20,6 @@ from halobench.runner.arguments import TARGETS, Arguments, check_arguments, read
 from halobench.runner.live_runs import STATE
 from halobench.runner.loaded import Loaded, load
 from halobench.storage import files
-from halobench.storage.layout import STAGES
 
 LAST = STATE / "last-run.json"  # the last run's Snakefile, configuration and results folder
 LOGGER = "--logger=halobench"  # the plug-in that shows a run
@@ -68,18 +67,14 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     loaded = load(asked)
     if loaded is None:
         return 1
-    jobs, states = loaded.survey()
-    needed = _needed(asked.targets, jobs, loaded.named)
-    if not needed:  # a target of another experiment, or none of ours
-        everything = loaded.survey(everything=True)
-        if needed := _needed(asked.targets, everything[0], loaded.named):
-            jobs, states = everything
+    jobs, states, needed = _survey(loaded, asked.targets)
+    if not jobs:  # no cell has finished that could be drawn, as the workflow will say
+        return _pass_on(asked, cancel)
     chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
     if options.dry_run:
         print("\n".join(status.report(jobs, states)), flush=True)
-        return _snakemake(
-            asked.with_options("--quiet", "rules", "host", "reason", *_decided(asked, loaded, needed, states))
-        )
+        forced = _decided(asked, loaded.named, needed, jobs, states)
+        return _snakemake(asked.with_options("--quiet", "rules", "host", "reason", *forced))
     files.check_writable(options.directory / STATE)
     files.check_writable(loaded.results)
     files.require_sane_clock([loaded.results / job.record for job in jobs if states[job.name].record], time.time())
@@ -92,7 +87,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     frozen = loaded.freeze(options.directory / STATE)
     note_run(asked, frozen, loaded)
     asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
-    return _pass_on(asked, cancel, _decided(asked, loaded, needed, states))
+    return _pass_on(asked, cancel, _decided(asked, loaded.named, needed, jobs, states))
 
 
 def _read(arguments: Sequence[str], results: Path | None) -> Arguments:
@@ -137,23 +132,33 @@ def _pass_on(asked: Arguments, cancel: bool, further: Sequence[str] = ()) -> int
 
 
 def _decided(
-    asked: Arguments, loaded: Loaded, needed: Container[status.Name], states: Mapping[status.Name, status.State]
+    asked: Arguments, results: str, needed: Container[status.Name], jobs: Iterable[Job], states: status.States
 ) -> list[str]:
     """Return the options that have Snakemake run what isn't current, whatever it remembers.
 
     Missing results it runs by itself. The trigger that is left, besides times, is that of software environments, which
     no rule has. As Snakemake runs all that is forced, only what the targets need may be. Targets that aren't in the job
-    list, such as `partial`, are left to Snakemake.
+    list are left to Snakemake.
     """
     if asked.options.rerun_triggers or not needed:
         return []
-    outdated = [
-        f"{loaded.named}/{STAGES[name[0]].record_path(name[1])}"
-        for name, made in states.items()
-        if made.kind == "changed" and name in needed
-    ]
+    outdated = [f"{results}/{job.record}" for job in jobs if states[job.name].kind == "changed" and job.name in needed]
     forced = [*asked.options.forcerun, *outdated]
     return ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
+
+
+def _survey(loaded: Loaded, targets: Sequence[str]) -> tuple[list[Job], status.States, set[status.Name]]:
+    """Return a list of jobs with their states, and which of them the targets need: none if Snakemake is to decide."""
+    if targets == ["partial"]:
+        jobs, states = loaded.survey("partial")
+        return jobs, states, set(states)
+    jobs, states = loaded.survey()
+    if needed := _needed(targets, jobs, loaded.named):
+        return jobs, states, needed
+    everything, all_states = loaded.survey("all")  # a target may be of another experiment
+    if needed := _needed(targets, everything, loaded.named):
+        return everything, all_states, needed
+    return jobs, states, set()
 
 
 def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[status.Name]:

@@ -66,6 +66,13 @@ def test_a_profile_that_sets_what_must_be_known_before_it_is_read_is_refused(tmp
         check_arguments(read_arguments([option, "p"]))
 
 
+@pytest.mark.parametrize("option", ["--configf", "--dir=there", "--snake", "--workflow-prof", "--forcer", "--unl"])
+def test_an_abbreviated_option_is_refused_since_it_would_be_overlooked(option):
+    with pytest.raises(OSError, match=f"{option.partition('=')[0]}: expected the option in full, such as --"):
+        read_arguments(["--cores", "2", option, "x"])
+    read_arguments(["--force", "--cores", "2", "--forceall", "--report-stylesheet", "x", "--", "--conf"])
+
+
 def test_what_is_asked_and_whose_workflow_it_is(tmp_path, monkeypatch):
     for words in (["--lint"], ["--summary"], ["--dag=dot"], ["--list-untracked"], ["--version"]):
         assert read_arguments(words).options.about, words
