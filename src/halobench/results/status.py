@@ -29,6 +29,7 @@ Name = tuple[str, str]  # of a job: its stage and key
 Inputs = Mapping[Name, Mapping[str, str]]  # checksums of what jobs read besides other jobs' outputs, by name
 States = Mapping[Name, "State"]
 LARGE = 1_000_000_000  # bytes; a larger file that is newer than its record is left to the stages that read it
+MOST = 3  # reasons that a line lists
 NOTHING = "nothing would run: all results are current"
 
 
@@ -239,7 +240,8 @@ def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False
 def _sentence(made: State) -> str:
     if made.kind == "current":
         return "an earlier job makes what it reads"
-    return "; ".join(made.reasons) or "it has never run"
+    more = [f"and {len(made.reasons) - MOST} more changes"] if len(made.reasons) > MOST + 1 else []
+    return "; ".join([*made.reasons[: MOST if more else None], *more]) or "it has never run"
 
 
 def _named(group: Sequence[Job]) -> str:

@@ -118,6 +118,13 @@ def test_a_changed_value_reruns_its_cells_and_what_needs_them_and_is_named(resul
     assert would_run(listed(), results) == {}, "back to the old value"
 
 
+def test_a_line_lists_the_first_of_many_changes(results):
+    many = {"train__lr": 0.01, "train__epochs": 7, "train__batch": 32, "train__weight_decay": 0.3, "train__warmup": 7}
+    line, *_ = lines(listed(**many), results)
+    assert line.count(" and is now ") == 3
+    assert line.endswith("; and 2 more changes")
+
+
 @pytest.mark.parametrize(
     ("path", "stages", "reason"),
     [
