@@ -22,10 +22,7 @@ def as_input(own, shipped):
     prefix, or if the workflow lies on a server.
     """
     here = Path(workflow.snakefile).parent
-    is_main = Path(workflow.main_snakefile).absolute().parent in (
-        here.parent,
-        here.parents[1],
-    )
+    is_main = Path(workflow.basedir).absolute() in (here.parent, here.parents[1])
     if os.path.exists(own):
         return own if is_main else os.path.abspath(own)
     return os.path.relpath(here / shipped) if is_main else workflow.source_path(shipped)

@@ -54,12 +54,7 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
     # the Snakefile's folder, as this process does.
     _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
     _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(workflow.basedir))
-    if (
-        workflow.is_main_process
-        and DEFAULT in workflow.configfiles
-        and not config.get(FROZEN)
-        and Path(DEFAULT).exists()
-    ):
+    if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
     config.pop(FROZEN, None)
