@@ -94,11 +94,9 @@ def required(argument: Argument) -> Argument:
 
 
 def read_spec(text: str) -> Any:
-    """Parse JSON from the command line, or from the file given after an @, replacing outdated words."""
-    from halobench.core.aliases import current_words
-
+    """Parse JSON from the command line, or from the file given after an @."""
     try:
-        return current_words(json.loads(Path(text[1:]).read_text() if text.startswith("@") else text))
+        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except (OSError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"expected JSON, or @FILE, where FILE contains JSON ({error})") from None
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pydantic
 
-from halobench.core.aliases import current_words
 from halobench.core.errors import NAME, SpecError, one_of
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import adapter, spec_errors
@@ -38,7 +37,7 @@ class ConfigError(ValueError):
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Check a configuration as a whole, leaving out names set to null and replacing outdated words.
+    """Check a configuration as a whole, leaving out names set to null.
 
     Parameters
     ----------
@@ -50,7 +49,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     ConfigError
         With all problems: unknown keys and names, wrong types, and values out of range.
     """
-    raw = _without_null(current_words(raw))
+    raw = _without_null(raw)
     config, problems = _read(raw)
     names = {section: list(entries) for section, entries in raw.items() if isinstance(entries, Mapping)}
     train_is_bad = any(problem.key.partition(".")[0] == "train" for problem in problems)  # a layer of every recipe

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.aliases import current_words, print_note
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
 from halobench.experiment.build_request import (
@@ -32,7 +31,7 @@ from halobench.storage.provenance import PACKAGE, versions
 
 
 def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> tuple[Config, dict[str, Any]]:
-    """Load a configuration, check it as a whole, and build what it specifies; report outdated words on stderr.
+    """Load a configuration, check it as a whole, and build what it specifies.
 
     Returns
     -------
@@ -45,7 +44,6 @@ def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> tuple[Co
     ConfigError
         With all problems, including those found when building the sound parts.
     """
-    raw = current_words(raw, print_note)
     try:
         config = load_config(raw)
     except ConfigError as error:

@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 
 import conftest
 from halobench.core import specs
-from halobench.core.aliases import current_words
 from halobench.core.spec_codec import to_json
 from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.experiment import build_checks, code_version, validation
@@ -53,20 +52,6 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, mo
         " pip install --editable '.[posthoc]'",
     ]
     assert load_config(put(config, "calibrators", ["none", "vector"])).calibrate.calibrators == ("none", "vector")
-
-
-def test_the_papers_fit_has_an_old_word_that_counts_as_the_same(config):
-    """Specs, and so records and tables, keep the old word, and no result is recomputed."""
-    old, new = (put(config, "calibrators", ["none", word]) for word in ("released", "paper"))
-    assert load_config(old) == load_config(new)
-    assert load_config(new).calibrate.calibrators == ("none", "released")
-    notes: list[str] = []
-    current_words(new, notes.append)
-    assert notes == []
-    assert current_words(old, notes.append)["calibrators"] == ["none", "paper"]
-    assert notes == ["calibrators[1]: 'released' is now called 'paper'"]
-    with pytest.raises(ConfigError, match="expected no duplicates"):
-        load_config(put(config, "calibrators", ["paper", "released"]))
 
 
 def test_a_name_given_null_is_taken_away(config):
