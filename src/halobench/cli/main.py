@@ -29,7 +29,7 @@ COMMANDS = {
 GROUPS = {
     "Run": ("run", "status", "report"),
     "Look at results": ("show", "compare", "explorer", "logs", "verify"),
-    "Your own logits and weights": ("calibrate", "weights convert"),
+    "Your own logits": ("calibrate",),
     "Stages, run without the workflow": ("source", "weights", "train", "probe", "repair", "reference"),
     "Stages that present results": ("aggregate", "claims", "table", "figure", "overview"),
 }
@@ -67,15 +67,8 @@ def command_list() -> str:
     return "\n\n".join(blocks)
 
 
-def joined(arguments: Sequence[str]) -> list[str]:
-    """Join the two words of a command such as ``weights convert`` into one argument."""
-    words = " ".join(arguments[:2])
-    return [words, *arguments[2:]] if words in COMMANDS and len(arguments) > 1 else list(arguments)
-
-
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse arguments, putting those that a command passes on to Snakemake in ``rest``."""
-    arguments = joined(arguments)
     command = COMMANDS.get(arguments[0]) if arguments else None
     if command is None and arguments and not arguments[0].startswith("-"):
         shown = [name for names in GROUPS.values() for name in names]
@@ -118,7 +111,7 @@ def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; bad input results in one line on standard error and exit code 2."""
-    arguments = joined(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     stage = COMMANDS[arguments[0]].logged if arguments and arguments[0] in COMMANDS else False
     if stage and os.environ.get("HALOBENCH_WARM"):
         from halobench.runner import fork_server

@@ -26,13 +26,6 @@ EXAMPLE_TRAIN = """example:
     "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
     "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
 
-EXAMPLE_CONVERT = """With --model, tensors are matched by name, or else by order and shape where only one match is
-possible; renamed tensors are listed. Code in the file is never run.
-
-examples:
-  halobench weights convert checkpoint.pth mine.safetensors
-  halobench weights convert lite0.pth lite0.safetensors --model timm/tf_efficientnet_lite0"""
-
 EXAMPLE_CALIBRATE = """The file holds either val_logits (n, k), val_labels (n,), test_logits and test_labels, or just
 logits and labels, which are split at random into one half for fitting and one for scoring.
 Probabilities may replace logits (val_probabilities, ...). A posterior (n, k), stored as
@@ -64,12 +57,6 @@ def _weights(args: argparse.Namespace) -> None:
     from halobench.pipeline.source import run_weights
 
     run_weights(args.spec, args.out, args.code)
-
-
-def _convert(args: argparse.Namespace) -> None:
-    from halobench.models.weight_conversion import convert
-
-    convert(args.source, args.out, args.model, args.classes)
 
 
 def _train(args: argparse.Namespace) -> None:
@@ -203,28 +190,6 @@ COMMANDS = (
         _weights,
         FETCHED,
         logged=True,
-    ),
-    Command(
-        "weights convert",
-        "Convert weights saved elsewhere (.pth, .pt or .safetensors).",
-        _convert,
-        (
-            path("source", "the file to read", "IN"),
-            path("out", "the .safetensors file to write", "OUT"),
-            option(
-                "--model",
-                metavar="NAME",
-                help="the model whose names the tensors get, as timm/NAME or torchvision/NAME",
-            ),
-            option(
-                "--classes",
-                type=read_count,
-                default=1000,
-                metavar="N",
-                help="number of classes of that model (default: 1000)",
-            ),
-        ),
-        EXAMPLE_CONVERT,
     ),
     Command(
         "train",

@@ -12,7 +12,7 @@ larger variance.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,7 @@ from halobench.data.mapped_rows import normalise
 from halobench.data.splits import Data
 from halobench.probing.progress import Chunks, ProbeOptions, Progress
 from halobench.probing.radii import find_radii, quantities, radii_table
-from halobench.probing.ray_walk import Predict, RayWalk, ReadOptions, chunk_samples, grid_distances, predictor
+from halobench.probing.ray_walk import Predict, RayWalk, chunk_samples, grid_distances, predictor
 from halobench.probing.rays import Geometry, Surroundings
 from halobench.probing.search import search_radii
 from halobench.training.device import kept_casts, memory_format
@@ -47,7 +47,7 @@ class Neighbourhood:
         clustered by sample). Each standard error is the standard deviation of the sample means divided by the square
         root of their number, which treats the samples as draws from an infinite population. Since they are actually
         drawn without replacement from the training set, it is on average no smaller than the standard error of the mean
-        over that set, which `halobench.probing.sample_size` computes.
+        over that set.
     radii : DataFrame
         One row per sample, ray, quantity and calibrator. The radius is the first distance at which the confidence is
         below the threshold (for the quantity ``certainty``) or half of what it is at distance 0 (``half_level``), or at
@@ -219,33 +219,6 @@ def probe(
         start = part.stop
     radii = radii_table(quantities(spec, options.betas), chunks.arrays, geometry.other_distance)
     return Neighbourhood(_curves(spec, chunks.arrays["confidence"], chunks.arrays["logit_gap"]), radii)
-
-
-def confidences(
-    predict: Predict,
-    inputs: torch.Tensor,
-    labels: np.ndarray,
-    spec: ProbeSpec,
-    surroundings: Surroundings,
-    *,
-    rng: np.random.Generator,
-    options: ReadOptions = DEFAULTS,
-) -> np.ndarray:
-    """Return label confidences on each ray at `radii`, then at `relative_radii`, as a float64 array (n, R, A + B).
-
-    This serves as a pilot for `halobench.probing.sample_size`; it reads uncalibrated confidences and doesn't search for
-    radii. The arguments are the same as for `probe`, and the same generator yields the same rays.
-    """
-    labels = check_arguments(predict, inputs, labels, surroundings)
-    _check_walks(spec)
-    geometry, options = Geometry(spec, inputs, labels, surroundings, rng), replace(options, betas={"none": 1.0})
-    step, blocks = chunk_samples(spec, inputs[0].numel(), 0), []
-    for start in range(0, len(labels), step):
-        part = slice(start, min(start + step, len(labels)))
-        walk = RayWalk(predict, inputs[part], labels[part], geometry.rays(part), options)
-        readings = walk.along(grid_distances(spec, geometry.other_distance[part]))
-        blocks.append(readings.confidences["none"][:, :, 1:])
-    return np.concatenate(blocks)
 
 
 def check_arguments(

@@ -97,7 +97,6 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     # The command line, the stages' input and output, checks and plans, and the information for the workflow.
     around = {m for m in modules if m.startswith(("cli/", "experiment/", "pipeline/", "runner/"))} - NEUTRAL
     around |= {"models/shape_check", "results/inventory", "results/status", "storage/verify"}
-    around |= {"models/weight_conversion", "probing/sample_size"}  # run before a model is scored; a probe's precision
     around |= {"calibration/external_logits", "reporting/compare", "results/trained_cell"}  # for people to look at
     around |= {"figures", "tables", "theory"}  # imported by users' figures, tables and notebooks
     mapped = {name for stage in STAGES for name in code_map(stage)}
