@@ -53,7 +53,7 @@ cluster-demo: $(VENV)/.installed-slurm
 	$(BIN)/python tests/cluster/one_host.py --watch 2 -- $(BIN)/halobench run --workflow-profile profiles/slurm \
 		--resources gpu=3 --halobench-slurm-init-seconds-before-status-checks 2 \
 		--configfile workflow/experiments/tiny.yaml
-	@echo "Look at results/figures/tiny/summary.png; \`$(BIN)/halobench logs mixup2/seed0\` shows where a cell's logs are."
+	@echo "Look at results/figures/tiny/summary.png; \`$(BIN)/halobench show noisy/mlp/mixup2/seed0\` shows a cell and its logs."
 
 report: $(VENV)/.installed
 	$(BIN)/halobench report

@@ -137,8 +137,7 @@ OPENING = """# Configuration
 This page lists every key of `config.yaml`. The same keys are used in files that are merged into it with `halobench
 run --configfile FILE`. Mappings are merged key by key, and setting an entry to `null` removes it. `NAME` stands for a
 name that you choose. Configuration errors are reported before any job starts: the report gives the key, its value and
-what was expected. Keys and values from earlier versions still work; a note says what each of them is called now.
-The `config.yaml` of the repository is an example, with comments.
+what was expected. The `config.yaml` of the repository is an example, with comments.
 
 The `recipe` of a model or data set takes the keys of [`train`](#train). The recipe of a cell starts from `train`. The
 model's recipe overrides it, and the data set's recipe overrides both."""
@@ -149,9 +148,8 @@ def command_line() -> str:
     from halobench.cli.main import build_parser
 
     parser = build_parser()
-    subparsers = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
     parts = ["# Commands", f"```text\n{parser.format_help().strip()}\n```"]
-    for name, each in subparsers.choices.items():
+    for name, each in _commands(parser):
         usage = each.format_usage().removeprefix("usage: ").strip().replace("\n       ", "\n")
         parts += [f"## `halobench {name}`", each.description or "", f"```text\n{usage}\n```"]
         if rows := [_argument(each, action) for action in each._actions if action.dest != "help"]:
@@ -159,6 +157,14 @@ def command_line() -> str:
         if each.epilog:
             parts.append(f"```text\n{each.epilog.strip()}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _commands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield the commands that a parser has, and theirs, with their parsers."""
+    for action in parser._actions:
+        for name, each in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
+            yield before + name, each
+            yield from _commands(each, f"{before}{name} ")
 
 
 def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> str:

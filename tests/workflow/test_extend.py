@@ -136,7 +136,8 @@ def test_figure_is_drawn_by_the_run_and_by_itself(examples):
     made = folder / "results/figures/mine/mine.figures.temperatures.png"
     assert made.stat().st_size > 5000
     assert (made.parent / "summary.png").exists(), "beside all others"
-    halobench(examples, "figure", "mine.figures:temperatures", "--tables", "results/tables/mine", "--out", "again")
+    spec = '{"figure": "mine.figures:temperatures"}'
+    halobench(examples, "stage", "figure", "--spec", spec, "--tables", "results/tables/mine", "--out", "again")
     assert (folder / "again.png").read_bytes() == made.read_bytes()
 
 

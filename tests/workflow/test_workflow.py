@@ -60,7 +60,7 @@ def test_aggregation_imports_neither_torch_nor_snakemake(finished, tmp_path):
     code += "print('imported:', *[m for m in ('torch', 'sklearn', 'snakemake') if m in sys.modules]); sys.exit(code)"
     results = finished.folder / "results"
     asked = ["--manifest", results / "manifests/tiny.json", "--results", results, "--out", tmp_path]
-    command = [sys.executable, "-c", code, "aggregate", *map(str, asked)]
+    command = [sys.executable, "-c", code, "stage", "aggregate", *map(str, asked)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "imported:"
@@ -120,7 +120,7 @@ def test_logs_open_with_a_command_that_repeats_the_stage(finished, tmp_path, mon
     folder = finished.folder
     line = (folder / "results/logs/train/noisy/cnn/mixup2/seed1.log").read_text().splitlines()[0]
     words = shlex.split(line)
-    assert words[:3] == ["$", "halobench", "train"]
+    assert words[:3] == ["$", "halobench", "stage"]
     arguments = words[2:]
     arguments[arguments.index("--out") + 1] = str(tmp_path)
     monkeypatch.chdir(folder)

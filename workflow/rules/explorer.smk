@@ -16,5 +16,5 @@ rule explorer:
         spec=INPUTS.spec("explorer"),
         code=INPUTS.code("explorer"),
     shell:
-        "halobench explorer --spec {params.spec:q} --code {params.code}"
+        "halobench stage explorer --spec {params.spec:q} --code {params.code}"
         " --tables $(dirname {output.page})/tables --out {output.page} >> {log} 2>&1"

@@ -24,6 +24,6 @@ rule overview:
         spec=INPUTS.spec("overview"),
         code=INPUTS.code("overview"),
     shell:
-        "halobench overview --spec {params.spec:q} --code {params.code}"
+        "halobench stage overview --spec {params.spec:q} --code {params.code}"
         " --tables $(dirname {output.record}) --out $(dirname {output.record})"
         " --figure={input.figure:q} --captions {input.captions:q} >> {log} 2>&1"

@@ -30,13 +30,6 @@ EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 def convert_number(kind: type, key: str, value: Any) -> Any:
-    """Return `value` as `kind` (int or float).
-
-    Raises
-    ------
-    SpecError
-        If it isn't a finite number or, for int, a whole number below 2**63.
-    """
     value = read_exponent(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(key, value, "a whole number" if kind is int else "a number")
@@ -100,18 +93,11 @@ def spec(cls: type[T]) -> type[T]:
 
 
 def adapter(cls: type) -> pydantic.TypeAdapter[Any]:
-    """Return the adapter that checks, writes and describes a spec's class."""
     return pydantic.TypeAdapter(cls)
 
 
 def parse(cls: type[T], mapping: Any) -> T:
-    """Build the spec `cls` from a mapping, checking keys and types; integers are accepted as floats.
-
-    Raises
-    ------
-    SpecError
-        For the first problem found: an unknown or missing key, or a value of the wrong type or out of range.
-    """
+    """Build the spec `cls` from a mapping, checking keys and types; integers are accepted as floats."""
     try:
         return adapter(cls).validate_python(mapping)
     except pydantic.ValidationError as error:

@@ -66,7 +66,7 @@ class DatasetSpec:
 
     source: Text = Field(description="Name of one of the sources.")
     train: Whole = Field(ge=2, description="Number of training samples.")
-    val: Count = Field(description="Number of validation samples, to which calibrators are fitted.")
+    val: Whole = Field(ge=2, description="Number of validation samples, to which calibrators are fitted.")
     test: Count = Field(
         description="Number of test samples. If a source without official parts is large enough, it keeps three to ten"
         " blocks of this size out of training and validation, and each seed tests on one of them."
@@ -188,7 +188,6 @@ class ModelSpec(PluginSpec):
 
     @property
     def is_timm(self) -> bool:
-        """Return True for a timm model."""
         return self.name.startswith("timm/")
 
     @property
@@ -202,13 +201,7 @@ class ModelSpec(PluginSpec):
         return self.comes_trained and self.is_timm and self.preprocess in (None, "timm")
 
     def output_rows(self, classes: int, names: Sequence[str] = ()) -> list[int]:
-        """Return the output of the given weights for each class, found by the class's name, if any, or its number.
-
-        Raises
-        ------
-        SpecError
-            If a class has no output, or two classes share one.
-        """
+        """Return the output of the given weights for each class, found by the class's name, if any, or its number."""
         outputs, rows = self.outputs or {}, []
         for label in range(classes):
             keys = [*names[label : label + 1], str(label)]
@@ -306,13 +299,11 @@ class TrainSpec(Recipe):
 
 
 def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return distances; raise SpecError unless they are increasing."""
     require(all(a < b for a, b in itertools.pairwise(values)), "", list(values), "increasing distances")
     return values
 
 
 def _known_probe(kind: str) -> str:
-    """Return the name of a probe; raise SpecError if no probe has that name."""
     check_known("probes", "", kind, names("searches"))
     return kind
 
@@ -384,7 +375,6 @@ class ProbeSpec:
 
     @property
     def searches(self) -> bool:
-        """Return True if it finds distances itself rather than walking along rays."""
         return self.kind in names("searches")
 
     @property

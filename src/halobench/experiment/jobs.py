@@ -50,7 +50,6 @@ class Job:
 
     @property
     def name(self) -> tuple[str, str]:
-        """Its stage and key, by which other jobs need it."""
         return self.stage, self.key
 
     @property
@@ -60,12 +59,10 @@ class Job:
 
     @property
     def record(self) -> Path:
-        """The path of its record below the results folder."""
         return Path(self.scope) / STAGES[self.stage].record_path(self.key)
 
     @property
     def log(self) -> Path:
-        """The path of its log below the results folder."""
         return Path(self.scope) / "logs" / self.stage / f"{self.key}.log"
 
     @property
@@ -75,7 +72,6 @@ class Job:
 
 
 def source_job(config: Config, source: str) -> Job:
-    """Return the job that writes a source."""
     return Job("source", source, config.source_spec(source), (("data", config.sources[source].loader),))
 
 
@@ -85,7 +81,6 @@ def weights_job(config: Config, model: str) -> Job:
 
 
 def train_job(config: Config, cell: Cell) -> Job:
-    """Return the job that trains a cell."""
     names = (cell.dataset, cell.model, cell.loss)
     plugins = tuple(config.train_plugins(*names))
     needs = (_source(config, cell.dataset), *_weights(config, cell.model))
@@ -93,7 +88,6 @@ def train_job(config: Config, cell: Cell) -> Job:
 
 
 def probe_job(config: Config, cell: Cell) -> Job:
-    """Return the job that probes a cell."""
     names = (cell.dataset, cell.model)
     plugins = tuple(config.probe_plugins(*names))
     needs = (_source(config, cell.dataset), ("train", cell.path))
@@ -101,7 +95,6 @@ def probe_job(config: Config, cell: Cell) -> Job:
 
 
 def calibrate_job(config: Config, cell: Cell) -> Job:
-    """Return the job that calibrates a cell."""
     plugins = tuple(config.calibrate.plugged)
     return Job("calibrate", cell.path, config.calibrate_spec(), plugins, cell.seed, needs=(("train", cell.path),))
 
@@ -119,7 +112,6 @@ def reference_job(config: Config, dataset: str, seed: int) -> Job:
 
 
 def _source(config: Config, dataset: str) -> tuple[str, str]:
-    """Return the job that writes a data set's source."""
     return "source", config.datasets[dataset].source
 
 

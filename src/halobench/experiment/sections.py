@@ -114,7 +114,6 @@ class ProbeEntry(ProbeSpec):
     )
 
     def visits(self, model: str) -> bool:
-        """Return True if the probe visits the cells of a model."""
         return self.models is None or model in self.models
 
 
@@ -172,7 +171,7 @@ class Sections:
         validate_default=True,
         description="Calibrators to score, each with its own rows in the tables. `none` leaves the logits as they are."
         " The other built-in calibrators are temperature scaling at the optimum on validation data (`exact`), as fitted"
-        " by the paper's released code (`paper`; called `released` in tables and in older configurations), and at the"
+        " by the paper's released code (`paper`; called `released` in tables), and at the"
         " optimum on test data (`oracle`). A calibrator can also be a file in src/halobench/calibration/calibrators"
         " (`matrix` needs the extra posthoc) or module:object. To set a plug-in's options, list it under a name of its"
         " own, as NAME: {name: PLUG-IN, OPTION: VALUE}. All calibrators except `none` and `oracle` are fitted to the"
@@ -186,7 +185,6 @@ class Sections:
     )
 
     def source_spec(self, source: str) -> dict[str, Any]:
-        """Return the spec of a source stage."""
         return canonical(self.sources[source])
 
     def weights_spec(self, model: str) -> dict[str, Any]:
@@ -194,8 +192,6 @@ class Sections:
         return canonical(ModelSpec(self.models[model].name, pretrained=True))
 
     def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
-        """Return the spec of a train stage."""
-
         def build() -> dict[str, Any]:
             return {
                 "dataset": canonical(self.datasets[dataset]),
@@ -221,15 +217,12 @@ class Sections:
         return self._shared(("probe", dataset, model), build)
 
     def probes_of(self, model: str) -> dict[str, ProbeEntry]:
-        """Return the probes that visit the cells of a model."""
         return {name: probe for name, probe in self.probes.items() if probe.visits(model)}
 
     def calibrate_spec(self) -> dict[str, Any]:
-        """Return the spec of all calibrate stages."""
         return self._shared(("calibrate",), lambda: canonical(self.calibrate))
 
     def reference_spec(self, dataset: str) -> dict[str, Any]:
-        """Return the spec of a reference stage."""
         return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
 
     def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
@@ -246,13 +239,7 @@ class Sections:
         return next((place for place in reversed(layers) if key in layers[place]), "train")
 
     def recipe(self, dataset: str, model: str) -> TrainSpec:
-        """Return the recipe of a data set and model, merged from its layers.
-
-        Raises
-        ------
-        SpecError
-            If the recipe's keys don't fit together; the error blames the last layer that sets the offending key.
-        """
+        """Return the recipe of a data set and model, merged from its layers."""
 
         def merge() -> TrainSpec:
             merged = {key: value for layer in self.layers(dataset, model).values() for key, value in layer.items()}
@@ -265,7 +252,6 @@ class Sections:
 
     @functools.cached_property
     def calibrate(self) -> CalibrateSpec:
-        """Return the spec of the calibrate stages."""
         return CalibrateSpec(self.calibrators, **vars(self.metrics))
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:
@@ -274,7 +260,6 @@ class Sections:
         return [("data", loader)] if loader in self.distributions else []
 
     def train_plugins(self, dataset: str, model: str, loss: str) -> list[tuple[str, str]]:
-        """Return the plug-ins that a train stage runs, as kind and name."""
         return [("models", self.models[model].name), ("losses", self.losses[loss].name), *self.sampler(dataset)]
 
     def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
@@ -289,7 +274,6 @@ class Sections:
 
     @functools.cached_property
     def _cache(self) -> dict[tuple[str, ...], Any]:
-        """Return the specs built so far."""
         return {}
 
     def _shared(self, key: tuple[str, ...], build: Callable[[], T]) -> T:

@@ -107,6 +107,6 @@ def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
         weights = Path(model.weights)
     require(model.comes_trained or weights is None, "--weights", str(weights), "none, since this model will be trained")
     if model.comes_trained:
-        what = "an existing weights file; `halobench weights` downloads one for a pretrained model"
+        what = "an existing weights file; the stage `weights` downloads one for a pretrained model"
         require(weights is not None and weights.is_file(), "--weights", weights and str(weights), what)
     return weights

@@ -20,7 +20,7 @@ from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, commands, read_source_spec
-from halobench.results.names import LABELS, OVER_SAMPLES, OVER_SEEDS, REPAIRS
+from halobench.results.names import LABELS, OVER_SAMPLES, REPAIRS
 from halobench.storage.provenance import short
 
 SHORT = 20  # terminal columns that a name may take before it is wrapped
@@ -109,24 +109,6 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
         for fit in fitted
     ]
     return table("Calibrators", ["", "fitted to", "T", "NLL", "gradient", "optimum?"], rows, 2, "optimum?")
-
-
-def fits_beside(
-    names: tuple[str, str], first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]
-) -> Table:
-    """Return a table of two cells' temperatures."""
-    fits_of = [{(fit["calibrator"], fit["split"], fit["labels"]): fit for fit in each} for each in (first, second)]
-    keys = [*fits_of[0], *(key for key in fits_of[1] if key not in fits_of[0])]
-    rows = [
-        [
-            calibrator_label(key[0]),
-            f"{key[1]}, {key[2]}",
-            *(temperature(each[key]) if key in each else "–" for each in fits_of),
-        ]
-        for key in keys
-        if any(key in each and (each[key]["T"] is not None or each[key]["beta"] == 0) for each in fits_of)
-    ]
-    return table("Temperatures", ["", "fitted to", *names], rows, right=2)
 
 
 def metrics(
@@ -241,50 +223,3 @@ def spec_differences(names: tuple[str, str], differences: Sequence[tuple[str, An
     if not differences:
         return Text("Their specs are the same.")
     return table("Specs", ["", *names], [[key, value_text(a), value_text(b)] for key, a, b in differences], right=3)
-
-
-def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence[str] = ()) -> RenderableType:
-    """Tabulate the changes from `halobench.results.cell.changes`, with one table per kind of labels.
-
-    Changes whose intervals don't overlap come first; within each group, larger ones do. `lead` lists the first columns.
-    """
-    if changes.empty:
-        return Text("No metric differs.")
-    said = {True: "apart", False: "overlap", None: "–"}
-    ordered = changes.assign(size=changes["change"].abs(), apart=changes["beyond"].eq(True))
-    ordered = ordered.sort_values(["apart", "size"], ascending=False, kind="stable")
-    tables = []
-    for labels, part in ordered.groupby("labels", sort=False):
-        rows = [
-            [
-                *(str(row[column]) for column in lead),
-                f"{metric_label(row['metric'])}\n{calibrator_label(row['calibrator'])}",
-                scored(row["value_a"], row["low_a"], row["high_a"]),
-                scored(row["value_b"], row["low_b"], row["high_b"]),
-                score(row["change"]),
-                said[row["beyond"]],
-            ]
-            for _, row in part.iterrows()
-        ]
-        what = "Metrics" if "split" in lead else "Test metrics"
-        title = f"{what}, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
-        tables.append(table(title, [*lead, "metric", *names, "change", "intervals"], rows, right=len(lead) + 1))
-    return Group(*tables)
-
-
-def loss_changes(names: tuple[str, str], changes: pd.DataFrame) -> RenderableType:
-    """Tabulate the changes from `halobench.results.cell.paired_changes`, with one table per kind of labels."""
-    tables = []
-    for labels, part in changes.groupby("labels", sort=False):
-        rows = [
-            [
-                f"{metric_label(row['metric'])}\n{calibrator_label(row['calibrator'])}",
-                *(score(row[column]) for column in ("mean_a", "mean_b")),
-                scored(row["change"], row["low"], row["high"]),
-                "differs" if row["differs"] else "–",
-            ]
-            for _, row in part.iterrows()
-        ]
-        title = f"Test metrics, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SEEDS}, paired"
-        tables.append(table(title, ["metric", *names, "change", "verdict"], rows))
-    return Group(*tables) if tables else Text("No metric differs.")

@@ -101,7 +101,7 @@ def serve() -> None:
         with listener.accept()[0] as line:
             job, files = _receive(line)
             with contextlib.suppress(OSError):
-                if job.get("setting") == setting and _load(job["arguments"][0]):
+                if job.get("setting") == setting and _load(job["arguments"][1]):
                     fork = os.fork()
             if fork == 0:
                 listener.close()

@@ -48,7 +48,6 @@ class Stage:
     each: bool = False
 
     def record_path(self, key: str) -> str:
-        """Return the path of a job's record below the results folder."""
         return self.record.format(key)
 
     def paths(self, key: str) -> list[str]:
@@ -58,7 +57,6 @@ class Stage:
 
     @property
     def log(self) -> str:
-        """The path of a job's log below the results folder, with wildcards."""
         return f"logs/{self.name}/{self.key}.log"
 
     @property

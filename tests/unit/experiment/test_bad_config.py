@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -14,7 +13,6 @@ import yaml
 
 from conftest import one_cell, tiny_config
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import to_json
 from halobench.data import data_root
 from halobench.experiment import build_checks, validation
 from halobench.experiment.config_file import read_file
@@ -24,7 +22,7 @@ from halobench.experiment.config_loader import ConfigError, load_config
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
     """Build models for checks in this process, and leave nothing in its environment."""
-    monkeypatch.setattr(validation, "_build", lambda request: build_checks.run(json.loads(to_json(request))))
+    monkeypatch.setattr(validation, "_build", lambda plain, results, config: build_checks.run(config, results))
     monkeypatch.setenv(data_root.ROOT, "data")
     monkeypatch.setenv(data_root.FETCH, "1")
     monkeypatch.chdir(tmp_path)
@@ -169,6 +167,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "out of range": [
         (put("train.lr", -0.1), "train.lr = -0.1: expected a number above 0"),
         (put("train.epochs", 0), "train.epochs = 0: expected at least 1"),
+        (put("datasets.noisy.val", 1), "datasets.noisy.val = 1: expected at least 2"),
         (put("train.device", "gpu"), "train.device = 'gpu': expected a string that matches auto|cpu|cuda(:[0-9]+)?"),
         (put("losses.mixup2.points", 1), "losses.mixup2.points = 1: expected a whole number of at least 2"),
         (
@@ -354,7 +353,7 @@ def test_a_probe_of_some_models_touches_no_other(tmp_path):
     config["models"]["cnn"] = {"name": "mlp_mixer", "patch": 2, "width": 8}
     config["probes"]["c"] = CERTIFIED | {"models": ["mlp"]}
     data_root.note(config)
-    loaded, _ = validation.load_checked(config, tmp_path / "cache", tmp_path / "results")
+    loaded = validation.load_checked(config, tmp_path / "cache", tmp_path / "results")
     assert loaded.probe_spec("clean", "cnn")["probes"] == plain.probe_spec("clean", "cnn")["probes"]
     assert loaded.probe_spec("clean", "mlp")["probes"]["c"] == CERTIFIED
     assert ("searches", "certified") not in loaded.probe_plugins("clean", "cnn")

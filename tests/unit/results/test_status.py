@@ -167,7 +167,7 @@ def test_a_job_that_failed_says_how_its_log_ends(results):
         (results / RUN / name).unlink()
     log = results / f"logs/probe/{CELL}.log"
     log.parent.mkdir(parents=True)
-    log.write_text("$ halobench probe\nhalobench: error: no space\n")
+    log.write_text("$ halobench stage probe\nhalobench: error: no space\n")
     job = next(job for job in listed() if job.name == ("probe", CELL))
     assert status.state(job, results) == status.State("failed", ("not made; its log ends: no space",))
 

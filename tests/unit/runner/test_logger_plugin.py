@@ -99,7 +99,7 @@ def end(view) -> None:
 def write_log(text: str, age: float = 0.0) -> None:
     path = Path(LOG)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"$ halobench train --seed 0\n{text}")
+    path.write_text(f"$ halobench stage train --seed 0\n{text}")
     os.utime(path, (time.time() - age,) * 2)
 
 
