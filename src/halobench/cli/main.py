@@ -27,7 +27,7 @@ COMMANDS = {
 }
 # The groups of commands in the help; commands in no group are for other programs.
 GROUPS = {
-    "Run": ("run", "status", "report"),
+    "Run": ("run", "status"),
     "Look at results": ("show", "compare", "explorer", "logs", "verify"),
     "Your own logits and weights": ("calibrate", "weights convert"),
     "Stages, run without the workflow": ("source", "weights", "train", "probe", "repair", "reference"),

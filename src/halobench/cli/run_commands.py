@@ -26,16 +26,6 @@ examples:
   halobench status
   halobench status --each --configfile other.yaml"""
 
-EXAMPLE_REPORT = """Takes the names of experiments, and all Snakemake arguments. Without --configfile, --config,
---snakefile or --directory, it uses the configuration of the last run in this folder, with that
-run's experiments and any other configured experiments whose results are complete.
-
-examples:
-  halobench report                write results/report.html
-  halobench report demo           cover only one experiment
-  halobench report partial        cover the finished cells, after `halobench run partial`
-  halobench report --configfile mine.yaml --report mine.zip"""
-
 
 def _run(args: argparse.Namespace) -> int:
     from halobench.runner.run import run
@@ -47,12 +37,6 @@ def _status(args: argparse.Namespace) -> int:
     from halobench.runner.run import print_status
 
     return print_status(args.rest, args.results, args.each)
-
-
-def _report(args: argparse.Namespace) -> int:
-    from halobench.runner.report import report
-
-    return report(args.rest)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -90,7 +74,6 @@ COMMANDS = (
         EXAMPLE_STATUS,
         passed_on=True,
     ),
-    Command("report", "Make the report, and say what was found.", _report, (), EXAMPLE_REPORT, passed_on=True),
     Command(
         "check", "Run the checks that require building, for a JSON request on standard input. For the workflow.", _check
     ),

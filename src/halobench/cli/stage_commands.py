@@ -149,13 +149,13 @@ def _explorer(args: argparse.Namespace) -> None:
     spec = {"experiments": args.experiments, "note": args.note} if args.spec is None else args.spec
     out = args.results / "explorer.html" if args.out is None else args.out
     # A run's page also shows earlier runs' experiments, since a page with only its own would replace theirs.
-    run_explorer(args.results, out, spec["experiments"], args.tables, spec["note"], args.code, args.spec is not None)
+    run_explorer(args.results, out, spec, args.tables, args.code, others=args.spec is not None)
 
 
 def _overview(args: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_overview
 
-    run_overview(args.spec, args.tables, args.out, args.figure, args.captions, args.code)
+    run_overview(args.spec, args.tables, args.out, args.captions, args.code)
 
 
 SPEC = option("--spec", type=read_spec, metavar="JSON", help="what to do, as JSON or @FILE")
@@ -314,7 +314,7 @@ COMMANDS = (
     ),
     Command(
         "explorer",
-        "Make a page for exploring the cells of experiments.",
+        "Make the explorer of cells, and the entrance to all pages.",
         _explorer,
         (
             option(
@@ -337,7 +337,6 @@ COMMANDS = (
         _overview,
         (
             *(TABLES, OUT, required(SPEC)),
-            option("--figure", type=read_file, metavar="FILE", help="the summary figure, as a PNG"),
             path("--captions", "files of captions, named after figures and tables", "FILE", nargs="*", default=()),
             CODE,
         ),

@@ -18,7 +18,7 @@ from halobench.storage.columns import TABLE_COLUMNS
 
 STAGES = ["source", "train", "probe", "calibrate", "repair", "reference", "aggregate", "claims", "table"]
 STAGES += ["figure", "overview", "explorer"]
-COMMANDS = [*STAGES, "check", "compare", "logs", "report", "run", "show", "status", "verify", "weights convert"]
+COMMANDS = [*STAGES, "check", "compare", "logs", "run", "show", "status", "verify", "weights convert"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
