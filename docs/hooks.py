@@ -186,33 +186,28 @@ FIGURES = {
     "Training": ("training",),
     "Theory": ("overlap", "log_k", "phase", "predicted", "gaussians"),
 }
-PAGES = ("overview", "cells")
+PAGES = ("overview",)
 TABLES = ("claims_table", "paper_images", "paper_images_posterior", "paper_gaussians", "paper_gaussians_posterior")
 TABLES += ("images_posthoc", "repair_metrics")
 
 READING = """# Reading the figures
 
-This page shows each figure and table of an experiment with its caption from the report. The pictures are from the
+This page shows each figure and table of an experiment with its caption. The pictures are from the
 demo. Figures and tables that would have nothing to show are left out of an experiment. `results/explorer.html` shows
 the same numbers by data set, model and loss."""
 
 
-PAGES_TEXT = """### report
+PAGES_TEXT = """### The site
 
-![The report's first screen](report.png)
+`results/index.html` is the entrance to all pages. It opens from disk, without a network connection, and shows each
+experiment's finding and summary figure, with links to its pages. These share a header: overview, claims, leaderboard,
+explorer, figures, tables and how to cite. They can be printed, and they have a light and a dark mode. The overview
+says what was run, on which data and hardware, how much time it took, and which tests of the claims hold. Claims link to
+their figures and, in the explorer, to their cells, and each page links to the files that contain its numbers. The
+filters of a page are stored in its address: `leaderboard.html#dataset=digits-noise50&loss=mixup2`.
 
-`results/report.html` opens from disk, without a network connection. Its front page says what was run, on which data
-and hardware, how much time it took, and what was found. The menu on the left lists the figures and tables by
-category, and each of them has its caption. `halobench report` creates the report with the configuration of the last
-run. It covers the experiments of that run and all others whose results are complete.
-
-### The pages of an experiment
-
-`results/tables/EXPERIMENT/overview.html` is the first of several pages that share a header: overview, claims,
-leaderboard, cells, explorer, figures, tables and how to cite. The pages can be opened from disk and printed, and they
-have a light and a dark mode. Claims link to their figures and cells, cells link to the cards of their seeds in the
-explorer, and each page links to the files that contain its numbers. The filters of a page are stored in its address:
-`cells.html#dataset=digits-noise50&loss=mixup2`.
+`snakemake --report report.html` makes Snakemake's own report, in one file, with the figures, their captions and the
+jobs behind them.
 
 The leaderboard ranks losses and calibrations for each data set. They are ranked by KL from the known posterior, which
 is the NLL minus the posterior's own NLL, or by NLL if no posterior is known. Ranks show only what the differences

@@ -207,14 +207,6 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
         assert caption.stat().st_size > 200, caption
 
 
-def test_the_report_is_built_where_a_part_of_its_front_page_is_lost(finished_few, tmp_path):
-    copied = finished_few.copy(tmp_path / "copy")
-    (copied.folder / "results/tables/tiny/front.html").unlink()
-    done = copied.snakemake("--nolock", "--report", "report.html")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Experiment tiny" in (copied.folder / "report.html").read_text()
-
-
 def test_the_overview_records_the_configuration_that_counted(finished):
     spec = records.read_record(finished.folder / "results/tables/tiny/overview.json")["spec"]
     assert spec["config"] == load_config(tiny_config()).used("tiny")

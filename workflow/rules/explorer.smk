@@ -1,9 +1,10 @@
-# One page for all experiments of a run.
+# The pages on all experiments of a run: the entrance, and the explorer of their cells.
 rule explorer:
     input:
         tables=INPUTS.explored,
     output:
         page=f"{RESULTS}/{{scope}}explorer.html",
+        index=f"{RESULTS}/{{scope}}index.html",
         record=f"{RESULTS}/{{scope}}explorer.json",
     log:
         f"{RESULTS}/{{scope}}logs/explorer/explorer.log",

@@ -26,16 +26,6 @@ examples:
   halobench status
   halobench status --each --configfile other.yaml"""
 
-REPORT = """Takes the names of experiments, and all Snakemake arguments. Without --configfile, --config,
---snakefile or --directory, it uses the configuration of the last run in this folder, with that
-run's experiments and any other configured experiments whose results are complete.
-
-examples:
-  halobench report                write results/report.html
-  halobench report demo           cover only one experiment
-  halobench report partial        cover the finished cells, after `halobench run partial`
-  halobench report --configfile mine.yaml --report mine.zip"""
-
 SHOW = """examples:
   halobench show digits/mlp/mixup2/seed0
   halobench show noise50/mlp/focal          the only cell whose name contains this"""
@@ -71,12 +61,6 @@ def _status(args: argparse.Namespace) -> int:
     from halobench.runner.run import print_status
 
     return print_status(args.rest, args.results, args.each)
-
-
-def _report(args: argparse.Namespace) -> int:
-    from halobench.runner.report import report
-
-    return report(args.rest)
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -142,7 +126,6 @@ def add(commands: Any) -> None:
     status.add_argument("--each", action="store_true", help="print one line per job, including downstream jobs")
     for parser in (run, status):
         options.add(parser, "results", required=False, help="the results folder (default: as configured, else results)")
-    command("report", _report, "Make the report, and say what was found.", REPORT, passed_on=True)
 
     show = command("show", _show, "Show a cell: its spec, temperatures, metrics, commands and logs.", SHOW)
     what = "e.g. digits/mlp/mixup2/seed0, or a part that no other cell's name contains"

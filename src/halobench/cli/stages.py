@@ -62,8 +62,8 @@ def _displayed(kind: str, spec: Any, tables: Path, out: Path, code: str | None) 
 
 def _explorer(spec: Any, tables: Path, out: Path, code: str | None) -> None:
     """Make the explorer, also of other experiments that have tables, since a page without them would replace theirs."""
-    shown = {"experiments": spec.get("experiments", ()), "note": spec.get("note", "")}
-    _function("report:run_explorer")(results=tables.parent, out=out, tables=tables, code=code, others=True, **shown)
+    shown = {"experiments": (), **spec}
+    _function("report:run_explorer")(results=tables.parent, out=out, spec=shown, tables=tables, code=code, others=True)
 
 
 WITHIN_CELL, RESUMED = "spec code seed run", "checkpoint every slots-per-gpu"
@@ -103,9 +103,9 @@ STAGES = {
     ),
     "figure": Stage("Draw a figure: PDF, SVG, PNG.", functools.partial(_displayed, "figure"), "spec tables out code"),
     "overview": Stage(
-        "Write the pages of an experiment.", _function("report:run_overview"), "spec tables out figure captions code"
+        "Write the pages of an experiment.", _function("report:run_overview"), "spec tables out captions code"
     ),
-    "explorer": Stage("Make the page for exploring cells.", _explorer, "spec tables out code"),
+    "explorer": Stage("Make the explorer of cells, and the entrance to all pages.", _explorer, "spec tables out code"),
 }
 
 

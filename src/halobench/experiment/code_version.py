@@ -39,8 +39,8 @@ STAGES = {
     "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
     "figure": ("reporting/plotting/panel_grid", "reporting/plotting/saving", "reporting/labels"),
     "table": ("reporting/print_tables/layout",),
-    "explorer": ("reporting/explorer",),
-    "overview": ("reporting/pages/overview", "reporting/pages/cells"),
+    "explorer": ("reporting/explorer", "reporting/pages/index"),
+    "overview": ("reporting/pages/overview",),
 }
 
 # Modules that don't affect any number. A spec's meaning is in its JSON, and the values in files don't depend on how the

@@ -65,10 +65,10 @@ class ExperimentSpec:
     """Blocks of cells, and the figures and tables made from them (by default, all with something to show)."""
 
     grid: Several[Block] = Field(description="Blocks of cells. A cell that is in several blocks counts once.")
-    figures: Distinct[Figure] | None = Field(
+    figures: Annotated[tuple[Figure, ...], AfterValidator(check_distinct)] | None = Field(
         default=None,
         description="Files in src/halobench/reporting/figures, module:function, or all, which is the default"
-        " and stands for all files that have something to show.",
+        " and stands for all files that have something to show. An empty list means none.",
     )
     tables: Annotated[tuple[Table, ...], AfterValidator(check_distinct)] | None = Field(
         default=None,

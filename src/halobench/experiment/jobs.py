@@ -160,26 +160,32 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
         for stage, names in shown.items()
         for name in names
     ]
-    front = ("figure", f"{experiment}/{file_stem(front_figure(config, experiment))}")
     return [
         Job("aggregate", experiment, {"experiment": experiment}, scope=scope, needs=(("manifest", experiment),)),
         Job("claims", experiment, {}, scope=scope, needs=(aggregate,)),
         *displays,
-        Job("overview", experiment, overview, scope=scope, needs=(aggregate, claims, front)),
+        Job("overview", experiment, overview, scope=scope, needs=(aggregate, claims)),
     ]
 
 
 def front_figure(config: Config, experiment: str) -> str:
-    """Return the figure that sums up an experiment: its summary if it has one, or else its first figure."""
+    """Return the file name of the figure that sums up an experiment: its summary, or else its first; empty if none."""
     figures = config.figures(experiment)
-    return "summary" if "summary" in figures else figures[0]
+    return "summary" if "summary" in figures else file_stem(next(iter(figures), ""))
 
 
-def explorer_job(experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = "") -> Job:
-    """Return the job that makes the page for looking up experiments' cells; `note` may differ by experiment."""
-    shown = list(experiments)
-    needs = tuple(("aggregate", name) for name in shown)
-    return Job("explorer", "explorer", {"experiments": shown, "note": note}, scope=scope, needs=needs)
+def explorer_job(
+    config: Config, experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = ""
+) -> Job:
+    """Return the job that makes the pages on all experiments of a run; `note` may differ by experiment."""
+    figures = {name: front_figure(config, name) for name in experiments}
+    needs = tuple(
+        job
+        for name, figure in figures.items()
+        for job in (("aggregate", name), ("claims", name), *([("figure", f"{name}/{figure}")] if figure else []))
+    )
+    spec = {"experiments": [*figures], "note": note, "figures": figures}
+    return Job("explorer", "explorer", spec, scope=scope, needs=needs)
 
 
 def computed_jobs(config: Config, experiment: str) -> list[Job]:
@@ -208,7 +214,7 @@ def jobs(config: Config, experiments: Iterable[str] | None = None) -> list[Job]:
                 more = train_job(config, cells[key]) if stage == "train" else source_job(config, key)
                 listed[more.name] = more
                 left.append(more)
-    return [*listed.values(), explorer_job(config.run)]
+    return [*listed.values(), explorer_job(config, config.run)]
 
 
 def job_of(config: Config, stage: str, wildcards: Mapping[str, str]) -> Job:

@@ -241,7 +241,7 @@ def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
         "explorer.html",
         title="halobench explorer",
         experiment=first,
-        **{"explorer": "", "folder": f"{pages}/{quote(first)}/"},
+        **{"top": "", "folder": f"{pages}/{quote(first)}/"},
         plotly=rendering.raw(get_plotlyjs()),
         data=packed,
         calibrations=[

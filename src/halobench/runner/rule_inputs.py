@@ -115,7 +115,7 @@ class RuleInputs:
         if stage == "explorer":
             shown = self.experiments(scope)
             notes = {name: note for name in shown if scope and (note := self.inventory(name).note)}
-            return jobs.explorer_job(shown, notes or "", scope)
+            return jobs.explorer_job(self.config, shown, notes or "", scope)
         if stage == "manifest" and scope:
             listed = list_inventory(self.inventory(experiment), self.results)
             return Job("manifest", experiment, listed, scope=scope)
@@ -214,26 +214,25 @@ class RuleInputs:
     def _shown(self, experiments: Any, scope: str = "") -> list[str]:
         """Return the paths of the experiments' tables, figures and pages."""
         listed = [job for experiment in experiments for job in self._drawn(experiment, scope).values()]
-        return [path for job in [*listed, jobs.explorer_job(experiments, scope=scope)] for path in job.paths]
+        return [
+            path for job in [*listed, jobs.explorer_job(self.config, experiments, scope=scope)] for path in job.paths
+        ]
 
     def experiments(self, scope: str = "") -> list[str]:
         """Return the experiments that are shown (in a partial run, those that have a finished cell)."""
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
     def explored(self, wildcards: Any) -> list[str]:
-        """Return the tables of all experiments that the explorer reads."""
-        folders = [f"{self.named}/{wildcards.scope}tables/{name}" for name in self.experiments(wildcards.scope)]
-        return [f"{folder}/{table}.parquet" for folder in folders for table in EXPLORED]
+        """Return the tables of all experiments that the explorer reads, and the figures that the entrance shows."""
+        place, shown = f"{self.named}/{wildcards.scope}", self.experiments(wildcards.scope)
+        tables = [f"{place}tables/{name}/{table}.parquet" for name in shown for table in (*EXPLORED, "claims")]
+        figures = {name: jobs.front_figure(self.config, name) for name in shown}
+        return tables + [f"{place}figures/{name}/{figure}.png" for name, figure in figures.items() if figure]
 
     def displays(self, kind: str) -> dict[str, str]:
         """Return the figures or tables that have a rule, by file name: the package's own and any others specified."""
         named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
         return {file_stem(name): name for name in (*plugins.names(kind), *named)}
-
-    def front_figure(self, wildcards: Any) -> str:
-        """Return the figure that sums up an experiment."""
-        stem = file_stem(jobs.front_figure(self.config, wildcards.experiment))
-        return f"{self.named}/{wildcards.scope}figures/{wildcards.experiment}/{stem}.png"
 
     def recipe(self, wildcards: Any) -> Any:
         """Return a cell's recipe."""

@@ -37,7 +37,6 @@ from halobench.storage.layout import STAGES
 
 STATE = Path(".snakemake/halobench")
 SUBMITTED = STATE / "slurm"  # notes on runs that submit jobs
-LAST = STATE / "last-run.json"  # the last run's Snakefile, configuration and results folder
 LOGGER = "--logger=halobench"  # the plug-in that shows a run
 # Options that determine where Snakemake keeps its locks.
 UNLOCKING = ("directory", "profile", "workflow_profile", "persistence_backend", "persistence_backend_db_url")
@@ -152,7 +151,6 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         outcome.say(line)
     _enrol_in_shared(loaded.results, options.directory)
     frozen = loaded.freeze(options.directory / STATE)
-    note_run(asked, frozen, loaded)
     asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
     return _pass_on(asked, cancel, _decided(asked, loaded, needed, states))
 
@@ -161,12 +159,6 @@ def _read(arguments: Sequence[str], results: Path | None) -> Arguments:
     """Read Snakemake's arguments; a results folder is one more value of the configuration, and the last."""
     asked = read_arguments(arguments)
     return asked if results is None else dataclasses.replace(asked, entries=(*asked.entries, f"results={results}"))
-
-
-def note_run(asked: Arguments, frozen: Path, loaded: Loaded) -> None:
-    """Note a run's Snakefile, configuration and results folder, for its report."""
-    places = {"snakefile": os.path.abspath(asked.snakefile or ""), "configuration": str(frozen)}
-    files.write_json(asked.options.directory / LAST, places | {"results": str(loaded.results)})
 
 
 def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:

@@ -17,7 +17,7 @@ from halobench.core.spec_codec import to_json
 from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.experiment import build_checks, code_version, validation
 from halobench.experiment.config_loader import ConfigError, load_config
-from halobench.experiment.jobs import drawn_jobs
+from halobench.experiment.jobs import drawn_jobs, jobs
 from halobench.models import builder
 
 
@@ -75,9 +75,10 @@ def test_figures_and_tables_from_outside_are_chosen_beside_all_or_refused(config
     loaded = load_config(config)
     assert loaded.figures("demo") == (*every, "own_display:draw")
     assert loaded.tables("demo") == ("own_display:draw",)
-    empty = load_config(put(config, "experiments.demo.tables", []))
-    assert empty.tables("demo") == ()
-    assert not [job for job in drawn_jobs(empty, "demo") if job.stage == "table"]
+    empty = load_config(put(put(config, "experiments.demo.tables", []), "experiments.demo.figures", []))
+    assert (empty.tables("demo"), empty.figures("demo")) == ((), ())
+    assert not [job for job in jobs(empty, ["demo"]) if job.stage in ("table", "figure")]
+    assert all(stage != "figure" for job in jobs(empty, ["demo"]) for stage, _ in job.needs)
     names = [path for job in drawn_jobs(loaded, "demo") for path in job.paths if "own_display" in path]
     assert set(names) == {
         *(f"figures/demo/own_display.draw.{kind}" for kind in ("png", "pdf", "svg", "json")),

@@ -124,7 +124,11 @@ def test_a_changed_value_reruns_its_cells_and_what_needs_them_and_is_named(resul
         (f"{RUN}/metrics.csv", {"calibrate": {CELL}} | DRAWN, "metrics.csv is missing"),
         (f"{RUN}/train.json", {s: {CELL} for s in ("train", "probe", "calibrate")} | DRAWN, "train.json is missing"),
         ("figures/tiny/training.pdf", {"figure": {"tiny/training"}}, "training.pdf is missing"),
-        ("figures/tiny/summary.json", {"figure": {"tiny/summary"}, "overview": {"tiny"}}, "summary.json is missing"),
+        (
+            "figures/tiny/summary.json",
+            {"figure": {"tiny/summary"}, "explorer": {"explorer"}},
+            "summary.json is missing",
+        ),
     ],
 )
 def test_a_lost_file_is_made_again(results, path, stages, reason):
