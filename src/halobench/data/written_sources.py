@@ -30,7 +30,7 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
     keys = ("spec", "shape", "size", "classes", "parts", "mean", "std", "checksums")
     meta = files.read_json(place, keys)
     records.check_recorded(place)
-    with files.reading(place, f"{', '.join(keys)} as the stage `source` writes them"):
+    with files.reading(place, f"{', '.join(keys)} as `halobench source` writes them"):
         shape, size, classes = (*map(int, meta["shape"]),), int(meta["size"]), int(meta["classes"])
         for key in ("mean", "std"):
             fine = np.shape(meta[key]) == shape[:1] and np.isfinite(meta[key]).all()
