@@ -40,7 +40,7 @@ val_posterior and test_posterior or as posterior, adds scores in expectation und
 
 examples:
   halobench calibrate --logits mine.npz
-  halobench calibrate --logits mine.npz --spec '{"calibrators": ["none", "exact", "vector"]}' --out results/mine"""
+  halobench calibrate --logits mine.npz --spec '{"calibrators": ["none", "exact", "partner"]}' --out results/mine"""
 
 EXAMPLE_EXPLORER = """examples:
   halobench explorer                          all experiments in results, to results/explorer.html

@@ -45,7 +45,17 @@ STAGES = {
 
 # Modules that don't affect any number. A spec's meaning is in its JSON, and the values in files don't depend on how the
 # files are found, written and locked, or on where a stopped job resumes. Packages without code don't count either.
-_CORE = ("aliases", "calibrator_spec", "console", "errors", "plugin_spec", "plugins", "spec_codec", "specs")
+_CORE = (
+    "aliases",
+    "calibrator_spec",
+    "console",
+    "errors",
+    "library_calibrators",
+    "plugin_spec",
+    "plugins",
+    "spec_codec",
+    "specs",
+)
 _STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}

@@ -51,34 +51,15 @@ CALIBRATIONS = {
         "the best temperature on the test data; it is a bound on what any temperature can achieve, not a usable method",
         Style("#777777", "^", (0, (1.2, 1))),
     ),
-    "ensemble": Name(
-        "ensemble TS",
-        "a mixture of TS, the uncalibrated model and a uniform guess",
-        Style("#3D9E9E", "v", (0, (5, 1.2))),
-    ),
-    "vector": Name("vector scaling", "a scale and a bias per class", Style("#9C8DD9", "<", (0, (3, 1, 1, 1)))),
-    "matrix": Name("matrix scaling", "an affine map of the logits", Style("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1)))),
-    "matrix_cv": Name(
-        "matrix scaling (tuned)",
+    "matrix": Name(
+        "matrix scaling",
         "an affine map of the logits, with a penalty chosen by cross-validation",
         Style("#B03A6B", "8", (0, (6, 1, 2, 1))),
-    ),
-    "svs": Name(
-        "vector scaling (structured)",
-        "a scale and a bias per class, with a penalty derived from the numbers of samples and classes",
-        Style("#6F7FB5", "d", (0, (6, 2, 1, 2))),
     ),
     "dirichlet": Name(
         "Dirichlet calibration",
         "an affine map of the log-probabilities, with penalties off the diagonal and on the intercepts",
         Style("#A0522D", (4, 1, 0), (0, (3, 1, 1, 1, 1, 1))),
-    ),
-    "isotonic": Name("isotonic", "a monotone map of each class's probability", Style("#665C29", "p", (0, (4, 2)))),
-    "histogram": Name(
-        "histogram", "observed frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))
-    ),
-    "ts_mix": Name(
-        "TS mixed with uniform", "TS mixed with a small share of a uniform guess", Style("#8C6BB1", "P", (0, (1.2, 1)))
     ),
     "gap": Name(
         "gap scaling",

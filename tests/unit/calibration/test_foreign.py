@@ -174,8 +174,8 @@ def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
     assert np.isposinf([values["none", "nll"], values["exact", "nll"]]).all()  # some test labels have probability 0
     assert 0 < values["exact", "error"] < 0.2
     assert terminal.certificate(fits["released"]) == "none: its gradient is NaN at logits of -inf"
-    with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, as the calibrator vector"):
-        calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "vector")))
+    with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, as the calibrator gap"):
+        calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "gap")))
 
 
 def pickled(path):
