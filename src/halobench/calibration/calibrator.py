@@ -173,9 +173,9 @@ def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
     return guarded
 
 
-def libraries(calibrators: Iterable[str]) -> list[str]:
-    """List the Python packages, except numpy, that these plug-ins fit with; their versions are part of a result."""
-    return sorted({package for name in calibrators for package in plugins.listed("calibrators", name, "LIBRARIES")})
+def libraries(plugged: Iterable[tuple[str, str]]) -> list[str]:
+    """List the Python packages, except numpy, that plug-ins (kind, name) use; their versions are part of a result."""
+    return sorted({package for plugin in plugged for package in plugins.listed(*plugin, "LIBRARIES")})
 
 
 def scored(

@@ -51,6 +51,7 @@ _CORE = (
     "console",
     "errors",
     "library_calibrators",
+    "metric_spec",
     "plugin_spec",
     "plugins",
     "spec_codec",

@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from halobench.core.plugins import constant
+from halobench.core.specs import MetricsSpec
+
 
 @dataclass(frozen=True)
 class Style:
@@ -139,18 +142,14 @@ PROBES = {
     "far_field": Name("Far field", "infinitely far away in a random direction"),
 }
 
-METRICS = {
-    "nll": Name("NLL", "negative log-likelihood of the labels", unit="nats"),
-    "error": Name("Error", "share of wrong predictions"),
-    "brier": Name("Brier score", "squared error of the probabilities"),
-    "kl": Name("KL", "divergence of the model from the known posterior", unit="nats"),
-    "ece": Name(
-        "ECE", "expected calibration error: the gap between confidence and accuracy in bins, weighted by count"
-    ),
-    "ace_average": Name("ACE", "average calibration error: the mean gap over bins, regardless of their size"),
-    "ace_equal_mass": Name("ACE, equal mass", "calibration error over bins with equal numbers of samples"),
-    "mce": Name("MCE", "the largest gap between confidence and accuracy in a bin"),
-    "classwise_ece": Name("Classwise ECE", "ECE of each class's probability, averaged over classes"),
+
+def _metric(name: str) -> Name:
+    """Return a metric's name from the constants of its file."""
+    title, about, unit = (constant("metrics", name, key) or "" for key in ("TITLE", "ABOUT", "UNIT"))
+    return Name(title or name, about, unit=unit)
+
+
+METRICS = {name: _metric(name) for name in MetricsSpec().scores} | {
     "ece_floor": Name(
         "ECE floor", "the ECE that a perfectly calibrated model would show on the same number of samples"
     ),

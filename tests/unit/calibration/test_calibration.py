@@ -13,10 +13,12 @@ import pandas as pd
 import pytest
 
 from halobench.calibration import calibrator as posthoc
-from halobench.calibration import metrics
+from halobench.calibration import metric
 from halobench.calibration.evaluate import calibrate
 from halobench.calibration.paper_fit import fit_released
 from halobench.calibration.reference_predictors import nearest, references
+from halobench.calibration.resampling import bootstrap_intervals, ece_floor
+from halobench.calibration.sample_scores import cross_entropy
 from halobench.calibration.temperature_scaling import FLAT, fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
@@ -73,26 +75,28 @@ def plain_fits(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str, str], obje
 
 def plain_scores(z: np.ndarray, t: np.ndarray, seed: int, split: str) -> dict[str, list[float]]:
     """Value and interval by metric; a split's resamples don't depend on what else is scored on it."""
-    p = metrics.softmax(z)
+    p = metric.softmax(z)
+    rows = t if t.ndim == 2 else np.eye(K)[t]
     samples = {
-        "error": metrics.error_per_point(p, t),
-        "nll": metrics.nll_per_point(z, t),
-        "brier": metrics.brier_per_point(p, t),
+        "error": 1 - rows[np.arange(len(p)), p.argmax(axis=1)],
+        "nll": cross_entropy(z, t),
+        "brier": (p**2 - 2 * p * rows).sum(axis=1) + 1,
     }
-    samples |= {"kl": metrics.kl_per_point(z, t)} if t.ndim == 2 else {}
+    if t.ndim == 2:
+        samples["kl"] = samples["nll"] + (t * np.log(np.where(t > 0, t, 1))).sum(axis=1)
     binned = {
-        "ece": metrics.ece(p, t),
-        "ace_average": metrics.ace(p, t),
-        "ace_equal_mass": metrics.ace(p, t, kind="equal_mass"),
-        "mce": metrics.mce(p, t),
-        "classwise_ece": metrics.classwise_ece(p, t),
-        "ece_floor": metrics.ece_floor(p, 15, ALL.floor_draws, generator(seed, "floor", split)),
+        "ece": metric.ece(p, t),
+        "ace_average": metric.ace(p, t),
+        "ace_equal_mass": metric.ace(p, t, kind="equal_mass"),
+        "mce": metric.mce(p, t),
+        "classwise_ece": metric.classwise_ece(p, t),
+        "ece_floor": ece_floor(p, 15, ALL.floor_draws, generator(seed, "floor", split)),
     }
-    found = {metric: [number, math.nan, math.nan] for metric, number in binned.items()}
-    for metric, column in samples.items():
-        ends = metrics.bootstrap_intervals(column[:, None], ALL.draws, generator(seed, "bootstrap", split))
-        found[metric] = [column.mean(), *(float(end[0]) for end in ends)]
-    return {metric: found[metric] for metric in (*samples, *binned)}
+    found = {name: [number, math.nan, math.nan] for name, number in binned.items()}
+    for name, column in samples.items():
+        ends = bootstrap_intervals(column[:, None], ALL.draws, generator(seed, "bootstrap", split))
+        found[name] = [column.mean(), *(float(end[0]) for end in ends)]
+    return {name: found[name] for name in (*samples, *binned)}
 
 
 def test_tables_are_those_of_the_public_fits_and_metrics():
@@ -111,9 +115,9 @@ def test_tables_are_those_of_the_public_fits_and_metrics():
                 z *= fits[(name, "test", labels) if name == "oracle" else (name, "val", "drawn")].beta
             t = targets_of(arrays, split, labels)
             scores = plain_scores(z, t, seed, split)
-            rows += [(split, labels, name, metric, *numbers) for metric, numbers in scores.items()]
+            rows += [(split, labels, name, score, *numbers) for score, numbers in scores.items()]
             if split == "test":
-                diagram = dataclasses.asdict(metrics.reliability(metrics.softmax(z), t))
+                diagram = dataclasses.asdict(metric.reliability(metric.softmax(z), t))
                 bins.append(
                     pd.DataFrame({"split": split, "labels": labels, "calibrator": name, "bin": range(15)} | diagram)
                 )
@@ -183,7 +187,7 @@ def test_a_fit_below_zero_is_scored_as_its_user_would_get_it():
     assert not found.fits[0]["converged"]
     scaled = 0.5525 * z / T
     rows = {"split": "test", "labels": "clean", "calibrator": "released"}
-    assert value(found.metrics, **rows, metric="nll") == pytest.approx(metrics.nll(scaled, y), rel=1e-9)
+    assert value(found.metrics, **rows, metric="nll") == pytest.approx(metric.nll(scaled, y), rel=1e-9)
     assert value(found.metrics, **rows, metric="error") == (scaled.argmax(axis=1) != y).mean()
 
 
