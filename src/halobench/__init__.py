@@ -12,10 +12,10 @@ from typing import Any
 _HOMES = {
     "calibration.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
     "calibration.paper_fit": ("fit_released",),
-    "calibration.metrics": (
-        *("ace", "bootstrap_intervals", "brier", "classwise_ece", "ece", "ece_floor", "error", "kl", "mce", "nll"),
-        *("reliability", "softmax"),
+    "calibration.metric": (
+        *("ace", "brier", "classwise_ece", "ece", "error", "kl", "mce", "nll", "reliability", "softmax"),
     ),
+    "calibration.resampling": ("bootstrap_intervals", "ece_floor"),
     "calibration.calibrator": ("Calibrator",),
     "calibration.evaluate": ("Calibrated", "calibrate"),
     "calibration.external_logits": ("calibrate_file", "read_logits"),
@@ -51,7 +51,7 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-_SUBMODULES = ("figures", "tables", "theory")  # modules with public names of their own
+_SUBMODULES = ("figures", "tables", "testing", "theory")  # modules with public names of their own
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 

@@ -163,7 +163,7 @@ def test_the_library_page_names_the_members_of_a_cell_and_the_columns_of_metrics
     assert {field.name for field in dataclasses.fields(TrainedCell)} <= named
     assert {*KEYS, *METRICS_COLUMNS} <= named
     (metrics,) = re.findall(r"^\| `metric` \| (.*) \|$", text, re.M)
-    assert {*scoring.SCORES, *scoring.BINNED, *scoring.APART} <= set(re.findall(r"`(\w+)`", metrics))
+    assert {*plugins.names("metrics"), *scoring.APART} <= set(re.findall(r"`(\w+)`", metrics))
     members = {member for name in ("Data", "Split") for member in dir(getattr(splits, name))}
     members |= {field.name for name in ("Data", "Split") for field in dataclasses.fields(getattr(splits, name))}
     (table,) = re.findall(r"(?s)## Trained cells.*?::: ", text)

@@ -41,7 +41,7 @@ def examples(root, tmp_path_factory):
     return folder, environment
 
 
-KINDS = ("losses", "models", "stripes", "rated", "calibrators", "probes", "figures", "tables")
+KINDS = ("losses", "models", "stripes", "rated", "calibrators", "metrics", "probes", "figures", "tables")
 
 
 def test_each_kind_is_in_the_tables(examples):
@@ -51,6 +51,7 @@ def test_each_kind_is_in_the_tables(examples):
     shrunk = metrics[(metrics["calibrator"] == "mine.calibrators:shrunk") & (metrics["metric"] == "nll")]
     assert len(shrunk)
     assert shrunk["value"].notna().all()
+    assert {"mine.metrics:worst_class", "ece-100"} < set(metrics["metric"])
     curves = pd.read_parquet(tables / "neighbourhood.parquet")
     assert "axes" in set(curves["probe"])
     assert len(pd.read_csv(tables / "images_posthoc.csv").query("calibrator == 'mine.calibrators:shrunk'"))
@@ -64,7 +65,7 @@ def test_code_of_each_counts(examples):
     }
     assert {"mine/losses.py", "mine/models.py"} <= code["train"].keys()
     assert {"mine/probes.py", "mine/models.py"} <= code["probe"].keys()
-    assert "mine/calibrators.py" in code["calibrate"]
+    assert {"mine/calibrators.py", "mine/metrics.py", "calibration/metrics/nll"} <= code["calibrate"].keys()
 
 
 def test_the_commands_in_logs_and_of_show_find_plugins_by_themselves(examples, tmp_path):

@@ -46,7 +46,7 @@ val_posterior and test_posterior or as posterior, adds scores in expectation und
 
 examples:
   halobench calibrate --logits mine.npz
-  halobench calibrate --logits mine.npz --spec '{"calibrators": ["none", "exact", "vector"]}' --out results/mine"""
+  halobench calibrate --logits mine.npz --spec '{"calibrators": ["none", "exact", "partner"]}' --out results/mine"""
 
 RESULTS = Path("results")
 

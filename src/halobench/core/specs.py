@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from halobench.core.calibrator_spec import CALIBRATORS, Calibrators, CalibratorSpec
 from halobench.core.errors import hint, naming, one_of, require
+from halobench.core.metric_spec import Metrics, MetricSpec
 from halobench.core.plugin_spec import PluginSpec, suggested
 from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, names, signature
 from halobench.core.spec_codec import (
@@ -385,12 +387,31 @@ class ProbeSpec:
 
 @spec
 class MetricsSpec:
-    """The bins and label draws used to compute metrics."""
+    """Which metrics are computed, and with which bins and draws."""
 
     _: dataclasses.KW_ONLY
     bins: Count = Field(default=15, le=10_000, description="Number of equal-width bins.")
     draws: Count = Field(default=1000, le=100_000, description="Number of bootstrap draws.")
     floor_draws: Count = Field(default=200, le=100_000, description="Number of label draws for the floor of ECE.")
+    also: Metrics = Field(
+        default=(),
+        description="Metrics besides those of the package, each as module:object, or under a name of its own as NAME:"
+        " {name: METRIC, OPTION: VALUE}.",
+    )
+
+    @property
+    def scores(self) -> dict[str, MetricSpec]:
+        """All metrics, by their names in tables: the package's in their order, and those of `also`."""
+        order = {name: constant("metrics", name, "ORDER") or math.inf for name in names("metrics")}
+        scores = {name: MetricSpec(name) for name in sorted(order, key=lambda name: (order[name], name))}
+        for entry in self.also:
+            scores |= {entry: MetricSpec(entry)} if isinstance(entry, str) else entry
+        return scores
+
+    @property
+    def scored_by(self) -> list[tuple[str, str]]:
+        """The plug-ins that compute its metrics, as (kind, name)."""
+        return list(dict.fromkeys(("metrics", each.name) for each in self.scores.values()))
 
 
 @spec
@@ -423,4 +444,5 @@ class CalibrateSpec(MetricsSpec):
     @property
     def plugged(self) -> list[tuple[str, str]]:
         """The plug-ins that it runs, as (kind, name)."""
-        return list(dict.fromkeys(("calibrators", each.name) for each in self.plug_ins.values()))
+        calibrators = dict.fromkeys(("calibrators", each.name) for each in self.plug_ins.values())
+        return [*calibrators, *self.scored_by]

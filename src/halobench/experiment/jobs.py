@@ -107,7 +107,8 @@ def repair_job(config: Config, cell: Cell) -> Job:
 
 def reference_job(config: Config, dataset: str, seed: int) -> Job:
     """Return the job that scores the calibrator-free predictors of a data set."""
-    plugins, needs = tuple(config.sampler(dataset)), (_source(config, dataset),)
+    plugins = (*config.sampler(dataset), *config.calibrate.scored_by)
+    needs = (_source(config, dataset),)
     return Job("reference", f"{dataset}/seed{seed}", config.reference_spec(dataset), plugins, seed, needs=needs)
 
 

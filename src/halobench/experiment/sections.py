@@ -172,10 +172,11 @@ class Sections:
         description="Calibrators to score, each with its own rows in the tables. `none` leaves the logits as they are."
         " The other built-in calibrators are temperature scaling at the optimum on validation data (`exact`), as fitted"
         " by the paper's released code (`paper`; called `released` in tables), and at the"
-        " optimum on test data (`oracle`). A calibrator can also be a file in src/halobench/calibration/calibrators"
-        " (`matrix` needs the extra posthoc) or module:object. To set a plug-in's options, list it under a name of its"
-        " own, as NAME: {name: PLUG-IN, OPTION: VALUE}. All calibrators except `none` and `oracle` are fitted to the"
-        " validation labels as drawn, even if the source gives their posterior.",
+        " optimum on test data (`oracle`). A calibrator can also be a file in src/halobench/calibration/calibrators,"
+        " `probmetrics/NAME` or `netcal/NAME` (classes of libraries, which need the extra posthoc) or module:object. To"
+        " set a plug-in's options, list it under a name of its own, as NAME: {name: PLUG-IN, OPTION: VALUE}. All"
+        " calibrators except `none` and `oracle` are fitted to the validation labels as drawn, even if the source gives"
+        " their posterior.",
     )
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
     submit: Annotated[tuple[Text, ...], AfterValidator(_check_small)] = Field(

@@ -69,7 +69,7 @@ def _calibrate_stage(
     """Return the context in which a calibrate stage runs."""
     from halobench.calibration.calibrator import libraries
 
-    packages = ["pandas", *libraries(name for _, name in calibrators.plugged)]
+    packages = ["pandas", *libraries(calibrators.plugged)]
     record = folder / "calibrate.json"
     return stage("calibrate", record, spec, seed=seed, code=code, plugins=calibrators.plugged, packages=packages)
 
@@ -97,7 +97,7 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, c
     """Score the calibrator-free predictors of a data set; write calibration.json and metrics.csv to `out`."""
     specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
     require_folders(source=source)
-    used, packages = written_sources.sampler(source), ["pandas"]
+    used, packages = [*written_sources.sampler(source), *specs["calibrate"].scored_by], ["pandas"]
     record = out / "reference.json"
     with stage(
         "reference", record, canonical_parts(specs), seed=seed, code=code, plugins=used, packages=packages

@@ -64,15 +64,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], rig
     return shown
 
 
-CLOSED = ("isotonic", "histogram")  # fitted without iterating
-
-
 def certificate(fit: Mapping[str, Any]) -> str:
     """Say in words what is known about a fit; only temperature fits come with a proof."""
     name = fit["calibrator"]
-    if name in CLOSED or name not in CALIBRATOR_LABELS:
-        return "closed form" if name in CLOSED else "a plug-in's"
-    if name not in CALIBRATORS and not fit["separable"]:
+    if "reason" in fit:
+        return f"failed: {fit['reason']}"
+    if name not in CALIBRATOR_LABELS:
+        return "a plug-in's"
+    if name not in CALIBRATORS:
         return "converged" if fit["converged"] else "did not converge"
     if name == "released" and fit["beta"] is None:
         return "none: its gradient is NaN at logits of -inf"

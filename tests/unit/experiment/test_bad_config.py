@@ -189,22 +189,21 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("calibrators", ["none", "exat"]),
-            "calibrators[1] = 'exat': expected one of confusion_mix, dirichlet, ensemble, exact, gap, histogram,"
-            " isotonic, local, matrix, matrix_cv, noise_layer, none, oracle, paper, partner, released, svs, top_rest,"
-            " ts_mix, vector (did you mean 'exact'?) or"
-            " module:object",
+            "calibrators[1] = 'exat': expected one of confusion_mix, dirichlet, exact, gap, local, matrix, noise_layer,"
+            " none, oracle, paper, partner, released, top_rest (did you mean 'exact'?), probmetrics/NAME, netcal/NAME"
+            " or module:object",
         ),
         (
-            put("calibrators", ["none", {"mine": {"name": "vector"}}, {"mine": {"name": "isotonic"}}]),
+            put("calibrators", ["none", {"mine": {"name": "gap"}}, {"mine": {"name": "matrix"}}]),
             "calibrators = 'mine': expected no duplicates",
         ),
         (
             put("calibrators", [{"mine": {"name": "exact"}}]),
-            "calibrators[0].mine.name = 'exact': expected one of confusion_mix, dirichlet, ensemble, gap, histogram,"
-            " isotonic, local, matrix, matrix_cv, noise_layer, partner, svs, top_rest, ts_mix, vector or module:object",
+            "calibrators[0].mine.name = 'exact': expected one of confusion_mix, dirichlet, gap, local, matrix,"
+            " noise_layer, partner, top_rest, probmetrics/NAME, netcal/NAME or module:object",
         ),
         (
-            put("calibrators", [{"oracle": {"name": "vector"}}]),
+            put("calibrators", [{"oracle": {"name": "gap"}}]),
             "calibrators[0] = 'oracle': expected a different name, since this one is built in",
         ),
     ],

@@ -43,14 +43,15 @@ def problems(config: dict) -> list[str]:
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, monkeypatch):
     """The error names its extra, comes with all other problems, and doesn't need to import the library."""
-    edited = put(config, "calibrators", ["none", "matrix"]) | {"train": config["train"] | {"lr": -1}}
+    name = "probmetrics/SMSCalibrator"
+    edited = put(config, "calibrators", ["none", name]) | {"train": config["train"] | {"lr": -1}}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert problems(edited) == [
         "train.lr = -1.0: expected a number above 0",
-        "calibrators = 'matrix': expected its packages to be installed (probmetrics and numba):"
+        f"calibrators = {name!r}: expected its packages to be installed (probmetrics and numba):"
         " pip install --editable '.[posthoc]'",
     ]
-    assert load_config(put(config, "calibrators", ["none", "vector"])).calibrate.calibrators == ("none", "vector")
+    assert load_config(put(config, "calibrators", ["none", "gap"])).calibrate.calibrators == ("none", "gap")
 
 
 def test_a_name_given_null_is_taken_away(config):

@@ -196,20 +196,18 @@ def test_other_calibrators_stand_beside_the_exact_temperature():
     given = made_images()
     exact = given["metrics"][given["metrics"]["calibrator"] == "exact"]
     trained = exact[exact["loss"] != "reference"]
-    more = [
-        trained.assign(calibrator=name, value=trained["value"] + up) for name, up in (("isotonic", 10), ("vector", 20))
-    ]
+    more = [trained.assign(calibrator=name, value=trained["value"] + up) for name, up in (("gap", 10), ("matrix", 20))]
     metrics = pd.concat([given["metrics"], *more], ignore_index=True)
-    metrics.loc[(metrics["calibrator"] == "isotonic") & (metrics["metric"] == "nll"), "value"] = math.inf
+    metrics.loc[(metrics["calibrator"] == "gap") & (metrics["metric"] == "nll"), "value"] = math.inf
     table = plugins.load("tables", "images_posthoc")(metrics, given["runs"])
     assert "on data sets, in expectation under the known posterior" in table.title
     keys = ["dataset", "model", "loss", "metric"]
     none, by = (table.numbers[table.numbers["calibrator"] == c].set_index(keys)["mean"] for c in ("none", "exact"))
     for part in table.parts:
-        heads = ("uncalibrated", "TS (optimal)", "vector scaling", "isotonic")
+        heads = ("uncalibrated", "TS (optimal)", "matrix scaling", "gap scaling")
         assert part.columns == (("NLL (nats)", heads), ("ECE", heads))
         assert "∞: a class that occurs" in part.caption
-        assert not any(absent in part.caption for absent in ("ACE", "matrix"))
+        assert not any(absent in part.caption for absent in ("ACE", "partner"))
         for row in (row for heading, rows in part.blocks if heading for row in rows):
             cell = [value for _, value in row.keys]
             nll, ece = (by[*cell, metric] for metric in ("nll", "ece"))
@@ -352,9 +350,9 @@ def test_empty_tables_say_so(name, tmp_path):
 
 @pytest.mark.parametrize("name", [IMAGES[0], GAUSSIANS[0]])
 def test_without_a_calibrator_that_it_shows_a_table_is_empty(name, tmp_path):
-    """This happens with ``calibrators: [isotonic]``."""
+    """This happens with ``calibrators: [matrix]``."""
     given = made_images()
-    table = plugins.load("tables", name)(given["metrics"].assign(calibrator="isotonic"), given["runs"])
+    table = plugins.load("tables", name)(given["metrics"].assign(calibrator="matrix"), given["runs"])
     assert table.parts == ()
     assert "There is nothing to show." in layout.save(table, tmp_path / name)[2].read_text()
 
