@@ -57,19 +57,11 @@ def check_root() -> None:
 
 
 def unfit(path: str | Path) -> str | None:
-    """Describe what is at a path, or return None if it is a non-empty file. Links are followed.
-
-    Raises
-    ------
-    OSError
-        If nothing exists there, not even a link, or it can't be examined.
-    """
+    """Describe what is at a path, following links; return None if it is a non-empty file or there is nothing."""
     try:
         info = os.stat(path)
     except OSError:
-        if os.path.islink(path):
-            return "a broken link"
-        raise
+        return "a broken link" if os.path.islink(path) else None
     if stat.S_ISREG(info.st_mode):
         return None if info.st_size else "an empty file"
     return "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file"
