@@ -23,12 +23,7 @@ def note(config: Mapping[str, Any]) -> None:
     """Put ``data_root`` and ``fetch`` from a configuration into the environment of this process and its children.
 
     A missing key leaves the environment unchanged. Bad values are ignored, since `halobench.experiment.config_loader`
-    reports them.
-
-    Raises
-    ------
-    SpecError
-        If another configuration of this process, as of another module of a workflow, has set another value.
+    reports them. Another configuration of this process, as of another module of a workflow, can't set another value.
     """
     values: dict[str, str] = {}
     if isinstance(config.get("data_root"), str) and config["data_root"]:

@@ -36,31 +36,17 @@ class VisionSet:
     """A set with official parts, which implements a loader's ``describe`` and ``load``.
 
     File names are listed here, so describing a set doesn't require torch.
-
-    Attributes
-    ----------
-    title, published : str
-        Its name in messages, and the name of its class in ``torchvision.datasets``.
-    train, test : int
-        Number of images in each part; the test part's rows follow the train part's.
-    shape : (C, H, W)
-    files : tuple of str
-        The files that torchvision downloads, as paths under the data root.
-    package : str
-        A folder that may hold `files` if the data root doesn't; a system package installs them there.
-    payloads : tuple of str
-        SHA-256 of the contents of each archive in `files`, which identifies it if it was recompressed.
     """
 
     title: str
-    published: str
-    train: int
+    published: str  # name of its class in torchvision.datasets
+    train: int  # number of images; the test part's rows follow the train part's
     test: int
     shape: tuple[int, int, int]
-    files: tuple[str, ...]
+    files: tuple[str, ...]  # that torchvision downloads, as paths under the data root
     classes: int = 10
-    package: str = ""
-    payloads: tuple[str, ...] = ()
+    package: str = ""  # folder where a system package installs them, used if the data root has none
+    payloads: tuple[str, ...] = ()  # SHA-256 of each archive's contents, which identifies it if it was recompressed
 
     def describe(self) -> Description:
         """Return the shape, classes and sizes without opening any file; raise SpecError if there can't be any."""

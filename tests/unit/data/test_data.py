@@ -15,7 +15,7 @@ from halobench.core.seeding import generator
 from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import mapped_rows, sources
 from halobench.data import splits as splits_
-from halobench.data.channel_stats import FeatureMoments, Moments
+from halobench.data.channel_stats import ChannelStats, FeatureStats
 from halobench.data.distribution import draw_labels
 from halobench.data.loaders import photos
 from halobench.data.mapped_rows import Rows
@@ -156,7 +156,7 @@ def test_channel_moments_match_numpy_in_blocks(monkeypatch):
     monkeypatch.setattr("halobench.data.channel_stats.BLOCK", 3 * 60)  # three images
     images = np.random.default_rng(0).integers(256, size=(50, 3, 4, 5), dtype=np.uint8)
     images[:, 2] = 7
-    moments = Moments(3)
+    moments = ChannelStats(3)
     for start in range(0, 50, 7):
         moments.add(images[start : start + 7])
     mean, std = moments.result()
@@ -336,7 +336,7 @@ def test_bad_features_parts_and_posteriors_are_told(tmp_path, monkeypatch, optio
 def test_moments_of_features_match_numpy_in_blocks():
     rows = np.random.default_rng(0).normal(1e4, [[1e-2, 3.0, 1e3]], size=(50, 3)).astype(np.float32)
     rows = np.concatenate([rows, np.full((50, 1), 0.1, np.float32)], axis=1)
-    moments = FeatureMoments()
+    moments = FeatureStats()
     for start in range(0, 56, 7):
         moments.add(rows[start : start + 7])
     mean, std = moments.result()

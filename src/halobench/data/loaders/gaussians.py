@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from halobench.core.errors import require
-from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
-from halobench.data.distribution import Distribution, Sample, checked_shape, positive
+from halobench.data.distribution import Distribution, Sample, checked_shape, layout_generator, positive
 
 
 class Gaussians(Distribution):
@@ -69,9 +68,8 @@ def load(
         If a value is out of range, or if `separation` and `mu` are both set or both missing.
     """
     sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
-    layout, size = convert_number(int, "layout", layout), int(np.prod(sizes))
+    rng, size = layout_generator(layout), int(np.prod(sizes))
     require(classes >= 2, "classes", classes, "at least 2")
-    require(layout >= 0, "layout", layout, "a whole number of at least 0")
     require((separation is None) != (mu is None), "separation", separation, "either separation or mu, but not both")
     if mu is not None:
         mu = positive("mu", mu)
@@ -80,7 +78,7 @@ def load(
     separation = positive("separation", separation)
     most = f"at most {size + 1}, since no more points can be equally far apart in {size} dimensions"
     require(classes <= size + 1, "classes", classes, most)
-    return Gaussians(sizes, separation / np.sqrt(2) * simplex(classes, size, generator(layout, "layout")))
+    return Gaussians(sizes, separation / np.sqrt(2) * simplex(classes, size, rng))
 
 
 def simplex(count: int, size: int, rng: np.random.Generator) -> np.ndarray:

@@ -14,9 +14,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from halobench.core.errors import SpecError, require
-from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
-from halobench.data.distribution import Distribution, Regions, Sample, checked_shape, overlap_regions, positive, unknown
+from halobench.data.distribution import (
+    Distribution,
+    Regions,
+    Sample,
+    checked_shape,
+    layout_generator,
+    overlap_regions,
+    positive,
+    unknown,
+)
 
 TOLERANCE = 1e-4  # relative, for inputs rounded to float32
 
@@ -51,13 +59,7 @@ class Overlap(Distribution):
         return self.regions.posterior[self.region_of(inputs)]
 
     def region_of(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the region that contains each input, int64 (n,).
-
-        Raises
-        ------
-        SpecError
-            If an input isn't in any region.
-        """
+        """Return the region that contains each input, int64 (n,); raise SpecError if one isn't in any."""
         points = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
         scale = TOLERANCE * (self.radius + np.abs(self.centres).max())
         region_of = np.full(len(points), -1)
@@ -114,9 +116,7 @@ def load(
     regions = overlap_regions(classes, group, beta, shares)
     norm, radius = positive("norm", norm), positive("radius", radius)
     size, count = int(np.prod(sizes)), len(regions.mass)
-    layout = convert_number(int, "layout", layout)
-    require(layout >= 0, "layout", layout, "a whole number of at least 0")
-    rng = generator(layout, "layout")
+    rng = layout_generator(layout)
     directions = rng.standard_normal((count, size))
     centres = norm * directions / np.linalg.norm(directions, axis=1, keepdims=True)
     bases = None if disc is None else _disc_bases(disc, count, size, rng)

@@ -19,13 +19,7 @@ CLASSES = ("china", "flower", "grace_hopper")
 
 
 def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
-    """Return the shape, classes and size.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range, or leaves fewer than 50 patches of a photograph.
-    """
+    """Return the shape, classes and size."""
     patches = load(side=side, contrast=contrast)
     return Description(patches.images.shape[1:], patches.classes, len(patches.images))
 
@@ -44,7 +38,7 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
     Raises
     ------
     SpecError
-        As for `describe`.
+        If a value is out of range, or leaves fewer than 50 patches of a photograph.
     """
     from matplotlib.cbook import get_sample_data
     from PIL import Image
