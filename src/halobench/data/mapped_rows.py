@@ -26,7 +26,7 @@ class Rows:
 
 
 class Normalised:
-    """Images (n, C, H, W) or features as normalised flat rows, float32 (n, D), computed when a slice is read."""
+    """Images (n, C, H, W) or features as normalised flat rows, float32 (n, D), computed when rows are read."""
 
     def __init__(self, images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray):
         self.images, self.mean, self.std = images, mean, std
@@ -35,7 +35,7 @@ class Normalised:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, rows: slice) -> np.ndarray:
+    def __getitem__(self, rows: Any) -> np.ndarray:
         images = self.images[rows]
         return normalise(images, self.mean, self.std).reshape(len(images), -1)
 

@@ -120,6 +120,23 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     return Data(splits, meta["classes"], meta["shape"], mean, std, transition, **about)
 
 
+def check_neighbours(data: Data) -> None:
+    """Raise SpecError if a training sample has no neighbour with another label, but only copies of itself.
+
+    That happens if all images are the same, or if one value is so large that normalisation makes the others equal.
+    """
+    rows, labels = data.flat("train"), data.splits["train"].labels
+    differing = next((row for row in range(1, len(rows)) if (rows[row : row + 1] != rows[:1]).any()), 0)
+    for label in {labels[0], labels[differing]}:  # the others of any other label include these two, which differ
+        others, alike = np.flatnonzero(labels != label), np.flatnonzero(labels == label)
+        first = rows[others[:1]]
+        same = len(others) and all((rows[[row]] == first).all() for row in others)
+        if same and any((rows[[row]] == first).all() for row in alike):
+            copies = f"those with labels other than {label} are copies of one with that label"
+            what = f"training samples that differ after normalisation, but {copies}"
+            raise SpecError("dataset.source", data.source, what)
+
+
 def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:
     """Draw the splits of a data set from a distribution."""
     transition = noise_transition(spec.noise, source.classes, generator(seed, "noise-map"))

@@ -12,6 +12,7 @@ import pytest
 
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
+from halobench.core.spec_codec import parse
 from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import mapped_rows, sources
 from halobench.data import splits as splits_
@@ -75,6 +76,30 @@ def test_no_noise_leaves_labels_alone():
     clean = np.arange(10)
     transition = noise_transition(NoiseSpec(), 10, np.random.default_rng(0))
     np.testing.assert_array_equal(draw_labels(transition, clean, np.random.default_rng(0)), clean)
+
+
+def test_symmetric_noise_is_called_uniform():
+    with pytest.raises(SpecError, match="kind = 'symmetric': expected uniform, as symmetric noise is called here"):
+        parse(NoiseSpec, {"kind": "symmetric", "p": 0.2})
+
+
+CONSTANT = np.zeros((60, 4), np.float32)
+OUTLIER = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+OUTLIER[7] = 1e30
+
+
+@pytest.mark.parametrize(("features", "fine"), [(CONSTANT, False), (OUTLIER, False), (OUTLIER[8:], True)])
+def test_samples_without_a_neighbour_of_another_label_are_refused(features, fine):
+    """Otherwise training would succeed, and a probe would find no training sample of another label."""
+    stats = FeatureStats()
+    stats.add(features)
+    labels = np.arange(len(features)) % 3
+    split = splits_.Split(np.arange(len(features)), features, labels, labels)
+    data = splits_.Data({"train": split}, 3, (4,), *stats.result(), np.eye(3), source="mine")
+    if fine:
+        return splits_.check_neighbours(data)
+    with pytest.raises(SpecError, match=r"dataset\.source = 'mine': expected training samples that differ after norm"):
+        splits_.check_neighbours(data)
 
 
 def test_splits_are_disjoint_and_keep_to_official_parts():
