@@ -32,9 +32,19 @@ def run_overview(
 ) -> None:
     """Write an experiment's pages, listed in `halobench.storage.layout.PAGES`, to `out`.
 
-    The spec has ``config``, the part of the configuration that the experiment used; ``note``, a text shown at the top
-    of each page; ``experiment``, by default the name of the folder `tables`; and ``figures`` and ``tables``, the names
-    of those to link to. `figure` is the PNG that summarises the experiment, and `captions` are files.
+    Parameters
+    ----------
+    spec : mapping
+        ``config``, the part of the configuration that the experiment used; ``note``, a text shown at the top of each
+        page (for example, to say that cells are missing); ``experiment``, which is the name of the folder `tables` by
+        default; and ``figures`` and ``tables``, the names of the figures and tables to link to.
+    tables : Path
+        The folder of the experiment's tables, with the records of the stages that made them.
+    out : Path
+    figure : Path, optional
+        The PNG of the figure that summarises the experiment.
+    captions : iterable of Path
+        Caption files, named after figures and tables.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys config and note")
     names = (*TABLES, *ORIGINS, "claims")
@@ -101,10 +111,22 @@ def run_explorer(
     code: Code | None = None,
     others: bool = False,
 ) -> None:
-    """Write the page for exploring the cells of the `experiments`, by default all that have tables, to `out`.
+    """Write the page for exploring cells to `out`.
 
-    A `note` is shown on the page, or one per experiment. With `others`, the other experiments that have tables are
-    shown as well.
+    Parameters
+    ----------
+    results : Path
+        The results folder, which holds the tables by default.
+    out : Path
+    experiments : iterable of str
+        The experiments to show; by default, all that have tables.
+    tables : Path, optional
+        The folder of the experiments' tables; by default, ``tables`` in `results`.
+    note : str or mapping
+        A text shown on the page, for example to say that cells are missing, or a mapping of experiments' names to such
+        texts.
+    others : bool
+        Whether to show the other experiments that have tables as well.
     """
     from halobench.reporting import explorer
 

@@ -41,32 +41,13 @@ class Gaussians(Distribution):
 
 def load(
     *,
-    classes: int = 2,
-    shape: Sequence[int] = (3, 10, 10),
-    separation: float | None = None,
-    mu: float | None = None,
-    layout: int = 0,
+    classes: int = 2,  # k, at least 2; at most D + 1 with `separation`, and exactly 2 with `mu`
+    shape: Sequence[int] = (3, 10, 10),  # [C, H, W] of an input; D is their product
+    separation: float | None = None,  # distance between any two means
+    mu: float | None = None,  # instead of `separation`: the means are 0 and mu in each coordinate, mu sqrt(D) apart
+    layout: int = 0,  # seed for the directions of the means
 ) -> Distribution:
-    """Return the distribution.
-
-    Parameters
-    ----------
-    classes : int
-        k, at least 2; at most D + 1 with `separation`, and exactly 2 with `mu`.
-    shape : list of int
-        [C, H, W] of an input; D is their product.
-    separation : float, optional
-        Distance between any two means, positive.
-    mu : float, optional
-        Alternative to `separation`: the means are 0 and mu in each coordinate, and thus mu sqrt(D) apart.
-    layout : int
-        Seed for the directions of the means.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range, or if `separation` and `mu` are both set or both missing.
-    """
+    """Return the distribution with `separation` or `mu`, exactly one of which must be set."""
     sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
     rng, size = layout_generator(layout), int(np.prod(sizes))
     require(classes >= 2, "classes", classes, "at least 2")

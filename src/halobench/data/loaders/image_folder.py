@@ -34,38 +34,19 @@ LARGEST = 2**14  # pixels per side
 def describe(
     *, folder: str | None = None, size: int | None = None, mode: str = "RGB", test_folder: str | None = None
 ) -> Description:
-    """Return the shape, classes, sizes and parts, from the names and sizes of files.
-
-    The parameters and errors are as for `load`.
-    """
+    """Return the shape, classes, sizes and parts, from the names and sizes of files."""
     images, labels, names, parts = _listed(folder, size, mode, test_folder)
     return Description(images.shape[1:], len(names), len(labels), parts, names)
 
 
 def load(
-    *, folder: str | None = None, size: int | None = None, mode: str = "RGB", test_folder: str | None = None
+    *,
+    folder: str | None = None,  # absolute, or relative to the data root
+    size: int | None = None,  # side of the images, in pixels
+    mode: str = "RGB",  # or L (grey), to which all images are converted
+    test_folder: str | None = None,  # of the official test part; then `folder` is the train part
 ) -> Images:
-    """Return the images, class by class, ordered by name.
-
-    Parameters
-    ----------
-    folder : str
-        A folder with at least two subfolders, one per class, each with images at any depth. The path is absolute or
-        relative to the data root. Links to folders and files elsewhere are followed.
-    size : int
-        Side of the images, in pixels.
-    mode : str
-        ``RGB`` or ``L`` (grey), to which all images are converted.
-    test_folder : str, optional
-        Like `folder`, with the same classes but no image in common. Its images become the official test part, and those
-        of `folder` the train part.
-
-    Raises
-    ------
-    SpecError
-        If an option is invalid, a folder doesn't have two classes of images, a file that is named like an image can't
-        be one, or a link would make images count twice. Also, while images are read, if one can't be decoded.
-    """
+    """Return the images, class by class, ordered by name."""
     images, labels, names, parts = _listed(folder, size, mode, test_folder)
     return Images(images, labels, len(names), parts, names)
 

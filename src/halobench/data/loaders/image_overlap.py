@@ -94,38 +94,17 @@ class ImageOverlap(Distribution):
 
 def load(
     *,
-    classes: int,
+    classes: int,  # this and the next two as for `overlap`
     group: int = 2,
     beta: float = 0.5,
-    prototypes: str = "mnist5k",
-    shift: float = 1.0,
-    turn: float = 5.0,
-    growth: float = 0.05,
-    shares: list[float] | None = None,
-    layout: int = 0,
+    prototypes: str = "mnist5k",  # the loader of the images, which is called without options
+    shift: float = 1.0,  # maximum shift of an image down or right, in pixels
+    turn: float = 5.0,  # maximum turn in degrees, up to 180
+    growth: float = 0.05,  # maximum growth or shrinkage, as a share in [0, 1)
+    shares: list[float] | None = None,  # as for `overlap`
+    layout: int = 0,  # seed for drawing the images that become prototypes
 ) -> Distribution:
-    """Return the distribution.
-
-    Parameters
-    ----------
-    classes, group, beta, shares
-        As for `halobench.data.loaders.overlap.load`.
-    prototypes : str
-        The loader of the images, which is called without options.
-    shift : float
-        Maximum shift of an image down or right, in pixels, at least 0.
-    turn : float
-        Maximum turn in degrees, in [0, 180].
-    growth : float
-        Maximum growth or shrinkage, as a share in [0, 1).
-    layout : int
-        Seed for drawing the images that become prototypes.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range, or too many changed images would leave their region.
-    """
+    """Return the distribution, unless too many changed images would leave their region."""
     regions = overlap_regions(classes, group, beta, shares)
     change, rng = _change(shift, turn, growth), layout_generator(layout)
     images = _prototypes(prototypes)

@@ -77,41 +77,17 @@ class Overlap(Distribution):
 
 def load(
     *,
-    classes: int,
-    group: int = 2,
-    beta: float = 0.5,
-    shape: Sequence[int] = (1, 8, 8),
-    norm: float = 4.0,
-    radius: float = 1.0,
-    disc: int | None = None,
-    shares: list[float] | None = None,
-    layout: int = 0,
+    classes: int,  # k
+    group: int = 2,  # m, from 2 to k, which is a multiple of it
+    beta: float = 0.5,  # total mass of the shared regions, in (0, 1)
+    shape: Sequence[int] = (1, 8, 8),  # [C, H, W] of an input; D is their product
+    norm: float = 4.0,  # distance of the centres from the origin
+    radius: float = 1.0,  # distance of a region's border from its centre
+    disc: int | None = None,  # dimension p of discs, at least 1 and less than D; regions are balls by default
+    shares: list[float] | None = None,  # P(class | shared region), m values; equal by default
+    layout: int = 0,  # seed for the directions of centres and discs, which are part of the distribution
 ) -> Distribution:
-    """Return the distribution.
-
-    Parameters
-    ----------
-    classes, group : int
-        k and m, where k is a multiple of m, and m is from 2 to k.
-    beta : float
-        Total mass of the shared regions, in (0, 1).
-    shape : list of int
-        [C, H, W] of an input; D is their product.
-    norm, radius : float
-        Distance of the centres from the origin, and of a region's border from its centre; both positive.
-    disc : int, optional
-        Dimension p of discs, at least 1 and less than D; regions are balls by default.
-    shares : list of float, optional
-        P(class | shared region), m values; equal by default.
-    layout : int
-        Seed for the directions of the centres (and discs), which are part of the distribution and so don't depend on a
-        cell's seed.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range, or if two regions meet, since the posterior would be wrong there.
-    """
+    """Return the distribution; its regions mustn't meet, since the posterior would be wrong there."""
     sizes = checked_shape(shape)
     regions = overlap_regions(classes, group, beta, shares)
     norm, radius = positive("norm", norm), positive("radius", radius)
