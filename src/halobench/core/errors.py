@@ -32,7 +32,7 @@ class SpecError(ValueError):
     """
 
     def __init__(self, key: str, value: object, expected: str):
-        super().__init__(f"{_printable(str(key))} = {shown(value)}: expected {expected}")
+        super().__init__(f"{_printable(str(key))} = {shown(value)}: expected {_printable(expected)}")
         self.key, self.value, self.expected = key, value, expected
 
     def within(self, prefix: str) -> SpecError:

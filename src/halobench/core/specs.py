@@ -37,11 +37,17 @@ from halobench.core.spec_codec import (
 )
 
 
+def _called_here(kind: Any) -> Any:
+    """Refuse the literature's name of uniform noise, which is close to that of another kind."""
+    require(kind != "symmetric", "", kind, "uniform, as symmetric noise is called here")
+    return kind
+
+
 @spec
 class NoiseSpec:
     """Label noise, drawn from the cell's seed: with probability `p`, a label is replaced by the rule `kind`."""
 
-    kind: Literal["pair_flip", "asymmetric", "uniform"] = Field(
+    kind: Annotated[Literal["pair_flip", "asymmetric", "uniform"], BeforeValidator(_called_here)] = Field(
         default="pair_flip",
         description="How the replacement is chosen. pair_flip: the next class in a random cycle through all classes."
         " asymmetric (the paper's): a fixed other class, drawn at random for each class, so two classes may share it."

@@ -35,14 +35,7 @@ def run_calibrate_file(
 ) -> None:
     """Calibrate another project's logits, stored in an .npz file, and print the scores.
 
-    Parameters
-    ----------
-    spec : mapping
-    seed : int
-        The seed for splitting samples into random halves, if the file has only one split.
-    logits : Path
-    out : Path, optional
-        A folder for calibration.json, metrics.csv, reliability.csv, the record, and figures as PDF and PNG.
+    If the file has only one split, it is halved with the seed. The fits, scores and figures can be written to `out`.
     """
     calibrators = parse(CalibrateSpec, spec)
     if out is not None:

@@ -147,6 +147,8 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     if problems := unwritable(chosen.values(), loaded.results):
         print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
         return 1
+    if _is_local(options):
+        check_devices(chosen.values())
     for line in replaced(chosen, states):
         outcome.say(line)
     _enrol_in_shared(loaded.results, options.directory)
@@ -185,9 +187,23 @@ def _pass_on(asked: Arguments, cancel: bool, further: Sequence[str] = ()) -> int
     alive = _enrol_unlocked(options)
     if not alive and not options.unlock:
         _settle_left(options.directory, cancel)  # which may take hours
-    if options.executor in (None, "local") and not options.workflow_profile:
+    if _is_local(options):
         fork_server.start()
     return _snakemake(asked.with_options(*further, *([] if options.logger else [LOGGER])))
+
+
+def _is_local(options: argparse.Namespace) -> bool:
+    """Return whether all jobs run on this machine."""
+    return options.executor in (None, "local") and not options.workflow_profile
+
+
+def check_devices(jobs: Iterable[Job]) -> None:
+    """Raise SpecError if a job that would run on this machine asks for a GPU that isn't here."""
+    devices = {job.spec.get("train", {}).get("device", "auto") for job in jobs}
+    for device in sorted(devices - {"auto", "cpu"}):
+        from halobench.training.device import resolve_device
+
+        resolve_device(device)
 
 
 def _decided(
