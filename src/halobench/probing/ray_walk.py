@@ -10,7 +10,7 @@ import torch
 
 from halobench.core.errors import DivergedError, require
 from halobench.core.specs import ProbeSpec, TrainSpec
-from halobench.models.batchnorm_folding import checked
+from halobench.models.batchnorm_folding import folded
 from halobench.probing.rays import Rays
 from halobench.training.device import autocast, in_memory, memory_format
 
@@ -51,23 +51,18 @@ class Readings:
 def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None] = lambda: None) -> Predict:
     """Return a function from inputs (b, ...) to float32 logits (b, k), using the recipe's layout and precision.
 
-    It calls `tick` before each batch. The model must not change afterwards, since batch norms are folded if the first
-    batch shows that this doesn't change the outputs (`halobench.models.batchnorm_folding`), and bf16 casts of its
-    weights may be kept (`halobench.training.device.kept_casts`).
+    It calls `tick` before each batch. The model must not change afterwards, since batch norms are folded, and bf16
+    casts of its weights may be kept (`halobench.training.device.kept_casts`).
     """
-    device = next(model.parameters()).device
-    folded: list[torch.nn.Module] = []
+    device, network = next(model.parameters()).device, folded(model)
 
     # Not inference_mode, in which autocast would recast the weights for each batch.
     @torch.no_grad()
     def predict(batch: torch.Tensor) -> torch.Tensor:
         tick()
         batch = batch.contiguous(memory_format=memory_format(recipe))
-        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits in memory"):
-            if not folded:
-                folded.append(checked(model, batch))
-            with autocast(recipe, device):
-                return folded[0](batch).float()
+        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits in memory"), autocast(recipe, device):
+            return network(batch).float()
 
     return predict
 
