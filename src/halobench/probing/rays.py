@@ -190,7 +190,7 @@ def nearest_of_another_label(
         If, for some sample, no training sample has a different label.
     """
     device, count = samples.device, len(surroundings.labels)
-    targets, norms = torch.from_numpy(np.asarray(labels)).to(device), (samples**2).sum(dim=1)
+    targets = torch.from_numpy(labels).to(device)
     least = torch.full((len(samples),), float("inf"), device=device, dtype=samples.dtype)
     nearest = torch.zeros(len(samples), dtype=torch.int64, device=device)
     parts = [slice(start, start + chunk) for start in range(0, len(samples), chunk)]
@@ -198,11 +198,8 @@ def nearest_of_another_label(
     for first in range(0, count, step):
         rows = np.arange(first, min(first + step, count))
         block, block_labels = surroundings.take(rows), torch.from_numpy(surroundings.labels[rows]).to(device)
-        block_norms = (block**2).sum(dim=1)
         for part in parts:
-            square = squared_distances(samples[part], norms[part], block, block_norms)
-            copies = square <= 1e-5 * (norms[part, None] + block_norms) / 2
-            square[(block_labels == targets[part, None]) | copies] = float("inf")
+            square = squared_distances(samples[part], block, block_labels == targets[part, None])
             smallest, row = square.min(dim=1)
             nearer = smallest < least[part]
             least[part] = torch.where(nearer, smallest, least[part])
@@ -210,7 +207,7 @@ def nearest_of_another_label(
     if torch.isinf(least).any():
         raise SpecError("labels", sorted(set(surroundings.labels.tolist())), "training points with at least two labels")
     chosen = nearest.cpu().numpy()
-    # Computed from differences in float64, since the expanded square is too imprecise to report.
+    # Computed from differences in float64, since the squares above are too imprecise to report.
     distances = [(samples[part].double() - surroundings.take(chosen[part]).double()).norm(dim=1) for part in parts]
     return chosen, torch.cat(distances).cpu().numpy()
 
