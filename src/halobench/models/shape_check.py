@@ -114,10 +114,14 @@ def _try(
         take(torch.zeros(samples, *input_shape), torch.zeros(samples, classes))
     for module in model.modules():
         module.register_forward_hook(watch)
-    outputs = [model.train(training)(torch.zeros(batch, *input_shape)) for training in (True, False)]
+    with torch.enable_grad():  # so that an output knows the operation that it comes from
+        inputs = torch.zeros(batch, *input_shape, requires_grad=True)
+        outputs = [model.train(training)(inputs.clone()) for training in (True, False)]
     for output in outputs:
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if shape != (batch, classes):
             expected = f"a model that returns logits of shape ({batch}, {classes}) for a batch of {batch}, not {shape}"
             raise SpecError("name", spec.name, expected)
+        if output.grad_fn is not None and output.grad_fn.name().startswith("SoftmaxBackward"):
+            raise SpecError("name", spec.name, "a model that returns logits; this one ends in a softmax")
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

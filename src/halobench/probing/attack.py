@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from halobench.calibration.arrays import as_array
+from halobench.calibration.arrays import as_array, look_like_probabilities
 from halobench.core.errors import DivergedError, SpecError, describe_error, require
 from halobench.core.seeding import generator
 from halobench.probing.probe import check_arguments
@@ -392,6 +392,8 @@ def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray
             raise SpecError("inputs", f"shape {tuple(inputs.shape)}", what) from None
     shape = tuple(getattr(logits, "shape", ()))
     require(len(shape) == 2 and shape[1] >= 2, "model", f"outputs of shape {shape}", "logits (n, k) with k >= 2")
+    probabilities = look_like_probabilities(logits.double().cpu().numpy())
+    require(not probabilities, "model", "outputs that look like probabilities", "logits (values before the softmax)")
     classes, highest = shape[1], int(checked.max())
     require(
         highest < classes, "labels", highest, f"labels from 0 to {classes - 1}, since the model has {classes} outputs"

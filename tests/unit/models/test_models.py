@@ -55,6 +55,11 @@ def not_a_model(input_shape, classes):
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes + 1))
 
 
+def probabilities(input_shape, classes):
+    """A plug-in whose outputs are no logits."""
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes), nn.Softmax(dim=1))
+
+
 def vanishing(input_shape, classes):
     """A plug-in that crops its maps to no pixels and averages nothing, giving NaN without an exception."""
     return nn.Sequential(
@@ -207,6 +212,7 @@ VIT = "timm/vit_tiny_patch16_224"
         (ModelSpec(f"{__name__}:outside", {"widht": 3}), CIFAR, "widht", "width"),
         (ModelSpec(f"{__name__}:vanishing"), DIGITS, "name", "zero pixels"),
         (ModelSpec(f"{__name__}:not_a_model"), DIGITS, "name", "logits of shape (2, 10) for a batch of 2, not (2, 11)"),
+        (ModelSpec(f"{__name__}:probabilities"), DIGITS, "name", "ends in a softmax"),
         (ModelSpec("timm/test_resnet", {"drop_rate": 0.1, "widht": 8}), CIFAR, "widht", ""),
         (ModelSpec("timm/test_vit", {"widht": 8}), CIFAR, "widht", ""),
         (ModelSpec("torchvision/resnet18", {"widht": 8}), CIFAR, "widht", ""),
