@@ -79,7 +79,6 @@ class Surroundings:
 
         The result of the last search is cached, since several probes use it, some for only a part of its samples.
         """
-        labels = np.asarray(labels)
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
         if self._neighbours is None or run is None:
             self._neighbours = _Neighbours(samples, labels, *nearest_of_another_label(samples, labels, self))
@@ -95,29 +94,7 @@ class Surroundings:
 
 
 class Geometry:
-    """A probe's rays, and each sample's distance to the nearest training sample with another label.
-
-    Parameters
-    ----------
-    spec : ProbeSpec
-        Its kind specifies the plug-in that supplies the directions.
-    inputs : float tensor (n, ...)
-        Normalised samples.
-    labels : int array (n,)
-    surroundings : Surroundings
-    rng : numpy Generator
-        Used to draw the directions.
-
-    Attributes
-    ----------
-    other_distance : float64 array (n,)
-        Distance to the nearest training sample with another label, in normalised input space.
-
-    Raises
-    ------
-    SpecError
-        If, for some sample, no training sample has a different label, or if the plug-in can't be loaded.
-    """
+    """A probe's rays, and each sample's distance to the nearest training sample with another label."""
 
     def __init__(
         self,
@@ -138,13 +115,7 @@ class Geometry:
         self._seed = int(copy.deepcopy(rng).integers(2**31))
 
     def rays(self, part: slice) -> Rays:
-        """Return the rays from the samples in `part`; request parts in order, since each draws from the generator.
-
-        Raises
-        ------
-        SpecError
-            If the plug-in raises an exception or returns something other than directions.
-        """
+        """Return the rays from the samples in `part`; request parts in order, since each draws from the generator."""
         samples, labels, count = self.samples[part], np.array(self.labels[part]), self.spec.directions
         key = f"probes.{self.spec.kind}"
         with plugins.calling(key, self._seed + part.start):
@@ -174,20 +145,8 @@ def nearest_of_another_label(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest training sample with a different label for each of `samples` (n, D), `chunk` of them at a time.
 
-    Exact copies of a sample that have a different label are skipped, since they don't define a direction. Ties are
-    broken in favour of the first sample.
-
-    Returns
-    -------
-    rows : int64 array (n,)
-        Rows of the training samples.
-    distances : float64 array (n,)
-        Euclidean distances.
-
-    Raises
-    ------
-    SpecError
-        If, for some sample, no training sample has a different label.
+    Exact copies of a sample that have a different label are skipped, since they don't define a direction. Returns the
+    training samples' rows (n,), and distances (n,) in float64.
     """
     device, count = samples.device, len(surroundings.labels)
     targets = torch.from_numpy(labels).to(device)

@@ -32,13 +32,7 @@ FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
 
 
 def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
-    """Convert a model in eval mode to a `Network` for samples of `shape`; its weights may be on the meta device.
-
-    Raises
-    ------
-    SpecError
-        If the model has an unsupported layer (which the error names), or torch.fx can't trace it.
-    """
+    """Convert a model in eval mode to a `Network` for samples of `shape`; its weights may be on the meta device."""
     model = nn.Sequential(model) if type(model) in LAYERS else model  # else torch.fx would trace into a lone layer
     try:
         graph = _Tracer().trace(model)

@@ -22,7 +22,7 @@ from halobench.models.piecewise.maps import Patch
 from halobench.probing.attack import Effort
 from halobench.probing.certify import bounds
 from halobench.probing.certify.bounds import Balls
-from halobench.probing.progress import ProbeOptions
+from halobench.probing.ray_walk import ProbeOptions
 from halobench.probing.rays import Surroundings
 from halobench.probing.search import search_radii
 
