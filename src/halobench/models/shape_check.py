@@ -29,17 +29,8 @@ def check(
     """Build a model without allocating its weights and run it on `batch` samples, in training and eval mode.
 
     `samples` is the number of training samples that a model built around them will receive, and `names` are the class
-    names, if any. Weights in a file are read to check that they are finite and belong to this model.
-
-    Returns
-    -------
-    int
-        Number of bytes that its weights and buffers will take.
-
-    Raises
-    ------
-    SpecError
-        If `build` raises it, or if the model can't take samples of this shape or can't run with its options.
+    names, if any. Weights in a file are read to check that they are finite and belong to this model. Returns the number
+    of bytes that its weights and buffers will take.
     """
     arguments = input_shape, classes, batch, samples, names
     try:
@@ -63,13 +54,7 @@ def check(
 
 
 def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> None:
-    """Check that a model is a piecewise affine network of known layers, without allocating its weights.
-
-    Raises
-    ------
-    SpecError
-        If `halobench.models.piecewise.layers.network_of` raises it.
-    """
+    """Check that a model is a piecewise affine network of known layers, without allocating its weights."""
     _on_meta_or_cpu(lambda: network_of_layers(build(spec, input_shape, classes).eval(), input_shape))
 
 
@@ -96,10 +81,7 @@ def _runs(spec: ModelSpec, *arguments: Any) -> bool:
 def _try(
     spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int, samples: int, names: Sequence[str]
 ) -> int:
-    """Build a model and run it on `batch` samples in both modes, watching for feature maps that shrink to nothing.
-
-    Returns the total size of its weights and buffers in bytes.
-    """
+    """Build a model and run it on `batch` samples in both modes, watching for feature maps that shrink to nothing."""
 
     def watch(module: nn.Module, inputs: tuple, output: object) -> None:
         if any(isinstance(x, torch.Tensor) and x.numel() == 0 for x in (*inputs, output)):

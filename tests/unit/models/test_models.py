@@ -17,7 +17,8 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse
 from halobench.core.specs import ModelSpec
-from halobench.models.builder import Resized, build, start
+from halobench.models.builder import build, start
+from halobench.models.preprocessing import Resized
 from halobench.models.shape_check import check
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)

@@ -11,9 +11,9 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from halobench.core.errors import SpecError, describe_error
-from halobench.models.builder import Resize
 from halobench.models.piecewise import maps
 from halobench.models.piecewise.network import Network
+from halobench.models.preprocessing import Resize
 
 KINDS = (
     "linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing, flatten, addition and dropout"
