@@ -24,15 +24,16 @@ from halobench.core.seeding import generator
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.mapped_rows import normalise
 from halobench.data.splits import Data
-from halobench.probing.progress import Chunks, ProbeOptions, Progress
+from halobench.probing.progress import Chunks, Progress
 from halobench.probing.radii import find_radii, quantities, radii_table
-from halobench.probing.ray_walk import Predict, RayWalk, chunk_samples, grid_distances, predictor
+from halobench.probing.ray_walk import Predict, ProbeOptions, RayWalk, chunk_samples, grid_distances, predictor
 from halobench.probing.rays import Geometry, Surroundings
 from halobench.probing.search import search_radii
 from halobench.training.device import kept_casts, memory_format
 from halobench.training.loop import feed
 
 CURVES = ("radius", "relative_radius", "confidence", "confidence_se", "logit_gap", "logit_gap_se")
+DEFAULTS = ProbeOptions()
 
 
 @dataclass(frozen=True)
@@ -61,29 +62,14 @@ class Neighbourhood:
     radii: pd.DataFrame
 
 
-DEFAULTS = ProbeOptions()
-
-
 @dataclass(frozen=True)
 class ProbedModel:
-    """A trained model, with everything that a probe needs to know about it.
-
-    Attributes
-    ----------
-    model : nn.Module
-        In eval mode, on its device.
-    recipe : TrainSpec
-        How the model is evaluated (layout, precision, batch).
-    beta : float or None
-        Inverse of the model's exact temperature; None if that doesn't exist because the validation data are separable.
-    fitted : bool
-        Whether the model was fitted to the data set's training samples.
-    """
+    """A trained model in eval mode, with everything that a probe needs to know about it."""
 
     model: torch.nn.Module
-    recipe: TrainSpec
-    beta: float | None = None
-    fitted: bool = True
+    recipe: TrainSpec  # how the model is evaluated (layout, precision, batch)
+    beta: float | None = None  # inverse of the exact temperature, which separable validation data don't have
+    fitted: bool = True  # whether the model was fitted to the data set's training samples
 
     @property
     def device(self) -> torch.device:
@@ -102,26 +88,9 @@ def probe_cell(
     """Probe a trained model around training and held-out samples.
 
     Held-out samples are test samples whose labels are drawn with the data set's noise, just like the training labels.
-
-    Parameters
-    ----------
-    probes : mapping of name to ProbeSpec
-    seed : int
-        The cell's seed, used to draw samples and rays, which are the same for every model and loss.
-    progress : Progress, optional
-        Progress to resume from; it also records completed chunks and logs one line per probe.
-
-    Returns
-    -------
-    Neighbourhood
-        Tables whose first two columns are points and probe. The value of points is ``train`` (``evaluation`` if the
-        model wasn't fitted to the training samples) or ``heldout``.
-
-    Raises
-    ------
-    DivergedError, Interrupted
-        If a logit is not finite, or if a signal has arrived (the checkpoint then holds the completed chunks),
-        respectively.
+    The seed draws samples and rays, which are the same for every model and loss. Returns tables whose first two columns
+    are points (``train``, ``evaluation`` if the model wasn't fitted to these samples, or ``heldout``) and probe. If a
+    signal arrives, Interrupted is raised, and the checkpoint holds the completed chunks.
     """
     progress, parts = progress or Progress(), []
     predict = predictor(probed.model, probed.recipe, progress.save_if_signalled)
@@ -195,14 +164,14 @@ def probe(
     Raises
     ------
     SpecError
-        If a module is in train mode (in which its outputs would differ and its batch norms would change); if the inputs
-        or labels are not as described above, or the inputs differ in shape from the training samples; or if, for some
-        sample, no training sample has a different label.
+        If a module is in train mode, an argument isn't as described above, the inputs differ in shape from the training
+        samples, or no training sample has a different label than some sample.
     DivergedError
         If a logit is not finite.
     """
     labels = check_arguments(predict, inputs, labels, surroundings)
-    _check_walks(spec)
+    what = "a kind that walks along rays (for searches, use halobench.attacked_radius or halobench.far_field)"
+    require(not spec.searches, "kind", spec.kind, what)
     geometry = Geometry(spec, inputs, labels, surroundings, rng)
     chunks = options.chunks or Progress().chunks(spec.kind)
     step, start = chunk_samples(spec, inputs[0].numel(), len(options.betas)), chunks.resume(rng)
@@ -249,12 +218,6 @@ def check_arguments(
     require(labels.dtype.kind in "iu", "labels", f"dtype {labels.dtype}", "integer labels")
     require(labels.min() >= 0, "labels", int(labels.min()), "non-negative labels")
     return labels.astype(np.int64)
-
-
-def _check_walks(spec: ProbeSpec) -> None:
-    """Raise SpecError for a kind of probe that doesn't walk along rays."""
-    what = "a kind that walks along rays (for searches, use halobench.attacked_radius or halobench.far_field)"
-    require(not spec.searches, "kind", spec.kind, what)
 
 
 def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:
