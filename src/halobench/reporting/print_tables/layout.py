@@ -161,7 +161,7 @@ def tabular(cells: pd.DataFrame) -> str:
     groups = [(name, [*heads]) for name, heads in itertools.groupby(cells.columns.get_level_values(0))]
     ends = [*itertools.accumulate((len(heads) for _, heads in groups), initial=1)]
     rules = "".join(rf"\cmidrule(lr){{{start + 1}-{end}}}" for start, end in itertools.pairwise(ends))
-    heads = [(escaped(group), stacked(head)) for group, head in cells.columns]
+    heads = [(escaped(head[0]), stacked(head[1])) for head in cells.columns]
     lines = list(_latex_lines(cells))
     frame = pd.DataFrame(
         [texts for _, texts in lines],
