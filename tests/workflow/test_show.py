@@ -17,6 +17,7 @@ from scipy import stats
 from halobench.cli.main import main
 from halobench.core import console
 from halobench.core.errors import SpecError
+from halobench.core.formatting import number
 from halobench.reporting import compare, explorer, terminal
 from halobench.results import cell
 from halobench.storage import files, records
@@ -66,7 +67,7 @@ def test_show_has_the_repair_ladder_of_a_cell_that_has_one(results, tmp_path, ca
     words = {"nll": "the model as it is", "temperature": "repaired by a temperature", "noise": "nothing: noise"}
     words |= {"richer_map": "repaired by a richer map of the logits", "training": "repaired by only other training"}
     for name, label in words.items():
-        assert re.search(rf"{label} +{re.escape(terminal.score(rows.loc[f'repair_{name}', 'value']))} *\n", told)
+        assert re.search(rf"{label} +{re.escape(number(rows.loc[f'repair_{name}', 'value']))} *\n", told)
 
 
 @pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from halobench.core import console
 from halobench.core.errors import SpecError
-from halobench.core.formatting import count
+from halobench.core.formatting import count, number
 from halobench.reporting import terminal
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, cell_names, differing, find_cell, find_seeds, read_cell
@@ -128,8 +128,8 @@ def tables(moved: pd.DataFrame, pairs: int, everything: bool = False) -> list[Re
             cells = [
                 [
                     metric_label(row.metric),
-                    terminal.score(row.a),
-                    terminal.score(row.b),
+                    number(row.a),
+                    number(row.b),
                     terminal.scored(row.change, row.low, row.high),
                     row.better or "–",
                 ]

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from halobench.core import formatting
+from halobench.core.formatting import number
 from halobench.reporting import labels, styles
 from halobench.storage import files
 
@@ -128,19 +129,6 @@ def named(keys: Mapping[str, str]) -> list[str]:
 
 
 # Filters of the templates ---------------------------------------------------------------------------------------------
-
-
-def number(value: float, form: str = ".3f") -> str:
-    """Return a number as shown on pages, with a dash for NaN.
-
-    Examples
-    --------
-    >>> number(-0.25), number(float("nan")), number(float("inf"))
-    ('−0.250', '–', '∞')
-    """
-    if math.isnan(value):
-        return "–"
-    return (format(value, form) if math.isfinite(value) else f"{value:f}".replace("inf", "∞")).replace("-", "−")
 
 
 def entry(value: Any, form: str = ".3f") -> Entry:

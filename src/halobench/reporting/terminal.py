@@ -16,6 +16,7 @@ from rich.text import Text
 from halobench.calibration.evaluate import Calibrated
 from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.console import console, value_text
+from halobench.core.formatting import number
 from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label
@@ -29,21 +30,12 @@ SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", 
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Format a number to this many significant digits, or as a dash if it is missing."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:.{digits}g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
-
-
-def score(value: float | None) -> str:
-    """Format a score to three decimals so columns align."""
-    return number(value) if value is None or not math.isfinite(value) or abs(value) >= 1e4 else f"{value:.3f}"
+FOUR, TWO = ".4g", ".2g"  # significant digits
 
 
 def scored(value: float, low: float, high: float) -> str:
     """Format a score with its interval, if any, on the line below, so tables don't wrap inside the brackets."""
-    return score(value) + ("" if math.isnan(low) else f"\n[{score(low)}, {score(high)}]")
+    return number(value) + ("" if math.isnan(low) else f"\n[{number(low)}, {number(high)}]")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, loose: str = "") -> Table:
@@ -91,7 +83,7 @@ def _broken(calibrator: str) -> str:
 
 def temperature(fit: Mapping[str, Any]) -> str:
     """Format the T of a fit that is in its JSON form."""
-    return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"])
+    return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"], FOUR)
 
 
 def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
@@ -101,8 +93,8 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
             _broken(fit["calibrator"]),
             f"{fit['split']}, {fit['labels']}",
             temperature(fit),
-            number(fit["nll"]),
-            number(fit["gradient"], 2),
+            number(fit["nll"], FOUR),
+            number(fit["gradient"], TWO),
             certificate(fit),
         ]
         for fit in fitted
@@ -185,7 +177,7 @@ def card(cell: CellResults) -> RenderableType:
     lines.append(("train accuracy", f"{train['train_accuracy']:.4f} on the labels trained on: {verdict}"))
     if len(cell.history):
         loss = cell.history["train_loss"].tolist()
-        lines.append(("train loss", f"{number(loss[0])} {curve(loss)} {number(loss[-1])}"))
+        lines.append(("train loss", f"{number(loss[0], FOUR)} {curve(loss)} {number(loss[-1], FOUR)}"))
     seconds = (f"{stage} {record['seconds']:.1f} s" for stage, record in cell.records.items())
     lines.append(("took", ", ".join(seconds)))
     commit = short(train["commit"] or "unknown")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.core.formatting import number
 from halobench.reporting import labels
-from halobench.reporting.rendering import Choice, Column, Entry, Line, number, render, site_address
+from halobench.reporting.rendering import Choice, Column, Entry, Line, render, site_address
 from halobench.results import finding
 from halobench.results.names import OVER_SEEDS, THEMES
 

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.core.formatting import number
 from halobench.reporting import labels, table_views
-from halobench.reporting.rendering import Choice, Column, Entry, Line, choices, number, render, site_address
+from halobench.reporting.rendering import Choice, Column, Entry, Line, choices, render, site_address
 from halobench.results.names import NO_LOSS, OVER_SEEDS
 from halobench.results.t_intervals import t_intervals
 from halobench.storage.columns import REFERENCE

@@ -8,11 +8,12 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from halobench.core.formatting import number
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.pages import files_pages, run_costs
 from halobench.reporting.pages.claims_page import claimed
 from halobench.reporting.pages.leaderboard import leaderboard_page
-from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, duration, named, number, render
+from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, duration, named, render
 from halobench.results import finding, names
 
 SECTIONS = ("experiments", "sources", "datasets", "models", "losses", "recipes", "probes", "calibrate")
