@@ -148,7 +148,7 @@ def test_two_cells(results, capsys):
     assert "loss.name" in text
     change = scores(results, "mixup2", 1, *NLL) - scores(results, "cross_entropy", 1, *NLL)
     (row,) = re.findall(r"^ *NLL .*$", text, re.M)
-    assert f" {change:.3f} " in row
+    assert f" {number(change)} " in row
     assert text.count("Test scores after") == 1
     assert said(capsys, "compare", other, CELL, "--results", results, "--all").count("Test scores after") > 4
 
@@ -162,8 +162,8 @@ def test_two_losses_over_their_seeds(results, capsys):
             [scores(results, "mixup2", s, *key) - scores(results, "cross_entropy", s, *key) for s in (0, 1)]
         )
         low, high = stats.t.interval(0.95, 1, change.mean(), stats.sem(change))
-        assert f"{change.mean():.3f}" in text
-        assert f"[{low:.3f}, {high:.3f}]" in text
+        assert number(change.mean()) in text
+        assert f"[{number(low)}, {number(high)}]" in text
 
 
 @pytest.mark.parametrize("command", [("show", CELL), ("compare", "noisy/mlp/cross_entropy", "noisy/mlp/mixup2")])
