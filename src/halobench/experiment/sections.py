@@ -30,6 +30,7 @@ from halobench.core.specs import (
     SourceSpec,
     TrainSpec,
 )
+from halobench.storage.layout import STAGES
 
 T = TypeVar("T")
 
@@ -61,11 +62,8 @@ def _check_folder(path: str) -> str:
     return path
 
 
-# Stages that take seconds, and run in the main process of a run on a cluster.
-SMALL = (
-    *("source", "weights", "calibrate", "repair", "reference"),
-    *("aggregate", "claims", "table", "figure", "overview", "explorer"),
-)
+# Stages that take seconds, and run in the main process of a run on a cluster. Manifests always do.
+SMALL = tuple(stage for stage in STAGES if stage not in ("train", "probe", "manifest"))
 
 
 def _check_small(stages: tuple[str, ...]) -> tuple[str, ...]:
