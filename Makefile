@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo theory cluster-demo test soak bench bench-quick lint report docs clean
+.PHONY: help demo theory cluster-demo test soak bench bench-quick lint docs clean
 help:
-	@echo "make demo    run the demo experiment and build its report"
+	@echo "make demo    run the demo experiment, with its pages"
 	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
 	@echo "make cluster-demo  run a tiny grid on a SLURM cluster of two nodes that it starts on this host, and stops"
 	@echo "make test    lint, then run the tests, of long trials a sample"
@@ -15,7 +15,6 @@ help:
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make lint    ruff, import-linter, mypy, snakefmt, check-jsonschema, snakemake --lint"
-	@echo "make report  rebuild results/report.html, of the last run"
 	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make clean   remove the environment and caches (results stay)"
 
@@ -42,21 +41,17 @@ $(VENV)/.installed-bench: pyproject.toml | $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/halobench run --config 'run=[demo]'
-	@$(MAKE) --no-print-directory report
-	@echo "Start at results/tables/demo/overview.html: its header leads to all pages. For the tests of growth: make theory"
+	@echo "Open results/index.html. For the tests of growth: make theory"
 
 theory: $(VENV)/.installed
 	$(BIN)/halobench run --config 'run=[theory]'
-	@echo "Start at results/tables/theory/overview.html: its header leads to all pages."
+	@echo "Open results/index.html."
 
 cluster-demo: $(VENV)/.installed-slurm
 	$(BIN)/python tests/cluster/one_host.py --watch 2 -- $(BIN)/halobench run --workflow-profile profiles/slurm \
 		--resources gpu=3 --halobench-slurm-init-seconds-before-status-checks 2 \
 		--configfile workflow/experiments/tiny.yaml
-	@echo "Look at results/figures/tiny/summary.png; \`$(BIN)/halobench logs mixup2/seed0\` shows where a cell's logs are."
-
-report: $(VENV)/.installed
-	$(BIN)/halobench report
+	@echo "Look at results/figures/tiny/summary.png; \`$(BIN)/halobench show noisy/mlp/mixup2/seed0\` shows a cell and its logs."
 
 $(VENV)/.installed-docs: pyproject.toml | $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'

@@ -25,7 +25,6 @@ HERE = ROOT / "benchmarks"
 TOPICS = {
     "probe": "Probe: forward passes",
     "certify": "Certified and attacked radii",
-    "precision": "Probe: to a standard error",
     "training": "Training",
     "layouts": "Layouts and compilation",
     "temperature": "Temperature scaling",

@@ -1,6 +1,6 @@
 """Compare binned calibration errors with netcal's and torch_uncertainty's, and bootstrap intervals with recomputation.
 
-Usage: `python benchmarks/metrics.py [--quick]`. Values are compared first, so both sides of a ratio give equal results.
+Usage: `python benchmarks/metric.py [--quick]`. Values are compared first, so both sides of a ratio give equal results.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import peers_calibration as peers  # noqa: E402
 from harness import Row  # noqa: E402
 from temperature import peak  # noqa: E402
 
-from halobench.calibration import metrics  # noqa: E402
+from halobench.calibration import metric, sample_scores  # noqa: E402
+from halobench.calibration.metrics import brier  # noqa: E402
+from halobench.calibration.resampling import bootstrap_intervals  # noqa: E402
 
 DRAWS = 1000
 
@@ -27,7 +29,7 @@ def rows(quick: bool) -> Iterator[Row]:
     """Yield rows for ECE + ACE + MCE and classwise ECE, on float64 and float32 probabilities, and for the bootstrap."""
     n, k = (2_000, 100) if quick else (50_000, 1000)
     logits, labels = peers.made(n, k)
-    probabilities = metrics.softmax(logits)
+    probabilities = metric.softmax(logits)
     del logits
     count = harness.QUICK_TURNS if quick else 7
     yield binned(probabilities, labels, count)
@@ -40,7 +42,8 @@ def rows(quick: bool) -> Iterator[Row]:
 
 def three(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Compute ECE, ACE (average) and MCE from one diagram."""
-    return metrics.gap_errors(metrics.reliability(probabilities, labels))
+    count, gaps = metric.reliability(probabilities, labels).gaps()
+    return {"ece": float(count @ gaps / count.sum()), "ace_average": float(gaps.mean()), "mce": float(gaps.max())}
 
 
 def binned(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
@@ -53,7 +56,7 @@ def binned(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
         partial(three, probabilities, labels),
         partial(peers.netcal_errors, probabilities, labels),
         probabilities.max,
-        lambda: [function(probabilities, labels) for function in (metrics.ece, metrics.ace, metrics.mce)],
+        lambda: [function(probabilities, labels) for function in (metric.ece, metric.ace, metric.mce)],
         count=count,
     )
     times = f"{statistics.median(harness.over(other, alone)):.3g} times"
@@ -73,9 +76,9 @@ def classwise(probabilities: np.ndarray, labels: np.ndarray, count: int) -> Row:
 
     peers.torch_uncertainty_classwise(probabilities[:2], labels[:2])  # imports the library
     mine, other, read = harness.turns(
-        partial(metrics.classwise_ece, probabilities, labels), theirs, probabilities.max, count=count, warm=0
+        partial(metric.classwise_ece, probabilities, labels), theirs, probabilities.max, count=count, warm=0
     )
-    peers.agree(what, metrics.classwise_ece(probabilities, labels), found[0], 1e-9)
+    peers.agree(what, metric.classwise_ece(probabilities, labels), found[0], 1e-9)
     note = f"{ms(mine)} against {ms(other)}; reading the probabilities once (for their maximum) {ms(read)}"
     return Row(what, "torch_uncertainty", harness.over(other, mine), least=20, note=note)
 
@@ -84,9 +87,9 @@ def bootstrap(n: int, draws: int, count: int) -> Iterator[Row]:
     """Compare intervals for the error, NLL and Brier score of n points in 10 classes."""
     what = f"bootstrap intervals, {draws} draws, n = {n}"
     logits, labels = peers.made(n, 10)
-    probabilities = metrics.softmax(logits)
+    probabilities = metric.softmax(logits)
     values = scores(logits, probabilities, labels)
-    ours = partial(metrics.bootstrap_intervals, values, draws)
+    ours = partial(bootstrap_intervals, values, draws)
     recomputed = partial(peers.plain_bootstrap, logits, probabilities, labels, draws)
     resampled = partial(peers.pointwise_bootstrap, values, draws)
     for mine, *others in zip(*(run(rng()) for run in (ours, recomputed, resampled)), strict=True):
@@ -105,9 +108,9 @@ def bootstrap(n: int, draws: int, count: int) -> Iterator[Row]:
 def scores(logits: np.ndarray, probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the error, NLL and Brier score of each point, (n, 3)."""
     columns = [
-        metrics.error_per_point(probabilities, labels),
-        metrics.nll_per_point(logits, labels),
-        metrics.brier_per_point(probabilities, labels),
+        probabilities.argmax(axis=1) != labels,
+        sample_scores.cross_entropy(logits, labels),
+        brier.score(probabilities, labels),
     ]
     return np.stack(columns, axis=1)
 
@@ -134,13 +137,13 @@ def growth(quick: bool) -> list[tuple[str, float, float, float]]:
     found = []
     for n in (1_000, 4_000, 16_000) if quick else (5_000, 20_000, 80_000):
         logits, labels = peers.made(n, 100)
-        probabilities = metrics.softmax(logits).astype(np.float32)
+        probabilities = metric.softmax(logits).astype(np.float32)
         values = scores(logits, probabilities, labels)
         stages = {
             "ECE + ACE + MCE, k = 100": partial(three, probabilities, labels),
-            "classwise ECE, k = 100": partial(metrics.classwise_ece, probabilities, labels),
-            "NLL, k = 100": partial(metrics.nll, logits, labels),
-            "bootstrap, 100 draws": lambda values=values: metrics.bootstrap_intervals(values, 100, rng()),
+            "classwise ECE, k = 100": partial(metric.classwise_ece, probabilities, labels),
+            "NLL, k = 100": partial(metric.nll, logits, labels),
+            "bootstrap, 100 draws": lambda values=values: bootstrap_intervals(values, 100, rng()),
         }
         for stage, run in stages.items():
             (seconds,) = harness.turns(run, count=harness.QUICK_TURNS if quick else 5)

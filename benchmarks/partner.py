@@ -53,7 +53,7 @@ def rows(quick: bool) -> Iterator[Row]:
             f"partner scaling, ({n}, {k})", partial(fit_partner, logits, labels), plain, logits, goal, count
         )
         logits = logits.astype(np.float64)
-        for name in ("gap", "ts_mix", "top_rest"):
+        for name in ("gap", "top_rest"):
             run = partial(calibrator.fit, name, logits, labels)
             yield from fitted(f"{name}, ({n}, {k})", run, plain, logits, goal, count)
 

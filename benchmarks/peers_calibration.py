@@ -103,13 +103,13 @@ def plain_bootstrap(
     level: float = 0.95,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return percentile intervals for the error, NLL and Brier score, scoring the points again for each draw."""
-    from halobench.calibration import metrics
+    from halobench.calibration import metric
 
     means = np.empty((draws, 3))
     for row in means:
         picks = rng.integers(len(labels), size=len(labels))
         z, p, y = logits[picks], probabilities[picks], labels[picks]
-        row[...] = metrics.error(p, y), metrics.nll(z, y), metrics.brier(p, y)
+        row[...] = metric.error(p, y), metric.nll(z, y), metric.brier(p, y)
     return ends(means, level)
 
 

@@ -1,6 +1,6 @@
 """Compare what a small job costs as a separate process with the cost of any process that reads tables.
 
-`python benchmarks/processes.py [--quick]` starts `halobench calibrate` cold on a cell of the demo's size (10 classes,
+`python benchmarks/processes.py [--quick]` starts the stage `calibrate` cold on a cell of the demo's size (10 classes,
 1,000 points for training, 500 for validation, 1,000 for testing, half of the labels noisy) and compares it with
 `import numpy, pandas`.
 """
@@ -27,6 +27,8 @@ from halobench.storage import arrays_io  # noqa: E402
 
 SPLITS = {"train": 1000, "val": 500, "test": 1000}
 
+CALIBRATE = ["-m", "halobench.cli.main", "stage", "calibrate", "--seed", "0", "--spec", "{}"]
+
 
 def rows(quick: bool) -> Iterator[Row]:
     """Yield a row for the stage as a process; its note says how much of that is start-up and imports."""
@@ -34,7 +36,7 @@ def rows(quick: bool) -> Iterator[Row]:
         folder = Path(name)
         write_cell(folder)
         commands = {
-            "calibrate": ["-m", "halobench.cli.main", "calibrate", "--seed", "0", "--run", str(folder), "--spec", "{}"],
+            "calibrate": [*CALIBRATE, "--run", str(folder)],
             "import numpy, pandas": ["-c", "import numpy, pandas"],
             "import numpy": ["-c", "import numpy"],
             "import halobench.pipeline.stage": ["-c", "import halobench.pipeline.stage"],

@@ -55,8 +55,9 @@ from halobench.core.errors import SpecError  # noqa: E402
 from halobench.data.loaders import mnist5k, overlap  # noqa: E402
 
 MEASURED, CACHE = harness.ROOT / "benchmarks/rivals.json", harness.ROOT / "build/rivals"
-METHODS = ("partner", "matrix", "svs", "matrix_cv", "dirichlet", "top_rest", "confusion_mix", "noise_layer", "local")
-CANDIDATES = ("partner", "matrix_cv", "top_rest", "matrix")
+SMS, SVS = "probmetrics/SMSCalibrator", "probmetrics/SVSCalibrator"
+METHODS = ("partner", SMS, SVS, "matrix", "dirichlet", "top_rest", "confusion_mix", "noise_layer", "local")
+CANDIDATES = ("partner", "matrix", "top_rest", SMS)
 CHOSEN, FOLDS, SPLITS = "chosen", 5, 10
 FLOOR = 1e-4
 """The least probability of classifiers that count votes, which give a probability of 0 to many classes."""

@@ -8,14 +8,12 @@ docs/paper-small.png``.
 
 from __future__ import annotations
 
-import io
 import sys
 import textwrap
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from halobench.reporting.pages.overview import without_title
 from halobench.results import finding
 
 FINDING = ("<!-- found -->", "<!-- /found -->")
@@ -23,7 +21,7 @@ WIDTH, COLUMNS, GAP, TITLE = 1800, 3, 24, 40
 DOCS = Path(__file__).parent
 
 
-def fitted(path: Path | io.BytesIO, width: int) -> Image.Image:
+def fitted(path: Path, width: int) -> Image.Image:
     """A picture scaled to a width in pixels."""
     picture = Image.open(path).convert("RGB")
     return picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
@@ -69,9 +67,7 @@ def main(folder: Path, out: Path | None = None) -> None:
         sys.exit(f"no figures in {folder}: run the experiment first, such as `make demo`")
     compressed(contact_sheet(paths)).save(out or DOCS / "figures.png", optimize=True)
     if out is None:
-        # README says the title itself, above the picture.
-        picture = io.BytesIO(without_title((folder / "summary.png").read_bytes()))
-        compressed(fitted(picture, 1650)).save(DOCS / "summary.png", optimize=True)
+        compressed(fitted(folder / "summary.png", 1650)).save(DOCS / "summary.png", optimize=True)
         readme = DOCS.parent / "README.md"
         claims = folder.parents[1] / "tables" / folder.name / "claims.csv"
         readme.write_text(with_finding(readme.read_text(encoding="utf-8"), claims), encoding="utf-8")

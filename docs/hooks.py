@@ -137,8 +137,7 @@ OPENING = """# Configuration
 This page lists every key of `config.yaml`. The same keys are used in files that are merged into it with `halobench
 run --configfile FILE`. Mappings are merged key by key, and setting an entry to `null` removes it. `NAME` stands for a
 name that you choose. Configuration errors are reported before any job starts: the report gives the key, its value and
-what was expected. Keys and values from earlier versions still work; a note says what each of them is called now.
-The `config.yaml` of the repository is an example, with comments.
+what was expected. The `config.yaml` of the repository is an example, with comments.
 
 The `recipe` of a model or data set takes the keys of [`train`](#train). The recipe of a cell starts from `train`. The
 model's recipe overrides it, and the data set's recipe overrides both."""
@@ -149,9 +148,8 @@ def command_line() -> str:
     from halobench.cli.main import build_parser
 
     parser = build_parser()
-    subparsers = next(each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
     parts = ["# Commands", f"```text\n{parser.format_help().strip()}\n```"]
-    for name, each in subparsers.choices.items():
+    for name, each in _commands(parser):
         usage = each.format_usage().removeprefix("usage: ").strip().replace("\n       ", "\n")
         parts += [f"## `halobench {name}`", each.description or "", f"```text\n{usage}\n```"]
         if rows := [_argument(each, action) for action in each._actions if action.dest != "help"]:
@@ -159,6 +157,14 @@ def command_line() -> str:
         if each.epilog:
             parts.append(f"```text\n{each.epilog.strip()}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _commands(parser: argparse.ArgumentParser, before: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield the commands that a parser has, and theirs, with their parsers."""
+    for action in parser._actions:
+        for name, each in action.choices.items() if isinstance(action, argparse._SubParsersAction) else ():
+            yield before + name, each
+            yield from _commands(each, f"{before}{name} ")
 
 
 def _argument(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
@@ -180,33 +186,28 @@ FIGURES = {
     "Training": ("training",),
     "Theory": ("overlap", "log_k", "phase", "predicted", "gaussians"),
 }
-PAGES = ("overview", "cells")
+PAGES = ("overview",)
 TABLES = ("claims_table", "paper_images", "paper_images_posterior", "paper_gaussians", "paper_gaussians_posterior")
 TABLES += ("images_posthoc", "repair_metrics")
 
 READING = """# Reading the figures
 
-This page shows each figure and table of an experiment with its caption from the report. The pictures are from the
+This page shows each figure and table of an experiment with its caption. The pictures are from the
 demo. Figures and tables that would have nothing to show are left out of an experiment. `results/explorer.html` shows
 the same numbers by data set, model and loss."""
 
 
-PAGES_TEXT = """### report
+PAGES_TEXT = """### The site
 
-![The report's first screen](report.png)
+`results/index.html` is the entrance to all pages. It opens from disk, without a network connection, and shows each
+experiment's finding and summary figure, with links to its pages. These share a header: overview, claims, leaderboard,
+explorer, figures, tables and how to cite. They can be printed, and they have a light and a dark mode. The overview
+says what was run, on which data and hardware, how much time it took, and which tests of the claims hold. Claims link to
+their figures and, in the explorer, to their cells, and each page links to the files that contain its numbers. The
+filters of a page are stored in its address: `leaderboard.html#dataset=digits-noise50&loss=mixup2`.
 
-`results/report.html` opens from disk, without a network connection. Its front page says what was run, on which data
-and hardware, how much time it took, and what was found. The menu on the left lists the figures and tables by
-category, and each of them has its caption. `halobench report` creates the report with the configuration of the last
-run. It covers the experiments of that run and all others whose results are complete.
-
-### The pages of an experiment
-
-`results/tables/EXPERIMENT/overview.html` is the first of several pages that share a header: overview, claims,
-leaderboard, cells, explorer, figures, tables and how to cite. The pages can be opened from disk and printed, and they
-have a light and a dark mode. Claims link to their figures and cells, cells link to the cards of their seeds in the
-explorer, and each page links to the files that contain its numbers. The filters of a page are stored in its address:
-`cells.html#dataset=digits-noise50&loss=mixup2`.
+`snakemake --report report.html` makes Snakemake's own report, in one file, with the figures, their captions and the
+jobs behind them.
 
 The leaderboard ranks losses and calibrations for each data set. They are ranked by KL from the known posterior, which
 is the NLL minus the posterior's own NLL, or by NLL if no posterior is known. Ranks show only what the differences

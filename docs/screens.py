@@ -1,4 +1,4 @@
-"""Take the pictures of pages and of the terminal from a finished demo: docs/explorer.png, report.png and show.png.
+"""Take the pictures of pages and of the terminal from a finished demo: docs/explorer.png and show.png.
 
 ``.venv/bin/python docs/screens.py [RESULTS]``, from anywhere; needs the extra ``browser`` and a Chromium.
 """
@@ -53,14 +53,8 @@ def main(results: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shown = Path(folder, "show.svg")
         card(results, shown)
-        explorer, report = ((results / f"{name}.html").as_uri() for name in ("explorer", "report"))
-        take(
-            [
-                ("explorer", f"{explorer}#dataset=digits-noise50", 1240),
-                ("report", report, 1000),
-                ("show", shown.as_uri(), 1090),
-            ]
-        )
+        explorer = (results / "explorer.html").as_uri()
+        take([("explorer", f"{explorer}#dataset=digits-noise50", 1240), ("show", shown.as_uri(), 1090)])
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ from typing import Any
 _HOMES = {
     "calibration.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
     "calibration.paper_fit": ("fit_released",),
-    "calibration.metrics": (
-        *("ace", "bootstrap_intervals", "brier", "classwise_ece", "ece", "ece_floor", "error", "kl", "mce", "nll"),
-        *("reliability", "softmax"),
+    "calibration.metric": (
+        *("ace", "brier", "classwise_ece", "ece", "error", "kl", "mce", "nll", "reliability", "softmax"),
     ),
+    "calibration.resampling": ("bootstrap_intervals", "ece_floor"),
     "calibration.calibrator": ("Calibrator",),
     "calibration.evaluate": ("Calibrated", "calibrate"),
     "calibration.external_logits": ("calibrate_file", "read_logits"),
@@ -44,15 +44,14 @@ _HOMES = {
     "probing.certify.radius": ("certified_radius",),
     "probing.attack": ("Attacked", "Effort", "attacked", "attacked_radius"),
     "probing.far_field": ("FarField", "far_field"),
-    "probing.probe": ("Neighbourhood", "ProbeOptions", "confidences", "probe"),
+    "probing.probe": ("Neighbourhood", "ProbeOptions", "probe"),
     "probing.rays": ("Rays", "Surroundings", "towards"),
-    "probing.sample_size": ("Spread", "estimated_variance", "needed", "variance"),
     "reporting.print_tables.layout": ("Table",),
     "results.half_spaces": ("half_space_factor", "half_space_survival"),
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-_SUBMODULES = ("figures", "tables", "theory")  # modules with public names of their own
+_SUBMODULES = ("figures", "tables", "testing", "theory")  # modules with public names of their own
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 
@@ -71,4 +70,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return __all__

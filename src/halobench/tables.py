@@ -4,6 +4,6 @@ A plug-in is a function that returns a `Table`; its parameters are named after t
 docs/extend.md has an example.
 """
 
-from halobench.reporting.print_tables.layout import Part, Row, Table, Value, save
+from halobench.reporting.print_tables.layout import Part, Table, Value, grid, save
 
-__all__ = ["Part", "Row", "Table", "Value", "save"]
+__all__ = ["Part", "Table", "Value", "grid", "save"]

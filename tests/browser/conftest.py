@@ -12,15 +12,11 @@ open_file : callable
     ``open_file(path, width=1280)`` returns such a page with a local HTML file open.
 axe : callable
     ``axe(page)`` returns the problems that axe-core (shipped with `axe-playwright-python`) finds in what a page shows,
-    as a list of `Finding`. ``axe(page, serious=True)`` returns only serious and critical ones, and
-    ``axe(page, within=".main")`` only those within the elements that match a selector.
-report : Path
-    The report of the finished tiny grid (`finished`), built once for all test processes.
+    as a list of `Finding`. ``axe(page, serious=True)`` returns only serious and critical ones.
 """
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -30,7 +26,7 @@ from typing import Any
 
 import pytest
 
-from conftest import ROOT, needs
+from conftest import needs
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 SERIOUS = ("serious", "critical")
@@ -107,24 +103,11 @@ def axe() -> Callable[..., list[Finding]]:
     needs(find_spec("axe_playwright_python") is not None, "axe-core: pip install 'halobench[browser]'")
     from axe_playwright_python.sync_playwright import Axe
 
-    def run(page: Any, serious: bool = False, within: str | None = None) -> list[Finding]:
+    def run(page: Any, serious: bool = False) -> list[Finding]:
         found = [
             Finding(rule["id"], rule["impact"] or "minor", tuple(" ".join(node["target"]) for node in rule["nodes"]))
-            for rule in Axe().run(page, within).response["violations"]
+            for rule in Axe().run(page).response["violations"]
         ]
         return [finding for finding in found if not serious or finding.impact in SERIOUS]
 
     return run
-
-
-@pytest.fixture(scope="session")
-def report(finished) -> Path:
-    """The report of the tiny grid."""
-    path = finished.folder / "results/report.html"
-    with open(finished.folder / "report.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            style = ("--report-stylesheet", str(ROOT / "workflow/report/style.css"))
-            done = finished.snakemake("--nolock", "--report", str(path), *style)
-            assert done.returncode == 0, done.stderr[-3000:]
-    return path

@@ -94,8 +94,8 @@ def test_the_configuration_reference_has_every_key_with_its_description():
 
 def test_the_command_reference_has_every_command():
     page = script("hooks").command_line()
-    subparsers = next(each for each in build_parser()._actions if hasattr(each, "choices") and each.choices)
-    for name, parser in subparsers.choices.items():
+    commands = script("hooks")._commands(build_parser())
+    for name, parser in commands:
         section = page.partition(f"## `halobench {name}`")[2].partition("\n## ")[0]
         for action in (action for action in parser._actions if action.dest != "help"):
             wanted = action.option_strings or ([action.metavar] if action.metavar and action.nargs != "..." else [])
@@ -163,7 +163,7 @@ def test_the_library_page_names_the_members_of_a_cell_and_the_columns_of_metrics
     assert {field.name for field in dataclasses.fields(TrainedCell)} <= named
     assert {*KEYS, *METRICS_COLUMNS} <= named
     (metrics,) = re.findall(r"^\| `metric` \| (.*) \|$", text, re.M)
-    assert {*scoring.SCORES, *scoring.BINNED, *scoring.APART} <= set(re.findall(r"`(\w+)`", metrics))
+    assert {*plugins.names("metrics"), *scoring.APART} <= set(re.findall(r"`(\w+)`", metrics))
     members = {member for name in ("Data", "Split") for member in dir(getattr(splits, name))}
     members |= {field.name for name in ("Data", "Split") for field in dataclasses.fields(getattr(splits, name))}
     (table,) = re.findall(r"(?s)## Trained cells.*?::: ", text)

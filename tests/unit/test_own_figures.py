@@ -146,7 +146,7 @@ def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
 
 def test_the_command_draws_them(logits, tmp_path, capsys):
     out = tmp_path / "out"
-    spec = json.dumps({"calibrators": ["none", "exact", "vector"]})
+    spec = json.dumps({"calibrators": ["none", "exact", "partner"]})
     assert main(["calibrate", "--logits", str(logits), "--spec", spec, "--out", str(out)]) == 0
     drawn = {
         f"{name}.{kind}" for name in ("calibration", "reliability", "reliability_posthoc") for kind in ("png", "pdf")
@@ -157,7 +157,7 @@ def test_the_command_draws_them(logits, tmp_path, capsys):
 
 
 def test_captions_speak_of_what_is_shown(logits):
-    results = calibrate_file(logits, parse(CalibrateSpec, {"calibrators": ["none", "exact", "histogram"]}))
+    results = calibrate_file(logits, parse(CalibrateSpec, {"calibrators": ["none", "exact", "gap"]}))
     for name, figure in figures.calibrated(results).items():
         words = drawn_words(figure).replace("\n", " ")
         assert not re.search(r"\bseed|oracle|paper's", words), name

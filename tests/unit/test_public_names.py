@@ -33,7 +33,7 @@ def test_every_public_name_is_there_once():
         value = getattr(halobench, name)
         assert getattr(value, "__name__", name).removeprefix("halobench.") == name
     assert halobench.__version__ == metadata.version("halobench")
-    assert set(halobench.__all__) <= set(dir(halobench))
+    assert dir(halobench) == sorted(halobench.__all__)
     with pytest.raises(AttributeError, match="no attribute 'ec'"):
         _ = halobench.ec
 

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -105,12 +104,9 @@ def test_what_only_building_shows_is_told_beside_what_reading_shows(finished):
 
 def test_without_earlier_results_a_refusal_makes_none(tmp_path):
     config = one_cell()
-    config["train"]["lr"] = "1e-3"
+    config["train"]["lr"] = "fast"
     workspace = Workspace(tmp_path, config)
-    assert_refused(
-        workspace,
-        ["train.lr = '1e-3': expected a number, but YAML read this as a string: write 0.001 (with a dot), unquoted"],
-    )
+    assert_refused(workspace, ["train.lr = 'fast': expected a number"])
     small = "datasets={noisy: {train: -1, val: 60}}"  # in a mapping, Snakemake leaves numbers as text
     config["train"]["lr"] = 1e-3
     workspace.write(config)
@@ -134,12 +130,6 @@ def test_a_key_twice_in_an_overlay_is_refused(finished):
     line = f"overlay.yaml, line 1: {PLAIN} (the key 'lr' is already defined on line 1)"
     done = finished.halobench("run", "--cores", "1", "--configfile", "overlay.yaml")
     assert (done.returncode, done.stderr) == (2, f"halobench: error: --configfile: {line}\n")
-
-
-def test_an_overlay_that_names_an_unknown_experiment_is_refused(finished):
-    (finished.folder / "overlay.yaml").write_text("run: [tinny]\n")
-    line = "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"
-    assert_refused(finished, [line], "--configfile", "overlay.yaml")
 
 
 @pytest.mark.parametrize("content", [None, f"train: {OPENS}\n"], ids=["missing", "tag"])
@@ -299,16 +289,6 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
         lambda: (np.savez("x.npz", a=np.zeros(3)), os.replace("x.npz", f"{SOURCE}/labels.npy")),
         rf"{SOURCE}/labels\.npy = 'NpzFile': expected a \.npy array of int64 \(1797,\){REMEDY}",
     ),
-    "one class": (
-        f"train/{LOG}",
-        lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.update(classes=1)),
-        rf"{SOURCE}/meta\.json: classes = 1: expected at least 2{REMEDY}",
-    ),
-    "sizes in words": (
-        f"train/{LOG}",
-        lambda: edit_json(f"{SOURCE}/meta.json", lambda meta: meta.update(size="many")),
-        rf"{SOURCE}/meta\.json = .*'many'.*: expected spec, shape, size, classes, .*{REMEDY}",
-    ),
     "a list for a record": (
         "aggregate/tiny",
         lambda: Path(RUNS).write_text("[]"),
@@ -413,17 +393,8 @@ def test_the_source_stage_refuses_in_a_line(finished, capsys, monkeypatch, spec,
         LOADER.replace("(1, 8, 8), 1,", "(1, 8, 8), 2,").replace("return Images(", "raise KeyError('gone')\n    (")
     )
     monkeypatch.syspath_prepend(str(finished.folder))
-    assert_stage_refuses(["source", "--spec", json.dumps(spec), "--out", "results/sources/other"], line, capsys)
-
-
-def test_the_installed_command_refuses_as_the_library_does(finished):
-    """As a separate process, it exits with code 2 and prints the line on standard error, without a traceback."""
-    truncated(Path(f"{CELL}/logits.safetensors"))
-    command = [sys.executable, "-m", "halobench.cli.main", *logged_command(f"calibrate/{LOG}")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert re.fullmatch(
-        rf"halobench: error: {CELL}/logits\.safetensors = '.*': expected {ARRAYS}{REMEDY}\n", done.stderr
+    assert_stage_refuses(
+        ["stage", "source", "--spec", json.dumps(spec), "--out", "results/sources/other"], line, capsys
     )
 
 
@@ -499,19 +470,6 @@ def test_words_on_the_command_line_with_which_snakemake_hangs_or_fails_are_refus
     assert_no_traceback(done.stdout + done.stderr)
 
 
-@pytest.mark.parametrize("content", ["{}", "[1"])
-def test_a_damaged_note_of_checks_that_passed_is_made_anew(finished, tmp_path, content):
-    cache = {"XDG_CACHE_HOME": str(tmp_path / "cache")}
-    assert finished.snakemake("-n", environment=cache).returncode == 0
-    (stamp,) = (tmp_path / "cache/halobench").glob("[0-9a-f]*.json")  # named after what was checked
-    before = stamp.read_text()
-    stamp.write_text(content)
-    done = finished.snakemake("-n", environment=cache)
-    assert "Nothing to be done" in done.stdout
-    assert_no_traceback(done.stdout + done.stderr)
-    assert stamp.read_text() == before
-
-
 def test_code_that_was_edited_after_the_run_had_started_ends_the_stage_in_a_line(finished, capsys):
     arguments = logged_command(f"calibrate/{LOG}")
     assert main.main(arguments) == 0
@@ -521,19 +479,15 @@ def test_code_that_was_edited_after_the_run_had_started_ends_the_stage_in_a_line
     assert_stage_refuses(arguments, line, capsys)
 
 
-@pytest.mark.parametrize("place", ["results", "results/runs/noisy"])
-def test_a_file_where_a_folder_should_be_is_told_before_any_job(finished, place):
+@pytest.mark.parametrize(("place", "linked"), [("results", False), ("results", True), ("results/runs/noisy", False)])
+def test_a_file_where_a_folder_should_be_is_told_before_any_job(finished, place, linked):
     """Unlike permissions, it stops root as well."""
     shutil.rmtree(place)
-    Path(place).write_text("in the way\n")
+    if linked:
+        Path(place).symlink_to("/nowhere/at/all")
+    else:
+        Path(place).write_text("in the way\n")
     line = f"{place}: expected a folder, but found a file or a broken link; move it elsewhere"
-    assert_refused(finished, [line], what="results")
-
-
-def test_a_link_to_nowhere_is_told_before_any_job(finished):
-    shutil.rmtree("results")
-    Path("results").symlink_to("/nowhere/at/all")
-    line = "results: expected a folder, but found a file or a broken link; move it elsewhere"
     assert_refused(finished, [line], what="results")
 
 

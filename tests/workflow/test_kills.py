@@ -50,7 +50,19 @@ class Stage:
         spec = json.dumps(train if stage == "train" else PROBE)
         where = ["--out" if stage == "train" else "--run", str(cell)]
         own = ["--checkpoint", str(self.point), "--every", str(every), "--source", str(base / "digits")]
-        command = [sys.executable, "-m", "halobench.cli.main", stage, "--seed", "3", "--spec", spec, *where, *own]
+        command = [
+            sys.executable,
+            "-m",
+            "halobench.cli.main",
+            "stage",
+            stage,
+            "--seed",
+            "3",
+            "--spec",
+            spec,
+            *where,
+            *own,
+        ]
         cell.mkdir(parents=True, exist_ok=True)
         with open(self.log, "a") as log:
             environment = os.environ | {"PYTHONUNBUFFERED": "1"}
@@ -87,7 +99,7 @@ class Stage:
 def base(tmp_path_factory) -> Path:
     """A source, and an undisturbed cell to compare with."""
     folder = tmp_path_factory.mktemp("kills")
-    command = [sys.executable, "-m", "halobench.cli.main", "source", "--spec", '{"loader": "digits"}']
+    command = [sys.executable, "-m", "halobench.cli.main", "stage", "source", "--spec", '{"loader": "digits"}']
     subprocess.run([*command, "--out", str(folder / "digits")], check=True, capture_output=True)
     for stage in ("train", "probe"):
         assert Stage(folder, folder / "undisturbed", stage, every=1e6).end() == 0

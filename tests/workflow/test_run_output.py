@@ -48,8 +48,7 @@ def test_a_run_prints_a_line_per_job_and_where_its_results_are(tmp_path):
     rest = "\n".join(line for line in lines if not FINISHED.fullmatch(line))
     assert re.search(rf"^{total} jobs done in ", rest, re.M)
     assert "Figures: results/figures/tiny/summary.png" in rest
-    assert "Explorer: results/explorer.html" in rest
-    assert "Next, to make the report: halobench report" in rest
+    assert "Start at results/index.html: it leads to all pages." in rest
     again = printed(workspace, "--cores", "2")
     assert any(line.startswith("Nothing to be done") for line in again)
     assert len(again) <= 4

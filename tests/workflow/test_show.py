@@ -17,12 +17,14 @@ from scipy import stats
 from halobench.cli.main import main
 from halobench.core import console
 from halobench.core.errors import SpecError
+from halobench.core.formatting import number
 from halobench.reporting import compare, explorer, terminal
-from halobench.reporting.compare import compare_folders
 from halobench.results import cell
 from halobench.storage import files, records
 
 CELL = "noisy/mlp/mixup2/seed1"
+EXPLORER = ("stage", "explorer")
+NLL = ("test", "noisy", "exact", "nll")
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def test_show_has_the_repair_ladder_of_a_cell_that_has_one(results, tmp_path, ca
     words = {"nll": "the model as it is", "temperature": "repaired by a temperature", "noise": "nothing: noise"}
     words |= {"richer_map": "repaired by a richer map of the logits", "training": "repaired by only other training"}
     for name, label in words.items():
-        assert re.search(rf"{label} +{re.escape(terminal.score(rows.loc[f'repair_{name}', 'value']))} *\n", told)
+        assert re.search(rf"{label} +{re.escape(number(rows.loc[f'repair_{name}', 'value']))} *\n", told)
 
 
 @pytest.mark.parametrize("name", [f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"])
@@ -135,39 +137,33 @@ def test_the_commands_make_the_same_bytes(results, tmp_path):
         assert again["outputs"] == found.records[stage]["outputs"], stage
 
 
+def scores(results, loss: str, seed: int, *key: str) -> float:
+    return cell.read_cell(results, f"noisy/mlp/{loss}/seed{seed}").metrics.set_index(cell.SCORE_KEYS).loc[key, "value"]
+
+
 def test_two_cells(results, capsys):
+    """There is one row per metric, after optimal temperature scaling."""
     other = "noisy/mlp/cross_entropy/seed1"
-    told = said(capsys, "compare", other, CELL, "--results", results)
-    assert "loss.name" in told
-    assert "'cross_entropy'" not in told
-    both = cell.changes(*(cell.read_cell(results, name).metrics for name in (other, CELL)))
-    row = both.set_index(cell.SCORE_KEYS).loc[("test", "noisy", "none", "nll")]
-    assert f"{row['change']:.3f}" in told
-    moved = both[(both["split"] == "test") & (both["change"] != 0) & both["metric"].isin(compare.FIRST)]
-    verdicts = re.findall(r"  (apart|overlap|–) *$", told, re.M)
-    assert verdicts.count("apart") == moved["beyond"].eq(True).sum()
-    for part in told.split("Test metrics")[1:]:  # what differs comes first
-        verdicts = re.findall(r"  (apart|overlap|–) *$", part, re.M)
-        assert verdicts == sorted(verdicts, key=lambda verdict: verdict != "apart")
+    text = said(capsys, "compare", other, CELL, "--results", results)
+    assert "loss.name" in text
+    change = scores(results, "mixup2", 1, *NLL) - scores(results, "cross_entropy", 1, *NLL)
+    (row,) = re.findall(r"^ *NLL .*$", text, re.M)
+    assert f" {number(change)} " in row
+    assert text.count("Test scores after") == 1
+    assert said(capsys, "compare", other, CELL, "--results", results, "--all").count("Test scores after") > 4
 
 
 def test_two_losses_over_their_seeds(results, capsys):
     """The change is paired within seeds, and its interval is Student's t."""
-    told = said(capsys, "compare", "noisy/mlp/cross_entropy", "noisy/mlp/mixup2", "--results", results)
-    assert "Compared over the seeds that both have: 0, 1." in told
-    tables = [
-        [cell.read_cell(results, f"noisy/mlp/{loss}/seed{seed}").metrics.set_index(cell.SCORE_KEYS) for seed in (0, 1)]
-        for loss in ("cross_entropy", "mixup2")
-    ]
-    for key in (("test", "noisy", "none", "nll"), ("test", "clean", "exact", "ece")):
-        values = np.array([[table.loc[key, "value"] for table in each] for each in tables])
-        change = values[1] - values[0]
+    text = said(capsys, "compare", "noisy/mlp/cross_entropy", "noisy/mlp/mixup2", "--results", results, "--all")
+    assert "(over 2 pairs, 95% t interval of the change)" in text
+    for key in (NLL, ("test", "clean", "exact", "ece")):
+        change = np.array(
+            [scores(results, "mixup2", s, *key) - scores(results, "cross_entropy", s, *key) for s in (0, 1)]
+        )
         low, high = stats.t.interval(0.95, 1, change.mean(), stats.sem(change))
-        assert f"{change.mean():.3f}" in told
-        assert f"[{low:.3f}, {high:.3f}]" in told
-    for part in told.split("Test metrics")[1:]:
-        verdicts = re.findall(r"  (differs|–) *$", part, re.M)
-        assert verdicts == sorted(verdicts, key=lambda verdict: verdict != "differs")
+        assert number(change.mean()) in text
+        assert f"[{number(low)}, {number(high)}]" in text
 
 
 @pytest.mark.parametrize("command", [("show", CELL), ("compare", "noisy/mlp/cross_entropy", "noisy/mlp/mixup2")])
@@ -176,7 +172,7 @@ def test_no_line_breaks_within_brackets_at_80_columns(results, capsys, monkeypat
     monkeypatch.setenv("FORCE_COLOR", "1")
     told = re.sub(r"\x1b\[[0-9;]*m", "", said(capsys, *command, "--results", results))
     tables = re.split(r"^Commands to reproduce", told, flags=re.M)[0]
-    lines = tables[tables.index("metrics" if command[0] == "compare" else "Calibrators") :].splitlines()
+    lines = tables[tables.index("Test scores" if command[0] == "compare" else "Calibrators") :].splitlines()
     assert max(map(len, lines)) <= 80
     for line in lines:
         assert [line.count(sign) for sign in "[("] == [line.count(sign) for sign in "])"], line
@@ -184,25 +180,32 @@ def test_no_line_breaks_within_brackets_at_80_columns(results, capsys, monkeypat
     assert command[0] == "compare" or re.search(r"optimum\s+proved", tables)
 
 
-def test_a_cell_is_as_itself(results, capsys):
-    told = said(capsys, "compare", CELL, CELL, "--results", results)
-    assert "Their specs are the same." in told
-    assert "No metric differs." in told
+def scored(value, low, high, metric="nll"):
+    lead = {"split": "test", "labels": "clean", "calibrator": "exact", "metric": metric}
+    return pd.DataFrame([lead | {"value": value, "low": low, "high": high}])
 
 
-def test_intervals_that_share_no_number():
-    def table(value, low, high):
-        lead = {"split": "test", "labels": "clean", "calibrator": "none", "metric": "nll"}
-        return pd.DataFrame([lead | {"value": value, "low": low, "high": high}])
+ONE, TWO, WIDE, NONE = (1, 0.9, 1.1), (2, 1.2, 2.5), (2, 1.1, 2.5), (1, np.nan, np.nan)
 
-    def beyond(first, second):
-        return cell.changes(table(*first), table(*second))["beyond"].iloc[0]
 
-    assert beyond((1, 0.9, 1.1), (2, 1.2, 2.5)) is True
-    assert beyond((2, 1.2, 2.5), (1, 0.9, 1.1)) is True
-    assert beyond((1, 0.9, 1.1), (2, 1.1, 2.5)) is False
-    assert beyond((1, np.nan, np.nan), (2, 1.1, 2.5)) is None
-    assert cell.changes(table(np.inf, 1, np.inf), table(np.inf, 1, np.inf))["change"].iloc[0] == 0
+@pytest.mark.parametrize(
+    ("pairs", "metric", "change", "better"),
+    [
+        ([(ONE, TWO)], "nll", 1, "A"),
+        ([(TWO, ONE)], "nll", -1, "B"),
+        ([(ONE, WIDE)], "nll", 1, ""),
+        ([(NONE, WIDE)], "nll", 1, ""),
+        ([(ONE, TWO)], "ece_floor", 1, ""),
+        ([((np.inf, 1, np.inf),) * 2], "nll", 0, ""),
+        ([(ONE, TWO), (ONE, (2.01, 2, 3))], "nll", 1.005, "A"),
+        ([(ONE, TWO), (TWO, WIDE)], "nll", 0.5, ""),
+    ],
+)
+def test_the_lower_value_is_better_if_the_change_is_clear(pairs, metric, change, better):
+    """With one pair of cells, their intervals must not overlap; with several, 0 must be outside a paired t interval."""
+    (row,) = compare.changes((scored(*a, metric), scored(*b, metric)) for a, b in pairs).itertuples()
+    assert row.change == pytest.approx(change)
+    assert row.better == better
 
 
 def test_two_folders(results, tmp_path, capsys):
@@ -211,15 +214,11 @@ def test_two_folders(results, tmp_path, capsys):
     moved = tmp_path / "runs" / CELL
     shutil.rmtree(moved)
     shutil.copytree(results / "runs/noisy/mlp/mixup2/seed0", moved)
-    found = compare_folders(results, tmp_path)
-    assert found.only == (["clean/cnn/mixup2/seed0", "clean/cnn/mixup2/seed1"], [])
-    assert set(found.changes["cell"]) == {CELL}
-    assert list(found.specs) == [CELL]
-    assert len(found.same) == 13
-    told = said(capsys, "compare", results, tmp_path)
-    assert "Cells in both: 14, 13 with the same test metrics and 1 with different ones." in told
-    assert "Only in A: clean/cnn/mixup2/seed0" in told
-    assert "seed 1 → 0" in told
+    text = said(capsys, "compare", results, tmp_path)
+    assert "Cells in both: 14, 13 of them with the same metrics." in text
+    assert "Only in A: clean/cnn/mixup2/seed0, clean/cnn/mixup2/seed1" in text
+    assert f"Different specs in 1 cell: {CELL}" in text
+    assert "over 14 pairs" in text
 
 
 def test_a_cell_and_a_folder_are_not_compared(results, capsys):
@@ -259,7 +258,9 @@ def test_the_explorer_says_what_it_lacks(results, tmp_path, harm, said, capsys):
     folder = tmp_path / "half"
     shutil.copytree(results, folder)
     harm(folder)
-    assert main(["explorer", "--results", str(folder), "--out", str(tmp_path / "page.html")]) == 2
+    assert (
+        main([*EXPLORER, "--spec", "{}", "--tables", str(folder / "tables"), "--out", str(tmp_path / "page.html")]) == 2
+    )
     assert said in capsys.readouterr().err
     assert not (tmp_path / "page.html").exists()
 
@@ -298,7 +299,8 @@ def test_the_explorer_of_a_run_keeps_what_other_experiments_left(results, tmp_pa
 
 
 def test_the_explorer_offers_near_names_of_experiments(results, tmp_path, capsys):
-    assert main(["explorer", "tinny", "--results", str(results), "--out", str(tmp_path / "page.html")]) == 2
+    tables, spec = str(results / "tables"), '{"experiments": ["tinny"]}'
+    assert main([*EXPLORER, "--spec", spec, "--tables", tables, "--out", str(tmp_path / "page.html")]) == 2
     assert "did you mean 'tiny'?" in capsys.readouterr().err
 
 

@@ -111,12 +111,12 @@ def test_the_installed_wheel_runs_the_stages_on_digits(installed, tmp_path):
     halobench = installed / "halobench"
     where = ran(installed / "python", "-c", "import halobench; print(halobench.__file__)", cwd=tmp_path).strip()
     assert Path(where).is_relative_to(installed.parent)
-    ran(halobench, "source", "--spec", json.dumps(DIGITS), "--out", "sources/digits", cwd=tmp_path)
+    ran(halobench, "stage", "source", "--spec", json.dumps(DIGITS), "--out", "sources/digits", cwd=tmp_path)
     given = ("--seed", "0", "--source", "sources/digits")
-    ran(halobench, "train", *given, "--spec", json.dumps(CELL), "--out", "cell", cwd=tmp_path)
+    ran(halobench, "stage", "train", *given, "--spec", json.dumps(CELL), "--out", "cell", cwd=tmp_path)
     probe = {"dataset": CELL["dataset"], "model": CELL["model"], "train": CELL["train"], "probes": PROBES}
-    ran(halobench, "probe", *given, "--spec", json.dumps(probe), "--run", "cell", cwd=tmp_path)
-    ran(halobench, "calibrate", "--seed", "0", "--spec", "{}", "--run", "cell", cwd=tmp_path)
+    ran(halobench, "stage", "probe", *given, "--spec", json.dumps(probe), "--run", "cell", cwd=tmp_path)
+    ran(halobench, "stage", "calibrate", "--seed", "0", "--spec", "{}", "--run", "cell", cwd=tmp_path)
     metrics = pd.read_csv(tmp_path / "cell/metrics.csv")
     assert set(metrics["calibrator"]) == {"none", "exact", "released", "oracle"}
     assert len(pd.read_parquet(tmp_path / "cell/radii.parquet"))

@@ -50,7 +50,7 @@ rule aggregate:
         code=INPUTS.code("aggregate"),
         results=INPUTS.folder,
     shell:
-        "halobench aggregate --code {params.code} --manifest {input.manifest}"
+        "halobench stage aggregate --code {params.code} --manifest {input.manifest}"
         " --results {params.results} --out $(dirname {output.record}) >> {log} 2>&1"
 
 
@@ -78,5 +78,5 @@ rule claims:
     params:
         code=INPUTS.code("claims"),
     shell:
-        "halobench claims --code {params.code} --claims {input.claims:q}"
+        "halobench stage claims --code {params.code} --claims {input.claims:q}"
         " --tables $(dirname {output.record}) --out $(dirname {output.record}) >> {log} 2>&1"

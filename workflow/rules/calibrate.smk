@@ -17,7 +17,7 @@ rule calibrate:
         spec=INPUTS.spec("calibrate"),
         code=INPUTS.code("calibrate"),
     shell:
-        "halobench calibrate --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        "halobench stage calibrate --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
         " --run $(dirname {output.record}) >> {log} 2>&1"
 
 
@@ -40,7 +40,7 @@ rule repair:
         spec=INPUTS.spec("repair"),
         code=INPUTS.code("repair"),
     shell:
-        "halobench repair --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        "halobench stage repair --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
         " --run $(dirname {output.record}) >> {log} 2>&1"
 
 
@@ -62,5 +62,5 @@ rule reference:
         spec=INPUTS.spec("reference"),
         code=INPUTS.code("reference"),
     shell:
-        "halobench reference --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        "halobench stage reference --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
         " --source $(dirname {input.source}) --out $(dirname {output.record}) >> {log} 2>&1"

@@ -1,9 +1,10 @@
-# One page for all experiments of a run.
+# The pages on all experiments of a run: the entrance, and the explorer of their cells.
 rule explorer:
     input:
         tables=INPUTS.explored,
     output:
         page=f"{RESULTS}/{{scope}}explorer.html",
+        index=f"{RESULTS}/{{scope}}index.html",
         record=f"{RESULTS}/{{scope}}explorer.json",
     log:
         f"{RESULTS}/{{scope}}logs/explorer/explorer.log",
@@ -16,5 +17,5 @@ rule explorer:
         spec=INPUTS.spec("explorer"),
         code=INPUTS.code("explorer"),
     shell:
-        "halobench explorer --spec {params.spec:q} --code {params.code}"
+        "halobench stage explorer --spec {params.spec:q} --code {params.code}"
         " --tables $(dirname {output.page})/tables --out {output.page} >> {log} 2>&1"

@@ -50,5 +50,5 @@ for stem, figure in INPUTS.displays("figures").items():
             spec=INPUTS.spec("figure", stem),
             code=INPUTS.code("figure", stem),
         shell:
-            "halobench figure --spec {params.spec:q} --code {params.code}"
+            "halobench stage figure --spec {params.spec:q} --code {params.code}"
             " --tables $(dirname {input.tables[0]}) --out {output.record} >> {log} 2>&1"

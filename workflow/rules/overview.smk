@@ -1,17 +1,12 @@
-# What was run and what came out, on pages of their own, and for the report's front page.
+# What was run and what came out, on pages of their own.
 rule overview:
     input:
         tables=[f"{TABLE}/{table}.parquet" for table in (*TABLES, *ORIGINS, "claims")],
         records=[f"{TABLE}/{name}.json" for name in ("aggregate", "claims")],
-        figure=INPUTS.front_figure,
         captions=captions_of,
     output:
         page("overview", "what was run, what came out"),
-        page("cells", "every cell, table"),
-        [
-            f"{TABLE}/{name}.html"
-            for name in ("leaderboard", "figures", "tables", "front")
-        ],
+        [f"{TABLE}/{name}.html" for name in ("leaderboard", "figures", "tables")],
         record=f"{TABLE}/overview.json",
     log:
         f"{RESULTS}/{{scope}}logs/overview/{{experiment}}.log",
@@ -24,6 +19,6 @@ rule overview:
         spec=INPUTS.spec("overview"),
         code=INPUTS.code("overview"),
     shell:
-        "halobench overview --spec {params.spec:q} --code {params.code}"
+        "halobench stage overview --spec {params.spec:q} --code {params.code}"
         " --tables $(dirname {output.record}) --out $(dirname {output.record})"
-        " --figure={input.figure:q} --captions {input.captions:q} >> {log} 2>&1"
+        " --captions {input.captions:q} >> {log} 2>&1"

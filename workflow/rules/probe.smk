@@ -21,6 +21,6 @@ rule probe:
         every=option("checkpoint_seconds", 60),
         slots=option("slots_per_gpu", 1),
     shell:
-        "halobench probe --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        "halobench stage probe --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
         " --source $(dirname {input.source}) --run $(dirname {output.record})"
         " --every {params.every} --slots-per-gpu {params.slots} >> {log} 2>&1"

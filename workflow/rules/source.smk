@@ -14,5 +14,5 @@ rule source:
         spec=INPUTS.spec("source"),
         code=INPUTS.code("source"),
     shell:
-        "halobench source --spec {params.spec:q} --code {params.code}"
+        "halobench stage source --spec {params.spec:q} --code {params.code}"
         " --out $(dirname {output.record}) >> {log} 2>&1"

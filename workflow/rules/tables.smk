@@ -32,5 +32,5 @@ for stem, table in INPUTS.displays("tables").items():
             spec=INPUTS.spec("table", stem),
             code=INPUTS.code("table", stem),
         shell:
-            "halobench table --spec {params.spec:q} --code {params.code}"
+            "halobench stage table --spec {params.spec:q} --code {params.code}"
             " --tables $(dirname {output.record}) --out {output.record} >> {log} 2>&1"

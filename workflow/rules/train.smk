@@ -14,7 +14,7 @@ rule weights:
         spec=INPUTS.spec("weights"),
         code=INPUTS.code("weights"),
     shell:
-        "halobench weights --spec {params.spec:q} --code {params.code}"
+        "halobench stage weights --spec {params.spec:q} --code {params.code}"
         " --out $(dirname {output.record}) >> {log} 2>&1"
 
 
@@ -41,6 +41,6 @@ rule train:
         every=option("checkpoint_seconds", 60),
         slots=option("slots_per_gpu", 1),
     shell:
-        "halobench train --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
+        "halobench stage train --spec {params.spec:q} --code {params.code} --seed {wildcards.seed}"
         " --source $(dirname {input.source}) --weights={input.weights:q} --out $(dirname {output.record})"
         " --every {params.every} --slots-per-gpu {params.slots} >> {log} 2>&1"

@@ -1,12 +1,15 @@
 """Post-hoc calibrators other than temperature scaling (TS), fitted to validation logits and labels in float64.
 
-`fit` runs one of the files in `halobench.calibration.calibrators`, or any ``module:object``; the functions below it are
-shared by those files.
+`fit` runs one of the files in `halobench.calibration.calibrators`, a class of probmetrics or netcal, or any
+``module:object``; the functions below it are shared by those files.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib
+import io
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,16 +17,20 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration import metrics
 from halobench.calibration.arrays import blocks, check_labels, check_logits
-from halobench.calibration.temperature_scaling import TemperatureFit
+from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.core import plugins
 from halobench.core.errors import SpecError, require
+from halobench.core.library_calibrators import is_from_library
 
 GRADIENT = 1e-7
 """The largest gradient of the objective at which a fit counts as converged."""
 
-Transform = Callable[[np.ndarray], np.ndarray]
+Map = Callable[[np.ndarray], np.ndarray]
+
+
+class LibraryError(SpecError):
+    """A calibrator of another library fails on logits that it wasn't fitted to; the value is the reason."""
 
 
 @dataclass(frozen=True)
@@ -32,27 +39,22 @@ class Calibrator:
 
     Attributes
     ----------
-    transform : callable, or None if there is no finite optimum
+    transform : callable, or None if the fit failed
         Maps logits (n, k) to calibrated logits (n, k), which are -inf where the probability is 0.
     nll : float
         Mean NLL on the data that it was fitted to, in nats.
     gradient : float
-        How far the objective is from its optimum: the largest entry of the gradient or, for the ensemble, of the
-        gradient along the simplex. The latter bounds how much lower the NLL could be. NaN for a closed-form fit.
+        How far the objective is from its optimum: the largest entry of the gradient. NaN if it isn't known.
     converged : bool
-    separable : bool
-        TS has no finite optimum on these data. Nor does any family that contains TS, unless a ridge provides one.
-    T, beta : float
-        NaN, because there is no temperature.
+    reason : str
+        Why the fit failed, if it did. Scores of such a calibrator are empty.
     """
 
-    transform: Transform | None
+    transform: Map | None
     nll: float
     gradient: float = math.nan
     converged: bool = True
-    separable: bool = False
-    T: float = math.nan
-    beta: float = math.nan
+    reason: str = ""
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated logits (n, k), float64, for logits (n, k); -inf for a probability of 0.
@@ -60,15 +62,15 @@ class Calibrator:
         Raises
         ------
         SpecError
-            If logits are not finite or not (n, k), or if there is no finite optimum.
+            If logits are not finite or not (n, k), or if the fit failed.
         """
         if self.transform is None:
-            raise SpecError("calibrator", "separable data", "data on which the fit has a finite optimum")
+            raise SpecError("calibrator", self.reason, "data to which the calibrator can be fitted")
         return self.transform(check_logits(logits))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities (n, k), float64, for logits (n, k); raise the same errors as `logits`."""
-        return metrics.softmax(self.logits(logits))
+        return softmax(self.logits(logits))
 
 
 def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Calibrator:
@@ -77,21 +79,20 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Parameters
     ----------
     name : str
-        One of ``vector``, ``svs``, ``matrix``, ``matrix_cv``, ``dirichlet``, ``isotonic``, ``histogram``, ``ensemble``,
-        ``ts_mix``, ``gap``, ``top_rest``, ``confusion_mix``, ``noise_layer``, ``partner``, ``local``; the name
-        of another file in ``halobench/calibration/calibrators``; or ``module:object``.
+        The name of a file in ``halobench/calibration/calibrators``, such as ``partner``; ``probmetrics/NAME`` or
+        ``netcal/NAME``, where NAME is a class of that library; or ``module:object``.
     logits : (n, k) array
         Finite.
     labels : (n,) integers
-        In [0, k). Missing classes get a probability of 0 from isotonic and histogram, and a small one from the others.
+        In [0, k).
     **options
-        Keyword-only arguments of the plug-in's function.
+        Keyword-only arguments of the plug-in's function, or arguments of the library's class.
 
     Returns
     -------
     Calibrator
-        Identical, byte for byte, for the same data and versions. On separable data, for which TS has no optimum, vector
-        and ensemble have none either (``separable=True``, no transform), while the others do.
+        Identical, byte for byte, for the same data and versions. The package's own are finite even on separable data,
+        for which TS has no optimum. A library's fit that raises an error has no transform, only a reason.
 
     Raises
     ------
@@ -101,18 +102,21 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
 
     Examples
     --------
-    Half of the samples have the label with the larger logit, so each class has a frequency of one half in each bin:
+    Every logit of 1 against 0 is right three times out of four, so the best confidence is about 3/4:
 
-    >>> z = np.array([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
-    >>> fit("histogram", z, np.array([0, 1, 0, 1])).probabilities(z)[0].tolist()
-    [0.5, 0.5]
+    >>> z = np.array([[1.0, 0.0]] * 400)
+    >>> fit("gap", z, np.tile([0, 0, 0, 1], 100)).probabilities(z)[0].round(2).tolist()
+    [0.75, 0.25]
     """
     plugins.check_known("calibrators", "calibrator", name, ())
     plugins.check_installed([("calibrators", name)])
     options = plugins.without_defaults("calibrators", name, options)
     logits = check_logits(logits).astype(np.float64, copy=False)
     labels = check_labels(np.asarray(labels), logits.shape)
-    key, fit_plugin = f"calibrators.{name}", plugins.load("calibrators", name)
+    key = f"calibrators.{name}"
+    if is_from_library(name):
+        return _fit_from_library(name, logits, labels, options)
+    fit_plugin = plugins.load("calibrators", name)
     packaged = ":" not in name  # the package's own plug-ins don't modify the arrays they receive
     with plugins.calling(key):
         fitted = fit_plugin(logits if packaged else logits.copy(), labels if packaged else labels.copy(), **options)
@@ -125,7 +129,33 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     return scored(_guarded(fitted, key), logits, labels)
 
 
-def _guarded(transform: Transform, key: str, packaged: bool = False) -> Transform:
+def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options: dict[str, Any]) -> Calibrator:
+    """Fit a library's calibrator to the model's probabilities; what it prints is dropped."""
+    library, _, class_name = name.partition("/")
+    key = f"calibrators.{name}"
+    fit_class = importlib.import_module(f"halobench.calibration.adaptors.{library}").fit
+    try:
+        with plugins.calling(key), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            calibrated = fit_class(class_name, softmax(logits), labels.astype(np.int64), options)
+            guarded = _guarded(lambda z: logarithm(calibrated(softmax(z)).astype(np.float64)), key, packaged=True)
+            fitted = scored(guarded, logits, labels)
+    except SpecError as error:
+        return Calibrator(None, math.nan, converged=False, reason=_reason(error, key))
+
+    def transform(z: np.ndarray) -> np.ndarray:
+        try:
+            return guarded(z)
+        except SpecError as error:
+            raise LibraryError(key, _reason(error, key), "a result for these logits") from error
+
+    return dataclasses.replace(fitted, transform=transform)
+
+
+def _reason(error: SpecError, key: str) -> str:
+    return str(error.value if error.key == key else error)
+
+
+def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
     """Wrap a plug-in's `transform` to guard its calls and check its results."""
 
     def guarded(logits: np.ndarray) -> np.ndarray:
@@ -143,18 +173,13 @@ def _guarded(transform: Transform, key: str, packaged: bool = False) -> Transfor
     return guarded
 
 
-def libraries(calibrators: Iterable[str]) -> list[str]:
-    """List the Python packages, except numpy, that these plug-ins fit with; their versions are part of a result."""
-    return sorted({package for name in calibrators for package in plugins.listed("calibrators", name, "LIBRARIES")})
-
-
-def without_optimum(ts: TemperatureFit) -> Calibrator:
-    """Return the calibrator for data on which TS has no finite optimum; its NLL is the limit."""
-    return Calibrator(None, ts.nll, ts.gradient, converged=False, separable=True)
+def libraries(plugged: Iterable[tuple[str, str]]) -> list[str]:
+    """List the Python packages, except numpy, that plug-ins (kind, name) use; their versions are part of a result."""
+    return sorted({package for plugin in plugged for package in plugins.listed(*plugin, "LIBRARIES")})
 
 
 def scored(
-    transform: Transform,
+    transform: Map,
     logits: np.ndarray,
     labels: np.ndarray,
     gradient: float = math.nan,
@@ -167,7 +192,7 @@ def scored(
     independently. Without `elements`, all rows are scored at once.
     """
     parts = blocks(len(logits), logits.shape[1], elements or logits.size)
-    nll = np.concatenate([metrics.nll_per_point(transform(logits[rows]), labels[rows]) for rows in parts])
+    nll = np.concatenate([cross_entropy(transform(logits[rows]), labels[rows]) for rows in parts])
     return Calibrator(transform, float(nll.mean()), gradient, converged)
 
 

@@ -1,7 +1,5 @@
 """The ``calibrate`` stage: fit calibrators to a cell's logits, and score the logits before and after calibration.
 
-Only the calibrator ``matrix`` needs torch, because its library imports it.
-
 The calibrators, and the data to which each is fitted, are:
 
 - ``none``: the logits as they are.
@@ -11,7 +9,7 @@ The calibrators, and the data to which each is fitted, are:
 - ``oracle``: the temperature that optimises the reported objective itself on the test split, which bounds what any
   temperature can achieve. No other calibrator sees test labels.
 - Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
-  ``exact``.
+  ``exact``. If one of another library's fails, its scores are empty, and its fit has the ``reason``.
 
 `halobench.calibration.targets` documents which labels a split is scored against.
 """
@@ -19,9 +17,9 @@ The calibrators, and the data to which each is fitted, are:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -29,6 +27,7 @@ import pandas as pd
 from halobench.calibration import calibrator as posthoc
 from halobench.calibration import region_scores, sample_scores
 from halobench.calibration.arrays import check_logits
+from halobench.calibration.calibrator import Map
 from halobench.calibration.paper_fit import fit_as_paper
 from halobench.calibration.region_scores import SampleRegions
 from halobench.calibration.rescaling import rescale, temper
@@ -48,9 +47,9 @@ class Calibrated:
     Attributes
     ----------
     fits : list of dict
-        Keys are calibrator, split and labels (that it was fitted to), T, beta, nll, gradient, converged, separable;
-        numbers that are not finite become None. If T is infinite, T is None and beta = 0; both are None if no optimum
-        is finite, and for calibrators that have no temperature.
+        Keys are calibrator, split and labels (that it was fitted to), T, beta, nll, gradient, converged, separable, and
+        reason if the fit failed; numbers that are not finite become None. If T is infinite, T is None and beta = 0;
+        both are None if no optimum is finite, and for calibrators that have no temperature.
     metrics : DataFrame
         Columns are split, labels, calibrator, metric, value, low, high. Error, nll, brier and kl have 95% percentile
         bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals do not have the right
@@ -69,9 +68,8 @@ class Calibrated:
 
 
 Fit = TemperatureFit | posthoc.Calibrator
-Fits = Mapping[tuple[str, str, str], Fit]
+Fits = dict[tuple[str, str, str], Fit]
 """Fits by (calibrator, split, labels), where the calibrator was fitted to these labels of this split."""
-Transform = Callable[[np.ndarray], np.ndarray]
 
 
 def calibrate(
@@ -154,10 +152,11 @@ def fit_and_score(
         scores = SplitScores(split, targets[split], spec, seed, regions)
         for name, transform, reported in _transforms(spec.names, fits, split, reported_labels(targets, split)):
             plain = uncalibrated if name == "none" and uncalibrated is not None else logits
-            if transform is None:
+            calibrated = None if transform is None else _calibrated(transform, plain[split], name, fits)
+            if calibrated is None:
                 scores.add_missing(name, reported)
             else:
-                scores.add(name, transform(plain[split]), reported)
+                scores.add(name, calibrated, reported)
         scores.add_intervals()
         rows += scores.rows
         bins += scores.bins
@@ -195,9 +194,9 @@ def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 def _transforms(
     calibrators: Iterable[str], fits: Fits, split: str, reported: list[str]
-) -> list[tuple[str, Transform | None, list[str]]]:
+) -> list[tuple[str, Map | None, list[str]]]:
     """List each map to score on a split as (calibrator, map, labels); the oracle has one map for each kind of label."""
-    transforms: list[tuple[str, Transform | None, list[str]]] = []
+    transforms: list[tuple[str, Map | None, list[str]]] = []
     for name in calibrators:
         if name == "none":
             transforms.append((name, lambda logits: rescale(logits, 1.0), reported))
@@ -208,7 +207,7 @@ def _transforms(
     return transforms
 
 
-def _transform(fit: Fit) -> Transform | None:
+def _transform(fit: Fit) -> Map | None:
     """Return the map from logits to calibrated ones (new arrays, -inf allowed), or None if no optimum is finite.
 
     If the paper's fit ends at a negative T, its user would still divide by it, so the result is scored with the ranking
@@ -223,14 +222,26 @@ def _transform(fit: Fit) -> Transform | None:
     return lambda logits: temper(logits, fit.beta)
 
 
+def _calibrated(transform: Map, logits: np.ndarray, name: str, fits: Fits) -> np.ndarray | None:
+    """Return calibrated logits, or None if a library's map fails on them, which is then noted in its fit."""
+    try:
+        return transform(logits)
+    except posthoc.LibraryError as error:
+        fit = cast(posthoc.Calibrator, fits[name, "val", "drawn"])
+        fits[name, "val", "drawn"] = replace(fit, transform=None, converged=False, reason=str(error.value))
+        return None
+
+
 def _fit_row(calibrator: str, split: str, labels: str, fit: Fit) -> dict[str, Any]:
     """Convert a fit to plain data for JSON, which has no NaN or infinity."""
-    numbers = {key: getattr(fit, key) for key in ("T", "beta", "nll", "gradient")}
+    numbers = {key: getattr(fit, key, math.nan) for key in ("T", "beta", "nll", "gradient")}
+    reason = getattr(fit, "reason", "")
     return {
         "calibrator": calibrator,
         "split": split,
         "labels": labels,
         **{key: float(value) if math.isfinite(value) else None for key, value in numbers.items()},
         "converged": bool(fit.converged),
-        "separable": bool(fit.separable),
+        "separable": bool(getattr(fit, "separable", False)),
+        **({"reason": reason} if reason else {}),
     }

@@ -1,17 +1,39 @@
-"""Resample labels and samples for the ECE floor and bootstrap intervals, from already checked arrays.
-
-These are kernels of `halobench.calibration.metrics`.
-"""
+"""Resample labels and samples, for the floor of ECE and for bootstrap intervals."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from halobench.calibration.arrays import check_probabilities, check_whole
 from halobench.calibration.binning import bin_edges, bin_index
+from halobench.calibration.sample_scores import predictions
+from halobench.core.errors import require
 
 
-def ece_floor(confidence: np.ndarray, bins: int, draws: int, rng: np.random.Generator) -> float:
-    """Return the mean ECE over `draws` draws of correctness ~ Bernoulli(confidence), for confidences (n,)."""
+def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.Generator) -> float:
+    """Return the mean ECE that a perfectly calibrated predictor with these confidences would show on n samples.
+
+    Correctness is drawn as Bernoulli(confidence), `draws` times. An observed ECE near the floor is not evidence against
+    calibration. For expected metrics (whose target rows are posteriors), no labels are drawn, so this is an upper bound
+    on their floor, which is 0 for the posterior itself.
+
+    Parameters
+    ----------
+    probabilities : (n, k) array
+    bins, draws : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    float
+    """
+    check_whole("draws", draws, 1)
+    check_whole("bins", bins, 1)
+    return floor(predictions(check_probabilities(probabilities))[1], bins, draws, rng)
+
+
+def floor(confidence: np.ndarray, bins: int, draws: int, rng: np.random.Generator) -> float:
+    """Compute `ece_floor` from confidences (n,)."""
     confidence = np.sort(confidence)
     n = len(confidence)
     # Sorted by confidence, each bin is a run of consecutive samples.
@@ -28,9 +50,35 @@ def ece_floor(confidence: np.ndarray, bins: int, draws: int, rng: np.random.Gene
 def bootstrap_intervals(
     values: np.ndarray, draws: int, rng: np.random.Generator, level: float = 0.95
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ends (m,) of percentile intervals for the means of float64 columns (n, m), whose values may be inf."""
-    n = len(values)
-    endless = np.isinf(values)
+    """Compute percentile bootstrap intervals for the means of columns of per-sample values, from shared resamples.
+
+    Parameters
+    ----------
+    values : (n, m) array
+        One column per statistic. inf is allowed; a resample that contains an inf has mean inf.
+    draws : int
+        Number of resamples.
+    rng : numpy.random.Generator
+    level : float
+        Coverage, in (0, 1).
+
+    Returns
+    -------
+    low, high : (m,) arrays
+        Order statistics of the resampled means. Sharing resamples pairs the columns, so a difference between two can be
+        bootstrapped as a column of its own.
+
+    References
+    ----------
+    Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
+    """
+    check_whole("draws", draws, 1)
+    require(0 < level < 1, "level", level, "a coverage in (0, 1)")
+    values = np.asarray(values, dtype=np.float64)
+    require(values.ndim == 2 and len(values) >= 1, "values", f"shape {values.shape}", "an array (n, m) with n >= 1")
+    n, endless = len(values), np.isinf(values)
+    bad = np.isnan(values).any() or (values == -np.inf).any()
+    require(not bad, "values", "NaN or -inf", "finite numbers or inf")
     finite = np.where(endless, 0, values)
     touched = endless.any(axis=0)
     means = []

@@ -1,13 +1,10 @@
-"""Compute per-sample scores from arrays that have already been checked.
+"""Softmax, cross-entropy and predictions of arrays that have already been checked.
 
-These are the kernels of `halobench.calibration.metrics`, which checks its arguments and calls them; the stages check
-their arrays once and call them directly. Logits and probabilities are (n, k), with logits finite or -inf; targets are
-labels (n,) or rows of probabilities (n, k). All computations are in float64, on a block of rows at a time.
+Logits and probabilities are (n, k), with logits finite or -inf; targets are labels (n,) or rows of probabilities
+(n, k). All computations are in float64, on a block of rows at a time.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -42,26 +39,11 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return values
 
 
-def divergence(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Compute KL(target || softmax(logits)) for each sample in nats, (n,)."""
-    values = cross_entropy(logits, targets)
-    if targets.ndim == 2:
-        for rows in blocks(*targets.shape):
-            mass = targets[rows].astype(np.float64)
-            values[rows] += np.einsum("ij,ij->i", mass, np.log(np.where(mass > 0, mass, 1)))
-        # The divergence is at least 0; rounding may leave about -1e-16.
-        np.maximum(values, 0, out=values)
-    return values
-
-
-def predictions(probabilities: np.ndarray, parts: Iterable[slice] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Return the predicted class (the first if several tie) and the confidence in it, float64; (n,) each.
-
-    `parts` are the blocks of rows to work on, by default those from `halobench.calibration.arrays.blocks`.
-    """
+def predictions(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the predicted class (the first if several tie) and the confidence in it, float64; (n,) each."""
     predicted = np.empty(len(probabilities), dtype=np.intp)
     confidence = np.empty(len(probabilities))
-    for rows in parts or blocks(*probabilities.shape):
+    for rows in blocks(*probabilities.shape):
         block = probabilities[rows]
         predicted[rows] = block.argmax(axis=1)
         confidence[rows] = block[np.arange(len(block)), predicted[rows]]
@@ -72,16 +54,3 @@ def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the probability that each prediction is right, float64 (n,): 0 or 1 for labels."""
     correct = predicted == targets if targets.ndim == 1 else targets[np.arange(len(predicted)), predicted]
     return correct.astype(np.float64)
-
-
-def brier(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Compute the expected Brier score of each sample, p.p - 2 p.t + 1, (n,)."""
-    values = np.empty(len(probabilities))
-    for rows in blocks(*probabilities.shape):
-        block = probabilities[rows].astype(np.float64, copy=False)
-        if targets.ndim == 1:
-            agreement = block[np.arange(len(block)), targets[rows]]
-        else:
-            agreement = np.einsum("ij,ij->i", block, targets[rows])
-        values[rows] = np.einsum("ij,ij->i", block, block) - 2 * agreement + 1
-    return np.maximum(values, 0, out=values)

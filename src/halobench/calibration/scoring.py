@@ -1,6 +1,6 @@
 """Score calibrated logits on one split, as rows of the metrics table and bins of reliability diagrams.
 
-Arrays must already have been checked; only kernels are called here.
+Arrays must already have been checked.
 """
 
 from __future__ import annotations
@@ -11,21 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration import binning, region_scores, resampling, sample_scores
+from halobench.calibration import binning, metric, region_scores, resampling, sample_scores
+from halobench.calibration.metric import Metric
 from halobench.calibration.region_scores import SampleRegions
 from halobench.core.seeding import generator
 from halobench.core.specs import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS
 
-SCORES = ("error", "nll", "brier", "kl")
-BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
 # For distributions that consist of regions, KL on own regions, KL on shared regions and KL / log k are also reported.
 APART = ("kl_own", "kl_shared", "kl_per_log_k")
 
 
-def metrics_row(split: str, labels: str, calibrator: str, metric: str, value: float) -> dict[str, Any]:
+def metrics_row(split: str, labels: str, calibrator: str, name: str, value: float) -> dict[str, Any]:
     """Return a row of the metrics table without an interval."""
-    return dict(zip(METRICS_COLUMNS, (split, labels, calibrator, metric, value, math.nan, math.nan), strict=True))
+    return dict(zip(METRICS_COLUMNS, (split, labels, calibrator, name, value, math.nan, math.nan), strict=True))
 
 
 class SplitScores:
@@ -37,7 +36,7 @@ class SplitScores:
     targets : mapping of labels to array
         Labels (n,), or rows of probabilities (n, k) for ``noisy``.
     spec : CalibrateSpec
-        Only its bins and draws are used.
+        Only its metrics, bins and draws are used.
     seed : int
     regions : SampleRegions or None
 
@@ -58,41 +57,44 @@ class SplitScores:
         regions: SampleRegions | None,
     ):
         self.split, self.targets, self.spec, self.seed, self.regions = split, targets, spec, seed, regions
+        self.metrics = {
+            name: Metric(each.name, each.options).with_bins(spec.bins) for name, each in spec.scores.items()
+        }
         self.rows: list[dict[str, Any]] = []
         self.bins: list[tuple] = []
         self._columns: list[tuple[int, np.ndarray]] = []  # row numbers, and the values whose mean each row contains
 
     def add(self, calibrator: str, calibrated: np.ndarray, reported: Sequence[str]) -> None:
         """Score the float64 logits `calibrated` (n, k), which are overwritten, against the labels `reported`."""
-        by_logits = {labels: _logit_scores(calibrated, self.targets[labels], labels) for labels in reported}
+        by_labels = {
+            labels: self._compute({"logits": calibrated} | metric.by_kind(self.targets[labels])) for labels in reported
+        }
         probabilities = sample_scores.softmax(calibrated, out=calibrated)
         predicted, confidence = sample_scores.predictions(probabilities)
         rng = generator(self.seed, "floor", self.split)
-        floor = resampling.ece_floor(confidence, self.spec.bins, self.spec.floor_draws, rng)
-        for labels, samples in by_logits.items():
+        floor = resampling.floor(confidence, self.spec.bins, self.spec.floor_draws, rng)
+        for labels, values in by_labels.items():
             targets = self.targets[labels]
             correct = sample_scores.correctness(predicted, targets)
-            samples |= {"error": 1.0 - correct, "brier": sample_scores.brier(probabilities, targets)}
-            diagram = binning.bin_by_confidence(confidence, correct, self.spec.bins)
-            values = samples | binning.gap_errors(diagram)
-            values["ace_equal_mass"] = binning.equal_mass_error(confidence, correct, self.spec.bins)
-            values["classwise_ece"] = binning.classwise_error(probabilities, targets, self.spec.bins)
-            values["ece_floor"] = floor
-            for metric in _reported_metrics(labels):
-                self._add_row(labels, calibrator, metric, values[metric])
+            arrays = {"probabilities": probabilities, "confidence": confidence, "correct": correct}
+            values |= self._compute(arrays | metric.by_kind(targets))
+            for name in self._reported(labels):
+                self._add_row(labels, calibrator, name, values[name])
+            self._add_row(labels, calibrator, "ece_floor", floor)
             if self.regions is not None:
-                apart = region_scores.scores(samples, self.regions, self.split, labels)
-                for metric, value in apart.items():
-                    self._add_row(labels, calibrator, metric, value)
+                apart = region_scores.scores(values, self.regions, self.split, labels)
+                for name, value in apart.items():
+                    self._add_row(labels, calibrator, name, value)
             if self.split == "test":
+                diagram = binning.bin_by_confidence(confidence, correct, self.spec.bins)
                 self.bins += _bin_rows(diagram, (self.split, labels, calibrator))
 
     def add_missing(self, calibrator: str, reported: Sequence[str]) -> None:
-        """Add rows of NaN for a calibrator whose fit has no finite optimum."""
-        pairs = [(labels, metric) for labels in reported for metric in _reported_metrics(labels)]
+        """Add rows of NaN for a calibrator whose fit failed or has no finite optimum."""
+        pairs = [(labels, name) for labels in reported for name in (*self._reported(labels), "ece_floor")]
         if self.regions is not None and "noisy" in reported:
-            pairs += [("noisy", metric) for metric in APART]
-        self.rows += [metrics_row(self.split, labels, calibrator, metric, math.nan) for labels, metric in pairs]
+            pairs += [("noisy", name) for name in APART]
+        self.rows += [metrics_row(self.split, labels, calibrator, name, math.nan) for labels, name in pairs]
 
     def add_intervals(self) -> None:
         """Fill in the intervals of rows that are means over samples, all from the same resamples."""
@@ -104,22 +106,20 @@ class SplitScores:
         for (index, _), lower, upper in zip(self._columns, low, high, strict=True):
             self.rows[index] |= {"low": float(lower), "high": float(upper)}
 
-    def _add_row(self, labels: str, calibrator: str, metric: str, value: np.ndarray | float) -> None:
+    def _reported(self, labels: str) -> list[str]:
+        """List the metrics that are reported against `labels`; some require a posterior, or labels."""
+        kind = metric.by_kind(self.targets[labels])
+        return [name for name, each in self.metrics.items() if each.fits(kind)]
+
+    def _compute(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Return the values of the metrics that take only these arrays."""
+        return {name: each.compute(arrays) for name, each in self.metrics.items() if each.applies_to(arrays)}
+
+    def _add_row(self, labels: str, calibrator: str, name: str, value: np.ndarray | float) -> None:
         """Add a row; if `value` is an array (n,), the row contains its mean over samples."""
         if isinstance(value, np.ndarray):
             self._columns.append((len(self.rows), value))
-        self.rows.append(metrics_row(self.split, labels, calibrator, metric, float(np.mean(value))))
-
-
-def _reported_metrics(labels: str) -> list[str]:
-    """List the metrics that are reported against `labels`; KL requires a posterior."""
-    return [metric for metric in SCORES + BINNED if metric != "kl" or labels == "noisy"]
-
-
-def _logit_scores(logits: np.ndarray, targets: np.ndarray, labels: str) -> dict[str, Any]:
-    """Compute the per-sample scores that need logits, (n,) each, including KL if the targets are posteriors."""
-    scores = {"nll": sample_scores.cross_entropy(logits, targets)}
-    return scores | ({"kl": sample_scores.divergence(logits, targets)} if labels == "noisy" else {})
+        self.rows.append(metrics_row(self.split, labels, calibrator, name, float(np.mean(value))))
 
 
 def _bin_rows(diagram: binning.Reliability, lead: tuple[str, ...]) -> list[tuple]:

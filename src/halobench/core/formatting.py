@@ -1,24 +1,38 @@
-"""Format quantities for people to read: times, hours, bytes and counts."""
+"""Format quantities for people to read: numbers, times, bytes and counts."""
 
 from __future__ import annotations
+
+import math
+
+
+def number(value: float | None, form: str = ".3f", missing: str = "–") -> str:
+    """Format a number by a format specification; by default to three decimals, or as a power of ten from 10,000 up.
+
+    Examples
+    --------
+    >>> number(-0.25), number(-0.0001), number(12345.6), number(float("inf")), number(float("nan"), missing="none")
+    ('−0.250', '0.000', '1.23e+04', '∞', 'none')
+    """
+    if value is None or math.isnan(value):
+        return missing
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if form == ".3f" and abs(value) >= 1e4:
+        form = ".2e"
+    return format(value, form if form.endswith("d") else f"z{form}").replace("-", "−")
 
 
 def duration(seconds: float) -> str:
     """Format a time, passed in seconds, in the most readable unit."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{number(seconds / 3600)} h"
-
-
-def number(value: float) -> str:
-    """Format a number with two significant digits, or with all digits before the decimal point if there are more."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{value:.2g}"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.{0 if seconds >= 360_000 else 1}f} h"
 
 
 def size(amount: float) -> str:
     """Format a number of bytes in the most readable unit."""
     units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
-    while amount >= 1000 and len(units) > 1:
+    while round(amount) >= 1000 and len(units) > 1:
         amount, units = amount / 1024, units[1:]
     return f"{amount:.3g} {units[0]}"
 

@@ -10,7 +10,7 @@ from pydantic import model_validator
 
 from halobench.core.errors import require
 from halobench.core.plugins import names
-from halobench.core.spec_codec import spec
+from halobench.core.spec_codec import read_exponent, spec
 
 
 def suggested(kind: str, *others: str) -> Any:
@@ -44,6 +44,7 @@ def _plain_option(key: str, value: Any) -> Any:
         return {str(inner): _plain_option(f"{key}.{inner}", v) for inner, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain_option(f"{key}[{i}]", v) for i, v in enumerate(value)]
+    value = read_exponent(value)
     plain = value is None or isinstance(value, str | bool | int | float)
     require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of these")
     require(not isinstance(value, float) or math.isfinite(value), key, value, "a finite number")

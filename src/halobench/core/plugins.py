@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from halobench.core import library_calibrators
 from halobench.core.errors import SpecError, describe_error, hint, one_of, require
 
 PACKAGE = Path(__file__).parents[1]
@@ -29,6 +30,7 @@ FOLDERS = {
     "models": "models/architectures",
     "losses": "losses",
     "calibrators": "calibration/calibrators",
+    "metrics": "calibration/metrics",
     "probes": "probing/directions",
     "searches": "probing/searches",
     "figures": "reporting/figures",
@@ -39,12 +41,14 @@ ENTRIES = {
     "data": "load",
     "models": "build",
     "calibrators": "fit",
+    "metrics": "score",
     "probes": "directions",
     "searches": "search",
     "figures": "draw",
     "tables": "make",
 }
 LIBRARY_PREFIXES = ("timm/", "torchvision/")  # prefixes of these libraries' model names
+OUTSIDE = {"models": "timm/NAME, torchvision/NAME", "calibrators": library_calibrators.NAMES}
 
 
 def folder(kind: str) -> Path:
@@ -96,17 +100,24 @@ def locate(kind: str, name: str) -> Path:
     key = _key(kind)
     if kind == "models" and name.startswith(LIBRARY_PREFIXES):
         return PACKAGE / "models/library_models.py"
+    if kind == "calibrators" and library_calibrators.is_from_library(name):
+        library_calibrators.source(key, name)
+        return PACKAGE / library_calibrators.adaptor(name)
     if ":" in name:
         return _outside(key, name)
     if name not in names(kind):
-        others = ", timm/NAME, torchvision/NAME or module:object" if kind == "models" else " or module:object"
-        raise SpecError(key, name, one_of(names(kind), name) + others)
+        raise SpecError(key, name, one_of(names(kind), name) + _or_outside(kind))
     path = folder(kind) / f"{name}.py"
     try:
         parsed(path, path.stat().st_mtime_ns)
     except SpecError as error:
         raise SpecError(key, name, f"a plug-in, but {path.name} isn't valid Python ({error.value})") from None
     return path
+
+
+def _or_outside(kind: str) -> str:
+    """Return how plug-ins of a kind that aren't in the package may be named, to end a list of those that are."""
+    return f", {OUTSIDE[kind]} or module:object" if kind in OUTSIDE else " or module:object"
 
 
 def _outside(key: str, name: str) -> Path:
@@ -155,12 +166,18 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
     For a class, the other arguments count as well, since nobody passes them by position.
 
     An option without a default, or whose default isn't a literal, maps to ``...``. Models under ``timm/`` and
-    ``torchvision/`` pass any option on to those libraries.
+    ``torchvision/`` pass any option on to those libraries, and so do calibrators of a library that isn't installed.
     """
     path = locate(kind, name)
     if kind == "models" and name.startswith(LIBRARY_PREFIXES):
         return None
-    node = _definition(path, name.partition(":")[2] or entry(kind, name))
+    attribute = name.partition(":")[2] or entry(kind, name)
+    if kind == "calibrators" and library_calibrators.is_from_library(name):
+        defined = library_calibrators.source(_key(kind), name)
+        if defined is None:
+            return None
+        path, attribute = defined, name.partition("/")[2]
+    node = _definition(path, attribute)
     is_class = isinstance(node, ast.ClassDef)
     if isinstance(node, ast.ClassDef):
         node = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
@@ -310,9 +327,8 @@ def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None
         locate(kind, name)
     except SpecError as error:
         candidates = (*built_in, *names(kind))
-        expected = (
-            error.expected if ":" in name or name in candidates else f"{one_of(candidates, name)} or module:object"
-        )
+        from_package = ":" not in name and "/" not in name and name not in candidates
+        expected = one_of(candidates, name) + _or_outside(kind) if from_package else error.expected
         raise SpecError(key, name, expected) from None
 
 

@@ -23,28 +23,14 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictS
 from halobench.core.errors import LARGEST, SpecError, hint, one_of, require
 
 T = TypeVar("T")
+EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
 # --- Values of keys --------------------------------------------------------------------------------------------------
 
 
 def convert_number(kind: type, key: str, value: Any) -> Any:
-    """Return `value` as `kind` (int or float).
-
-    Raises
-    ------
-    SpecError
-        If it isn't a finite number or, for int, a whole number below 2**63. For a string that looks like a number, such
-        as YAML's 1e-3, the error says how to write it.
-    """
-    if isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            raise SpecError(key, value, "a number") from None
-        require(math.isfinite(number), key, value, "a finite number")
-        written = str(int(number)) if kind is int and number.is_integer() else f"{_plain(number)} (with a dot)"
-        raise SpecError(key, value, f"a number, but YAML read this as a string: write {written}, unquoted")
+    value = read_exponent(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(key, value, "a whole number" if kind is int else "a number")
     require(isinstance(value, int) or math.isfinite(value), key, value, "a finite number")
@@ -55,11 +41,9 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
     return kind(value)
 
 
-def _plain(number: float) -> str:
-    """Return a number in a form that YAML 1.1 reads back, with a dot in the mantissa and a sign in the exponent."""
-    text = repr(number)
-    mantissa, e, exponent = text.partition("e")
-    return text if not e else f"{mantissa if '.' in mantissa else mantissa + '.0'}e{exponent}"
+def read_exponent(value: Any) -> Any:
+    """Return the number that a text such as 1e-3 stands for, which YAML 1.1 reads as a string; or else `value`."""
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
 
 
 def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
@@ -109,18 +93,11 @@ def spec(cls: type[T]) -> type[T]:
 
 
 def adapter(cls: type) -> pydantic.TypeAdapter[Any]:
-    """Return the adapter that checks, writes and describes a spec's class."""
     return pydantic.TypeAdapter(cls)
 
 
 def parse(cls: type[T], mapping: Any) -> T:
-    """Build the spec `cls` from a mapping, checking keys and types; integers are accepted as floats.
-
-    Raises
-    ------
-    SpecError
-        For the first problem found: an unknown or missing key, or a value of the wrong type or out of range.
-    """
+    """Build the spec `cls` from a mapping, checking keys and types; integers are accepted as floats."""
     try:
         return adapter(cls).validate_python(mapping)
     except pydantic.ValidationError as error:

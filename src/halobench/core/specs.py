@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from halobench.core.calibrator_spec import CALIBRATORS, Calibrators, CalibratorSpec
 from halobench.core.errors import hint, naming, one_of, require
+from halobench.core.metric_spec import Metrics, MetricSpec
 from halobench.core.plugin_spec import PluginSpec, suggested
 from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, names, signature
 from halobench.core.spec_codec import (
@@ -35,11 +37,17 @@ from halobench.core.spec_codec import (
 )
 
 
+def _called_here(kind: Any) -> Any:
+    """Refuse the literature's name of uniform noise, which is close to that of another kind."""
+    require(kind != "symmetric", "", kind, "uniform, as symmetric noise is called here")
+    return kind
+
+
 @spec
 class NoiseSpec:
     """Label noise, drawn from the cell's seed: with probability `p`, a label is replaced by the rule `kind`."""
 
-    kind: Literal["pair_flip", "asymmetric", "uniform"] = Field(
+    kind: Annotated[Literal["pair_flip", "asymmetric", "uniform"], BeforeValidator(_called_here)] = Field(
         default="pair_flip",
         description="How the replacement is chosen. pair_flip: the next class in a random cycle through all classes."
         " asymmetric (the paper's): a fixed other class, drawn at random for each class, so two classes may share it."
@@ -66,7 +74,7 @@ class DatasetSpec:
 
     source: Text = Field(description="Name of one of the sources.")
     train: Whole = Field(ge=2, description="Number of training samples.")
-    val: Count = Field(description="Number of validation samples, to which calibrators are fitted.")
+    val: Whole = Field(ge=2, description="Number of validation samples, to which calibrators are fitted.")
     test: Count = Field(
         description="Number of test samples. If a source without official parts is large enough, it keeps three to ten"
         " blocks of this size out of training and validation, and each seed tests on one of them."
@@ -145,8 +153,8 @@ class ModelSpec(PluginSpec):
     )
     weights: Text | None = Field(
         default=None,
-        description="A .safetensors file with the model's weights; the model isn't trained. `halobench weights convert`"
-        " converts .pth and .pt files.",
+        description="A .safetensors file with the model's weights; the model isn't trained. docs/running.md shows how"
+        " to convert a .pth or .pt file.",
     )
     pretrained: Flag = Field(default=False, description="Use the weights that timm publishes; the model isn't trained.")
     outputs: Outputs | None = Field(
@@ -188,7 +196,6 @@ class ModelSpec(PluginSpec):
 
     @property
     def is_timm(self) -> bool:
-        """Return True for a timm model."""
         return self.name.startswith("timm/")
 
     @property
@@ -202,13 +209,7 @@ class ModelSpec(PluginSpec):
         return self.comes_trained and self.is_timm and self.preprocess in (None, "timm")
 
     def output_rows(self, classes: int, names: Sequence[str] = ()) -> list[int]:
-        """Return the output of the given weights for each class, found by the class's name, if any, or its number.
-
-        Raises
-        ------
-        SpecError
-            If a class has no output, or two classes share one.
-        """
+        """Return the output of the given weights for each class, found by the class's name, if any, or its number."""
         outputs, rows = self.outputs or {}, []
         for label in range(classes):
             keys = [*names[label : label + 1], str(label)]
@@ -306,13 +307,11 @@ class TrainSpec(Recipe):
 
 
 def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Return distances; raise SpecError unless they are increasing."""
     require(all(a < b for a, b in itertools.pairwise(values)), "", list(values), "increasing distances")
     return values
 
 
 def _known_probe(kind: str) -> str:
-    """Return the name of a probe; raise SpecError if no probe has that name."""
     check_known("probes", "", kind, names("searches"))
     return kind
 
@@ -384,7 +383,6 @@ class ProbeSpec:
 
     @property
     def searches(self) -> bool:
-        """Return True if it finds distances itself rather than walking along rays."""
         return self.kind in names("searches")
 
     @property
@@ -395,12 +393,31 @@ class ProbeSpec:
 
 @spec
 class MetricsSpec:
-    """The bins and label draws used to compute metrics."""
+    """Which metrics are computed, and with which bins and draws."""
 
     _: dataclasses.KW_ONLY
     bins: Count = Field(default=15, le=10_000, description="Number of equal-width bins.")
     draws: Count = Field(default=1000, le=100_000, description="Number of bootstrap draws.")
     floor_draws: Count = Field(default=200, le=100_000, description="Number of label draws for the floor of ECE.")
+    also: Metrics = Field(
+        default=(),
+        description="Metrics besides those of the package, each as module:object, or under a name of its own as NAME:"
+        " {name: METRIC, OPTION: VALUE}.",
+    )
+
+    @property
+    def scores(self) -> dict[str, MetricSpec]:
+        """All metrics, by their names in tables: the package's in their order, and those of `also`."""
+        order = {name: constant("metrics", name, "ORDER") or math.inf for name in names("metrics")}
+        scores = {name: MetricSpec(name) for name in sorted(order, key=lambda name: (order[name], name))}
+        for entry in self.also:
+            scores |= {entry: MetricSpec(entry)} if isinstance(entry, str) else entry
+        return scores
+
+    @property
+    def scored_by(self) -> list[tuple[str, str]]:
+        """The plug-ins that compute its metrics, as (kind, name)."""
+        return list(dict.fromkeys(("metrics", each.name) for each in self.scores.values()))
 
 
 @spec
@@ -433,4 +450,5 @@ class CalibrateSpec(MetricsSpec):
     @property
     def plugged(self) -> list[tuple[str, str]]:
         """The plug-ins that it runs, as (kind, name)."""
-        return list(dict.fromkeys(("calibrators", each.name) for each in self.plug_ins.values()))
+        calibrators = dict.fromkeys(("calibrators", each.name) for each in self.plug_ins.values())
+        return [*calibrators, *self.scored_by]

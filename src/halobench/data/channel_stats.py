@@ -7,7 +7,7 @@ import numpy as np
 BLOCK = 2**22  # values squared at a time
 
 
-class Moments:
+class ChannelStats:
     """Mean and standard deviation of each channel over all pixels of the images added.
 
     The sums are over whole numbers and therefore exact, so dividing the images into blocks changes nothing.
@@ -33,7 +33,7 @@ class Moments:
         return mean, np.where(std > 0, std, 1.0)
 
 
-class FeatureMoments:
+class FeatureStats:
     """Mean and standard deviation of each feature over the rows added, using scikit-learn's StandardScaler."""
 
     def __init__(self) -> None:

@@ -23,12 +23,7 @@ def note(config: Mapping[str, Any]) -> None:
     """Put ``data_root`` and ``fetch`` from a configuration into the environment of this process and its children.
 
     A missing key leaves the environment unchanged. Bad values are ignored, since `halobench.experiment.config_loader`
-    reports them.
-
-    Raises
-    ------
-    SpecError
-        If another configuration of this process, as of another module of a workflow, has set another value.
+    reports them. Another configuration of this process, as of another module of a workflow, can't set another value.
     """
     values: dict[str, str] = {}
     if isinstance(config.get("data_root"), str) and config["data_root"]:
@@ -57,19 +52,11 @@ def check_root() -> None:
 
 
 def unfit(path: str | Path) -> str | None:
-    """Describe what is at a path, or return None if it is a non-empty file. Links are followed.
-
-    Raises
-    ------
-    OSError
-        If nothing exists there, not even a link, or it can't be examined.
-    """
+    """Describe what is at a path, following links; return None if it is a non-empty file or there is nothing."""
     try:
         info = os.stat(path)
     except OSError:
-        if os.path.islink(path):
-            return "a broken link"
-        raise
+        return "a broken link" if os.path.islink(path) else None
     if stat.S_ISREG(info.st_mode):
         return None if info.st_size else "an empty file"
     return "a folder" if stat.S_ISDIR(info.st_mode) else "not a regular file"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from halobench.core.errors import SpecError, require, shown
+from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
 
 
@@ -34,21 +35,11 @@ class Sample:
 
 @dataclass(frozen=True)
 class Regions:
-    """Disjoint regions, each with a constant posterior.
+    """R disjoint regions, each with a constant posterior."""
 
-    Attributes
-    ----------
-    posterior : float64 array (R, k)
-        P(label | region).
-    mass : float64 array (R,)
-        P(region); sums to 1.
-    shared : bool array (R,)
-        Whether more than one class draws from the region.
-    """
-
-    posterior: np.ndarray
-    mass: np.ndarray
-    shared: np.ndarray
+    posterior: np.ndarray  # P(label | region), float64 (R, k)
+    mass: np.ndarray  # P(region), float64 (R,), summing to 1
+    shared: np.ndarray  # whether more than one class draws from the region, bool (R,)
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw the regions and labels of `count` samples, int64 (n,) each."""
@@ -108,31 +99,16 @@ def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generato
 def overlap_regions(classes: int, group: int, beta: float, shares: list[float] | None = None) -> Regions:
     """Return the regions for k classes in groups of m: one for each class alone, then one shared by each group.
 
-    Parameters
-    ----------
-    classes, group : int
-        k, which is a multiple of m, and m, which is at least 2. If m = k, all classes form one group.
-    beta : float
-        Total mass of the shared regions, in (0, 1).
-    shares : list of m floats, optional
-        P(class | shared region) in the order of the group's classes; equal by default.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range.
+    `beta` is the total mass of the shared regions, and `shares` are P(class | shared region) in the order of the
+    group's classes, equal by default. All are checked.
     """
     classes, group = convert_number(int, "classes", classes), convert_number(int, "group", group)
     beta = convert_number(float, "beta", beta)
     require(classes >= 2, "classes", classes, "at least 2")
     size = f"a number of classes per shared region, from 2 to classes = {classes}"
     require(2 <= group <= classes, "group", group, size)
-    require(
-        classes % group == 0,
-        "classes",
-        classes,
-        f"a multiple of group = {group}, since each class is in exactly one group",
-    )
+    expected = f"a multiple of group = {group}, since each class is in exactly one group"
+    require(classes % group == 0, "classes", classes, expected)
     require(0 < beta < 1, "beta", beta, "a total mass for the shared regions in (0, 1)")
     p = _checked_shares(shares, group)
     groups = classes // group
@@ -166,6 +142,13 @@ def positive(key: str, value: object) -> float:
     number = convert_number(float, key, value)
     require(1e-6 <= number <= 1e6, key, value, "a number from 1e-6 to 1e6")
     return number
+
+
+def layout_generator(layout: object) -> np.random.Generator:
+    """Return the generator for what is part of a distribution, and so doesn't depend on a cell's seed."""
+    number: int = convert_number(int, "layout", layout)
+    require(number >= 0, "layout", number, "a whole number of at least 0")
+    return generator(number, "layout")
 
 
 def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.spec_codec import canonical
 from halobench.core.specs import SourceSpec
-from halobench.data.channel_stats import FeatureMoments, Moments
+from halobench.data.channel_stats import ChannelStats, FeatureStats
 from halobench.data.distribution import Distribution
 from halobench.data.mapped_rows import row_bytes
 from halobench.storage import arrays_io, files
@@ -87,27 +87,26 @@ def sample_type(shape: tuple[int, ...]) -> np.dtype:
     return np.dtype(np.uint8 if len(shape) == 3 else np.float32)
 
 
-def describe(spec: SourceSpec) -> Description:
-    """Describe the contents of the source of `spec` without loading it.
+def _require(condition: object, spec: SourceSpec, expected: str) -> None:
+    """Raise SpecError, which names the loader, unless `condition` is true."""
+    require(condition, "loader", spec.loader, expected)
 
-    Raises
-    ------
-    SpecError
-        Unless the loader describes images or features in at least two classes, with disjoint parts.
-    """
+
+def describe(spec: SourceSpec) -> Description:
+    """Describe the contents of the source of `spec` without loading it; they must be well-formed."""
     loader = plugins.load("data", spec.loader)
     if plugins.is_distribution(spec.loader):
         source = load_distribution(spec)
         return Description(tuple(source.shape), source.classes, None)
     description = sys.modules[loader.__module__].describe(**spec.options)
     expected = f"a loader whose describe() returns halobench.data.sources.Description, not {type(description).__name__}"
-    require(isinstance(description, Description), "loader", spec.loader, expected)
+    _require(isinstance(description, Description), spec, expected)
     size = description.size or 0
     fine = _fits(description.shape, description.classes) and size >= 1
-    require(fine, "loader", spec.loader, f"images (C, H, W) or features (D,) in at least 2 classes, not {description}")
+    _require(fine, spec, f"images (C, H, W) or features (D,) in at least 2 classes, not {description}")
     parts = dict(description.parts)
-    expected = f"train, test and optionally val parts that are disjoint ranges of the {size} rows"
-    require(_fine_parts(parts, size), "loader", spec.loader, f"{expected}, not {parts}")
+    expected = f"train, test and optionally val parts that are disjoint ranges of the {size} rows, not {parts}"
+    _require(_fine_parts(parts, size), spec, expected)
     return description
 
 
@@ -127,35 +126,29 @@ def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
 
 
 def load_distribution(spec: SourceSpec) -> Distribution:
-    """Load the distribution of a source.
-
-    Raises
-    ------
-    SpecError
-        If an option is invalid, or the loader returns something other than what its annotation says.
-    """
+    """Load the distribution of a source, which must be what the loader's annotation says, and well-formed."""
     source = plugins.load("data", spec.loader)(**spec.options)
     expected = f"a loader that returns a Distribution, as its annotation says, not {type(source).__name__}"
-    require(isinstance(source, Distribution), "loader", spec.loader, expected)
+    _require(isinstance(source, Distribution), spec, expected)
     contents = f"{source.shape} in {source.classes}"
     fine = _fits(source.shape, source.classes)
-    require(fine, "loader", spec.loader, f"inputs (C, H, W) or (D,) in at least 2 classes, not {contents}")
+    _require(fine, spec, f"inputs (C, H, W) or (D,) in at least 2 classes, not {contents}")
+    for name in ("mean", "std"):
+        numbers = getattr(source, name)
+        fine = np.shape(numbers) == tuple(source.shape[:1]) and np.isfinite(numbers).all()
+        _require(fine, spec, f"a distribution whose {name} has one finite number per channel")
+    shared = source.regions is None or np.any(source.regions.shared)
+    _require(shared, spec, "a distribution with at least one shared region, or with regions = None")
     return source
 
 
 def load_source(spec: SourceSpec) -> Images:
-    """Load a source's images or features, or an object that returns blocks of them.
-
-    Raises
-    ------
-    SpecError
-        If the loader raises, or returns something invalid or different from what its ``describe`` says.
-    """
+    """Load a source's images or features, or an object that returns blocks of them, as its ``describe`` declares."""
     with _loading(spec):
         described = describe(spec)
         images = plugins.load("data", spec.loader)(**spec.options)
     expected = f"a loader that returns halobench.data.sources.Images, not {type(images).__name__}"
-    require(isinstance(images, Images), "loader", spec.loader, expected)
+    _require(isinstance(images, Images), spec, expected)
     pixels, labels = images.images, np.asarray(images.labels)
     if not isinstance(getattr(pixels, "dtype", None), np.dtype):
         pixels = np.asarray(pixels)
@@ -164,42 +157,33 @@ def load_source(spec: SourceSpec) -> Images:
     fine = fine and labels.shape == shape[:1] and labels.dtype.kind in "iu"
     types = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
     expected = f"uint8 images (N, C, H, W) or float32 features (N, D), and N integer labels, not {types}"
-    require(fine, "loader", spec.loader, expected)
+    _require(fine, spec, expected)
     loaded = Description(shape[1:], images.classes, len(pixels), images.parts)
     same = (tuple(described.shape), described.classes, described.size) == (loaded.shape, loaded.classes, loaded.size)
-    require(same, "loader", spec.loader, f"the contents declared by its describe(), {described}, not {loaded}")
+    _require(same, spec, f"the contents declared by its describe(), {described}, not {loaded}")
     fine = labels.min() >= 0 and labels.max() < images.classes
-    require(fine, "loader", spec.loader, f"every label to be in [0, {images.classes})")
+    _require(fine, spec, f"every label to be in [0, {images.classes})")
     names = tuple(map(str, images.names))
-    expected = f"{images.classes} class names, not {len(names)}"
-    require(len(names) in (0, images.classes), "loader", spec.loader, expected)
-    posterior = None
-    if images.posterior is not None:
-        posterior = _checked_posterior(spec, np.asarray(images.posterior), loaded)
+    _require(len(names) in (0, images.classes), spec, f"{images.classes} class names, not {len(names)}")
+    posterior = None if images.posterior is None else _checked_posterior(spec, np.asarray(images.posterior), loaded)
     return Images(pixels, labels.astype(np.int64), images.classes, images.parts, names, posterior)
 
 
 def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) -> np.ndarray:
-    """Return the posterior that a loader provides, as float64 (N, classes).
-
-    Raises
-    ------
-    SpecError
-        If it has the wrong shape, a row is neither a distribution nor NaN, or only some of a part's rows are known.
-    """
+    """Return the posterior as float64 (N, classes), each row a distribution or NaN, for all of a part or for none."""
     shape = (loaded.size, loaded.classes)
     expected = f"a floating-point posterior of shape {shape}, not {rows.dtype} {rows.shape}"
-    require(rows.shape == shape and rows.dtype.kind == "f", "loader", spec.loader, expected)
+    _require(rows.shape == shape and rows.dtype.kind == "f", spec, expected)
     rows = rows.astype(np.float64)
     labelled = ~np.isnan(rows).all(axis=1)
     bad = labelled & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
     row = int(bad.argmax())
     expected = f"a posterior whose rows are probabilities that sum to 1, unlike row {row}, {rows[row].tolist()}"
-    require(not bad.any(), "loader", spec.loader, expected)
+    _require(not bad.any(), spec, expected)
     for name, (start, stop) in (dict(loaded.parts) or {"only": (0, len(rows))}).items():
         share = labelled[start:stop]
         expected = f"a posterior for all samples of the {name} part or for none, not for {share.sum()} of {len(share)}"
-        require(share.all() or not share.any(), "loader", spec.loader, expected)
+        _require(share.all() or not share.any(), spec, expected)
     return rows
 
 
@@ -215,63 +199,53 @@ def _loading(spec: SourceSpec) -> Iterator[None]:
 
 
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
-    """Write a source's arrays (`ARRAYS`) and ``meta.json``; for a distribution, write only the latter.
-
-    The paths of the files are returned.
-    """
+    """Write a source's arrays (`ARRAYS`; none for a distribution) and ``meta.json``, and return their paths."""
     place = folder / "meta.json"
+    meta: dict[str, Any] = {"spec": canonical(spec), "size": 0, "parts": {}, "checksums": {}}
+    written: list[Path] = []
+    shape: tuple[int, ...]
     if plugins.is_distribution(spec.loader):
         drawn = load_distribution(spec)
-        _remove(folder, ARRAYS)
-        files.write_json(place, _meta(spec, drawn.shape, drawn.classes, drawn.mean, drawn.std))
-        return [place]
-    source = load_source(spec)
-    shape, count = tuple(map(int, source.images.shape[1:])), len(source.labels)
-    moments = Moments(shape[0]) if len(shape) == 3 else FeatureMoments()
+        shape, classes, mean, std = drawn.shape, drawn.classes, drawn.mean, drawn.std
+    else:
+        source = load_source(spec)
+        shape, classes = tuple(map(int, source.images.shape[1:])), source.classes
+        written, (mean, std) = _write_arrays(spec, source, folder)
+        meta["size"] = len(source.labels)
+        meta["parts"] = {name: list(part) for name, part in source.parts.items()}
+        meta["checksums"] = {path.name: files.checksum(path) for path in written}
+        meta |= {"names": list(source.names)} if source.names else {}
+    for name in {*ARRAYS} - {path.name for path in written}:  # arrays that the source used to have
+        (folder / name).unlink(missing_ok=True)
+    numbers = {"mean": list(map(float, mean)), "std": list(map(float, std))}
+    files.write_json(place, meta | {"shape": list(shape), "classes": classes} | numbers)
+    return [*written, place]
+
+
+def _write_arrays(spec: SourceSpec, source: Images, folder: Path) -> tuple[list[Path], tuple[np.ndarray, np.ndarray]]:
+    """Write a source's arrays; return their paths, and the mean and standard deviation over its train part."""
+    channels = source.images.shape[1]
+    stats = ChannelStats(channels) if len(source.images.shape) == 4 else FeatureStats()
     images, labels, posterior = (folder / name for name in ARRAYS)
     with files.replacing(images) as temporary:
-        save_blocks(temporary, spec, source.images, moments, source.parts.get("train", (0, count)))
+        save_blocks(temporary, spec, source.images, stats, source.parts.get("train", (0, len(source.labels))))
     arrays_io.write_npy(labels, source.labels)
     if source.posterior is None:
-        _remove(folder, [posterior.name])
-    else:
-        arrays_io.write_npy(posterior, source.posterior)
-    arrays = [images, labels, posterior][: 2 if source.posterior is None else 3]
-    meta = _meta(spec, shape, source.classes, *moments.result())
-    meta["size"] = count
-    meta["parts"] = {name: list(part) for name, part in source.parts.items()}
-    meta["checksums"] = {path.name: files.checksum(path) for path in arrays}
-    if source.names:
-        meta["names"] = list(source.names)
-    files.write_json(place, meta)
-    return [*arrays, place]
-
-
-def _remove(folder: Path, names: Iterable[str]) -> None:
-    """Remove any arrays that the source used to have."""
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
+        return [images, labels], stats.result()
+    arrays_io.write_npy(posterior, source.posterior)
+    return [images, labels, posterior], stats.result()
 
 
 def save_blocks(
     path: Path,
     spec: SourceSpec,
     images: Any,
-    moments: Moments | FeatureMoments | None = None,
+    stats: ChannelStats | FeatureStats | None = None,
     part: tuple[int, int] = (0, 0),
 ) -> None:
     """Write a source's images or features to a file as ``np.save`` would, block by block; report progress every minute.
 
-    Parameters
-    ----------
-    moments : Moments or FeatureMoments, optional
-        Updated with the samples in `part`, a range of rows.
-
-    Raises
-    ------
-    SpecError
-        If reading the loader's samples raises, their blocks don't have the declared shape or type, or they aren't
-        finite.
+    Samples in `part`, a range of rows, are added to `stats`.
     """
     shape, began = tuple(map(int, images.shape)), time.monotonic()
     step, reported, kept = max(1, BLOCK // row_bytes(images)), began, sample_type(shape[1:])
@@ -283,11 +257,11 @@ def save_blocks(
                 block = np.ascontiguousarray(images[start : start + step])
             wanted = (min(step, shape[0] - start), *shape[1:])
             expected = f"images[{start}:{start + step}] to be {images.dtype} {wanted}, not {block.dtype} {block.shape}"
-            require(block.dtype == images.dtype and block.shape == wanted, "loader", spec.loader, expected)
+            _require(block.dtype == images.dtype and block.shape == wanted, spec, expected)
             block = _as_kept(spec, block, kept, start)
             file.write(block.data)
-            if moments:
-                moments.add(block[max(part[0] - start, 0) : max(part[1] - start, 0)])
+            if stats:
+                stats.add(block[max(part[0] - start, 0) : max(part[1] - start, 0)])
             if (now := time.monotonic()) - reported >= REPORT_EVERY:
                 reported, done = now, start + len(block)
                 left = (now - began) * (shape[0] - done) / done / 60
@@ -301,20 +275,5 @@ def _as_kept(spec: SourceSpec, block: np.ndarray, kept: np.dtype, start: int) ->
     with np.errstate(over="ignore"):
         block = block.astype(kept, copy=False)
     finite = np.isfinite(block).all(axis=1)
-    expected = f"features that are finite in float32, but row {start + int(np.argmin(finite))} isn't"
-    require(finite.all(), "loader", spec.loader, expected)
+    _require(finite.all(), spec, f"features that are finite in float32, but row {start + int(np.argmin(finite))} isn't")
     return block
-
-
-def _meta(spec: SourceSpec, shape: tuple[int, ...], classes: int, mean: np.ndarray, std: np.ndarray) -> dict[str, Any]:
-    """Return the contents of ``meta.json`` for a source without arrays."""
-    return {
-        "spec": canonical(spec),
-        "shape": list(shape),
-        "size": 0,
-        "classes": classes,
-        "parts": {},
-        "mean": list(map(float, mean)),
-        "std": list(map(float, std)),
-        "checksums": {},
-    }

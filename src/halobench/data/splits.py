@@ -23,56 +23,31 @@ MOST_BLOCKS, FEWEST_BLOCKS = 10, 3  # of test samples that are set aside from al
 
 @dataclass(frozen=True)
 class Split:
-    """The samples of one split.
+    """The samples of one split, n in number."""
 
-    Attributes
-    ----------
-    index : int64 array (n,)
-        Rows of the source; 0 to n - 1 if the samples were drawn from a distribution.
-    images : uint8 or float32 array (n, C, H, W), float32 array (n, D), or Rows
-        float32 if drawn from a distribution, or for features (n, D). For a split of more than 64 MiB, `Rows` of the
-        source's mapped array, which are read on demand.
-    labels : int64 array (n,)
-        Labels drawn with label noise, which models are trained on.
-    clean : int64 array (n,)
-        Labels as in the source.
-    region : int64 array (n,) or None
-        The region from which each sample was drawn, if the source is a distribution made up of regions.
-    posterior : float64 array (n, classes) or None
-        P(clean label | sample), if the source's loader provides it.
-    """
-
-    index: np.ndarray
-    images: np.ndarray | Rows
-    labels: np.ndarray
-    clean: np.ndarray
-    region: np.ndarray | None = None
-    posterior: np.ndarray | None = None
+    index: np.ndarray  # rows of the source; 0 to n - 1 if the samples were drawn from a distribution
+    images: np.ndarray | Rows  # float32 if drawn from a distribution; `Rows` of the source's file for a large split
+    labels: np.ndarray  # with the label noise that was drawn, for training
+    clean: np.ndarray  # as in the source
+    region: np.ndarray | None = None  # that each sample was drawn from, if the distribution is made up of regions
+    posterior: np.ndarray | None = None  # P(clean label | sample), float64 (n, classes), if the loader provides it
 
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of a data set for one seed, with the distribution of its label noise.
-
-    `transition` (classes, classes) holds P(label = j | clean label = i). For a source of images, a sample's posterior
-    is the row of its clean label, unless the source provides a posterior. `shape` is (C, H, W) for images and (D,) for
-    features. `mean` and `std` normalise pixels on the 0 to 255 scale or the inputs of a distribution (both are (C,)),
-    or features (both are (D,)). `distribution` is what the splits were drawn from, if anything, and `loader` is the
-    name of its loader. `source` is the source's name in the configuration, and `names` are the names of its classes,
-    if any.
-    """
+    """The splits of a data set for one seed, with the distribution of its label noise."""
 
     splits: Mapping[str, Split]
     classes: int
-    shape: tuple[int, ...]
-    mean: np.ndarray
+    shape: tuple[int, ...]  # (C, H, W) for images, (D,) for features
+    mean: np.ndarray  # per channel on the scale of the pixels or inputs, or per feature
     std: np.ndarray
-    transition: np.ndarray
-    distribution: Distribution | None = None
-    loader: str = ""
-    source: str = ""
-    names: tuple[str, ...] = ()
-    test_block: int | None = None
+    transition: np.ndarray  # P(label = j | clean label = i), float64 (classes, classes)
+    distribution: Distribution | None = None  # that the splits were drawn from
+    loader: str = ""  # of the distribution
+    source: str = ""  # its name in the configuration
+    names: tuple[str, ...] = ()  # of the classes
+    test_block: int | None = None  # see `blocks_of`
 
     def inputs(self, split: str) -> np.ndarray:
         """Return the normalised images of a split, float32 (n, C, H, W), or its features (n, D)."""
@@ -106,13 +81,7 @@ class Data:
         }
 
     def posterior(self, split: str) -> np.ndarray:
-        """Return P(label | x) for a split's samples, including label noise, as float64 (n, classes).
-
-        Raises
-        ------
-        SpecError
-            If it isn't known.
-        """
+        """Return P(label | x) for a split's samples, including label noise, as float64 (n, classes)."""
         samples = self.splits[split]
         if samples.posterior is not None:
             return samples.posterior @ self.transition
@@ -131,12 +100,6 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     """Cut a written source into the splits of `spec`, or draw them from it, and add label noise, all based on `seed`.
 
     Which samples are chosen depends only on the seed and the sizes, so data sets that differ only in noise share them.
-
-    Raises
-    ------
-    SpecError
-        If the source has fewer images than the splits need, or one of its files is missing or has changed since it was
-        written.
     """
     source, meta = read_meta(folder)
     if not meta["size"]:  # it holds no samples, so they are drawn here
@@ -155,6 +118,23 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     blocks = blocks_of(spec, meta["size"], meta["parts"])
     about = {"source": spec.source, "names": meta["names"], "test_block": seed % blocks if blocks else None}
     return Data(splits, meta["classes"], meta["shape"], mean, std, transition, **about)
+
+
+def check_neighbours(data: Data) -> None:
+    """Raise SpecError if a training sample has no neighbour with another label, but only copies of itself.
+
+    That happens if all images are the same, or if one value is so large that normalisation makes the others equal.
+    """
+    rows, labels = data.flat("train"), data.splits["train"].labels
+    differing = next((row for row in range(1, len(rows)) if (rows[row : row + 1] != rows[:1]).any()), 0)
+    for label in {labels[0], labels[differing]}:  # the others of any other label include these two, which differ
+        others, alike = np.flatnonzero(labels != label), np.flatnonzero(labels == label)
+        first = rows[others[:1]]
+        same = len(others) and all((rows[[row]] == first).all() for row in others)
+        if same and any((rows[[row]] == first).all() for row in alike):
+            copies = f"those with labels other than {label} are copies of one with that label"
+            what = f"training samples that differ after normalisation, but {copies}"
+            raise SpecError("dataset.source", data.source, what)
 
 
 def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:

@@ -1,7 +1,7 @@
-"""Data sets that torchvision's classes download, check and read, stored in torchvision's layout under the data root.
+"""Data sets that torchvision's classes download and read, stored in torchvision's layout under the data root.
 
-The checksums that these classes publish are compared before any file is read, because CIFAR's batches are pickles.
-Archives are unpacked into a temporary folder, so the data root may be read-only.
+Only the published archives are read. Their checksums are compared first, because CIFAR's contain pickles; torchvision
+then does the same for each file in them. They are unpacked into a temporary folder, so the data root may be read-only.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import shutil
 import socket
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from halobench.core.errors import SpecError, describe_error
+from halobench.core.errors import SpecError
 from halobench.data.data_root import check_root, data_root, may_fetch, unfit
 from halobench.data.sources import Description, Images
 from halobench.storage import files as store
@@ -36,90 +36,50 @@ class VisionSet:
     """A set with official parts, which implements a loader's ``describe`` and ``load``.
 
     File names are listed here, so describing a set doesn't require torch.
-
-    Attributes
-    ----------
-    title, published : str
-        Its name in messages, and the name of its class in ``torchvision.datasets``.
-    train, test : int
-        Number of images in each part; the test part's rows follow the train part's.
-    shape : (C, H, W)
-    files : tuple of str
-        The files that torchvision downloads, as paths under the data root.
-    unpacked : tuple of str
-        The files that may be present instead of `files`, if their checksums are published as well.
-    package : str
-        A folder that may hold `files` if the data root doesn't; a system package installs them there.
-    payloads : tuple of str
-        SHA-256 of the contents of each archive in `files`, which identifies it if it was recompressed.
     """
 
     title: str
-    published: str
-    train: int
+    published: str  # name of its class in torchvision.datasets
+    train: int  # number of images; the test part's rows follow the train part's
     test: int
     shape: tuple[int, int, int]
-    files: tuple[str, ...]
+    files: tuple[str, ...]  # that torchvision downloads, as paths under the data root
     classes: int = 10
-    unpacked: tuple[str, ...] = ()
-    package: str = ""
-    payloads: tuple[str, ...] = ()
+    package: str = ""  # folder where a system package installs them, used if the data root has none
+    payloads: tuple[str, ...] = ()  # SHA-256 of each archive's contents, which identifies it if it was recompressed
 
     def describe(self) -> Description:
-        """Return the shape, classes and sizes without opening any file.
-
-        Raises
-        ------
-        SpecError
-            If the files are missing and must not be downloaded, or something else is in their place.
-        """
+        """Return the shape, classes and sizes without opening any file; raise SpecError if there can't be any."""
         self._check_places()
-        if not self._found() and not may_fetch():
+        if not self._paths() and not may_fetch():
             raise self._absent("fetch: true")
         return Description(self.shape, self.classes, self.train + self.test, self._parts())
 
     def load(self) -> Images:
-        """Load the images, downloading them first if they are missing.
-
-        Raises
-        ------
-        SpecError
-            If they are missing and can't be downloaded, or a file isn't as published.
-        """
+        """Load the images, downloading them first if they are missing."""
         self._check_places()
         published = getattr(importlib.import_module("torchvision.datasets"), self.published)
-        if not self._found():
+        if not self._paths():
             self._download(published)
-        paths, checksums = self._found(), published_checksums(published)
-        payloads = dict(zip(self.files, self.payloads, strict=False))
-        for name, path in paths.items():
-            check(path, checksums[name], payloads.get(name))
-        with unpacking(paths) as folder:
-            (train, first, names), (test, second, _) = (read(published, folder, part) for part in self._parts())
+        (train, first, names), (test, second, _) = self._read(published)
         labels = np.concatenate([first, second]).astype(np.int64)
         return Images(np.concatenate([train, test]), labels, self.classes, self._parts(), tuple(names))
 
     def _parts(self) -> dict[str, tuple[int, int]]:
         return {"train": (0, self.train), "test": (self.train, self.train + self.test)}
 
-    def _found(self) -> dict[str, Path]:
+    def _paths(self) -> dict[str, Path]:
         """Return the paths of the files to read, by their names under the data root; empty unless all are present."""
-        places = [{name: data_root() / name for name in names} for names in (self.unpacked, self.files) if names]
+        places = [{name: data_root() / name for name in self.files}]
         if self.package:
             places.append({name: Path(self.package, os.path.basename(name)) for name in self.files})
         return next((paths for paths in places if all(map(os.path.isfile, paths.values()))), {})
 
     def _check_places(self) -> None:
-        """Raise SpecError if the data root isn't a folder, or something else is in the place of a missing file."""
+        """Raise SpecError if the data root isn't a folder, or something else is in the place of a file."""
         check_root()
-        for path in [] if self._found() else [data_root() / name for name in (*self.files, *self.unpacked)]:
-            try:
-                kind = unfit(path)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                kind = f"inaccessible ({describe_error(error)})"
-            if kind:
+        for path in (data_root() / name for name in self.files):
+            if kind := unfit(path):
                 raise self._absent(f"nothing in their place, but {path} is {kind}: move it elsewhere")
 
     def _absent(self, what: str) -> SpecError:
@@ -137,7 +97,7 @@ class VisionSet:
             root.mkdir(parents=True, exist_ok=True)
             with contextlib.ExitStack() as stack:
                 stack.enter_context(store.alone(root))
-                if self._found():  # downloaded while this process waited
+                if self._paths():  # downloaded while this process waited
                     return
                 print(f"fetching {self.title} to {root}", flush=True)
                 stack.callback(socket.setdefaulttimeout, before)
@@ -153,43 +113,46 @@ class VisionSet:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise self._absent(f"a network connection to fetch them ({why})") from None
 
+    def _read(self, published: Any) -> list[tuple[np.ndarray, np.ndarray, Sequence[str]]]:
+        """Check all files, put them into a temporary folder with the archives unpacked, and read both parts there."""
+        from torchvision.datasets.utils import extract_archive
+
+        paths, checksums = self._paths(), published_checksums(published)
+        payloads = dict(zip(self.files, self.payloads, strict=False))
+        for name, path in paths.items():
+            check(path, checksums[os.path.basename(name)], payloads.get(name))
+        with tempfile.TemporaryDirectory(prefix="halobench-") as folder:
+            for place, path in ((Path(folder, name), path) for name, path in paths.items()):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                if place.suffix == ".gz":
+                    extract_archive(path, place.parent)
+                else:
+                    place.symlink_to(path.absolute())
+            return [read(published, folder, part) for part in self._parts()]
+
 
 def idx_set(title: str, published: str, **more: Any) -> VisionSet:
-    """Return MNIST, or a set in its format: four files, each in its own archive.
-
-    Only the archives are read, since no checksums are published for the files that torchvision unpacks next to them.
-    """
+    """Return MNIST, or a set in its format: four files, each in its own archive."""
     kinds = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     names = tuple(f"{published}/raw/{kind}" for kind in kinds)
     return VisionSet(title, published, 60_000, 10_000, (1, 28, 28), names, **more)
 
 
 def published_checksums(published: Any) -> dict[str, str]:
-    """Return the MD5 of each file of a torchvision class, by its path under the data root."""
+    """Return the MD5 of each file that a torchvision class downloads, by file name."""
     if hasattr(published, "resources"):  # MNIST and its like
-        return {f"{published.__name__}/raw/{name}": md5 for name, md5 in published.resources}
+        return dict(published.resources)
     if hasattr(published, "split_list"):  # SVHN
         return {name: md5 for _, name, md5 in published.split_list.values()}
-    meta = published.meta  # CIFAR
-    batches = [*published.train_list, *published.test_list, [meta["filename"], meta["md5"]]]
-    checksums = {f"{published.base_folder}/{name}": md5 for name, md5 in batches}
-    return {published.filename: published.tgz_md5, **checksums}
+    return {published.filename: published.tgz_md5}  # CIFAR
 
 
 def check(path: Path, md5: str, payload: str | None = None) -> None:
-    """Check a file's MD5 or, if that differs and `payload` is known, the SHA-256 of its decompressed contents.
-
-    Raises
-    ------
-    SpecError
-        If the file isn't as published, or can't be read.
-    """
+    """Check a file's MD5 or, if that differs and `payload` is known, the SHA-256 of its decompressed contents."""
     from torchvision.datasets.utils import calculate_md5
 
-    try:
+    with store.reading(path, "a readable file"):
         digest = calculate_md5(path)
-    except OSError as error:
-        raise SpecError(str(path), describe_error(error), "a readable file") from None
     if digest != md5 and (payload is None or payload_checksum(path) != payload):
         expected = f"the published file, md5 {md5}; this one is damaged or truncated: delete it to fetch it again"
         raise SpecError(str(path), f"md5 {digest}", expected)
@@ -202,34 +165,12 @@ def payload_checksum(path: Path) -> str:
     return ""
 
 
-@contextlib.contextmanager
-def unpacking(paths: Mapping[str, Path]) -> Iterator[str | Path]:
-    """Yield the folder with a set in torchvision's format: the data root, or one that archives are unpacked into.
-
-    `paths` are the set's files, by their names under the data root.
-    """
-    from torchvision.datasets.utils import extract_archive
-
-    if not any(name.endswith(".gz") for name in paths):
-        yield data_root()
-        return
-    with tempfile.TemporaryDirectory(prefix="halobench-") as temporary:
-        for name, path in paths.items():
-            folder = Path(temporary, name).parent
-            folder.mkdir(parents=True, exist_ok=True)
-            extract_archive(path, folder)
-        yield temporary
-
-
 def read(
     published: Any, folder: str | Path, part: str, download: bool = False
 ) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
     """Read the images, uint8 (n, C, H, W), labels (n,) and class names of the part ``train`` or ``test``.
 
-    Parameters
-    ----------
-    published : type
-        One of torchvision's classes, which reads `folder` and, with `download`, fetches whatever is missing there.
+    The torchvision class `published` reads `folder` and, with `download`, fetches whatever is missing there.
     """
     if hasattr(published, "split_list"):  # SVHN
         data = published(folder, split=part, download=download)

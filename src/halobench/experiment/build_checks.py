@@ -1,155 +1,218 @@
-"""Check, by building them, that a configuration's losses can score a batch and its models accept their images."""
+"""Check a configuration by building what it specifies: losses score a batch, and models run on their samples.
+
+Run as a program, it reads a configuration and a results folder as JSON, and prints a line for each problem, as JSON.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError, describe_error, require
-from halobench.core.spec_codec import parse, to_json
-from halobench.core.specs import IMAGE_KEYS, DatasetSpec, LossSpec, ModelSpec, SourceSpec
+from halobench.core.specs import IMAGE_KEYS, LossSpec, ModelSpec
 from halobench.data import sources, splits
+from halobench.data.written_sources import read_meta
+from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.experiment.displays import KINDS
+from halobench.experiment.grid import Cell, Config
+from halobench.experiment.jobs import source_job
+from halobench.storage import records
+from halobench.storage.requests import changes
 
+CERTIFIED = "certified"  # the kind of probe that only accepts networks made of known layers
 SMALL = (1, 4, 4)  # the shape of the images that losses are tried on
 
 
-def run(request: Any) -> tuple[list[str], dict[str, Any]]:
-    """Build everything in a request.
+def run(config: Config, results: Path) -> list[str]:
+    """Build everything that the experiments to run need; return a line for each problem."""
+    build = _Build(config, results)
+    for name in sorted({config.datasets[cell.dataset].source for cell in build.cells}):
+        build.check_source(name)
+    for name in sorted({cell.dataset for cell in build.cells}):
+        build.check_dataset(name)
+    for cell in build.cells:
+        build.check_cell(cell)
+    for kind, name in outside_displays(config):
+        build.attempt(kind, plugins.load, kind, name)
+    return list(dict.fromkeys(build.problems))
 
-    Parameters
-    ----------
-    request : dict
-        As returned by `halobench.experiment.build_request`. Sources under its key ``described`` aren't built.
 
-    Returns
-    -------
-    list of str
-        A line for each problem.
-    dict
-        Under ``sources``, the number of classes and the bytes of each source; under ``weights``, by model and source,
-        the bytes of each model's weights and buffers (0 if the model can't be built).
-    """
-    build = _Build(request)
-    build.check_sources()
-    build.check_datasets()
-    build.check_losses()
-    build.check_models()
-    build.check_displays()
-    sizes = {
-        name: {
-            "classes": source.classes,
-            "bytes": (source.size or 0) * math.prod(source.shape) * sources.sample_type(source.shape).itemsize,
-        }
-        for name, source in build.descriptions.items()
-    }
-    return list(dict.fromkeys(build.problems)), {"sources": sizes, "weights": build.weights}
+def outside_displays(config: Config) -> Iterator[tuple[str, str]]:
+    """Yield the kind and name of the figures and tables that come from outside the package."""
+    for kind in KINDS:
+        named = {name for experiment in _to_run(config) for name in getattr(config.experiments[experiment], kind) or ()}
+        yield from ((kind, name) for name in sorted(named) if ":" in name)
+
+
+def _to_run(config: Config) -> list[str]:
+    """Return the experiments to run that have no problems of their own."""
+    return [name for name in config.run if name in config.experiments]
 
 
 class _Build:
-    """One pass over a request; later checks skip whatever depends on a part that has a problem."""
+    """One pass over a configuration; later checks skip whatever depends on a part that has a problem."""
 
-    def __init__(self, request: Mapping[str, Any]):
-        self.request = request
+    def __init__(self, config: Config, results: Path):
+        self.config, self.results = config, results
+        cells = {cell: False for name in _to_run(config) for cell in config.cells(name)}
+        cells |= {cell: True for name in _to_run(config) for cell in config.probed(name)}
+        of_any_seed: dict[Cell, bool] = {}
+        for cell, probed in cells.items():
+            one = dataclasses.replace(cell, seed=0)
+            of_any_seed[one] = probed or of_any_seed.get(one, False)
+        self.cells = [cell for cell in sorted(of_any_seed) if config.is_sound(cell)]
+        self.probed = {cell for cell in self.cells if of_any_seed[cell]}
         self.problems: list[str] = []
         self.descriptions: dict[str, sources.Description] = {}
-        self.weights: dict[str, dict[str, int]] = {}
-        self.sound_losses: set[str] = set()
-        self.rows: dict[tuple[Any, ...], int | None] = {}  # by loss, batch and shape of a sample
+        self.results_of: dict[tuple[Any, ...], Any] = {}  # of checks that many cells share
 
-    def check_sources(self) -> None:
-        """Describe each source, unless the request already does."""
-        described = self.request.get("described", {})
-        for name, spec in self.request["sources"].items():
-            if name in described:
-                self.descriptions[name] = sources.Description(**described[name])
-                continue
-            description = self._try(f"sources.{name}", lambda spec: sources.describe(parse(SourceSpec, spec)), spec)
-            if description is not None:
-                self.descriptions[name] = description
-
-    def check_datasets(self) -> None:
-        """Check that sources have enough images for the splits of each data set."""
-        for name, spec in self.request["datasets"].items():
-            dataset = parse(DatasetSpec, spec)
-            if source := self.descriptions.get(dataset.source):
-                self._try(f"datasets.{name}", splits.check_size, dataset, source.size, source.parts)
-
-    def check_losses(self) -> None:
-        """Score a batch with each loss."""
-        for name, spec in self.request["losses"].items():
-            if self._try(f"losses.{name}", lambda spec: check_loss(parse(LossSpec, spec)), spec):
-                self.sound_losses.add(name)
-
-    def check_models(self) -> None:
-        """Check each model on images from each source it is used with, in batches like those that its losses make."""
-        sizes: dict[tuple[Any, ...], int] = {}
-        for pair in self.request["pairs"]:
-            name, source = pair["model"], pair["source"]
-            description = self.descriptions.get(source)
-            rows = self._rows(pair, description)
-            if description is None:
-                continue
-            model = parse(ModelSpec, self.request["models"][name])
-            self._try("", check_augmentation, pair, description.shape)
-            part = smallest_part(pair, rows)
-            # Many losses and batch sizes lead to the same smallest part.
-            key = (name, source, part, pair["points"], part < 2 and to_json(pair))
-            if key not in sizes:
-                arguments = (model, description, pair, rows)
-                sizes[key] = self._try("", check_model, *arguments, plugin=f"models.{name}") or 0
-            self.weights.setdefault(name, {})[source] = sizes[key]
-            if sizes[key]:
-                for probe in pair.get("certified", ()):
-                    self._try(f"probes.{probe}", check_certified, model, description, name)
-
-    def check_displays(self) -> None:
-        """Import the figures and tables that come from outside the package."""
-        for kind, name in self.request["displays"]:
-            self._try(kind, plugins.load, kind, name)
-
-    def _rows(self, pair: Mapping[str, Any], source: sources.Description | None) -> int:
-        """Return the number of rows in a model's training batches, which a loss may increase."""
-        if "loss" not in pair:
-            return 2  # nothing is trained
-        name, batch = pair["loss"], pair["batch"]
-        shape = SMALL if source is None or len(source.shape) == 3 else tuple(source.shape)
-        key = (name, batch, shape)
-        if name in self.sound_losses and key not in self.rows:
-            spec = parse(LossSpec, self.request["losses"][name])
-            self.rows[key] = self._try(f"losses.{name}", check_batch, spec, batch, shape)
-        return self.rows.get(key) or batch
-
-    def _try(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
+    def attempt(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
         """Return the result of `check`; if it raises anything, record that and return None.
 
-        The keys of its SpecErrors are relative to `place`. Other exceptions are blamed on `plugin` or, by default,
-        `place`.
+        The keys of its SpecErrors are relative to `place`, unless they are about the data root or a file. Other
+        exceptions are blamed on `plugin` or, by default, `place`.
         """
         try:
             return check(*arguments)
         except SpecError as error:
-            self.problems.append(str(error.within(place) if place else error))
+            elsewhere = not place or error.key == "data_root" or os.sep in error.key
+            self.problems.append(str(error if elsewhere else error.within(place)))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
-            self.problems.append(unbuildable(plugin or place, error))
+            what = f"expected a plug-in that can be built ({describe_error(error)})"
+            self.problems.append(f"{plugin or place}: {what}")
         return None
 
+    def attempt_once(self, key: tuple[Any, ...], *arguments: Any, **options: Any) -> Any:
+        """Return the result of `attempt`, which is called only once for each key."""
+        if key not in self.results_of:
+            self.results_of[key] = self.attempt(*arguments, **options)
+        return self.results_of[key]
 
-def unbuildable(place: str, error: BaseException) -> str:
-    """Return the line that reports a plug-in that raised something other than a SpecError."""
-    return f"{place}: expected a plug-in that can be built ({describe_error(error)})"
+    def check_source(self, name: str) -> None:
+        """Describe a source."""
+
+        def describe() -> sources.Description:
+            return written_description(self.config, name, self.results) or sources.describe(self.config.sources[name])
+
+        if description := self.attempt(f"sources.{name}", describe):
+            self.descriptions[name] = description
+
+    def check_dataset(self, name: str) -> None:
+        """Check that a source has enough samples for the splits of a data set."""
+        dataset = self.config.datasets[name]
+        if source := self.descriptions.get(dataset.source):
+            self.attempt(f"datasets.{name}", splits.check_size, dataset, source.size, source.parts)
+
+    def check_cell(self, cell: Cell) -> None:
+        """Score a batch with a cell's loss, and run its model on samples in batches like those that the loss makes."""
+        dataset, model = self.config.datasets[cell.dataset], self.config.models[cell.model]
+        source = self.descriptions.get(dataset.source)
+        rows = self._rows(cell, source)
+        if source is None:
+            return
+        micro = None
+        if not model.comes_trained:
+            self.attempt("", self._check_augmentation, cell, source)
+            micro = self.config.recipe(cell.dataset, cell.model).micro_batch
+        part = smallest_part(micro, rows)
+        # Many losses and batch sizes lead to the same smallest part; one of a single sample is blamed on the recipe.
+        key = ("model", cell.model, dataset.source, dataset.train, cell if part < 2 else part)
+        arguments = (self._check_model, cell, source, rows, part)
+        size = self.attempt_once(key, "", *arguments, plugin=f"models.{cell.model}")
+        if size is not None and cell in self.probed:
+            for name, probe in self.config.probes_of(cell.model).items():
+                if probe.kind == CERTIFIED:
+                    own = ("certified", name, cell.model, dataset.source)
+                    self.attempt_once(own, f"probes.{name}", check_certified, model, source, cell.model)
+
+    def _rows(self, cell: Cell, source: sources.Description | None) -> int:
+        """Return the number of rows in a cell's training batches, which its loss may increase."""
+        place, spec = f"losses.{cell.loss}", self.config.losses[cell.loss]
+        sound = self.attempt_once(("loss", cell.loss), place, check_loss, spec) is not None
+        if self.config.models[cell.model].comes_trained:
+            return 2
+        batch = self._batch(cell)
+        shape = SMALL if source is None or len(source.shape) == 3 else tuple(source.shape)
+        key = ("rows", cell.loss, batch, shape)
+        return (sound and self.attempt_once(key, place, check_batch, spec, batch, shape)) or batch
+
+    def _batch(self, cell: Cell) -> int:
+        """Return the number of samples in a cell's training batches."""
+        recipe = self.config.recipe(cell.dataset, cell.model)
+        return min(recipe.batch, self.config.datasets[cell.dataset].train)
+
+    def _place(self, cell: Cell, key: str) -> str:
+        """Return where the configuration sets a key of a cell's recipe."""
+        return f"{self.config.layer_that_sets(cell.dataset, cell.model, key)}.{key}"
+
+    def _check_augmentation(self, cell: Cell, source: sources.Description) -> None:
+        """Raise SpecError if training would pad images by at least their side, or treat features as images."""
+        recipe, name = self.config.recipe(cell.dataset, cell.model), self.config.datasets[cell.dataset].source
+        if len(source.shape) == 1:
+            for key in IMAGE_KEYS:
+                value, what = getattr(recipe, key), f"this key to be left out, since samples of {name} aren't images"
+                require(not value, self._place(cell, key), value, what)
+            return
+        height, width = source.shape[1:]
+        what = f"fewer pixels than the shorter side of the images in {name}, {height}x{width}"
+        fits = recipe.random_crop < min(height, width)
+        require(fits, self._place(cell, "random_crop"), recipe.random_crop, what)
+
+    def _check_model(self, cell: Cell, source: sources.Description, rows: int, part: int) -> int:
+        """Check a model on `part` samples; if it fails only on a single one, blame the recipe for such small parts."""
+        from halobench.models import shape_check
+
+        spec, points = self.config.models[cell.model], self.config.datasets[cell.dataset].train
+
+        def check(part: int) -> int:
+            return shape_check.check(spec, source.shape, source.classes, part, points, source.names)
+
+        try:
+            return check(part)
+        except SpecError as error:
+            refusal = error.within(f"models.{cell.model}")
+        try:
+            check(2)
+        except SpecError:
+            raise refusal from None
+        micro = self.config.recipe(cell.dataset, cell.model).micro_batch
+        key, value = ("micro_batch", micro) if micro else ("batch", self._batch(cell))
+        reason = f"a batch of {rows} rows leaves a part of 1" if (micro or rows) > 1 else "it gets one sample at a time"
+        what = f"parts of at least two samples, which the model {cell.model} needs in training, but {reason}"
+        raise SpecError(self._place(cell, key), value, what)
+
+
+def written_description(config: Config, name: str, results: Path) -> sources.Description | None:
+    """Return the description of a source that reads from disk, if it was written with its current spec and code.
+
+    The original may then be deleted. A loader declares with ``FROM_DISK = True`` that it reads from disk.
+    """
+    folder = results / "sources" / name
+    with contextlib.suppress(SpecError):
+        if plugins.constant("data", config.sources[name].loader, "FROM_DISK"):
+            record = records.read_record(folder / "source.json", ["spec", "code"])
+            if not changes(record, source_job(config, name).request):
+                meta: Mapping[str, Any] = read_meta(folder)[1]
+                fields = dataclasses.fields(sources.Description)
+                return sources.Description(**{field.name: meta[field.name] for field in fields})
+    return None
+
+
+def smallest_part(micro: int | None, rows: int) -> int:
+    """Return the number of samples, capped at 2, in the smallest part of a batch of `rows` that a model gets."""
+    return min(rows % (micro or rows) or micro or rows, 2)
 
 
 def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[int, ...] = SMALL) -> int:
-    """Build a loss and score a batch with it, as training would; return the number of rows it turns the batch into.
-
-    Raises
-    ------
-    SpecError
-        If the loss can't be built, its mix doesn't return a batch, or it doesn't return a finite mean loss with a
-        gradient for the logits.
-    """
+    """Build a loss and score a batch with it, as training would; return the number of rows it turns the batch into."""
     import numpy as np
     import torch
 
@@ -184,13 +247,7 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
 
 
 def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> int:
-    """Check a loss on a training batch of `batch` samples; return the number of rows it turns the batch into.
-
-    Raises
-    ------
-    SpecError
-        As in `check_loss`, and also if more samples are to be mixed than a batch contains.
-    """
+    """Check a loss on a training batch of `batch` samples; return the number of rows it turns the batch into."""
     from halobench.losses import base
     from halobench.losses.mixup import Mixup
 
@@ -212,51 +269,16 @@ def check_certified(spec: ModelSpec, description: sources.Description, name: str
         raise SpecError("models", name, what) from None
 
 
-def check_augmentation(pair: Mapping[str, Any], shape: Sequence[int]) -> None:
-    """Raise SpecError if training would pad images (C, H, W) by at least their side, or treat features as images."""
-    if len(shape) == 1:
-        for key in IMAGE_KEYS:
-            value, what = pair.get(key), f"this key to be left out, since samples of {pair['source']} aren't images"
-            require(not value, pair["set_by"][key] if value else "", value, what)
-        return
-    side, padding = min(shape[1:]), pair.get("random_crop", 0)
-    what = f"fewer pixels than the shorter side of the images in {pair['source']}, {shape[1]}x{shape[2]}"
-    require(padding < side, pair["set_by"]["random_crop"] if padding else "", padding, what)
-
-
-def smallest_part(pair: Mapping[str, Any], rows: int) -> int:
-    """Return the number of samples, capped at 2, in the smallest part of a batch of `rows` that a model gets."""
-    micro = pair.get("micro_batch") or rows
-    return min(rows % micro or micro, 2)
-
-
-def check_model(spec: ModelSpec, description: sources.Description, pair: Mapping[str, Any], rows: int) -> int:
-    """Check a model on samples from a source, using the smallest part of a batch of `rows` that it gets in training.
-
-    Returns
-    -------
-    int
-        The size of its weights and buffers in bytes.
-
-    Raises
-    ------
-    SpecError
-        As in `models.shape_check.check`. The key is below ``models`` or, if the model fails only on a part of one
-        sample, is the recipe's key.
-    """
-    from halobench.models import shape_check
-
-    part, micro = smallest_part(pair, rows), pair.get("micro_batch") or rows
-    arguments = (spec, description.shape, description.classes)
+def main() -> None:
+    """Read a configuration and a results folder, and print the problems; a sound part of a bad one is checked too."""
+    raw, results = json.load(sys.stdin)
     try:
-        return shape_check.check(*arguments, part, pair["points"], description.names)
-    except SpecError as error:
-        refusal = error.within(f"models.{pair['model']}")
-    try:
-        shape_check.check(*arguments, 2, pair["points"], description.names)
-    except SpecError:
-        raise refusal from None
-    key = "micro_batch" if pair.get("micro_batch") else "batch"
-    reason = f"a batch of {rows} rows leaves a part of 1" if micro > 1 else "it gets one sample at a time"
-    what = f"parts of at least two samples, which the model {pair['model']} needs in training, but {reason}"
-    raise SpecError(pair["set_by"][key], pair[key], what)
+        config: Config | None = load_config(raw)
+    except ConfigError as error:
+        config = error.sound
+    problems = [] if config is None else run(config, Path(results))
+    print(json.dumps(problems))
+
+
+if __name__ == "__main__":
+    main()

@@ -39,16 +39,15 @@ STAGES = {
     "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
     "figure": ("reporting/plotting/panel_grid", "reporting/plotting/saving", "reporting/labels"),
     "table": ("reporting/print_tables/layout",),
-    "explorer": ("reporting/explorer",),
-    "overview": ("reporting/pages/overview", "reporting/pages/cells"),
+    "explorer": ("reporting/explorer", "reporting/pages/index"),
+    "overview": ("reporting/pages/overview",),
 }
 
 # Modules that don't affect any number. A spec's meaning is in its JSON, and the values in files don't depend on how the
-# files are found, written and locked, or on where a stopped job resumes. Packages without code don't count either.
-_CORE = ("aliases", "calibrator_spec", "console", "errors", "plugin_spec", "plugins", "spec_codec", "specs")
-_STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
+# files are found, written and locked, or on where a stopped job resumes.
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
-NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}
+NEUTRAL_WINGS = ("core", "storage")
+COUNTED = {"core/seeding", "core/formatting", "storage/columns"}  # in these wings, the modules that do
 
 STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 RENDERING, TEMPLATES = "reporting/rendering", "reporting/templates"  # what pages are made with, and of
@@ -56,27 +55,11 @@ MOST = 300  # modules outside the package in a map; it takes 20 ms to follow the
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Return digests of the code that a job's numbers depend on, by module.
+    """Return digests of the code that the numbers of a stage with these plug-ins (kind, name) depend on, by module.
 
-    Parameters
-    ----------
-    stage : str
-        A key of ``STAGES``.
-    plugins : iterable of (kind, name)
-        The plug-ins listed in the job's spec.
-
-    Returns
-    -------
-    dict
-        Maps each module to the first 16 hex digits of the SHA-256 of its syntax tree, so comments, docstrings and
-        formatting don't count. A module of the package is identified by its path in the package (``losses/mixup``), any
-        other by its path with a suffix (``mine/losses.py``). For stages that write pages, all templates count, byte by
-        byte. Files are taken as they were when this process first read them.
-
-    Raises
-    ------
-    SpecError
-        If plug-ins lead to more than ``MOST`` modules outside the package.
+    A module of the package is identified by its path in the package (``losses/mixup``), any other by its path with a
+    suffix (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. Files are taken as they
+    were when this process first read them.
     """
     key = (stage, tuple((kind, name) for kind, name in plugins))
     if key not in _maps:
@@ -88,7 +71,7 @@ _maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # eve
 
 
 def code_digest(code: Mapping[str, str]) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a code map, by which a job may be given its code version."""
+    """Return a digest of a code map, by which a job may be given its code version."""
     text = json.dumps(dict(code), sort_keys=True, separators=(",", ":"))  # the module must load without pydantic
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -96,28 +79,18 @@ def code_digest(code: Mapping[str, str]) -> str:
 def require_code(
     stage: str, plugins: Iterable[tuple[str, str]] = (), code: Mapping[str, str] | str | None = None
 ) -> dict[str, str]:
-    """Return `code_map` for a job of a stage that was requested with `code`, a map or its `code_digest`.
+    """Return the code map of a job that was requested with `code`, a map or its digest.
 
-    Raises
-    ------
-    SpecError
-        If the code has been edited since then, because the result would count as produced by the requested code.
+    Raises SpecError if the code was edited since then, because the result would count as made by the requested code.
     """
     present = code_map(stage, plugins)
     if code not in (None, present, code_digest(present)):
-        changed = [] if isinstance(code, str) else [", ".join(changed_modules(code or {}, present))]
         what = "the same code as when the run was started; start the run again"
-        raise SpecError("code", " ".join([*changed, "changed"]), what)
+        raise SpecError("code", "changed", what)
     return present
 
 
-def changed_modules(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return the modules that differ between two code maps, sorted."""
-    return sorted(name for name in {**before, **now} if before.get(name) != now.get(name))
-
-
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Compute `code_map` from the files."""
     roots = {_dotted(PACKAGE / f"{module}.py"): PACKAGE / f"{module}.py" for module in STAGES[stage]}
     for kind, name in plugins:
         path, module = locate(kind, name), name.partition(":")[0]
@@ -133,12 +106,10 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
 
 
 def _dotted(path: Path) -> str:
-    """Return the dotted name of a module of the package."""
     return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
 
 
 def _key(module: str, path: Path) -> str:
-    """Return the name of a module in a code map."""
     if path.is_relative_to(PACKAGE):
         return path.relative_to(PACKAGE).with_suffix("").as_posix()
     return module.replace(".", "/") + ("/__init__.py" if path.stem == "__init__" else ".py")
@@ -173,16 +144,16 @@ def _check_number(modules: Mapping[str, Path], importers: Mapping[str, str]) -> 
 
 
 def _top(module: str) -> str:
-    """Return the first part of a dotted name."""
     return module.partition(".")[0]
 
 
 def _is_neutral(path: Path) -> bool:
-    """Return whether a file is a module of the package that can't change a number."""
     if not path.is_relative_to(PACKAGE):
         return False
-    is_empty = path.stem == "__init__" and not _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
-    return is_empty or _key("", path) in NEUTRAL
+    key, is_package = _key("", path), path.stem == "__init__"
+    if (key.partition("/")[0] in NEUTRAL_WINGS and key not in COUNTED) or key in NEUTRAL:
+        return True
+    return is_package and not _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
 
 
 @functools.cache
@@ -257,16 +228,11 @@ def _installed(folder: Path) -> frozenset[str]:
 
 @functools.cache
 def _file_digest(path: Path, mtime: int) -> str:
-    """Return the digest of a file last modified at `mtime` (ns)."""
-    return _digest(parsed(path, mtime))
+    return tree_digest(parsed(path, mtime))
 
 
-def source_digest(text: str) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a module's syntax tree, the same on every supported Python."""
-    return _digest(ast.parse(text))
-
-
-def _digest(tree: ast.Module) -> str:
+def tree_digest(tree: ast.Module) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a syntax tree, the same on every supported Python."""
     return hashlib.sha256(_plain(tree).encode()).hexdigest()[:16]
 
 
@@ -286,7 +252,6 @@ def _plain(node: Any) -> str:
 
 
 def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Return a body without the string expression that opens it."""
     first = body[0] if body else None
     is_text = (
         isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)

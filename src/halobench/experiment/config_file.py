@@ -35,11 +35,6 @@ def _count(value: Any, known: dict[int, int]) -> int:
     """Return the number of values in YAML's data, where what an alias stands for counts again.
 
     Mappings and lists that have been counted before are `known` by their identity.
-
-    Raises
-    ------
-    yaml.MarkedYAMLError
-        If an alias is a part of what it stands for.
     """
     if not isinstance(value, Mapping | list | tuple):
         return 1
@@ -83,13 +78,7 @@ def typed_entries(entries: Iterable[str]) -> dict[str, Any]:
 
 
 def read_file(path: Path | str) -> dict[str, Any]:
-    """Read a configuration file: YAML or JSON of plain data, with sections at the top and unique keys.
-
-    Raises
-    ------
-    ConfigError
-        With one line that states the file and the line number.
-    """
+    """Read a configuration file: YAML or JSON of plain data, with sections at the top and unique keys."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -6,16 +6,16 @@ All problems that can be found without importing torch are found here and report
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pydantic
 
-from halobench.core.aliases import current_words
 from halobench.core.errors import NAME, SpecError, one_of
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import adapter, spec_errors
-from halobench.core.specs import LADDER_SAMPLES
+from halobench.core.specs import EVALUATION_KEYS, LADDER_SAMPLES, TrainSpec
 from halobench.experiment.grid import Config
 from halobench.storage.columns import REFERENCE
 
@@ -28,30 +28,22 @@ class ConfigError(ValueError):
     Attributes
     ----------
     problems : list of str
+    plain : mapping
+        The configuration without the parts that have problems of their own.
     sound : Config or None
-        The configuration without the parts that have problems of their own, if it can be read without them.
+        The same, if it can be read.
     """
 
-    def __init__(self, problems: list[str], sound: Config | None = None):
-        super().__init__("\n".join(problems))
-        self.problems, self.sound = problems, sound
+    def __init__(self, problems: Iterable[str], plain: Mapping[str, Any] | None = None, sound: Config | None = None):
+        self.problems = list(dict.fromkeys(problems))
+        super().__init__("\n".join(self.problems))
+        self.plain, self.sound = plain or {}, sound
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Check a configuration as a whole, leaving out names set to null and replacing outdated words.
-
-    Parameters
-    ----------
-    raw : mapping
-        The configuration as read from YAML; its keys are those of `Config`.
-
-    Raises
-    ------
-    ConfigError
-        With all problems: unknown keys and names, wrong types, and values out of range.
-    """
-    raw = _without_null(current_words(raw))
-    config, problems = _read(raw)
+    """Check a configuration as a whole, leaving out names set to null."""
+    raw = _without_null(raw)
+    config, plain, problems = _read(raw)
     names = {section: list(entries) for section, entries in raw.items() if isinstance(entries, Mapping)}
     train_is_bad = any(problem.key.partition(".")[0] == "train" for problem in problems)  # a layer of every recipe
     problems += _check_capitals(names)
@@ -60,9 +52,10 @@ def load_config(raw: Mapping[str, Any]) -> Config:
         problems += _check_probes(config, names)
         problems += [] if problems else _check_ladders(config)
         problems += [] if train_is_bad else _check_recipes(config)
+        problems += _check_recipes_of_trained(config)
     if not problems and config is not None:
         return config
-    raise ConfigError(list(dict.fromkeys(map(str, problems))), None if train_is_bad else config)
+    raise ConfigError(map(str, problems), plain, None if train_is_bad else config)
 
 
 def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,11 +67,11 @@ def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _read(raw: Mapping[str, Any]) -> tuple[Config | None, list[SpecError]]:
-    """Return a configuration without its bad entries (None if it can't be read without them), and their problems."""
+def _read(raw: Mapping[str, Any]) -> tuple[Config | None, Mapping[str, Any], list[SpecError]]:
+    """Return a configuration without its bad entries, read (None if it can't be) and plain, and their problems."""
     read = adapter(Config).validate_python
     try:
-        return read(raw), []
+        return read(raw), raw, []
     except pydantic.ValidationError as error:
         problems = spec_errors(Config, error)
         kept: dict[Any, Any] = {
@@ -90,9 +83,9 @@ def _read(raw: Mapping[str, Any]) -> tuple[Config | None, list[SpecError]]:
             else:
                 kept.pop(section, None)
     try:
-        return read(kept), problems
+        return read(kept), kept, problems
     except pydantic.ValidationError:  # a required section is bad, or is empty without its bad entries
-        return None, problems
+        return None, kept, problems
 
 
 def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
@@ -160,3 +153,13 @@ def _check_recipes(config: Config) -> Iterator[SpecError]:
                 config.recipe(dataset, model)
             except SpecError as error:
                 yield error
+
+
+def _check_recipes_of_trained(config: Config) -> Iterator[SpecError]:
+    """Report each training key in the own recipe of a model whose weights come from elsewhere."""
+    training_keys = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATION_KEYS)
+    what = f"this key to be left out, since the model's weights are given; only {', '.join(EVALUATION_KEYS)} apply"
+    for name, model in sorted(config.models.items()):
+        for key in model.recipe if model.comes_trained else ():
+            if key in training_keys:
+                yield SpecError(f"models.{name}.recipe.{key}", model.recipe[key], what)

@@ -26,19 +26,7 @@ def file_stem(name: str) -> str:
 
 
 def tables_read(kind: str, name: str) -> list[str]:
-    """Return the tables that a figure or a table for print is made from, which are the parameters of its function.
-
-    Parameters
-    ----------
-    kind : {"figures", "tables"}
-    name : str
-
-    Raises
-    ------
-    SpecError
-        If there is no such function, it has no parameters, a parameter isn't the name of a table, or a table for print
-        has the same name as one of the result files.
-    """
+    """Return the tables that a figure or a table for print is made from, which are the parameters of its function."""
     parameters, results = plugins.parameters(kind, name), (*TABLES, "claims")
     function = name.partition(":")[2] or plugins.entry(kind, name)
     for table in parameters or [""]:
@@ -51,17 +39,7 @@ def tables_read(kind: str, name: str) -> list[str]:
 
 
 def displayed(kind: str, shown: Iterable[str], calibrators: Iterable[str]) -> tuple[str, ...]:
-    """Return the figures or the tables for print that have something to show.
-
-    Parameters
-    ----------
-    kind : {"figures", "tables"}
-    shown : iterable of str
-        The loaders of the sources that are shown, plus `IMAGES` if any of them isn't a distribution, and the kinds of
-        probes.
-    calibrators : iterable of str
-        The calibrators that are fitted.
-    """
+    """Return the figures or tables for print that have something to show (see `has_content`)."""
     return tuple(name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators))
 
 

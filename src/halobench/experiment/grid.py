@@ -27,7 +27,6 @@ class Cell:
 
     @property
     def path(self) -> str:
-        """Return the cell's folder under ``results/runs``."""
         return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
 
 
@@ -44,7 +43,6 @@ class Block:
     probe: Flag = Field(default=True, description="Probe the neighbourhoods of the cells.")
 
     def cells(self) -> Iterator[Cell]:
-        """Yield the cells of the block."""
         return itertools.starmap(Cell, itertools.product(self.datasets, self.models, self.losses, self.seeds))
 
 
@@ -67,10 +65,10 @@ class ExperimentSpec:
     """Blocks of cells, and the figures and tables made from them (by default, all with something to show)."""
 
     grid: Several[Block] = Field(description="Blocks of cells. A cell that is in several blocks counts once.")
-    figures: Distinct[Figure] | None = Field(
+    figures: Annotated[tuple[Figure, ...], AfterValidator(check_distinct)] | None = Field(
         default=None,
         description="Files in src/halobench/reporting/figures, module:function, or all, which is the default"
-        " and stands for all files that have something to show.",
+        " and stands for all files that have something to show. An empty list means none.",
     )
     tables: Annotated[tuple[Table, ...], AfterValidator(check_distinct)] | None = Field(
         default=None,
@@ -79,7 +77,6 @@ class ExperimentSpec:
     )
 
     def cells(self) -> list[Cell]:
-        """Return the distinct cells of all blocks, sorted."""
         return sorted({cell for block in self.grid for cell in block.cells()})
 
 
@@ -91,7 +88,6 @@ class Config(Sections):
     experiments: Named[ExperimentSpec] = Field(description="Grids of cells. Each block is a full product.")
 
     def cells(self, experiment: str) -> list[Cell]:
-        """Return the distinct cells of an experiment, sorted."""
         return self.experiments[experiment].cells()
 
     def is_sound(self, cell: Cell) -> bool:
@@ -120,11 +116,9 @@ class Config(Sections):
         return sorted({(cell.dataset, cell.seed) for cell in self.cells(experiment)})
 
     def figures(self, experiment: str) -> tuple[str, ...]:
-        """Return the figures that an experiment lists, or else all that have something to show."""
         return self._chosen("figures", experiment)
 
     def tables(self, experiment: str) -> tuple[str, ...]:
-        """Return the tables for print that an experiment lists, or else all that have something to show."""
         return self._chosen("tables", experiment)
 
     def _chosen(self, kind: str, experiment: str) -> tuple[str, ...]:

@@ -50,7 +50,6 @@ class Job:
 
     @property
     def name(self) -> tuple[str, str]:
-        """Its stage and key, by which other jobs need it."""
         return self.stage, self.key
 
     @property
@@ -60,12 +59,10 @@ class Job:
 
     @property
     def record(self) -> Path:
-        """The path of its record below the results folder."""
         return Path(self.scope) / STAGES[self.stage].record_path(self.key)
 
     @property
     def log(self) -> Path:
-        """The path of its log below the results folder."""
         return Path(self.scope) / "logs" / self.stage / f"{self.key}.log"
 
     @property
@@ -75,7 +72,6 @@ class Job:
 
 
 def source_job(config: Config, source: str) -> Job:
-    """Return the job that writes a source."""
     return Job("source", source, config.source_spec(source), (("data", config.sources[source].loader),))
 
 
@@ -85,7 +81,6 @@ def weights_job(config: Config, model: str) -> Job:
 
 
 def train_job(config: Config, cell: Cell) -> Job:
-    """Return the job that trains a cell."""
     names = (cell.dataset, cell.model, cell.loss)
     plugins = tuple(config.train_plugins(*names))
     needs = (_source(config, cell.dataset), *_weights(config, cell.model))
@@ -93,7 +88,6 @@ def train_job(config: Config, cell: Cell) -> Job:
 
 
 def probe_job(config: Config, cell: Cell) -> Job:
-    """Return the job that probes a cell."""
     names = (cell.dataset, cell.model)
     plugins = tuple(config.probe_plugins(*names))
     needs = (_source(config, cell.dataset), ("train", cell.path))
@@ -101,7 +95,6 @@ def probe_job(config: Config, cell: Cell) -> Job:
 
 
 def calibrate_job(config: Config, cell: Cell) -> Job:
-    """Return the job that calibrates a cell."""
     plugins = tuple(config.calibrate.plugged)
     return Job("calibrate", cell.path, config.calibrate_spec(), plugins, cell.seed, needs=(("train", cell.path),))
 
@@ -114,12 +107,12 @@ def repair_job(config: Config, cell: Cell) -> Job:
 
 def reference_job(config: Config, dataset: str, seed: int) -> Job:
     """Return the job that scores the calibrator-free predictors of a data set."""
-    plugins, needs = tuple(config.sampler(dataset)), (_source(config, dataset),)
+    plugins = (*config.sampler(dataset), *config.calibrate.scored_by)
+    needs = (_source(config, dataset),)
     return Job("reference", f"{dataset}/seed{seed}", config.reference_spec(dataset), plugins, seed, needs=needs)
 
 
 def _source(config: Config, dataset: str) -> tuple[str, str]:
-    """Return the job that writes a data set's source."""
     return "source", config.datasets[dataset].source
 
 
@@ -168,26 +161,32 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
         for stage, names in shown.items()
         for name in names
     ]
-    front = ("figure", f"{experiment}/{file_stem(front_figure(config, experiment))}")
     return [
         Job("aggregate", experiment, {"experiment": experiment}, scope=scope, needs=(("manifest", experiment),)),
         Job("claims", experiment, {}, scope=scope, needs=(aggregate,)),
         *displays,
-        Job("overview", experiment, overview, scope=scope, needs=(aggregate, claims, front)),
+        Job("overview", experiment, overview, scope=scope, needs=(aggregate, claims)),
     ]
 
 
 def front_figure(config: Config, experiment: str) -> str:
-    """Return the figure that sums up an experiment: its summary if it has one, or else its first figure."""
+    """Return the file name of the figure that sums up an experiment: its summary, or else its first; empty if none."""
     figures = config.figures(experiment)
-    return "summary" if "summary" in figures else figures[0]
+    return "summary" if "summary" in figures else file_stem(next(iter(figures), ""))
 
 
-def explorer_job(experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = "") -> Job:
-    """Return the job that makes the page for looking up experiments' cells; `note` may differ by experiment."""
-    shown = list(experiments)
-    needs = tuple(("aggregate", name) for name in shown)
-    return Job("explorer", "explorer", {"experiments": shown, "note": note}, scope=scope, needs=needs)
+def explorer_job(
+    config: Config, experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = ""
+) -> Job:
+    """Return the job that makes the pages on all experiments of a run; `note` may differ by experiment."""
+    figures = {name: front_figure(config, name) for name in experiments}
+    needs = tuple(
+        job
+        for name, figure in figures.items()
+        for job in (("aggregate", name), ("claims", name), *([("figure", f"{name}/{figure}")] if figure else []))
+    )
+    spec = {"experiments": [*figures], "note": note, "figures": figures}
+    return Job("explorer", "explorer", spec, scope=scope, needs=needs)
 
 
 def computed_jobs(config: Config, experiment: str) -> list[Job]:
@@ -216,7 +215,7 @@ def jobs(config: Config, experiments: Iterable[str] | None = None) -> list[Job]:
                 more = train_job(config, cells[key]) if stage == "train" else source_job(config, key)
                 listed[more.name] = more
                 left.append(more)
-    return [*listed.values(), explorer_job(config.run)]
+    return [*listed.values(), explorer_job(config, config.run)]
 
 
 def job_of(config: Config, stage: str, wildcards: Mapping[str, str]) -> Job:

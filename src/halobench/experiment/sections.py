@@ -30,6 +30,7 @@ from halobench.core.specs import (
     SourceSpec,
     TrainSpec,
 )
+from halobench.storage.layout import STAGES
 
 T = TypeVar("T")
 
@@ -61,11 +62,8 @@ def _check_folder(path: str) -> str:
     return path
 
 
-# Stages that take seconds, and run in the main process of a run on a cluster.
-SMALL = (
-    *("source", "weights", "calibrate", "repair", "reference"),
-    *("aggregate", "claims", "table", "figure", "overview", "explorer"),
-)
+# Stages that take seconds, and run in the main process of a run on a cluster. Manifests always do.
+SMALL = tuple(stage for stage in STAGES if stage not in ("train", "probe", "manifest"))
 
 
 def _check_small(stages: tuple[str, ...]) -> tuple[str, ...]:
@@ -114,7 +112,6 @@ class ProbeEntry(ProbeSpec):
     )
 
     def visits(self, model: str) -> bool:
-        """Return True if the probe visits the cells of a model."""
         return self.models is None or model in self.models
 
 
@@ -172,11 +169,12 @@ class Sections:
         validate_default=True,
         description="Calibrators to score, each with its own rows in the tables. `none` leaves the logits as they are."
         " The other built-in calibrators are temperature scaling at the optimum on validation data (`exact`), as fitted"
-        " by the paper's released code (`paper`; called `released` in tables and in older configurations), and at the"
-        " optimum on test data (`oracle`). A calibrator can also be a file in src/halobench/calibration/calibrators"
-        " (`matrix` needs the extra posthoc) or module:object. To set a plug-in's options, list it under a name of its"
-        " own, as NAME: {name: PLUG-IN, OPTION: VALUE}. All calibrators except `none` and `oracle` are fitted to the"
-        " validation labels as drawn, even if the source gives their posterior.",
+        " by the paper's released code (`paper`; called `released` in tables), and at the"
+        " optimum on test data (`oracle`). A calibrator can also be a file in src/halobench/calibration/calibrators,"
+        " `probmetrics/NAME` or `netcal/NAME` (classes of libraries, which need the extra posthoc) or module:object. To"
+        " set a plug-in's options, list it under a name of its own, as NAME: {name: PLUG-IN, OPTION: VALUE}. All"
+        " calibrators except `none` and `oracle` are fitted to the validation labels as drawn, even if the source gives"
+        " their posterior.",
     )
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
     submit: Annotated[tuple[Text, ...], AfterValidator(_check_small)] = Field(
@@ -186,7 +184,6 @@ class Sections:
     )
 
     def source_spec(self, source: str) -> dict[str, Any]:
-        """Return the spec of a source stage."""
         return canonical(self.sources[source])
 
     def weights_spec(self, model: str) -> dict[str, Any]:
@@ -194,8 +191,6 @@ class Sections:
         return canonical(ModelSpec(self.models[model].name, pretrained=True))
 
     def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
-        """Return the spec of a train stage."""
-
         def build() -> dict[str, Any]:
             return {
                 "dataset": canonical(self.datasets[dataset]),
@@ -221,15 +216,12 @@ class Sections:
         return self._shared(("probe", dataset, model), build)
 
     def probes_of(self, model: str) -> dict[str, ProbeEntry]:
-        """Return the probes that visit the cells of a model."""
         return {name: probe for name, probe in self.probes.items() if probe.visits(model)}
 
     def calibrate_spec(self) -> dict[str, Any]:
-        """Return the spec of all calibrate stages."""
         return self._shared(("calibrate",), lambda: canonical(self.calibrate))
 
     def reference_spec(self, dataset: str) -> dict[str, Any]:
-        """Return the spec of a reference stage."""
         return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
 
     def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
@@ -246,13 +238,7 @@ class Sections:
         return next((place for place in reversed(layers) if key in layers[place]), "train")
 
     def recipe(self, dataset: str, model: str) -> TrainSpec:
-        """Return the recipe of a data set and model, merged from its layers.
-
-        Raises
-        ------
-        SpecError
-            If the recipe's keys don't fit together; the error blames the last layer that sets the offending key.
-        """
+        """Return the recipe of a data set and model, merged from its layers."""
 
         def merge() -> TrainSpec:
             merged = {key: value for layer in self.layers(dataset, model).values() for key, value in layer.items()}
@@ -265,7 +251,6 @@ class Sections:
 
     @functools.cached_property
     def calibrate(self) -> CalibrateSpec:
-        """Return the spec of the calibrate stages."""
         return CalibrateSpec(self.calibrators, **vars(self.metrics))
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:
@@ -274,7 +259,6 @@ class Sections:
         return [("data", loader)] if loader in self.distributions else []
 
     def train_plugins(self, dataset: str, model: str, loss: str) -> list[tuple[str, str]]:
-        """Return the plug-ins that a train stage runs, as kind and name."""
         return [("models", self.models[model].name), ("losses", self.losses[loss].name), *self.sampler(dataset)]
 
     def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
@@ -289,7 +273,6 @@ class Sections:
 
     @functools.cached_property
     def _cache(self) -> dict[tuple[str, ...], Any]:
-        """Return the specs built so far."""
         return {}
 
     def _shared(self, key: tuple[str, ...], build: Callable[[], T]) -> T:

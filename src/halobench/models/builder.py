@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,74 +12,22 @@ from torch import nn
 from halobench.core import plugins
 from halobench.core.errors import require
 from halobench.core.specs import ModelSpec, Normalisation
-from halobench.models import pretrained
-
-
-class Resize(nn.Module):
-    """Resizes images to `side` x `side`, bilinearly (with antialiasing if they shrink)."""
-
-    def __init__(self, side: int):
-        super().__init__()
-        self.side = side
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return nn.functional.interpolate(
-            images, size=(self.side, self.side), mode="bilinear", antialias=max(images.shape[-2:]) > self.side
-        )
-
-
-class Resized(nn.Module):
-    """A model that first resizes its images."""
-
-    def __init__(self, model: nn.Module, side: int):
-        super().__init__()
-        self.model, self.resize = model, Resize(side)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model(self.resize(images))
-
-
-class ResizedAround(Resized):
-    """A `Resized` model that is built around its training samples, which are resized too."""
-
-    model: Any  # has a method `start`
-
-    def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        self.model.start(self.resize(inputs), targets)
+from halobench.models import preprocessing, pretrained
 
 
 def build(
     spec: ModelSpec,
     input_shape: tuple[int, ...],
     classes: int,
-    moments: tuple[np.ndarray, np.ndarray] | None = None,
+    moments: preprocessing.Moments | None = None,
     weights: Path | None = None,
     names: Sequence[str] = (),
 ) -> nn.Module:
-    """Build a model for samples of `input_shape`, with weights drawn from torch's global generator.
+    """Build a model from samples (n, *input_shape) to logits (n, classes), with weights from torch's global generator.
 
-    Parameters
-    ----------
-    input_shape : (C, H, W) or (D,)
-        The shape of one image or feature vector.
-    moments : (mean, std), optional
-        The moments, each (C,), by which images were normalised, for pixel values up to 255; used by models with their
-        own preprocessing.
-    weights : Path, optional
-        The weights file of a pretrained model; without it, the weights stay random and can be loaded later.
-    names : sequence of str, optional
-        Names of the classes, which a pretrained model's `outputs` may refer to.
-
-    Returns
-    -------
-    nn.Module
-        Maps samples (n, *input_shape) to logits (n, classes). A pretrained model's parameters don't require gradients.
-
-    Raises
-    ------
-    SpecError
-        If a name or option is unknown, a value is out of range, the weights belong to another model, or an image model
-        is applied to features.
+    Models with their own preprocessing undo the data set's normalisation by `moments` (mean and std per channel, for
+    pixel values up to 255). The weights of a pretrained model stay random without the file `weights`, and don't require
+    gradients. Its `outputs` may refer to the classes' `names`.
     """
     if len(input_shape) == 1:
         _check_takes_features(spec)
@@ -93,14 +40,14 @@ def build(
         pretrained.load(weights, model, kept_rows(spec, input_shape, classes, names))
     moments = moments or (np.zeros(channels), np.ones(channels))
     if spec.timm_preprocessing:
-        return pretrained.preprocessed(model, moments, spec.resize)
+        return preprocessing.preprocessed(model, moments, spec.resize)
     if isinstance(spec.preprocess, Normalisation):
         what = "no preprocessing, since the model is built around its training points"
         require(not hasattr(model, "start"), "preprocess", vars(spec.preprocess), what)
-        return pretrained.normalised(model, moments, spec.preprocess, spec.resize)
+        return preprocessing.normalised(model, moments, spec.preprocess, spec.resize)
     if not spec.resize:
         return model
-    return (ResizedAround if hasattr(model, "start") else Resized)(model, spec.resize)
+    return (preprocessing.ResizedAround if hasattr(model, "start") else preprocessing.Resized)(model, spec.resize)
 
 
 def _check_takes_features(spec: ModelSpec) -> None:
@@ -122,7 +69,7 @@ def _materialise(model: nn.Module, shape: tuple[int, ...]) -> None:
 
 def network_of(model: nn.Module) -> nn.Module:
     """Return a built model without its resizing or preprocessing."""
-    return model.model if isinstance(model, Resized | pretrained.Preprocessed) else model
+    return model.model if isinstance(model, preprocessing.Resized | preprocessing.Preprocessed) else model
 
 
 def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -156,11 +103,6 @@ def kept_rows(
 
     Tensors with a row per output are those whose shapes depend on the number of classes. If the spec has no `outputs`,
     the result is empty.
-
-    Raises
-    ------
-    SpecError
-        If a class has no output, or no tensor has a row per output.
     """
     if spec.outputs is None:
         return {}

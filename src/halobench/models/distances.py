@@ -5,16 +5,22 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+IMPRECISE = 1e-3  # fraction of the norms; products lose about 1e-6 of them to cancellation
 
-def squared_distances(
-    samples: torch.Tensor, norms: torch.Tensor, others: torch.Tensor, other_norms: torch.Tensor
-) -> torch.Tensor:
-    """Return squared Euclidean distances (m, N) from samples (m, D) to others (N, D), given both sides' squared norms.
 
-    The expanded square loses about 1e-6 of the norms to cancellation; the caller decides which distances are too small,
-    relative to the sum of norms, to be trusted.
+def squared_distances(samples: torch.Tensor, others: torch.Tensor, excluded: torch.Tensor) -> torch.Tensor:
+    """Return squared Euclidean distances (m, N) from samples (m, D) to others (N, D).
+
+    They are infinite for exact copies, and for the pairs in the mask `excluded` (m, N). They are computed with matrix
+    products, except for samples with a neighbour so near that its distance would be lost in rounding.
     """
-    return norms[:, None] - 2 * samples @ others.T + other_norms
+    norms, other_norms = (samples**2).sum(dim=1), (others**2).sum(dim=1)
+    square = (norms[:, None] - 2 * samples @ others.T + other_norms).masked_fill_(excluded, torch.inf)
+    near = (square <= IMPRECISE * (norms[:, None] + other_norms)).any(dim=1)
+    if near.any():
+        direct = torch.cdist(samples[near], others, compute_mode="donot_use_mm_for_euclid_dist").square()
+        square[near] = direct.masked_fill_(excluded[near] | (direct == 0), torch.inf)
+    return square
 
 
 class AroundSamples(nn.Module):

@@ -29,13 +29,6 @@ def adapt(
 
     If `stem` is ``small``, the first convolution is replaced with a 3x3 one of stride 1, and any pooling after it is
     removed.
-
-    Raises
-    ------
-    SpecError
-        If the library has no model of this name (the error suggests similar ones), its builder rejects an option,
-        patches don't divide the image, or a small stem is requested for a model that doesn't begin with a convolution
-        over pixels.
     """
     library, _, model = name.partition("/")
     for key in sorted(RESERVED & options.keys()):
@@ -47,20 +40,11 @@ def adapt(
 
 
 def native_size(name: str) -> tuple[int, int]:
-    """Return the height and width of the images that the library's own weights for a model expect.
-
-    Raises
-    ------
-    SpecError
-        If timm has no model of this name.
-    """
-    library, _, model = name.partition("/")
-    if library != "timm":
-        return (299, 299) if model == "inception_v3" else (224, 224)
+    """Return the height and width of the images that timm's own weights for ``timm/NAME`` expect."""
     import timm
 
     _check_name(name)
-    config = timm.get_pretrained_cfg(model)
+    config = timm.get_pretrained_cfg(name.partition("/")[2])
     if config is None:
         return 224, 224
     _, height, width = config.input_size

@@ -10,65 +10,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from halobench.core.errors import SpecError, describe_error, require
-from halobench.core.specs import ModelSpec, Normalisation
+from halobench.core.specs import ModelSpec
 from halobench.storage import files
 
 Kept = Mapping[str, Sequence[int]]  # tensor name -> rows of the outputs that stand for classes
 
-FORMAT = "a .safetensors file of weights (`halobench weights convert` makes one from a .pth or .pt file)"
+FORMAT = "a .safetensors file of weights (docs/running.md shows how to make one from a .pth or .pt file)"
 PATIENCE = 5.0  # seconds to wait for an answer before the hub counts as unreachable
-
-
-class Preprocessed(nn.Module):
-    """A model preceded by its own preprocessing, for images that are normalised for a data set.
-
-    It undoes the data set's normalisation, resizes images to `side` (unless that is None), and normalises pixels in
-    [0, 1] by the model's mean and std. If the probe walks beyond the valid pixel range, the model sees pixels outside
-    [0, 1].
-
-    Parameters
-    ----------
-    data_moments : (mean, std)
-        The data set's moments per channel, for pixel values up to 255.
-    model_moments : (mean, std)
-        The model's moments per channel, for pixel values in [0, 1].
-    """
-
-    scale: torch.Tensor
-    offset: torch.Tensor
-
-    def __init__(
-        self,
-        model: nn.Module,
-        data_moments: tuple[np.ndarray, np.ndarray],
-        model_moments: tuple[np.ndarray, np.ndarray],
-        side: int | None,
-        interpolation: str = "bicubic",
-    ):
-        super().__init__()
-        self.model, self.side, self.interpolation = model, side, interpolation
-        (mean, std), (own_mean, own_std) = data_moments, model_moments
-        # (x std + mean) / 255 is in [0, 1]; together with the model's own normalisation, this is a single multiply-add.
-        scale = np.asarray(std) / 255 / np.asarray(own_std)
-        offset = (np.asarray(mean) / 255 - np.asarray(own_mean)) / np.asarray(own_std)
-        for name, values in (("scale", scale), ("offset", offset)):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        points = images * self.scale + self.offset
-        if self.side is not None and tuple(points.shape[-2:]) != (self.side, self.side):
-            points = nn.functional.interpolate(
-                points,
-                size=(self.side, self.side),
-                mode=self.interpolation,
-                antialias=max(points.shape[-2:]) > self.side,
-            )
-        return self.model(points)
 
 
 @contextlib.contextmanager
@@ -88,25 +40,15 @@ def _opened(path: Path | str) -> Iterator[Any]:
         ) from None
 
 
-def layout(path: Path | str) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Return the shape and safetensors type of each tensor in a file, by name, without reading the tensors.
-
-    Raises
-    ------
-    SpecError
-        If the file doesn't exist or isn't safetensors.
-    """
-    with _opened(path) as file:
-        tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        return {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
-
-
 def check_layout(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
     """Raise SpecError, naming the first tensor that differs, unless a file holds the weights of `model`.
 
     For tensors listed in `kept`, only the given rows go into the model.
     """
-    stored = _unwrapped(layout(path), model)
+    with _opened(path) as file:
+        tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        layout = {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
+    stored = _unwrapped(layout, model)
     for name, rows in (kept or {}).items():
         shape, kind = stored.get(name, ((), ""))
         if shape:
@@ -130,13 +72,7 @@ def _require_finite(path: Path | str, name: str, tensor: torch.Tensor) -> None:
 
 
 def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
-    """Load the weights in a file into `model`; for tensors listed in `kept`, load only the given rows.
-
-    Raises
-    ------
-    SpecError
-        If the file doesn't hold this model's weights, or they aren't finite.
-    """
+    """Load the weights in a file into `model`; for tensors listed in `kept`, load only the given rows."""
     from safetensors.torch import load_file
 
     check_layout(path, model, kept)
@@ -180,13 +116,7 @@ def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: 
 
 
 def fetch(spec: ModelSpec, out: Path) -> Path:
-    """Write the weights that timm publishes for a model to `out`, as safetensors, using timm's cache if possible.
-
-    Raises
-    ------
-    SpecError
-        If timm has no such weights, or they can't be downloaded.
-    """
+    """Write the weights that timm publishes for a model to `out`, as safetensors, using timm's cache if possible."""
     import timm
     from safetensors.torch import save_model
 
@@ -228,13 +158,7 @@ def _offline_if_unreachable() -> Iterator[str]:
 
 
 def published(spec: ModelSpec) -> Any:
-    """Return timm's configuration of a model's published weights, which includes ``num_classes``.
-
-    Raises
-    ------
-    SpecError
-        If timm has no configuration for it.
-    """
+    """Return timm's configuration of a model's published weights, which includes ``num_classes``."""
     import timm
 
     config = None
@@ -243,36 +167,3 @@ def published(spec: ModelSpec) -> Any:
     has_weights = config is not None and config.has_weights
     require(has_weights, "pretrained", spec.name, "a timm model with published weights, or `weights: FILE`")
     return config
-
-
-def preprocessed(model: nn.Module, moments: tuple[np.ndarray, np.ndarray], side: int | None) -> Preprocessed:
-    """Wrap a timm model in timm's own preprocessing, at size `side` or, if that is None, the size its weights expect.
-
-    `moments` are the mean and std per channel by which the data set is normalised, for pixel values up to 255.
-    """
-    from timm.data import resolve_model_data_config
-
-    config = resolve_model_data_config(model)
-    channels = len(moments[0])
-    # For grey images, timm sums the first layer's weights over the colours, so means and stds are averaged over them.
-    by_colour = [np.asarray(config[key]) for key in ("mean", "std")]
-    mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in by_colour)
-    return Preprocessed(model, moments, (mean, std), side or config["input_size"][-1], config["interpolation"])
-
-
-def normalised(
-    model: nn.Module, moments: tuple[np.ndarray, np.ndarray], by: Normalisation, side: int | None
-) -> Preprocessed:
-    """Wrap a model in its own normalisation, for images that are normalised by the data set's `moments`.
-
-    Raises
-    ------
-    SpecError
-        If the normalisation has neither a single number nor one per channel.
-    """
-    channels = len(moments[0])
-    for key, values in (("mean", by.mean), ("std", by.std)):
-        what = f"one number, or one for each of the {channels} channels"
-        require(len(values) in (1, channels), f"preprocess.{key}", list(values), what)
-    mean, std = (np.broadcast_to(np.asarray(values), channels) for values in (by.mean, by.std))
-    return Preprocessed(model, moments, (mean, std), side, "bilinear")

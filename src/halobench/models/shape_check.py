@@ -29,17 +29,8 @@ def check(
     """Build a model without allocating its weights and run it on `batch` samples, in training and eval mode.
 
     `samples` is the number of training samples that a model built around them will receive, and `names` are the class
-    names, if any. Weights in a file are read to check that they are finite and belong to this model.
-
-    Returns
-    -------
-    int
-        Number of bytes that its weights and buffers will take.
-
-    Raises
-    ------
-    SpecError
-        If `build` raises it, or if the model can't take samples of this shape or can't run with its options.
+    names, if any. Weights in a file are read to check that they are finite and belong to this model. Returns the number
+    of bytes that its weights and buffers will take.
     """
     arguments = input_shape, classes, batch, samples, names
     try:
@@ -63,13 +54,7 @@ def check(
 
 
 def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> None:
-    """Check that a model is a piecewise affine network of known layers, without allocating its weights.
-
-    Raises
-    ------
-    SpecError
-        If `halobench.models.piecewise.layers.network_of` raises it.
-    """
+    """Check that a model is a piecewise affine network of known layers, without allocating its weights."""
     _on_meta_or_cpu(lambda: network_of_layers(build(spec, input_shape, classes).eval(), input_shape))
 
 
@@ -96,10 +81,7 @@ def _runs(spec: ModelSpec, *arguments: Any) -> bool:
 def _try(
     spec: ModelSpec, input_shape: tuple[int, ...], classes: int, batch: int, samples: int, names: Sequence[str]
 ) -> int:
-    """Build a model and run it on `batch` samples in both modes, watching for feature maps that shrink to nothing.
-
-    Returns the total size of its weights and buffers in bytes.
-    """
+    """Build a model and run it on `batch` samples in both modes, watching for feature maps that shrink to nothing."""
 
     def watch(module: nn.Module, inputs: tuple, output: object) -> None:
         if any(isinstance(x, torch.Tensor) and x.numel() == 0 for x in (*inputs, output)):
@@ -114,10 +96,14 @@ def _try(
         take(torch.zeros(samples, *input_shape), torch.zeros(samples, classes))
     for module in model.modules():
         module.register_forward_hook(watch)
-    outputs = [model.train(training)(torch.zeros(batch, *input_shape)) for training in (True, False)]
+    with torch.enable_grad():  # so that an output knows the operation that it comes from
+        inputs = torch.zeros(batch, *input_shape, requires_grad=True)
+        outputs = [model.train(training)(inputs.clone()) for training in (True, False)]
     for output in outputs:
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if shape != (batch, classes):
             expected = f"a model that returns logits of shape ({batch}, {classes}) for a batch of {batch}, not {shape}"
             raise SpecError("name", spec.name, expected)
+        if output.grad_fn is not None and output.grad_fn.name().startswith("SoftmaxBackward"):
+            raise SpecError("name", spec.name, "a model that returns logits; this one ends in a softmax")
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

@@ -35,14 +35,7 @@ def run_calibrate_file(
 ) -> None:
     """Calibrate another project's logits, stored in an .npz file, and print the scores.
 
-    Parameters
-    ----------
-    spec : mapping
-    seed : int
-        The seed for splitting samples into random halves, if the file has only one split.
-    logits : Path
-    out : Path, optional
-        A folder for calibration.json, metrics.csv, reliability.csv, the record, and figures as PDF and PNG.
+    If the file has only one split, it is halved with the seed. The fits, scores and figures can be written to `out`.
     """
     calibrators = parse(CalibrateSpec, spec)
     if out is not None:
@@ -69,7 +62,7 @@ def _calibrate_stage(
     """Return the context in which a calibrate stage runs."""
     from halobench.calibration.calibrator import libraries
 
-    packages = ["pandas", *libraries(name for _, name in calibrators.plugged)]
+    packages = ["pandas", *libraries(calibrators.plugged)]
     record = folder / "calibrate.json"
     return stage("calibrate", record, spec, seed=seed, code=code, plugins=calibrators.plugged, packages=packages)
 
@@ -97,7 +90,7 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, c
     """Score the calibrator-free predictors of a data set; write calibration.json and metrics.csv to `out`."""
     specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
     require_folders(source=source)
-    used, packages = written_sources.sampler(source), ["pandas"]
+    used, packages = [*written_sources.sampler(source), *specs["calibrate"].scored_by], ["pandas"]
     record = out / "reference.json"
     with stage(
         "reference", record, canonical_parts(specs), seed=seed, code=code, plugins=used, packages=packages

@@ -56,11 +56,7 @@ def list_gpus() -> dict[str, str]:
 def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list[Device]:
     """Return the devices that a process may take, each once: the entries of CUDA_VISIBLE_DEVICES, or all of `gpus`.
 
-    Raises
-    ------
-    SpecError
-        If an entry of CUDA_VISIBLE_DEVICES matches no device, because CUDA would ignore that entry and all those after
-        it.
+    An entry that matches no device is an error, because CUDA would ignore it and all those after it.
     """
     if not gpus or VISIBLE not in environ:
         return [Device(uuid, uuid) for uuid in gpus.values()]
@@ -86,17 +82,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
     """Hold a slot on the least occupied device, waiting for one if necessary, and let CUDA see only that device.
 
     Enter this context before torch first uses CUDA, which reads the environment only once. It yields None if there is
-    no device or none is allowed.
-
-    Parameters
-    ----------
-    slots : int
-        How many processes may share a device, at least 1.
-
-    Raises
-    ------
-    SpecError
-        If CUDA_VISIBLE_DEVICES lists a device that doesn't exist, or no file can be locked.
+    no device or none is allowed. At most `slots` processes share a device.
     """
     require(slots >= 1, "slots", slots, "at least 1")
     devices = visible_devices(os.environ, list_gpus())

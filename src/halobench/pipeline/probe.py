@@ -35,18 +35,7 @@ def run_probe(
     resume: Resume = DEFAULTS,
     code: Code | None = None,
 ) -> None:
-    """Probe the trained cell in `folder`; write neighbourhood.parquet and radii.parquet there.
-
-    Parameters
-    ----------
-    spec : mapping
-        The parts ``dataset``, ``model``, ``train`` and ``probes`` (a mapping of names to probes).
-    source : Path
-        The folder of the data set's source.
-    seed : int
-    folder : Path
-        The cell's folder, as written by the train stage.
-    """
+    """Probe the trained cell in `folder`; write neighbourhood.parquet and radii.parquet there."""
     specs, probes = _parse(spec)
     require_folders(run=folder, source=source)
     canonical_spec = canonical_parts(specs) | {"probes": canonical_parts(probes)}

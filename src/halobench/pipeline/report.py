@@ -15,7 +15,7 @@ from halobench.experiment.displays import tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
 from halobench.runner.captions import caption_texts, captions_digest
-from halobench.storage import files, tables_io
+from halobench.storage import tables_io
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
 from halobench.storage.records import read_record
 
@@ -26,7 +26,6 @@ def run_overview(
     spec: Mapping[str, Any],
     tables: Path,
     out: Path,
-    figure: Path | None = None,
     captions: Iterable[Path] = (),
     code: Code | None = None,
 ) -> None:
@@ -41,8 +40,6 @@ def run_overview(
     tables : Path
         The folder of the experiment's tables, with the records of the stages that made them.
     out : Path
-    figure : Path, optional
-        The PNG of the figure that summarises the experiment.
     captions : iterable of Path
         Caption files, named after figures and tables.
     """
@@ -57,13 +54,11 @@ def run_overview(
         read, name = tables_io.read_tables(tables, names), shown_spec["experiment"]
         rows = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
         read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
-        picture = figure.read_bytes() if figure else b""
         texts = caption_texts(captions)
-        pages = overview.pages(read, shown_spec, picture, texts)
+        pages = overview.pages(read, shown_spec, texts)
         for path in run.outputs:
             rendering.write(path, pages[path.stem])
         run.inputs = tables_io.checksums(tables, names) | {"captions": captions_digest(texts)}
-        run.inputs |= {} if figure is None else {figure.name: files.checksum(figure)}
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
@@ -102,43 +97,50 @@ def _displaying(
         run.inputs = tables_io.checksums(tables, names)
 
 
+def _explored(tables: Path) -> list[str]:
+    """Return the tables of an experiment that its part of the pages reads; one that wasn't judged has no claims."""
+    return [name for name in (*EXPLORED, "claims") if (tables / f"{name}.parquet").exists()]
+
+
 def run_explorer(
     results: Path,
     out: Path,
-    experiments: Iterable[str] = (),
+    spec: Mapping[str, Any],
     tables: Path | None = None,
-    note: str | Mapping[str, str] = "",
     code: Code | None = None,
     others: bool = False,
 ) -> None:
-    """Write the page for exploring cells to `out`.
+    """Write the page for exploring cells to `out`, and the entrance to all pages, index.html, next to it.
 
     Parameters
     ----------
     results : Path
         The results folder, which holds the tables by default.
     out : Path
-    experiments : iterable of str
-        The experiments to show; by default, all that have tables.
+    spec : mapping
+        ``experiments``, by default all that have tables; ``note``, a text shown on the pages, for example to say that
+        cells are missing, or a mapping of experiments' names to such texts; and ``figures``, which maps experiments to
+        the file names of the figures that sum them up.
     tables : Path, optional
         The folder of the experiments' tables; by default, ``tables`` in `results`.
-    note : str or mapping
-        A text shown on the page, for example to say that cells are missing, or a mapping of experiments' names to such
-        texts.
     others : bool
         Whether to show the other experiments that have tables as well.
     """
     from halobench.reporting import explorer
+    from halobench.reporting.pages.index import write_index
 
     folder = tables or results / "tables"
-    shown = list(experiments) or explorer.experiments_in(folder)
-    spec = {"experiments": shown, "note": note}
-    with stage("explorer", out.with_suffix(".json"), spec, code=code, packages=["plotly"]) as run:
+    shown, note = list(spec["experiments"]) or explorer.experiments_in(folder), spec.get("note", "")
+    figures = dict(spec.get("figures", {}))
+    shown_spec = {"experiments": shown, "note": note, "figures": figures}
+    with stage("explorer", out.with_suffix(".json"), shown_spec, code=code, packages=["plotly"]) as run:
         written = explorer.write(out, shown, folder, note, others)
-        run.outputs = [out]
+        index = out.with_name("index.html")
+        write_index(index, written, folder, figures, note if isinstance(note, Mapping) else dict.fromkeys(shown, note))
+        run.outputs = [out, index]
         run.facts["shown"] = written
         run.inputs = {
             f"{name}/{table}": digest
             for name in written
-            for table, digest in tables_io.checksums(folder / name, EXPLORED).items()
+            for table, digest in tables_io.checksums(folder / name, _explored(folder / name)).items()
         }

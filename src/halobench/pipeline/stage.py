@@ -31,56 +31,26 @@ Code = str | Mapping[str, str]  # a code version, by module, or its digest
 
 @dataclass
 class StageRun:
-    """One run of a stage, which the stage fills in.
+    """One run of a stage, which the stage fills in."""
 
-    Attributes
-    ----------
-    name : str
-        A key of `STAGES`.
-    record : Path
-        The path of its record, next to its outputs.
-    spec : mapping
-        The requested spec, in canonical form.
-    seed : int or None
-        The seed of the cell.
-    code : mapping
-        The code version of the result, by module.
-    packages : list of str
-        Packages whose versions go into the record.
-    outputs : list of Path
-        The files that the record seals; by default, those that the stage table declares.
-    inputs : dict
-        The checksums of what was read, by which `halobench.results.status` sees whether it has changed since.
-    facts : dict
-        Further entries in the record.
-    device : str
-        The device that it ran on.
-    seconds : float
-        The time that earlier processes spent on the run.
-    """
-
-    name: str
-    record: Path
-    spec: Mapping[str, Any]
+    name: str  # a key of `STAGES`
+    record: Path  # next to the outputs
+    spec: Mapping[str, Any]  # in canonical form
     seed: int | None
-    code: Mapping[str, str]
-    packages: list[str]
-    outputs: list[Path]
+    code: Mapping[str, str]  # the code version of the result, by module
+    packages: list[str]  # whose versions go into the record
+    outputs: list[Path]  # the files that the record seals; by default, those that the stage table declares
+    # Checksums of what was read, by which `halobench.results.status` sees whether it has changed since.
     inputs: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)  # further entries in the record
     device: str = "cpu"
-    seconds: float = 0.0
+    seconds: float = 0.0  # that earlier processes spent on the run
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def claim_folder(self) -> None:
         """Hold the folder until the record is written, unless a process that started later has written another result.
 
         An orphaned process of a killed run may end long after its cell was edited and recomputed.
-
-        Raises
-        ------
-        SpecError
-            If the existing record has a different spec or code and was written by a process that started later.
         """
         self.record.parent.mkdir(parents=True, exist_ok=True)
         self._held.enter_context(files.alone(self.record.parent))
@@ -107,27 +77,8 @@ def stage(
 ) -> Iterator[StageRun]:
     """Run a stage: yield a run for it to fill in, then seal its outputs with a record.
 
-    Parameters
-    ----------
-    name : str
-        A key of `STAGES`.
-    record_path : Path
-        The path of the record; the outputs are next to it.
-    spec : mapping
-        The requested spec, in canonical form.
-    seed : int, optional
-        The seed of the cell.
-    code : mapping or str, optional
-        The requested code version, or its digest; by default, the current one.
-    plugins : iterable of (kind, name)
-        The plug-ins that the result depends on.
-    packages : iterable of str
-        Packages whose versions go into the record.
-
-    Raises
-    ------
-    SpecError
-        If the code no longer matches the requested version, or the record's folder can't be written to.
+    The `code` that was requested, a version or its digest, must be the current one. The `plugins`, as (kind, name), are
+    those that the result depends on. The other arguments are as in `StageRun`.
     """
     began = time.perf_counter()
     version = require_code(name, plugins, code)
@@ -145,21 +96,11 @@ def stage(
 
 @dataclass(frozen=True)
 class Resume:
-    """How to run a stage that can be resumed.
+    """How to run a stage that can be resumed."""
 
-    Attributes
-    ----------
-    checkpoint : Path, optional
-        The checkpoint file; by default, a hidden file next to the outputs.
-    every : float
-        Seconds between checkpoints.
-    slots : int
-        How many processes may share a GPU.
-    """
-
-    checkpoint: Path | None = None
-    every: float = 60.0
-    slots: int = 1
+    checkpoint: Path | None = None  # by default, a hidden file next to the outputs
+    every: float = 60.0  # seconds between checkpoints
+    slots: int = 1  # how many processes may share a GPU
 
 
 DEFAULTS = Resume()
@@ -183,13 +124,7 @@ class Session:
     signals: Signals
 
     def checkpoint(self, device: str, inputs: Mapping[str, Path]) -> Checkpoint:
-        """Return the run's checkpoint, which also depends on the contents of its input files, and note these.
-
-        Raises
-        ------
-        SpecError
-            If its place is taken by another file.
-        """
+        """Return the run's checkpoint, which also depends on the contents of its input files, and note these."""
         from halobench.training.checkpoint import Checkpoint, check_place
 
         run = self.run
@@ -227,12 +162,7 @@ def _naming(folder: Path) -> Iterator[None]:
 
 
 def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Parse each part of a stage's spec, which must have all of these parts and no others.
-
-    Raises
-    ------
-    SpecError
-    """
+    """Parse each part of a stage's spec, which must have all of these parts and no others."""
     if not isinstance(spec, Mapping):
         raise SpecError("spec", spec, f"a mapping with the keys {', '.join(kinds)}")
     for key in spec:

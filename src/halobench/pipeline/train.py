@@ -38,18 +38,9 @@ def run_train(
     weights: Path | None = None,
     code: Code | None = None,
 ) -> None:
-    """Train a cell; write model.safetensors, logits.safetensors and history.csv to `out`.
+    """Train a cell on the data set's `source`; write model.safetensors, logits.safetensors and history.csv to `out`.
 
-    Parameters
-    ----------
-    spec : mapping
-        The parts ``dataset``, ``model``, ``loss`` and ``train``.
-    source : Path
-        The folder of the data set's source.
-    seed : int
-    out : Path
-    weights : Path, optional
-        The weights of a model that isn't trained; by default, those given in its spec.
+    `weights` are those of a model that isn't trained; by default, its spec has them.
     """
     specs = parse_parts(spec, PARTS)
     require_folders(source=source)
@@ -96,17 +87,11 @@ def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -
 
 
 def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
-    """Return the weights file of a model that isn't trained, or None if the model is trained.
-
-    Raises
-    ------
-    SpecError
-        If there is no such file, or if one is given for a model that is to be trained.
-    """
+    """Return the weights file of a model that isn't trained, which must exist; None if the model is trained."""
     if weights is None and model.weights is not None:
         weights = Path(model.weights)
     require(model.comes_trained or weights is None, "--weights", str(weights), "none, since this model will be trained")
     if model.comes_trained:
-        what = "an existing weights file; `halobench weights` downloads one for a pretrained model"
+        what = "an existing weights file; the stage `weights` downloads one for a pretrained model"
         require(weights is not None and weights.is_file(), "--weights", weights and str(weights), what)
     return weights

@@ -1,29 +1,27 @@
 """Attack confidences: find the nearest point at which a model's confidence in a sample's label is below a level.
 
 The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like
-rays, it may leave the valid pixel range. Step sizes are relative to the distance that the gradient suggests, so the
-scale of the inputs doesn't matter as long as the radii are below `REACH` and far above the smallest float32 numbers.
-From several starts per sample, the search follows the gradient of the margin
+rays, it may leave the valid pixel range. Step sizes are relative to the distance that the gradient suggests. From
+several starts per sample, the search follows the gradient of the margin
 
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
 which is negative where the confidence is below the level, and whose gradient doesn't vanish where the confidence is
-nearly 1. It then bisects along the best direction. Since the model is evaluated at the point returned, that point's
-distance is an upper bound on the distance to the nearest such point.
+nearly 1. It then bisects along the best direction.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Literal
 
 import numpy as np
 import torch
 
-from halobench.calibration.arrays import as_array
+from halobench.calibration.arrays import as_array, look_like_probabilities
 from halobench.core.errors import DivergedError, SpecError, describe_error, require
 from halobench.core.seeding import generator
 from halobench.probing.probe import check_arguments
@@ -99,27 +97,20 @@ class Attacked:
     points: torch.Tensor
 
 
+@dataclass(frozen=True)
 class _Margin:
     """A model's margins around samples (r, ...) with labels (r,), with the logit of the level subtracted."""
 
-    def __init__(
-        self,
-        model: torch.nn.Module,
-        samples: torch.Tensor,
-        labels: torch.Tensor,
-        *,
-        beta: float,
-        level: float,
-        batch: int,
-    ):
-        self.model, self.samples, self.labels = model, samples, labels
-        self.beta, self.batch, self.level = beta, batch, level
-        self.least = math.log(level) - math.log1p(-level)
+    model: torch.nn.Module
+    samples: torch.Tensor
+    labels: torch.Tensor
+    beta: float
+    level: float
+    batch: int
 
     def rows(self, which: torch.Tensor) -> _Margin:
         """Return the margins around the samples in the given rows, which may repeat."""
-        samples, labels = self.samples[which], self.labels[which]
-        return _Margin(self.model, samples, labels, beta=self.beta, level=self.level, batch=self.batch)
+        return replace(self, samples=self.samples[which], labels=self.labels[which])
 
     def at(self, offsets: torch.Tensor) -> torch.Tensor:
         """Return the margins (r,) at offsets (r, D) from the samples, in float64."""
@@ -149,7 +140,8 @@ class _Margin:
         logits = self.model(places).double() * self.beta
         column = self.labels[part, None]
         others = logits.scatter(1, column, -torch.inf).logsumexp(dim=1)
-        margin = logits.gather(1, column)[:, 0] - others - self.least
+        least = math.log(self.level) - math.log1p(-self.level)
+        margin = logits.gather(1, column)[:, 0] - others - least
         if not torch.isfinite(margin).all():
             raise DivergedError("logits are not finite near a point under attack")
         return margin
@@ -166,27 +158,16 @@ def attack(
     effort: Effort,
     others: torch.Tensor | None = None,
 ) -> list[Attacked]:
-    """Attack samples (m, ...) at each inverse temperature.
+    """Attack samples (m, ...) at each inverse temperature, with a model under `halobench.probing.search.as_function`.
 
     At the first temperature, the search starts at the sample, at `others` (m, D), which are samples with other labels,
     and in random directions. At each later one, it starts at the sample and at the point where the previous search
     ended.
-
-    Parameters
-    ----------
-    model : nn.Module
-        In eval mode, with parameters that don't require gradients (`halobench.probing.search.as_function`).
-    labels : int array (m,)
-
-    Raises
-    ------
-    DivergedError
-        If a margin is not finite.
     """
-    targets = torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(samples.device)
+    targets = torch.from_numpy(labels).to(samples.device)
     searches = []  # by temperature: the offsets found, and the largest distances tried
     starts = _starts(samples, others, effort.restarts, rng)
-    margins = [_Margin(model, samples, targets, beta=beta, level=level, batch=effort.batch) for beta in betas]
+    margins = [_Margin(model, samples, targets, beta, level, effort.batch) for beta in betas]
     for margin in margins:
         offsets, farthest = _descend(margin, starts, effort)
         searches.append((offsets, farthest))
@@ -226,14 +207,8 @@ def _descend(margin: _Margin, starts: list[torch.Tensor], effort: Effort) -> tup
 def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Follow the gradient from starts (r, D).
 
-    Returns
-    -------
-    offsets : float tensor (r, D)
-        The shortest offsets found below the level.
-    lengths : float tensor (r,)
-        Their lengths, which are infinite where none was found.
-    farthest : float tensor (r,)
-        The largest distance tried.
+    Returns the shortest offsets found below the level, their lengths (infinite where none was found), and the largest
+    distances tried.
     """
     offsets = _first(margin, starts, effort)
     best, lengths = offsets, torch.full_like(offsets[:, 0], torch.inf)
@@ -392,6 +367,8 @@ def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray
             raise SpecError("inputs", f"shape {tuple(inputs.shape)}", what) from None
     shape = tuple(getattr(logits, "shape", ()))
     require(len(shape) == 2 and shape[1] >= 2, "model", f"outputs of shape {shape}", "logits (n, k) with k >= 2")
+    probabilities = look_like_probabilities(logits.double().cpu().numpy())
+    require(not probabilities, "model", "outputs that look like probabilities", "logits (values before the softmax)")
     classes, highest = shape[1], int(checked.max())
     require(
         highest < classes, "labels", highest, f"labels from 0 to {classes - 1}, since the model has {classes} outputs"

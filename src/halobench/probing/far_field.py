@@ -1,15 +1,9 @@
-"""The far field: which class, if any, a network becomes certain of infinitely far from a sample.
+"""The far field: which class, if any, a network becomes certain of infinitely far from a sample (see docs/halos.md).
 
 Along a ray x + t d, a network of affine maps, sums, rectifiers and max pooling is piecewise affine in the distance t,
 with finitely many pieces. On the last piece, each value has the form a + b t. `_last_piece` computes the pairs (a, b)
-layer by layer, without evaluating the network far away: if t is large, a rectifier passes a + b t whenever b > 0, or
-b = 0 and a > 0.
-
-The class whose logit has the largest slope b wins, and its confidence, 1 / (1 + sum_j exp(-beta (a_c - a_j + (b_c -
-b_j) t))), never falls on the last piece. It tends to 1 if and only if no other class has the same slope. An inverse
-temperature beta > 0 multiplies all slopes and so changes none of this: at every temperature, the confidence tends to 1
-along the same rays, and in the same classes. The temperature only affects how far out the model becomes certain. (Hein
-et al., CVPR 2019, prove that almost all rays of a ReLU network become certain.)
+layer by layer, without evaluating the network far away. The class whose logit has the largest slope b wins; its
+confidence never falls on the last piece, and tends to 1 if no other class has the same slope.
 """
 
 from __future__ import annotations
@@ -69,25 +63,13 @@ class FarField:
 
 @dataclass(frozen=True)
 class Tails:
-    """The logits far out along rays (r,), either as a + b t beyond the last kink or as values at `DISTANCES`.
+    """The logits far out along rays (r,), either as a + b t beyond the last kink or as values at `DISTANCES`."""
 
-    Attributes
-    ----------
-    offsets, slopes : float64 tensor (r, k)
-    kinks : float64 tensor (r,)
-    sizes : float64 tensor (r, k)
-        Sums of the absolute values of the slopes' terms in the last step.
-    read : float64 tensor (r, 3, k) or None
-        Logits at `DISTANCES`; if they are given, offsets are the last of them, and slopes are taken between the last
-        two.
-    reason : str
-    """
-
-    offsets: torch.Tensor
-    slopes: torch.Tensor
-    kinks: torch.Tensor
-    sizes: torch.Tensor
-    read: torch.Tensor | None = None
+    offsets: torch.Tensor  # a (r, k), or the last values
+    slopes: torch.Tensor  # b (r, k), or slopes between the last two values
+    kinks: torch.Tensor  # (r,)
+    sizes: torch.Tensor  # (r, k), sums of the absolute values of the slopes' terms in the last step
+    read: torch.Tensor | None = None  # logits (r, 3, k) at DISTANCES
     reason: str = ""
 
 

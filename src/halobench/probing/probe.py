@@ -12,7 +12,7 @@ larger variance.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -24,15 +24,16 @@ from halobench.core.seeding import generator
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.mapped_rows import normalise
 from halobench.data.splits import Data
-from halobench.probing.progress import Chunks, ProbeOptions, Progress
+from halobench.probing.progress import Chunks, Progress
 from halobench.probing.radii import find_radii, quantities, radii_table
-from halobench.probing.ray_walk import Predict, RayWalk, ReadOptions, chunk_samples, grid_distances, predictor
+from halobench.probing.ray_walk import Predict, ProbeOptions, RayWalk, chunk_samples, grid_distances, predictor
 from halobench.probing.rays import Geometry, Surroundings
 from halobench.probing.search import search_radii
 from halobench.training.device import kept_casts, memory_format
 from halobench.training.loop import feed
 
 CURVES = ("radius", "relative_radius", "confidence", "confidence_se", "logit_gap", "logit_gap_se")
+DEFAULTS = ProbeOptions()
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Neighbourhood:
         clustered by sample). Each standard error is the standard deviation of the sample means divided by the square
         root of their number, which treats the samples as draws from an infinite population. Since they are actually
         drawn without replacement from the training set, it is on average no smaller than the standard error of the mean
-        over that set, which `halobench.probing.sample_size` computes.
+        over that set.
     radii : DataFrame
         One row per sample, ray, quantity and calibrator. The radius is the first distance at which the confidence is
         below the threshold (for the quantity ``certainty``) or half of what it is at distance 0 (``half_level``), or at
@@ -61,29 +62,14 @@ class Neighbourhood:
     radii: pd.DataFrame
 
 
-DEFAULTS = ProbeOptions()
-
-
 @dataclass(frozen=True)
 class ProbedModel:
-    """A trained model, with everything that a probe needs to know about it.
-
-    Attributes
-    ----------
-    model : nn.Module
-        In eval mode, on its device.
-    recipe : TrainSpec
-        How the model is evaluated (layout, precision, batch).
-    beta : float or None
-        Inverse of the model's exact temperature; None if that doesn't exist because the validation data are separable.
-    fitted : bool
-        Whether the model was fitted to the data set's training samples.
-    """
+    """A trained model in eval mode, with everything that a probe needs to know about it."""
 
     model: torch.nn.Module
-    recipe: TrainSpec
-    beta: float | None = None
-    fitted: bool = True
+    recipe: TrainSpec  # how the model is evaluated (layout, precision, batch)
+    beta: float | None = None  # inverse of the exact temperature, which separable validation data don't have
+    fitted: bool = True  # whether the model was fitted to the data set's training samples
 
     @property
     def device(self) -> torch.device:
@@ -102,26 +88,9 @@ def probe_cell(
     """Probe a trained model around training and held-out samples.
 
     Held-out samples are test samples whose labels are drawn with the data set's noise, just like the training labels.
-
-    Parameters
-    ----------
-    probes : mapping of name to ProbeSpec
-    seed : int
-        The cell's seed, used to draw samples and rays, which are the same for every model and loss.
-    progress : Progress, optional
-        Progress to resume from; it also records completed chunks and logs one line per probe.
-
-    Returns
-    -------
-    Neighbourhood
-        Tables whose first two columns are points and probe. The value of points is ``train`` (``evaluation`` if the
-        model wasn't fitted to the training samples) or ``heldout``.
-
-    Raises
-    ------
-    DivergedError, Interrupted
-        If a logit is not finite, or if a signal has arrived (the checkpoint then holds the completed chunks),
-        respectively.
+    The seed draws samples and rays, which are the same for every model and loss. Returns tables whose first two columns
+    are points (``train``, ``evaluation`` if the model wasn't fitted to these samples, or ``heldout``) and probe. If a
+    signal arrives, Interrupted is raised, and the checkpoint holds the completed chunks.
     """
     progress, parts = progress or Progress(), []
     predict = predictor(probed.model, probed.recipe, progress.save_if_signalled)
@@ -195,14 +164,14 @@ def probe(
     Raises
     ------
     SpecError
-        If a module is in train mode (in which its outputs would differ and its batch norms would change); if the inputs
-        or labels are not as described above, or the inputs differ in shape from the training samples; or if, for some
-        sample, no training sample has a different label.
+        If a module is in train mode, an argument isn't as described above, the inputs differ in shape from the training
+        samples, or no training sample has a different label than some sample.
     DivergedError
         If a logit is not finite.
     """
     labels = check_arguments(predict, inputs, labels, surroundings)
-    _check_walks(spec)
+    what = "a kind that walks along rays (for searches, use halobench.attacked_radius or halobench.far_field)"
+    require(not spec.searches, "kind", spec.kind, what)
     geometry = Geometry(spec, inputs, labels, surroundings, rng)
     chunks = options.chunks or Progress().chunks(spec.kind)
     step, start = chunk_samples(spec, inputs[0].numel(), len(options.betas)), chunks.resume(rng)
@@ -219,33 +188,6 @@ def probe(
         start = part.stop
     radii = radii_table(quantities(spec, options.betas), chunks.arrays, geometry.other_distance)
     return Neighbourhood(_curves(spec, chunks.arrays["confidence"], chunks.arrays["logit_gap"]), radii)
-
-
-def confidences(
-    predict: Predict,
-    inputs: torch.Tensor,
-    labels: np.ndarray,
-    spec: ProbeSpec,
-    surroundings: Surroundings,
-    *,
-    rng: np.random.Generator,
-    options: ReadOptions = DEFAULTS,
-) -> np.ndarray:
-    """Return label confidences on each ray at `radii`, then at `relative_radii`, as a float64 array (n, R, A + B).
-
-    This serves as a pilot for `halobench.probing.sample_size`; it reads uncalibrated confidences and doesn't search for
-    radii. The arguments are the same as for `probe`, and the same generator yields the same rays.
-    """
-    labels = check_arguments(predict, inputs, labels, surroundings)
-    _check_walks(spec)
-    geometry, options = Geometry(spec, inputs, labels, surroundings, rng), replace(options, betas={"none": 1.0})
-    step, blocks = chunk_samples(spec, inputs[0].numel(), 0), []
-    for start in range(0, len(labels), step):
-        part = slice(start, min(start + step, len(labels)))
-        walk = RayWalk(predict, inputs[part], labels[part], geometry.rays(part), options)
-        readings = walk.along(grid_distances(spec, geometry.other_distance[part]))
-        blocks.append(readings.confidences["none"][:, :, 1:])
-    return np.concatenate(blocks)
 
 
 def check_arguments(
@@ -276,12 +218,6 @@ def check_arguments(
     require(labels.dtype.kind in "iu", "labels", f"dtype {labels.dtype}", "integer labels")
     require(labels.min() >= 0, "labels", int(labels.min()), "non-negative labels")
     return labels.astype(np.int64)
-
-
-def _check_walks(spec: ProbeSpec) -> None:
-    """Raise SpecError for a kind of probe that doesn't walk along rays."""
-    what = "a kind that walks along rays (for searches, use halobench.attacked_radius or halobench.far_field)"
-    require(not spec.searches, "kind", spec.kind, what)
 
 
 def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from halobench.probing.ray_walk import ReadOptions
 from halobench.training.checkpoint import Checkpoint
 
 Arrays = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class ProbeOptions(ReadOptions):
-    """How a probe reads its model, plus `chunks`, which holds completed results and receives new ones."""
-
-    chunks: Chunks | None = None
-
-
 class Progress:
-    """The progress of all probes of a cell, held in one checkpoint.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint, optional
-        Loaded immediately, and saved between chunks whenever it is due; without one, nothing is saved.
-    log : callable
-        Called with progress messages.
-    """
+    """The progress of all probes of a cell, held in one checkpoint, which is saved between chunks when it is due."""
 
     def __init__(self, checkpoint: Checkpoint | None = None, log: Callable[[str], None] = print):
         self.checkpoint, self.log = checkpoint, log

@@ -31,19 +31,9 @@ def find_radii(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find where each quantity first ends on each ray, by bracketing on the grid and then bisecting.
 
-    Parameters
-    ----------
-    walk : RayWalk
-        Used to evaluate the model between the grid's distances.
-    distances : float64 array (m, S)
-        The grid, at which `readings` (m, R, S) were taken.
-
-    Returns
-    -------
-    radius : float64 array (m, Q, R)
-        In the same order as `quantities`.
-    censored : bool array (m, Q, R)
-        Whether the quantity doesn't end anywhere on the grid; radius is then the grid's largest distance.
+    The grid of distances (m, S) is where the `readings` (m, R, S) were taken. Returns radii (m, Q, R), in the order of
+    `quantities`, and whether they are censored: the quantity then ends nowhere on the grid, and the radius is the
+    grid's largest distance.
     """
     brackets = []
     for quantity, name, _ in quantities(spec, readings.confidences):
@@ -62,19 +52,9 @@ def find_radii(
 class Bracket:
     """The two distances between which one quantity first ends on each of the rays (m, R).
 
-    A crossing and recrossing between two neighbouring grid distances goes unnoticed, so the grid determines what counts
-    as first. If the quantity hasn't ended at any grid distance (censored), the radius is the largest of them.
-
-    Parameters
-    ----------
-    distances : float64 array (m, S)
-        The grid, in any order.
-    ended : bool array (m, R, S)
-        Whether the value at this distance is below the level.
-    name : str or None
-        The calibrator whose confidence is read, or None for the logit gap.
-    level : float64 array (m, R), or float
-        The level below which a ray counts as ended.
+    A crossing and recrossing between two neighbouring grid distances goes unnoticed, so the grid (m, S) determines what
+    counts as first. The value below `level` is the confidence of the calibrator `name` or, if that is None, the logit
+    gap; `ended` (m, R, S) says at which distances it is.
     """
 
     def __init__(self, distances: np.ndarray, ended: np.ndarray, name: str | None, level: np.ndarray | float):
@@ -126,14 +106,7 @@ def radii_table(
 ) -> pd.DataFrame:
     """Return the radii of all samples as a long table, in the format of `halobench.probing.probe.Neighbourhood`.
 
-    Parameters
-    ----------
-    kinds : iterable of (quantity, calibrator, threshold)
-        The Q kinds of radius, as returned by `quantities`.
-    arrays : mapping of str to array
-        ``radius`` and ``censored`` (n, Q, R) as returned by `find_radii`, and ``length`` (n, R), the length of each
-        ray.
-    other_distance : float64 array (n,)
+    `arrays` are ``radius`` and ``censored`` (n, Q, R), and ``length`` (n, R) of rays; `kinds` are the Q `quantities`.
     """
     count, rays = arrays["length"].shape
     sample, ray = np.repeat(np.arange(count), rays), np.tile(np.arange(rays), count)

@@ -10,7 +10,8 @@ import torch
 
 from halobench.core.errors import DivergedError, require
 from halobench.core.specs import ProbeSpec, TrainSpec
-from halobench.models.batchnorm_folding import checked
+from halobench.models.batchnorm_folding import folded
+from halobench.probing.progress import Chunks
 from halobench.probing.rays import Rays
 from halobench.training.device import autocast, in_memory, memory_format
 
@@ -22,8 +23,8 @@ FORWARDS = 2**14  # forward passes per chunk; a killed probe repeats its last ch
 
 
 @dataclass(frozen=True)
-class ReadOptions:
-    """How a walk evaluates its model.
+class ProbeOptions:
+    """How a probe reads its model.
 
     Attributes
     ----------
@@ -33,11 +34,14 @@ class ReadOptions:
         Largest number of inputs per forward pass.
     layout : torch.memory_format
         Layout of the images (b, C, H, W) passed to the model.
+    chunks : Chunks, optional
+        Completed results of an interrupted probe, which new ones are added to.
     """
 
     betas: Mapping[str, float] = field(default_factory=lambda: {"none": 1.0})
     batch: int = 250
     layout: torch.memory_format = torch.contiguous_format
+    chunks: Chunks | None = None
 
 
 @dataclass(frozen=True)
@@ -51,23 +55,18 @@ class Readings:
 def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None] = lambda: None) -> Predict:
     """Return a function from inputs (b, ...) to float32 logits (b, k), using the recipe's layout and precision.
 
-    It calls `tick` before each batch. The model must not change afterwards, since batch norms are folded if the first
-    batch shows that this doesn't change the outputs (`halobench.models.batchnorm_folding`), and bf16 casts of its
-    weights may be kept (`halobench.training.device.kept_casts`).
+    It calls `tick` before each batch. The model must not change afterwards, since batch norms are folded, and bf16
+    casts of its weights may be kept (`halobench.training.device.kept_casts`).
     """
-    device = next(model.parameters()).device
-    folded: list[torch.nn.Module] = []
+    device, network = next(model.parameters()).device, folded(model)
 
     # Not inference_mode, in which autocast would recast the weights for each batch.
     @torch.no_grad()
     def predict(batch: torch.Tensor) -> torch.Tensor:
         tick()
         batch = batch.contiguous(memory_format=memory_format(recipe))
-        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits in memory"):
-            if not folded:
-                folded.append(checked(model, batch))
-            with autocast(recipe, device):
-                return folded[0](batch).float()
+        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits in memory"), autocast(recipe, device):
+            return network(batch).float()
 
     return predict
 
@@ -90,36 +89,18 @@ class RayWalk:
     """Evaluates a model at given distances along the rays from m samples.
 
     Samples and directions are stored flat, in the order of the model's memory layout, so the points along a ray are
-    written only once, in the form that the model reads.
-
-    Parameters
-    ----------
-    predict : callable
-        Maps normalised inputs (b, ...) to logits (b, k), in eval mode.
-    inputs : float tensor (m, ...)
-        Normalised samples on the model's device.
-    labels : int array (m,)
-        The labels whose confidences are read.
-    rays : Rays
-        R rays per sample.
-    options : ReadOptions
+    written only once, in the form that the model reads. A logit that isn't finite raises DivergedError.
     """
 
-    def __init__(self, predict: Predict, inputs: torch.Tensor, labels: np.ndarray, rays: Rays, options: ReadOptions):
+    def __init__(self, predict: Predict, inputs: torch.Tensor, labels: np.ndarray, rays: Rays, options: ProbeOptions):
         self.predict, self.rays, self.options, self.shape = predict, rays, options, inputs.shape[1:]
         self.layout = options.layout if inputs.dim() == 4 else torch.contiguous_format
         self.flat = self._in_layout(inputs.flatten(1))  # (m, D)
         self.directions = self._in_layout(rays.directions)  # (m, R, D)
-        self.labels, self.highest = torch.from_numpy(np.asarray(labels)).to(inputs.device), int(np.max(labels))
+        self.labels, self.highest = torch.from_numpy(labels).to(inputs.device), int(labels.max())
 
     def at(self, sample: np.ndarray, ray: np.ndarray, distance: np.ndarray) -> Readings:
-        """Read the model at b points, each given by a sample, one of its rays and a distance along it, as arrays (b,).
-
-        Raises
-        ------
-        DivergedError
-            If a logit is not finite.
-        """
+        """Read the model at b points, each given by a sample, one of its rays and a distance along it, all as (b,)."""
         device, rows = self.flat.device, torch.from_numpy(sample * self.directions.shape[1] + ray)
         samples, rows = torch.from_numpy(sample).to(device), rows.to(device)
         far = torch.from_numpy(distance.astype(np.float32)).to(device)
@@ -135,11 +116,6 @@ class RayWalk:
         """Read every ray at its sample's distances (m, S); return arrays (m, R, S).
 
         Each sample itself, which is at distance 0 on all of its rays, is read only once.
-
-        Raises
-        ------
-        DivergedError
-            If a logit is not finite.
         """
         samples, rays = self.directions.shape[:2]
         still = (distances == 0).all(axis=0)

@@ -79,7 +79,6 @@ class Surroundings:
 
         The result of the last search is cached, since several probes use it, some for only a part of its samples.
         """
-        labels = np.asarray(labels)
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
         if self._neighbours is None or run is None:
             self._neighbours = _Neighbours(samples, labels, *nearest_of_another_label(samples, labels, self))
@@ -95,29 +94,7 @@ class Surroundings:
 
 
 class Geometry:
-    """A probe's rays, and each sample's distance to the nearest training sample with another label.
-
-    Parameters
-    ----------
-    spec : ProbeSpec
-        Its kind specifies the plug-in that supplies the directions.
-    inputs : float tensor (n, ...)
-        Normalised samples.
-    labels : int array (n,)
-    surroundings : Surroundings
-    rng : numpy Generator
-        Used to draw the directions.
-
-    Attributes
-    ----------
-    other_distance : float64 array (n,)
-        Distance to the nearest training sample with another label, in normalised input space.
-
-    Raises
-    ------
-    SpecError
-        If, for some sample, no training sample has a different label, or if the plug-in can't be loaded.
-    """
+    """A probe's rays, and each sample's distance to the nearest training sample with another label."""
 
     def __init__(
         self,
@@ -138,13 +115,7 @@ class Geometry:
         self._seed = int(copy.deepcopy(rng).integers(2**31))
 
     def rays(self, part: slice) -> Rays:
-        """Return the rays from the samples in `part`; request parts in order, since each draws from the generator.
-
-        Raises
-        ------
-        SpecError
-            If the plug-in raises an exception or returns something other than directions.
-        """
+        """Return the rays from the samples in `part`; request parts in order, since each draws from the generator."""
         samples, labels, count = self.samples[part], np.array(self.labels[part]), self.spec.directions
         key = f"probes.{self.spec.kind}"
         with plugins.calling(key, self._seed + part.start):
@@ -174,23 +145,11 @@ def nearest_of_another_label(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest training sample with a different label for each of `samples` (n, D), `chunk` of them at a time.
 
-    Exact copies of a sample that have a different label are skipped, since they don't define a direction. Ties are
-    broken in favour of the first sample.
-
-    Returns
-    -------
-    rows : int64 array (n,)
-        Rows of the training samples.
-    distances : float64 array (n,)
-        Euclidean distances.
-
-    Raises
-    ------
-    SpecError
-        If, for some sample, no training sample has a different label.
+    Exact copies of a sample that have a different label are skipped, since they don't define a direction. Returns the
+    training samples' rows (n,), and distances (n,) in float64.
     """
     device, count = samples.device, len(surroundings.labels)
-    targets, norms = torch.from_numpy(np.asarray(labels)).to(device), (samples**2).sum(dim=1)
+    targets = torch.from_numpy(labels).to(device)
     least = torch.full((len(samples),), float("inf"), device=device, dtype=samples.dtype)
     nearest = torch.zeros(len(samples), dtype=torch.int64, device=device)
     parts = [slice(start, start + chunk) for start in range(0, len(samples), chunk)]
@@ -198,11 +157,8 @@ def nearest_of_another_label(
     for first in range(0, count, step):
         rows = np.arange(first, min(first + step, count))
         block, block_labels = surroundings.take(rows), torch.from_numpy(surroundings.labels[rows]).to(device)
-        block_norms = (block**2).sum(dim=1)
         for part in parts:
-            square = squared_distances(samples[part], norms[part], block, block_norms)
-            copies = square <= 1e-5 * (norms[part, None] + block_norms) / 2
-            square[(block_labels == targets[part, None]) | copies] = float("inf")
+            square = squared_distances(samples[part], block, block_labels == targets[part, None])
             smallest, row = square.min(dim=1)
             nearer = smallest < least[part]
             least[part] = torch.where(nearer, smallest, least[part])
@@ -210,7 +166,7 @@ def nearest_of_another_label(
     if torch.isinf(least).any():
         raise SpecError("labels", sorted(set(surroundings.labels.tolist())), "training points with at least two labels")
     chosen = nearest.cpu().numpy()
-    # Computed from differences in float64, since the expanded square is too imprecise to report.
+    # Computed from differences in float64, since the squares above are too imprecise to report.
     distances = [(samples[part].double() - surroundings.take(chosen[part]).double()).norm(dim=1) for part in parts]
     return chosen, torch.cat(distances).cpu().numpy()
 

@@ -12,8 +12,9 @@ import torch
 
 from halobench.core import plugins
 from halobench.core.specs import ProbeSpec
-from halobench.probing.progress import ProbeOptions, Progress
+from halobench.probing.progress import Progress
 from halobench.probing.radii import radii_table
+from halobench.probing.ray_walk import ProbeOptions
 from halobench.probing.rays import Surroundings
 from halobench.training.device import in_memory
 

@@ -164,7 +164,7 @@ def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any])
     fits = [
         {name: fit[name] for name in ("calibrator", "split", "labels")}
         | {"nll": _number(fit["nll"]), "gradient": _number(fit["gradient"])}
-        | {"temperature": terminal.number(fit["T"]), "certificate": terminal.certificate(fit)}
+        | {"temperature": terminal.temperature(fit), "certificate": terminal.certificate(fit)}
         for fit in cell.fits
     ]
     return {
@@ -241,7 +241,7 @@ def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
         "explorer.html",
         title="halobench explorer",
         experiment=first,
-        **{"explorer": "", "folder": f"{pages}/{quote(first)}/"},
+        **{"top": "", "folder": f"{pages}/{quote(first)}/"},
         plotly=rendering.raw(get_plotlyjs()),
         data=packed,
         calibrations=[

@@ -70,8 +70,8 @@ def loss_label(name: str) -> str:
 
 
 def calibrator_label(name: str) -> str:
-    """Return a calibrator's name in words; for a plug-in from outside the package, the part after the colon."""
-    return CALIBRATORS.get(name, name.rpartition(":")[2])
+    """Return a calibrator's name in words; for one from outside the package, the part after the colon or slash."""
+    return CALIBRATORS.get(name, name.replace("/", ":").rpartition(":")[2])
 
 
 def probe_label(name: str) -> str:

@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from halobench.core import formatting
+from halobench.core.formatting import number
 from halobench.reporting import labels, styles
 from halobench.storage import files
 
@@ -105,9 +106,21 @@ def choices(items: Iterable[Mapping[str, str]]) -> list[Choice]:
     return selects
 
 
-def address(page: str, **keys: str) -> str:
-    """Return the address of a page, including what it should show."""
-    return f"{page}.html#{urlencode(keys)}"
+# The pages of the site, as their headers list them.
+SITE = {"index": "Start", "overview": "Overview", "claims": "Claims", "leaderboard": "Leaderboard"}
+SITE |= {"explorer": "Explorer", "figures": "Figures", "tables": "Tables", "cite": "Cite"}
+
+
+def site_address(page: str, experiment: str, folder: str = "", top: str = "../../", **choices: str) -> str:
+    """Return the address of a page of `SITE`; the explorer's includes `choices` of what it shows.
+
+    `folder` and `top` lead to the experiment's pages and to the pages that all experiments share.
+    """
+    if page == "index":
+        return f"{top}index.html#{experiment}"
+    if page == "explorer":
+        return f"{top}explorer.html#{urlencode({'experiment': experiment} | choices)}"
+    return f"{folder}overview.html#cite" if page == "cite" else f"{folder}{page}.html"
 
 
 def named(keys: Mapping[str, str]) -> list[str]:
@@ -116,19 +129,6 @@ def named(keys: Mapping[str, str]) -> list[str]:
 
 
 # Filters of the templates ---------------------------------------------------------------------------------------------
-
-
-def number(value: float, form: str = ".3f") -> str:
-    """Return a number as shown on pages, with a dash for NaN.
-
-    Examples
-    --------
-    >>> number(-0.25), number(float("nan")), number(float("inf"))
-    ('−0.250', '–', '∞')
-    """
-    if math.isnan(value):
-        return "–"
-    return (format(value, form) if math.isfinite(value) else f"{value:f}".replace("inf", "∞")).replace("-", "−")
 
 
 def entry(value: Any, form: str = ".3f") -> Entry:
@@ -194,7 +194,8 @@ def _environment() -> Environment:
     )
     environment.filters |= {"count": formatting.count, "duration": duration, "entry": entry, "number": number}
     environment.filters |= {"sort_key": sort_key, "capitalize_first": lambda text: text[:1].upper() + text[1:]}
-    environment.globals |= {"inline": inline, "verdict_colors": verdict_colors}
+    environment.globals |= {"inline": inline, "verdict_colors": verdict_colors, "SITE": SITE}
+    environment.globals |= {"site_address": site_address}
     return environment
 
 

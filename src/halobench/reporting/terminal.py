@@ -16,11 +16,12 @@ from rich.text import Text
 from halobench.calibration.evaluate import Calibrated
 from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.console import console, value_text
+from halobench.core.formatting import number
 from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, commands, read_source_spec
-from halobench.results.names import LABELS, OVER_SAMPLES, OVER_SEEDS, REPAIRS
+from halobench.results.names import LABELS, OVER_SAMPLES, REPAIRS
 from halobench.storage.provenance import short
 
 SHORT = 20  # terminal columns that a name may take before it is wrapped
@@ -29,21 +30,12 @@ SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", 
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def number(value: float | None, digits: int = 4) -> str:
-    """Format a number to this many significant digits, or as a dash if it is missing."""
-    if value is None or math.isnan(value):
-        return "–"
-    return f"{value:.{digits}g}" if math.isfinite(value) else ("∞" if value > 0 else "-∞")
-
-
-def score(value: float | None) -> str:
-    """Format a score to three decimals so columns align."""
-    return number(value) if value is None or not math.isfinite(value) or abs(value) >= 1e4 else f"{value:.3f}"
+FOUR, TWO = ".4g", ".2g"  # significant digits
 
 
 def scored(value: float, low: float, high: float) -> str:
     """Format a score with its interval, if any, on the line below, so tables don't wrap inside the brackets."""
-    return score(value) + ("" if math.isnan(low) else f"\n[{score(low)}, {score(high)}]")
+    return number(value) + ("" if math.isnan(low) else f"\n[{number(low)}, {number(high)}]")
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, loose: str = "") -> Table:
@@ -64,15 +56,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], rig
     return shown
 
 
-CLOSED = ("isotonic", "histogram")  # fitted without iterating
-
-
 def certificate(fit: Mapping[str, Any]) -> str:
     """Say in words what is known about a fit; only temperature fits come with a proof."""
     name = fit["calibrator"]
-    if name in CLOSED or name not in CALIBRATOR_LABELS:
-        return "closed form" if name in CLOSED else "a plug-in's"
-    if name not in CALIBRATORS and not fit["separable"]:
+    if "reason" in fit:
+        return f"failed: {fit['reason']}"
+    if name not in CALIBRATOR_LABELS:
+        return "a plug-in's"
+    if name not in CALIBRATORS:
         return "converged" if fit["converged"] else "did not converge"
     if name == "released" and fit["beta"] is None:
         return "none: its gradient is NaN at logits of -inf"
@@ -92,7 +83,7 @@ def _broken(calibrator: str) -> str:
 
 def temperature(fit: Mapping[str, Any]) -> str:
     """Format the T of a fit that is in its JSON form."""
-    return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"])
+    return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"], FOUR)
 
 
 def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
@@ -102,31 +93,13 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
             _broken(fit["calibrator"]),
             f"{fit['split']}, {fit['labels']}",
             temperature(fit),
-            number(fit["nll"]),
-            number(fit["gradient"], 2),
+            number(fit["nll"], FOUR),
+            number(fit["gradient"], TWO),
             certificate(fit),
         ]
         for fit in fitted
     ]
     return table("Calibrators", ["", "fitted to", "T", "NLL", "gradient", "optimum?"], rows, 2, "optimum?")
-
-
-def fits_beside(
-    names: tuple[str, str], first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]
-) -> Table:
-    """Return a table of two cells' temperatures."""
-    fits_of = [{(fit["calibrator"], fit["split"], fit["labels"]): fit for fit in each} for each in (first, second)]
-    keys = [*fits_of[0], *(key for key in fits_of[1] if key not in fits_of[0])]
-    rows = [
-        [
-            calibrator_label(key[0]),
-            f"{key[1]}, {key[2]}",
-            *(temperature(each[key]) if key in each else "–" for each in fits_of),
-        ]
-        for key in keys
-        if any(key in each and (each[key]["T"] is not None or each[key]["beta"] == 0) for each in fits_of)
-    ]
-    return table("Temperatures", ["", "fitted to", *names], rows, right=2)
 
 
 def metrics(
@@ -204,7 +177,7 @@ def card(cell: CellResults) -> RenderableType:
     lines.append(("train accuracy", f"{train['train_accuracy']:.4f} on the labels trained on: {verdict}"))
     if len(cell.history):
         loss = cell.history["train_loss"].tolist()
-        lines.append(("train loss", f"{number(loss[0])} {curve(loss)} {number(loss[-1])}"))
+        lines.append(("train loss", f"{number(loss[0], FOUR)} {curve(loss)} {number(loss[-1], FOUR)}"))
     seconds = (f"{stage} {record['seconds']:.1f} s" for stage, record in cell.records.items())
     lines.append(("took", ", ".join(seconds)))
     commit = short(train["commit"] or "unknown")
@@ -241,50 +214,3 @@ def spec_differences(names: tuple[str, str], differences: Sequence[tuple[str, An
     if not differences:
         return Text("Their specs are the same.")
     return table("Specs", ["", *names], [[key, value_text(a), value_text(b)] for key, a, b in differences], right=3)
-
-
-def metric_changes(names: tuple[str, str], changes: pd.DataFrame, lead: Sequence[str] = ()) -> RenderableType:
-    """Tabulate the changes from `halobench.results.cell.changes`, with one table per kind of labels.
-
-    Changes whose intervals don't overlap come first; within each group, larger ones do. `lead` lists the first columns.
-    """
-    if changes.empty:
-        return Text("No metric differs.")
-    said = {True: "apart", False: "overlap", None: "–"}
-    ordered = changes.assign(size=changes["change"].abs(), apart=changes["beyond"].eq(True))
-    ordered = ordered.sort_values(["apart", "size"], ascending=False, kind="stable")
-    tables = []
-    for labels, part in ordered.groupby("labels", sort=False):
-        rows = [
-            [
-                *(str(row[column]) for column in lead),
-                f"{metric_label(row['metric'])}\n{calibrator_label(row['calibrator'])}",
-                scored(row["value_a"], row["low_a"], row["high_a"]),
-                scored(row["value_b"], row["low_b"], row["high_b"]),
-                score(row["change"]),
-                said[row["beyond"]],
-            ]
-            for _, row in part.iterrows()
-        ]
-        what = "Metrics" if "split" in lead else "Test metrics"
-        title = f"{what}, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
-        tables.append(table(title, [*lead, "metric", *names, "change", "intervals"], rows, right=len(lead) + 1))
-    return Group(*tables)
-
-
-def loss_changes(names: tuple[str, str], changes: pd.DataFrame) -> RenderableType:
-    """Tabulate the changes from `halobench.results.cell.paired_changes`, with one table per kind of labels."""
-    tables = []
-    for labels, part in changes.groupby("labels", sort=False):
-        rows = [
-            [
-                f"{metric_label(row['metric'])}\n{calibrator_label(row['calibrator'])}",
-                *(score(row[column]) for column in ("mean_a", "mean_b")),
-                scored(row["change"], row["low"], row["high"]),
-                "differs" if row["differs"] else "–",
-            ]
-            for _, row in part.iterrows()
-        ]
-        title = f"Test metrics, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SEEDS}, paired"
-        tables.append(table(title, ["metric", *names, "change", "verdict"], rows))
-    return Group(*tables) if tables else Text("No metric differs.")

@@ -15,7 +15,6 @@ import pandas as pd
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import to_json
 from halobench.results.origins import AS_JSON
-from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
 from halobench.storage.files import read_bytes, reading
 from halobench.storage.job_logs import python_path
@@ -118,7 +117,7 @@ def find_cell(results: Path, name: str) -> str:
         If no cell matches (the message lists the closest names) or several do (the message lists them).
     """
     names = cell_names(results)
-    name = name if name in names else _below_runs(name)
+    name = name if name in names else name_below_runs(name)
     if name in names:
         return name
     matches = [cell for cell in names if f"/{name}/" in f"/{cell}/"] or [cell for cell in names if name in cell]
@@ -137,7 +136,7 @@ def find_seeds(results: Path, name: str) -> list[str]:
     `name` is ``dataset/model/loss``, the path of such a folder, or a part of ``dataset/model/loss`` that occurs in no
     other.
     """
-    wanted, groups = _below_runs(name), dict[str, list[str]]()
+    wanted, groups = name_below_runs(name), dict[str, list[str]]()
     for cell in cell_names(results):
         groups.setdefault(cell.rpartition("/")[0], []).append(cell)
     matches = [group for group in groups if f"/{wanted}/" in f"/{group}/"]
@@ -145,7 +144,7 @@ def find_seeds(results: Path, name: str) -> list[str]:
     return groups.get(chosen, [])
 
 
-def _below_runs(path: str) -> str:
+def name_below_runs(path: str) -> str:
     """Return the part of a path after `runs`, which is a cell's name; return a path without `runs` unchanged."""
     parts = path.strip("/").split("/")
     return "/".join(parts[parts.index("runs") + 1 :] if "runs" in parts else parts)
@@ -251,7 +250,7 @@ def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str 
 def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str:
     """Format a command, with the location of any plug-ins outside the package (from a log, or else this folder)."""
     place = (python_path(log) or "PYTHONPATH=.") if outside_plugins(spec) else ""
-    return f"{place} {shlex.join(['halobench', *arguments])}".lstrip()
+    return f"{place} {shlex.join(['halobench', 'stage', *arguments])}".lstrip()
 
 
 # --- Comparing -------------------------------------------------------------------------------------------------------
@@ -264,53 +263,3 @@ def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple
     """
     keys = [*first, *(key for key in second if key not in first)]
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]
-
-
-def changes(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
-    """Compare the scores that two tables of metrics have in common.
-
-    Returns
-    -------
-    DataFrame
-        The columns are split, labels, calibrator and metric; value, low and high of both tables, with the suffixes
-        ``_a`` and ``_b``; ``change``, the second value minus the first (0 if both are NaN or the same infinity); and
-        ``beyond``, which is True if the 95% intervals don't overlap, False if they do, and None if a value has no
-        interval.
-    """
-    both = first.merge(second, on=SCORE_KEYS, suffixes=("_a", "_b"), how="inner", sort=False)
-    same = (both["value_a"] == both["value_b"]) | (both["value_a"].isna() & both["value_b"].isna())
-    both["change"] = (both["value_b"] - both["value_a"]).mask(same, 0.0)
-    apart = (both["low_b"] > both["high_a"]) | (both["low_a"] > both["high_b"])
-    complete = both[["low_a", "high_a", "low_b", "high_b"]].notna().all(axis=1)
-    both["beyond"] = apart.astype(object).where(complete, None)
-    return both
-
-
-def paired_changes(first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Compare the test scores of two losses over the seeds that both have.
-
-    Parameters
-    ----------
-    first, second : mapping of str to DataFrame
-        Tables of metrics by seed.
-
-    Returns
-    -------
-    DataFrame
-        The columns are labels, calibrator and metric; ``mean_a`` and ``mean_b``, the means over seeds; ``change``, the
-        mean over seeds of the second value minus the first; ``low`` and ``high``, the ends of its 95% t interval; and
-        ``differs``, which says whether 0 lies outside that interval. Scores that differ come first. Within each group,
-        rows are sorted by the size of the change relative to the half-width of its interval, largest first.
-    """
-    seeds = [seed for seed in first if seed in second]
-    both = pd.concat([changes(first[seed], second[seed]) for seed in seeds], ignore_index=True)
-    rows = []
-    for key, group in both[both["split"] == "test"].groupby(SCORE_KEYS[1:], sort=False):
-        estimate, low, high = t_interval(group["change"].to_numpy())
-        means = group[["value_a", "value_b"]].mean()
-        rows.append((*key, *means, estimate, low, high, bool(low > 0 or high < 0)))
-    columns = [*SCORE_KEYS[1:], "mean_a", "mean_b", "change", "low", "high", "differs"]
-    table = pd.DataFrame(rows, columns=columns)
-    half = ((table["high"] - table["low"]) / 2).clip(lower=1e-12)
-    table["distance"] = (table["change"].abs() / half).fillna(0)
-    return table.sort_values(["differs", "distance"], ascending=False, kind="stable").drop(columns="distance")

@@ -98,13 +98,13 @@ def partial_jobs(config: Config, results: Path) -> list[Job]:
         manifest = replace(manifest_of_finished(taken, results), needs=tuple(job.name for job in finished))
         for job in (*finished, manifest, *drawn_jobs(config, name, taken.note, PARTIAL)):
             listed[job.name] = job
-    return [*listed.values(), explorer_of_finished(begun)] if begun else []
+    return [*listed.values(), explorer_of_finished(config, begun)] if begun else []
 
 
-def explorer_of_finished(inventories: Mapping[str, Inventory]) -> Job:
+def explorer_of_finished(config: Config, inventories: Mapping[str, Inventory]) -> Job:
     """Return the job that makes the page for looking up the finished cells of experiments."""
     notes = {name: taken.note for name, taken in inventories.items() if taken.note}
-    return explorer_job(inventories, notes or "", PARTIAL)
+    return explorer_job(config, inventories, notes or "", PARTIAL)
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:

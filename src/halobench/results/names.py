@@ -10,6 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from halobench.core.plugins import constant
+from halobench.core.specs import MetricsSpec
+
 
 @dataclass(frozen=True)
 class Style:
@@ -51,34 +54,15 @@ CALIBRATIONS = {
         "the best temperature on the test data; it is a bound on what any temperature can achieve, not a usable method",
         Style("#777777", "^", (0, (1.2, 1))),
     ),
-    "ensemble": Name(
-        "ensemble TS",
-        "a mixture of TS, the uncalibrated model and a uniform guess",
-        Style("#3D9E9E", "v", (0, (5, 1.2))),
-    ),
-    "vector": Name("vector scaling", "a scale and a bias per class", Style("#9C8DD9", "<", (0, (3, 1, 1, 1)))),
-    "matrix": Name("matrix scaling", "an affine map of the logits", Style("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1)))),
-    "matrix_cv": Name(
-        "matrix scaling (tuned)",
+    "matrix": Name(
+        "matrix scaling",
         "an affine map of the logits, with a penalty chosen by cross-validation",
         Style("#B03A6B", "8", (0, (6, 1, 2, 1))),
-    ),
-    "svs": Name(
-        "vector scaling (structured)",
-        "a scale and a bias per class, with a penalty derived from the numbers of samples and classes",
-        Style("#6F7FB5", "d", (0, (6, 2, 1, 2))),
     ),
     "dirichlet": Name(
         "Dirichlet calibration",
         "an affine map of the log-probabilities, with penalties off the diagonal and on the intercepts",
         Style("#A0522D", (4, 1, 0), (0, (3, 1, 1, 1, 1, 1))),
-    ),
-    "isotonic": Name("isotonic", "a monotone map of each class's probability", Style("#665C29", "p", (0, (4, 2)))),
-    "histogram": Name(
-        "histogram", "observed frequencies in bins of each class's probability", Style("#D99557", "h", (0, (2, 1)))
-    ),
-    "ts_mix": Name(
-        "TS mixed with uniform", "TS mixed with a small share of a uniform guess", Style("#8C6BB1", "P", (0, (1.2, 1)))
     ),
     "gap": Name(
         "gap scaling",
@@ -158,18 +142,14 @@ PROBES = {
     "far_field": Name("Far field", "infinitely far away in a random direction"),
 }
 
-METRICS = {
-    "nll": Name("NLL", "negative log-likelihood of the labels", unit="nats"),
-    "error": Name("Error", "share of wrong predictions"),
-    "brier": Name("Brier score", "squared error of the probabilities"),
-    "kl": Name("KL", "divergence of the model from the known posterior", unit="nats"),
-    "ece": Name(
-        "ECE", "expected calibration error: the gap between confidence and accuracy in bins, weighted by count"
-    ),
-    "ace_average": Name("ACE", "average calibration error: the mean gap over bins, regardless of their size"),
-    "ace_equal_mass": Name("ACE, equal mass", "calibration error over bins with equal numbers of samples"),
-    "mce": Name("MCE", "the largest gap between confidence and accuracy in a bin"),
-    "classwise_ece": Name("Classwise ECE", "ECE of each class's probability, averaged over classes"),
+
+def _metric(name: str) -> Name:
+    """Return a metric's name from the constants of its file."""
+    title, about, unit = (constant("metrics", name, key) or "" for key in ("TITLE", "ABOUT", "UNIT"))
+    return Name(title or name, about, unit=unit)
+
+
+METRICS = {name: _metric(name) for name in MetricsSpec().scores} | {
     "ece_floor": Name(
         "ECE floor", "the ECE that a perfectly calibrated model would show on the same number of samples"
     ),

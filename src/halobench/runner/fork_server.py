@@ -25,7 +25,7 @@ serve(); code = main(); sys.stdout.flush(); sys.stderr.flush(); os._exit(code)  
 # The server imports these, if installed, for the first job that needs them. Optimisers import torch's compiler.
 TORCH = ["halobench.pipeline.train", "halobench.training.cell", "halobench.probing.probe", "torch._dynamo", "timm"]
 TABLES = ["halobench.calibration.evaluate", "halobench.results.claims", "pyarrow.parquet", "pyarrow.dataset"]
-TABLES += ["sklearn.isotonic", "seaborn", "matplotlib.backends.backend_pdf"]
+TABLES += ["seaborn", "matplotlib.backends.backend_pdf"]
 # Numpy and torch read these when they load; Snakemake sets all of them to a rule's number of threads.
 THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
 VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}  # only read while a job runs
@@ -101,7 +101,7 @@ def serve() -> None:
         with listener.accept()[0] as line:
             job, files = _receive(line)
             with contextlib.suppress(OSError):
-                if job.get("setting") == setting and _load(job["arguments"][0]):
+                if job.get("setting") == setting and _load(job["arguments"][1]):
                     fork = os.fork()
             if fork == 0:
                 listener.close()

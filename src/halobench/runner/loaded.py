@@ -115,8 +115,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
     """
     data_root.note(raw)
     named = results_folder(raw)
-    config, _ = validation.load_checked(raw, cache_folder(), Path(named))
-    return config, named
+    return validation.load_checked(raw, cache_folder(), Path(named)), named
 
 
 def results_folder(raw: Mapping[str, Any]) -> str:

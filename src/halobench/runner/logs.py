@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halobench.storage.job_logs import DONE, SILENT, STOPPED, before_last, last_line, why_ended
-from halobench.storage.layout import STAGES
+from halobench.storage.layout import CELL, CELL_STAGES, STAGES
 
 STAGE = re.compile(rf"(?:^|_)({'|'.join(STAGES)})(?:_|$)")  # in a rule's name, to which a module may add a prefix
 KEY = re.compile(r"(?:^|/)logs/[^/]+/(.+)\.log$")  # in the path of a stage's own log
 SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # below the results: from profiles/slurm, and by default
-
-
-@dataclass(frozen=True)
-class JobLogs:
-    """A job's stage, its cell (or whatever else the job is for), its own log, and SLURM's logs, oldest first.
-
-    `ended` is True if the job's output exists.
-    """
-
-    stage: str
-    name: str
-    path: Path
-    slurm: tuple[Path, ...] = ()
-    ended: bool = False
-
-    @property
-    def last(self) -> str:
-        """The last line of the job's own log."""
-        line = last_line(self.path)
-        return DONE if line == SILENT and self.ended else line
 
 
 def stage_of(rule: str) -> str:
@@ -116,48 +96,27 @@ class Job:
         return [f"  {self.name} ({self.log})", *(f"    {line}" for line in below)]
 
 
-def _logs(results: Path) -> Iterator[tuple[str, str, Path]]:
-    """Yield each job's stage, name and log."""
-    for stage in STAGES:
-        folder = results / "logs" / stage
-        for log in sorted(folder.rglob("*.log")):
-            yield stage, str(log.relative_to(folder)).removesuffix(".log"), log
+def describe_logs(results: Path, cell: str, most: int = 3) -> list[str]:
+    """Return lines with the log of each of a cell's stages, its last lines, and the logs of SLURM for it."""
+    lines = []
+    for stage in CELL_STAGES:
+        log = results / stage.log.replace(CELL, cell)
+        if log.is_file():
+            last = last_line(log)
+            ended = last == SILENT and (results / stage.record_path(cell)).exists()
+            ends = [*before_last(log, most - 1), DONE if ended else last]
+            lines += [f"{stage.name}: {log}", *(f"    {line}" for line in ends)]
+            for slurm in _slurm_logs(results, stage.name, cell):
+                lines += [f"    {slurm}", *(f"        {line}" for line in filter(None, [why_ended(slurm)]))]
+    return lines
 
 
-def _logs_of(results: Path, stage: str, name: str, log: Path, folders: Sequence[Path]) -> JobLogs:
-    """Return a job's logs, including those that the executor plugin had SLURM write for it or its group."""
-    slurm = [path for folder in folders for path in (folder / f"rule_{stage}" / wildcards(name)).glob("*.log")]
-    grouped = [path for folder in folders for path in folder.glob("group_*/**/*.log")]
-    slurm += [path for path in grouped if f"logs/{stage}/{name}.log" in path.read_text(errors="replace")]
-    slurm.sort(key=lambda path: (path.stat().st_mtime, path.name))
-    return JobLogs(stage, name, log, tuple(slurm), (results / STAGES[stage].record_path(name)).exists())
-
-
-def wildcards(name: str) -> str:
-    """Write a cell's name the way the plugin does: ``d/m/l/seed0`` -> ``d_m_l_0``."""
-    return re.sub(r"(^|/)seed(\d+)$", r"\1\2", name).replace("/", "_")
-
-
-def find(results: Path, name: str) -> Iterator[JobLogs]:
-    """Find the logs of the jobs whose name contains `name`.
-
-    `name` is the name of a cell (``digits/mlp/mixup2/seed0``) or part of it, the cell's folder, its name in squeue's
-    comment (``digits_mlp_mixup2_0``), or a job number.
-    """
-    name = name.removeprefix("./").removeprefix("results/").removeprefix("runs/")
-    folders = [results / place for place in SLURM_LOGS]
-    for stage, key, log in _logs(results):
-        named = name in f"{key}/" or name == wildcards(key)
-        if named or name.isdecimal():  # searching SLURM's logs for every job of a large grid would take long
-            job = _logs_of(results, stage, key, log, folders)
-            if named or name in {path.stem for path in job.slurm}:
-                yield job
-
-
-def describe_logs(job: JobLogs, most: int = 3) -> str:
-    """Format a job's logs as text, each with its path and last lines."""
-    shown = [f"{job.stage} {job.name}", f"  {job.path}"]
-    shown += [f"    {line}" for line in [*before_last(job.path, most - 1), job.last]]
-    for log in job.slurm:
-        shown += [f"  {log}", *(f"    {line}" for line in filter(None, [why_ended(log)]))]
-    return "\n".join(shown)
+def _slurm_logs(results: Path, stage: str, cell: str) -> list[Path]:
+    """Return the logs that SLURM wrote for a cell's job or the group that it ran in, oldest first."""
+    name = re.sub(r"(^|/)seed(\d+)$", r"\1\2", cell).replace("/", "_")  # as the executor's plug-in writes it
+    paths: list[Path] = []
+    for folder in (results / place for place in SLURM_LOGS):
+        paths += (folder / f"rule_{stage}" / name).glob("*.log")
+        grouped = folder.glob("group_*/**/*.log")
+        paths += [path for path in grouped if f"logs/{stage}/{cell}.log" in path.read_text(errors="replace")]
+    return sorted(paths, key=lambda path: (path.stat().st_mtime, path.name))

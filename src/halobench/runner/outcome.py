@@ -15,7 +15,7 @@ from halobench.storage.files import nearest_existing
 from halobench.storage.records import read_record
 
 CLAIMS = "workflow/claims.yaml"  # the user's own claims, next to the configuration
-EXPLORER, REPORT = "explorer.html", "report.html"
+INDEX = "index.html"  # the entrance to all pages
 _place = [Path("results")]  # the results folder of this process's run
 
 
@@ -36,17 +36,14 @@ def summary(outputs: Iterable[str]) -> list[str]:
     """
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
-        pages = [path for path in (_place[0] / REPORT, _place[0] / EXPLORER) if path.exists()]
-        return [f"See {' and '.join(map(str, pages))}."] if pages else []
+        index = _place[0] / INDEX
+        return [f"See {index}."] if index.exists() else []
     lines = [line for path in paths if path.name == "claims.csv" for line in finding_lines(Path(path))]
     drawn = [path for path in paths if "figures" in path.parts and path.suffix == ".png"]
     for folder in dict.fromkeys(path.parent for path in drawn):
         first = folder / "summary.png"
         lines.append(f"Figures: {first if first in drawn else folder}")
-    lines += [f"Explorer: {path}" for path in paths if path.name == EXPLORER]
-    if any("partial" not in path.parts for path in drawn):
-        lines.append("Next, to make the report: halobench report")
-    return lines
+    return lines + [f"Start at {path}: it leads to all pages." for path in paths if path.name == INDEX]
 
 
 def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str]:

@@ -114,9 +114,9 @@ class RuleInputs:
         """Return a stage's job for the wildcards of its rule; `name` is the name of a figure's or table's files."""
         scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
         if stage == "explorer" and scope:
-            return explorer_of_finished({name: self.inventory(name) for name in self.experiments(scope)})
+            return explorer_of_finished(self.config, {name: self.inventory(name) for name in self.experiments(scope)})
         if stage == "explorer":
-            return jobs.explorer_job(self.config.run)
+            return jobs.explorer_job(self.config, self.config.run)
         if stage == "manifest" and scope:
             return manifest_of_finished(self.inventory(experiment), self.results)
         if stage == "manifest":
@@ -214,26 +214,25 @@ class RuleInputs:
     def _shown(self, experiments: Any, scope: str = "") -> list[str]:
         """Return the paths of the experiments' tables, figures and pages."""
         listed = [job for experiment in experiments for job in self._drawn(experiment, scope).values()]
-        return [path for job in [*listed, jobs.explorer_job(experiments, scope=scope)] for path in job.paths]
+        return [
+            path for job in [*listed, jobs.explorer_job(self.config, experiments, scope=scope)] for path in job.paths
+        ]
 
     def experiments(self, scope: str = "") -> list[str]:
         """Return the experiments that are shown (in a partial run, those that have a finished cell)."""
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
     def explored(self, wildcards: Any) -> list[str]:
-        """Return the tables of all experiments that the explorer reads."""
-        folders = [f"{self.named}/{wildcards.scope}tables/{name}" for name in self.experiments(wildcards.scope)]
-        return [f"{folder}/{table}.parquet" for folder in folders for table in EXPLORED]
+        """Return the tables of all experiments that the explorer reads, and the figures that the entrance shows."""
+        place, shown = f"{self.named}/{wildcards.scope}", self.experiments(wildcards.scope)
+        tables = [f"{place}tables/{name}/{table}.parquet" for name in shown for table in (*EXPLORED, "claims")]
+        figures = {name: jobs.front_figure(self.config, name) for name in shown}
+        return tables + [f"{place}figures/{name}/{figure}.png" for name, figure in figures.items() if figure]
 
     def displays(self, kind: str) -> dict[str, str]:
         """Return the figures or tables that have a rule, by file name: the package's own and any others specified."""
         named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
         return {file_stem(name): name for name in (*plugins.names(kind), *named)}
-
-    def front_figure(self, wildcards: Any) -> str:
-        """Return the figure that sums up an experiment."""
-        stem = file_stem(jobs.front_figure(self.config, wildcards.experiment))
-        return f"{self.named}/{wildcards.scope}figures/{wildcards.experiment}/{stem}.png"
 
     def recipe(self, wildcards: Any) -> Any:
         """Return a cell's recipe."""

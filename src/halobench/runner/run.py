@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import itertools
 import os
@@ -21,7 +22,6 @@ from halobench.runner.live_runs import STATE
 from halobench.runner.loaded import Loaded, load
 from halobench.storage import files
 
-LAST = STATE / "last-run.json"  # the last run's Snakefile, configuration and results folder
 LOGGER = "--logger=halobench"  # the plug-in that shows a run
 MOST_LINES = 20  # about trained cells that will be replaced
 KEEP = "`halobench run --results FOLDER` keeps them and writes to another folder"
@@ -81,11 +81,12 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     if problems := unwritable(chosen.values(), loaded.results):
         print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
         return 1
+    if _is_local(options):
+        check_devices(chosen.values())
     for line in replaced(chosen, states):
         outcome.say(line)
     live_runs.enrol_in_shared(loaded.results, options.directory)
     frozen = loaded.freeze(options.directory / STATE)
-    note_run(asked, frozen, loaded)
     asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
     return _pass_on(asked, cancel, _decided(asked, loaded.named, needed, jobs, states))
 
@@ -94,12 +95,6 @@ def _read(arguments: Sequence[str], results: Path | None) -> Arguments:
     """Read Snakemake's arguments; a results folder is one more value of the configuration, and the last."""
     asked = read_arguments(arguments)
     return asked if results is None else dataclasses.replace(asked, entries=(*asked.entries, f"results={results}"))
-
-
-def note_run(asked: Arguments, frozen: Path, loaded: Loaded) -> None:
-    """Note a run's Snakefile, configuration and results folder, for its report."""
-    places = {"snakefile": os.path.abspath(asked.snakefile or ""), "configuration": str(frozen)}
-    files.write_json(asked.options.directory / LAST, places | {"results": str(loaded.results)})
 
 
 def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:
@@ -126,9 +121,23 @@ def _pass_on(asked: Arguments, cancel: bool, further: Sequence[str] = ()) -> int
     alive = live_runs.enrol_unlocked(options)
     if not alive and not options.unlock:
         live_runs.settle_left_jobs(options.directory, cancel)  # which may take hours
-    if options.executor in (None, "local") and not options.workflow_profile:
+    if _is_local(options):
         fork_server.start()
     return _snakemake(asked.with_options(*further, *([] if options.logger else [LOGGER])))
+
+
+def _is_local(options: argparse.Namespace) -> bool:
+    """Return whether all jobs run on this machine."""
+    return options.executor in (None, "local") and not options.workflow_profile
+
+
+def check_devices(jobs: Iterable[Job]) -> None:
+    """Raise SpecError if a job that would run on this machine asks for a GPU that isn't here."""
+    devices = {job.spec.get("train", {}).get("device", "auto") for job in jobs}
+    for device in sorted(devices - {"auto", "cpu"}):
+        from halobench.training.device import resolve_device
+
+        resolve_device(device)
 
 
 def _decided(

@@ -19,7 +19,6 @@ def write_npy(path: Path | str, array: np.ndarray) -> None:
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write named arrays as safetensors."""
     from safetensors.numpy import save_file
 
     with replacing(path) as temporary:
@@ -27,13 +26,7 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """Read named arrays from safetensors.
-
-    Raises
-    ------
-    SpecError
-        If the file is missing, isn't a safetensors file, or differs from its stage's record.
-    """
+    """Read named arrays from safetensors; raise SpecError if they differ from their stage's record."""
     from safetensors.numpy import load_file
 
     with reading(path, "arrays as safetensors"):
@@ -54,24 +47,7 @@ def check_arrays(path: Path | str) -> None:
 def read_npy(
     path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped: bool = False, most: int | None = None
 ) -> np.ndarray:
-    """Read one array from .npy.
-
-    Parameters
-    ----------
-    path : path
-    dtype : str
-    shape : tuple of int or None
-        The required shape; None stands for any length.
-    mapped : bool
-        Memory-map the file instead of reading it.
-    most : int, optional
-        If the file has more bytes, its checksum isn't compared with the record.
-
-    Raises
-    ------
-    SpecError
-        If the file is missing, holds anything other than such an array, or differs from its stage's record.
-    """
+    """Read an array of this type and shape, where None is any length; check the checksum of at most `most` bytes."""
     expected = f"a .npy array of {dtype} {shape}".replace("None", "n")
     with reading(path, expected):
         # An archive of arrays can be read as well, but isn't an array.

@@ -29,11 +29,6 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path next to `path`, with its suffix; rename it to `path` on success, remove it on failure.
 
     The temporary file is locked meanwhile, so `sweep` can distinguish a live writer's file from a dead one's.
-
-    Raises
-    ------
-    OSError
-        If the file can't be written; the error names `path`, not the temporary file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,11 +108,6 @@ def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
 
     Otherwise, the clock has been set back, and Snakemake would find what jobs write older than what they read. Missing
     files don't count.
-
-    Raises
-    ------
-    SpecError
-        With the newest file, its time and the present time.
     """
     times: dict[str, float] = {}
     for path in map(str, paths):
@@ -142,13 +132,7 @@ def _umask() -> int:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys.
-
-    Raises
-    ------
-    ValueError
-        If a number isn't finite.
-    """
+    """Write `value` as indented JSON with sorted keys."""
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
@@ -191,13 +175,7 @@ def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
 
 
 def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
-    """Read a JSON file; if there are `keys`, it must hold a mapping that has them.
-
-    Raises
-    ------
-    SpecError
-        If the file is missing, isn't JSON, or doesn't have one of the keys.
-    """
+    """Read a JSON file; if there are `keys`, it must hold a mapping that has them."""
     with reading(path, "JSON"):
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     keys = list(keys)

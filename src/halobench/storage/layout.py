@@ -48,7 +48,6 @@ class Stage:
     each: bool = False
 
     def record_path(self, key: str) -> str:
-        """Return the path of a job's record below the results folder."""
         return self.record.format(key)
 
     def paths(self, key: str) -> list[str]:
@@ -58,7 +57,6 @@ class Stage:
 
     @property
     def log(self) -> str:
-        """The path of a job's log below the results folder, with wildcards."""
         return f"logs/{self.name}/{self.key}.log"
 
     @property
@@ -70,7 +68,7 @@ class Stage:
 
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # the tables of an experiment
 ORIGINS = ("jobs", "fits")  # how these results came about, for the experiment's pages; parquet only
-PAGES = ("overview", "leaderboard", "cells", "figures", "tables", "front")
+PAGES = ("overview", "leaderboard", "figures", "tables")
 EXPLORED = ("metrics", "neighbourhood", "radii", "reliability", "runs", "history", *ORIGINS)  # what the explorer reads
 
 _STAGES = (
@@ -162,10 +160,17 @@ _STAGES = (
         "{experiment}",
         "tables/{}/overview.json",
         outputs=tuple(f"{page}.html" for page in PAGES),
+        needs=("aggregate", "claims"),
+        scoped=True,
+    ),
+    Stage(
+        "explorer",
+        "explorer",
+        "{}.json",
+        outputs=("{}.html", "index.html"),
         needs=("aggregate", "claims", "figure"),
         scoped=True,
     ),
-    Stage("explorer", "explorer", "{}.json", outputs=("{}.html",), needs=("aggregate",), scoped=True),
 )
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order they run
 CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
@@ -178,7 +183,7 @@ RECORDS += ("explorer.json",)
 # Files that stages write into their own folders; other names are read from the records.
 _OWN_FOLDERS = ("source", "weights", "train", "probe", "calibrate", "repair", "reference")
 WRITTEN = {name for key in _OWN_FOLDERS for name in (*STAGES[key].outputs, *STAGES[key].undeclared)}
-WRITTEN.add("explorer.html")
+WRITTEN |= {"explorer.html", "index.html"}
 
 
 def stage_records(probed: bool, laddered: bool = False) -> tuple[str, ...]:

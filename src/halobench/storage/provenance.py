@@ -38,7 +38,6 @@ begin()
 
 
 def versions(*packages: str) -> dict[str, str]:
-    """Return the installed versions of Python, halobench and the given packages."""
     installed = {"python": platform.python_version()}
     for package in ("halobench", "numpy", *packages):
         installed[package] = importlib.metadata.version(package)
@@ -66,7 +65,6 @@ def here(device: str = "cpu") -> str:
 
 
 def _processor() -> str:
-    """Return the processor's model name, if the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -118,15 +116,6 @@ def record(
     """Return a stage's record: its request, versions and hardware, how long it took, and each output's checksum.
 
     The record has its own checksum, so edits to it are noticed as well.
-
-    Parameters
-    ----------
-    outputs : iterable of Path
-        The files that the stage wrote.
-    packages : iterable of str
-        Packages whose versions are recorded.
-    facts : mapping, optional
-        Further entries.
     """
     entries = {
         "stage": request.stage,

@@ -39,19 +39,12 @@ def seal(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_seal(path: Path | str, content: Mapping[str, Any]) -> None:
-    """Raise SpecError unless the content read from `path` is as `seal` made it."""
     if content.get("self") != seal(content)["self"]:
         raise SpecError(str(path), "changed content", f"content that matches its own checksum {REMEDY}")
 
 
 def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a stage's record, which must have `keys` and at least the checksums of the files that the stage wrote.
-
-    Raises
-    ------
-    SpecError
-        If it is missing, isn't a record, doesn't have one of the keys, or was edited.
-    """
+    """Read a stage's record, which must have `keys` and at least the checksums of the files that the stage wrote."""
     record = read_json(path, ["outputs", *keys])
     if not isinstance(record["outputs"], Mapping):
         raise SpecError(str(path), record["outputs"], f"checksums by file name under 'outputs' {REMEDY}")

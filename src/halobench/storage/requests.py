@@ -102,12 +102,10 @@ def _file(module: str) -> str:
 
 
 def listed(names: list[str], most: int = 4) -> str:
-    """List the first names, and say how many more there are."""
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def is_or_are(names: list[str]) -> str:
-    """Return the verb for these subjects."""
     return "is" if len(names) == 1 else "are"

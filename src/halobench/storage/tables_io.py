@@ -77,7 +77,6 @@ def _float_texts(column: pd.Series) -> pa.Array:
 
 
 def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
-    """Write a table as parquet (zstd)."""
     with replacing(path) as temporary:
         table.to_parquet(temporary, index=False, compression="zstd")
 
@@ -86,13 +85,7 @@ def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
 
 
 def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
-    """Read an experiment's tables by name.
-
-    Raises
-    ------
-    SpecError
-        If a table is missing or unreadable, doesn't have one of its columns, or differs from its stage's record.
-    """
+    """Read an experiment's tables by name."""
     tables = {}
     for name in names:
         path = folder / f"{name}.parquet"
@@ -102,26 +95,14 @@ def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
 
 
 def parse_csv(path: Path | str, content: bytes, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
-    """Parse a CSV file's content as a table, with each number as the nearest float; `path` is for error messages.
-
-    Raises
-    ------
-    SpecError
-        If it isn't a table with at least `least` rows and all of `columns`.
-    """
+    """Parse CSV, with each number as the nearest float; raise SpecError, naming `path`, as `read_parquet` does."""
     with reading(path, "a table as CSV"):
         # Older versions of pandas round numbers differently unless "round_trip" is chosen.
         return _checked(path, pd.read_csv(io.BytesIO(content), float_precision="round_trip"), columns, least)
 
 
 def read_parquet(path: Path | str, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
-    """Read a parquet file.
-
-    Raises
-    ------
-    SpecError
-        If the file is missing, or holds no table with at least `least` rows and all of `columns`.
-    """
+    """Read a parquet file; raise SpecError unless it is a table with at least `least` rows and all of `columns`."""
     # The file is opened here, because pandas, if passed a folder, would read all the files in it.
     with reading(path, "a table as parquet"), open(path, "rb") as file:
         return _checked(path, pd.read_parquet(file), columns, least)
@@ -137,23 +118,6 @@ def parse_parquet(
     """Parse a parquet file's content as a table.
 
     It stays a pyarrow table because, for a cell's small file, converting it to pandas would take most of the time.
-
-    Parameters
-    ----------
-    path : path
-        The file's name, for error messages.
-    content : bytes
-    columns : sequence of str, optional
-        Columns to read; all by default.
-    dictionary : iterable of str
-        Columns to read as codes and names.
-    least : int
-        The minimum number of rows.
-
-    Raises
-    ------
-    SpecError
-        If it holds no table, has fewer rows, or doesn't have one of `columns`.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -166,13 +130,7 @@ def parse_parquet(
 
 
 def join_tables(paths: Sequence[Path], tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of several files' tables, one after another; columns missing from some become null there.
-
-    Raises
-    ------
-    SpecError
-        If columns with the same name have incompatible types; the error names the file.
-    """
+    """Return the rows of several files' tables, one after another; columns missing from some become null there."""
     import pyarrow as pa
 
     with contextlib.suppress(pa.ArrowException):
@@ -184,7 +142,6 @@ def join_tables(paths: Sequence[Path], tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def _checked(path: Path | str, table: pd.DataFrame, columns: Iterable[str], least: int) -> pd.DataFrame:
-    """Return `table` if it has at least `least` rows and these columns."""
     _check_shape(path, list(table.columns), len(table), columns, least)
     return table
 
@@ -200,5 +157,4 @@ def _check_shape(path: Path | str, names: Sequence[str], rows: int, columns: Ite
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the checksums of an experiment's tables, by name."""
     return {name: checksum(folder / f"{name}.parquet") for name in names}

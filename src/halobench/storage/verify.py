@@ -41,11 +41,6 @@ def verify(results: Path) -> Verification:
     Links are followed. In the folders that stages write to, a file that is named like a record but isn't one is also a
     fault, as is a file that is named like an output but isn't listed in any record next to it. Elsewhere, files that
     aren't sealed records are someone else's.
-
-    Raises
-    ------
-    SpecError
-        If there is no such folder, or it holds no record, in which case it may not be a results folder at all.
     """
     paths = [path for path in _files(results) if not path.name.startswith(".")]
     ours = {path for path in paths if _is_place(path.relative_to(results))}
@@ -102,7 +97,6 @@ def _files(folder: Path) -> list[Path]:
 
 
 def is_record(content: Any) -> bool:
-    """Return whether the content of a JSON file is a stage's record."""
     return isinstance(content, dict) and "stage" in content and isinstance(content.get("outputs"), dict)
 
 

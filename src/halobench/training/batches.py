@@ -36,22 +36,11 @@ def form_that_fits(images: Any, device: torch.device) -> str:
 
 
 class Feed:
-    """The samples of a split.
+    """The samples of a split, from images (n, C, H, W) or features (n, D) that may be rows of a mapped file.
 
-    Parameters
-    ----------
-    images : array (n, C, H, W), or of features (n, D)
-        uint8 or float32; may be anything that has a shape and a dtype and can be indexed by integer arrays of rows,
-        e.g. a mapped file.
-    mean, std : float arrays (C,), optional
-        Used to normalise per channel, as `halobench.data.mapped_rows.normalise` does; without them, `images` must
-        already be normalised.
-    device : torch.device
-    layout : torch.memory_format
-        Memory layout of the batches.
-    keep : {"floats", "bytes", "nothing"}, optional
-        What to keep on the device: normalised samples, images as they are, or nothing, in which case batches are read
-        ahead. By default, whatever fits (`form_that_fits`).
+    They are normalised per channel as `halobench.data.mapped_rows.normalise` does; without a `mean`, they must already
+    be normalised. Batches have the memory `layout`. What to `keep` on the device is normalised samples (``floats``),
+    images as they are (``bytes``), or ``nothing``, in which case batches are read ahead; by default, whatever fits.
     """
 
     def __init__(

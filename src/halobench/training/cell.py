@@ -14,7 +14,7 @@ from torch import nn
 from halobench.core.errors import DivergedError, SpecError, describe_error, require
 from halobench.core.seeding import seed_libraries, torch_seed
 from halobench.core.specs import IMAGE_KEYS, LossSpec, ModelSpec, TrainSpec
-from halobench.data.splits import Data
+from halobench.data.splits import Data, check_neighbours
 from halobench.losses import base
 from halobench.models import builder
 from halobench.storage import arrays_io
@@ -28,23 +28,12 @@ INTERPOLATION = 0.99  # a model interpolates if its accuracy on the labels it wa
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained cell.
-
-    Attributes
-    ----------
-    model : nn.Module
-    logits : dict of float32 arrays (n, classes)
-        The logits of each split, under ``{split}.logits``.
-    history : list of dict
-        One row per epoch.
-    facts : dict
-        Facts for the cell's record.
-    """
+    """A trained cell."""
 
     model: nn.Module
-    logits: dict[str, np.ndarray]
-    history: list[dict[str, float]]
-    facts: dict[str, Any]
+    logits: dict[str, np.ndarray]  # float32 (n, classes) of each split, under {split}.logits
+    history: list[dict[str, float]]  # one row per epoch
+    facts: dict[str, Any]  # for the cell's record
 
 
 def train_cell(
@@ -56,15 +45,7 @@ def train_cell(
     log: Callable[[str], None] = print,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
-    """Build, train and evaluate one cell; initialisation, order and mixing are all derived from `seed`.
-
-    Raises
-    ------
-    DivergedError
-        If a loss or a logit is not finite.
-    Interrupted
-        If a signal has arrived; the checkpoint then holds the progress.
-    """
+    """Build, train and evaluate one cell; initialisation, order and mixing are all derived from `seed`."""
     network, inputs = _start(data, model, spec, seed)
     samples = TrainingSet(inputs, data.splits["train"].labels, data.classes)
     run = fit(network, samples, base.build(loss), spec, seed, log, checkpoint)
@@ -83,13 +64,6 @@ def evaluate_cell(
 
     If it wasn't fitted to the data set's source, the facts say so, and it never counts as interpolating, whatever its
     train accuracy.
-
-    Raises
-    ------
-    SpecError
-        If the file doesn't hold this model's weights.
-    DivergedError
-        If a logit is not finite.
     """
     network, inputs = _start(data, model, spec, seed, weights)
     log("the model has nothing to train")
@@ -104,6 +78,7 @@ def _start(
     for key in IMAGE_KEYS if len(data.shape) == 1 else ():
         value = getattr(spec, key)
         require(not value, f"train.{key}", value, "this key to be left out, since the samples aren't images")
+    check_neighbours(data)
     set_kernels(spec)
     device = resolve_device(spec.device)
     seed_libraries(torch_seed(seed, "init"))
@@ -151,11 +126,6 @@ def predict(
     """Return logits in eval mode, float32 (n, classes), for normalised inputs (n, C, H, W).
 
     `tick` is called before each batch.
-
-    Raises
-    ------
-    SpecError
-        If memory runs out.
     """
     model.eval()
     device = next(model.parameters()).device
@@ -172,13 +142,7 @@ def predict(
 
 
 def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
-    """Load a cell's trained model on the CPU, given the data that it was trained on and its model.safetensors.
-
-    Raises
-    ------
-    SpecError
-        If the weights belong to a different model, or aren't what the train stage wrote.
-    """
+    """Load a cell's trained model on the CPU, given the data that it was trained on and its model.safetensors."""
     import safetensors.torch
 
     model = builder.build(spec, data.shape, data.classes, (data.mean, data.std))

@@ -61,27 +61,12 @@ class Signals:
 
 
 class Checkpoint:
-    """The checkpoint of one stage of one cell.
+    """The checkpoint of one stage of one cell, saved after `every` seconds and when one of the `signals` arrives.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    key : object
-        Everything that the stage's results depend on (spec, seed, code version, checksums of its inputs), as plain
-        data. A file written under a different key is not used.
-    every : float
-        Seconds between checkpoints.
-    signals : Signals, optional
-        Checked at every step to see whether to stop.
-    here : str
-        The machine and versions that this process runs on, as described by `halobench.storage.provenance.here`.
-
-    Attributes
-    ----------
-    made_on : list of str
-        Each distinct `here` of the processes that contributed to it, this one's last. Resuming gives the same bytes as
-        an uninterrupted run only on the same machine.
+    The `key` is everything that the stage's results depend on (spec, seed, code version, checksums of its inputs), as
+    plain data; a file written under a different key is not used. `here` describes the machine and versions that this
+    process runs on (`halobench.storage.provenance.here`). `made_on` lists each distinct one of the processes that
+    contributed, this one's last, since resuming gives the same bytes only on the same machine.
     """
 
     def __init__(
@@ -137,12 +122,9 @@ class Checkpoint:
         return self.signals.received is not None or time.monotonic() - self._last >= self.every
 
     def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:
-        """Replace the checkpoint; `at` describes the progress. If it can't be written, a warning is logged.
+        """Replace the checkpoint, or warn if it can't be written; if a signal has arrived, then raise Interrupted.
 
-        Raises
-        ------
-        Interrupted
-            If a signal has arrived.
+        `at` describes the progress.
         """
         text = json.dumps({**facts, "made_on": self.made_on})
         kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}

@@ -31,13 +31,7 @@ def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device for a recipe; ``auto`` means CUDA if available, otherwise the CPU.
-
-    Raises
-    ------
-    SpecError
-        If torch doesn't see this CUDA device.
-    """
+    """Return the device for a recipe, which torch must see; ``auto`` means CUDA if available, otherwise the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
@@ -85,12 +79,7 @@ def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
 
 @contextlib.contextmanager
 def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
-    """Turn an out-of-memory error into one that states the recipe's `key`, its value and what to do.
-
-    Raises
-    ------
-    SpecError
-    """
+    """Turn an out-of-memory error into a SpecError that states the recipe's `key`, its value and what to do."""
     try:
         yield
     except RuntimeError as error:  # also covers a GPU's out-of-memory error

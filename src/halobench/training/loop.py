@@ -37,16 +37,7 @@ SMALLER = "a batch that fits in memory, or train.micro_batch to train it in part
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Samples to train on.
-
-    Attributes
-    ----------
-    inputs : float32 array (n, C, H, W), or Feed
-        Normalised.
-    labels : int64 array (n,)
-        In [0, classes).
-    classes : int
-    """
+    """Normalised samples to train on, with labels, int64 (n,), in [0, classes)."""
 
     inputs: np.ndarray | Feed
     labels: np.ndarray
@@ -70,21 +61,9 @@ def fit(
 ) -> TrainingRun:
     """Train `model` in place, resuming from its checkpoint if there is one.
 
-    The model must already be on its device, in the recipe's memory layout. `log` is passed one line per epoch, with the
-    time left. The checkpoint is saved between steps whenever it is due.
-
-    Returns
-    -------
-    TrainingRun
-        Its ``history`` has one row per epoch with epoch (from 1), step, lr and gradient_norm (both from the last step)
-        and train_loss (mean); it is empty if the model has nothing to train.
-
-    Raises
-    ------
-    DivergedError
-        If a loss is not finite. This is raised at that very step on the CPU, and after the epoch on other devices.
-    Interrupted, SpecError
-        If a signal has arrived (the checkpoint then holds the progress), or memory runs out, respectively.
+    The model must already be on its device, in the recipe's memory layout. `log` is passed one line per epoch. The
+    checkpoint is saved between steps whenever it is due. A loss that is not finite raises DivergedError at that very
+    step on the CPU, and after the epoch on other devices; a signal raises Interrupted once the progress is saved.
     """
     device, count = next(model.parameters()).device, len(samples.labels)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -117,30 +96,8 @@ class TrainingRun:
     """A training run in progress: its state, its losses, and how it is saved and resumed.
 
     Every random stream is seeded separately for each epoch with (seed, epoch) and drawn on the host, so the results of
-    an epoch depend only on the weights at its start.
-
-    Parameters
-    ----------
-    optimizer : Optimizer or None
-        None if there is nothing to train, in which case no steps are taken.
-    steps_per_epoch : int
-    checkpoint : Checkpoint, optional
-        The checkpoint to resume from and save to.
-    loss : Loss
-        Checked for internal state, which checkpoints don't include.
-
-    Attributes
-    ----------
-    epoch, step : int
-        Numbers of completed epochs and of completed steps in the current epoch.
-    history : list of dict
-        One row per completed epoch.
-    losses, norms : float tensor (steps_per_epoch,)
-        Loss and gradient norm of each step in the current epoch; norms that weren't measured are NaN.
-    resumed_at : list of [epoch, step]
-        How far earlier processes had got when they stopped.
-    earlier_seconds, seconds : float
-        Time spent by earlier processes, and in total.
+    an epoch depend only on the weights at its start. Without an `optimizer`, there is nothing to train. The `loss` is
+    checked for internal state, which checkpoints don't include.
     """
 
     def __init__(
@@ -157,15 +114,15 @@ class TrainingRun:
         self.model, self.spec, self.device = model, spec, device
         self.optimizer: Any = optimizer
         self.steps_per_epoch, self.checkpoint = steps_per_epoch, checkpoint
-        self.epoch = self.step = 0
-        self.history: list[dict[str, float]] = []
-        self.losses = torch.zeros(steps_per_epoch, device=device)
+        self.epoch = self.step = 0  # completed epochs, and completed steps in the current one
+        self.history: list[dict[str, float]] = []  # the last step of each epoch, and its mean loss
+        self.losses = torch.zeros(steps_per_epoch, device=device)  # of each step in the current epoch
         # A view of the losses' memory on the CPU, since writing a number through it takes a tenth of the time.
         self._seen: Any = self.losses.numpy() if device.type == "cpu" else None
-        self.norms = torch.full((steps_per_epoch,), math.nan, device=device)
+        self.norms = torch.full((steps_per_epoch,), math.nan, device=device)  # NaN where it wasn't measured
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._gradients: list[torch.Tensor] = []
-        self.resumed_at: list[list[int]] = []
+        self.resumed_at: list[list[int]] = []  # epoch and step at which earlier processes stopped
         self.earlier_seconds, self._began = 0.0, time.perf_counter()
         self._saved_random: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
 
@@ -235,11 +192,6 @@ class TrainingRun:
 
         On the CPU, reading a number costs nothing, so the loss is checked at once. On other devices it would make the
         host wait, so losses and norms stay there until the epoch ends.
-
-        Raises
-        ------
-        DivergedError
-            On the CPU, if the loss is not finite.
         """
         finite = True
         if self.reads_at_once:
@@ -288,12 +240,7 @@ class TrainingRun:
     def save(self, rng: np.random.Generator) -> None:
         """Save to the checkpoint between two steps, unless the loss has acquired internal state, which would be lost.
 
-        Raises
-        ------
-        DivergedError
-            If any loss in the epoch so far is not finite.
-        Interrupted
-            If a signal has arrived.
+        Losses that aren't finite are never saved.
         """
         self.check(self.step - 1)
         if self.checkpoint is None:

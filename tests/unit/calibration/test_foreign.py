@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from halobench.calibration import metrics
+from halobench.calibration import metric
 from halobench.calibration.external_logits import calibrate_file, read_logits
 from halobench.calibration.temperature_scaling import FLAT, fit_temperature
 from halobench.cli.main import main
@@ -51,9 +51,9 @@ def test_fitted_to_val_and_scored_on_test(tmp_path):
     assert set(found.metrics["split"]) == {"val", "test"}
     for calibrator, T in (("none", 1), ("exact", expected.T)):
         scaled = arrays["test_logits"].astype(float) / T
-        assert told["test", "clean", calibrator, "nll"] == pytest.approx(metrics.nll(scaled, arrays["test_labels"]))
-        p = metrics.softmax(scaled)
-        assert told["test", "clean", calibrator, "ece"] == pytest.approx(metrics.ece(p, arrays["test_labels"]))
+        assert told["test", "clean", calibrator, "nll"] == pytest.approx(metric.nll(scaled, arrays["test_labels"]))
+        p = metric.softmax(scaled)
+        assert told["test", "clean", calibrator, "ece"] == pytest.approx(metric.ece(p, arrays["test_labels"]))
     assert told["test", "clean", "exact", "nll"] < told["test", "clean", "none", "nll"] - 0.1
 
 
@@ -61,7 +61,7 @@ def test_probabilities_count_as_their_logarithm(tmp_path):
     arrays = apart()
     plain = calibrate_file(saved(tmp_path, **arrays), QUICK)
     renamed = {
-        name.replace("logits", "probabilities"): metrics.softmax(array) if "logits" in name else array
+        name.replace("logits", "probabilities"): metric.softmax(array) if "logits" in name else array
         for name, array in arrays.items()
     }
     found = calibrate_file(saved(tmp_path, **renamed), QUICK)
@@ -85,7 +85,7 @@ def test_one_set_is_halved_at_random(tmp_path):
 
 def test_a_posterior_gives_the_divergence(tmp_path):
     z, y = made()
-    path = saved(tmp_path, logits=z, labels=y, posterior=metrics.softmax(z.astype(float) / 3))
+    path = saved(tmp_path, logits=z, labels=y, posterior=metric.softmax(z.astype(float) / 3))
     found = calibrate_file(path, QUICK).metrics.set_index(["split", "labels", "calibrator", "metric"])["value"]
     assert found["test", "noisy", "oracle", "kl"] == pytest.approx(0, abs=1e-6)
 
@@ -132,7 +132,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
             r"val_logits\[0\] = '-inf \(label 0\)': expected a finite logit.*\(rows affected: 400\)",
         ),
         ({"test_logits": np.zeros((400, 1))}, "pass columns 0 and z"),
-        ({"test_logits": 1.001 * metrics.softmax(made()[0])}, "rows that look like probabilities"),
+        ({"test_logits": 1.001 * metric.softmax(made()[0])}, "rows that look like probabilities"),
         ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
         ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
         ({"test_logits": np.array([["a", "b"]] * 400)}, "test_logits = 'dtype <U1': expected real numbers"),
@@ -174,8 +174,8 @@ def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
     assert np.isposinf([values["none", "nll"], values["exact", "nll"]]).all()  # some test labels have probability 0
     assert 0 < values["exact", "error"] < 0.2
     assert terminal.certificate(fits["released"]) == "none: its gradient is NaN at logits of -inf"
-    with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, as the calibrator vector"):
-        calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "vector")))
+    with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, as the calibrator gap"):
+        calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "gap")))
 
 
 def pickled(path):

@@ -10,21 +10,20 @@ import pytest
 from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
-from halobench.calibration import arrays, metrics
+from halobench import testing
+from halobench.calibration import arrays, metric
+from halobench.calibration.evaluate import calibrate
 from halobench.calibration.paper_fit import fit_released
+from halobench.calibration.resampling import bootstrap_intervals, ece_floor
+from halobench.calibration.sample_scores import cross_entropy
 from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.spec_codec import canonical, parse
+from halobench.core.specs import CalibrateSpec
 
-PROBABILITY_METRICS = {
-    "error": metrics.error,
-    "brier": metrics.brier,
-    "ece": metrics.ece,
-    "ace_average": metrics.ace,
-    "ace_equal_mass": lambda p, t: metrics.ace(p, t, kind="equal_mass"),
-    "mce": metrics.mce,
-    "classwise_ece": metrics.classwise_ece,
-}
-LOGIT_METRICS = {"nll": metrics.nll, "kl": metrics.kl}
+LOGIT_METRICS = {"nll": metric.nll}
+PROBABILITY_METRICS = {name: getattr(metric, name) for name in plugins.names("metrics") if name not in ("nll", "kl")}
 FITS = {"exact": fit_temperature, "released": fit_released}
 
 
@@ -49,53 +48,47 @@ def two_class(confidence: list[float], correct: list[int]) -> tuple[np.ndarray, 
 def test_softmax_equals_scipys_in_place_too():
     z, _, _ = sample()
     expected = scipy_softmax(z, axis=1)
-    np.testing.assert_allclose(metrics.softmax(z), expected, rtol=1e-13)
-    assert metrics.softmax(z, out=z) is z
+    np.testing.assert_allclose(metric.softmax(z), expected, rtol=1e-13)
+    assert metric.softmax(z, out=z) is z
     np.testing.assert_allclose(z, expected, rtol=1e-13)
 
 
-def test_nll_and_kl_by_their_definitions():
+def test_proper_scores_by_their_definitions():
     z, y, t = sample()
-    logp = log_softmax(z, axis=1)
-    np.testing.assert_allclose(metrics.nll_per_point(z, y), -logp[np.arange(len(y)), y], rtol=1e-12)
-    np.testing.assert_allclose(metrics.nll_per_point(z, t), -(t * logp).sum(axis=1), rtol=1e-12)
-    np.testing.assert_allclose(metrics.kl_per_point(z, t), (t * (np.log(t) - logp)).sum(axis=1), atol=1e-13)
-    assert metrics.kl(z, y) == metrics.nll(z, y)
+    p, logp, rows = metric.softmax(z), log_softmax(z, axis=1), np.arange(len(y))
+    assert metric.nll(z, y) == pytest.approx(-logp[rows, y].mean(), rel=1e-12)
+    assert metric.nll(z, t) == pytest.approx(-(t * logp).sum(axis=1).mean(), rel=1e-12)
+    assert metric.kl(z, t) == pytest.approx((t * (np.log(t) - logp)).sum(axis=1).mean(), abs=1e-13)
+    assert metric.brier(p, y) == pytest.approx(((p - np.eye(6)[y]) ** 2).sum(axis=1).mean(), abs=1e-14)
+    expected = sum(t[:, j] * ((p - np.eye(6)[j]) ** 2).sum(axis=1) for j in range(6))
+    assert metric.brier(p, t) == pytest.approx(expected.mean(), abs=1e-14)
+    assert metric.error(p, y) == np.mean(p.argmax(axis=1) != y)
+    assert metric.error(p, t) == pytest.approx(np.mean(1 - t[rows, p.argmax(axis=1)]), rel=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_scores_are_finite_at_a_logit_gap_of_a_thousand(dtype):
     z = np.array([[1000.0, 0.0, -1000.0], [0.0, 1000.0, 0.0]], dtype)
-    assert metrics.nll_per_point(z, np.array([1, 1])).tolist() == [1000.0, 0.0]
-    assert metrics.kl(z, np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])) == 1000.0
-    p = metrics.softmax(z)
-    assert all(math.isfinite(metric(p, np.array([0, 2]))) for metric in PROBABILITY_METRICS.values())
+    assert cross_entropy(z, np.array([1, 1])).tolist() == [1000.0, 0.0]
+    assert metric.kl(z, np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])) == 1000.0
+    p = metric.softmax(z)
+    assert all(math.isfinite(score(p, np.array([0, 2]))) for score in PROBABILITY_METRICS.values())
 
 
-def test_minus_infinity_counts_only_where_the_target_has_mass():
+@pytest.mark.parametrize(
+    ("name", "target", "expected"),
+    [
+        ("nll", [1.0, 0.0, 0.0], math.log(2)),
+        ("nll", [0.5, 0.5, 0.0], math.log(2)),
+        ("nll", [0.5, 0.4, 0.1], math.inf),
+        ("kl", [0.5, 0.5, 0.0], 0),
+        ("kl", [0.5, 0.4, 0.1], math.inf),
+    ],
+)
+def test_minus_infinity_counts_only_where_the_target_has_mass(name, target, expected):
     z = np.array([[0.0, 0.0, -math.inf]])
-    assert metrics.nll(z, np.array([0])) == pytest.approx(math.log(2), rel=1e-15)
-    assert metrics.nll(z, np.array([2])) == math.inf
-    assert metrics.nll(z, np.array([[0.5, 0.5, 0.0]])) == pytest.approx(math.log(2), rel=1e-15)
-    assert metrics.nll(z, np.array([[0.5, 0.4, 0.1]])) == math.inf
-    assert metrics.kl(z, np.array([[0.5, 0.5, 0.0]])) == 0
-    assert metrics.kl(z, np.array([[0.5, 0.4, 0.1]])) == math.inf
-    assert metrics.softmax(z).tolist() == [[0.5, 0.5, 0.0]]
-
-
-def test_brier_by_its_definition():
-    z, y, t = sample()
-    p = metrics.softmax(z)
-    np.testing.assert_allclose(metrics.brier_per_point(p, y), ((p - np.eye(6)[y]) ** 2).sum(axis=1), atol=1e-14)
-    expected = sum(t[:, j] * ((p - np.eye(6)[j]) ** 2).sum(axis=1) for j in range(6))
-    np.testing.assert_allclose(metrics.brier_per_point(p, t), expected, atol=1e-14)
-
-
-def test_error_and_its_expectation():
-    z, y, t = sample()
-    p = metrics.softmax(z)
-    assert metrics.error(p, y) == np.mean(p.argmax(axis=1) != y)
-    assert metrics.error(p, t) == pytest.approx(np.mean(1 - t[np.arange(len(t)), p.argmax(axis=1)]), rel=1e-14)
+    assert getattr(metric, name)(z, np.array([target])) == pytest.approx(expected, rel=1e-15)
+    assert metric.softmax(z).tolist() == [[0.5, 0.5, 0.0]]
 
 
 # Binned errors
@@ -104,13 +97,13 @@ def test_error_and_its_expectation():
 def test_binned_errors_by_hand():
     # In bins of a tenth: [.6, .6] with accuracy 1/2 and [.9] with accuracy 1.
     p, y = two_class([0.62, 0.64, 0.93], [1, 0, 1])
-    assert metrics.ece(p, y, bins=10) == pytest.approx((2 * 0.13 + 0.07) / 3, abs=1e-15)
-    assert metrics.ace(p, y, bins=3, kind="equal_mass") == pytest.approx((0.38 + 0.64 + 0.07) / 3, abs=1e-15)
-    assert metrics.ace(p, y, bins=1, kind="equal_mass") == pytest.approx(abs(2 / 3 - 0.73), abs=1e-15)
+    assert metric.ece(p, y, bins=10) == pytest.approx((2 * 0.13 + 0.07) / 3, abs=1e-15)
+    assert metric.ace(p, y, bins=3, kind="equal_mass") == pytest.approx((0.38 + 0.64 + 0.07) / 3, abs=1e-15)
+    assert metric.ace(p, y, bins=1, kind="equal_mass") == pytest.approx(abs(2 / 3 - 0.73), abs=1e-15)
     ties = two_class([0.7, 0.7, 0.9], [1, 0, 1])  # ties share their mean correctness
-    assert metrics.ace(*ties, bins=3, kind="equal_mass") == pytest.approx((2 * 0.2 + 0.1) / 3, abs=1e-15)
+    assert metric.ace(*ties, bins=3, kind="equal_mass") == pytest.approx((2 * 0.2 + 0.1) / 3, abs=1e-15)
     # Bins are closed on the left, and the last one also contains 1.
-    found = metrics.reliability(*two_class([0.5, 0.75, 0.75 - 1e-9, 1.0], [1, 1, 1, 0]), bins=4)
+    found = metric.reliability(*two_class([0.5, 0.75, 0.75 - 1e-9, 1.0], [1, 1, 1, 0]), bins=4)
     assert found.count.tolist() == [0, 0, 2, 2]
     assert found.accuracy[2:].tolist() == [1, 0.5]
     np.testing.assert_array_equal(found.lower, [0, 0.25, 0.5, 0.75])
@@ -139,7 +132,7 @@ def probabilities(kind: str, n: int, k: int) -> np.ndarray:
         z[::3] = np.sign(z[::3]) * 1e4
     if kind == "masked":
         z[:, 0] = -np.inf
-    return metrics.softmax(z)
+    return metric.softmax(z)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
@@ -166,12 +159,10 @@ def test_binned_errors_are_those_of_plain_code(kind, n, k, dtype, bins, soft):
     points, top = np.arange(n), p.argmax(axis=1)
     rows = targets if soft else np.eye(k)[targets]
     expected = plain_bins(p[points, top].astype(np.float64), rows[points, top], bins)
-    found = metrics.gap_errors(metrics.reliability(p, targets, bins))
-    assert found == pytest.approx(expected, rel=1e-12, abs=1e-14)
-    alone = {"ece": metrics.ece, "ace_average": metrics.ace, "mce": metrics.mce}
-    assert found == {name: function(p, targets, bins) for name, function in alone.items()}
+    for name, value in expected.items():
+        assert getattr(metric, name)(p, targets, bins=bins) == pytest.approx(value, rel=1e-12, abs=1e-14)
     classes = [plain_bins(p[:, c].astype(np.float64), rows[:, c], bins)["ece"] for c in range(k)]
-    assert metrics.classwise_ece(p, targets, bins) == pytest.approx(np.mean(classes), rel=1e-12, abs=1e-14)
+    assert metric.classwise_ece(p, targets, bins=bins) == pytest.approx(np.mean(classes), rel=1e-12, abs=1e-14)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -184,14 +175,14 @@ def test_parity_with_netcal(n, k, bins, dtype):
     """
     netcal = pytest.importorskip("netcal.metrics")
     z, y, _ = sample(n, k, seed=n)
-    p = metrics.softmax(z).astype(dtype)
+    p = metric.softmax(z).astype(dtype)
     confidence = p.max(axis=1)
     edges = np.linspace(0, 1, bins + 1)
     assert np.abs(confidence[:, None] - edges).min() > 1e-7  # parity is claimed only off the edges
     exact = p.astype(np.float64)
-    assert metrics.ece(p, y, bins) == pytest.approx(netcal.ECE(bins).measure(exact, y), abs=1e-12)
-    assert metrics.mce(p, y, bins) == pytest.approx(netcal.MCE(bins).measure(exact, y), abs=1e-12)
-    assert metrics.ace(p, y, bins) == pytest.approx(netcal.ACE(bins).measure(exact, y), abs=1e-12)
+    assert metric.ece(p, y, bins=bins) == pytest.approx(netcal.ECE(bins).measure(exact, y), abs=1e-12)
+    assert metric.mce(p, y, bins=bins) == pytest.approx(netcal.MCE(bins).measure(exact, y), abs=1e-12)
+    assert metric.ace(p, y, bins=bins) == pytest.approx(netcal.ACE(bins).measure(exact, y), abs=1e-12)
 
 
 @pytest.mark.parametrize("name", [*PROBABILITY_METRICS, *LOGIT_METRICS])
@@ -200,13 +191,13 @@ def test_invariance_to_order_of_points_and_classes_and_to_one_hot_rows(name):
     z[::7] = z[0]  # with tied confidences, the order of points must not matter
     rng = np.random.default_rng(9)
     order, classes = rng.permutation(len(z)), rng.permutation(6)
-    metric = PROBABILITY_METRICS.get(name) or LOGIT_METRICS[name]
-    given = metrics.softmax(z) if name in PROBABILITY_METRICS else z
-    assert metric(given, np.eye(6)[y]) == pytest.approx(metric(given, y), abs=1e-13)
+    score = PROBABILITY_METRICS.get(name) or LOGIT_METRICS[name]
+    given = metric.softmax(z) if name in PROBABILITY_METRICS else z
+    assert score(given, np.eye(6)[y]) == pytest.approx(score(given, y), abs=1e-13)
     for targets, renamed in ((y, np.argsort(classes)[y]), (t, t[:, classes])):
-        value = metric(given, targets)
-        assert metric(given[order], targets[order]) == pytest.approx(value, abs=1e-13)
-        assert metric(given[:, classes], renamed) == pytest.approx(value, abs=1e-13)
+        value = score(given, targets)
+        assert score(given[order], targets[order]) == pytest.approx(value, abs=1e-13)
+        assert score(given[:, classes], renamed) == pytest.approx(value, abs=1e-13)
 
 
 def test_soft_targets_of_few_digits_are_added_up_in_many():
@@ -214,7 +205,7 @@ def test_soft_targets_of_few_digits_are_added_up_in_many():
     n = 32768
     p, t = np.tile([0.3, 0.7], (n, 1)), np.tile([0.25, 0.75], (n, 1))
     for dtype in (np.float16, np.float32):
-        assert metrics.classwise_ece(p, t.astype(dtype)) == pytest.approx(0.05, abs=1e-12)
+        assert metric.classwise_ece(p, t.astype(dtype)) == pytest.approx(0.05, abs=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, ">f4"])
@@ -224,11 +215,11 @@ def test_the_largest_of_each_row_is_predicted_whatever_the_type(dtype):
     p[1] = [-0.0, 0.5, 0.5, -0.0]
     p[2] = [-0.0, 0.0, 0.0, 1.0]
     y = np.array([0, 1, 3, 0, 0])
-    assert metrics.error(p, y) == 0
-    assert np.array_equal(metrics.reliability(p, y, 4).count, [0, 3, 1, 1])
+    assert metric.error(p, y) == 0
+    assert np.array_equal(metric.reliability(p, y, 4).count, [0, 3, 1, 1])
     p[3] = [1.25, -0.25, 0, 0]
     with pytest.raises(SpecError) as caught:
-        metrics.ece(p, y)
+        metric.ece(p, y)
     assert (caught.value.key, caught.value.value) == ("probabilities[3]", -0.25)
 
 
@@ -238,8 +229,8 @@ def test_the_largest_of_each_row_is_predicted_whatever_the_type(dtype):
 def test_ece_floor_is_the_mean_ece_under_calibrated_labels():
     _, _, t = sample(n=200)
     rng = np.random.default_rng(4)
-    drawn = [metrics.ece(t, (t.cumsum(axis=1) < rng.random((200, 1))).sum(axis=1).clip(max=5)) for _ in range(600)]
-    floor = metrics.ece_floor(t, 15, 2000, rng)
+    drawn = [metric.ece(t, (t.cumsum(axis=1) < rng.random((200, 1))).sum(axis=1).clip(max=5)) for _ in range(600)]
+    floor = ece_floor(t, 15, 2000, rng)
     assert floor == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / math.sqrt(600))
 
 
@@ -255,7 +246,7 @@ def test_bootstrap_is_that_of_resampling_the_points(n, draws, level):
     means = np.array([values[rng.integers(n, size=n)].mean(axis=0) for _ in range(draws)])
     ranks = [math.ceil(round(draws * share, 9)) for share in ((1 - level) / 2, (1 + level) / 2)]
     expected = np.sort(means, axis=0)[np.array(ranks) - 1]
-    found = metrics.bootstrap_intervals(values, draws, np.random.default_rng(7), level)
+    found = bootstrap_intervals(values, draws, np.random.default_rng(7), level)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
 
 
@@ -323,15 +314,15 @@ def test_what_are_no_probabilities_is_named(probabilities, key):
 @pytest.mark.parametrize(
     ("call", "key"),
     [
-        (lambda p, y: metrics.ece(p, y, bins=0), "bins"),
-        (lambda p, y: metrics.ece(p, y, bins=1.5), "bins"),
-        (lambda p, y: metrics.ace(p, y, bins=0, kind="equal_mass"), "bins"),
-        (lambda p, y: metrics.ace(p, y, kind="adaptive"), "kind"),
-        (lambda p, y: metrics.ece_floor(p, 15, 0, np.random.default_rng(0)), "draws"),
-        (lambda p, y: metrics.bootstrap_intervals(p, 0, np.random.default_rng(0)), "draws"),
-        (lambda p, y: metrics.bootstrap_intervals(p, 5, np.random.default_rng(0), level=95), "level"),
-        (lambda p, y: metrics.bootstrap_intervals(p[:, 0], 5, np.random.default_rng(0)), "values"),
-        (lambda p, y: metrics.bootstrap_intervals(p * math.nan, 5, np.random.default_rng(0)), "values"),
+        (lambda p, y: metric.ece(p, y, bins=0), "bins"),
+        (lambda p, y: metric.ece(p, y, bins=1.5), "bins"),
+        (lambda p, y: metric.ace(p, y, bins=0, kind="equal_mass"), "bins"),
+        (lambda p, y: metric.ace(p, y, kind="adaptive"), "kind"),
+        (lambda p, y: ece_floor(p, 15, 0, np.random.default_rng(0)), "draws"),
+        (lambda p, y: bootstrap_intervals(p, 0, np.random.default_rng(0)), "draws"),
+        (lambda p, y: bootstrap_intervals(p, 5, np.random.default_rng(0), level=95), "level"),
+        (lambda p, y: bootstrap_intervals(p[:, 0], 5, np.random.default_rng(0)), "values"),
+        (lambda p, y: bootstrap_intervals(p * math.nan, 5, np.random.default_rng(0)), "values"),
     ],
 )
 def test_bad_options_are_named(call, key):
@@ -379,7 +370,159 @@ def test_a_bad_row_of_a_later_block_is_named_without_a_warning(bad):
     if bad == -math.inf:
         assert arrays.check_logits(z, masked=True) is z
     z[row] = bad  # -inf is accepted only next to a finite logit
-    for function in (metrics.nll, metrics.kl, fit_temperature, fit_released):
+    for function in (metric.nll, fit_temperature, fit_released):
         with pytest.raises(SpecError) as caught:
             function(z, y)
         assert caught.value.key == f"logits[{row}]"
+
+
+# Metrics as plug-ins
+
+
+@pytest.mark.parametrize("name", plugins.names("metrics"))
+def test_each_metric_passes_its_checks_and_says_what_it_is(name):
+    testing.check_metric(name)
+    assert all(plugins.constant("metrics", name, fact) for fact in ("TITLE", "ABOUT", "LOWER_IS_BETTER"))
+
+
+def test_probabilities_are_refused_where_logits_are_expected():
+    p = metric.softmax(sample()[0])
+    for function in (metric.nll, fit_temperature):
+        with pytest.raises(SpecError, match="rows that look like probabilities") as caught:
+            function(p, sample()[1])
+        assert caught.value.key == "logits"
+    assert metric.nll(np.log(p), sample()[1]) == pytest.approx(metric.nll(*sample()[:2]), rel=1e-12)
+
+
+def test_a_metric_of_the_posterior_refuses_labels():
+    z, y, _ = sample()
+    with pytest.raises(SpecError, match=r"targets = 'shape \(700,\)': expected rows of probabilities, for kl"):
+        metric.kl(z, y)
+
+
+OWN = """
+import numpy as np
+
+TITLE = "Worst class"
+LOWER_IS_BETTER = True
+
+def worst(probabilities, labels, *, floor=0.0):
+    return max(floor, *(1 - probabilities[labels == c, c].mean() for c in np.unique(labels)))
+
+def per_sample(probabilities, targets):
+    return (1 - probabilities.max(axis=1))
+
+def nan(confidence, correct):
+    return np.nan
+
+def pair(confidence, correct):
+    return np.zeros(2)
+
+def raises(confidence, correct):
+    return confidence[len(confidence)]
+
+def first(probabilities, labels):
+    return probabilities[0, labels[0]]
+
+def edits(probabilities, labels):
+    probabilities[:] = 0
+    return 0.0
+
+def praises(correct):
+    return correct
+
+def blind(confidence):
+    return confidence
+
+def unknown(confidence, correct, weights):
+    return 0.0
+
+def both(logits, correct):
+    return 0.0
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_metrics.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    return "own_metrics:{}".format
+
+
+def cell() -> dict[str, np.ndarray]:
+    """A small cell whose validation labels are certain and whose test posterior is known."""
+    z, y, t = sample(n=60, k=3)
+    arrays = {f"{split}.{name}": each for split in ("val", "test") for name, each in (("logits", z), ("labels", y))}
+    return arrays | {"val.clean": y, "test.clean": y, "test.posterior": t}
+
+
+def test_own_metrics_and_options_are_scored_next_to_the_packages(own):
+    entries = [own("worst"), {"half": {"name": own("worst"), "floor": 0.5}}, {"ece5": {"name": "ece", "bins": 5}}]
+    entries.append(own("per_sample"))
+    spec = parse(CalibrateSpec, {"calibrators": ["none"], "draws": 50, "floor_draws": 5, "also": entries})
+    assert parse(CalibrateSpec, canonical(spec)) == spec
+    assert {("metrics", own("worst")), ("metrics", "ece")} <= set(spec.plugged)
+    arrays = cell()
+    table = calibrate(arrays, spec, 0, ("val", "test")).metrics
+    table = table[table["split"] == "test"].set_index(["labels", "metric"])
+    p, y, t = metric.softmax(arrays["test.logits"]), arrays["test.clean"], arrays["test.posterior"]
+    worst = max(1 - p[y == c, c].mean() for c in range(3))
+    assert table.loc[("clean", own("worst")), "value"] == pytest.approx(worst, rel=1e-12)
+    assert table.loc[("clean", "half"), "value"] == max(0.5, worst)
+    assert ("noisy", own("worst")) not in table.index  # it takes labels
+    assert table.loc[("noisy", "ece5"), "value"] == metric.ece(p, t, bins=5)
+    assert table.loc[("clean", own("per_sample"))].notna().all()  # the mean of values has an interval
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nan", "'NaN or -inf': expected numbers, or inf"),
+        ("pair", r"'shape \(2,\)': expected a number, or one per sample, \(60,\)"),
+        ("raises", r"IndexError: .*own_metrics.py:\d+.*expected the plug-in not to raise an exception"),
+    ],
+)
+def test_a_metric_that_fails_is_named(own, name, said):
+    with pytest.raises(SpecError, match=rf"metrics\.own_metrics:{name} = .*{said}") as caught:
+        calibrate(cell(), CalibrateSpec(("none",), also=(own(name),)), 0, ("val", "test"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("{own}:blind", r"metrics.own_metrics:blind = .*one of the parameters correct, labels, posterior, targets"),
+        ("{own}:unknown", "parameters among logits, probabilities, confidence, correct, labels, posterior, targets"),
+        ("{own}:both", "either logits or probabilities, confidence, correct"),
+        ("{own}:absent", "doesn't define 'absent'"),
+        ("ece", "it is always computed"),
+        ("eec", r"one of ace_average, .* \(did you mean 'ece'\?\) or module:object"),
+        ({"ece": {"name": "ece", "bins": 5}}, "a different name, since this one is that of another metric"),
+        ({"ece_floor": {"name": "ece"}}, "a different name"),
+        ({"fine": {"name": "ece", "bin": 5}}, "fine.bin = 5: expected one of the options of ece: bins"),
+        ({"fine": {"name": "ecee"}}, "fine.name = 'ecee': expected one of"),
+        (5, "a name, or NAME"),
+    ],
+)
+def test_a_bad_entry_is_named_before_any_job(own, entry, said):
+    entry = entry.format(own="own_metrics") if isinstance(entry, str) else entry
+    with pytest.raises(SpecError, match=said) as caught:
+        parse(CalibrateSpec, {"also": [entry]})
+    assert "also[0]" in caught.value.key or "metrics" in caught.value.key
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nan", "expected numbers"),
+        ("pair", "one per sample"),
+        ("raises", "not to raise"),
+        ("first", "depends on the order of samples"),
+        ("praises", "prefers wrong predictions"),
+        ("blind", "one of the parameters"),
+    ],
+)
+def test_the_check_of_a_metric_says_what_is_wrong(own, name, said):
+    with pytest.raises(AssertionError, match=said):
+        testing.check_metric(own(name))
+    testing.check_metric(own("worst"), floor=0.1)

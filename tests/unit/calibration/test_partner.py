@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 
 import numpy as np
@@ -252,7 +251,7 @@ def bad_cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
-BOUNDED = ("partner", "gap", "matrix_cv", "dirichlet", "top_rest", "confusion_mix", "noise_layer", "ts_mix")
+BOUNDED = ("partner", "gap", "matrix", "dirichlet", "top_rest", "confusion_mix", "noise_layer")
 
 
 @pytest.mark.parametrize("case", bad_cases())
@@ -264,7 +263,7 @@ def test_bad_cases_have_a_finite_optimum(name, case):
     assert np.isfinite(p).all()
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-12)
     assert fit.converged
-    assert not fit.separable
+    assert not fit.reason
     assert fit.nll <= math.log(logits.shape[1]) + 0.02
     if case == "separable":
         assert fit.nll < 0.1
@@ -328,7 +327,7 @@ def test_the_smoothed_temperature_is_that_of_smoothed_labels(share):
     assert fit_smoothed(np.zeros((4, 3)), np.arange(4) % 3) == 0
 
 
-# Gap scaling and ts-mix -----------------------------------------------------------------------------------------------
+# Gap scaling and top-versus-rest --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("share", "bent"), [(0.3, False), (0.5, True)])
@@ -398,22 +397,3 @@ def test_top_versus_rest_scaling_leaves_what_ts_leaves_of_nearest_neighbours():
     new, _, posterior = nearest(20_000, 16, 2, 0.5, seed=1)
     left = kl(calibrator.fit("top_rest", 5 * logits, labels).logits(5 * new), posterior)
     assert left == pytest.approx(nearest_neighbour_kl(16, 0.5, 2), abs=0.012)
-
-
-@pytest.mark.skipif(importlib.util.find_spec("probmetrics") is None, reason="needs the extra posthoc")
-@pytest.mark.parametrize("share", [0.3, 0.0])
-def test_ts_mix_is_that_of_probmetrics(share):
-    from probmetrics.calibrators import get_calibrator
-
-    logits, labels = confused(40, 5, share=share)
-    p, new = np.exp(log_softmax(logits, axis=1)), np.exp(log_softmax(confused(60, 5, 1)[0], axis=1))
-    peer = get_calibrator("ts-mix").fit(p, labels).predict_proba(new)
-    fit = calibrator.fit("ts_mix", np.log(p), labels)
-    np.testing.assert_allclose(fit.probabilities(np.log(new)), peer, atol=2e-4)
-
-
-def test_ts_mix_of_separable_data_is_laplaces_rule():
-    fit = calibrator.fit("ts_mix", 2 * np.eye(4), np.arange(4))
-    found = fit.probabilities(np.array([[5.0, 1.0, 0.0, 0.0], [3.0, 3.0, 0.0, 1.0]]))
-    np.testing.assert_allclose(found, [[0.85, 0.05, 0.05, 0.05], [0.45, 0.45, 0.05, 0.05]], atol=1e-12)
-    assert fit.nll == pytest.approx(-math.log(0.85))

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import log_softmax, logsumexp
 from scipy.special import softmax as scipy_softmax
 
-from halobench.calibration import arrays, metrics, nll_curve
+from halobench.calibration import arrays, metric, nll_curve
 from halobench.calibration import temperature_scaling as ts
 from halobench.calibration.paper_fit import fit_released
 from halobench.calibration.temperature_scaling import FLAT, fit_temperature, scale, tempered
@@ -388,9 +388,9 @@ def test_tensors_count_as_what_they_hold(dtype):
     labels = torch.from_numpy(rng.integers(4, size=200))
     held = z.detach().float().numpy() if dtype == "bfloat16" else z.detach().numpy()
     assert fit_temperature(z, labels) == fit_temperature(held, labels.numpy())
-    assert metrics.nll(z, labels) == metrics.nll(held, labels.numpy())
+    assert metric.nll(z, labels) == metric.nll(held, labels.numpy())
     p = torch.softmax(z.detach().double(), dim=1).requires_grad_()
-    assert metrics.ece(p, labels) == metrics.ece(p.detach().numpy(), labels.numpy())
+    assert metric.ece(p, labels) == metric.ece(p.detach().numpy(), labels.numpy())
 
 
 @pytest.mark.parametrize("spread", [1e-6, 1.0, 1e12])
@@ -400,9 +400,9 @@ def test_tempered_keeps_predictions_down_to_the_limit(spread):
     z[:, 5] = -np.inf
     for beta in (0.0, 1e-30 / spread, 1 / spread):
         found = tempered(z, beta)
-        assert np.array_equal(metrics.softmax(found).argmax(axis=1), z.argmax(axis=1))
+        assert np.array_equal(metric.softmax(found).argmax(axis=1), z.argmax(axis=1))
         assert np.isneginf(found[:, 5]).all()
-    confidence = metrics.softmax(tempered(z, 0.0)).max(axis=1)
+    confidence = metric.softmax(tempered(z, 0.0)).max(axis=1)
     np.testing.assert_allclose(confidence, 1 / 5, atol=FLAT)
     assert np.array_equal(tempered(z, 1 / spread), scale(z, 1 / spread))
     assert np.array_equal(tempered(np.zeros((2, 3)), 0.0), np.zeros((2, 3)))

@@ -14,7 +14,7 @@ from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse
 from halobench.core.specs import CalibrateSpec, DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import sources, splits
-from halobench.data.distribution import Distribution, Sample
+from halobench.data.distribution import Distribution, Regions, Sample
 from halobench.data.loaders.overlap import in_ball
 from halobench.data.sources import load_distribution
 from halobench.pipeline.source import run_source
@@ -178,6 +178,30 @@ def test_a_distribution_that_knows_no_posterior_says_so(tmp_path):
     drawn = splits.load_data(tmp_path, DatasetSpec("s", 20, 20, 20), seed=0)
     with pytest.raises(SpecError, match="posterior = 'Unknown': expected a distribution whose posterior is known"):
         drawn.targets()
+
+
+def unshared() -> Distribution:
+    found = Unknown()
+    found.regions = Regions(np.eye(2), np.array([0.5, 0.5]), np.zeros(2, dtype=bool))
+    return found
+
+
+def unscaled() -> Distribution:
+    found = Unknown()
+    found.std = np.array([1.0, np.nan])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("loader", "line"),
+    [
+        ("unshared", "a distribution with at least one shared region, or with regions = None"),
+        ("unscaled", "a distribution whose std has one finite number per channel"),
+    ],
+)
+def test_what_later_stages_could_not_use_is_refused_before_any_job(loader, line):
+    with pytest.raises(SpecError, match=f"loader = '.*:{loader}': expected {line}"):
+        sources.describe(SourceSpec(f"{__name__}:{loader}"))
 
 
 def test_an_annotation_that_isnt_true_is_refused():

@@ -17,7 +17,6 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from conftest import Workspace, tiny_config
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import to_json
 from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import data_root, sources, splits
 from halobench.data.loaders import image_folder
@@ -67,10 +66,12 @@ def written(folder: Path, source: SourceSpec) -> tuple[np.ndarray, np.ndarray, d
     return np.load(folder / "images.npy"), np.load(folder / "labels.npy"), store.read_json(folder / "meta.json")
 
 
-@pytest.mark.parametrize(("size", "mode"), [(1, None), (9, "L"), (16, "RGB"), (33, None), (33, "L")])
+@pytest.mark.parametrize(("size", "mode"), [(1, "RGB"), (9, "L"), (16, "RGB"), (33, "RGB"), (33, "L")])
 def test_images_are_those_of_torchvision(root, tmp_path, monkeypatch, size, mode):
     monkeypatch.setattr("halobench.data.sources.BLOCK", 5 * size * size * 3)  # a few at a time
     fill(root / "zoo", names=("ant-eater",))  # its path sorts before those of the folders in ant
+    for other in ("L", "P", "RGBA", "CMYK", "1"):
+        picture(np.random.default_rng(0), 20, 20).convert(other).save(root / f"zoo/cow/{other}.tif")
     images, labels, meta = written(tmp_path / "out", spec(size=size, mode=mode))
     cut = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
     theirs = ImageFolder(root / "zoo", transform=cut)
@@ -82,15 +83,9 @@ def test_images_are_those_of_torchvision(root, tmp_path, monkeypatch, size, mode
     assert meta["names"] == theirs.classes == ["Bee", "ant", "ant-eater", "cow"]
     assert meta["shape"] == [1 if mode == "L" else 3, size, size]
     assert meta["parts"] == {}
-    assert image_folder.list_folder("folder", "zoo").paths == [path for path, _ in theirs.samples]
+    listed = image_folder.list_folder("folder", "zoo", {})
+    assert [path for paths in listed.values() for path in paths] == [path for path, _ in theirs.samples]
     assert image_folder.SUFFIXES == IMG_EXTENSIONS
-
-
-def test_grey_images_stay_grey_and_a_folder_may_lie_anywhere(root, tmp_path):
-    fill(tmp_path / "elsewhere", "L")
-    images, _, meta = written(tmp_path / "out", spec(folder=str(tmp_path / "elsewhere")))
-    assert images.shape == (36, 1, 9, 9)
-    assert meta["shape"] == [1, 9, 9]
 
 
 def test_a_test_folder_gives_official_parts_and_noise_falls_on_both(root, tmp_path):
@@ -117,14 +112,12 @@ def test_the_same_folder_gives_the_same_bytes_on_any_number_of_threads(root, tmp
         assert len({(tmp_path / str(threads) / file).read_bytes() for threads in (1, 2, 8)}) == 1
 
 
-def test_describing_opens_at_most_one_image(root, monkeypatch):
-    opened = []
-    real = Image.open
-    monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(path) or real(path, *rest))
-    assert sources.describe(spec(mode="L")) == sources.Description((1, 9, 9), 3, 36, names=tuple(sorted(NAMES)))
-    assert not opened
-    assert sources.describe(spec()).shape == (3, 9, 9)
-    assert len(opened) == 1
+def test_describing_opens_no_image_and_a_folder_may_lie_anywhere(root, tmp_path, monkeypatch):
+    (root / "zoo").rename(tmp_path / "elsewhere")
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("opened"))
+    for options, channels in (({}, 3), ({"mode": "L"}, 1)):
+        found = sources.describe(spec(folder=str(tmp_path / "elsewhere"), **options))
+        assert found == sources.Description((channels, 9, 9), 3, 36, names=tuple(sorted(NAMES)))
 
 
 # --- Bad input -------------------------------------------------------------------------------------------------------
@@ -145,34 +138,28 @@ def refusal(source: SourceSpec, folder: Path, described: bool = True) -> SpecErr
     return caught.value
 
 
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+
+
 def test_an_unreadable_image_is_named(root, tmp_path):
-    target = root / "zoo/cow/5.bmp"
-    whole = (root / "zoo/cow/4.JPG").read_bytes()
-    for content, said in ((b"text", "UnidentifiedImageError"), (whole[:400], "OSError")):
+    """Whatever its name says, only formats of images are read: PostScript would be run by Ghostscript."""
+    target = fill(root / "zoo-test", each=5) / "cow/1.JPG"
+    whole = target.read_bytes()
+    for content, said in ((b"text", "UnidentifiedImageError"), (whole[:400], "OSError"), (EPS, "UnidentifiedImageE")):
         target.write_bytes(content)
-        error = refusal(spec(), tmp_path / "out", described=False)
-        assert (error.key, error.value) == ("folder", "zoo")
-        assert error.expected.startswith(f"readable images, but {target} can't be read ({said}: ")
-        assert error.expected.endswith("): replace it or move it elsewhere")
-    (root / "zoo/cow/8.bmp").write_bytes(b"text")
-    assert refusal(spec(), tmp_path / "out", described=False).expected.endswith(
-        "(the first of 2 bad images in this block of 36)"
-    )
-    first = root / "zoo/Bee/1.JPG"
-    first.write_bytes(b"text")
-    assert f"{first} can't be" in refusal(spec(), tmp_path / "out").expected
+        error = refusal(spec(test_folder="zoo-test"), tmp_path / "out", described=False)
+        assert error.key == str(target)
+        assert error.value.startswith(f"{said}")
+        assert error.expected == "an image that can be read: replace it or move it elsewhere"
+    for other in ("Bee/0.png", "ant/1.JPG"):
+        (root / "zoo" / other).write_bytes(b"text")
+    assert refusal(spec(), tmp_path / "out", described=False).key == str(root / "zoo/Bee/0.png"), "the first in order"
 
 
-def test_a_bad_image_of_the_test_folder_is_refused_by_that_option(root, tmp_path):
-    bad = fill(root / "zoo-test", each=5) / "cow/1.JPG"
-    bad.write_bytes(b"text")
-    error = refusal(spec(test_folder="zoo-test"), tmp_path / "out", described=False)
-    assert (error.key, error.value) == ("test_folder", "zoo-test")
-    assert f"{bad} can't be" in error.expected
-    picture(np.random.default_rng(0), 20, 20, "L").save(bad)
-    error = refusal(spec(test_folder="zoo-test"), tmp_path / "out", described=False)
-    assert error.key == "mode"
-    assert "the mode for converting all images in test_folder = 'zoo-test': " in error.expected
+def test_a_name_with_control_codes_stays_on_one_printable_line(root, tmp_path):
+    name = "cow\n\x1b[2Jall is well"
+    (root / "zoo" / name).mkdir()
+    assert f"{root}/zoo/cow\\n\\x1b[2Jall is well has no .jpg" in str(refusal(spec(), tmp_path / "out"))
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
@@ -180,7 +167,8 @@ def test_an_image_beyond_pillows_limit_is_refused(root, tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60_000)  # Pillow refuses above twice as many
     Image.new("RGB", (400, 301)).save(root / "zoo/cow/99.png")
     error = refusal(spec(), tmp_path / "out", described=False)
-    assert f"{root}/zoo/cow/99.png can't be read (DecompressionBombError: " in error.expected
+    assert error.key == str(root / "zoo/cow/99.png")
+    assert error.value.startswith("DecompressionBombError: ")
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
@@ -198,28 +186,13 @@ def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
     assert (images[:, 2] < 50).all()
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
-def test_images_of_several_modes_are_refused_unless_one_is_set(root, tmp_path, mode):
-    image = picture(np.random.default_rng(0), 20, 20).convert(mode)
-    image.save(root / "zoo/cow/4.tif")
-    error = refusal(spec(), tmp_path / "out", described=False)
-    assert error.key == "mode"
-    assert error.expected.startswith("L or RGB, the mode for converting all images in folder = 'zoo': ")
-    assert f"{root}/zoo/Bee/1.JPG is RGB, but {root}/zoo/cow/4.tif is {mode}; without a mode, all" in error.expected
-    image.save(root / "zoo/Bee/0.tif")  # the first of all
-    error = refusal(spec(), tmp_path / "out", described=mode != "L")
-    assert ("is L, " if mode == "L" else f"{root}/zoo/Bee/0.tif is {mode}, ") in error.expected
-    for target, channels in (("RGB", 3), ("L", 1)):
-        assert written(tmp_path / target, spec(mode=target))[0].shape == (38, channels, 9, 9)
-
-
-@pytest.mark.parametrize("mode", [None, "L"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_levels_of_16_bits_are_refused_rather_than_clipped(root, tmp_path, mode):
-    for path, described in ((root / "zoo/cow/0.png", False), (root / "zoo/Bee/0.png", mode is None)):
-        Image.fromarray(np.full((20, 20), 4000, np.uint16)).save(path)
-        error = refusal(spec(mode=mode), tmp_path / "out", described)
-        assert (error.key, error.value) == ("folder", "zoo")
-        assert error.expected.startswith(f"images with 8 bits per channel, but {path} has mode I")
+    path = root / "zoo/Bee/0.png"
+    Image.fromarray(np.full((20, 20), 4000, np.uint16)).save(path)
+    error = refusal(spec(mode=mode), tmp_path / "out", described=False)
+    assert (error.key, error.value[:6]) == (str(path), "mode I")
+    assert error.expected.startswith("an image with 8 bits per channel")
 
 
 def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
@@ -242,21 +215,14 @@ def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
             r"test_folder = 'others': expected the same classes as folder, but only one has \['cow'\]",
         ),
         (spec(folder=None), r"folder = None: expected a folder with a subfolder of images for each class"),
-        (
-            spec(folder="a\0b"),
-            r"folder = 'a\\x00b': expected a folder .* \(ValueError: (stat: )?embedded null (byte|character in path)\)",
-        ),
-        (spec(test_folder="a\0b"), r"test_folder = 'a\\x00b': expected a folder with"),
+        (spec(test_folder="a\0b"), r"test_folder = 'a\\x00b': expected a folder with .* \(ValueError: "),
         (spec(folder="\ud800"), r"folder = '\\ud800': expected a folder with .* \(UnicodeEncodeError: "),
-        (
-            spec(folder="~nobody there/a"),
-            r"folder = '~nobody there/a': expected a folder .* \(RuntimeError: ",
-        ),
+        (spec(folder="~nobody there/a"), r"folder = '~nobody there/a': expected a folder .* \(FileNotFoundError: "),
         (spec(size=None), r"size = None: expected a whole number"),
-        (spec(size="32"), r"size = '32': expected a number, but YAML read this as a string: write 32, unquoted"),
+        (spec(size="32"), r"size = '32': expected a whole number"),
         (spec(size=0), r"size = 0: expected a side of 1 to 16384 pixels"),
-        (spec(mode="rgb"), r"mode = 'rgb': expected one of L, RGB, or null"),
-        (spec(mode=["L"]), r"mode = \['L'\]: expected one of L, RGB, or null"),
+        (spec(mode="rgb"), r"mode = 'rgb': expected one of L, RGB"),
+        (spec(mode=["L"]), r"mode = \['L'\]: expected one of L, RGB"),
     ]
     for source, line in cases:
         with pytest.raises(SpecError, match=line):
@@ -283,53 +249,50 @@ def test_links_to_folders_and_files_elsewhere_are_followed(root, tmp_path):
         ("zoo/ant/self", "../ant", "zoo/ant/self", "zoo/ant"),
         ("zoo/ant/deep/er0/up", "../..", "zoo/ant/deep/er0/up", "zoo/ant"),
         ("zoo/all", ".", "zoo/all", "zoo"),
-        ("zoo/ant/beside", "../cow", "zoo/ant/beside", "zoo/cow"),
-        ("zoo/dog", "cow/deep", "zoo/cow/deep", "zoo/dog"),  # the link is found first
+        ("zoo/cow/beside", "../ant", "zoo/cow/beside", "zoo/ant"),
         ("zoo/ant/up", "../..", "zoo/ant/up", ""),
         ("zoo/ant/everything", "/", "zoo/ant/everything", "/"),
+        ("zoo/cow/again/and/again", "..", "zoo/cow/again/and/again", "zoo/cow/again"),
     ],
 )
 def test_a_link_through_which_images_count_twice_is_refused(root, tmp_path, link, target, same, other):
+    (root / link).parent.mkdir(parents=True, exist_ok=True)
     (root / link).symlink_to(target)
     error = refusal(spec(), tmp_path / "out")
-    assert (error.key, error.value) == ("folder", "zoo")
-    expected = f"each image only once, but {root / same} is the same folder as {root / other}, which contains it or is"
-    assert error.expected == f"{expected} also listed: remove the link"
+    assert (error.key, error.value) == (str(root / same), f"the folder {root / other}")
+    assert error.expected.startswith("each image only once, but ")
 
 
 def test_many_links_in_circles_end_in_one_line(root, tmp_path):
     for name in NAMES:
         for i in range(3):
             (root / f"zoo/{name}/loop{i}").symlink_to("..")
-    (root / "zoo/cow/itself").symlink_to("itself")
-    assert refusal(spec(), tmp_path / "out").expected.endswith(": remove the link (and 9 more to fix)")
+    assert refusal(spec(), tmp_path / "out").expected.endswith(": remove the link")
 
 
-def test_test_images_are_no_training_images(root, tmp_path):
+@pytest.mark.parametrize(
+    ("folder", "test_folder"),
+    [
+        ("zoo", "zoo"),
+        ("zoo", "same"),
+        ("zoo", "zoo/../zoo"),
+        ("zoo", "zoo/cow/test"),
+        ("around/ant", "around"),
+        ("zoo", "linked"),
+    ],
+)
+def test_test_images_are_no_training_images(root, tmp_path, folder, test_folder):
     (root / "same").symlink_to("zoo")
     fill(root / "zoo/cow/test", names=("ant", "bee"))
     fill(root / "around/ant")
-    for folder, test_folder in (
-        ("zoo", "zoo"),
-        ("zoo", "same"),
-        ("zoo", f"{root}/zoo/../zoo"),
-        ("zoo", "zoo/cow/test"),
-        ("around/ant", "around"),
-    ):
-        error = refusal(spec(folder=folder, test_folder=test_folder), tmp_path / "out")
-        assert (error.key, error.value) == ("test_folder", test_folder)
-        assert error.expected.startswith(f"a folder that neither contains folder = '{folder}' nor ")
-        assert error.expected.endswith(", so no test image is also a training image")
+    fill(root / "linked", names=("ant", "Bee"))
+    (root / "linked/cow").symlink_to("../zoo/cow")
+    error = refusal(spec(folder=folder, test_folder=test_folder), tmp_path / "out")
+    assert error.key.startswith(str(root / test_folder))
+    assert "each image only once" in error.expected
 
 
-def test_a_test_class_that_links_to_the_training_class_is_refused(root, tmp_path):
-    fill(root / "zoo-test", names=("ant", "Bee"))
-    (root / "zoo-test/cow").symlink_to("../zoo/cow")
-    error = refusal(spec(test_folder="zoo-test"), tmp_path / "out")
-    assert error.key == "test_folder"
-    assert f"{root}/zoo-test/cow is the same folder as {root}/zoo/cow, which" in error.expected
-
-
+@pytest.mark.parametrize("name", ["ant/0.png.jpg", "dog", "ant/more"])
 @pytest.mark.parametrize(
     ("put", "kind"),
     [
@@ -340,21 +303,15 @@ def test_a_test_class_that_links_to_the_training_class_is_refused(root, tmp_path
         (Path.touch, "an empty file"),
     ],
 )
-def test_what_is_no_image_is_refused_as_it_is_listed(root, tmp_path, monkeypatch, put, kind):
-    monkeypatch.chdir(root)
-    path = root / "zoo/Bee/0.png.jpg"  # the first of all
+def test_what_is_no_image_is_refused_as_it_is_listed(root, tmp_path, name, put, kind):
+    """A broken link may be a class, whatever its name; other files that aren't named like images are ignored."""
+    path = root / "zoo" / name
     put(path)
-    for mode in (None, "L"):
-        error = refusal(spec(mode=mode), tmp_path / "out")
-        assert (error.key, error.value) == ("folder", "zoo")
-        expected = f"only images and folders of images, but {path} is {kind}: replace it or move it elsewhere"
-        assert error.expected == expected
-
-
-@pytest.mark.parametrize("link", ["zoo/dog", "zoo/ant/more"])
-def test_a_link_that_leads_nowhere_may_be_a_class_and_is_refused(root, tmp_path, link):
-    (root / link).symlink_to("nowhere")
-    assert f", but {root}/{link} is a broken link: " in refusal(spec(), tmp_path / "out").expected
+    if name.endswith(".jpg") or kind == "a broken link":
+        error = refusal(spec(), tmp_path / "out")
+        assert (error.key, error.value) == (str(path), kind)
+    else:
+        assert sources.describe(spec()).size == 36
 
 
 def test_a_data_root_that_is_a_file_is_reported_as_such(root, tmp_path, monkeypatch):
@@ -384,46 +341,45 @@ def configured(**options: object) -> dict:
 @pytest.fixture
 def _built_here(monkeypatch):
     """Build models for checks in this process, because starting another takes seconds."""
-    monkeypatch.setattr(validation, "_build", lambda request: build_checks.run(json.loads(to_json(request))))
+    monkeypatch.setattr(validation, "_build", lambda plain, results, config: build_checks.run(config, results))
 
 
 @pytest.mark.usefixtures("_built_here")
 def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp_path):
-    config, place = load_config(configured()), tmp_path / "results"
-    report = validation.ensure(config, tmp_path / "cache", place)
-    assert report["sources"]["zoo"] == {"classes": 3, "bytes": 36 * 3 * 81}
+    config, place = configured(), tmp_path / "results"
+    validation.load_checked(config, tmp_path / "cache", place)
     gone = root / "zoo/cow"
     gone.rename(root / "cow")
     with pytest.raises(ConfigError, match=r"train \+ val \+ test = 36: expected at most the 24 samples of source"):
-        validation.ensure(config, tmp_path / "cache", place)
+        validation.load_checked(config, tmp_path / "cache", place)
     (root / "cow").rename(gone)
     (root / "zoo").rename(root / "moved")
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder with"):
-        validation.ensure(config, tmp_path / "cache", place)
+        validation.load_checked(config, tmp_path / "cache", place)
     (root / "moved").rename(root / "zoo")
     from halobench.pipeline.source import run_source
 
-    run_source(config.source_spec("zoo"), place / "sources/zoo")
+    run_source(load_config(config).source_spec("zoo"), place / "sources/zoo")
     (root / "zoo").rename(root / "moved")
-    stamps = set((tmp_path / "cache").iterdir())
-    assert validation.ensure(config, tmp_path / "cache", place) == report
-    assert set((tmp_path / "cache").iterdir()) == stamps  # the same question, so nothing was rebuilt
+    assert not (tmp_path / "cache").exists()  # what is on disk may change
+    for _ in range(2):
+        validation.load_checked(config, tmp_path / "cache", place)
+    assert len([*(tmp_path / "cache").iterdir()]) == 1
     # Another size needs the folder again.
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder with"):
-        validation.ensure(load_config(configured(size=8)), tmp_path / "cache", place)
+        validation.load_checked(configured(size=8), tmp_path / "cache", place)
 
 
 @pytest.mark.usefixtures("_built_here")
 def test_what_is_wrong_with_a_folder_is_reported_before_a_run_next_to_what_else_is_wrong(root, tmp_path):
     first = root / "zoo/Bee/1.JPG"
+    first.write_bytes(b"")
     raw = configured()
     raw["losses"]["cross_entropy"] = {"name": "focal", "gamma": -1}
-    for content, said in ((b"text", "readable images, but"), (b"", "only images and folders of images, but")):
-        first.write_bytes(content)
-        with pytest.raises(ConfigError) as caught:
-            validation.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results")
-        assert caught.value.problems[0].startswith(f"sources.zoo.folder = 'zoo': expected {said} {first} ")
-        assert caught.value.problems[1].startswith("losses.cross_entropy.gamma")
+    with pytest.raises(ConfigError) as caught:
+        validation.load_checked(raw, tmp_path / "cache", tmp_path / "results")
+    assert caught.value.problems[0].startswith(f"{first} = 'an empty file': expected an image")
+    assert caught.value.problems[1].startswith("losses.cross_entropy.gamma")
 
 
 @pytest.mark.workflow
@@ -453,14 +409,21 @@ def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
 # --- Memory ----------------------------------------------------------------------------------------------------------
 
 STAGE = """
-import json, re, sys
+import json, re, sys, threading, time
 from pathlib import Path
 from halobench.pipeline.source import run_source
 from halobench.pipeline.train import run_train
+peak = 0
+def watch():  # of the memory that isn't a mapped file's, which the system can take back
+    global peak
+    while True:
+        status = Path("/proc/self/status").read_text()
+        peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+) kB", status)[1]))
+        time.sleep(0.01)
+threading.Thread(target=watch, daemon=True).start()
 given, out = json.loads(sys.argv[1]), Path(sys.argv[2])
 run_source(given, out) if "loader" in given else run_train(given, out, 0, out / "cell")
-# Not what getrusage tells, which counts the process that this one was forked from.
-print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
+print(peak / 1024)
 """
 
 
@@ -493,5 +456,5 @@ def test_memory_of_source_and_training_does_not_grow_with_the_folder(tmp_path):
         assert (out / "images.npy").stat().st_size == 128 + count * 3 * 63 * 63
     print(f"peak memory in MiB: {peaks}")
     for found in peaks.values():
-        assert abs(found[20_000] - found[5_000]) < 100
+        assert found[20_000] - found[5_000] < 100
     assert peaks["source"][20_000] < 300

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import re
 import sys
 from collections.abc import Callable
@@ -14,7 +13,6 @@ import yaml
 
 from conftest import one_cell, tiny_config
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import to_json
 from halobench.data import data_root
 from halobench.experiment import build_checks, validation
 from halobench.experiment.config_file import read_file
@@ -24,21 +22,25 @@ from halobench.experiment.config_loader import ConfigError, load_config
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
     """Build models for checks in this process, and leave nothing in its environment."""
-    monkeypatch.setattr(validation, "_build", lambda request: build_checks.run(json.loads(to_json(request))))
+    monkeypatch.setattr(validation, "_build", lambda plain, results, config: build_checks.run(config, results))
     monkeypatch.setenv(data_root.ROOT, "data")
     monkeypatch.setenv(data_root.FETCH, "1")
     monkeypatch.chdir(tmp_path)
 
 
+def matches(expected: str, line: str) -> bool:
+    return re.fullmatch(re.escape(expected).replace(r"\.\.\.", ".*"), line) is not None
+
+
 def assert_refused(config: dict, lines: list) -> None:
-    """Assert that a configuration is refused with exactly these lines (strings or patterns)."""
+    """Assert that a configuration is refused with exactly these lines, in which ``...`` stands for any text."""
     data_root.note(config)
     with pytest.raises((ConfigError, SpecError)) as raised:
         validation.load_checked(config, Path("cache"), Path("results"))
     found = getattr(raised.value, "problems", [str(raised.value)])
     assert len(found) == len(lines), found
     for line, expected in zip(found, lines, strict=True):
-        assert expected.fullmatch(line) if isinstance(expected, re.Pattern) else line == expected
+        assert matches(expected, line), line
 
 
 def put(path: str, *values: object) -> Callable[[dict], None]:
@@ -70,16 +72,7 @@ def together(*edits: Callable[[dict], None]) -> Callable[[dict], None]:
 
 # --- Values ------------------------------------------------------------------------------------------
 
-RECIPE = (
-    "optimizer, lr, weight_decay, momentum, batch, epochs, schedule, warmup, random_crop, flip, micro_batch, compile,"
-    " deterministic, precision, channels_last, eval_batch, device, threads"
-)
-PROBE = "kind, points, control, directions, radii, relative_radii, threshold, components, bisections"
-PROBE += ", norm, restarts, steps, models"
-SECTIONS = "run, results, data_root, fetch, sources, datasets, models, losses, train, probes, calibrators, metrics"
-SECTIONS += ", submit, experiments"
-MODEL = "name, options, resize, stem, weights, pretrained, outputs, preprocess, trained_on, recipe"
-NAME = "a name of up to 64 letters, digits, '_', '-', '+' or single '.', starting with a letter or digit"
+NAME = "a name of up to 64 letters, ..."
 GRID = "experiments.tiny.grid"
 CERTIFIED = {"kind": "certified"}
 LONG = "x" * 65
@@ -93,76 +86,52 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("models.mlp.recipe", {"random_crop": 9999999}),
-            "models.mlp.recipe.random_crop = 9999999: expected fewer pixels than the shorter side of the images in"
-            " digits, 8x8",
+            "models.mlp.recipe.random_crop = 9999999: expected fewer pixels than the shorter side of the ...",
         ),
         (
             together(put("models.mlp.name", "mlp_bn"), put("models.mlp.recipe", {"micro_batch": 7})),
-            "models.mlp.recipe.micro_batch = 7: expected parts of at least two samples, which the model mlp needs in"
-            " training, but a batch of 50 rows leaves a part of 1",
+            "models.mlp.recipe.micro_batch = 7: expected parts of at least two samples, which the model ...",
         ),
         (
             put("losses.mixup2.points", 51),
-            "losses.mixup2.points = 51: expected at most the batch size, 50, since each mixed point is from another"
-            " ordering of the batch",
+            "losses.mixup2.points = 51: expected at most the batch size, 50, since each mixed point is ...",
         ),
     ],
     "unknown section or key": [
-        (put("modles", {}), f"modles = {{}}: expected one of the keys {SECTIONS} (did you mean 'models'?)"),
-        (put("train.learning_rate", 0.1), f"train.learning_rate = 0.1: expected one of the keys {RECIPE}"),
-        (
-            put("losses.mixup2.alfa", 1),
-            "losses.mixup2.alfa = 1: expected one of the options of mixup:"
-            " points, alpha, weights (did you mean 'alpha'?)",
-        ),
+        (put("modles", {}), "modles = {}: expected one of ... (did you mean 'models'?)..."),
+        (put("train.learning_rate", 0.1), "train.learning_rate = 0.1: expected one of the keys ..."),
+        (put("losses.mixup2.alfa", 1), "losses.mixup2.alfa = 1: expected one of ... (did you mean 'alpha'?)..."),
         (
             put("probes.sphere.direction", 3),
-            f"probes.sphere.direction = 3: expected one of the keys {PROBE} (did you mean 'directions'?)",
+            "probes.sphere.direction = 3: expected one of ... (did you mean 'directions'?)...",
         ),
-        (
-            put(f"{GRID}.0.seed", [1]),
-            f"{GRID}[0].seed = [1]: expected one of the keys datasets, models, losses, seeds, probe"
-            " (did you mean 'seeds'?)",
-        ),
+        (put(f"{GRID}.0.seed", [1]), f"{GRID}[0].seed = [1]: expected one of ... (did you mean 'seeds'?)..."),
     ],
     "misspelt name": [
         (
             put("losses.mixup2.name", "mixupp"),
-            "losses.mixup2.name = 'mixupp': expected one of brier, cross_entropy, cutmix, dual_focal, focal,"
-            " label_smoothing, mixup, regmixup"
-            " (did you mean 'mixup'?) or module:object",
+            "losses.mixup2.name = 'mixupp': expected one of ... (did you mean 'mixup'?)...",
         ),
-        (
-            put("models.mlp.name", "mpl"),
-            "models.mlp.name = 'mpl': expected one of attention, cnn, linear, mlp, mlp_bn, mlp_mixer, nearest"
-            " (did you mean 'mlp'?), timm/NAME, torchvision/NAME or module:object",
-        ),
+        (put("models.mlp.name", "mpl"), "models.mlp.name = 'mpl': expected one of ... (did you mean 'mlp'?)..."),
         (
             put(f"{GRID}.0.datasets", ["nosy"]),
-            f"{GRID}[0].datasets = 'nosy': expected one of clean, noisy (did you mean 'noisy'?)",
+            f"{GRID}[0].datasets = 'nosy': expected one of ... (did you mean 'noisy'?)...",
         ),
         (
             put("experiments.tiny.figures", ["sumary"]),
-            "experiments.tiny.figures[0] = 'sumary': expected one of calibration, claims, confidence_radius, gaussians,"
-            " halo, log_k, logit_gaps, neighbourhood, overlap, phase, predicted, radii, reliability,"
-            " reliability_posthoc, repair, summary, training (did you mean 'summary'?) or module:object",
+            "experiments.tiny.figures[0] = 'sumary': expected one of ... (did you mean 'summary'?)...",
         ),
-        (put("run", ["tinny"]), "run = 'tinny': expected one of tiny (did you mean 'tiny'?)"),
+        (put("run", ["tinny"]), "run = 'tinny': expected one of ... (did you mean 'tiny'?)..."),
         (
             put("models.mlp", {"name": "timm/resnet81"}),
-            re.compile(
-                r"models\.mlp\.name = 'timm/resnet81': expected one of timm's \d+ models; closest: timm/resnet18, .*"
-            ),
+            "models.mlp.name = 'timm/resnet81': expected one of timm's ... models; closest: timm/resnet18, ...",
         ),
     ],
     "wrong type": [
-        (
-            put("train.lr", "1e-3"),
-            "train.lr = '1e-3': expected a number, but YAML read this as a string: write 0.001 (with a dot), unquoted",
-        ),
+        (put("train.lr", "0.001"), "train.lr = '0.001': expected a number"),
         (put("train.epochs", True), "train.epochs = True: expected a whole number"),
         (put("train.channels_last", "yes"), "train.channels_last = 'yes': expected true or false"),
-        (put("models.mlp", "cnn"), f"models.mlp = 'cnn': expected a mapping with the keys {MODEL}"),
+        (put("models.mlp", "cnn"), "models.mlp = 'cnn': expected a mapping with the keys ..."),
         (put("calibrators", "none"), "calibrators = 'none': expected a list"),
         (put("datasets.noisy.train"), "datasets.noisy.train = None: expected a value, since it has no default"),
     ],
@@ -172,6 +141,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "out of range": [
         (put("train.lr", -0.1), "train.lr = -0.1: expected a number above 0"),
         (put("train.epochs", 0), "train.epochs = 0: expected at least 1"),
+        (put("datasets.noisy.val", 1), "datasets.noisy.val = 1: expected at least 2"),
         (put("train.device", "gpu"), "train.device = 'gpu': expected a string that matches auto|cpu|cuda(:[0-9]+)?"),
         (put("losses.mixup2.points", 1), "losses.mixup2.points = 1: expected a whole number of at least 2"),
         (
@@ -184,31 +154,23 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("probes.sphere", {"kind": "adversarial", "norm": 2}),
-            "probes.sphere.norm = 2: expected one of inf, l2 (did you mean 'l2'?)",
+            "probes.sphere.norm = 2: expected one of ... (did you mean 'l2'?)...",
         ),
         (
             put("probes.sphere.kind", "adverserial"),
-            "probes.sphere.kind = 'adverserial': expected one of adversarial, certified, far_field, manifold,"
-            " mixup_line, nearest_other, sphere (did you mean 'adversarial'?) or module:object",
+            "probes.sphere.kind = 'adverserial': expected one of ... (did you mean 'adversarial'?)...",
         ),
         (
             put("calibrators", ["none", "exat"]),
-            "calibrators[1] = 'exat': expected one of confusion_mix, dirichlet, ensemble, exact, gap, histogram,"
-            " isotonic, local, matrix, matrix_cv, noise_layer, none, oracle, paper, partner, released, svs, top_rest,"
-            " ts_mix, vector (did you mean 'exact'?) or"
-            " module:object",
+            "calibrators[1] = 'exat': expected one of ... (did you mean 'exact'?)...",
         ),
         (
-            put("calibrators", ["none", {"mine": {"name": "vector"}}, {"mine": {"name": "isotonic"}}]),
+            put("calibrators", ["none", {"mine": {"name": "gap"}}, {"mine": {"name": "matrix"}}]),
             "calibrators = 'mine': expected no duplicates",
         ),
+        (put("calibrators", [{"mine": {"name": "exact"}}]), "calibrators[0].mine.name = 'exact': expected one of ..."),
         (
-            put("calibrators", [{"mine": {"name": "exact"}}]),
-            "calibrators[0].mine.name = 'exact': expected one of confusion_mix, dirichlet, ensemble, gap, histogram,"
-            " isotonic, local, matrix, matrix_cv, noise_layer, partner, svs, top_rest, ts_mix, vector or module:object",
-        ),
-        (
-            put("calibrators", [{"oracle": {"name": "vector"}}]),
+            put("calibrators", [{"oracle": {"name": "gap"}}]),
             "calibrators[0] = 'oracle': expected a different name, since this one is built in",
         ),
     ],
@@ -227,13 +189,11 @@ CONFIGS: dict[str, list[tuple]] = {
     "names that share a folder": [
         (
             named("datasets", "CLEAN"),
-            "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' by more than case,"
-            " since names become folders",
+            "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' by more than case, ...",
         ),
         (
             named("losses", "reference"),
-            "losses.reference = 'reference': expected a different name, since tables use this one for"
-            " predictors that weren't trained",
+            "losses.reference = 'reference': expected a different name, since tables use this one for ...",
         ),
     ],
     "empty": [
@@ -255,10 +215,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("models.mlp", {"name": "torchvision/alexnet"}),
-            re.compile(
-                r"models\.mlp\.name = 'torchvision/alexnet': expected a model that takes images of 1x8x8 \(.*\)"
-                r"; set `resize` or choose another model"
-            ),
+            "models.mlp.name = 'torchvision/alexnet': expected a model that takes images of 1x8x8 (...); ...",
         ),
     ],
     "data root": [
@@ -266,34 +223,30 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("fetch", "no"), "fetch = 'no': expected true or false"),
         (
             together(put("sources.digits.loader", "svhn"), put("fetch", False), put("data_root", "nowhere")),
-            "data_root = 'nowhere': expected the files of SVHN in torchvision's layout"
-            " (train_32x32.mat, test_32x32.mat), or fetch: true",
+            "data_root = 'nowhere': expected the files of SVHN in torchvision's layout (train_32x32.mat, ...",
         ),
         (
             put("sources.digits", {"loader": "image_folder", "folder": "zoo", "size": 8}),
-            "sources.digits.folder = 'zoo': expected a folder with a subfolder of images for each class, but"
-            " data/zoo can't be read (FileNotFoundError: [Errno 2] No such file or directory: 'data/zoo')",
+            "sources.digits.folder = 'zoo': expected a folder with a subfolder of images for each class, ...",
         ),
         (
             put("sources.digits", {"loader": "image_folder", "folder": "profiles", "sise": 8}),
-            "sources.digits.sise = 8: expected one of the options of image_folder: folder, size, mode, test_folder"
-            " (did you mean 'size'?)",
+            "sources.digits.sise = 8: expected one of ... (did you mean 'size'?)...",
         ),
     ],
     "what YAML may hold": [
-        (put("metrics", None), "metrics = None: expected a mapping with the keys bins, draws, floor_draws"),
+        (put("metrics", None), "metrics = None: expected a mapping with the keys bins, ..."),
         (put("losses.mixup2.options", [1]), "losses.mixup2.options = [1]: expected a mapping of keys to values"),
         (
             put("losses.mixup2.alpha", datetime.date(2026, 1, 1)),
-            "losses.mixup2.alpha = datetime.date(2026, 1, 1): expected a number, a string, true, false, null, or a list"
-            " or mapping of these",
+            "losses.mixup2.alpha = datetime.date(2026, 1, 1): expected a number, a string, true, false, ...",
         ),
         (
             put("datasets.noisy.train", 10**400),
             f"datasets.noisy.train = 1{'0' * 199}...: expected a number below 2**63",
         ),
         (put("run", [["tiny"]]), "run[0] = ['tiny']: expected a string"),
-        (put("train", {1: 2}), f"train.1 = 1: expected one of the keys {RECIPE}"),
+        (put("train", {1: 2}), "train.1 = 1: expected one of the keys ..."),
         (
             together(named("datasets", 7), put("experiments.tiny.grid.0.datasets", [7])),
             f"datasets.7 = 7: expected {NAME}",
@@ -311,17 +264,15 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
         (
             put("probes.nearest", {"kind": "nearest_other", "directions": 2}),
-            re.compile(r"probes\.nearest\.directions = 2: expected 1, since .*one nearest.*"),
+            "probes.nearest.directions = 2: expected 1, since ...one nearest...",
         ),
         (
             together(put("models.mlp", {"name": "mlp_mixer", "patch": 2, "width": 8}), put("probes.c", CERTIFIED)),
-            re.compile(
-                r"probes\.c\.models = 'mlp': expected models without LayerNorm \(blocks.0.norm1\), which can't be .*"
-            ),
+            "probes.c.models = 'mlp': expected models without LayerNorm (blocks.0.norm1), which can't be ...",
         ),
         (
             put("probes.c", CERTIFIED | {"models": ["mpl"]}),
-            "probes.c.models = 'mpl': expected one of cnn, mlp (did you mean 'mlp'?)",
+            "probes.c.models = 'mpl': expected one of ... (did you mean 'mlp'?)...",
         ),
         (
             put("probes", {"c": CERTIFIED | {"models": ["cnn"]}}),
@@ -332,9 +283,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             together(put("train.lr", -1), put("losses.mixup2.name", "mixip"), put("datasets.noisy.noise", {"p": 2})),
             "datasets.noisy.noise.p = 2.0: expected a number below 1",
-            "losses.mixup2.name = 'mixip': expected one of brier, cross_entropy, cutmix, dual_focal, focal,"
-            " label_smoothing, mixup, regmixup"
-            " (did you mean 'mixup'?) or module:object",
+            "losses.mixup2.name = 'mixip': expected one of ... (did you mean 'mixup'?)...",
             "train.lr = -1.0: expected a number above 0",
         ),
         (
@@ -357,7 +306,7 @@ def test_a_probe_of_some_models_touches_no_other(tmp_path):
     config["models"]["cnn"] = {"name": "mlp_mixer", "patch": 2, "width": 8}
     config["probes"]["c"] = CERTIFIED | {"models": ["mlp"]}
     data_root.note(config)
-    loaded, _ = validation.load_checked(config, tmp_path / "cache", tmp_path / "results")
+    loaded = validation.load_checked(config, tmp_path / "cache", tmp_path / "results")
     assert loaded.probe_spec("clean", "cnn")["probes"] == plain.probe_spec("clean", "cnn")["probes"]
     assert loaded.probe_spec("clean", "mlp")["probes"]["c"] == CERTIFIED
     assert ("searches", "certified") not in loaded.probe_plugins("clean", "cnn")
@@ -373,13 +322,13 @@ def test_a_bad_value_is_refused(edit, lines):
 # --- The file itself ---------------------------------------------------------------------------------
 
 PLAIN = "expected YAML with plain data and unique keys"
-TOP = f"expected sections at the top level: {SECTIONS}"
+TOP = "expected sections at the top level: ..."
 HUGE_TEXT = "1" + "0" * 5000
 DOUBLED = "".join(f"  - &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 30))
 OPENS = "!!python/object/apply:os.system ['touch opened']"
 
 # How the text of the good configuration is changed, then the expected line.
-TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
+TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     "empty": (lambda text: "", f"config.yaml = None: {TOP}"),
     "only a comment": (lambda text: "# nothing\n", f"config.yaml = None: {TOP}"),
     "a list": (lambda text: "- a\n- b\n", f"config.yaml = ['a', 'b']: {TOP}"),
@@ -389,25 +338,23 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
     ),
     "a tab": (
         lambda text: text.replace("  lr:", "\tlr:"),
-        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(.*'\\t'.*; indent with spaces, not tabs\)"),
+        f"config.yaml, line ...: {PLAIN} (...'\\t'...; indent with spaces, not tabs)",
     ),
     "a section twice": (
         lambda text: text + "train: {lr: 0.1}\n",
-        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'train' is already defined on line \d+\)"),
+        f"config.yaml, line ...: {PLAIN} (the key 'train' is already defined on line ...)",
     ),
     "a key twice": (
         lambda text: text.replace("  epochs: 3", "  epochs: 3\n  epochs: 4"),
-        re.compile(rf"config\.yaml, line \d+: {PLAIN} \(the key 'epochs' is already defined on line \d+\)"),
+        f"config.yaml, line ...: {PLAIN} (the key 'epochs' is already defined on line ...)",
     ),
     "a tag that runs code": (
         lambda text: text.replace("loader: digits", f"loader: {OPENS}"),
-        re.compile(
-            rf"config\.yaml, line \d+: {PLAIN} \(could not determine a constructor for the tag '.*os\.system'\)"
-        ),
+        f"config.yaml, line ...: {PLAIN} (could not determine a constructor for the tag '...os.system')",
     ),
     "a number of 5,000 digits": (
         lambda text: text.replace("epochs: 3", f"epochs: {HUGE_TEXT}"),
-        re.compile(rf"config\.yaml: {PLAIN} \(ValueError: Exceeds the limit .*\)"),
+        f"config.yaml: {PLAIN} (ValueError: Exceeds the limit ...)",
     ),
     "aliases of aliases": (
         lambda text: f"run:\n  - &x0 [a]\n{DOUBLED}",
@@ -419,7 +366,7 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str | re.Pattern]] = {
     ),
     "another encoding": (
         lambda text: text.encode("utf-16"),
-        re.compile(r"config\.yaml: expected a UTF-8 text file \(UnicodeDecodeError: .*\)"),
+        "config.yaml: expected a UTF-8 text file (UnicodeDecodeError: ...)",
     ),
 }
 
@@ -432,7 +379,7 @@ def test_a_bad_file_of_configuration_is_refused(text):
     with pytest.raises(ConfigError) as raised:
         read_file("config.yaml")
     (found,) = raised.value.problems
-    assert line.fullmatch(found) if isinstance(line, re.Pattern) else found == line
+    assert matches(line, found), found
     assert not Path("opened").exists()
 
 
@@ -489,19 +436,19 @@ def on_features(*edits):
 OUTSIDE = {
     "no such module": (
         put("losses.mixup2", {"name": "nowhere:Loss"}),
-        "losses.mixup2.name = 'nowhere:Loss': expected module:object, but the module 'nowhere' can't be imported",
+        "losses.mixup2.name = 'nowhere:Loss': expected module:object, but the module 'nowhere' can't ...",
     ),
     "no such object": (
         put("losses.mixup2", {"name": "mine:Other"}),
-        re.compile(r"losses\.mixup2\.name = 'mine:Other': expected .*, but .*mine\.py doesn't define 'Other'"),
+        "losses.mixup2.name = 'mine:Other': expected ..., but ...mine.py doesn't define 'Other'",
     ),
     "no Python": (
         put("losses.mixup2", {"name": "garbled:Loss"}),
-        re.compile(r"losses\.mixup2\.name = 'garbled:Loss': .*garbled\.py isn't valid Python \(SyntaxError: .*\)"),
+        "losses.mixup2.name = 'garbled:Loss': ...garbled.py isn't valid Python (SyntaxError: ...)",
     ),
     "a helper that is no Python": (
         put("losses.mixup2", {"name": "leans:Loss"}),
-        re.compile(r".*garbled\.py = 'SyntaxError: .*': expected valid Python"),
+        "...garbled.py = 'SyntaxError: ...': expected valid Python",
     ),
     "raises on import": (
         put("losses.mixup2", {"name": "broken:Loss"}),
@@ -517,12 +464,11 @@ OUTSIDE = {
     ),
     "no loss": (
         put("losses.mixup2", {"name": "mine:NoLoss"}),
-        "losses.mixup2.name = 'mine:NoLoss': expected a loss (a subclass of halobench.Loss or a torch.nn.Module)",
+        "losses.mixup2.name = 'mine:NoLoss': expected a loss (a subclass of halobench.Loss or a ...",
     ),
     "a loss of a wrong shape": (
         put("losses.mixup2", {"name": "mine:Scalarless"}),
-        "losses.mixup2.name = 'mine:Scalarless': expected a loss that returns a scalar tensor with a gradient for"
-        " each batch, not (4,)",
+        "losses.mixup2.name = 'mine:Scalarless': expected a loss that returns a scalar tensor with a ...",
     ),
     "a loss that is never finite": (
         put("losses.mixup2", {"name": "mine:Endless"}),
@@ -530,18 +476,15 @@ OUTSIDE = {
     ),
     "a model of images, on features": (
         on_features(put("models.mlp", {"name": "cnn"})),
-        "models.mlp.name = 'cnn': expected a model that takes features, such as mlp; this one takes only images",
+        "models.mlp.name = 'cnn': expected a model that takes features, such as mlp; this one takes ...",
     ),
     "a model of timm's, on features": (
         on_features(put("models.mlp", {"name": "timm/resnet18"})),
-        "models.mlp.name = 'timm/resnet18': expected a model that takes features, such as mlp; this one takes only "
-        "images",
+        "models.mlp.name = 'timm/resnet18': expected a model that takes features, such as mlp; this ...",
     ),
     "a convolution of one's own, on features": (
         on_features(put("models.mlp", {"name": "mine:convolution"})),
-        re.compile(
-            r"models\.mlp\.name = 'mine:convolution': expected a model that takes 13 features, .* \(n, 13\) \(.*\)"
-        ),
+        "models.mlp.name = 'mine:convolution': expected a model that takes 13 features, ... (n, 13) (...)",
     ),
     "features resized": (
         on_features(put("models.mlp", {"name": "mlp", "resize": 16})),
@@ -549,22 +492,19 @@ OUTSIDE = {
     ),
     "features mirrored": (
         on_features(put("models.mlp", {"name": "mlp", "recipe": {"flip": True}})),
-        "models.mlp.recipe.flip = True: expected this key to be left out, since samples of digits aren't images",
+        "models.mlp.recipe.flip = True: expected this key to be left out, since samples of digits ...",
     ),
     "a box cut out of features": (
         on_features(put("losses.mixup2", {"name": "cutmix"})),
-        "losses.mixup2.name = 'cutmix': expected a loss for these samples, but this one takes images (n, C, H, W),"
-        " to cut boxes from",
+        "losses.mixup2.name = 'cutmix': expected a loss for these samples, but this one takes images ...",
     ),
     "logits of a wrong shape": (
         put("models.mlp", {"name": "mine:narrow"}),
-        "models.mlp.name = 'mine:narrow': expected a model that returns logits of shape (2, 10)"
-        " for a batch of 2, not (2, 9)",
+        "models.mlp.name = 'mine:narrow': expected a model that returns logits of shape (2, 10) for ...",
     ),
     "a source of one class": (
         put("sources.digits", {"loader": "mine:load"}),
-        "sources.digits.loader = 'mine:load': expected images (C, H, W) or features (D,) in at least 2 classes, not"
-        " size 400, shape (1, 8, 8), classes 1",
+        "sources.digits.loader = 'mine:load': expected images (C, H, W) or features (D,) in at least ...",
     ),
 }
 

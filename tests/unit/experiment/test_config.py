@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-import json
 import shutil
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -13,13 +13,11 @@ from safetensors.torch import save_file
 
 import conftest
 from halobench.core import specs
-from halobench.core.aliases import current_words
 from halobench.core.spec_codec import to_json
 from halobench.core.specs import ModelSpec, TrainSpec
 from halobench.experiment import build_checks, code_version, validation
-from halobench.experiment.build_request import build_request
 from halobench.experiment.config_loader import ConfigError, load_config
-from halobench.experiment.jobs import drawn_jobs
+from halobench.experiment.jobs import drawn_jobs, jobs
 from halobench.models import builder
 
 
@@ -40,33 +38,20 @@ def problems(config: dict) -> list[str]:
         loaded = load_config(config)
     except ConfigError as error:
         return error.problems
-    return build_checks.run(json.loads(to_json(build_request(loaded))))[0]
+    return build_checks.run(loaded, Path("nowhere"))
 
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, monkeypatch):
     """The error names its extra, comes with all other problems, and doesn't need to import the library."""
-    edited = put(config, "calibrators", ["none", "matrix"]) | {"train": config["train"] | {"lr": -1}}
+    name = "probmetrics/SMSCalibrator"
+    edited = put(config, "calibrators", ["none", name]) | {"train": config["train"] | {"lr": -1}}
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert problems(edited) == [
         "train.lr = -1.0: expected a number above 0",
-        "calibrators = 'matrix': expected its packages to be installed (probmetrics and numba):"
+        f"calibrators = {name!r}: expected its packages to be installed (probmetrics and numba):"
         " pip install --editable '.[posthoc]'",
     ]
-    assert load_config(put(config, "calibrators", ["none", "vector"])).calibrate.calibrators == ("none", "vector")
-
-
-def test_the_papers_fit_has_an_old_word_that_counts_as_the_same(config):
-    """Specs, and so records and tables, keep the old word, and no result is recomputed."""
-    old, new = (put(config, "calibrators", ["none", word]) for word in ("released", "paper"))
-    assert load_config(old) == load_config(new)
-    assert load_config(new).calibrate.calibrators == ("none", "released")
-    notes: list[str] = []
-    current_words(new, notes.append)
-    assert notes == []
-    assert current_words(old, notes.append)["calibrators"] == ["none", "paper"]
-    assert notes == ["calibrators[1]: 'released' is now called 'paper'"]
-    with pytest.raises(ConfigError, match="expected no duplicates"):
-        load_config(put(config, "calibrators", ["paper", "released"]))
+    assert load_config(put(config, "calibrators", ["none", "gap"])).calibrate.calibrators == ("none", "gap")
 
 
 def test_a_name_given_null_is_taken_away(config):
@@ -91,16 +76,16 @@ def test_figures_and_tables_from_outside_are_chosen_beside_all_or_refused(config
     loaded = load_config(config)
     assert loaded.figures("demo") == (*every, "own_display:draw")
     assert loaded.tables("demo") == ("own_display:draw",)
-    empty = load_config(put(config, "experiments.demo.tables", []))
-    assert empty.tables("demo") == ()
-    assert not [job for job in drawn_jobs(empty, "demo") if job.stage == "table"]
+    empty = load_config(put(put(config, "experiments.demo.tables", []), "experiments.demo.figures", []))
+    assert (empty.tables("demo"), empty.figures("demo")) == ((), ())
+    assert not [job for job in jobs(empty, ["demo"]) if job.stage in ("table", "figure")]
+    assert all(stage != "figure" for job in jobs(empty, ["demo"]) for stage, _ in job.needs)
     names = [path for job in drawn_jobs(loaded, "demo") for path in job.paths if "own_display" in path]
     assert set(names) == {
         *(f"figures/demo/own_display.draw.{kind}" for kind in ("png", "pdf", "svg", "json")),
         *(f"tables/demo/own_display.draw.{kind}" for kind in ("csv", "tex", "html", "json")),
     }
-    nothing = {"sources": {}, "datasets": {}, "losses": {}, "models": {}, "pairs": []}
-    problem, _ = build_checks.run(build_request(loaded) | nothing)[0]
+    problem, _ = build_checks.run(loaded, tmp_path)
     assert problem.startswith("figures.name = 'own_display:draw': expected a module that can be imported")
     for name, why in [
         ("odd", "did you mean 'runs'"),
@@ -136,9 +121,8 @@ def test_all_problems_of_an_entry_are_told_and_what_is_right_beside_them_is_buil
         "datasets.digits.tset",
         "experiments.demo.grid[0].models",
     ]
-    sound = build_request(raised.value.sound)
-    assert "digits" not in sound["datasets"]
-    assert "focal" in sound["losses"]
+    assert "digits" not in raised.value.sound.datasets
+    assert any(line.startswith("losses.focal.gamma") for line in build_checks.run(raised.value.sound, Path("nowhere")))
 
 
 def test_editors_find_what_the_loader_finds(config, root):
@@ -200,7 +184,7 @@ def test_probes_do_not_see_what_only_training_needs(config):
 @pytest.fixture(autouse=True)
 def _built_here(monkeypatch):
     """Build models for checks in this process, because starting another takes seconds."""
-    monkeypatch.setattr(validation, "_build", lambda request: build_checks.run(json.loads(to_json(request))))
+    monkeypatch.setattr(validation, "_build", lambda plain, results, config: build_checks.run(config, results))
 
 
 def tiny_problems(tmp_path, *edits: tuple[str, object]) -> list[str]:
@@ -210,7 +194,7 @@ def tiny_problems(tmp_path, *edits: tuple[str, object]) -> list[str]:
     for path, value in edits:
         raw = put(raw, path, value)
     try:
-        validation.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results")
+        validation.load_checked(raw, tmp_path / "cache", tmp_path / "results")
     except ConfigError as error:
         return error.problems
     return []
@@ -225,12 +209,11 @@ def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_change
     loss.write_text("from halobench.losses.cross_entropy import CrossEntropy as Base\nclass Mine(Base): ...\n")
     package = shutil.copytree(validation.PACKAGE, tmp_path / "halobench", ignore=shutil.ignore_patterns("templates"))
     monkeypatch.setattr(validation, "PACKAGE", package)
-    report = {"sources": {}, "weights": {}}
-    monkeypatch.setattr(validation, "_build", lambda request: built.append(request) or ([], report))
+    monkeypatch.setattr(validation, "_build", lambda *arguments: built.append(arguments) or [])
 
     def builds() -> int:
         code_version._maps.clear()
-        assert validation.ensure(load_config(raw), tmp_path / "cache", tmp_path / "results") == report
+        validation.load_checked(raw, tmp_path / "cache", tmp_path / "results")
         return len(built)
 
     assert [builds(), builds()] == [1, 1]

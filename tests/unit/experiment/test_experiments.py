@@ -37,37 +37,6 @@ def test_a_configuration_of_its_own_is_whole(path):
     assert all(config.cells(name) for name in config.run)
 
 
-@pytest.mark.paper
-def test_the_paper_has_all_data_sets_noises_models_mixup_sizes_and_seeds():
-    config = experiment("paper")
-    cells = config.cells("paper")
-    images = [cell for cell in cells if not cell.dataset.startswith(("gaussians", "overlap"))]
-    assert len(images) == 6 * 3 * 6 * 4 * 5
-    gaussians = [cell for cell in cells if cell.dataset.startswith("gaussians")]
-    assert len(gaussians) == 4 * 2 * 4 * 5
-    assert {config.losses[cell.loss].options.get("points", 2) for cell in images if cell.loss != "cross_entropy"} == {
-        *(2, 3, 5)
-    }
-    assert {config.datasets[cell.dataset].noise.p for cell in images} == {0, 0.25, 0.5}
-    assert {config.datasets[cell.dataset].noise.kind for cell in images if "noise" in cell.dataset} == {"asymmetric"}
-    recipes = {config.recipe(cell.dataset, cell.model) for cell in images}
-    assert {(r.optimizer, r.lr, r.batch, r.epochs, r.schedule) for r in recipes} == {
-        ("adam", 0.001, 500, 200, "constant")
-    }
-    assert set(cells) - config.probed("paper") == set(cells) - set(images)
-
-
-@pytest.mark.paper
-def test_the_small_paper_has_what_its_figures_need():
-    config = experiment("paper-small")
-    images = [cell for cell in config.cells("paper-small") if cell in config.probed("paper-small")]
-    sources = {config.datasets[cell.dataset].source for cell in images}
-    noises = {config.datasets[cell.dataset].noise.p for cell in images}
-    sizes = (sources, noises, *({getattr(cell, key) for cell in images} for key in ("model", "loss", "seed")))
-    assert all(len(found) >= least for found, least in zip(sizes, (3, 2, 2, 3, 3), strict=True))
-    assert {"overlap", "gaussians"} <= set(config.figures("paper-small"))
-
-
 def test_halos_have_nulls_that_learn_nothing_about_the_images():
     """Labels that keep one class in ten are independent of the images, and tiny steps leave every weight as it was."""
     config = experiment("halos")
@@ -81,13 +50,6 @@ def test_halos_have_nulls_that_learn_nothing_about_the_images():
     for cell in cells:  # what is compared is trained for as long
         stem = cell.dataset.removesuffix("-shuffled")
         assert config.recipe(cell.dataset, cell.model) == config.recipe(stem, cell.model)
-
-
-@pytest.mark.paper
-def test_the_zoo_trains_nothing():
-    config = experiment("zoo")
-    models = [config.models[cell.model] for cell in config.cells("zoo")]
-    assert all(model.pretrained and not model.fitted_on("imagenet-val") for model in models)
 
 
 def passes(config: Config) -> int:

@@ -17,7 +17,8 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse
 from halobench.core.specs import ModelSpec
-from halobench.models.builder import Resized, build, start
+from halobench.models.builder import build, start
+from halobench.models.preprocessing import Resized
 from halobench.models.shape_check import check
 
 DIGITS, MNIST, CIFAR = (1, 8, 8), (1, 28, 28), (3, 32, 32)
@@ -53,6 +54,11 @@ def error(spec: ModelSpec, shape: tuple[int, int, int]) -> SpecError:
 def not_a_model(input_shape, classes):
     """A plug-in whose output has one class too many."""
     return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes + 1))
+
+
+def probabilities(input_shape, classes):
+    """A plug-in whose outputs are no logits."""
+    return nn.Sequential(nn.Flatten(), nn.LazyLinear(classes), nn.Softmax(dim=1))
 
 
 def vanishing(input_shape, classes):
@@ -207,6 +213,7 @@ VIT = "timm/vit_tiny_patch16_224"
         (ModelSpec(f"{__name__}:outside", {"widht": 3}), CIFAR, "widht", "width"),
         (ModelSpec(f"{__name__}:vanishing"), DIGITS, "name", "zero pixels"),
         (ModelSpec(f"{__name__}:not_a_model"), DIGITS, "name", "logits of shape (2, 10) for a batch of 2, not (2, 11)"),
+        (ModelSpec(f"{__name__}:probabilities"), DIGITS, "name", "ends in a softmax"),
         (ModelSpec("timm/test_resnet", {"drop_rate": 0.1, "widht": 8}), CIFAR, "widht", ""),
         (ModelSpec("timm/test_vit", {"widht": 8}), CIFAR, "widht", ""),
         (ModelSpec("torchvision/resnet18", {"widht": 8}), CIFAR, "widht", ""),

@@ -287,13 +287,12 @@ def test_a_search_is_no_walk(cell):
     probed, data = cell
     inputs = torch.from_numpy(data.inputs("train")[:3])
     around = probe.Surroundings(torch.from_numpy(data.inputs("train")), data.splits["train"].labels)
-    for call in (probe.probe, probe.confidences):
-        with pytest.raises(SpecError, match=r"kind = 'adversarial': expected a kind that walks along rays"):
-            call(
-                probed.model,
-                inputs,
-                np.array([0, 1, 2]),
-                ProbeSpec("adversarial"),
-                around,
-                rng=np.random.default_rng(0),
-            )
+    with pytest.raises(SpecError, match=r"kind = 'adversarial': expected a kind that walks along rays"):
+        probe.probe(
+            probed.model,
+            inputs,
+            np.array([0, 1, 2]),
+            ProbeSpec("adversarial"),
+            around,
+            rng=np.random.default_rng(0),
+        )

@@ -8,6 +8,7 @@ import torch
 
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
+from halobench.models.architectures.attention import median_nearest
 from halobench.probing import rays
 from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.rays import Surroundings, nearest_of_another_label, principal_components
@@ -175,9 +176,26 @@ def test_nearest_other_agrees_with_brute_force_and_passes_over_copies():
     row, distance = nearest_of_another_label(training, labels, Surroundings(training, labels))
     brute = np.linalg.norm(training.numpy()[:, None].astype(np.float64) - training.numpy()[None], axis=2)
     brute[(labels[:, None] == labels[None]) | (brute == 0)] = np.inf
-    np.testing.assert_allclose(distance, brute.min(axis=1), rtol=1e-3)
+    np.testing.assert_allclose(distance, brute.min(axis=1), rtol=1e-6)
     assert (labels[row] != labels).all()
-    assert distance.min() > 0
+
+
+@pytest.mark.parametrize("far", [6e4, 3e7])
+def test_an_outlier_hides_no_neighbours(far):
+    """After normalisation, all other samples lie within a small fraction of their norm."""
+    rng = np.random.default_rng(1)
+    training = rng.normal(size=(400, 6))
+    training[0] = far
+    training = ((training - training.mean(axis=0)) / training.std(axis=0)).astype(np.float32)
+    labels = rng.integers(3, size=400)
+    samples = torch.from_numpy(training)
+    _, distance = nearest_of_another_label(samples, labels, Surroundings(samples, labels))
+    brute = np.linalg.norm(training[:, None].astype(np.float64) - training[None], axis=2)
+    brute[brute == 0] = np.inf
+    other = np.where(labels[:, None] == labels, np.inf, brute)
+    np.testing.assert_allclose(distance, other.min(axis=1), rtol=1e-6)
+    unit = np.sort(brute.min(axis=1))[199]
+    assert float(median_nearest(samples)) == pytest.approx(unit, rel=1e-5)
 
 
 def test_parts_of_the_samples_of_the_last_search_are_not_searched_again(monkeypatch):

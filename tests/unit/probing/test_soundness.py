@@ -264,6 +264,10 @@ def test_a_far_sample_leaves_the_certificates_of_others_as_they_are():
 SEARCHES = {"certified": certified_radius, "attacked": attacked_radius}
 BAD = {
     "one class": ({"model": linear([[1.0, 1.0]], [0.0])}, r"model = 'outputs of shape \(1, 1\)': expected logits"),
+    "probabilities": (
+        {"model": nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)).eval()},
+        "model = 'outputs that look like",
+    ),
     "no level": ({"level": None}, "level = None: expected a confidence"),
     "a word": ({"beta": "a"}, "beta = 'a': expected a finite inverse temperature"),
     "another size": (

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from html.parser import HTMLParser
-from urllib.parse import parse_qs
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from PIL import Image, PngImagePlugin
 from scipy import stats
 
 import synthetic
@@ -22,13 +18,14 @@ from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.pipeline import report as stages
 from halobench.reporting import rendering
-from halobench.reporting.pages import cells, leaderboard, overview
+from halobench.reporting.pages import leaderboard, overview
 from halobench.reporting.pages.claims_page import claims_html
+from halobench.reporting.pages.index import write_index
 from halobench.results import finding, origins
 from halobench.results.claims import evaluate, load_claims
 from halobench.results.names import THEMES
 from halobench.storage import files, provenance, records, tables_io
-from halobench.storage.columns import FIT_COLUMNS, KEYS, TABLE_COLUMNS
+from halobench.storage.columns import FIT_COLUMNS, TABLE_COLUMNS
 from halobench.storage.layout import ORIGINS, PAGES, TABLES
 from halobench.storage.requests import Request
 
@@ -106,17 +103,7 @@ def config():
 @pytest.fixture(scope="module")
 def pages(tables, config) -> dict[str, str]:
     """Every kind of page."""
-    return overview.pages(tables, spec(config=config), picture()) | {"claims": claims_html(tables["claims"], "demo")}
-
-
-def picture() -> bytes:
-    """A figure of 4 by 8 pixels, 3 rows of which are a black title."""
-    about, made = PngImagePlugin.PngInfo(), io.BytesIO()
-    about.add_text("TitleHeight", "3")
-    figure = Image.new("RGB", (4, 8), "white")
-    figure.paste("black", (0, 0, 4, 3))
-    figure.save(made, "PNG", pnginfo=about)
-    return made.getvalue()
+    return overview.pages(tables, spec(config=config)) | {"claims": claims_html(tables["claims"], "demo")}
 
 
 def spec(**changes) -> dict:
@@ -131,17 +118,11 @@ def spec(**changes) -> dict:
     return found | changes
 
 
-@pytest.fixture
-def whole(pages) -> dict[str, str]:
-    """The pages that stand alone."""
-    return {name: page for name, page in pages.items() if name != "front"}
-
-
 # Every page -----------------------------------------------------------------------------------------------------------
 
 
-def test_pages_are_well_formed_and_ask_nothing_of_a_network(whole, tmp_path):
-    for name, source in whole.items():
+def test_pages_are_well_formed_and_ask_nothing_of_a_network(pages, tmp_path):
+    for name, source in pages.items():
         page = Page(source)
         assert ("html", {"lang": "en"}) in page.tags
         assert len(page.ids) == len(set(page.ids)), name
@@ -161,7 +142,8 @@ def test_pages_are_well_formed_and_ask_nothing_of_a_network(whole, tmp_path):
 
 def test_the_order_of_the_tables_rows_changes_nothing(tables):
     shuffled = {name: table.sample(frac=1, random_state=0) for name, table in tables.items() if name != "claims"}
-    assert cells.cells_page("demo", tables) == cells.cells_page("demo", shuffled)
+    made = [leaderboard.leaderboard_page("demo", each["metrics"]) for each in (tables, shuffled)]
+    assert made[0] == made[1]
 
 
 @pytest.mark.parametrize(
@@ -181,10 +163,10 @@ def test_numbers_are_shown_short_and_sorted_in_full(value, text, key):
 
 def test_names_from_the_tables_are_escaped(tables):
     nasty = '<i>"&'
-    renamed = {name: table.replace("mlp", nasty) for name, table in tables.items() if name != "claims"}
-    page = Page(cells.cells_page(nasty, renamed, nasty))
+    renamed = tables["metrics"].replace("mixup2", nasty)
+    page = Page(leaderboard.leaderboard_page(nasty, renamed, nasty))
     assert "i" not in {tag for tag, _ in page.tags}
-    rows = [row for _, row in page.rows if row and row[1][0] == {"data-value": nasty}]
+    rows = [row for _, row in page.rows if len(row) > 1 and row[1][0] == {"data-value": nasty}]
     assert rows
     assert all(row[1][1] == nasty for row in rows)
 
@@ -193,79 +175,6 @@ def test_selects_are_there_where_there_is_a_choice():
     keys = [{"dataset": "digits", "model": model, "loss": "cross_entropy"} for model in ("mlp", "cnn")]
     (choice,) = rendering.choices(keys)
     assert (choice.key, choice.options) == ("model", (("mlp", "MLP"), ("cnn", "CNN")))
-
-
-# Cells ----------------------------------------------------------------------------------------------------------------
-
-
-def seed_rows(page: Page) -> dict[tuple, dict[str, list]]:
-    """The single-seed rows, by cell: attributes and text by heading."""
-    heads, found = [column.heading for column in cells.columns()], {}
-    for attributes, row in page.rows:
-        if attributes.get("class") == "beneath":
-            values = dict(zip(heads, row, strict=True))
-            names = (values[name][0]["data-value"] for name in ("Data set", "Model", "Loss", "Seeds"))
-            found[tuple(names)] = values
-    return found
-
-
-def test_the_table_of_cells_holds_the_numbers_of_the_tables(tables):
-    rows = seed_rows(Page(cells.cells_page("demo", tables)))
-    runs = tables["runs"].set_index(KEYS)
-    assert len(rows) == len(runs)
-    metrics = tables["metrics"].query("split == 'test' and labels == 'noisy'")
-    scores = metrics.set_index([*KEYS, "calibrator", "metric"])["value"]
-    radii = tables["radii"].query("points == 'train' and probe == 'nearest_other' and quantity == 'certainty'")
-    radii = radii.set_index([*KEYS, "calibrator"])["relative_median"]
-    words = {"MLP": "mlp", "CNN": "cnn", "EfficientNet": "efficientnet"}
-    for (dataset, model, loss, seed), values in rows.items():
-        cell = (dataset, words.get(model, model), loss, int(seed))
-        assert values["Interpolates"][1] == ("yes" if runs.loc[cell, "interpolates"] else "no")
-        expected = {"Accuracy": 1 - scores[(*cell, "none", "error")], "Radius uncal.": radii[(*cell, "none")]}
-        expected |= {"Train accuracy": runs.loc[cell, "train_accuracy"]}
-        expected |= {"T TS (opt.)": runs.loc[cell, "temperature_exact"]}
-        for metric in ("nll", "ece"):
-            for calibrator in ("none", "released", "exact"):
-                heading = f"{metric.upper()} {cells.SHORT[calibrator]}"
-                expected[heading] = scores[(*cell, calibrator, metric)]
-        assert {name: float(values[name][0]["data-value"]) for name in expected} == expected
-
-
-def test_rows_of_cells_are_means_over_the_seeds_beneath_them(tables):
-    source = cells.cells_page("demo", tables)
-    page, heads = Page(source), [column.heading for column in cells.columns()]
-    bodies = [attributes for tag, attributes in page.tags if tag == "tbody"]
-    runs, nll = tables["runs"], heads.index("NLL uncal.")
-    assert len(bodies) == len(runs.groupby(["dataset", "model", "loss"]))
-    means = [row for attributes, row in page.rows if not attributes and "data-value" in row[0][0]]
-    for keys, row in zip(bodies, means, strict=True):
-        own = tables["metrics"].query(
-            "split == 'test' and labels == 'noisy' and metric == 'nll' and calibrator == 'none'"
-        )
-        for kind in ("dataset", "model", "loss"):
-            own = own[own[kind] == keys[f"data-{kind}"]]
-        own = own["value"]
-        assert math.isclose(float(row[nll][0]["data-value"]), own.mean())
-        assert row[nll][1] == f"{own.mean():.3f} ± {own.std(ddof=1):.3f}"
-        assert int(row[heads.index("Seeds")][1]) == len(own)
-
-
-def test_a_seed_links_to_its_card(tables):
-    page = Page(cells.cells_page("demo", tables))
-    cards = [a["href"] for tag, a in page.tags if tag == "a" and "cell=" in a["href"]]
-    names = {"/".join(map(str, row)).rpartition("/") for row in tables["runs"][KEYS].itertuples(index=False)}
-    wanted = {("../../explorer.html", f"{lead}/seed{seed}") for lead, _, seed in names}
-    assert {(card.partition("#")[0], parse_qs(card.partition("#")[2])["cell"][0]) for card in cards} == wanted
-
-
-def test_cells_without_probe_or_optimum_have_empty_places(tables):
-    runs = tables["runs"].assign(temperature_exact=math.nan)
-    given = tables | {"runs": runs, "radii": tables["radii"].iloc[:0]}
-    page = Page(cells.cells_page("demo", given, "partial: 1 of 2"))
-    for values in seed_rows(page).values():
-        for name in ("T TS (opt.)", "Radius uncal."):
-            assert values[name] == [{"class": "number", "data-value": ""}, "–"]
-    assert "partial: 1 of 2" in "".join(page.text)
 
 
 # The leaderboard ------------------------------------------------------------------------------------------------------
@@ -327,8 +236,8 @@ def test_figures_and_tables_link_their_files_and_say_what_they_show(tables):
 # The overview ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
-    front, whole = Page(pages["front"]), tables["claims"].query("scope == 'all'")
+def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
+    front, whole = Page(pages["overview"]), tables["claims"].query("scope == 'all'")
     text = " ".join("".join(front.text).split())
     runs = tables["runs"]
     fit = int(runs["interpolates"].sum())
@@ -339,24 +248,19 @@ def test_the_front_tells_grid_verdicts_cost_and_where(pages, tables):
     assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; peak memory of any job 900 MiB" in text
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
     assert f"pandas {pd.__version__}" in text
-    assert text.startswith(finding.finding(tables["claims"].to_dict("records")))
+    assert finding.finding(tables["claims"].to_dict("records")) in text
     for theme, tests in finding.by_theme(whole.to_dict("records")).items():
         assert f"{THEMES[theme].sentence} {finding.tests_of_questions(tests)}: {finding.counted(tests)}" in text
     words = [a["class"].split()[1] for tag, a in front.tags if (a.get("class") or "").startswith("word ")]
     assert sorted(words) == sorted(whole.loc[whole["verdict"] != "not_tested", "verdict"])
-    (source,) = [a["src"] for tag, a in front.tags if tag == "img"]
-    shown = Image.open(io.BytesIO(base64.b64decode(source.removeprefix("data:image/png;base64,"))))
-    assert shown.size == (4, 5), "the figure without its title, which the page says"
-    assert shown.getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_models_that_no_loss_trained_are_of_no_loss(tables):
     runs = tables["runs"].copy()
     runs.loc[runs["loss"] == "focal", "loss"] = "untrained"
-    (few,), (all_of,) = ([overview.pages(tables | {"runs": t}, spec())["front"]] for t in (runs, tables["runs"]))
-    assert "and 4 losses" in " ".join(all_of.split())
-    assert "and 3 losses" in " ".join(few.split())
-    assert "not trained here" not in few
+    (few,), (all_of,) = ([overview.pages(tables | {"runs": t}, spec())["overview"]] for t in (runs, tables["runs"]))
+    assert "3 models and 4 losses" in " ".join(all_of.split())
+    assert "3 models and 3 losses" in " ".join(few.split())
 
 
 def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
@@ -368,7 +272,7 @@ def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
     assert yaml.safe_load(text[text.index("experiments:") : text.rindex("Cite\n")]) == json.loads(json.dumps(config))
 
 
-def test_an_overview_without_figure_or_claims_is_still_one(tables):
+def test_an_overview_without_figures_or_claims_is_still_one(tables):
     bare = overview.pages(tables | {"claims": tables["claims"].iloc[:0]}, spec(note="partial: 3 of 9", figures=[]))
     for text in bare.values():
         assert "partial: 3 of 9" in text
@@ -381,6 +285,27 @@ def test_an_overview_without_figure_or_claims_is_still_one(tables):
 )
 def test_durations(seconds, text):
     assert rendering.duration(seconds) == text
+
+
+# The entrance ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_entrance_leads_to_every_page_of_each_experiment(tmp_path, tables):
+    for name in ("demo", "bare"):
+        (tmp_path / "tables" / name).mkdir(parents=True)
+    tables["claims"].to_csv(tmp_path / "tables/demo/claims.csv", index=False)
+    (tmp_path / "figures/demo").mkdir(parents=True)
+    (tmp_path / "figures/demo/radii.png").touch()
+    write_index(tmp_path / "index.html", ["demo", "bare"], tmp_path / "tables", {"demo": "radii"}, {"bare": "partial"})
+    page = Page((tmp_path / "index.html").read_text())
+    links = {a["href"] for tag, a in page.tags if tag == "a"}
+    for name in ("demo", "bare"):
+        own = {f"tables/{name}/{each}.html" for each in ("overview", "claims", "leaderboard", "figures", "tables")}
+        assert own | {f"explorer.html#experiment={name}", f"tables/{name}/overview.html#cite"} <= links
+    assert [a["src"] for tag, a in page.tags if tag == "img"] == ["figures/demo/radii.png"]
+    text = "".join(page.text)
+    assert finding.finding(tables["claims"].to_dict("records")) in text
+    assert text.count("partial") == 1
 
 
 # The stage ------------------------------------------------------------------------------------------------------------

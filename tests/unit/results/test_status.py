@@ -131,7 +131,11 @@ def test_a_line_lists_the_first_of_many_changes(results):
         (f"{RUN}/metrics.csv", {"calibrate": {CELL}} | DRAWN, "metrics.csv is missing"),
         (f"{RUN}/train.json", {s: {CELL} for s in ("train", "probe", "calibrate")} | DRAWN, "train.json is missing"),
         ("figures/tiny/training.pdf", {"figure": {"tiny/training"}}, "training.pdf is missing"),
-        ("figures/tiny/summary.json", {"figure": {"tiny/summary"}, "overview": {"tiny"}}, "summary.json is missing"),
+        (
+            "figures/tiny/summary.json",
+            {"figure": {"tiny/summary"}, "explorer": {"explorer"}},
+            "summary.json is missing",
+        ),
     ],
 )
 def test_a_lost_file_is_made_again(results, path, stages, reason):
@@ -174,7 +178,7 @@ def test_a_job_that_failed_says_how_its_log_ends(results):
         (results / RUN / name).unlink()
     log = results / f"logs/probe/{CELL}.log"
     log.parent.mkdir(parents=True)
-    log.write_text("$ halobench probe\nhalobench: error: no space\n")
+    log.write_text("$ halobench stage probe\nhalobench: error: no space\n")
     job = next(job for job in listed() if job.name == ("probe", CELL))
     assert status.state(job, results) == status.State("failed", ("not made; its log ends: no space",))
 

@@ -99,7 +99,7 @@ def end(view) -> None:
 def write_log(text: str, age: float = 0.0) -> None:
     path = Path(LOG)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"$ halobench train --seed 0\n{text}")
+    path.write_text(f"$ halobench stage train --seed 0\n{text}")
     os.utime(path, (time.time() - age,) * 2)
 
 
@@ -290,7 +290,7 @@ def test_a_job_that_is_started_again_has_not_failed(lines):
     assert (list(view.failed), list(view.running)) == ([], [1])
     finish(view, 1)
     view.close()
-    assert said()[-3:-1] == ["1 job done in 0.0 s.", "Figures: results/figures/tiny/summary.png"]
+    assert said()[-2:] == ["1 job done in 0.0 s.", "Figures: results/figures/tiny/summary.png"]
 
 
 def test_errors_are_shown_and_the_exit_is_snakemakes(lines):
@@ -312,11 +312,11 @@ def test_what_runs_nothing_shows_its_messages(lines):
 def test_nothing_to_be_done_is_one_line_and_the_pages(lines, folder):
     view, said = lines
     (folder / "results").mkdir()
-    (folder / "results/explorer.html").touch()
+    (folder / "results/index.html").touch()
     view.take(record(LogEvent.WORKFLOW_STARTED, cwd="/there"))
     view.take(record(None, "Nothing to be done (all requested files are present and up to date)."))
     view.close()
-    assert said() == ["Nothing to be done: all results are up to date.", "See results/explorer.html."]
+    assert said() == ["Nothing to be done: all results are up to date.", "See results/index.html."]
 
 
 def test_an_error_before_any_job_is_no_news_of_success(lines):
@@ -355,7 +355,7 @@ def test_silence_leaves_failures_and_the_end(capsys):
 
 def test_the_summary_names_what_was_written(folder):
     outputs = [f"results/figures/tiny/{name}.{kind}" for name in ("radii", "summary") for kind in ("png", "pdf")]
-    outputs += ["results/figures/other/log_k.png", "results/explorer.html", "results/tables/tiny/claims.csv"]
+    outputs += ["results/figures/other/log_k.png", "results/index.html", "results/tables/tiny/claims.csv"]
     claims = folder / "results/tables/tiny/claims.csv"
     claims.parent.mkdir(parents=True)
     halos = CLAIM_ROW | {"theme": "halos", "verdict": "does_not", "adjusted": "undecided"}
@@ -372,8 +372,7 @@ def test_the_summary_names_what_was_written(folder):
         "  All tests: results/tables/tiny/claims.html",
         "Figures: results/figures/other",
         "Figures: results/figures/tiny/summary.png",
-        "Explorer: results/explorer.html",
-        "Next, to make the report: halobench report",
+        "Start at results/index.html: it leads to all pages.",
     ]
     assert outcome.summary(["results/partial/figures/tiny/summary.png"]) == [
         "Figures: results/partial/figures/tiny/summary.png"

@@ -6,11 +6,12 @@ import pytest
 import yaml
 
 from conftest import ROOT, tiny_config
+from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import jobs
 from halobench.runner.arguments import check_arguments, configuration, read_arguments
 from halobench.runner.rule_inputs import _holds
-from halobench.runner.run import _needed
+from halobench.runner.run import _needed, check_devices
 
 CELL = "clean/mlp/mixup2/seed0"
 
@@ -35,6 +36,15 @@ def test_a_target_needs_only_the_cells_that_it_is_made_from():
     needed = _needed([f"results/runs/{CELL}/metrics.csv"], jobs(load_config(tiny_config())), "results")
     assert {key for stage, key in needed if stage != "source"} == {CELL}
     assert len(_needed(["all"], jobs(load_config(tiny_config())), "results")) == len(jobs(load_config(tiny_config())))
+
+
+def test_a_gpu_that_is_not_here_is_refused_before_any_job():
+    here = jobs(load_config(tiny_config()))
+    check_devices(here)
+    elsewhere = jobs(load_config(tiny_config() | {"train": {"device": "cuda:99"}}))
+    check_devices(job for job in elsewhere if job.stage == "source")
+    with pytest.raises(SpecError, match=r"train\.device = 'cuda:99': expected a device visible to torch"):
+        check_devices(elsewhere)
 
 
 def test_a_configuration_holds_what_was_given_within_a_section():

@@ -65,7 +65,7 @@ def source(tmp_path_factory) -> str:
 
 def train(source: str, out: Path, spec: dict, *program: str, **variables: str) -> subprocess.Popen:
     words = ["--source", source, "--seed", "1", "--out", str(out), "--spec", json.dumps(spec)]
-    return command(*(program or (*PYTHON, JOB)), "train", *words, **variables)
+    return command(*(program or (*PYTHON, JOB)), "stage", "train", *words, **variables)
 
 
 def children(process: int) -> list[int]:
@@ -86,7 +86,7 @@ def test_the_same_bytes_and_lines_as_by_itself(start, source, tmp_path):
         more = ["--seed", "1", "--run", str(cell), "--spec"]
         assert ending(train(source, cell, SPEC, **variables)) == (0, who, "")
         for words in (["probe", "--source", source, *more, probe], ["calibrate", *more, calibrate]):
-            assert ending(command(*PYTHON, JOB, *words, **variables)) == (0, who, "")
+            assert ending(command(*PYTHON, JOB, "stage", *words, **variables)) == (0, who, "")
         code, did, line = ending(train(source, tmp_path / "bad", BAD, **variables))
         assert (code, did, "points = 1" in line) == (2, who, True)
         lines.add(line)

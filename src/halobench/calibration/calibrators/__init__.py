@@ -3,15 +3,8 @@
 ============= ======================================================================== ======================
 name          softmax of, or probabilities by                                          fitted by
 ============= ======================================================================== ======================
-vector        w_j z_j + b_j: vector scaling                                            scipy, Newton's method
-svs           the same, a ridge towards TS: structured vector scaling                  probmetrics
-matrix        W z + b, a ridge towards TS: structured matrix scaling                   probmetrics
-matrix_cv     the same, with its ridge chosen by cross-validation                      scipy, L-BFGS
+matrix        W z + b, with a ridge towards TS chosen by cross-validation              scipy, L-BFGS
 dirichlet     W log p + b, with two ridges chosen by cross-validation                  scipy, L-BFGS
-isotonic      a monotone map of each class's probability, normalised                   scikit-learn
-histogram     the frequency in a bin of each class's probability, normalised           numpy
-ensemble      w_1 softmax(z / T) + w_2 softmax(z) + w_3 / k: ensemble TS               scipy, SLSQP
-ts_mix        n / (n + 1) softmax(z / T) + 1 / (n + 1) / k                             numpy
 gap           z / T, T a function of the gap of the two largest logits                 numpy, Newton's method
 top_rest      one temperature for whether the top class is right, one for the others   numpy, Newton's method
 confusion_mix (1 - w) softmax(z / T) + w C_a, C_a: validation labels with prediction a numpy
@@ -20,18 +13,18 @@ partner       TS's logits and validation confusions with the predicted class    
 local         TS, partner scaling, nearest neighbours and trees, mixed                 scikit-learn
 ============= ======================================================================== ======================
 
+``probmetrics/NAME`` and ``netcal/NAME`` are the classes of these libraries, such as ``netcal/HistogramBinning``. Both
+libraries take probabilities, and many of their maps can return a probability of 0. If a test sample then has that
+class, NLL and KL are infinite and are reported as such. Clipping probabilities, as scikit-learn's `log_loss` does at
+2e-16, would count 36 nats for each such sample, a number that depends only on the clipping threshold.
+
 Each file here defines ``fit(logits, labels)``; a ``module:object`` has the same signature. `fit` receives validation
 logits, float64 (n, k), and labels (n,) in [0, k). It returns either a function that maps logits (m, k) to calibrated
 ones (-inf for a probability of 0), whose softmax is then scored, or a `halobench.calibration.calibrator.Calibrator`,
-which can also state that there is no finite optimum. The same data must produce the same bytes, so draw random numbers
-only from a generator with a fixed seed.
+which can also state why the fit failed. The same data must produce the same bytes, so draw random numbers only from a
+generator with a fixed seed.
 
 Three optional constants are read without importing the file. ``PACKAGES`` lists the modules that must be installed,
 ``EXTRA`` is the optional extra that installs them, and ``LIBRARIES`` lists the distributions whose versions are
 recorded with a result.
-
-Isotonic and histogram assign a probability of 0 to a class that no validation sample with that score had. If a test
-sample then has that class, NLL and KL are infinite and are reported as such. Clipping probabilities, as scikit-learn's
-`log_loss` does at 2e-16, would count 36 nats for each such sample, a number that depends only on the clipping
-threshold. Error, Brier score and ECE remain usable.
 """

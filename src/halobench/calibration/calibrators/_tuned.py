@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.calibrator import Calibrator, scored
+from halobench.calibration.calibrator import Calibrator, Map, scored
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.core.seeding import generator
 
-Map = Callable[[np.ndarray], np.ndarray]
 Path = Callable[[np.ndarray, np.ndarray, Sequence[Any], float], list[tuple[Map, float]]]
 """Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which it stopped."""
 
@@ -24,11 +23,11 @@ ROUGH, EXACT = 1e-4, 1e-6
 def fit_tuned(
     path: Path, settings: Sequence[Any], logits: np.ndarray, labels: np.ndarray, name: str, rough: float = ROUGH
 ) -> Calibrator:
-    """Fit with the setting whose NLL on held-out folds is lowest; `name` determines the folds."""
+    """Fit with the setting whose NLL on held-out folds is lowest; a `name` determines the folds."""
     n = len(logits)
     fold = generator(0, name, "folds").permutation(n) % min(FOLDS, n)
     held_out = np.zeros(len(settings))
-    for number in range(fold.max() + 1 if n > 1 else 0):
+    for number in range(fold.max() + 1 if n > 1 and len(settings) > 1 else 0):
         out = fold == number
         for i, (transform, _) in enumerate(path(logits[~out], labels[~out], settings, rough)):
             held_out[i] += cross_entropy(transform(logits[out]), labels[out]).sum()

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from halobench.calibration.calibrator import Calibrator
-from halobench.calibration.calibrators._tuned import Map, fit_tuned, weights_along
+from halobench.calibration.calibrator import Calibrator, Map
+from halobench.calibration.calibrators._tuned import fit_tuned, weights_along
 from halobench.calibration.convex import RIDGE
 from halobench.calibration.rescaling import rescale, spread
 from halobench.calibration.temperature_scaling import finite_beta

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from halobench.calibration.calibrator import Calibrator, logarithm
-from halobench.calibration.calibrators._tuned import Map, fit_tuned
+from halobench.calibration.calibrator import Calibrator, Map, logarithm
+from halobench.calibration.calibrators._tuned import fit_tuned
 from halobench.calibration.convex import RIDGE
 from halobench.calibration.rescaling import rescale, spread
 from halobench.calibration.sample_scores import softmax

@@ -9,16 +9,7 @@ from halobench.data.sources import Description, Images
 from halobench.data.torchvision_files import VisionSet
 
 FROM_DISK = True
-BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
-SET = VisionSet(
-    "CIFAR-10",
-    "CIFAR10",
-    50_000,
-    10_000,
-    (3, 32, 32),
-    ("cifar-10-python.tar.gz",),
-    unpacked=tuple(f"cifar-10-batches-py/{name}" for name in BATCHES),
-)
+SET = VisionSet("CIFAR-10", "CIFAR10", 50_000, 10_000, (3, 32, 32), ("cifar-10-python.tar.gz",))
 
 
 def describe() -> Description:

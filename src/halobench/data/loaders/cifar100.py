@@ -9,16 +9,7 @@ from halobench.data.sources import Description, Images
 from halobench.data.torchvision_files import VisionSet
 
 FROM_DISK = True
-SET = VisionSet(
-    "CIFAR-100",
-    "CIFAR100",
-    50_000,
-    10_000,
-    (3, 32, 32),
-    ("cifar-100-python.tar.gz",),
-    classes=100,
-    unpacked=tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta")),
-)
+SET = VisionSet("CIFAR-100", "CIFAR100", 50_000, 10_000, (3, 32, 32), ("cifar-100-python.tar.gz",), classes=100)
 
 
 def describe() -> Description:

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from halobench.core.errors import require
-from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
-from halobench.data.distribution import Distribution, Sample, checked_shape, positive
+from halobench.data.distribution import Distribution, Sample, checked_shape, layout_generator, positive
 
 
 class Gaussians(Distribution):
@@ -42,36 +41,16 @@ class Gaussians(Distribution):
 
 def load(
     *,
-    classes: int = 2,
-    shape: Sequence[int] = (3, 10, 10),
-    separation: float | None = None,
-    mu: float | None = None,
-    layout: int = 0,
+    classes: int = 2,  # k, at least 2; at most D + 1 with `separation`, and exactly 2 with `mu`
+    shape: Sequence[int] = (3, 10, 10),  # [C, H, W] of an input; D is their product
+    separation: float | None = None,  # distance between any two means
+    mu: float | None = None,  # instead of `separation`: the means are 0 and mu in each coordinate, mu sqrt(D) apart
+    layout: int = 0,  # seed for the directions of the means
 ) -> Distribution:
-    """Return the distribution.
-
-    Parameters
-    ----------
-    classes : int
-        k, at least 2; at most D + 1 with `separation`, and exactly 2 with `mu`.
-    shape : list of int
-        [C, H, W] of an input; D is their product.
-    separation : float, optional
-        Distance between any two means, positive.
-    mu : float, optional
-        Alternative to `separation`: the means are 0 and mu in each coordinate, and thus mu sqrt(D) apart.
-    layout : int
-        Seed for the directions of the means.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range, or if `separation` and `mu` are both set or both missing.
-    """
+    """Return the distribution with `separation` or `mu`, exactly one of which must be set."""
     sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
-    layout, size = convert_number(int, "layout", layout), int(np.prod(sizes))
+    rng, size = layout_generator(layout), int(np.prod(sizes))
     require(classes >= 2, "classes", classes, "at least 2")
-    require(layout >= 0, "layout", layout, "a whole number of at least 0")
     require((separation is None) != (mu is None), "separation", separation, "either separation or mu, but not both")
     if mu is not None:
         mu = positive("mu", mu)
@@ -80,7 +59,7 @@ def load(
     separation = positive("separation", separation)
     most = f"at most {size + 1}, since no more points can be equally far apart in {size} dimensions"
     require(classes <= size + 1, "classes", classes, most)
-    return Gaussians(sizes, separation / np.sqrt(2) * simplex(classes, size, generator(layout, "layout")))
+    return Gaussians(sizes, separation / np.sqrt(2) * simplex(classes, size, rng))
 
 
 def simplex(count: int, size: int, rng: np.random.Generator) -> np.ndarray:

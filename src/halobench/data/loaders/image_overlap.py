@@ -16,8 +16,8 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError, require
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
-from halobench.data.channel_stats import Moments
-from halobench.data.distribution import Distribution, Regions, Sample, overlap_regions, unknown
+from halobench.data.channel_stats import ChannelStats
+from halobench.data.distribution import Distribution, Regions, Sample, layout_generator, overlap_regions, unknown
 
 APART = 0.49  # reach, as a share of the distance to the nearest other prototype
 CANDIDATES = 4  # images considered for each prototype
@@ -32,11 +32,11 @@ class ImageOverlap(Distribution):
     regions: Regions
 
     def __init__(
-        self, prototypes: np.ndarray, regions: Regions, moments: tuple[np.ndarray, np.ndarray], change: np.ndarray
+        self, prototypes: np.ndarray, regions: Regions, stats: tuple[np.ndarray, np.ndarray], change: np.ndarray
     ):
         self.prototypes, self.regions = prototypes, regions
         self.shape, self.classes = prototypes.shape[1:], regions.posterior.shape[1]
-        self.mean, self.std = moments
+        self.mean, self.std = stats
         self.change = change  # maxima: shift (pixels), turn (radians), growth (a share)
         shift, turn, growth = map(float, change)
         self.options = [shift, round(math.degrees(turn), 6), growth]
@@ -94,50 +94,28 @@ class ImageOverlap(Distribution):
 
 def load(
     *,
-    classes: int,
+    classes: int,  # this and the next two as for `overlap`
     group: int = 2,
     beta: float = 0.5,
-    prototypes: str = "mnist5k",
-    shift: float = 1.0,
-    turn: float = 5.0,
-    growth: float = 0.05,
-    shares: list[float] | None = None,
-    layout: int = 0,
+    prototypes: str = "mnist5k",  # the loader of the images, which is called without options
+    shift: float = 1.0,  # maximum shift of an image down or right, in pixels
+    turn: float = 5.0,  # maximum turn in degrees, up to 180
+    growth: float = 0.05,  # maximum growth or shrinkage, as a share in [0, 1)
+    shares: list[float] | None = None,  # as for `overlap`
+    layout: int = 0,  # seed for drawing the images that become prototypes
 ) -> Distribution:
-    """Return the distribution.
-
-    Parameters
-    ----------
-    classes, group, beta, shares
-        As for `halobench.data.loaders.overlap.load`.
-    prototypes : str
-        The loader of the images, which is called without options.
-    shift : float
-        Maximum shift of an image down or right, in pixels, at least 0.
-    turn : float
-        Maximum turn in degrees, in [0, 180].
-    growth : float
-        Maximum growth or shrinkage, as a share in [0, 1).
-    layout : int
-        Seed for drawing the images that become prototypes.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range, or too many changed images would leave their region.
-    """
+    """Return the distribution, unless too many changed images would leave their region."""
     regions = overlap_regions(classes, group, beta, shares)
-    change, layout = _change(shift, turn, growth), convert_number(int, "layout", layout)
-    require(layout >= 0, "layout", layout, "a whole number of at least 0")
+    change, rng = _change(shift, turn, growth), layout_generator(layout)
     images = _prototypes(prototypes)
     count, most = len(regions.mass), len(images) // CANDIDATES
     expected = f"fewer, since they need {count} regions, but {prototypes} has enough images for only {most}"
     require(count <= most, "classes", classes, expected)
-    chosen = spread_out(images, count, generator(layout, "layout"))
-    moments = Moments(images.shape[1])
-    moments.add(images)
-    distribution = ImageOverlap(images[chosen], regions, moments.result(), change)
-    distribution.sample(TRIAL * count, generator(layout, "trial"))  # fails now rather than in a job
+    chosen = spread_out(images, count, rng)
+    stats = ChannelStats(images.shape[1])
+    stats.add(images)
+    distribution = ImageOverlap(images[chosen], regions, stats.result(), change)
+    distribution.sample(TRIAL * count, generator(int(layout), "trial"))  # fails now rather than in a job
     return distribution
 
 

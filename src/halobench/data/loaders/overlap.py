@@ -14,9 +14,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from halobench.core.errors import SpecError, require
-from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
-from halobench.data.distribution import Distribution, Regions, Sample, checked_shape, overlap_regions, positive, unknown
+from halobench.data.distribution import (
+    Distribution,
+    Regions,
+    Sample,
+    checked_shape,
+    layout_generator,
+    overlap_regions,
+    positive,
+    unknown,
+)
 
 TOLERANCE = 1e-4  # relative, for inputs rounded to float32
 
@@ -51,13 +59,7 @@ class Overlap(Distribution):
         return self.regions.posterior[self.region_of(inputs)]
 
     def region_of(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the region that contains each input, int64 (n,).
-
-        Raises
-        ------
-        SpecError
-            If an input isn't in any region.
-        """
+        """Return the region that contains each input, int64 (n,); raise SpecError if one isn't in any."""
         points = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
         scale = TOLERANCE * (self.radius + np.abs(self.centres).max())
         region_of = np.full(len(points), -1)
@@ -75,48 +77,22 @@ class Overlap(Distribution):
 
 def load(
     *,
-    classes: int,
-    group: int = 2,
-    beta: float = 0.5,
-    shape: Sequence[int] = (1, 8, 8),
-    norm: float = 4.0,
-    radius: float = 1.0,
-    disc: int | None = None,
-    shares: list[float] | None = None,
-    layout: int = 0,
+    classes: int,  # k
+    group: int = 2,  # m, from 2 to k, which is a multiple of it
+    beta: float = 0.5,  # total mass of the shared regions, in (0, 1)
+    shape: Sequence[int] = (1, 8, 8),  # [C, H, W] of an input; D is their product
+    norm: float = 4.0,  # distance of the centres from the origin
+    radius: float = 1.0,  # distance of a region's border from its centre
+    disc: int | None = None,  # dimension p of discs, at least 1 and less than D; regions are balls by default
+    shares: list[float] | None = None,  # P(class | shared region), m values; equal by default
+    layout: int = 0,  # seed for the directions of centres and discs, which are part of the distribution
 ) -> Distribution:
-    """Return the distribution.
-
-    Parameters
-    ----------
-    classes, group : int
-        k and m, where k is a multiple of m, and m is from 2 to k.
-    beta : float
-        Total mass of the shared regions, in (0, 1).
-    shape : list of int
-        [C, H, W] of an input; D is their product.
-    norm, radius : float
-        Distance of the centres from the origin, and of a region's border from its centre; both positive.
-    disc : int, optional
-        Dimension p of discs, at least 1 and less than D; regions are balls by default.
-    shares : list of float, optional
-        P(class | shared region), m values; equal by default.
-    layout : int
-        Seed for the directions of the centres (and discs), which are part of the distribution and so don't depend on a
-        cell's seed.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range, or if two regions meet, since the posterior would be wrong there.
-    """
+    """Return the distribution; its regions mustn't meet, since the posterior would be wrong there."""
     sizes = checked_shape(shape)
     regions = overlap_regions(classes, group, beta, shares)
     norm, radius = positive("norm", norm), positive("radius", radius)
     size, count = int(np.prod(sizes)), len(regions.mass)
-    layout = convert_number(int, "layout", layout)
-    require(layout >= 0, "layout", layout, "a whole number of at least 0")
-    rng = generator(layout, "layout")
+    rng = layout_generator(layout)
     directions = rng.standard_normal((count, size))
     centres = norm * directions / np.linalg.norm(directions, axis=1, keepdims=True)
     bases = None if disc is None else _disc_bases(disc, count, size, rng)

@@ -19,13 +19,7 @@ CLASSES = ("china", "flower", "grace_hopper")
 
 
 def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
-    """Return the shape, classes and size.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range, or leaves fewer than 50 patches of a photograph.
-    """
+    """Return the shape, classes and size."""
     patches = load(side=side, contrast=contrast)
     return Description(patches.images.shape[1:], patches.classes, len(patches.images))
 
@@ -33,18 +27,9 @@ def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
 def load(*, side: int = 16, contrast: float = 0.0) -> Images:
     """Load the patches of each photograph, row by row from the upper left corner, without overlap.
 
-    Parameters
-    ----------
-    side : int
-        Side of a patch, 4 to 100 pixels.
-    contrast : float
-        Patches are left out if their standard deviation over pixels, averaged over colours, is below this (0 to 255),
-        because patches without any structure are so alike that no network can fit wrong labels for them.
-
-    Raises
-    ------
-    SpecError
-        As for `describe`.
+    `side` is that of a patch, 4 to 100 pixels. Patches whose standard deviation over pixels, averaged over colours, is
+    below `contrast` (0 to 255) are left out, because patches without any structure are so alike that no network can
+    fit wrong labels for them.
     """
     from matplotlib.cbook import get_sample_data
     from PIL import Image

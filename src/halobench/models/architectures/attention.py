@@ -42,12 +42,8 @@ class Attention(AroundSamples):
 
 def median_nearest(samples: torch.Tensor) -> torch.Tensor:
     """Return the median distance from samples (N, D) to the nearest one that isn't a copy, or 1 if all are copies."""
-    norms, least = (samples**2).sum(dim=1), []
-    for start in range(0, len(samples), BLOCK):
-        block, block_norms = samples[start : start + BLOCK], norms[start : start + BLOCK]
-        square = squared_distances(block, block_norms, samples, norms)
-        copies = square <= 1e-5 * (block_norms[:, None] + norms)  # the sample itself, up to rounding
-        least.append(square.masked_fill(copies, float("inf")).amin(dim=1))
+    rows = torch.arange(len(samples), device=samples.device)
+    least = [squared_distances(samples[part], samples, part[:, None] == rows).amin(dim=1) for part in rows.split(BLOCK)]
     nearest = torch.cat(least)
     nearest = nearest[torch.isfinite(nearest)]
     return nearest.median().sqrt() if len(nearest) else torch.ones(())

@@ -17,19 +17,9 @@ TOLERANCE = 1e-8
 
 
 def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
-    """Convert a model to a float64 `Network` on the samples' device, and compare the two at and away from samples.
+    """Convert a model to a float64 `Network`, and compare the two at and away from float64 samples (n, ...).
 
     The layers alone don't reveal hooks, a replaced `forward`, or `h += x`, which torch.fx traces as `h + x`.
-
-    Parameters
-    ----------
-    model : nn.Module
-    samples : float64 tensor (n, ...)
-
-    Raises
-    ------
-    SpecError
-        If the model has an unsupported kind of layer, or doesn't compute what its layers imply.
     """
     model = copy.deepcopy(model).to(samples.device, torch.float64)
     network, first = network_of(model, samples.shape[1:]), samples[:TRIED]

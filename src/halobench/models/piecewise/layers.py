@@ -11,9 +11,9 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from halobench.core.errors import SpecError, describe_error
-from halobench.models.builder import Resize
 from halobench.models.piecewise import maps
 from halobench.models.piecewise.network import Network
+from halobench.models.preprocessing import Resize
 
 KINDS = (
     "linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing, flatten, addition and dropout"
@@ -32,13 +32,7 @@ FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
 
 
 def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
-    """Convert a model in eval mode to a `Network` for samples of `shape`; its weights may be on the meta device.
-
-    Raises
-    ------
-    SpecError
-        If the model has an unsupported layer (which the error names), or torch.fx can't trace it.
-    """
+    """Convert a model in eval mode to a `Network` for samples of `shape`; its weights may be on the meta device."""
     model = nn.Sequential(model) if type(model) in LAYERS else model  # else torch.fx would trace into a lone layer
     try:
         graph = _Tracer().trace(model)

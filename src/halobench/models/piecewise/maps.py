@@ -16,17 +16,10 @@ Map = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Patch:
-    """Rows (b, ...) of coefficients for a step's outputs; for images, a part (b, C, h, w) outside of which all are 0.
-
-    Attributes
-    ----------
-    rows : float64 tensor
-    corner : (top, left)
-        Position of the part in the image.
-    """
+    """Rows (b, ...) of coefficients for a step's outputs; for images, a part (b, C, h, w), beyond which all are 0."""
 
     rows: torch.Tensor
-    corner: tuple[int, int] = (0, 0)
+    corner: tuple[int, int] = (0, 0)  # top and left of the part in the image
 
     @property
     def view(self) -> tuple[slice, ...]:
@@ -62,30 +55,14 @@ class Patch:
 
 @dataclass(frozen=True)
 class Affine:
-    """An affine map of samples (n, ...).
-
-    Attributes
-    ----------
-    linear : callable
-        Its linear part.
-    transpose : callable
-        The linear part's transpose, which maps a patch of outputs to one of inputs.
-    absolute : callable, optional
-        The linear part with the absolute values of its coefficients, if some are negative.
-    bias : float64 tensor, optional
-        Broadcasts against the outputs.
-    terms : float64 tensor, optional
-        Sum of the absolute values of the terms from which the bias was computed, if it is not exact.
-    local : bool
-        Whether `transpose` accepts a part of an image rather than only the whole.
-    """
+    """An affine map of samples (n, ...)."""
 
     linear: Map
-    transpose: Callable[[Patch], Patch]
-    absolute: Map | None = None
+    transpose: Callable[[Patch], Patch]  # of the linear part: maps a patch of outputs to one of inputs
+    absolute: Map | None = None  # the linear part with the absolute values of its coefficients, if some are negative
     bias: torch.Tensor | None = None
-    terms: torch.Tensor | None = None
-    local: bool = True
+    terms: torch.Tensor | None = None  # sum of absolute values of the terms that make up the bias, if it isn't exact
+    local: bool = True  # whether `transpose` accepts a part of an image rather than only the whole
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the outputs."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -18,24 +19,12 @@ from halobench.models.piecewise import maps
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a network.
+    """One step of a network."""
 
-    Attributes
-    ----------
-    kind : str
-        ``input``, ``affine``, ``relu`` or ``add``.
-    sources : tuple of int
-        Indices of the steps that it reads.
-    shape : tuple of int
-        Shape of its output for one sample.
-    affine : Affine, optional
-        The map of an ``affine`` step.
-    """
-
-    kind: str
-    sources: tuple[int, ...]
-    shape: tuple[int, ...]
-    affine: maps.Affine | None = None
+    kind: Literal["input", "affine", "relu", "add"]
+    sources: tuple[int, ...]  # indices of the steps that it reads
+    shape: tuple[int, ...]  # of its output for one sample
+    affine: maps.Affine | None = None  # of an affine step
 
     @property
     def size(self) -> int:
@@ -49,7 +38,7 @@ class Network:
     def __init__(self, shape: Sequence[int], device: torch.device):
         self.steps, self.device = [Step("input", (), tuple(shape))], device
 
-    def append(self, kind: str, *sources: int, affine: maps.Affine | None = None) -> int:
+    def append(self, kind: Literal["affine", "relu", "add"], *sources: int, affine: maps.Affine | None = None) -> int:
         """Append a step; return its index."""
         shape = self.steps[sources[0]].shape
         if affine is not None:

@@ -1,27 +1,15 @@
-"""Bound a network's outputs on balls around samples, first with affine forms, then with CROWN.
+"""Bound a network's outputs on balls around samples, first with affine forms, then with CROWN (see docs/halos.md).
 
 Forms are propagated forwards: each expresses an output as an affine function of the offset from the ball's centre, up
 to an error. This costs as much as one forward pass per number in a sample. Where a form leaves the sign of a
-rectifier's input undetermined, rows (`Balls.rows`) are propagated backwards from it. These are linear functions of a
-step's outputs, carried to the input through the transposes of affine maps. At a rectifier y = relu(x) whose input lies
-in [l, u] on the ball, y is replaced by a line below it where the row's coefficient is positive, and by one above it
-where the coefficient is negative:
+rectifier's input undetermined, rows are propagated backwards from it: linear functions of a step's outputs, carried to
+the input through transposed affine maps, with a line in place of each rectifier.
 
-    y >= a x,  a in [0, 1],        y <= u (x - l) / (u - l)        (l < 0 < u)
-
-so on the whole ball, row >= A . x + c, and A . x >= A . x0 - r |A| (H. Zhang et al., Efficient neural network
-robustness certification with general activation functions, NeurIPS 2018).
-
-Rounding. Everything is computed in float64, in sums of fewer than N terms. In any order of summation, their error is at
-most g = N u / (1 - N u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and
-Stability of Numerical Algorithms, 2nd edition, section 3.1). Let |x| <= M on the ball for the input x of an affine map
-y = W x + b. Going back through the map replaces the row A by a rounded A W. For every x in the ball, this changes the
-row's value by at most g |A| |W| M, and the constant by at most g |A| |b|. So a step back costs at most g |A| H, where
-H = |W| M + |b|. (The shift b of a batch norm is itself a rounded sum; |b| then stands for the sum of its terms'
-absolute values.) Going back through a rectifier (including its lines) or a sum costs at most g |A| H with H = M, and
-the last product at most g |A| (|x0| + r). Similarly, forms lose at most g H and are widened by that much. N is the
-total number of outputs of all steps, plus 64 per step, and g is multiplied by four to cover the rounding of these
-terms themselves.
+Bounds cover the rounding of float64 sums of fewer than N terms: in any order, it is at most g = N u / (1 - N u) times
+the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and Stability of Numerical Algorithms,
+2nd edition, section 3.1). A row A costs at most g |A| H per step, where H bounds the sum of the absolute values of the
+terms that a step adds up on the ball; a form is widened by g H. N is the number of outputs of all steps, plus 64 per
+step, and g is multiplied by four to cover the rounding of these terms themselves.
 """
 
 from __future__ import annotations
@@ -58,21 +46,12 @@ def lines_around(least: torch.Tensor, most: torch.Tensor) -> Lines:
 
 @dataclass(frozen=True)
 class Form:
-    """Affine functions of the offset d from a ball's centre: ``slope . d + centre``, up to ``error``.
+    """Affine functions of the offset d from a ball's centre: ``slope . d + centre``, up to ``error``."""
 
-    Attributes
-    ----------
-    slope : float64 tensor (m or 1, D, ...)
-        The first dimension is 1 if the slope is the same for all samples.
-    centre, error : float64 tensor (m, ...)
-    reach : float64 tensor (m, ...)
-        Largest absolute value of ``slope . d``, which is the radius times the norm of the slope.
-    """
-
-    slope: torch.Tensor
-    centre: torch.Tensor
+    slope: torch.Tensor  # (m, D, ...), or (1, D, ...) if it is the same for all samples
+    centre: torch.Tensor  # (m, ...)
     error: torch.Tensor
-    reach: torch.Tensor
+    reach: torch.Tensor  # largest absolute value of slope . d, which is the radius times the norm of the slope
 
     @property
     def largest(self) -> torch.Tensor:
@@ -82,30 +61,16 @@ class Form:
 
 @dataclass(frozen=True)
 class Rows:
-    """Linear functions of the input that bound given functions of a step's outputs from below, each on its ball.
+    """Linear functions of the input that bound given functions of a step's outputs from below, each on its ball."""
 
-    Attributes
-    ----------
-    least : float64 tensor (b,)
-        Their values at the balls' centres, minus the largest possible rounding error.
-    norms : float64 tensor (b,)
-        Their steepest rates of decrease.
-    """
-
-    least: torch.Tensor
-    norms: torch.Tensor
+    least: torch.Tensor  # (b,), their values at the balls' centres, minus the largest possible rounding error
+    norms: torch.Tensor  # (b,), their steepest rates of decrease
 
 
 class Balls:
-    """Bounds on a network's values on balls around samples.
+    """Bounds on a network's values on balls with radii (m,) around samples (m, ...).
 
-    Parameters
-    ----------
-    network : Network
-    samples : float64 tensor (m, ...)
-    radii : float64 tensor (m,)
-    within : Bounds, optional
-        Bounds on balls of at least these radii around the same samples, which hold here too.
+    `within` are bounds on balls of at least these radii around the same samples, which hold here too.
     """
 
     def __init__(self, network: Network, samples: torch.Tensor, radii: torch.Tensor, within: Bounds | None = None):

@@ -34,16 +34,7 @@ def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 class Odds:
-    """Bounds on the log odds against labels, on balls and on smaller balls inside them.
-
-    Parameters
-    ----------
-    balls : Balls
-        Balls around m samples.
-    rows : float64 tensor (m, k - 1, k)
-        The `contrasts` of their labels.
-    beta : float
-    """
+    """Bounds on the log odds against labels, whose `contrasts` are `rows`, on balls and on smaller ones inside them."""
 
     def __init__(self, balls: Balls, rows: torch.Tensor, beta: float):
         self.balls, self.beta, count = balls, beta, rows.shape[1]

@@ -31,15 +31,14 @@ def certified_radius(
 ) -> np.ndarray:
     """Return radii of balls on which a model's confidence in a sample's label is proved to be at least `level`.
 
-    The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball. It uses linear bounds on the
-    network (CROWN), computed in float64 on the CPU, and accounts for float64 rounding (see docs/halos.md). It implies
-    nothing about larger balls; an attack bounds the radius from the other side.
+    The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball, and float64 rounding. It
+    implies nothing about larger balls; an attack bounds the radius from the other side.
 
     Parameters
     ----------
     model : nn.Module
-        In eval mode. As traced by torch.fx, it may consist only of linear layers, convolutions, batch norm, ReLU,
-        average and max pooling, resizing, flatten, addition and dropout.
+        In eval mode, with only linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing,
+        flatten, addition and dropout.
     inputs : float tensor (n, ...)
         Inputs to the model.
     labels : int array (n,)
@@ -79,7 +78,7 @@ def certified(
     beta: float,
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Return radii as `certified_radius` does; `tick` is called before each ball is tried."""
+    """Return radii without checking the arguments; `tick` is called before each ball is tried."""
     samples, targets = inputs.detach().cpu().double().clone(), torch.from_numpy(labels)
     network = exact_network(model, samples)
     with torch.no_grad():
@@ -89,18 +88,11 @@ def certified(
 
 
 class Search:
-    """A search for the certified radii of some samples.
+    """A search for the certified radii of some samples, which tries balls around all of them at once.
 
-    It tries balls around all samples at once. The bounds on a ball are linear functions of the input, so they also show
-    on which smaller balls the confidence is proved. The next ball is chosen by modelling the rise in the log odds
-    against the label at the boundary as a power of the radius.
-
-    Parameters
-    ----------
-    network : Network
-    samples : float64 tensor (m, ...)
-    labels : int64 tensor (m,)
-    level, beta : float
+    The bounds on a ball are linear functions of the input, so they also show on which smaller balls the confidence is
+    proved. The next ball is chosen by modelling the rise in the log odds against the label at the boundary as a power
+    of the radius.
     """
 
     def __init__(self, network: Network, samples: torch.Tensor, labels: torch.Tensor, level: float, beta: float):
@@ -122,7 +114,7 @@ class Search:
         self.bounds: Bounds = {}  # bounds on the smallest ball that failed
 
     def run(self, tick: Callable[[], None] = lambda: None) -> torch.Tensor:
-        """Return the radii (m,); `tick` is called before each ball is tried."""
+        """Return the radii (m,)."""
         for _ in range(PASSES):
             chosen = self.open.nonzero()[:, 0]
             if not len(chosen):

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.core.formatting import number
 from halobench.reporting import labels
-from halobench.reporting.rendering import Choice, Column, Entry, Line, address, number, render
+from halobench.reporting.rendering import Choice, Column, Entry, Line, render, site_address
 from halobench.results import finding
 from halobench.results.names import OVER_SEEDS, THEMES
 
@@ -69,23 +70,24 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
         themes=[*filter(None, (*finding.theme_lines(rows), finding.registration_line(rows)))],
         rules=rules,
         columns=COLUMNS,
-        lines=[_line(row, pairs.get(row.claim, whole[:0])) for row in decided],
+        lines=[_line(row, pairs.get(row.claim, whole[:0]), experiment) for row in decided],
         selects=_choices(tested, ("theme", "fit", "verdict")),
         untested_columns=UNTESTED,
         untested=[Line({}, (_test(row), labels.calibrator_label(row.fit), row.note)) for row in left],
     )
 
 
-def _line(row: Any, pairs: pd.DataFrame) -> Line:
+def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
     """Return the row of a test over all pairs of data set and model, with a row per pair below it."""
     figure = "radii" if " of radii." in row.statistic else FIGURES.get(row.theme, row.theme)
     loss = re.search(r"\bloss (\w+)", row.statistic)
-    see = (("figure", f"figures.html#{figure}"), ("cells", address("cells", **({"loss": loss[1]} if loss else {}))))
+    cells = site_address("explorer", experiment, **({"loss": loss[1]} if loss else {}))
+    see = (("figure", f"figures.html#{figure}"), ("cells", cells))
     folded = []
     each: Iterable[Any] = pairs.itertuples()
     for pair in each:
         dataset, _, model = pair.scope.partition("/")
-        cells = address("cells", dataset=dataset, **({"model": model} if model else {}))
+        cells = site_address("explorer", experiment, dataset=dataset, **({"model": model} if model else {}))
         folded.append((labels.cell_label(dataset, model), *_outcome(pair, (("cells", cells),))))
     keys = {"theme": row.theme, "fit": row.fit, "verdict": row.verdict}
     return Line(keys, (_test(row), *_outcome(row, see)), tuple(folded))

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.core.formatting import number
 from halobench.reporting import labels, table_views
-from halobench.reporting.rendering import Choice, Column, Entry, Line, address, choices, number, render
+from halobench.reporting.rendering import Choice, Column, Entry, Line, choices, render, site_address
 from halobench.results.names import NO_LOSS, OVER_SEEDS
 from halobench.results.t_intervals import t_intervals
 from halobench.storage.columns import REFERENCE
@@ -65,15 +66,15 @@ def columns(metric: str) -> tuple[Column, ...]:
     )
 
 
-def boards(metrics: pd.DataFrame) -> list[dict[str, Any]]:
+def boards(metrics: pd.DataFrame, experiment: str = "") -> list[dict[str, Any]]:
     """Return a table per data set with its name, models, metric, columns and lines."""
     rows = table_views.preferred_labels(metrics)
     rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
     groups = {str(name): part for name, part in rows.groupby("dataset", sort=False)}
-    return [_board(name, groups[name]) for name in labels.ordered(groups, labels.DATASETS)]
+    return [_board(experiment, name, groups[name]) for name in labels.ordered(groups, labels.DATASETS)]
 
 
-def _board(dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
+def _board(experiment: str, dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
     """Return the table of one data set, over the models trained with every loss, or all models if none was."""
     metric = "kl" if "kl" in set(rows["metric"]) else "nll"
     models = rows.groupby("model")["loss"].nunique()
@@ -84,7 +85,7 @@ def _board(dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
     ranked = means.xs(metric, level="metric").dropna(how="all")
     values = ranked.to_numpy(dtype=float)
     lines = [
-        _line(dataset, method, rank, seeds, means.loc[method], metric)
+        _line(experiment, dataset, method, rank, seeds, means.loc[method], metric)
         for method, rank, seeds in zip(ranked.index, ranks(values).tolist(), values, strict=True)
     ]
     return {
@@ -95,7 +96,13 @@ def _board(dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def _line(
-    dataset: str, method: tuple[str, str], rank: list[int], seeds: np.ndarray, means: pd.DataFrame, metric: str
+    experiment: str,
+    dataset: str,
+    method: tuple[str, str],
+    rank: list[int],
+    seeds: np.ndarray,
+    means: pd.DataFrame,
+    metric: str,
 ) -> Line:
     """Return the row of a method: its rank, the mean over `seeds` of `metric`, and the `means` of the other metrics."""
     (loss, calibrator), (first, last) = method, rank
@@ -106,6 +113,7 @@ def _line(
         for name in OTHERS
         if name != metric
     ]
+    cells = site_address("explorer", experiment, dataset=dataset, loss=loss)
     return Line(
         {"dataset": dataset, "loss": loss, "calibrator": calibrator},
         (
@@ -113,14 +121,14 @@ def _line(
             *(labels.loss_label(loss), labels.calibrator_label(calibrator), mean),
             Entry(f"[{number(max(low, 0))}, {number(high)}]" if np.isfinite(low) else "–", low),
             *others,
-            *(int(scored.sum()), Entry("", links=(("cells", address("cells", dataset=dataset, loss=loss)),))),
+            *(int(scored.sum()), Entry("", links=(("cells", cells),))),
         ),
     )
 
 
 def leaderboard_page(experiment: str, metrics: pd.DataFrame, note: str = "") -> str:
     """Return the page of the leaderboards, which starts with `note`, e.g. that cells are missing."""
-    tables = boards(metrics)
+    tables = boards(metrics, experiment)
     keys = [line.keys for table in tables for line in table["lines"]]
     fits = labels.ordered((key["calibrator"] for key in keys), labels.CALIBRATORS)
     selects = [

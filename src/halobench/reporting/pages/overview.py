@@ -1,22 +1,19 @@
-"""Write an experiment's overview (what was run and what came out) and its part of the report's front page."""
+"""Write an experiment's overview (what was run and what came out) and its other pages."""
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 import yaml
-from PIL import Image
 
+from halobench.core.formatting import number
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.pages import files_pages, run_costs
-from halobench.reporting.pages.cells import cells_page
 from halobench.reporting.pages.claims_page import claimed
 from halobench.reporting.pages.leaderboard import leaderboard_page
-from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, duration, named, number, render
+from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, duration, named, render
 from halobench.results import finding, names
 
 SECTIONS = ("experiments", "sources", "datasets", "models", "losses", "recipes", "probes", "calibrate")
@@ -35,12 +32,9 @@ COLUMNS = {
 
 
 def pages(
-    tables: Mapping[str, pd.DataFrame],
-    spec: Mapping[str, Any],
-    figure: bytes = b"",
-    captions: Mapping[str, str] | None = None,
+    tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], captions: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return an experiment's `PAGES` by name; ``front`` is its element for the report's front page.
+    """Return an experiment's `PAGES` by name.
 
     Parameters
     ----------
@@ -49,8 +43,6 @@ def pages(
     spec : mapping
         ``experiment``; ``config``, the part of the configuration that made it; ``note``, shown first on each page, e.g.
         that cells are missing; and ``figures`` and ``tables``, the names of the files that exist.
-    figure : bytes
-        The figure that sums up the experiment, as PNG; empty if there is none. The pages print its title themselves.
     captions : mapping, optional
         Captions of figures and tables by file name.
     """
@@ -59,39 +51,26 @@ def pages(
     verdicts: Any = claims.to_dict("records")
     facts, grid = run_costs.facts(jobs), _grid(runs)
     versions = [Line({}, (name, ", ".join(values))) for name, values in facts["versions"].items()]
-    both = {
+    overview = render(
+        "overview.html",
+        title=f"Experiment {experiment}: what came out, and what was run",
         **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": facts},
-        "figure": base64.b64encode(without_title(figure)).decode() if figure else "",
-        "claims": {
+        claims={
             "finding": finding.finding(verdicts),
             "checks": any(map(finding.is_check, verdicts)),
             "themes": [_theme(theme, tests) for theme, tests in finding.by_theme(verdicts).items()],
         },
-    }
-    overview = render(
-        "overview.html",
-        title=f"Experiment {experiment}: what came out, and what was run",
         selects=choices(line.keys for line in grid),
         columns=COLUMNS,
         lines={"grid": grid, "costs": _costs(jobs), "versions": versions},
         configuration=_configuration(spec["config"]),
-        **both,
     )
     return {
         "overview": overview,
         "leaderboard": leaderboard_page(experiment, tables["metrics"], note),
-        "cells": cells_page(experiment, tables, note),
         "figures": files_pages.figures_page(experiment, spec["figures"], captions or {}, note),
         "tables": files_pages.tables_page(experiment, spec["tables"], captions or {}, note),
-        "front": render("front.html", **both),
     }
-
-
-def without_title(figure: bytes) -> bytes:
-    """Crop the title off a figure that `halobench.reporting.plotting.saving.save` wrote as PNG."""
-    picture, cropped = Image.open(io.BytesIO(figure)), io.BytesIO()
-    picture.crop((0, int(picture.info.get("TitleHeight", 0)), *picture.size)).save(cropped, "PNG")
-    return cropped.getvalue()
 
 
 # What was run ---------------------------------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from matplotlib.lines import Line2D
 
 from halobench.reporting.plotting.style import GREY, INK
 
-TITLE = "title"  # the label of a head's title
 LETTER = 0.53  # average ratio of a letter's width to its font size
 LEAST = 6.4  # width of the head, in inches
 LONE = 3.4  # minimum width of a lone panel, in inches
@@ -155,7 +154,7 @@ def add_head(figure: Figure, title: str, note: str = "", legend: Sequence[Line2D
     if note:
         text = figure.text(0, top, wrapped(note, width), color=GREY, **look)
         top += gap + text.get_window_extent().height / figure.bbox.height
-    figure.text(0, top, wrapped(title, width, 13.5), size=11.5, weight="bold", color=INK, label=TITLE, **look)
+    figure.text(0, top, wrapped(title, width, 13.5), size=11.5, weight="bold", color=INK, **look)
 
 
 def add_legend(figure: Figure | SubFigure, handles: Sequence[Line2D], width: float, **place: Any) -> Legend:

@@ -10,7 +10,6 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from halobench.reporting.plotting.panel_grid import TITLE
 from halobench.reporting.plotting.style import RC
 from halobench.storage import files
 
@@ -37,8 +36,6 @@ def resolution(page: Bbox) -> float:
 def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
     """Write `stem`.pdf, `stem`.svg and `stem`.png, each completely or not at all, with nothing cut off.
 
-    The PNG's metadata has the height of its title in pixels, for pages that print the title themselves.
-
     Returns
     -------
     tuple of Path
@@ -54,10 +51,7 @@ def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # one layout is enough for all files
         page = figure.get_tightbbox().padded(MARGIN)
-        dots = options["png"]["dpi"] = resolution(page)
-        titles = [text for text in figure.texts if text.get_label() == TITLE]
-        ends = [page.ymax - text.get_window_extent().ymin / figure.dpi for text in titles]
-        options["png"]["metadata"] |= {"TitleHeight": str(round(dots * max(ends)))} if ends else {}
+        options["png"]["dpi"] = resolution(page)
         for suffix, chosen in options.items():
             with files.replacing(Path(f"{stem}.{suffix}")) as temporary:
                 figure.savefig(temporary, format=suffix, bbox_inches=page, **chosen)

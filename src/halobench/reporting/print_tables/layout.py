@@ -5,14 +5,18 @@ All three have the same rows in the same order, and the same table always gives 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from markupsafe import Markup, escape
 
+from halobench.core.formatting import number
 from halobench.reporting import rendering
 from halobench.storage import files, tables_io
 
@@ -21,12 +25,12 @@ MOST_ROWS = 46  # rows of a printed part, block headings included, that fit on a
 
 @dataclass(frozen=True)
 class Value:
-    """The contents of one cell.
+    """A mean over seeds, as one cell of a table shows it.
 
     Parameters
     ----------
     mean, sd : float
-        Mean and standard deviation (n - 1) over seeds. NaN if there is no value; `sd` is also NaN if there is only one.
+        Mean and standard deviation (n - 1), or half of an interval. NaN if there is none.
     n, seeds : int
         The number of seeds that have a value, and the number of all seeds.
     best : bool
@@ -41,61 +45,31 @@ class Value:
 
     @property
     def texts(self) -> tuple[str, str, str]:
-        """The mean and standard deviation as printed, and e.g. ``2/3`` if some seeds have no value; empty if absent."""
+        """The mean and the deviation as printed, and e.g. ``2/3`` if some seeds have no value; empty if absent."""
         deviation = number(self.sd) if math.isfinite(self.sd) else ""
-        return number(self.mean), deviation, f"{self.n}/{self.seeds}" if 0 < self.n < self.seeds else ""
+        return number(self.mean, missing="--"), deviation, f"{self.n}/{self.seeds}" if 0 < self.n < self.seeds else ""
 
 
-def number(value: float) -> str:
-    """Format a number to three decimals so columns align, with a power of ten from 10,000 up, and ``--`` for NaN."""
-    if math.isnan(value):
-        return "--"
-    text = "∞" if math.isinf(value) else f"{abs(value):.3f}" if abs(value) < 1e4 else f"{abs(value):.2e}"
-    return f"−{text}" if value < 0 and text != "0.000" else text
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line: its label, whether the label has a dagger, and a cell for each column (None leaves it empty).
-
-    `keys` are pairs of a kind (dataset, model, loss) and a name, by which the page filters its lines.
-    """
-
-    label: str
-    values: tuple[Value | None, ...]
-    dagger: bool = False
-    keys: tuple[tuple[str, str], ...] = ()
+ABSENT = Value(math.nan, n=0, seeds=0)
 
 
 @dataclass(frozen=True)
 class Part:
-    """The lines and columns under one caption.
+    """What stands under one caption.
 
     Parameters
     ----------
     key : str
         The part's name, for references to it.
     caption : str
-    columns : tuple of (str, tuple of str)
-        Groups of columns, each with its heading and the headings of its columns.
-    blocks : tuple of (str, tuple of Row)
-        Blocks of lines, each under a heading (an empty string for none).
+    cells : DataFrame of Value or None
+        The rows' index has a block's heading and a row's label, and the columns' index a group's heading and a column's
+        heading. A block or group may have no heading (an empty string), and None leaves a cell empty.
     """
 
     key: str
     caption: str
-    columns: tuple[tuple[str, tuple[str, ...]], ...]
-    blocks: tuple[tuple[str, tuple[Row, ...]], ...]
-
-    @property
-    def heads(self) -> list[tuple[str, str]]:
-        """The columns, each given by its group's heading and its own."""
-        return [(group, head) for group, names in self.columns for head in names]
-
-    @property
-    def firsts(self) -> list[int]:
-        """The columns that start a group."""
-        return [i for i, (group, _) in enumerate(self.heads) if i == 0 or group != self.heads[i - 1][0]]
+    cells: pd.DataFrame
 
 
 @dataclass(frozen=True)
@@ -107,36 +81,35 @@ class Table:
     parts: tuple[Part, ...]
 
 
-def pages(part: Part, most: int = MOST_ROWS) -> list[Part]:
-    """Split a part between blocks into pieces of at most `most` lines; longer blocks stay whole."""
-    pieces: list[list[tuple[str, tuple[Row, ...]]]] = [[]]
-    for block in part.blocks:
-        if pieces[-1] and sum(_height(b) for b in (*pieces[-1], block)) > most:
+def grid(
+    values: Mapping[Any, Value | None], rows: Mapping[Any, tuple[str, str]], columns: Mapping[Any, tuple[str, str]]
+) -> pd.DataFrame:
+    """Return the cells of a part from values by row and column, whose headings are given in order."""
+    cells = [[values.get((row, column), ABSENT) for column in columns] for row in rows]
+    index, heads = (pd.MultiIndex.from_tuples([*headings.values()], names=[None] * 2) for headings in (rows, columns))
+    return pd.DataFrame(cells, index, heads, dtype=object)
+
+
+def pages(cells: pd.DataFrame, most: int = MOST_ROWS) -> list[pd.DataFrame]:
+    """Split a part's rows between blocks into pieces of at most `most` lines; longer blocks stay whole."""
+    blocks: list[Any] = [list(rows) for _, rows in itertools.groupby(range(len(cells)), lambda i: cells.index[i][0])]
+    pieces: list[list[int]] = [[]]
+    height = 0
+    for rows in blocks:
+        lines = len(rows) + bool(cells.index[rows[0]][0])
+        if pieces[-1] and height + lines > most:
             pieces.append([])
-        pieces[-1].append(block)
-    if len(pieces) == 1:
-        return [part]
-    return [
-        Part(
-            part.key if i == 0 else f"{part.key}-{i + 1}",
-            part.caption if i == 0 else f"{part.caption.partition(':')[0]}, continued.",
-            part.columns,
-            tuple(blocks),
-        )
-        for i, blocks in enumerate(pieces)
-    ]
-
-
-def _height(block: tuple[str, tuple[Row, ...]]) -> int:
-    """Return how many lines a block takes up."""
-    return len(block[1]) + bool(block[0])
+            height = 0
+        pieces[-1] += rows
+        height += lines
+    return [cells.iloc[rows] for rows in pieces]
 
 
 # LaTeX ----------------------------------------------------------------------------------------------------------------
 
 ESCAPES = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
 ESCAPES |= {">": r"\textgreater{}", "±": r"$\pm$", "−": "$-$", "∞": r"$\infty$", "·": r"\textperiodcentered{}"}
-ESCAPES |= {"†": r"$^{\dagger}$", "≥": r"$\ge$", "≤": r"$\le$", "|": r"\textbar{}", '"': "''"}
+ESCAPES |= {"†": r"$^{\dagger}$", "≥": r"$\ge$", "≤": r"$\le$", "|": r"\textbar{}", '"': "''", "μ": r"$\mu$"}
 ESCAPES |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
 
 FLOAT = r"""
@@ -146,7 +119,7 @@ FLOAT = r"""
 \label{tab:%s:%s}
 \par\smallskip
 \footnotesize
-\setlength{\tabcolsep}{2pt}
+\setlength{\tabcolsep}{3pt}
 %% As wide as it is, or as the text where that is narrower.
 \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%%
 %s}
@@ -166,65 +139,79 @@ def stacked(head: str) -> str:
 
 
 def latex(table: Table, name: str, note: str = "") -> str:
-    """Return the parts as consecutive LaTeX tables, for use with ``\\input``.
+    """Return the parts as consecutive LaTeX tables labelled ``tab:name:part``, for use with ``\\input``.
 
-    Parameters
-    ----------
-    name : str
-        The start of the tables' labels: ``tab:name:part``.
-    note : str
-        The start of each caption, e.g. a note that cells are missing.
+    Each caption starts with `note`.
     """
     text = f"% {escaped(table.title)}\n% Needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}.\n"
     text += "% Some 19 cm wide, so best on a page in landscape: scaled down where the text is narrower.\n"
     if not table.parts:
         text += "% There is nothing to show.\n"
     warning = rf"\textbf{{{escaped(note)}.}} " if note else ""
-    for piece in (piece for part in table.parts for piece in pages(part)):
-        text += FLOAT % (warning + escaped(piece.caption), name, piece.key, tabular(piece))
+    for part in table.parts:
+        for i, cells in enumerate(pages(part.cells)):
+            key = f"{part.key}-{i + 1}" if i else part.key
+            caption = f"{part.caption.partition(':')[0]}, continued." if i else part.caption
+            text += FLOAT % (warning + escaped(caption), name, key, tabular(cells))
     return text
 
 
-def tabular(part: Part) -> str:
-    """Return a part's lines and columns as a tabular.
-
-    A value takes two columns, so means and standard deviations align separately. Rules between headings and space
-    between blocks start a row, the rules as the name of a level of headings and the space as part of a label.
-    """
-    starts = [2 * first + 2 for first in part.firsts]
-    ends = [*(start - 1 for start in starts[1:]), 2 * len(part.heads) + 1]
-    rules = "".join(rf"\cmidrule(lr){{{start}-{end}}}" for start, end in zip(starts, ends, strict=True))
-    halves = [(escaped(group), stacked(head), half) for group, head in part.heads for half in (0, 1)]
-    columns = pd.MultiIndex.from_tuples(halves, names=["", rules, ""])
-    lines = list(_latex_lines(part))
-    frame = pd.DataFrame([cells for _, cells in lines], index=[label for label, _ in lines], columns=columns)
-    layout = rf"@{{}}l*{{{len(part.heads)}}}{{r@{{}}l}}@{{}}"
-    style = frame.style.hide(axis="columns", level=2)
-    return style.to_latex(hrules=True, column_format=layout, multicol_align="c").rstrip()
+def tabular(cells: pd.DataFrame) -> str:
+    """Return a part's lines and columns as a tabular; the rules below groups' headings start the row that follows."""
+    groups = [(name, [*heads]) for name, heads in itertools.groupby(cells.columns.get_level_values(0))]
+    ends = [*itertools.accumulate((len(heads) for _, heads in groups), initial=1)]
+    rules = "".join(rf"\cmidrule(lr){{{start + 1}-{end}}}" for start, end in itertools.pairwise(ends))
+    heads = [(escaped(head[0]), stacked(head[1])) for head in cells.columns]
+    lines = list(_latex_lines(cells))
+    frame = pd.DataFrame(
+        [texts for _, texts in lines],
+        index=[label for label, _ in lines],
+        columns=pd.MultiIndex.from_tuples(heads, names=["", rules]),
+    )
+    layout = rf"@{{}}l{'r' * len(heads)}@{{}}"
+    return frame.style.to_latex(hrules=True, column_format=layout, multicol_align="c").rstrip()
 
 
-def _latex_lines(part: Part) -> Iterator[tuple[str, list[str]]]:
-    """Yield the label and cells of each line; a heading extends over the empty cells next to it."""
-    for i, (heading, rows) in enumerate(part.blocks):
-        space = r"\addlinespace " if i else ""
-        if heading:
-            yield rf"{space}\rlap{{\textit{{{escaped(heading)}}}}}", [""] * 2 * len(part.heads)
-        for j, row in enumerate(rows):
-            lead = r"\quad " if heading else space if j == 0 else ""
-            yield lead + escaped(row.label + "†" * row.dagger), [text for v in row.values for text in _latex_value(v)]
+def _latex_lines(cells: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
+    """Yield the label and cells of each line; a block's heading extends over the empty cells next to it."""
+    before = None
+    names: list[tuple[str, str]] = list(cells.index)
+    for (block, label), values in zip(names, cells.to_numpy(), strict=True):
+        space = r"\addlinespace " if before not in (None, block) else ""
+        if block and block != before:
+            yield rf"{space}\rlap{{\textit{{{escaped(block)}}}}}", [""] * len(values)
+            space = ""
+        yield (r"\quad " if block else space) + escaped(label), [_latex_value(value) for value in values]
+        before = block
 
 
-def _latex_value(value: Value | None) -> tuple[str, str]:
-    """Return both columns of a cell: the mean, and its standard deviation in smaller type."""
+def _latex_value(value: Value | None) -> str:
+    """Return a mean with its standard deviation in smaller type."""
     if value is None:
-        return "", ""
+        return ""
     mean, deviation, share = value.texts
-    deviation = rf"{{\scriptsize$\pm${deviation}}}" if deviation else ""
-    mean = rf"\textbf{{{escaped(mean)}}}" if value.best else escaped(mean)
-    return mean, deviation + (rf"\textsuperscript{{{share}}}" if share else "")
+    text = rf"\textbf{{{escaped(mean)}}}" if value.best else escaped(mean)
+    text += rf"{{\scriptsize$\pm${deviation}}}" if deviation else ""
+    return text + (rf"\textsuperscript{{{share}}}" if share else "")
 
 
 # HTML and saving ------------------------------------------------------------------------------------------------------
+
+
+def _html_value(value: Any) -> str:
+    """Return a mean with its standard deviation in smaller type."""
+    if value is None:
+        return ""
+    mean, deviation, share = value.texts
+    text = f"<b>{mean}</b>" if value.best else mean
+    text += f' <span class="sd">± {deviation}</span>' if deviation else ""
+    return text + (f"<sup>{share}</sup>" if share else "")
+
+
+def _html(cells: pd.DataFrame) -> Markup:
+    """Return a part's table; a block without a heading continues to its rows' labels."""
+    style = cells.style.format(_html_value).format_index(escape, axis="index").format_index(escape, axis="columns")
+    return Markup(style.to_html(exclude_styles=True))
 
 
 def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -235,8 +222,7 @@ def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def table_page(table: Table, name: str, note: str = "", experiment: str = "") -> str:
-    """Return the table as a self-contained HTML page with its LaTeX folded; its headings sort lines within blocks."""
-    keys = [dict(row.keys) for part in table.parts for _, rows in part.blocks for row in rows]
+    """Return the table as a self-contained HTML page with its LaTeX folded."""
     shared, captions = shared_sentences([part.caption for part in table.parts])
     return rendering.render(
         "print_table.html",
@@ -244,9 +230,8 @@ def table_page(table: Table, name: str, note: str = "", experiment: str = "") ->
         note=note,
         experiment=experiment,
         files=[f"{name}.{suffix}" for suffix in ("csv", "tex")],
-        selects=rendering.choices(keys),
         shared=" ".join(shared),
-        parts=[replace(part, caption=caption) for part, caption in zip(table.parts, captions, strict=True)],
+        parts=[(caption, _html(part.cells)) for part, caption in zip(table.parts, captions, strict=True)],
         latex=latex(table, name, note),
     )
 

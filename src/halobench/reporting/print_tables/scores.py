@@ -1,17 +1,19 @@
-"""Lay out tables of NLL, ECE and ACE as means over seeds by data set, model, loss and calibrator."""
+"""Lay out tables of scores by data set, model, loss and calibrator, as means over seeds."""
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from halobench.reporting import labels, styles, table_views
-from halobench.reporting.print_tables.layout import Part, Row, Table, Value
+from halobench.reporting.print_tables.layout import Part, Table, Value, grid
+from halobench.reporting.seed_statistics import over_seeds
 from halobench.results import names
 from halobench.storage.columns import REFERENCE
 
@@ -25,23 +27,19 @@ JUDGED = {
 COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
 FAILURES = ("failed", "below_0")
 CELL = ["dataset", "model", "loss"]
+SIGNS = " Means over seeds, ± half the width of their 95% t interval."
+FIRST = (labels.DATASETS, labels.MODELS, styles.KNOWN_LOSSES)  # the names of a cell, in order
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Columns:
     """The columns to print; the CSV has all of them.
 
-    Attributes
-    ----------
-    metrics : tuple of str
-    calibrators : mapping of str to str
-        The calibrators shown for each metric, with their headings.
-    plug_ins : bool
-        Whether calibrators from outside the package are shown too.
+    `calibrators` are shown for each of the `metrics`, with plug-ins from outside the package only if `plug_ins`.
     """
 
     metrics: tuple[str, ...]
-    calibrators: Mapping[str, str]
+    calibrators: tuple[str, ...]
     plug_ins: bool = False
 
     def shown(self, numbers: pd.DataFrame) -> list[str]:
@@ -50,29 +48,15 @@ class Columns:
         listed = [name for name in self.calibrators if name in present]
         return listed + (sorted(present - set(labels.CALIBRATORS)) if self.plug_ins else [])
 
-    def heading(self, calibrator: str) -> str:
-        """Return the heading of a calibrator's column."""
-        return self.calibrators.get(calibrator, labels.calibrator_label(calibrator))
 
-
-PAPER = Columns(tuple(METRICS), {name: labels.CALIBRATORS[name] for name in ("none", "released", "exact")})
-OTHERS = Columns(
-    ("nll", "ece"),
-    {name: label for name, label in labels.CALIBRATORS.items() if name not in ("released", "oracle")},
-    plug_ins=True,
-)
+PAPER = Columns(tuple(METRICS), ("none", "released", "exact"))
+OTHERS = Columns(("nll", "ece"), tuple(c for c in labels.CALIBRATORS if c not in ("released", "oracle")), plug_ins=True)
 
 
 def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Columns = PAPER) -> Table:
     """Return scores on data sets, with a part per data set and noise level, a block per model and a line per loss.
 
-    Parameters
-    ----------
-    metrics, runs : DataFrame
-        The aggregated tables.
-    judge : {"clean", "noisy"}
-        The labels that test samples are scored against, as a key of `JUDGED`.
-    columns : Columns
+    `judge` is the kind of labels that test samples are scored against, as a key of `JUDGED`.
     """
     rows = runs[runs["distribution"].fillna("") == ""]
     datasets = labels.ordered(rows["dataset"], labels.DATASETS)
@@ -80,18 +64,18 @@ def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Colum
     uncertain = table_views.posterior_entropies(metrics).keys()
     what = " and ".join(", ".join(METRICS[name] for name in columns.metrics).rsplit(", ", 1))
     title = f"{what} on data sets, {JUDGED[_judge(judge, not uncertain.isdisjoint(datasets) or not datasets)]}"
-    # If labels are certain, the posterior's own scores are all 0.
-    bayes = {name: row for name, row in reference_rows(numbers, columns).items() if name in uncertain}
     parts = []
     for dataset in datasets:
-        trained = numbers[(numbers["dataset"] == dataset) & (numbers["loss"] != REFERENCE)]
-        models = labels.ordered(trained["model"], labels.MODELS)
-        blocks = [(labels.model_label(m), lines(trained[trained["model"] == m], numbers, columns)) for m in models]
-        if blocks and columns.shown(numbers):
-            blocks += [("", (bayes[dataset],))] if dataset in bayes else []
-            judged = JUDGED[_judge(judge, dataset in uncertain)]
-            shows = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
-            parts.append(_part(dataset, shows, blocks, trained, columns.shown(numbers), columns))
+        own = numbers[numbers["dataset"] == dataset]
+        blocks = [
+            (labels.model_label(model), own[(own["model"] == model) & (own["loss"] != REFERENCE)])
+            for model in labels.ordered(own.loc[own["loss"] != REFERENCE, "model"], labels.MODELS)
+        ]
+        if dataset in uncertain:  # otherwise, the posterior's own scores are all 0
+            blocks.append(("", own[own["loss"] == REFERENCE]))
+        judged = JUDGED[_judge(judge, dataset in uncertain)]
+        what = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
+        parts += _part(dataset, what, blocks, columns, columns.shown(numbers))
     return Table(title, numbers, tuple(parts))
 
 
@@ -101,35 +85,24 @@ def _judge(judge: str, uncertain: bool) -> str:
 
 
 def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
-    """Return scores on Gaussian classes, with a part per model, a block per separation and a line per loss.
-
-    Parameters
-    ----------
-    metrics, runs : DataFrame
-        The aggregated tables.
-    judge : {"clean", "noisy"}
-        The labels that test samples are scored against, as a key of `JUDGED`.
-    """
+    """Return scores on Gaussian classes, with a part per model, a block per separation and a line per loss."""
     rows = runs[runs["separation"].notna()]
     separation = rows.drop_duplicates("dataset").set_index("dataset")["separation"]
     datasets = sorted(separation.index, key=lambda name: (separation[name], name))
     numbers = summarise(metrics, rows, datasets, judge, "separation")
     title = f"NLL, ECE and ACE on Gaussian classes by their separation, {JUDGED[judge]}"
-    bayes = reference_rows(numbers, PAPER)
-    trained = numbers[numbers["loss"] != REFERENCE]
+    trained, references = numbers[numbers["loss"] != REFERENCE], numbers[numbers["loss"] == REFERENCE]
     parts = []
     for model in labels.ordered(trained["model"], labels.MODELS):
-        blocks = []
-        of_model = trained[trained["model"] == model]
-        for dataset in datasets:
-            cells = of_model[of_model["dataset"] == dataset]
-            if len(cells):
-                heading = f"{dataset}: means {separation[dataset]:.3g} standard deviations apart"
-                closing = (bayes[dataset],) if dataset in bayes else ()
-                blocks.append((heading, (*lines(cells, numbers, PAPER), *closing)))
-        if calibrators := PAPER.shown(numbers):
-            what = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
-            parts.append(_part(model, what, blocks, of_model, calibrators, PAPER))
+        blocks = [
+            (f"{dataset}: means {separation[dataset]:.3g} standard deviations apart", pd.concat([own, reference]))
+            for dataset in datasets
+            for own in [trained[(trained["model"] == model) & (trained["dataset"] == dataset)]]
+            for reference in [references[references["dataset"] == dataset]]
+            if len(own)
+        ]
+        what = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
+        parts += _part(model, what, blocks, PAPER, PAPER.shown(numbers))
     return Table(title, numbers, tuple(parts))
 
 
@@ -214,97 +187,55 @@ def mean_and_sd(values: np.ndarray) -> tuple[float, float, int]:
     return mean, sd, len(present)
 
 
-def lines(cells: pd.DataFrame, numbers: pd.DataFrame, columns: Columns) -> tuple[Row, ...]:
-    """Return a line per loss, with each metric's best value in bold if it is clearly the best.
-
-    Parameters
-    ----------
-    cells : DataFrame
-        The rows of `numbers` for one data set and model.
-    numbers : DataFrame
-        The rows that `summarise` returns.
-    columns : Columns
-    """
-    by = cells.set_index(["loss", "metric", "calibrator"])
-    losses = labels.ordered(cells["loss"], styles.KNOWN_LOSSES)
-    values: list[list[Value]] = []
-    for metric in columns.metrics:
-        each = [_value(by, loss, metric, calibrator) for calibrator in columns.shown(numbers) for loss in losses]
-        marked = _with_best(each)
-        values += [marked[i : i + len(losses)] for i in range(0, len(marked), len(losses))]
-    interpolates = cells.groupby("loss")["interpolates"].first()
-    place = tuple((kind, str(cells[kind].iloc[0])) for kind in ("dataset", "model"))
-    return tuple(
-        Row(
-            labels.loss_label(loss),
-            tuple(column[i] for column in values),
-            bool(interpolates[loss] < 1),
-            (*place, ("loss", loss)),
-        )
-        for i, loss in enumerate(losses)
-    )
-
-
-def reference_rows(numbers: pd.DataFrame, columns: Columns) -> dict[str, Row]:
-    """Return a line for the posterior itself, which needs no calibrator, for each data set where it was scored."""
-    calibrators, lines_of = columns.shown(numbers), {}
-    groups: Iterable[tuple[Any, pd.DataFrame]] = numbers[numbers["loss"] == REFERENCE].groupby("dataset", sort=False)
-    for dataset, rows in groups:
-        by = rows.set_index(["loss", "metric", "calibrator"])
-        values = [
-            None if i else _value(by, REFERENCE, metric, "none")
-            for metric in columns.metrics
-            for i, _ in enumerate(calibrators)
-        ]
-        # It is shown whichever model or loss is chosen, since all of them are compared with it.
-        lines_of[dataset] = Row("The posterior itself", tuple(values), keys=(("dataset", str(dataset)),))
-    return lines_of
-
-
-def _value(by: pd.DataFrame, loss: str, metric: str, calibrator: str) -> Value:
-    """Return one value, which is NaN if it wasn't computed."""
-    if (loss, metric, calibrator) not in by.index:
-        return Value(math.nan, n=0, seeds=0)
-    key: Any = (loss, metric, calibrator)
-    row = by.loc[key]
-    return Value(float(row["mean"]), float(row["sd"]), int(row["n"]), int(row["seeds"]))
-
-
-def _with_best(column: list[Value]) -> list[Value]:
-    """Mark the lowest mean if every other exceeds it by more than either's standard deviation."""
-    complete = [i for i, value in enumerate(column) if math.isfinite(value.sd) and value.n == value.seeds]
-    if len(complete) < 2 or len(complete) < sum(not math.isnan(value.mean) for value in column):
-        return column
-    first, *others = sorted(complete, key=lambda i: column[i].mean)
-    best = column[first]
-    if all(column[i].mean - best.mean > max(column[i].sd, best.sd) for i in others):
-        column = list(column)
-        column[first] = Value(best.mean, best.sd, best.n, best.seeds, best=True)
-    return column
-
-
 def _part(
-    key: str,
-    what: str,
-    blocks: Sequence[tuple[str, tuple[Row, ...]]],
-    cells: pd.DataFrame,
-    calibrators: Sequence[str],
-    columns: Columns,
-) -> Part:
-    """Return a part with the caption that its rows need, starting with `what`; `cells` has its rows of numbers."""
-    rows = [row for _, block in blocks for row in block]
-    values = [value for row in rows for value in row.values if value is not None]
-    heads = tuple(map(columns.heading, calibrators))
-    groups = tuple((labels.metric_axis(name), heads) for name in columns.metrics)
-    text = caption(what, columns.metrics, calibrators, values, any(row.dagger for row in rows))
-    return Part(key, text + failures_note(cells, calibrators), groups, tuple(blocks))
+    key: str, what: str, blocks: Sequence[tuple[str, pd.DataFrame]], columns: Columns, calibrators: Sequence[str]
+) -> list[Part]:
+    """Return a part with the caption that its rows need, or none if it would be empty.
+
+    `blocks` has headings and rows of numbers; each loss gets a line, as does the posterior itself.
+    """
+    heads = {
+        (metric, name): (labels.metric_axis(metric), labels.calibrator_label(name))
+        for metric in columns.metrics
+        for name in calibrators
+    }
+    rows: dict[Any, tuple[str, str]] = {}
+    values: dict[Any, Value | None] = {}
+    for block, cells in blocks:
+        for loss in table_views.losses_in(cells):
+            dagger = "†" if (cells.loc[cells["loss"] == loss, "interpolates"] < 1).any() else ""
+            rows[block, loss] = (block, labels.loss_label(loss) + dagger)
+        if REFERENCE in set(cells["loss"]):  # the posterior needs no calibrator
+            rows[block, REFERENCE] = (block, "The posterior itself")
+            values |= {((block, REFERENCE), head): None for head in heads if head[1] != "none"}
+        row: Any
+        for row in cells.itertuples():
+            value = Value(row.mean, row.sd, row.n, row.seeds)
+            values.setdefault(((block, row.loss), (row.metric, row.calibrator)), value)
+        trained = set(cells["loss"]) - {REFERENCE}
+        for metric in columns.metrics:
+            keys = itertools.product(trained, calibrators)
+            mark_best(values, [((block, loss), (metric, calibrator)) for loss, calibrator in keys])
+    if not rows or not heads:
+        return []
+    shown = grid(values, rows, heads)
+    text = caption(what, columns.metrics, calibrators, shown)
+    text += failures_note(pd.concat([cells for _, cells in blocks]), calibrators)
+    return [Part(key, text, shown)]
+
+
+def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
+    """Mark the lowest of the means with these keys if every other exceeds it by more than either's deviation."""
+    present = {key: value for key in keys if (value := values.get(key)) and not math.isnan(value.mean)}
+    if len(present) < 2 or not all(math.isfinite(value.sd) and value.n == value.seeds for value in present.values()):
+        return
+    (first, best), *others = sorted(present.items(), key=lambda item: item[1].mean)
+    if all(other.mean - best.mean > max(other.sd, best.sd) for _, other in others):
+        values[first] = dataclasses.replace(best, best=True)
 
 
 def failures_note(cells: pd.DataFrame, calibrators: Iterable[str]) -> str:
-    """Return a sentence on how often the paper's fit failed; empty if it isn't shown or never failed.
-
-    `cells` are the rows of `summarise` for one part.
-    """
+    """Return a sentence on how often the paper's fit failed; empty if it isn't shown or never failed."""
     fits = cells[(cells["calibrator"] == "released") & (cells["metric"] == "nll")]
     failed, below, models = (int(fits[column].sum()) for column in (*FAILURES, "seeds"))
     if not failed or "released" not in calibrators:
@@ -315,32 +246,64 @@ def failures_note(cells: pd.DataFrame, calibrators: Iterable[str]) -> str:
 
 def fitted(calibrator: str) -> str:
     """Say in words how a calibrator is fitted."""
-    label = labels.calibrator_label(calibrator)
     calibration = names.CALIBRATIONS.get(calibrator)
-    return f"{label}, {calibration.sentence if calibration else 'fitted to validation labels'}"
+    how = calibration.sentence if calibration else "fitted to validation labels"
+    return f"{labels.calibrator_label(calibrator)}, {how}"
 
 
-def caption(
-    what: str, metrics: Iterable[str], calibrators: Iterable[str], values: Sequence[Value], dagger: bool
-) -> str:
+def caption(what: str, metrics: Iterable[str], calibrators: Iterable[str], cells: pd.DataFrame) -> str:
     """Return a caption that says `what` the table shows and explains each sign it uses."""
+    values: list[Value] = [value for value in cells.to_numpy().flat if value]
     seeds = max((value.seeds for value in values), default=0)
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
-    text = f"{what}, {spread}. "
-    if "ace_average" in metrics:
-        text += f"ACE is the {names.METRICS['ace_average'].sentence}. "
-    text += f"Columns: {'; '.join(map(fitted, calibrators))}. "
-    if any(value.best for value in values):
-        text += (
-            "Bold: a block's lowest value of a metric, if all others exceed it by more than either's standard "
-            "deviation. "
-        )
-    if any(0 < value.n < value.seeds for value in values):
-        text += "Raised: seeds whose fit is finite, of all; the others can't be scored and are left out. "
-    if any(math.isinf(value.mean) for value in values):
-        text += "∞: a class that occurs was given a probability of 0. "
-    if any(math.isnan(value.mean) for value in values):
-        text += "--: no finite fit, or not computed. "
-    if dagger:
-        text += "†: for some seed, fewer than 99% of the labels trained on are fitted. "
-    return text.strip()
+    signs = {
+        f"ACE is the {names.METRICS['ace_average'].sentence}.": "ace_average" in metrics,
+        f"Columns: {'; '.join(map(fitted, calibrators))}.": True,
+        "Bold: a block's lowest value of a metric, if all others exceed it by more than either's standard "
+        "deviation.": any(value.best for value in values),
+        "Raised: seeds whose fit is finite, of all; the others can't be scored and are left out.": any(
+            0 < value.n < value.seeds for value in values
+        ),
+        "∞: a class that occurs was given a probability of 0.": any(math.isinf(value.mean) for value in values),
+        "--: no finite fit, or not computed.": any(math.isnan(value.mean) for value in values),
+        "†: for some seed, fewer than 99% of the labels trained on are fitted.": any(
+            label.endswith("†") for _, label in cells.index
+        ),
+    }
+    return " ".join([f"{what}, {spread}.", *(sentence for sentence, used in signs.items() if used)])
+
+
+# Other values, by cell ------------------------------------------------------------------------------------------------
+
+
+def by_cell(
+    key: str, text: str, values: pd.DataFrame, columns: Mapping[str, Sequence[tuple[str, str]]]
+) -> tuple[pd.DataFrame, list[Part]]:
+    """Return means over seeds with half of their t intervals, and a part with a block per data set, if it has any.
+
+    Parameters
+    ----------
+    key, text : str
+        The part's key and caption.
+    values : DataFrame
+        dataset, model, loss, seed, `column` and `value`, with a row per value.
+    columns : mapping of heading to (column, its heading) pairs
+        Groups of columns. Columns without a value are left out.
+    """
+    numbers = over_seeds(values, [*CELL, "column"], "value")
+    present = set(numbers["column"])
+    heads = {name: (group, head) for group, pairs in columns.items() for name, head in pairs if name in present}
+    each: Iterable[Any] = numbers.itertuples(index=False)
+    cells: dict[Any, Value | None] = {
+        ((row.dataset, row.model, row.loss), row.column): Value(row.mean, row.high - row.mean, row.n, row.n)
+        for row in each
+    }
+    ranks = [labels.ordered(numbers[name], first) for name, first in zip(CELL, FIRST, strict=True)]
+    present_cells = {cell for cell, _ in cells}
+    ordered = [cell for cell in itertools.product(*ranks) if cell in present_cells]
+    rows = {
+        (dataset, model, loss): (labels.dataset_label(dataset), f"{labels.model_label(model)}, {loss_label}")
+        for dataset, model, loss in ordered
+        for loss_label in [labels.within(labels.loss_label(loss))]
+    }
+    return numbers, [Part(key, text + SIGNS, grid(cells, rows, heads))] if heads else []

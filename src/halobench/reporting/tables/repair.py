@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from halobench.reporting import labels
-from halobench.reporting.print_tables import by_cell
+from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Part, Table
 from halobench.results.names import REPAIRS
 from halobench.storage.columns import REFERENCE
@@ -28,29 +28,26 @@ LEFT = (
 
 def make(metrics: pd.DataFrame) -> Table:
     """Return the parts of each cell's NLL and the KL after each calibration, as means over seeds."""
-    return by_cell.table(TITLE, _ladders(metrics), _left(metrics))
+    (ladders, shown), (left, further) = _ladders(metrics), _left(metrics)
+    return Table(TITLE, pd.concat([ladders, left], ignore_index=True), (*shown, *further))
 
 
-def _ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Part, ...]]:
+def _ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[Part]]:
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     values = rows.assign(column=rows["metric"].str.removeprefix("repair_"))
     best = values[values["column"] == "best_map"]
     values = pd.concat([values, *(best.assign(column=f"best_map_{end}", value=best[end]) for end in ("low", "high"))])
-    parts = [(part, name.label) for part, name in REPAIRS.items()]
     columns = {
         "NLL": [("nll", "as it is")],
-        "of which repairs it": parts,
+        "of which repairs it": [(part, name.label) for part, name in REPAIRS.items()],
         "NLL of the best map": [("best_map_low", "lower estimate"), ("best_map_high", "upper estimate")],
     }
-    return by_cell.part("repair", CAPTION, values, columns)
+    return scores.by_cell("repair", CAPTION, values, columns)
 
 
-def _left(metrics: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Part, ...]]:
+def _left(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[Part]]:
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy") & (metrics["metric"] == "kl")]
     values = rows[rows["loss"] != REFERENCE].rename(columns={"calibrator": "column"})
-    columns = {
-        "KL (nats)": [
-            (name, labels.calibrator_label(name)) for name in labels.ordered(values["column"], labels.CALIBRATORS)
-        ]
-    }
-    return by_cell.part("kl", LEFT, values, columns)
+    names = labels.ordered(values["column"], labels.CALIBRATORS)
+    columns = {"KL (nats)": [(name, labels.calibrator_label(name)) for name in names]}
+    return scores.by_cell("kl", LEFT, values, columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from halobench.reporting import labels
-from halobench.reporting.print_tables import by_cell
+from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 from halobench.storage.columns import REFERENCE
 
@@ -34,4 +34,5 @@ def make(metrics: pd.DataFrame) -> Table:
         labels.metric_axis(metric): [(f"{metric} {name}", labels.calibrator_label(name)) for name in COMPARED]
         for metric in METRICS
     }
-    return by_cell.table(TITLE, by_cell.part("repair_metrics", CAPTION, values, heads))
+    numbers, parts = scores.by_cell("repair_metrics", CAPTION, values, heads)
+    return Table(TITLE, numbers, tuple(parts))

@@ -91,14 +91,5 @@ for (const form of forms) {
     });
   }
 }
-// The names of a row stay in sight as its numbers scroll: the second and third are as far from the edge as others are wide.
-const sized = new ResizeObserver((entries) => {
-  for (const { target } of entries) {
-    const [first, second] = [...target.rows[0].cells].map((cell) => cell.offsetWidth);
-    target.style.setProperty("--second", `${first}px`);
-    target.style.setProperty("--third", `${first + second}px`);
-  }
-});
-document.querySelectorAll("table.names").forEach((table) => sized.observe(table));
 addEventListener("hashchange", restore);
 restore();

@@ -16,13 +16,13 @@ from conftest import SOAK
 from halobench import attacked_radius, certified_radius
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
-from halobench.models.builder import Resized
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.maps import Patch
+from halobench.models.preprocessing import Resized
 from halobench.probing.attack import Effort
 from halobench.probing.certify import bounds
 from halobench.probing.certify.bounds import Balls
-from halobench.probing.progress import ProbeOptions
+from halobench.probing.ray_walk import ProbeOptions
 from halobench.probing.rays import Surroundings
 from halobench.probing.search import search_radii
 

@@ -1,0 +1,30 @@
+"""``netcal/NAME``: a calibrator of netcal (Apache-2.0), a class in its modules scaling or binning."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+EXTRA = "posthoc"
+PACKAGES = ("netcal",)
+LIBRARIES = ("netcal", "torch")
+
+
+def fit(
+    name: str, probabilities: np.ndarray, labels: np.ndarray, options: dict[str, Any]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit the class `name` and return its map of probabilities (n, k)."""
+    from netcal import binning, scaling
+
+    build = getattr(scaling, name, None) or getattr(binning, name)
+    fitted = build(**options)
+    fitted.fit(probabilities, labels)
+
+    def calibrated(p: np.ndarray) -> np.ndarray:
+        mapped = fitted.transform(p)
+        # Of two classes, it returns the probability of the second alone.
+        return mapped if mapped.ndim == 2 else np.stack([1 - mapped, mapped], axis=1)
+
+    return calibrated

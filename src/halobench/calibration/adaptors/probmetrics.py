@@ -1,0 +1,28 @@
+"""``probmetrics/NAME``: a calibrator of probmetrics (Apache-2.0), by the name of its class.
+
+An option that takes another calibrator is given the name of that calibrator's class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+EXTRA = "posthoc"
+PACKAGES = ("probmetrics", "numba")
+LIBRARIES = ("probmetrics", "pytorch-minimize", "torch")
+
+
+def fit(
+    name: str, probabilities: np.ndarray, labels: np.ndarray, options: dict[str, Any]
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Fit the class `name` and return its map of probabilities (n, k)."""
+    from probmetrics import calibrators
+
+    def value_of(option: Any) -> Any:
+        return getattr(calibrators, option)() if option in calibrators.__all__ else option
+
+    build = getattr(calibrators, name)
+    return build(**{key: value_of(option) for key, option in options.items()}).fit(probabilities, labels).predict_proba

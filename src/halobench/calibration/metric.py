@@ -1,0 +1,147 @@
+"""Proper scores and calibration errors of your own arrays, by the scores in `halobench.calibration.metrics`.
+
+`nll` and `kl` take logits; all others take probabilities. Targets are integer labels (n,) or rows of probabilities
+(n, k); for the latter, a metric is its expectation under them, with no labels drawn. Every function raises
+`halobench.core.errors.SpecError` on arrays of the wrong shape, labels out of range, rows that aren't distributions, and
+NaN. ``halobench.NAME(predictions, targets, **options)`` computes the metric NAME.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from halobench.calibration import binning, sample_scores
+from halobench.calibration.arrays import (
+    check_logits,
+    check_probabilities,
+    check_targets,
+    check_unscaled,
+    check_whole,
+)
+from halobench.calibration.binning import Reliability
+from halobench.core import plugins
+from halobench.core.errors import one_of, require
+from halobench.core.metric_spec import OF_PROBABILITIES, parameters
+
+ACE_KINDS = ("average", "equal_mass")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric by the name of its plug-in, with its options."""
+
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @functools.cached_property
+    def takes(self) -> list[str]:
+        """The names of the arrays that it takes, as `halobench.calibration.metrics` lists them."""
+        return parameters(self.name)
+
+    def fits(self, targets: Mapping[str, np.ndarray]) -> bool:
+        """Return True if it can be computed against these targets, as named by `by_kind`."""
+        return {"labels", "posterior"}.intersection(self.takes) <= targets.keys()
+
+    def applies_to(self, arrays: Mapping[str, np.ndarray]) -> bool:
+        """Return True if all that it takes is among the arrays."""
+        return set(self.takes) <= arrays.keys()
+
+    def with_bins(self, bins: int) -> Metric:
+        """Return the metric with this number of bins, if it has bins and they aren't set."""
+        has_bins = "bins" in (plugins.signature("metrics", self.name) or {}) and "bins" not in self.options
+        return Metric(self.name, {**self.options, "bins": bins}) if has_bins else self
+
+    def compute(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray | float:
+        """Return its value, or its values for the samples (n,), for arrays that have already been checked.
+
+        Raises
+        ------
+        SpecError
+            If it raises an exception, or returns NaN or something of the wrong shape.
+        """
+        key, own = f"metrics.{self.name}", ":" in self.name
+        given = [arrays[name].copy() if own else arrays[name] for name in self.takes]
+        with plugins.calling(key):
+            value = np.asarray(plugins.load("metrics", self.name)(*given, **self.options), dtype=np.float64)
+        n = len(given[0])
+        require(value.shape in ((), (n,)), key, f"shape {value.shape}", f"a number, or one per sample, ({n},)")
+        bad = np.isnan(value).any() or (value == -np.inf).any()
+        require(not bad, key, "NaN or -inf", "numbers, or inf")
+        return value if value.ndim else float(value)
+
+    def __call__(self, predictions: np.ndarray, targets: np.ndarray) -> float:
+        """Check logits (if it takes them) or probabilities, and targets, and return the value or the mean of values."""
+        if "logits" in self.takes:
+            predictions = check_logits(predictions, masked=True)
+            check_unscaled(predictions)
+            arrays = {"logits": predictions}
+        else:
+            predictions = check_probabilities(predictions)
+            arrays = {"probabilities": predictions}
+        arrays |= by_kind(check_targets(targets, predictions.shape))
+        if set(self.takes) & set(OF_PROBABILITIES[1:]):
+            predicted, arrays["confidence"] = sample_scores.predictions(predictions)
+            arrays["correct"] = sample_scores.correctness(predicted, arrays["targets"])
+        needed = "rows of probabilities" if "posterior" in self.takes else "labels"
+        require(self.fits(arrays), "targets", f"shape {arrays['targets'].shape}", f"{needed}, for {self.name}")
+        return float(np.mean(self.compute(arrays)))
+
+
+def by_kind(targets: np.ndarray) -> dict[str, np.ndarray]:
+    """Return targets under the names by which metrics take them."""
+    return {"targets": targets, "labels" if targets.ndim == 1 else "posterior": targets}
+
+
+def __getattr__(name: str) -> Callable[..., float]:
+    """Return the function that computes the metric `name` with options."""
+    if name.startswith("_") or name not in plugins.names("metrics"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def metric(predictions: np.ndarray, targets: np.ndarray, **options: Any) -> float:
+        if "bins" in options:
+            check_whole("bins", options["bins"], 1)
+        return Metric(name, plugins.without_defaults("metrics", name, options))(predictions, targets)
+
+    metric.__name__ = metric.__qualname__ = name
+    metric.__doc__ = plugins.load("metrics", name).__doc__
+    return metric
+
+
+def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: str = "average") -> float:
+    """Return one of the two calibration errors, in [0, 1], that are abbreviated as ACE.
+
+    Parameters
+    ----------
+    kind : {"average", "equal_mass"}
+        ``average``: *average* calibration error (netcal's ACE, which the paper reports). ``equal_mass``: *adaptive*
+        calibration error of the predicted class.
+    """
+    require(kind in ACE_KINDS, "kind", kind, one_of(ACE_KINDS, kind))
+    return __getattr__(f"ace_{kind}")(probabilities, targets, bins=bins)
+
+
+def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Compute the softmax of logits (n, k) in float64; a logit of -inf becomes a probability of 0.
+
+    Parameters
+    ----------
+    logits : (n, k) array
+        Finite, or -inf in a row that also has a finite logit.
+    out : (n, k) float64 array, optional
+        Where to write the result; may be `logits` itself, which saves a copy.
+    """
+    return sample_scores.softmax(check_logits(logits, masked=True), out)
+
+
+def reliability(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15) -> Reliability:
+    """Return the count, mean confidence and (expected) accuracy of the predicted class in each equal-width bin."""
+    check_whole("bins", bins, 1)
+    probabilities = check_probabilities(probabilities)
+    predicted, confidence = sample_scores.predictions(probabilities)
+    correct = sample_scores.correctness(predicted, check_targets(targets, probabilities.shape))
+    return binning.bin_by_confidence(confidence, correct, bins)

@@ -1,0 +1,19 @@
+"""Scores of predictions, one file each, looked up by name; ``module:object`` refers to one outside the package.
+
+Each file defines ``score``, whose parameters say what it takes; options are keyword-only arguments with defaults.
+
+================= ===================================================================================================
+``logits``        (n, k) float64, finite or -inf; a metric takes either logits or what is computed from probabilities
+``probabilities`` (n, k) float64
+``confidence``    (n,), the largest probability of each row; if several classes tie, the first is predicted
+``correct``       (n,), the probability that the predicted class is right: 0 or 1 for labels
+``labels``        (n,) integers; the metric isn't computed where targets are a posterior
+``posterior``     (n, k), P(label | sample); the metric isn't computed where targets are labels
+``targets``       either; under a posterior, a metric should be its expectation, with no labels drawn
+================= ===================================================================================================
+
+A score is a number for all samples, or an array (n,) whose mean then has a bootstrap interval. An option ``bins`` gets
+the number of bins in the configuration. Optional constants, which are read without importing the file: ``TITLE``,
+``ABOUT`` (what it is), ``UNIT``, ``LOWER_IS_BETTER``, ``SOURCE``, and ``ORDER`` among the rows of a table.
+`halobench.testing.check_metric` checks a metric.
+"""

@@ -1,0 +1,18 @@
+"""The average calibration error, in [0, 1]: netcal's ACE, which the paper reports."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from halobench.calibration.binning import bin_by_confidence
+
+TITLE = "ACE"
+ABOUT = "average calibration error: the mean gap over bins, regardless of their size"
+LOWER_IS_BETTER = True
+SOURCE = "L. Neumann, A. Zisserman and A. Vedaldi, *Relaxed Softmax*, NIPS Workshop MLITS 2018"
+ORDER = 6
+
+
+def score(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
+    """Return the unweighted mean of abs(accuracy - confidence) over the non-empty bins of equal width."""
+    return float(bin_by_confidence(confidence, correct, bins).gaps()[1].mean())

@@ -1,0 +1,25 @@
+"""The adaptive calibration error of the predicted class, in [0, 1]."""
+
+from __future__ import annotations
+
+import numpy as np
+
+TITLE = "ACE, equal mass"
+ABOUT = "calibration error over bins with equal numbers of samples"
+LOWER_IS_BETTER = True
+SOURCE = (
+    "J. Nixon et al., *Measuring Calibration in Deep Learning*, CVPR Workshops 2019, which also averages over classes"
+)
+ORDER = 7
+
+
+def score(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
+    """Return the mean of abs(accuracy - confidence) over equal-sized groups of consecutive confidences.
+
+    Samples with equal confidence are all assigned their mean correctness, so their order doesn't matter.
+    """
+    levels, group, size = np.unique(confidence, return_inverse=True, return_counts=True)
+    confidence = np.repeat(levels, size)
+    correct = np.repeat(np.bincount(group, weights=correct) / size, size)
+    parts = np.array_split(confidence - correct, min(bins, len(confidence)))
+    return float(np.mean([abs(part.mean()) for part in parts]))

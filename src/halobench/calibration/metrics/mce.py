@@ -1,0 +1,18 @@
+"""The maximum calibration error, in [0, 1]."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from halobench.calibration.binning import bin_by_confidence
+
+TITLE = "MCE"
+ABOUT = "the largest gap between confidence and accuracy in a bin"
+LOWER_IS_BETTER = True
+SOURCE = "M. Pakdaman Naeini et al., *Obtaining Well Calibrated Probabilities Using Bayesian Binning*, AAAI 2015"
+ORDER = 8
+
+
+def score(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
+    """Return the largest abs(accuracy - confidence) of any non-empty bin of equal width."""
+    return float(bin_by_confidence(confidence, correct, bins).gaps()[1].max())

@@ -1,0 +1,150 @@
+"""Commands for running the workflow, for looking at results, and for logits from elsewhere."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from halobench.cli import options
+
+RUN = """Accepts all Snakemake arguments and resumes an interrupted run, removing the locks of a dead one.
+Of the jobs that a dead run left in SLURM's queue, it cancels those that are pending and waits for
+those that are running.
+
+examples:
+  halobench run                   everything in the configuration
+  halobench run --cores 4 -n      only list what would run
+  halobench run --results other   write to the folder other, leaving results as it is
+  halobench run partial           tables and figures of the finished cells, in results/partial
+  halobench run --workflow-profile profiles/slurm      the same on a cluster"""
+
+STATUS = """Says which results aren't current, and why, without asking Snakemake: root causes first.
+Takes the same --configfile, --config, --directory and --snakefile as `halobench run`.
+
+examples:
+  halobench status
+  halobench status --each --configfile other.yaml"""
+
+SHOW = """examples:
+  halobench show digits/mlp/mixup2/seed0
+  halobench show noise50/mlp/focal          the only cell whose name contains this"""
+
+COMPARE = """One row per metric after optimal temperature scaling, with the side that is better, if the change is
+clear: over several seeds or cells, a 95% t interval of the paired change leaves out 0; with one cell
+each, their 95% bootstrap intervals over test samples don't overlap, which is stricter.
+
+examples:
+  halobench compare digits/mlp/{cross_entropy,mixup2}
+  halobench compare digits/mlp/cross_entropy/seed0 digits/mlp/mixup2/seed0
+  halobench compare results ../before/results"""
+
+CALIBRATE = """The file holds either val_logits (n, k), val_labels (n,), test_logits and test_labels, or just
+logits and labels, which are split at random into one half for fitting and one for scoring.
+Probabilities may replace logits (val_probabilities, ...). A posterior (n, k), stored as
+val_posterior and test_posterior or as posterior, adds scores in expectation under it.
+
+examples:
+  halobench calibrate --logits mine.npz
+  halobench calibrate --logits mine.npz --spec '{"calibrators": ["none", "exact", "partner"]}' --out results/mine"""
+
+RESULTS = Path("results")
+
+
+def _run(args: argparse.Namespace) -> int:
+    from halobench.runner.run import run
+
+    return run(args.rest, args.results, args.orphans == "cancel")
+
+
+def _status(args: argparse.Namespace) -> int:
+    from halobench.runner.run import print_status
+
+    return print_status(args.rest, args.results, args.each)
+
+
+def _show(args: argparse.Namespace) -> None:
+    from halobench.core.errors import SpecError
+    from halobench.reporting import terminal
+    from halobench.results.cell import find_cell, name_below_runs, read_cell
+    from halobench.runner.logs import describe_logs
+
+    name = name_below_runs(args.cell)
+    try:
+        name = find_cell(args.results, name)
+        terminal.show(read_cell(args.results, name))
+    except SpecError:
+        if not describe_logs(args.results, name):  # of a cell that failed there is nothing else
+            raise
+    print("\n".join(describe_logs(args.results, name)))
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from halobench.reporting.compare import compare
+
+    compare(args.first, args.second, args.results, args.all)
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from halobench.storage.verify import remove, verify
+
+    verification = verify(args.results)
+    for fault in verification.faults:
+        print(fault)
+    if args.remove:
+        for path in remove(verification.faults):
+            print(f"removed {path}")
+    bad = len({fault.path for fault in verification.faults})
+    state = f"{bad} faulty" if bad else "all checksums match"
+    print(f"{verification.files} files in {verification.records} records: {state}")
+    return 1 if bad else 0
+
+
+def _calibrate(args: argparse.Namespace) -> None:
+    from halobench.pipeline.calibrate import run_calibrate_file
+
+    run_calibrate_file(args.spec, args.seed, args.logits, args.out)
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the parsers of all commands; those that are `passed_on` hand other arguments to Snakemake."""
+
+    def command(name: str, run: Any, summary: str, examples: str = "", passed_on: bool = False) -> Any:
+        form = argparse.RawDescriptionHelpFormatter
+        parser = commands.add_parser(
+            name, help=summary, description=summary, epilog=examples, formatter_class=form, allow_abbrev=False
+        )
+        parser.set_defaults(run=run, passed_on=passed_on)
+        if passed_on:
+            parser.usage = f"halobench {name} [-h] [OPTIONS] [SNAKEMAKE'S ARGUMENTS ...]"
+        return parser
+
+    run = command("run", _run, "Run Snakemake, resuming an interrupted run.", RUN, passed_on=True)
+    what = "what to do with the running jobs of a run that died (default: wait)"
+    run.add_argument("--orphans", choices=("wait", "cancel"), default="wait", help=what)
+    status = command("status", _status, "Say which results aren't current, and why.", STATUS, passed_on=True)
+    status.add_argument("--each", action="store_true", help="print one line per job, including downstream jobs")
+    for parser in (run, status):
+        options.add(parser, "results", required=False, help="the results folder (default: as configured, else results)")
+
+    show = command("show", _show, "Show a cell: its spec, temperatures, metrics, commands and logs.", SHOW)
+    what = "e.g. digits/mlp/mixup2/seed0, or a part that no other cell's name contains"
+    show.add_argument("cell", metavar="CELL", help=what)
+    compare = command("compare", _compare, "Say which of two losses, cells or results folders is better.", COMPARE)
+    compare.add_argument("first", metavar="A", help="a loss as DATASET/MODEL/LOSS, a cell or a results folder")
+    compare.add_argument("second", metavar="B", help="what to compare it with")
+    compare.add_argument("--all", action="store_true", help="show all test metrics of all calibrators")
+    for parser in (show, compare):
+        what = "the results folder (default: results)"
+        options.add(parser, "results", required=False, default=RESULTS, help=what)
+    verify = command("verify", _verify, "Compare results with the checksums in their records.")
+    what = "the results folder (default: results)"
+    verify.add_argument("results", nargs="?", **options.folder(what, default=RESULTS))
+    verify.add_argument("--remove", action="store_true", help="remove faulty results so they are computed again")
+
+    calibrate = command("calibrate", _calibrate, "Fit and score calibrators on logits from any project.", CALIBRATE)
+    what = "an .npz file of logits and labels"
+    calibrate.add_argument("--logits", required=True, **options.file(what))
+    options.add(calibrate, "spec", required=False, default={})
+    options.add(calibrate, "seed", required=False, default=0, help="for splitting samples into halves (default: 0)")
+    options.add(calibrate, "out", required=False, help="a folder for the results (default: they are only printed)")

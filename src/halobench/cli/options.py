@@ -1,0 +1,89 @@
+"""The options of stages and of other commands, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def read_json(text: str) -> Any:
+    """Parse JSON from the command line, or from the file given after an @."""
+    try:
+        return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"expected JSON, or @FILE, where FILE contains JSON ({error})") from None
+
+
+def at_least(least: int, kind: type, what: str) -> Callable[[str], Any]:
+    """Return a function that parses a number of this kind, which must be finite and at least `least`."""
+
+    def read(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = -math.inf
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"expected {what} of at least {least}, not {text!r}")
+        return value
+
+    return read
+
+
+def read_file(text: str) -> Path | None:
+    """Return a path, or None for an empty string, which the workflow passes if there is no file."""
+    return Path(text) if text else None
+
+
+def read_checkpoint(text: str) -> Path:
+    """Return the path of a checkpoint after checking its suffix, since the stage will delete the file."""
+    if not text.endswith(".safetensors"):
+        raise argparse.ArgumentTypeError(f"expected a file whose name ends in .safetensors, not {text!r}")
+    return Path(text)
+
+
+def folder(text: str, **options: Any) -> dict[str, Any]:
+    """Return the settings of an option that is a folder."""
+    return {"type": Path, "metavar": "FOLDER", "help": text} | options
+
+
+def file(text: str, **options: Any) -> dict[str, Any]:
+    """Return the settings of an option that is a file."""
+    return {"type": Path, "metavar": "FILE", "help": text} | options
+
+
+whole, seconds = at_least(0, int, "a whole number"), at_least(0, float, "a number of seconds")
+count = at_least(1, int, "a whole number")
+# What `ArgumentParser.add_argument` gets for each option, by the option's name.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "spec": {"type": read_json, "metavar": "JSON", "help": "what to do, as JSON or @FILE"},
+    "code": {"metavar": "DIGEST", "help": "the code version that a run requests; other code is refused"},
+    "seed": {"type": whole, "metavar": "N", "help": "the cell's seed"},
+    "source": folder("a source's folder, as written by the stage `source`"),
+    "run": folder("a cell's folder, as written by the stage `train`", dest="folder"),
+    "out": folder("where to write", metavar="PATH"),
+    "weights": file("the weights of a model that isn't trained (default: as in its spec)", type=read_file),
+    "manifest": file("the manifest, which lists an experiment's cells"),
+    "results": folder("the results folder"),
+    "claims": file("the claims, e.g. workflow/claims.yaml"),
+    "tables": folder("an experiment's tables"),
+    "captions": file("files of captions, named after figures and tables", nargs="*", default=()),
+    "checkpoint": file("the stage's checkpoint (default: a hidden file next to its outputs)", type=read_checkpoint),
+    "every": {"type": seconds, "default": 60.0, "metavar": "SECONDS", "help": "between checkpoints (default: 60)"},
+    "slots-per-gpu": {
+        "type": count,
+        "default": 1,
+        "metavar": "N",
+        "dest": "slots",
+        "help": "processes that may share a GPU (default: 1)",
+    },
+}
+OPTIONAL = {"code", "weights", "captions", "checkpoint", "every", "slots-per-gpu"}
+
+
+def add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
+    """Add an option to a parser, with settings that may differ from those in `OPTIONS`."""
+    parser.add_argument(f"--{name}", **({"required": name not in OPTIONAL} | OPTIONS[name] | options))

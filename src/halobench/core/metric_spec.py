@@ -1,0 +1,67 @@
+"""Entries in a list of metrics, which are plain names or plug-ins with options under custom names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+from halobench.core import plugins
+from halobench.core.errors import check_name, naming, require
+from halobench.core.plugin_spec import PluginSpec
+from halobench.core.spec_codec import Text, parse, spec
+
+OF_PROBABILITIES = ("probabilities", "confidence", "correct")
+OF_TARGETS = ("correct", "labels", "posterior", "targets")
+PARAMETERS = tuple(dict.fromkeys(("logits", *OF_PROBABILITIES, *OF_TARGETS)))
+RESERVED = ("ece_floor",)  # computed besides the plug-ins
+
+
+def parameters(name: str, key: str = "name") -> list[str]:
+    """Return what the function of a metric takes.
+
+    Raises
+    ------
+    SpecError
+        If there is no such metric, or it takes something that doesn't exist, both logits and what is computed from
+        probabilities, or nothing about targets.
+    """
+    plugins.check_known("metrics", key, name, ())
+    takes = plugins.parameters("metrics", name)
+    key = f"metrics.{name}"
+    require(set(takes) <= set(PARAMETERS), key, takes, f"parameters among {', '.join(PARAMETERS)}")
+    require(set(takes) & set(OF_TARGETS), key, takes, f"one of the parameters {', '.join(OF_TARGETS)}")
+    mixed = "logits" in takes and set(takes) & set(OF_PROBABILITIES)
+    require(not mixed, key, takes, f"either logits or {', '.join(OF_PROBABILITIES)}")
+    return takes
+
+
+@spec
+class MetricSpec(PluginSpec):
+    """A metric (a file in ``calibration/metrics`` or ``module:object``) and its options."""
+
+    name: Text = Field(description="Name of the metric, or module:object.")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    def __post_init__(self):
+        super().__post_init__()
+        parameters(self.name)
+        object.__setattr__(self, "options", plugins.without_defaults("metrics", self.name, self.options))
+
+
+def _read_metric(entry: Any) -> Any:
+    """Return a listed metric: the name of one outside the package, or {NAME: MetricSpec}."""
+    if isinstance(entry, str):
+        parameters(entry, "")
+        require(":" in entry, "", entry, "module:object, or NAME: {name: METRIC, OPTION: VALUE}; it is always computed")
+        return entry
+    named = isinstance(entry, dict) and len(entry) == 1
+    require(named, "", entry, "a name, or NAME: {name: METRIC, OPTION: VALUE}")
+    ((name, keys),) = entry.items()
+    taken = check_name("", name) in (*plugins.names("metrics"), *RESERVED)
+    require(not taken, "", name, "a different name, since this one is that of another metric")
+    with naming(name):
+        return {name: keys if isinstance(keys, MetricSpec) else parse(MetricSpec, keys)}
+
+
+Metrics = tuple[Annotated[Text | dict[Text, MetricSpec], BeforeValidator(_read_metric)], ...]

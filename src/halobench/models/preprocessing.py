@@ -1,0 +1,104 @@
+"""Models that resize or normalise their images before anything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from halobench.core.errors import require
+from halobench.core.specs import Normalisation
+
+Moments = tuple[np.ndarray, np.ndarray]  # mean and standard deviation per channel
+
+
+class Resize(nn.Module):
+    """Resizes images to `side` x `side` (with antialiasing if they shrink)."""
+
+    def __init__(self, side: int, mode: str = "bilinear"):
+        super().__init__()
+        self.side, self.mode = side, mode
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return nn.functional.interpolate(
+            images, size=(self.side, self.side), mode=self.mode, antialias=max(images.shape[-2:]) > self.side
+        )
+
+
+class Resized(nn.Module):
+    """A model that first resizes its images."""
+
+    def __init__(self, model: nn.Module, side: int):
+        super().__init__()
+        self.model, self.resize = model, Resize(side)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.model(self.resize(images))
+
+
+class ResizedAround(Resized):
+    """A `Resized` model that is built around its training samples, which are resized too."""
+
+    model: Any  # has a method `start`
+
+    def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        self.model.start(self.resize(inputs), targets)
+
+
+class Preprocessed(nn.Module):
+    """A model preceded by its own preprocessing, for images that are normalised for a data set.
+
+    It undoes the data set's normalisation, resizes images to `side` (unless that is None), and normalises pixels in
+    [0, 1] by the model's moments. The data set's moments are for pixel values up to 255. If the probe walks beyond the
+    valid pixel range, the model sees pixels outside [0, 1].
+    """
+
+    scale: torch.Tensor
+    offset: torch.Tensor
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_moments: Moments,
+        model_moments: Moments,
+        side: int | None,
+        interpolation: str = "bicubic",
+    ):
+        super().__init__()
+        self.model, self.resize = model, Resize(side, interpolation) if side is not None else None
+        (mean, std), (own_mean, own_std) = data_moments, model_moments
+        # (x std + mean) / 255 is in [0, 1]; together with the model's own normalisation, this is a single multiply-add.
+        scale = np.asarray(std) / 255 / np.asarray(own_std)
+        offset = (np.asarray(mean) / 255 - np.asarray(own_mean)) / np.asarray(own_std)
+        for name, values in (("scale", scale), ("offset", offset)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        points = images * self.scale + self.offset
+        if self.resize is not None and tuple(points.shape[-2:]) != (self.resize.side, self.resize.side):
+            points = self.resize(points)
+        return self.model(points)
+
+
+def preprocessed(model: nn.Module, moments: Moments, side: int | None) -> Preprocessed:
+    """Wrap a timm model in timm's own preprocessing, at size `side` or else the size that its weights expect."""
+    from timm.data import resolve_model_data_config
+
+    config = resolve_model_data_config(model)
+    channels = len(moments[0])
+    # For grey images, timm sums the first layer's weights over the colours, so means and stds are averaged over them.
+    by_colour = [np.asarray(config[key]) for key in ("mean", "std")]
+    mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in by_colour)
+    return Preprocessed(model, moments, (mean, std), side or config["input_size"][-1], config["interpolation"])
+
+
+def normalised(model: nn.Module, moments: Moments, by: Normalisation, side: int | None) -> Preprocessed:
+    """Wrap a model in its own normalisation."""
+    channels = len(moments[0])
+    for key, values in (("mean", by.mean), ("std", by.std)):
+        what = f"one number, or one for each of the {channels} channels"
+        require(len(values) in (1, channels), f"preprocess.{key}", list(values), what)
+    mean, std = (np.broadcast_to(np.asarray(values), channels) for values in (by.mean, by.std))
+    return Preprocessed(model, moments, (mean, std), side, "bilinear")

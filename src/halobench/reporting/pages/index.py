@@ -1,0 +1,44 @@
+"""Write the entrance to the results: each experiment with its finding, its figure and links to all its pages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from halobench.reporting.rendering import render, write
+from halobench.results import finding
+
+
+def write_index(
+    path: Path, experiments: Sequence[str], tables: Path, figures: Mapping[str, str], notes: Mapping[str, str]
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path : Path
+    experiments : sequence of str
+    tables : Path
+        The folder of the experiments' tables; their figures are in ``figures`` next to it.
+    figures : mapping of experiment to file name
+        The figures to show, by default ``summary``. If a figure doesn't exist, the experiment is shown without one.
+    notes : mapping of experiment to text
+        Remarks on some of the experiments, e.g. that cells are missing.
+    """
+    shown = []
+    for name in experiments:
+        figure = tables.parent / "figures" / name / f"{figures.get(name, 'summary')}.png"
+        shown.append(
+            {
+                **{"name": name, "note": notes.get(name, ""), "folder": _relative(tables / name, path)},
+                "finding": finding.finding(finding.read_claims(tables / name / "claims.csv")),
+                "figure": _relative(figure, path) if figure.exists() else "",
+            }
+        )
+    write(path, render("index.html", title="halobench results", note="", experiments=shown))
+
+
+def _relative(path: Path, page: Path) -> str:
+    """Return a path as a page links to it."""
+    return os.path.relpath(path.resolve(), page.resolve().parent).replace(os.sep, "/")
