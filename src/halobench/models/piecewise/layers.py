@@ -1,4 +1,8 @@
-"""Convert a trained model to a `Network`, layer by layer, as traced by torch.fx."""
+"""Convert a trained model to a `Network`, layer by layer, as traced by torch.fx.
+
+The functional graph of torch.export would need no account of storage, but it isn't always the model's. In torch 2.13,
+it takes dropout in eval mode for a copy, and misses that an in-place operation on the result changes the source too.
+"""
 
 from __future__ import annotations
 
