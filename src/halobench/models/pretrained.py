@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from halobench.core.errors import SpecError, describe_error, require
@@ -62,13 +61,11 @@ def check_finite(path: Path | str) -> None:
     """Raise SpecError, naming the first tensor with a non-finite value; only one tensor is held at a time."""
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118
-            _require_finite(path, name, file.get_tensor(name))
-
-
-def _require_finite(path: Path | str, name: str, tensor: torch.Tensor) -> None:
-    """Raise SpecError if a tensor isn't finite after conversion to float32, the type that the model will hold."""
-    bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
-    require(not bad, "weights", str(path), f"finite weights, but {bad} of {tensor.numel()} values in {name} aren't")
+            tensor = file.get_tensor(name)
+            # Converted to float32, the type that the model will hold.
+            bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
+            what = f"finite weights, but {bad} of {tensor.numel()} values in {name} aren't"
+            require(not bad, "weights", str(path), what)
 
 
 def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
@@ -76,11 +73,9 @@ def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
     from safetensors.torch import load_file
 
     check_layout(path, model, kept)
+    check_finite(path)
     with files.reading(path, FORMAT):
-        tensors = load_file(path)
-    for name, tensor in tensors.items():
-        _require_finite(path, name, tensor)
-    tensors = _unwrapped(tensors, model)
+        tensors = _unwrapped(load_file(path), model)
     tensors |= {name: tensors[name][list(rows)] for name, rows in (kept or {}).items() if name in tensors}
     model.load_state_dict(tensors, strict=False)  # tied tensors are stored only once; the rest have been checked
 

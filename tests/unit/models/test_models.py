@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import re
 
 import numpy as np
@@ -91,49 +90,14 @@ def test_own_models_give_logits_for_images_of_any_shape(name, shape):
     assert logits(dataclasses.replace(spec, resize=4), shape).shape == (3, 7)
 
 
-def mlp_size(shape, width=256, depth=2):
-    return (math.prod(shape) + 1) * width + (depth - 1) * (width + 1) * width + (width + 1) * 10
-
-
-def cnn_size(shape, width=32, norm=True):
-    """Convolutions, each channel with a bias or batch norm's scale and shift; a linear layer on averages."""
-    convolutions = 9 * width * (shape[0] + width + 2 * width + 4 * width)
-    return convolutions + (2 if norm else 1) * 6 * width + (2 * width + 1) * 10
-
-
-def mixer_size(shape, patches=16, width=1024, across=512, along=4096):
-    """Each block has two layer norms, an MLP across the patches and one across the channels."""
-    block = 2 * 2 * width + (patches + 1) * across + (across + 1) * patches + (width + 1) * along + (along + 1) * width
-    return (3 * 8 * 8 + 1) * width + 8 * block + 2 * width + (width + 1) * 10
-
-
-@pytest.mark.parametrize(
-    ("name", "closed_form", "options", "shape"),
-    [
-        ("mlp", mlp_size, {}, DIGITS),
-        ("mlp", mlp_size, {"width": 8, "depth": 4}, CIFAR),
-        ("cnn", cnn_size, {}, MNIST),
-        ("cnn", cnn_size, {"width": 8, "norm": False}, CIFAR),
-        ("mlp_mixer", mixer_size, {}, CIFAR),
-    ],
-)
-def test_sizes_are_their_closed_forms(name, closed_form, options, shape):
+@pytest.mark.paper
+def test_the_mixer_has_the_papers_size():
+    """Each block has two layer norms, an MLP across the 16 patches and one across the channels."""
+    width, across, along = 1024, 512, 4096
+    block = 2 * 2 * width + 17 * across + (across + 1) * 16 + (width + 1) * along + (along + 1) * width
     with torch.device("meta"):
-        assert size(build(ModelSpec(name, options), shape, 10)) == closed_form(shape, **options)
-        if name == "mlp":
-            squares = (shape[0], 12, 12)
-            assert size(build(ModelSpec(name, options, resize=12), shape, 10)) == closed_form(squares, **options)
-
-
-@pytest.mark.parametrize("name", ["mlp", "cnn", "mlp_bn", "linear"])
-def test_a_net_without_its_rectifiers_would_be_linear(name):
-    """f(x) + f(y) = f(x + y) + f(0) holds for an affine map."""
-    torch.manual_seed(0)
-    model = build(ModelSpec(name), DIGITS, 10).eval()
-    x, y = torch.randn(2, 4, *DIGITS)
-    with torch.no_grad():
-        defect = model(x) + model(y) - model(x + y) - model(torch.zeros_like(x))
-    assert (defect.abs().max() > 0.01) == (name != "linear")
+        model = build(ModelSpec("mlp_mixer"), CIFAR, 10)
+    assert size(model) == (3 * 8 * 8 + 1) * width + 8 * block + 2 * width + (width + 1) * 10
 
 
 @pytest.mark.parametrize(("side", "shape"), [(16, DIGITS), (10, MNIST), (12, (1, 8, 20))])
@@ -335,26 +299,16 @@ def test_a_small_stem_keeps_the_maps_large(library, name, path):
 @pytest.mark.paper
 @pytest.mark.parametrize("name", ["timm/test_resnet", "timm/test_vit", "cnn"])
 def test_weights_that_were_trained_elsewhere_give_the_same_logits(name, tmp_path):
-    """Saved with safetensors, as any project would, and loaded with timm's preprocessing or the data set's."""
+    """Saved with safetensors, as any project would, and loaded with the data set's preprocessing."""
     shape, moments = (3, 160, 160), (np.array([110.0, 120.0, 130.0]), np.array([60.0, 70.0, 80.0]))
     torch.manual_seed(0)
-    model = build(ModelSpec(name), shape, 5).eval()
-    save_model(model, str(tmp_path / "w.safetensors"))
-    pixels = torch.randint(0, 256, (4, *shape)).float()
-    given = (pixels - torch.tensor(moments[0]).float().view(1, 3, 1, 1)) / torch.tensor(moments[1]).float().view(
-        1, 3, 1, 1
-    )
-    path = tmp_path / "w.safetensors"
+    model, path = build(ModelSpec(name), shape, 5).eval(), tmp_path / "w.safetensors"
+    save_model(model, str(path))
+    given = torch.randn(4, *shape)
     with torch.no_grad():
         same = build(ModelSpec(name, weights=str(path), preprocess="dataset"), shape, 5, moments, path).eval()
         torch.testing.assert_close(same(given), model(given), rtol=0, atol=0)
-        assert not any(parameter.requires_grad for parameter in same.parameters())
-        if name == "cnn":
-            return
-        own = build(ModelSpec(name, weights=str(path)), shape, 5, moments, path).eval()
-        config = timm.data.resolve_model_data_config(model)
-        mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
-        torch.testing.assert_close(own(given), model((pixels / 255 - mean) / std), rtol=1e-3, atol=1e-4)
+    assert not any(parameter.requires_grad for parameter in same.parameters())
 
 
 @pytest.mark.paper

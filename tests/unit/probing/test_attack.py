@@ -150,25 +150,6 @@ def test_without_gradients_the_starts_alone_are_searched_and_what_is_not_found_i
     assert np.isinf(attacked_radius(Steps(np.inf).eval(), samples, labels, effort=Effort(steps=5))).all()
 
 
-@pytest.mark.parametrize(
-    ("change", "problem"),
-    [
-        ({"model": network().train()}, "a module in train mode"),
-        ({"model": lambda batch: batch}, "expected a torch.nn.Module"),
-        ({"inputs": torch.zeros(2, 8, dtype=torch.int64)}, "expected a float tensor"),
-        ({"inputs": torch.full((2, 1, 2, 4), torch.nan)}, "expected finite numbers"),
-        ({"labels": np.array([0, 3])}, "labels = 3: expected labels from 0 to 2"),
-        ({"labels": np.array([0])}, "expected one label per sample"),
-        ({"level": 1.0}, "level = 1.0: expected a confidence above 0 and below 1"),
-        ({"beta": 0.0}, "beta = 0.0: expected a finite inverse temperature above 0"),
-    ],
-)
-def test_bad_arguments_are_refused(change, problem):
-    arguments = {"model": network(), "inputs": torch.zeros(2, 1, 2, 4), "labels": np.array([0, 1])} | change
-    with pytest.raises(SpecError, match=problem):
-        attacked_radius(**arguments)
-
-
 @pytest.mark.parametrize("effort", [{"norm": "l1"}, {"restarts": 0}, {"steps": 0.5}, {"batch": -1}])
 def test_an_effort_that_is_none_is_refused(effort):
     with pytest.raises(SpecError, match=f"{next(iter(effort))} = "):

@@ -261,40 +261,54 @@ def test_a_far_sample_leaves_the_certificates_of_others_as_they_are():
     np.testing.assert_allclose(beside[:3], alone, rtol=1e-9)
 
 
-SEARCHES = {"certified": certified_radius, "attacked": attacked_radius}
+def followed(model, inputs, labels, level=0.9, beta=1.0):
+    """The far field along one ray from each sample; it has no labels."""
+    return far_field(model, inputs, torch.ones(len(inputs), 1, 2), level, beta)
+
+
+RADII = {"certified": certified_radius, "attacked": attacked_radius}
+SEARCHES = RADII | {"far field": followed}
 BAD = {
+    "train mode": ({"model": nn.Linear(2, 2)}, "a module in train mode"),
+    "no module": ({"model": lambda batch: batch}, "expected a torch.nn.Module"),
     "one class": ({"model": linear([[1.0, 1.0]], [0.0])}, r"model = 'outputs of shape \(1, 1\)': expected logits"),
-    "probabilities": (
-        {"model": nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)).eval()},
-        "model = 'outputs that look like",
-    ),
-    "no level": ({"level": None}, "level = None: expected a confidence"),
-    "a word": ({"beta": "a"}, "beta = 'a': expected a finite inverse temperature"),
+    "probabilities": ({"model": nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)).eval()}, "outputs that look like"),
+    "no tensor": ({"inputs": np.zeros((2, 2))}, "expected a float tensor"),
+    "integers": ({"inputs": torch.zeros(2, 2, dtype=torch.int64)}, "expected a float tensor"),
+    "NaN": ({"inputs": torch.full((2, 2), torch.nan)}, "expected finite numbers"),
     "another size": (
         {"inputs": torch.zeros(2, 3)},
-        r"inputs = 'shape \(2, 3\)': expected .* raised RuntimeError: mat1",
+        "expected .* raised RuntimeError: mat1",
     ),
+    "a class too many": ({"labels": [0, 2]}, "labels = 2: expected labels from 0 to 1"),
+    "too few labels": ({"labels": [0]}, "expected one label per sample"),
+    "no level": ({"level": None}, "level = None: expected a confidence"),
+    "level 1": ({"level": 1.0}, "level = 1.0: expected a confidence above 0 and below 1"),
+    "a word": ({"beta": "a"}, "beta = 'a': expected a finite inverse temperature"),
+    "beta 0": ({"beta": 0.0}, "beta = 0.0: expected a finite inverse temperature above 0"),
 }
 
 
-@pytest.mark.parametrize("search", SEARCHES)
-@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize(
+    ("search", "name"),
+    [(search, name) for search in SEARCHES for name in BAD if search in RADII or "labels" not in BAD[name][0]],
+)
 def test_what_cannot_be_searched_is_refused_in_a_line(search, name):
     change, problem = BAD[name]
-    arguments = {"model": linear([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]), "inputs": torch.zeros(2, 2)} | change
+    arguments = {"model": linear([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]), "inputs": torch.zeros(2, 2), "labels": [0, 0]}
     with pytest.raises(SpecError, match=problem):
-        SEARCHES[search](**arguments, labels=[0, 0])
+        SEARCHES[search](**(arguments | change))
 
 
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize("search", RADII)
 def test_gradients_and_inference_mode_make_no_difference(search):
     model, inputs = made(0, 2, nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 3)), torch.randn(4, 3)
     labels = model(inputs).argmax(dim=1)
-    expected = SEARCHES[search](model, inputs, labels, 0.4)
+    expected = RADII[search](model, inputs, labels, 0.4)
     assert (expected > 0).any()
-    np.testing.assert_array_equal(SEARCHES[search](model, inputs.clone().requires_grad_(), labels, 0.4), expected)
+    np.testing.assert_array_equal(RADII[search](model, inputs.clone().requires_grad_(), labels, 0.4), expected)
     with torch.inference_mode():
-        np.testing.assert_array_equal(SEARCHES[search](model, inputs.clone(), labels, 0.4), expected)
+        np.testing.assert_array_equal(RADII[search](model, inputs.clone(), labels, 0.4), expected)
 
 
 @pytest.mark.parametrize("level", [1e-310, 1 - 2**-53])

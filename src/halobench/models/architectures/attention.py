@@ -58,11 +58,6 @@ def build(input_shape: tuple[int, ...], classes: int, *, bandwidth: float = 0.25
         Positive initial h, in units of the median distance from a training sample to the nearest other one.
     learned : bool
         Whether the bandwidth is trained.
-
-    Raises
-    ------
-    SpecError
-        If an option is out of range.
     """
     fine = 1e-3 <= convert_number(float, "bandwidth", bandwidth) <= 1e3
     require(fine, "bandwidth", bandwidth, "a number from 1e-3 to 1e3")

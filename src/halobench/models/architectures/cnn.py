@@ -16,11 +16,6 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, n
     With `norm`, each convolution is followed by batch norm; otherwise, it has a bias. Feature maps are halved in size
     before the last convolution, and also after the first if images have at least 16 pixels per side; the final maps are
     averaged.
-
-    Raises
-    ------
-    SpecError
-        If width is less than 1, norm isn't true or false, or the image is smaller than 4x4.
     """
     require(convert_number(int, "width", width) >= 1, "width", width, "at least 1")
     require(isinstance(norm, bool), "norm", norm, "true or false")

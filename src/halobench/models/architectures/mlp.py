@@ -13,13 +13,7 @@ from halobench.core.spec_codec import convert_number
 
 
 def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
-    """Build a network with `depth` hidden layers of `width` rectified units on the flattened sample.
-
-    Raises
-    ------
-    SpecError
-        If width or depth is less than 1.
-    """
+    """Build a network with `depth` hidden layers of `width` rectified units on the flattened sample."""
     return perceptron(input_shape, classes, width, depth, lambda features: ())
 
 

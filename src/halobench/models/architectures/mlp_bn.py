@@ -8,11 +8,5 @@ from halobench.models.architectures.mlp import perceptron
 
 
 def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 3) -> nn.Module:
-    """Build `depth` hidden layers of `width` units on the flattened sample, each batch-normalised, then rectified.
-
-    Raises
-    ------
-    SpecError
-        If width or depth is less than 1.
-    """
+    """Build `depth` hidden layers of `width` units on the flattened sample, each batch-normalised, then rectified."""
     return perceptron(input_shape, classes, width, depth, lambda features: (nn.BatchNorm1d(features),))

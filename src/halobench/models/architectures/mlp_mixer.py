@@ -19,11 +19,6 @@ def build(
 
     The defaults are those of arXiv 2306.00740. Hidden layers have width / 2 units across patches and 4 width across
     channels. Images that don't consist of whole patches are padded with zeros at the right and bottom.
-
-    Raises
-    ------
-    SpecError
-        If a number is below 1, or the width is below 2.
     """
     for key, value, least in (("patch", patch, 1), ("width", width, 2), ("depth", depth, 1)):
         require(convert_number(int, key, value) >= least, key, value, f"at least {least}")

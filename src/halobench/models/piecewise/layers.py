@@ -1,4 +1,8 @@
-"""Convert a trained model to a `Network`, layer by layer, as traced by torch.fx."""
+"""Convert a trained model to a `Network`, layer by layer, as traced by torch.fx.
+
+The functional graph of torch.export would need no account of storage, but it isn't always the model's. In torch 2.13,
+it takes dropout in eval mode for a copy, and misses that an in-place operation on the result changes the source too.
+"""
 
 from __future__ import annotations
 
@@ -57,9 +61,8 @@ class _Writer:
         self.modules = dict(model.named_modules())
         self.network = Network(shape, next((p.device for p in model.parameters()), torch.device("cpu")))
         self.places: dict[fx.Node, int] = {}
-        self.became: dict[int, int] = {}  # the step that replaced another in an in-place operation
-        self.roots: dict[int, int] = {}  # the step whose storage another may share, as a view or in-place result
-        self.changed: set[int] = set()  # steps that may have changed because another with the same storage did
+        self.storage: dict[int, int] = {}  # the step whose storage another may share, as a view or in-place result
+        self.written: dict[int, int | None] = {}  # by storage: the last in-place result (None for a step to come)
         self.pending: set[fx.Node] = set()  # rectifiers to be moved behind the max pooling that reads them
 
     def write(self, graph: fx.Graph) -> Network:
@@ -79,24 +82,21 @@ class _Writer:
         return self.network
 
     def _place(self, node: Any) -> int:
-        """Return the step that holds the value of a node."""
-        place = self.places[node]
-        if node in self.pending:
+        """Return the step that holds the value of a node, which an in-place operation may have changed."""
+        place, steps = self.places[node], self.network.steps
+        latest = self.written.get(self.storage.get(place, place), place)
+        if node in self.pending or (latest is not None and place >= latest):
             return place
-        while place in self.became:
-            place = self.became[place]
-        if place in self.changed:
-            self._refuse("a value read after an in-place operation changed its storage", node.name)
-        return place
+        if latest is not None and steps[latest].shape == steps[place].shape:
+            return latest
+        return self._refuse("a value read after an in-place operation changed its storage", node.name)
 
-    def _change(self, before: int, after: int | None) -> None:
-        """Record that an in-place operation turned a step's value into that of `after` (None for a step to come)."""
-        root = self.roots.get(before, before)
-        shared = {place for place in range(len(self.network.steps)) if self.roots.get(place, place) == root}
+    def _write(self, before: int, after: int | None) -> None:
+        """Record that an in-place operation turned a step's value into that of `after`."""
+        root = self.storage.get(before, before)
+        self.written[root] = after
         if after is not None:
-            self.roots[after], self.became[before] = root, after
-            shared -= {before, after}
-        self.changed |= shared - self.became.keys()
+            self.storage[after] = root
 
     def _step(self, node: fx.Node) -> int:
         """Append the steps of a node; return the index of the step that holds its value."""
@@ -114,7 +114,7 @@ class _Writer:
         if place is None:
             return self._refuse(str(layer), node.target)
         if isinstance(layer, nn.Flatten) and place != before:
-            self.roots[place] = self.roots.get(before, before)
+            self.storage[place] = self.storage.get(before, before)
         if node.args[0] in self.pending:
             place = self.network.append("relu", place)
         return place
@@ -141,7 +141,7 @@ class _Writer:
             self._refuse("addition of different shapes", node.name)
         place = self.network.append("add", first, second)
         if node.target in (operator.iadd, "add_"):
-            self._change(first, place)
+            self._write(first, place)
         return place
 
     def _rectify(self, node: fx.Node, before: int, in_place: bool) -> int:
@@ -154,11 +154,11 @@ class _Writer:
         if alone and readers[0].op == "call_module" and type(self.modules[str(readers[0].target)]) is nn.MaxPool2d:
             self.pending.add(node)
             if in_place:
-                self._change(before, None)
+                self._write(before, None)
             return before
         place = self.network.append("relu", before)
         if in_place:
-            self._change(before, place)
+            self._write(before, place)
         return place
 
     def _refuse(self, kind: str, where: object) -> Any:
