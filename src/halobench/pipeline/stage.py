@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halobench.core.errors import SpecError, one_of, require
+from halobench.core.errors import DivergedError, Interrupted, SpecError, one_of, require
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.experiment.code_version import require_code
 from halobench.storage import files
@@ -155,9 +155,8 @@ def _naming(folder: Path) -> Iterator[None]:
     """Prefix the message about a cell that diverged or was stopped with its name, the last four parts of its path."""
     try:
         yield
-    except RuntimeError as error:
-        if type(error).__name__ in ("DivergedError", "Interrupted"):
-            error.args = (f"{'/'.join(folder.parts[-4:])}: {error}",)
+    except (DivergedError, Interrupted) as error:
+        error.args = (f"{'/'.join(folder.parts[-4:])}: {error}",)
         raise
 
 

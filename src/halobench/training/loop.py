@@ -247,7 +247,7 @@ class TrainingRun:
             return
         if fingerprint(self.loss) != self._loss_before:
             kind = type(self.loss).__qualname__
-            self.checkpoint.pass_over(f"the loss {kind} keeps state between batches, which resume points don't include")
+            self.checkpoint.skip(f"the loss {kind} keeps state between batches, which resume points don't include")
             return
         tensors, state = random_states(rng, self.device)
         self._write(self.checkpoint, tensors, {"random": state})
