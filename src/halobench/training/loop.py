@@ -117,8 +117,6 @@ class TrainingRun:
         self.epoch = self.step = 0  # completed epochs, and completed steps in the current one
         self.history: list[dict[str, float]] = []  # the last step of each epoch, and its mean loss
         self.losses = torch.zeros(steps_per_epoch, device=device)  # of each step in the current epoch
-        # A view of the losses' memory on the CPU, since writing a number through it takes a tenth of the time.
-        self._seen: Any = self.losses.numpy() if device.type == "cpu" else None
         self.norms = torch.full((steps_per_epoch,), math.nan, device=device)  # NaN where it wasn't measured
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._gradients: list[torch.Tensor] = []
@@ -193,12 +191,8 @@ class TrainingRun:
         On the CPU, reading a number costs nothing, so the loss is checked at once. On other devices it would make the
         host wait, so losses and norms stay there until the epoch ends.
         """
-        finite = True
-        if self.reads_at_once:
-            self._seen[self.step] = number = value.item()
-            finite = math.isfinite(number)
-        else:
-            self.losses[self.step] = value.detach()
+        self.losses[self.step] = value.detach()
+        finite = not self.reads_at_once or math.isfinite(value.item())
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not self.reads_at_once or not finite or self.step == self.steps_per_epoch - 1:
             self.norms[self.step] = gradient_norm(gradients)
