@@ -41,9 +41,10 @@ from halobench.models import builder
 from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import Predict, predictor
 from halobench.probing.rays import Surroundings
+from halobench.training.batches import batches_of
 from halobench.training.cell import predict
 from halobench.training.device import autocast, kept_casts, memory_format, place
-from halobench.training.loop import TrainingRun, TrainingSet, feed, fit
+from halobench.training.loop import TrainingRun, TrainingSet, fit
 from halobench.training.optimizer import build_optimizer
 
 BUDGET = 400.0  # seconds after which no new check starts; the longest takes about a minute
@@ -184,7 +185,7 @@ def probed(
     device: torch.device,
 ) -> np.ndarray:
     """Return the probe's mean confidences along rays around the first `count` samples."""
-    surroundings = Surroundings(feed(images, spec, device), labels)
+    surroundings = Surroundings(batches_of(images, spec, device), labels)
     options = ProbeOptions({"none": 1.0}, spec.eval_batch, memory_format(spec))
     inputs = torch.from_numpy(images[:count]).to(device)
     with kept_casts(device):
@@ -206,14 +207,14 @@ def synchronisations(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
     spec, model_spec = fast(sizes, device), next(iter(sizes.models.values()))
     for name in ("cross_entropy", "mixup"):
         model, loss = build(model_spec, sizes.shape, spec, device).train(), base.build(LossSpec(name))
-        inputs, targets = feed(images, spec, device), torch.from_numpy(labels).to(device)
+        inputs, targets = batches_of(images, spec, device), torch.from_numpy(labels).to(device)
         one_hot = torch.nn.functional.one_hot(targets, CLASSES).float()
         targets = targets if base.takes_labels(loss) else one_hot
         run = TrainingRun(model, build_optimizer(model, spec), spec, 4, device, None, loss)
         rng, order = run.start_epoch(0, len(images))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            for number, (rows, batch) in enumerate(inputs.batches(order, spec.batch)):
+            for number, (rows, batch) in enumerate(inputs.in_order(order, spec.batch)):
                 if number == 1:  # the first step builds the optimiser's state
                     torch.cuda.set_sync_debug_mode("warn")
                 run.take_step(model, batch, targets.index_select(0, rows), rng)
@@ -231,7 +232,7 @@ def training(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
     spec = fast(sizes, device)
     for name, model_spec in sizes.models.items():
         model, loss = build(model_spec, sizes.shape, spec, device), base.build(LossSpec("cross_entropy"))
-        given = TrainingSet(feed(images, spec, device), labels, CLASSES)
+        given = TrainingSet(batches_of(images, spec, device), labels, CLASSES)
         ours = waited(lambda m=model, g=given, by=loss: fit(m, g, by, spec, 0, silent), device)
         plain = plain_epoch(build(model_spec, sizes.shape, spec, device), images, labels, spec, device)
         theirs, mine = turns(plain, ours, count=sizes.turns)
@@ -376,7 +377,7 @@ def memory(sizes: Sizes, device: torch.device) -> Iterator[Finding]:
     torch.cuda.empty_cache()
     model_spec, large = list(sizes.models.values())[-1], recipe(8192)
     model, (images, labels) = build(model_spec, sizes.shape, large, device), samples(8192, sizes.shape)
-    given = TrainingSet(feed(images, large, device), labels, CLASSES)
+    given = TrainingSet(batches_of(images, large, device), labels, CLASSES)
     torch.cuda.set_per_process_memory_fraction(0.05)  # otherwise the batch would fit on the largest GPUs
     try:
         fit(model, given, base.build(LossSpec("cross_entropy")), large, 0, silent)

@@ -20,8 +20,9 @@ from harness import Row, main, over, turns
 from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
 from halobench.data.splits import Data
 from halobench.losses import base
+from halobench.training.batches import batches_of
 from halobench.training.device import memory_format
-from halobench.training.loop import TrainingSet, feed, fit
+from halobench.training.loop import TrainingSet, fit
 from halobench.training.optimizer import build_optimizer
 
 # Each model has the layout and precision that suit it, and the number of epochs that are timed at a time.
@@ -46,7 +47,7 @@ def ours(model: ModelSpec, data: Data, spec: TrainSpec, device: torch.device) ->
     """Return epochs of `fit` on the training points of `data`."""
     split = data.splits["train"]
     network = peers.build(model, data.shape, spec, device)
-    points, loss = feed(split.images, spec, device, data), base.build(LossSpec("cross_entropy"))
+    points, loss = batches_of(split.images, spec, device, data), base.build(LossSpec("cross_entropy"))
     samples = TrainingSet(points, split.labels, data.classes)
     return peers.waited(lambda: fit(network, samples, loss, spec, 0, silent), device)
 

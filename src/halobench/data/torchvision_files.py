@@ -45,13 +45,12 @@ class VisionSet:
     shape: tuple[int, int, int]
     files: tuple[str, ...]  # that torchvision downloads, as paths under the data root
     classes: int = 10
-    package: str = ""  # folder where a system package installs them, used if the data root has none
     payloads: tuple[str, ...] = ()  # SHA-256 of each archive's contents, which identifies it if it was recompressed
 
     def describe(self) -> Description:
         """Return the shape, classes and sizes without opening any file; raise SpecError if there can't be any."""
         self._check_places()
-        if not self._paths() and not may_fetch():
+        if not self._complete() and not may_fetch():
             raise self._absent("fetch: true")
         return Description(self.shape, self.classes, self.train + self.test, self._parts())
 
@@ -59,7 +58,7 @@ class VisionSet:
         """Load the images, downloading them first if they are missing."""
         self._check_places()
         published = getattr(importlib.import_module("torchvision.datasets"), self.published)
-        if not self._paths():
+        if not self._complete():
             self._download(published)
         (train, first, names), (test, second, _) = self._read(published)
         labels = np.concatenate([first, second]).astype(np.int64)
@@ -68,12 +67,8 @@ class VisionSet:
     def _parts(self) -> dict[str, tuple[int, int]]:
         return {"train": (0, self.train), "test": (self.train, self.train + self.test)}
 
-    def _paths(self) -> dict[str, Path]:
-        """Return the paths of the files to read, by their names under the data root; empty unless all are present."""
-        places = [{name: data_root() / name for name in self.files}]
-        if self.package:
-            places.append({name: Path(self.package, os.path.basename(name)) for name in self.files})
-        return next((paths for paths in places if all(map(os.path.isfile, paths.values()))), {})
+    def _complete(self) -> bool:
+        return all((data_root() / name).is_file() for name in self.files)
 
     def _check_places(self) -> None:
         """Raise SpecError if the data root isn't a folder, or something else is in the place of a file."""
@@ -83,8 +78,7 @@ class VisionSet:
                 raise self._absent(f"nothing in their place, but {path} is {kind}: move it elsewhere")
 
     def _absent(self, what: str) -> SpecError:
-        places = ", ".join(self.files) + (f", or all in {self.package}" if self.package else "")
-        expected = f"the files of {self.title} in torchvision's layout ({places}), or {what}"
+        expected = f"the files of {self.title} in torchvision's layout ({', '.join(self.files)}), or {what}"
         return SpecError("data_root", str(data_root()), expected)
 
     def _download(self, published: Any) -> None:
@@ -97,7 +91,7 @@ class VisionSet:
             root.mkdir(parents=True, exist_ok=True)
             with contextlib.ExitStack() as stack:
                 stack.enter_context(store.alone(root))
-                if self._paths():  # downloaded while this process waited
+                if self._complete():  # downloaded while this process waited
                     return
                 print(f"fetching {self.title} to {root}", flush=True)
                 stack.callback(socket.setdefaulttimeout, before)
@@ -117,12 +111,12 @@ class VisionSet:
         """Check all files, put them into a temporary folder with the archives unpacked, and read both parts there."""
         from torchvision.datasets.utils import extract_archive
 
-        paths, checksums = self._paths(), published_checksums(published)
-        payloads = dict(zip(self.files, self.payloads, strict=False))
-        for name, path in paths.items():
-            check(path, checksums[os.path.basename(name)], payloads.get(name))
+        checksums, payloads = published_checksums(published), dict(zip(self.files, self.payloads, strict=False))
+        for name in self.files:
+            check(data_root() / name, checksums[os.path.basename(name)], payloads.get(name))
         with tempfile.TemporaryDirectory(prefix="halobench-") as folder:
-            for place, path in ((Path(folder, name), path) for name, path in paths.items()):
+            for name in self.files:
+                place, path = Path(folder, name), data_root() / name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 if place.suffix == ".gz":
                     extract_archive(path, place.parent)

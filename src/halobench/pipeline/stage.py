@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halobench.core.errors import SpecError, one_of, require
+from halobench.core.errors import DivergedError, Interrupted, SpecError, one_of, require
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.experiment.code_version import require_code
 from halobench.storage import files
 from halobench.storage.layout import STAGES
-from halobench.storage.provenance import here, record, started
+from halobench.storage.provenance import here, outside_plugins, record, started
 from halobench.storage.records import read_record
 from halobench.storage.requests import Request
 
@@ -81,7 +81,8 @@ def stage(
     those that the result depends on. The other arguments are as in `StageRun`.
     """
     began = time.perf_counter()
-    version = require_code(name, plugins, code)
+    plugins = list(plugins)
+    version, foreign = require_code(name, plugins, code), outside_plugins(plugins)
     files.check_writable(record_path.parent)
     files.sweep(record_path.parent)
     outputs = [record_path.parent / output.format(record_path.stem) for output in STAGES[name].outputs]
@@ -90,6 +91,7 @@ def stage(
         yield run
         run.seconds += time.perf_counter() - began
         request, facts = Request(name, spec, version), {"inputs": run.inputs} | run.facts
+        facts |= {"plugins": foreign} if foreign else {}
         facts = record(request, seed, run.outputs, run.seconds, run.packages, run.device, facts)
         files.write_json(record_path, facts)
 
@@ -155,9 +157,8 @@ def _naming(folder: Path) -> Iterator[None]:
     """Prefix the message about a cell that diverged or was stopped with its name, the last four parts of its path."""
     try:
         yield
-    except RuntimeError as error:
-        if type(error).__name__ in ("DivergedError", "Interrupted"):
-            error.args = (f"{'/'.join(folder.parts[-4:])}: {error}",)
+    except (DivergedError, Interrupted) as error:
+        error.args = (f"{'/'.join(folder.parts[-4:])}: {error}",)
         raise
 
 

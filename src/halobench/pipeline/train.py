@@ -44,7 +44,7 @@ def run_train(
     """
     specs = parse_parts(spec, PARTS)
     require_folders(source=source)
-    weights = given_weights(specs["model"], weights)
+    weights = weights_file(specs["model"], weights)
     used = [("models", specs["model"].name), ("losses", specs["loss"].name), *written_sources.sampler(source)]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
@@ -86,7 +86,7 @@ def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -
     tables_io.write_csv(history, pd.DataFrame(cell.history, columns=list(HISTORY)))
 
 
-def given_weights(model: ModelSpec, weights: Path | None) -> Path | None:
+def weights_file(model: ModelSpec, weights: Path | None) -> Path | None:
     """Return the weights file of a model that isn't trained, which must exist; None if the model is trained."""
     if weights is None and model.weights is not None:
         weights = Path(model.weights)

@@ -29,8 +29,8 @@ from halobench.probing.radii import find_radii, quantities, radii_table
 from halobench.probing.ray_walk import Predict, ProbeOptions, RayWalk, chunk_samples, grid_distances, predictor
 from halobench.probing.rays import Geometry, Surroundings
 from halobench.probing.search import search_radii
+from halobench.training.batches import batches_of
 from halobench.training.device import kept_casts, memory_format
-from halobench.training.loop import feed
 
 CURVES = ("radius", "relative_radius", "confidence", "confidence_se", "logit_gap", "logit_gap_se")
 DEFAULTS = ProbeOptions()
@@ -95,7 +95,7 @@ def probe_cell(
     progress, parts = progress or Progress(), []
     predict = predictor(probed.model, probed.recipe, progress.save_if_signalled)
     train = data.splits["train"]
-    surroundings = Surroundings(feed(train.images, probed.recipe, probed.device, data), train.labels)
+    surroundings = Surroundings(batches_of(train.images, probed.recipe, probed.device, data), train.labels)
     # The outer loop is over sets of samples, since probes of the same samples share their distances to other labels.
     for points, split in (("train", train), ("heldout", data.splits["test"])):
         for name, spec in probes.items():

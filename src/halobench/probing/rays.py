@@ -13,7 +13,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs import ProbeSpec
 from halobench.models.distances import squared_distances
-from halobench.training.batches import Feed
+from halobench.training.batches import Batches
 
 MANIFOLD_SAMPLES = 5000  # largest number of training samples used to compute principal components
 BLOCK_BYTES = 2**28  # bytes of training samples to which distances are computed at a time
@@ -53,12 +53,12 @@ class Surroundings:
 
     Parameters
     ----------
-    inputs : float tensor (N, ...), or Feed
-        Normalised. Samples from a `Feed` are never all held in memory at once.
+    inputs : float tensor (N, ...), or Batches
+        Normalised. Samples from a `Batches` are never all held in memory at once.
     labels : int array (N,)
     """
 
-    def __init__(self, inputs: torch.Tensor | Feed, labels: np.ndarray):
+    def __init__(self, inputs: torch.Tensor | Batches, labels: np.ndarray):
         self.inputs, self.labels = inputs, np.asarray(labels)
         self._neighbours: _Neighbours | None = None
         self._bases: dict[int, torch.Tensor] = {}
@@ -66,11 +66,11 @@ class Surroundings:
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of the training samples, (N, ...)."""
-        return tuple(self.inputs.images.shape if isinstance(self.inputs, Feed) else self.inputs.shape)
+        return tuple(self.inputs.images.shape if isinstance(self.inputs, Batches) else self.inputs.shape)
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
         """Return the training samples in these rows (m,), flattened to (m, D)."""
-        if isinstance(self.inputs, Feed):
+        if isinstance(self.inputs, Batches):
             return self.inputs.take(rows).flatten(1)
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from halobench.core.plugins import PACKAGE
+from halobench.core.plugins import PACKAGE, locate
 from halobench.storage.files import checksum
 from halobench.storage.records import seal
 from halobench.storage.requests import Request
@@ -85,23 +85,34 @@ def short(commit: str) -> str:
 
 
 @functools.cache
-def commit() -> str | None:
-    """Return the commit of the checkout that holds the package, with ``-dirty`` if it was edited; None outside git.
+def commit(folder: Path | None = None) -> str | None:
+    """Return the commit of the checkout that holds a folder, with ``-dirty`` if it was edited; None outside git.
 
-    A new file counts as an edit if it is inside the package, e.g. a plug-in.
+    By default, the folder is the package, in which a new file counts as an edit, too, e.g. a plug-in.
     """
 
     def git(*arguments: str) -> str:
-        command = ["git", "-C", str(PACKAGE), *arguments]
+        command = ["git", "-C", str(folder or PACKAGE), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
-        if not git("ls-files", "__init__.py"):
+        if not git("ls-files", "."):
             return None
-        edited = git("status", "--porcelain", "-uno") or git("ls-files", "--others", "--exclude-standard")
+        edited = git("status", "--porcelain", "-uno")
+        if folder is None:
+            edited = edited or git("ls-files", "--others", "--exclude-standard")
         return git("rev-parse", "HEAD") + ("-dirty" if edited else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def outside_plugins(plugins: Iterable[tuple[str, str]]) -> dict[str, dict[str, str | None]]:
+    """Return the file of each plug-in (kind, name) from outside the package, and the commit of the file's folder."""
+    paths = {name: locate(kind, name) for kind, name in plugins if ":" in name}
+    return {
+        name: {"text": path.read_text(encoding="utf-8", errors="replace"), "commit": commit(path.parent)}
+        for name, path in paths.items()
+    }
 
 
 def record(

@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from halobench.core.specs import TrainSpec
+from halobench.data.splits import Data
 from halobench.losses.base import send, staged
+from halobench.training.device import memory_format
 
 FLOATS = 2**26  # bytes of normalised samples that the CPU keeps, to avoid normalising each batch again
 SHARE = 0.5  # share of a GPU's free memory used for samples; weights, moments and activations need the rest
@@ -20,7 +23,7 @@ AHEAD = 2  # batches read ahead while one is in use
 
 
 def form_that_fits(images: Any, device: torch.device) -> str:
-    """Return the form in which a device keeps `images`: ``floats``, ``bytes`` or ``nothing``, as for `Feed`.
+    """Return the form in which a device keeps `images`: ``floats``, ``bytes`` or ``nothing``, as for `Batches`.
 
     A GPU keeps images as they are, up to half of its free memory. The CPU keeps normalised samples if there are few
     enough, and otherwise images that are in memory anyway; it keeps nothing from a larger mapped file.
@@ -35,8 +38,8 @@ def form_that_fits(images: Any, device: torch.device) -> str:
     return "bytes" if in_memory else "nothing"
 
 
-class Feed:
-    """The samples of a split, from images (n, C, H, W) or features (n, D) that may be rows of a mapped file.
+class Batches:
+    """The samples of a split, in batches; images (n, C, H, W) or features (n, D) may be rows of a mapped file.
 
     They are normalised per channel as `halobench.data.mapped_rows.normalise` does; without a `mean`, they must already
     be normalised. Batches have the memory `layout`. What to `keep` on the device is normalised samples (``floats``),
@@ -69,7 +72,7 @@ class Feed:
             return self._normalised(self._read(rows).to(self.device, non_blocking=True))
         return self._kept_rows(self.kept, send(np.ascontiguousarray(rows), self.device))
 
-    def batches(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def in_order(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield rows (batch,) and samples of full batches of `order` (n,) on the device, starting at batch `first`.
 
         An incomplete last batch is left out.
@@ -123,3 +126,9 @@ class Feed:
         if self.statistics is not None:
             samples = (samples - self.statistics[0]) * self.statistics[1]
         return samples.contiguous(memory_format=self.layout)
+
+
+def batches_of(images: Any, spec: TrainSpec, device: torch.device, data: Data | None = None) -> Batches:
+    """Return the batches of `images` (n, C, H, W) in the recipe's layout, normalised as `data` specifies, if passed."""
+    mean, std = (None, None) if data is None else (data.mean, data.std)
+    return Batches(images, mean, std, device, memory_format(spec))

@@ -18,10 +18,10 @@ from halobench.data.splits import Data, check_neighbours
 from halobench.losses import base
 from halobench.models import builder
 from halobench.storage import arrays_io
-from halobench.training.batches import Feed
+from halobench.training.batches import Batches, batches_of
 from halobench.training.checkpoint import Checkpoint
 from halobench.training.device import autocast, in_memory, kept_casts, place, resolve_device, set_kernels
-from halobench.training.loop import TrainingRun, TrainingSet, feed, fit
+from halobench.training.loop import TrainingRun, TrainingSet, fit
 
 INTERPOLATION = 0.99  # a model interpolates if its accuracy on the labels it was trained on is at least this
 
@@ -73,8 +73,8 @@ def evaluate_cell(
 
 def _start(
     data: Data, model: ModelSpec, spec: TrainSpec, seed: int, weights: Path | None = None
-) -> tuple[nn.Module, Feed]:
-    """Build the model on its device, and a feed of the training samples."""
+) -> tuple[nn.Module, Batches]:
+    """Build the model on its device, and the batches of the training samples."""
     for key in IMAGE_KEYS if len(data.shape) == 1 else ():
         value = getattr(spec, key)
         require(not value, f"train.{key}", value, "this key to be left out, since the samples aren't images")
@@ -84,14 +84,14 @@ def _start(
     seed_libraries(torch_seed(seed, "init"))
     built = builder.build(model, data.shape, data.classes, (data.mean, data.std), weights, data.names)
     start_on(built, data)
-    return place(built, spec, device), feed(data.splits["train"].images, spec, device, data)
+    return place(built, spec, device), batches_of(data.splits["train"].images, spec, device, data)
 
 
-def _evaluate(run: TrainingRun, data: Data, inputs: Feed, when: str, fitted: bool = True) -> Trained:
+def _evaluate(run: TrainingRun, data: Data, inputs: Batches, when: str, fitted: bool = True) -> Trained:
     """Predict the logits of all splits; `inputs` are the training samples, and `when` completes error messages."""
     logits = {}
     for name, split in data.splits.items():
-        samples = inputs if name == "train" else feed(split.images, run.spec, run.device, data)
+        samples = inputs if name == "train" else batches_of(split.images, run.spec, run.device, data)
         logits[f"{name}.logits"] = predict(run.model, samples, run.spec, tick=run.save_if_signalled)
         check_finite(logits[f"{name}.logits"], f"{name} logits {when}")
     accuracy = float((logits["train.logits"].argmax(axis=1) == data.splits["train"].labels).mean())
@@ -121,7 +121,7 @@ def check_finite(logits: np.ndarray, what: str) -> None:
 
 @torch.no_grad()  # not inference_mode, in which autocast would recast the weights for each batch
 def predict(
-    model: nn.Module, inputs: np.ndarray | Feed, spec: TrainSpec, tick: Callable[[], None] = lambda: None
+    model: nn.Module, inputs: np.ndarray | Batches, spec: TrainSpec, tick: Callable[[], None] = lambda: None
 ) -> np.ndarray:
     """Return logits in eval mode, float32 (n, classes), for normalised inputs (n, C, H, W).
 
@@ -129,7 +129,7 @@ def predict(
     """
     model.eval()
     device = next(model.parameters()).device
-    samples = inputs if isinstance(inputs, Feed) else feed(inputs, spec, device)
+    samples = inputs if isinstance(inputs, Batches) else batches_of(inputs, spec, device)
     blocks = []
     with in_memory("eval_batch", spec.eval_batch, "a batch that fits in memory"), kept_casts(device):
         for start in range(0, len(samples), spec.eval_batch):

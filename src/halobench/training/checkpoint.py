@@ -129,24 +129,24 @@ class Checkpoint:
         text = json.dumps({**facts, "made_on": self.made_on})
         kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
         about = {"key": self.key, "facts": text, "checksum": _digest(kept, text)}
-        self._last, said = time.monotonic(), f"saved at {at}"
+        self._last, line = time.monotonic(), f"saved at {at}"
         try:
             with files.replacing(self.path) as temporary:
                 save_file(kept, temporary, about)
         except OSError as error:  # a full disk needn't stop a job that has nothing else to write yet
-            said = f"warning: not saved at {at}: {error}"
-        self._go_on(said)
+            line = f"warning: not saved at {at}: {error}"
+        self._report(line)
 
-    def pass_over(self, why: str) -> None:
+    def skip(self, why: str) -> None:
         """Skip saving, since nothing could resume from the checkpoint; otherwise like `save`."""
         self._last = time.monotonic()
-        self._go_on(f"warning: not saved because {why}")
+        self._report(f"warning: not saved because {why}")
 
-    def _go_on(self, said: str) -> None:
+    def _report(self, line: str) -> None:
         """Log a line or, if a signal has arrived, raise Interrupted with it."""
         if self.signals.received is not None:
-            raise Interrupted(self.signals.received, said)
-        self.log(said)
+            raise Interrupted(self.signals.received, line)
+        self.log(line)
 
     def remove(self) -> None:
         """Remove the file; if that fails, only warn, since it is unusable or the stage has finished successfully."""

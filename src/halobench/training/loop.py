@@ -16,10 +16,9 @@ from torch import nn
 from halobench.core.errors import DivergedError
 from halobench.core.seeding import generator, seed_libraries, torch_seed
 from halobench.core.specs import TrainSpec
-from halobench.data.splits import Data
 from halobench.losses.base import Loss, send, takes_labels
 from halobench.training.augmentation import augmented
-from halobench.training.batches import Feed
+from halobench.training.batches import Batches, batches_of
 from halobench.training.checkpoint import (
     Checkpoint,
     capture,
@@ -28,7 +27,7 @@ from halobench.training.checkpoint import (
     restore,
     restore_random_states,
 )
-from halobench.training.device import autocast, in_memory, memory_format
+from halobench.training.device import autocast, in_memory
 from halobench.training.optimizer import build_optimizer, gradient_norm, learning_rate
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -39,15 +38,9 @@ SMALLER = "a batch that fits in memory, or train.micro_batch to train it in part
 class TrainingSet:
     """Normalised samples to train on, with labels, int64 (n,), in [0, classes)."""
 
-    inputs: np.ndarray | Feed
+    inputs: np.ndarray | Batches
     labels: np.ndarray
     classes: int
-
-
-def feed(images: Any, spec: TrainSpec, device: torch.device, data: Data | None = None) -> Feed:
-    """Return a feed of `images` (n, C, H, W) in the recipe's layout, normalised as `data` specifies, if passed."""
-    mean, std = (None, None) if data is None else (data.mean, data.std)
-    return Feed(images, mean, std, device, memory_format(spec))
 
 
 def fit(
@@ -69,7 +62,7 @@ def fit(
     if not any(parameter.requires_grad for parameter in model.parameters()):
         log("the model has nothing to train")
         return TrainingRun(model, None, spec, 0, device)
-    inputs = samples.inputs if isinstance(samples.inputs, Feed) else feed(samples.inputs, spec, device)
+    inputs = samples.inputs if isinstance(samples.inputs, Batches) else batches_of(samples.inputs, spec, device)
     labels, batch = send(samples.labels, device), min(spec.batch, count)
     run = TrainingRun(model, build_optimizer(model, spec), spec, count // batch, device, checkpoint, loss)
     run.resume(log)
@@ -79,7 +72,7 @@ def fit(
         model.train()
         with in_memory("micro_batch" if spec.micro_batch else "batch", spec.micro_batch or batch, SMALLER):
             # An incomplete last batch is dropped, since batch norm and Mixup both depend on the batch size.
-            for rows, images in inputs.batches(order, batch, run.step):
+            for rows, images in inputs.in_order(order, batch, run.step):
                 targets = labels.index_select(0, rows)
                 targets = targets if takes_labels(loss) else one_hot(targets, samples.classes)
                 run.take_step(forward, images, targets, rng)
@@ -117,8 +110,6 @@ class TrainingRun:
         self.epoch = self.step = 0  # completed epochs, and completed steps in the current one
         self.history: list[dict[str, float]] = []  # the last step of each epoch, and its mean loss
         self.losses = torch.zeros(steps_per_epoch, device=device)  # of each step in the current epoch
-        # A view of the losses' memory on the CPU, since writing a number through it takes a tenth of the time.
-        self._seen: Any = self.losses.numpy() if device.type == "cpu" else None
         self.norms = torch.full((steps_per_epoch,), math.nan, device=device)  # NaN where it wasn't measured
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self._gradients: list[torch.Tensor] = []
@@ -193,12 +184,8 @@ class TrainingRun:
         On the CPU, reading a number costs nothing, so the loss is checked at once. On other devices it would make the
         host wait, so losses and norms stay there until the epoch ends.
         """
-        finite = True
-        if self.reads_at_once:
-            self._seen[self.step] = number = value.item()
-            finite = math.isfinite(number)
-        else:
-            self.losses[self.step] = value.detach()
+        self.losses[self.step] = value.detach()
+        finite = not self.reads_at_once or math.isfinite(value.item())
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if not self.reads_at_once or not finite or self.step == self.steps_per_epoch - 1:
             self.norms[self.step] = gradient_norm(gradients)
@@ -247,7 +234,7 @@ class TrainingRun:
             return
         if fingerprint(self.loss) != self._loss_before:
             kind = type(self.loss).__qualname__
-            self.checkpoint.pass_over(f"the loss {kind} keeps state between batches, which resume points don't include")
+            self.checkpoint.skip(f"the loss {kind} keeps state between batches, which resume points don't include")
             return
         tensors, state = random_states(rng, self.device)
         self._write(self.checkpoint, tensors, {"random": state})

@@ -72,12 +72,6 @@ def test_drawn_labels_follow_the_transition(kind):
     np.testing.assert_allclose(counts, transition, atol=0.015)
 
 
-def test_no_noise_leaves_labels_alone():
-    clean = np.arange(10)
-    transition = noise_transition(NoiseSpec(), 10, np.random.default_rng(0))
-    np.testing.assert_array_equal(draw_labels(transition, clean, np.random.default_rng(0)), clean)
-
-
 def test_symmetric_noise_is_called_uniform():
     with pytest.raises(SpecError, match="kind = 'symmetric': expected uniform, as symmetric noise is called here"):
         parse(NoiseSpec, {"kind": "symmetric", "p": 0.2})
@@ -377,6 +371,11 @@ def test_a_source_that_loses_its_posterior_keeps_none(tmp_path, monkeypatch):
     sources.write_source(SourceSpec("given:load", {"kind": ""}), tmp_path / "source")
     data = splits_.load_data(tmp_path / "source", DatasetSpec("s", 2, 2, 2), 0)
     assert set(data.targets()) >= {f"{name}.posterior" for name in splits_.SPLITS}
+    lost = tmp_path / "source/posterior.npy"
+    before = lost.read_bytes()
+    lost.unlink()
+    splits_.load_data(tmp_path / "source", DatasetSpec("s", 2, 2, 2), 0)
+    assert lost.read_bytes() == before
     (tmp_path / "given.py").write_text(GIVEN.replace(", posterior=posterior", ""))
     monkeypatch.delitem(sys.modules, "given")
     sources.write_source(SourceSpec("given:load", {"kind": ""}), tmp_path / "source")

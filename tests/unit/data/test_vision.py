@@ -34,7 +34,6 @@ IDX = ("mnist", "fashion_mnist", "kmnist")
 BATCHES = ("cifar10", "cifar100")
 SETS = (*IDX, *BATCHES, "svhn")
 REAL = {"svhn": (73_257, 26_032), **dict.fromkeys(IDX, (60_000, 10_000)), **dict.fromkeys(BATCHES, (50_000, 10_000))}
-DEBIAN = Path(fashion_mnist.SET.package)
 Parts = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
@@ -110,7 +109,7 @@ def write_mat(published, folder: Path, parts: Parts, monkeypatch) -> None:
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch) -> Path:
-    """An empty data root, with no network and no system package."""
+    """An empty data root, and no network."""
 
     def refuse(*arguments, **options):
         raise urllib.error.URLError("no route")
@@ -119,7 +118,6 @@ def place(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv(data_root.ROOT, str(folder))
     monkeypatch.delenv(data_root.FETCH, raising=False)
     monkeypatch.setattr("urllib.request.urlopen", refuse)
-    monkeypatch.setattr(fashion_mnist, "SET", dataclasses.replace(fashion_mnist.SET, package=str(tmp_path / "package")))
     return folder
 
 
@@ -236,14 +234,12 @@ def test_archives_that_were_compressed_again_are_known_by_their_payload(place, t
     monkeypatch.setattr(fashion_mnist, "SET", dataclasses.replace(spec, payloads=tuple(held)))
     sources.write_source(SourceSpec("fashion_mnist"), tmp_path / "published")
     raw = place / "FashionMNIST/raw"
-    compressed_again(raw, Path(spec.package))
-    place.rename(tmp_path / "moved")
-    sources.write_source(SourceSpec("fashion_mnist"), tmp_path / "installed")
-    raw.parent.mkdir(parents=True)
-    Path(spec.package).rename(raw)
-    sources.write_source(SourceSpec("fashion_mnist"), tmp_path / "copied")
+    compressed_again(raw, tmp_path / "package")
+    raw.rename(tmp_path / "moved")
+    raw.symlink_to(tmp_path / "package")
+    sources.write_source(SourceSpec("fashion_mnist"), tmp_path / "linked")
     for file in ("images.npy", "labels.npy", "meta.json"):
-        assert len({(tmp_path / way / file).read_bytes() for way in ("published", "installed", "copied")}) == 1
+        assert len({(tmp_path / way / file).read_bytes() for way in ("published", "linked")}) == 1
     path = raw / os.path.basename(spec.files[1])
     content = path.read_bytes()
     for bad in (content[:-9], b"no archive", gzip.compress(b"another payload")):
@@ -252,9 +248,13 @@ def test_archives_that_were_compressed_again_are_known_by_their_payload(place, t
             sources.load_source(SourceSpec("fashion_mnist"))
 
 
-@pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
-def test_debians_package_gives_the_source_of_the_published_archives(tmp_path, monkeypatch):
-    monkeypatch.setattr(fashion_mnist, "SET", dataclasses.replace(fashion_mnist.SET, package=str(DEBIAN)))
+REAL_FILES = [Path(folder) for folder in ("/usr/share/datasets/fashion-mnist", "data/FashionMNIST/raw")]
+
+
+@pytest.mark.skipif(not any(map(Path.is_dir, REAL_FILES)), reason="needs the archives of Fashion-MNIST")
+def test_the_real_archives_give_the_recorded_source(place, tmp_path):
+    (place / "FashionMNIST").mkdir(parents=True)
+    (place / "FashionMNIST/raw").symlink_to(next(filter(Path.is_dir, REAL_FILES)).absolute())
     sources.write_source(SourceSpec("fashion_mnist"), tmp_path)
     # The checksums of the source made from archives with torchvision's checksums:
     assert store.read_json(tmp_path / "meta.json")["checksums"] == {
@@ -269,8 +269,8 @@ def test_without_files_and_network_the_line_says_where_both_were_looked_for(name
     with pytest.raises(SpecError) as caught:
         sources.load_source(SourceSpec(name))
     line = str(caught.value)
-    layout = ", ".join(spec.files) + (f", or all in {spec.package}" if name == "fashion_mnist" else "")
-    expected = f"the files of {spec.title} in torchvision's layout ({layout}), or a network connection to fetch them ("
+    layout = f"the files of {spec.title} in torchvision's layout ({', '.join(spec.files)})"
+    expected = f"{layout}, or a network connection to fetch them ("
     assert line.startswith(f"data_root = '{place}': expected {expected}")
     assert line.endswith("<urlopen error no route>)")
     assert not list(place.iterdir())

@@ -21,7 +21,7 @@ from halobench.pipeline.calibrate import run_calibrate, run_reference
 from halobench.pipeline.probe import run_probe
 from halobench.pipeline.source import run_source
 from halobench.pipeline.train import run_train
-from halobench.storage import arrays_io, files
+from halobench.storage import arrays_io
 
 MODULE = """
 import numpy as np
@@ -184,18 +184,6 @@ def test_where_no_posterior_is_known_the_label_is_certain_but_for_the_noise(cell
     assert "train.posterior" not in opened.logits
     noise = 0.8 * np.eye(3) + 0.1 * (1 - np.eye(3))
     np.testing.assert_allclose(opened.data.posterior("train"), noise[opened.data.splits["train"].clean])
-
-
-def test_lost_arrays_come_back_as_they_were(cell):
-    source = cell.parents[4] / "sources/wine"
-    before = {path.name: files.checksum(path) for path in source.glob("*.npy")}
-    assert set(before) == {"images.npy", "labels.npy", "posterior.npy"}
-    for name in before:
-        (source / name).unlink()
-    open_cell(cell)
-    assert {path.name: files.checksum(path) for path in source.glob("*.npy")} == before
-    rows = arrays_io.read_npy(source / "posterior.npy", "float64", (178, 3))
-    assert np.isnan(rows).all(axis=1).sum() == 90
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 
 import numpy as np
@@ -34,6 +35,20 @@ def test_outputs_are_sealed_with_what_was_asked_for(tmp_path):
     assert record["outputs"] == {"meta.json": files.checksum(tmp_path / "meta.json")}
     assert record["note"] == "made here"
     assert {"python", "numpy", "halobench", "pandas"} == set(record["versions"])
+
+
+def test_plug_ins_from_outside_are_kept_with_their_commit(tmp_path, monkeypatch):
+    source = tmp_path / "mine/own_loader.py"
+    source.parent.mkdir()
+    source.write_text("def load():\n    return 3  # naïve\n", encoding="utf-8")
+    git = ["git", "-C", str(source.parent), "-c", "user.name=nobody", "-c", "user.email=nobody@localhost"]
+    for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "--message=now"]):
+        subprocess.run([*git, *arguments], check=True)
+    monkeypatch.syspath_prepend(source.parent)
+    run(tmp_path, plugins=[("data", "own_loader:load"), ("data", "digits")])
+    kept = records.read_record(tmp_path / "source.json")["plugins"]
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()
+    assert kept == {"own_loader:load": {"text": source.read_text(encoding="utf-8"), "commit": head}}
 
 
 def test_a_stage_that_fails_leaves_no_record(tmp_path):

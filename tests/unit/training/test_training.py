@@ -134,15 +134,6 @@ def test_a_training_is_a_plain_loop_over_torchs_optimiser(name, cls, options):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("keep", ["bytes", "nothing"])
-def test_where_points_are_kept_changes_no_byte(digits, keep, monkeypatch):
-    plain = train_cell(digits, ModelSpec("cnn"), LossSpec("mixup"), CROPPED, 0, silent)
-    monkeypatch.setattr("halobench.training.batches.form_that_fits", lambda images, device: keep)
-    other = train_cell(digits, ModelSpec("cnn"), LossSpec("mixup"), CROPPED, 0, silent)
-    for name, logits in plain.logits.items():
-        np.testing.assert_array_equal(logits, other.logits[name])
-
-
 def test_cells_say_whether_they_interpolate(digits):
     short = train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), TrainSpec(epochs=3), 0, silent)
     spec = TrainSpec(epochs=40, lr=0.01)

@@ -13,7 +13,6 @@ FROM_DISK = True
 SET = idx_set(
     "Fashion-MNIST",
     "FashionMNIST",
-    package="/usr/share/datasets/fashion-mnist",
     payloads=(
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",

@@ -122,7 +122,8 @@ def _walk(root: str, listed: dict[str, str]) -> dict[str, list[str]]:
             listed |= {str(parent): str(parent) for parent in Path(real).parents}
             classes = {name: [] for name in sorted(folders)}
         folders.sort()
-        images[place] = [path for name in sorted(files) if _is_image(path := os.path.join(place, name))]
+        paths = [os.path.join(place, name) for name in sorted(files)]
+        images[place] = [path for path in paths if _is_image(path)]
     for place in sorted(images.keys() - {root}):
         classes[os.path.relpath(place, root).split(os.sep)[0]] += images[place]
     return classes

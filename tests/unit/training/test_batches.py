@@ -1,4 +1,4 @@
-"""Feeds give the same numbers wherever points are stored, and their memory doesn't grow with a mapped file."""
+"""Batches have the same numbers wherever points are stored, and their memory doesn't grow with a mapped file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from halobench.data.mapped_rows import normalise
-from halobench.training.batches import FLOATS, Feed, form_that_fits
+from halobench.training.batches import FLOATS, Batches, form_that_fits
 
 MEAN, STD = np.array([33.3, 120.0, 90.1]), np.array([77.7, 60.0, 1.5])
 
@@ -38,20 +38,20 @@ class Counted:
 def test_points_are_the_normalised_images_to_the_last_bit(images, keep, channels, layout):
     images, mean, std = images[:, :channels], MEAN[:channels], STD[:channels]
     told, rows = normalise(images, mean, std), np.array([3, 49, 0, 3])
-    for feed in (Feed(images, mean, std, "cpu", layout, keep), Feed(told, None, None, "cpu", layout, keep)):
-        found = feed.take(rows)
+    for batches in (Batches(images, mean, std, "cpu", layout, keep), Batches(told, None, None, "cpu", layout, keep)):
+        found = batches.take(rows)
         np.testing.assert_array_equal(found.numpy(), told[rows])
         assert found.is_contiguous(memory_format=layout)
         assert found.dtype == torch.float32
-        assert len(feed) == 50
+        assert len(batches) == 50
 
 
 @pytest.mark.parametrize("first", [0, 2, 7, 9])
 @pytest.mark.parametrize("keep", ["floats", "bytes", "nothing"])
 def test_batches_follow_the_order_and_drop_what_fills_none(images, keep, first):
     order = np.random.default_rng(1).permutation(50)
-    feed, told = Feed(images, MEAN, STD, "cpu", torch.channels_last, keep), normalise(images, MEAN, STD)
-    found = list(feed.batches(order, 7, first))
+    batches, told = Batches(images, MEAN, STD, "cpu", torch.channels_last, keep), normalise(images, MEAN, STD)
+    found = list(batches.in_order(order, 7, first))
     assert len(found) == max(0, 7 - first)
     for step, (rows, points) in enumerate(found, start=first):
         expected = order[step * 7 : (step + 1) * 7]
@@ -62,11 +62,11 @@ def test_batches_follow_the_order_and_drop_what_fills_none(images, keep, first):
 
 def test_what_is_read_ahead_is_read_batch_by_batch(images):
     counted = Counted(images)
-    feed = Feed(counted, MEAN, STD, keep="nothing")
-    for _ in feed.batches(np.arange(50), 7):
+    batches = Batches(counted, MEAN, STD, keep="nothing")
+    for _ in batches.in_order(np.arange(50), 7):
         pass
     assert counted.most == 7
-    early = feed.batches(np.arange(50), 5)  # abandoned, as after an error in a step; the reader must end too
+    early = batches.in_order(np.arange(50), 5)  # abandoned, as after an error in a step; the reader must end too
     next(early)
     early.close()
 
@@ -77,7 +77,7 @@ def test_an_error_while_reading_ahead_is_raised():
             raise OSError("gone")
 
     with pytest.raises(OSError, match="gone"):
-        list(Feed(Broken(np.zeros((9, 1, 2, 2), np.uint8)), keep="nothing").batches(np.arange(9), 3))
+        list(Batches(Broken(np.zeros((9, 1, 2, 2), np.uint8)), keep="nothing").in_order(np.arange(9), 3))
 
 
 def test_what_is_kept_depends_on_size_and_place(tmp_path):
