@@ -47,17 +47,8 @@ def minimise(
     """Minimise objective(w) + RIDGE / 2 |units (w - centre)|^2 by Newton's method with backtracking.
 
     The optimum exists and is unique for any data, even separable data; its value is at most objective(centre).
-
-    Parameters
-    ----------
-    objective : callable
-    centre : (d,) array
-    units : (d,) array, optional
-        Positive; how much a weight of 1 changes the scores, e.g. the root mean square of the feature it multiplies.
-    start : (d,) array, optional
-        The weights to start from, by default `centre`.
-    tolerance : float
-        The search ends when a Newton step is predicted to gain at most this, relative to the value if that exceeds 1.
+    `units` say how much a weight of 1 changes the scores. The search ends when a step is predicted to gain at most
+    `tolerance`, relative to the value if that exceeds 1.
     """
 
     ridge = RIDGE * np.broadcast_to(units, centre.shape) ** 2

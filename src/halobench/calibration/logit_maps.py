@@ -69,26 +69,7 @@ FAMILIES = ("temperature", "partner", "regression", "network", "neighbours", "tr
 def fit_families(
     logits: np.ndarray, targets: np.ndarray, labels: np.ndarray, seed: int, names: Sequence[str] = FAMILIES
 ) -> dict[str, Map]:
-    """Fit a map of each family to arrays that have already been checked.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-        Finite.
-    targets : (n,) integers or (n, k) float64 array
-        Labels, or rows of probabilities.
-    labels : (n,) integers
-        The targets, or labels drawn from them, for families that are fitted to labels.
-    seed : int
-        Used to draw the network's first weights, trees, and the samples that choose between numbers of neighbours.
-    names : sequence of str
-        Of `FAMILIES`.
-
-    Returns
-    -------
-    dict of str to map
-        Each map turns logits (m, k) into calibrated logits (m, k).
-    """
+    """Fit a map of each family to checked float64 arrays; `labels` are the targets, or drawn from them."""
     rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
     kind = "posterior" if targets.ndim == 2 else "labels"
     ts = fit_exactly(logits, targets)

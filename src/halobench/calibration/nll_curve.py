@@ -59,13 +59,7 @@ class Derivatives(NamedTuple):
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
-    """Compute the statistics that a fit starts from.
-
-    Raises
-    ------
-    SpecError
-        If logits in a row differ by more than float64 can represent.
-    """
+    """Compute the statistics that a fit starts from."""
     picked, total, lowest = [], [], 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for rows in _fit_blocks(logits):
@@ -104,13 +98,7 @@ class Masked:
 
     @classmethod
     def of(cls, logits: np.ndarray, targets: np.ndarray) -> Masked | None:
-        """Return the masked logits, or None if all logits are finite.
-
-        Raises
-        ------
-        SpecError
-            If a target has mass on a ruled-out class, or logits differ by more than float64 can represent.
-        """
+        """Return the masked logits, or None if all logits are finite."""
         if np.isfinite(logits.min()):
             return None
         finite = np.isfinite(logits)

@@ -41,15 +41,7 @@ def weights_along(
     """Return the best weights for each ridge, and the largest entry of the objective's gradient there.
 
     The objective is convex: the mean NLL of softmax(start + x W), plus half the sum of ridge times W squared, over n.
-
-    Parameters
-    ----------
-    start : (n, k) array
-    x : (n, d) array
-    labels : (n,) integers in [0, k)
-    ridges : sequence of (d, k) arrays
-        Positive. Each search starts where the previous one ended, so order them from strong to weak.
-    tolerance : float
+    Each search starts where the previous one ended, so ridges (d, k) go from strong to weak.
     """
     from scipy.optimize import minimize
 

@@ -42,11 +42,6 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     The reported gradient is the violation of the Karush-Kuhn-Tucker conditions in w and log T. The NLL isn't convex in
     T; the best of a grid is refined.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
     """
     n, k = logits.shape
     top = logits.argmax(axis=1)

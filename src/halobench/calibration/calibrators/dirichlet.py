@@ -37,13 +37,7 @@ ROUGH = 5e-4
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit Dirichlet calibration with tuned ridges; finite even on separable data.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
-    """
+    """Fit Dirichlet calibration with tuned ridges; finite even on separable data."""
     return fit_tuned(_path, STRENGTHS, logits, labels, "dirichlet", ROUGH)
 
 

@@ -48,11 +48,6 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     The objective isn't concave. The search starts at TS with the mode of the strongest prior, and at the optimum for
     the next stronger prior after that. The reported gradient is the largest entry in log T and in the logits of Q.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
     """
     return fit_tuned(_path, STRENGTHS, logits, labels, "noise_layer", ROUGH)
 
