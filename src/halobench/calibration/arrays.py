@@ -9,14 +9,11 @@ import numpy as np
 
 from halobench.core.errors import SpecError, require
 
+# How far the sum of a row of probabilities may lie from 1 (float32 rows of a thousand classes stay within 1e-5).
 SUM_TOLERANCE = 1e-4
-"""How far the sum of a row of probabilities may lie from 1 (float32 rows of a thousand classes stay within 1e-5)."""
 
-ROUNDED, MOST = 0.01, 0.9
-"""Rows count as probabilities if this share of them sums to 1 within `ROUNDED`."""
-
-BLOCK = 1 << 16
-"""Elements per block: float64 temporaries of this size stay in a core's cache."""
+ROUNDED, MOST = 0.01, 0.9  # rows count as probabilities if this share of them sums to 1 within `ROUNDED`
+BLOCK = 1 << 16  # elements per block: float64 temporaries of this size stay in a core's cache
 
 
 def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:

@@ -68,8 +68,8 @@ class Calibrated:
 
 
 Fit = TemperatureFit | posthoc.Calibrator
+# Fits by (calibrator, split, labels), where the calibrator was fitted to these labels of this split.
 Fits = dict[tuple[str, str, str], Fit]
-"""Fits by (calibrator, split, labels), where the calibrator was fitted to these labels of this split."""
 
 
 def calibrate(
@@ -175,7 +175,9 @@ def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec
         lowest = {split: float(rows.min()) for split, rows in logits.items()}
         bad = next((split for split, value in lowest.items() if math.isinf(value)), "")
         require(not bad, f"{bad}.logits", "-inf", f"finite logits, as the calibrator {name} requires")
-        fits[name, "val", "drawn"] = posthoc.fit(plugin.name, logits["val"], targets["val"]["drawn"], **plugin.options)
+        fits[name, "val", "drawn"] = posthoc.fit_checked(
+            plugin.name, logits["val"], targets["val"]["drawn"], plugin.options
+        )
     return fits
 
 

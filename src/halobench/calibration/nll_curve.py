@@ -18,9 +18,9 @@ import numpy as np
 from halobench.calibration.arrays import BLOCK, blocks
 from halobench.core.errors import require
 
+# With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along the short
+# rows cost more than copying the block to a layout in which they run across samples.
 MANY_CLASSES = 256
-"""With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along the short
-rows cost more than copying the block to a layout in which they run across samples."""
 
 
 class DataSummary(NamedTuple):
@@ -77,8 +77,7 @@ def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
     return DataSummary(linear, slope, -float(lowest))
 
 
-FAR = 1e100
-"""How far below a row's largest logit `Masked` puts a ruled-out class, in units of the spread of the others."""
+FAR = 1e100  # how far below a row's largest logit `Masked` puts a ruled-out class, in units of the spread of the others
 
 
 @dataclass(frozen=True)

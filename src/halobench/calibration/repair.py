@@ -49,12 +49,10 @@ from halobench.core.errors import require
 from halobench.core.seeding import generator
 from halobench.core.specs import LADDER_SAMPLES
 
+# What maps still miss is assumed to shrink at least as fast as the number of samples to the power of minus this.
 RATE = 0.25
-"""What maps still miss is assumed to shrink at least as fast as the number of samples to the power of minus this."""
 
-FOLDS, HALVES = 5, 2
-"""Numbers of folds for the upper estimate, and for maps that are fitted to fewer samples."""
-
+FOLDS, HALVES = 5, 2  # numbers of folds for the upper estimate, and for maps that are fitted to fewer samples
 MIXTURE = "mixture"
 
 

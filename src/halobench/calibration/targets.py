@@ -18,8 +18,8 @@ from halobench.core.errors import SpecError, require
 SPLITS = ("train", "val", "test")
 LABELS = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
 
+# Targets by split, then by labels: integers (n,) for drawn and clean, rows (n, k) for noisy.
 Targets = Mapping[str, Mapping[str, np.ndarray]]
-"""Targets by split, then by labels: integers (n,) for drawn and clean, rows (n, k) for noisy."""
 
 
 def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:

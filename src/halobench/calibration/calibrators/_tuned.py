@@ -11,13 +11,13 @@ from halobench.calibration.calibrator import Calibrator, Map, scored
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.core.seeding import generator
 
+# Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which it stopped.
 Path = Callable[[np.ndarray, np.ndarray, Sequence[Any], float], list[tuple[Map, float]]]
-"""Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which it stopped."""
 
 FOLDS = 4
 
+# The largest gradient at which the search for an optimum ends: on folds (only to rank settings) and on all data.
 ROUGH, EXACT = 1e-4, 1e-6
-"""The largest gradient at which the search for an optimum ends: on folds (only to rank settings) and on all data."""
 
 
 def fit_tuned(
