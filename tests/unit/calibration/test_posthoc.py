@@ -321,6 +321,7 @@ def test_a_librarys_calibrator_is_that_of_its_class_with_its_options(k):
     ("name", "options", "key", "expected"),
     [
         ("probmetrics/SMSCalibrater", {}, "calibrator", r"class in probmetrics \(did you mean 'SMSCalibrator'\?\)"),
+        ("probmetrics/sms", {}, "calibrator", r"class in probmetrics \(did you mean 'SMSCalibrator'\?\)"),
         ("netcal/Histogram", {}, "calibrator", r"class in netcal \(did you mean 'HistogramBinning'\?\)"),
         ("torchcal/TS", {}, "calibrator", r"one of .*, probmetrics/NAME, netcal/NAME or module:object"),
         (HISTOGRAM, {"bin": 5}, "bin", r"one of the options of netcal/HistogramBinning: bins, .*did you mean 'bins'"),
