@@ -58,6 +58,7 @@ def check_metric(name: str, **options: Any) -> None:
     rng = np.random.default_rng(0)
     for n, k in ((60, 4), (60, 2), (1, 3)):
         logits, labels = 2 * rng.normal(size=(n, k)), rng.integers(k, size=n)
+        logits[::7] = logits[0]  # the order of samples mustn't matter among equal predictions either
         rows = {True: np.eye(k)[labels], False: labels}["posterior" in takes]
         _check_values(value, name, logits, rows, rng.permutation(n))
         if not {"labels", "posterior"} & set(takes):

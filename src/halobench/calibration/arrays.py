@@ -9,14 +9,11 @@ import numpy as np
 
 from halobench.core.errors import SpecError, require
 
+# How far the sum of a row of probabilities may lie from 1 (float32 rows of a thousand classes stay within 1e-5).
 SUM_TOLERANCE = 1e-4
-"""How far the sum of a row of probabilities may lie from 1 (float32 rows of a thousand classes stay within 1e-5)."""
 
-ROUNDED, MOST = 0.01, 0.9
-"""Rows count as probabilities if this share of them sums to 1 within `ROUNDED`."""
-
-BLOCK = 1 << 16
-"""Elements per block: float64 temporaries of this size stay in a core's cache."""
+ROUNDED, MOST = 0.01, 0.9  # rows count as probabilities if this share of them sums to 1 within `ROUNDED`
+BLOCK = 1 << 16  # elements per block: float64 temporaries of this size stay in a core's cache
 
 
 def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
@@ -26,13 +23,7 @@ def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Convert numbers to an array; a tensor may be on any device and may require gradients.
-
-    Raises
-    ------
-    SpecError
-        If entries are masked.
-    """
+    """Convert numbers to an array; a tensor may be on any device and may require gradients."""
     if not hasattr(values, "detach"):
         # Converting would show what the mask hides.
         require(not np.ma.is_masked(values), "array", "masked entries", "an array without a mask; drop its masked rows")
@@ -47,43 +38,25 @@ def check_whole(key: str, value: Any, least: int) -> None:
     require(whole and value >= least, key, value, f"a whole number of at least {least}")
 
 
-def check_logits(logits: np.ndarray, masked: bool = False) -> np.ndarray:
-    """Check `logits` and return them as a floating-point array (n, k), n >= 1 and k >= 2, without copying float32.
-
-    Parameters
-    ----------
-    logits : array or tensor
-    masked : bool
-        Allow -inf in a row that has a finite logit.
-
-    Raises
-    ------
-    SpecError
-        If the shape or type is wrong, or a number isn't finite (the error's key then includes the row).
-    """
-    logits = check_matrix(logits, "logits")
+def check_logits(logits: np.ndarray, masked: bool = False, key: str = "logits") -> np.ndarray:
+    """Return `logits` as a floating-point array (n, k) without copying float32; a `masked` row may have some -inf."""
+    logits = check_matrix(logits, key)
     logits = logits if logits.dtype.kind == "f" else logits.astype(np.float64)
     for rows in blocks(*logits.shape):
         block = logits[rows]
         if np.isfinite(block.max()) and np.isfinite(block.min()):  # NaN propagates through both
             continue
-        top, bottom = block.max(axis=1), block.min(axis=1)
-        good = np.isfinite(top) & (np.isfinite(bottom) | (masked & (bottom == -np.inf)))
+        finite = np.isfinite(block)
+        good = (finite | (masked & (block == -np.inf))).all(axis=1) & finite.any(axis=1)
         if not good.all():
             row = int(np.argmin(good))
             expected = "finite numbers" + (", or -inf in a row with at least one finite number" if masked else "")
-            raise SpecError(f"logits[{rows.start + row}]", [float(top[row]), float(bottom[row])], expected)
+            raise SpecError(f"{key}[{rows.start + row}]", float(block[row][~finite[row]][0]), expected)
     return logits
 
 
 def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Check `probabilities` and return them as an array (n, k), n >= 1 and k >= 2.
-
-    Raises
-    ------
-    SpecError
-        If the shape or type is wrong, or if `check_rows` raises it (e.g. for logits in place of probabilities).
-    """
+    """Check `probabilities` and return them as an array (n, k), n >= 1 and k >= 2."""
     return check_rows(check_matrix(probabilities, "probabilities"), "probabilities")
 
 
@@ -131,19 +104,7 @@ def check_unscaled(logits: np.ndarray) -> None:
 
 
 def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Check the targets for predictions of `shape` (n, k), and return them as an array.
-
-    Parameters
-    ----------
-    targets : array or tensor
-        Integer labels (n,) in [0, k), or rows of probabilities (n, k).
-    shape : (n, k)
-
-    Raises
-    ------
-    SpecError
-        If `targets` are neither of these.
-    """
+    """Check the targets for predictions of `shape` (n, k), and return them as an array."""
     targets, (n, k) = as_array(targets), shape
     if targets.shape == (n,):
         return check_labels(targets, shape, "targets")
@@ -167,13 +128,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
 
 
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
-    """Return `rows` (n, k) if each is a distribution, i.e. finite, nonnegative and with a sum within 1e-4 of 1.
-
-    Raises
-    ------
-    SpecError
-        If a row is not; the error appends the number of the row to `key`, the array's name.
-    """
+    """Return `rows` (n, k) if each is a distribution, i.e. finite, nonnegative and with a sum within 1e-4 of 1."""
     require(rows.dtype.kind in "fiu", key, f"dtype {rows.dtype}", "real numbers")
     for part in blocks(*rows.shape):
         _check_block(rows[part], key, part.start)

@@ -11,7 +11,7 @@ import dataclasses
 import importlib
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError, require
 from halobench.core.library_calibrators import is_from_library
 
-GRADIENT = 1e-7
-"""The largest gradient of the objective at which a fit counts as converged."""
-
+GRADIENT = 1e-7  # the largest gradient of the objective at which a fit counts as converged
 Map = Callable[[np.ndarray], np.ndarray]
 
 
@@ -111,9 +109,13 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     plugins.check_known("calibrators", "calibrator", name, ())
     plugins.check_installed([("calibrators", name)])
     options = plugins.without_defaults("calibrators", name, options)
-    logits = check_logits(logits).astype(np.float64, copy=False)
-    labels = check_labels(np.asarray(labels), logits.shape)
-    key = f"calibrators.{name}"
+    logits = check_logits(logits)
+    return fit_checked(name, logits, check_labels(np.asarray(labels), logits.shape), options)
+
+
+def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
+    """Fit a calibrator that is known to exist to arrays that have already been checked."""
+    logits, key = logits.astype(np.float64, copy=False), f"calibrators.{name}"
     if is_from_library(name):
         return _fit_from_library(name, logits, labels, options)
     fit_plugin = plugins.load("calibrators", name)
@@ -129,7 +131,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     return scored(_guarded(fitted, key), logits, labels)
 
 
-def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options: dict[str, Any]) -> Calibrator:
+def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
     """Fit a library's calibrator to the model's probabilities; what it prints is dropped."""
     library, _, class_name = name.partition("/")
     key = f"calibrators.{name}"

@@ -25,28 +25,8 @@ def cell_ladder(
 ) -> tuple[RepairLadder, pd.DataFrame]:
     """Compute a cell's repair ladder and its rows for the metrics table.
 
-    Parameters
-    ----------
-    arrays : mapping of name to array
-        The arrays of the test split, as for `halobench.calibration.evaluate.calibrate`.
-    seed : int
-        The cell's seed.
-    more : (array, array), optional
-        The model's logits for further draws from the distribution, and the posterior of these draws.
-
-    Returns
-    -------
-    (RepairLadder, DataFrame)
-        Expectations under the posterior, with labels ``noisy``. If the posterior is unknown, these are scores against
-        ``clean`` without the noise term, which `training` then includes. The metrics are ``repair_nll``,
-        ``repair_noise``, ``repair_training``, ``repair_richer_map`` and ``repair_temperature``, with 95% bootstrap
-        intervals over samples, and ``repair_best_map``, the NLL of the best map of the logits. Its low and high are the
-        lower and the upper estimate; its value is the lowest NLL that a map reached.
-
-    Raises
-    ------
-    SpecError
-        If an array is missing or has the wrong shape.
+    `more` are the model's logits for further draws from the distribution, and their posterior. Without a posterior,
+    the scores are against ``clean``. The interval of ``repair_best_map`` is its lower and its upper estimate.
     """
     logits = read_array(arrays, "test.logits")
     require(logits.ndim == 2, "test.logits", f"shape {logits.shape}", "an array (n, k)")

@@ -51,9 +51,9 @@ class Calibrated:
         reason if the fit failed; numbers that are not finite become None. If T is infinite, T is None and beta = 0;
         both are None if no optimum is finite, and for calibrators that have no temperature.
     metrics : DataFrame
-        Columns are split, labels, calibrator, metric, value, low, high. Error, nll, brier and kl have 95% percentile
-        bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals do not have the right
-        coverage, and for means over a subset of the samples. If the fit has no finite optimum, all values are NaN. If
+        Columns are split, labels, calibrator, metric, value, low, high. Metrics that are means over all samples have
+        95% percentile bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals do not have the
+        right coverage. If the fit failed or has no finite optimum, all values are NaN. If
         the distribution consists of regions, there are also kl_own, kl_shared and kl_per_log_k; error_own and
         error_shared for the train split; and, for calibrator ``none`` on test, the results of
         `halobench.calibration.region_scores.gaps`.
@@ -68,8 +68,8 @@ class Calibrated:
 
 
 Fit = TemperatureFit | posthoc.Calibrator
+# Fits by (calibrator, split, labels), where the calibrator was fitted to these labels of this split.
 Fits = dict[tuple[str, str, str], Fit]
-"""Fits by (calibrator, split, labels), where the calibrator was fitted to these labels of this split."""
 
 
 def calibrate(
@@ -122,13 +122,7 @@ def calibrate(
 
 
 def exact_beta(arrays: Mapping[str, np.ndarray]) -> float | None:
-    """Return the inverse of the exact temperature for validation logits and labels, or None if they are separable.
-
-    Parameters
-    ----------
-    arrays : mapping
-        Must include ``val.logits`` (n, k) and ``val.labels`` (n,).
-    """
+    """Return the inverse of the exact temperature for validation logits and labels, or None if they are separable."""
     fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
     return None if fit.separable else fit.beta
 
@@ -181,7 +175,9 @@ def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec
         lowest = {split: float(rows.min()) for split, rows in logits.items()}
         bad = next((split for split, value in lowest.items() if math.isinf(value)), "")
         require(not bad, f"{bad}.logits", "-inf", f"finite logits, as the calibrator {name} requires")
-        fits[name, "val", "drawn"] = posthoc.fit(plugin.name, logits["val"], targets["val"]["drawn"], **plugin.options)
+        fits[name, "val", "drawn"] = posthoc.fit_checked(
+            plugin.name, logits["val"], targets["val"]["drawn"], plugin.options
+        )
     return fits
 
 

@@ -23,7 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from halobench.calibration.arrays import check_labels, check_rows, look_like_probabilities, single_hint
+from halobench.calibration.arrays import (
+    check_labels,
+    check_logits,
+    check_matrix,
+    check_rows,
+    look_like_probabilities,
+)
 from halobench.calibration.evaluate import Calibrated, calibrate
 from halobench.core.errors import SpecError, one_of, require
 from halobench.core.seeding import generator
@@ -157,50 +163,29 @@ def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np
     require(len(kinds) == 1, f"{prefix}logits", f"alongside {prefix}probabilities", "only one of the two")
     require(f"{prefix}labels" in arrays, f"{prefix}labels", "no such array", f"labels for {prefix}{kinds[0]}")
     name = prefix + kinds[0]
-    scores = _check_matrix(name, arrays[name], ruled_out=kinds == ["logits"])
-    logits = _logarithm(name, scores) if kinds == ["probabilities"] else _check_logits(name, scores, prefix)
+    logits = _logarithm(name, arrays[name]) if kinds == ["probabilities"] else _check_logits(name, arrays[name], prefix)
     labels = check_labels(arrays[f"{prefix}labels"], logits.shape, f"{prefix}labels").astype(np.int64)
     samples = {"logits": logits, "labels": labels, "clean": labels}
     if f"{prefix}posterior" in arrays:
         name, rows = f"{prefix}posterior", arrays[f"{prefix}posterior"]
         require(rows.shape == logits.shape, name, f"shape {rows.shape}", f"the shape of the logits, {logits.shape}")
-        samples["posterior"] = check_rows(_check_matrix(name, rows), name)
+        samples["posterior"] = check_rows(rows, name)
     return samples
 
 
-def _check_matrix(name: str, array: np.ndarray, ruled_out: bool = False) -> np.ndarray:
-    """Return an array of finite numbers (n, k) as float32 or float64; raise SpecError for any other array.
-
-    With `ruled_out`, a row may contain -inf as long as it has a finite number.
-    """
-    shaped = array.ndim == 2 and array.shape[0] >= 1 and array.shape[1] >= 2
-    expected = f"an array (n, k) with one row per point and at least two classes{single_hint(array)}"
-    require(shaped, name, f"shape {array.shape}", expected)
-    require(array.dtype.kind in "fiu", name, f"dtype {array.dtype}", "real numbers")
-    array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
-    finite = np.isfinite(array)
-    bad = ~(finite | (ruled_out & (array == -np.inf))).all(axis=1) | ~finite.any(axis=1)
-    if bad.any():
-        row = int(bad.argmax())
-        value = array[row][~finite[row]][0]
-        expected = "finite numbers" + (", or -inf in a row with at least one finite number" if ruled_out else "")
-        expected += f" ({bad.sum()} of {len(array)} rows affected)"
-        raise SpecError(f"{name}[{row}]", float(value), expected)
-    return array
-
-
 def _check_logits(name: str, logits: np.ndarray, prefix: str) -> np.ndarray:
-    """Return logits; raise SpecError if they look like probabilities."""
+    """Return logits, finite or -inf, as float32 or float64; raise SpecError if they look like probabilities."""
+    logits = check_logits(logits, masked=True, key=name)
     if look_like_probabilities(logits):
         expected = "pre-softmax logits (if these are probabilities, rename the array "
         expected += f"{prefix}probabilities; its logarithm is then taken)"
         raise SpecError(name, "rows that look like probabilities (between 0 and 1, summing to 1)", expected)
-    return logits
+    return logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
 
 
 def _logarithm(name: str, probabilities: np.ndarray) -> np.ndarray:
     """Check probabilities and return their logarithm, with -inf for 0."""
-    check_rows(probabilities, name)
+    check_rows(check_matrix(probabilities, name), name)
     with np.errstate(divide="ignore"):
         return np.log(probabilities, dtype=np.float64)
 

@@ -27,68 +27,31 @@ from halobench.core.seeding import generator
 
 Map = Callable[[np.ndarray], np.ndarray]
 
+# Strength of the ridges by kind of target, to be multiplied by the square root of the number of samples.
 RIDGES = {"labels": 0.1, "posterior": 0.001}
-"""Strength of the ridges by kind of target, to be multiplied by the square root of the number of samples."""
 
 ITERATIONS = 200
 
-HIDDEN = 64
-"""Number of hidden units of the network."""
-
-NEIGHBOURS = (5, 20, 80, 320)
-"""Numbers of neighbours to try."""
-
-SHRINKAGE = (0.3, 3.0, 30.0)
-"""Weights of partner scaling's prediction to try, in neighbours."""
-
+HIDDEN = 64  # number of hidden units of the network
+NEIGHBOURS = (5, 20, 80, 320)  # numbers of neighbours to try
+SHRINKAGE = (0.3, 3.0, 30.0)  # weights of partner scaling's prediction to try, in neighbours
+# The largest number of samples that choose between numbers of neighbours, each being left out of its own average.
 QUERIES = 1000
-"""The largest number of samples that choose between numbers of neighbours, each being left out of its own average."""
 
 TREES = 100
-LEAF = {"labels": 5, "posterior": 2}
-"""The smallest number of samples in a leaf."""
-
-FEATURES = 24
-"""The smallest number of features that are tried at each split of a tree, if there are that many."""
-
-FLOOR = 0.02
-"""Partner scaling's share in the trees' prediction, which keeps all probabilities above 0."""
-
-LARGE = 1e15
-"""The largest logit, in units of their spread, up to which the network and the local maps see a difference."""
-
-TINY = 1e-300
-"""The smallest probability that a local map predicts."""
-
-WORK = 1 << 22
-"""Elements of a block of distances between samples."""
-
+LEAF = {"labels": 5, "posterior": 2}  # the smallest number of samples in a leaf
+FEATURES = 24  # the smallest number of features that are tried at each split of a tree, if there are that many
+FLOOR = 0.02  # partner scaling's share in the trees' prediction, which keeps all probabilities above 0
+LARGE = 1e15  # the largest logit, in units of their spread, up to which the network and the local maps see a difference
+TINY = 1e-300  # the smallest probability that a local map predicts
+WORK = 1 << 22  # elements of a block of distances between samples
 FAMILIES = ("temperature", "partner", "regression", "network", "neighbours", "trees")
 
 
 def fit_families(
     logits: np.ndarray, targets: np.ndarray, labels: np.ndarray, seed: int, names: Sequence[str] = FAMILIES
 ) -> dict[str, Map]:
-    """Fit a map of each family to arrays that have already been checked.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-        Finite.
-    targets : (n,) integers or (n, k) float64 array
-        Labels, or rows of probabilities.
-    labels : (n,) integers
-        The targets, or labels drawn from them, for families that are fitted to labels.
-    seed : int
-        Used to draw the network's first weights, trees, and the samples that choose between numbers of neighbours.
-    names : sequence of str
-        Of `FAMILIES`.
-
-    Returns
-    -------
-    dict of str to map
-        Each map turns logits (m, k) into calibrated logits (m, k).
-    """
+    """Fit a map of each family to checked float64 arrays; `labels` are the targets, or drawn from them."""
     rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
     kind = "posterior" if targets.ndim == 2 else "labels"
     ts = fit_exactly(logits, targets)

@@ -57,13 +57,7 @@ class Metric:
         return Metric(self.name, {**self.options, "bins": bins}) if has_bins else self
 
     def compute(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray | float:
-        """Return its value, or its values for the samples (n,), for arrays that have already been checked.
-
-        Raises
-        ------
-        SpecError
-            If it raises an exception, or returns NaN or something of the wrong shape.
-        """
+        """Return its value, or its values for the samples (n,), for arrays that have already been checked."""
         key, own = f"metrics.{self.name}", ":" in self.name
         given = [arrays[name].copy() if own else arrays[name] for name in self.takes]
         with plugins.calling(key):

@@ -18,9 +18,9 @@ import numpy as np
 from halobench.calibration.arrays import BLOCK, blocks
 from halobench.core.errors import require
 
+# With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along the short
+# rows cost more than copying the block to a layout in which they run across samples.
 MANY_CLASSES = 256
-"""With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along the short
-rows cost more than copying the block to a layout in which they run across samples."""
 
 
 class DataSummary(NamedTuple):
@@ -59,13 +59,7 @@ class Derivatives(NamedTuple):
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
-    """Compute the statistics that a fit starts from.
-
-    Raises
-    ------
-    SpecError
-        If logits in a row differ by more than float64 can represent.
-    """
+    """Compute the statistics that a fit starts from."""
     picked, total, lowest = [], [], 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for rows in _fit_blocks(logits):
@@ -83,8 +77,7 @@ def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
     return DataSummary(linear, slope, -float(lowest))
 
 
-FAR = 1e100
-"""How far below a row's largest logit `Masked` puts a ruled-out class, in units of the spread of the others."""
+FAR = 1e100  # how far below a row's largest logit `Masked` puts a ruled-out class, in units of the spread of the others
 
 
 @dataclass(frozen=True)
@@ -104,13 +97,7 @@ class Masked:
 
     @classmethod
     def of(cls, logits: np.ndarray, targets: np.ndarray) -> Masked | None:
-        """Return the masked logits, or None if all logits are finite.
-
-        Raises
-        ------
-        SpecError
-            If a target has mass on a ruled-out class, or logits differ by more than float64 can represent.
-        """
+        """Return the masked logits, or None if all logits are finite."""
         if np.isfinite(logits.min()):
             return None
         finite = np.isfinite(logits)

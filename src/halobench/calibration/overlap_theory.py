@@ -6,8 +6,8 @@ share); otherwise it falls into the own region of one of the k classes, all equa
 on own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
 
 All divergences are E KL(P(y | x) || model), in nats; an expected NLL is the divergence plus this entropy. Derivations
-are in docs/theory.md. Needs only numpy. The setting is that of arXiv 2306.00740, section 4; the two-level reduction is
-our own.
+are in docs/theory.md. Values out of range raise SpecError. The setting is that of arXiv 2306.00740, section 4; the
+two-level reduction is our own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from halobench.core.errors import require
+from halobench.core.errors import SpecError, require
 
 STEPS = 200  # halvings (and, before them, doublings) in the search for a temperature; enough for a float64's last bit
 
@@ -34,11 +34,6 @@ def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None)
         Number of classes m that share a region, at least 2.
     shares : (m,) array, optional
         P(class | shared region); equal shares by default.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range.
     """
     _check_shared(beta, group)
     p = _shares(group, shares)
@@ -49,11 +44,6 @@ def uniform_kl(classes: int, beta: float, group: int) -> float:
     """Return the KL of the uniform prediction 1/k for equal shares, log k - beta log m, in nats.
 
     A classifier with this KL is "no better than random".
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range.
     """
     _check(classes, beta, group)
     return float(np.log(classes) - posterior_entropy(beta, group))
@@ -81,11 +71,6 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
         Number of classes m that share a region, at least 2.
     shares : (m,) array, optional
         P(class | shared region); equal shares by default.
-
-    Raises
-    ------
-    SpecError
-        If a value is out of range.
 
     Examples
     --------
@@ -159,11 +144,6 @@ def two_level_kl(
     float or array
         In nats.
 
-    Raises
-    ------
-    SpecError
-        If a value is out of range.
-
     Examples
     --------
     >>> round(two_level_kl(16, 0.5, 2, 1.0, 1.0, 0.0), 3), round(two_level_kl(16, 0.5, 2, 1.0, 1.0, 0.8), 3)
@@ -190,10 +170,7 @@ def two_level_slope(
     whichever costs less: min{(1 - beta) (1 - r) + beta D, beta D / r}. The distance to the limit shrinks like
     (m - 1) k^(rho - 1), which is slow near rho = 1.
 
-    Raises
-    ------
-    SpecError
-        If a value is out of range; here gaps must be positive, except `partner_gap`, which must be in [0, top_gap].
+    Here gaps must be positive, except `partner_gap`, which must be in [0, top_gap].
 
     Examples
     --------
@@ -203,9 +180,8 @@ def two_level_slope(
     beta, group, own_gap, top, partner = _broadcast(beta, group, own_gap, top_gap, partner_gap)
     _check_shared(beta, group)
     for key, value in (("own_gap", own_gap), ("top_gap", top)):
-        require((value > 0).all() and np.isfinite(value).all(), key, _worst(value, value > 0), "a finite gap above 0")
-    fine = (partner >= 0) & (partner <= top)
-    require(fine.all(), "partner_gap", _worst(partner, fine), "a gap from 0 to top_gap")
+        _require((value > 0) & np.isfinite(value), key, value, "a finite gap above 0")
+    _require((partner >= 0) & (partner <= top), "partner_gap", partner, "a gap from 0 to top_gap")
     shortfall = beta * (1 - 1 / group) * (1 - partner / top)
     ratio = np.minimum(own_gap / top, 1.0)
     limit = np.minimum((1 - beta) * (1 - ratio) + shortfall, shortfall / ratio)
@@ -223,19 +199,13 @@ def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
     largest eta in a region yields a bound for the whole region, and the mean eta over its mixtures yields one for the
     best prediction that is constant there; the mean KL of a prediction that isn't constant may exceed the latter.
 
-    Raises
-    ------
-    SpecError
-        If `foreign` is not in [0, 1).
-
     Examples
     --------
     >>> round(mixup_kl_bound(0.05), 4)
     0.0513
     """
     eta = np.asarray(foreign, dtype=float)
-    fine = (eta >= 0) & (eta < 1)
-    require(fine.all(), "foreign", _worst(eta, fine), "a weight in [0, 1)")
+    _require((eta >= 0) & (eta < 1), "foreign", eta, "a weight in [0, 1)")
     bound = -np.log1p(-eta)
     return float(bound) if bound.ndim == 0 else bound
 
@@ -248,8 +218,8 @@ def _two_level_values(*values: np.ndarray | float) -> tuple[np.ndarray, ...]:
     classes, beta, group, own_gap, top, partner = _broadcast(*values)
     _check(classes, beta, group)
     for key, value in (("own_gap", own_gap), ("top_gap", top), ("partner_gap", partner)):
-        require(np.isfinite(value).all(), key, _worst(value, np.isfinite(value)), "a finite gap")
-    require((partner <= top).all(), "partner_gap", _worst(partner, partner <= top), "a gap of at most top_gap")
+        _require(np.isfinite(value), key, value, "a finite gap")
+    _require(partner <= top, "partner_gap", partner, "a gap of at most top_gap")
     return classes, beta, group, own_gap, top, partner
 
 
@@ -310,27 +280,22 @@ def _broadcast(*values: np.ndarray | float) -> Sequence[np.ndarray]:
     return np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in values))
 
 
-def _worst(values: np.ndarray, fine: np.ndarray) -> float | None:
-    """Return the first value that isn't `fine`, for an error message."""
-    bad = np.asarray(values)[~np.asarray(fine)]
-    return float(bad.flat[0]) if bad.size else None
+def _require(fine: np.ndarray, key: str, values: np.ndarray, expected: str) -> None:
+    """Raise SpecError with the first value that isn't `fine`."""
+    if not np.all(fine):
+        raise SpecError(key, float(np.broadcast_to(values, np.shape(fine))[~np.asarray(fine)].flat[0]), expected)
 
 
 def _check_shared(beta: np.ndarray | float, group: np.ndarray | int) -> None:
-    """Raise SpecError if a mass is outside (0, 1) or a group has fewer than 2 classes."""
     beta, group = np.asarray(beta, dtype=float), np.asarray(group, dtype=float)
-    inside = (beta > 0) & (beta < 1)
-    require(inside.all(), "beta", _worst(beta, inside), "a probability mass in (0, 1)")
-    whole = (group >= 2) & (group == np.floor(group))
-    require(whole.all(), "group", _worst(group, whole), "a whole number of at least 2")
+    _require((beta > 0) & (beta < 1), "beta", beta, "a probability mass in (0, 1)")
+    _require((group >= 2) & (group == np.floor(group)), "group", group, "a whole number of at least 2")
 
 
 def _check(classes: np.ndarray | int, beta: np.ndarray | float, group: np.ndarray | int) -> None:
-    """Raise SpecError as `_check_shared` does, or if k isn't a multiple of m."""
     _check_shared(beta, group)
-    classes, group = np.broadcast_arrays(np.asarray(classes, dtype=float), np.asarray(group, dtype=float))
-    fine = (classes >= group) & (classes % group == 0)
-    require(fine.all(), "classes", _worst(classes, fine), "a multiple of group")
+    classes, group = _broadcast(classes, group)
+    _require((classes >= group) & (classes % group == 0), "classes", classes, "a multiple of group")
 
 
 def _shares(group: int, shares: np.ndarray | None) -> np.ndarray:

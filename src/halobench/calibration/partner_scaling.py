@@ -54,21 +54,15 @@ from halobench.calibration.rescaling import FLAT, power_of_two
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.errors import require
 
-PRIORS = (0.3, 3.0, 30.0, 300.0)
-"""Strengths r of the uniform prior to try, in samples per class."""
-
+PRIORS = (0.3, 3.0, 30.0, 300.0)  # strengths r of the uniform prior to try, in samples per class
+# The largest number of logits on which r and the symmetry are compared; the weights are then fitted to all logits.
 SEARCHED = 1 << 17
-"""The largest number of logits on which r and the symmetry are compared; the weights are then fitted to all logits."""
 
+# Strength of the ridge on c, the terms of the single classes; it acts as a prior with a standard deviation of 0.3.
 CLASS_RIDGE = 10.0
-"""Strength of the ridge on c, the terms of the single classes; it acts as a prior with a standard deviation of 0.3."""
 
-WORK = 1 << 15
-"""Elements per block of rows; about eight arrays of that size are held at once."""
-
-COUNTS_UNIT = 4.0
-"""The size of L that the ridge assumes, in nats; with 1, a map fitted to a dozen errors may do harm."""
-
+WORK = 1 << 15  # elements per block of rows; about eight arrays of that size are held at once
+COUNTS_UNIT = 4.0  # the size of L that the ridge assumes, in nats; with 1, a map fitted to a dozen errors may do harm
 FOLDS = 5
 
 TS_WHICH, TS_TOP = (1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)

@@ -15,16 +15,7 @@ Fit = Callable[[np.ndarray], Mapping[str, Map]]
 
 
 def predict_held_out(fit: Fit, logits: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each map's probabilities (n, k) for each sample, fitted to the samples of the other folds.
-
-    Parameters
-    ----------
-    fit : callable
-        Fits maps, by name, to the samples with the indices that it is called with.
-    logits : (n, k) array
-    fold : (n,) integers
-        Each sample's fold, from 0.
-    """
+    """Return each map's probabilities (n, k) for each sample, with `fit` given the indices of the other folds."""
     held_out: dict[str, np.ndarray] = {}
     for number in range(fold.max() + 1):
         out = fold == number
@@ -37,13 +28,6 @@ def weights(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the weights (m,), which sum to 1, of the mixture of predictions with the lowest NLL.
 
     The NLL is convex in the weights; each step of expectation maximisation lowers it.
-
-    Parameters
-    ----------
-    probabilities : (m, n, k) array
-        Predictions of m maps.
-    targets : (n,) integers or (n, k) array
-        Labels, or rows of probabilities.
     """
     likelihoods, mass = _of_targets(probabilities, targets)
     mixed = np.full(len(probabilities), 1 / len(probabilities))

@@ -27,25 +27,6 @@ def references(
     prediction is scored as is, so one miss makes its NLL infinite. For ``exact`` and ``oracle``, the one-hot vector is
     used as logits and temperature-scaled. ``released`` is meaningless here, since that fit depends on the scale of the
     logits and a one-hot vector has no inherent scale. Plug-ins are used only for trained models.
-
-    Parameters
-    ----------
-    inputs : mapping of split to (n, D) array
-        Normalised pixels, or anything that has a shape and a length and can be sliced like an array.
-    arrays : mapping of name to array
-        As for `calibrate`, but without logits.
-    spec : CalibrateSpec
-    seed : int
-
-    Returns
-    -------
-    Calibrated
-        As returned by `calibrate`, with a leading column ``model`` (a key in `fits`) for the predictor.
-
-    Raises
-    ------
-    SpecError
-        If an array is missing or has the wrong shape.
     """
     k = _classes(arrays)
     regions = SampleRegions.read(arrays, SPLITS)

@@ -22,32 +22,14 @@ GAPS = ("gap_own", "gap_top", "gap_partner", "rho", "partner_second", "kl_two_le
 
 @dataclass(frozen=True)
 class SampleRegions:
-    """The regions of a distribution, and the region that each sample of each split lies in.
-
-    Attributes
-    ----------
-    distribution : Regions
-    index : mapping of split to int64 array (n,)
-    """
+    """The regions of a distribution, and the region that each sample of each split lies in."""
 
     distribution: Regions
     index: Mapping[str, np.ndarray]
 
     @classmethod
     def read(cls, arrays: Mapping[str, np.ndarray], splits: tuple[str, ...]) -> SampleRegions | None:
-        """Read and check the regions in a cell's arrays; return None if there are none.
-
-        Parameters
-        ----------
-        arrays : mapping of name to array
-            ``regions.posterior`` (R, k), ``regions.mass`` and ``regions.shared`` (R,), ``{split}.region`` (n,).
-        splits : tuple of str
-
-        Raises
-        ------
-        SpecError
-            If one of these arrays is missing or has the wrong shape.
-        """
+        """Read and check the regions in a cell's arrays; return None if there are none."""
         if "regions.posterior" not in arrays:
             return None
         names = ["regions.mass", "regions.shared", *(f"{split}.region" for split in splits)]
@@ -83,20 +65,7 @@ class SampleRegions:
 def scores(
     samples: Mapping[str, np.ndarray], regions: SampleRegions, split: str, labels: str
 ) -> dict[str, np.ndarray | float]:
-    """Return the additional scores reported for a split's samples, scored against `labels`.
-
-    Parameters
-    ----------
-    samples : mapping of metric to (n,) array
-    regions : SampleRegions
-    split, labels : str
-
-    Returns
-    -------
-    dict
-        Scores against the posterior are ``kl_own``, ``kl_shared`` and, for each sample, ``kl_per_log_k`` (n,). Scores
-        of training samples against their drawn labels are ``error_own`` and ``error_shared``.
-    """
+    """Return the additional scores reported for a split's samples, scored against `labels`."""
     if labels == "noisy":
         apart = regions.means(split, samples["kl"])
         per_log_k = samples["kl"] / math.log(regions.distribution.posterior.shape[1])
@@ -114,25 +83,11 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
     which they would have the same total mass at the temperature 1 / `beta`. It is above their mean, since the largest
     logits take most of the mass.
 
-    Parameters
-    ----------
-    logits : (n, k) array
-    beta : float
-        Inverse of the temperature fitted to the logits, at least 0. The level is the mean logit if it is 0, and the
-        largest logit if it is infinite.
-    regions : SampleRegions
-    split : str
-
-    Returns
-    -------
-    dict
-        On own regions, ``gap_own`` is how far the class's logit is above all others. On shared regions, ``gap_top`` and
-        ``gap_partner`` are how far the group's largest logit and the mean of its other logits are above the classes
-        outside the group; ``rho`` is the ratio partner / top; and ``partner_second`` is the share of samples for which
-        the group's classes have the m largest logits. ``kl_two_level`` is
-        `halobench.calibration.overlap_theory.two_level_kl` of the gaps, at the distribution's own beta. If the group
-        contains all classes, gaps are measured from the partners' level, and rho is NaN. All values are NaN if a split
-        has no shared or no own samples, or if the posterior isn't two-level (because of label noise or unequal shares).
+    On own regions, ``gap_own`` is how far the class's logit is above all others. On shared regions, ``gap_top`` and
+    ``gap_partner`` are how far the group's largest logit and the mean of its others are above the classes outside the
+    group, or above the partners if there are none; ``rho`` is partner / top, and ``partner_second`` the share of
+    samples for which the group has the m largest logits. ``kl_two_level`` is `two_level_kl` of the gaps. All are NaN if
+    a split has no shared or no own samples, or if the posterior isn't two-level.
     """
     distribution, shared = regions.distribution, regions.shared(split)
     group = _group_size(distribution)

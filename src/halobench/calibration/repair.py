@@ -49,12 +49,10 @@ from halobench.core.errors import require
 from halobench.core.seeding import generator
 from halobench.core.specs import LADDER_SAMPLES
 
+# What maps still miss is assumed to shrink at least as fast as the number of samples to the power of minus this.
 RATE = 0.25
-"""What maps still miss is assumed to shrink at least as fast as the number of samples to the power of minus this."""
 
-FOLDS, HALVES = 5, 2
-"""Numbers of folds for the upper estimate, and for maps that are fitted to fewer samples."""
-
+FOLDS, HALVES = 5, 2  # numbers of folds for the upper estimate, and for maps that are fitted to fewer samples
 MIXTURE = "mixture"
 
 
@@ -147,44 +145,39 @@ def repair_ladder(
     >>> round(ladder.noise.value, 3), round(ladder.training.value, 2), round(ladder.nll.value, 3)
     (0.325, 0.37, 0.693)
     """
-    logits = check_logits(logits)
+    logits, targets = _checked(logits, targets)
     check_unscaled(logits)
-    targets = check_targets(targets, logits.shape)
     seen = np.unique(targets) if targets.ndim == 1 else targets
     require(targets.ndim == 2 or len(seen) > 1, "targets", f"label {seen[0]} alone", "at least two different labels")
     if len(logits) >= LADDER_SAMPLES:
         what = "samples of which at least one has another label, since otherwise no temperature is optimal"
         separable = fit_exactly(logits, targets).separable
         require(not separable, "logits", "each label's logit is the largest", what)
-    return ladder(logits, targets, more, draws, seed)
+    check_whole("draws", draws, 1)
+    check_whole("seed", seed, 0)
+    return _ladder(logits, targets, more, draws, seed)
 
 
 def ladder(
-    logits: np.ndarray,
-    targets: np.ndarray,
-    more: tuple[np.ndarray, np.ndarray] | None = None,
-    draws: int = 1000,
-    seed: int = 0,
+    logits: np.ndarray, targets: np.ndarray, more: tuple[np.ndarray, np.ndarray] | None = None, seed: int = 0
 ) -> RepairLadder:
     """Compute `repair_ladder` for arrays that may look like probabilities or be separable, as those of a cell may."""
-    logits, targets = _checked(logits, targets)
+    return _ladder(*_checked(logits, targets), more, 1000, seed)
+
+
+def _ladder(
+    logits: np.ndarray, targets: np.ndarray, more: tuple[np.ndarray, np.ndarray] | None, draws: int, seed: int
+) -> RepairLadder:
     n = len(logits)
-    require(
-        n >= LADDER_SAMPLES,
-        "logits",
-        f"{n} rows",
-        f"at least {LADDER_SAMPLES} rows, since maps are fitted to some of them",
-    )
-    check_whole("draws", draws, 1)
-    check_whole("seed", seed, 0)
+    fitted = f"at least {LADDER_SAMPLES} rows, since maps are fitted to some of them"
+    require(n >= LADDER_SAMPLES, "logits", f"{n} rows", fitted)
     if more is not None:
         more = _checked(*more)
         most = f"at least {LADDER_SAMPLES} further rows, to which the maps are fitted"
         require(len(more[0]) >= LADDER_SAMPLES, "more", f"{len(more[0])} rows", most)
-        shapes = [logits.shape[1:] + targets.shape[1:], more[0].shape[1:] + more[1].shape[1:]]
-        require(
-            shapes[0] == shapes[1], "more", f"rows of shape {shapes[1]}", f"rows of shape {shapes[0]}, as the others"
-        )
+        shapes = [rows.shape[1:] + of.shape[1:] for rows, of in ((logits, targets), more)]
+        expected = f"rows of shape {shapes[0]}, as the others"
+        require(shapes[0] == shapes[1], "more", f"rows of shape {shapes[1]}", expected)
     upper, scored, best = _held_out(logits, targets, more, FOLDS, 1.0, seed)
     fewer, _, _ = _held_out(logits, targets, more, HALVES, 0.5, seed)
     ratio = 2.0 if more else (1 - 1 / FOLDS) / (1 - 1 / HALVES)
@@ -235,11 +228,6 @@ def _held_out(
     """Score maps on samples that they weren't fitted to: on each fold those fitted to the others, or to `more`.
 
     Of `more`, only a `share` is used.
-
-    Returns
-    -------
-    (array, dict, str)
-        The NLL (n,) of the best family or the mixture; that of each family; and the name of the best.
     """
     n = len(logits)
     fold = generator(seed, "repair", "folds").permutation(n) % folds

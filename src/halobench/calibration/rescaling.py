@@ -9,8 +9,8 @@ import numpy as np
 
 from halobench.calibration.arrays import blocks
 
+# The range, in logits, that `temper` leaves in a row at infinite T; it changes a mean NLL by less than this.
 FLAT = 1e-9
-"""The range, in logits, that `temper` leaves in a row at infinite T; it changes a mean NLL by less than this."""
 
 
 def rescale(logits: np.ndarray, beta: float) -> np.ndarray:

@@ -28,25 +28,7 @@ def metrics_row(split: str, labels: str, calibrator: str, name: str, value: floa
 
 
 class SplitScores:
-    """The scores of one split, collected one calibrator at a time.
-
-    Parameters
-    ----------
-    split : str
-    targets : mapping of labels to array
-        Labels (n,), or rows of probabilities (n, k) for ``noisy``.
-    spec : CalibrateSpec
-        Only its metrics, bins and draws are used.
-    seed : int
-    regions : SampleRegions or None
-
-    Attributes
-    ----------
-    rows : list of dict
-        Rows of the metrics table.
-    bins : list of tuple
-        Rows of the reliability diagram table, only for the test split.
-    """
+    """The rows of one split in the table of metrics, and its bins of reliability, one calibrator after another."""
 
     def __init__(
         self,

@@ -18,8 +18,8 @@ from halobench.core.errors import SpecError, require
 SPLITS = ("train", "val", "test")
 LABELS = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
 
+# Targets by split, then by labels: integers (n,) for drawn and clean, rows (n, k) for noisy.
 Targets = Mapping[str, Mapping[str, np.ndarray]]
-"""Targets by split, then by labels: integers (n,) for drawn and clean, rows (n, k) for noisy."""
 
 
 def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
@@ -37,13 +37,7 @@ def require_array(arrays: Mapping[str, Any], name: str) -> None:
 def read_posterior(
     arrays: Mapping[str, np.ndarray], split: str, k: int, regions: SampleRegions | None
 ) -> np.ndarray | None:
-    """Return P(y | x) of a split's samples, float64 (n, k), or None if it is unknown.
-
-    Raises
-    ------
-    SpecError
-        If it has the wrong shape, or a row isn't a distribution.
-    """
+    """Return P(y | x) of a split's samples, float64 (n, k), or None if it is unknown."""
     clean = read_array(arrays, f"{split}.clean")
     shape = (len(clean), k)
     if f"{split}.posterior" in arrays:
@@ -68,11 +62,6 @@ def read_targets(
 
     ``drawn`` is always included, since the fits and the nearest-neighbour reference use it; `reported_labels` lists the
     labels that a split is scored against.
-
-    Raises
-    ------
-    SpecError
-        If an array is missing, or has the wrong shape, type or range.
     """
     targets = {}
     for split in splits:

@@ -33,8 +33,7 @@ from halobench.core.errors import require
 __all__ = ["CERTIFICATE", "FLAT", "TemperatureFit", "fit_exactly", "fit_smoothed", "fit_temperature", "scale"]
 __all__ += ["tempered"]
 
-CERTIFICATE = 1e-7
-"""Relative half-width of the interval of beta between whose ends the gradient must change sign."""
+CERTIFICATE = 1e-7  # relative half-width of the interval of beta between whose ends the gradient must change sign
 
 
 @dataclass(frozen=True)

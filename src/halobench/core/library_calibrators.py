@@ -40,7 +40,9 @@ def source(key: str, name: str) -> Path | None:
         return None
     classes = _classes(library, Path(spec.origin).parent)
     if wanted not in classes:
-        raise SpecError(key, name, f"the name of a calibrator's class in {library}{hint(classes, wanted)}")
+        longer = [each for each in classes if each.lower().startswith(wanted.lower())]
+        near = f" (did you mean {longer[0]!r}?)" if longer else hint(classes, wanted)
+        raise SpecError(key, name, f"the name of a calibrator's class in {library}{near}")
     return classes[wanted]
 
 

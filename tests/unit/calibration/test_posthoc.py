@@ -148,19 +148,10 @@ def test_it_is_close_to_ts_where_ts_is_the_truth(name):
     assert abs(harm) < 0.006
 
 
-@pytest.mark.parametrize(
-    ("logits", "labels", "key"),
-    [
-        (np.zeros((3, 1)), np.zeros(3, int), "logits"),
-        (np.full((3, 2), np.nan), np.zeros(3, int), "logits[0]"),
-        (np.zeros((3, 2)), np.zeros(4, int), "labels"),
-        (np.zeros((3, 2)), np.full(3, 2), "labels[0]"),
-        (np.zeros((3, 2)), np.full((3, 2), 0.5), "labels"),
-    ],
-)
-def test_bad_arrays_are_named(logits, labels, key):
+@pytest.mark.parametrize(("logits", "key"), [(np.full((3, 2), np.nan), "logits[0]"), (np.zeros((4, 2)), "labels")])
+def test_bad_arrays_are_named(logits, key):
     with pytest.raises(SpecError) as caught:
-        calibrator.fit("gap", logits, labels)
+        calibrator.fit("gap", logits, np.zeros(3, int))
     assert caught.value.key == key
 
 
@@ -330,6 +321,7 @@ def test_a_librarys_calibrator_is_that_of_its_class_with_its_options(k):
     ("name", "options", "key", "expected"),
     [
         ("probmetrics/SMSCalibrater", {}, "calibrator", r"class in probmetrics \(did you mean 'SMSCalibrator'\?\)"),
+        ("probmetrics/sms", {}, "calibrator", r"class in probmetrics \(did you mean 'SMSCalibrator'\?\)"),
         ("netcal/Histogram", {}, "calibrator", r"class in netcal \(did you mean 'HistogramBinning'\?\)"),
         ("torchcal/TS", {}, "calibrator", r"one of .*, probmetrics/NAME, netcal/NAME or module:object"),
         (HISTOGRAM, {"bin": 5}, "bin", r"one of the options of netcal/HistogramBinning: bins, .*did you mean 'bins'"),
@@ -374,7 +366,7 @@ def test_a_librarys_map_that_fails_on_test_samples_keeps_its_validation_scores(m
     scored = calibrate(arrays, CalibrateSpec((HISTOGRAM,), draws=10, floor_draws=2), 0, ("val", "test"))
     missing = scored.metrics["value"].isna()
     assert set(scored.metrics[missing]["split"]) == {"test"} != set(scored.metrics[~missing]["split"])
-    assert "logits[0] = [nan, nan]: expected finite numbers" in scored.fits[0]["reason"]
+    assert "logits[0] = nan: expected finite numbers" in scored.fits[0]["reason"]
 
 
 def test_a_missing_package_is_named_with_its_extra_before_anything_is_fitted(monkeypatch):

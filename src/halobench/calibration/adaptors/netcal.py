@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ LIBRARIES = ("netcal", "torch")
 
 
 def fit(
-    name: str, probabilities: np.ndarray, labels: np.ndarray, options: dict[str, Any]
+    name: str, probabilities: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Fit the class `name` and return its map of probabilities (n, k)."""
     from netcal import binning, scaling

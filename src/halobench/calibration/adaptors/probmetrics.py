@@ -5,7 +5,7 @@ An option that takes another calibrator is given the name of that calibrator's c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ LIBRARIES = ("probmetrics", "pytorch-minimize", "torch")
 
 
 def fit(
-    name: str, probabilities: np.ndarray, labels: np.ndarray, options: dict[str, Any]
+    name: str, probabilities: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Fit the class `name` and return its map of probabilities (n, k)."""
     from probmetrics import calibrators

@@ -11,13 +11,13 @@ from halobench.calibration.calibrator import Calibrator, Map, scored
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.core.seeding import generator
 
+# Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which it stopped.
 Path = Callable[[np.ndarray, np.ndarray, Sequence[Any], float], list[tuple[Map, float]]]
-"""Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which it stopped."""
 
 FOLDS = 4
 
+# The largest gradient at which the search for an optimum ends: on folds (only to rank settings) and on all data.
 ROUGH, EXACT = 1e-4, 1e-6
-"""The largest gradient at which the search for an optimum ends: on folds (only to rank settings) and on all data."""
 
 
 def fit_tuned(
@@ -41,15 +41,7 @@ def weights_along(
     """Return the best weights for each ridge, and the largest entry of the objective's gradient there.
 
     The objective is convex: the mean NLL of softmax(start + x W), plus half the sum of ridge times W squared, over n.
-
-    Parameters
-    ----------
-    start : (n, k) array
-    x : (n, d) array
-    labels : (n,) integers in [0, k)
-    ridges : sequence of (d, k) arrays
-        Positive. Each search starts where the previous one ended, so order them from strong to weak.
-    tolerance : float
+    Each search starts where the previous one ended, so ridges (d, k) go from strong to weak.
     """
     from scipy.optimize import minimize
 

@@ -28,11 +28,9 @@ from halobench.calibration.rescaling import rescale
 from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import finite_beta
 
-PRIORS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
-"""Sizes r of the uniform prior to try, in samples per predicted class."""
-
+PRIORS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # sizes r of the uniform prior to try, in samples per predicted class
+# The grid of inverse temperatures: so many steps from TS's divided by `REACH` to TS's times `REACH`.
 STEPS, REACH = 24, 32.0
-"""The grid of inverse temperatures: so many steps from TS's divided by `REACH` to TS's times `REACH`."""
 
 HALVINGS = 60
 
@@ -42,11 +40,6 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     The reported gradient is the violation of the Karush-Kuhn-Tucker conditions in w and log T. The NLL isn't convex in
     T; the best of a grid is refined.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
     """
     n, k = logits.shape
     top = logits.argmax(axis=1)

@@ -26,24 +26,15 @@ from halobench.calibration.temperature_scaling import finite_beta
 
 LIBRARIES = ("scipy",)
 
+# Strengths to try for the ridges off the diagonal and on the intercepts, which are added to a sum over samples.
+# Neighbours differ in one of the two, because each search starts where the previous one ended.
 STRENGTHS: tuple[tuple[float, float], ...] = ((1000.0, 100.0), (1000.0, 1.0), (100.0, 1.0), (100.0, 100.0))
 STRENGTHS += ((10.0, 100.0), (10.0, 1.0), (1.0, 1.0), (1.0, 100.0))
-"""Strengths to try for the ridges off the diagonal and on the intercepts, which are added to a sum over samples.
-
-Neighbours differ in one of the two, because each search starts where the previous one ended."""
-
-ROUGH = 5e-4
-"""The largest gradient at which a search on the folds ends."""
+ROUGH = 5e-4  # the largest gradient at which a search on the folds ends
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit Dirichlet calibration with tuned ridges; finite even on separable data.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
-    """
+    """Fit Dirichlet calibration with tuned ridges; finite even on separable data."""
     return fit_tuned(_path, STRENGTHS, logits, labels, "dirichlet", ROUGH)
 
 

@@ -26,11 +26,6 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit b0 and b1 to minimise NLL plus a small ridge towards TS; finite on separable data, and never above TS's NLL.
 
     The reported gradient is the violation of the Karush-Kuhn-Tucker conditions of an optimum with b0, b1 >= 0.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
     """
     beta = finite_beta(logits, labels)
     gaps = _gaps(logits)

@@ -32,13 +32,7 @@ FOLDS = 5
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit the four maps and their weights; finite even on separable data.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
-    """
+    """Fit the four maps and their weights; finite even on separable data."""
     n = len(logits)
     weights = np.eye(len(PARTS))[0]
     if n >= 2 * FOLDS:

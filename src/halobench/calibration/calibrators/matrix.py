@@ -29,15 +29,7 @@ LIBRARIES = ("scipy",)
 def fit(
     logits: np.ndarray, labels: np.ndarray, *, strengths: Sequence[float] = (1000.0, 100.0, 10.0, 3.0, 1.0, 0.1)
 ) -> Calibrator:
-    """Fit matrix scaling; finite even on separable data.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
-    strengths : sequence of float
-        Strengths of the ridge to choose from, each of which is added to a sum over samples. A single one isn't tuned.
-    """
+    """Fit matrix scaling with the best of the ridge's `strengths`; finite even on separable data."""
     positive = len(strengths) > 0 and all(strength > 0 for strength in strengths)
     require(positive, "strengths", strengths, "at least one strength above 0")
     # The name only seeds the folds; the numbers in docs/repair.md come from these.

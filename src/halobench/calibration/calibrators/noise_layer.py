@@ -27,20 +27,13 @@ from halobench.calibration.rescaling import rescale, spread
 from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import finite_beta
 
-STRENGTHS = (1000.0, 100.0, 10.0, 1.0)
-"""Numbers s of samples to try for the prior on the diagonal of Q."""
-
-SPREAD = 0.1
-"""The part of the prior that is spread over all classes, in samples per row; it makes every label possible."""
-
+STRENGTHS = (1000.0, 100.0, 10.0, 1.0)  # numbers s of samples to try for the prior on the diagonal of Q
+SPREAD = 0.1  # the part of the prior that is spread over all classes, in samples per row; it makes every label possible
+# The largest gradient at which expectation maximisation ends on the folds; it begins slowly, so 1e-4 is too soon.
 ROUGH = 1e-5
-"""The largest gradient at which expectation maximisation ends on the folds; it begins slowly, so 1e-4 is too soon."""
 
-FLATTEST = 1e-3
-"""TS's beta, for logits at unit spread, if its T is infinite."""
-
-STEPS, LARGEST = 2000, 0.7
-"""The largest number of steps, and of each one in log beta."""
+FLATTEST = 1e-3  # TS's beta, for logits at unit spread, if its T is infinite
+STEPS, LARGEST = 2000, 0.7  # the largest number of steps, and of each one in log beta
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
@@ -48,11 +41,6 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     The objective isn't concave. The search starts at TS with the mode of the strongest prior, and at the optimum for
     the next stronger prior after that. The reported gradient is the largest entry in log T and in the logits of Q.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
     """
     return fit_tuned(_path, STRENGTHS, logits, labels, "noise_layer", ROUGH)
 

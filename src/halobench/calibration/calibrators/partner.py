@@ -12,12 +12,6 @@ from halobench.calibration.partner_scaling import WORK, fit_checked
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit partner scaling; finite even on separable data.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
-    """
+    """Fit partner scaling; finite even on separable data."""
     fitted = fit_checked(logits, labels)
     return scored(fitted.log_probabilities, logits, labels, fitted.gradient, fitted.converged, WORK)

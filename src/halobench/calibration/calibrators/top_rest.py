@@ -27,11 +27,6 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit v, c and w to minimise the NLL, which has two convex parts, each with a slight ridge towards TS.
 
     The fit is finite on separable data, and its NLL on these data is never above that of TS if TS has an optimum.
-
-    Parameters
-    ----------
-    logits : (n, k) float64 array
-    labels : (n,) integers in [0, k)
     """
     beta = finite_beta(logits, labels)
     parts = [_parts(logits[rows], beta)[1:] for rows in blocks(*logits.shape)]
