@@ -35,6 +35,18 @@ def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
 
 
+def by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """Name probes after their kinds, so that a figure knows them whatever the configuration calls them.
+
+    Of several probes of a kind, only the first is renamed: the one that already has the kind's name, or else the first
+    in alphabetical order.
+    """
+    probes = table.loc[table["kind"] != "", ["probe", "kind"]].drop_duplicates()
+    probes = probes.assign(other=probes["probe"] != probes["kind"]).sort_values(["other", "probe"])
+    first = probes.drop_duplicates("kind")
+    return table.assign(probe=table["probe"].replace(dict(zip(first["probe"], first["kind"], strict=True))))
+
+
 def trained_here(runs: pd.DataFrame) -> pd.Series:
     """Return whether the model of each row of `runs` was trained here.
 

@@ -30,8 +30,8 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
         label, with a column per probe and a row for each of the (data set, model) pairs with the most label noise.
     """
     relative = scale == "relative"
-    x = "relative_radius" if relative else "radius"
-    table = table_views.relative_rows(neighbourhood) if relative else table_views.absolute_rows(neighbourhood)
+    x, table = ("relative_radius" if relative else "radius"), table_views.by_kind(neighbourhood)
+    table = table_views.relative_rows(table) if relative else table_views.absolute_rows(table)
     if table.empty:
         return empty_page(title, f"No probe visited {scale} distances.")
     # On the relative scale a cell fills a row; on the absolute scale it takes one panel, so all cells fit.
