@@ -174,7 +174,7 @@ def _kinds(probes: pd.Series, cells: Sequence[_CellFiles], counts: Sequence[int]
     names, kinds = iter(probes.tolist()), []
     for cell, count in zip(cells, counts, strict=True):
         specs = cell.records["probe"]["spec"]["probes"]
-        kinds += [specs[name]["kind"] for name in itertools.islice(names, count)]
+        kinds += [specs[name].get("kind", name) for name in itertools.islice(names, count)]
     return kinds
 
 
