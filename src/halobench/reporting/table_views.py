@@ -87,16 +87,6 @@ def noisiest_cells(
 
     Data sets with more label noise come first; among those with equal noise, every first model comes before any second
     one. At least one pair and all reference rows are kept. The sentence is empty if all pairs are kept.
-
-    Parameters
-    ----------
-    table : DataFrame
-    columns : sequence of str
-        Each pair has a panel for every combination of their values.
-    others : str
-        Where the sentence says that the other pairs are.
-    most : int
-        Maximum number of panels.
     """
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
@@ -171,13 +161,7 @@ def without_void_floors(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Pool bins over rows that share `by`, adding counts, weighting means by count and dropping empty bins.
-
-    Returns
-    -------
-    DataFrame
-        Columns `by`, ``bin``, ``count``, ``confidence``, ``accuracy``, ``lower`` and ``upper``.
-    """
+    """Pool bins over rows that share `by`, adding counts, weighting means by count and dropping empty bins."""
     table = reliability[reliability["count"] > 0]
     sums = table.assign(confidence=table["confidence"] * table["count"], accuracy=table["accuracy"] * table["count"])
     groups = sums.groupby([*by, "bin"], sort=True)

@@ -70,7 +70,6 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2D]:
-    """Return the legend's entries: the losses, plus the references and the ECE floor if `table` has them."""
     named = set(table["model"].unique())
     keys = artists.loss_keys(styles, styles, ls="") + score_panels.reference_keys(named)
     if (table["metric"] == "ece_floor").any():

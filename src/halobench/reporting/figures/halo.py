@@ -85,7 +85,6 @@ def _mark_after(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _note(table: pd.DataFrame, around: str) -> str:
-    """Return the note under the title."""
     thresholds: Any = sorted(table["threshold"].dropna().unique())
     level = " or ".join(f"{threshold:g}" for threshold in thresholds)
     return (

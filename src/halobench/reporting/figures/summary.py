@@ -90,7 +90,6 @@ def _page(columns: Sequence[list[Part]], title: str, note: str, keys: Sequence[L
 
 
 def _facts(runs: pd.DataFrame) -> str:
-    """Return one line that says what the page is based on."""
     trained = runs[table_views.trained_here(runs)]
     fits = int(trained["interpolates"].astype(bool).sum())
     models = f"model{'s' * (len(runs) != 1)}"

@@ -35,18 +35,7 @@ def draw_panel(
     calibrators: Sequence[str],
     floor: pd.DataFrame | None = None,
 ) -> list[str]:
-    """Draw a score by calibrator and loss, from a cell's rows of `means_of`; return remarks on what isn't drawn.
-
-    Parameters
-    ----------
-    ax : Axes
-    shown, references, floor : DataFrame
-        The rows of trained models, of untrained predictors, and of the ECE floor.
-    styles : mapping of str to Style
-        The losses to draw.
-    calibrators : sequence of str
-        The columns, in order.
-    """
+    """Draw a score by calibrator and loss, from a cell's rows of `means_of`; return remarks on what isn't drawn."""
     far, place = far_off(shown), {name: i for i, name in enumerate(calibrators)}
     shown, floor = (
         rows.assign(x=rows["calibrator"].map(place)).sort_values("x")
@@ -102,7 +91,6 @@ def above(far: pd.DataFrame) -> list[str]:
 
 
 def _beyond(name: str, value: str) -> str:
-    """Return a remark on what lies above a panel, with no-break spaces."""
     return f"↑ {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
 
 

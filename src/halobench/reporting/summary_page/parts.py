@@ -33,7 +33,6 @@ NAMES, MOST_SIGNS = 7.6, 14  # widths of the names and of a row of signs, in sig
 
 
 def _head(part: SubFigure, title: str, more: str) -> None:
-    """Write the title of a part with one or more grey lines below it."""
     look = {"x": 0.01, "ha": "left", "size": 9.5, "weight": "bold", "parse_math": False}
     heading = part.suptitle(title + "\n" * (more.count("\n") + 1), **look)
     part.add_artist(Annotation(more, (0, 0), xycoords=heading, va="bottom", color=GREY, parse_math=False))
