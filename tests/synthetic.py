@@ -148,7 +148,7 @@ def _neighbourhood(lead, rng, top, reach, distance, noise):
             confidence = np.clip(_confidence(r, ALONG[probe], level, reach, noise) + rng.normal(0, 0.008), 0, 1)
             rows.append(
                 lead
-                | {"points": points, "probe": probe, "radius": radius, "relative_radius": relative}
+                | {"points": points, "probe": probe, "kind": probe, "radius": radius, "relative_radius": relative}
                 | {"confidence": confidence, "confidence_se": 0.01}
                 | {"logit_gap": 12 * (confidence - 0.4) * (1.0 if "mixup" not in lead["loss"] else 0.3)}
                 | {"logit_gap_se": 0.2}
@@ -175,7 +175,7 @@ def _radii(lead, rng, top, reach, distance):
             line = probe in ("nearest_other", "mixup_line")
             rows.append(
                 lead
-                | {"points": points, "probe": probe, "quantity": quantity, "calibrator": calibrator}
+                | {"points": points, "probe": probe, "kind": probe, "quantity": quantity, "calibrator": calibrator}
                 | {"threshold": 0.9 if quantity == "certainty" else np.nan, "n": 150, "censored": censored}
                 | {f"radius_{q}": middle * distance * f for q, f in (("q25", 0.7), ("median", 1.0), ("q75", 1.3))}
                 | {f"relative_{q}": middle * f for q, f in (("q25", 0.7), ("median", 1.0), ("q75", 1.3))}
@@ -189,10 +189,12 @@ def beside_searches(radii: pd.DataFrame) -> pd.DataFrame:
     """Add radii of an attack, smaller than those of random directions, certified ones, even smaller, and two nulls."""
     random, parts = radii[(radii["probe"] == "sphere") & (radii["quantity"] == "certainty")], [radii]
     for probe, power in (("adversarial", 4), ("certified", 6)):
-        parts.append(random.assign(probe=probe, **{name: random[name] ** power for name in SURVIVAL_COLUMNS}))
+        parts.append(
+            random.assign(probe=probe, kind=probe, **{name: random[name] ** power for name in SURVIVAL_COLUMNS})
+        )
     for quantity, power in (("half_space", 0.5), ("half_spaces", 1.5)):
         shares = {name: random[name] ** power for name in SURVIVAL_COLUMNS}
-        parts.append(random.assign(probe="adversarial", quantity=quantity, **shares))
+        parts.append(random.assign(probe="adversarial", kind="adversarial", quantity=quantity, **shares))
     return pd.concat(parts, ignore_index=True)
 
 

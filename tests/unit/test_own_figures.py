@@ -16,7 +16,7 @@ from halobench import ProbeSpec, SpecError, Surroundings, calibrate_file, figure
 from halobench.cli.main import main
 from halobench.core.spec_codec import parse
 from halobench.core.specs import CalibrateSpec
-from halobench.reporting.figures.calibration import _short_lines
+from halobench.reporting.plotting.score_panels import _short_lines
 from halobench.results.radii_summary import censored_quantile
 from halobench.storage.verify import verify
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from rich.console import Console
@@ -19,9 +20,11 @@ class Output(Console):
 
 
 def console() -> Console:
-    """Return a console on standard output; files and pipes get lines of `PLAIN_WIDTH` columns."""
+    """Return a console on standard output; files and pipes get lines of COLUMNS, or else `PLAIN_WIDTH`."""
     terminal = Output(highlight=False, emoji=False, markup=False)
-    return terminal if terminal.is_terminal else Output(width=PLAIN_WIDTH, highlight=False, emoji=False, markup=False)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdecimal() else PLAIN_WIDTH
+    return terminal if terminal.is_terminal else Output(width=width, highlight=False, emoji=False, markup=False)
 
 
 def value_text(value: Any) -> str:

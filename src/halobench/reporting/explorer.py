@@ -43,13 +43,7 @@ KINDS = {kind: (label, order) for kind, (_, label, order) in rendering.KINDS.ite
 
 
 def experiments_in(tables: Path) -> list[str]:
-    """Return the sorted names of the experiments whose tables are in a folder.
-
-    Raises
-    ------
-    SpecError
-        If the folder has no tables.
-    """
+    """Return the sorted names of the experiments whose tables are in a folder."""
     names = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
     what = "a folder with an experiment's tables, as written by `halobench run` or `halobench run partial`"
     if not names:
@@ -60,23 +54,7 @@ def experiments_in(tables: Path) -> list[str]:
 def gather(
     tables: Path, experiments: Sequence[str], note: str | Mapping[str, str] = "", others: bool = False
 ) -> dict[str, Any]:
-    """Collect what the page shows as plain data: each experiment's data, and the labels and styles of names.
-
-    Parameters
-    ----------
-    tables : Path
-        The folder of the experiments' tables.
-    experiments : sequence of str
-    note : str or mapping
-        Shown at the top of each experiment, e.g. that cells are missing; a mapping has one note per experiment.
-    others : bool
-        Whether to append the other experiments in the folder whose tables can be read.
-
-    Raises
-    ------
-    SpecError
-        If one of `experiments` has no tables, or a table doesn't match its record.
-    """
+    """Collect what the page shows as plain data: each experiment's data, and the labels and styles of names."""
     available = experiments_in(tables)
     for name in experiments:
         require(
@@ -105,7 +83,6 @@ def gather(
 
 
 def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
-    """Return the data of one experiment from its tables."""
     index = {tuple(row): i for i, row in enumerate(tables["runs"][KEYS].itertuples(index=False, name=None))}
     metrics = table_views.without_void_floors(tables["metrics"][tables["metrics"]["split"] == "test"])
     trained, references = metrics[metrics["loss"] != REFERENCE], metrics[metrics["loss"] == REFERENCE]
@@ -137,19 +114,16 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def _certainty(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows of the radii table that say how far certainty reaches."""
     return tables["radii"][tables["radii"]["quantity"] == "certainty"]
 
 
 def _cells(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Return the cells' cards, in the order of `runs`."""
     cells, sources = cells_of_tables(tables), source_specs(tables["jobs"])
     runs: Any = tables["runs"].to_dict("records")
     return [_card(run, cells[tuple(run[key] for key in KEYS)], sources) for run in runs]
 
 
 def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a cell's names and a summary of its results."""
     train = cell.train
     facts = {
         "train accuracy": f"{run['train_accuracy']:.4f} on the labels trained on"
@@ -194,7 +168,6 @@ def _thinned(values: np.ndarray) -> list[list[float]]:
 
 
 def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
-    """Add a column ``cell`` to a table, with the number of each row's cell."""
     keys = list(table[KEYS].itertuples(index=False, name=None))
     return table.assign(cell=[index[key] for key in keys])
 
@@ -255,13 +228,7 @@ def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
 def write(
     out: Path, experiments: Sequence[str], tables: Path, note: str | Mapping[str, str] = "", others: bool = False
 ) -> list[str]:
-    """Write the page about `experiments`, whose tables are in the folder `tables`; return the experiments it shows.
-
-    Raises
-    ------
-    SpecError
-        As in `gather`.
-    """
+    """Write the page about `experiments`, whose tables are in the folder `tables`; return the experiments it shows."""
     data = gather(tables, experiments, note, others)
     pages = os.path.relpath(tables.resolve(), out.resolve().parent).replace(os.sep, "/")
     with files.replacing(out) as temporary:

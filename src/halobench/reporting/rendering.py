@@ -41,30 +41,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Entry:
-    """A table cell that isn't just a number or text.
-
-    Attributes
-    ----------
-    text : str
-        The text to show.
-    key : float, str or None
-        The sort key; None comes last.
-    style : str
-        CSS classes for the text.
-    below : str
-        A second line in smaller type.
-    spread : str
-        Text in smaller type after the main one: ± a standard deviation.
-    links : tuple of pairs
-        Links shown after the text, each as its text and address.
-    """
+    """A table cell that isn't just a number or text."""
 
     text: str
-    key: float | str | None = None
-    style: str = ""
-    below: str = ""
-    spread: str = ""
-    links: tuple[tuple[str, str], ...] = ()
+    key: float | str | None = None  # the sort key; None comes last
+    style: str = ""  # CSS classes for the text
+    below: str = ""  # a second line in smaller type
+    links: tuple[tuple[str, str], ...] = ()  # shown after the text, each as its text and address
 
 
 @dataclass(frozen=True)
@@ -184,7 +167,6 @@ def verdict_colors() -> Markup:
 
 @functools.cache
 def _environment() -> Environment:
-    """Return the templates' environment."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -18,11 +18,6 @@ def over_seeds(
 
     Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit. Intervals are
     clipped to `within`, the range of possible values.
-
-    Returns
-    -------
-    DataFrame
-        Columns `by`, mean, low, high, n (seeds). See `halobench.results.t_intervals.t_interval`.
     """
     per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
     keys = cast("pd.MultiIndex", per_seed.index).droplevel("seed").to_frame(index=False)

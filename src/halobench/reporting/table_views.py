@@ -35,6 +35,18 @@ def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
 
 
+def by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """Name probes after their kinds, so that a figure knows them whatever the configuration calls them.
+
+    Of several probes of a kind, only the first is renamed: the one that already has the kind's name, or else the first
+    in alphabetical order.
+    """
+    probes = table.loc[table["kind"] != "", ["probe", "kind"]].drop_duplicates()
+    probes = probes.assign(other=probes["probe"] != probes["kind"]).sort_values(["other", "probe"])
+    first = probes.drop_duplicates("kind")
+    return table.assign(probe=table["probe"].replace(dict(zip(first["probe"], first["kind"], strict=True))))
+
+
 def trained_here(runs: pd.DataFrame) -> pd.Series:
     """Return whether the model of each row of `runs` was trained here.
 
@@ -75,16 +87,6 @@ def noisiest_cells(
 
     Data sets with more label noise come first; among those with equal noise, every first model comes before any second
     one. At least one pair and all reference rows are kept. The sentence is empty if all pairs are kept.
-
-    Parameters
-    ----------
-    table : DataFrame
-    columns : sequence of str
-        Each pair has a panel for every combination of their values.
-    others : str
-        Where the sentence says that the other pairs are.
-    most : int
-        Maximum number of panels.
     """
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
@@ -159,13 +161,7 @@ def without_void_floors(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def pooled_bins(reliability: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """Pool bins over rows that share `by`, adding counts, weighting means by count and dropping empty bins.
-
-    Returns
-    -------
-    DataFrame
-        Columns `by`, ``bin``, ``count``, ``confidence``, ``accuracy``, ``lower`` and ``upper``.
-    """
+    """Pool bins over rows that share `by`, adding counts, weighting means by count and dropping empty bins."""
     table = reliability[reliability["count"] > 0]
     sums = table.assign(confidence=table["confidence"] * table["count"], accuracy=table["accuracy"] * table["count"])
     groups = sums.groupby([*by, "bin"], sort=True)

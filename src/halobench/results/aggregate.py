@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -163,7 +164,18 @@ def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.Da
     for position, key in enumerate(KEYS):
         column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # not a type in the stubs
         table.insert(position, key, column)
+    if name in PROBED:
+        table.insert([*table.columns].index("probe") + 1, "kind", _kinds(table["probe"], cells, counts))
     return table
+
+
+def _kinds(probes: pd.Series, cells: Sequence[_CellFiles], counts: Sequence[int]) -> list[str]:
+    """Return the kind of each row's probe, from the records of the cells that the rows belong to."""
+    names, kinds = iter(probes.tolist()), []
+    for cell, count in zip(cells, counts, strict=True):
+        specs = cell.records["probe"]["spec"]["probes"]
+        kinds += [specs[name].get("kind", name) for name in itertools.islice(names, count)]
+    return kinds
 
 
 def _null_rows(cell: _CellFiles) -> pd.DataFrame:
@@ -177,7 +189,7 @@ def _null_rows(cell: _CellFiles) -> pd.DataFrame:
     radii = radii[(radii["quantity"] == "certainty") & radii["probe"].isin(cell.attacks)]
     planes, rows = {ONE: 1, OTHERS: cell.records["train"]["classes"] - 1}, []
     for (points, probe, calibrator), attacked in radii.groupby(["points", "probe", "calibrator"], observed=True):
-        lead = cell.names | {"points": points, "probe": probe}
+        lead = cell.names | {"points": points, "probe": probe, "kind": "adversarial"}
         facts = {"calibrator": calibrator, "threshold": attacked["threshold"].iloc[0], "n": len(attacked)}
         nulls = summarise_nulls(attacked, cell.records["probe"]["dimension"], planes, QUARTILES)
         rows += [lead | {"quantity": quantity} | facts | null for quantity, null in nulls.items()]

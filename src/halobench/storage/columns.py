@@ -33,11 +33,11 @@ SURVIVAL_COLUMNS = tuple(f"survival_{radius:g}" for radius in SURVIVAL)
 TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "metrics": (*KEYS, *METRICS_COLUMNS),
     "neighbourhood": (
-        *(*KEYS, "points", "probe", "radius", "relative_radius"),
+        *(*KEYS, "points", "probe", "kind", "radius", "relative_radius"),
         *("confidence", "confidence_se", "logit_gap", "logit_gap_se"),
     ),
     "radii": (
-        *(*KEYS, "points", "probe", "quantity", "calibrator", "threshold", "n", "censored"),
+        *(*KEYS, "points", "probe", "kind", "quantity", "calibrator", "threshold", "n", "censored"),
         *(f"{scale}_{level}" for scale in ("radius", "relative", "fraction") for level in ("q25", "median", "q75")),
         *SURVIVAL_COLUMNS,
     ),

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.reporting import labels, table_views
-from halobench.reporting.plotting import artists
+from halobench.reporting.plotting import artists, score_panels
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page, wrapped
-from halobench.reporting.plotting.style import GREY, INK, styled
-from halobench.reporting.seed_statistics import over_seeds, seeds_note
+from halobench.reporting.plotting.style import GREY, styled
+from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
 from halobench.results.names import Style
 from halobench.storage.columns import REFERENCE
@@ -25,10 +22,7 @@ from halobench.storage.columns import REFERENCE
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # if some calibrators aren't temperatures
 METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
-FAR = 3
 MOST_CELLS = 6
-LONGEST_WORD = 12  # characters per line of a plug-in's name below its column
-REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
 @styled
@@ -51,7 +45,6 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         f"{_temperatures(calibrators)}{others}Lower is better. {chosen}"
     )
     values = table_views.groups_of(trained, ["dataset", "model", "metric"])
-    ticks = ["\n".join(_short_lines(labels.calibrator_label(name))) for name in calibrators]
     wide = max(2.6, 0.6 * len(calibrators) + 0.5)
     with_references = table[table["dataset"].isin(trained["dataset"])]  # includes the references of the data sets shown
     figure, axes = draw_grid(
@@ -61,45 +54,28 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         {(key[:2], key[2]) for key in values},
         (wide, 1.95),
     )
-    means = over_seeds(table, ["dataset", "model", "loss", "calibrator", "metric"], "value", (0, np.inf))
-    means = means.assign(x=means["calibrator"].map({name: i for i, name in enumerate(calibrators)}))
+    means = score_panels.means_of(table)
     of_panel = table_views.groups_of(means, ["dataset", "model", "metric"])
     fits = table_views.groups_of(runs, ["dataset", "model"])
     none = means.iloc[:0]
     for (cell, metric), ax in axes.items():
         shown = of_panel.get((*cell, metric), none)
         floor = of_panel.get((*cell, "ece_floor"), none) if metric == "ece" else none
-        far = far_off(shown)
-        shown = shown.drop(far.index).sort_values("x")
-        _draw_losses(ax, shown, floor, styles)
         references = means[(means["dataset"] == cell[0]) & (means["metric"] == metric) & (means["loss"] == REFERENCE)]
-        remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references)) + above(far)
+        remarks = score_panels.draw_panel(ax, shown, references, styles, calibrators, floor)
         if metric == "nll":
             remarks += fits_below_0(fits.get(cell, runs.iloc[:0])) + missing_fits(values[*cell, metric])
         ax.set_xlabel(wrapped("; ".join(remarks), wide - 0.6, 7), loc="right", size=7, color=GREY)
-        ax.set_xlim(-0.5, len(calibrators) - 0.5)
-        ax.set_xticks(range(len(calibrators)), ticks)
-        ax.grid(axis="x", visible=False)
-        ax.tick_params(axis="x", length=0)
     return figure
 
 
 def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2D]:
-    """Return the legend's entries: the losses, plus the references and the ECE floor if `table` has them."""
     named = set(table["model"].unique())
-    keys = artists.loss_keys(styles, styles, ls="")
-    keys += [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in named]
+    keys = artists.loss_keys(styles, styles, ls="") + score_panels.reference_keys(named)
     if (table["metric"] == "ece_floor").any():
         floor = "ECE floor: perfectly calibrated, same sample size"
         keys.append(artists.key(floor, GREY, marker="_", ms=8, mew=1.5, ls=""))
     return keys
-
-
-def _short_lines(label: str) -> Iterable[str]:
-    """Yield a label's words; a plug-in's name is split at underscores, to keep clear of its neighbours."""
-    for word in label.split(" "):
-        lines = textwrap.wrap(word.replace("_", "_ "), LONGEST_WORD) if "_" in word else [word]
-        yield from (line.replace("_ ", "_") for line in lines)
 
 
 def _temperatures(calibrators: Collection[str]) -> str:
@@ -119,21 +95,6 @@ def _others(calibrators: Iterable[str]) -> str:
     """Return a sentence that lists the calibrators other than TS, or an empty string if there are none."""
     names = [labels.calibrator_label(name) for name in calibrators if name not in CALIBRATORS]
     return f"Also fitted on validation data: {', '.join(names)}. " if names else ""
-
-
-def reference_values(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the means of the untrained predictors, from one data set's reference rows.
-
-    ``nearest`` is scored after the optimal TS, if that was fitted, and the others before TS.
-    """
-    values = {}
-    for name in labels.REFERENCES:
-        means = rows[rows["model"] == name].set_index("calibrator")["mean"]
-        order = ("exact", "none") if name == "nearest" else ("none", "exact")
-        fits = [fit for fit in (*order, *means.index) if fit in means.index]
-        if fits:
-            values[name] = float(means[fits[0]])
-    return values
 
 
 def models(count: int) -> str:
@@ -159,63 +120,3 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
                 remark = f"{problem} for {count} of {models(len(group))}"
                 remarks.setdefault(remark, []).append(labels.calibrator_label(str(calibrator)))
     return [f"{', '.join(names)}: {remark}" for remark, names in remarks.items()]
-
-
-def far_off(means: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the paper's fit that exceed `FAR` times all others, as happens when it ends below 0."""
-    released = means["calibrator"] == "released"
-    finite = means[np.isfinite(means["mean"]) & ~released]
-    return means[released & (means["mean"] > FAR * finite["mean"].max())]
-
-
-def above(far: pd.DataFrame) -> list[str]:
-    """Return a remark on the means of the paper's fit that are too large to draw, or none if all fit."""
-    ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
-    return [_beyond(labels.calibrator_label("released"), " to ".join(ends))] if ends else []
-
-
-def _beyond(name: str, value: str) -> str:
-    """Return a remark on what lies above a panel, with no-break spaces."""
-    return f"↑ {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
-
-
-def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw the means and intervals of all losses side by side for each calibrator.
-
-    Ticks mark the ECE that a perfectly calibrated model would show with this number of samples.
-    """
-    losses = [loss for loss in styles if loss in set(shown["loss"])]
-    for offset, loss in zip(artists.dodge(len(losses), 0.62), losses, strict=True):
-        rows, ticks, color = shown[shown["loss"] == loss], floor[floor["loss"] == loss], styles[loss].color
-        x = rows["x"] + offset
-        ax.plot(x, rows["mean"], color=color, marker=styles[loss].marker, ms=4, mew=0, ls="", zorder=3)
-        finite = np.isfinite(rows["low"])
-        ax.vlines(x[finite], rows["low"][finite], rows["high"][finite], color=color, lw=1, zorder=2)
-        look: dict[str, Any] = {"ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}
-        if len(ticks):
-            ax.plot(ticks["x"] + offset, ticks["mean"], marker="_", color=color, **look)
-
-
-def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> list[str]:
-    """Set the vertical limits and draw the references within them; return the others as text.
-
-    The limits include the means and the Bayes posterior. Intervals, which may be wide with few seeds, extend them by at
-    most 30% of their span on each side, and other references by at most 25%.
-    """
-    means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
-    if not means:  # all are infinite, as the remarks say
-        return []
-    low, high = min(means), max(means)
-    span = max(high - low, 1e-3 * max(abs(high), 1e-6), 1e-9)
-    low = min(low, max(shown["low"].min(), low - 0.3 * span, min(low, 0)))
-    high = max(high, min(shown["high"].replace(np.inf, np.nan).max(), high + 0.3 * span))
-    beyond = []
-    for name, value in references.items():
-        if value <= high + 0.25 * span:
-            ax.axhline(value, color=INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)
-            high = max(high, value)
-        else:
-            beyond.append(_beyond(labels.REFERENCES[name], f"{value:.2f}" if np.isfinite(value) else "∞"))
-    pad = 0.06 * (high - low) or 0.01
-    ax.set_ylim(low - pad, high + pad)
-    return beyond

@@ -13,13 +13,13 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.plotting.survival import (
-    NULLS,
     SHOWN,
     WORST,
     draw_survival,
     probe_styles,
     survival_keys,
     survival_shares,
+    unequal_note,
 )
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import calibrator_style
@@ -37,14 +37,14 @@ PANELS = 24  # maximum; data sets with the most label noise come first
 def draw(radii: pd.DataFrame) -> Figure:
     """Draw the share of certainty radii above each distance, with a row per data set and model and a column per loss.
 
-    Probes are identified by name: ``certified`` and ``adversarial`` bound the truth from below and above, and the space
-    between them is shaded. Others are drawn in black and grey, next to how far random directions would reach if
+    Certified and attacked radii bound the truth from below and above, and the space between them is shaded if they are
+    around equally many samples. Others are drawn in black and grey, next to how far random directions would reach if
     boundaries at the attacked distances were flat. Radii are those of uncalibrated models around training samples. If
     there is only one loss, columns are models.
 
     `radii` is the aggregated table.
     """
-    table = radii[radii["quantity"].isin(SHOWN)]
+    table = table_views.by_kind(radii[radii["quantity"].isin(SHOWN)])
     table, around = table_views.with_evaluation_as_train(table)
     table = table[table["points"] == "train"]
     searched = table[table["probe"].isin(WORST) & (table["quantity"] == "certainty")]
@@ -55,13 +55,13 @@ def draw(radii: pd.DataFrame) -> Figure:
     table = table[pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(visited)]
     table, chosen = table_views.noisiest_cells(table, ["loss"], "radii.csv", PANELS)
     shares = survival_shares(table)
-    styles, nulls = probe_styles(shares["probe"]), bool(shares["quantity"].isin(NULLS).any())
+    styles = probe_styles(shares["probe"])
     losses = {loss: labels.loss_label(loss) for loss in table_views.losses_in(table)}
     groups = table_views.groups_of(shares, ["dataset", "model", "loss"])
-    note = _note(table, around) + chosen
+    note = _note(table, around) + unequal_note(shares) + chosen
     words = f"at the point itself, after {labels.calibrator_label('exact')}"
     after = artists.key(words, AFTER.color, marker=AFTER.marker, ls="")
-    keys = [*survival_keys(styles, nulls), after]
+    keys = [*survival_keys(styles, shares), after]
     text = PageText(TITLE, note, keys, labels.RELATIVE, "share still certain", shared=True)
     rows: dict[Any, str] = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)}
     columns: dict[Any, str] = losses
@@ -85,7 +85,6 @@ def _mark_after(ax: Axes, rows: pd.DataFrame) -> None:
 
 
 def _note(table: pd.DataFrame, around: str) -> str:
-    """Return the note under the title."""
     thresholds: Any = sorted(table["threshold"].dropna().unique())
     level = " or ".join(f"{threshold:g}" for threshold in thresholds)
     return (

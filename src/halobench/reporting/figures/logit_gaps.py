@@ -24,7 +24,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     The lines show the aggregated table's rows for the sphere probe (or else the first in order) on the absolute grid
     around training samples.
     """
-    table, around = table_views.with_evaluation_as_train(table_views.absolute_rows(neighbourhood))
+    table, around = table_views.with_evaluation_as_train(table_views.absolute_rows(table_views.by_kind(neighbourhood)))
     table = table[table["points"] == "train"].dropna(subset=["logit_gap"])
     if table.empty:
         return empty_page(TITLE, "No probe visited absolute distances.")

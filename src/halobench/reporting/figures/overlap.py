@@ -67,13 +67,11 @@ def plane() -> Overlap:
 
 
 def _name(posterior: np.ndarray) -> str:
-    """Return the name of a region, derived from its posterior."""
     owners = np.flatnonzero(posterior)
     return f"own, class {owners[0]}" if len(owners) == 1 else f"shared, {owners[0]} and {owners[1]}"
 
 
 def _draw_circles(ax: Axes, distribution: Overlap) -> None:
-    """Draw the outlines of regions on bare axes."""
     for centre in distribution.centres:
         ax.add_patch(Circle(centre, distribution.radius, fill=False, ec=style.GREY, lw=0.6, zorder=2))
     ax.set(xlim=(-EDGE, EDGE), ylim=(-EDGE, EDGE), aspect="equal", xticks=(), yticks=())
@@ -94,7 +92,6 @@ def _draw_regions(ax: Axes, distribution: Overlap, points: np.ndarray, labels: n
 
 
 def _draw_posterior(ax: Axes, distribution: Overlap) -> None:
-    """Draw the posterior as a table with a row per region and a column per class."""
     mass = distribution.regions.mass
     names = [f"own {i}\nmass {mass[i]:.3g}" for i in range(CLASSES)]
     names += [f"shared\nmass {share:.3g}" for share in mass[CLASSES:]]
@@ -123,7 +120,6 @@ def _draw_nearest(ax: Axes, distribution: Overlap, points: np.ndarray, labels: n
 
 
 def _draw_images(axes: list[Axes]) -> None:
-    """Draw images of the regions of a distribution on MNIST prototypes."""
     distribution = cast("ImageOverlap", load_images(classes=CLASSES, group=GROUP, beta=BETA))
     sample = distribution.sample(600, np.random.default_rng(0))
     for ax, region in zip(axes, ORDER, strict=True):

@@ -52,7 +52,6 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _note(table: pd.DataFrame) -> str:
-    """Return the note under the title: what the predictions are and how close they come."""
     trained = table[table["model"] != "nearest"]
     rank = spearmanr(trained["predicted"], trained["measured"])[0] if len(trained) > 2 else float("nan")
     ratio = (trained["measured"] / trained["predicted"].clip(lower=1e-12)).median()

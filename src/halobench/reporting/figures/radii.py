@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
@@ -38,7 +39,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
     `radii` is the aggregated table, with quantiles per cell, points, probe, quantity and calibrator.
     """
-    table = radii.dropna(subset=["relative_median"])
+    table = table_views.by_kind(radii.dropna(subset=["relative_median"]))
     table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
     if table.empty:
         return empty_page(TITLE, "No radii were measured.")
@@ -47,6 +48,10 @@ def draw(radii: pd.DataFrame) -> Figure:
     styles = loss_styles(table_views.losses_in(table))
     probes = labels.ordered(table["probe"], labels.PROBES)
     means = summarise(table)
+    after = (means["quantity"] == "certainty") & (means["calibrator"] == "exact")
+    vanished = after.any() and not means.loc[after, "mean"].any()
+    lost = f"After {labels.calibrator_label('exact')}, all are 0. " if vanished else ""
+    means = means[~after] if vanished else means
     groups = table_views.groups_of(means, ["dataset", "model", "quantity", "calibrator"])
     keys = [
         *artists.loss_keys(styles, styles, ls=""),
@@ -55,31 +60,36 @@ def draw(radii: pd.DataFrame) -> Figure:
     if "heldout" in set(table["points"]):
         keys.append(artists.key("held-out control", GREY, marker="|", ms=6, ls=""))
     figure, axes = draw_grid(
-        PageText(TITLE, _note(table, around) + chosen, keys, labels.RELATIVE, shared=True),
+        PageText(TITLE, _note(table, around, lost) + chosen, keys, labels.RELATIVE, shared=True),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)},
         COLUMNS,
         {(key[:2], key[2:]) for key in groups},
         (2.1, max(1.3, 0.6 + len(probes) * max(0.3, 0.1 * len(styles) + 0.06))),
     )
-    largest = means["mean"].max() or 1.0
+    positive = means.loc[means["mean"] > 0, "mean"]
+    limits = (0.6 * positive.min(), 1.6 * positive.max()) if len(positive) else (0.1, 1.0)
     for (cell, column), ax in axes.items():
         ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
-        _draw_dots(ax, groups[(*cell, *column)], probes, styles)
-        ax.set(xlim=(-0.05 * largest, 1.12 * largest), ylim=(len(probes) - 0.5, -0.5))
+        panel = groups[(*cell, *column)]
+        radii_shown = panel[["mean", "low", "high"]].clip(lower=limits[0])  # a radius of 0 is drawn at the edge
+        _draw_dots(ax, panel.assign(**radii_shown), probes, styles)
+        ax.set(xscale="log", xlim=limits, ylim=(len(probes) - 0.5, -0.5))
+        ax.xaxis.set(major_formatter=StrMethodFormatter("{x:g}"), minor_formatter=NullFormatter())
         ax.set_yticks(range(len(probes)), [labels.probe_label(probe).replace(" other", "\nother") for probe in probes])
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
     return figure
 
 
-def _note(table: pd.DataFrame, around: str) -> str:
-    """Return the note under the title; `around` says which samples the rays start from."""
+def _note(table: pd.DataFrame, around: str, lost: str) -> str:
+    """Return the note under the title; `around` says where rays start, and `lost` if TS leaves no certainty radius."""
     thresholds = sorted(table.loc[table["quantity"] == "certainty", "threshold"].dropna().unique())
     below = " or ".join(f"{threshold:g}" for threshold in thresholds)
     return (
         f"Median over rays {around}; {seeds_note(table)}. Certainty radius: where confidence in the label falls "
-        f"below {below or 'the threshold'} (0 where it starts below); half-level: below half of its value at the "
+        f"below {below or 'the threshold'} (0 where it starts below). {lost}Half-level: below half of its value at the "
         "point; decision: where another label wins. Open: for some seed, more than half of the rays never got there. "
+        "Radii of 0 are drawn at the left edge. "
     )
 
 
@@ -106,6 +116,7 @@ def _draw_dots(ax: Axes, panel: pd.DataFrame, probes: Sequence[str], styles: Map
         ax.plot(control["mean"], control["y"], "|", color=color, ms=4.5, mew=1, alpha=0.65, zorder=2)
         ax.hlines(rows["y"], rows["low"], rows["high"], color=color, lw=1, zorder=2)
         look: dict[str, Any] = {"color": color, "marker": styles[loss].marker, "ms": 4.5, "mew": 1, "zorder": 4}
+        look["clip_on"] = False  # marks at the edge are whole
         for part, face in ((rows[~rows["open"]], color), (rows[rows["open"]], "white")):
             if len(part):
                 ax.plot(part["mean"], part["y"], ls="", mfc=face, **look)

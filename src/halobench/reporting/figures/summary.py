@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure, SubFigure
@@ -15,38 +14,16 @@ from halobench.reporting.plotting.style import styled
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
 from halobench.reporting.summary_page import parts
-from halobench.reporting.summary_page.selection import Selection, select
+from halobench.reporting.summary_page.selection import select
 from halobench.results.finding import by_theme, finding
 from halobench.results.names import NO_LOSS
 
 WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
 WIDTHS = (6.9, 4.6)  # widths of the two columns, in inches
-TOP, GROWTH = 3.9, 2.9  # heights of A and D, and of F
+TOP, SCORES, GROWTH = 3.9, 3.1, 2.9  # heights of A and C, of B, and of E
 
 
-class Column:
-    """Parts stacked in a column, each with its height in inches; those that grow share any remaining room."""
-
-    def __init__(self) -> None:
-        self.parts: list[tuple[float, bool, Callable[[SubFigure], None]]] = []
-
-    def add(self, height: float, draw: Callable[..., None], *arguments: Any, grows: bool = False) -> None:
-        """Append a part that ``draw(subfigure, *arguments)`` draws."""
-        self.parts.append((height, grows, lambda part: draw(part, *arguments)))
-
-    @property
-    def height(self) -> float:
-        """Return the height that the parts need."""
-        return sum(height for height, _, _ in self.parts)
-
-    def draw(self, place: SubFigure, height: float) -> None:
-        """Draw the parts in `place`, which has this height."""
-        growing = sum(grows for _, grows, _ in self.parts)
-        room = (height - self.height) / max(growing, 1)
-        heights = [each + room * grows for each, grows, _ in self.parts]
-        subfigures = place.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-        for subfigure, (_, _, draw) in zip(subfigures, self.parts, strict=True):
-            draw(subfigure)
+Part = tuple[float, Callable[[SubFigure], None]]  # its height in inches, and what draws it
 
 
 @styled
@@ -58,70 +35,69 @@ def draw(
     runs: pd.DataFrame,
     claims: pd.DataFrame,
 ) -> Figure:
-    """Draw the summary page from the aggregated and judged tables, with the outcome as its title.
+    """Draw the summary page from the aggregated and judged tables.
 
-    For large grids, the curves show one model on up to three data sets and the dots up to twelve cells, and the page
-    says so.
+    For large grids, it shows one model on up to three data sets, and says so.
     """
-    neighbourhood, around = table_views.with_evaluation_as_train(neighbourhood)
-    radii, searched = table_views.with_evaluation_as_train(radii)
+    neighbourhood, around = table_views.with_evaluation_as_train(table_views.by_kind(neighbourhood))
+    radii, searched = table_views.with_evaluation_as_train(table_views.by_kind(radii))
     around = around if len(neighbourhood) else searched
     watched = "label trained on" if around == labels.around("train") else "its own label"
     all_styles = loss_styles(table_views.losses_in(runs))
     selection = select(runs)
     styles = {loss: all_styles[loss] for loss in selection.losses}
 
-    left, right = Column(), Column()
+    left: list[Part] = []
+    right: list[Part] = []
     curves, reach = parts.curves_of(neighbourhood, selection), parts.survival_of(radii, selection)
     if len(reach):
-        left.add(TOP, parts.draw_survival, reach, watched, selection)
+        left.append((TOP, lambda part: parts.draw_survival(part, reach, watched, selection)))
     elif len(curves):
-        left.add(TOP, parts.draw_curves, curves, watched, selection, styles)
-    rows = max(3.0, (0.3 + 0.08 * len(styles)) * len(selection.shown) + 1.5)
+        left.append((TOP, lambda part: parts.draw_curves(part, curves, watched, selection, styles)))
     scores = table_views.preferred_labels(metrics)
-    left.add(rows, parts.draw_repair, radii, scores, selection, styles, grows=True)
+    left.append((SCORES, lambda part: parts.draw_scores(part, scores, selection, styles)))
     overlap = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     if growing := parts.growth_models(overlap):
-        left.add(GROWTH, parts.draw_growth, overlap, growing, all_styles)
-    ladders, *of = parts.ladders_of(metrics)
+        left.append((GROWTH, lambda part: parts.draw_growth(part, overlap, growing, all_styles)))
+    ladders, loss, total = parts.ladders_of(metrics)
     if len(ladders):
-        left.add(parts.ladders_height(ladders), parts.draw_ladders, ladders, *of)
+        left.append((parts.ladders_height(ladders), lambda part: parts.draw_ladders(part, ladders, loss, total)))
     if len(diagrams := parts.diagrams_of(reliability, selection)):
-        right.add(TOP, parts.draw_diagrams, diagrams, selection)
+        right.append((TOP, lambda part: parts.draw_diagrams(part, diagrams, selection)))
     if by_theme(claims.to_dict("records")):
-        right.add(parts.verdicts_height(claims), parts.draw_verdicts, claims, grows=True)
+        right.append((parts.verdicts_height(claims), lambda part: parts.draw_verdicts(part, claims)))
 
-    what = WHAT.replace(labels.around("train").split(",")[0], around.split(",")[0].split(" (")[0])
-    title = finding(claims.to_dict("records")) or what
-    note = _facts(runs, selection) if title == what else f"{what}. {_facts(runs, selection)}"
+    title = WHAT.replace(labels.around("train").split(",")[0], around.split(",")[0].split(" (")[0])
+    note = " ".join(filter(None, (finding(claims.to_dict("records")), _facts(runs))))
     return _page((left, right), title, note, artists.loss_keys(styles, styles))
 
 
-def _page(columns: Sequence[Column], title: str, note: str, keys: Sequence[Line2D]) -> Figure:
-    """Draw columns side by side, leaving out those without parts."""
-    shown = [(width, column) for width, column in zip(WIDTHS, columns, strict=True) if column.parts]
-    height = max(column.height for _, column in shown)
+def _page(columns: Sequence[list[Part]], title: str, note: str, keys: Sequence[Line2D]) -> Figure:
+    """Draw columns of parts side by side, leaving out those without parts."""
+    shown = [(width, column) for width, column in zip(WIDTHS, columns, strict=True) if column]
+    heights = [sum(height for height, _ in column) for _, column in shown]
     widths = [width for width, _ in shown]
-    figure = panel_grid.blank_figure(sum(widths), height)
+    figure = panel_grid.blank_figure(sum(widths), max(heights))
     panel_grid.add_head(figure, title, note, keys)
     places = figure.subfigures(1, len(shown), width_ratios=widths, squeeze=False)[0]
-    for place, (_, column) in zip(places, shown, strict=True):
-        column.draw(place, height)
+    for place, (_, column), height in zip(places, shown, heights, strict=True):
+        ratios = [each for each, _ in column]
+        rest = [max(heights) - height] if height < max(heights) else []  # the foot of a shorter column stays empty
+        subfigures = place.subfigures(len(ratios + rest), 1, height_ratios=ratios + rest, squeeze=False)[:, 0]
+        for subfigure, (_, draw_part) in zip(subfigures, column, strict=False):
+            draw_part(subfigure)
     return figure
 
 
-def _facts(runs: pd.DataFrame, selection: Selection) -> str:
-    """Return one line that says what the page is based on."""
+def _facts(runs: pd.DataFrame) -> str:
     trained = runs[table_views.trained_here(runs)]
     fits = int(trained["interpolates"].astype(bool).sum())
     models = f"model{'s' * (len(runs) != 1)}"
     all_here = len(trained) == len(runs)
     count = f"{len(runs)} trained {models}" if all_here else f"{len(runs)} {models}, {table_views.given_models(runs)}"
     cells, losses = len(table_views.cells_in(runs)), len(set(runs["loss"]) - {NO_LOSS})
-    text = (
+    return (
         f"{count}: {cells} pair{'s' * (cells != 1)} of data set and model, "
         f"{losses} loss{'es' * (losses != 1)}; {fits} of {len(trained)} interpolate the training labels. "
         f"Shown: {seeds_note(runs)}."
     )
-    shown, pictured = len(selection.shown), len(selection.cells)
-    return text + (f" B and C: {shown} of {pictured} pairs." if shown < pictured else "")

@@ -45,15 +45,6 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
 
     A row per claim shows scope ``all``; folded below it, each pair of data set and model has its own row. Verdicts are
     words, which colours only repeat. Claims that weren't tested come last, folded.
-
-    Parameters
-    ----------
-    table : DataFrame
-        As `halobench.results.claims.evaluate` returns it.
-    experiment : str
-        The experiment's name, for the links.
-    rules : str
-        The digest of the claims that the verdicts are by.
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
     tested, untested = whole[whole["verdict"] != "not_tested"], whole[whole["verdict"] == "not_tested"]
@@ -94,7 +85,6 @@ def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
 
 
 def _test(row: Any) -> Entry:
-    """Return a test's label with its statement below."""
     return Entry(labels.test_label(row._asdict()), row.claim, below=labels.in_words(row.statement, place=True))
 
 
@@ -126,7 +116,6 @@ def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
 
 
 def _rank(verdict: str) -> str:
-    """Return the sort key of a verdict."""
     return str([*labels.VERDICTS].index(verdict))
 
 

@@ -13,18 +13,7 @@ FIRST = ("summary", "claims")  # figures shown first
 
 
 def figures_page(experiment: str, figures: Iterable[str], captions: Mapping[str, str], note: str = "") -> str:
-    """Return the page of figures, each as SVG with the first sentences of its caption and links to its files.
-
-    Parameters
-    ----------
-    experiment : str
-    figures : iterable of str
-        The figures' file names.
-    captions : mapping
-        The captions of some of the figures, as in ``workflow/report``.
-    note : str
-        A note that comes first on the page.
-    """
+    """Return the page of figures, each as SVG with the first sentences of its caption and links to its files."""
     names = sorted(figures, key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST))
     shown = [
         {"name": name, "title": title(name), "caption": first_sentences(captions.get(name, ""), experiment)}

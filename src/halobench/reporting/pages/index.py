@@ -13,19 +13,7 @@ from halobench.results import finding
 def write_index(
     path: Path, experiments: Sequence[str], tables: Path, figures: Mapping[str, str], notes: Mapping[str, str]
 ) -> None:
-    """Write the page.
-
-    Parameters
-    ----------
-    path : Path
-    experiments : sequence of str
-    tables : Path
-        The folder of the experiments' tables; their figures are in ``figures`` next to it.
-    figures : mapping of experiment to file name
-        The figures to show, by default ``summary``. If a figure doesn't exist, the experiment is shown without one.
-    notes : mapping of experiment to text
-        Remarks on some of the experiments, e.g. that cells are missing.
-    """
+    """Write the page."""
     shown = []
     for name in experiments:
         figure = tables.parent / "figures" / name / f"{figures.get(name, 'summary')}.png"
@@ -40,5 +28,4 @@ def write_index(
 
 
 def _relative(path: Path, page: Path) -> str:
-    """Return a path as a page links to it."""
     return os.path.relpath(path.resolve(), page.resolve().parent).replace(os.sep, "/")

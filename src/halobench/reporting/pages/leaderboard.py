@@ -28,16 +28,6 @@ OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the ranking one
 def ranks(values: np.ndarray) -> np.ndarray:
     """Return the best and worst rank of each method by paired differences over seeds; lower values are better.
 
-    Parameters
-    ----------
-    values : ndarray of float, shape (methods, seeds)
-        NaN where a method has no value; two methods are compared only over seeds that both have.
-
-    Returns
-    -------
-    ndarray of int, shape (methods, 2)
-        Ranks start at 1. With only one seed, all methods tie.
-
     Examples
     --------
     >>> ranks(np.array([[1.0, 1.1, 1.2], [1.1, 1.0, 1.2], [3.0, 3.1, 3.2]])).tolist()

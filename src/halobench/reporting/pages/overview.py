@@ -34,18 +34,7 @@ COLUMNS = {
 def pages(
     tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], captions: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """Return an experiment's `PAGES` by name.
-
-    Parameters
-    ----------
-    tables : mapping
-        The aggregated tables, with ``claims``; ``jobs`` includes the jobs that aggregated and judged.
-    spec : mapping
-        ``experiment``; ``config``, the part of the configuration that made it; ``note``, shown first on each page, e.g.
-        that cells are missing; and ``figures`` and ``tables``, the names of the files that exist.
-    captions : mapping, optional
-        Captions of figures and tables by file name.
-    """
+    """Return an experiment's `PAGES` by name."""
     experiment, note = spec["experiment"], spec["note"]
     runs, jobs, claims = (tables[name] for name in ("runs", "jobs", "claims"))
     verdicts: Any = claims.to_dict("records")
@@ -90,7 +79,6 @@ def _summary(runs: pd.DataFrame) -> dict[str, Any]:
 
 
 def _grid(runs: pd.DataFrame) -> list[Line]:
-    """Return the grid by data set, model and loss."""
     lines = []
     groups: Iterable[tuple[Any, pd.DataFrame]] = runs.groupby([*KINDS], sort=False)
     for kinds, cells in groups:
@@ -104,7 +92,6 @@ def _grid(runs: pd.DataFrame) -> list[Line]:
 
 
 def _costs(jobs: pd.DataFrame) -> list[Line]:
-    """Return the cost of each stage."""
     rows: Iterable[Any] = run_costs.costs(jobs).itertuples()
     return [
         Line(

@@ -14,13 +14,7 @@ MOST = 6  # the most machines or commits listed
 
 
 def facts(jobs: pd.DataFrame) -> dict[str, Any]:
-    """Return when jobs ran (UTC), what they cost, and their machines, commits and versions.
-
-    Parameters
-    ----------
-    jobs : DataFrame
-        As `halobench.results.jobs_table.jobs_table` returns it.
-    """
+    """Return when jobs ran (UTC), what they cost, and their machines, commits and versions."""
     total = costs(jobs)
     return {
         "begun": _minute(jobs["started"].min()),
@@ -35,13 +29,7 @@ def facts(jobs: pd.DataFrame) -> dict[str, Any]:
 
 
 def costs(jobs: pd.DataFrame) -> pd.DataFrame:
-    """Return the cost of each stage, in order of first appearance.
-
-    Returns
-    -------
-    DataFrame
-        A row per stage: jobs; cpu and gpu (wall seconds on each); the longest (seconds) and peak (MiB) of any job.
-    """
+    """Return the cost of each stage, in order of first appearance."""
     on_gpu = jobs["device"].str.startswith("cuda")
     split = jobs.assign(cpu=jobs["seconds"].mask(on_gpu, 0.0), gpu=jobs["seconds"].where(on_gpu, 0.0))
     return split.groupby("stage", sort=False).agg(
@@ -80,5 +68,4 @@ def _shares(names: pd.Series) -> list[str]:
 
 
 def _minute(time: str) -> str:
-    """Return a record's time to the minute."""
     return f"{time[:16].replace('T', ' ')} UTC"

@@ -60,19 +60,7 @@ def dodge(count: int, spread: float) -> np.ndarray:
 
 
 def draw_lines(ax: Axes, means: pd.DataFrame, x: str, styles: Mapping[str, Style], dash: Any = "-") -> None:
-    """Draw a line per loss, with a band for training samples and dashes for held-out samples.
-
-    Parameters
-    ----------
-    means : DataFrame
-        As returned by `over_seeds`, with columns ``loss``, ``points`` and `x`.
-    x : str
-        The column for the horizontal axis.
-    styles : mapping of str to Style
-        The losses to draw.
-    dash : matplotlib line style
-        The style of lines around training samples.
-    """
+    """Draw a line per loss, with a band for training samples and dashes for held-out samples."""
     group: Any
     for group, line in means[means["loss"].isin(styles)].sort_values(x).groupby(["loss", "points"]):
         loss, points = group

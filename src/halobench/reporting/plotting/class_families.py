@@ -37,21 +37,7 @@ def family_label(name: str) -> str:
 
 
 def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    """Return the scores of cells on distributions with regions, a row per cell.
-
-    Parameters
-    ----------
-    metrics, runs : DataFrame
-        The aggregated tables.
-    wanted : mapping of column to (metric, calibrator)
-        The scores to read, from the test split and in expectation under the posterior.
-
-    Returns
-    -------
-    DataFrame
-        dataset, model, loss, seed, family, classes, beta, group, interpolates, and the `wanted` columns. Untrained
-        predictors have ``reference`` as their loss and count as interpolating.
-    """
+    """Return the scores of cells on distributions with regions, a row per cell."""
     facts = runs[runs["beta"].notna()].drop_duplicates("dataset").set_index("dataset")[["classes", "beta", "group"]]
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy") & metrics["dataset"].isin(facts.index)]
     columns = [

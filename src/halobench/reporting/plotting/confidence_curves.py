@@ -17,21 +17,10 @@ from halobench.reporting.styles import loss_styles
 
 
 def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["absolute", "relative"]) -> Figure:
-    """Draw mean label confidence with a t band over seeds and a line per loss, with the held-out control dashed.
-
-    Parameters
-    ----------
-    neighbourhood : DataFrame
-        The aggregated table.
-    title : str
-    scale : {"absolute", "relative"}
-        "absolute" draws the sphere probe (or else the first in order) at distances in normalised inputs, with a row per
-        data set and a column per model; "relative" draws distances relative to the nearest training sample of another
-        label, with a column per probe and a row for each of the (data set, model) pairs with the most label noise.
-    """
+    """Draw mean label confidence with a t band over seeds and a line per loss, with the held-out control dashed."""
     relative = scale == "relative"
-    x = "relative_radius" if relative else "radius"
-    table = table_views.relative_rows(neighbourhood) if relative else table_views.absolute_rows(neighbourhood)
+    x, table = ("relative_radius" if relative else "radius"), table_views.by_kind(neighbourhood)
+    table = table_views.relative_rows(table) if relative else table_views.absolute_rows(table)
     if table.empty:
         return empty_page(title, f"No probe visited {scale} distances.")
     # On the relative scale a cell fills a row; on the absolute scale it takes one panel, so all cells fit.

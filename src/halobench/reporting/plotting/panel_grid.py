@@ -59,16 +59,6 @@ def draw_grid(
 
     If few places have a panel (see `SPARSE`) or there are too many columns (see `WIDEST`), panels follow each other
     under their own headings.
-
-    Parameters
-    ----------
-    text : PageText
-    rows, columns : mapping
-        Keys and headings, in order.
-    present : iterable of (row, column)
-        The panels to make. Rows or columns without a panel take up no space.
-    size : (float, float)
-        Width and height of a panel with its labels, in inches.
     """
     wanted = set(present)
     keys = [key for key in itertools.product(rows, columns) if key in wanted]

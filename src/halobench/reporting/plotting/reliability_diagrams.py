@@ -26,23 +26,7 @@ def draw_diagrams(
     styles: Mapping[str, Style],
     sentences: tuple[str, str] = ("", ""),
 ) -> Figure:
-    """Draw accuracy against confidence per bin, pooled over seeds, with a row per data set and model.
-
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of ``reliability`` with one kind of labels per data set and at least one bin that has points.
-    title : str
-    column : {"loss", "calibrator"}
-        What the grid's columns stand for; a diagram's lines stand for the other one. Diagrams of losses print each
-        calibrator's mean ECE over seeds, and bars below them count the test points per bin.
-    headings : mapping of str to str
-        The grid's columns with their headings, in order.
-    styles : mapping of str to Style
-        The lines of a diagram, in order.
-    sentences : (str, str)
-        The first is appended to the note's first sentence; the second ends the note.
-    """
+    """Draw accuracy against confidence per bin, pooled over seeds, with a row per data set and model."""
     counts, by = column == "loss", "calibrator" if column == "loss" else "loss"
     pooled = table_views.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
     groups = table_views.groups_of(pooled, ["dataset", "model", column])
@@ -68,17 +52,7 @@ def draw_diagrams(
 
 
 def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style], by: str = "calibrator") -> None:
-    """Draw accuracy against confidence over the diagonal, with a line for each of `styles`.
-
-    Parameters
-    ----------
-    pooled : DataFrame
-        As `pooled_bins` returns it, with the column `by`.
-    styles : mapping of str to Style
-        The values of `by` to draw, in order.
-    by : str
-        The column that separates the lines.
-    """
+    """Draw accuracy against confidence over the diagonal, with a line for each of `styles`."""
     ax.axline((0, 0), (1, 1), color=FAINT, lw=0.8, zorder=1)
     for name, style in styles.items():
         line = pooled[pooled[by] == name]

@@ -22,13 +22,6 @@ def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """Return the ladders of models trained with cross-entropy (or else the first loss), and that loss.
 
     `metrics` is the aggregated table; if it has no ladders, no rows are returned. Models that aren't trained are kept.
-
-    Returns
-    -------
-    parts : DataFrame
-        A row per ladder: dataset, model, loss, seed, `nll` and its parts in nats (NaN if absent), and the `low` and
-        `high` estimate of the best map's NLL.
-    loss : str
     """
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     wide = rows.assign(part=rows["metric"].str.removeprefix("repair_"))

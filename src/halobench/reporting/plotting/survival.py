@@ -14,11 +14,12 @@ from halobench.reporting.plotting.style import FAINT, GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.half_spaces import ONE, OTHERS
 from halobench.results.names import PROBES, Style
-from halobench.storage.columns import KEYS, SURVIVAL, SURVIVAL_COLUMNS
+from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
 WORST = ("certified", "adversarial")
 NULLS = (OTHERS, ONE)  # quantities: the shares of random rays if boundaries were flat, the lower one first
 SHOWN = ("certainty", *NULLS)
+CELL = ["dataset", "model", "loss"]
 AMBER = "#B07D00"
 RANDOM = (Style(INK, "o"), *(Style(GREY, "o", dash) for dash in ((0, (5, 1.5)), (0, (1.2, 1)), (0, (5, 1, 1, 1)))))
 
@@ -26,15 +27,30 @@ RANDOM = (Style(INK, "o"), *(Style(GREY, "o", dash) for dash in ((0, (5, 1.5)), 
 def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
     """Return the mean and t interval over seeds of each share, by cell, probe, quantity, fit and distance.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Rows of ``radii`` with the columns `SURVIVAL_COLUMNS`.
+    The column ``samples`` has the number of samples in all seeds. `table` has rows of ``radii``.
     """
-    kinds = [*KEYS, "probe", "quantity", "calibrator"]
+    kinds = ["dataset", "model", "loss", "probe", "quantity", "calibrator"]
     long = table.rename(columns=dict(zip(SURVIVAL_COLUMNS, SURVIVAL, strict=True)))
-    long = long.melt(kinds, list(SURVIVAL), "distance", "share").astype({"distance": float})
-    return over_seeds(long, [*(kind for kind in kinds if kind != "seed"), "distance"], "share", (0, 1))
+    long = long.melt([*kinds, "seed"], list(SURVIVAL), "distance", "share").astype({"distance": float})
+    samples = table.groupby(kinds)["n"].sum().rename("samples").reset_index()
+    return over_seeds(long, [*kinds, "distance"], "share", (0, 1)).merge(samples, on=kinds)
+
+
+def bounded(shares: pd.DataFrame) -> pd.Series:
+    """Return whether certified and attacked shares of each row's cell are those of equally many samples."""
+    searched = shares[shares["probe"].isin(WORST) & (shares["quantity"] == "certainty")]
+    by = searched.groupby(CELL)
+    alike = by["probe"].nunique().eq(len(WORST)) & by["samples"].nunique().eq(1)
+    return pd.Series(alike.reindex(pd.MultiIndex.from_frame(shares[CELL]), fill_value=False).to_numpy(), shares.index)
+
+
+def unequal_note(shares: pd.DataFrame) -> str:
+    """Return a sentence if certified and attacked samples differ, and so don't bound the same shares."""
+    searched = shares[shares["probe"].isin(WORST) & (shares["quantity"] == "certainty")]
+    both = searched.groupby(CELL)["probe"].transform("nunique").eq(len(WORST))
+    if not (both & ~bounded(searched)).any():
+        return ""
+    return "Not shaded: where attacked and certified points differ in number, and so don't bound the same shares. "
 
 
 def probe_styles(probes: pd.Series) -> dict[str, Style]:
@@ -47,8 +63,10 @@ def probe_styles(probes: pd.Series) -> dict[str, Style]:
 def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
     """Draw the curves of a cell's probes, from its rows of `survival_shares`, and two regions.
 
-    One lies between the two bounds; in the other one, random directions would end if boundaries were flat.
+    One lies between the two bounds, if they are `bounded`; in the other, random directions would end if boundaries were
+    flat.
     """
+    shaded = bool(bounded(rows).any())
     plain = rows[(rows["calibrator"] == "none") & (rows["distance"] > 0)]
     nulls = {name: plain[plain["quantity"] == name].set_index("distance")["mean"] for name in NULLS}
     plain = plain[plain["quantity"] == "certainty"]
@@ -58,7 +76,7 @@ def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> 
         ax.fill_between(low.index, low, high.reindex(low.index), color=AMBER, alpha=0.22, lw=0, zorder=1)
         for null in nulls.values():
             ax.plot(null.index, null, color=AMBER, ls=(0, (1.2, 1)), lw=1, zorder=2)
-    if set(WORST) <= set(curves):
+    if shaded:
         low, high = (curves[name].set_index("distance")["mean"] for name in WORST)
         ax.fill_between(low.index, low, high.reindex(low.index), color=FAINT, alpha=0.5, lw=0, zorder=1)
     for name, curve in curves.items():
@@ -70,12 +88,12 @@ def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> 
     ax.set(xlim=(0.01, 2), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
 
 
-def survival_keys(styles: Mapping[str, Style], nulls: bool = False) -> list[Line2D]:
-    """Return legend entries for probes and regions; `nulls` says whether that of flat boundaries is shown."""
+def survival_keys(styles: Mapping[str, Style], shares: pd.DataFrame) -> list[Line2D]:
+    """Return legend entries for the probes and regions of all panels."""
     keys = [artists.key(labels.probe_label(n), s.color, ls=s.dash, lw=1.8) for n, s in styles.items()]
-    if set(WORST) <= set(styles):
+    if bounded(shares).any():
         keys.insert(2, artists.key("the truth lies here", FAINT, marker="s", ms=7, alpha=0.6, ls=""))
-    if nulls:
+    if shares["quantity"].isin(NULLS).any():
         words = "null for random directions: 1 to k - 1 flat boundaries at the attacked distance"
         keys.append(artists.key(words, AMBER, marker="s", ms=7, alpha=0.35, ls=""))
     return keys

@@ -186,7 +186,6 @@ def _latex_lines(cells: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
 
 
 def _latex_value(value: Value | None) -> str:
-    """Return a mean with its standard deviation in smaller type."""
     if value is None:
         return ""
     mean, deviation, share = value.texts
@@ -199,7 +198,6 @@ def _latex_value(value: Value | None) -> str:
 
 
 def _html_value(value: Any) -> str:
-    """Return a mean with its standard deviation in smaller type."""
     if value is None:
         return ""
     mean, deviation, share = value.texts

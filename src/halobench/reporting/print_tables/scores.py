@@ -109,29 +109,7 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
 def summarise(
     metrics: pd.DataFrame, runs: pd.DataFrame, datasets: Sequence[str], judge: str, fact: str
 ) -> pd.DataFrame:
-    """Return means and standard deviations over seeds by data set, model, loss, calibrator and metric.
-
-    Parameters
-    ----------
-    metrics, runs : DataFrame
-        The aggregated tables.
-    datasets : sequence of str
-        The data sets to summarise, in order.
-    judge : str
-        The labels that test samples are scored against; with the posterior (``noisy``), its own scores are included as
-        model ``bayes`` and loss ``reference``.
-    fact : str
-        The column of `runs` that distinguishes the data sets.
-
-    Returns
-    -------
-    DataFrame
-        dataset, `fact`, `COLUMNS` and `FAILURES`: `interpolates` is the share of seeds that interpolate (NaN if not
-        trained here), and `sd` uses n - 1 (NaN for fewer than two values). `n` counts the seeds with a value and
-        `seeds` all seeds, since a temperature may have no finite optimum. `failed` counts the seeds whose fit failed:
-        for the paper's fit, those that end farther than 5% from the optimum, of which `below_0` are below 0 and are
-        scored all the same; for other fits, those without a value.
-    """
+    """Return means and standard deviations over seeds by data set, model, loss, calibrator and metric."""
     table = metrics[
         (metrics["split"] == "test")
         & (metrics["labels"] == judge)
@@ -279,17 +257,7 @@ def caption(what: str, metrics: Iterable[str], calibrators: Iterable[str], cells
 def by_cell(
     key: str, text: str, values: pd.DataFrame, columns: Mapping[str, Sequence[tuple[str, str]]]
 ) -> tuple[pd.DataFrame, list[Part]]:
-    """Return means over seeds with half of their t intervals, and a part with a block per data set, if it has any.
-
-    Parameters
-    ----------
-    key, text : str
-        The part's key and caption.
-    values : DataFrame
-        dataset, model, loss, seed, `column` and `value`, with a row per value.
-    columns : mapping of heading to (column, its heading) pairs
-        Groups of columns. Columns without a value are left out.
-    """
+    """Return means over seeds with half of their t intervals, and a part with a block per data set, if it has any."""
     numbers = over_seeds(values, [*CELL, "column"], "value")
     present = set(numbers["column"])
     heads = {name: (group, head) for group, pairs in columns.items() for name, head in pairs if name in present}

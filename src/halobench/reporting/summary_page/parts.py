@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
@@ -14,10 +13,10 @@ from matplotlib.text import Annotation
 
 from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
-from halobench.reporting.plotting import artists, class_families, repair_bars, survival
+from halobench.reporting.plotting import artists, class_families, repair_bars, score_panels, survival
 from halobench.reporting.plotting.panel_grid import add_legend, wrapped
 from halobench.reporting.plotting.reliability_diagrams import draw_reliability
-from halobench.reporting.plotting.style import FAINT, GREY, INK
+from halobench.reporting.plotting.style import FAINT, GREY
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.reporting.styles import VERDICT_STYLES, calibrator_style
 from halobench.reporting.summary_page.selection import MOST_LOSSES, MOST_MODELS, Selection, part_of
@@ -25,26 +24,15 @@ from halobench.results.finding import by_theme, is_check
 from halobench.results.names import THEMES, Style
 from halobench.storage.columns import REFERENCE
 
-UNPROBED = "No cell was probed."
 FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # preferred probes, of which two are shown
 BOTH = ("cross_entropy", "mixup2")  # preferred losses for how far certainty reaches, of which two are shown
 MOST_CURVES = 3
 MOST_LADDERS = 8  # data sets
 CALIBRATIONS = ("none", "released", "exact", "oracle")  # in the order of the columns of verdicts
-FAR = 3
 NAMES, MOST_SIGNS = 7.6, 14  # widths of the names and of a row of signs, in signs
-REFERENCES: dict[str, Any] = {"bayes": "-", "uniform": (0, (1, 1))}  # with their dashes
-FITS = {
-    "none": artists.key(labels.CALIBRATORS["none"], GREY, marker="o", mfc="white", ls=""),
-    "released": artists.key(labels.CALIBRATORS["released"], GREY, marker="|", ms=6, ls=""),
-    "exact": artists.key(labels.CALIBRATORS["exact"], GREY, marker="o", ls=""),
-}
-
-Cell = tuple[str, str]  # data set and model
 
 
 def _head(part: SubFigure, title: str, more: str) -> None:
-    """Write the title of a part with one or more grey lines below it."""
     look = {"x": 0.01, "ha": "left", "size": 9.5, "weight": "bold", "parse_math": False}
     heading = part.suptitle(title + "\n" * (more.count("\n") + 1), **look)
     part.add_artist(Annotation(more, (0, 0), xycoords=heading, va="bottom", color=GREY, parse_math=False))
@@ -110,25 +98,28 @@ def draw_survival(part: SubFigure, table: pd.DataFrame, watched: str, selection:
         f"share of points with confidence above {level} that far out ({watched}); {labels.model_label(selection.model)}"
     )
     more += part_of(len(selection.datasets), len(selection.of_model), "data sets")
+    shares = survival.survival_shares(table)
+    groups = table_views.groups_of(shares, ["loss", "dataset"])
+    if unequal := survival.unequal_note(shares):
+        more += f"\n{unequal}"
     _head(part, "A  How far out are points still certain, in the worst direction too?", more)
     rows = {loss: f"share,\n{labels.loss_label(loss)}" for loss in labels.ordered(table["loss"], BOTH)}
     styles = survival.probe_styles(table["probe"])
-    groups = table_views.groups_of(survival.survival_shares(table), ["loss", "dataset"])
     for ax, panel in _panels(part, groups, rows, selection.datasets):
         survival.draw_survival(ax, panel, styles)
     below: Any = {"loc": "outside lower center", "title": labels.RELATIVE, "title_fontsize": 8}
-    add_legend(part, survival.survival_keys(styles, bool(table["quantity"].isin(survival.NULLS).any())), 6.7, **below)
+    add_legend(part, survival.survival_keys(styles, shares), 6.7, **below)
 
 
 def diagrams_of(reliability: pd.DataFrame, selection: Selection) -> pd.DataFrame:
-    """Return the rows of part D."""
+    """Return the rows of part C."""
     rows = reliability[(reliability["dataset"] == selection.dataset) & (reliability["model"] == selection.model)]
     table = table_views.preferred_labels(rows)
     return table[table["calibrator"].isin(CALIBRATIONS[:3]) & (table["count"] > 0)]
 
 
 def draw_diagrams(part: SubFigure, table: pd.DataFrame, selection: Selection) -> None:
-    """Draw part D, reliability on the data set with the most label noise: a panel per loss, a line per calibrator."""
+    """Draw part C, reliability on the data set with the most label noise: a panel per loss, a line per calibrator."""
     styles = {name: calibrator_style(name) for name in CALIBRATIONS[:3] if name in set(table["calibrator"])}
     pooled = table_views.pooled_bins(table, ["loss", "calibrator"])
     losses = [loss for loss in selection.losses if loss in set(pooled["loss"])]
@@ -136,7 +127,7 @@ def draw_diagrams(part: SubFigure, table: pd.DataFrame, selection: Selection) ->
         min(len(losses), MOST_LOSSES), len(losses), "losses"
     )
     more += f"\n{table_views.label_note(table)}; faint: under {labels.FEW} points"
-    _head(part, "D  How often are confident answers right?", more)
+    _head(part, "C  How often are confident answers right?", more)
     axes = part.subplots(-(-len(losses[:MOST_LOSSES]) // 2), 2, squeeze=False)
     for ax, loss in itertools.zip_longest(axes.flat, losses[:MOST_LOSSES]):
         if loss:
@@ -161,11 +152,11 @@ def growth_models(overlap: pd.DataFrame) -> list[str]:
 
 
 def draw_growth(part: SubFigure, overlap: pd.DataFrame, models: Sequence[str], styles: Mapping[str, Style]) -> None:
-    """Draw part F, KL after TS against the number of classes for the first family, with a panel per model."""
+    """Draw part E, KL after TS against the number of classes for the first family, with a panel per model."""
     family = class_families.families(overlap[overlap["loss"] != REFERENCE])[0]
     more = f"KL from the known posterior after {labels.CALIBRATORS['exact']}, by number of classes; "
     more += class_families.family_label(family).lower()
-    _head(part, "F  Where classes overlap, does TS fail more as classes grow?", more)
+    _head(part, "E  Where classes overlap, does TS fail more as classes grow?", more)
     rows = overlap[overlap["family"] == family]
     losses = table_views.losses_in(rows[rows["model"].isin(models)])
     for ax, model in zip(part.subplots(1, len(models), squeeze=False)[0], models, strict=True):
@@ -176,7 +167,7 @@ def draw_growth(part: SubFigure, overlap: pd.DataFrame, models: Sequence[str], s
 
 
 def ladders_of(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str, int]:
-    """Return the rows and the loss of part G (repair ladders), and the number of data sets that have ladders.
+    """Return the rows and the loss of part F (repair ladders), and the number of data sets that have ladders.
 
     The rows are those of the two models with the most data sets, on the first `MOST_LADDERS` data sets.
     """
@@ -190,15 +181,15 @@ def ladders_of(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str, int]:
 
 
 def ladders_height(parts: pd.DataFrame) -> float:
-    """Return the height of part G in inches."""
+    """Return the height of part F in inches."""
     return 1.7 + repair_bars.BAR * parts["dataset"].nunique()
 
 
 def draw_ladders(part: SubFigure, parts: pd.DataFrame, loss: str, total: int) -> None:
-    """Draw part G, what could repair each model, with a panel per model and a stacked bar per data set."""
+    """Draw part F, what could repair each model, with a panel per model and a stacked bar per data set."""
     datasets = labels.ordered(parts["dataset"], labels.DATASETS)
     more = f"test NLL by what it would take; {labels.loss_label(loss)}{part_of(len(datasets), total, 'data sets')}"
-    _head(part, "G  What could repair it?", more)
+    _head(part, "F  What could repair it?", more)
     models = labels.ordered(parts["model"], labels.MODELS)
     end = repair_bars.axis_end(parts)
     for ax, model in zip(part.subplots(1, len(models), sharey=True, squeeze=False)[0], models, strict=True):
@@ -208,119 +199,38 @@ def draw_ladders(part: SubFigure, parts: pd.DataFrame, loss: str, total: int) ->
     add_legend(part, repair_bars.repair_keys(), 6.7, **below)
 
 
-def draw_repair(
-    part: SubFigure, radii: pd.DataFrame, scores: pd.DataFrame, selection: Selection, styles: Mapping[str, Style]
-) -> None:
-    """Draw parts B and C, certainty radii and NLL, with a row per data set and model.
-
-    Radii are those around training samples without TS, along the line to the nearest sample of another label, or else
-    from another probe.
-    """
-    rows = radii[(radii["quantity"] == "certainty") & (radii["calibrator"] == "none") & (radii["points"] == "train")]
-    probed = set(rows["probe"].unique())
-    probe = next(
-        (p for p in ("nearest_other", "mixup_line", "manifold", "sphere", *reversed(survival.WORST)) if p in probed), ""
-    )
-    rows = rows[rows["probe"] == probe]
-    below = " or ".join(f"{threshold:g}" for threshold in sorted(rows["threshold"].dropna().unique()))
-    more = f"B: median distance where confidence falls below {below}, uncalibrated; C: test NLL, lower is better"
-    title = "B, C  How far does certainty reach, and what does TS repair?"
-    if rows.empty:
-        title = "C  What does TS repair?"
-        more = f"{UNPROBED if radii.empty else 'No certainty radius was measured.'} Test NLL, lower is better"
-    _head(part, title, more)
-    axes = part.subplots(1, 2 if len(rows) else 1, squeeze=False)[0]
-    for ax in axes:
-        _draw_rows(ax, selection.shown, names=ax is axes[0])
-    if len(rows):
-        _draw_radii(axes[0], rows, selection.shown, styles)
-        axes[0].set_xlabel(f"radius ({labels.probe_label(probe).lower()}, relative)")
-    keys = _draw_scores(axes[-1], scores[scores["metric"] == "nll"], selection.shown, styles)
-    axes[-1].set_xlabel("NLL (nats)")
-    add_legend(part, keys, 6.5, loc="outside lower right")
-
-
-def _draw_rows(ax: Axes, cells: Sequence[Cell], names: bool) -> None:
-    """Shade every other row and label the rows, one per data set and model."""
-    for y in range(0, len(cells), 2):
-        ax.axhspan(y - 0.5, y + 0.5, color="#f4f4f4", lw=0, zorder=0)
-    words = [f"{labels.dataset_label(d).replace(' label noise', ' noise')}\n{labels.model_label(m)}" for d, m in cells]
-    ax.set_yticks(range(len(cells)), words if names else [""] * len(cells))
-    ax.set_ylim(len(cells) - 0.5, -0.5)
-    ax.tick_params(axis="y", length=0)
-    ax.grid(axis="y", visible=False)
-
-
-def _placed(table: pd.DataFrame, cells: Sequence[Cell], losses: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of these cells and losses with their vertical positions ``y``; cells are 1 apart."""
-    rows = table[pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(cells) & table["loss"].isin(losses)]
-    places: dict[tuple[str, str, str], float] = {}
-    for y, cell in enumerate(cells):
-        trained = set(rows.loc[(rows["dataset"] == cell[0]) & (rows["model"] == cell[1]), "loss"])
-        present = [loss for loss in losses if loss in trained]
-        places |= {(*cell, loss): y + dy for loss, dy in zip(present, artists.dodge(len(present), 0.78), strict=True)}
-    return rows.assign(y=[places[key] for key in zip(rows["dataset"], rows["model"], rows["loss"], strict=True)])
-
-
-def _draw_radii(ax: Axes, radii: pd.DataFrame, cells: Sequence[Cell], styles: Mapping[str, Style]) -> None:
-    """Draw the median radius of each cell and loss as a dot with its interval."""
-    by = ["dataset", "model", "loss"]
-    means = over_seeds(radii, by, "relative_median", (0, np.inf))
-    means = means.merge(radii.groupby(by)["censored"].max().reset_index(), on=by)
-    row: Any
-    for row in _placed(means, cells, list(styles)).itertuples():
-        style = styles[row.loss]
-        ax.hlines(row.y, row.low, row.high, color=style.color, lw=1, zorder=2)
-        # A median among censored rays is a lower bound, so it is hollow, as in the figure of radii.
-        face = "white" if row.censored > 0.5 else style.color
-        ax.plot([row.mean], [row.y], color=style.color, marker=style.marker, ms=4, mfc=face, mew=0.8, zorder=3)
-    # If all radii are 0, the axis would have zero width.
-    ax.set_xlim(min(-0.03, ax.get_xlim()[0]), max(1.0, ax.get_xlim()[1]) if means["mean"].max() == 0 else None)
-
-
-def _draw_scores(ax: Axes, nll: pd.DataFrame, cells: Sequence[Cell], styles: Mapping[str, Style]) -> list[Any]:
-    """Draw NLL by cell and loss: uncalibrated (hollow), after the paper's fit (tick) and the optimal one (filled).
-
-    References are vertical lines across their rows. Return the legend entries for what is drawn.
-    """
-    scores = over_seeds(nll, ["dataset", "model", "loss", "calibrator"], "value", (0, np.inf))
-    rows = _placed(scores[scores["calibrator"].isin(FITS)], cells, list(styles))
-    keys = [key for name, key in FITS.items() if name in set(rows["calibrator"])]
-    for (loss, y), line in table_views.groups_of(rows, ["loss", "y"]).items():
-        style, values = styles[loss], line.set_index("calibrator")["mean"]
-        ax.hlines(y, values.min(), values.max(), color=style.color, lw=0.8, zorder=2)
-        looks: dict[str, dict[str, Any]] = {
-            "none": {"marker": style.marker, "ms": 4, "mfc": "white", "mew": 0.9},
-            "released": {"marker": "|", "ms": 5, "mew": 1.1},
-            "exact": {"marker": style.marker, "ms": 4, "mew": 0},
-        }
-        for calibrator, value in zip(values.index.astype(str), values, strict=True):
-            ax.plot([value], [y], color=style.color, ls="", zorder=3, **looks[calibrator])
-    largest = rows.loc[rows["calibrator"] != "released", "mean"].max()
-    for name, dash in REFERENCES.items():
-        values = scores[scores["model"] == name].groupby("dataset")["mean"].first()
-        marks = [(y, values[dataset]) for y, (dataset, _) in enumerate(cells) if dataset in values.index]
-        for y, value in marks:
-            ax.plot([value, value], [y - 0.44, y + 0.44], ls=dash, color=INK, lw=1.1, zorder=2)
-        largest = max([largest, *(value for _, value in marks)])
-        if marks:
-            keys.append(artists.key(labels.REFERENCES[name].replace(" posterior", ""), INK, lw=1.1, ls=dash))
-    if rows["mean"].max() > FAR * largest:  # the paper's fit ended below 0, so its line runs off the axis
-        ax.set_xlim(-0.05 * largest, 1.1 * largest)
-    return keys
+def draw_scores(part: SubFigure, scores: pd.DataFrame, selection: Selection, styles: Mapping[str, Style]) -> None:
+    """Draw part B, NLL by calibration on each of the data sets of part A, as in the figure of calibrations."""
+    nll = scores[(scores["metric"] == "nll") & scores["dataset"].isin(selection.datasets)]
+    trained = (nll["model"] == selection.model) & (nll["loss"] != REFERENCE)
+    calibrators = labels.ordered(nll.loc[trained, "calibrator"], labels.CALIBRATORS)
+    shown = [name for name in calibrators if name in CALIBRATIONS] or calibrators
+    means, references = (score_panels.means_of(rows) for rows in (nll[trained], nll[nll["loss"] == REFERENCE]))
+    more = f"test NLL in nats, lower is better; {labels.model_label(selection.model)}"
+    more += part_of(len(selection.datasets), len(selection.of_model), "data sets")
+    _head(part, "B  What does temperature scaling repair?", more)
+    for ax, dataset in zip(
+        part.subplots(1, len(selection.datasets), squeeze=False)[0], selection.datasets, strict=True
+    ):
+        own = means[(means["dataset"] == dataset) & means["calibrator"].isin(shown)]
+        others = references[references["dataset"] == dataset]
+        remarks = score_panels.draw_panel(ax, own, others, styles, shown)
+        ax.set_title(wrapped(labels.dataset_label(dataset), 2))
+        ax.set_xlabel(wrapped("; ".join(remarks), 2, 7), loc="right", size=7, color=GREY)
+    add_legend(part, score_panels.reference_keys(set(references["model"])), 6.5, loc="outside lower center")
 
 
 def verdicts_height(claims: pd.DataFrame) -> float:
-    """Return the height of part E in inches."""
+    """Return the height of part D in inches."""
     themes = by_theme(claims.to_dict("records")).values()
     return 0.9 + 0.21 * sum(2.3 + len({test["fit"] for test in tests}) for tests in themes)
 
 
 def draw_verdicts(part: SubFigure, claims: pd.DataFrame) -> None:
-    """Draw part E: for each theme, a row per calibration with a coloured sign per test."""
+    """Draw part D: for each theme, a row per calibration with a coloured sign per test."""
     themes = by_theme(claims.to_dict("records"))
     signs = "  ".join(f"{style.marker} {labels.VERDICTS[verdict]}" for verdict, style in VERDICT_STYLES.items())
-    _head(part, "E  Which tests of the claims hold?", f"a sign per test: {signs}")
+    _head(part, "D  Which tests of the claims hold?", f"a sign per test: {signs}")
     ax, y, most = part.subplots(), 0.0, 1
     for theme, tests in themes.items():
         ax.text(0, y, f"{THEMES[theme].label}: {count(len(tests), 'test')}", weight="bold", va="center")

@@ -9,21 +9,17 @@ import pandas as pd
 
 from halobench.reporting import labels, table_views
 
-MOST_CELLS, MOST_DATASETS, MOST_LOSSES, MOST_MODELS = 12, 3, 4, 4
+MOST_DATASETS, MOST_LOSSES, MOST_MODELS = 3, 4, 4
 
 
 @dataclass(frozen=True)
 class Selection:
-    """What the page shows.
+    """What the page shows: one `model`, on `datasets` (some of those `of_model`) and, in diagrams, on one `dataset`.
 
-    Cells are (data set, model) pairs; if there are runs on images, only those count, since distributions have their own
-    part. Parts B and C show the cells `shown`; A and D show one `model`, A on `datasets` (some of those `of_model`) and
-    D on one `dataset`.
+    If there are runs on images, only those count, since distributions have their own part.
     """
 
     losses: list[str]
-    cells: list[tuple[str, str]]
-    shown: list[tuple[str, str]]
     model: str
     of_model: list[str]
     datasets: list[str]
@@ -38,13 +34,12 @@ def select(runs: pd.DataFrame) -> Selection:
     # Weights from elsewhere say less about the effects of training.
     model = focus_model(table_views.cells_in(pictured[table_views.trained_here(pictured)]) or cells)
     of_model = [dataset for dataset, other in cells if other == model]
-    shown = cells if len(cells) <= MOST_CELLS else [(dataset, model) for dataset in of_model][:MOST_CELLS]
     by = pictured[pictured["model"] == model].groupby("dataset")
     noise, losses = by["noise"].max(), by["loss"].nunique()
     dataset = max(of_model, key=lambda name: (noise[name], losses[name]))  # the most label noise, then the most losses
     datasets = of_model[:MOST_DATASETS]
     datasets = datasets if dataset in datasets else [*datasets[:-1], dataset]
-    return Selection(table_views.losses_in(pictured), cells, shown, model, of_model, datasets, dataset)
+    return Selection(table_views.losses_in(pictured), model, of_model, datasets, dataset)
 
 
 def focus_model(cells: Sequence[tuple[str, str]]) -> str:

@@ -1,0 +1,136 @@
+"""Draw a score by calibrator and loss, next to the scores of untrained predictors."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from halobench.reporting import labels
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.style import INK
+from halobench.reporting.seed_statistics import over_seeds
+from halobench.results.names import Style
+
+FAR = 3  # times the largest other mean, beyond which the paper's fit is not drawn
+LONGEST_WORD = 12  # characters per line of a plug-in's name below its column
+REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
+
+
+def means_of(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean and t interval over seeds of each score."""
+    return over_seeds(scores, ["dataset", "model", "loss", "calibrator", "metric"], "value", (0, np.inf))
+
+
+def draw_panel(
+    ax: Axes,
+    shown: pd.DataFrame,
+    references: pd.DataFrame,
+    styles: Mapping[str, Style],
+    calibrators: Sequence[str],
+    floor: pd.DataFrame | None = None,
+) -> list[str]:
+    """Draw a score by calibrator and loss, from a cell's rows of `means_of`; return remarks on what isn't drawn."""
+    far, place = far_off(shown), {name: i for i, name in enumerate(calibrators)}
+    shown, floor = (
+        rows.assign(x=rows["calibrator"].map(place)).sort_values("x")
+        for rows in (shown.drop(far.index), shown.iloc[:0] if floor is None else floor)
+    )
+    _draw_losses(ax, shown, floor, styles)
+    ax.set_xlim(-0.5, len(calibrators) - 0.5)
+    ticks = ["\n".join(_short_lines(labels.calibrator_label(name))) for name in calibrators]
+    ax.set_xticks(range(len(calibrators)), ticks)
+    ax.grid(axis="x", visible=False)
+    ax.tick_params(axis="x", length=0)
+    return _limit(ax, pd.concat([shown, floor]), reference_values(references)) + above(far)
+
+
+def reference_keys(names: Collection[str]) -> list[Line2D]:
+    """Return legend entries for untrained predictors."""
+    return [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in names]
+
+
+def _short_lines(label: str) -> Iterable[str]:
+    """Yield a label's words; a plug-in's name is split at underscores, to keep clear of its neighbours."""
+    for word in label.split(" "):
+        lines = textwrap.wrap(word.replace("_", "_ "), LONGEST_WORD) if "_" in word else [word]
+        yield from (line.replace("_ ", "_") for line in lines)
+
+
+def reference_values(rows: pd.DataFrame) -> dict[str, float]:
+    """Return the means of the untrained predictors, from one data set's reference rows.
+
+    ``nearest`` is scored after the optimal TS, if that was fitted, and the others before TS.
+    """
+    values = {}
+    for name in labels.REFERENCES:
+        means = rows[rows["model"] == name].set_index("calibrator")["mean"]
+        order = ("exact", "none") if name == "nearest" else ("none", "exact")
+        fits = [fit for fit in (*order, *means.index) if fit in means.index]
+        if fits:
+            values[name] = float(means[fits[0]])
+    return values
+
+
+def far_off(means: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the paper's fit that exceed `FAR` times all others, as happens when it ends below 0."""
+    released = means["calibrator"] == "released"
+    finite = means[np.isfinite(means["mean"]) & ~released]
+    return means[released & (means["mean"] > FAR * finite["mean"].max())]
+
+
+def above(far: pd.DataFrame) -> list[str]:
+    """Return a remark on the means of the paper's fit that are too large to draw, or none if all fit."""
+    ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
+    return [_beyond(labels.calibrator_label("released"), " to ".join(ends))] if ends else []
+
+
+def _beyond(name: str, value: str) -> str:
+    return f"↑ {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
+
+
+def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
+    """Draw the means and intervals of all losses side by side for each calibrator.
+
+    Ticks mark the ECE that a perfectly calibrated model would show with this number of samples.
+    """
+    losses = [loss for loss in styles if loss in set(shown["loss"])]
+    for offset, loss in zip(artists.dodge(len(losses), 0.62), losses, strict=True):
+        rows, ticks, color = shown[shown["loss"] == loss], floor[floor["loss"] == loss], styles[loss].color
+        x = rows["x"] + offset
+        ax.plot(x, rows["mean"], color=color, marker=styles[loss].marker, ms=4, mew=0, ls="", zorder=3)
+        finite = np.isfinite(rows["low"])
+        ax.vlines(x[finite], rows["low"][finite], rows["high"][finite], color=color, lw=1, zorder=2)
+        look: dict[str, Any] = {"ms": 6, "mew": 1.4, "ls": "", "alpha": 0.7, "zorder": 2}
+        if len(ticks):
+            ax.plot(ticks["x"] + offset, ticks["mean"], marker="_", color=color, **look)
+
+
+def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> list[str]:
+    """Set the vertical limits and draw the references within them; return the others as text.
+
+    The limits include the means and the Bayes posterior. Intervals, which may be wide with few seeds, extend them by at
+    most 30% of their span on each side, and other references by at most 25%.
+    """
+    means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
+    if not means:  # all are infinite, as the remarks say
+        return []
+    low, high = min(means), max(means)
+    span = max(high - low, 1e-3 * max(abs(high), 1e-6), 1e-9)
+    low = min(low, max(shown["low"].min(), low - 0.3 * span, min(low, 0)))
+    high = max(high, min(shown["high"].replace(np.inf, np.nan).max(), high + 0.3 * span))
+    beyond = []
+    for name, value in references.items():
+        if value <= high + 0.25 * span:
+            ax.axhline(value, color=INK, ls=REFERENCE_DASHES[name], lw=0.9, zorder=1)
+            high = max(high, value)
+        else:
+            beyond.append(_beyond(labels.REFERENCES[name], f"{value:.2f}" if np.isfinite(value) else "∞"))
+    pad = 0.06 * (high - low) or 0.01
+    ax.set_ylim(low - pad, high + pad)
+    return beyond
