@@ -52,6 +52,7 @@ def needs(there: bool, what: str) -> None:
 def fresh_data_root() -> None:
     """Each test is as a process of its own to the data root, of which a process has one."""
     data_root._noted.clear()
+    data_root._before.clear()
 
 
 @pytest.fixture(scope="session")

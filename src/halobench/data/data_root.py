@@ -17,22 +17,26 @@ from halobench.storage.files import nearest_existing
 
 ROOT, FETCH = "HALOBENCH_DATA", "HALOBENCH_FETCH"
 _noted: dict[str, str] = {}  # what configurations have set in this process
+_before: dict[str, str] = {}  # what the environment said before
 
 
 def note(config: Mapping[str, Any]) -> None:
     """Put ``data_root`` and ``fetch`` from a configuration into the environment of this process and its children.
 
-    A missing key leaves the environment unchanged. Bad values are ignored, since `halobench.experiment.config_loader`
-    reports them. Another configuration of this process, as of another module of a workflow, can't set another value.
+    A missing key stands for what the environment said before any configuration did. Bad values are ignored, since
+    `halobench.experiment.config_loader` reports them. Another configuration of this process, as of another module of a
+    workflow, can't set another value.
     """
-    values: dict[str, str] = {}
+    for variable, default in ((ROOT, "data"), (FETCH, "1")):
+        _before.setdefault(variable, os.environ.get(variable) or default)
+    values = dict(_before)
     if isinstance(config.get("data_root"), str) and config["data_root"]:
         values[ROOT] = config["data_root"]
     if isinstance(config.get("fetch"), bool):
         values[FETCH] = str(int(config["fetch"]))
     for variable, value in values.items():
         other = _noted.setdefault(variable, value)
-        what = f"{other}, which another module of this workflow set; its jobs share one environment"
+        what = f"{other}, as in another module of this workflow, since its jobs share one environment"
         require(value == other, "data_root" if variable == ROOT else "fetch", value, what)
     os.environ.update(values)
 

@@ -388,13 +388,18 @@ def test_what_lies_in_the_place_of_a_file_is_told_by_the_description(fetch, put,
 def test_the_root_is_the_configurations_then_the_environments(monkeypatch):
     monkeypatch.setenv(data_root.ROOT, "/elsewhere")
     monkeypatch.setenv(data_root.FETCH, "1")
-    data_root.note({})
+    data_root.note({"data_root": 3, "fetch": "no"})  # which are reported elsewhere
     assert (str(data_root.data_root()), data_root.may_fetch()) == ("/elsewhere", True)
-    data_root.note({"data_root": "there", "fetch": False})
-    assert (str(data_root.data_root()), data_root.may_fetch()) == ("there", False)
-    with pytest.raises(SpecError, match="data_root = 'here': expected there, which another module of this workflow"):
-        data_root.note({"data_root": "here"})
-    monkeypatch.delenv(data_root.ROOT)
-    monkeypatch.delenv(data_root.FETCH)
-    data_root.note({"data_root": 3, "fetch": "no"})
-    assert (str(data_root.data_root()), data_root.may_fetch()) == ("data", True)
+
+
+@pytest.mark.parametrize("second", [{"data_root": "here", "fetch": False}, {"fetch": False}])
+def test_two_modules_of_a_workflow_share_a_root(monkeypatch, second):
+    """Also one that doesn't set it, and would get its neighbour's."""
+    monkeypatch.setenv(data_root.ROOT, "data")
+    monkeypatch.setenv(data_root.FETCH, "1")
+    for _ in range(2):  # a run reads its configuration more than once
+        data_root.note({"data_root": "there", "fetch": False})
+        assert (str(data_root.data_root()), data_root.may_fetch()) == ("there", False)
+    own = second.get("data_root", "data")
+    with pytest.raises(SpecError, match=f"data_root = '{own}': expected there, as in another module of this workflow"):
+        data_root.note(second)
