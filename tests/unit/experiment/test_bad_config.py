@@ -280,7 +280,7 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
     ],
     "what YAML may hold": [
-        (put("metrics", None), "metrics = None: expected a mapping with the keys bins, draws, floor_draws"),
+        (put("metrics", None), "metrics = None: expected a mapping with the keys bins, draws, floor_draws, also"),
         (put("losses.mixup2.options", [1]), "losses.mixup2.options = [1]: expected a mapping of keys to values"),
         (
             put("losses.mixup2.alpha", datetime.date(2026, 1, 1)),
