@@ -31,8 +31,8 @@ def folded(model: nn.Module) -> nn.Module:
 
 def _foldable(first: nn.Conv2d, second: nn.BatchNorm2d) -> bool:
     """Return whether both layers are torch's own, and the batch norm has running statistics."""
-    own = type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d
-    return own and second.running_mean is not None and not (_intercepted(first) or _intercepted(second))
+    plain = type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d
+    return plain and second.running_mean is not None and not (_intercepted(first) or _intercepted(second))
 
 
 def _intercepted(module: nn.Module) -> bool:

@@ -112,9 +112,9 @@ def probe_cell(
             else:
                 with kept_casts(probed.device):
                     tables = probe(predict, *arguments, rng=rng, options=options)
-            shown = points if probed.fitted or points != "train" else "evaluation"
-            parts.append(_named(tables, split.index[rows], points=shown, probe=name))
-            progress.log(f"probe {name} around {len(rows)} {shown} points: done")
+            kind = points if probed.fitted or points != "train" else "evaluation"
+            parts.append(_named(tables, split.index[rows], points=kind, probe=name))
+            progress.log(f"probe {name} around {len(rows)} {kind} points: done")
     return Neighbourhood(*(pd.concat(each, ignore_index=True) for each in zip(*parts, strict=True)))
 
 
