@@ -61,7 +61,7 @@ def test_show_has_the_repair_ladder_of_a_cell_that_has_one(results, tmp_path, ca
     folder = tmp_path / "results/runs" / CELL
     shutil.copytree(results / "runs" / CELL, folder)
     assert "What could repair it?" not in said(capsys, "show", CELL, "--results", tmp_path / "results")
-    said(capsys, "repair", "--run", folder, "--seed", 1, "--spec", "{}")
+    said(capsys, "stage", "repair", "--run", folder, "--seed", 1, "--spec", "{}")
     told = said(capsys, "show", CELL, "--results", tmp_path / "results").split("What could repair it?")[1]
     rows = pd.read_csv(folder / "repair.csv").set_index("metric")
     words = {"nll": "the model as it is", "temperature": "repaired by a temperature", "noise": "nothing: noise"}

@@ -64,18 +64,15 @@ def _status(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace) -> None:
-    from halobench.core.errors import SpecError
     from halobench.reporting import terminal
     from halobench.results.cell import find_cell, name_below_runs, read_cell
     from halobench.runner.logs import describe_logs
 
     name = name_below_runs(args.cell)
-    try:
+    untrained = not (args.results / "runs" / name / "train.json").exists()
+    if not (untrained and describe_logs(args.results, name)):  # of a cell that failed, there is nothing else
         name = find_cell(args.results, name)
         terminal.show(read_cell(args.results, name))
-    except SpecError:
-        if not describe_logs(args.results, name):  # of a cell that failed there is nothing else
-            raise
     print("\n".join(describe_logs(args.results, name)))
 
 
