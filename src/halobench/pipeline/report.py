@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sysconfig
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from halobench.core import plugins
-from halobench.core.errors import require
+from halobench.core.errors import SpecError, require
 from halobench.experiment.displays import tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
@@ -93,8 +95,26 @@ def _displaying(
     kind, spec = f"{stage_name}s", {stage_name: name, "note": note}
     with stage(stage_name, Path(f"{out}.json"), spec, code=code, plugins=[(kind, name)], packages=packages) as run:
         names = tables_read(kind, name)
-        yield run, plugins.load(kind, name)(*tables_io.read_tables(tables, names).values())
+        yield run, _called(kind, name, tables_io.read_tables(tables, names).values())
         run.inputs = tables_io.checksums(tables, names)
+
+
+def _called(kind: str, name: str, tables: Iterable[pd.DataFrame]) -> Any:
+    """Return what a plug-in makes; if it raises, the log has the traceback and ends with the plug-in's own line."""
+    function = plugins.load(kind, name)
+    try:
+        return function(*tables)
+    except SpecError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        calls = traceback.extract_tb(error.__traceback__)
+        installed = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
+        own = [call for call in calls if not call.filename.startswith(installed)] or calls
+        place = f"{own[-1].filename}, line {own[-1].lineno}"
+        raise SpecError(
+            f"{kind}.{name}", f"{type(error).__name__} in {place}", "a function that doesn't raise"
+        ) from None
 
 
 def _explored(tables: Path) -> list[str]:

@@ -14,6 +14,7 @@ from scipy import stats
 
 import synthetic
 from conftest import ROOT
+from halobench.core.errors import SpecError
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.pipeline import report as stages
@@ -331,6 +332,16 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(tmp_path, tab
         made[out.name] = {name: (out / f"{name}.html").read_bytes() for name in PAGES}
     assert made["one"] == made["two"]
     assert b"Experiment demo" in made["one"]["overview"]
+
+
+def test_a_figure_of_ones_own_that_fails_is_told_with_its_line(tmp_path, tables, monkeypatch):
+    tables_io.write_parquet(tmp_path / "runs.parquet", tables["runs"])
+    outputs = {"runs.parquet": files.checksum(tmp_path / "runs.parquet")}
+    files.write_json(tmp_path / "aggregate.json", records.seal(record("aggregate", outputs=outputs)))
+    (tmp_path / "broken_figure.py").write_text("def wrong(runs):\n    return runs['nothing']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SpecError, match=r"broken_figure:wrong = .*KeyError in .*broken_figure.py, line 2"):
+        stages.run_figure("broken_figure:wrong", tmp_path, tmp_path / "out")
 
 
 def test_the_code_of_a_page_counts_with_all_templates():
