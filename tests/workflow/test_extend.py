@@ -155,7 +155,7 @@ def test_the_report_of_what_ran_holds_both(examples):
     text = (examples[0] / "results/report.html").read_text()
     for name in ("mine.figures.temperatures.png", "mine.tables.temperatures.html", "overview.html"):
         assert name in text
-    assert "Experiment mine: the exact temperature of each cell." in text, "its caption, from this folder"
+    assert "Experiment mine: The exact temperature of each cell." in text, "its caption"
 
 
 def test_an_edit_of_the_figure_reruns_it_alone(examples, root):

@@ -4,7 +4,6 @@ rule overview:
         tables=[f"{TABLE}/{table}.parquet" for table in (*TABLES, *ORIGINS, "claims")],
         records=[f"{TABLE}/{name}.json" for name in ("aggregate", "claims")],
         figure=INPUTS.front_figure,
-        captions=captions_of,
     output:
         page("overview", "what was run, what came out"),
         page("cells", "every cell, table"),
@@ -26,4 +25,4 @@ rule overview:
     shell:
         "halobench overview --spec {params.spec:q} --code {params.code}"
         " --tables $(dirname {output.record}) --out $(dirname {output.record})"
-        " --figure={input.figure:q} --captions {input.captions:q} >> {log} 2>&1"
+        " --figure={input.figure:q} >> {log} 2>&1"

@@ -145,7 +145,8 @@ def _guarded(transform: Transform, key: str, packaged: bool = False) -> Transfor
 
 def libraries(calibrators: Iterable[str]) -> list[str]:
     """List the Python packages, except numpy, that these plug-ins fit with; their versions are part of a result."""
-    return sorted({package for name in calibrators for package in plugins.listed("calibrators", name, "LIBRARIES")})
+    listed = (plugins.constant("calibrators", name, "LIBRARIES") or () for name in calibrators)
+    return sorted({package for packages in listed for package in packages})
 
 
 def without_optimum(ts: TemperatureFit) -> Calibrator:

@@ -155,7 +155,7 @@ def _explorer(args: argparse.Namespace) -> None:
 def _overview(args: argparse.Namespace) -> None:
     from halobench.pipeline.report import run_overview
 
-    run_overview(args.spec, args.tables, args.out, args.figure, args.captions, args.code)
+    run_overview(args.spec, args.tables, args.out, args.figure, args.code)
 
 
 SPEC = option("--spec", type=read_spec, metavar="JSON", help="what to do, as JSON or @FILE")
@@ -338,7 +338,6 @@ COMMANDS = (
         (
             *(TABLES, OUT, required(SPEC)),
             option("--figure", type=read_file, metavar="FILE", help="the summary figure, as a PNG"),
-            path("--captions", "files of captions, named after figures and tables", "FILE", nargs="*", default=()),
             CODE,
         ),
         logged=True,

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import SpecError
+from halobench.core.facts import shown_text, without_words
 from halobench.core.plugins import PACKAGE, locate, parsed
 
 # The modules that determine each stage's numbers; the rest are found through their imports.
@@ -45,12 +46,14 @@ STAGES = {
 
 # Modules that don't affect any number. A spec's meaning is in its JSON, and the values in files don't depend on how the
 # files are found, written and locked, or on where a stopped job resumes. Packages without code don't count either.
-_CORE = ("aliases", "calibrator_spec", "console", "errors", "plugin_spec", "plugins", "spec_codec", "specs")
+_CORE = ("aliases", "calibrator_spec", "console", "errors", "facts", "plugin_constants", "plugin_spec")
+_CODEC = ("plugins", "spec_codec", "specs")
 _STORAGE = ("arrays_io", "files", "layout", "provenance", "records", "requests", "tables_io")
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
-NEUTRAL |= {*(f"core/{name}" for name in _CORE), *(f"storage/{name}" for name in _STORAGE)}
+NEUTRAL |= {*(f"core/{name}" for name in (*_CORE, *_CODEC)), *(f"storage/{name}" for name in _STORAGE)}
 
 STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
+NAMES = "results/names"  # where pages and figures get the names of plug-ins, which are in their files
 RENDERING, TEMPLATES = "reporting/rendering", "reporting/templates"  # what pages are made with, and of
 MOST = 300  # modules outside the package in a map; it takes 20 ms to follow the imports of one
 
@@ -129,7 +132,8 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
     digests = {_key(module, path): _file_digest(path, path.stat().st_mtime_ns) for module, path in files.items()}
     templates = sorted((PACKAGE / TEMPLATES).iterdir()) if RENDERING in digests else []
     pages = {f"{TEMPLATES}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in templates}
-    return dict(sorted(digests.items())) | pages
+    words = {"core/facts": hashlib.sha256(shown_text().encode()).hexdigest()[:16]} if NAMES in digests else {}
+    return dict(sorted(digests.items())) | pages | words
 
 
 def _dotted(path: Path) -> str:
@@ -257,8 +261,8 @@ def _installed(folder: Path) -> frozenset[str]:
 
 @functools.cache
 def _file_digest(path: Path, mtime: int) -> str:
-    """Return the digest of a file last modified at `mtime` (ns)."""
-    return _digest(parsed(path, mtime))
+    """Return the digest of a file last modified at `mtime` (ns), without what only readers see."""
+    return _digest(without_words(path, mtime))
 
 
 def source_digest(text: str) -> str:

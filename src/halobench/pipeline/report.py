@@ -11,10 +11,9 @@ import pandas as pd
 
 from halobench.core import plugins
 from halobench.core.errors import require
-from halobench.experiment.displays import tables_read
+from halobench.experiment.displays import captions, tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
-from halobench.runner.captions import caption_texts, captions_digest
 from halobench.storage import files, tables_io
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
 from halobench.storage.records import read_record
@@ -27,7 +26,6 @@ def run_overview(
     tables: Path,
     out: Path,
     figure: Path | None = None,
-    captions: Iterable[Path] = (),
     code: Code | None = None,
 ) -> None:
     """Write an experiment's pages, listed in `halobench.storage.layout.PAGES`, to `out`.
@@ -43,8 +41,6 @@ def run_overview(
     out : Path
     figure : Path, optional
         The PNG of the figure that summarises the experiment.
-    captions : iterable of Path
-        Caption files, named after figures and tables.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys config and note")
     names = (*TABLES, *ORIGINS, "claims")
@@ -58,11 +54,10 @@ def run_overview(
         rows = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
         read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
         picture = figure.read_bytes() if figure else b""
-        texts = caption_texts(captions)
-        pages = overview.pages(read, shown_spec, picture, texts)
+        pages = overview.pages(read, shown_spec, picture, captions(shown_spec))
         for path in run.outputs:
             rendering.write(path, pages[path.stem])
-        run.inputs = tables_io.checksums(tables, names) | {"captions": captions_digest(texts)}
+        run.inputs = tables_io.checksums(tables, names)
         run.inputs |= {} if figure is None else {figure.name: files.checksum(figure)}
 
 

@@ -75,7 +75,7 @@ def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
     table = plugins.load("tables", "repair")(metrics)
     ladder, left = table.parts
     assert "95% t interval" in ladder.caption
-    block = dict(ladder.blocks)["Overlap, k = 8"]
+    block = dict(ladder.blocks)["Balls in pairs, k = 8"]
     (row,) = (row for row in block if row.label == "Attention, cross-entropy")
     assert row.keys == (("dataset", "overlap-k8"), ("model", "attention"), ("loss", "cross_entropy"))
     cell = metrics[(metrics["dataset"] == "overlap-k8") & (metrics["model"] == "attention")]
@@ -197,16 +197,16 @@ def test_other_calibrators_stand_beside_the_exact_temperature():
     exact = given["metrics"][given["metrics"]["calibrator"] == "exact"]
     trained = exact[exact["loss"] != "reference"]
     more = [
-        trained.assign(calibrator=name, value=trained["value"] + up) for name, up in (("isotonic", 10), ("vector", 20))
+        trained.assign(calibrator=name, value=trained["value"] + up) for name, up in (("top_rest", 10), ("gap", 20))
     ]
     metrics = pd.concat([given["metrics"], *more], ignore_index=True)
-    metrics.loc[(metrics["calibrator"] == "isotonic") & (metrics["metric"] == "nll"), "value"] = math.inf
+    metrics.loc[(metrics["calibrator"] == "top_rest") & (metrics["metric"] == "nll"), "value"] = math.inf
     table = plugins.load("tables", "images_posthoc")(metrics, given["runs"])
     assert "on data sets, in expectation under the known posterior" in table.title
     keys = ["dataset", "model", "loss", "metric"]
     none, by = (table.numbers[table.numbers["calibrator"] == c].set_index(keys)["mean"] for c in ("none", "exact"))
     for part in table.parts:
-        heads = ("uncalibrated", "TS (optimal)", "vector scaling", "isotonic")
+        heads = ("uncalibrated", "TS (optimal)", "gap scaling", "top-versus-rest scaling")
         assert part.columns == (("NLL (nats)", heads), ("ECE", heads))
         assert "∞: a class that occurs" in part.caption
         assert not any(absent in part.caption for absent in ("ACE", "matrix"))

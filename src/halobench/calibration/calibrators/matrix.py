@@ -18,6 +18,15 @@ import numpy as np
 from halobench.calibration.calibrator import Calibrator, logarithm, scored
 from halobench.calibration.sample_scores import softmax
 
+TITLE = "matrix scaling"
+ABOUT = "an affine map of the logits"
+SOURCE = (
+    "E. Berta et al., *Structured Matrix Scaling for Multi-Class Calibration*, [arXiv "
+    "2511.03685](https://arxiv.org/abs/2511.03685); fitted with probmetrics"
+)
+ORDER = 7
+STYLE = ("#0A2F66", ">", (0, (6, 1, 1, 1, 1, 1)))
+
 EXTRA = "posthoc"
 PACKAGES = ("probmetrics", "numba")
 LIBRARIES = ("probmetrics", "pytorch-minimize", "torch")

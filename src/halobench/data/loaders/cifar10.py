@@ -8,6 +8,10 @@ from __future__ import annotations
 from halobench.data.sources import Description, Images
 from halobench.data.torchvision_files import VisionSet
 
+TITLE = "CIFAR-10"
+SOURCE = "A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009"
+ORDER = 6
+
 FROM_DISK = True
 BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
 SET = VisionSet(

@@ -18,6 +18,16 @@ from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
 from halobench.data.distribution import Distribution, Regions, Sample, checked_shape, overlap_regions, positive, unknown
 
+TITLE = "Balls in pairs"
+ORDER = 11
+# How the experiments name its forms, before the number of classes.
+VARIANTS = {
+    "overlap-m4": {"TITLE": "Balls in fours"},
+    "overlap-all": {"TITLE": "Balls, one region for all"},
+    "overlap-n50": {"TITLE": "Balls in pairs, 50 samples per class"},
+    "overlap-disc": {"TITLE": "Discs in pairs"},
+}
+
 TOLERANCE = 1e-4  # relative, for inputs rounded to float32
 
 

@@ -19,6 +19,25 @@ from halobench.reporting.summary_page.selection import Selection, select
 from halobench.results.finding import by_theme, finding
 from halobench.results.names import NO_LOSS
 
+CATEGORY = "1 Claims"
+CAPTION = """\
+The experiment on one page. It shows how far certainty reaches around training points, what temperature scaling (TS)
+repairs, and which tests of the claims hold. The title summarises the verdicts by their counts. If probes searched for
+the worst direction, the curves (A) show the share of training points around which certainty reaches a given distance:
+in every direction, by proof (blue); until an attack ends it (red), with the truth between the two; and in a random
+direction (black), next to how far it would reach if boundaries at the attacked distances were flat (amber).
+Otherwise, they show confidence in a point's own label as the distance from the point grows, and are solid for
+training points and dashed for held-out ones. The dots (B) show how far certainty lasts, relative to the distance to
+the nearest training point with a different label. Panel C shows test NLL without TS, with TS (paper's code) and with
+TS (optimal), next to the true posterior's score. Panel D shows how often confident answers are right, for one data
+set and model. The tests (E) are grouped by theme, with a sign for each test and a row for each calibration; compare
+rows to see whether the verdicts depend on how the temperature was fitted. Outlined signs are checks, which are not
+claims of the paper and don't count in the title. If classes overlap, panel F shows what TS leaves as their number
+grows. If cells have repair ladders, the bars (G) show what it would take to repair each model. Bands and bars are 95%
+t intervals over seeds. Panels with nothing to show are left out. Large grids are cut to fit the page, and the page
+says so; the other figures of this report show all cells.
+"""
+
 WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
 WIDTHS = (6.9, 4.6)  # widths of the two columns, in inches
 TOP, GROWTH = 3.9, 2.9  # heights of A and D, and of F

@@ -7,6 +7,20 @@ import pandas as pd
 from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 
+TITLE = "Scores of all calibrations"
+CAPTION = """\
+How calibrators other than temperature scaling change the NLL and ECE of models on data sets. Scores are expectations
+under the known posterior, or are computed against the test labels if these are certain. For comparison, the first
+columns of each score show it without temperature scaling and after the optimal temperature. On the data that they
+were fitted to, neither ensemble TS nor vector scaling can have a higher NLL than the optimal temperature. Isotonic
+regression and histograms give a probability of 0 to any class that never occurs in the validation data. If such a
+class occurs in the test data, the NLL is infinite, and it is shown here without clipping. If labels are uncertain,
+the posterior's own scores are at the bottom. How to read it: lower is always better. Compare rows only within a
+block, because the best possible score differs between blocks. Bold marks the lowest value in each column of a block
+if it is clearly the lowest, and ± gives the standard deviation over seeds. On the page, click a heading to sort the
+rows within each block, and use the menus to choose a data set, model or loss.
+"""
+
 SHOWS = ("any images",)
 BEYOND = ("none", "released", "exact", "oracle")  # the table is made if there are calibrators other than these
 
