@@ -116,21 +116,6 @@ def around(points: str) -> str:
     return f"around {words.get(points, points)}"
 
 
-def in_words(text: str, place: bool = False) -> str:
-    """Spell out the names in a claim's statement, keeping the place given in brackets only if `place` is true."""
-    text = text if place else re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
-    text = re.sub(r"\bmixup(\d+)\b", lambda match: loss_label(match[0]), text)
-    text = text.replace("top_rest scaling", CALIBRATORS["top_rest"])
-    fits = "(none|released|exact|oracle)"
-    text = re.sub(rf"\b(?:TS|temperature scaling) \({fits} fit\)", lambda found: CALIBRATORS[found[1]], text)
-    text = re.sub(
-        rf"\((both )?(?:by the|with calibration|calibration:) {fits}(?: fit)?\)",
-        lambda found: f"({found[1] or ''}{CALIBRATORS[found[2]]})",
-        text,
-    ).replace("the released fit", "the paper's code")
-    return re.sub(rf"\bthe probe ({'|'.join(PROBES)})\b", lambda match: f"the probe “{probe_label(match[1])}”", text)
-
-
 def cell_label(dataset: str, model: str) -> str:
     """Return a data set and model in words, leaving out either one if it has no name."""
     return " · ".join(filter(None, (dataset_label(dataset), model_label(model))))
@@ -152,34 +137,6 @@ def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
     return sorted({str(name) for name in distinct}, key=key)
 
 
-def claim_label(claim: str, fit: str) -> str:
-    """Return a claim's name in words, without the fit that distinguishes its variants."""
-    stem = re.sub(rf"_{fit}(?=_|$)", "", claim)
-    for pattern, words in names.CLAIMS.items():
-        if match := re.fullmatch(pattern, stem):
-            return words.format(*map(_part_label, match.groups()))
-    text = " ".join(word.upper() if word in ("ts", "nll", "ece", "kl") else word for word in stem.split("_"))
-    return text[0].upper() + text[1:]
-
-
 def test_label(row: Mapping[Any, Any]) -> str:
     """Label a row of the claims table in words, saying so if it is a check rather than a claim."""
-    label = claim_label(str(row["claim"]), str(row["fit"]))
-    return f"{label} (a check)" if finding.is_check(row) else label
-
-
-def _part_label(name: str) -> str:
-    """Return a probe, a family of distributions or a loss in words that fit inside a sentence."""
-    kinds = PROBES | DATASETS
-    return within(kinds[name]) if name in kinds else loss_label(name)
-
-
-def within(label: str) -> str:
-    """Return a label as written inside a sentence: without its initial capital, unless it is an acronym.
-
-    Examples
-    --------
-    >>> within("Median radius"), within("NLL (nats)"), within("MNIST images")
-    ('median radius', 'NLL (nats)', 'MNIST images')
-    """
-    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+    return f"{row['label']} (a check)" if finding.is_check(row) else str(row["label"])

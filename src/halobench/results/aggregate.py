@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from halobench.core.errors import SpecError
+from halobench.core.facts import facts
 from halobench.results import origins
 from halobench.results.half_spaces import ONE, OTHERS, summarise_nulls
 from halobench.results.radii_summary import GROUPED, QUARTILES, RADII_COLUMNS, read_radii
@@ -299,6 +301,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
     with reading(cell.folder / "train.json", "a training record"):
         dataset = train["spec"]["dataset"]
         noise = dataset.get("noise", {}).get("p", 0.0)
+        loss = train["spec"]["loss"]["name"]
     return {
         "noise": noise,
         "classes": train["classes"],
@@ -312,6 +315,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "train_accuracy": train["train_accuracy"],
         "interpolates": train["interpolates"],
         "fitted_here": train.get("fitted_here", True),
+        "loss_family": _family(loss),
         "steps": train["steps"],
         "parameters": train["parameters"],
         **{column: temperatures.get(fit, math.nan) for column, fit in _TEMPERATURES.items()},
@@ -321,6 +325,15 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "probe_seconds": cell.records["probe"]["seconds"] if cell.probed else math.nan,
         "calibrate_seconds": cell.records["calibrate"]["seconds"],
     }
+
+
+@functools.cache
+def _family(loss: str) -> str:
+    """Return the family of a loss plug-in; a loss whose file isn't here is in none."""
+    try:
+        return facts("losses", loss).family
+    except SpecError:
+        return ""
 
 
 def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:

@@ -119,51 +119,6 @@ THEMES = {
     "repair": Name("Repair after training", "Does a map that knows which classes overlap repair more than TS?"),
 }
 
-# Labels of the tests in workflow/claims.yaml. Each key is a pattern that matches tests' names without the calibration.
-# The pattern's groups (names of losses, probes and families) fill in the label's placeholders. Tests that match no
-# pattern are labelled with their names.
-CLAIMS = {
-    "halo_at_training_points": "Cross-entropy near-certain half-way to another label",
-    "halo_larger_at_training_points": "Cross-entropy more confident around training than held-out points",
-    r"halo_larger_than_(mixup\d+)": "Cross-entropy more confident half-way out than {0}",
-    r"radius_(\w+)_larger_than_(mixup\d+)": "Cross-entropy's radius larger than {1}'s ({0})",
-    "halo_in_the_worst_direction": "Cross-entropy certain half-way to another label in the worst direction",
-    "random_directions_overstate_the_radius": "Random directions reach 1.5 times as far as flat boundaries explain",
-    "random_directions_pass_one_flat_boundary": "Random directions reach further than one flat boundary allows",
-    r"(adversarial|certified)_radius_larger_than_(\w+)": "Cross-entropy's radius larger than {1}'s ({0})",
-    "far_field_is_certain": "Cross-entropy certain of some class far away in almost every direction",
-    "worst_direction_larger_at_training_points": "Worst-direction radius larger at training than at held-out points",
-    "released_improves_raw": "TS improves on uncalibrated (NLL)",
-    "exact_improves_released": "Optimal temperature improves on the paper's code (NLL)",
-    "paper_fit_converges": "The paper's code finds the optimum",
-    "ts_leaves_a_gap": "TS leaves a gap to the posterior (KL)",
-    r"(mixup\d+)_raw_beats_raw": "Uncalibrated {0} beats uncalibrated cross-entropy (NLL)",
-    r"(mixup\d+)_raw_beats_ts": "Uncalibrated {0} beats cross-entropy with TS (NLL)",
-    r"(mixup\d+)_raw_beats_ts_clean": "Uncalibrated {0} beats cross-entropy with TS (NLL, clean labels)",
-    r"(mixup\d+)_raw_beats_ts_ece": "Uncalibrated {0} beats cross-entropy with TS (ECE)",
-    r"(mixup\d+)_calibrated_beats_ts": "{0} with TS beats cross-entropy with TS (NLL)",
-    r"(mixup\d+)_beats_best": "{0} beats the best other loss (NLL)",
-    "more_points_help": "5-point Mixup beats 2-point Mixup (NLL)",
-    "kl_grows_like_log_k": "Cross-entropy with TS: KL grows like log k",
-    r"kl_grows_like_log_k_([\w-]+)": "Cross-entropy with TS: KL grows like log k ({0})",
-    r"kl_of_(mixup\d+)_bounded": "{0}: KL does not grow like log k",
-    r"kl_of_(mixup\d+)_bounded_([\w-]+)": "{0}: KL does not grow like log k ({1})",
-    "kl_bounded_where_all_classes_share_one_region": "KL does not grow if all classes share one region",
-    r"kl_per_log_k_lasts_from_(\d+)_to_(\d+)": "KL / log k lasts from k = {0} to {1}",
-    r"kl_grows_from_(\d+)_to_(\d+)": "KL grows from k = {0} to {1}",
-    r"kl_per_log_k_no_faster_from_(\d+)_to_(\d+)": "KL grows no faster than log k from k = {0} to {1}",
-    r"(mixup\d+)_closer_than_ts_where_both_interpolate": "{0} closer to the posterior, if both interpolate (KL)",
-    r"(?:partner|top_rest)_closer_than_ts": "Cross-entropy closer to the posterior than with TS (KL)",
-    r"partner_closer_than_(mixup\d+)_with_ts": "Cross-entropy closer to the posterior than {0} with TS (KL)",
-    r"partner_helps_(mixup\d+)": "{0} closer to the posterior than with TS (KL)",
-    "partner_harmless_without_noise": "Cross-entropy no worse than with TS without label noise (NLL)",
-    "kl_of_cross_entropy_bounded": "Cross-entropy: KL does not grow like log k",
-    "kl_grows_after": "Cross-entropy: KL still grows like log k",
-    r"(?:partner|top_rest)_halves_kl_of_ts": "Cross-entropy: at most half of the KL that TS leaves",
-    r"(mixup\d+)_closer_than_ts_interpolating_or_not": "{0} closer to the posterior, interpolating or not (KL)",
-}
-
-
 # The labels that scores are measured against.
 LABELS = {
     "noisy": "the known posterior, in expectation",

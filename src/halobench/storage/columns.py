@@ -21,7 +21,8 @@ FIT_COLUMNS = (*KEYS, "calibrator", "split", "labels", "T", "beta", "nll", "grad
 # Columns of `runs` that describe the data set and are the same in all its cells.
 DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation", "seed_correction")
 CLAIM_COLUMNS = (
-    *("claim", "statement", "theme", "question", "check", "scope", "fit", "statistic", "estimate", "low", "high"),
+    *("claim", "label", "statement", "theme", "question", "kind", "scope", "fit", "loss"),
+    *("table", "measure", "statistic", "formula", "estimate", "low", "high"),
     *("margin", "direction", "n", "excluded", "seed_correction", "verdict", "pairs", "opposite"),
     *("p", "holm", "holm_theme", "adjusted", "datasets", "mean_datasets", "low_datasets", "high_datasets"),
     *("registered", "note"),
@@ -46,7 +47,7 @@ TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "runs": (
         *(*KEYS, *DATASET, "train_accuracy", "interpolates", "steps", "seconds", "device", "parameters"),
         *(f"temperature_{name}" for name in ("exact", "released", "oracle", "oracle_clean")),
-        "released_near_exact",
+        *("released_near_exact", "loss_family"),
     ),
     "claims": CLAIM_COLUMNS,
     "jobs": JOB_COLUMNS,

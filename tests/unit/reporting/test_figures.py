@@ -166,18 +166,17 @@ def test_names():
         assert names.ordered(zeros) == ["mu0.01", "mu0.1"]
     assert names.calibrator_label("zz_own") == names.probe_label("zz_own") == "zz_own"
     assert names.probe_label("nearest_other") == "To nearest other label"
-    assert names.in_words("mixup2 wins [Section 4]") == "2-point Mixup wins"
-    assert claims.group_of("difference of metrics.value: (a) - (b) where metric ece") == "Difference in ECE"
-    assert claims.group_of("level of neighbourhood.confidence: loss a") == "Level of confidence"
-    assert claims.group_of("something else") == "something else"
+    assert claims.group_of("difference", "ece") == "Difference in ECE"
+    assert claims.group_of("level", "confidence") == "Level of confidence"
+    assert claims.group_of("ratio", "nll") == "Ratio of NLL"
 
 
 def test_every_claim_has_a_label_of_its_own_without_names_of_code(root):
     """Within one calibration, no two claims share a label, whatever their names."""
     claims_of = {}
     for claim in load_claims(root / "workflow/claims.yaml"):
-        claims_of.setdefault((names.claim_label(claim.name, claim.fit), claim.fit), []).append(claim.name)
-        spoken = names.claim_label(claim.name, claim.fit) + names.in_words(claim.statement)
+        claims_of.setdefault((claim.label, claim.fit), []).append(claim.name)
+        spoken = claim.label + claim.statement
         assert not re.search(r"\b\w+_\w+|\bmixup\d|\b(released|exact) fit|calibration:", spoken), spoken
     assert all(len(listed) == 1 for listed in claims_of.values())
 
@@ -408,10 +407,10 @@ def test_claims_draws_estimates_intervals_and_words(tables):
             shown = texts(figure).count(f"{VERDICT_STYLES[verdict].marker}  {label}{after}")
             assert shown == ((of_verdict["adjusted"] == verdict) == kept).sum()
     untested = 0
-    for claim, rows in table.groupby("claim"):
+    for _, rows in table.groupby("claim"):
         tested = (rows["verdict"] != "not_tested").any()
         untested += not tested
-        assert (names.claim_label(claim, rows["fit"].iloc[0]) in words(figure)) == tested
+        assert (rows["label"].iloc[0] in words(figure)) == tested
     assert f"by theme: Growth with classes {untested}." in words(figure)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from halobench.core.formatting import within
 from halobench.reporting import labels
 from halobench.reporting.plotting import repair_bars
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
@@ -39,7 +40,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
     datasets = labels.ordered(parts["dataset"], labels.DATASETS)
     models = labels.ordered(parts["model"], dict.fromkeys(("nearest", "attention", *labels.MODELS)))
     note = (
-        f"From left to right: grey, what no classifier gets below; then what {labels.within(labels.loss_label(loss))} "
+        f"From left to right: grey, what no classifier gets below; then what {within(labels.loss_label(loss))} "
         "training left: what no map of the logits repairs, what a map richer than a temperature repairs, and what a "
         "temperature repairs; means over seeds. Black: the lowest NLL that any map reached, which is an upper estimate "
         "of where orange ends, and the range of estimates. At the edge: the NLL of longer bars. Other losses are in "

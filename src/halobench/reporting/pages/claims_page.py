@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -78,9 +77,8 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
 
 def _line(row: Any, pairs: pd.DataFrame) -> Line:
     """Return the row of a test over all pairs of data set and model, with a row per pair below it."""
-    figure = "radii" if " of radii." in row.statistic else FIGURES.get(row.theme, row.theme)
-    loss = re.search(r"\bloss (\w+)", row.statistic)
-    see = (("figure", f"figures.html#{figure}"), ("cells", address("cells", **({"loss": loss[1]} if loss else {}))))
+    figure = "radii" if row.table == "radii" else FIGURES.get(row.theme, row.theme)
+    see = (("figure", f"figures.html#{figure}"), ("cells", address("cells", loss=row.loss)))
     folded = []
     each: Iterable[Any] = pairs.itertuples()
     for pair in each:
@@ -93,7 +91,7 @@ def _line(row: Any, pairs: pd.DataFrame) -> Line:
 
 def _test(row: Any) -> Entry:
     """Return a test's label with its statement below."""
-    return Entry(labels.test_label(row._asdict()), row.claim, below=labels.in_words(row.statement, place=True))
+    return Entry(labels.test_label(row._asdict()), row.claim, below=row.statement)
 
 
 def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:

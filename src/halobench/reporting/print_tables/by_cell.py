@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from halobench.core.formatting import within
 from halobench.reporting import labels, styles
 from halobench.reporting.print_tables.layout import Part, Row, Table, Value
 from halobench.reporting.seed_statistics import over_seeds
@@ -61,4 +62,4 @@ def _line(rows: pd.DataFrame, order: Sequence[str]) -> Row:
         for c in order
     ]
     _, (_, model), (_, loss) = names
-    return Row(f"{labels.model_label(model)}, {labels.within(labels.loss_label(loss))}", tuple(values), keys=names)
+    return Row(f"{labels.model_label(model)}, {within(labels.loss_label(loss))}", tuple(values), keys=names)
