@@ -66,6 +66,11 @@ def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
     for dataset, seed in itertools.product(dict.fromkeys(d for d, _, _ in cells), seeds):
         out["metrics"] += _references(dataset, seed)
     frames = {name: pd.DataFrame(rows) for name, rows in out.items()}
+    noise = frames["runs"].drop_duplicates("dataset").set_index("dataset")["noise"]
+    for name in ("neighbourhood", "radii", "metrics", "reliability"):
+        frames[name]["noise"] = frames[name]["dataset"].map(noise)
+    for name in ("neighbourhood", "radii"):
+        frames[name]["kind"] = frames[name]["probe"]
     frames["claims"] = claims(list(dict.fromkeys((d, m) for d, m, _ in cells)))
     return frames
 

@@ -43,6 +43,7 @@ __all__ += ["loss_label", "loss_styles", "losses_in", "reliability_posthoc", "sa
 DEFAULTS: Mapping[str, Any] = {
     **{"dataset": "", "model": "", "loss": "", "seed": 0},
     **{"points": "train", "probe": "", "split": "test", "labels": "clean", "calibrator": "none"},
+    **{"noise": 0.0, "kind": ""},
 }
 
 

@@ -63,12 +63,6 @@ def _part_in_words(part: str) -> str:
     return part
 
 
-def label_noise(dataset: str) -> int:
-    """Return the percentage of label noise that a data set's name ends in (``-noise50``), or 0 if it has none."""
-    match = re.search(r"-noise(\d+)$", dataset)
-    return int(match[1]) if match else 0
-
-
 def model_label(name: str) -> str:
     """Return a model's name in words, e.g. ``MLP, untrained`` for ``mlp-untrained``."""
     return _in_parts(name, MODELS)

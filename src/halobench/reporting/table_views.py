@@ -15,7 +15,6 @@ from halobench.reporting.labels import (
     PROBES,
     around,
     dataset_label,
-    label_noise,
     model_label,
     ordered,
 )
@@ -32,7 +31,16 @@ def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """
     kinds = set(table["points"].unique()) - {"heldout"}
     kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
+    table = by_kind(table)
     return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
+
+
+def by_kind(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of probes in which the first probe of each kind goes by the name of the kind."""
+    probes = table.loc[table["kind"] != "", ["probe", "kind"]].drop_duplicates().astype(str).sort_values("probe")
+    own = probes["probe"] == probes["kind"]
+    first = pd.concat([probes[own], probes[~own]]).drop_duplicates("kind")
+    return table.assign(probe=table["probe"].replace(dict(zip(first["probe"], first["kind"], strict=True))))
 
 
 def trained_here(runs: pd.DataFrame) -> pd.Series:
@@ -73,8 +81,9 @@ def noisiest_cells(
 ) -> tuple[pd.DataFrame, str]:
     """Return the rows of as many (data set, model) pairs as fit in `most` panels, and a sentence on which pairs.
 
-    Data sets with more label noise come first; among those with equal noise, every first model comes before any second
-    one. At least one pair and all reference rows are kept. The sentence is empty if all pairs are kept.
+    Data sets with more label noise (the column ``noise``) come first; among those with equal noise, every first model
+    comes before any second one. At least one pair and all reference rows are kept. The sentence is empty if all pairs
+    are kept.
 
     Parameters
     ----------
@@ -89,14 +98,15 @@ def noisiest_cells(
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
     panels = table[["dataset", "model", *columns]].drop_duplicates().groupby(["dataset", "model"]).size()
-    first = sorted(cells, key=lambda cell: (-label_noise(cell[0]), rank[cell]))
+    noise = table.groupby("dataset")["noise"].max()
+    first = sorted(cells, key=lambda cell: (-noise[cell[0]], rank[cell]))
     filled = itertools.accumulate(int(panels[cell]) for cell in first)
     shown = [cell for cell, number in zip(first, filled, strict=True) if number <= most] or first[:1]
     if len(shown) == len(cells):
         return table, ""
     kept = pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(shown) | (table["loss"] == REFERENCE)
     what = f"{len(shown)} of {len(cells)} pairs of data set and model"
-    rule = "those with the most label noise (by the data set's name) first, then each data set's models in turn"
+    rule = "those with the most label noise first, then each data set's models in turn"
     return table[kept], f"Shown: {what}, {rule}; the others are in {others}. "
 
 
@@ -114,6 +124,7 @@ def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...],
 
 def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
     """Return the rows at relative distances, including those at the sample itself (distance 0 on either scale)."""
+    neighbourhood = by_kind(neighbourhood)
     at_point = neighbourhood["radius"] == 0
     relative = neighbourhood["relative_radius"].mask(at_point & neighbourhood["relative_radius"].isna(), 0.0)
     return neighbourhood.assign(relative_radius=relative).dropna(subset=["relative_radius", "confidence"])
@@ -121,7 +132,7 @@ def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
 
 def absolute_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
     """Return one probe's rows at distances in normalised inputs, for ``sphere`` or else the first probe in order."""
-    table = neighbourhood.dropna(subset=["radius", "confidence"])
+    table = by_kind(neighbourhood.dropna(subset=["radius", "confidence"]))
     return table[table["probe"] == ordered(table["probe"], PROBES)[0]] if len(table) else table
 
 

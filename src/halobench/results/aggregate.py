@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from halobench.core.errors import SpecError
@@ -34,6 +35,7 @@ FILES = {
 }
 LADDER = "repair.csv"  # extra rows of metrics, for cells that have this file
 PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
+NOISY = ("metrics", "radii", "reliability", "neighbourhood")  # tables that repeat the label noise of a row's data set
 BATCH = 64  # cells read and joined at a time, with half a million radii in total
 
 # A function that takes files, each as a path and its content, and returns all their rows and each file's row count.
@@ -79,7 +81,9 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
             runs.append(cell.names | _run(cell))
             fits += cell.fits
             jobs += [origins.job_row(cell.key, record) for record in cell.records.values()]
-    parts["metrics"] += [_reference_rows(results, reference) for reference in manifest["references"]]
+    noise = {run["dataset"]: run["noise"] for run in runs}
+    for reference in manifest["references"]:
+        parts["metrics"].append(_reference_rows(results, reference).assign(noise=noise[reference["dataset"]]))
     jobs = [*origins.source_rows(results, jobs), *jobs, *_reference_jobs(results, manifest["references"])]
     yield "runs", with_seed_correction(pd.DataFrame(runs))
     yield "jobs", origins.jobs_table(jobs)
@@ -131,6 +135,18 @@ class _CellFiles:
     fits: list[dict[str, Any]]
 
     @property
+    def noise(self) -> float:
+        """The probability with which labels were replaced."""
+        with reading(self.folder / "train.json", "a training record"):
+            return float(self.records["train"]["spec"]["dataset"].get("noise", {}).get("p", 0.0))
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kinds of the cell's probes, by name."""
+        probes = self.records["probe"]["spec"]["probes"] if self.probed else {}
+        return {name: spec.get("kind", name) for name, spec in probes.items()}
+
+    @property
     def attacks(self) -> list[str]:
         """Return the names of the probes that sought the nearest point in the Euclidean norm, in at least 2 dimensions.
 
@@ -165,6 +181,13 @@ def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.Da
     for position, key in enumerate(KEYS):
         column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # not a type in the stubs
         table.insert(position, key, column)
+    if name in NOISY:
+        table["noise"] = np.repeat([cell.noise for cell in cells], counts)
+    if name in PROBED:
+        ends = np.cumsum(counts)
+        parts = zip(cells, ends - counts, ends, strict=True)
+        probes = table["probe"].astype(str)
+        table["kind"] = pd.concat([probes.iloc[start:end].replace(cell.kinds) for cell, start, end in parts])
     return table
 
 
@@ -182,6 +205,7 @@ def _null_rows(cell: _CellFiles) -> pd.DataFrame:
         lead = cell.names | {"points": points, "probe": probe}
         facts = {"calibrator": calibrator, "threshold": attacked["threshold"].iloc[0], "n": len(attacked)}
         nulls = summarise_nulls(attacked, cell.records["probe"]["dimension"], planes, QUARTILES)
+        facts |= {"noise": cell.noise, "kind": cell.kinds[str(probe)]}
         rows += [lead | {"quantity": quantity} | facts | null for quantity, null in nulls.items()]
     return pd.DataFrame(rows)
 
@@ -299,11 +323,9 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
     train = cell.records["train"]
     temperatures = {(fit["calibrator"], fit["labels"]): fit["T"] for fit in cell.fits}
     with reading(cell.folder / "train.json", "a training record"):
-        dataset = train["spec"]["dataset"]
-        noise = dataset.get("noise", {}).get("p", 0.0)
-        loss = train["spec"]["loss"]["name"]
+        dataset, loss = train["spec"]["dataset"], train["spec"]["loss"]["name"]
     return {
-        "noise": noise,
+        "noise": cell.noise,
         "classes": train["classes"],
         "train_points": dataset["train"],
         "distribution": train.get("distribution", ""),

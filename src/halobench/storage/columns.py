@@ -32,17 +32,17 @@ SURVIVAL = (0.0, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 
 SURVIVAL_COLUMNS = tuple(f"survival_{radius:g}" for radius in SURVIVAL)
 # The columns that each table must have.
 TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "metrics": (*KEYS, *METRICS_COLUMNS),
+    "metrics": (*KEYS, *METRICS_COLUMNS, "noise"),
     "neighbourhood": (
         *(*KEYS, "points", "probe", "radius", "relative_radius"),
-        *("confidence", "confidence_se", "logit_gap", "logit_gap_se"),
+        *("confidence", "confidence_se", "logit_gap", "logit_gap_se", "noise", "kind"),
     ),
     "radii": (
         *(*KEYS, "points", "probe", "quantity", "calibrator", "threshold", "n", "censored"),
         *(f"{scale}_{level}" for scale in ("radius", "relative", "fraction") for level in ("q25", "median", "q75")),
-        *SURVIVAL_COLUMNS,
+        *(*SURVIVAL_COLUMNS, "noise", "kind"),
     ),
-    "reliability": (*KEYS, *RELIABILITY_COLUMNS),
+    "reliability": (*KEYS, *RELIABILITY_COLUMNS, "noise"),
     "history": (*KEYS, "epoch", "step", "lr", "train_loss"),
     "runs": (
         *(*KEYS, *DATASET, "train_accuracy", "interpolates", "steps", "seconds", "device", "parameters"),

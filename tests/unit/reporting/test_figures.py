@@ -181,6 +181,23 @@ def test_every_claim_has_a_label_of_its_own_without_names_of_code(root):
     assert all(len(listed) == 1 for listed in claims_of.values())
 
 
+def test_probes_are_drawn_by_their_kind_whatever_they_are_called(tables):
+    rows = tables["radii"]
+    attack = rows[rows["probe"] == "sphere"].assign(probe="attack", kind="adversarial")
+    figure = plugins.load("figures", "halo")(pd.concat([rows, attack], ignore_index=True))
+    assert "Attacked" in words(figure)
+    several = table_views.by_kind(pd.DataFrame({"probe": ["b", "a", "sphere"], "kind": ["far_field"] * 2 + ["sphere"]}))
+    assert list(several["probe"]) == ["b", "far_field", "sphere"], "only one of several goes by the kind"
+
+
+def test_label_noise_is_what_was_recorded_not_what_a_name_says(tables):
+    table = tables["metrics"]
+    table = table[(table["loss"] != "reference") & table["dataset"].str.startswith("digits")]
+    renamed = table.assign(dataset=table["dataset"].replace({"digits": "digits-noise90", "digits-noise50": "hard"}))
+    shown, note = table_views.noisiest_cells(renamed, [], "elsewhere", 1)
+    assert (set(shown["dataset"]), "most label noise first" in note) == ({"hard"}, True)
+
+
 # What is drawn is what was given --------------------------------------------------------------------------------------
 
 
@@ -369,12 +386,12 @@ def test_figures_of_too_many_panels_show_the_noisiest_data_sets(name, columns, m
     headings = {names.cell_label(*cell) for cell in cells}
     assert headings & set(texts(figure)) == {names.cell_label(*cell.split()) for cell in shown}
     assert len(figure.axes) == 12
-    rule = "most label noise (by the data set's name) first, then each"
+    rule = "most label noise first, then each"
     told = f"Shown: {len(shown)} of 8 pairs", rule, f"the others are in {others}."
     assert all(part in words(figure) for part in told)
     assert "Shown:" not in words(drawn(name, made(*RAGGED, seeds=(0, 1, 2))))
     # A pair with more panels than the limit is still shown.
-    table = pd.DataFrame({"dataset": "d", "model": ["m", "m", "n"], "loss": ["a", "b", "a"]})
+    table = pd.DataFrame({"dataset": "d", "model": ["m", "m", "n"], "loss": ["a", "b", "a"], "noise": 0.0})
     kept, note = table_views.noisiest_cells(table, ["loss"], "a file", 1)
     assert (set(kept["model"]), note.startswith("Shown: 1 of 2")) == ({"m"}, True)
 

@@ -734,5 +734,5 @@ def test_the_columns_that_rules_may_name_are_those_that_the_tables_have():
     rays = {"points": ["train"], "probe": ["sphere"], "quantity": ["certainty"], "calibrator": ["none"]}
     rays |= {"threshold": [0.9], "radius": [1.0], "censored": [False], "other_distance": [2.0], "line_length": [np.nan]}
     keys = {"dataset", "model", "loss", "seed"}
-    assert set(COLUMNS["radii"]) == keys | set(summarise_radii(pd.DataFrame(rays)).columns)
-    assert set(COLUMNS["metrics"]) == keys | set(METRICS_COLUMNS)
+    assert set(COLUMNS["radii"]) == keys | {"noise", "kind"} | set(summarise_radii(pd.DataFrame(rays)).columns)
+    assert set(COLUMNS["metrics"]) == keys | {"noise"} | set(METRICS_COLUMNS)

@@ -54,8 +54,8 @@ PANELS = 24  # maximum; data sets with the most label noise come first
 def draw(radii: pd.DataFrame) -> Figure:
     """Draw the share of certainty radii above each distance, with a row per data set and model and a column per loss.
 
-    Probes are identified by name: ``certified`` and ``adversarial`` bound the truth from below and above, and the space
-    between them is shaded. Others are drawn in black and grey, next to how far random directions would reach if
+    Probes are identified by their kind: ``certified`` and ``adversarial`` bound the truth from below and above, and the
+    space between them is shaded. Others are drawn in black and grey, next to how far random directions would reach if
     boundaries at the attacked distances were flat. Radii are those of uncalibrated models around training samples. If
     there is only one loss, columns are models.
 
