@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 import synthetic
 from halobench import testing
-from halobench.core import plugins
+from halobench.core import facts, plugins
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import parse
+from halobench.experiment.grid import ExperimentSpec
 
 OPTIONS = {"gaussians": {"mu": 0.1}, "overlap": {"classes": 4}, "image_overlap": {"classes": 4}}
 
@@ -102,3 +107,41 @@ def test_a_check_says_what_is_wrong(tmp_path, monkeypatch):
     (tmp_path / "untitled_losses.py").write_text(WRONG.format(title="5"))
     with pytest.raises(AssertionError, match=r"a plug-in in whose file TITLE is text \(it is 5\)"):
         testing.check_loss("untitled_losses:Same")
+
+
+def test_a_wrong_constant_is_told_when_a_configuration_is_read(tmp_path, monkeypatch):
+    """``SHOWS = ("gaussians")`` is a string: such a figure would silently never be shown."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for position, (constant, words) in enumerate(
+        {
+            'SHOWS = ("gaussians")': r"SHOWS is a tuple of strings \(it is 'gaussians'\)",
+            "SHOWS = tuple(range(3))": r"SHOWS is a tuple of strings \(it is 'an expression'\)",
+            'STYLE = "red"': None,  # no constant of figures
+        }.items()
+    ):
+        (tmp_path / f"figures{position}.py").write_text(f"{constant}\n\n\ndef draw(runs): ...\n")
+        name = f"figures{position}:draw"
+        experiment = {"grid": [{"datasets": ["d"], "models": ["m"], "losses": ["l"], "seeds": [0]}], "figures": [name]}
+        if words is None:
+            assert parse(ExperimentSpec, experiment).figures == (name,)
+            continue
+        with pytest.raises(SpecError, match=f"figures.*{words}"):
+            parse(ExperimentSpec, experiment)
+
+
+def test_words_for_readers_change_no_code_version(tmp_path, monkeypatch):
+    """Unless the file itself uses them."""
+    monkeypatch.syspath_prepend(tmp_path)
+    body = "\n\n\ndef load(*, size=3):\n    return {}\n"
+    versions = {}
+    for name, text in {
+        "plain": body.format("size"),
+        "titled": 'TITLE = "Mine"\nORDER = 4' + body.format("size"),
+        "used": 'TITLE = "Mine"' + body.format("TITLE"),
+        "retitled": 'TITLE = "Ours"' + body.format("TITLE"),
+    }.items():
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        versions[name] = ast.dump(facts.without_words(path, path.stat().st_mtime_ns))
+    assert versions["plain"] == versions["titled"]
+    assert versions["used"] != versions["retitled"]

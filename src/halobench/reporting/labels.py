@@ -18,8 +18,8 @@ FEW = 10  # points; the accuracy of a bin with fewer says little
 PARTS = {
     r"k(\d+)": "k = {}",
     r"mu(\d+)": "μ = .{}",
-    r"noise0*(\d+)": "{}% label noise",
-    r"uniform(\d+)": "{}% uniform noise",
+    r"noise0?(\d\d?)": "{}% label noise",
+    r"uniform(\d\d)": "{}% uniform noise",
     r"val(\d+)": "{} val. samples per class",
     "shuffled": "shuffled labels",
 }

@@ -99,7 +99,7 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     around |= {"models/shape_check", "results/inventory", "results/status", "storage/verify"}
     around |= {"models/weight_conversion", "probing/sample_size"}  # run before a model is scored; a probe's precision
     around |= {"calibration/external_logits", "reporting/compare", "results/trained_cell"}  # for people to look at
-    around |= {"figures", "tables", "theory"}  # imported by users' figures, tables and notebooks
+    around |= {"figures", "tables", "testing", "theory"}  # imported by users' figures, tables and notebooks
     mapped = {name for stage in STAGES for name in code_map(stage)}
     # Helpers of plug-ins count wherever the plug-in is used.
     named = [(kind, name) for kind in FOLDERS for name in names(kind)] + [("models", "timm/resnet18")]
