@@ -53,7 +53,8 @@ NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/pro
 NEUTRAL |= {*(f"core/{name}" for name in (*_CORE, *_CODEC)), *(f"storage/{name}" for name in _STORAGE)}
 
 STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
-NAMES = "results/names"  # where pages and figures get the names of plug-ins, which are in their files
+NAMES = "results/names"  # where pages and figures get the titles of plug-ins, which are in the plug-ins' files
+TITLES = "titles of plug-ins"  # stands for these in a map
 RENDERING, TEMPLATES = "reporting/rendering", "reporting/templates"  # what pages are made with, and of
 MOST = 300  # modules outside the package in a map; it takes 20 ms to follow the imports of one
 
@@ -132,7 +133,7 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
     digests = {_key(module, path): _file_digest(path, path.stat().st_mtime_ns) for module, path in files.items()}
     templates = sorted((PACKAGE / TEMPLATES).iterdir()) if RENDERING in digests else []
     pages = {f"{TEMPLATES}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in templates}
-    words = {"core/facts": hashlib.sha256(shown_text().encode()).hexdigest()[:16]} if NAMES in digests else {}
+    words = {TITLES: hashlib.sha256(shown_text().encode()).hexdigest()[:16]} if NAMES in digests else {}
     return dict(sorted(digests.items())) | pages | words
 
 
