@@ -42,7 +42,8 @@ __all__ += ["loss_label", "loss_styles", "losses_in", "reliability_posthoc", "sa
 # Default values of columns, for frames that cover only one cell or one split.
 DEFAULTS: Mapping[str, Any] = {
     **{"dataset": "", "model": "", "loss": "", "seed": 0},
-    **{"points": "train", "probe": "", "kind": "", "split": "test", "labels": "clean", "calibrator": "none"},
+    **{"points": "train", "probe": "", "split": "test", "labels": "clean", "calibrator": "none"},
+    **{"noise": 0.0, "kind": ""},
 }
 
 
