@@ -12,6 +12,7 @@ from halobench.core import facts, plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse
 from halobench.experiment.grid import ExperimentSpec
+from halobench.figures import calibrator_label
 
 OPTIONS = {"gaussians": {"mu": 0.1}, "overlap": {"classes": 4}, "image_overlap": {"classes": 4}}
 
@@ -145,3 +146,11 @@ def test_words_for_readers_change_no_code_version(tmp_path, monkeypatch):
         versions[name] = ast.dump(facts.without_words(path, path.stat().st_mtime_ns))
     assert versions["plain"] == versions["titled"]
     assert versions["used"] != versions["retitled"]
+
+
+def test_a_users_calibrator_has_its_own_title(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "titled_calibrators.py").write_text('TITLE = "TS with a bias"\n\n\ndef ts_bias(logits, labels): ...\n')
+    (tmp_path / "plain_calibrators.py").write_text("def ts_bias(logits, labels): ...\n")
+    labels = [calibrator_label(f"{name}:ts_bias") for name in ("titled_calibrators", "plain_calibrators", "absent")]
+    assert labels == ["TS with a bias", "ts_bias", "ts_bias"]

@@ -44,28 +44,10 @@ Reader = Callable[[Sequence[tuple[Path, bytes]]], tuple[pd.DataFrame, list[int]]
 
 
 def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the tables of an experiment, each with its name, after reading all files.
+    """Yield the tables of an experiment, each with its name, from the files that a manifest lists and seals.
 
-    Parameters
-    ----------
-    manifest : mapping
-        As returned by `halobench.results.manifest.list_files`.
-    results : Path
-        The results folder.
-
-    Yields
-    ------
-    name : str
-    table : DataFrame
-        The tables ``metrics``, ``radii`` (quantiles per cell, with the half-space nulls of attacks), ``reliability``,
-        ``history``, ``neighbourhood`` and ``runs``. The first columns of each are dataset, model, loss and seed. Rows
-        of calibrator-free predictors have the predictor's name as the model and ``reference`` as the loss. For ``jobs``
-        and ``fits``, see `halobench.results.origins`.
-
-    Raises
-    ------
-    SpecError
-        If a file doesn't match its stage's record.
+    The first columns of each are dataset, model, loss and seed. Rows of calibrator-free predictors have the predictor's
+    name as the model and ``reference`` as the loss.
     """
     cells = manifest["cells"]
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
@@ -111,29 +93,15 @@ def write_tables(tables: Iterable[tuple[str, pd.DataFrame]], folder: Path) -> li
 
 @dataclass(frozen=True)
 class _CellFiles:
-    """A cell's files, each of which is read only once, so the content that is joined is exactly what was checked.
+    """A cell's files, each of which is read only once, so the content that is joined is exactly what was checked."""
 
-    Attributes
-    ----------
-    names : dict
-        The cell's names, by column.
-    key, folder : str, Path
-    probed : bool
-    checksums : mapping
-        The checksums of its files, by name.
-    records : mapping
-        Its records, by stage.
-    fits : list
-        Its rows in the table `fits`.
-    """
-
-    names: dict[str, Any]
+    names: dict[str, Any]  # by column
     key: str
     folder: Path
     probed: bool
-    checksums: Mapping[str, str]
-    records: Mapping[str, Mapping[str, Any]]
-    fits: list[dict[str, Any]]
+    checksums: Mapping[str, str]  # of its files, by name
+    records: Mapping[str, Mapping[str, Any]]  # by stage
+    fits: list[dict[str, Any]]  # its rows in the table `fits`
 
     @property
     def noise(self) -> float:
@@ -308,11 +276,6 @@ NEAR = 0.05  # relative distance from the optimum up to which the paper's fit co
 
 def released_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
     """Return 1 if the paper's fit of T ended within `NEAR` of the optimum, 0 if not; NaN if there is no optimum.
-
-    Parameters
-    ----------
-    temperatures : mapping of (calibrator, labels) to float
-        Infinite if no positive 1/T is better than 0; NaN if there is no optimum or the fit is NaN.
 
     Examples
     --------

@@ -123,13 +123,8 @@ def in_words(row: Mapping[Any, Any]) -> str:
 def finding(rows: Rows) -> str:
     """Sum up the outcome without naming individual tests: what holds, what further repair does, and what remains.
 
-    The text is empty if there are no tests. The first sentence doesn't count checks, which aren't claims of the paper.
-    The last one counts all tests, of which those that remain are decided even after Holm's correction.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        Rows of the table ``claims``.
+    The text is empty if there are no tests. The first sentence counts claims of the paper only. The last one counts all
+    tests, of which those that remain are decided even after Holm's correction.
     """
     rows = list(rows)
     if not any(row["kind"] == "paper" for row in _whole(rows)):

@@ -243,25 +243,10 @@ def described(conditions: Mapping[str, Any]) -> str:
 
 
 def load_claims(path: Path | str) -> list[Claim]:
-    """Read the claims in a YAML file.
+    """Read the claims in a YAML file; raise SpecError if one is wrong or has the name of another.
 
-    An entry with ``each: {placeholder: [values]}`` stands for one claim per combination of values, with
-    ``{placeholder}`` replaced in all of its strings, including its name.
-
-    Parameters
-    ----------
-    path : path
-        A file that holds a mapping with the single key ``claims``, whose value is a list of entries with the keys of
-        `Claim`.
-
-    Returns
-    -------
-    list of Claim
-
-    Raises
-    ------
-    SpecError
-        If the YAML can't be read, a key is unknown or missing, a value is out of range, or a name is used twice.
+    An entry with ``each: {column: [values]}`` stands for one claim per combination of values, with ``{column}``
+    replaced in all of its strings.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
