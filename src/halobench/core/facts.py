@@ -160,7 +160,7 @@ def _pairs(kind: str) -> Iterator[tuple[str, Facts]]:
 
 def shown_text() -> str:
     """Return a text that changes if anything does that figures and pages say of what they show."""
-    kinds = ("losses", "models", "data", "calibrators", "probes", "searches")
+    kinds = ("losses", "models", "data", "calibrators", "metrics", "probes", "searches")
     return repr([(kind, named(kind)) for kind in kinds])
 
 
