@@ -580,7 +580,7 @@ def written(folder: Path, content: object) -> Path:
         ({"registered": "long ago"}, "registered"),
         ({"kind": "a check"}, "kind"),
         ({"otherwise": {"lost": "mixup2"}}, "otherwise.lost"),
-        ({"margin": "1e-3"}, "margin"),
+        ({"margin": "small"}, "margin"),
         ({"direction": "up"}, "direction"),
         ({"statistic": "median"}, "statistic"),
         ({"table": "metric"}, "table"),
