@@ -1,8 +1,8 @@
-"""Generate pages of the documentation from what they describe: specs, the command line, the report's captions.
+"""Generate pages of the documentation from what they describe: specs, the command line, what plug-ins say.
 
-``python docs/hooks.py`` writes those that are tracked, docs/configuration.md and docs/reading.md, so that they can be
-read next to the sources as well, and the schema by which editors check and complete config.yaml. The others are
-generated when the site is built.
+``python docs/hooks.py`` writes those that are tracked, docs/configuration.md, docs/reading.md and the tables of
+docs/references.md, so that they can be read next to the sources as well, and the schema by which editors check and
+complete config.yaml. The others are generated when the site is built.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import re
 import textwrap
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -179,17 +179,7 @@ def _plain(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-FIGURES = {
-    "The claims": ("summary", "claims"),
-    "Neighbourhoods": ("neighbourhood", "confidence_radius", "radii", "halo", "logit_gaps"),
-    "Calibration": ("calibration", "reliability", "reliability_posthoc", "repair"),
-    "Training": ("training",),
-    "Theory": ("overlap", "log_k", "phase", "predicted", "gaussians"),
-}
 PAGES = ("overview",)
-TABLES = ("claims_table", "paper_images", "paper_images_posterior", "paper_gaussians", "paper_gaussians_posterior")
-TABLES += ("images_posthoc", "repair_metrics")
-
 READING = """# Reading the figures
 
 This page shows each figure and table of an experiment with its caption. The pictures are from the
@@ -236,13 +226,16 @@ WILDCARD = "{{ snakemake.wildcards.experiment }}"
 WIDTH = 118  # characters of a line of Markdown
 
 
-def caption(name: str) -> str:
-    """Return a caption of the report as Markdown, for any experiment."""
-    text = (ROOT / f"workflow/report/{name}.rst").read_text().strip()
-    text = text.removeprefix(f"Experiment {WILDCARD}: ")
+def page_caption(name: str) -> str:
+    """Return how to read a page of an experiment, from the report, as Markdown for any experiment."""
+    text = (ROOT / f"workflow/report/{name}.rst").read_text().strip().removeprefix(f"Experiment {WILDCARD}: ")
+    text = text.replace(f"Experiment {WILDCARD}", "The experiment").replace(WILDCARD, "EXPERIMENT")
+    return markdown(text)
+
+
+def markdown(text: str) -> str:
+    """Return a caption of the report as Markdown."""
     text = " ".join(text.split())
-    for before, after in (("Experiment", "The experiment"), ("experiment", "an experiment"), ("", "EXPERIMENT")):
-        text = text.replace(f"{before} {WILDCARD}".strip(), after)
     text = re.sub(r"`([^`<]+?)\s*<([^>]+)>`_", r"[\1](\2)", text)
     text = text[0].upper() + text[1:].replace("``", "`")
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
@@ -264,22 +257,56 @@ def names_tables() -> Iterator[str]:
 
 
 def reading() -> str:
-    """Return the page on how to read each figure and table, from the report's captions."""
+    """Return the page on how to read each figure and table, from their captions."""
+    from halobench.core import facts, plugins
+
     parts = [READING]
-    for title, figures in FIGURES.items():
-        parts.append(f"## {title}")
-        for name in figures:
-            parts.append(f"### {name}")
-            if (ROOT / f"docs/figures/{name}.png").exists():
-                parts.append(f"![{name} of the demo](figures/{name}.png)")
-            parts.append(caption(name))
+    figures = {name: facts.facts("figures", name) for name in plugins.names("figures")}
+    for category in sorted({said.category for said in figures.values()}):
+        parts.append(f"## {category.partition(' ')[2]}")
+        for name, said in figures.items():
+            if said.category == category:
+                picture = f"![{name} of the demo](figures/{name}.png)"
+                parts += [f"### {name}", picture if (ROOT / f"docs/figures/{name}.png").exists() else ""]
+                parts.append(markdown(said.caption))
     parts += ["## Names", NAMES_TEXT, *names_tables(), "## Pages", PAGES_TEXT]
     for name in PAGES:
-        parts += [f"### {name}", caption(name)]
-    parts.append("## Tables")
-    for name in TABLES:
-        parts += [f"### {name}", caption(name)]
-    return "\n\n".join(parts) + "\n"
+        parts += [f"### {name}", page_caption(name)]
+    parts += ["## Tables", "### claims_table", page_caption("claims_table")]
+    for name in plugins.names("tables"):
+        parts += [f"### {name}", markdown(facts.facts("tables", name).caption)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+REFERENCES = {
+    "Losses": ("losses",),
+    "Calibrators": ("calibrators",),
+    "Probes": ("probes", "searches"),
+    "Data": ("data",),
+    "Metrics": ("metrics",),
+}
+
+
+def references() -> str:
+    """Return the page of references with its tables of plug-ins, each below the heading of its kinds."""
+    text = (ROOT / "docs/references.md").read_text()
+    for heading, kinds in REFERENCES.items():
+        before, section, after = re.split(rf"(?ms)^(## {heading}\n.*?(?=^## |\Z))", text)
+        rows = [f"| `{name}` | {source} |" for name, source in sources(kinds)]
+        table = "\n".join(["| name | source |", "|---|---|", *rows, ""])
+        old = "".join(line for line in section.splitlines(keepends=True) if line.startswith("|"))
+        text = before + section.replace(old, table) + after
+    return text
+
+
+def sources(kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield the name and source of each plug-in of some kinds that says its source."""
+    from halobench.core import facts
+    from halobench.core.calibrator_spec import PAPER
+
+    keys = {"released": PAPER}  # its key in configurations
+    for kind in kinds:
+        yield from ((keys.get(name, name), said.source) for name, said in facts.named(kind).items() if said.source)
 
 
 LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".toml": "toml", ".cff": "yaml"}
@@ -366,7 +393,10 @@ def tracked() -> dict[str, str]:
     """Return the generated files that are tracked, by path."""
     made = schema()
     text = HEADER + yaml.safe_dump(made, sort_keys=False, default_flow_style=None, width=WIDTH, allow_unicode=True)
-    return {SCHEMA: text, "docs/configuration.md": configuration(made), "docs/reading.md": reading()}
+    return {SCHEMA: text, "docs/configuration.md": configuration(made)} | {
+        "docs/reading.md": reading(),
+        "docs/references.md": references(),
+    }
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from halobench.calibration.overlap_theory import two_level_kl
+from halobench.results.claims import load_claims
 from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
 DEMO = [
@@ -64,6 +66,11 @@ def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
     for dataset, seed in itertools.product(dict.fromkeys(d for d, _, _ in cells), seeds):
         out["metrics"] += _references(dataset, seed)
     frames = {name: pd.DataFrame(rows) for name, rows in out.items()}
+    noise = frames["runs"].drop_duplicates("dataset").set_index("dataset")["noise"]
+    for name in ("neighbourhood", "radii", "metrics", "reliability"):
+        frames[name]["noise"] = frames[name]["dataset"].map(noise)
+    for name in ("neighbourhood", "radii"):
+        frames[name]["kind"] = frames[name]["probe"]
     frames["claims"] = claims(list(dict.fromkeys((d, m) for d, m, _ in cells)))
     return frames
 
@@ -261,53 +268,20 @@ def _reliability(lead, rng, top, noise):
     return rows
 
 
-STATEMENTS = {
-    "halo_at_training_points": (
-        "level of neighbourhood.confidence: loss cross_entropy, points train, probe sphere, relative_radius 0.5",
-        "Half way out to the nearest training point of another label, in random directions, an interpolating "
-        "cross-entropy model is still near-certain of the label that it was trained on",
-        ("none",),
-        ("above", 0.9, 0.2),
-    ),
-    "radius_nearest_other_larger_than_mixup2": (
-        "difference of radii.relative_median: (loss cross_entropy) - (loss mixup2) where points train",
-        "The median certainty radius around training points, along the probe nearest_other, is larger with cross "
-        "entropy than with mixup2",
-        ("none",),
-        ("above", 0.1, 0.5),
-    ),
-    "mixup2_raw_beats_ts_{fit}": (
-        "difference of metrics.value: (loss mixup2) - (loss cross_entropy) where split test, metric nll, noise >0",
-        "Under label noise, mixup2 without calibration has a lower NLL than cross entropy with TS ({fit} fit)",
-        ("released", "exact"),
-        ("below", -0.05, 2.0),
-    ),
-    "mixup2_raw_beats_ts_{fit}_ece": (
-        "difference of metrics.value: (loss mixup2) - (loss cross_entropy) where split test, metric ece, noise >0",
-        "Under label noise, mixup2 without calibration has a lower ECE than cross entropy with TS ({fit} fit)",
-        ("released", "exact"),
-        ("below", -0.03, 0.4),
-    ),
-    "more_points_help_{fit}": (
-        "difference of metrics.value: (loss mixup5) - (loss mixup2) where split test, metric nll, noise >0",
-        "Under label noise, mixing 5 points gives a lower NLL than mixing 2 (calibration: {fit})",
-        ("none", "released", "exact"),
-        ("below", -0.05, 0.6),
-    ),
-    "kl_grows_like_log_k_{fit}": (
-        "slope of metrics.value: dataset overlap*, loss cross_entropy, metric kl, on log k",
-        "On distributions where classes share regions, the KL from the posterior to a cross-entropy model with TS "
-        "({fit} fit) grows with the logarithm of the number of classes",
-        ("released", "exact", "oracle"),
-        ("above", 0.1, 0.3),
-    ),
-}
+# Some of the claims, each with the size of a typical difference from its margin.
+CLAIMED = {"halo_at_training_points": 0.2, "radius_nearest_other_larger_than_mixup2": 0.5}
+CLAIMED |= {f"mixup2_raw_beats_ts_{fit}": 2.0 for fit in ("released", "exact")}
+CLAIMED |= {f"mixup2_raw_beats_ts_{fit}_ece": 0.4 for fit in ("released", "exact")}
+CLAIMED |= {f"more_points_help_{fit}": 0.6 for fit in ("none", "released", "exact")}
+CLAIMED |= {f"kl_grows_like_log_k_{fit}": 0.3 for fit in ("released", "exact", "oracle")}
 
 
 # A row of the table of claims, of a test that holds.
 CLAIM_ROW = {
-    **{"claim": "a", "statement": "A [Section 4]", "theme": "mixup", "question": "a", "check": False, "scope": "all"},
-    **{"fit": "exact", "statistic": "level of a.b: c", "estimate": 0.3, "low": 0.2, "high": 0.4, "margin": 0.1},
+    **{"claim": "a", "statement": "A [Section 4]", "theme": "mixup", "question": "a", "scope": "all"},
+    **{"label": "A", "kind": "paper", "loss": "cross_entropy", "table": "metrics", "measure": "nll"},
+    **{"formula": "level of metrics.value: loss cross_entropy"},
+    **{"fit": "exact", "statistic": "level", "estimate": 0.3, "low": 0.2, "high": 0.4, "margin": 0.1},
     **{"direction": "above", "n": 3, "excluded": 0, "seed_correction": 0.0, "verdict": "holds", "pairs": 1},
     **{"opposite": 0, "p": 0.01, "holm": 0.02, "holm_theme": 0.01, "adjusted": "holds", "datasets": 1},
     **dict.fromkeys(("mean_datasets", "low_datasets", "high_datasets"), np.nan),
@@ -320,21 +294,24 @@ UNTESTED |= {"n": 0, "pairs": 0, "adjusted": "not_tested", "note": "no data sets
 def claims(cells) -> pd.DataFrame:
     """Verdicts on made-up claims, over all cells and for each one; every verdict occurs."""
     rows, rng = [], np.random.default_rng(7)
-    for name, (statistic, statement, fits, (direction, margin, scale)) in STATEMENTS.items():
-        sign = 1 if direction == "above" else -1
-        theme = "growth" if name.startswith("kl") else "halos" if "fit" not in name else "mixup"
-        for fit, scope in itertools.product(fits, ["all", *(f"{d}/{m}" for d, m in cells)]):
+    listed = {claim.name: claim for claim in load_claims(Path(__file__).parents[1] / "workflow/claims.yaml")}
+    for name, scale in CLAIMED.items():
+        claim = listed[name]
+        sign = 1 if claim.direction == "above" else -1
+        said = ("label", "statement", "theme", "question", "kind", "fit", "table", "measure", "statistic", "formula")
+        facts = {key: getattr(claim, key) for key in (*said, "margin", "direction")}
+        for scope in ("all", *(f"{d}/{m}" for d, m in cells)):
             untested = name.startswith("kl") or ("mixup" in name and scope.startswith("digits/"))
             half = rng.uniform(0.05, 0.35) * scale
-            estimate = margin + sign * rng.normal(0.3, 0.5) * scale
-            beyond = sign * (estimate - margin)
+            estimate = claim.margin + sign * rng.normal(0.3, 0.5) * scale
+            beyond = sign * (estimate - claim.margin)
             verdict = "undecided" if abs(beyond) < half else "holds" if beyond > 0 else "does_not"
             adjusted = verdict if abs(beyond) > 1.5 * half else "undecided"
             rows.append(
                 CLAIM_ROW
-                | {"claim": name.format(fit=fit), "statement": statement.format(fit=fit), "scope": scope, "fit": fit}
-                | {"theme": theme, "question": name.partition("_{")[0], "statistic": statistic, "estimate": estimate}
-                | {"low": estimate - half, "high": estimate + half, "margin": margin, "direction": direction}
+                | facts
+                | {"claim": name, "scope": scope, "loss": claim.sides[0]["loss"], "estimate": estimate}
+                | {"low": estimate - half, "high": estimate + half}
                 | {"verdict": "not_tested" if untested else verdict, "adjusted": adjusted if scope == "all" else ""}
                 | (UNTESTED if untested else {})
             )

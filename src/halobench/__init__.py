@@ -7,6 +7,7 @@ Import public names from here, because modules may move but these names won't. E
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 _HOMES = {
@@ -33,14 +34,6 @@ _HOMES = {
     "data.distribution": ("Distribution", "Sample"),
     "data.sources": ("Description", "Images"),
     "losses.base": ("Loss",),
-    "losses.brier": ("Brier",),
-    "losses.cross_entropy": ("CrossEntropy",),
-    "losses.cutmix": ("Cutmix",),
-    "losses.dual_focal": ("DualFocal",),
-    "losses.focal": ("Focal",),
-    "losses.label_smoothing": ("LabelSmoothing",),
-    "losses.mixup": ("Mixup",),
-    "losses.regmixup": ("Regmixup",),
     "probing.certify.radius": ("certified_radius",),
     "probing.attack": ("Attacked", "Effort", "attacked", "attacked_radius"),
     "probing.far_field": ("FarField", "far_field"),
@@ -51,6 +44,9 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
+for _path in Path(__file__).with_name("losses").glob("[!_]*.py"):  # each has a class with the file's name
+    if _path.stem != "base":
+        _MODULES[_path.stem.title().replace("_", "")] = f"{__name__}.losses.{_path.stem}"
 _SUBMODULES = ("figures", "tables", "testing", "theory")  # modules with public names of their own
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 

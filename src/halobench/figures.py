@@ -10,7 +10,7 @@ losses, for example, label the rows of each::
 A column can also be set for all rows, as `probe` is here. Names known to the project are shown in its own wording.
 
 Your own figures can use `styled` (the style shared by all figures), `losses_in` (a table's losses, in legend order),
-`loss_styles` (their colours, markers and dashes) and `loss_label` (their names in words).
+`loss_styles` (their colours, markers and dashes), and `loss_label` and `calibrator_label` (names in words).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pandas as pd
 
 from halobench.core import plugins
 from halobench.core.errors import require
-from halobench.reporting.labels import loss_label
+from halobench.reporting.labels import calibrator_label, loss_label
 from halobench.reporting.plotting.saving import save
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import loss_styles
@@ -37,12 +37,13 @@ if TYPE_CHECKING:
     from halobench.calibration.evaluate import Calibrated
 
 __all__ = ["calibrated", "calibration", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability"]
-__all__ += ["loss_label", "loss_styles", "losses_in", "reliability_posthoc", "save", "styled"]
+__all__ += ["calibrator_label", "loss_label", "loss_styles", "losses_in", "reliability_posthoc", "save", "styled"]
 
 # Default values of columns, for frames that cover only one cell or one split.
 DEFAULTS: Mapping[str, Any] = {
     **{"dataset": "", "model": "", "loss": "", "seed": 0},
-    **{"points": "train", "probe": "", "kind": "", "split": "test", "labels": "clean", "calibrator": "none"},
+    **{"points": "train", "probe": "", "split": "test", "labels": "clean", "calibrator": "none"},
+    **{"noise": 0.0, "kind": ""},
 }
 
 

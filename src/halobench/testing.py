@@ -2,15 +2,188 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from halobench.core import plugins
+from halobench.core import facts, plugins
 from halobench.core.errors import SpecError
 
-__all__ = ["check_metric"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["check_calibrator", "check_direction", "check_display", "check_loss", "check_metric", "check_model"]
+__all__ += ["check_source"]
+
+
+# --- Losses, models, sources, calibrators, directions, figures and tables --------------------------------------------
+
+
+@contextlib.contextmanager
+def _asserting(kind: str, name: str) -> Iterator[None]:
+    """Check what a plug-in says about itself, and turn the errors of bad input into failed assertions."""
+    try:
+        facts.facts(kind, name)
+        yield
+    except SpecError as error:
+        raise AssertionError(str(error)) from None
+
+
+def check_loss(name: str, **options: Any) -> None:
+    """Check a loss by its name or ``module:object``, on images in three classes.
+
+    It mixes and scores a batch as training does, with a finite mean and gradient, also if a model is certain. It leaves
+    the batch alone, gives the same mix for the same random numbers, keeps the batch's type and layout in memory, and
+    makes as many rows as ``ROWS`` says.
+
+    Examples
+    --------
+    >>> check_loss("mixup", points=3)
+    """
+    import torch
+
+    from halobench.core.specs import LossSpec
+    from halobench.experiment import build_checks
+    from halobench.losses import base
+
+    with _asserting("losses", name):
+        spec = LossSpec(name, options)
+        rows = build_checks.check_loss(spec, batch=6)
+        wanted = 6 * (plugins.constant("losses", name, "ROWS") or 1)
+        assert rows == wanted, f"{name} makes {rows} rows of 6, but its file says {wanted} (ROWS)"
+        loss, labels = base.build(spec), torch.arange(6) % 3
+        targets = labels if base.takes_labels(loss) else torch.eye(3)[labels]
+        images = torch.randn(6, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+        kept = images.clone(), targets.clone()
+        mixed, soft = loss.mix(images, targets, np.random.default_rng(5))
+        again, _ = loss.mix(images, targets, np.random.default_rng(5))
+        unchanged = torch.equal(images, kept[0]) and torch.equal(targets, kept[1])
+        assert unchanged, f"{name} changes the batch"
+        assert torch.equal(mixed, again), f"{name} mixes differently with the same random numbers; draw all from rng"
+        assert mixed.dtype == images.dtype, f"{name} turns {images.dtype} into {mixed.dtype}"
+        same = mixed.is_contiguous(memory_format=torch.channels_last)
+        assert same, f"{name} changes the layout of images in memory, which slows training down"
+        logits = (1000.0 * torch.eye(3)[torch.arange(rows) % 3]).requires_grad_()
+        value = loss(logits, soft)
+        value.backward()
+        finite = logits.grad is not None and bool(torch.isfinite(logits.grad).all() and torch.isfinite(value))
+        assert finite, f"{name} or its gradient isn't finite for a model that is certain"
+
+
+def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3, **options: Any) -> None:
+    """Check a model by its name or ``module:object``, for samples of one shape.
+
+    It returns finite logits, one per class, with gradients for its parameters if it has any that learn; in eval mode a
+    sample's logits don't depend on the rest of its batch.
+    """
+    import torch
+
+    from halobench.core.specs import ModelSpec
+    from halobench.models import builder
+
+    with _asserting("models", name):
+        model = builder.build(ModelSpec(name, options), shape, classes)
+        rng = np.random.default_rng(0)
+        inputs, labels = rng.normal(size=(8, *shape)).astype(np.float32), np.arange(8) % classes
+        builder.start(model, inputs, labels, classes)
+        logits = model.train()(torch.from_numpy(inputs))
+        assert tuple(logits.shape) == (8, classes), f"{name} returns {tuple(logits.shape)}, not logits (8, {classes})"
+        assert bool(torch.isfinite(logits).all()), f"{name} returns logits that aren't finite"
+        if any(parameter.requires_grad for parameter in model.parameters()):
+            assert logits.requires_grad, f"the logits of {name} have no gradient"
+        with torch.no_grad():
+            together = model.eval()(torch.from_numpy(inputs))
+            alone = model(torch.from_numpy(inputs[:1]))
+        assert torch.allclose(together[:1], alone, atol=1e-4), f"in eval mode, {name} mixes the samples of a batch"
+
+
+def check_source(name: str, **options: Any) -> None:
+    """Check a source by its loader's name or ``module:object``: it loads what it describes, the same each time."""
+    from halobench.core.specs import SourceSpec
+    from halobench.data import sources
+
+    with _asserting("data", name):
+        spec = SourceSpec(name, options)
+        sources.describe(spec)
+        if plugins.is_distribution(name):
+            first, again = (_drawn(sources.load_distribution(spec)) for _ in range(2))
+        else:
+            first, again = (np.asarray(sources.load_source(spec).labels) for _ in range(2))
+        assert np.array_equal(first, again), f"{name} gives other samples the second time"
+
+
+def _drawn(distribution: Any) -> np.ndarray:
+    return np.asarray(distribution.sample(20, np.random.default_rng(0)).labels)
+
+
+def check_calibrator(name: str, **options: Any) -> None:
+    """Check a calibrator by its name or ``module:object``.
+
+    It maps logits to calibrated logits of the same shape, row by row, leaves its arguments alone, and gives the same
+    bytes for the same data.
+    """
+    from halobench.calibration import calibrator
+
+    with _asserting("calibrators", name):
+        rng = np.random.default_rng(0)
+        logits = 2 * rng.normal(size=(300, 4))
+        labels = (logits / 3 + rng.gumbel(size=logits.shape)).argmax(axis=1)
+        kept = logits.copy(), labels.copy()
+        fitted, again = (calibrator.fit(name, logits, labels, **options) for _ in range(2))
+        unchanged = np.array_equal(logits, kept[0]) and np.array_equal(labels, kept[1])
+        assert unchanged, f"{name} changes the arrays that it is given"
+        calibrated = fitted.probabilities(logits)
+        assert np.array_equal(calibrated, again.probabilities(logits)), f"{name} gives other values the second time"
+        alone = fitted.probabilities(logits[:1])
+        assert np.allclose(calibrated[:1], alone, atol=1e-6), f"{name} maps a sample by the samples next to it"
+
+
+def check_direction(name: str) -> None:
+    """Check a probe's directions by the name of the probe or ``module:object``.
+
+    Directions are finite, not 0 and the same for the same random numbers, and the samples are left alone.
+    """
+    import torch
+
+    from halobench.core.specs import ProbeSpec
+    from halobench.probing.probe import probe
+    from halobench.probing.rays import Surroundings
+
+    with _asserting("probes", name):
+        rng = np.random.default_rng(1)
+        points, labels = torch.from_numpy(rng.normal(size=(30, 6))).float(), np.arange(30) % 3
+        kept = points.clone()
+        count = 1 if plugins.constant("probes", name, "ONE_DIRECTION") else 2
+        spec = ProbeSpec(kind=name, radii=(0.0, 1.0), directions=count, points=10)
+        model, around = torch.nn.Linear(6, 3).eval(), Surroundings(points, labels)
+        curves = [probe(model, points, labels, spec, around, rng=np.random.default_rng(0)).curves for _ in range(2)]
+        assert torch.equal(points, kept), f"{name} changes the samples"
+        same = curves[0]["confidence"].equals(curves[1]["confidence"])
+        assert same, f"{name} goes elsewhere with the same random numbers; draw all from rng"
+
+
+def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> Any:
+    """Check a figure or table for print (`kind`: ``figures`` or ``tables``) on an experiment's tables; return it.
+
+    It reads only tables that an experiment has, leaves them alone, and is drawn even if all but ``runs`` have no rows.
+    """
+    from matplotlib.figure import Figure
+
+    from halobench.experiment.displays import tables_read
+    from halobench.reporting.print_tables.layout import Table
+
+    with _asserting(kind, name):
+        draw, read = plugins.load(kind, name), tables_read(kind, name)
+        kept = {table: tables[table].copy() for table in read}
+        shown = draw(*(tables[table] for table in read))
+        wanted = Figure if kind == "figures" else Table
+        assert isinstance(shown, wanted), f"{name} returns {type(shown).__name__}, not a {wanted.__name__}"
+        changed = [table for table in read if not tables[table].equals(kept[table])]
+        assert not changed, f"{name} changes the table {', '.join(changed)}"
+        draw(*(tables[table] if table == "runs" else tables[table].iloc[:0] for table in read))
+        return shown
 
 
 # --- Metrics ---------------------------------------------------------------------------------------------------------
@@ -35,22 +208,15 @@ def check_metric(name: str, **options: Any) -> None:
     """
     from halobench.calibration.metric import Metric, by_kind
 
-    for constant, kind in (("TITLE", str), ("ABOUT", str), ("UNIT", str), ("SOURCE", str), ("LOWER_IS_BETTER", bool)):
-        fact = plugins.constant("metrics", name, constant)
-        assert fact is None or isinstance(fact, kind), f"{constant} of {name} is {fact!r}, not a {kind.__name__}"
-    try:
+    with _asserting("metrics", name):
         metric = Metric(name, plugins.without_defaults("metrics", name, options))
         takes = metric.takes
-    except SpecError as error:
-        raise AssertionError(str(error)) from None
 
     def value(logits: np.ndarray, targets: np.ndarray) -> float:
         given = _predictions(logits, targets) | by_kind(targets)
         kept = {key: array.copy() for key, array in given.items()}
-        try:
+        with _asserting("metrics", name):
             values = metric.compute(given)
-        except SpecError as error:
-            raise AssertionError(str(error)) from None
         changed = [key for key in given if not np.array_equal(given[key], kept[key])]
         assert not changed, f"{name} changes its argument {', '.join(changed)}"
         return float(np.mean(values))

@@ -155,7 +155,7 @@ def test_the_pages_hold_both(examples):
     tables = examples[0] / "results/tables/mine"
     figures = (tables / "figures.html").read_text()
     assert "mine.figures.temperatures.png" in figures
-    assert "the exact temperature of each cell." in figures.lower(), "its caption, from this folder"
+    assert "The exact temperature of each cell." in figures, "its caption"
     assert "mine.tables.temperatures.html" in (tables / "tables.html").read_text()
 
 

@@ -125,11 +125,10 @@ def touch(folder: Path, config: dict) -> None:
 def move_module(folder: Path, config: dict) -> None:
     """Move a module of the runner, which no stage imports, to another file."""
     runner = folder / "src/halobench/runner"
-    (runner / "captions.py").rename(runner / "legends.py")
-    for path in (runner / "loaded.py", folder / "workflow/rules/common.smk"):
-        text = path.read_text()
-        assert "runner.captions" in text
-        path.write_text(text.replace("runner.captions", "runner.legends"))
+    (runner / "outcome.py").rename(runner / "results_of.py")
+    for path in (*runner.glob("*.py"), folder / "workflow/rules/common.smk"):
+        text = path.read_text().replace("runner.outcome", "runner.results_of")
+        path.write_text(text.replace("runner import outcome", "runner import results_of as outcome"))
 
 
 OTHER = "cores: 1\nlatency-wait: 7\nset-resources:\n  train:\n    mem_mb: 3000\nset-threads:\n  probe: 1\n"

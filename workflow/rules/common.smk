@@ -1,9 +1,7 @@
 import os
 from pathlib import Path
 
-from halobench.experiment.displays import tables_read
-from halobench.results.names import title
-from halobench.runner.captions import caption, own_caption
+from halobench.experiment.displays import captions, display_facts, tables_read
 from halobench.runner.loaded import FROZEN, attempt
 from halobench.runner.outcome import CLAIMS
 from halobench.runner.rule_inputs import prepare
@@ -46,17 +44,10 @@ wildcard_constraints:
     scope=r"(?:partial/)?",
 
 
-CAPTIONS = {
-    stem: as_input(own_caption(stem, kind), caption(stem, kind))
-    for kind in ("figure", "table")
-    for stem in INPUTS.displays(f"{kind}s")
-}
-
-
-def captions_of(wildcards):
-    """The captions of an experiment's figures and tables."""
-    spec = INPUTS.job("overview", wildcards).spec
-    return [CAPTIONS[name] for name in (*spec["figures"], *spec["tables"])]
+# The template of captions in the report, display.rst, looks them up here.
+config["captions"] = captions(
+    {kind: INPUTS.displays(kind) for kind in ("figures", "tables")}
+)
 
 
 def tables_of(kind, name):

@@ -1,7 +1,8 @@
 # One rule per table for print, as with figures.
 for stem, table in INPUTS.displays("tables").items():
-    shown = dict(caption=caption(stem, "table"), category="3 Calibration")
-    label = {"experiment": "{experiment}", "what": title(stem)}
+    shown = dict(caption="../report/display.rst", category="3 Calibration")
+    label = {"experiment": "{experiment}"}
+    what = display_facts("tables", stem).label
 
     rule:
         name:
@@ -12,13 +13,13 @@ for stem, table in INPUTS.displays("tables").items():
             report(
                 f"{TABLE}/{stem}.csv",
                 **shown,
-                labels=label | {"what": f"{title(stem)}: CSV"},
+                labels=label | {"what": f"{what}: CSV"},
             ),
             f"{TABLE}/{stem}.tex",
             report(
                 f"{TABLE}/{stem}.html",
                 **shown,
-                labels=label | {"what": f"{title(stem)}: page and LaTeX"},
+                labels=label | {"what": f"{what}: page and LaTeX"},
             ),
             record=f"{TABLE}/{stem}.json",
         log:

@@ -177,7 +177,7 @@ def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
 
 def libraries(plugged: Iterable[tuple[str, str]]) -> list[str]:
     """List the Python packages, except numpy, that plug-ins (kind, name) use; their versions are part of a result."""
-    return sorted({package for plugin in plugged for package in plugins.listed(*plugin, "LIBRARIES")})
+    return sorted({package for plugin in plugged for package in plugins.constant(*plugin, "LIBRARIES") or ()})
 
 
 def scored(

@@ -70,7 +70,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "results": folder("the results folder"),
     "claims": file("the claims, e.g. workflow/claims.yaml"),
     "tables": folder("an experiment's tables"),
-    "captions": file("files of captions, named after figures and tables", nargs="*", default=()),
     "checkpoint": file("the stage's checkpoint (default: a hidden file next to its outputs)", type=read_checkpoint),
     "every": {"type": seconds, "default": 60.0, "metavar": "SECONDS", "help": "between checkpoints (default: 60)"},
     "slots-per-gpu": {
@@ -81,7 +80,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "processes that may share a GPU (default: 1)",
     },
 }
-OPTIONAL = {"code", "weights", "captions", "checkpoint", "every", "slots-per-gpu"}
+OPTIONAL = {"code", "weights", "checkpoint", "every", "slots-per-gpu"}
 
 
 def add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:

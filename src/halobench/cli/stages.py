@@ -102,9 +102,7 @@ STAGES = {
         "Make a table for print: CSV, LaTeX, HTML.", functools.partial(_displayed, "table"), "spec tables out code"
     ),
     "figure": Stage("Draw a figure: PDF, SVG, PNG.", functools.partial(_displayed, "figure"), "spec tables out code"),
-    "overview": Stage(
-        "Write the pages of an experiment.", _function("report:run_overview"), "spec tables out captions code"
-    ),
+    "overview": Stage("Write the pages of an experiment.", _function("report:run_overview"), "spec tables out code"),
     "explorer": Stage("Make the explorer of cells, and the entrance to all pages.", _explorer, "spec tables out code"),
 }
 

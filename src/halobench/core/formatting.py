@@ -40,3 +40,14 @@ def size(amount: float) -> str:
 def count(many: int, what: str, plural: str = "") -> str:
     """Format a number with its noun: ``1 job``, ``2 jobs``, or with `plural` if the noun is irregular."""
     return f"{many:,} {what if many == 1 else plural or f'{what}s'}"
+
+
+def within(label: str) -> str:
+    """Return a label as it is written inside a sentence: without its initial capital, unless it is an acronym.
+
+    Examples
+    --------
+    >>> within("Median radius"), within("NLL (nats)"), within("MNIST images")
+    ('median radius', 'NLL (nats)', 'MNIST images')
+    """
+    return label if label[1:2].isupper() else label[:1].lower() + label[1:]

@@ -22,6 +22,7 @@ from typing import Any
 
 from halobench.core import library_calibrators
 from halobench.core.errors import SpecError, describe_error, hint, one_of, require
+from halobench.core.plugin_constants import literal, read_constants
 
 PACKAGE = Path(__file__).parents[1]
 # The package folder that holds the plug-ins of each kind and nothing else.
@@ -95,8 +96,26 @@ def locate(kind: str, name: str) -> Path:
     Raises
     ------
     SpecError
-        If there is no such plug-in; the key is ``name`` (``loader`` for data).
+        If there is no such plug-in, or a constant of its file isn't what it must be; the key is ``name`` (``loader``
+        for data).
     """
+    path = _file(kind, name)
+    _constants(kind, name, path, path.stat().st_mtime_ns)
+    return path
+
+
+@functools.cache
+def _constants(kind: str, name: str, path: Path, mtime_ns: int) -> dict[str, Any]:
+    """Return the constants of a plug-in's file (`mtime_ns` keys the cache)."""
+    try:
+        return read_constants(kind, parsed(path, mtime_ns))
+    except SpecError as error:
+        what = f"a plug-in in whose file {error.key} is {error.expected}"
+        raise SpecError(_key(kind), name, f"{what} (it is {error.value!r})") from None
+
+
+def _file(kind: str, name: str) -> Path:
+    """Return the file that holds a plug-in, once it is known to be Python."""
     key = _key(kind)
     if kind == "models" and name.startswith(LIBRARY_PREFIXES):
         return PACKAGE / "models/library_models.py"
@@ -190,7 +209,7 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
         others = node.args.args[1:]
         defaults = [None] * (len(others) - len(node.args.defaults)) + node.args.defaults
         pairs = [*zip(others, defaults, strict=True), *pairs]
-    return {arg.arg: _literal(default) for arg, default in pairs}
+    return {arg.arg: literal(default) for arg, default in pairs}
 
 
 def is_distribution(loader: str) -> bool:
@@ -202,13 +221,15 @@ def is_distribution(loader: str) -> bool:
     return returns is not None and ast.unparse(returns).rpartition(".")[2] == "Distribution"
 
 
-def constant(kind: str, name: str, attribute: str) -> Any:
-    """Return the literal assigned to `attribute` at the top level of a plug-in's file; None if there is none."""
+def constants(kind: str, name: str) -> dict[str, Any]:
+    """Return the constants that a plug-in's file defines, of those in `halobench.core.plugin_constants.OF_KIND`."""
     path = locate(kind, name)
-    for node in parsed(path, path.stat().st_mtime_ns).body:
-        if isinstance(node, ast.Assign) and any(getattr(t, "id", None) == attribute for t in node.targets):
-            return _literal(node.value)
-    return None
+    return _constants(kind, name, path, path.stat().st_mtime_ns)
+
+
+def constant(kind: str, name: str, attribute: str) -> Any:
+    """Return one of `constants`; None if the plug-in doesn't define it."""
+    return constants(kind, name).get(attribute)
 
 
 def parameters(kind: str, name: str) -> list[str]:
@@ -268,14 +289,6 @@ def parsed(path: Path, mtime_ns: int) -> ast.Module:
         raise SpecError(str(path), describe_error(error), "valid Python") from None
 
 
-def _literal(node: ast.expr | None) -> Any:
-    """Return the value of a literal default, or ``...``."""
-    try:
-        return ast.literal_eval(node) if node is not None else ...
-    except ValueError:
-        return ...
-
-
 @contextlib.contextmanager
 def calling(key: str, seed: int = 0) -> Iterator[None]:
     """Seed the global generators around a call to a plug-in's function, and restore them afterwards.
@@ -332,20 +345,6 @@ def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None
         raise SpecError(key, name, expected) from None
 
 
-def listed(kind: str, name: str, attribute: str) -> tuple[str, ...]:
-    """Return the strings in the constant `attribute` of a plug-in's file, or an empty tuple if it isn't defined.
-
-    Raises
-    ------
-    SpecError
-        If the constant isn't a literal tuple or list of strings.
-    """
-    value = constant(kind, name, attribute)
-    texts = value is None or (isinstance(value, tuple | list) and all(isinstance(text, str) for text in value))
-    require(texts, f"{kind}.{name}", value, f"{attribute} to be a literal tuple of strings")
-    return tuple(value or ())
-
-
 def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
     """Check that the modules that plug-ins (kind, name) list as ``PACKAGES`` are installed, without importing them.
 
@@ -355,7 +354,7 @@ def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
         If one is missing; the error mentions the plug-in's ``EXTRA``, which installs them.
     """
     for kind, name in plugins:
-        packages, extra = listed(kind, name, "PACKAGES"), constant(kind, name, "EXTRA")
+        packages, extra = constant(kind, name, "PACKAGES") or (), constant(kind, name, "EXTRA")
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         command = f": pip install --editable '.[{extra}]'" if extra else ""
         require(not missing, kind, name, f"its packages to be installed ({' and '.join(packages)}){command}")

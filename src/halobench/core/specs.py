@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from halobench.core import facts
 from halobench.core.calibrator_spec import CALIBRATORS, Calibrators, CalibratorSpec
 from halobench.core.errors import hint, naming, one_of, require
 from halobench.core.metric_spec import Metrics, MetricSpec
@@ -408,8 +408,7 @@ class MetricsSpec:
     @property
     def scores(self) -> dict[str, MetricSpec]:
         """All metrics, by their names in tables: the package's in their order, and those of `also`."""
-        order = {name: constant("metrics", name, "ORDER") or math.inf for name in names("metrics")}
-        scores = {name: MetricSpec(name) for name in sorted(order, key=lambda name: (order[name], name))}
+        scores = {name: MetricSpec(name) for name in facts.named("metrics")}
         for entry in self.also:
             scores |= {entry: MetricSpec(entry)} if isinstance(entry, str) else entry
         return scores

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import SpecError
+from halobench.core.facts import shown_text, without_words
 from halobench.core.plugins import PACKAGE, locate, parsed
 
 # The modules that determine each stage's numbers; the rest are found through their imports.
@@ -50,6 +51,8 @@ NEUTRAL_WINGS = ("core", "storage")
 COUNTED = {"core/seeding", "core/formatting", "storage/columns"}  # in these wings, the modules that do
 
 STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
+NAMES = "results/names"  # where pages and figures get the titles of plug-ins, which are in the plug-ins' files
+TITLES = "titles of plug-ins"  # stands for these in a map
 RENDERING, TEMPLATES = "reporting/rendering", "reporting/templates"  # what pages are made with, and of
 MOST = 300  # modules outside the package in a map; it takes 20 ms to follow the imports of one
 
@@ -102,7 +105,8 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
     digests = {_key(module, path): _file_digest(path, path.stat().st_mtime_ns) for module, path in files.items()}
     templates = sorted((PACKAGE / TEMPLATES).iterdir()) if RENDERING in digests else []
     pages = {f"{TEMPLATES}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in templates}
-    return dict(sorted(digests.items())) | pages
+    words = {TITLES: hashlib.sha256(shown_text().encode()).hexdigest()[:16]} if NAMES in digests else {}
+    return dict(sorted(digests.items())) | pages | words
 
 
 def _dotted(path: Path) -> str:
@@ -228,7 +232,8 @@ def _installed(folder: Path) -> frozenset[str]:
 
 @functools.cache
 def _file_digest(path: Path, mtime: int) -> str:
-    return tree_digest(parsed(path, mtime))
+    """Return the digest of a file last modified at `mtime` (ns), without what only readers see."""
+    return tree_digest(without_words(path, mtime))
 
 
 def tree_digest(tree: ast.Module) -> str:

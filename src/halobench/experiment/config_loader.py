@@ -7,6 +7,7 @@ All problems that can be found without importing torch are found here and report
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -50,6 +51,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     if config is not None:
         problems += _check_references(config, names)
         problems += _check_probes(config, names)
+        problems += _check_noise(config)
         problems += [] if problems else _check_ladders(config)
         problems += [] if train_is_bad else _check_recipes(config)
         problems += _check_recipes_of_trained(config)
@@ -132,6 +134,15 @@ def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[Sp
                 if not config.probes_of(model):
                     what = f"models that a probe visits, or probe: false; no probe lists {model}"
                     yield SpecError(f"experiments.{experiment}.grid[{i}].models", list(block.models), what)
+
+
+def _check_noise(config: Config) -> Iterator[SpecError]:
+    """Report each data set whose name says another label noise than it has, since figures and pages show the name."""
+    for name, dataset in config.datasets.items():
+        said = re.search(r"-noise(\d\d)$", name)
+        if said and abs(100 * dataset.noise.p - int(said[1])) > 0.5:
+            what = f"{int(said[1]) / 100:g}, as the data set's name says, or another name"
+            yield SpecError(f"datasets.{name}.noise.p", dataset.noise.p, what)
 
 
 def _check_ladders(config: Config) -> Iterator[SpecError]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from halobench.core import plugins
-from halobench.core.errors import one_of, require
+from halobench.core import facts, plugins
+from halobench.core.errors import SpecError, one_of, require
+from halobench.core.spec_codec import to_json
 from halobench.storage.layout import PAGES, TABLES
 
 KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
 ALL = "all"  # in a configuration, stands for all in the package that have something to show
 LADDER = "repair"  # the figure and table of repair ladders; cells get ladders if an experiment lists either
+CAPTION = "Made from the experiment's tables in ``results/tables``."  # of figures and tables that bring none
 IMAGES = "any images"  # in a plug-in's SHOWS, stands for all loaders that aren't distributions
 
 
@@ -23,6 +27,25 @@ def file_stem(name: str) -> str:
     'mylab.figures.draw'
     """
     return name.replace(":", ".")
+
+
+def display_facts(kind: str, stem: str) -> facts.Facts:
+    """Return what the figure or table whose files have this stem says about itself."""
+    name = ":".join(stem.rsplit(".", 1))
+    try:
+        return facts.facts(kind, name)
+    except SpecError:  # its module isn't here, as on another machine
+        return facts.Facts(name)
+
+
+def captions(shown: Mapping[str, Any]) -> dict[str, str]:
+    """Return how to read each of the `figures` and `tables` (stems) that are shown, as reStructuredText."""
+    return {stem: display_facts(kind, stem).caption or CAPTION for kind in KINDS for stem in shown[kind]}
+
+
+def captions_digest(shown: Mapping[str, Any]) -> str:
+    """Return a digest of `captions`, by which the pages that quote them are known to be current."""
+    return hashlib.sha256(to_json(captions(shown)).encode()).hexdigest()[:16]
 
 
 def tables_read(kind: str, name: str) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.experiment.code_version import code_map
-from halobench.experiment.displays import file_stem, tables_read
+from halobench.experiment.displays import captions_digest, file_stem, tables_read
 from halobench.experiment.grid import Cell, Config
 from halobench.storage.layout import STAGES
 from halobench.storage.requests import Request
@@ -149,6 +149,7 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
         **{"experiment": experiment, "note": note, "config": config.used(experiment)},
         **{f"{stage}s": [file_stem(name) for name in names] for stage, names in shown.items()},
     }
+    overview["captions"] = captions_digest(overview)
     displays = [
         Job(
             stage,

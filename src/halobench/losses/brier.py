@@ -1,13 +1,16 @@
-"""Brier score as a loss.
-
-Source: G. W. Brier, Verification of Forecasts Expressed in Terms of Probability (1950).
-"""
+"""Brier score as a loss."""
 
 from __future__ import annotations
 
 import torch
 
 from halobench.losses.base import Loss
+
+TITLE = "Brier"
+ABOUT = "squared error of the probabilities"
+SOURCE = "G. W. Brier, *Verification of Forecasts Expressed in Terms of Probability*, Monthly Weather Review 78, 1950"
+ORDER = 3
+STYLE = ("#1A9A0F", "p", (0, (3, 1.5)))
 
 
 class Brier(Loss):

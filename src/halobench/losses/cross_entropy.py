@@ -6,6 +6,12 @@ import torch
 
 from halobench.losses.base import Loss, soft_cross_entropy
 
+TITLE = "Cross-entropy"
+ABOUT = "empirical risk minimisation (ERM)"
+SOURCE = "the negative log-likelihood"
+ORDER = 1
+STYLE = ("#D55E00", "o")
+
 
 class CrossEntropy(Loss):
     """Mean of -sum_j t_j log p_j."""

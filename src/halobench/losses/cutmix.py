@@ -1,8 +1,4 @@
-"""CutMix.
-
-Source: S. Yun et al., CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features (2019),
-section 3.1.
-"""
+"""CutMix."""
 
 from __future__ import annotations
 
@@ -14,6 +10,12 @@ import torch
 from halobench.core.errors import SpecError, require
 from halobench.core.spec_codec import convert_number
 from halobench.losses.base import Loss, send, soft_cross_entropy
+
+TITLE = "CutMix"
+ABOUT = "trains on images with a patch of another image pasted in"
+SOURCE = "S. Yun et al., *CutMix*, ICCV 2019, [arXiv 1905.04899](https://arxiv.org/abs/1905.04899)"
+ORDER = 8
+STYLE = ("#662B0A", "X", (0, (5, 1, 1, 1)))
 
 
 class Cutmix(Loss):

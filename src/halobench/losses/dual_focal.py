@@ -1,7 +1,4 @@
-"""Dual focal loss.
-
-Source: L. Tao, M. Dong, C. Xu, Dual Focal Loss for Calibration (2023), and the authors' code.
-"""
+"""Dual focal loss."""
 
 from __future__ import annotations
 
@@ -10,6 +7,15 @@ import torch
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.losses.base import Loss
+
+TITLE = "Dual focal"
+ABOUT = "focal loss that also pushes down the runner-up class"
+SOURCE = (
+    "L. Tao, M. Dong and C. Xu, *Dual Focal Loss for Calibration*, ICML 2023, [arXiv "
+    "2305.13665](https://arxiv.org/abs/2305.13665)"
+)
+ORDER = 5
+STYLE = ("#C0168F", "<", (0, (2, 1)))
 
 
 class DualFocal(Loss):

@@ -1,8 +1,4 @@
-"""Focal loss.
-
-Sources: T.-Y. Lin et al., Focal Loss for Dense Object Detection (2017), eq. 4; J. Mukhoti et al., Calibrating Deep
-Neural Networks using Focal Loss (2020), for its use in calibration.
-"""
+"""Focal loss."""
 
 from __future__ import annotations
 
@@ -11,6 +7,16 @@ import torch
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.losses.base import Loss
+
+TITLE = "Focal"
+ABOUT = "cross-entropy that down-weights samples that are already well fitted"
+SOURCE = (
+    "T.-Y. Lin et al., *Focal Loss for Dense Object Detection*, ICCV 2017, [arXiv "
+    "1708.02002](https://arxiv.org/abs/1708.02002); J. Mukhoti et al., *Calibrating Deep Neural Networks using "
+    "Focal Loss*, NeurIPS 2020, [arXiv 2002.09437](https://arxiv.org/abs/2002.09437)"
+)
+ORDER = 4
+STYLE = ("#CC79A7", "^", (0, (1.2, 1)))
 
 
 class Focal(Loss):

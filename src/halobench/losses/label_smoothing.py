@@ -1,7 +1,4 @@
-"""Label smoothing.
-
-Source: C. Szegedy et al., Rethinking the Inception Architecture for Computer Vision (2016), section 7.
-"""
+"""Label smoothing."""
 
 from __future__ import annotations
 
@@ -10,6 +7,16 @@ import torch
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.losses.base import Loss, soft_cross_entropy
+
+TITLE = "Label smoothing"
+ABOUT = "cross-entropy towards labels mixed with the uniform distribution"
+SOURCE = (
+    "C. Szegedy et al., *Rethinking the Inception Architecture for Computer Vision*, CVPR 2016, [arXiv "
+    "1512.00567](https://arxiv.org/abs/1512.00567); R. Müller et al., *When Does Label Smoothing Help?*, NeurIPS "
+    "2019, [arXiv 1906.02629](https://arxiv.org/abs/1906.02629)"
+)
+ORDER = 2
+STYLE = ("#009E73", "v", (0, (6, 1, 1, 1, 1, 1)))
 
 
 class LabelSmoothing(Loss):

@@ -1,7 +1,4 @@
-"""Mixup of two or more samples; d-Mixup mixes d + 1.
-
-Sources: H. Zhang et al., mixup: Beyond Empirical Risk Minimization (2018), for two samples; arXiv 2306.00740 for d + 1.
-"""
+"""Mixup of two or more samples; d-Mixup mixes d + 1."""
 
 from __future__ import annotations
 
@@ -11,6 +8,34 @@ import torch
 from halobench.core.errors import one_of, require
 from halobench.core.spec_codec import convert_number
 from halobench.losses.base import Loss, send, soft_cross_entropy
+
+TITLE = "Mixup"
+ABOUT = "trains on convex combinations of two samples and their labels"
+SOURCE = (
+    "H. Zhang et al., *mixup: Beyond Empirical Risk Minimization*, ICLR 2018, [arXiv "
+    "1710.09412](https://arxiv.org/abs/1710.09412), for two samples; arXiv 2306.00740, for d + 1 samples"
+)
+ORDER = 6
+STYLE = ("#56B4E9", "s", (0, (5, 1.2)))
+FAMILY = "Mixup of several samples"
+# Names that configurations give to it with a number of points.
+VARIANTS = {
+    "mixup2": {
+        "TITLE": "2-point Mixup",
+        "ABOUT": "trains on convex combinations of two samples and their labels",
+        "STYLE": ("#56B4E9", "s", (0, (5, 1.2))),
+    },
+    "mixup3": {
+        "TITLE": "3-point Mixup",
+        "ABOUT": "trains on convex combinations of three samples and their labels",
+        "STYLE": ("#0072B2", "P", (0, (4, 2))),
+    },
+    "mixup5": {
+        "TITLE": "5-point Mixup",
+        "ABOUT": "trains on convex combinations of five samples and their labels",
+        "STYLE": ("#332288", "D", (0, (3, 1, 1, 1))),
+    },
+}
 
 
 class Mixup(Loss):

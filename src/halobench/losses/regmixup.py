@@ -1,8 +1,4 @@
-"""RegMixup: Mixup as a regulariser on top of the clean batch, not in place of it.
-
-Source: F. Pinto et al., RegMixup: Mixup as a Regularizer Can Surprisingly Improve Accuracy and Out Distribution
-Robustness (2022).
-"""
+"""RegMixup: Mixup as a regulariser on top of the clean batch, not in place of it."""
 
 from __future__ import annotations
 
@@ -12,6 +8,12 @@ import torch
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.losses.mixup import Mixup
+
+TITLE = "RegMixup"
+ABOUT = "cross-entropy plus Mixup as a regulariser"
+SOURCE = "F. Pinto et al., *RegMixup*, NeurIPS 2022, [arXiv 2206.14502](https://arxiv.org/abs/2206.14502)"
+ORDER = 7
+STYLE = ("#2516D9", "*", (0, (7, 1.5)))
 
 ROWS = 2  # rows that `mix` returns per input row; time estimates rely on this
 

@@ -13,6 +13,24 @@ from torch import nn
 
 from halobench.core.errors import SpecError
 
+ORDER = 4
+# Names that the experiments give to models of these libraries.
+VARIANTS = {
+    "efficientnet": {"TITLE": "EfficientNet"},
+    "resnet": {"TITLE": "ResNet"},
+    "resnet18": {"TITLE": "ResNet-18"},
+    "resnet50": {"TITLE": "ResNet-50"},
+    "resnext50": {"TITLE": "ResNeXt-50"},
+    "densenet121": {"TITLE": "DenseNet-121"},
+    "convnext": {"TITLE": "ConvNeXt"},
+    "convnext_tiny": {"TITLE": "ConvNeXt-T"},
+    "vit": {"TITLE": "ViT"},
+    "mixer": {"TITLE": "MLP-Mixer"},
+    "resnet18-small": {"TITLE": "ResNet-18, small stem"},
+    "resnext50-small": {"TITLE": "ResNeXt-50, small stem"},
+    "densenet121-small": {"TITLE": "DenseNet-121, small stem"},
+}
+
 # These are set here, not by options, because they follow from the data set or the source of the weights.
 RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}
 # The arguments that a convolution keeps when its number of input channels changes.

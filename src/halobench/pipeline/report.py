@@ -13,10 +13,9 @@ import pandas as pd
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError, require
-from halobench.experiment.displays import tables_read
+from halobench.experiment.displays import captions, tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
-from halobench.runner.captions import caption_texts, captions_digest
 from halobench.storage import tables_io
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
 from halobench.storage.records import read_record
@@ -28,7 +27,6 @@ def run_overview(
     spec: Mapping[str, Any],
     tables: Path,
     out: Path,
-    captions: Iterable[Path] = (),
     code: Code | None = None,
 ) -> None:
     """Write an experiment's pages, listed in `halobench.storage.layout.PAGES`, to `out`.
@@ -42,8 +40,6 @@ def run_overview(
     tables : Path
         The folder of the experiment's tables, with the records of the stages that made them.
     out : Path
-    captions : iterable of Path
-        Caption files, named after figures and tables.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys config and note")
     names = (*TABLES, *ORIGINS, "claims")
@@ -56,11 +52,10 @@ def run_overview(
         read, name = tables_io.read_tables(tables, names), shown_spec["experiment"]
         rows = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
         read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
-        texts = caption_texts(captions)
-        pages = overview.pages(read, shown_spec, texts)
+        pages = overview.pages(read, shown_spec, captions(shown_spec))
         for path in run.outputs:
             rendering.write(path, pages[path.stem])
-        run.inputs = tables_io.checksums(tables, names) | {"captions": captions_digest(texts)}
+        run.inputs = tables_io.checksums(tables, names)
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:

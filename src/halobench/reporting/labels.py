@@ -1,41 +1,34 @@
-"""Label data sets, models, losses, probes, calibrators and claims in words, and put names in order.
-
-Labels for everything the project itself defines are in `halobench.results.names`.
-"""
+"""Label data sets, models, losses, probes, calibrators and claims in words, and put names in order."""
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
+from halobench.core import facts
 from halobench.results import finding, names
 
 FEW = 10  # points; the accuracy of a bin with fewer says little
 
-_MU = ("01", "05", "10", "25")
-DATASETS = {"digits": "Digits", "mnist": "MNIST", "mnist5k": "MNIST-5k", "fashion_mnist": "Fashion-MNIST"}
-DATASETS |= {"fashionmnist": "Fashion-MNIST", "kmnist": "KMNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
-DATASETS |= {"svhn": "SVHN", "photos": "Photographs", "imagenet-val": "ImageNet"}
-DATASETS |= {f"overlap-k{2**i}": f"Overlap, k = {2**i}" for i in range(1, 9)}
-DATASETS |= {f"overlap-val{n}-k32": f"Overlap, k = 32, {n} val. samples a class" for n in (4, 16, 128)}
-DATASETS |= {"overlap-m4-k32": "Overlap in fours, k = 32", "overlap-all-k32": "Overlap of all, k = 32"}
-DATASETS |= {"digits-uniform50": "Digits, 50% uniform noise"}
-DATASETS |= {f"{n}-shuffled": f"{DATASETS[n]}, shuffled labels" for n in ("digits", "mnist5k")}
-DATASETS |= {f"gaussians{of}-mu{m}": f"Gaussians, μ = .{m}" for of in ("", "-paper") for m in _MU}
-MODELS = {"linear": "Linear", "mlp": "MLP", "cnn": "CNN", "efficientnet": "EfficientNet", "resnet18": "ResNet-18"}
-MODELS |= {"resnet50": "ResNet-50", "resnext50": "ResNeXt-50", "densenet121": "DenseNet-121", "convnext": "ConvNeXt"}
-MODELS |= {"vit": "ViT", "nearest": "1-NN", "attention": "Attention", "mlp_bn": "MLP + BN", "resnet": "ResNet"}
-MODELS |= {"cnn-bare": "CNN, no batch norm", "cnn-shift": "CNN, shifted images", "cnn-decay": "CNN, weight decay"}
-MODELS |= {"attention-wide": "Attention, wide"}
-MODELS |= {f"{n}-untrained": f"{MODELS[n]}, untrained" for n in ("mlp", "cnn")}
-MODELS |= {f"{n}-small": f"{MODELS[n]}, small stem" for n in ("resnet18", "resnext50", "densenet121")}
-MODELS |= {"mixer": "MLP-Mixer", "mlp_mixer": "MLP-Mixer", "convnext_tiny": "ConvNeXt-T"}
-LOSSES, PROBES, CALIBRATORS, METRICS, VERDICTS = (
+# Words for the parts of a data set's name after its first; other parts are shown as they are.
+PARTS = {
+    r"k(\d+)": "k = {}",
+    r"mu(\d+)": "μ = .{}",
+    r"noise0?(\d\d?)": "{}% label noise",
+    r"uniform(\d\d)": "{}% uniform noise",
+    r"val(\d+)": "{} val. samples per class",
+    "shuffled": "shuffled labels",
+}
+DATASETS, MODELS, LOSSES, PROBES, CALIBRATORS, METRICS, VERDICTS = (
     {key: name.label for key, name in kind.items()}
-    for kind in (names.LOSSES, names.PROBES, names.CALIBRATIONS, names.METRICS, names.VERDICTS)
+    for kind in (
+        *(names.DATASETS, names.MODELS, names.LOSSES, names.PROBES, names.CALIBRATIONS),
+        *(names.METRICS, names.VERDICTS),
+    )
 )
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
 
@@ -45,33 +38,45 @@ ABSOLUTE = "distance (normalised inputs)"
 
 def dataset_label(name: str) -> str:
     """Return a data set's name in words, e.g. ``Digits, 50% label noise`` for ``digits-noise50``."""
-    match = re.fullmatch(r"(.*)-noise(\d+)", name)
-    stem, noise = (match[1], match[2]) if match else (name, "")
-    label = DATASETS.get(stem, stem)
-    return f"{label}, {int(noise)}% label noise" if noise else label
+    return _in_parts(name, DATASETS)
 
 
-def label_noise(dataset: str) -> int:
-    """Return the percentage of label noise that a data set's name ends in (``-noise50``), or 0 if it has none."""
-    match = re.search(r"-noise(\d+)$", dataset)
-    return int(match[1]) if match else 0
+def _in_parts(name: str, titles: Mapping[str, str]) -> str:
+    """Return the title of what a name begins with, followed by the name's other parts in words."""
+    stem = _stem(name, titles)
+    parts = name[len(stem) :].strip("-").split("-") if len(stem) < len(name) else []
+    return ", ".join([titles.get(stem, stem), *map(_part_in_words, parts)])
+
+
+def _stem(name: str, known: Container[str]) -> str:
+    """Return the longest part of a name, up to a hyphen or its end, that is known; if none is, the name itself."""
+    stem = name
+    while stem not in known and "-" in stem:
+        stem = stem.rpartition("-")[0]
+    return stem if stem in known else name
+
+
+def _part_in_words(part: str) -> str:
+    for pattern, words in PARTS.items():
+        if match := re.fullmatch(pattern, part):
+            return words.format(*match.groups())
+    return part
 
 
 def model_label(name: str) -> str:
-    """Return a model's name in words."""
-    return MODELS.get(name, name)
+    """Return a model's name in words, e.g. ``MLP, untrained`` for ``mlp-untrained``."""
+    return _in_parts(name, MODELS)
 
 
 def loss_label(name: str) -> str:
     """Return a loss's name in words, e.g. ``5-point Mixup`` for ``mixup5``."""
-    if match := re.fullmatch(r"mixup(\d+)", name):
-        return f"{match[1]}-point Mixup"
     return LOSSES.get(name, name)
 
 
+@functools.cache
 def calibrator_label(name: str) -> str:
-    """Return a calibrator's name in words; for one from outside the package, the part after the colon or slash."""
-    return CALIBRATORS.get(name, name.replace("/", ":").rpartition(":")[2])
+    """Return a calibrator's name in words: its title, or else the part after the colon or slash."""
+    return CALIBRATORS.get(name) or facts.title("calibrators", name)
 
 
 def probe_label(name: str) -> str:
@@ -79,9 +84,10 @@ def probe_label(name: str) -> str:
     return PROBES.get(name, name)
 
 
+@functools.cache
 def metric_label(name: str) -> str:
     """Return a metric's name in words, without its unit."""
-    return METRICS.get(name, name)
+    return METRICS.get(name) or facts.title("metrics", name)
 
 
 def metric_axis(name: str) -> str:
@@ -105,21 +111,6 @@ def around(points: str) -> str:
     return f"around {words.get(points, points)}"
 
 
-def in_words(text: str, place: bool = False) -> str:
-    """Spell out the names in a claim's statement, keeping the place given in brackets only if `place` is true."""
-    text = text if place else re.sub(r"\s*\[[^\]]*\]\s*$", "", text)
-    text = re.sub(r"\bmixup(\d+)\b", lambda match: loss_label(match[0]), text)
-    text = text.replace("top_rest scaling", CALIBRATORS["top_rest"])
-    fits = "(none|released|exact|oracle)"
-    text = re.sub(rf"\b(?:TS|temperature scaling) \({fits} fit\)", lambda found: CALIBRATORS[found[1]], text)
-    text = re.sub(
-        rf"\((both )?(?:by the|with calibration|calibration:) {fits}(?: fit)?\)",
-        lambda found: f"({found[1] or ''}{CALIBRATORS[found[2]]})",
-        text,
-    ).replace("the released fit", "the paper's code")
-    return re.sub(rf"\bthe probe ({'|'.join(PROBES)})\b", lambda match: f"the probe “{probe_label(match[1])}”", text)
-
-
 def cell_label(dataset: str, model: str) -> str:
     """Return a data set and model in words, leaving out either one if it has no name."""
     return " · ".join(filter(None, (dataset_label(dataset), model_label(model))))
@@ -128,48 +119,19 @@ def cell_label(dataset: str, model: str) -> str:
 def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
     """Return names without duplicates: first those in `first`, in its order, and then the others.
 
-    Numbers in the other names are sorted by value, and a data set with label noise follows the one without it.
+    A name that continues one of those in `first` after a hyphen follows it. Numbers in names are sorted by value.
     """
     rank = {name: i for i, name in enumerate(first)}
 
     def key(name: str) -> tuple:
         parts = re.split(r"(\d+)", name)
-        stem = re.sub(r"-noise\d+$", "", name)
-        return rank.get(name, rank.get(stem, len(rank))), [int(p) if p.isdecimal() else p for p in parts], name
+        return rank.get(_stem(name, rank), len(rank)), [int(p) if p.isdecimal() else p for p in parts], name
 
     # A column of a long table has few distinct values.
     distinct: Iterable[Any] = names.unique() if isinstance(names, pd.Series) else names
     return sorted({str(name) for name in distinct}, key=key)
 
 
-def claim_label(claim: str, fit: str) -> str:
-    """Return a claim's name in words, without the fit that distinguishes its variants."""
-    stem = re.sub(rf"_{fit}(?=_|$)", "", claim)
-    for pattern, words in names.CLAIMS.items():
-        if match := re.fullmatch(pattern, stem):
-            return words.format(*map(_part_label, match.groups()))
-    text = " ".join(word.upper() if word in ("ts", "nll", "ece", "kl") else word for word in stem.split("_"))
-    return text[0].upper() + text[1:]
-
-
 def test_label(row: Mapping[Any, Any]) -> str:
     """Label a row of the claims table in words, saying so if it is a check rather than a claim."""
-    label = claim_label(str(row["claim"]), str(row["fit"]))
-    return f"{label} (a check)" if finding.is_check(row) else label
-
-
-def _part_label(name: str) -> str:
-    """Return a probe, a family of distributions or a loss in words that fit inside a sentence."""
-    kinds = PROBES | names.FAMILIES
-    return within(kinds[name]) if name in kinds else loss_label(name)
-
-
-def within(label: str) -> str:
-    """Return a label as written inside a sentence: without its initial capital, unless it is an acronym.
-
-    Examples
-    --------
-    >>> within("Median radius"), within("NLL (nats)"), within("MNIST images")
-    ('median radius', 'NLL (nats)', 'MNIST images')
-    """
-    return label if label[1:2].isupper() else label[:1].lower() + label[1:]
+    return f"{row['label']} (a check)" if finding.is_check(row) else str(row["label"])

@@ -1,7 +1,4 @@
-"""Define the colours, markers and dashes of losses, calibrators, models and verdicts.
-
-Styles for everything the project itself defines are in `halobench.results.names`.
-"""
+"""The colours, markers and dashes of losses, calibrators, models and verdicts, with spare ones for those without."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from halobench.reporting.labels import MODELS, ordered
+from halobench.reporting.labels import ordered
 from halobench.results import names
 from halobench.results.names import Style
 
@@ -31,12 +28,12 @@ def calibrator_style(name: str) -> Style:
 
 def model_dashes(models: Iterable[str]) -> dict[str, Any]:
     """Return dashes for each model in a panel whose colours stand for losses; they repeat beyond six models."""
-    return dict(zip(ordered(models, MODELS), itertools.cycle(_MODEL_DASHES), strict=False))
+    return dict(zip(ordered(models, names.MODELS), itertools.cycle(_MODEL_DASHES), strict=False))
 
 
 def model_markers(models: Iterable[str]) -> dict[str, str]:
     """Return a marker for each model in a panel whose colours stand for losses; they repeat beyond twelve models."""
-    return dict(zip(ordered(models, MODELS), itertools.cycle(_MODEL_MARKERS), strict=False))
+    return dict(zip(ordered(models, names.MODELS), itertools.cycle(_MODEL_MARKERS), strict=False))
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:

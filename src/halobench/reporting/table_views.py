@@ -15,7 +15,6 @@ from halobench.reporting.labels import (
     PROBES,
     around,
     dataset_label,
-    label_noise,
     model_label,
     ordered,
 )
@@ -41,7 +40,7 @@ def by_kind(table: pd.DataFrame) -> pd.DataFrame:
     Of several probes of a kind, only the first is renamed: the one that already has the kind's name, or else the first
     in alphabetical order.
     """
-    probes = table.loc[table["kind"] != "", ["probe", "kind"]].drop_duplicates()
+    probes = table.loc[table["kind"] != "", ["probe", "kind"]].drop_duplicates().astype(str)
     probes = probes.assign(other=probes["probe"] != probes["kind"]).sort_values(["other", "probe"])
     first = probes.drop_duplicates("kind")
     return table.assign(probe=table["probe"].replace(dict(zip(first["probe"], first["kind"], strict=True))))
@@ -85,20 +84,22 @@ def noisiest_cells(
 ) -> tuple[pd.DataFrame, str]:
     """Return the rows of as many (data set, model) pairs as fit in `most` panels, and a sentence on which pairs.
 
-    Data sets with more label noise come first; among those with equal noise, every first model comes before any second
-    one. At least one pair and all reference rows are kept. The sentence is empty if all pairs are kept.
+    Data sets with more label noise (the column ``noise``) come first; among those with equal noise, every first model
+    comes before any second one. At least one pair and all reference rows are kept. The sentence is empty if all pairs
+    are kept.
     """
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
     panels = table[["dataset", "model", *columns]].drop_duplicates().groupby(["dataset", "model"]).size()
-    first = sorted(cells, key=lambda cell: (-label_noise(cell[0]), rank[cell]))
+    noise = table.groupby("dataset")["noise"].max()
+    first = sorted(cells, key=lambda cell: (-noise[cell[0]], rank[cell]))
     filled = itertools.accumulate(int(panels[cell]) for cell in first)
     shown = [cell for cell, number in zip(first, filled, strict=True) if number <= most] or first[:1]
     if len(shown) == len(cells):
         return table, ""
     kept = pd.MultiIndex.from_frame(table[["dataset", "model"]]).isin(shown) | (table["loss"] == REFERENCE)
     what = f"{len(shown)} of {len(cells)} pairs of data set and model"
-    rule = "those with the most label noise (by the data set's name) first, then each data set's models in turn"
+    rule = "those with the most label noise first, then each data set's models in turn"
     return table[kept], f"Shown: {what}, {rule}; the others are in {others}. "
 
 

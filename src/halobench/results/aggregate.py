@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -11,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from halobench.core.errors import SpecError
+from halobench.core.facts import facts
 from halobench.results import origins
 from halobench.results.half_spaces import ONE, OTHERS, summarise_nulls
 from halobench.results.radii_summary import GROUPED, QUARTILES, RADII_COLUMNS, read_radii
@@ -33,6 +36,7 @@ FILES = {
 }
 LADDER = "repair.csv"  # extra rows of metrics, for cells that have this file
 PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
+NOISY = ("metrics", "radii", "reliability", "neighbourhood")  # tables that repeat the label noise of a row's data set
 BATCH = 64  # cells read and joined at a time, with half a million radii in total
 
 # A function that takes files, each as a path and its content, and returns all their rows and each file's row count.
@@ -40,28 +44,10 @@ Reader = Callable[[Sequence[tuple[Path, bytes]]], tuple[pd.DataFrame, list[int]]
 
 
 def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the tables of an experiment, each with its name, after reading all files.
+    """Yield the tables of an experiment, each with its name, from the files that a manifest lists and seals.
 
-    Parameters
-    ----------
-    manifest : mapping
-        As returned by `halobench.results.manifest.list_files`.
-    results : Path
-        The results folder.
-
-    Yields
-    ------
-    name : str
-    table : DataFrame
-        The tables ``metrics``, ``radii`` (quantiles per cell, with the half-space nulls of attacks), ``reliability``,
-        ``history``, ``neighbourhood`` and ``runs``. The first columns of each are dataset, model, loss and seed. Rows
-        of calibrator-free predictors have the predictor's name as the model and ``reference`` as the loss. For ``jobs``
-        and ``fits``, see `halobench.results.origins`.
-
-    Raises
-    ------
-    SpecError
-        If a file doesn't match its stage's record.
+    The first columns of each are dataset, model, loss and seed. Rows of calibrator-free predictors have the predictor's
+    name as the model and ``reference`` as the loss.
     """
     cells = manifest["cells"]
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
@@ -78,7 +64,9 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
             runs.append(cell.names | _run(cell))
             fits += cell.fits
             jobs += [origins.job_row(cell.key, record) for record in cell.records.values()]
-    parts["metrics"] += [_reference_rows(results, reference) for reference in manifest["references"]]
+    noise = {run["dataset"]: run["noise"] for run in runs}
+    for reference in manifest["references"]:
+        parts["metrics"].append(_reference_rows(results, reference).assign(noise=noise[reference["dataset"]]))
     jobs = [*origins.source_rows(results, jobs), *jobs, *_reference_jobs(results, manifest["references"])]
     yield "runs", with_seed_correction(pd.DataFrame(runs))
     yield "jobs", origins.jobs_table(jobs)
@@ -105,29 +93,27 @@ def write_tables(tables: Iterable[tuple[str, pd.DataFrame]], folder: Path) -> li
 
 @dataclass(frozen=True)
 class _CellFiles:
-    """A cell's files, each of which is read only once, so the content that is joined is exactly what was checked.
+    """A cell's files, each of which is read only once, so the content that is joined is exactly what was checked."""
 
-    Attributes
-    ----------
-    names : dict
-        The cell's names, by column.
-    key, folder : str, Path
-    probed : bool
-    checksums : mapping
-        The checksums of its files, by name.
-    records : mapping
-        Its records, by stage.
-    fits : list
-        Its rows in the table `fits`.
-    """
-
-    names: dict[str, Any]
+    names: dict[str, Any]  # by column
     key: str
     folder: Path
     probed: bool
-    checksums: Mapping[str, str]
-    records: Mapping[str, Mapping[str, Any]]
-    fits: list[dict[str, Any]]
+    checksums: Mapping[str, str]  # of its files, by name
+    records: Mapping[str, Mapping[str, Any]]  # by stage
+    fits: list[dict[str, Any]]  # its rows in the table `fits`
+
+    @property
+    def noise(self) -> float:
+        """The probability with which labels were replaced."""
+        with reading(self.folder / "train.json", "a training record"):
+            return float(self.records["train"]["spec"]["dataset"].get("noise", {}).get("p", 0.0))
+
+    @property
+    def kinds(self) -> dict[str, str]:
+        """The kinds of the cell's probes, by name."""
+        probes = self.records["probe"]["spec"]["probes"] if self.probed else {}
+        return {name: spec.get("kind", name) for name, spec in probes.items()}
 
     @property
     def attacks(self) -> list[str]:
@@ -164,6 +150,8 @@ def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.Da
     for position, key in enumerate(KEYS):
         column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # not a type in the stubs
         table.insert(position, key, column)
+    if name in NOISY:
+        table["noise"] = np.repeat([cell.noise for cell in cells], counts)
     if name in PROBED:
         table.insert([*table.columns].index("probe") + 1, "kind", _kinds(table["probe"], cells, counts))
     return table
@@ -173,8 +161,8 @@ def _kinds(probes: pd.Series, cells: Sequence[_CellFiles], counts: Sequence[int]
     """Return the kind of each row's probe, from the records of the cells that the rows belong to."""
     names, kinds = iter(probes.tolist()), []
     for cell, count in zip(cells, counts, strict=True):
-        specs = cell.records["probe"]["spec"]["probes"]
-        kinds += [specs[name].get("kind", name) for name in itertools.islice(names, count)]
+        kind_of = cell.kinds
+        kinds += [kind_of[name] for name in itertools.islice(names, count)]
     return kinds
 
 
@@ -191,6 +179,7 @@ def _null_rows(cell: _CellFiles) -> pd.DataFrame:
     for (points, probe, calibrator), attacked in radii.groupby(["points", "probe", "calibrator"], observed=True):
         lead = cell.names | {"points": points, "probe": probe, "kind": "adversarial"}
         facts = {"calibrator": calibrator, "threshold": attacked["threshold"].iloc[0], "n": len(attacked)}
+        facts["noise"] = cell.noise
         nulls = summarise_nulls(attacked, cell.records["probe"]["dimension"], planes, QUARTILES)
         rows += [lead | {"quantity": quantity} | facts | null for quantity, null in nulls.items()]
     return pd.DataFrame(rows)
@@ -288,11 +277,6 @@ NEAR = 0.05  # relative distance from the optimum up to which the paper's fit co
 def released_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
     """Return 1 if the paper's fit of T ended within `NEAR` of the optimum, 0 if not; NaN if there is no optimum.
 
-    Parameters
-    ----------
-    temperatures : mapping of (calibrator, labels) to float
-        Infinite if no positive 1/T is better than 0; NaN if there is no optimum or the fit is NaN.
-
     Examples
     --------
     >>> released_near_exact({("exact", "drawn"): 2.0, ("released", "drawn"): 2.09})
@@ -309,10 +293,9 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
     train = cell.records["train"]
     temperatures = {(fit["calibrator"], fit["labels"]): fit["T"] for fit in cell.fits}
     with reading(cell.folder / "train.json", "a training record"):
-        dataset = train["spec"]["dataset"]
-        noise = dataset.get("noise", {}).get("p", 0.0)
+        dataset, loss = train["spec"]["dataset"], train["spec"]["loss"]["name"]
     return {
-        "noise": noise,
+        "noise": cell.noise,
         "classes": train["classes"],
         "train_points": dataset["train"],
         "distribution": train.get("distribution", ""),
@@ -324,6 +307,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "train_accuracy": train["train_accuracy"],
         "interpolates": train["interpolates"],
         "fitted_here": train.get("fitted_here", True),
+        "loss_family": _family(loss),
         "steps": train["steps"],
         "parameters": train["parameters"],
         **{column: temperatures.get(fit, math.nan) for column, fit in _TEMPERATURES.items()},
@@ -333,6 +317,15 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "probe_seconds": cell.records["probe"]["seconds"] if cell.probed else math.nan,
         "calibrate_seconds": cell.records["calibrate"]["seconds"],
     }
+
+
+@functools.cache
+def _family(loss: str) -> str:
+    """Return the family of a loss plug-in; a loss whose file isn't here is in none."""
+    try:
+        return facts("losses", loss).family
+    except SpecError:
+        return ""
 
 
 def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:

@@ -32,27 +32,11 @@ MOST_NAMES = 12  # the maximum number of names that a message lists
 
 @dataclass(frozen=True)
 class CellResults:
-    """The results of a cell's stages.
+    """The results of those of a cell's stages that have finished; tables of the others are empty."""
 
-    Attributes
-    ----------
-    name : str
-        The cell's folder below ``runs``: ``dataset/model/loss/seed0``.
-    results : Path
-        The results folder.
-    records : mapping of stage to record
-        The records of whichever of the stages train, probe, calibrate and repair have finished.
-    fits : list of dict
-        As in `halobench.calibration.evaluate.Calibrated.fits`. Like the tables, it is empty before calibration.
-    metrics, history : DataFrame
-    ladder : DataFrame
-        The rows of the table of metrics that show what could repair the cell, as returned by
-        `halobench.calibration.cell_ladder`. It is empty unless the stage ``repair`` has run.
-    """
-
-    name: str
+    name: str  # the cell's folder below ``runs``: ``dataset/model/loss/seed0``
     results: Path
-    records: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, Mapping[str, Any]]  # by stage
     fits: list[dict[str, Any]]
     metrics: pd.DataFrame
     history: pd.DataFrame
@@ -92,13 +76,7 @@ def _flat(spec: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def cell_names(results: Path) -> list[str]:
-    """Return the names of the trained cells in a results folder, sorted.
-
-    Raises
-    ------
-    SpecError
-        If the folder doesn't exist or contains no trained cell.
-    """
+    """Return the names of the trained cells in a results folder, sorted; raise SpecError if there are none."""
     expected = "a results folder created by `halobench run`, containing a `runs` folder"
     if not (results / "runs").is_dir():
         raise SpecError(str(results), "no such folder" if not results.is_dir() else "no `runs` folder in it", expected)
@@ -109,13 +87,7 @@ def cell_names(results: Path) -> list[str]:
 
 
 def find_cell(results: Path, name: str) -> str:
-    """Return the name of the trained cell whose name is or contains `name`, or whose path is `name`.
-
-    Raises
-    ------
-    SpecError
-        If no cell matches (the message lists the closest names) or several do (the message lists them).
-    """
+    """Return the one trained cell whose name is or contains `name`, or whose path is `name`."""
     names = cell_names(results)
     name = name if name in names else name_below_runs(name)
     if name in names:
@@ -161,13 +133,7 @@ def _no_cell(results: Path, name: str) -> SpecError:
 
 
 def read_cell(results: Path, name: str) -> CellResults:
-    """Read the results of the trained cell called `name`, reading each file once.
-
-    Raises
-    ------
-    SpecError
-        If there is no such cell, or a file doesn't match its record.
-    """
+    """Read the results of the trained cell called `name`, each file once and by the checksums in its records."""
     folder = results / "runs" / name
     if not (folder / "train.json").exists():
         raise _no_cell(results, name)

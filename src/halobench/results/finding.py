@@ -35,13 +35,8 @@ PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds":
 
 
 def is_check(row: Mapping[Any, Any]) -> bool:
-    """Return whether a test is a check and not a claim of the paper. Tests of repair have their own theme."""
-    return _is_own(row) and row["theme"] != "repair"
-
-
-def _is_own(row: Mapping[Any, Any]) -> bool:
-    """Return whether a test is this project's own rather than a test of a claim of the paper."""
-    return str(row["check"]) == "True"  # text if the row was read from a CSV file
+    """Return whether a test checks what the paper takes for granted, and so is no claim of the paper."""
+    return str(row["kind"]) == "check"
 
 
 def _whole(rows: Rows) -> list[Mapping[Any, Any]]:
@@ -128,16 +123,11 @@ def in_words(row: Mapping[Any, Any]) -> str:
 def finding(rows: Rows) -> str:
     """Sum up the outcome without naming individual tests: what holds, what further repair does, and what remains.
 
-    The text is empty if there are no tests. The first sentence doesn't count checks, which aren't claims of the paper.
-    The last one counts all tests, of which those that remain are decided even after Holm's correction.
-
-    Parameters
-    ----------
-    rows : iterable of mapping
-        Rows of the table ``claims``.
+    The text is empty if there are no tests. The first sentence counts claims of the paper only. The last one counts all
+    tests, of which those that remain are decided even after Holm's correction.
     """
     rows = list(rows)
-    if not any(not _is_own(row) for row in _whole(rows)):
+    if not any(row["kind"] == "paper" for row in _whole(rows)):
         return ""
     return " ".join(filter(None, (_counts(rows), _repaired(rows), adjusted_line(rows))))
 
@@ -145,13 +135,12 @@ def finding(rows: Rows) -> str:
 def _counts(rows: Rows) -> str:
     """Return the sentence that counts the decided tests of the paper's claims."""
     rows = list(rows)
-    whole = [row for row in _whole(rows) if not _is_own(row)]
+    whole = [row for row in _whole(rows) if row["kind"] == "paper"]
     verdicts = {fit: Counter(row["verdict"] for row in whole if row["fit"] == fit) for fit in (*COMPARED, *OTHERS)}
     decided = {fit: counts for fit, counts in verdicts.items() if counts["holds"] + counts["does_not"]}
     shown = [fit for fit in COMPARED if fit in decided] or [fit for fit in OTHERS if fit in decided][:1]
     if not shown:
-        tests = [row for theme, themed in by_theme(rows).items() if theme != "repair" for row in themed]
-        checks = sum(row["verdict"] in DECIDED for row in tests)
+        checks = sum(row["verdict"] in DECIDED for row in _whole(rows) if row["kind"] == "check")
         further = f" ({count(checks, 'further check')} {'is' if checks == 1 else 'are'} decided)" if checks else ""
         return f"This grid decides no test of the paper's claims{further}."
     clauses = [
@@ -163,7 +152,7 @@ def _counts(rows: Rows) -> str:
 
 def _repaired(rows: Rows) -> str:
     """Return a sentence on the tests of repair after training, which aren't claims of the paper, or "" if undecided."""
-    counts = Counter(row["verdict"] for row in by_theme(rows).get("repair", []) if row["fit"] == "partner")
+    counts = Counter(row["verdict"] for row in _whole(rows) if row["kind"] == "repair" and row["fit"] == "partner")
     if not counts["holds"] + counts["does_not"]:
         return ""
     return f"After partner scaling, a richer map fitted like a temperature, {_outcome(counts, REPAIRS)}."

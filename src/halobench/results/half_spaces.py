@@ -108,22 +108,8 @@ def summarise_nulls(
 ) -> dict[str, dict[str, Any]]:
     """Summarise random rays from samples with flat boundaries at their attacked radii, as radii are summarised.
 
-    Parameters
-    ----------
-    attacked : DataFrame
-        One row per sample, with the columns radius, censored and other_distance. Nothing is known beyond a censored
-        radius, so its sample's rays count as endless.
-    dimension : int
-    planes : mapping of str to int
-        Numbers of hyperplanes, by quantity.
-    levels : mapping of str to float
-        Quantiles' levels, by name.
-
-    Returns
-    -------
-    dict
-        For each quantity, the values of `halobench.results.radii_summary.summarise_radii` by column: censored (the
-        share of rays that never end), quantiles (NaN if that many rays never end) and survival.
+    `planes` gives the numbers of hyperplanes by quantity, and `levels` those of quantiles by name. Nothing is known
+    beyond a censored radius, so its sample's rays count as endless.
     """
     radius, unit = attacked["radius"].to_numpy(np.float64), attacked["other_distance"].to_numpy(np.float64)
     radius = np.where(attacked["censored"].to_numpy(bool), np.inf, radius)

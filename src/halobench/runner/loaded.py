@@ -22,7 +22,6 @@ from halobench.experiment.grid import Config
 from halobench.results import status
 from halobench.results.inventory import partial_jobs
 from halobench.runner.arguments import Arguments, configuration
-from halobench.runner.captions import caption, caption_texts, captions_digest
 from halobench.runner.outcome import CLAIMS
 from halobench.storage import files
 
@@ -70,10 +69,6 @@ class Loaded:
         """Return the checksums of what a job reads and no job writes."""
         if job.stage == "claims":
             return {"claims": status.file_digest(claims_file(self.workflow))}
-        if job.stage == "overview":
-            named = [caption(stem, kind) for kind in ("figure", "table") for stem in job.spec[f"{kind}s"]]
-            texts = caption_texts(self.workflow / "rules" / path for path in named)
-            return {"captions": captions_digest(texts)}
         return {}
 
     def freeze(self, state: Path) -> Path:

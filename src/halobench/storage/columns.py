@@ -21,7 +21,8 @@ FIT_COLUMNS = (*KEYS, "calibrator", "split", "labels", "T", "beta", "nll", "grad
 # Columns of `runs` that describe the data set and are the same in all its cells.
 DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation", "seed_correction")
 CLAIM_COLUMNS = (
-    *("claim", "statement", "theme", "question", "check", "scope", "fit", "statistic", "estimate", "low", "high"),
+    *("claim", "label", "statement", "theme", "question", "kind", "scope", "fit", "loss"),
+    *("table", "measure", "statistic", "formula", "estimate", "low", "high"),
     *("margin", "direction", "n", "excluded", "seed_correction", "verdict", "pairs", "opposite"),
     *("p", "holm", "holm_theme", "adjusted", "datasets", "mean_datasets", "low_datasets", "high_datasets"),
     *("registered", "note"),
@@ -31,22 +32,22 @@ SURVIVAL = (0.0, 0.01, 0.015, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 
 SURVIVAL_COLUMNS = tuple(f"survival_{radius:g}" for radius in SURVIVAL)
 # The columns that each table must have.
 TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
-    "metrics": (*KEYS, *METRICS_COLUMNS),
+    "metrics": (*KEYS, *METRICS_COLUMNS, "noise"),
     "neighbourhood": (
         *(*KEYS, "points", "probe", "kind", "radius", "relative_radius"),
-        *("confidence", "confidence_se", "logit_gap", "logit_gap_se"),
+        *("confidence", "confidence_se", "logit_gap", "logit_gap_se", "noise"),
     ),
     "radii": (
         *(*KEYS, "points", "probe", "kind", "quantity", "calibrator", "threshold", "n", "censored"),
         *(f"{scale}_{level}" for scale in ("radius", "relative", "fraction") for level in ("q25", "median", "q75")),
-        *SURVIVAL_COLUMNS,
+        *(*SURVIVAL_COLUMNS, "noise"),
     ),
-    "reliability": (*KEYS, *RELIABILITY_COLUMNS),
+    "reliability": (*KEYS, *RELIABILITY_COLUMNS, "noise"),
     "history": (*KEYS, "epoch", "step", "lr", "train_loss"),
     "runs": (
         *(*KEYS, *DATASET, "train_accuracy", "interpolates", "steps", "seconds", "device", "parameters"),
         *(f"temperature_{name}" for name in ("exact", "released", "oracle", "oracle_clean")),
-        "released_near_exact",
+        *("released_near_exact", "loss_family"),
     ),
     "claims": CLAIM_COLUMNS,
     "jobs": JOB_COLUMNS,

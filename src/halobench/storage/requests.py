@@ -98,7 +98,7 @@ def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bo
 
 def _file(module: str) -> str:
     """Return a module of a code map as a file in the package, or as the config refers to it."""
-    return module if ":" in module or "." in module.rpartition("/")[2] else f"{module}.py"
+    return module if any(sign in module for sign in ": ") or "." in module.rpartition("/")[2] else f"{module}.py"
 
 
 def listed(names: list[str], most: int = 4) -> str:

@@ -279,6 +279,12 @@ CONFIGS: dict[str, list[tuple]] = {
             f"{GRID}[0].models = ['mlp']: expected models that a probe visits, or probe: false; no probe lists mlp",
         ),
     ],
+    "a name that says another noise": [
+        (
+            put("datasets.x-noise20", {"source": "digits", "train": 100, "val": 60, "test": 80, "noise": {"p": 0.5}}),
+            "datasets.x-noise20.noise.p = 0.5: expected 0.2, as the data set's name says, or another name",
+        ),
+    ],
     "several at once": [
         (
             together(put("train.lr", -1), put("losses.mixup2.name", "mixip"), put("datasets.noisy.noise", {"p": 2})),

@@ -191,24 +191,6 @@ def test_regmixup_is_clean_cross_entropy_and_eta_times_mixups(eta, weights):
     torch.testing.assert_close(loss(net(doubled), soft), expected)
 
 
-# Mixing ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("loss", [Cutmix(), Regmixup(), Mixup()], ids=lambda loss: type(loss).__name__)
-def test_mixing_losses_repeat_and_keep_arguments_dtype_and_layout(loss):
-    inputs = torch.randn(6, 3, 8, 8).contiguous(memory_format=torch.channels_last)
-    targets = torch.eye(6)
-    before = inputs.clone(), targets.clone()
-    (mixed, soft), again, other = (loss.mix(inputs, targets, np.random.default_rng(seed)) for seed in (5, 5, 6))
-    assert torch.equal(mixed, again[0])
-    assert torch.equal(soft, again[1])
-    assert not torch.equal(mixed, other[0])
-    assert torch.equal(inputs, before[0])
-    assert torch.equal(targets, before[1])
-    assert mixed.dtype == soft.dtype == torch.float32
-    assert mixed.is_contiguous(memory_format=torch.channels_last)
-
-
 # Losses that score predictions ----------------------------------------------------------------------------------------
 
 
@@ -294,23 +276,6 @@ def test_bad_options_are_named(name, options, key, expected):
     with pytest.raises(SpecError, match=expected) as caught:
         base.build(LossSpec(name, options))
     assert caught.value.key == key
-
-
-def test_every_loss_file_is_found():
-    assert plugins.names("losses") == [
-        *("brier", "cross_entropy", "cutmix", "dual_focal", "focal", "label_smoothing", "mixup", "regmixup")
-    ]
-
-
-@pytest.mark.parametrize("name", plugins.names("losses"))
-def test_every_loss_builds_passes_the_check_before_a_run_and_makes_as_many_rows_as_its_file_says(name):
-    inputs, _, targets, logits = batch()
-    loss = base.build(LossSpec(name))
-    assert isinstance(loss, Loss)
-    assert loss(logits, targets).shape == ()
-    build_checks.check_loss(LossSpec(name))
-    mixed, _ = loss.mix(inputs, targets, np.random.default_rng(0))
-    assert len(mixed) == len(inputs) * (plugins.constant("losses", name, "ROWS") or 1)
 
 
 class Mixes(CrossEntropy):

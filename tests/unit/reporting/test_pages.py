@@ -219,7 +219,7 @@ def test_the_leaderboard_pools_the_models_that_all_losses_have(tables):
 
 
 def test_figures_and_tables_link_their_files_and_say_what_they_show(tables):
-    captions = {"log_k": "Experiment {{ snakemake.wildcards.experiment }}: *what* TS leaves. It grows. Or not."}
+    captions = {"log_k": "What *TS* leaves. It grows. Or not."}
     pages = overview.pages(tables, spec(), captions=captions)
     page = Page(pages["figures"])
     assert [a["src"] for tag, a in page.tags if tag == "img"] == [

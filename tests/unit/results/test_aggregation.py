@@ -146,7 +146,7 @@ def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
 
 def assert_same_tables(found, expected) -> None:
     for name, table in expected.items():
-        pd.testing.assert_frame_equal(found[name], table, check_exact=True)
+        pd.testing.assert_frame_equal(found[name][table.columns], table, check_exact=True)
 
 
 def test_a_cell_without_curves_has_radii_alone(tmp_path):
@@ -169,6 +169,11 @@ def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     found = dict(aggregate.aggregate(manifest, results))
     assert set(found) == {*TABLES, *ORIGINS}
     assert_same_tables(found, plain_tables(manifest, results))
+    noise = found["runs"].set_index(KEYS)["noise"].groupby("dataset").first()
+    for name in aggregate.NOISY:
+        assert (found[name]["noise"] == found[name]["dataset"].map(noise)).all(), name
+    for name in aggregate.PROBED:
+        assert (found[name]["kind"] == found[name]["probe"]).all(), "each probe has the name of its kind"
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
         tuple(cell[key] for key in KEYS) for cell in manifest["cells"]
     ]
@@ -192,6 +197,7 @@ def test_only_euclidean_attacks_on_cells_of_a_known_dimension_have_nulls(grid):
     cell = manifest["cells"][2]
     assert {tuple(row) for row in nulls[KEYS].itertuples(index=False)} == {tuple(cell[key] for key in KEYS)}
     assert set(nulls["probe"]) == {"manifold"}
+    assert set(nulls["kind"]) == {"adversarial"}
     assert set(nulls["points"]) == {"train", "heldout"}
     radii = pd.read_parquet(results / "runs" / cell["path"] / "radii.parquet")
     radii = radii.query("points == 'heldout' and probe == 'manifold' and quantity == 'certainty'")

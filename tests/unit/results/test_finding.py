@@ -40,7 +40,7 @@ def rows(**verdicts: str) -> list[dict]:
 def test_the_finding_counts_decided_tests_over_all_cells(verdicts, sentence):
     made = rows(**verdicts)
     others = [row | {"scope": "digits/mlp", "verdict": "does_not"} for row in made]
-    checks = [row | {"check": True, "verdict": "does_not"} for row in made]
+    checks = [row | {"kind": "check", "verdict": "does_not"} for row in made]
     shuffled = [*made, *others, *(checks if sentence.startswith("W") else [])]
     random.Random(0).shuffle(shuffled)
     assert finding.finding(shuffled).partition(" After Holm")[0] == sentence
@@ -50,7 +50,7 @@ def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
     made = rows(exact="hhhfu", none="n")
     made[0] |= {"adjusted": "undecided", "question": "b"}
     made[1] |= {"opposite": 2, "pairs": 3}
-    made[3] |= {"check": True}
+    made[3] |= {"kind": "check"}
     line = "After Holm's correction for 5 tests of 2 questions, 3 of 4 verdicts remain"
     opposite = "; in 1 of the 4, a pair of data set and model shows the opposite."
     assert finding.adjusted_line(made) == line + opposite
@@ -75,7 +75,7 @@ def test_registrations_are_counted_by_when_they_were_made():
 
 def test_further_repair_has_a_sentence_of_its_own():
     """Its tests aren't claims of the paper, so they don't count among those."""
-    repair = [row | {"check": True, "theme": "repair"} for row in rows(partner="hhfun")]
+    repair = [row | {"kind": "repair", "theme": "repair"} for row in rows(partner="hhfun")]
     paper = f"With {OPTIMAL}, both {TESTS} hold."
     words = " After partner scaling, a richer map fitted like a temperature, 2 of 3 decided tests of further repair"
     whole = finding.finding([*rows(exact="hh"), *repair])
@@ -89,8 +89,8 @@ def test_growth_says_how_it_is_tested_and_checks_are_known():
     (line,) = finding.theme_lines(growth)
     assert line.endswith("2 tests of 1 question: 2 not tested; make theory tests them")
     assert "make theory" not in finding.theme_lines([*growth, growth[0] | {"verdict": "holds"}])[0]
-    check = growth[0] | {"check": True}
-    assert [finding.is_check(row) for row in (growth[0], check, check | {"theme": "repair"})] == [False, True, False]
+    check = growth[0] | {"kind": "check"}
+    assert [finding.is_check(row) for row in (growth[0], check, check | {"kind": "repair"})] == [False, True, False]
 
 
 def test_a_table_that_cannot_be_read_has_no_rows(tmp_path):

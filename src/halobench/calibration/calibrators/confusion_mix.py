@@ -28,6 +28,15 @@ from halobench.calibration.rescaling import rescale
 from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import finite_beta
 
+TITLE = "TS mixed with confusions"
+ABOUT = "TS mixed with the labels of the validation samples that have the same prediction"
+SOURCE = (
+    "halobench, based on H.-C. Kim and Z. Ghahramani, *Bayesian Classifier Combination*, AISTATS 2012, and on "
+    "Kerrigan et al. 2021, [arXiv 2109.14591](https://arxiv.org/abs/2109.14591)"
+)
+ORDER = 16
+STYLE = ("#2F8F46", (5, 0, 180), (0, (2, 1)))
+
 PRIORS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # sizes r of the uniform prior to try, in samples per predicted class
 # The grid of inverse temperatures: so many steps from TS's divided by `REACH` to TS's times `REACH`.
 STEPS, REACH = 24, 32.0

@@ -24,6 +24,12 @@ from halobench.calibration.convex import RIDGE
 from halobench.calibration.rescaling import rescale, spread
 from halobench.calibration.temperature_scaling import finite_beta
 
+TITLE = "Dirichlet calibration"
+ABOUT = "an affine map of the log-probabilities, with penalties off the diagonal and on the intercepts"
+SOURCE = "Kull et al. 2019, with ODIR; the search and its grid are halobench's own"
+ORDER = 10
+STYLE = ("#A0522D", (4, 1, 0), (0, (3, 1, 1, 1, 1, 1)))
+
 LIBRARIES = ("scipy",)
 
 # Strengths to try for the ridges off the diagonal and on the intercepts, which are added to a sum over samples.

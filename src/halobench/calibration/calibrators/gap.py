@@ -21,6 +21,12 @@ from halobench.calibration.convex import RIDGE, Objective, minimise
 from halobench.calibration.rescaling import FLAT, rescale
 from halobench.calibration.temperature_scaling import finite_beta
 
+TITLE = "gap scaling"
+ABOUT = "a temperature that depends on the gap between the two largest logits"
+SOURCE = "halobench; see [related methods](related.md)"
+ORDER = 14
+STYLE = ("#B8860B", "X", (0, (5, 1, 1, 1)))
+
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit b0 and b1 to minimise NLL plus a small ridge towards TS; finite on separable data, and never above TS's NLL.

@@ -24,6 +24,16 @@ from halobench.calibration.logit_maps import fit_families
 from halobench.calibration.sample_scores import softmax
 from halobench.core.seeding import generator
 
+TITLE = "local map"
+ABOUT = "TS and partner scaling mixed with nearest neighbours and trees, by the labels of similar validation samples"
+SOURCE = (
+    "halobench, from parts: C. Stone, *Consistent Nonparametric Regression*, Annals of Statistics 1977; P. "
+    "Geurts, D. Ernst and L. Wehenkel, *Extremely Randomized Trees*, Machine Learning 2006; weights by "
+    "cross-fitting as in D. Wolpert, *Stacked Generalization*, Neural Networks 1992"
+)
+ORDER = 19
+STYLE = ("#C2408C", (3, 1, 0), (0, (3, 1)))
+
 LIBRARIES = ("scikit-learn", "scipy")
 
 PARTS = ("temperature", "partner", "neighbours", "trees")

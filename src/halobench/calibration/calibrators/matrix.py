@@ -23,6 +23,15 @@ from halobench.calibration.rescaling import rescale, spread
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.errors import require
 
+TITLE = "matrix scaling"
+ABOUT = "an affine map of the logits, with a penalty chosen by cross-validation"
+SOURCE = (
+    "halobench, based on M. Kull et al., *Beyond temperature scaling*, NeurIPS 2019, [arXiv "
+    "1910.12656](https://arxiv.org/abs/1910.12656)"
+)
+ORDER = 7
+STYLE = ("#B03A6B", "8", (0, (6, 1, 2, 1)))
+
 LIBRARIES = ("scipy",)
 
 

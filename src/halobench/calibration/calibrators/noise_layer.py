@@ -27,6 +27,16 @@ from halobench.calibration.rescaling import rescale, spread
 from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import finite_beta
 
+TITLE = "noise layer"
+ABOUT = "TS followed by a matrix of transitions from predicted classes to labels"
+SOURCE = (
+    "S. Sukhbaatar et al., *Training Convolutional Networks with Noisy Labels*, [arXiv "
+    "1406.2080](https://arxiv.org/abs/1406.2080); J. Goldberger and E. Ben-Reuven, *Training Deep Neural "
+    "Networks Using a Noise Adaptation Layer*, ICLR 2017; here fitted after training"
+)
+ORDER = 17
+STYLE = ("#5B4A3F", (6, 1, 0), (0, (4, 1, 1, 1)))
+
 STRENGTHS = (1000.0, 100.0, 10.0, 1.0)  # numbers s of samples to try for the prior on the diagonal of Q
 SPREAD = 0.1  # the part of the prior that is spread over all classes, in samples per row; it makes every label possible
 # The largest gradient at which expectation maximisation ends on the folds; it begins slowly, so 1e-4 is too soon.

@@ -10,6 +10,12 @@ import numpy as np
 from halobench.calibration.calibrator import Calibrator, scored
 from halobench.calibration.partner_scaling import WORK, fit_checked
 
+TITLE = "partner scaling"
+ABOUT = "TS that also learns from confusions on validation data which classes are mistaken for which others"
+SOURCE = "halobench; see [related methods](related.md)"
+ORDER = 18
+STYLE = ("#00695C", "*")
+
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit partner scaling; finite even on separable data."""

@@ -22,6 +22,12 @@ from halobench.calibration.convex import minimise
 from halobench.calibration.rescaling import rescale
 from halobench.calibration.temperature_scaling import finite_beta
 
+TITLE = "top-versus-rest scaling"
+ABOUT = "one temperature for whether the prediction is right, and another for which class is right if it isn't"
+SOURCE = "halobench; see [related methods](related.md)"
+ORDER = 15
+STYLE = ("#5E8C31", "H", (0, (7, 1.5)))
+
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit v, c and w to minimise the NLL, which has two convex parts, each with a slight ridge towards TS.

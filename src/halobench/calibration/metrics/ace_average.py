@@ -9,7 +9,10 @@ from halobench.calibration.binning import bin_by_confidence
 TITLE = "ACE"
 ABOUT = "average calibration error: the mean gap over bins, regardless of their size"
 LOWER_IS_BETTER = True
-SOURCE = "L. Neumann, A. Zisserman and A. Vedaldi, *Relaxed Softmax*, NIPS Workshop MLITS 2018"
+SOURCE = (
+    "L. Neumann, A. Zisserman and A. Vedaldi, *Relaxed Softmax*, NIPS workshop MLITS 2018: the mean over bins, as in "
+    "the paper's code"
+)
 ORDER = 6
 
 

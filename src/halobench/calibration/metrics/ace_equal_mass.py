@@ -8,7 +8,8 @@ TITLE = "ACE, equal mass"
 ABOUT = "calibration error over bins with equal numbers of samples"
 LOWER_IS_BETTER = True
 SOURCE = (
-    "J. Nixon et al., *Measuring Calibration in Deep Learning*, CVPR Workshops 2019, which also averages over classes"
+    "J. Nixon et al., *Measuring Calibration in Deep Learning*, CVPR workshops 2019, [arXiv "
+    "1904.01685](https://arxiv.org/abs/1904.01685), who also average over classes"
 )
 ORDER = 7
 

@@ -10,7 +10,9 @@ from halobench.calibration.binning import bin_edges, bin_index
 TITLE = "Classwise ECE"
 ABOUT = "ECE of each class's probability, averaged over classes"
 LOWER_IS_BETTER = True
-SOURCE = "M. Kull et al., *Beyond temperature scaling*, NeurIPS 2019"
+SOURCE = (
+    "M. Kull et al., *Beyond Temperature Scaling*, NeurIPS 2019, [arXiv 1910.12656](https://arxiv.org/abs/1910.12656)"
+)
 ORDER = 9
 
 

@@ -9,7 +9,10 @@ from halobench.calibration.binning import bin_by_confidence
 TITLE = "ECE"
 ABOUT = "expected calibration error: the gap between confidence and accuracy in bins, weighted by count"
 LOWER_IS_BETTER = True
-SOURCE = "M. Pakdaman Naeini et al., *Obtaining Well Calibrated Probabilities Using Bayesian Binning*, AAAI 2015"
+SOURCE = (
+    "M. P. Naeini, G. F. Cooper and M. Hauskrecht, *Obtaining Well Calibrated Probabilities Using Bayesian Binning*, "
+    "AAAI 2015; Guo et al. 2017"
+)
 ORDER = 5
 
 

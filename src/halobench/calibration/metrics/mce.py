@@ -9,7 +9,7 @@ from halobench.calibration.binning import bin_by_confidence
 TITLE = "MCE"
 ABOUT = "the largest gap between confidence and accuracy in a bin"
 LOWER_IS_BETTER = True
-SOURCE = "M. Pakdaman Naeini et al., *Obtaining Well Calibrated Probabilities Using Bayesian Binning*, AAAI 2015"
+SOURCE = "Naeini et al. 2015: the largest gap in any bin"
 ORDER = 8
 
 

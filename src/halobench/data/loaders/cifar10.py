@@ -8,6 +8,10 @@ from __future__ import annotations
 from halobench.data.sources import Description, Images
 from halobench.data.torchvision_files import VisionSet
 
+TITLE = "CIFAR-10"
+SOURCE = "A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009"
+ORDER = 6
+
 FROM_DISK = True
 SET = VisionSet("CIFAR-10", "CIFAR10", 50_000, 10_000, (3, 32, 32), ("cifar-10-python.tar.gz",))
 

@@ -8,6 +8,10 @@ from __future__ import annotations
 from halobench.data.sources import Description, Images
 from halobench.data.torchvision_files import VisionSet
 
+TITLE = "CIFAR-100"
+SOURCE = "A. Krizhevsky, *Learning Multiple Layers of Features from Tiny Images*, 2009"
+ORDER = 7
+
 FROM_DISK = True
 SET = VisionSet("CIFAR-100", "CIFAR100", 50_000, 10_000, (3, 32, 32), ("cifar-100-python.tar.gz",), classes=100)
 

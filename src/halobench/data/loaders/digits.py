@@ -10,6 +10,10 @@ import numpy as np
 
 from halobench.data.sources import Description, Images
 
+TITLE = "Digits"
+SOURCE = "E. Alpaydin and C. Kaynak, UCI repository, 1998; the copy in scikit-learn"
+ORDER = 1
+
 
 def describe() -> Description:
     """Return the shape, classes and size."""

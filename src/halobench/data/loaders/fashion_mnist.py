@@ -9,6 +9,10 @@ from __future__ import annotations
 from halobench.data.sources import Description, Images
 from halobench.data.torchvision_files import idx_set
 
+TITLE = "Fashion-MNIST"
+SOURCE = "H. Xiao, K. Rasul and R. Vollgraf, [arXiv 1708.07747](https://arxiv.org/abs/1708.07747)"
+ORDER = 4
+
 FROM_DISK = True
 SET = idx_set(
     "Fashion-MNIST",

@@ -15,6 +15,9 @@ from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.data.distribution import Distribution, Sample, checked_shape, layout_generator, positive
 
+TITLE = "Gaussians"
+ORDER = 13
+
 
 class Gaussians(Distribution):
     """N(means[y], I) for labels y uniform over the k rows of `means` (k, D)."""

@@ -23,6 +23,13 @@ from halobench.core.spec_codec import convert_number
 from halobench.data.data_root import check_root, data_root, unfit
 from halobench.data.sources import Description, Images
 
+TITLE = "Image folder"
+ORDER = 10
+# The data sets of the experiments that use it.
+VARIANTS = {
+    "imagenet-val": {"TITLE": "ImageNet"},
+}
+
 FROM_DISK = True
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")  # torchvision's
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # whatever the suffix; EPS would start Ghostscript

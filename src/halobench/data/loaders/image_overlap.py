@@ -19,6 +19,13 @@ from halobench.core.spec_codec import convert_number
 from halobench.data.channel_stats import ChannelStats
 from halobench.data.distribution import Distribution, Regions, Sample, layout_generator, overlap_regions, unknown
 
+TITLE = "Images in pairs"
+ORDER = 12
+# How the experiments name it, before the number of classes.
+VARIANTS = {
+    "overlap-image": {"TITLE": "MNIST images in pairs"},
+}
+
 APART = 0.49  # reach, as a share of the distance to the nearest other prototype
 CANDIDATES = 4  # images considered for each prototype
 BLOCK = 512  # images rendered at a time

@@ -8,6 +8,10 @@ from __future__ import annotations
 from halobench.data.sources import Description, Images
 from halobench.data.torchvision_files import idx_set
 
+TITLE = "KMNIST"
+SOURCE = "T. Clanuwat et al., [arXiv 1812.01718](https://arxiv.org/abs/1812.01718)"
+ORDER = 5
+
 FROM_DISK = True
 SET = idx_set("KMNIST", "KMNIST")
 

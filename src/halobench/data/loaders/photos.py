@@ -15,6 +15,9 @@ from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.data.sources import Description, Images
 
+TITLE = "Photographs"
+ORDER = 9
+
 CLASSES = ("china", "flower", "grace_hopper")
 
 

@@ -9,6 +9,10 @@ from __future__ import annotations
 from halobench.data.sources import Description, Images
 from halobench.data.torchvision_files import VisionSet
 
+TITLE = "SVHN"
+SOURCE = "Y. Netzer et al., *Reading Digits in Natural Images with Unsupervised Feature Learning*, NIPS workshop 2011"
+ORDER = 8
+
 FROM_DISK = True
 SET = VisionSet("SVHN", "SVHN", 73_257, 26_032, (3, 32, 32), ("train_32x32.mat", "test_32x32.mat"))
 

@@ -16,6 +16,9 @@ from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.models.distances import AroundSamples, squared_distances
 
+TITLE = "Attention"
+ORDER = 6
+
 BLOCK = 1024  # number of samples whose distances to all others are held at a time
 
 

@@ -7,6 +7,15 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
+TITLE = "CNN"
+ORDER = 3
+# Names of the experiments' CNNs whose second word doesn't say enough.
+VARIANTS = {
+    "cnn-bare": {"TITLE": "CNN, no batch norm"},
+    "cnn-shift": {"TITLE": "CNN, shifted images"},
+    "cnn-decay": {"TITLE": "CNN, weight decay"},
+}
+
 IMAGES = True  # the model doesn't take feature vectors
 
 

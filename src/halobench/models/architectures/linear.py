@@ -6,6 +6,9 @@ import math
 
 from torch import nn
 
+TITLE = "Linear"
+ORDER = 1
+
 
 def build(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """Build a linear layer on the flattened sample."""

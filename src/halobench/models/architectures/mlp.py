@@ -11,6 +11,9 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
+TITLE = "MLP"
+ORDER = 2
+
 
 def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
     """Build a network with `depth` hidden layers of `width` rectified units on the flattened sample."""

@@ -6,6 +6,9 @@ from torch import nn
 
 from halobench.models.architectures.mlp import perceptron
 
+TITLE = "MLP + BN"
+ORDER = 7
+
 
 def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 3) -> nn.Module:
     """Build `depth` hidden layers of `width` units on the flattened sample, each batch-normalised, then rectified."""

@@ -9,6 +9,10 @@ from torch import nn
 from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 
+TITLE = "MLP-Mixer"
+SOURCE = "I. Tolstikhin et al., *MLP-Mixer*, NeurIPS 2021, [arXiv 2105.01601](https://arxiv.org/abs/2105.01601)"
+ORDER = 8
+
 IMAGES = True  # the model doesn't take feature vectors
 
 

@@ -13,6 +13,9 @@ from halobench.core.errors import require
 from halobench.core.spec_codec import convert_number
 from halobench.models.distances import AroundSamples
 
+TITLE = "1-NN"
+ORDER = 5
+
 
 class Nearest(AroundSamples):
     """A model whose logit is `scale` for the label of the nearest training sample and 0 for every other label.

@@ -10,6 +10,10 @@ import torch
 
 from halobench.probing.rays import Surroundings
 
+TITLE = "Principal components"
+ABOUT = "in a random direction within the data's principal components"
+ORDER = 4
+
 
 def directions(
     points: torch.Tensor,

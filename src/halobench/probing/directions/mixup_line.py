@@ -7,6 +7,10 @@ import torch
 
 from halobench.probing.rays import Rays, Surroundings, towards
 
+TITLE = "To random other label"
+ABOUT = "along the line to a random training point with a different label"
+ORDER = 3
+
 
 def directions(
     points: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, *, count: int, rng: np.random.Generator

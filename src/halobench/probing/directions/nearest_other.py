@@ -7,6 +7,10 @@ import torch
 
 from halobench.probing.rays import Rays, Surroundings, towards
 
+TITLE = "To nearest other label"
+ABOUT = "along the line to the nearest training point with a different label"
+ORDER = 2
+
 ONE_DIRECTION = "a sample has one nearest training sample of another label"
 
 

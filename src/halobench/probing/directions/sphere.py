@@ -7,6 +7,10 @@ import torch
 
 from halobench.probing.rays import Surroundings
 
+TITLE = "Random direction"
+ABOUT = "away from a point in a random direction"
+ORDER = 1
+
 
 def directions(
     points: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, *, count: int, rng: np.random.Generator

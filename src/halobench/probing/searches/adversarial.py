@@ -15,6 +15,17 @@ from halobench.probing.attack import Effort, attack
 from halobench.probing.rays import Surroundings
 from halobench.probing.search import Radii
 
+TITLE = "Attacked"
+ABOUT = "to the nearest point that an attack finds"
+SOURCE = (
+    "M. Pintor et al., *Fast Minimum-norm Adversarial Attacks through Adaptive Norm Constraints* (FMN), NeurIPS "
+    "2021, [arXiv 2102.12827](https://arxiv.org/abs/2102.12827); based on J. Rony et al., *Decoupling Direction "
+    "and Norm for Efficient Gradient-Based L2 Adversarial Attacks and Defenses* (DDN), CVPR 2019, [arXiv "
+    "1811.09600](https://arxiv.org/abs/1811.09600)"
+)
+ORDER = 5
+STYLE = ("#A8182D", "v")
+
 
 def search(
     model: torch.nn.Module,

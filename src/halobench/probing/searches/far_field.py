@@ -20,6 +20,15 @@ from halobench.probing.far_field import DISTANCES, describe, tails
 from halobench.probing.rays import Surroundings
 from halobench.probing.search import Radii
 
+TITLE = "Far field"
+ABOUT = "infinitely far away in a random direction"
+SOURCE = (
+    "M. Hein, M. Andriushchenko and J. Bitterwolf, *Why ReLU Networks Yield High-Confidence Predictions Far Away "
+    "From the Training Data and How to Mitigate the Problem*, CVPR 2019, [arXiv "
+    "1812.05720](https://arxiv.org/abs/1812.05720)"
+)
+ORDER = 7
+
 
 def search(
     model: torch.nn.Module,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -13,12 +12,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
+from halobench.core.formatting import within
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, panel_grid
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.styles import VERDICT_STYLES
 from halobench.results import finding
 from halobench.results.names import THEMES
+
+SHORT = "Every test of the claims"
+CATEGORY = "1 Claims"
+CAPTION = """\
+The estimate for every claim, compared with the claim's margin. The large mark is the mean over data sets and models,
+and the line through it is the 95% t interval over seeds. Each small mark is a single pair of data set and model. The
+black tick is the margin, the smallest effect that would matter, and the shaded side is where the paper expects the
+estimate. A claim *holds* if the whole interval lies on the shaded side, *does not hold* if the whole interval lies on
+the other side, and is *undecided* if the interval contains the margin. *Not after Holm* marks verdicts that become
+undecided once the number of tests is corrected for, and *opposite* counts the pairs that are decided the other way.
+The interval is widened if seeds share samples. Ratios are geometric means. A claim whose effect is real but smaller
+than the margin doesn't hold. Differences are paired within each data set, model and seed, at equal numbers of
+optimiser steps. Claims that need cells missing from this grid are listed at the end as *not tested*, by their short
+names; the claims page says what each of them needs. With few seeds the intervals are wide, so an undecided claim says
+more about the number of seeds than about the paper.
+"""
 
 TITLE = "The tests of the claims, by what they measure"
 NOTE = (
@@ -53,7 +69,7 @@ def draw(claims: pd.DataFrame) -> Figure:
         if rows["verdict"].eq("not_tested").all():
             untested[THEMES[str(rows["theme"].iloc[0])].label] += 1
         else:
-            groups.setdefault(group_of(str(rows["statistic"].iloc[0])), []).append(rows)
+            groups.setdefault(group_of(*rows[["statistic", "measure"]].iloc[0]), []).append(rows)
     heights = [AXIS + ROW * len(rows) for rows in groups.values()]
     figure = panel_grid.blank_figure(WIDTH, sum(heights) or 0.2)
     if groups:
@@ -73,14 +89,10 @@ def draw(claims: pd.DataFrame) -> Figure:
     return figure
 
 
-def group_of(statistic: str) -> str:
-    """Return the heading of the axis for a claim's statistic, e.g. ``Difference in NLL (nats)``."""
-    kind = re.match(r"\w+", statistic)
-    value = re.search(r"\bmetric (\w+)", statistic) or re.search(r" of \w+\.(\w+)", statistic)
-    if kind is None or kind[0] not in KINDS or value is None:
-        return statistic
-    label = labels.metric_label(value[1]) if kind[0] == "ratio" else labels.metric_axis(value[1])
-    return KINDS[kind[0]].format(labels.within(label))
+def group_of(statistic: str, measure: str) -> str:
+    """Return the heading of the axis for claims about a statistic, e.g. ``Difference in NLL (nats)``."""
+    label = labels.metric_label(measure) if statistic == "ratio" else labels.metric_axis(measure)
+    return KINDS[statistic].format(within(label))
 
 
 def _mark(verdict: str) -> dict[str, Any]:
@@ -94,7 +106,7 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame]) -> None:
 
     A ratio's axis is logarithmic, and a level's needn't include 0.
     """
-    kind = claims[0]["statistic"].iloc[0].partition(" ")[0]
+    kind = claims[0]["statistic"].iloc[0]
     limits = _ratio_limits(pd.concat(claims)) if kind == "ratio" else _limits(pd.concat(claims), kind != "level")
     if kind == "ratio":
         ax.set_xscale("log")

@@ -12,6 +12,16 @@ from halobench.reporting.plotting.style import GREY, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.reporting.styles import loss_styles, model_dashes
 
+SHORT = "Logit gaps"
+CATEGORY = "2 Neighbourhoods"
+CAPTION = """\
+The paper's Figure 3. For each data set, it plots the logit gap in random directions around training points against
+Euclidean distance in normalised inputs. The gap is the label's logit minus the largest other logit. It still
+distinguishes models whose confidence is rounded to 1. Where it falls below 0 (grey line), the decision has changed.
+For a small grid there is one panel per data set, in which colour shows the loss and dashes show the model; for a
+larger grid each model has its own column. Bands are 95% t intervals over seeds.
+"""
+
 TITLE = "Logit gap against Euclidean distance"
 MOST_LINES = 6  # the most that can be distinguished in one panel
 

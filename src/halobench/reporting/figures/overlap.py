@@ -17,6 +17,18 @@ from halobench.data.loaders.image_overlap import load as load_images
 from halobench.data.loaders.overlap import Overlap
 from halobench.reporting.plotting import panel_grid, style
 
+SHORT = "Classes that overlap"
+CATEGORY = "5 Theory"
+CAPTION = """\
+The overlap distribution, drawn for four classes in pairs. Each class has its own region, and each pair of classes
+shares one more (A), so the posterior is known exactly (B). The posterior is 1 on own regions, and one half for each
+of the two classes on shared regions. The label of the nearest training point (C) is right on own regions, and is
+right half the time on shared ones. A classifier that gives this label full confidence is miscalibrated on shared
+regions, and temperature scaling can only spread its doubt evenly over all other classes, whether or not they are
+partners. The resulting error grows with the number of classes. If the experiment trains on image regions, D shows
+them: each region is one MNIST image under small affine changes.
+"""
+
 SHOWS = ("overlap", "image_overlap")
 CLASSES, GROUP, BETA, POINTS = 4, 2, 0.5, 20
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")

@@ -16,6 +16,17 @@ from halobench.reporting.plotting.style import FAINT, GREY, styled
 from halobench.reporting.styles import loss_styles, model_markers
 from halobench.storage.columns import REFERENCE
 
+SHORT = "Predicted and measured KL"
+CATEGORY = "5 Theory"
+CAPTION = """\
+Measured KL after TS (optimal) against the KL that a formula predicts. The formula uses three numbers measured on a
+trained model: its mean logit gaps on own and shared regions. Each point is a cell: its colour shows the loss, its
+shape shows the model, and it is hollow if the model doesn't interpolate. Both axes are logarithmic. On the diagonal
+the formula is exact; above it, the measured KL is larger than the prediction. The formula replaces a model's logits
+by their means. Scatter around these means adds to the KL, so points lie somewhat above the diagonal; the figure says
+by how much.
+"""
+
 SHOWS = ("overlap", "image_overlap")
 TITLE = "How close a formula with three mean gaps comes to what temperature scaling leaves"
 LEAST = 1e-4  # nats; a smaller KL is drawn at the border

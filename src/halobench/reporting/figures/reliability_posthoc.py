@@ -11,6 +11,17 @@ from halobench.reporting.plotting.reliability_diagrams import draw_diagrams
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import loss_styles
 
+SHORT = "Reliability after other calibrations"
+CATEGORY = "3 Calibration"
+CAPTION = """\
+Accuracy against confidence in each confidence bin on test data, after calibrators with more freedom than a single
+temperature. Columns are calibrators, starting with the optimal temperature. Rows are data sets and models, and there
+is a line for each loss. Below the diagonal a model is overconfident. All calibrators are fitted to validation data.
+Those with many parameters can fit its noise, and their lines then leave the diagonal. Bins with few points are faint.
+Unlike a temperature, some of these calibrators can change the predicted class, so accuracies may differ between the
+panels of a row.
+"""
+
 TITLE = "Reliability after calibrators other than a temperature"
 BEYOND = ("none", "released", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 REMARKS = (

@@ -5,10 +5,26 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
+from halobench.core.formatting import within
 from halobench.reporting import labels
 from halobench.reporting.plotting import repair_bars
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import styled
+
+SHORT = "What could repair it"
+CATEGORY = "3 Calibration"
+CAPTION = """\
+Each model's NLL on test samples, split by what could repair it. A bar has four parts, from left to right. The first
+is noise, which no classifier can get below. The second can be repaired only by different training, since no map of
+the logits repairs it. The third can be repaired by a richer map of the logits, such as partner scaling or a local
+map. The fourth can be repaired by a temperature. How to read it: look at the dark green part, which calibration after
+training can still repair once temperature scaling is done. If it grows with the number of classes k while the orange
+part doesn't, temperature scaling fails, but the model needn't be retrained. The best map isn't known. The orange part
+ends at the lowest NLL that any map reached on samples that it wasn't fitted to, so it tends to be too long and the
+green part too short. A black line spans the range between the lower and the upper estimate of the best map's NLL;
+neither is a bound. If the posterior isn't known, the orange part includes the noise. The table of the same name has
+the numbers.
+"""
 
 SHOWS = ()  # drawn only if an experiment lists it, in which case cells get their ladders
 TITLE = "What could repair it? Each model's test NLL, by what it would take"
@@ -24,7 +40,7 @@ def draw(metrics: pd.DataFrame) -> Figure:
     datasets = labels.ordered(parts["dataset"], labels.DATASETS)
     models = labels.ordered(parts["model"], dict.fromkeys(("nearest", "attention", *labels.MODELS)))
     note = (
-        f"From left to right: grey, what no classifier gets below; then what {labels.within(labels.loss_label(loss))} "
+        f"From left to right: grey, what no classifier gets below; then what {within(labels.loss_label(loss))} "
         "training left: what no map of the logits repairs, what a map richer than a temperature repairs, and what a "
         "temperature repairs; means over seeds. Black: the lowest NLL that any map reached, which is an upper estimate "
         "of where orange ends, and the range of estimates. At the edge: the NLL of longer bars. Other losses are in "

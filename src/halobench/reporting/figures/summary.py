@@ -18,6 +18,24 @@ from halobench.reporting.summary_page.selection import select
 from halobench.results.finding import by_theme, finding
 from halobench.results.names import NO_LOSS
 
+CATEGORY = "1 Claims"
+CAPTION = """\
+The experiment on one page. It shows how far certainty reaches around training points, what temperature scaling (TS)
+repairs, and which tests of the claims hold. The first sentence summarises the verdicts by their counts. If probes
+searched for the worst direction, the curves (A) show the share of training points around which certainty reaches a
+given distance: in every direction, by proof (blue); until an attack ends it (red), with the truth between the two;
+and in a random direction (black), next to how far it would reach if boundaries at the attacked distances were flat
+(amber). Otherwise, they show confidence in a point's own label as the distance from the point grows, and are solid
+for training points and dashed for held-out ones. Panel B shows test NLL by calibration, next to the true posterior's
+score, for the same model and data sets. Panel C shows how often confident answers are right, on one of them. The
+tests (D) are grouped by theme, with a sign for each test and a row for each calibration; compare rows to see whether
+the verdicts depend on how the temperature was fitted. Outlined signs are checks, which are not claims of the paper
+and aren't counted at the top. If classes overlap, panel E shows what TS leaves as their number grows. If cells have
+repair ladders, the bars (F) show what it would take to repair each model. Bands and bars are 95% t intervals over
+seeds. Panels with nothing to show are left out. Large grids are cut to fit the page, and the page says so; the other
+figures show all cells.
+"""
+
 WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"
 WIDTHS = (6.9, 4.6)  # widths of the two columns, in inches
 TOP, SCORES, GROWTH = 3.9, 3.1, 2.9  # heights of A and C, of B, and of E

@@ -15,6 +15,18 @@ from halobench.reporting.plotting.style import INK, styled
 from halobench.reporting.styles import loss_styles
 from halobench.results.names import Style
 
+SHORT = "Training"
+CATEGORY = "4 Training"
+CAPTION = """\
+Training loss by epoch, for every data set and model. Each loss is plotted as its own objective, so heights can be
+compared within a loss but not between losses. Under Mixup the objective can't reach 0, since its targets are mixed.
+Thin lines are single seeds, and thick lines are their means. If there are more than 200 epochs, each line shows means
+over equal windows. The mark at the end shows which models interpolate, that is, predict at least 99% of their
+training labels, including the noisy ones. It is filled if the models of all seeds interpolate, and open otherwise.
+The paper's argument is about cross-entropy models that interpolate, so the claims leave out cross-entropy cells that
+don't. Mixup and focal models are compared whether or not they interpolate.
+"""
+
 TITLE = "Training loss, and which models fit all their training labels"
 NOTE = (
     "Each loss is plotted as its own objective, so compare heights only within a loss. Thin: single seeds; thick: "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -70,9 +69,8 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
 
 def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
     """Return the row of a test over all pairs of data set and model, with a row per pair below it."""
-    figure = "radii" if " of radii." in row.statistic else FIGURES.get(row.theme, row.theme)
-    loss = re.search(r"\bloss (\w+)", row.statistic)
-    cells = site_address("explorer", experiment, **({"loss": loss[1]} if loss else {}))
+    figure = "radii" if row.table == "radii" else FIGURES.get(row.theme, row.theme)
+    cells = site_address("explorer", experiment, **({"loss": row.loss} if row.loss else {}))
     see = (("figure", f"figures.html#{figure}"), ("cells", cells))
     folded = []
     each: Iterable[Any] = pairs.itertuples()
@@ -85,7 +83,8 @@ def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
 
 
 def _test(row: Any) -> Entry:
-    return Entry(labels.test_label(row._asdict()), row.claim, below=labels.in_words(row.statement, place=True))
+    """Return a test's label with its statement below."""
+    return Entry(labels.test_label(row._asdict()), row.claim, below=row.statement)
 
 
 def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:

@@ -16,7 +16,7 @@ from halobench.reporting import labels
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.style import GREY, INK
 from halobench.reporting.seed_statistics import over_seeds
-from halobench.results.names import FAMILIES, Style
+from halobench.results.names import DATASETS, Style
 from halobench.storage.columns import REFERENCE
 
 CELL = ["dataset", "model", "loss", "seed"]
@@ -33,7 +33,7 @@ def family(dataset: str) -> str:
 
 def family_label(name: str) -> str:
     """Return the name of a family in words."""
-    return FAMILIES.get(name, name)
+    return labels.dataset_label(name)
 
 
 def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[str, str]]) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[st
 
 def families(table: pd.DataFrame) -> list[str]:
     """Return the families of a table in the order of panels."""
-    return labels.ordered(table["family"], FAMILIES)
+    return labels.ordered(table["family"], DATASETS)
 
 
 def shows_growth(rows: pd.DataFrame) -> bool:

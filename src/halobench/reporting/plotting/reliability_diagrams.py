@@ -92,8 +92,7 @@ def _noise_caps(reliability: pd.DataFrame) -> str:
 
     It ends with a space, and is empty if there is no such noise.
     """
-    noisy = reliability.loc[reliability["labels"] == "noisy", "dataset"].unique()
-    percents = sorted({labels.label_noise(dataset) for dataset in noisy})
+    percents = sorted({round(100 * p) for p in reliability.loc[reliability["labels"] == "noisy", "noise"].unique()})
     # Above one half, the label that replaces the true one may be more likely.
     caps = [f"{1 - p / 100:.2g} under {p}% label noise" for p in percents if 0 < p <= 50]
     return f"No answer is more accurate than {', '.join(caps)}. " if caps else ""

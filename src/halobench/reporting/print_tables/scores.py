@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.core.formatting import within
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
 from halobench.reporting.seed_statistics import over_seeds
@@ -272,6 +273,6 @@ def by_cell(
     rows = {
         (dataset, model, loss): (labels.dataset_label(dataset), f"{labels.model_label(model)}, {loss_label}")
         for dataset, model, loss in ordered
-        for loss_label in [labels.within(labels.loss_label(loss))]
+        for loss_label in [within(labels.loss_label(loss))]
     }
     return numbers, [Part(key, text + SIGNS, grid(cells, rows, heads))] if heads else []

@@ -7,6 +7,18 @@ import pandas as pd
 from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 
+TITLE = "Scores of all calibrations"
+CAPTION = """\
+How calibrators other than temperature scaling change the NLL and ECE of models on data sets. Scores are expectations
+under the known posterior, or are computed against the test labels if these are certain. For comparison, the first
+columns of each score show it without temperature scaling and after the optimal temperature. Some calibrators, such as
+isotonic regression and histogram binning, can give a probability of 0 to a class that occurs in the test data. The
+NLL is then infinite, and it is shown here without clipping. If labels are uncertain, the posterior's own scores are
+at the bottom. How to read it: lower is always better. Compare rows only within a block, because the best possible
+score differs between blocks. Bold marks the lowest value in each column of a block if it is clearly the lowest, and ±
+gives the standard deviation over seeds.
+"""
+
 SHOWS = ("any images",)
 BEYOND = ("none", "released", "exact", "oracle")  # the table is made if there are calibrators other than these
 

@@ -10,9 +10,23 @@ from halobench.reporting.print_tables.layout import Part, Table
 from halobench.results.names import REPAIRS
 from halobench.storage.columns import REFERENCE
 
+SHORT = "What could repair it"
+CAPTION = """\
+Each model's NLL on test samples, split by what could repair it. A bar has four parts, from left to right. The first
+is noise, which no classifier can get below. The second can be repaired only by different training, since no map of
+the logits repairs it. The third can be repaired by a richer map of the logits, such as partner scaling or a local
+map. The fourth can be repaired by a temperature. How to read it: look at the dark green part, which calibration after
+training can still repair once temperature scaling is done. If it grows with the number of classes k while the orange
+part doesn't, temperature scaling fails, but the model needn't be retrained. The best map isn't known. The orange part
+ends at the lowest NLL that any map reached on samples that it wasn't fitted to, so it tends to be too long and the
+green part too short. A black line spans the range between the lower and the upper estimate of the best map's NLL;
+neither is a bound. If the posterior isn't known, the orange part includes the noise. The table of the same name has
+the numbers.
+"""
+
 SHOWS = ()  # made only if an experiment lists it, in which case cells get their ladders
 TITLE = "Test NLL by what could repair it"
-CAPTION = (
+PART_CAPTION = (
     "Test NLL by what could repair it: the parts add up to the NLL of the model as it is. Where the posterior isn't"
     " known, the part that only training "
     "repairs includes the noise. The upper estimate of the best map's NLL is the lowest that a map reached on samples "
@@ -42,7 +56,7 @@ def _ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[Part]]:
         "of which repairs it": [(part, name.label) for part, name in REPAIRS.items()],
         "NLL of the best map": [("best_map_low", "lower estimate"), ("best_map_high", "upper estimate")],
     }
-    return scores.by_cell("repair", CAPTION, values, columns)
+    return scores.by_cell("repair", PART_CAPTION, values, columns)
 
 
 def _left(metrics: pd.DataFrame) -> tuple[pd.DataFrame, list[Part]]:

@@ -9,9 +9,19 @@ from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 from halobench.storage.columns import REFERENCE
 
+SHORT = "What could repair it, other metrics"
+CAPTION = """\
+A comparison of temperature scaling with partner scaling, to show which scores can distinguish them. Both are fitted
+to the same validation labels and are scored in expectation under the known posterior. How to read it: compare the two
+columns of each score. ECE, the usual measure of calibration, looks only at the probability of the top class, so it
+may fall, stay the same or rise even if KL falls by half a nat. KL, NLL and the Brier score also look at the other
+classes. They show that temperature scaling spreads its doubt over classes that a better calibrator would rule out.
+Classwise ECE shows this if there are few classes; if there are many, most of its bins are nearly empty.
+"""
+
 SHOWS = ()  # made only if an experiment lists it
 TITLE = "Which score sees what temperature scaling leaves"
-CAPTION = (
+PART_CAPTION = (
     "Scores on test data in expectation under the known posterior, after temperature scaling and after partner scaling,"
     " both fitted to the same validation labels. ECE looks at the top class alone, so it may rise where KL falls by"
     " half a nat. KL, NLL, Brier score and classwise ECE look at all classes."
@@ -34,5 +44,5 @@ def make(metrics: pd.DataFrame) -> Table:
         labels.metric_axis(metric): [(f"{metric} {name}", labels.calibrator_label(name)) for name in COMPARED]
         for metric in METRICS
     }
-    numbers, parts = scores.by_cell("repair_metrics", CAPTION, values, heads)
+    numbers, parts = scores.by_cell("repair_metrics", PART_CAPTION, values, heads)
     return Table(TITLE, numbers, tuple(parts))

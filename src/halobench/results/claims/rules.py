@@ -15,9 +15,10 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from halobench.core.errors import SpecError, check_name, one_of, require
-from halobench.core.spec_codec import Number, Several, Text, parse, spec, to_json
+from halobench.core.formatting import within
+from halobench.core.spec_codec import Number, Text, parse, spec, to_json
 from halobench.results.finding import REGISTERED
-from halobench.results.names import THEMES
+from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, THEMES
 from halobench.storage.columns import REFERENCE, TABLE_COLUMNS
 
 CLASSES = 5  # number of values of k needed to fit a slope on log k
@@ -25,8 +26,18 @@ CLASSES = 5  # number of values of k needed to fit a slope on log k
 # The tables that claims may read, and the columns of each that they may use.
 COLUMNS = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
 
-COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?[\d.]+(?:[eE][-+]?\d+)?)")
+COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
 
+# The columns in which the rows of a cell differ, each of which a claim must have a condition on.
+ROWS = {
+    "metrics": ("split", "labels", "calibrator", "metric"),
+    "neighbourhood": ("points", "probe"),
+    "radii": ("points", "probe", "quantity", "calibrator"),
+    "runs": (),
+}
+# What the values of a column are called, for the texts of claims that stand for several.
+TITLES = {"loss": LOSSES, "calibrator": CALIBRATIONS, "probe": PROBES, "dataset": DATASETS, "model": MODELS}
+TEXTS = ("statement", "label")
 
 Conditions = dict[str, Any]
 
@@ -45,6 +56,7 @@ class Claim:
     """
 
     name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
+    label: Text = Field(description="A few words for it on pages and figures.")
     statement: Text = Field(description="The claim in plain words.")
     place: Text = Field(description="Where the paper makes it, or what the test checks.")
     theme: Text = Field(description=f"The theme that it belongs to: {', '.join(THEMES)}.")
@@ -71,16 +83,20 @@ class Claim:
     margin: Number = Field(
         description="The threshold, with its sign, in the unit of `value` (for slope: per unit of log k)."
     )
-    check: bool = Field(default=False, description="Whether it is this project's own test and no claim of the paper.")
-    fit: Literal["none", "released", "exact", "oracle", "top_rest", "partner"] = Field(
-        default="none", description="The calibrator whose fit the claim is about."
+    kind: Literal["paper", "check", "repair"] = Field(
+        default="paper",
+        description="Whether it is a claim of the paper, a test of what the paper takes for granted, or one of further"
+        " repair.",
     )
+    fit: Text = Field(default="none", description="The calibrator whose fit the claim is about.")
     where: Conditions = Field(default_factory=dict, description="Conditions on all sides.")
     b: Conditions | None = Field(default=None, description="Conditions on the side that `a` is compared with.")
     otherwise: Conditions | None = Field(
         default=None, description="Conditions that replace those of `b` in cells where b has no value."
     )
-    baselines: Several[Conditions] | None = Field(default=None, description="Sides to choose from, for against_best.")
+    baselines: Conditions | None = Field(
+        default=None, description="Conditions that the losses to choose from meet, for against_best."
+    )
     best: Literal["lowest", "highest"] = Field(default="lowest", description="Which baseline is the best.")
     interpolating: tuple[Text, ...] | None = Field(
         default=None, description="Losses whose cells must interpolate; by default, all of the claim's losses."
@@ -102,9 +118,13 @@ class Claim:
         for key, conditions in self._named_sides():
             self._check_conditions(key, conditions)
             self._check_side(key, conditions)
+        if self.baselines is not None:
+            self._check_conditions("baselines", self.baselines)
+            self._check_overlap("baselines", self.baselines)
         losses = {side["loss"] for side in self.sides} - {REFERENCE}
         for loss in self.interpolating or ():
-            require(loss in losses, "interpolating", loss, f"a loss in this claim: {one_of(losses, loss)}")
+            known = loss in losses or self.baselines is not None
+            require(known, "interpolating", loss, f"a loss in this claim: {one_of(losses, loss)}")
 
     def _named_sides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield "a", self.a
@@ -112,8 +132,6 @@ class Claim:
             yield "b", self.b
         if self.otherwise is not None:
             yield "otherwise", self.otherwise
-        for position, baseline in enumerate(self.baselines or ()):
-            yield f"baselines[{position}]", baseline
 
     def _check_conditions(self, key: str, conditions: Any) -> None:
         """Refuse a condition on a column that is neither in the table nor in `runs`."""
@@ -123,15 +141,16 @@ class Claim:
             _check_condition(f"{key}.{column}", conditions[column])
 
     def _check_side(self, key: str, conditions: Mapping[str, Any]) -> None:
-        """Refuse a side that contradicts `where`, has no loss, or would be paired with another data set or model."""
-        for column in set(conditions) & set(self.where):
-            raise SpecError(f"{key}.{column}", conditions[column], "this column in either `where` or a side, not both")
+        """Refuse a side that has no loss, leaves several rows per cell, or is paired with another data set or model."""
+        self._check_overlap(key, conditions)
         loss = {**self.where, **conditions}.get("loss")
         plain = isinstance(loss, str) and "*" not in loss
         require(plain, f"{key}.loss", loss, "the name of a single loss, here or in `where`")
-        require(
-            key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss (a reference can only be b or a baseline)"
-        )
+        require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss (a reference can only be b)")
+        for column in ROWS[self.table] if loss != REFERENCE else ():
+            fixed = column in conditions or column in self.where
+            what = f"a condition on {column} here or in `where`, since a cell has rows for several"
+            require(fixed, f"{key}.{column}", None, what)
         if self.across_datasets:
             dataset = conditions.get("dataset")
             plain = isinstance(dataset, str) and "*" not in dataset
@@ -147,6 +166,11 @@ class Claim:
                 f"no {column} here, since sides are paired by it (use `where`)",
             )
 
+    def _check_overlap(self, key: str, conditions: Mapping[str, Any]) -> None:
+        """Refuse a side that contradicts `where`."""
+        for column in set(conditions) & set(self.where):
+            raise SpecError(f"{key}.{column}", conditions[column], "this column in either `where` or a side, not both")
+
     @property
     def across_datasets(self) -> bool:
         """Whether the statistic is a ratio between two data sets."""
@@ -154,8 +178,13 @@ class Claim:
 
     @property
     def sides(self) -> list[dict[str, Any]]:
-        """All conditions on each side, with those in `where`: a, then b and `otherwise`, or the baselines."""
+        """All conditions on each side, with those in `where`: a, then b and `otherwise`."""
         return [{**self.where, **conditions} for _, conditions in self._named_sides()]
+
+    @property
+    def measure(self) -> str:
+        """The metric or column whose values are compared."""
+        return str(self.sides[0].get("metric", "metric")) if self.value == "value" else self.value
 
     @property
     def formula(self) -> str:
@@ -165,7 +194,7 @@ class Claim:
         body = {
             "level": a,
             "difference": f"({a}) - ({', '.join(others)})",
-            "against_best": f"({a}) - best of ({' | '.join(others)})",
+            "against_best": f"({a}) - best of ({described(self.baselines or {})})",
             "slope": f"{a}, on log k",
             "ratio": f"({a}) / ({', '.join(others)})",
         }[self.statistic]
@@ -206,7 +235,7 @@ def described(conditions: Mapping[str, Any]) -> str:
     words = []
     for column, condition in conditions.items():
         shown = " or ".join(map(str, condition)) if isinstance(condition, list | tuple) else str(condition)
-        words.append(f"{column} {shown}")
+        words.append(f"{column} {shown or 'none'}")
     return ", ".join(words)
 
 
@@ -214,25 +243,10 @@ def described(conditions: Mapping[str, Any]) -> str:
 
 
 def load_claims(path: Path | str) -> list[Claim]:
-    """Read the claims in a YAML file.
+    """Read the claims in a YAML file; raise SpecError if one is wrong or has the name of another.
 
-    An entry with ``each: {placeholder: [values]}`` stands for one claim per combination of values, with
-    ``{placeholder}`` replaced in all of its strings, including its name.
-
-    Parameters
-    ----------
-    path : path
-        A file that holds a mapping with the single key ``claims``, whose value is a list of entries with the keys of
-        `Claim`.
-
-    Returns
-    -------
-    list of Claim
-
-    Raises
-    ------
-    SpecError
-        If the YAML can't be read, a key is unknown or missing, a value is out of range, or a name is used twice.
+    An entry with ``each: {column: [values]}`` stands for one claim per combination of values, with ``{column}``
+    replaced in all of its strings.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -275,7 +289,7 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     each = entry.get("each", {})
     lists = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
     require(
-        lists, f"{place}.each", each, "a non-empty list of values for each placeholder, e.g. {mixup: [mixup2, mixup5]}"
+        lists, f"{place}.each", each, "a non-empty list of values for each placeholder, e.g. {loss: [mixup2, mixup5]}"
     )
     for key in each:
         used = f"{{{key}}}" in str(entry.get("name", ""))
@@ -284,7 +298,16 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
         )
     rest = {key: value for key, value in entry.items() if key != "each"}
     for values in itertools.product(*each.values()):
-        yield _filled(rest, dict(zip(each, values, strict=True)))
+        filled = dict(zip(each, values, strict=True))
+        titles = {column: _title(column, str(value)) for column, value in filled.items()}
+        yield {key: _filled(value, titles if key in TEXTS else filled) for key, value in rest.items()}
+
+
+def _title(column: str, value: str) -> str:
+    """Return what a value of a column is called within a sentence."""
+    named = TITLES.get(column, {})
+    label = named[value].label if value in named else value
+    return within(label) if column in ("probe", "dataset") else label
 
 
 def _filled(value: Any, values: Mapping[str, Any]) -> Any:

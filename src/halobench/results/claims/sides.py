@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.core.errors import SpecError
-from halobench.results.claims.rules import COMPARISON, Claim, described
+from halobench.results.claims.rules import COMPARISON, ROWS, Claim, described
 from halobench.results.radii_summary import QUARTILES
 from halobench.storage.columns import DATASET, KEYS, PAIRED, REFERENCE
 
@@ -46,6 +45,12 @@ class ClaimTables:
             self._masks[key] = _meets(self.by_name[name][column], condition)
         return self._masks[key]
 
+    def losses(self, conditions: Mapping[str, Any]) -> list[str]:
+        """Return the losses of the cells that meet every condition on columns of `runs`."""
+        runs = self.table("runs")
+        met = {column: condition for column, condition in conditions.items() if column in runs}
+        return sorted(set(self.rows("runs", met)["loss"])) if len(met) == len(conditions) else []
+
     @functools.cached_property
     def by_dataset(self) -> pd.DataFrame:
         """The columns of `runs` that describe data sets, with one row per data set."""
@@ -63,9 +68,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
     Raises
     ------
     NotTested
-        If no row meets the conditions.
-    SpecError
-        If more than one row per cell meets them.
+        If no row meets the conditions, or more than one row per cell does.
     """
     tables.table("runs")
     table = tables.table(claim.table)
@@ -81,8 +84,11 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
     if rows.empty:
         _require_loss(conditions["loss"], tables)
         raise NotTested(f"the grid has no rows of {claim.table} with {described(conditions)}")
-    if rows.duplicated(PAIRED).any():
-        raise SpecError(f"claims.{claim.name}", described(conditions), "conditions that match only one row per cell")
+    if len(several := rows[rows.duplicated(PAIRED, keep=False)]):
+        first = several.groupby(PAIRED, sort=False).get_group(tuple(several[PAIRED].iloc[0]))
+        columns = [column for column in ROWS[claim.table] if first[column].nunique() > 1] or ["other columns"]
+        what = f"more than one row per cell with {described(conditions)}, which differ in {', '.join(columns)}"
+        raise NotTested(f"{claim.table} has {what}")
     cells = rows[[*PAIRED, "loss", "interpolates", "steps"]].astype({"interpolates": object})
     cells["value"] = pd.to_numeric(rows[claim.value], errors="coerce").astype(float)
     cells["censored"] = _censored(claim, rows)

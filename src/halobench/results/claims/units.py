@@ -27,8 +27,6 @@ def measure(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
     ------
     NotTested
         If the grid doesn't have what the claim needs.
-    SpecError
-        If a side's conditions leave more than one row per cell.
     """
     if claim.across_datasets:
         return _ratio_units(claim, tables)
@@ -63,12 +61,13 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
     """Measure a minus the best baseline that the grid has for each data set x model pair."""
     a = side_cells(claim, claim.sides[0], tables)
     rivals = []
-    for conditions, baseline in zip(claim.sides[1:], claim.baselines or (), strict=True):
+    for loss in tables.losses(claim.baselines or {}):
         try:
-            units = _pair_units(claim, tables, a, side_cells(claim, conditions, tables))
+            side = {**claim.where, **(claim.baselines or {}), "loss": loss}
+            units = _pair_units(claim, tables, a, side_cells(claim, side, tables))
         except NotTested:
             continue
-        rivals.append(units.assign(remark=f"best baseline {described(baseline)}"))
+        rivals.append(units.assign(remark=f"best baseline {described({'loss': loss})}"))
     if not rivals:
         raise NotTested(f"the grid has no baseline to compare with {described(claim.sides[0])}")
     return pd.concat(

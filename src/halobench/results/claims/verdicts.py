@@ -40,7 +40,8 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
         For each claim, one row with scope ``all``, then one per data set x model pair (``dataset/model``; for slopes
         ``log k/model``; for ratios ``a's data set : b's data set/model``). The columns are
 
-        - claim, statement (with its place), theme, question, check, scope, fit, statistic, registered;
+        - claim, label, statement (with its place), theme, question, kind, scope, fit, loss (of side a), table, measure
+          (the metric or column that is read), statistic, formula, registered;
         - estimate, low, high (ends of the 95% t interval over seeds), margin, direction, n (seeds), excluded (cells or
           pairs of cells left out), seed_correction (see `halobench.results.t_intervals`; of scope ``all``, the largest
           among its pairs' data sets), verdict (holds, does_not, undecided, not_tested), p (of a two-sided t test of
@@ -51,15 +52,11 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
           low_datasets and high_datasets (the mean over data sets and its t interval, with data sets instead of seeds
           as replicates; NaN for fewer than two).
 
-    Raises
-    ------
-    SpecError
-        If a side's conditions leave more than one row per cell.
     """
     shared = ClaimTables(tables)
     rows = [row for claim in claims for row in _judge(claim, shared)]
     verdicts = pd.DataFrame(rows, columns=list(CLAIM_COLUMNS)).astype(dict.fromkeys(NUMBERS, float))
-    return _adjust(verdicts.astype(dict.fromkeys(COUNTS, int) | {"check": bool, "adjusted": object}))
+    return _adjust(verdicts.astype(dict.fromkeys(COUNTS, int) | {"adjusted": object}))
 
 
 def verdict(low: float, high: float, margin: float, direction: str) -> str:
@@ -234,8 +231,9 @@ def _row(claim: Claim, scope: str, sample: _Sample, excluded: int, notes: list[s
     return {
         "claim": claim.name,
         "statement": f"{claim.statement} [{claim.place}]",
-        **{key: getattr(claim, key) for key in ("theme", "question", "check")},
-        **{"scope": scope, "fit": claim.fit, "statistic": claim.formula},
+        **{key: getattr(claim, key) for key in ("label", "theme", "question", "kind", "fit")},
+        **{key: getattr(claim, key) for key in ("table", "measure", "statistic", "formula")},
+        **{"scope": scope, "loss": claim.sides[0]["loss"]},
         **{"estimate": estimate, "low": low, "high": high, "margin": claim.margin, "direction": claim.direction},
         **{"n": n, "excluded": excluded, "seed_correction": sample.correction if n else math.nan},
         **{"verdict": judged, "pairs": 0, "opposite": 0, "p": p, "datasets": 0},

@@ -1,0 +1,178 @@
+"""What plug-ins say about themselves: constants at the top of their files, which are read without importing them.
+
+Everything that shows a plug-in (figures, pages, tables, documentation) takes its title, colour, order and source from
+here, so that adding a plug-in takes one file. A plug-in that says nothing is shown by its name.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from halobench.core import plugins
+from halobench.core.errors import SpecError
+from halobench.core.plugin_constants import WORDS
+
+LAST = 1000  # the order of plug-ins that don't say where they come
+ADAPTORS = {"models": ("timm/",)}  # names that stand for a library's plug-ins, all of which one file builds
+
+# The fits of a temperature, which need a cell's targets and are therefore no plug-ins.
+TEMPERATURES: dict[str, dict[str, Any]] = {
+    "none": {
+        "TITLE": "uncalibrated",
+        "ABOUT": "the model's own confidence, without calibration",
+        "STYLE": ("#111111", "o"),
+    },
+    "released": {
+        "TITLE": "TS (paper's code)",
+        "ABOUT": "temperature scaling fitted by the paper's published code, which may stop short of the optimum",
+        "SOURCE": "the code released with arXiv 2306.00740",
+        "STYLE": ("#E69F00", "s", (0, (4, 1.5))),
+    },
+    "exact": {
+        "TITLE": "TS (optimal)",
+        "ABOUT": "temperature scaling at the certified optimum on validation data",
+        "SOURCE": "C. Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017, "
+        "[arXiv 1706.04599](https://arxiv.org/abs/1706.04599); the certificate of the optimum is halobench's own",
+        "STYLE": ("#7A3DB8", "D"),
+    },
+    "oracle": {
+        "TITLE": "TS (test-set oracle)",
+        "ABOUT": "the best temperature on the test data; it is a bound on what any temperature can achieve, not a "
+        "usable method",
+        "SOURCE": "temperature scaling, as `exact`, but fitted to test data",
+        "STYLE": ("#777777", "^", (0, (1.2, 1))),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plug-in says about itself.
+
+    Attributes
+    ----------
+    title, short, about : str
+        Its name in words, a shorter one, and a sentence fragment that says what it is.
+    source : str
+        Where it comes from, as Markdown.
+    order : int
+        Where it comes among others, in legends and lists.
+    style : tuple
+        Its colour, marker and perhaps dashes.
+    unit : str
+        The unit of its values.
+    family : str
+        What a loss is a form of. A claim can compare with all losses that are in no family.
+    category, caption : str
+        Where the report lists a figure or table, and how to read it.
+    variants : mapping of name to Facts
+        Names under which configurations list the plug-in with certain options.
+    """
+
+    title: str
+    short: str = ""
+    about: str = ""
+    source: str = ""
+    order: int = LAST
+    style: tuple[Any, ...] = ()
+    unit: str = ""
+    family: str = ""
+    category: str = ""
+    caption: str = ""
+    variants: Mapping[str, Facts] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The short title if there is one, or else the title."""
+        return self.short or self.title
+
+
+def facts(kind: str, name: str) -> Facts:
+    """Return what a plug-in says about itself; the title of one that says nothing is its name.
+
+    Raises
+    ------
+    SpecError
+        If there is no such plug-in.
+    """
+    if kind == "calibrators" and name in TEMPERATURES:
+        return _shown(name, TEMPERATURES[name])
+    constants = plugins.constants(kind, name)
+    plain = _last(name)
+    if kind in ("figures", "tables"):
+        plain = plain[:1].upper() + plain[1:].replace("_", " ")
+    said: dict[str, Any] = {"title": plain}
+    said |= {key.lower(): value for key, value in constants.items() if key.lower() in _FIELDS}
+    order = constants.get("ORDER", LAST)
+    variants = {variant: _shown(variant, more, order) for variant, more in constants.get("VARIANTS", {}).items()}
+    return Facts(**said, variants=variants)
+
+
+_FIELDS = ("title", "short", "about", "source", "order", "style", "unit", "family", "category", "caption")
+
+
+def _shown(name: str, said: Mapping[str, Any], order: int = 0) -> Facts:
+    facts_by_name: dict[str, Any] = {"title": name, "order": order}
+    return Facts(**facts_by_name | {key.lower(): value for key, value in said.items()})
+
+
+def title(kind: str, name: str) -> str:
+    """Return a plug-in's title; the title of a name that is no plug-in, or whose file is missing, is the name."""
+    try:
+        return facts(kind, name).title
+    except SpecError:
+        return _last(name)
+
+
+def _last(name: str) -> str:
+    """Return the part of ``module:object`` or ``library/NAME`` that names the plug-in itself."""
+    return re.split("[:/]", name)[-1]
+
+
+def named(kind: str) -> dict[str, Facts]:
+    """Return the facts of the package's plug-ins of a kind, and of their variants, by name and in order.
+
+    A plug-in whose constants are wrong, which is reported where it is used, is shown by its name.
+    """
+    listed = dict(_pairs(kind))
+    return dict(sorted(listed.items(), key=lambda item: item[1].order))
+
+
+def _pairs(kind: str) -> Iterator[tuple[str, Facts]]:
+    if kind == "calibrators":
+        yield from ((name, _shown(name, said)) for name, said in TEMPERATURES.items())
+    for name in plugins.names(kind):
+        try:
+            each = facts(kind, name)
+        except SpecError:
+            each = Facts(name)
+        yield name, each
+        yield from each.variants.items()
+    for name in ADAPTORS.get(kind, ()):
+        yield from facts(kind, name).variants.items()
+
+
+def shown_text() -> str:
+    """Return a text that changes if anything does that figures and pages say of what they show."""
+    kinds = ("losses", "models", "data", "calibrators", "metrics", "probes", "searches")
+    return repr([(kind, named(kind)) for kind in kinds])
+
+
+@functools.cache
+def without_words(path: Path, mtime_ns: int) -> ast.Module:
+    """Return a file's syntax tree (`mtime_ns` keys the cache) without the `WORDS` that the file itself doesn't use."""
+    tree = plugins.parsed(path, mtime_ns)
+    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    words = WORDS - {node.id for node in names if isinstance(node.ctx, ast.Load)}
+    kept = [node for node in tree.body if not _assigns(node, words)]
+    return ast.Module(body=kept, type_ignores=[]) if len(kept) < len(tree.body) else tree
+
+
+def _assigns(node: ast.stmt, words: frozenset[str]) -> bool:
+    return isinstance(node, ast.Assign) and any(getattr(target, "id", None) in words for target in node.targets)

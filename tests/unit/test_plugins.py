@@ -1,0 +1,156 @@
+"""The checks of `halobench.testing`, over every plug-in of the package and over ones that are wrong."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+import synthetic
+from halobench import testing
+from halobench.core import facts, plugins
+from halobench.core.errors import SpecError
+from halobench.core.spec_codec import parse
+from halobench.experiment.grid import ExperimentSpec
+from halobench.figures import calibrator_label
+
+OPTIONS = {"gaussians": {"mu": 0.1}, "overlap": {"classes": 4}, "image_overlap": {"classes": 4}}
+
+
+@pytest.fixture(scope="module")
+def tables():
+    tables = synthetic.tables()
+    tables["metrics"] = synthetic.with_ladders(tables["metrics"])
+    return tables
+
+
+@pytest.mark.parametrize("name", plugins.names("losses"))
+def test_losses(name):
+    testing.check_loss(name)
+
+
+@pytest.mark.parametrize("name", plugins.names("models"))
+def test_models(name):
+    testing.check_model(name)
+
+
+@pytest.mark.parametrize("name", [n for n in plugins.names("data") if not plugins.constant("data", n, "FROM_DISK")])
+def test_sources(name):
+    testing.check_source(name, **OPTIONS.get(name, {}))
+
+
+@pytest.mark.parametrize("name", plugins.names("calibrators"))
+def test_calibrators(name):
+    testing.check_calibrator(name)
+
+
+@pytest.mark.parametrize("name", plugins.names("probes"))
+def test_directions(name):
+    testing.check_direction(name)
+
+
+@pytest.mark.parametrize("kind", ["figures", "tables"])
+def test_figures_and_tables(kind, tables):
+    for name in plugins.names(kind):
+        testing.check_display(kind, name, tables)
+
+
+WRONG = """
+import torch
+from halobench import Loss
+
+TITLE = {title}
+
+
+class Same(Loss):
+    def mix(self, inputs, targets, rng):
+        return inputs, targets
+
+    def __call__(self, logits, targets):
+        return -(targets * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+
+
+class Changes(Same):
+    def mix(self, inputs, targets, rng):
+        inputs *= 2
+        return inputs, targets
+
+
+class Random(Same):
+    def mix(self, inputs, targets, rng):
+        return inputs * torch.rand(len(inputs), 1, 1, 1), targets
+
+
+class Infinite(Same):
+    def __call__(self, logits, targets):
+        return -(targets * torch.softmax(logits, dim=1).log()).sum(dim=1).mean()
+
+
+class Doubles(Same):
+    def mix(self, inputs, targets, rng):
+        return torch.cat([inputs, inputs]), torch.cat([targets, targets])
+"""
+
+
+def test_a_check_says_what_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wrong_losses.py").write_text(WRONG.format(title='"Wrong"'))
+    testing.check_loss("wrong_losses:Same")
+    for name, words in {
+        "Changes": "changes the batch",
+        "Random": "draw all from rng",
+        "Infinite": "isn't finite for a model that is certain",
+        "Doubles": r"makes 12 rows of 6, but its file says 6 \(ROWS\)",
+        "Missing": "doesn't define 'Missing'",
+    }.items():
+        with pytest.raises(AssertionError, match=words):
+            testing.check_loss(f"wrong_losses:{name}")
+    (tmp_path / "untitled_losses.py").write_text(WRONG.format(title="5"))
+    with pytest.raises(AssertionError, match=r"a plug-in in whose file TITLE is text \(it is 5\)"):
+        testing.check_loss("untitled_losses:Same")
+
+
+def test_a_wrong_constant_is_told_when_a_configuration_is_read(tmp_path, monkeypatch):
+    """``SHOWS = ("gaussians")`` is a string: such a figure would silently never be shown."""
+    monkeypatch.syspath_prepend(tmp_path)
+    for position, (constant, words) in enumerate(
+        {
+            'SHOWS = ("gaussians")': r"SHOWS is a tuple of strings \(it is 'gaussians'\)",
+            "SHOWS = tuple(range(3))": r"SHOWS is a tuple of strings \(it is 'an expression'\)",
+            'STYLE = "red"': None,  # no constant of figures
+        }.items()
+    ):
+        (tmp_path / f"figures{position}.py").write_text(f"{constant}\n\n\ndef draw(runs): ...\n")
+        name = f"figures{position}:draw"
+        experiment = {"grid": [{"datasets": ["d"], "models": ["m"], "losses": ["l"], "seeds": [0]}], "figures": [name]}
+        if words is None:
+            assert parse(ExperimentSpec, experiment).figures == (name,)
+            continue
+        with pytest.raises(SpecError, match=f"figures.*{words}"):
+            parse(ExperimentSpec, experiment)
+
+
+def test_words_for_readers_change_no_code_version(tmp_path, monkeypatch):
+    """Unless the file itself uses them."""
+    monkeypatch.syspath_prepend(tmp_path)
+    body = "\n\n\ndef load(*, size=3):\n    return {}\n"
+    versions = {}
+    for name, text in {
+        "plain": body.format("size"),
+        "titled": 'TITLE = "Mine"\nORDER = 4' + body.format("size"),
+        "used": 'TITLE = "Mine"' + body.format("TITLE"),
+        "retitled": 'TITLE = "Ours"' + body.format("TITLE"),
+    }.items():
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        versions[name] = ast.dump(facts.without_words(path, path.stat().st_mtime_ns))
+    assert versions["plain"] == versions["titled"]
+    assert versions["used"] != versions["retitled"]
+
+
+def test_a_users_calibrator_has_its_own_title(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "titled_calibrators.py").write_text('TITLE = "TS with a bias"\n\n\ndef ts_bias(logits, labels): ...\n')
+    (tmp_path / "plain_calibrators.py").write_text("def ts_bias(logits, labels): ...\n")
+    labels = [calibrator_label(f"{name}:ts_bias") for name in ("titled_calibrators", "plain_calibrators", "absent")]
+    assert labels == ["TS with a bias", "ts_bias", "ts_bias"]
