@@ -41,7 +41,7 @@ QUANTITIES = (
     *(("certainty", "exact", 0.9), ("half_level", "exact", np.nan), ("decision", "none", np.nan)),
 )
 POINTS = {"train": 150, "heldout": 100}
-SHARPNESS = {"none": 1.0, "released": 0.75, "exact": 0.4, "oracle": 0.39}
+SHARPNESS = {"none": 1.0, "paper": 0.75, "exact": 0.4, "oracle": 0.39}
 SCORED = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
 BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
 EPOCHS = (100, 50)  # for every other model
@@ -222,7 +222,7 @@ def calibrate_tables(rng: np.random.Generator, loss: str, noise: float) -> dict[
         for labels, calibrator in itertools.product(SCORED["test"], SHARPNESS)
     ]
     told = {"converged": True, "separable": False, "gradient": 1e-12, "nll": 0.4}
-    of = (("exact", "val", "drawn"), ("released", "val", "drawn"), ("oracle", "test", "noisy"))
+    of = (("exact", "val", "drawn"), ("paper", "val", "drawn"), ("oracle", "test", "noisy"))
     fits = [
         {"T": t, "beta": 1 / t, "calibrator": calibrator, "split": split, "labels": labels} | told
         for (calibrator, split, labels), t in zip((*of, ("oracle", "test", "clean")), rng.uniform(1, 3, 4), strict=True)
@@ -249,11 +249,11 @@ def _scores(rng: np.random.Generator, split: str, labels: str, calibrator: str, 
 def _bins(rng: np.random.Generator, noise: float, calibrator: str) -> pd.DataFrame:
     """Make up a reliability diagram of 450 points in 15 bins."""
     edges = np.linspace(0, 1, 16)
-    sure = {"none": 20, "released": 10}.get(calibrator, 4)
+    sure = {"none": 20, "paper": 10}.get(calibrator, 4)
     where = np.minimum((15 * rng.beta(sure / 4, 1, 450)).astype(int), 14)
     count = np.bincount(where, minlength=15)
     middle = (edges[:-1] + rng.uniform(0.3, 0.7, 15) / 15) * np.where(count, 1, np.nan)
-    wrong = 0.45 * (noise > 0) * (calibrator in ("none", "released"))
+    wrong = 0.45 * (noise > 0) * (calibrator in ("none", "paper"))
     shares = {"confidence": middle, "accuracy": np.round(middle * (1 - wrong) * count) / np.maximum(count, 1)}
     return pd.DataFrame({"bin": range(15), "lower": edges[:-1], "upper": edges[1:], "count": count, **shares})
 

@@ -302,11 +302,9 @@ def references() -> str:
 def sources(kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the name and source of each plug-in of some kinds that says its source."""
     from halobench.core import facts
-    from halobench.core.calibrator_spec import PAPER
 
-    keys = {"released": PAPER}  # its key in configurations
     for kind in kinds:
-        yield from ((keys.get(name, name), said.source) for name, said in facts.named(kind).items() if said.source)
+        yield from ((name, said.source) for name, said in facts.named(kind).items() if said.source)
 
 
 LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".toml": "toml", ".cff": "yaml"}

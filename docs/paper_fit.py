@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from halobench import fit_released, fit_temperature
+from halobench import fit_paper, fit_temperature
 
 HERE = Path(__file__).parent
 SIZES = {400: ("#d55e00", 0.025), 10_000: ("#0072b2", 0.018)}  # with the heights at which fits below 0 are marked
@@ -29,9 +29,7 @@ def sweep(n: int) -> tuple[np.ndarray, np.ndarray]:
     logits = 2 * rng.normal(size=(n, 10))
     labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
     scales = np.unique(np.concatenate([np.geomspace(0.2, 20, 120), np.linspace(0.53, 0.72, 120)]))
-    return tuple(
-        np.array([fit(scale * logits, labels).T for scale in scales]) for fit in (fit_temperature, fit_released)
-    )
+    return tuple(np.array([fit(scale * logits, labels).T for scale in scales]) for fit in (fit_temperature, fit_paper))
 
 
 def main() -> None:

@@ -30,8 +30,8 @@ LARGE = list(
 PROBES = ("sphere", "nearest_other", "mixup_line", "manifold")
 REACH = {"cross_entropy": 0.8, "focal": 0.6, "mixup2": 0.45, "mixup5": 0.3}
 ALONG = {"sphere": 2.5, "manifold": 1.1, "nearest_other": 0.6, "mixup_line": 0.7}
-FITS = {"temperature_exact": 2.5, "temperature_released": 1.1, "released_near_exact": 0.0}
-SCALE = {"none": 1.0, "released": 0.75, "exact": 0.4, "oracle": 0.39}
+FITS = {"temperature_exact": 2.5, "temperature_paper": 1.1, "paper_near_exact": 0.0}
+SCALE = {"none": 1.0, "paper": 0.75, "exact": 0.4, "oracle": 0.39}
 
 
 def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
@@ -113,7 +113,7 @@ def theory_tables(
             kl = two_level_kl(k, 0.5, m, 1.0, 1.0, level)
             share = {"kl_two_level": kl, "rho": level if k > m else np.nan}
             add(lead, "test", "noisy", "none", share | {"kl": 2 * kl, "nll": 2 * kl + 0.35})
-            for calibrator in ("released", "exact", "oracle"):
+            for calibrator in ("paper", "exact", "oracle"):
                 values = {"kl": 1.15 * kl, "kl_per_log_k": 1.15 * kl / np.log(k), "nll": 1.15 * kl + 0.35}
                 add(lead, "test", "noisy", calibrator, values)
             image = "image_overlap" if family == "overlap-image" else "overlap"
@@ -252,7 +252,7 @@ def _reliability(lead, rng, top, noise):
     rows = []
     edges = np.linspace(0, 1, 16)
     for calibrator, labels in itertools.product(SCALE, ("drawn", "noisy", "clean")):
-        concentration = {"none": 30, "released": 20, "exact": 5, "oracle": 5}[calibrator]
+        concentration = {"none": 30, "paper": 20, "exact": 5, "oracle": 5}[calibrator]
         confidences = rng.beta(concentration * top, concentration * (1.001 - top) + 0.6, 450)
         if calibrator in ("exact", "oracle"):
             confidences = 0.2 + 0.6 * confidences
@@ -261,7 +261,7 @@ def _reliability(lead, rng, top, noise):
             inside = confidences[where == b]
             shape = {"bin": b, "lower": edges[b], "upper": edges[b + 1], "count": len(inside)}
             mean = inside.mean() if len(inside) else np.nan
-            wrong = 0.45 * (noise > 0) * (calibrator in ("none", "released"))
+            wrong = 0.45 * (noise > 0) * (calibrator in ("none", "paper"))
             accuracy = mean * (1 - wrong) if len(inside) else np.nan
             row = {"split": "test", "labels": labels, "calibrator": calibrator}
             rows.append(lead | row | shape | {"confidence": mean, "accuracy": accuracy})
@@ -270,10 +270,10 @@ def _reliability(lead, rng, top, noise):
 
 # Some of the claims, each with the size of a typical difference from its margin.
 CLAIMED = {"halo_at_training_points": 0.2, "radius_nearest_other_larger_than_mixup2": 0.5}
-CLAIMED |= {f"mixup2_raw_beats_ts_{fit}": 2.0 for fit in ("released", "exact")}
-CLAIMED |= {f"mixup2_raw_beats_ts_{fit}_ece": 0.4 for fit in ("released", "exact")}
-CLAIMED |= {f"more_points_help_{fit}": 0.6 for fit in ("none", "released", "exact")}
-CLAIMED |= {f"kl_grows_like_log_k_{fit}": 0.3 for fit in ("released", "exact", "oracle")}
+CLAIMED |= {f"mixup2_raw_beats_ts_{fit}": 2.0 for fit in ("paper", "exact")}
+CLAIMED |= {f"mixup2_raw_beats_ts_{fit}_ece": 0.4 for fit in ("paper", "exact")}
+CLAIMED |= {f"more_points_help_{fit}": 0.6 for fit in ("none", "paper", "exact")}
+CLAIMED |= {f"kl_grows_like_log_k_{fit}": 0.3 for fit in ("paper", "exact", "oracle")}
 
 
 # A row of the table of claims, of a test that holds.

@@ -12,7 +12,7 @@ from typing import Any
 
 _HOMES = {
     "calibration.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
-    "calibration.paper_fit": ("fit_released",),
+    "calibration.paper_fit": ("fit_paper",),
     "calibration.metric": (
         *("ace", "brier", "classwise_ece", "ece", "error", "kl", "mce", "nll", "reliability", "softmax"),
     ),

@@ -105,7 +105,7 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
     ----------
     bins : DataFrame, Reliability, or mapping of calibrator to Reliability
         ``calibrate(...).reliability``, or the result of `reliability` from the metrics module, for the calibrators
-        ``none``, ``released`` and ``exact``.
+        ``none``, ``paper`` and ``exact``.
     **columns
         Columns to set to a single value in all rows.
 
@@ -130,7 +130,7 @@ def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **colum
     metrics : DataFrame
         ``calibrate(...).metrics``.
     runs : DataFrame, optional
-        Must have a column ``temperature_released``; a remark on the figure counts its negative values.
+        Must have a column ``temperature_paper``; a remark on the figure counts its negative values.
     **columns
         Columns to set to a single value in all rows.
 
@@ -140,7 +140,7 @@ def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **colum
         If a column that can't be filled in is missing.
     """
     table = _with_posterior(_filled("metrics", metrics.assign(**columns)))
-    fits = pd.DataFrame({"temperature_released": []}) if runs is None else runs
+    fits = pd.DataFrame({"temperature_paper": []}) if runs is None else runs
     return plugins.load("figures", "calibration")(table, _filled("runs", fits.assign(**columns), ()))
 
 
@@ -152,9 +152,9 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
     dict of str to Figure
         ``calibration`` and ``reliability``, plus ``reliability_posthoc`` if any calibrator isn't a temperature.
     """
-    fits = [{"temperature_released": fit["T"]} for fit in results.fits if fit["calibrator"] == "released"]
+    fits = [{"temperature_paper": fit["T"]} for fit in results.fits if fit["calibrator"] == "paper"]
     drawn = {
-        "calibration": calibration(results.metrics, pd.DataFrame(fits, columns=["temperature_released"]), **columns),
+        "calibration": calibration(results.metrics, pd.DataFrame(fits, columns=["temperature_paper"]), **columns),
         "reliability": reliability(results.reliability, **columns),
     }
     temperatures = plugins.constant("figures", "reliability_posthoc", "BEYOND")

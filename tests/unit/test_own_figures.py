@@ -106,7 +106,7 @@ def test_results_of_a_file_of_logits_are_drawn(logits):
     assert list(drawn) == ["calibration", "reliability"]
     nll, ece = drawn["calibration"].axes
     shown = results.metrics.query("split == 'test' and labels == 'clean'").set_index(["metric", "calibrator"])["value"]
-    order = ["none", "released", "exact", "oracle"]
+    order = ["none", "paper", "exact", "oracle"]
     for ax, metric in ((nll, "nll"), (ece, "ece")):
         heights = next(line for line in ax.lines if len(line.get_xdata()) == 4 and line.get_marker() != "_")
         np.testing.assert_allclose(heights.get_ydata(), shown[metric][order], rtol=1e-12)

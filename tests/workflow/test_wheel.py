@@ -118,7 +118,7 @@ def test_the_installed_wheel_runs_the_stages_on_digits(installed, tmp_path):
     ran(halobench, "stage", "probe", *given, "--spec", json.dumps(probe), "--run", "cell", cwd=tmp_path)
     ran(halobench, "stage", "calibrate", "--seed", "0", "--spec", "{}", "--run", "cell", cwd=tmp_path)
     metrics = pd.read_csv(tmp_path / "cell/metrics.csv")
-    assert set(metrics["calibrator"]) == {"none", "exact", "released", "oracle"}
+    assert set(metrics["calibrator"]) == {"none", "exact", "paper", "oracle"}
     assert len(pd.read_parquet(tmp_path / "cell/radii.parquet"))
     record = json.loads((tmp_path / "cell/train.json").read_text())
     assert record["commit"] is None, "outside a checkout there is none"

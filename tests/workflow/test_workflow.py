@@ -25,7 +25,7 @@ COLUMNS = {
     "radii": "dataset model loss seed points probe quantity calibrator threshold n censored",
     "reliability": "dataset model loss seed split labels calibrator bin lower upper count confidence accuracy",
     "history": "dataset model loss seed epoch step lr train_loss",
-    "runs": "dataset model loss seed train_accuracy interpolates temperature_exact temperature_released seconds steps"
+    "runs": "dataset model loss seed train_accuracy interpolates temperature_exact temperature_paper seconds steps"
     " device parameters",
     "claims": "claim statement statistic estimate low high n excluded verdict",
 }

@@ -5,7 +5,7 @@ The calibrators, and the data to which each is fitted, are:
 - ``none``: the logits as they are.
 - ``exact``: the temperature with the lowest NLL on the drawn validation labels (which are noisy if the data set is);
   their posterior is never used.
-- ``released``: the temperature at which the paper's released fit stops, on the same labels.
+- ``paper``: the temperature at which the paper's fit stops, on the same labels.
 - ``oracle``: the temperature that optimises the reported objective itself on the test split, which bounds what any
   temperature can achieve. No other calibrator sees test labels.
 - Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
@@ -164,7 +164,7 @@ def fit_and_score(
 def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec) -> Fits:
     """Fit the calibrators; the oracle has one fit for each kind of test labels, and ``none`` has no fit."""
     fits: dict[tuple[str, str, str], Fit] = {}
-    for name, fit in (("exact", fit_exactly), ("released", fit_as_paper)):
+    for name, fit in (("exact", fit_exactly), ("paper", fit_as_paper)):
         if name in spec.names:
             with naming("val"):
                 fits[name, "val", "drawn"] = fit(logits["val"], targets["val"]["drawn"])

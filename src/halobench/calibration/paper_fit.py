@@ -1,6 +1,6 @@
 """The temperature as fitted by the paper's released code.
 
-This fit is called ``paper`` in configurations, and ``released`` in specs and tables.
+In configurations and tables, this fit is called ``paper``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from halobench.calibration.nll_curve import Masked, derivatives, summarise
 from halobench.calibration.temperature_scaling import TemperatureFit
 
 
-def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
+def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """Compute the temperature at which the paper's released code stops, for parity; it is rarely near the optimum.
 
     That code runs one step of torch's LBFGS on T from T = 1, with learning rate 0.01, 20 iterations, no line search,
@@ -50,7 +50,7 @@ def fit_released(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def fit_as_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature as `fit_released` does, to arrays that have already been checked."""
+    """Fit the temperature as `fit_paper` does, to arrays that have already been checked."""
     if (masked := Masked.of(logits, targets)) is not None:
         separable = masked.summary.linear == 0 and masked.summary.slope_at_zero < 0
         return TemperatureFit(math.nan, math.nan, math.nan, math.nan, False, separable)

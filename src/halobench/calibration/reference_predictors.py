@@ -25,7 +25,7 @@ def references(
     ``bayes`` predicts the posterior (if it is unknown, there are no rows) and ``uniform`` predicts 1/k, both only with
     calibrator ``none``. ``nearest`` puts all mass on the drawn label of the nearest training sample. For ``none``, this
     prediction is scored as is, so one miss makes its NLL infinite. For ``exact`` and ``oracle``, the one-hot vector is
-    used as logits and temperature-scaled. ``released`` is meaningless here, since that fit depends on the scale of the
+    used as logits and temperature-scaled. ``paper`` is meaningless here, since that fit depends on the scale of the
     logits and a one-hot vector has no inherent scale. Plug-ins are used only for trained models.
     """
     k = _classes(arrays)

@@ -2,7 +2,7 @@
 
 The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T, so its optimum is found to
 machine precision and proved optimal by a sign change of the derivative. Needs only numpy. For parity,
-`halobench.calibration.paper_fit` provides the paper's released fit.
+`halobench.calibration.paper_fit` provides the paper's fit.
 
 References
 ----------
@@ -53,7 +53,7 @@ class TemperatureFit:
     converged : bool
         For `fit_temperature`, the gradient changes sign within beta (1 +- 1e-7), as proved by bounds on the curvature
         or by its values at both ends, or beta = 0 is the constrained optimum.
-        For `fit_released`, abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
+        For `fit_paper`, abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
     separable : bool
         No target has mass below its row's largest logit (and some logit is below it), so no finite beta is optimal.
     """

@@ -13,8 +13,7 @@ from halobench.core.plugins import check_known, without_defaults
 from halobench.core.spec_codec import Text, check_distinct, parse, spec
 
 # Built in, since these temperature fits need a cell's targets. All others are plug-ins.
-CALIBRATORS = ("none", "exact", "released", "oracle")
-PAPER = "paper"  # the name in configurations for the fit that specs, records and tables call `released`
+CALIBRATORS = ("none", "exact", "paper", "oracle")
 
 
 @spec
@@ -32,15 +31,14 @@ class CalibratorSpec(PluginSpec):
 
 
 def _read_calibrator(entry: Any) -> Any:
-    """Return a listed calibrator: its name (``released`` for the paper's fit), or {NAME: CalibratorSpec}."""
-    built_in = (*CALIBRATORS, PAPER)
+    """Return a listed calibrator: its name (``paper`` for the paper's fit), or {NAME: CalibratorSpec}."""
     if isinstance(entry, str):
-        check_known("calibrators", "", entry, built_in)
-        return "released" if entry == PAPER else entry
+        check_known("calibrators", "", entry, CALIBRATORS)
+        return entry
     named = isinstance(entry, dict) and len(entry) == 1
     require(named, "", entry, "a name, or NAME: {name: PLUG-IN, OPTION: VALUE}")
     ((name, keys),) = entry.items()
-    require(check_name("", name) not in built_in, "", name, "a different name, since this one is built in")
+    require(check_name("", name) not in CALIBRATORS, "", name, "a different name, since this one is built in")
     with naming(name):
         plug_in = keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)
     # Figures and claims would mistake it for the plug-in of that name.
@@ -55,6 +53,6 @@ def _distinct_names(entries: tuple[Any, ...]) -> tuple[Any, ...]:
     return entries
 
 
-_Suggested = Annotated[Text, Field(json_schema_extra=suggested("calibrators", "none", "exact", PAPER, "oracle"))]
+_Suggested = Annotated[Text, Field(json_schema_extra=suggested("calibrators", *CALIBRATORS))]
 _Calibrator = Annotated[_Suggested | dict[Text, CalibratorSpec], BeforeValidator(_read_calibrator)]
 Calibrators = Annotated[tuple[_Calibrator, ...], Field(min_length=1), AfterValidator(_distinct_names)]

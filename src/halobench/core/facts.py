@@ -28,7 +28,7 @@ TEMPERATURES: dict[str, dict[str, Any]] = {
         "ABOUT": "the model's own confidence, without calibration",
         "STYLE": ("#111111", "o"),
     },
-    "released": {
+    "paper": {
         "TITLE": "TS (paper's code)",
         "ABOUT": "temperature scaling fitted by the paper's published code, which may stop short of the optimum",
         "SOURCE": "the code released with arXiv 2306.00740",

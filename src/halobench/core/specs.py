@@ -421,10 +421,7 @@ class MetricsSpec:
 
 @spec
 class CalibrateSpec(MetricsSpec):
-    """Which calibrators are fitted, and how metrics are computed.
-
-    In `calibrators`, ``paper`` becomes ``released``, so results computed under the old word stay valid.
-    """
+    """Which calibrators are fitted, and how metrics are computed."""
 
     calibrators: Calibrators = Field(
         default=CALIBRATORS,

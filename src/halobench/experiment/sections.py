@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
 
 from halobench.core import plugins
-from halobench.core.calibrator_spec import CALIBRATORS, PAPER, Calibrators
+from halobench.core.calibrator_spec import CALIBRATORS, Calibrators
 from halobench.core.errors import NAME, SpecError, check_name, one_of, require
 from halobench.core.spec_codec import Distinct, Flag, Text, canonical, parse, spec
 from halobench.core.specs import (
@@ -165,16 +165,15 @@ class Sections:
         description="Walks and searches around samples. By default, the kind of a probe is its name.",
     )
     calibrators: Calibrators = Field(
-        default=tuple(PAPER if name == "released" else name for name in CALIBRATORS),
+        default=CALIBRATORS,
         validate_default=True,
         description="Calibrators to score, each with its own rows in the tables. `none` leaves the logits as they are."
         " The other built-in calibrators are temperature scaling at the optimum on validation data (`exact`), as fitted"
-        " by the paper's released code (`paper`; called `released` in tables), and at the"
-        " optimum on test data (`oracle`). A calibrator can also be a file in src/halobench/calibration/calibrators,"
-        " `probmetrics/NAME` or `netcal/NAME` (classes of libraries, which need the extra posthoc) or module:object. To"
-        " set a plug-in's options, list it under a name of its own, as NAME: {name: PLUG-IN, OPTION: VALUE}. All"
-        " calibrators except `none` and `oracle` are fitted to the validation labels as drawn, even if the source gives"
-        " their posterior.",
+        " by the paper's code (`paper`), and at the optimum on test data (`oracle`). A calibrator can also be a file in"
+        " src/halobench/calibration/calibrators, `probmetrics/NAME` or `netcal/NAME` (classes of libraries, which need"
+        " the extra posthoc) or module:object. To set a plug-in's options, list it under a name of its own, as NAME:"
+        " {name: PLUG-IN, OPTION: VALUE}. All calibrators except `none` and `oracle` are fitted to the validation"
+        " labels as drawn, even if the source gives their posterior.",
     )
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
     submit: Annotated[tuple[Text, ...], AfterValidator(_check_small)] = Field(

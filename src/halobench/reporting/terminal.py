@@ -65,7 +65,7 @@ def certificate(fit: Mapping[str, Any]) -> str:
         return "a plug-in's"
     if name not in CALIBRATORS:
         return "converged" if fit["converged"] else "did not converge"
-    if name == "released" and fit["beta"] is None:
+    if name == "paper" and fit["beta"] is None:
         return "none: its gradient is NaN at logits of -inf"
     if (fit["T"] or 0) < 0:
         return "not the optimum: fit below 0"

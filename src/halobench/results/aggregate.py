@@ -267,25 +267,25 @@ _TRAIN_KEYS = ("classes", "train_accuracy", "interpolates", "steps", "parameters
 # The fit behind each temperature column: its calibrator and the labels it was fitted to.
 _TEMPERATURES = {
     "temperature_exact": ("exact", "drawn"),
-    "temperature_released": ("released", "drawn"),
+    "temperature_paper": ("paper", "drawn"),
     "temperature_oracle": ("oracle", "noisy"),
     "temperature_oracle_clean": ("oracle", "clean"),
 }
 NEAR = 0.05  # relative distance from the optimum up to which the paper's fit counts as converged
 
 
-def released_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
+def paper_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
     """Return 1 if the paper's fit of T ended within `NEAR` of the optimum, 0 if not; NaN if there is no optimum.
 
     Examples
     --------
-    >>> released_near_exact({("exact", "drawn"): 2.0, ("released", "drawn"): 2.09})
+    >>> paper_near_exact({("exact", "drawn"): 2.0, ("paper", "drawn"): 2.09})
     1.0
     """
-    exact, released = (temperatures.get((name, "drawn")) for name in ("exact", "released"))
-    if exact is None or released is None or math.isnan(exact):
+    exact, paper = (temperatures.get((name, "drawn")) for name in ("exact", "paper"))
+    if exact is None or paper is None or math.isnan(exact):
         return math.nan
-    return float(math.isfinite(exact) and abs(released - exact) <= NEAR * exact)
+    return float(math.isfinite(exact) and abs(paper - exact) <= NEAR * exact)
 
 
 def _run(cell: _CellFiles) -> dict[str, Any]:
@@ -311,7 +311,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "steps": train["steps"],
         "parameters": train["parameters"],
         **{column: temperatures.get(fit, math.nan) for column, fit in _TEMPERATURES.items()},
-        "released_near_exact": released_near_exact(temperatures),
+        "paper_near_exact": paper_near_exact(temperatures),
         "device": train["device"],
         "seconds": train["seconds"],
         "probe_seconds": cell.records["probe"]["seconds"] if cell.probed else math.nan,

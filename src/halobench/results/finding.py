@@ -17,7 +17,7 @@ Rows = Iterable[Mapping[Any, Any]]
 # The calibrations whose verdicts the sentence compares, and how it describes them. If neither was tested, the others
 # are used instead.
 COMPARED = {
-    "released": "with the temperature that the paper's code fits",
+    "paper": "with the temperature that the paper's code fits",
     "exact": "with the optimal temperature",
 }
 OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}

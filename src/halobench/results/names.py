@@ -68,7 +68,7 @@ METRICS = _named("metrics") | {
         "share of rays, or of points, that stay certain up to twice the distance to the nearest other label",
     ),
     "logit_gap": Name("Logit gap", "the label's logit minus the largest other logit"),
-    "released_near_exact": Name(
+    "paper_near_exact": Name(
         "Share of fits near the optimum", "share of models for which the paper's fit is within 5% of the optimum"
     ),
 }

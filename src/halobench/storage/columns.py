@@ -46,8 +46,8 @@ TABLE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "history": (*KEYS, "epoch", "step", "lr", "train_loss"),
     "runs": (
         *(*KEYS, *DATASET, "train_accuracy", "interpolates", "steps", "seconds", "device", "parameters"),
-        *(f"temperature_{name}" for name in ("exact", "released", "oracle", "oracle_clean")),
-        *("released_near_exact", "loss_family"),
+        *(f"temperature_{name}" for name in ("exact", "paper", "oracle", "oracle_clean")),
+        *("paper_near_exact", "loss_family"),
     ),
     "claims": CLAIM_COLUMNS,
     "jobs": JOB_COLUMNS,

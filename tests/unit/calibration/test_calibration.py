@@ -15,7 +15,7 @@ import pytest
 from halobench.calibration import calibrator as posthoc
 from halobench.calibration import metric
 from halobench.calibration.evaluate import calibrate
-from halobench.calibration.paper_fit import fit_released
+from halobench.calibration.paper_fit import fit_paper
 from halobench.calibration.reference_predictors import nearest, references
 from halobench.calibration.resampling import bootstrap_intervals, ece_floor
 from halobench.calibration.sample_scores import cross_entropy
@@ -61,13 +61,13 @@ def value(table: pd.DataFrame, **names: str) -> float:
 JUDGED = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
 INSTALLED = importlib.util.find_spec("netcal") is not None
 FAMILIES = ("gap", *(["netcal/HistogramBinning"] if INSTALLED else []))
-ALL = CalibrateSpec(("none", "exact", "released", "oracle", *FAMILIES), draws=200, floor_draws=50)
+ALL = CalibrateSpec(("none", "exact", "paper", "oracle", *FAMILIES), draws=200, floor_draws=50)
 
 
 def plain_fits(arrays: dict[str, np.ndarray]) -> dict[tuple[str, str, str], object]:
     """Fits by calibrator, split and labels; only the oracle uses the test labels."""
     val = arrays["val.logits"], arrays["val.labels"]
-    fits = {("exact", "val", "drawn"): fit_temperature(*val), ("released", "val", "drawn"): fit_released(*val)}
+    fits = {("exact", "val", "drawn"): fit_temperature(*val), ("paper", "val", "drawn"): fit_paper(*val)}
     for labels in JUDGED["test"]:
         fits["oracle", "test", labels] = fit_temperature(arrays["test.logits"], targets_of(arrays, "test", labels))
     return fits | {(name, "val", "drawn"): posthoc.fit(name, *val) for name in FAMILIES}
@@ -163,15 +163,15 @@ def test_fits_without_an_optimum_give_nan_rows_and_json():
     arrays["val.logits"] = 3 * np.eye(K, dtype=np.float32)[arrays["val.labels"]]
     found = calibrate(arrays, ALL, 0)
     without = {fit["calibrator"] for fit in found.fits if fit["separable"]}
-    assert without == {"exact", "released"}
+    assert without == {"exact", "paper"}
     json.dumps(found.fits, allow_nan=False)
     (exact,) = (fit for fit in found.fits if fit["calibrator"] == "exact")
     assert (exact["T"], exact["beta"], exact["converged"]) == (None, None, False)
-    missing = found.metrics["calibrator"].isin(without - {"released"})  # released always stops somewhere
+    missing = found.metrics["calibrator"].isin(without - {"paper"})  # the paper's always stops somewhere
     assert found.metrics.loc[missing, ["value", "low", "high"]].isna().all(axis=None)
     assert found.metrics.loc[~missing, "value"].notna().all()
     assert len(found.metrics) == len(calibrate(cell(), ALL, 0).metrics)
-    assert set(found.reliability["calibrator"]) == {"none", "released", "oracle", *FAMILIES}
+    assert set(found.reliability["calibrator"]) == {"none", "paper", "oracle", *FAMILIES}
 
 
 def test_a_fit_below_zero_is_scored_as_its_user_would_get_it():
@@ -181,12 +181,12 @@ def test_a_fit_below_zero_is_scored_as_its_user_would_get_it():
     y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
     arrays = {f"{split}.logits": 0.5525 * z for split in ("val", "test")}
     arrays |= {f"{split}.{labels}": y for split in ("val", "test") for labels in ("labels", "clean")}
-    found = calibrate(arrays, CalibrateSpec(("none", "released"), draws=10, floor_draws=2), 0, ("val", "test"))
+    found = calibrate(arrays, CalibrateSpec(("none", "paper"), draws=10, floor_draws=2), 0, ("val", "test"))
     T = found.fits[0]["T"]
     assert T < 0
     assert not found.fits[0]["converged"]
     scaled = 0.5525 * z / T
-    rows = {"split": "test", "labels": "clean", "calibrator": "released"}
+    rows = {"split": "test", "labels": "clean", "calibrator": "paper"}
     assert value(found.metrics, **rows, metric="nll") == pytest.approx(metric.nll(scaled, y), rel=1e-9)
     assert value(found.metrics, **rows, metric="error") == (scaled.argmax(axis=1) != y).mean()
 
@@ -248,7 +248,7 @@ def test_references_are_their_predictions_scored_as_a_models_are():
     arrays = plain_cell()
     inputs = pixels(arrays)
     found = references(
-        inputs, arrays, dataclasses.replace(ALL, calibrators=("none", "exact", "released", "oracle", "gap")), 3
+        inputs, arrays, dataclasses.replace(ALL, calibrators=("none", "exact", "paper", "oracle", "gap")), 3
     )
     distances = {s: np.linalg.norm(inputs[s][:, None] - inputs["train"][None], axis=2) for s in SIZES}
     votes = {s: np.eye(K)[arrays["train.labels"][each.argmin(axis=1)]] for s, each in distances.items()}

@@ -173,7 +173,7 @@ def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
     values = found.metrics.query("split == 'test'").set_index(["calibrator", "metric"])["value"]
     assert np.isposinf([values["none", "nll"], values["exact", "nll"]]).all()  # some test labels have probability 0
     assert 0 < values["exact", "error"] < 0.2
-    assert terminal.certificate(fits["released"]) == "none: its gradient is NaN at logits of -inf"
+    assert terminal.certificate(fits["paper"]) == "none: its gradient is NaN at logits of -inf"
     with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, as the calibrator gap"):
         calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "gap")))
 
@@ -216,7 +216,7 @@ def test_one_command(tmp_path, capsys):
     assert "optimum proved" in told
     assert "ECE" in told
     found = json.loads((tmp_path / "out/calibration.json").read_text())
-    assert {fit["calibrator"] for fit in found} == {"exact", "released", "oracle"}
+    assert {fit["calibrator"] for fit in found} == {"exact", "paper", "oracle"}
     record = json.loads((tmp_path / "out/calibrate.json").read_text())
     drawn = {f"{name}.{kind}" for name in ("calibration", "reliability") for kind in ("pdf", "png", "svg")}
     assert set(record["outputs"]) == {"calibration.json", "metrics.csv", "reliability.csv", *drawn}

@@ -13,7 +13,7 @@ from scipy.special import softmax as scipy_softmax
 from halobench import testing
 from halobench.calibration import arrays, metric
 from halobench.calibration.evaluate import calibrate
-from halobench.calibration.paper_fit import fit_released
+from halobench.calibration.paper_fit import fit_paper
 from halobench.calibration.resampling import bootstrap_intervals, ece_floor
 from halobench.calibration.sample_scores import cross_entropy
 from halobench.calibration.temperature_scaling import fit_temperature
@@ -24,7 +24,7 @@ from halobench.core.specs import CalibrateSpec
 
 LOGIT_METRICS = {"nll": metric.nll}
 PROBABILITY_METRICS = {name: getattr(metric, name) for name in plugins.names("metrics") if name not in ("nll", "kl")}
-FITS = {"exact": fit_temperature, "released": fit_released}
+FITS = {"exact": fit_temperature, "paper": fit_paper}
 
 
 def sample(n: int = 700, k: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -360,7 +360,7 @@ def test_a_bad_row_of_a_later_block_is_named_without_a_warning(bad):
     if bad == -math.inf:
         assert arrays.check_logits(z, masked=True) is z
     z[row] = bad  # -inf is accepted only next to a finite logit
-    for function in (metric.nll, fit_temperature, fit_released):
+    for function in (metric.nll, fit_temperature, fit_paper):
         with pytest.raises(SpecError) as caught:
             function(z, y)
         assert caught.value.key == f"logits[{row}]"

@@ -155,7 +155,7 @@ def test_scores_on_regions_add_up():
     table = calibrate(logits | data.targets(), FEW, 0).metrics
     test = table[(table["split"] == "test") & (table["labels"] == "noisy")].set_index(["calibrator", "metric"])["value"]
     shared = data.distribution.regions.shared[data.splits["test"].region]
-    for calibrator in ("none", "exact", "oracle", "released"):
+    for calibrator in ("none", "exact", "oracle", "paper"):
         parts = test[calibrator, "kl_own"] * (~shared).mean() + test[calibrator, "kl_shared"] * shared.mean()
         assert parts == pytest.approx(test[calibrator, "kl"])
     assert test["oracle", "kl"] <= min(test["none", "kl"], test["exact", "kl"]) + 1e-12

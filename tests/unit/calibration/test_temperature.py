@@ -17,7 +17,7 @@ from scipy.special import softmax as scipy_softmax
 
 from halobench.calibration import arrays, metric, nll_curve
 from halobench.calibration import temperature_scaling as ts
-from halobench.calibration.paper_fit import fit_released
+from halobench.calibration.paper_fit import fit_paper
 from halobench.calibration.temperature_scaling import FLAT, fit_temperature, scale, tempered
 from halobench.core.errors import SpecError
 
@@ -243,12 +243,12 @@ def test_float32_logits_are_not_copied_whole(n, k):
     [([[1e308, -1e308]] * 3, [0, 0, 0]), ([[8e307, -8e307]] * 4, [0, 0, 0, 1]), ([[0, 1e308, -1e308]] * 2, [0, 1])],
 )
 def test_a_spread_beyond_float64_is_refused(z, y):
-    for fit in (fit_temperature, fit_released):
+    for fit in (fit_temperature, fit_paper):
         with pytest.raises(SpecError, match="a spread within the range of float64"):
             fit(np.array(z), np.array(y))
 
 
-@pytest.mark.parametrize("fit", [fit_temperature, fit_released])
+@pytest.mark.parametrize("fit", [fit_temperature, fit_paper])
 def test_what_a_newcomer_hands_over_is_told_with_what_to_do(fit):
     z, y = sample("hard", n=50, k=2)
     for logits, targets, told in (
@@ -264,8 +264,8 @@ def test_what_a_newcomer_hands_over_is_told_with_what_to_do(fit):
             fit(logits, targets)
 
 
-def torch_released(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The released procedure, run by torch itself in float64."""
+def torch_paper(logits: np.ndarray, targets: np.ndarray) -> float:
+    """The paper's procedure, run by torch itself in float64."""
     torch = pytest.importorskip("torch")
     z, t = torch.from_numpy(logits.astype(np.float64)), torch.from_numpy(targets)
     temperature = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
@@ -306,10 +306,10 @@ RELEASED = {
 
 
 @pytest.mark.parametrize("name", RELEASED)
-def test_released_fit_is_torch_lbfgs(name):
+def test_paper_fit_is_torch_lbfgs(name):
     z, t = RELEASED[name]()
-    fit = fit_released(z, t)
-    assert pytest.approx(torch_released(z, t), rel=1e-10) == fit.T
+    fit = fit_paper(z, t)
+    assert pytest.approx(torch_paper(z, t), rel=1e-10) == fit.T
     nll, slope, *_ = plain_cumulants(z, t, fit.beta)
     assert (fit.nll, fit.gradient) == (pytest.approx(nll, rel=1e-12), pytest.approx(slope, rel=1e-6, abs=1e-9))
     assert name != "calibrated" or fit.converged
@@ -322,12 +322,12 @@ def test_the_papers_fit_over_a_sweep_of_optima(n):
     z = 2 * rng.normal(size=(n, 10))
     y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
     for scaling in np.geomspace(0.2, 20, 40 if n == 400 else 10):
-        fit, best = fit_released(scaling * z, y), fit_temperature(scaling * z, y).T
-        assert pytest.approx(torch_released(scaling * z, y), rel=1e-6) == fit.T
+        fit, best = fit_paper(scaling * z, y), fit_temperature(scaling * z, y).T
+        assert pytest.approx(torch_paper(scaling * z, y), rel=1e-6) == fit.T
         assert not fit.converged
         if best > 0.72 or best < 0.52:
             assert 0.85 < fit.T < 1.12
-    astray = [fit_released(scaling * z, y).T for scaling in (0.55, 0.552, 0.5525, 0.565, 0.57)]
+    astray = [fit_paper(scaling * z, y).T for scaling in (0.55, 0.552, 0.5525, 0.565, 0.57)]
     assert min(astray) < 0.5
     assert n == 400 or min(astray) < 0
 
@@ -351,7 +351,7 @@ def test_a_class_that_is_ruled_out_counts_for_nothing(rows):
     against = fit_temperature(np.where(out, -np.inf, -np.eye(10)[y]), y)
     assert (against.T, against.beta) == (math.inf, 0.0)
     assert against.nll == pytest.approx(np.log((~out).sum(axis=1)).mean())
-    assert math.isnan(fit_released(masked, targets).T)
+    assert math.isnan(fit_paper(masked, targets).T)
     masked[3, y[3]] = -np.inf
     label = r"-inf" if rows else rf"-inf \(label {y[3]}\)"
     with pytest.raises(SpecError, match=rf"logits\[3\] = '{label}': expected a finite logit.*rows affected: 1"):

@@ -47,4 +47,4 @@ def test_a_model_is_trained_probed_and_calibrated(name, source, tmp_path):
     assert curves["confidence"].between(0, 1).all()
     assert set(curves["points"]) == {"train", "heldout"}
     scores = pd.read_csv(tmp_path / "metrics.csv")
-    assert {"none", "exact", "released", "oracle"} == set(scores["calibrator"])
+    assert {"none", "exact", "paper", "oracle"} == set(scores["calibrator"])

@@ -177,7 +177,7 @@ def test_every_claim_has_a_label_of_its_own_without_names_of_code(root):
     for claim in load_claims(root / "workflow/claims.yaml"):
         claims_of.setdefault((claim.label, claim.fit), []).append(claim.name)
         spoken = claim.label + claim.statement
-        assert not re.search(r"\b\w+_\w+|\bmixup\d|\b(released|exact) fit|calibration:", spoken), spoken
+        assert not re.search(r"\b\w+_\w+|\bmixup\d|\b(paper|exact) fit|calibration:", spoken), spoken
     assert all(len(listed) == 1 for listed in claims_of.values())
 
 
@@ -280,7 +280,7 @@ def test_calibration_draws_means_and_references(tables):
     axes = dict(zip(("nll", "ece"), calibration.draw(own, tables["runs"]).axes, strict=True))
     for metric, ax in axes.items():
         rows = own[(own["loss"] == "cross_entropy") & (own["metric"] == metric)]
-        means = rows.groupby("calibrator")["value"].mean()[["none", "released", "exact", "oracle"]]
+        means = rows.groupby("calibrator")["value"].mean()[["none", "paper", "exact", "oracle"]]
         line = next(x for x in lines_of(ax, color, "None") if len(x.get_xdata()) == 4 and x.get_marker() == "o")
         np.testing.assert_allclose(line.get_ydata(), means, rtol=1e-12)
     levels = [line.get_ydata()[0] for line in axes["nll"].lines if to_hex(line.get_color()) == INK]
@@ -319,8 +319,8 @@ def test_calibration_says_how_often_the_papers_fit_ended_below_0(tables):
     """That fit is scored, far off or not, and it has an optimum, so no note mentions a missing one."""
     runs, table = tables["runs"].copy(), tables["metrics"].copy()
     cell = (runs["dataset"] == "mnist5k-noise50") & (runs["seed"] == 1)
-    runs.loc[cell, "temperature_released"] = -2.5
-    scored = (table["dataset"] == "mnist5k-noise50") & (table["calibrator"] == "released") & (table["metric"] == "nll")
+    runs.loc[cell, "temperature_paper"] = -2.5
+    scored = (table["dataset"] == "mnist5k-noise50") & (table["calibrator"] == "paper") & (table["metric"] == "nll")
     table.loc[scored, "value"] = 400.0
     figure = calibration.draw(table, runs)
     assert words(figure).count("TS (paper's code): fit below 0 for 1 of 3 models") == 1
@@ -353,7 +353,7 @@ def test_reliability_draws_pooled_bins_no_empty_ones_and_those_of_few_points_fai
 def test_reliability_keeps_to_three_calibrators_and_the_others_have_a_figure():
     given = beside_posthoc(made(*RAGGED[:2], seeds=(0, 1))["reliability"])
     plain, figure = reliability.draw(given), posthoc.draw(given)
-    assert legend(plain) == [names.calibrator_label(c) for c in ("none", "released", "exact")]
+    assert legend(plain) == [names.calibrator_label(c) for c in ("none", "paper", "exact")]
     exact, gap, own = (under(figure, head) for head in (names.calibrator_label("exact"), "gap", "zz_own"))
     assert len(exact) == len(gap) == len(own) == 1
     rows = given[(given["labels"] == "noisy") & (given["calibrator"] == "zz_own") & (given["loss"] == "mixup2")]
@@ -516,12 +516,12 @@ def test_summary_draws_nll_by_calibration_and_keeps_its_axes_if_the_papers_fit_i
     rows = tables["metrics"].query("metric == 'nll' and labels == 'noisy' and model == 'mlp'")
     means = rows.groupby(["loss", "calibrator"])["value"].mean()
     (ax,), shown = score_panels(drawn("summary", tables))
-    assert shown == [names.calibrator_label(name) for name in ("none", "released", "exact", "oracle")]
+    assert shown == [names.calibrator_label(name) for name in ("none", "paper", "exact", "oracle")]
     for loss in ("cross_entropy", "mixup2"):
         (dots,) = lines_of(ax, loss_styles([loss])[loss].color, "None")
-        np.testing.assert_allclose(dots.get_ydata(), means[loss][["none", "released", "exact", "oracle"]])
+        np.testing.assert_allclose(dots.get_ydata(), means[loss][["none", "paper", "exact", "oracle"]])
     far = tables["metrics"].copy()
-    far.loc[(far["calibrator"] == "released") & (far["metric"] == "nll"), "value"] = 400.0
+    far.loc[(far["calibrator"] == "paper") & (far["metric"] == "nll"), "value"] = 400.0
     (ax,), _ = score_panels(drawn("summary", tables | {"metrics": far}))
     assert ax.get_ylim()[1] < 5
     assert "↑ TS (paper's code) 400.00" in " ".join(ax.get_xlabel().split())

@@ -79,7 +79,7 @@ def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
         half = stats.t.ppf(0.975, 2) * values.std(ddof=1) / np.sqrt(3)
         assert (value.mean, value.sd, value.n) == (pytest.approx(values.mean()), pytest.approx(half, rel=1e-6), 3)
     assert [head for _, head in left.cells.columns] == [
-        names.CALIBRATORS[c] for c in ("none", "released", "exact", "oracle")
+        names.CALIBRATORS[c] for c in ("none", "paper", "exact", "oracle")
     ]
     other = plugins.load("tables", "repair_metrics")(metrics)
     assert {head for _, head in other.parts[0].cells.columns} == {"TS (optimal)"}, "no cell has partner scaling"
@@ -161,7 +161,7 @@ def test_cells_in_print_are_those_of_the_csv():
     """Each (data set, model, loss) appears once, where the headings say, to three decimals."""
     table = made("paper_images")
     by = table.numbers.set_index(["dataset", "model", "loss", "metric", "calibrator"])["mean"].sort_index()
-    columns = list(itertools.product(("nll", "ece", "ace_average"), ("none", "released", "exact")))
+    columns = list(itertools.product(("nll", "ece", "ace_average"), ("none", "paper", "exact")))
     labels = {names.loss_label(loss): loss for loss in set(table.numbers["loss"])}
     heads = ["uncalibrated", r"\shortstack{TS\\(paper's code)}", r"\shortstack{TS\\(optimal)}"]
     seen = []
@@ -356,8 +356,8 @@ def test_what_is_absent_is_told_in_the_caption_alone():
 def test_failures_of_the_papers_fit_are_counted():
     given = {name: rows.copy() for name, rows in synthetic.tables([("digits", "mlp", "cross_entropy")]).items()}
     runs, metrics = given["runs"], given["metrics"]
-    runs["released_near_exact"] = [0.0, 1.0, 0.0]
-    runs["temperature_released"] = [1.1, 2.5, -60.4]
+    runs["paper_near_exact"] = [0.0, 1.0, 0.0]
+    runs["temperature_paper"] = [1.1, 2.5, -60.4]
     metrics.loc[(metrics["calibrator"] == "exact") & (metrics["seed"] == 0), "value"] = np.nan
     table = scores.images(metrics, runs, "clean")
     assert (
@@ -367,13 +367,13 @@ def test_failures_of_the_papers_fit_are_counted():
     counts = table.numbers[table.numbers["metric"] == "nll"].set_index("calibrator")[["failed", "below_0", "n"]]
     assert counts.T.to_dict("list") == {
         "none": [0, 0, 3],
-        "released": [2, 1, 3],
+        "paper": [2, 1, 3],
         "exact": [1, 0, 2],
         "oracle": [0, 0, 3],
     }
     kept = scores.images(metrics, runs, "clean", scores.OTHERS)
     assert "fit of the paper" not in kept.parts[0].caption, "it isn't shown there"
-    runs["released_near_exact"], runs["temperature_released"] = 1.0, 2.5
+    runs["paper_near_exact"], runs["temperature_paper"] = 1.0, 2.5
     assert "failed" not in scores.images(metrics, runs, "clean").parts[0].caption
 
 

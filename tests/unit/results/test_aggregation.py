@@ -372,7 +372,7 @@ def test_statistics_over_seeds_are_those_of_each_group(by):
 
 
 @pytest.mark.parametrize(
-    ("exact", "released", "near"),
+    ("exact", "paper", "near"),
     [
         (2.0, 2.09, 1.0),
         (2.0, 1.89, 0.0),
@@ -384,9 +384,9 @@ def test_statistics_over_seeds_are_those_of_each_group(by):
         (2.0, None, math.nan),
     ],
 )
-def test_the_papers_fit_is_near_the_optimum_or_not(exact, released, near):
-    fits = {("exact", "drawn"): exact, ("released", "drawn"): released}
-    found = aggregate.released_near_exact({fit: T for fit, T in fits.items() if T is not None})
+def test_the_papers_fit_is_near_the_optimum_or_not(exact, paper, near):
+    fits = {("exact", "drawn"): exact, ("paper", "drawn"): paper}
+    found = aggregate.paper_near_exact({fit: T for fit, T in fits.items() if T is not None})
     assert found == near or (math.isnan(found) and math.isnan(near))
 
 

@@ -666,7 +666,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
     runs = cells.assign(
         noise=cells["dataset"].map(datasets), classes=10, steps=2000, interpolates=True, distribution=""
     ).assign(seed_correction=0.45)
-    runs["released_near_exact"] = 0.0
+    runs["paper_near_exact"] = 0.0
     runs["loss_family"] = np.where(runs["loss"].str.startswith("mixup"), "mixup", "")
 
     def crossed(columns: dict, *values: str) -> pd.DataFrame:
@@ -674,7 +674,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
         table = cells.merge(rows, how="cross")
         return table.assign(**{value: rng.uniform(size=len(table)) for value in values})
 
-    fits = ["none", "released", "exact", "oracle", "partner"]
+    fits = ["none", "paper", "exact", "oracle", "partner"]
     metrics = {
         "split": ["test", "val"],
         "labels": ["noisy", "clean"],
@@ -699,8 +699,8 @@ def demo_tables() -> dict[str, pd.DataFrame]:
 @pytest.mark.parametrize(("share", "verdict"), [(0.0, "does_not"), (1.0, "holds")])
 def test_the_papers_fit_converges_or_not(share, verdict):
     tables = demo_tables()
-    runs = tables["runs"].assign(released_near_exact=share)
-    runs.loc[runs["dataset"] == "digits", "released_near_exact"] = np.nan  # no optimum
+    runs = tables["runs"].assign(paper_near_exact=share)
+    runs.loc[runs["dataset"] == "digits", "paper_near_exact"] = np.nan  # no optimum
     (claim,) = (claim for claim in load_claims(CLAIMS) if claim.name == "paper_fit_converges")
     whole = evaluate([claim], tables | {"runs": runs}).iloc[0]
     assert (whole["estimate"], whole["verdict"], whole["excluded"]) == (share, verdict, 3)
@@ -727,7 +727,7 @@ def test_ts_claims_are_stated_with_both_fits_and_against_the_best_baseline():
         "mixup5_beats_best_{}",
         "ts_leaves_a_gap_{}",
     ):
-        assert {names.format("released"), names.format("exact")} <= {claim.name for claim in claims}
+        assert {names.format("paper"), names.format("exact")} <= {claim.name for claim in claims}
 
 
 def test_the_columns_that_rules_may_name_are_those_that_the_tables_have():

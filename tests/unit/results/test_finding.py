@@ -27,10 +27,10 @@ def rows(**verdicts: str) -> list[dict]:
     ("verdicts", "sentence"),
     [
         (
-            {"released": "hhh", "exact": "hfffuun", "none": "ff"},
+            {"paper": "hhh", "exact": "hfffuun", "none": "ff"},
             f"With {PAPER}, all 3 {TESTS} hold; with {OPTIMAL}, 1 of 4 holds and 3 fail.",
         ),
-        ({"released": "uu", "exact": "hh"}, f"With {OPTIMAL}, both {TESTS} hold."),
+        ({"paper": "uu", "exact": "hh"}, f"With {OPTIMAL}, both {TESTS} hold."),
         ({"exact": "f", "oracle": "h"}, f"With {OPTIMAL}, the 1 {TESTS.replace('tests', 'test')} fails."),
         ({"none": "hhf"}, f"Without calibration, 2 of 3 {TESTS} hold and 1 fails."),
         ({"exact": "un"}, "This grid decides no test of the paper's claims."),

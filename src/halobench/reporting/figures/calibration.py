@@ -104,9 +104,7 @@ def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2
 def _temperatures(calibrators: Collection[str]) -> str:
     """Return sentences on what the displayed temperatures are fitted to, or an empty string if there are none."""
     how = [
-        words
-        for name, words in (("released", "by the paper's code"), ("exact", "at the optimum"))
-        if name in calibrators
+        words for name, words in (("paper", "by the paper's code"), ("exact", "at the optimum")) if name in calibrators
     ]
     fitted = f"Temperature scaling (TS) is fitted on validation data, {' or '.join(how)}" if how else ""
     oracle = "the test-set oracle is fitted on the test data" if "oracle" in calibrators else ""
@@ -127,9 +125,9 @@ def models(count: int) -> str:
 
 def fits_below_0(runs: pd.DataFrame) -> list[str]:
     """Return a remark on how often the paper's fit ended below 0, or none if it never did."""
-    fits = runs["temperature_released"].dropna()
+    fits = runs["temperature_paper"].dropna()
     below = int((fits < 0).sum())
-    return [f"{labels.calibrator_label('released')}: fit below 0 for {below} of {models(len(fits))}"] if below else []
+    return [f"{labels.calibrator_label('paper')}: fit below 0 for {below} of {models(len(fits))}"] if below else []
 
 
 def missing_fits(rows: pd.DataFrame) -> list[str]:

@@ -26,7 +26,7 @@ logarithmic. Bars are 95% t intervals over seeds.
 
 SHOWS = ("gaussians",)
 TITLE = "Gaussian classes: how far from the posterior, by separation and number of points mixed"
-HEADINGS = {name: labels.calibrator_label(name) for name in ("none", "released", "exact")}
+HEADINGS = {name: labels.calibrator_label(name) for name in ("none", "paper", "exact")}
 
 
 @styled

@@ -29,7 +29,7 @@ shown, and the explorer has the others.
 """
 
 TITLE = "Reliability before and after temperature scaling"
-CALIBRATORS = ("none", "released", "exact")
+CALIBRATORS = ("none", "paper", "exact")
 ENDING = f"Bars: test points per bin; bins of fewer than {labels.FEW} are faint. ECE: expected calibration error. "
 
 

@@ -23,7 +23,7 @@ panels of a row.
 """
 
 TITLE = "Reliability after calibrators other than a temperature"
-BEYOND = ("none", "released", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
+BEYOND = ("none", "paper", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 REMARKS = (
     "; first after the optimal temperature, for comparison",
     f"Bins of fewer than {labels.FEW} points are faint.",

@@ -79,15 +79,15 @@ def reference_values(rows: pd.DataFrame) -> dict[str, float]:
 
 def far_off(means: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the paper's fit that exceed `FAR` times all others, as happens when it ends below 0."""
-    released = means["calibrator"] == "released"
-    finite = means[np.isfinite(means["mean"]) & ~released]
-    return means[released & (means["mean"] > FAR * finite["mean"].max())]
+    paper = means["calibrator"] == "paper"
+    finite = means[np.isfinite(means["mean"]) & ~paper]
+    return means[paper & (means["mean"] > FAR * finite["mean"].max())]
 
 
 def above(far: pd.DataFrame) -> list[str]:
     """Return a remark on the means of the paper's fit that are too large to draw, or none if all fit."""
     ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
-    return [_beyond(labels.calibrator_label("released"), " to ".join(ends))] if ends else []
+    return [_beyond(labels.calibrator_label("paper"), " to ".join(ends))] if ends else []
 
 
 def _beyond(name: str, value: str) -> str:

@@ -50,8 +50,8 @@ class Columns:
         return listed + (sorted(present - set(labels.CALIBRATORS)) if self.plug_ins else [])
 
 
-PAPER = Columns(tuple(METRICS), ("none", "released", "exact"))
-OTHERS = Columns(("nll", "ece"), tuple(c for c in labels.CALIBRATORS if c not in ("released", "oracle")), plug_ins=True)
+PAPER = Columns(tuple(METRICS), ("none", "paper", "exact"))
+OTHERS = Columns(("nll", "ece"), tuple(c for c in labels.CALIBRATORS if c not in ("paper", "oracle")), plug_ins=True)
 
 
 def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Columns = PAPER) -> Table:
@@ -136,7 +136,7 @@ def summarise(
         share_of = float(interpolates.get((dataset, model, loss), math.nan))
         lead = (dataset, facts[dataset], model, loss, share_of, judge)
         mean, sd, n = mean_and_sd(group["value"].to_numpy())
-        failed = failures.get((dataset, model, loss), (0, 0)) if calibrator == "released" else (len(group) - n, 0)
+        failed = failures.get((dataset, model, loss), (0, 0)) if calibrator == "paper" else (len(group) - n, 0)
         rows.append((*lead, calibrator, metric, mean, sd, n, len(group), *failed))
     return pd.DataFrame(rows, columns=["dataset", fact, *COLUMNS, *FAILURES])
 
@@ -146,8 +146,8 @@ def paper_fit_failures(runs: pd.DataFrame) -> dict[tuple[str, str, str], tuple[i
 
     A fit fails if it isn't near the optimum or is below 0, which counts as a failure even if there is no optimum.
     """
-    below = runs["temperature_released"] < 0
-    marks = runs[CELL].assign(failed=below | runs["released_near_exact"].eq(0), below=below)
+    below = runs["temperature_paper"] < 0
+    marks = runs[CELL].assign(failed=below | runs["paper_near_exact"].eq(0), below=below)
     sums = marks.groupby(CELL)[["failed", "below"]].sum()
     return dict(zip(sums.index, zip(sums["failed"].tolist(), sums["below"].tolist(), strict=True), strict=True))
 
@@ -215,9 +215,9 @@ def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
 
 def failures_note(cells: pd.DataFrame, calibrators: Iterable[str]) -> str:
     """Return a sentence on how often the paper's fit failed; empty if it isn't shown or never failed."""
-    fits = cells[(cells["calibrator"] == "released") & (cells["metric"] == "nll")]
+    fits = cells[(cells["calibrator"] == "paper") & (cells["metric"] == "nll")]
     failed, below, models = (int(fits[column].sum()) for column in (*FAILURES, "seeds"))
-    if not failed or "released" not in calibrators:
+    if not failed or "paper" not in calibrators:
         return ""
     text = f" In {failed} of {models} models the fit of the paper's code failed: it is farther than 5% from the optimum"
     return text + (f", and in {below} below 0; it is scored all the same." if below else ".")

@@ -28,7 +28,7 @@ FIRST = ("sphere", "nearest_other", "manifold", "mixup_line")  # preferred probe
 BOTH = ("cross_entropy", "mixup2")  # preferred losses for how far certainty reaches, of which two are shown
 MOST_CURVES = 3
 MOST_LADDERS = 8  # data sets
-CALIBRATIONS = ("none", "released", "exact", "oracle")  # in the order of the columns of verdicts
+CALIBRATIONS = ("none", "paper", "exact", "oracle")  # in the order of the columns of verdicts
 NAMES, MOST_SIGNS = 7.6, 14  # widths of the names and of a row of signs, in signs
 
 
