@@ -118,6 +118,7 @@ def test_a_wrong_constant_is_told_when_a_configuration_is_read(tmp_path, monkeyp
             'SHOWS = ("gaussians")': r"SHOWS is a tuple of strings \(it is 'gaussians'\)",
             "SHOWS = tuple(range(3))": r"SHOWS is a tuple of strings \(it is 'an expression'\)",
             'STYLE = "red"': None,  # no constant of figures
+            "TITLE = str(3)": None,  # the file's own
         }.items()
     ):
         (tmp_path / f"figures{position}.py").write_text(f"{constant}\n\n\ndef draw(runs): ...\n")

@@ -93,6 +93,8 @@ def literal(node: ast.expr | None) -> Any:
 def read_constants(kind: str, tree: ast.Module) -> dict[str, Any]:
     """Return the constants of a kind of plug-in that a file assigns at its top level.
 
+    An expression under the name of one that only readers see (``ORDER = rng.permutation(9)``) is the file's own.
+
     Raises
     ------
     SpecError
@@ -103,6 +105,7 @@ def read_constants(kind: str, tree: ast.Module) -> dict[str, Any]:
         if isinstance(node, ast.Assign):
             names = (target.id for target in node.targets if isinstance(target, ast.Name))
             constants |= {name: literal(node.value) for name in names if name in OF_KIND[kind]}
+    constants = {name: value for name, value in constants.items() if value is not ... or name not in WORDS}
     for name, value in constants.items():
         if not FORMS[name].fits(value):
             given = "an expression" if value is ... else value

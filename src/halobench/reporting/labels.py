@@ -92,7 +92,7 @@ def metric_label(name: str) -> str:
 
 def metric_axis(name: str) -> str:
     """Return a metric's name in words with its unit, if it has one."""
-    return names.METRICS[name].axis if name in names.METRICS else name
+    return names.METRICS[name].axis if name in names.METRICS else metric_label(name)
 
 
 def probe_sentence(name: str) -> str:

@@ -265,7 +265,7 @@ def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_p
         ({"classes": 8, "shares": [0.5, 0.6]}, r"shares = \[0.5, 0.6\]: expected 2 positive shares that add up to 1"),
         ({"classes": 8, "shares": 0.5}, r"shares = 0.5: expected a list of 2 shares"),
         ({"classes": 8, "shape": [64]}, r"shape = \[64\]: expected \[channels, height, width\]"),
-        ({"classes": "8"}, r"classes = '8': expected a number, but YAML read this as a string"),
+        ({"classes": "8"}, r"classes = '8': expected a whole number"),
         ({"classes": 8, "layout": -1}, r"layout = -1: expected a whole number of at least 0"),
     ],
 )

@@ -168,7 +168,7 @@ VIT = "timm/vit_tiny_patch16_224"
         (ModelSpec("timm/resnet18", pretrained=True), (3, 224, 224), "pretrained", "data set's 10 classes, not 1000"),
         (ModelSpec("mlp", {"widht": 8}), CIFAR, "widht", "width"),
         (ModelSpec("mlp", {"depth": 1.5}), CIFAR, "depth", "whole number"),
-        (ModelSpec("cnn", {"width": "1e2"}), CIFAR, "width", "write 100"),
+        (ModelSpec("cnn", {"width": "wide"}), CIFAR, "width", "whole number"),
         (ModelSpec("cnn", {"norm": "no"}), CIFAR, "norm", "true or false"),
         (ModelSpec("mlp_bn", {"depth": 0}), CIFAR, "depth", "at least 1"),
         (ModelSpec("nearest", {"scale": 0}), CIFAR, "scale", "a logit above 0"),

@@ -331,6 +331,7 @@ def test_calibration_says_how_often_the_papers_fit_ended_below_0(tables):
 
 def test_reliability_draws_pooled_bins_no_empty_ones_and_those_of_few_points_faint():
     cell = {"dataset": "d", "model": "m", "loss": "focal", "split": "test", "labels": "noisy", "calibrator": "none"}
+    cell |= {"noise": 0.5}
     counts = {0: (0, 40, 4, 60), 1: (0, 120, 5, 60)}
     bins = [(seed, b) for seed in counts for b in range(4)]
     rows = pd.DataFrame(bins, columns=["seed", "bin"]).assign(**cell, count=[counts[seed][b] for seed, b in bins])
@@ -428,13 +429,6 @@ def test_claims_draws_estimates_intervals_and_words(tables):
         untested += not tested
         assert (rows["label"].iloc[0] in words(figure)) == tested
     assert f"by theme: Growth with classes {untested}." in words(figure)
-
-
-def test_summary_of_other_calibrators_alone_is_drawn(tables):
-    empty = {name: tables[name].iloc[:0] for name in ("neighbourhood", "radii")}
-    trained = tables["metrics"].query("loss != 'reference'")
-    figure = drawn("summary", tables | empty | {"metrics": trained.assign(calibrator="matrix")})
-    assert words(figure).count("No cell was probed.") == 1
 
 
 def score_panels(figure):
