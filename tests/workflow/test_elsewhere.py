@@ -178,7 +178,7 @@ def test_from_a_folder_of_ones_own_and_into_another_results_folder(tmp_path):
 
 
 def test_cells_that_no_configuration_names_are_listed_and_a_renamed_one_is_adopted(tmp_path):
-    """Snakemake's --list-untracked lists them, as docs/reruns.md says; a moved folder counts under its new name."""
+    """Snakemake's --list-untracked lists them, as docs/run.md says; a moved folder counts under its new name."""
     config = one_cell()
     workspace = Workspace(tmp_path, config)
     run(workspace, "--cores", "2", f"results/{CELL}/metrics.csv")

@@ -153,7 +153,7 @@ class ModelSpec(PluginSpec):
     )
     weights: Text | None = Field(
         default=None,
-        description="A .safetensors file with the model's weights; the model isn't trained. docs/running.md shows how"
+        description="A .safetensors file with the model's weights; the model isn't trained. docs/run.md shows how"
         " to convert a .pth or .pt file.",
     )
     pretrained: Flag = Field(default=False, description="Use the weights that timm publishes; the model isn't trained.")

@@ -18,7 +18,7 @@ from halobench.storage import files
 
 Kept = Mapping[str, Sequence[int]]  # tensor name -> rows of the outputs that stand for classes
 
-FORMAT = "a .safetensors file of weights (docs/running.md shows how to make one from a .pth or .pt file)"
+FORMAT = "a .safetensors file of weights (docs/run.md shows how to make one from a .pth or .pt file)"
 PATIENCE = 5.0  # seconds to wait for an answer before the hub counts as unreachable
 
 
