@@ -182,47 +182,71 @@ def _plain(text: str) -> str:
 PAGES = ("overview",)
 READING = """# Reading the figures
 
-This page shows each figure and table of an experiment with its caption. The pictures are from the
-demo. Figures and tables that would have nothing to show are left out of an experiment. `results/explorer.html` shows
-the same numbers by data set, model and loss."""
+This page shows each figure and table of an experiment with its caption. The pictures are from the demo. An experiment
+leaves out figures and tables that would have nothing to show. The head of a figure explains its marks. Bands and bars
+are 95% t intervals over seeds, unless it says otherwise; each seed redraws the split, the label noise and the
+initialisation. Large grids are cut to the data sets with the most label noise, and the figure says so; the
+[explorer](#explorer) has all cells.
+
+## Glossary
+
+- **Cell**: one model, trained with one loss on one data set with one seed.
+- **Halo**: the region around a training point within which a model is nearly certain of the label that it was trained
+  on, by default with a confidence of at least 0.9. How far it reaches depends on the direction, so each number says
+  which: *random*, towards the *nearest other label*, or the *worst* one. In the worst direction, *attacked* radii are
+  upper bounds and *certified* ones are proved lower bounds.
+- **Relative radius**: a distance from a training point, divided by the distance from this point to the nearest training
+  point with a different label.
+- **Interpolate**: to predict at least 99% of the training labels, including the noisy ones.
+- **Exact, paper, oracle**: three fits of temperature scaling (TS). `exact` is the certified optimum on validation
+  data, and `paper` the fit of the paper's published code, which may stop short of it. `oracle` is the optimum on the
+  test data: a bound on what any temperature can achieve, not a usable method.
+- **Under the posterior** (`noisy` in files): scored in expectation under the known distribution of a point's label,
+  which results from label noise or came with the data. **Clean** labels are the source's, before any noise.
+- **Margin**: the smallest effect that would matter, written down with each claim.
+- **Decided**: the whole 95% interval of an estimate lies on one side of the margin, so the claim *holds* or *does not
+  hold*. Otherwise it is *undecided*.
+- **Rho**: on regions that classes share, how far the logits of the top class's partners stand above those of the other
+  classes, as a share of how far the top class's own logit does: 0 if partners are like any other class, 1 if they are
+  level with the top class."""
 
 
-PAGES_TEXT = """### The site
-
-`results/index.html` is the entrance to all pages. It opens from disk, without a network connection, and shows each
-experiment's finding and summary figure, with links to its pages. These share a header: overview, claims, leaderboard,
-explorer, figures, tables and how to cite. They can be printed, and they have a light and a dark mode. The overview
-says what was run, on which data and hardware, how much time it took, and which tests of the claims hold. Claims link to
-their figures and, in the explorer, to their cells, and each page links to the files that contain its numbers. The
-filters of a page are stored in its address: `leaderboard.html#dataset=digits-noise50&loss=mixup2`.
+PAGES_TEXT = """\
+`results/index.html` leads to all pages. It opens from disk, without a network connection, and shows each experiment's
+finding and summary figure. Claims link to their figures and cells, and each page links to the files that contain its
+numbers. The filters of a page are stored in its address: `leaderboard.html#dataset=digits-noise50&loss=mixup2`.
 
 `snakemake --report report.html` makes Snakemake's own report, in one file, with the figures, their captions and the
 jobs behind them.
 
-The leaderboard ranks losses and calibrations for each data set. They are ranked by KL from the known posterior, which
-is the NLL minus the posterior's own NLL, or by NLL if no posterior is known. Ranks show only what the differences
-support. A method is placed before another only if the 95% t interval of their difference, paired over seeds and
-models, excludes 0. A rank of *1-3*, for example, means that two other methods may or may not be better. The
-comparisons are not corrected for multiple testing.
+### leaderboard
+
+Losses and calibrations are ranked for each data set, by KL from the known posterior, or by NLL if no posterior is
+known. A method is placed before another only if the 95% t interval of their difference, paired over seeds and models,
+excludes 0. A rank of *1-3*, for example, means that two other methods may or may not be better. The comparisons are not
+corrected for multiple testing.
 
 ### explorer
 
 ![The explorer's first screen](explorer.png)
 
-`results/explorer.html` is also a single page. The menus at the top choose what is shown. Bars are means over seeds,
-with 95% t intervals over seeds. Circles are single cells, with bootstrap intervals over test samples as brackets.
-Hover over a point to see which cell it is, and click it to open the cell's card. The card shows the metrics, the
-temperatures and whether each is proved optimal, the training curve, the spec, and the commands that reproduce the
-cell. To compare two cards, click *Compare* on one and then on the other. The table at the end has the same numbers,
-and it opens the same cards from the keyboard. The selection is stored in the address of the page, so you can share it:
-`#cell=digits/mlp/mixup2/seed0` opens one card, `#compare=CELL,CELL` opens two, and `EXPERIMENT:CELL` refers to a cell
-of another experiment. For a grid of 10,000 cells, the page was 38 MiB and opened in 7 seconds on two cores.
-`halobench show CELL` prints a card in the terminal:
+`results/explorer.html` shows all cells by data set, model and loss. Bars are means over seeds, and circles are single
+cells, with bootstrap intervals over test samples as brackets. Click a circle to open the cell's card: its metrics,
+temperatures and whether each is proved optimal, training curve, spec, and the commands that reproduce it. To compare
+two cards, click *Compare* on one and then on the other. The table at the end opens the same cards from the keyboard.
+The selection is stored in the address, so you can share it: `#cell=digits/mlp/mixup2/seed0` opens one card,
+`#compare=CELL,CELL` opens two, and `EXPERIMENT:CELL` refers to a cell of another experiment. `halobench show CELL`
+prints a card in the terminal:
 
 ![A card in the terminal](show.png)"""
 
 
 WILDCARD = "{{ snakemake.wildcards.experiment }}"
+# This ends the captions of tables of scores.
+TABLES_TEXT = """\
+How to read it: lower is always better. Compare rows only within a block, because the best possible score differs
+between blocks. Bold marks a block's lowest value if all others exceed it by more than either's standard deviation over
+seeds, which ± gives."""
 WIDTH = 118  # characters of a line of Markdown
 
 
@@ -241,17 +265,16 @@ def markdown(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-NAMES_TEXT = (
-    """Figures, pages, tables and commands use one name for each thing; files and configurations use its key."""
-)
+NAMES_TEXT = """Figures, pages, tables and commands use one name for each thing; files and configurations use its key.
+[References](references.md#losses) lists the losses."""
 
 
 def names_tables() -> Iterator[str]:
     """Yield a table for each kind of thing that has names: label, key and what it is."""
     from halobench.results import names
 
-    kinds = {"calibration": names.CALIBRATIONS, "loss": names.LOSSES, "probe": names.PROBES, "metric": names.METRICS}
-    for kind, listed in (kinds | {"verdict": names.VERDICTS}).items():
+    kinds = {"calibration": names.CALIBRATIONS, "probe": names.PROBES, "metric": names.METRICS}
+    for kind, listed in kinds.items():
         rows = [f"| {name.axis} | `{key}` | {name.sentence} |" for key, name in listed.items()]
         yield "\n".join([f"| {kind} | key | what it is |", "|---|---|---|", *rows])
 
@@ -272,9 +295,12 @@ def reading() -> str:
     parts += ["## Names", NAMES_TEXT, *names_tables(), "## Pages", PAGES_TEXT]
     for name in PAGES:
         parts += [f"### {name}", page_caption(name)]
-    parts += ["## Tables", "### claims_table", page_caption("claims_table")]
-    for name in plugins.names("tables"):
-        parts += [f"### {name}", markdown(facts.facts("tables", name).caption)]
+    ending = " ".join(TABLES_TEXT.split())
+    parts += ["## Tables", markdown(f"In tables of scores, {ending.partition(': ')[2]}")]
+    parts += ["### claims_table", page_caption("claims_table")]
+    for name in sorted({*plugins.names("tables")} - {*figures}):  # the caption of a figure says what its table has
+        caption = " ".join(facts.facts("tables", name).caption.split())
+        parts += [f"### {name}", markdown(caption.removesuffix(ending))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

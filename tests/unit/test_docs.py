@@ -49,7 +49,7 @@ def test_the_site_builds_strict(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
-    assert {"index.html", "configuration.html", "commands.html", "reading.html", "api.html"} <= pages
+    assert {"index.html", "configuration.html", "commands.html", "reading.html", "library.html"} <= pages
     text = "".join((tmp_path / "site" / name).read_text() for name in pages)
     loaded = set(re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=\"?(https?://[^\" >]+)", text))
     loaded |= set(re.findall(r"<link[^>]*rel=\"?stylesheet\"?[^>]*href=\"?(https?://[^\" >]+)", text))
@@ -143,7 +143,7 @@ def library_code() -> list[str]:
 
 
 def test_the_library_page_names_the_members_of_a_cell_and_the_columns_of_metrics():
-    text = (ROOT / "docs/api.md").read_text()
+    text = (ROOT / "docs/library.md").read_text()
     cells = re.findall(r"^\| (`.*?) \|", text, re.M)
     named = {name for cell in cells for name in re.findall(r"`(?:cell)?\.?(\w+)", cell)}
     assert {field.name for field in dataclasses.fields(TrainedCell)} <= named

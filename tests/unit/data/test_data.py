@@ -407,7 +407,7 @@ def test_of_a_large_array_the_size_counts_alone(tmp_path, monkeypatch):
 
 
 def test_the_loader_in_the_documentation_works(tmp_path, monkeypatch):
-    text = (Path(__file__).parents[3] / "docs/data.md").read_text()
+    text = (Path(__file__).parents[3] / "docs/extend.md").read_text()
     (tmp_path / "documented.py").write_text(re.search(r"```python\n(.*?)```", text, re.S)[1])
     monkeypatch.syspath_prepend(tmp_path)
     images = np.random.default_rng(0).integers(256, size=(1000, 3, 32, 32), dtype=np.uint8)

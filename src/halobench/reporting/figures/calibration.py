@@ -22,24 +22,14 @@ from halobench.storage.columns import REFERENCE
 SHORT = "Calibration"
 CATEGORY = "3 Calibration"
 CAPTION = """\
-Test NLL (in nats) and expected calibration error (ECE), by calibrator and training loss; lower is better. *TS
-(paper's code)* is temperature scaling as the paper's code fits it, with a fixed number of small steps. *TS (optimal)*
-uses the certified optimum on the validation data. *TS (test-set oracle)* uses the optimum on the test data itself,
-which makes it a bound rather than a usable method. If labels are uncertain, because of label noise or because the
-data came with a posterior, scores are expectations under the known posterior. The horizontal lines show predictors
-that need no training: the posterior itself (bayes), which no model can beat in NLL; a uniform guess; and the label of
-the nearest training point. All other calibrators in the grid are fitted to validation data, as *TS (optimal)* is.
-Some of them generalise temperature scaling; isotonic regression and histogram binning may set a probability to 0,
-which makes the NLL infinite; the panel says for how many models this happens. When ECE is measured against certain
-labels, it has a floor: on a finite test set, even perfect probabilities have a positive ECE. The table of metrics
-lists this floor as ``ece_floor``. ECEs near this floor are too small to rank. In expectation under a posterior,
-perfect probabilities have an ECE of 0, so no floor is drawn. A temperature is fitted to minimise NLL, so it can
-worsen ECE even if it improves NLL. Bars are 95% t intervals over seeds; they stop at 0 because neither score can be
-negative. If a model classifies every validation point correctly, its NLL keeps falling as T approaches 0, so no
-temperature is optimal. Such models are left out of the mean at *TS (optimal)*, and the panel says how many there are.
-The fit of the paper's code may end at a negative temperature, mostly when the optimum is between 0.54 and 0.69. Such
-a fit is scored as it is, and the panel says for how many models this happens. If there are more than six pairs of
-data set and model, only those with the most label noise are shown; the explorer has the others.
+Test NLL (in nats) and expected calibration error (ECE), by calibrator and training loss; lower is better. Horizontal
+lines show predictors that need no training: the posterior itself (bayes), which no model can beat in NLL, a uniform
+guess, and the label of the nearest training point. If labels are uncertain, scores are expectations under the known
+posterior. If they are certain, ECEs near the floor (``ece_floor`` in the table of metrics) are too small to rank. A
+temperature is fitted to minimise NLL, so it can worsen ECE. The panels count the exceptions: models that classify
+every validation point correctly, so that no temperature is optimal; fits of the paper's code that end at a negative
+temperature, mostly when the optimum is between 0.54 and 0.69; and calibrators that set a probability to 0, which makes
+the NLL infinite.
 """
 
 TITLE = "What temperature scaling changes on test data"

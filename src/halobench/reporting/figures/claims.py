@@ -23,17 +23,11 @@ from halobench.results.names import THEMES
 SHORT = "Every test of the claims"
 CATEGORY = "1 Claims"
 CAPTION = """\
-The estimate for every claim, compared with the claim's margin. The large mark is the mean over data sets and models,
-and the line through it is the 95% t interval over seeds. Each small mark is a single pair of data set and model. The
-black tick is the margin, the smallest effect that would matter, and the shaded side is where the paper expects the
-estimate. A claim *holds* if the whole interval lies on the shaded side, *does not hold* if the whole interval lies on
-the other side, and is *undecided* if the interval contains the margin. *Not after Holm* marks verdicts that become
-undecided once the number of tests is corrected for, and *opposite* counts the pairs that are decided the other way.
-The interval is widened if seeds share samples. Ratios are geometric means. A claim whose effect is real but smaller
-than the margin doesn't hold. Differences are paired within each data set, model and seed, at equal numbers of
-optimiser steps. Claims that need cells missing from this grid are listed at the end as *not tested*, by their short
-names; the claims page says what each of them needs. With few seeds the intervals are wide, so an undecided claim says
-more about the number of seeds than about the paper.
+The estimate for every claim, compared with the claim's margin, the smallest effect that would matter. A claim *holds*
+if the whole 95% interval lies on the shaded side, *does not hold* if all of it lies on the other side, and is
+*undecided* otherwise. *Not after Holm* marks verdicts that become undecided once the number of tests is corrected for,
+and *opposite* counts the pairs of data set and model that are decided the other way. Differences are paired within
+each data set, model and seed, at equal numbers of optimiser steps, and ratios are geometric means.
 """
 
 TITLE = "The tests of the claims, by what they measure"

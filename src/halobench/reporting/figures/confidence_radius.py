@@ -14,15 +14,10 @@ from halobench.reporting.plotting.style import styled
 TITLE = "Confidence by distance in inputs"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-The figure from the first version of the paper. It shows the mean softmax confidence in a point's own label, that is,
-the label used in training, against the distance from the point in random directions. There is a panel for each data
-set and model, and a line for each loss. Distances are measured in normalised inputs: each pixel is normalised by the
-mean and standard deviation of its channel, and each feature by those of its own values. Solid lines are for training
-points, and dashed lines are for held-out points, which serve as the control. Distances can be compared only within a
-data set, since the same distance means different things in different data sets. In many dimensions a random direction
-is nearly orthogonal to every direction that matters. A curve that is flat here therefore needn't be flat in other
-directions, so compare it with the other probes. Bands are 95% t intervals over seeds, clipped to the range from 0 to
-1.
+The figure from the first version of the paper: mean softmax confidence in a point's training label, against the
+distance in random directions. Distances are in normalised inputs, so they can be compared only within a data set. A
+curve that is flat here needn't be flat in other directions: in many dimensions a random direction is nearly orthogonal
+to every direction that matters.
 """
 
 

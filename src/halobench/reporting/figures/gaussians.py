@@ -16,12 +16,10 @@ from halobench.storage.columns import REFERENCE
 SHORT = "Gaussians"
 CATEGORY = "5 Theory"
 CAPTION = """\
-KL on two Gaussian classes with increasing separation. The KL from the known posterior to the model (lower is better)
-is plotted against the distance between the means. There is a row for each model and a line for each loss. The three
-columns show results without temperature scaling, with TS (paper's code) and with TS (optimal). If the means are
-close, a network fits labels that are little more than noise, and uncalibrated cross-entropy is far from the
-posterior. The optimal temperature then tends to infinity and removes nearly all of this error. Both axes are
-logarithmic. Bars are 95% t intervals over seeds.
+KL from the known posterior to the model on two Gaussian classes, against the distance between the means. The columns
+are uncalibrated, TS (paper's code) and TS (optimal). If the means are close, a network fits labels that are little
+more than noise; the optimal temperature then tends to infinity and removes nearly all of the error. Both axes are
+logarithmic.
 """
 
 SHOWS = ("gaussians",)

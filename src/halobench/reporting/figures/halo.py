@@ -28,18 +28,13 @@ from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 SHORT = "Halos in the worst direction"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-The share of training points around which the model stays certain of the label that it was trained on, by distance.
-The *certified* curve is a proved lower bound: it counts a point only if confidence is guaranteed to stay at or above
-the threshold everywhere in the ball. The *attacked* curve is the share that remains after an attack has searched for
-the nearest point at which certainty is lost. The true share lies between the two curves. Black and grey curves follow
-directions that were chosen without looking at the model. Random directions always reach much further than the attack,
-because in many dimensions they miss almost everything. The amber region shows how far they would reach if certainty
-ended at flat boundaries at the attacked distances: at a single one (upper edge), beyond which no linear model can
-reach, or at one for each other class (lower edge). Only what lies outside this region says more about the model than
-the number of inputs does. A distance of 1 is the distance to the nearest training point with a different label. Some
-walks ended while the model was still certain; the Kaplan-Meier estimator takes these into account. Diamonds show how
-many of the points themselves stay certain after temperature scaling at its optimum. Models that are certain of almost
-no point are left out. If there is only one loss, columns are models.
+The share of training points around which the model stays certain of its training label, by relative distance. A
+distance of 1 is that to the nearest training point with a different label. The truth in the worst direction lies
+between the *certified* curve, which is proved, and the *attacked* one. The amber region shows how far random
+directions would reach if certainty ended at flat boundaries at the attacked distances: a single one (upper edge),
+beyond which no linear model can reach, or one for each other class (lower edge). Only what lies outside it says more
+about the model than the number of inputs does. The Kaplan-Meier estimator accounts for walks that ended while the
+model was still certain. Models that are certain of almost no point are left out.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used

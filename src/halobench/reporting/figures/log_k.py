@@ -16,14 +16,11 @@ from halobench.storage.columns import REFERENCE
 SHORT = "What TS leaves, by number of classes"
 CATEGORY = "5 Theory"
 CAPTION = """\
-KL after TS (optimal) against the number of classes, which shows the error that temperature scaling leaves. KL is
-measured from the known posterior to the model. The horizontal axis is logarithmic, so growth like log k is a straight
-rising line. Two points always lie on a line, so marks are joined only if there are at least three values of k. The
-black line is the closed form for the one-hot nearest-neighbour interpolator, the crosses are the values measured on
-its cells, and the dotted line is a uniform guess. Bars are 95% t intervals over seeds. There is a panel for each
-model and family of distributions, and a line for each loss; families with fewer values of k are left out if another
-has enough. A hollow mark means that at least one seed doesn't interpolate its training labels, so the paper's
-argument, which is about interpolating models, doesn't apply.
+KL from the known posterior to the model after TS (optimal), against the number of classes k: the error that
+temperature scaling leaves. The horizontal axis is logarithmic, so growth like log k is a straight rising line. The
+black line is the closed form for the one-hot nearest-neighbour interpolator, and the crosses are its measured cells.
+Marks are joined if there are at least three values of k. A hollow mark means that at least one seed doesn't
+interpolate its training labels, so the paper's argument doesn't apply.
 """
 
 SHOWS = ("overlap", "image_overlap")

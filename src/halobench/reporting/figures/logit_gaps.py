@@ -15,11 +15,9 @@ from halobench.reporting.styles import loss_styles, model_dashes
 SHORT = "Logit gaps"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-The paper's Figure 3. For each data set, it plots the logit gap in random directions around training points against
-Euclidean distance in normalised inputs. The gap is the label's logit minus the largest other logit. It still
-distinguishes models whose confidence is rounded to 1. Where it falls below 0 (grey line), the decision has changed.
-For a small grid there is one panel per data set, in which colour shows the loss and dashes show the model; for a
-larger grid each model has its own column. Bands are 95% t intervals over seeds.
+The paper's Figure 3: the logit gap in random directions around training points, against distance in normalised inputs.
+The gap is the label's logit minus the largest other logit; below 0 the decision has changed. Unlike confidence, it
+still distinguishes models whose confidence is rounded to 1.
 """
 
 TITLE = "Logit gap against Euclidean distance"

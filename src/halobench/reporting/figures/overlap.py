@@ -20,13 +20,11 @@ from halobench.reporting.plotting import panel_grid, style
 SHORT = "Classes that overlap"
 CATEGORY = "5 Theory"
 CAPTION = """\
-The overlap distribution, drawn for four classes in pairs. Each class has its own region, and each pair of classes
-shares one more (A), so the posterior is known exactly (B). The posterior is 1 on own regions, and one half for each
-of the two classes on shared regions. The label of the nearest training point (C) is right on own regions, and is
-right half the time on shared ones. A classifier that gives this label full confidence is miscalibrated on shared
-regions, and temperature scaling can only spread its doubt evenly over all other classes, whether or not they are
-partners. The resulting error grows with the number of classes. If the experiment trains on image regions, D shows
-them: each region is one MNIST image under small affine changes.
+The overlap distribution, drawn for four classes in pairs. Each class has its own region, and each pair shares one more
+(A), so the posterior is known exactly (B). The label of the nearest training point (C) is right on own regions, and
+half the time on shared ones. Temperature scaling can only spread the doubt on shared regions evenly over all other
+classes, partners or not, so its error grows with the number of classes. D shows image regions, if there are any: each
+is one MNIST image under small affine changes.
 """
 
 SHOWS = ("overlap", "image_overlap")

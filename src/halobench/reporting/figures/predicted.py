@@ -19,12 +19,9 @@ from halobench.storage.columns import REFERENCE
 SHORT = "Predicted and measured KL"
 CATEGORY = "5 Theory"
 CAPTION = """\
-Measured KL after TS (optimal) against the KL that a formula predicts. The formula uses three numbers measured on a
-trained model: its mean logit gaps on own and shared regions. Each point is a cell: its colour shows the loss, its
-shape shows the model, and it is hollow if the model doesn't interpolate. Both axes are logarithmic. On the diagonal
-the formula is exact; above it, the measured KL is larger than the prediction. The formula replaces a model's logits
-by their means. Scatter around these means adds to the KL, so points lie somewhat above the diagonal; the figure says
-by how much.
+Measured KL after TS (optimal) against the KL that a formula gives from three numbers of the same model. These are its
+mean logit gaps on own and shared regions, measured on the test data. Scatter of the logits around their means adds to
+the KL, so points lie somewhat above the diagonal; the figure says by how much.
 """
 
 SHOWS = ("overlap", "image_overlap")

@@ -22,17 +22,11 @@ from halobench.results.names import Style
 SHORT = "Radii of certainty and decision"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-The distances at which certainty, half the confidence and the decision are lost. Each is a median over points,
-relative to the distance to the nearest training point with a different label. *Certainty* ends where confidence in
-the point's label first falls below 0.9. The *half-level* radius is where this confidence first falls below half its
-value at the point, and the *decision* radius is where another class first has a larger logit. A temperature changes
-the first radius and shifts the second, but can't change the third. A certainty radius of 0 after scaling means that
-the model isn't certain even at the typical point itself. An open mark means that the median is censored: the walk
-ended first, and the true radius is at least the one shown. On the line to the nearest point with a different label,
-0.5 is half way, where a nearest-neighbour classifier changes its decision. Marks are means over seeds with 95% t
-intervals, which stop at 0 because radii can't be negative. If there are too many panels for a page, those of the data
-sets with the most label noise are shown. The table ``radii.csv`` has the others, and it also has the half-level radii
-after TS (optimal).
+The distances at which certainty, half the confidence and the decision are lost, as medians over points. They are
+relative to the distance to the nearest training point with a different label. A temperature changes the certainty
+radius and shifts the half-level radius, but can't change the decision radius. A certainty radius of 0 means that the
+model isn't certain even at the typical point itself. The table ``radii.csv`` also has the half-level radii after TS
+(optimal).
 """
 
 TITLE = "How far out from a point its certainty, half its confidence and its decision last"

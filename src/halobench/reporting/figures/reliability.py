@@ -17,15 +17,10 @@ from halobench.reporting.styles import calibrator_style
 SHORT = "Reliability"
 CATEGORY = "3 Calibration"
 CAPTION = """\
-Reliability diagrams on test data, without temperature scaling, with TS (paper's code) and with TS (optimal). The mark
-in each confidence bin compares mean confidence with accuracy: below the diagonal a model is overconfident, and above
-it underconfident. If labels are uncertain, accuracy is an expectation under the known posterior, so it doesn't depend
-on which labels were drawn. Each panel shows the expected calibration error (ECE) of each fit, as a mean over seeds.
-The bars below show the number of test points in each bin, scaled so that the largest bin of each row has full height.
-Empty bins are not drawn, and a mark above a short bar is imprecise. Bins are pooled over seeds. Temperature scaling
-moves points between bins but never changes the order of the classes of a point, so it doesn't change a model's
-overall accuracy. If there are too many diagrams for a page, those of the data sets with the most label noise are
-shown, and the explorer has the others.
+Reliability diagrams on test data, uncalibrated, with TS (paper's code) and with TS (optimal). Below the diagonal a
+model is overconfident. If labels are uncertain, accuracy is an expectation under the known posterior. Bins are pooled
+over seeds, and a mark above a short bar is imprecise. A temperature moves points between bins but doesn't change the
+predicted class.
 """
 
 TITLE = "Reliability before and after temperature scaling"

@@ -14,12 +14,9 @@ from halobench.reporting.styles import loss_styles
 SHORT = "Reliability after other calibrations"
 CATEGORY = "3 Calibration"
 CAPTION = """\
-Accuracy against confidence in each confidence bin on test data, after calibrators with more freedom than a single
-temperature. Columns are calibrators, starting with the optimal temperature. Rows are data sets and models, and there
-is a line for each loss. Below the diagonal a model is overconfident. All calibrators are fitted to validation data.
-Those with many parameters can fit its noise, and their lines then leave the diagonal. Bins with few points are faint.
-Unlike a temperature, some of these calibrators can change the predicted class, so accuracies may differ between the
-panels of a row.
+Accuracy against confidence on test data, after calibrators with more freedom than a single temperature. Those with
+many parameters can fit the noise of the validation data, and their lines then leave the diagonal. Some can change the
+predicted class, so accuracies may differ between panels.
 """
 
 TITLE = "Reliability after calibrators other than a temperature"

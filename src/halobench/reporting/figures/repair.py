@@ -14,16 +14,13 @@ from halobench.reporting.plotting.style import styled
 SHORT = "What could repair it"
 CATEGORY = "3 Calibration"
 CAPTION = """\
-Each model's NLL on test samples, split by what could repair it. A bar has four parts, from left to right. The first
-is noise, which no classifier can get below. The second can be repaired only by different training, since no map of
-the logits repairs it. The third can be repaired by a richer map of the logits, such as partner scaling or a local
-map. The fourth can be repaired by a temperature. How to read it: look at the dark green part, which calibration after
-training can still repair once temperature scaling is done. If it grows with the number of classes k while the orange
-part doesn't, temperature scaling fails, but the model needn't be retrained. The best map isn't known. The orange part
-ends at the lowest NLL that any map reached on samples that it wasn't fitted to, so it tends to be too long and the
-green part too short. A black line spans the range between the lower and the upper estimate of the best map's NLL;
-neither is a bound. If the posterior isn't known, the orange part includes the noise. The table of the same name has
-the numbers.
+Each model's NLL on test samples, split by what could repair it. From left to right, the parts are noise, which no
+classifier can get below; what only different training can repair (orange); what a richer map of the logits can repair
+(dark green); and what a temperature can. If the dark green part grows with the number of classes k while the orange
+part doesn't, temperature scaling fails, but the model needn't be retrained. The orange part tends to be too long: it
+ends at the lowest NLL that any map reached on samples that it wasn't fitted to, and the best map isn't known. A black
+line spans the range between two estimates of its NLL, neither of which is a bound. If the posterior isn't known, the
+orange part includes the noise.
 """
 
 SHOWS = ()  # drawn only if an experiment lists it, in which case cells get their ladders

@@ -20,20 +20,11 @@ from halobench.results.names import NO_LOSS
 
 CATEGORY = "1 Claims"
 CAPTION = """\
-The experiment on one page. It shows how far certainty reaches around training points, what temperature scaling (TS)
-repairs, and which tests of the claims hold. The first sentence summarises the verdicts by their counts. If probes
-searched for the worst direction, the curves (A) show the share of training points around which certainty reaches a
-given distance: in every direction, by proof (blue); until an attack ends it (red), with the truth between the two;
-and in a random direction (black), next to how far it would reach if boundaries at the attacked distances were flat
-(amber). Otherwise, they show confidence in a point's own label as the distance from the point grows, and are solid
-for training points and dashed for held-out ones. Panel B shows test NLL by calibration, next to the true posterior's
-score, for the same model and data sets. Panel C shows how often confident answers are right, on one of them. The
-tests (D) are grouped by theme, with a sign for each test and a row for each calibration; compare rows to see whether
-the verdicts depend on how the temperature was fitted. Outlined signs are checks, which are not claims of the paper
-and aren't counted at the top. If classes overlap, panel E shows what TS leaves as their number grows. If cells have
-repair ladders, the bars (F) show what it would take to repair each model. Bands and bars are 95% t intervals over
-seeds. Panels with nothing to show are left out. Large grids are cut to fit the page, and the page says so; the other
-figures show all cells.
+The experiment on one page: how far certainty reaches around training points, what temperature scaling (TS) repairs,
+and which tests of the claims hold. A shows the share of points still certain by distance, as the figure ``halo`` does,
+or confidence by distance if no probe searched for the worst direction. B shows test NLL by calibration, C how often
+confident answers are right, and D the tests, in which outlined signs are checks of ours that aren't counted at the
+top. E shows what TS leaves as the number of overlapping classes grows, and F what it would take to repair each model.
 """
 
 WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"

@@ -19,12 +19,9 @@ SHORT = "Training"
 CATEGORY = "4 Training"
 CAPTION = """\
 Training loss by epoch, for every data set and model. Each loss is plotted as its own objective, so heights can be
-compared within a loss but not between losses. Under Mixup the objective can't reach 0, since its targets are mixed.
-Thin lines are single seeds, and thick lines are their means. If there are more than 200 epochs, each line shows means
-over equal windows. The mark at the end shows which models interpolate, that is, predict at least 99% of their
-training labels, including the noisy ones. It is filled if the models of all seeds interpolate, and open otherwise.
-The paper's argument is about cross-entropy models that interpolate, so the claims leave out cross-entropy cells that
-don't. Mixup and focal models are compared whether or not they interpolate.
+compared within a loss but not between losses; under Mixup the objective can't reach 0. The mark at the end shows
+whether the models of all seeds interpolate, that is, predict at least 99% of their training labels, including the
+noisy ones. The claims leave out cross-entropy cells that don't.
 """
 
 TITLE = "Training loss, and which models fit all their training labels"

@@ -8,14 +8,11 @@ from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 
 CAPTION = """\
-The paper's table of results on two Gaussian classes. It shows NLL, ECE and ACE against the labels that were drawn
-with the test points. Rows are grouped by separation (the distance between the means, in standard deviations), and
-within each separation there is a row for each loss, that is, for each number of points that Mixup combines. The
-columns are without temperature scaling, after the fit of the paper's code, and after TS (optimal). If the means are
-close, the optimal temperature grows without bound, and the models of all losses approach a uniform guess. How to read
-it: lower is always better. Compare rows only within a block, because the best possible score differs between blocks.
-Bold marks the lowest value in each column of a block if it is clearly the lowest, and ± gives the standard deviation
-over seeds.
+The paper's table of results on two Gaussian classes: NLL, ECE and ACE against the labels that were drawn with the test
+points. Rows are grouped by separation, the distance between the means in standard deviations. If the means are close,
+the optimal temperature grows without bound, and all models approach a uniform guess. How to read it: lower is always
+better. Compare rows only within a block, because the best possible score differs between blocks. Bold marks a block's
+lowest value if all others exceed it by more than either's standard deviation over seeds, which ± gives.
 """
 
 SHOWS = ("gaussians",)

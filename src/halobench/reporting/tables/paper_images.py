@@ -9,16 +9,14 @@ from halobench.reporting.print_tables.layout import Table
 
 TITLE = "Scores against clean labels"
 CAPTION = """\
-The paper's tables of results on data sets. They show NLL, ECE and ACE on test data by data set, label noise, model
-and loss. As in the paper, the scores are computed against clean labels. Scores without temperature scaling, after the
-fit of the paper's code, and after TS (optimal) are side by side, so the effect of the paper's fit is visible. A
-temperature is fitted to noisy validation labels, so it can make the scores against clean labels worse. ACE is the
-*average* calibration error that the paper reports, an unweighted mean over bins. The CSV file has all numbers at full
-precision, for all calibrators. It also counts the seeds whose fit failed. A fit of the paper's code counts as failed
-if it ends more than 5% from the optimum or below 0. Those below 0 are also counted separately, and are scored as they
-are. The LaTeX at the end of the page needs booktabs and graphicx. How to read it: lower is always better. Compare
-rows only within a block, because the best possible score differs between blocks. Bold marks the lowest value in each
-column of a block if it is clearly the lowest, and ± gives the standard deviation over seeds.
+The paper's tables of results on data sets: NLL, ECE and ACE on test data, against clean labels as in the paper. A
+temperature is fitted to noisy validation labels, so it can make these scores worse. ACE is the *average* calibration
+error that the paper reports, an unweighted mean over bins. The CSV file has all calibrators, and counts the seeds
+whose fit failed: a fit of the paper's code that ends more than 5% from the optimum or below 0. Those below 0 are also
+counted separately, and are scored as they are. The LaTeX at the end of the page needs booktabs and graphicx. How to
+read it: lower is always better. Compare rows only within a block, because the best possible score differs between
+blocks. Bold marks a block's lowest value if all others exceed it by more than either's standard deviation over seeds,
+which ± gives.
 """
 
 SHOWS = ("any images",)
