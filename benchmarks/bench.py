@@ -102,7 +102,7 @@ doesn't need Snakemake. It checks whether results agree with the CPU's and wheth
 epoch, and compares images per second with a plain PyTorch loop.
 
 `python benchmarks/rivals.py` isn't about speed: it compares calibrators by their test NLL on 62 kinds of logits. Its
-results are in `docs/related.md`."""
+results are in `docs/calibrate.md`."""
 
 GROWTH = """## How time and memory grow
 

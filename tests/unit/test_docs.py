@@ -119,7 +119,7 @@ def titled_code(page: str) -> dict[str, str]:
 
 def test_the_tutorial_runs(tmp_path):
     """Its logits are calibrated, and Snakemake accepts its grid with its data and its loss."""
-    for name, text in titled_code("docs/tutorial.md").items():
+    for name, text in titled_code("docs/start.md").items():
         (tmp_path / name).write_text(text)
     halobench = [sys.executable, "-m", "halobench.cli.main"]
     grid = ["run", "--dry-run", "--snakefile", str(ROOT / "Snakefile"), "--configfile", "study.yaml", "loss.yaml"]

@@ -173,10 +173,12 @@ def test_the_worked_example_of_a_foreign_checkpoint_runs(root, tmp_path):
             pixels = rng.integers(0, 256, (7, 7, 3), dtype=np.uint8)
             Image.fromarray(pixels).resize((240, 224)).save(tmp_path / f"data/pets/{name}/{number}.png")
     model = lite0(tmp_path / "lite0.pth")
-    assert len(commands) == 2
-    for command in commands:
-        line = [sys.executable, "-m", "halobench.cli.main", *shlex.split(command)]
-        done = subprocess.run(line, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
+    (conversion,) = re.findall(r"^```python\n(.*?)^```$", section, re.M | re.S)
+    (command,) = commands
+    for line in (["-c", conversion], ["-m", "halobench.cli.main", *shlex.split(command)]):
+        done = subprocess.run(
+            [sys.executable, *line], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     cell = open_cell(tmp_path / "results/runs/pets/lite0/untrained/seed0")
     pixels = torch.from_numpy(np.array(cell.data.splits["test"].images)).float() / 255

@@ -35,7 +35,7 @@ References
 G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with Model Probabilities via Confusion Matrices and
 Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, but a human's. A. Le
 Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many Classes", NeurIPS 2024: the part about the
-top class only. docs/related.md lists related methods.
+top class only. docs/calibrate.md lists related methods.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from halobench.calibration.partner_scaling import WORK, fit_checked
 
 TITLE = "partner scaling"
 ABOUT = "TS that also learns from confusions on validation data which classes are mistaken for which others"
-SOURCE = "halobench; see [related methods](related.md)"
+SOURCE = "halobench; see [related methods](calibrate.md#related-methods)"
 ORDER = 18
 STYLE = ("#00695C", "*")
 

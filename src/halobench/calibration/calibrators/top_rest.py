@@ -24,7 +24,7 @@ from halobench.calibration.temperature_scaling import finite_beta
 
 TITLE = "top-versus-rest scaling"
 ABOUT = "one temperature for whether the prediction is right, and another for which class is right if it isn't"
-SOURCE = "halobench; see [related methods](related.md)"
+SOURCE = "halobench; see [related methods](calibrate.md#related-methods)"
 ORDER = 15
 STYLE = ("#5E8C31", "H", (0, (7, 1.5)))
 
