@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shlex
 import sys
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from one_host import OneHost
@@ -249,6 +251,7 @@ def test_all_jobs_in_one_allocation(cluster, tmp_path):
     log = workspace.folder / "results/logs/train/noisy/mlp/slow/seed0.log"
 
     def allocate(**variables: str) -> str:
+        variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # as in an activated environment
         exported = ",".join(["ALL", *(f"{name}={value}" for name, value in variables.items())])
         asked = ["--parsable", "--gpus=1", "--cpus-per-task=2", "--mem=4000", "--time=20", f"--export={exported}"]
         asked += ["-D", str(workspace.folder), "--output=master.log", "profiles/slurm/one-allocation.sh"]
