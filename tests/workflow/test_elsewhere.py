@@ -202,7 +202,7 @@ def untracked(workspace: Workspace) -> set[str]:
     return set(workspace.snakemake("--list-untracked").stdout.splitlines())
 
 
-@pytest.mark.parametrize("command", ["run", "report"])
+@pytest.mark.parametrize("command", ["run", "status"])
 def test_without_a_workflow_it_says_where_one_is(tmp_path, command):
     done = Workspace.at(tmp_path).module("halobench.cli.main", command)
     right = "run this in a clone of halobench, or pass --snakefile CLONE/Snakefile"
