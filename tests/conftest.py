@@ -24,6 +24,9 @@ from halobench.data import data_root
 from halobench.experiment.config_loader import load_config
 from halobench.storage.layout import TABLES
 
+for name in ("COLUMNS", "LINES"):  # workers of pytest-xdist inherit those that readline sets
+    os.environ.pop(name, None)
+
 ROOT = Path(__file__).parents[1]
 SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak` runs all trials instead of a sample
 TIMES = ["seconds", "probe_seconds", "calibrate_seconds"]  # columns of the table of runs

@@ -126,9 +126,12 @@ def move_module(folder: Path, config: dict) -> None:
     """Move a module of the runner, which no stage imports, to another file."""
     runner = folder / "src/halobench/runner"
     (runner / "outcome.py").rename(runner / "results_of.py")
-    for path in (*runner.glob("*.py"), folder / "workflow/rules/common.smk"):
+    loggers = folder.glob("src/snakemake_logger_plugin_halobench/*.py")
+    for path in (*runner.glob("*.py"), *loggers, folder / "workflow/rules/common.smk"):
         text = path.read_text().replace("runner.outcome", "runner.results_of")
-        path.write_text(text.replace("runner import outcome", "runner import results_of as outcome"))
+        path.write_text(
+            re.sub(r"(from halobench.runner import .*)\boutcome$", r"\1results_of as outcome", text, flags=re.M)
+        )
 
 
 OTHER = "cores: 1\nlatency-wait: 7\nset-resources:\n  train:\n    mem_mb: 3000\nset-threads:\n  probe: 1\n"
@@ -210,11 +213,9 @@ EDITS = {
         "probe, 16 jobs (clean/cnn/cross_entropy/seed0, ...): probing/ray_walk.py changed",
     ),
     "the metrics changed": Edit(
-        written(
-            "calibration/metrics", 'ACE_KINDS = ("average", "equal_mass")', 'ACE_KINDS = ("equal_mass", "average")'
-        ),
+        written("calibration/metrics/brier", "values, 0, out=values", "values, 0.0, out=values"),
         {"calibrate": 16, "reference": 4, **TABLES},
-        "calibrate, 16 jobs (clean/cnn/cross_entropy/seed0, ...): calibration/metrics.py changed",
+        "calibrate, 16 jobs (clean/cnn/cross_entropy/seed0, ...): calibration/metrics/brier.py changed",
     ),
     "one figure changed": Edit(
         written("reporting/figures/radii", "How far out from a point its", "How far from a point its"),

@@ -159,9 +159,12 @@ def _pairs(kind: str) -> Iterator[tuple[str, Facts]]:
 
 
 def shown_text() -> str:
-    """Return a text that changes if anything does that figures and pages say of what they show."""
+    """Return a text that changes if anything does that figures and pages say of what they show.
+
+    A plug-in that says nothing is shown by its name, so a new or unfinished one changes nothing.
+    """
     kinds = ("losses", "models", "data", "calibrators", "metrics", "probes", "searches")
-    return repr([(kind, named(kind)) for kind in kinds])
+    return repr([(kind, {name: each for name, each in named(kind).items() if each != Facts(name)}) for kind in kinds])
 
 
 @functools.cache
