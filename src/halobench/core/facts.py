@@ -10,7 +10,7 @@ import ast
 import functools
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,19 +107,19 @@ def facts(kind: str, name: str) -> Facts:
     plain = _last(name)
     if kind in ("figures", "tables"):
         plain = plain[:1].upper() + plain[1:].replace("_", " ")
-    said: dict[str, Any] = {"title": plain}
-    said |= {key.lower(): value for key, value in constants.items() if key.lower() in _FIELDS}
-    order = constants.get("ORDER", LAST)
-    variants = {variant: _shown(variant, more, order) for variant, more in constants.get("VARIANTS", {}).items()}
-    return Facts(**said, variants=variants)
+    own = _shown(plain, constants, LAST)
+    variants = {variant: _shown(variant, more, own.order) for variant, more in constants.get("VARIANTS", {}).items()}
+    return replace(own, variants=variants)
 
 
 _FIELDS = ("title", "short", "about", "source", "order", "style", "unit", "family", "category", "caption")
 
 
-def _shown(name: str, said: Mapping[str, Any], order: int = 0) -> Facts:
-    facts_by_name: dict[str, Any] = {"title": name, "order": order}
-    return Facts(**facts_by_name | {key.lower(): value for key, value in said.items()})
+def _shown(name: str, constants: Mapping[str, Any], order: int = 0) -> Facts:
+    """Return what constants say, besides the name and order that hold if they don't say these."""
+    said: dict[str, Any] = {"title": name, "order": order}
+    said |= {key.lower(): value for key, value in constants.items() if key.lower() in _FIELDS}
+    return Facts(**said)
 
 
 def title(kind: str, name: str) -> str:
