@@ -142,6 +142,18 @@ def load_distribution(spec: SourceSpec) -> Distribution:
     return source
 
 
+def plain_images(key: str, loader: str) -> Images:
+    """Load the images (N, C, H, W) of a loader that needs no options; errors are about the option `key`."""
+    require(isinstance(loader, str), key, loader, "the name of an image loader")
+    try:
+        options = plugins.signature("data", loader)
+        require(not plugins.is_distribution(loader), key, loader, "an image loader, not a distribution")
+        require(options is None or ... not in options.values(), key, loader, "a loader that needs no options")
+    except SpecError as error:
+        raise SpecError(key, loader, error.expected) from None
+    return load_source(SourceSpec(loader))
+
+
 def load_source(spec: SourceSpec) -> Images:
     """Load a source's images or features, or an object that returns blocks of them, as its ``describe`` declares."""
     with _loading(spec):

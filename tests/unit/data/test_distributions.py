@@ -15,6 +15,7 @@ from halobench.core.spec_codec import parse
 from halobench.core.specs import CalibrateSpec, DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import sources, splits
 from halobench.data.distribution import Distribution, Regions, Sample
+from halobench.data.loaders.collage import Collage
 from halobench.data.loaders.overlap import in_ball
 from halobench.data.sources import load_distribution
 from halobench.pipeline.source import run_source
@@ -29,6 +30,7 @@ MADE = {
     "unequal": {"loader": "overlap", "classes": 6, "shares": [0.8, 0.2]},
     "discs": {"loader": "overlap", "classes": 8, "disc": 3, "radius": 2.0, "shape": [1, 4, 4]},
     "images": {"loader": "image_overlap", "classes": 4},
+    "collages": {"loader": "collage", "classes": 6, "shares": [0.7, 0.3]},
     "two": {"loader": "gaussians", "mu": 0.1},
     "five": {"loader": "gaussians", "classes": 5, "separation": 2.5, "shape": [1, 3, 3]},
 }
@@ -109,6 +111,21 @@ def test_the_bayes_rule_scores_its_entropy(name, tmp_path):
         expected = posterior_entropy(options.get("beta", 0.5), group, None if shares is None else np.array(shares))
         assert entropy.mean() == pytest.approx(expected, abs=5 * entropy.std() / np.sqrt(len(entropy)))
         assert {"kl_own", "kl_shared", "kl_per_log_k"} <= set(bayes["metric"])
+
+
+def test_collages_leave_out_what_two_classes_share():
+    """Halves that images of two classes have in common would belong to two regions, where the posterior differs."""
+    pixels = np.zeros((4, 1, 4, 2), np.uint8)
+    pixels[:, 0, :2] = np.array([1, 2, 2, 3])[:, None, None]  # the upper halves; 2 is of both classes
+    pixels[:, 0, 2:] = np.array([1, 1, 2, 3])[:, None, None]
+    regions = Regions(np.array([[0.5, 0.5], [1, 0]]), np.array([0.5, 0.5]), np.array([True, False]))
+    found = Collage(sources.Images(pixels, np.array([0, 0, 1, 1]), 2), regions, np.array([[0, 1], [1, 0]]))
+    sample = found.sample(200, np.random.default_rng(0))
+    np.testing.assert_array_equal(sample.inputs[:, 0, 0, 0], np.where(sample.region == 0, 1, 3))
+    np.testing.assert_array_equal(found.posterior(sample.inputs), regions.posterior[sample.region])
+    for row in (pixels[1:2], pixels[:1] + 0.5, np.concatenate([pixels[:1, :, :2], pixels[:1, :, :2]], axis=2)):
+        with pytest.raises(SpecError, match="1 of 1 are outside all regions"):  # shared, no level, and no such pair
+            found.posterior(row)
 
 
 @pytest.mark.parametrize("mu", [0.02, 0.1])
@@ -285,6 +302,8 @@ def test_bad_overlap_is_refused(options, told):
         ("image_overlap", {"classes": 6, "prototypes": "overlap"}, "expected an image loader, not a distribution"),
         ("image_overlap", {"classes": 6, "prototypes": "mnist6k"}, "prototypes = 'mnist6k': expected one of"),
         ("image_overlap", {"classes": 2000}, "classes = 2000: expected fewer, since .* for only 1250"),
+        ("collage", {"classes": 68}, "classes = 68: expected fewer, since they need 102 regions, .* mnist5k have 100 pairs"),
+        ("collage", {"classes": 6, "images": "gaussians"}, "images = 'gaussians': expected an image loader"),
         ("image_overlap", {"classes": 6, "turn": 200}, "turn = 200: expected 0 to 180 degrees"),
         ("image_overlap", {"classes": 6, "growth": 1}, r"growth = 1: expected a fraction in \[0, 1\)"),
     ],

@@ -12,12 +12,12 @@ import math
 
 import numpy as np
 
-from halobench.core import plugins
 from halobench.core.errors import SpecError, require
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
 from halobench.data.channel_stats import ChannelStats
 from halobench.data.distribution import Distribution, Regions, Sample, layout_generator, overlap_regions, unknown
+from halobench.data.sources import plain_images
 
 TITLE = "Images in pairs"
 ORDER = 12
@@ -114,7 +114,7 @@ def load(
     """Return the distribution, unless too many changed images would leave their region."""
     regions = overlap_regions(classes, group, beta, shares)
     change, rng = _change(shift, turn, growth), layout_generator(layout)
-    images = _prototypes(prototypes)
+    images = np.asarray(plain_images("prototypes", prototypes).images)
     count, most = len(regions.mass), len(images) // CANDIDATES
     expected = f"fewer, since they need {count} regions, but {prototypes} has enough images for only {most}"
     require(count <= most, "classes", classes, expected)
@@ -145,15 +145,3 @@ def _change(shift: float, turn: float, growth: float) -> np.ndarray:
     require(0 <= values[1] <= 180, "turn", turn, "0 to 180 degrees")
     require(0 <= values[2] < 1, "growth", growth, "a fraction in [0, 1)")
     return np.array([values[0], np.deg2rad(values[1]), values[2]])
-
-
-def _prototypes(loader: str) -> np.ndarray:
-    """Load a loader's images, uint8 (N, C, H, W); raise SpecError if it isn't an image loader."""
-    require(isinstance(loader, str), "prototypes", loader, "the name of an image loader")
-    try:
-        options = plugins.signature("data", loader)
-        require(not plugins.is_distribution(loader), "prototypes", loader, "an image loader, not a distribution")
-        require(options is None or ... not in options.values(), "prototypes", loader, "a loader that needs no options")
-    except SpecError as error:
-        raise SpecError("prototypes", loader, error.expected) from None
-    return np.asarray(plugins.load("data", loader)().images)

@@ -23,7 +23,7 @@ Marks are joined if there are at least three values of k. A hollow mark means th
 interpolate its training labels, so the paper's argument doesn't apply.
 """
 
-SHOWS = ("overlap", "image_overlap")
+SHOWS = ("overlap", "image_overlap", "collage")
 TITLE = "Does temperature scaling fail like log k?"
 FEW_TITLE = "What temperature scaling leaves, by number of classes"
 

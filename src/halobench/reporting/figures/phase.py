@@ -29,7 +29,7 @@ like any other class, KL / log k stays away from 0 as k grows; at the top, where
 vanishes. Points are trained models.
 """
 
-SHOWS = ("overlap", "image_overlap")
+SHOWS = ("overlap", "image_overlap", "collage")
 TITLE = "Where temperature scaling fails like log k, and where it doesn't"
 NOTE = (
     "Background: KL* / log k of a classifier with two-level logits, as certain on own regions as on shared ones, "

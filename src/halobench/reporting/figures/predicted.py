@@ -24,7 +24,7 @@ mean logit gaps on own and shared regions, measured on the test data. Scatter of
 the KL, so points lie somewhat above the diagonal; the figure says by how much.
 """
 
-SHOWS = ("overlap", "image_overlap")
+SHOWS = ("overlap", "image_overlap", "collage")
 TITLE = "How close a formula with three mean gaps comes to what temperature scaling leaves"
 LEAST = 1e-4  # nats; a smaller KL is drawn at the border
 
