@@ -80,7 +80,9 @@ class Arguments:
     @property
     def targets(self) -> list[str]:
         """The targets, as Snakemake finds them among the other arguments."""
-        from snakemake.cli import get_argument_parser
+        if all(argument.startswith("-") for argument in self.rest):
+            return ["all"]
+        from snakemake.cli import get_argument_parser  # which Snakemake's documentation is made from; it takes a while
 
         return list(get_argument_parser().parse_args(self.with_options()).targets) or ["all"]
 
