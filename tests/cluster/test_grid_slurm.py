@@ -98,7 +98,7 @@ def test_a_grid(cluster, finished_few, tmp_path):
 def test_two_modules_keep_their_configurations_on_the_nodes(cluster, tmp_path):
     workspace = Workspace(tmp_path, {})
     rates = two_modules(workspace)
-    with Run(workspace, cluster, *rates) as run:
+    with Run(workspace, cluster, "--retries", "0", *rates) as run:
         run.ends_well()
     made = {path: read_record(tmp_path / path) for path in rates}
     assert {path: each["spec"]["train"]["lr"] for path, each in made.items()} == rates
