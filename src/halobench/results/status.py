@@ -121,7 +121,7 @@ def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
         and (file.stat().st_mtime_ns > written or (thorough and file.suffix != ".safetensors"))
         and file.stat().st_size <= LARGE
     ]
-    harmed = sorted(file.name for file in looked_at if checksum(file) != outputs[file])
+    harmed = sorted(file.name for file in looked_at if file_digest(file) != outputs[file])
     missing = [f"{listed(gone)} {is_or_are(gone)} missing"] if gone else []
     return missing + ([f"{listed(harmed)} changed after the stage wrote it"] if harmed else [])
 
@@ -160,7 +160,7 @@ def _outputs(need: Name, made: State, job: Job, results: Path, reader: str) -> d
     if made.record is None:
         return {}
     if stage == "manifest":
-        return {"manifest": checksum(results / job.record)}
+        return {"manifest": file_digest(results / job.record)}
     outputs = made.record["outputs"]
     if reader == "train" and stage in ("train", "weights"):
         return {"weights": outputs["model.safetensors"]}
@@ -275,7 +275,11 @@ def _likeness(job: Job) -> list[tuple[Any, ...]]:
     return [(job.stage, *parts), (job.stage, parts[0]), (job.stage,)]
 
 
-@functools.cache
 def file_digest(path: Path) -> str:
-    """Return a file's checksum, which is computed once; empty if there is no such file."""
-    return checksum(path) if path.is_file() else ""
+    """Return a file's checksum, computed once as long as the file stays as it is; empty if there is no such file."""
+    return _digest(path.absolute(), path.stat().st_ctime_ns) if path.is_file() else ""
+
+
+@functools.cache
+def _digest(path: Path, ctime_ns: int) -> str:
+    return checksum(path)

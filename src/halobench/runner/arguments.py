@@ -82,7 +82,7 @@ class Arguments:
         """The targets, as Snakemake finds them among the other arguments."""
         if all(argument.startswith("-") for argument in self.rest):
             return ["all"]
-        from snakemake.cli import get_argument_parser  # which Snakemake's documentation is made from; it takes a while
+        from snakemake.cli import get_argument_parser  # named in Snakemake's documentation, under "All Options"
 
         return list(get_argument_parser().parse_args(self.with_options()).targets) or ["all"]
 
