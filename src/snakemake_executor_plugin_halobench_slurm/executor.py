@@ -130,7 +130,7 @@ class Executor(SlurmExecutor):
             self.logger.error(problem)
         if not self.started:
             self.cancel_jobs([])
-            # As Snakemake's own handler of SIGTERM does; executor_error_callback, the public way, forgets running local jobs.
+            # As Snakemake does on SIGTERM; the interface's executor_error_callback would forget local jobs that run.
             self.workflow.scheduler.exit_gracefully()
         super().report_job_error(job, msg=problem)
 
