@@ -208,6 +208,26 @@ class Workspace:
         )
 
 
+ONE_OF_TWO = """
+module {name}:
+    snakefile: {snakefile!r}
+    config: config[{name!r}]
+    prefix: {name!r}
+use rule * from {name} as {name}_*
+"""
+
+
+def two_modules(workspace: Workspace, snakefile: str = "Snakefile") -> dict[str, float]:
+    """Use the workflow twice, with two learning rates; return the record of each one's cell, with its rate."""
+    config = {"fast": one_cell(), "slow": one_cell()}
+    config["fast"]["train"]["lr"] = 0.01
+    workspace.write(config)
+    modules = [ONE_OF_TWO.format(name=name, snakefile=str(ROOT / snakefile)) for name in config]
+    (workspace.folder / "Snakefile").write_text("\n".join(['configfile: "config.yaml"', *modules]))
+    cell = "results/runs/noisy/mlp/mixup2/seed0/train.json"
+    return {f"{name}/{cell}": each["train"]["lr"] for name, each in config.items()}
+
+
 def finished_workspace(
     factory: pytest.TempPathFactory, name: str, config: dict, *aims: str, own: Mapping[str, str] = MappingProxyType({})
 ) -> Workspace:

@@ -130,6 +130,7 @@ class Executor(SlurmExecutor):
             self.logger.error(problem)
         if not self.started:
             self.cancel_jobs([])
+            # As Snakemake does on SIGTERM; the interface's executor_error_callback would forget local jobs that run.
             self.workflow.scheduler.exit_gracefully()
         super().report_job_error(job, msg=problem)
 

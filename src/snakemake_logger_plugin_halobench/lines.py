@@ -14,13 +14,13 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
 
 from halobench.core.formatting import count, duration
-from halobench.runner import outcome
+from halobench.runner import arguments, outcome
 from halobench.runner.live_runs import other_runs
 from halobench.runner.logs import Job, stage_of
 from halobench.storage.job_logs import SILENT, STOPPED
 
 IDLE = "Nothing to be done"  # as Snakemake says it
-TARGETS = {"all", "partial", "total"}  # rules that only gather files, and Snakemake's total
+TARGETS = {*arguments.TARGETS, "partial", "total"}  # rules that only gather files, and Snakemake's total
 # Snakemake's messages at the end of a run with failed jobs, which add nothing new.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
 LOCKED = "That run writes some of the same files. Start this one again once it has ended."  # Snakemake says to unlock

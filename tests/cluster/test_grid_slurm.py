@@ -17,10 +17,11 @@ import pytest
 from one_host import OneHost
 from onslurm import FIRST_LOOK, QUIET, Run, edit_profile, facts, job_of, record, slow_workspace, wait_until
 
-from conftest import Workspace, assert_same_tables, few_cells
+from conftest import Workspace, assert_same_tables, few_cells, two_modules
 from halobench.runner import logs
 from halobench.runner.live_runs import SUBMITTED
 from halobench.runner.slurm import queue
+from halobench.storage.records import read_record
 
 pytestmark = [pytest.mark.cluster, pytest.mark.workflow]
 CAP = 3
@@ -92,6 +93,16 @@ def test_a_grid(cluster, finished_few, tmp_path):
     assert_same_tables(finished_few, workspace)
     assert "account" not in run.said(), run.said()
     assert_all_is_told(workspace, run)
+
+
+def test_two_modules_keep_their_configurations_on_the_nodes(cluster, tmp_path):
+    workspace = Workspace(tmp_path, {})
+    rates = two_modules(workspace)
+    with Run(workspace, cluster, "--retries", "0", *rates) as run:
+        run.ends_well()
+    made = {path: read_record(tmp_path / path) for path in rates}
+    assert {path: each["spec"]["train"]["lr"] for path, each in made.items()} == rates
+    assert len({each["hardware"]["slurm"]["job"] for each in made.values()}) == 2
 
 
 def visible_devices(workspace: Workspace) -> dict[str, str]:

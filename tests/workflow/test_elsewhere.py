@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from conftest import ROOT, Workspace, needs, one_cell, tiny_config
+from conftest import ROOT, Workspace, needs, one_cell, tiny_config, two_modules
 
 pytestmark = pytest.mark.workflow
 CELL = "runs/noisy/mlp/mixup2/seed0"
@@ -92,26 +92,14 @@ def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tm
     assert "hb/results/logs/train/noisy/mlp/mixup2/seed0.log" in table
 
 
-ONE_OF_TWO = """
-module {name}:
-    snakefile: {snakefile!r}
-    config: config[{name!r}]
-    prefix: {name!r}
-use rule * from {name} as {name}_*
-"""
-
-
 @pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
 def test_as_two_modules_with_two_configurations(tmp_path, snakefile):
     """Each trains its own model by its own recipe."""
-    config = {"fast": one_cell(), "slow": one_cell()}
-    config["fast"]["train"]["lr"] = 0.01
-    modules = [ONE_OF_TWO.format(name=name, snakefile=str(ROOT / snakefile)) for name in config]
-    workspace = own(tmp_path, config, "\n".join(['configfile: "config.yaml"', *modules]))
-    paths = [f"{name}/results/{CELL}/train.json" for name in config]
-    done = workspace.snakemake("--cores", "2", *paths)
+    workspace = Workspace(tmp_path, {})
+    rates = two_modules(workspace, snakefile)
+    done = workspace.snakemake("--cores", "2", *rates)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert [json.loads((tmp_path / path).read_text())["spec"]["train"]["lr"] for path in paths] == [0.01, 0.003]
+    assert {path: json.loads((tmp_path / path).read_text())["spec"]["train"]["lr"] for path in rates} == rates
 
 
 def repository(folder: Path) -> Path:

@@ -9,6 +9,7 @@ with the old one would not be recomputed. The fields' descriptions make up the t
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -413,7 +414,7 @@ class MetricsSpec:
             scores |= {entry: MetricSpec(entry)} if isinstance(entry, str) else entry
         return scores
 
-    @property
+    @functools.cached_property  # as thousands of jobs ask
     def scored_by(self) -> list[tuple[str, str]]:
         """The plug-ins that compute its metrics, as (kind, name)."""
         return list(dict.fromkeys(("metrics", each.name) for each in self.scores.values()))
@@ -443,7 +444,7 @@ class CalibrateSpec(MetricsSpec):
         )
         return {name: entry for each in entries for name, entry in each.items()}
 
-    @property
+    @functools.cached_property
     def plugged(self) -> list[tuple[str, str]]:
         """The plug-ins that it runs, as (kind, name)."""
         calibrators = dict.fromkeys(("calibrators", each.name) for each in self.plug_ins.values())

@@ -250,7 +250,8 @@ class Sections:
 
     @functools.cached_property
     def calibrate(self) -> CalibrateSpec:
-        return CalibrateSpec(self.calibrators, **vars(self.metrics))
+        shared = {each.name: getattr(self.metrics, each.name) for each in dataclasses.fields(self.metrics)}
+        return CalibrateSpec(self.calibrators, **shared)
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:
         """Return the plug-in that draws a data set's samples, or an empty list if they are cut from images."""
@@ -262,8 +263,12 @@ class Sections:
 
     def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
         """Return the plug-ins that a probe stage runs, as kind and name."""
-        directions = [plugin for probe in self.probes_of(model).values() for plugin in probe.plugged]
-        return [("models", self.models[model].name), *self.sampler(dataset), *directions]
+
+        def listed() -> list[tuple[str, str]]:
+            directions = [plugin for probe in self.probes_of(model).values() for plugin in probe.plugged]
+            return [("models", self.models[model].name), *self.sampler(dataset), *directions]
+
+        return self._shared(("probe plug-ins", dataset, model), listed)
 
     @functools.cached_property
     def distributions(self) -> frozenset[str]:

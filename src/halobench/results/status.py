@@ -52,7 +52,7 @@ class State:
     record: Mapping[str, Any] | None = None
 
 
-def state(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
+def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
     """Return the state of one job.
 
     Parameters
@@ -101,11 +101,11 @@ def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
         for each in (manifest, job.spec)
     )
     both = ((sorted(now.keys() - before.keys()), "added"), (sorted(before.keys() - now.keys()), "dropped"))
-    found = [f"{listed(names)} {'was' if len(names) == 1 else 'were'} {what}" for names, what in both if names]
+    reasons = [f"{listed(names)} {'was' if len(names) == 1 else 'were'} {what}" for names, what in both if names]
     kept = [{key: before[name][key] for key in before[name] if key != "outputs"} for name in before if name in now]
-    if not found and to_json(kept) != to_json(list(now.values())):
+    if not reasons and to_json(kept) != to_json(list(now.values())):
         return ["its list of cells changed"]
-    return found
+    return reasons
 
 
 def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
@@ -121,28 +121,28 @@ def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
         and (file.stat().st_mtime_ns > written or (thorough and file.suffix != ".safetensors"))
         and file.stat().st_size <= LARGE
     ]
-    harmed = sorted(file.name for file in looked_at if checksum(file) != outputs[file])
+    harmed = sorted(file.name for file in looked_at if file_digest(file) != outputs[file])
     missing = [f"{listed(gone)} {is_or_are(gone)} missing"] if gone else []
     return missing + ([f"{listed(harmed)} changed after the stage wrote it"] if harmed else [])
 
 
 def survey(
-    jobs: Sequence[Job], results: Path, given: Inputs | None = None, thorough: bool = False
+    jobs: Sequence[Job], results: Path, external: Inputs | None = None, thorough: bool = False
 ) -> dict[Name, State]:
     """Return the state of each job of a list, in an order in which they could run.
 
-    `given` holds the checksums of files that jobs read and no job writes, besides weights that specs name; for
-    `thorough`, see `state`.
+    `external` holds the checksums of files that jobs read and no job writes, besides weights that specs name; for
+    `thorough`, see `state_of`.
     """
     by_name = {job.name: job for job in jobs}
     graph = {job.name: [need for need in job.needs if need in by_name] for job in jobs}
     states: dict[Name, State] = {}
     for name in TopologicalSorter(graph).static_order():
         job = by_name[name]
-        inputs = _weights(job) | dict((given or {}).get(name, {}))
+        inputs = _weights(job) | dict((external or {}).get(name, {}))
         for need in graph[name]:
             inputs |= _outputs(need, states[need], by_name[need], results, job.stage)
-        states[name] = state(job, results, inputs, thorough)
+        states[name] = state_of(job, results, inputs, thorough)
         if job.stage == "manifest" and states[name].kind == "current":
             states[name] = _with_cells(states[name], {need: states[need] for need in graph[name]})
     return states
@@ -154,14 +154,14 @@ def _weights(job: Job) -> dict[str, str]:
     return {"weights": file_digest(Path(weights))} if weights and Path(weights).is_file() else {}
 
 
-def _outputs(need: Name, made: State, job: Job, results: Path, reader: str) -> dict[str, str]:
+def _outputs(need: Name, state: State, job: Job, results: Path, reader: str) -> dict[str, str]:
     """Return the recorded checksums of a job's outputs, named as in the inputs of a stage that reads them."""
     stage, key = need
-    if made.record is None:
+    if state.record is None:
         return {}
     if stage == "manifest":
-        return {"manifest": checksum(results / job.record)}
-    outputs = made.record["outputs"]
+        return {"manifest": file_digest(results / job.record)}
+    outputs = state.record["outputs"]
     if reader == "train" and stage in ("train", "weights"):
         return {"weights": outputs["model.safetensors"]}
     if stage in ("aggregate", "claims"):
@@ -170,47 +170,47 @@ def _outputs(need: Name, made: State, job: Job, results: Path, reader: str) -> d
     return outputs
 
 
-def _with_cells(made: State, needs: Mapping[Name, State]) -> State:
+def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
     """Return the state of a manifest, which isn't current if it lists other files than the records of what it needs."""
-    manifest: Any = made.record
+    manifest: Any = state.record
     listed_files = {("runs", cell["path"]): cell["outputs"] for cell in manifest["cells"]}
     listed_files |= {("references", one["path"]): one["outputs"] for one in manifest["references"]}
-    found: dict[tuple[str, str], dict[str, str]] = {place: {} for place in listed_files}
+    outputs: dict[tuple[str, str], dict[str, str]] = {place: {} for place in listed_files}
     for (stage, key), each in needs.items():
         place = ("references" if stage == "reference" else "runs", key)
-        if place in found and each.record is not None:
-            found[place] |= each.record["outputs"]
-    changed = sorted("/".join(place) for place in found if found[place] and found[place] != listed_files[place])
+        if place in outputs and each.record is not None:
+            outputs[place] |= each.record["outputs"]
+    changed = sorted("/".join(place) for place in outputs if outputs[place] and outputs[place] != listed_files[place])
     reasons = (f"{listed(changed)} changed",) if changed else ()
-    return State("changed" if reasons else "current", reasons, made.record)
+    return State("changed" if reasons else "current", reasons, state.record)
 
 
 def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]:
     """Return the jobs that a run of the whole list would run: those that aren't current, and those that need them."""
     by_name, chosen = {job.name: job for job in jobs}, {}
-    for name, made in states.items():  # in an order in which they could run
-        if made.kind != "current" or any(need in chosen for need in by_name[name].needs):
+    for name, state in states.items():  # in an order in which they could run
+        if state.kind != "current" or any(need in chosen for need in by_name[name].needs):
             chosen[name] = by_name[name]
     return chosen
 
 
 def needed(jobs: Sequence[Job], names: Iterable[Name]) -> set[Name]:
     """Return the names of jobs and of all that they need, directly or not."""
-    by_name, left, found = {job.name: job for job in jobs}, list(names), set[Name]()
+    by_name, left, reached = {job.name: job for job in jobs}, list(names), set[Name]()
     while left:
         name = left.pop()
-        if name in by_name and name not in found:
-            found.add(name)
+        if name in by_name and name not in reached:
+            reached.add(name)
             left += by_name[name].needs
-    return found
+    return reached
 
 
 def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]:
     """Return the jobs that would run whatever the others do, unlike those that only read what others make."""
 
     def follows(name: Name) -> bool:
-        own = [reason for reason in states[name].reasons if not reason.startswith("its input")]
-        return not own and any(need in chosen for need in chosen[name].needs)
+        direct = [reason for reason in states[name].reasons if not reason.startswith("its input")]
+        return not direct and any(need in chosen for need in chosen[name].needs)
 
     return {name for name in chosen if not follows(name)}
 
@@ -226,9 +226,9 @@ def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False
     causes = roots(chosen, states)
     groups: dict[tuple[str, str], list[Job]] = {}
     for (stage, key), job in chosen.items():
-        made = states[job.name]
+        state = states[job.name]
         if each or job.name in causes:
-            groups.setdefault((f"{stage} {key}" if each else stage, _sentence(made)), []).append(job)
+            groups.setdefault((f"{stage} {key}" if each else stage, _sentence(state)), []).append(job)
     stages = Counter(stage for stage, _ in sorted(chosen, key=lambda name: list(STAGES).index(name[0])))
     total = f"{count(len(chosen), 'job')} would run: " + ", ".join(f"{n:,} {stage}" for stage, n in stages.items())
     followers = len(chosen) - len(causes)
@@ -237,11 +237,11 @@ def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False
     return [*lines, *why, f"{total}{_time(chosen, jobs, states)}"]
 
 
-def _sentence(made: State) -> str:
-    if made.kind == "current":
+def _sentence(state: State) -> str:
+    if state.kind == "current":
         return "an earlier job makes what it reads"
-    more = [f"and {len(made.reasons) - MOST} more changes"] if len(made.reasons) > MOST + 1 else []
-    return "; ".join([*made.reasons[: MOST if more else None], *more]) or "it has never run"
+    more = [f"and {len(state.reasons) - MOST} more changes"] if len(state.reasons) > MOST + 1 else []
+    return "; ".join([*state.reasons[: MOST if more else None], *more]) or "it has never run"
 
 
 def _named(group: Sequence[Job]) -> str:
@@ -275,7 +275,11 @@ def _likeness(job: Job) -> list[tuple[Any, ...]]:
     return [(job.stage, *parts), (job.stage, parts[0]), (job.stage,)]
 
 
-@functools.cache
 def file_digest(path: Path) -> str:
-    """Return a file's checksum, which is computed once; empty if there is no such file."""
-    return checksum(path) if path.is_file() else ""
+    """Return a file's checksum, computed once as long as the file stays as it is; empty if there is no such file."""
+    return _digest(path.absolute(), path.stat().st_ctime_ns) if path.is_file() else ""
+
+
+@functools.cache
+def _digest(path: Path, ctime_ns: int) -> str:
+    return checksum(path)

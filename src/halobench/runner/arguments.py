@@ -80,7 +80,9 @@ class Arguments:
     @property
     def targets(self) -> list[str]:
         """The targets, as Snakemake finds them among the other arguments."""
-        from snakemake.cli import get_argument_parser
+        if all(argument.startswith("-") for argument in self.rest):
+            return ["all"]
+        from snakemake.cli import get_argument_parser  # named in Snakemake's documentation, under "All Options"
 
         return list(get_argument_parser().parse_args(self.with_options()).targets) or ["all"]
 
@@ -102,7 +104,7 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
     OSError
         If configuration files are named by two options, of which Snakemake would use the last, or a value has no key.
     """
-    found: dict[str, list[list[str]]] = {"files": [], "entries": []}
+    lists: dict[str, list[list[str]]] = {"files": [], "entries": []}
     rest: list[str] = []
     left = list(arguments)
     while left:
@@ -122,15 +124,15 @@ def read_arguments(arguments: Sequence[str]) -> Arguments:
             values.append(left.pop(0))
         if not values:
             raise OSError(f"{argument}: expected a value after it")
-        found[CONFIGURING[name]].append(values)
-    if len(found["files"]) > 1:
-        named = " and ".join(" ".join(values) for values in found["files"])
+        lists[CONFIGURING[name]].append(values)
+    if len(lists["files"]) > 1:
+        named = " and ".join(" ".join(values) for values in lists["files"])
         raise OSError(f"--configfile {named}: expected one --configfile, which may name several files in their order")
-    entries = [entry for values in found["entries"] for entry in values]
+    entries = [entry for values in lists["entries"] for entry in values]
     for entry in entries:
         if "=" not in entry:
             raise OSError(f"--config: expected KEY=VALUE, but got {entry!r} (targets come before options)")
-    files = [path for values in found["files"] for path in values]
+    files = [path for values in lists["files"] for path in values]
     return Arguments(tuple(rest), tuple(files), tuple(entries), _options(rest))
 
 
@@ -219,8 +221,8 @@ def check_profile(profile: str) -> None:
         raise FileNotFoundError(f"--workflow-profile {profile}: no such folder; {right}")
     for path in sorted(Path(profile).glob("*.y*ml")):
         _check_settings(path)
-        found = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
-        executor = found[1] if found else ""
+        match = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
+        executor = match[1] if match else ""
         # That of the package needs the one that it is built on.
         plugin = "slurm" if executor == "halobench-slurm" else executor.replace("-", "_")
         if executor and executor not in BUILT_IN and find_spec(f"snakemake_executor_plugin_{plugin}") is None:
@@ -231,5 +233,5 @@ def check_profile(profile: str) -> None:
 
 def _check_settings(path: Path) -> None:
     """Raise OSError if a profile sets what must be known before Snakemake reads it."""
-    if found := IN_PROFILES.search(path.read_text(encoding="utf-8")):
-        raise OSError(f"{path}: {found[1]}: expected in config.yaml or on the command line, which are read first")
+    if match := IN_PROFILES.search(path.read_text(encoding="utf-8")):
+        raise OSError(f"{path}: {match[1]}: expected in config.yaml or on the command line, which are read first")

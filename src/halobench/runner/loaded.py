@@ -81,23 +81,23 @@ class Loaded:
         return path
 
 
-def load(asked: Arguments) -> Loaded | None:
+def load(parsed: Arguments) -> Loaded | None:
     """Return the configuration that Snakemake's arguments specify; if it has problems, print them and return None."""
-    snakefile = asked.snakefile
+    snakefile = parsed.snakefile
     assert snakefile is not None
     folder = snakefile.absolute().parent
     workflow = folder if (folder / "rules").is_dir() else folder / "workflow"
     if str(folder) not in sys.path:  # as Snakemake does it, so that ``module:object`` means the same
         sys.path.insert(0, str(folder))
     try:
-        raw = configuration(asked)
-        with contextlib.chdir(asked.options.directory):
+        raw = configuration(parsed)
+        with contextlib.chdir(parsed.options.directory):
             config, named = check(raw)
             check_claims(claims_file(workflow))
     except ConfigError as error:
         print("\n".join(["The configuration has problems:", *error.problems]), file=sys.stderr)
         return None
-    return Loaded(raw, config, asked.options.directory, named, workflow)
+    return Loaded(raw, config, parsed.options.directory, named, workflow)
 
 
 def check(raw: Mapping[str, Any]) -> tuple[Config, str]:

@@ -19,7 +19,7 @@ SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # below the results: fr
 
 def stage_of(rule: str) -> str:
     """Return a rule's stage; individual figures and tables share one, and partial results count with full ones."""
-    return found[1] if (found := STAGE.search(rule)) else rule
+    return match[1] if (match := STAGE.search(rule)) else rule
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Job:
     def started(cls, record: Any) -> Job:
         """Return the job that Snakemake reports with the event JOB_INFO."""
         log = record.log[0] if record.log else "no log"
-        key = found[1] if (found := KEY.search(log)) else "/".join(map(str, record.wildcards.values()))
+        key = match[1] if (match := KEY.search(log)) else "/".join(map(str, record.wildcards.values()))
         return cls(stage_of(record.rule_name), key, Path(log), record.output, record.local, time.time())
 
     @property

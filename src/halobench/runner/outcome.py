@@ -7,12 +7,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from halobench.core.errors import SpecError
 from halobench.core.formatting import count, size
 from halobench.results import finding
 from halobench.runner import logs
 from halobench.storage.files import nearest_existing
-from halobench.storage.records import read_record
 
 CLAIMS = "workflow/claims.yaml"  # the user's own claims, next to the configuration
 INDEX = "index.html"  # the entrance to all pages
@@ -80,21 +78,4 @@ def finding_lines(claims: Path) -> list[str]:
     if not sentence:
         return []
     lines = [f"  {line}" for line in finding.theme_lines(rows)]
-    if judged_by_others(claims.with_suffix(".json")):
-        lines.append(
-            f"  These verdicts are by other claims than those in {CLAIMS}; the next run judges by the current ones."
-        )
     return [f"{claims.parent.name}: {sentence}", *lines, f"  All tests: {claims.with_suffix('.html')}"]
-
-
-def judged_by_others(record: Path) -> bool:
-    """Return whether the verdicts with this record are by other claims than those in the current claims file.
-
-    It is false if either of them can't be read.
-    """
-    from halobench.results.claims import claims_digest, load_claims
-
-    try:
-        return read_record(record, ["rules"])["rules"] != claims_digest(load_claims(CLAIMS))
-    except (OSError, SpecError):
-        return False

@@ -58,6 +58,7 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
     config.pop(FROZEN, None)
+    # Snakemake has no public name for the values of --config alone, in whose lists and mappings numbers are text.
     given = workflow.config_settings.config
     update_config(config, typed({key: value for key, value in given.items() if _holds(config.get(key), value)}))
     where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"

@@ -54,67 +54,65 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         If there is no workflow, a profile or a configuration can't be read, nothing can be written, ``--touch`` is
         given, or ``--unlock`` is given while a run is alive.
     """
-    asked = _read(arguments, results)
-    options = asked.options
+    parsed = _read(arguments, results)
+    options = parsed.options
     if options.touch:
         why = "whether a result is current depends on its record, not on its time"
         raise OSError(f"--touch is not supported, since {why}; `halobench status` lists outdated results")
-    check_arguments(asked)
+    check_arguments(parsed)
     if options.dry_run:
         live_runs.name_left_jobs(options.directory)
-    if options.about or options.unlock or not asked.is_ours:
-        return _pass_on(asked, cancel)
-    loaded = load(asked)
+    if options.about or options.unlock or not parsed.is_ours:
+        return _pass_on(parsed, cancel)
+    loaded = load(parsed)
     if loaded is None:
         return 1
-    jobs, states, needed = _survey(loaded, asked.targets)
+    jobs, states, needed = _survey(loaded, parsed.targets)
     if not jobs:  # no cell has finished that could be drawn, as the workflow will say
-        return _pass_on(asked, cancel)
-    chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
+        return _pass_on(parsed, cancel)
+    forcing = _forcing(parsed, loaded.named, needed, jobs, states)
     if options.dry_run:
         print("\n".join(status.report(jobs, states)), flush=True)
-        forced = _decided(asked, loaded.named, needed, jobs, states)
-        return _snakemake(asked.with_options("--quiet", "rules", "host", "reason", *forced))
-    files.check_writable(options.directory / STATE)
-    files.check_writable(loaded.results)
-    files.require_sane_clock([loaded.results / job.record for job in jobs if states[job.name].record], time.time())
-    if problems := unwritable(chosen.values(), loaded.results):
+        return _snakemake(parsed.with_options("--quiet", "rules", "host", "reason", *forcing))
+    chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
+    if problems := _unwritable(chosen.values(), loaded.results, options.directory / STATE):
         print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
         return 1
+    files.require_sane_clock([loaded.results / job.record for job in jobs if states[job.name].record], time.time())
     if _is_local(options):
         check_devices(chosen.values())
-    for line in replaced(chosen, states):
+    for line in _replaced(chosen, states):
         outcome.say(line)
     live_runs.enrol_in_shared(loaded.results, options.directory)
     frozen = loaded.freeze(options.directory / STATE)
-    asked = dataclasses.replace(asked, files=(str(frozen),), entries=())
-    return _pass_on(asked, cancel, _decided(asked, loaded.named, needed, jobs, states))
+    return _pass_on(dataclasses.replace(parsed, files=(str(frozen),), entries=()), cancel, forcing)
 
 
 def _read(arguments: Sequence[str], results: Path | None) -> Arguments:
     """Read Snakemake's arguments; a results folder is one more value of the configuration, and the last."""
-    asked = read_arguments(arguments)
-    return asked if results is None else dataclasses.replace(asked, entries=(*asked.entries, f"results={results}"))
+    parsed = read_arguments(arguments)
+    return parsed if results is None else dataclasses.replace(parsed, entries=(*parsed.entries, f"results={results}"))
 
 
 def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:
     """Print which results aren't current, and why, for the configuration that Snakemake's arguments specify."""
-    asked = _read(arguments, results)
-    check_arguments(asked)
-    if not asked.is_ours:
-        raise OSError(f"{asked.snakefile}: expected halobench's own Snakefile; `snakemake -n` shows another one's jobs")
-    loaded = load(asked)
+    parsed = _read(arguments, results)
+    check_arguments(parsed)
+    if not parsed.is_ours:
+        right = "halobench's own Snakefile; `snakemake -n` shows another one's jobs"
+        raise OSError(f"{parsed.snakefile}: expected {right}")
+    loaded = load(parsed)
     if loaded is None:
         return 1
     print("\n".join(status.report(*loaded.survey(), each)))
     return 0
 
 
-def _pass_on(asked: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
+def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
     """Run Snakemake with these arguments and further options, as a run that others see."""
-    options = asked.options
+    options = parsed.options
     if options.dry_run or options.about:
-        return _snakemake(asked.with_options(*further))
+        return _snakemake(parsed.with_options(*further))
     if options.unlock:
         live_runs.forget_other_hosts(options.directory)
     files.check_writable(options.directory / STATE)
@@ -123,7 +121,7 @@ def _pass_on(asked: Arguments, cancel: bool, further: Sequence[str] = ()) -> int
         live_runs.settle_left_jobs(options.directory, cancel)  # which may take hours
     if _is_local(options):
         fork_server.start()
-    return _snakemake(asked.with_options(*further, *([] if options.logger else [LOGGER])))
+    return _snakemake(parsed.with_options(*further, *([] if options.logger else [LOGGER])))
 
 
 def _is_local(options: argparse.Namespace) -> bool:
@@ -140,8 +138,8 @@ def check_devices(jobs: Iterable[Job]) -> None:
         resolve_device(device)
 
 
-def _decided(
-    asked: Arguments, results: str, needed: Container[status.Name], jobs: Iterable[Job], states: status.States
+def _forcing(
+    parsed: Arguments, results: str, needed: Container[status.Name], jobs: Iterable[Job], states: status.States
 ) -> list[str]:
     """Return the options that have Snakemake run what isn't current, whatever it remembers.
 
@@ -149,10 +147,10 @@ def _decided(
     no rule has. As Snakemake runs all that is forced, only what the targets need may be. Targets that aren't in the job
     list are left to Snakemake.
     """
-    if asked.options.rerun_triggers or not needed:
+    if parsed.options.rerun_triggers or not needed:
         return []
     outdated = [f"{results}/{job.record}" for job in jobs if states[job.name].kind == "changed" and job.name in needed]
-    forced = [*asked.options.forcerun, *outdated]
+    forced = [*parsed.options.forcerun, *outdated]
     return ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
 
 
@@ -176,15 +174,18 @@ def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[st
     makers |= {
         target: [job.name for job in jobs if not stages or job.stage in stages] for target, stages in TARGETS.items()
     }
-    found = [makers.get(os.path.normpath(target), []) for target in targets]
-    return status.needed(jobs, itertools.chain(*found)) if all(found) else set()
+    wanted = [makers.get(os.path.normpath(target), []) for target in targets]
+    return status.needed(jobs, itertools.chain(*wanted)) if all(wanted) else set()
 
 
-def unwritable(chosen: Iterable[Job], results: Path) -> list[str]:
+def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
     """Return a line for each folder that jobs can't write their outputs or logs to.
 
-    Snakemake would end the run at the first such job, and may have removed the job's earlier outputs by then.
+    Snakemake would end the run at the first such job, and may have removed the job's earlier outputs by then. If a
+    run's own folder or that of the results can't be written to at all, SpecError is raised.
     """
+    for folder in (state, results):
+        files.check_writable(folder)
     folders = Counter(
         folder for job in chosen for folder in {(results / job.record).parent, (results / job.log).parent}
     )
@@ -197,7 +198,7 @@ def unwritable(chosen: Iterable[Job], results: Path) -> list[str]:
     return list(map(str, problems[:MOST_LINES]))
 
 
-def replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:
+def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:
     """List, one per line, the trained cells that a run will replace, and why."""
     why = Counter(
         "; ".join(states[name].reasons) or "an earlier job makes what it reads"

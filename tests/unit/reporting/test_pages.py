@@ -292,18 +292,24 @@ def test_durations(seconds, text):
 
 
 def test_the_entrance_leads_to_every_page_of_each_experiment(tmp_path, tables):
-    for name in ("demo", "bare"):
+    """Other experiments in the folder, which this run doesn't name, are shown too, by the figures that they list."""
+    shown = ("demo", "bare", "other")
+    for name in shown:
         (tmp_path / "tables" / name).mkdir(parents=True)
+    overview = record("overview", outputs={}) | {"spec": {"figures": ["log_k", "phase"]}}
+    files.write_json(tmp_path / "tables/other/overview.json", records.seal(overview))
+    (tmp_path / "figures/other").mkdir(parents=True)
+    (tmp_path / "figures/other/log_k.png").touch()
     tables["claims"].to_csv(tmp_path / "tables/demo/claims.csv", index=False)
     (tmp_path / "figures/demo").mkdir(parents=True)
     (tmp_path / "figures/demo/radii.png").touch()
-    write_index(tmp_path / "index.html", ["demo", "bare"], tmp_path / "tables", {"demo": "radii"}, {"bare": "partial"})
+    write_index(tmp_path / "index.html", shown, tmp_path / "tables", {"demo": "radii"}, {"bare": "partial"})
     page = Page((tmp_path / "index.html").read_text())
     links = {a["href"] for tag, a in page.tags if tag == "a"}
-    for name in ("demo", "bare"):
+    for name in shown:
         own = {f"tables/{name}/{each}.html" for each in ("overview", "claims", "leaderboard", "figures", "tables")}
         assert own | {f"explorer.html#experiment={name}", f"tables/{name}/overview.html#cite"} <= links
-    assert [a["src"] for tag, a in page.tags if tag == "img"] == ["figures/demo/radii.png"]
+    assert [a["src"] for tag, a in page.tags if tag == "img"] == ["figures/demo/radii.png", "figures/other/log_k.png"]
     text = "".join(page.text)
     assert finding.finding(tables["claims"].to_dict("records")) in text
     assert text.count("partial") == 1

@@ -27,7 +27,7 @@ from synthetic import CLAIM_ROW
 
 CELL = {"dataset": "clean", "model": "mlp", "loss": "mixup2", "seed": "0"}
 LOG = "results/logs/train/clean/mlp/mixup2/seed0.log"
-STATS = {"source": 1, "train": 4, "figure_summary": 1, "figure_radii": 1, "all": 1, "total": 8}
+STATS = {"source": 1, "train": 4, "figure_summary": 1, "figure_radii": 1, "all": 1, "probes": 1, "total": 9}
 
 
 class TestInterface(TestLogHandlerBase):
