@@ -36,8 +36,6 @@ from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
 
-DRAWN = ("aggregate", "claims", "table", "figure", "overview")  # stages that run on an experiment as a whole
-
 
 def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleInputs:
     """Return what the rules ask for, after all checks of a configuration that come before any job.
@@ -121,7 +119,7 @@ class RuleInputs:
             return manifest_of_finished(self.inventory(experiment), self.results)
         if stage == "manifest":
             return jobs.manifest_job(self.config, experiment)
-        if stage in DRAWN:
+        if experiment:
             return self._drawn(experiment, scope)[stage, f"{experiment}/{name}" if name else experiment]
         return jobs.job_of(self.config, stage, {"seed": "0", **wildcards})
 
