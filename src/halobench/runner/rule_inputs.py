@@ -61,7 +61,7 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
     where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
     checked, named = attempt(f"The configuration{where} has", check, config)
     if workflow.is_main_process:
-        attempt("The claims have", check_claims, claims)
+        attempt("The claims have", check_claims, claims, checked)
     return RuleInputs(checked, named)
 
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field
 
+from halobench.calibration.region_scores import GAPS
 from halobench.core.errors import SpecError, check_name, one_of, require
 from halobench.core.formatting import within
 from halobench.core.spec_codec import Number, Text, parse, spec, to_json
@@ -35,6 +36,9 @@ ROWS = {
     "radii": ("points", "probe", "quantity", "calibrator"),
     "runs": (),
 }
+# Metrics that aren't plug-ins, besides those of repair ladders.
+UNPLUGGED = ("ece_floor", "kl_own", "kl_shared", "kl_per_log_k", "error_own", "error_shared", *GAPS)
+LADDER = "repair_"
 # What the values of a column are called, for the texts of claims that stand for several.
 TITLES = {"loss": LOSSES, "calibrator": CALIBRATIONS, "probe": PROBES, "dataset": DATASETS, "model": MODELS}
 TEXTS = ("statement", "label")
@@ -259,6 +263,20 @@ def load_claims(path: Path | str) -> list[Claim]:
         return _parsed(content["claims"])
     except SpecError as error:
         raise SpecError(f"{path}: {error.key}", error.value, error.expected) from None
+
+
+def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators: Iterable[str]) -> None:
+    """Raise SpecError if a claim reads a metric or calibrator other than these, since no run would ever test it.
+
+    Names with a pattern or a comparison may match anything.
+    """
+    known = {"metric": {*metrics, *UNPLUGGED}, "calibrator": {*calibrators}}
+    for claim in claims:
+        for side, (column, names) in itertools.product(claim.sides if claim.table != "runs" else (), known.items()):
+            values = side.get(column, ())
+            for value in [values] if isinstance(values, str) else values:
+                plain = isinstance(value, str) and not ({*"*<>=!"} & {*value} or value.startswith(LADDER))
+                require(not plain or value in names, f"claims.{claim.name}.{column}", value, one_of(names, value))
 
 
 def claims_digest(claims: Iterable[Claim]) -> str:
