@@ -14,12 +14,11 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field
 
-from halobench.calibration.region_scores import GAPS
 from halobench.core.errors import SpecError, check_name, one_of, require
 from halobench.core.formatting import within
 from halobench.core.spec_codec import Number, Text, parse, spec, to_json
 from halobench.results.finding import REGISTERED
-from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, THEMES
+from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, REGION_METRICS, THEMES
 from halobench.storage.columns import REFERENCE, TABLE_COLUMNS
 
 CLASSES = 5  # number of values of k needed to fit a slope on log k
@@ -36,9 +35,7 @@ ROWS = {
     "radii": ("points", "probe", "quantity", "calibrator"),
     "runs": (),
 }
-# Metrics that aren't plug-ins, besides those of repair ladders.
-UNPLUGGED = ("ece_floor", "kl_own", "kl_shared", "kl_per_log_k", "error_own", "error_shared", *GAPS)
-LADDER = "repair_"
+LADDER = "repair_"  # with which the metrics of repair ladders begin
 # What the values of a column are called, for the texts of claims that stand for several.
 TITLES = {"loss": LOSSES, "calibrator": CALIBRATIONS, "probe": PROBES, "dataset": DATASETS, "model": MODELS}
 TEXTS = ("statement", "label")
@@ -270,7 +267,7 @@ def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators:
 
     Names with a pattern or a comparison may match anything.
     """
-    known = {"metric": {*metrics, *UNPLUGGED}, "calibrator": {*calibrators}}
+    known = {"metric": {*metrics, "ece_floor", *REGION_METRICS}, "calibrator": {*calibrators}}
     for claim in claims:
         for side, (column, names) in itertools.product(claim.sides if claim.table != "runs" else (), known.items()):
             values = side.get(column, ())
