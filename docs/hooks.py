@@ -113,13 +113,27 @@ def configuration(schema: Mapping[str, Any]) -> str:
             continue
         if ".recipe." in name:  # described once, under train
             continue
-        if not rows[top][-1].startswith("| key"):
-            rows[top].append("| key | takes | default | what |\n|---|---|---|---|")
-        shown = "**required**" if required else f"`{json.dumps(node['default'])}`" if has_default(node) else "–"
-        what = node.get("description", "").replace("|", "\\|")
-        rows[top][-1] += f"\n| `{name.partition('.')[2]}` | {values(node, schema)} | {shown} | {what} |"
+        if not rows[top][-1].startswith(HEADINGS):
+            rows[top].append(HEADINGS)
+        rows[top][-1] += row(name.partition(".")[2], node, required, schema)
     parts += ["\n\n".join(filter(None, section)) for section in rows.values()]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, claims()]) + "\n"
+
+
+def row(name: str, node: Mapping[str, Any], required: bool, schema: Mapping[str, Any]) -> str:
+    """Return a key's row in a table below `HEADINGS`."""
+    shown = "**required**" if required else f"`{json.dumps(node['default'])}`" if has_default(node) else "–"
+    what = node.get("description", "").replace("|", "\\|")
+    return f"\n| `{name}` | {values(node, schema)} | {shown} | {what} |"
+
+
+def claims() -> str:
+    """Return the section on the keys of a claim."""
+    from halobench.core.spec_codec import adapter
+    from halobench.results.claims import Claim
+
+    made = untitled(adapter(Claim).json_schema())
+    return CLAIMS + HEADINGS + "".join(row(*each, made) for each in keys(made, made))
 
 
 def has_default(node: Mapping[str, Any]) -> bool:
@@ -132,6 +146,15 @@ def default(node: Mapping[str, Any]) -> str:
     return f" Default: `{json.dumps(node['default'])}`." if has_default(node) else ""
 
 
+HEADINGS = "| key | takes | default | what |\n|---|---|---|---|"
+CLAIMS = """## Claims
+
+The claims are in a file of their own, `workflow/claims.yaml`, whose first lines explain their conditions and margins; a
+file of that name in the working folder replaces it. `claims` is a list of claims, each with these keys. An entry with
+`each: {column: [values]}` stands for one claim per combination of values, with `{column}` filled in. The metrics and
+calibrators that a claim names must be the package's or the configuration's.
+
+"""
 OPENING = """# Configuration
 
 This page lists every key of `config.yaml`. The same keys are used in files that are merged into it with `halobench

@@ -13,7 +13,7 @@ from halobench.calibration.overlap_theory import two_level_kl
 from halobench.results.claims import load_claims
 from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
-DEMO = [
+DEMO = [  # the demo's pairs, and more
     *itertools.product(
         ("digits", "digits-noise50", "mnist5k-noise50"), ("mlp", "cnn"), ("cross_entropy", "mixup2", "mixup5")
     ),

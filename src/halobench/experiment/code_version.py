@@ -25,24 +25,7 @@ from typing import Any
 from halobench.core.errors import SpecError
 from halobench.core.facts import shown_text, without_words
 from halobench.core.plugins import PACKAGE, locate, parsed
-
-# The modules that determine each stage's numbers; the rest are found through their imports.
-STAGES = {
-    "source": ("data/sources",),
-    "weights": ("models/pretrained",),
-    "train": ("training/cell",),
-    "probe": ("probing/probe",),
-    "calibrate": ("calibration/evaluate",),
-    "repair": ("calibration/cell_ladder", "data/splits", "training/cell"),
-    "reference": ("calibration/reference_predictors", "data/splits"),
-    "manifest": ("results/manifest",),
-    "aggregate": ("results/aggregate",),
-    "claims": ("results/claims/__init__", "reporting/pages/claims_page"),
-    "figure": ("reporting/plotting/panel_grid", "reporting/plotting/saving", "reporting/labels"),
-    "table": ("reporting/print_tables/layout",),
-    "explorer": ("reporting/explorer", "reporting/pages/index"),
-    "overview": ("reporting/pages/overview",),
-}
+from halobench.storage.layout import STAGES
 
 # Modules that don't affect any number. A spec's meaning is in its JSON, and the values in files don't depend on how the
 # files are found, written and locked, or on where a stopped job resumes.
@@ -94,7 +77,7 @@ def require_code(
 
 
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    roots = {_dotted(PACKAGE / f"{module}.py"): PACKAGE / f"{module}.py" for module in STAGES[stage]}
+    roots = {_dotted(PACKAGE / f"{module}.py"): PACKAGE / f"{module}.py" for module in STAGES[stage].modules}
     for kind, name in plugins:
         path, module = locate(kind, name), name.partition(":")[0]
         if path.is_relative_to(PACKAGE):

@@ -21,7 +21,7 @@ from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, commands, read_source_spec
-from halobench.results.names import LABELS, OVER_SAMPLES, REPAIRS
+from halobench.results.names import LABELS, METRICS, OVER_SAMPLES, REGION_METRICS, REPAIRS
 from halobench.storage.provenance import short
 
 SHORT = 20  # terminal columns that a name may take before it is wrapped
@@ -111,6 +111,7 @@ def metrics(
 ) -> list[Table]:
     """Return tables of a split's metrics by calibrator for each kind of labels, as described in `words`.
 
+    The metrics are those that are `wanted`, followed by those that aren't the package's.
     A table has as many calibrators as fit in `width` columns, by default the width of the terminal.
     """
     most = max(1, ((width or console().width) - NAMES) // SCORED)
@@ -118,7 +119,8 @@ def metrics(
     scores = table_views.without_void_floors(scores.assign(dataset=""))
     rows_of_split = scores[scores["split"] == split]
     for labels, part in rows_of_split.groupby("labels", sort=False):
-        calibrators = list(part["calibrator"].unique())
+        calibrators, scored_by = list(part["calibrator"].unique()), list(part["metric"].unique())
+        own = [metric for metric in scored_by if metric not in (*METRICS, *REGION_METRICS)]
         each: Iterable[Any] = part.itertuples()
         cells = {(row.calibrator, row.metric): scored(row.value, row.low, row.high) for row in each}
         title = f"{split}, judged by {words.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
@@ -126,8 +128,8 @@ def metrics(
             shown = calibrators[start : start + most]
             rows = [
                 [metric_label(metric), *(cells.get((calibrator, metric), "–") for calibrator in shown)]
-                for metric in wanted
-                if metric in set(part["metric"])
+                for metric in (*wanted, *own)
+                if metric in scored_by
             ]
             tables.append(table(title, ["", *map(calibrator_label, shown)], rows))
     return tables

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from halobench.calibration.region_scores import GAPS
 from halobench.core import facts
 
 
@@ -72,6 +73,9 @@ METRICS = _named("metrics") | {
         "Share of fits near the optimum", "share of models for which the paper's fit is within 5% of the optimum"
     ),
 }
+
+# These are also computed for distributions that consist of regions.
+REGION_METRICS = ("kl_own", "kl_shared", "kl_per_log_k", "error_own", "error_shared", *GAPS)
 
 # The NLL, split into parts by what could repair them, as in `halobench.repair_ladder`. Plots stack these parts.
 REPAIRS = {

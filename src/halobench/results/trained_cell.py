@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +24,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedCell:
-    """A trained cell.
+    """A trained cell, whose parts are read when they are first used: logits need neither the source nor plug-ins.
 
     Attributes
     ----------
+    folder, source : Path
+        The folders of the cell and of its source.
+    spec : mapping
+        The requested specs of dataset, model, loss and train, without values that are at their defaults.
+    seed : int
     model : nn.Module
         The model in eval mode, on the CPU. It maps normalised images (n, C, H, W), such as ``data.inputs("test")``, to
         logits (n, k).
@@ -35,19 +41,34 @@ class TrainedCell:
     logits : mapping of name to array
         The contents of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and the
         arrays that determine the posterior. `halobench.calibrate` accepts them as they are.
-    spec : mapping
-        The requested specs of dataset, model, loss and train, without values that are at their defaults.
-    seed : int
     recipe : TrainSpec
         How the model was trained and is evaluated.
     """
 
-    model: nn.Module
-    data: Data
-    logits: Mapping[str, np.ndarray]
+    folder: Path
+    source: Path
     spec: Mapping[str, Any]
     seed: int
-    recipe: TrainSpec
+
+    @functools.cached_property
+    def logits(self) -> Mapping[str, np.ndarray]:
+        return arrays_io.read_arrays(self.folder / "logits.safetensors")
+
+    @functools.cached_property
+    def data(self) -> Data:
+        from halobench.data.splits import load_data
+
+        return load_data(self.source, parse(DatasetSpec, self.spec["dataset"]), self.seed)
+
+    @functools.cached_property
+    def model(self) -> nn.Module:
+        from halobench.training.cell import load_model
+
+        return load_model(parse(ModelSpec, self.spec["model"]), self.data, self.folder / "model.safetensors").eval()
+
+    @functools.cached_property
+    def recipe(self) -> TrainSpec:
+        return parse(TrainSpec, self.spec.get("train", {}))
 
 
 def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCell:
@@ -63,7 +84,8 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
     Raises
     ------
     SpecError
-        If there is no trained cell, or a file of the cell or of its source is missing or differs from what was written.
+        If there is no trained cell; and, when a part of it is first used, if a file of the cell or of its source is
+        missing or differs from what was written.
 
     Examples
     --------
@@ -72,19 +94,12 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
         cell = open_cell("results/runs/digits-noise50/mlp/mixup2/seed0")
         logits = cell.model(torch.from_numpy(cell.data.inputs("test")))
     """
-    from halobench.data.splits import load_data
-    from halobench.training.cell import load_model
-
     folder = Path(folder)
     path = folder / "train.json"
     if not path.is_file():
         what = "the folder of a trained cell, results/runs/DATASET/MODEL/LOSS/seedN"
         raise SpecError(str(folder), "no train.json in it" if folder.is_dir() else "no such folder", what)
     record = read_record(path, ["spec", "seed"])
-    spec = record["spec"]
-    dataset = parse(DatasetSpec, spec["dataset"])
-    source = folder.absolute().parents[4] / "sources" / dataset.source if source is None else Path(source)
-    data = load_data(source, dataset, record["seed"])
-    model = load_model(parse(ModelSpec, spec["model"]), data, folder / "model.safetensors").eval()
-    logits = arrays_io.read_arrays(folder / "logits.safetensors")
-    return TrainedCell(model, data, logits, spec, record["seed"], parse(TrainSpec, spec.get("train", {})))
+    if source is None:
+        source = folder.absolute().parents[4] / "sources" / record["spec"]["dataset"]["source"]
+    return TrainedCell(folder, Path(source), record["spec"], record["seed"])

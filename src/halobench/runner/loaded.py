@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from halobench.core import plugins
+from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.errors import SpecError, describe_error
 from halobench.data import data_root
 from halobench.experiment import jobs as job_list
@@ -93,7 +95,7 @@ def load(parsed: Arguments) -> Loaded | None:
         raw = configuration(parsed)
         with contextlib.chdir(parsed.options.directory):
             config, named = check(raw)
-            check_claims(claims_file(workflow))
+            check_claims(claims_file(workflow), config)
     except ConfigError as error:
         print("\n".join(["The configuration has problems:", *error.problems]), file=sys.stderr)
         return None
@@ -129,18 +131,21 @@ def claims_file(workflow: Path) -> Path:
     return Path(CLAIMS) if Path(CLAIMS).exists() else workflow / "claims.yaml"
 
 
-def check_claims(path: Path | str) -> None:
+def check_claims(path: Path | str, config: Config) -> None:
     """Check the claims file now, since claims are only judged once everything else has been computed.
+
+    The metrics and calibrators that they name must be the package's or the configuration's.
 
     Raises
     ------
     ConfigError
         With the first problem found.
     """
-    from halobench.results.claims import load_claims
+    from halobench.results.claims import check_computed, load_claims
 
+    calibrators = (*CALIBRATORS, *plugins.names("calibrators"), *config.calibrate.names)
     try:
-        load_claims(path)
+        check_computed(load_claims(path), config.calibrate.scores, calibrators)
     except OSError as error:
         raise ConfigError([f"{path}: expected a claims file ({describe_error(error)})"]) from None
     except SpecError as error:

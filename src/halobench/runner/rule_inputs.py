@@ -36,8 +36,6 @@ from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
 
-DRAWN = ("aggregate", "claims", "table", "figure", "overview")  # stages that run on an experiment as a whole
-
 
 def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleInputs:
     """Return what the rules ask for, after all checks of a configuration that come before any job.
@@ -64,7 +62,7 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
     where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
     checked, named = attempt(f"The configuration{where} has", check, config)
     if workflow.is_main_process:
-        attempt("The claims have", check_claims, claims)
+        attempt("The claims have", check_claims, claims, checked)
     return RuleInputs(checked, named)
 
 
@@ -122,7 +120,7 @@ class RuleInputs:
             return manifest_of_finished(self.inventory(experiment), self.results)
         if stage == "manifest":
             return jobs.manifest_job(self.config, experiment)
-        if stage in DRAWN:
+        if experiment:
             return self._drawn(experiment, scope)[stage, f"{experiment}/{name}" if name else experiment]
         return jobs.job_of(self.config, stage, {"seed": "0", **wildcards})
 

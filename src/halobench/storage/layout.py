@@ -36,6 +36,9 @@ class Stage:
         Whether it can also run on only the finished cells, with its files below ``partial/``.
     each : bool
         Whether each figure or table has its own rule, named ``{stage}_{name}``.
+    modules : tuple of str
+        The modules of the package that determine its numbers; the rest are found through their imports, so an edit of
+        any of them reruns it. None if it computes nothing.
     """
 
     name: str
@@ -46,6 +49,7 @@ class Stage:
     undeclared: tuple[str, ...] = ()
     scoped: bool = False
     each: bool = False
+    modules: tuple[str, ...] = ()
 
     def record_path(self, key: str) -> str:
         return self.record.format(key)
@@ -78,14 +82,18 @@ _STAGES = (
         "sources/{}/source.json",
         outputs=("meta.json",),
         undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not every source has all; stages restore lost ones
+        modules=("data/sources",),
     ),
-    Stage("weights", "{model}", "weights/{}/weights.json", outputs=("model.safetensors",)),
+    Stage(
+        "weights", "{model}", "weights/{}/weights.json", outputs=("model.safetensors",), modules=("models/pretrained",)
+    ),
     Stage(
         "train",
         CELL,
         "runs/{}/train.json",
         outputs=("model.safetensors", "logits.safetensors", "history.csv"),
         needs=("source", "weights"),
+        modules=("training/cell",),
     ),
     Stage(
         "probe",
@@ -93,6 +101,7 @@ _STAGES = (
         "runs/{}/probe.json",
         outputs=("neighbourhood.parquet", "radii.parquet"),
         needs=("source", "train"),
+        modules=("probing/probe",),
     ),
     Stage(
         "calibrate",
@@ -100,15 +109,24 @@ _STAGES = (
         "runs/{}/calibrate.json",
         outputs=("calibration.json", "metrics.csv", "reliability.csv"),
         needs=("train",),
+        modules=("calibration/evaluate",),
     ),
     # Runs only on the cells of experiments that show repair ladders.
-    Stage("repair", CELL, "runs/{}/repair.json", outputs=("repair.csv",), needs=("source", "train")),
+    Stage(
+        "repair",
+        CELL,
+        "runs/{}/repair.json",
+        outputs=("repair.csv",),
+        needs=("source", "train"),
+        modules=("calibration/cell_ladder", "data/splits", "training/cell"),
+    ),
     Stage(
         "reference",
         "{dataset}/seed{seed}",
         "references/{}/reference.json",
         outputs=("calibration.json", "metrics.csv"),
         needs=("source",),
+        modules=("calibration/reference_predictors", "data/splits"),
     ),
     # The manifest is its own record, since it is sealed and takes only a moment.
     Stage(
@@ -117,6 +135,7 @@ _STAGES = (
         "manifests/{}.json",
         needs=("train", "probe", "calibrate", "repair", "reference"),
         scoped=True,
+        modules=("results/manifest",),
     ),
     Stage(
         "aggregate",
@@ -128,6 +147,7 @@ _STAGES = (
         ),
         needs=("manifest",),
         scoped=True,
+        modules=("results/aggregate",),
     ),
     Stage(
         "claims",
@@ -136,6 +156,7 @@ _STAGES = (
         outputs=("claims.csv", "claims.parquet", "claims.html"),
         needs=("aggregate",),
         scoped=True,
+        modules=("results/claims/__init__", "reporting/pages/claims_page"),
     ),
     Stage(
         "table",
@@ -145,6 +166,7 @@ _STAGES = (
         needs=("aggregate", "claims"),
         scoped=True,
         each=True,
+        modules=("reporting/print_tables/layout",),
     ),
     Stage(
         "figure",
@@ -154,6 +176,7 @@ _STAGES = (
         needs=("aggregate", "claims"),
         scoped=True,
         each=True,
+        modules=("reporting/plotting/panel_grid", "reporting/plotting/saving", "reporting/labels"),
     ),
     Stage(
         "overview",
@@ -162,6 +185,7 @@ _STAGES = (
         outputs=tuple(f"{page}.html" for page in PAGES),
         needs=("aggregate", "claims"),
         scoped=True,
+        modules=("reporting/pages/overview",),
     ),
     Stage(
         "explorer",
@@ -170,6 +194,7 @@ _STAGES = (
         outputs=("{}.html", "index.html"),
         needs=("aggregate", "claims", "figure"),
         scoped=True,
+        modules=("reporting/explorer", "reporting/pages/index"),
     ),
 )
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order they run

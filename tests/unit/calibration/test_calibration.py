@@ -122,7 +122,9 @@ def test_tables_are_those_of_the_public_fits_and_metrics():
                     pd.DataFrame({"split": split, "labels": labels, "calibrator": name, "bin": range(15)} | diagram)
                 )
     columns = ["split", "labels", "calibrator", "metric", "value", "low", "high"]
-    pd.testing.assert_frame_equal(found.metrics, pd.DataFrame(rows, columns=columns), rtol=1e-9, atol=1e-10)
+    expected = pd.DataFrame(rows, columns=columns)
+    known = found.metrics[found.metrics["metric"].isin(expected["metric"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(known, expected, rtol=1e-9, atol=1e-10)
     pd.testing.assert_frame_equal(found.reliability, pd.concat(bins, ignore_index=True), rtol=1e-9, atol=1e-10)
     assert np.isposinf(found.metrics["high"]).any() == INSTALLED, (
         "a histogram's probability of 0 is an infinite NLL, and stays one"

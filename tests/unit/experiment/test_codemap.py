@@ -18,7 +18,8 @@ from conftest import ROOT, needs
 from halobench.core.errors import SpecError
 from halobench.core.plugins import FOLDERS, names
 from halobench.experiment import code_version
-from halobench.experiment.code_version import STAGES, code_map, tree_digest
+from halobench.experiment.code_version import code_map, tree_digest
+from halobench.storage.layout import STAGES
 
 pytestmark = pytest.mark.rerun
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import numpy as np
@@ -117,6 +118,13 @@ def test_logits_are_those_of_a_plain_linear_model(cell, wine):
         expected = standardised(wine[0])[split.index] @ weights["weight"].T + weights["bias"]
         np.testing.assert_allclose(opened.logits[f"{name}.logits"], expected, atol=1e-4)
     assert json.loads((cell / "train.json").read_text())["train_accuracy"] > 0.6  # of noisy labels
+
+
+def test_logits_open_without_the_source(cell, tmp_path):
+    alone = open_cell(shutil.copytree(cell, tmp_path / "results/runs/wine/linear/cross_entropy/seed0"))
+    np.testing.assert_array_equal(alone.logits["val.logits"], open_cell(cell).logits["val.logits"])
+    with pytest.raises(SpecError, match=r"sources/wine"):
+        _ = alone.model
 
 
 def test_radii_are_distances_between_standardised_features(cell, wine):

@@ -27,7 +27,7 @@ from halobench.results.claims import evaluate, load_claims
 from halobench.results.names import THEMES
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import FIT_COLUMNS, TABLE_COLUMNS
-from halobench.storage.layout import ORIGINS, PAGES, TABLES
+from halobench.storage.layout import ORIGINS, PAGES, STAGES, TABLES
 from halobench.storage.requests import Request
 
 VOID = {"meta", "img", "br", "input", "link"}
@@ -354,7 +354,7 @@ def test_the_code_of_a_page_counts_with_all_templates():
     """A figure has no page."""
     code_version._maps.clear()
     every = {f"reporting/templates/{path.name}" for path in rendering.TEMPLATES.iterdir()}
-    for stage in code_version.STAGES:
+    for stage in STAGES:
         counted = code_version.code_map(stage)
         found = {key for key in counted if key.startswith("reporting/templates/")}
         assert found == (every if stage in ("claims", "table", "explorer", "overview") else set()), stage

@@ -13,7 +13,7 @@ from scipy import stats
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse
 from halobench.results import finding
-from halobench.results.claims import COLUMNS, Claim, claims_digest, evaluate, load_claims, verdict
+from halobench.results.claims import COLUMNS, Claim, check_computed, claims_digest, evaluate, load_claims, verdict
 from halobench.results.radii_summary import summarise_radii
 from halobench.results.t_intervals import p_value, t_interval
 from halobench.storage.columns import CLAIM_COLUMNS, METRICS_COLUMNS
@@ -607,6 +607,19 @@ def test_bad_rules_are_refused_with_their_key(tmp_path, change, key):
         load_claims(written(tmp_path, {"claims": [entry]}))
     assert told.value.key == f"{tmp_path / 'claims.yaml'}: claims.{entry['name']}.{key}"
     assert "\n" not in str(told.value)
+
+
+def test_names_that_nothing_computes_are_refused_and_patterns_are_not(tmp_path):
+    claims = load_claims(CLAIMS)
+    computed = ("ece", "kl", "nll", "error"), ("none", "paper", "exact", "oracle", "partner", "top_rest")
+    check_computed(claims, *computed)
+    for column, value, near in [("metric", "ecee", "ece"), ("calibrator", "exactt", "exact")]:
+        where = DIFFERENCE["where"] | {column: value}
+        (claim,) = load_claims(written(tmp_path, {"claims": [DIFFERENCE | {"where": where}]}))
+        with pytest.raises(SpecError, match=rf"claims.\w+.{column} = '{value}': .*did you mean '{near}'"):
+            check_computed([claim], *computed)
+        where[column] = ["kl*" if column == "metric" else "!=0"]
+        check_computed(load_claims(written(tmp_path, {"claims": [DIFFERENCE | {"where": where}]})), *computed)
 
 
 @pytest.mark.parametrize(

@@ -89,10 +89,13 @@ def _page(columns: Sequence[list[Part]], title: str, note: str, keys: Sequence[L
     figure = panel_grid.blank_figure(sum(widths), max(heights))
     panel_grid.add_head(figure, title, note, keys)
     places = figure.subfigures(1, len(shown), width_ratios=widths, squeeze=False)[0]
-    for place, (_, column), height in zip(places, shown, heights, strict=True):
-        ratios = [each for each, _ in column]
-        rest = [max(heights) - height] if height < max(heights) else []  # the foot of a shorter column stays empty
-        subfigures = place.subfigures(len(ratios + rest), 1, height_ratios=ratios + rest, squeeze=False)[:, 0]
+    for place, (width, column), height in zip(places, shown, heights, strict=True):
+        ratios, rest = [each for each, _ in column], max(heights) - height
+        if width == max(widths):  # panels fill a shorter column; the foot of one that ends in rows of signs stays empty
+            ratios[-1] += rest
+        elif rest:
+            ratios.append(rest)
+        subfigures = place.subfigures(len(ratios), 1, height_ratios=ratios, squeeze=False)[:, 0]
         for subfigure, (_, draw_part) in zip(subfigures, column, strict=False):
             draw_part(subfigure)
     return figure

@@ -18,7 +18,7 @@ from halobench.core.errors import SpecError, check_name, one_of, require
 from halobench.core.formatting import within
 from halobench.core.spec_codec import Number, Text, parse, spec, to_json
 from halobench.results.finding import REGISTERED
-from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, THEMES
+from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, REGION_METRICS, THEMES
 from halobench.storage.columns import REFERENCE, TABLE_COLUMNS
 
 CLASSES = 5  # number of values of k needed to fit a slope on log k
@@ -35,6 +35,7 @@ ROWS = {
     "radii": ("points", "probe", "quantity", "calibrator"),
     "runs": (),
 }
+LADDER = "repair_"  # with which the metrics of repair ladders begin
 # What the values of a column are called, for the texts of claims that stand for several.
 TITLES = {"loss": LOSSES, "calibrator": CALIBRATIONS, "probe": PROBES, "dataset": DATASETS, "model": MODELS}
 TEXTS = ("statement", "label")
@@ -259,6 +260,20 @@ def load_claims(path: Path | str) -> list[Claim]:
         return _parsed(content["claims"])
     except SpecError as error:
         raise SpecError(f"{path}: {error.key}", error.value, error.expected) from None
+
+
+def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators: Iterable[str]) -> None:
+    """Raise SpecError if a claim reads a metric or calibrator other than these, since no run would ever test it.
+
+    Names with a pattern or a comparison may match anything.
+    """
+    known = {"metric": {*metrics, "ece_floor", *REGION_METRICS}, "calibrator": {*calibrators}}
+    for claim in claims:
+        for side, (column, names) in itertools.product(claim.sides if claim.table != "runs" else (), known.items()):
+            values = side.get(column, ())
+            for value in [values] if isinstance(values, str) else values:
+                plain = isinstance(value, str) and not ({*"*<>=!"} & {*value} or value.startswith(LADDER))
+                require(not plain or value in names, f"claims.{claim.name}.{column}", value, one_of(names, value))
 
 
 def claims_digest(claims: Iterable[Claim]) -> str:
