@@ -24,7 +24,7 @@ $(VENV)/.made:
 	touch $@
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[workflow]'
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed

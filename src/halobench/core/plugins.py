@@ -22,6 +22,7 @@ from typing import Any
 
 from halobench.core import library_calibrators
 from halobench.core.errors import SpecError, describe_error, hint, one_of, require
+from halobench.core.extras import install
 from halobench.core.plugin_constants import literal, read_constants
 
 PACKAGE = Path(__file__).parents[1]
@@ -356,5 +357,5 @@ def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
     for kind, name in plugins:
         packages, extra = constant(kind, name, "PACKAGES") or (), constant(kind, name, "EXTRA")
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        command = f": pip install --editable '.[{extra}]'" if extra else ""
+        command = f": {install(extra)}" if extra else ""
         require(not missing, kind, name, f"its packages to be installed ({' and '.join(packages)}){command}")
