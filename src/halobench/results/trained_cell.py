@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from halobench.core.errors import SpecError
+from halobench.core.extras import explained
 from halobench.core.spec_codec import parse
 from halobench.core.specs import DatasetSpec, ModelSpec, TrainSpec
 from halobench.storage import arrays_io
@@ -64,6 +65,8 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
     ------
     SpecError
         If there is no trained cell, or a file of the cell or of its source is missing or differs from what was written.
+    MissingExtraError
+        If the extra `train` isn't installed.
 
     Examples
     --------
@@ -72,8 +75,9 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
         cell = open_cell("results/runs/digits-noise50/mlp/mixup2/seed0")
         logits = cell.model(torch.from_numpy(cell.data.inputs("test")))
     """
-    from halobench.data.splits import load_data
-    from halobench.training.cell import load_model
+    with explained("halobench.open_cell"):
+        from halobench.data.splits import load_data
+        from halobench.training.cell import load_model
 
     folder = Path(folder)
     path = folder / "train.json"
