@@ -24,6 +24,11 @@ def install(extra: str) -> str:
     return f'pip install "halobench[{extra}]"'
 
 
+def extra_of(module: str) -> str | None:
+    """Return the extra that installs a module, or None if there is none."""
+    return next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+
+
 @contextlib.contextmanager
 def explained(what: str) -> Iterator[None]:
     """Say which extra to install if `what`, the subject of the message, can't import a module of one.
@@ -37,7 +42,6 @@ def explained(what: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]
-        extra = next((extra for extra, modules in EXTRAS.items() if module in modules), None)
-        if extra is None:
+        if (extra := extra_of(module)) is None:
             raise
         raise MissingExtraError(f"{what} needs {module}: {install(extra)}", name=module) from None
