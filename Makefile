@@ -14,7 +14,7 @@ help:
 	@echo "make soak    all tests, with every long trial: kills, edits, SLURM, benchmarks (an hour and a half)"
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
-	@echo "make lint    ruff, import-linter, mypy, snakefmt, check-jsonschema, snakemake --lint"
+	@echo "make lint    ruff, import-linter, mypy, hadolint, snakefmt, check-jsonschema, snakemake --lint"
 	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make clean   remove the environment and caches (results stay)"
 
@@ -24,7 +24,7 @@ $(VENV)/.made:
 	touch $@
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[workflow]'
 	touch $@
 
 $(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
@@ -67,6 +67,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/lint-imports
 	$(BIN)/python docs/words.py
 	$(BIN)/mypy
+	$(BIN)/hadolint Containerfile
 	$(BIN)/snakefmt --check --compact-diff Snakefile workflow
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	@# One complaint is expected: rules name no conda environment, since jobs run the halobench of the main process.

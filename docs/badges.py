@@ -42,7 +42,7 @@ def least(requirement: str) -> str:
 def badges() -> dict[str, str]:
     """The badges by file name."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    snakemake = next(entry for entry in project["dependencies"] if entry.startswith("snakemake>="))
+    snakemake = next(entry for entry in project["optional-dependencies"]["workflow"] if entry.startswith("snakemake>="))
     said = {
         "python": least(project["requires-python"]),
         "snakemake": least(snakemake),

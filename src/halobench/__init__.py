@@ -1,14 +1,17 @@
 """How far does a classifier's certainty reach around its training samples, and what can calibration still repair?
 
 Import public names from here, because modules may move but these names won't. Each name is loaded on first use, so
-``import halobench`` is quick and calibration doesn't need torch.
+``import halobench`` is quick, and calibration needs no extra. A name whose extra is missing says how to install it.
 """
 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
-from typing import Any
+import os
+
+TYPE_CHECKING = False  # as type checkers know it; the module typing takes longer to import than this one
+if TYPE_CHECKING:
+    from typing import Any
 
 _HOMES = {
     "calibration.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
@@ -44,10 +47,11 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-for _path in Path(__file__).with_name("losses").glob("[!_]*.py"):  # each has a class with the file's name
-    if _path.stem != "base":
-        _MODULES[_path.stem.title().replace("_", "")] = f"{__name__}.losses.{_path.stem}"
-_SUBMODULES = ("figures", "tables", "testing", "theory")  # modules with public names of their own
+for _file in os.listdir(os.path.join(os.path.dirname(__file__), "losses")):  # each has a class with the file's name
+    _stem, _dot, _suffix = _file.partition(".")
+    if _suffix == "py" and _stem not in ("__init__", "base"):
+        _MODULES[_stem.title().replace("_", "")] = f"{__name__}.losses.{_stem}"
+_SUBMODULES = ("figures", "sklearn", "tables", "testing", "theory")  # modules with public names of their own
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 
@@ -57,11 +61,14 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version(__name__)
-    if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
-    if name not in _MODULES:
+    module = f"{__name__}.{name}" if name in _SUBMODULES else _MODULES.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(_MODULES[name]), name)
+    from halobench.core.extras import explained
+
+    with explained(f"{__name__}.{name}"):
+        home = importlib.import_module(module)
+    value = globals()[name] = home if name in _SUBMODULES else getattr(home, name)
     return value
 
 

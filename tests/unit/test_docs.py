@@ -20,6 +20,7 @@ import yaml
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image, ImageColor
+from sklearn.linear_model import LogisticRegression
 
 from conftest import ROOT
 from halobench.calibration import scoring
@@ -163,15 +164,18 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     names = {"val_logits": 5 * truth[:2000], "val_labels": labels[:2000], "rng": rng}
     names |= {"test_logits": 5 * truth[2000:], "test_labels": labels[2000:], "labels": labels[:40]}
     names |= {"inputs": torch.randn(40, 3, 8, 8), "one_hot": torch.eye(4)[labels[:40]]}
+    names |= {"x": truth[:400], "y": labels[:400], "x_val": truth[400:800], "y_val": labels[400:800]}
+    names["classifier"] = LogisticRegression().fit(names["x"], names["y"])
     names["model"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
     blocks = library_code()
     monkeypatch.chdir(tmp_path)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     for block in blocks:
         lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]
         assert len(lines) <= 5, block
         exec(block, names)  # our own pages
     assert abs(names["fit"].T - 5) < 0.5, "the logits were five times too large"
+    assert names["scaling"].temperature_ == names["fit"].T
     assert names["fit"].converged
     assert names["model"][1].weight.grad.abs().sum() > 0
     assert set(names["result"].curves["radius"].dropna()) == {1.0, 5.0}

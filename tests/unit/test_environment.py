@@ -1,12 +1,15 @@
-"""environment.yml and pyproject.toml list the same dependencies."""
+"""environment.yml lists what pyproject.toml does, and the package knows which extra installs a module."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import yaml
+
+from halobench.core.extras import EXTRAS
 
 ROOT = Path(__file__).parents[2]
 CONDA = {"torch": "pytorch"}  # by PyPI name, where conda's differs
@@ -22,7 +25,10 @@ def split(requirement: str) -> tuple[str, frozenset[str]]:
 def test_conda_and_pip_install_the_same():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    wanted = {CONDA.get(name, name): bounds for name, bounds in map(split, project["dependencies"])}
+    extras = project["optional-dependencies"]
+    assert extras["workflow"][0] == "halobench[plot,train]"
+    listed = [*project["dependencies"], *extras["plot"], *extras["train"], *extras["workflow"][1:]]
+    wanted = {CONDA.get(name, name): bounds for name, bounds in map(split, listed)}
     wanted["python"] = frozenset({project["requires-python"]})
     found = dict(split(entry) for entry in environment["dependencies"])
     assert len(found) == len(environment["dependencies"])
@@ -39,5 +45,22 @@ def test_the_workflow_asks_for_the_snakemake_that_pip_installs():
     """Older ones don't read profile.yaml."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     (version,) = re.findall(r'^min_version\("(.*)"\)$', (ROOT / "workflow/rules/stages.smk").read_text(), re.M)
-    assert f"snakemake>={version},<10" in project["dependencies"]
+    assert f"snakemake>={version},<10" in project["optional-dependencies"]["workflow"]
     assert f'"=={version}.*"' in (ROOT / ".github/workflows/tests.yml").read_text(), "the oldest runs the grid, too"
+
+
+def test_each_module_is_listed_under_the_extra_that_installs_it():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    homes = packages_distributions()
+    for extra, modules in EXTRAS.items():
+        installed = {split(each)[0] for each in extras[extra] if not each.startswith("halobench[")}
+        assert {homes[module][0].lower().replace("_", "-") for module in modules} == installed, extra
+    pulled = re.findall(r"[a-z]+", " ".join(extras["all"] + extras["slurm"][:1] + extras["workflow"][:1]))
+    assert set(EXTRAS) <= set(pulled), "the extra `all` installs each of the others"
+
+
+def test_the_version_is_the_one_that_is_cited_and_described():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    newest = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
+    assert newest in (version, "Unreleased")

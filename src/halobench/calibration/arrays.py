@@ -114,7 +114,7 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels") -> np.ndarray:
     """Return labels (n,) for predictions of `shape` (n, k) if they are integers in [0, k); raise SpecError if not."""
-    n, k = shape
+    labels, (n, k) = as_array(labels), shape
     hint = " (for one-hot rows, use argmax(axis=1))" if labels.shape == (n, k) else ""
     fits = labels.shape == (n,) and n > 0
     require(fits, key, f"shape {labels.shape}", f"one label per point, i.e. shape ({n},){hint}")

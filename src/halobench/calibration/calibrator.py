@@ -110,7 +110,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     plugins.check_installed([("calibrators", name)])
     options = plugins.without_defaults("calibrators", name, options)
     logits = check_logits(logits)
-    return fit_checked(name, logits, check_labels(np.asarray(labels), logits.shape), options)
+    return fit_checked(name, logits, check_labels(labels, logits.shape), options)
 
 
 def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:

@@ -175,7 +175,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
     """
     logits = check_logits(logits)
     check_unscaled(logits)
-    return replace(fit_checked(logits, check_labels(np.asarray(labels), logits.shape)), keep_top=keep_top)
+    return replace(fit_checked(logits, check_labels(labels, logits.shape)), keep_top=keep_top)
 
 
 def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.arrays import check_labels, check_rows
+from halobench.calibration.arrays import as_array, check_labels, check_rows
 from halobench.calibration.region_scores import SampleRegions
 from halobench.core.errors import SpecError, require
 
@@ -25,7 +25,7 @@ Targets = Mapping[str, Mapping[str, np.ndarray]]
 def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
     """Return the array with that name; raise SpecError if it is missing."""
     require_array(arrays, name)
-    return np.asarray(arrays[name])
+    return as_array(arrays[name])
 
 
 def require_array(arrays: Mapping[str, Any], name: str) -> None:

@@ -90,15 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from halobench.core.errors import DivergedError, Interrupted, SpecError
+    from halobench.core.extras import MissingExtraError, explained
 
     try:
         if is_job:
             print(_opening(args, arguments), flush=True)
-        return args.run(args) or 0
+        with explained(" ".join(arguments[: 2 if is_job else 1])):
+            return args.run(args) or 0
     except BrokenPipeError:  # e.g. from `| head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
-    except (SpecError, OSError) as error:
+    except (SpecError, OSError, MissingExtraError) as error:
         _print_error(f"halobench: error: {error}")
         return 2
     except KeyboardInterrupt:

@@ -22,6 +22,7 @@ from typing import Any
 
 from halobench.core import library_calibrators
 from halobench.core.errors import SpecError, describe_error, hint, one_of, require
+from halobench.core.extras import extra_of, install
 from halobench.core.plugin_constants import literal, read_constants
 
 PACKAGE = Path(__file__).parents[1]
@@ -351,10 +352,11 @@ def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
     Raises
     ------
     SpecError
-        If one is missing; the error mentions the plug-in's ``EXTRA``, which installs them.
+        If one is missing; the error mentions the extra that installs it.
     """
     for kind, name in plugins:
-        packages, extra = constant(kind, name, "PACKAGES") or (), constant(kind, name, "EXTRA")
+        packages = constant(kind, name, "PACKAGES") or ()
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        command = f": pip install --editable '.[{extra}]'" if extra else ""
+        extra = next(filter(None, map(extra_of, missing)), None)
+        command = f": {install(extra)}" if extra else ""
         require(not missing, kind, name, f"its packages to be installed ({' and '.join(packages)}){command}")

@@ -40,6 +40,7 @@ def run_calibrate_file(
     calibrators = parse(CalibrateSpec, spec)
     if out is not None:
         _check_vacant(out)
+        from halobench import figures
     from halobench.calibration.external_logits import calibrate_and_describe
     from halobench.core import console
     from halobench.reporting import terminal
@@ -50,8 +51,6 @@ def run_calibrate_file(
         canonical_spec = canonical(calibrators) | {"logits": files.checksum(logits), "file": logits.name}
         with _calibrate_stage(calibrators, canonical_spec, seed, out, code) as run:
             _write_calibrated(result, run)
-            from halobench import figures
-
             for name, figure in figures.calibrated(result, dataset=logits.stem).items():
                 run.outputs += figures.save(figure, out / name)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from halobench.core.errors import SpecError
+from halobench.core.extras import explained
 from halobench.core.spec_codec import parse
 from halobench.core.specs import DatasetSpec, ModelSpec, TrainSpec
 from halobench.storage import arrays_io
@@ -52,17 +53,20 @@ class TrainedCell:
 
     @functools.cached_property
     def logits(self) -> Mapping[str, np.ndarray]:
-        return arrays_io.read_arrays(self.folder / "logits.safetensors")
+        with explained("TrainedCell.logits"):
+            return arrays_io.read_arrays(self.folder / "logits.safetensors")
 
     @functools.cached_property
     def data(self) -> Data:
-        from halobench.data.splits import load_data
+        with explained("TrainedCell.data"):
+            from halobench.data.splits import load_data
 
         return load_data(self.source, parse(DatasetSpec, self.spec["dataset"]), self.seed)
 
     @functools.cached_property
     def model(self) -> nn.Module:
-        from halobench.training.cell import load_model
+        with explained("TrainedCell.model"):
+            from halobench.training.cell import load_model
 
         return load_model(parse(ModelSpec, self.spec["model"]), self.data, self.folder / "model.safetensors").eval()
 
@@ -86,6 +90,8 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
     SpecError
         If there is no trained cell; and, when a part of it is first used, if a file of the cell or of its source is
         missing or differs from what was written.
+    MissingExtraError
+        If the extra `train` isn't installed, when such a part is used.
 
     Examples
     --------

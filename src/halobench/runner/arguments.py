@@ -13,6 +13,7 @@ from typing import Any
 
 from snakemake.utils import update_config
 
+from halobench.core.extras import install
 from halobench.experiment.config_file import read_file, typed_entries
 from halobench.experiment.config_loader import ConfigError
 
@@ -227,7 +228,7 @@ def check_profile(profile: str) -> None:
         plugin = "slurm" if executor == "halobench-slurm" else executor.replace("-", "_")
         if executor and executor not in BUILT_IN and find_spec(f"snakemake_executor_plugin_{plugin}") is None:
             needed = f"install snakemake_executor_plugin_{plugin}"
-            right = "run pip install --editable '.[slurm]'" if plugin == "slurm" else needed
+            right = f"run {install('slurm')}" if plugin == "slurm" else needed
             raise FileNotFoundError(f"{path}: executor = {executor}: its plug-in is not installed; {right}")
 
 

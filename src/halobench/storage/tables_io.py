@@ -77,6 +77,8 @@ def _float_texts(column: pd.Series) -> pa.Array:
 
 
 def write_parquet(path: Path | str, table: pd.DataFrame) -> None:
+    import pyarrow  # noqa: F401 (if it is missing, pandas doesn't say that this is why)
+
     with replacing(path) as temporary:
         table.to_parquet(temporary, index=False, compression="zstd")
 
@@ -103,6 +105,8 @@ def parse_csv(path: Path | str, content: bytes, columns: Iterable[str] = (), lea
 
 def read_parquet(path: Path | str, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
     """Read a parquet file; raise SpecError unless it is a table with at least `least` rows and all of `columns`."""
+    import pyarrow  # noqa: F401 (see above)
+
     # The file is opened here, because pandas, if passed a folder, would read all the files in it.
     with reading(path, "a table as parquet"), open(path, "rb") as file:
         return _checked(path, pd.read_parquet(file), columns, least)

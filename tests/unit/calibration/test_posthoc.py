@@ -371,7 +371,7 @@ def test_a_librarys_map_that_fails_on_test_samples_keeps_its_validation_scores(m
 
 def test_a_missing_package_is_named_with_its_extra_before_anything_is_fitted(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    expected = rf"calibrators = '{SMS}': expected its packages .*numba.: pip install --editable '\.\[posthoc\]'"
+    expected = rf"calibrators = '{SMS}': expected its packages .*numba.: pip install \"halobench\[posthoc\]\""
     for fit in (
         lambda: calibrator.fit(SMS, *drawn()),
         lambda: calibrate({}, CalibrateSpec(("none", SMS)), 0),

@@ -49,7 +49,7 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(config, mo
     assert problems(edited) == [
         "train.lr = -1.0: expected a number above 0",
         f"calibrators = {name!r}: expected its packages to be installed (probmetrics and numba):"
-        " pip install --editable '.[posthoc]'",
+        ' pip install "halobench[posthoc]"',
     ]
     assert load_config(put(config, "calibrators", ["none", "gap"])).calibrate.calibrators == ("none", "gap")
 

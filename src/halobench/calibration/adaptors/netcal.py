@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-EXTRA = "posthoc"
 PACKAGES = ("netcal",)
 LIBRARIES = ("netcal", "torch")
 

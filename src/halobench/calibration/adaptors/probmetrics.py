@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-EXTRA = "posthoc"
 PACKAGES = ("probmetrics", "numba")
 LIBRARIES = ("probmetrics", "pytorch-minimize", "torch")
 

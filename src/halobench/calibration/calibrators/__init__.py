@@ -24,7 +24,6 @@ ones (-inf for a probability of 0), whose softmax is then scored, or a `halobenc
 which can also state why the fit failed. The same data must produce the same bytes, so draw random numbers only from a
 generator with a fixed seed.
 
-Three optional constants are read without importing the file. ``PACKAGES`` lists the modules that must be installed,
-``EXTRA`` is the optional extra that installs them, and ``LIBRARIES`` lists the distributions whose versions are
-recorded with a result.
+Two optional constants are read without importing the file. ``PACKAGES`` lists the modules that must be installed, and
+``LIBRARIES`` the distributions whose versions are recorded with a result.
 """

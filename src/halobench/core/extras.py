@@ -1,0 +1,47 @@
+"""The extras of the package: the modules that each installs, and what to install if one is missing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+# Each module stands under the extra that installs it, as in pyproject.toml; the core's dependencies are always there.
+EXTRAS = {
+    "plot": ("matplotlib", "seaborn"),
+    "train": ("torch", "torchvision", "timm", "PIL", "mlxtend", "safetensors", "pynvml"),
+    "workflow": ("snakemake", "snakemake_interface_logger_plugins", "yaml", "pyarrow", "plotly", "psutil"),
+    "slurm": ("snakemake_executor_plugin_slurm",),
+    "posthoc": ("probmetrics", "numba", "netcal"),
+}
+
+
+class MissingExtraError(ImportError):
+    """A module of an extra isn't installed; the message, one line, says what to install."""
+
+
+def install(extra: str) -> str:
+    """Return the command that installs an extra."""
+    return f'pip install "halobench[{extra}]"'
+
+
+def extra_of(module: str) -> str | None:
+    """Return the extra that installs a module, or None if there is none."""
+    return next((extra for extra, modules in EXTRAS.items() if module in modules), None)
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Say which extra to install if `what`, the subject of the message, can't import a module of one.
+
+    Raises
+    ------
+    MissingExtraError
+        If a module of an extra isn't installed. That of any other module stays a ModuleNotFoundError.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if (extra := extra_of(module)) is None:
+            raise
+        raise MissingExtraError(f"{what} needs {module}: {install(extra)}", name=module) from None

@@ -1,0 +1,125 @@
+"""Calibration by scikit-learn's conventions: its own checks, its own calibration as an oracle, and logits of others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import make_classification
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.utils.estimator_checks import check_estimator
+
+from halobench import SpecError, fit_partner, fit_temperature, softmax, tempered
+from halobench.sklearn import Logits, PartnerScaling, TemperatureScaling
+
+COLUMNS = "its samples have fewer or more columns than classes, and columns are logits of classes"
+NO_LOGITS = {
+    "check_classifiers_classes": COLUMNS,
+    "check_classifiers_train": COLUMNS,
+    "check_estimators_fit_returns_self": COLUMNS,
+    "check_estimators_nan_inf": COLUMNS,
+    "check_estimators_overwrite_params": COLUMNS,
+    "check_readonly_memmap_input": COLUMNS,
+}
+CROSS_FITTED = "fit_transform is cross-validated, as that of TargetEncoder"
+TRANSFORMER = {"check_transformer_general": CROSS_FITTED, "check_transformer_data_not_an_array": CROSS_FITTED}
+STEPS = "a pipeline fits the steps that it is given"
+PIPELINE = {
+    "check_dont_overwrite_parameters": STEPS,
+    "check_estimators_overwrite_params": STEPS,
+    "check_estimator_sparse_tag": "a pipeline takes sparse samples if all of its steps do, and logits aren't sparse",
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("estimator", "expected"),
+    [
+        (Logits(LogisticRegression()), TRANSFORMER),
+        (TemperatureScaling(), NO_LOGITS),
+        (PartnerScaling(), NO_LOGITS),
+        (make_pipeline(Logits(LogisticRegression()), TemperatureScaling()), PIPELINE),
+        (make_pipeline(Logits(LogisticRegression()), PartnerScaling()), PIPELINE),
+    ],
+    ids=["logits", "temperature", "partner", "temperature in a pipeline", "partner in a pipeline"],
+)
+def test_scikit_learns_own_checks_pass(estimator, expected):
+    results = check_estimator(estimator, expected_failed_checks=expected, on_skip=None)
+    assert len(results) > 40
+
+
+def samples(classes: int, size: int = 600) -> tuple[np.ndarray, np.ndarray]:
+    x, y = make_classification(
+        size, 8, n_informative=6, n_classes=classes, n_clusters_per_class=1, flip_y=0.2, random_state=1
+    )
+    return x, np.array(["a", "b", "c", "d", "e"])[y]
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize("classifier", [LinearSVC(), RandomForestClassifier(30, min_samples_leaf=5, random_state=0)])
+def test_a_pipeline_calibrates_as_scikit_learn_does(classifier, classes):
+    x, y = samples(classes)
+    model = make_pipeline(StandardScaler(), Logits(classifier), TemperatureScaling()).fit(x, y)
+    theirs = CalibratedClassifierCV(classifier, method="temperature", cv=5, ensemble=False)
+    theirs.fit(StandardScaler().fit_transform(x), y)
+    assert model.classes_.tolist() == theirs.classes_.tolist() == sorted(set(y))
+    expected = theirs.predict_proba(StandardScaler().fit_transform(x))
+    np.testing.assert_allclose(model.predict_proba(x), expected, atol=1e-6)
+    assert model[-1].fit_.converged
+    assert set(model.predict(x)) <= set(y)
+    losses = -cross_val_score(model, x, y, scoring="neg_log_loss", cv=3)
+    assert (losses < np.log(classes)).all()
+
+
+def test_a_trained_classifier_is_calibrated_on_other_samples_even_if_they_miss_a_class():
+    x, y = samples(3)
+    classifier = LinearSVC().fit(x[:300], y[:300])
+    seen = np.flatnonzero(y[300:] != "b") + 300
+    scaling = TemperatureScaling(classes=classifier.classes_)
+    model = make_pipeline(Logits(FrozenEstimator(classifier)), scaling).fit(x[seen], y[seen])
+    logits = classifier.decision_function(x)
+    fit = fit_temperature(logits[seen], np.searchsorted(classifier.classes_, y[seen]))
+    assert scaling.temperature_ == pytest.approx(fit.T, rel=1e-12)
+    np.testing.assert_allclose(model.predict_proba(x), softmax(tempered(logits, fit.beta)), atol=1e-12)
+    assert (model.predict(x) == classifier.predict(x)).all(), "a temperature changes no prediction"
+    with pytest.raises(SpecError, match="2 different labels': expected a label of each of 3 columns"):
+        clone(model).set_params(temperaturescaling__classes=None).fit(x[seen], y[seen])
+    with pytest.raises(SpecError, match="y = 'c': expected labels among the classes"):
+        TemperatureScaling(classes=["a", "b", "d"]).fit(logits, y)
+
+
+def test_a_decision_function_of_two_classes_may_be_one_column():
+    x, y = samples(2)
+    z = LinearSVC().fit(x[:300], y[:300]).decision_function(x)
+    both = np.stack([np.zeros(len(z)), z], axis=1)
+    one, two = (TemperatureScaling().fit(each[300:], y[300:]) for each in (z, both))
+    np.testing.assert_array_equal(one.predict_proba(z), two.predict_proba(both))
+    assert (one.predict(z) == np.where(z > 0, "b", "a")).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_tensors_that_need_gradients_are_logits(dtype):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    z = torch.tensor(rng.normal(size=(400, 4)), dtype=getattr(torch, dtype), requires_grad=True)
+    y = torch.tensor([rng.choice(4, p=row) for row in softmax(z)])
+    plain = z.detach().float().numpy()
+    scaling, partner = TemperatureScaling().fit(3 * z, y), PartnerScaling().fit(z, y)
+    assert scaling.fit_ == fit_temperature(3 * z, y)
+    assert scaling.temperature_ == pytest.approx(3 * fit_temperature(plain, y.numpy()).T, rel=1e-2)
+    np.testing.assert_array_equal(partner.predict_proba(z), fit_partner(plain, y.numpy()).predict_proba(plain))
+    assert clone(scaling).get_params() == {"classes": None}
+
+
+def test_logits_that_are_always_right_get_a_finite_temperature():
+    scaling = TemperatureScaling().fit(np.tile(np.eye(3), (10, 1)), np.tile([0, 1, 2], 10))
+    assert scaling.fit_.separable
+    # Labels smoothed by 1 / 31 over three classes put 1 / 93 on each of the two others.
+    assert scaling.predict_proba(np.eye(3))[0] == pytest.approx([91 / 93, 1 / 93, 1 / 93])
