@@ -155,9 +155,9 @@ def test_four_trainings_share_one_gpu(slurm, tmp_path):
 def test_small_jobs_can_be_submitted_too(cluster, tmp_path):
     """This is for login nodes that must not compute anything; jobs of one kind are grouped into one."""
     workspace = slow_workspace(tmp_path / "w", seeds=3, epochs=4)
-    submitted = {rule: {"submit": 1} for rule in ("calibrate", "reference", "aggregate", "claims")}
-    groups = {"groups": {"calibrate": "small"}, "group-components": {"small": 3}}
-    edit_profile(workspace, **{"set-resources": submitted}, **groups)
+    with (workspace.folder / "config.yaml").open("a") as file:
+        file.write("submit: [calibrate, reference, aggregate, claims]\n")
+    edit_profile(workspace, **{"groups": {"calibrate": "small"}, "group-components": {"small": 3}})
     with Run(workspace, cluster) as run:
         run.ends_well()
     kinds = [job.stage for job in all_jobs(cluster)]

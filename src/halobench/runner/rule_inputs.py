@@ -77,7 +77,8 @@ def _holds(value: Any, part: Any) -> bool:
 
 def _set_path(variable: str, *paths: str | None) -> None:
     """Set a search path for jobs."""
-    os.environ[variable] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+    folders = os.pathsep.join(filter(None, paths)).split(os.pathsep)
+    os.environ[variable] = os.pathsep.join(dict.fromkeys(folders))
 
 
 class RuleInputs:
