@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from halobench.core.errors import SpecError, describe_error
 from halobench.data import data_root
 from halobench.experiment import jobs as job_list
 from halobench.experiment import validation
+from halobench.experiment.code_version import code_digest, code_map
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.results import status
@@ -27,7 +28,7 @@ from halobench.runner.arguments import Arguments, configuration
 from halobench.runner.outcome import CLAIMS
 from halobench.storage import files
 
-FROZEN = "frozen"  # the key that marks a configuration as complete, so that no default file is read beneath it
+FROZEN = "frozen"  # the key of a complete configuration, beneath which no default file is read: its jobs' code versions
 
 
 @dataclass(frozen=True)
@@ -73,14 +74,20 @@ class Loaded:
             return {"claims": status.file_digest(claims_file(self.workflow))}
         return {}
 
-    def freeze(self, state: Path) -> Path:
-        """Write the configuration, as one complete file, below a folder for the state of runs; return its path."""
-        text = yaml.safe_dump({**self.raw, FROZEN: True}, sort_keys=False)
+    def freeze(self, state: Path, jobs: Iterable[job_list.Job]) -> Path:
+        """Write the configuration and the code versions of jobs to one file below a folder for the state of runs."""
+        codes = {code_key(*kind): code_digest(code_map(*kind)) for kind in {(job.stage, job.plugins) for job in jobs}}
+        text = yaml.safe_dump({**self.raw, FROZEN: dict(sorted(codes.items()))}, sort_keys=False)
         path = state.absolute() / "configurations" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
         if not path.exists():
             with files.replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return path
+
+
+def code_key(stage: str, plugins: Iterable[tuple[str, str]]) -> str:
+    """Return the name by which a frozen configuration lists the code version of a stage with its plug-ins."""
+    return " ".join([stage, *map("/".join, plugins)])
 
 
 def load(parsed: Arguments) -> Loaded | None:

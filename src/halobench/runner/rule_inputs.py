@@ -16,7 +16,7 @@ from snakemake.utils import update_config
 from halobench.core import plugins
 from halobench.core.spec_codec import to_json
 from halobench.experiment import jobs, validation
-from halobench.experiment.code_version import code_digest
+from halobench.experiment.code_version import code_digest, code_map
 from halobench.experiment.config_file import read_file, typed
 from halobench.experiment.displays import file_stem
 from halobench.experiment.grid import Config
@@ -31,7 +31,7 @@ from halobench.results.inventory import (
 from halobench.results.manifest import list_files
 from halobench.runner import outcome
 from halobench.runner.arguments import DEFAULT, TARGETS
-from halobench.runner.loaded import FROZEN, attempt, check, check_claims
+from halobench.runner.loaded import FROZEN, attempt, check, check_claims, code_key
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
@@ -55,7 +55,7 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
     if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
-    config.pop(FROZEN, None)
+    codes = config.pop(FROZEN, {})
     # Snakemake has no public name for the values of --config alone, in whose lists and mappings numbers are text.
     given = workflow.config_settings.config
     update_config(config, typed({key: value for key, value in given.items() if _holds(config.get(key), value)}))
@@ -63,7 +63,7 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
     checked, named = attempt(f"The configuration{where} has", check, config)
     if workflow.is_main_process:
         attempt("The claims have", check_claims, claims, checked)
-    return RuleInputs(checked, named)
+    return RuleInputs(checked, named, codes)
 
 
 def _holds(value: Any, part: Any) -> bool:
@@ -75,7 +75,8 @@ def _holds(value: Any, part: Any) -> bool:
 
 def _set_path(variable: str, *paths: str | None) -> None:
     """Set a search path for jobs."""
-    os.environ[variable] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+    folders = os.pathsep.join(filter(None, paths)).split(os.pathsep)
+    os.environ[variable] = os.pathsep.join(dict.fromkeys(folders))
 
 
 class RuleInputs:
@@ -88,15 +89,20 @@ class RuleInputs:
     named : str
         The results folder, as rules refer to it. If the workflow is a module, Snakemake may prefix the paths in rules;
         `place` then notes where the folder is.
+    codes : mapping of str to str
+        The code versions at the start of the run that this process does a job of, by `code_key`.
     """
 
-    def __init__(self, config: Config, named: str):
+    def __init__(self, config: Config, named: str, codes: Mapping[str, str]):
         self.config, self.named, self.results = config, named, Path(named)
         # Take each inventory only once, so tables and figures show the same finished cells.
         self.inventory = functools.cache(lambda experiment: take_inventory(config, experiment, self.results))
         self._drawn = functools.cache(self._drawn_jobs)
         self._computed = functools.cache(self._computed_paths)
-        self._request = functools.cache(lambda stage, names, name: self.job(stage, dict(names), name).request)
+        self._job = functools.cache(lambda stage, names, name: self.job(stage, dict(names), name))
+        self._code = functools.cache(
+            lambda stage, plugins: codes.get(code_key(stage, plugins)) or code_digest(code_map(stage, plugins))
+        )
 
     def place(self, manifest: str) -> None:
         """Note where the results folder is, from the path of its manifests."""
@@ -126,20 +132,20 @@ class RuleInputs:
 
     def spec(self, stage: str, name: str = "") -> Callable[[Any], str]:
         """Return the function that returns the spec of a stage's job as JSON."""
-        return lambda wildcards: to_json(self.request(stage, wildcards, name).spec)
+        return lambda wildcards: to_json(self.shared_job(stage, wildcards, name).spec)
 
     def code(self, stage: str, name: str = "") -> Callable[[Any], str]:
-        """Return the function that returns the digest of the code of a stage's job."""
-        return lambda wildcards: code_digest(self.request(stage, wildcards, name).code)
+        """Return the function that returns the digest of the code of a stage's job, at the start of its run."""
+        return lambda wildcards: self._code(stage, self.shared_job(stage, wildcards, name).plugins)
 
     def digest(self, stage: str) -> Callable[[Any], str]:
         """Return the function that returns a digest of the spec of a stage's job, which is too long for a command."""
-        return lambda wildcards: hashlib.sha256(to_json(self.request(stage, wildcards).spec).encode()).hexdigest()
+        return lambda wildcards: hashlib.sha256(to_json(self.shared_job(stage, wildcards).spec).encode()).hexdigest()
 
-    def request(self, stage: str, wildcards: Any, name: str = "") -> Any:
-        """Return the request of a stage's job; jobs that differ only in their seed share it."""
+    def shared_job(self, stage: str, wildcards: Any, name: str = "") -> Job:
+        """Return a stage's job but for its seed, in which many jobs differ alone."""
         names = tuple(sorted((key, value) for key, value in wildcards.items() if key != "seed"))
-        return self._request(stage, names, name)
+        return self._job(stage, names, name)
 
     def _drawn_jobs(self, experiment: str, scope: str) -> dict[tuple[str, str], Job]:
         """Return the jobs that process an experiment as a whole, by stage and key."""

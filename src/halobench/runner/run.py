@@ -84,7 +84,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     for line in _replaced(chosen, states):
         outcome.say(line)
     live_runs.enrol_in_shared(loaded.results, options.directory)
-    frozen = loaded.freeze(options.directory / STATE)
+    frozen = loaded.freeze(options.directory / STATE, jobs)
     return _pass_on(dataclasses.replace(parsed, files=(str(frozen),), entries=()), cancel, forcing)
 
 

@@ -7,10 +7,12 @@ import yaml
 
 from conftest import ROOT, tiny_config
 from halobench.core.errors import SpecError
+from halobench.experiment.code_version import code_digest
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import jobs
 from halobench.runner.arguments import check_arguments, configuration, read_arguments
-from halobench.runner.rule_inputs import _holds
+from halobench.runner.loaded import FROZEN, Loaded, code_key
+from halobench.runner.rule_inputs import RuleInputs, _holds
 from halobench.runner.run import _needed, check_devices
 
 CELL = "clean/mlp/mixup2/seed0"
@@ -36,6 +38,20 @@ def test_a_target_needs_only_the_cells_that_it_is_made_from():
     needed = _needed([f"results/runs/{CELL}/metrics.csv"], jobs(load_config(tiny_config())), "results")
     assert {key for stage, key in needed if stage != "source"} == {CELL}
     assert len(_needed(["all"], jobs(load_config(tiny_config())), "results")) == len(jobs(load_config(tiny_config())))
+
+
+def test_a_job_is_given_the_code_version_of_the_start_of_its_run(tmp_path):
+    """A Snakemake on a node reads the code anew, which may have been edited meanwhile; the stage then refuses."""
+    config = load_config(tiny_config())
+    listed = jobs(config)
+    path = Loaded(tiny_config(), config, tmp_path, "results", tmp_path).freeze(tmp_path, listed)
+    codes = yaml.safe_load(path.read_text())[FROZEN]
+    wildcards = dict(zip(("dataset", "model", "loss"), CELL.split("/"), strict=False))
+    trained = next(job for job in listed if job.name == ("train", CELL))
+    key = code_key("train", trained.plugins)
+    assert codes[key] == code_digest(trained.request.code)
+    assert RuleInputs(config, "results", {}).code("train")(wildcards) == codes[key]
+    assert RuleInputs(config, "results", codes | {key: "earlier"}).code("train")(wildcards | {"seed": 0}) == "earlier"
 
 
 def test_a_gpu_that_is_not_here_is_refused_before_any_job():
