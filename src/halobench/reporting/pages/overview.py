@@ -125,20 +125,11 @@ def _sources(config: Mapping[str, Any]) -> dict[str, str]:
 
     listed = config.get("calibrate", {}).get("calibrators", CALIBRATORS)
     calibrators = [each if isinstance(each, str) else next(iter(each.values()))["name"] for each in listed]
-    probes = of("probes", "kind")
     used = {"data": of("sources", "loader"), "losses": of("losses", "name"), "models": of("models", "name")}
-    used |= {
-        "calibrators": calibrators,
-        "probes": probes,
-        "searches": probes,
-        "metrics": [*plugin_facts.named("metrics")],
-    }
-    said = [
-        known[name]
-        for kind, known in ((kind, plugin_facts.named(kind)) for kind in used)
-        for name in used[kind]
-        if name in known
-    ]
+    used |= {"calibrators": calibrators, "probes": of("probes", "kind"), "searches": of("probes", "kind")}
+    known = {kind: plugin_facts.named(kind) for kind in (*used, "metrics")}
+    said = [known[kind][name] for kind, those in used.items() for name in those if name in known[kind]]
+    said += known["metrics"].values()  # all are computed
     return {each.title: re.sub(r"\[([^]]+)\]\([^)]*\)|[*`]", r"\1", each.source) for each in said if each.source}
 
 
