@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import Workspace, tiny_config, tiny_figures, tiny_tables
+from conftest import ROOT, Workspace, tiny_config, tiny_figures, tiny_tables
 from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import load_config
@@ -148,6 +148,28 @@ def test_a_cell_opens_again_as_it_was_trained(finished, model):
     assert (cell.spec["loss"]["name"], cell.seed, cell.recipe.epochs) == ("mixup", 1, 3)
     with pytest.raises(SpecError, match=r"no train\.json in it"):
         halobench.open_cell(folder.parent)
+
+
+def test_packed_results_open_elsewhere(finished, tmp_path):
+    """As docs/run.md says, whole, and without sources and models."""
+    import halobench
+
+    (line,) = re.findall(r"^ +(tar -czf .*)$", (ROOT / "docs/run.md").read_text(), re.M)
+    name = "noisy/cnn/mixup2/seed1"
+    for more in ("", " --exclude=results/sources --exclude=model.safetensors"):
+        packed, folder = tmp_path / f"{len(more)}.tar.gz", tmp_path / str(len(more))
+        folder.mkdir()
+        command = line.replace("results.tar.gz", str(packed)).replace(" results", f"{more} results")
+        subprocess.run(command, shell=True, check=True, cwd=finished.folder)
+        subprocess.run(["tar", "-xzf", packed], check=True, cwd=folder)
+        assert not list(folder.rglob(".*"))
+        verified = Workspace.at(folder).halobench("verify")
+        assert (verified.returncode == 0) == (not more), verified.stdout
+        shown = Workspace.at(folder).halobench("show", name)
+        assert shown.returncode == 0, shown.stderr
+        logits = halobench.open_cell(folder / "results/runs" / name).logits
+        original = halobench.open_cell(finished.folder / "results/runs" / name)
+        np.testing.assert_array_equal(logits["test.logits"], original.logits["test.logits"])
 
 
 def test_metrics_agree_with_the_logits_that_they_came_from(finished):

@@ -273,6 +273,19 @@ def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
     assert yaml.safe_load(text[text.index("experiments:") : text.rindex("Cite\n")]) == json.loads(json.dumps(config))
 
 
+def test_the_overview_lists_the_sources_of_what_was_used_and_of_nothing_else(tables):
+    used = {"losses": {"a": {"name": "mixup"}, "b": {"name": "mine:loss"}}}
+    used |= {
+        "probes": {"worst": {"kind": "adversarial"}},
+        "calibrate": {"calibrators": ["exact", {"mixed": {"name": "confusion_mix"}}]},
+        "sources": {"digits": {}},
+    }
+    text = overview.pages(tables, spec(config=used))["overview"]
+    for source in ("arXiv 1710.09412", "FMN", "C. Guo et al.", "Bayesian Classifier", "Kaynak", "AAAI 2015"):
+        assert source in text, source
+    assert not any(other in text for other in ("Focal Loss", "CROWN", "LeCun", "Dirichlet", "](http"))
+
+
 def test_an_overview_without_figures_or_claims_is_still_one(tables):
     bare = overview.pages(tables | {"claims": tables["claims"].iloc[:0]}, spec(note="partial: 3 of 9", figures=[]))
     for text in bare.values():

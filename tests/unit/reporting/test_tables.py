@@ -27,12 +27,12 @@ from halobench.core.specs import CalibrateSpec
 from halobench.experiment.displays import tables_read
 from halobench.pipeline.report import run_table
 from halobench.reporting import labels as names
-from halobench.reporting import table_views
+from halobench.reporting import table_views, terminal
 from halobench.reporting.print_tables import layout, scores
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
 from halobench.results.names import REPAIRS
 from halobench.storage import files, records, tables_io
-from halobench.storage.columns import TABLE_COLUMNS
+from halobench.storage.columns import METRICS_COLUMNS, TABLE_COLUMNS
 
 pytestmark = pytest.mark.paper
 IMAGES = ("paper_images", "paper_images_posterior")
@@ -471,3 +471,11 @@ def test_latex_compiles_and_fits_the_page(tmp_path):
         assert "Float too large" not in log
         assert "Missing character" not in log
         assert "multiply defined" not in log
+
+
+def test_the_terminal_shows_own_metrics_below_the_usual_ones():
+    """Those of regions, which need the rest of a table to make sense, aren't shown."""
+    values = {"mce": 0.1, "kl_own": 0.2, "worst_class": 0.3, "nll": 0.4}
+    rows = [("test", "clean", "none", name, value, math.nan, math.nan) for name, value in values.items()]
+    (shown,) = terminal.metrics(pd.DataFrame(rows, columns=list(METRICS_COLUMNS)), width=80)
+    assert [*shown.columns[0].cells] == ["NLL", "worst_class"]

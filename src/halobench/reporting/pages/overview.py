@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from halobench.core import facts as plugin_facts
+from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.formatting import number
 from halobench.reporting import labels, styles, table_views
 from halobench.reporting.pages import files_pages, run_costs
@@ -53,6 +56,7 @@ def pages(
         columns=COLUMNS,
         lines={"grid": grid, "costs": _costs(jobs), "versions": versions},
         configuration=_configuration(spec["config"]),
+        sources=_sources(spec["config"]),
     )
     return {
         "overview": overview,
@@ -111,6 +115,22 @@ def _configuration(config: Mapping[str, Any]) -> str:
     first = [key for key in SECTIONS if key in config]
     parts = {key: config[key] for key in [*first, *sorted(config.keys() - set(first))]}
     return yaml.safe_dump(parts, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
+
+
+def _sources(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the sources of the package's plug-ins that an experiment used, as plain text, by their titles."""
+
+    def of(section: str, key: str) -> list[str]:
+        return [entry.get(key, name) for name, entry in config.get(section, {}).items()]
+
+    listed = config.get("calibrate", {}).get("calibrators", CALIBRATORS)
+    calibrators = [each if isinstance(each, str) else next(iter(each.values()))["name"] for each in listed]
+    used = {"data": of("sources", "loader"), "losses": of("losses", "name"), "models": of("models", "name")}
+    used |= {"calibrators": calibrators, "probes": of("probes", "kind"), "searches": of("probes", "kind")}
+    known = {kind: plugin_facts.named(kind) for kind in (*used, "metrics")}
+    said = [known[kind][name] for kind, those in used.items() for name in those if name in known[kind]]
+    said += known["metrics"].values()  # all are computed
+    return {each.title: re.sub(r"\[([^]]+)\]\([^)]*\)|[*`]", r"\1", each.source) for each in said if each.source}
 
 
 # What came out --------------------------------------------------------------------------------------------------------
