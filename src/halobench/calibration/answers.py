@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from halobench.calibration.auto import TS
+from halobench.calibration.auto import MARGIN, TS
 from halobench.core import facts
 from halobench.core.formatting import count, number
 
@@ -82,14 +82,14 @@ def _calibrator(diagnosis: Diagnosis) -> Answer:
         if tried:
             best = max(tried, key=lambda each: each.value)
             reason = (
-                f"None of {len(tried)} richer maps gains clearly more than one standard error on samples that it wasn't "
-                f"fitted to. The best, {label(best.name)}, gains {number(best.value)} nats "
+                f"None of {count(len(tried), 'richer map')} gains more than {MARGIN} standard errors on samples that "
+                f"it wasn't fitted to. The best, {label(best.name)}, gains {number(best.value)} nats "
                 f"{_span(best.low, best.high)}."
             )
         return Answer(question, "Keep temperature scaling.", reason)
     said = (
-        f"On samples that it wasn't fitted to, it gains {number(gain.value)} nats of NLL {_span(gain.low, gain.high)} "
-        "over the best temperature; the 95% interval takes into account that it was chosen. "
+        "This is its gain in NLL over the best temperature on samples that it wasn't fitted to. The 95% interval takes "
+        f"into account that it was chosen. In configurations, it is called {chosen.chosen}. "
     )
     if gain.low < 0:
         said += f"On new samples it may be worse than the best temperature, by up to {number(-gain.low)}. "
@@ -99,7 +99,9 @@ def _calibrator(diagnosis: Diagnosis) -> Answer:
     others = [each for each in tried if each.name != chosen.chosen]
     if others:
         said += "Others: " + ", ".join(f"{label(each.name)} {number(each.value)}" for each in others) + "."
-    return Answer(question, f"{label(chosen.chosen).capitalize()} ({chosen.chosen}).", said)
+    name = label(chosen.chosen)
+    short = f"{name[:1].upper()}{name[1:]}: it gains {number(gain.value)} nats {_span(gain.low, gain.high)}."
+    return Answer(question, short, said)
 
 
 def _temperature(diagnosis: Diagnosis) -> Answer:
@@ -109,9 +111,9 @@ def _temperature(diagnosis: Diagnosis) -> Answer:
         return Answer(
             question,
             "No finite temperature is.",
-            "Every label has the largest logit of its sample, so the NLL keeps falling as T approaches 0. Programs that "
-            "return a number here stopped early. Use more validation samples; until then, T is fitted to labels that are "
-            f"smoothed by 1/{diagnosis.samples + 1}.",
+            "Every label has the largest logit of its sample, so the NLL keeps falling as T approaches 0. Programs "
+            "that return a number here stopped early. Use more validation samples; until then, T is fitted to labels "
+            f"that are smoothed by 1/{diagnosis.samples + 1}.",
             True,
         )
     if exact.beta == 0:
@@ -149,9 +151,9 @@ def _left(diagnosis: Diagnosis) -> Answer:
         sentence += f"The known posterior's own noise is {number(ladder.noise.value)}. "
     if ladder.map != "temperature":
         sentence += f"The best of seven kinds of maps out of fold is {ladder.map}."
-    largest = max(("temperature", "richer_map", "training"), key=lambda name: getattr(ladder, name).value)
-    word = {"temperature": "Mostly a temperature.", "richer_map": "Mostly a richer map of the logits."}
-    return Answer(question, word.get(largest, "Mostly only other training."), sentence.rstrip())
+    shares = [number(getattr(ladder, name).value) for name in ("temperature", "richer_map", "training")]
+    short = "A temperature {}, a richer map {}, training at most {}.".format(*shares)
+    return Answer(question, short, sentence.rstrip())
 
 
 def _confused(diagnosis: Diagnosis) -> Answer:
@@ -165,7 +167,7 @@ def _confused(diagnosis: Diagnosis) -> Answer:
         for each in diagnosis.confusions
     ]
     first = diagnosis.confusions[0]
-    short = f"{name[first.predicted]} for {name[first.label]} most often."
+    short = f"Most often, {name[first.predicted]} is predicted for {name[first.label]}."
     wrong = f"{diagnosis.errors} of {diagnosis.samples} predictions are wrong. "
     return Answer(question, short, wrong + "; ".join(said) + ".")
 
@@ -209,9 +211,10 @@ def _shifted(diagnosis: Diagnosis) -> Answer:
     question, shift = "Do the test samples look like the validation samples?", diagnosis.shift
     assert shift is not None
     (a, b, p), (c, d, q) = shift.confidence, shift.classes
+    name = diagnosis.names[shift.changed]
     said = (
-        f"Mean confidence after TS is {number(a)} on validation and {number(b)} on test samples (p = {number(p, '.2g')});"
-        f" the share of predictions of {diagnosis.names[shift.changed]}, which changes most, is {number(c)} and "
+        f"Mean confidence after TS is {number(a)} on validation and {number(b)} on test samples "
+        f"(p = {number(p, '.2g')}); the share of predictions of {name}, which changes most, is {number(c)} and "
         f"{number(d)} (p = {number(q, '.2g')} for all classes). "
     )
     worse = shift.nll is not None and shift.nll[2] < 0.01

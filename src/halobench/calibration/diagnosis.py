@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration import auto, metric, resampling
+from halobench.calibration.arrays import as_array
 from halobench.calibration.auto import NORMAL, TS, AutoFit, Gain
 from halobench.calibration.external_logits import Samples, as_sets, read_samples, read_sets, table_arrays
 from halobench.calibration.paper_fit import fit_as_paper
@@ -38,10 +39,12 @@ PAIRS = 5  # the number of confusions that are listed
 LADDER_MOST = 2000  # the number of samples, drawn at random, from which the repair ladder is computed if there are more
 DRAWS = 1000  # bootstrap resamples
 LEVEL = 0.01  # of the two tests for a shift together
+POINTS = 40  # of the curve of the NLL
+WIDEST = 64  # times the optimal temperature, or its inverse: others that are further away are left out of the curve
 EXPECTED = 5  # the smallest expected count of a class in the test of class counts; rarer ones are counted together
 
 # The fit of gpleiss/temperature_scaling, from which many others were copied: the start of T, and LBFGS's iterations.
-COPIED = {"start": 1.5, "iterations": 50}
+COPIED = 1.5, 50
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +63,8 @@ class Temperature:
         NLL of the validation samples at T = 1.
     others : dict of str to TemperatureFit
         What other programs get: ``paper``, the paper's code, and ``copied``, the often copied code of Guo et al.
+    curve : tuple of (float, float)
+        The NLL of the validation samples by temperature, around all of these; empty if there is no finite optimum.
     """
 
     exact: TemperatureFit
@@ -68,6 +73,7 @@ class Temperature:
     cost: float
     nll: float
     others: dict[str, TemperatureFit]
+    curve: tuple[tuple[float, float], ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,12 +164,14 @@ class Diagnosis:
     scores: dict[str, dict[str, Rung]]
     test_gain: Gain | None
 
-    def predict_proba(self, logits: np.ndarray) -> np.ndarray:
+    def predict_proba(self, logits: Any) -> np.ndarray:
         """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k); -inf only if TS was kept."""
-        if self.auto.chosen == TS:
-            logits = read_samples({"test_logits": logits}, "test_")["logits"]
-            require(self.auto.calibrator.transform is not None, "calibrator", "none", "a temperature")
-            return softmax(self.auto.calibrator.transform(logits))  # type: ignore[misc]
+        logits, transform = (
+            read_samples({"test_logits": as_rows(logits)}, "test_")["logits"],
+            self.auto.calibrator.transform,
+        )
+        if self.auto.chosen == TS and transform is not None:
+            return softmax(transform(logits))
         return self.auto.predict_proba(logits)
 
     def as_json(self) -> dict[str, Any]:
@@ -257,7 +265,7 @@ def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, see
 def as_rows(values: Any) -> np.ndarray:
     """Return numbers as an array; the rows may be the entries of a column or a list."""
     if hasattr(values, "detach"):
-        return metric.as_array(values)
+        return as_array(values)
     array = np.asarray(values)
     if array.dtype == object and array.ndim == 1 and len(array):
         try:
@@ -290,25 +298,28 @@ def _diagnose(
     repairs, no_ladder = _ladder(logits, val.get("posterior", labels), seed)
     scores, gain = _scores(temperature, beta, chosen, test, seed)
     return Diagnosis(
-        **{"samples": n, "classes": k, "errors": int((logits.argmax(axis=1) != labels).sum())},
+        samples=n,
+        classes=k,
+        errors=int((logits.argmax(axis=1) != labels).sum()),
         names=tuple(map(str, names or range(k))),
         rarest=int(np.bincount(labels, minlength=k).min()),
         temperature=temperature,
         auto=chosen,
         resolution=max(widths)[1] if widths else math.nan,
-        **{"ladder": repairs, "no_ladder": no_ladder},
+        ladder=repairs,
+        no_ladder=no_ladder,
         confusions=_confusions(softmax(tempered), labels),
         test_samples=0 if test is None else len(test["logits"]),
         shift=None if test is None else _shift(tempered, labels, temper(test["logits"], beta), test.get("labels")),
-        **{"scores": scores, "test_gain": gain},
+        scores=scores,
+        test_gain=gain,
     )
 
 
 def _temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
     """Fit the temperature, exactly and as others do, and estimate its error."""
-    with naming(""):
-        exact = fit_exactly(logits, labels)
-    others = {"paper": fit_as_paper(logits, labels), "copied": fit_as_paper(logits, labels, **COPIED)}
+    exact = fit_exactly(logits, labels)
+    others = {"paper": fit_as_paper(logits, labels), "copied": fit_as_paper(logits, labels, *COPIED)}
     low = high = cost = math.nan
     if 0 < exact.beta < math.inf:
         u = rescale(logits, exact.beta)
@@ -320,7 +331,13 @@ def _temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
         variance = float(slopes @ slopes) / curvature**2 if curvature > 0 else math.inf
         low, high = (exact.T * math.exp(sign * min(NORMAL * math.sqrt(variance), 700.0)) for sign in (-1, 1))
         cost = variance * curvature / (2 * len(u))
-    return Temperature(exact, low, high, cost, float(cross_entropy(logits, labels).mean()), others)
+    nll = float(cross_entropy(logits, labels).mean())
+    curve: tuple[tuple[float, float], ...] = ()
+    if math.isfinite(exact.T) and math.isfinite(nll):
+        shown = [1.0, exact.T, *(each.T for each in others.values() if 1 / WIDEST < each.T / exact.T < WIDEST)]
+        grid = np.geomspace(min(shown) / 1.5, max(shown) * 1.5, POINTS)
+        curve = tuple((float(T), float(cross_entropy(rescale(logits, 1 / T), labels).mean())) for T in grid)
+    return Temperature(exact, low, high, cost, nll, others, curve)
 
 
 def _ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[RepairLadder | None, str]:
