@@ -5,12 +5,12 @@ the other folds are scored, so each sample has an NLL under maps that haven't se
 The gain of a candidate is the mean, over samples, of TS's NLL minus the candidate's. Its standard error is the larger
 of two: the observed one, and the one that there would be if TS were the truth, in which the rare labels that haven't
 been drawn yet have their share. Of the candidates whose gain exceeds `MARGIN` standard errors, the one with the largest
-gain is chosen, and fitted to all samples. If there is none, TS is kept.
+gain is chosen, and fitted to all samples. If there is none, or if every prediction is right, TS is kept.
 
 Being the largest, the gain of the chosen one is too large on average. The reported gain avoids this: on each fold, it
-is the gain of the candidate that the other folds choose (0 if they keep TS). It is a little too small instead, since
-maps are fitted to four fifths of the samples, and other folds may choose differently. Its 95% interval is 1.5 times as
-wide as if samples were independent, by Nadeau and Bengio's correction for folds whose maps share samples.
+is the gain of the candidate that is best on the other folds. Its 95% interval is 1.5 times as wide as if samples were
+independent, by Nadeau and Bengio's correction for folds whose maps share samples. The gain is a little too small for
+maps that need many samples, since they are fitted to four fifths of them.
 
 All this is about samples like the validation samples. A shift isn't seen.
 
@@ -169,13 +169,13 @@ def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
 def fit_auto_checked(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0) -> AutoFit:
     """Choose and fit a calibrator as `fit_auto` does, for float64 logits and labels that have been checked."""
     if len(labels) < FEWEST:
-        return kept(logits, labels, names, f"fewer than {FEWEST} samples")
+        return kept(logits, labels, names, f"there are fewer than {FEWEST} samples")
+    if (logits.argmax(axis=1) == labels).all():
+        return kept(logits, labels, names, "every prediction is right, so there are no errors to learn from")
     trials = _Trials.of(logits, labels, names, seed)
-    index = trials.choice(np.ones(len(labels), dtype=bool))
-    candidates = trials.gains()
-    if index is None:
+    name, candidates = trials.choice(), trials.gains()
+    if name is None:
         return kept(logits, labels, candidates, "no candidate gains clearly")
-    name = trials.names[index]
     fitted = fit_checked(name, logits, labels, {})
     if fitted.transform is None:
         return kept(logits, labels, candidates, f"the fit of {name} to all samples failed: {fitted.reason}")
@@ -234,34 +234,31 @@ class _Trials:
         )
         return cls(kept, fold, by_sample, variances, reasons)
 
-    def errors(self, some: np.ndarray) -> np.ndarray:
-        """Return the standard error (m,) of each candidate's mean gain over some samples, a mask (n,)."""
-        observed = self.gains_by_sample[some].var(axis=0, ddof=1)
-        return np.sqrt(np.maximum(observed, self.variances[some].mean(axis=0)) / some.sum())
+    @property
+    def errors(self) -> np.ndarray:
+        """The standard error (m,) of each candidate's mean gain."""
+        observed = self.gains_by_sample.var(axis=0, ddof=1)
+        return np.sqrt(np.maximum(observed, self.variances.mean(axis=0)) / len(self.fold))
 
-    def choice(self, some: np.ndarray) -> int | None:
-        """Return the index of the candidate that some samples choose, or None if they keep TS."""
-        means = self.gains_by_sample[some].mean(axis=0)
-        clear = np.flatnonzero(means > MARGIN * self.errors(some))
-        return int(clear[means[clear].argmax()]) if len(clear) else None
+    def choice(self) -> str | None:
+        """Return the candidate with the largest gain of those whose gain is clear, or None if none is."""
+        means = self.gains_by_sample.mean(axis=0)
+        clear = np.flatnonzero(means > MARGIN * self.errors)
+        return self.names[clear[means[clear].argmax()]] if len(clear) else None
 
     def gains(self) -> tuple[Gain, ...]:
         """Return the gain of each candidate, and of those that failed, the reason."""
-        n = len(self.fold)
-        means, errors = self.gains_by_sample.mean(axis=0), self.errors(np.ones(n, dtype=bool))
-        tried = [_interval(*each) for each in zip(self.names, means, errors, strict=True)]
+        means = self.gains_by_sample.mean(axis=0)
+        tried = [_interval(*each) for each in zip(self.names, means, self.errors, strict=True)]
         return (*tried, *(Gain(name, reason=reason) for name, reason in self.reasons.items()))
 
     def gain_of_choice(self, name: str) -> Gain:
-        """Return the gain on each fold of the candidate that the other folds choose, as the gain of `name`."""
-        values = np.zeros(len(self.fold))
+        """Return the gain on each fold of the candidate that is best on the other folds, as the gain of `name`."""
+        values = np.empty(len(self.fold))
         for out in (self.fold == number for number in range(FOLDS)):
-            index = self.choice(~out)
-            if index is not None:
-                values[out] = self.gains_by_sample[out, index]
-        own = self.errors(np.ones(len(values), dtype=bool))[self.names.index(name)]
-        error = max(float(values.std(ddof=1)) / math.sqrt(len(values)), float(own))
-        return _interval(name, float(values.mean()), error)
+            values[out] = self.gains_by_sample[out, self.gains_by_sample[~out].mean(axis=0).argmax()]
+        own = float(self.errors[self.names.index(name)])
+        return _interval(name, float(values.mean()), max(float(values.std(ddof=1)) / math.sqrt(len(values)), own))
 
 
 def _interval(name: str, mean: float, error: float) -> Gain:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+# Candidates are found by name, so these imports only make their code a part of this calibrator's code version.
+from halobench.calibration.adaptors import netcal, probmetrics  # noqa: F401
 from halobench.calibration.auto import OWN, check_candidates, fit_auto_checked
 from halobench.calibration.calibrator import Calibrator
-
-# Candidates are found by name, so these imports only make their code a part of this calibrator's code version.
 from halobench.calibration.calibrators import matrix, partner, top_rest  # noqa: F401
 
 TITLE = "auto"
@@ -28,5 +28,8 @@ LIBRARIES = ("scipy",)
 
 
 def fit(logits: np.ndarray, labels: np.ndarray, *, candidates: Sequence[str] = OWN) -> Calibrator:
-    """Choose between TS and `candidates`, and return the fit of the chosen one; finite even on separable data."""
+    """Choose between TS and `candidates`, and return the fit of the chosen one; finite even on separable data.
+
+    The default candidates don't depend on what is installed, unlike those of `halobench.fit_auto`.
+    """
     return fit_auto_checked(logits, labels, check_candidates(candidates)).calibrator
