@@ -47,7 +47,7 @@ def text(diagnosis: Diagnosis) -> str:
     """Return a diagnosis as text that fits into 80 columns."""
     lines = [summary(diagnosis), ""]
     for answer in answers(diagnosis):
-        lines += [f"{answer.question} {answer.short}"]
+        lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
         lines += [*textwrap.wrap(answer.sentences, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]
     return "\n".join([*lines, *_table(diagnosis)]).rstrip()
 

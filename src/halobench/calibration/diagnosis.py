@@ -279,9 +279,11 @@ def _diagnose(
     val: Samples, test: Samples | None, names: Sequence[str] | None, candidates: Sequence[str] | None, seed: int
 ) -> Diagnosis:
     """Compute the diagnosis of samples that have been checked."""
-    logits, labels = val["logits"].astype(np.float64), val["labels"]
+    # In one layout, so results have the same last digits however the rows came.
+    logits, labels = np.ascontiguousarray(val["logits"], dtype=np.float64), val["labels"]
     n, k = logits.shape
     if test is not None:
+        test = test | {"logits": np.ascontiguousarray(test["logits"], dtype=np.float64)}
         width = test["logits"].shape[1]
         require(width == k, "test_logits", f"{width} classes", f"{k} classes, as in the validation logits")
     require(names is None or len(names) == k, "names", names, f"{k} names of classes")

@@ -78,11 +78,13 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path):
     others = [diagnose_file(tmp_path / name, candidates=OWN) for name in ("mine.npz", "numbered.csv")]
     others += [diagnose(column["logits"], column["label"], pd.DataFrame(new_z), new_y, candidates=OWN)]
     others += [diagnose(torch.tensor(z), torch.tensor(y), new_z.tolist(), new_y.tolist(), candidates=OWN)]
-    assert all(each.as_json() == found.as_json() for each in others)
+    for each in others:
+        assert each.as_json() == found.as_json()
     named = [diagnose_file(tmp_path / f"mine.{kind}", candidates=OWN) for kind in ("csv", "parquet")]
     named.append(diagnose(table, candidates=OWN))
     expected = found.as_json() | {"names": list("dbac")}
-    assert all(each.as_json() == expected for each in named)
+    for each in named:
+        assert each.as_json() == expected
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_the_copied_fit_is_torchs(scale):
         return loss
 
     optimiser.step(closure)
-    assert found.T == pytest.approx(T.item(), rel=1e-6)
+    assert pytest.approx(T.item(), rel=1e-6) == found.T
 
 
 def test_a_shift_of_classes_or_confidences_is_seen_and_nothing_rarely_is():
