@@ -129,12 +129,8 @@ def test_the_installed_wheel_calibrates_a_file_of_logits(installed, tmp_path):
     logits = rng.normal(size=(500, 3))
     labels = np.array([rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in logits])
     np.savez(tmp_path / "mine.npz", logits=3 * logits, labels=labels)
-    told = ran(installed / "halobench", "calibrate", "--logits", "mine.npz", "--out", "found", cwd=tmp_path)
-    assert "optimum proved" in told
-    (exact,) = (
-        fit
-        for fit in json.loads((tmp_path / "found/calibration.json").read_text())
-        if (fit["calibrator"], fit["split"]) == ("exact", "val")
-    )
-    assert 2 < exact["T"] < 4.5, "the logits were three times too large"
-    assert {"calibration.png", "reliability.png"} <= {path.name for path in (tmp_path / "found").iterdir()}
+    told = ran(installed / "halobench", "diagnose", "mine.npz", "--out", "found", cwd=tmp_path)
+    assert "proved optimal" in told
+    found = json.loads((tmp_path / "found/diagnosis.json").read_text())
+    assert 2 < found["temperature"]["exact"]["T"] < 4.5, "the logits were three times too large"
+    assert {"diagnosis.html", "probabilities.npz"} <= {path.name for path in (tmp_path / "found").iterdir()}

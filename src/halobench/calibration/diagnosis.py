@@ -166,10 +166,8 @@ class Diagnosis:
 
     def predict_proba(self, logits: Any) -> np.ndarray:
         """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k); -inf only if TS was kept."""
-        logits, transform = (
-            read_samples({"test_logits": as_rows(logits)}, "test_")["logits"],
-            self.auto.calibrator.transform,
-        )
+        logits = read_samples({"test_logits": as_rows(logits)}, "test_")["logits"]
+        transform = self.auto.calibrator.transform
         if self.auto.chosen == TS and transform is not None:
             return softmax(transform(logits))
         return self.auto.predict_proba(logits)
