@@ -1,0 +1,241 @@
+"""Put a diagnosis into words: a question, a short answer and sentences for each part of it."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from halobench.calibration.auto import MARGIN, TS
+from halobench.core import facts
+from halobench.core.formatting import count, number
+
+if TYPE_CHECKING:
+    from halobench.calibration.diagnosis import Diagnosis
+
+WIDTH = 80  # of the text
+NEGLIGIBLE = 0.005  # nats: what a temperature's sampling error may cost if there are enough samples
+SMALL = 0.01  # nats: the size of gains that enough samples show
+FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
+BLIND = (
+    "These tests see only the logits: not labels that change while the logits stay the same, nor inputs whose logits "
+    "look as usual."
+)
+OTHERS = {"paper": "the paper's code", "copied": "gpleiss/temperature_scaling"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, its short answer, sentences, and whether the answer is a warning."""
+
+    question: str
+    short: str
+    sentences: str
+    warning: bool = False
+
+
+def answers(diagnosis: Diagnosis) -> list[Answer]:
+    """Return the answers of a diagnosis, in the order in which they are read."""
+    parts = [_calibrator(diagnosis), _temperature(diagnosis), _left(diagnosis), _confused(diagnosis)]
+    parts.append(_enough(diagnosis))
+    return [*parts, _shifted(diagnosis)] if diagnosis.shift else parts
+
+
+def text(diagnosis: Diagnosis) -> str:
+    """Return a diagnosis as text that fits into 80 columns."""
+    lines = [summary(diagnosis), ""]
+    for answer in answers(diagnosis):
+        lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
+        lines += [*textwrap.wrap(answer.sentences, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]
+    return "\n".join([*lines, *_table(diagnosis)]).rstrip()
+
+
+def summary(diagnosis: Diagnosis) -> str:
+    """Return one line about the samples."""
+    line = f"{count(diagnosis.classes, 'class', 'classes')}, {count(diagnosis.samples, 'validation sample')}"
+    if diagnosis.test_samples:
+        line += f", {count(diagnosis.test_samples, 'test sample')}{'' if diagnosis.scores else ' without labels'}"
+    return line
+
+
+def label(name: str) -> str:
+    """Return a calibrator's name in words."""
+    return facts.title("calibrators", name)
+
+
+def nats(value: float) -> str:
+    """Return a number of nats with three decimals, or more if it is small."""
+    return number(value, ".3f" if abs(value) >= 0.0995 or value == 0 else ".2g")
+
+
+def _span(low: float, high: float, form: str = ".3f") -> str:
+    return f"[{number(low, form)}, {number(high, form)}]"
+
+
+def _calibrator(diagnosis: Diagnosis) -> Answer:
+    question, chosen, gain = "Which calibrator should I use?", diagnosis.auto, diagnosis.auto.gain
+    tried = [each for each in chosen.candidates if not math.isnan(each.value)]
+    if chosen.chosen == TS:
+        reason = f"Richer maps weren't tried: {chosen.reason}."
+        if tried:
+            best = max(tried, key=lambda each: each.value)
+            reason = (
+                f"None of {count(len(tried), 'richer map')} gains more than {MARGIN} standard errors on samples that "
+                f"it wasn't fitted to. The best, {label(best.name)}, gains {number(best.value)} nats "
+                f"{_span(best.low, best.high)}."
+            )
+        return Answer(question, "Keep temperature scaling.", reason)
+    said = (
+        "This is its gain in NLL over the best temperature on samples that it wasn't fitted to. The 95% interval takes "
+        f"into account that it was chosen. In configurations, it is called {chosen.chosen}. "
+    )
+    if gain.low < 0:
+        said += f"On new samples it may be worse than the best temperature, by up to {number(-gain.low)}. "
+    if diagnosis.test_gain:
+        test = diagnosis.test_gain
+        said += f"On the test samples it gains {number(test.value)} {_span(test.low, test.high)}. "
+    others = [each for each in tried if each.name != chosen.chosen]
+    if others:
+        said += "Others: " + ", ".join(f"{label(each.name)} {number(each.value)}" for each in others) + "."
+    name = label(chosen.chosen)
+    short = f"{name[:1].upper()}{name[1:]}: it gains {number(gain.value)} nats {_span(gain.low, gain.high)}."
+    return Answer(question, short, said)
+
+
+def _temperature(diagnosis: Diagnosis) -> Answer:
+    question, fit = "Is my temperature optimal?", diagnosis.temperature
+    exact = fit.exact
+    if exact.separable:
+        return Answer(
+            question,
+            "No finite temperature is.",
+            "Every label has the largest logit of its sample, so the NLL keeps falling as T approaches 0. Programs "
+            "that return a number here stopped early. Use more validation samples; until then, T is fitted to labels "
+            f"that are smoothed by 1/{diagnosis.samples + 1}.",
+            True,
+        )
+    if exact.beta == 0:
+        short, said = "T is infinite.", "No temperature is better than the same probability for every class. "
+    else:
+        proof = ", proved optimal" if exact.converged else ""
+        short = f"T = {number(exact.T, '.4g')}{proof}."
+        said = f"Its 95% interval is {_span(fit.low, fit.high, '.3g')}. "
+    saved = fit.nll - exact.nll
+    said += f"It lowers the NLL from {number(fit.nll)} (T = 1) to {number(exact.nll)}. "
+    for name, other in fit.others.items():
+        cost = other.nll - exact.nll
+        if math.isnan(other.T):
+            continue
+        lost = f" and leaves {nats(cost)} of these {nats(saved)} nats" if cost < saved else f", {nats(cost)} nats worse"
+        end = "reaches it" if cost < 5e-4 else f"ends at T = {number(other.T, '.3g')}{lost}"
+        said += f"The fit of {OTHERS[name]} {end}. "
+    return Answer(question, short, said.rstrip())
+
+
+def _left(diagnosis: Diagnosis) -> Answer:
+    question, ladder = "What is left, and who could remove it?", diagnosis.ladder
+    if ladder is None:
+        return Answer(question, "Unknown.", f"The NLL can't be split into its parts, since {diagnosis.no_ladder}.")
+    rest = "Only other training can remove {}" + ("" if ladder.noise else " (or nothing can: it includes label noise)")
+    parts = {"temperature": "a temperature removes {}", "richer_map": "a richer map of the logits could remove {}"}
+    said = []
+    for name, words in parts.items():
+        rung = getattr(ladder, name)
+        said.append(words.format(f"{number(rung.value)} {_span(rung.low, rung.high)}"))
+    rung = ladder.training
+    sentence = f"Of an NLL of {number(ladder.nll.value)}, {', '.join(said)}. "
+    sentence += rest.format(f"{number(rung.value)} {_span(rung.low, rung.high)}") + ". "
+    if ladder.noise:
+        sentence += f"The known posterior's own noise is {number(ladder.noise.value)}. "
+    if ladder.map != "temperature":
+        sentence += f"The best of seven kinds of maps out of fold is {ladder.map}."
+    shares = [number(getattr(ladder, name).value) for name in ("temperature", "richer_map", "training")]
+    short = "A temperature {}, a richer map {}, training at most {}.".format(*shares)
+    return Answer(question, short, sentence.rstrip())
+
+
+def _confused(diagnosis: Diagnosis) -> Answer:
+    question = "Which classes are confused?"
+    if not diagnosis.confusions:
+        return Answer(question, "None.", f"All {diagnosis.samples} predictions are right.")
+    name = diagnosis.names
+    said = [
+        f"{each.count} of {each.of} predictions of {name[each.predicted]} are labelled {name[each.label]} "
+        f"({number(each.expected, '.1f')} expected after TS)"
+        for each in diagnosis.confusions
+    ]
+    first = diagnosis.confusions[0]
+    short = f"Most often, {name[first.predicted]} is predicted for {name[first.label]}."
+    wrong = f"{diagnosis.errors} of {diagnosis.samples} predictions are wrong. "
+    return Answer(question, short, wrong + "; ".join(said) + ".")
+
+
+def _enough(diagnosis: Diagnosis) -> Answer:
+    question, half = "Are there enough validation samples?", diagnosis.resolution
+    cost, few = diagnosis.temperature.cost, diagnosis.errors < FEW_ERRORS
+    enough = cost < NEGLIGIBLE
+    said = ""
+    if not math.isnan(cost):
+        said += (
+            f"For a temperature: {'yes' if enough else 'no'}; its sampling error costs {nats(cost)} nats on average. "
+        )
+    if few:
+        said += (
+            f"Only {count(diagnosis.errors, 'prediction')} wrong: maps that learn from errors have little to learn. "
+        )
+        said = said.replace("predictions wrong", "predictions are wrong").replace(
+            "prediction wrong", "prediction is wrong"
+        )
+    clear = diagnosis.auto.chosen != TS and diagnosis.auto.gain.low > 0
+    settled = clear or half <= SMALL
+    if math.isnan(half):
+        said += "For a richer map: no candidate was tried. "
+    elif settled:
+        said += f"For a richer map: yes; gains are known within {nats(half)} nats. "
+    else:
+        needed = math.ceil(diagnosis.samples * (half / SMALL) ** 2 / 100) * 100
+        said += (
+            f"For a richer map: gains are only known within {nats(half)} nats; {SMALL} would take about {needed:,}. "
+        )
+    if diagnosis.rarest < 5:
+        said += f"The rarest class has {count(diagnosis.rarest, 'sample')}, too few to learn its confusions. "
+    if enough and settled and not few:
+        return Answer(question, "Yes.", said.rstrip())
+    short = "For a temperature, but hardly for more." if enough else "No."
+    return Answer(question, short, said.rstrip(), True)
+
+
+def _shifted(diagnosis: Diagnosis) -> Answer:
+    question, shift = "Do the test samples look like the validation samples?", diagnosis.shift
+    assert shift is not None
+    (a, b, p), (c, d, q) = shift.confidence, shift.classes
+    name = diagnosis.names[shift.changed]
+    said = (
+        f"Mean confidence after TS is {number(a)} on validation and {number(b)} on test samples "
+        f"(p = {number(p, '.2g')}); the share of predictions of {name}, which changes most, is {number(c)} and "
+        f"{number(d)} (p = {number(q, '.2g')} for all classes). "
+    )
+    worse = shift.nll is not None and shift.nll[2] < 0.01
+    if shift.nll is not None:
+        said += f"NLL after TS is {number(shift.nll[0])} and {number(shift.nll[1])}"
+        said += f" (p = {number(shift.nll[2], '.2g')}). " if not math.isnan(shift.nll[2]) else ". "
+    if shift.seen:
+        return Answer(question, "No: what was fitted may not hold on them.", said + BLIND, True)
+    if worse:
+        return Answer(question, "Their logits do, but not their labels.", said + BLIND, True)
+    return Answer(question, "Yes, as far as logits show.", said + BLIND)
+
+
+def _table(diagnosis: Diagnosis) -> Iterator[str]:
+    """Yield the lines of a table of test scores."""
+    if not diagnosis.scores:
+        return
+    yield "On the test samples, with 95% bootstrap intervals:"
+    yield f"{'':28}{'NLL':>22}{'error':>16}{'Brier':>7}{'ECE':>7}"
+    for name, scores in diagnosis.scores.items():
+        nll = scores["nll"]
+        shown = f"{number(nll.value)} {_span(nll.low, nll.high)}"
+        others = [number(scores[key].value) for key in ("error", "brier", "ece")]
+        yield f"{label(name)[:28]:28}{shown:>22}{others[0]:>16}{others[1]:>7}{others[2]:>7}"
