@@ -22,7 +22,8 @@ _HOMES = {
     "calibration.resampling": ("bootstrap_intervals", "ece_floor"),
     "calibration.auto": ("AutoFit", "fit_auto"),
     "calibration.calibrator": ("Calibrator",),
-    "calibration.diagnosis": ("Diagnosis", "diagnose", "diagnose_file"),
+    "calibration.diagnose": ("diagnose", "diagnose_file"),
+    "calibration.diagnosis": ("Diagnosis",),
     "calibration.evaluate": ("Calibrated", "calibrate"),
     "calibration.external_logits": ("calibrate_file", "read_logits"),
     "calibration.overlap_theory": (

@@ -140,7 +140,7 @@ def fit_auto(
 
     Examples
     --------
-    A third of the samples predicted as class 0 belong to class 1, which no temperature can tell:
+    A third of the samples predicted as class 0 belong to class 1, which no temperature can know:
 
     >>> z = np.repeat([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0]], 300, axis=0)
     >>> fit = fit_auto(z, np.r_[np.tile([0, 0, 1], 100), np.full(300, 2)], candidates=("top_rest", "partner"))

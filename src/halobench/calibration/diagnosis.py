@@ -1,53 +1,37 @@
-"""Diagnose a classifier's logits: is its temperature optimal, what would repair the rest, and can these data tell?
-
-`diagnose` answers from validation logits and labels, and from test logits if there are any. It combines the exact
-temperature (`halobench.calibration.temperature_scaling`), the choice of a calibrator by cross-fitting
-(`halobench.calibration.auto`), the repair ladder (`halobench.calibration.repair`), the confusions that partner scaling
-uses, and two tests of whether test logits look like validation logits. `halobench.calibration.answers` puts the results
-into words.
-
-References
-----------
-A. van der Vaart, "Asymptotic Statistics", 1998, chapter 5: the interval of a temperature (a sandwich estimator). S.
-Rabanser, S. Günnemann, Z. Lipton, "Failing Loudly: An Empirical Study of Methods for Detecting Dataset Shift", NeurIPS
-2019: two-sample tests of a classifier's outputs, which detect many shifts.
-"""
+"""The results of `halobench.diagnose`, and their words: a question, a short answer and sentences for each part."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from halobench.calibration import auto, metric, resampling
-from halobench.calibration.arrays import as_array
-from halobench.calibration.auto import NORMAL, TS, AutoFit, Gain
-from halobench.calibration.external_logits import Samples, as_sets, read_samples, read_sets, table_arrays
-from halobench.calibration.paper_fit import fit_as_paper
-from halobench.calibration.repair import RepairLadder, Rung, ladder
-from halobench.calibration.rescaling import rescale, temper
-from halobench.calibration.sample_scores import cross_entropy, predictions, softmax
-from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly, fit_smoothed
-from halobench.core.errors import SpecError, naming, require
-from halobench.core.seeding import generator
+from halobench.calibration.auto import MARGIN, TS, AutoFit, Gain
+from halobench.calibration.external_logits import as_rows, read_samples
+from halobench.calibration.repair import RepairLadder, Rung
+from halobench.calibration.sample_scores import softmax
+from halobench.calibration.temperature_scaling import TemperatureFit
+from halobench.core import facts
+from halobench.core.formatting import count, number
 
-PAIRS = 5  # the number of confusions that are listed
-LADDER_MOST = 2000  # the number of samples, drawn at random, from which the repair ladder is computed if there are more
-DRAWS = 1000  # bootstrap resamples
 LEVEL = 0.01  # of the two tests for a shift together
-POINTS = 40  # of the curve of the NLL
-WIDEST = 64  # times the optimal temperature, or its inverse: others that are further away are left out of the curve
-EXPECTED = 5  # the smallest expected count of a class in the test of class counts; rarer ones are counted together
+WIDTH = 80  # of the text
+NEGLIGIBLE = 0.005  # nats: what a temperature's sampling error may cost if there are enough samples
+SMALL = 0.01  # nats: the size of gains that enough samples show
+FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
+BLIND = (
+    "These tests see only the logits: not labels that change while the logits stay the same, nor inputs whose logits "
+    "look as usual."
+)
+OTHERS = {"paper": "the paper's code", "copied": "gpleiss/temperature_scaling"}
 
-# The fit of gpleiss/temperature_scaling, from which many others were copied: the start of T, and LBFGS's iterations.
-COPIED = 1.5, 50
 
-
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Temperature:
     """What is known about the temperature.
 
@@ -76,7 +60,7 @@ class Temperature:
     curve: tuple[tuple[float, float], ...]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Confusion:
     """How many of the samples with a predicted class have another label, and how many of them TS expects to."""
 
@@ -87,7 +71,7 @@ class Confusion:
     expected: float
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Shift:
     """A comparison of test logits with validation logits.
 
@@ -115,7 +99,7 @@ class Shift:
         return min(self.confidence[2], self.classes[2]) < LEVEL / 2
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Diagnosis:
     """The results of `diagnose`; printed, they are sentences.
 
@@ -180,253 +164,7 @@ class Diagnosis:
         return _plain(fields | {"auto": shown})
 
     def __str__(self) -> str:
-        from halobench.calibration.answers import text
-
         return text(self)
-
-
-def diagnose(
-    logits: Any,
-    labels: Any = None,
-    test_logits: Any = None,
-    test_labels: Any = None,
-    *,
-    posterior: Any = None,
-    names: Sequence[str] | None = None,
-    candidates: Sequence[str] | None = None,
-    seed: int = 0,
-) -> Diagnosis:
-    """Say if the temperature of a classifier is optimal, what could repair the rest, and which calibrator to use.
-
-    Parameters
-    ----------
-    logits : (n, k) array
-        Of validation samples, which the model wasn't trained on. A tensor, a data frame, a list of rows or a column of
-        rows will do; or, without `labels`, a data frame with the columns that
-        `halobench.calibration.external_logits` describes.
-    labels : (n,) integers
-        In [0, k).
-    test_logits, test_labels : arrays, optional
-        Of samples for which probabilities are wanted. Labels aren't needed.
-    posterior : (n, k) array, optional
-        P(label | x) of the validation samples if it is known. The part of the NLL that is noise is then shown apart.
-    names : sequence of str, optional
-        Names of the classes.
-    candidates : sequence of str, optional
-        As for `fit_auto`.
-    seed : int
-        Used for folds and resamples.
-
-    Returns
-    -------
-    Diagnosis
-
-    Raises
-    ------
-    SpecError
-        If an argument isn't as described above.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> z = rng.normal(size=(400, 3))
-    >>> diagnosis = diagnose(3 * z, (z + rng.gumbel(size=z.shape)).argmax(axis=1), candidates=("partner",))
-    >>> diagnosis.auto.chosen, round(diagnosis.temperature.exact.T)
-    ('exact', 3)
-    """
-    if labels is None:
-        require(hasattr(logits, "columns"), "labels", None, "labels, or a data frame with a column label")
-        for name, value in {"test_logits": test_logits, "test_labels": test_labels, "posterior": posterior}.items():
-            require(value is None, name, "alongside a data frame", "rows of the data frame, with the split test")
-        val, test, found = as_sets(*table_arrays(logits))
-        return _diagnose(val, test, names or found, candidates, seed)
-    given = {"logits": logits, "labels": labels, "posterior": posterior}
-    val = read_samples({key: as_rows(value) for key, value in given.items() if value is not None}, "")
-    test = None
-    if test_logits is not None:
-        given = {"test_logits": test_logits, "test_labels": test_labels}
-        test = read_samples({key: as_rows(value) for key, value in given.items() if value is not None}, "test_")
-    require(test is not None or test_labels is None, "test_labels", "without test_logits", "test_logits too")
-    return _diagnose(val, test, names, candidates, seed)
-
-
-def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0) -> Diagnosis:
-    """Diagnose the logits in an .npz, .csv or .parquet file, described in `halobench.calibration.external_logits`.
-
-    All samples of a file with a single set are validation samples. Raises the same errors as `diagnose`.
-    """
-    val, test, names = read_sets(path)
-    with naming(str(path)):
-        return _diagnose(val, test, names, candidates, seed)
-
-
-def as_rows(values: Any) -> np.ndarray:
-    """Return numbers as an array; the rows may be the entries of a column or a list."""
-    if hasattr(values, "detach"):
-        return as_array(values)
-    array = np.asarray(values)
-    if array.dtype == object and array.ndim == 1 and len(array):
-        try:
-            return np.stack([np.asarray(row) for row in array])
-        except ValueError:
-            pass
-    return array
-
-
-def _diagnose(
-    val: Samples, test: Samples | None, names: Sequence[str] | None, candidates: Sequence[str] | None, seed: int
-) -> Diagnosis:
-    """Compute the diagnosis of samples that have been checked."""
-    # In one layout, so results have the same last digits however the rows came.
-    logits, labels = np.ascontiguousarray(val["logits"], dtype=np.float64), val["labels"]
-    n, k = logits.shape
-    if test is not None:
-        test = test | {"logits": np.ascontiguousarray(test["logits"], dtype=np.float64)}
-        width = test["logits"].shape[1]
-        require(width == k, "test_logits", f"{width} classes", f"{k} classes, as in the validation logits")
-    require(names is None or len(names) == k, "names", names, f"{k} names of classes")
-    tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
-    temperature = _temperature(logits, labels)
-    beta = temperature.exact.beta if math.isfinite(temperature.exact.beta) else fit_smoothed(logits, labels)
-    tempered = temper(logits, beta)
-    if np.isfinite(logits).all():
-        chosen = auto.fit_auto_checked(logits, labels, tried, seed)
-    else:
-        reason = "logits of -inf (probabilities of 0), which richer calibrators can't map"
-        chosen = auto.kept(logits, labels, tried, reason)
-    widths = [(each.value, (each.high - each.low) / 2) for each in chosen.candidates if not math.isnan(each.value)]
-    repairs, no_ladder = _ladder(logits, val.get("posterior", labels), seed)
-    scores, gain = _scores(temperature, beta, chosen, test, seed)
-    return Diagnosis(
-        samples=n,
-        classes=k,
-        errors=int((logits.argmax(axis=1) != labels).sum()),
-        names=tuple(map(str, names or range(k))),
-        rarest=int(np.bincount(labels, minlength=k).min()),
-        temperature=temperature,
-        auto=chosen,
-        resolution=max(widths)[1] if widths else math.nan,
-        ladder=repairs,
-        no_ladder=no_ladder,
-        confusions=_confusions(softmax(tempered), labels),
-        test_samples=0 if test is None else len(test["logits"]),
-        shift=None if test is None else _shift(tempered, labels, temper(test["logits"], beta), test.get("labels")),
-        scores=scores,
-        test_gain=gain,
-    )
-
-
-def _temperature(logits: np.ndarray, labels: np.ndarray) -> Temperature:
-    """Fit the temperature, exactly and as others do, and estimate its error."""
-    exact = fit_exactly(logits, labels)
-    others = {"paper": fit_as_paper(logits, labels), "copied": fit_as_paper(logits, labels, *COPIED)}
-    low = high = cost = math.nan
-    if 0 < exact.beta < math.inf:
-        u = rescale(logits, exact.beta)
-        p = softmax(u)
-        u = np.where(p > 0, u, 0.0)
-        mean = np.einsum("ij,ij->i", p, u)
-        slopes = mean - u[np.arange(len(u)), labels]
-        curvature = float((np.einsum("ij,ij,ij->i", p, u, u) - mean**2).sum())
-        variance = float(slopes @ slopes) / curvature**2 if curvature > 0 else math.inf
-        low, high = (exact.T * math.exp(sign * min(NORMAL * math.sqrt(variance), 700.0)) for sign in (-1, 1))
-        cost = variance * curvature / (2 * len(u))
-    nll = float(cross_entropy(logits, labels).mean())
-    curve: tuple[tuple[float, float], ...] = ()
-    if math.isfinite(exact.T) and math.isfinite(nll):
-        shown = [1.0, exact.T, *(each.T for each in others.values() if 1 / WIDEST < each.T / exact.T < WIDEST)]
-        grid = np.geomspace(min(shown) / 1.5, max(shown) * 1.5, POINTS)
-        curve = tuple((float(T), float(cross_entropy(rescale(logits, 1 / T), labels).mean())) for T in grid)
-    return Temperature(exact, low, high, cost, nll, others, curve)
-
-
-def _ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[RepairLadder | None, str]:
-    """Return the repair ladder of some samples, or the reason why there is none."""
-    if not np.isfinite(logits).all():
-        return None, "it needs finite logits"
-    if targets.ndim == 1 and len(np.unique(targets)) < 2:
-        return None, "there is only one label"
-    if targets.ndim == 1 and fit_exactly(logits, targets).separable:
-        return None, "every prediction is right"
-    some = np.arange(len(logits))
-    if len(logits) > LADDER_MOST:
-        some = np.sort(generator(seed, "diagnose", "ladder").permutation(len(logits))[:LADDER_MOST])
-    try:
-        return ladder(logits[some], targets[some], seed=seed), ""
-    except SpecError as error:
-        return None, f"it needs {error.expected.partition(',')[0]}"
-
-
-def _confusions(p: np.ndarray, labels: np.ndarray) -> tuple[Confusion, ...]:
-    """Return the most frequent confusions under TS's probabilities (n, k)."""
-    k, top = p.shape[1], p.argmax(axis=1)
-    counts, expected = np.zeros((k, k)), np.zeros((k, k))
-    np.add.at(counts, (top, labels), 1)
-    np.add.at(expected, top, p)
-    sizes = counts.sum(axis=1)
-    wrong = np.where(np.eye(k, dtype=bool), 0, counts)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
-    found = (divmod(int(index), k) for index in order)
-    return tuple(
-        Confusion(a, j, int(wrong[a, j]), int(sizes[a]), float(expected[a, j])) for a, j in found if wrong[a, j] > 0
-    )
-
-
-def _shift(val: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray | None) -> Shift:
-    """Compare logits after TS by their confidences and predicted classes, and by their NLL if there are labels."""
-    from scipy import stats
-
-    sides = [predictions(softmax(side)) for side in (val, test)]
-    k, confidences = val.shape[1], [confidence for _, confidence in sides]
-    counts = np.stack([np.bincount(predicted, minlength=k) for predicted, _ in sides])
-    shares = counts / counts.sum(axis=1, keepdims=True)
-    changed = int(np.abs(shares[0] - shares[1]).argmax())
-    rare = counts.sum(axis=0) * min(map(len, (val, test))) < EXPECTED * counts.sum()
-    table = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
-    table = table[:, table.sum(axis=0) > 0]
-    p_classes = float(stats.chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0
-    nll = None
-    if test_labels is not None:
-        losses = cross_entropy(val, labels), cross_entropy(test, test_labels)
-        p_nll = math.nan
-        if min(map(len, losses)) > 1 and all(np.isfinite(loss).all() for loss in losses):
-            p_nll = float(stats.ttest_ind(*losses, equal_var=False).pvalue)
-        nll = float(losses[0].mean()), float(losses[1].mean()), p_nll
-    p_confidence = float(stats.ks_2samp(*confidences).pvalue)
-    means = float(confidences[0].mean()), float(confidences[1].mean())
-    of_class = float(shares[0, changed]), float(shares[1, changed])
-    return Shift((*means, p_confidence), (*of_class, p_classes), changed, nll)
-
-
-def _scores(
-    temperature: Temperature, beta: float, chosen: AutoFit, test: Samples | None, seed: int
-) -> tuple[dict[str, dict[str, Rung]], Gain | None]:
-    """Return test scores by calibrator and metric, and the chosen calibrator's gain over TS."""
-    if test is None or "labels" not in test:
-        return {}, None
-    logits, labels = test["logits"], test["labels"]
-    maps = {"none": rescale(logits, 1.0), TS: temper(logits, beta)}
-    if temperature.others["paper"].beta > 0:
-        maps["paper"] = temper(logits, temperature.others["paper"].beta)
-    if chosen.chosen != TS:
-        maps[chosen.chosen] = chosen.calibrator.logits(logits)
-    hot = np.eye(logits.shape[1])[labels]
-    columns, probabilities = {}, {name: softmax(scores) for name, scores in maps.items()}
-    for name, p in probabilities.items():
-        wrong = (p.argmax(axis=1) != labels).astype(np.float64)
-        columns[name] = (cross_entropy(maps[name], labels), wrong, ((p - hot) ** 2).sum(axis=1))
-    values = np.stack([column for each in columns.values() for column in each], axis=1)
-    gains = columns[TS][0] - columns[chosen.chosen][0]
-    finite = np.isfinite(gains).all()
-    values = np.column_stack([values, gains if finite else np.zeros(len(values))])
-    low, high = resampling.bootstrap_intervals(values, DRAWS, generator(seed, "diagnose", "bootstrap"))
-    rungs = [Rung(*map(float, each)) for each in zip(values.mean(axis=0), low, high, strict=True)]
-    *scored, gain = rungs
-    scores = {}
-    for i, name in enumerate(columns):
-        scores[name] = dict(zip(("nll", "error", "brier"), scored[3 * i : 3 * i + 3], strict=True))
-        scores[name]["ece"] = Rung(metric.ece(probabilities[name], labels), math.nan, math.nan)
-    return scores, Gain(chosen.chosen, gain.value, gain.low, gain.high) if finite else None
 
 
 def _plain(value: Any) -> Any:
@@ -440,3 +178,221 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return value
+
+
+# Words ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, its short answer, sentences, and whether the answer is a warning."""
+
+    question: str
+    short: str
+    sentences: str
+    warning: bool = False
+
+
+def answers(diagnosis: Diagnosis) -> list[Answer]:
+    """Return the answers of a diagnosis, in the order in which they are read."""
+    parts = [_calibrator(diagnosis), _temperature(diagnosis), _left(diagnosis), _confused(diagnosis)]
+    parts.append(_enough(diagnosis))
+    return [*parts, _shifted(diagnosis)] if diagnosis.shift else parts
+
+
+def text(diagnosis: Diagnosis) -> str:
+    """Return a diagnosis as text that fits into 80 columns."""
+    lines = [summary(diagnosis), ""]
+    for answer in answers(diagnosis):
+        lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
+        lines += [*textwrap.wrap(answer.sentences, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]
+    return "\n".join([*lines, *_table(diagnosis)]).rstrip()
+
+
+def summary(diagnosis: Diagnosis) -> str:
+    """Return one line about the samples."""
+    line = f"{count(diagnosis.classes, 'class', 'classes')}, {count(diagnosis.samples, 'validation sample')}"
+    if diagnosis.test_samples:
+        line += f", {count(diagnosis.test_samples, 'test sample')}{'' if diagnosis.scores else ' without labels'}"
+    return line
+
+
+def label(name: str) -> str:
+    """Return a calibrator's name in words."""
+    return facts.title("calibrators", name)
+
+
+def nats(value: float) -> str:
+    """Return a number of nats with three decimals, or two digits if it is small."""
+    return number(value, ".3f" if abs(value) >= 0.00995 or value == 0 else ".2g")
+
+
+def _span(low: float, high: float, form: str = ".3f") -> str:
+    return f"[{number(low, form)}, {number(high, form)}]"
+
+
+def _calibrator(diagnosis: Diagnosis) -> Answer:
+    question, chosen, gain = "Which calibrator should I use?", diagnosis.auto, diagnosis.auto.gain
+    tried = [each for each in chosen.candidates if not math.isnan(each.value)]
+    if chosen.chosen == TS:
+        reason = f"Richer maps weren't tried: {chosen.reason}."
+        if tried:
+            best = max(tried, key=lambda each: each.value)
+            reason = (
+                f"None of {count(len(tried), 'richer map')} gains more than {MARGIN} standard errors on samples that "
+                f"it wasn't fitted to. The best, {label(best.name)}, gains {number(best.value)} nats "
+                f"{_span(best.low, best.high)}."
+            )
+        return Answer(question, "Keep temperature scaling.", reason)
+    said = (
+        "This is its gain in NLL over the best temperature on samples that it wasn't fitted to. The 95% interval takes "
+        f"into account that it was chosen. In configurations, it is called {chosen.chosen}. "
+    )
+    if gain.low < 0:
+        said += f"On new samples it may be worse than the best temperature, by up to {number(-gain.low)}. "
+    if diagnosis.test_gain:
+        test = diagnosis.test_gain
+        said += f"On the test samples it gains {number(test.value)} {_span(test.low, test.high)}. "
+    others = [each for each in tried if each.name != chosen.chosen]
+    if others:
+        said += "Others: " + ", ".join(f"{label(each.name)} {number(each.value)}" for each in others) + "."
+    name = label(chosen.chosen)
+    short = f"{name[:1].upper()}{name[1:]}: it gains {number(gain.value)} nats {_span(gain.low, gain.high)}."
+    return Answer(question, short, said)
+
+
+def _temperature(diagnosis: Diagnosis) -> Answer:
+    question, fit = "Is my temperature optimal?", diagnosis.temperature
+    exact = fit.exact
+    if exact.separable:
+        return Answer(
+            question,
+            "No finite temperature is.",
+            "Every label has the largest logit of its sample, so the NLL keeps falling as T approaches 0. Programs "
+            "that return a number here stopped early. Use more validation samples; until then, T is fitted to labels "
+            f"that are smoothed by 1/{diagnosis.samples + 1}.",
+            True,
+        )
+    if exact.beta == 0:
+        short, said = "T is infinite.", "No temperature is better than the same probability for every class. "
+    else:
+        proof = ", proved optimal" if exact.converged else ""
+        short = f"T = {number(exact.T, '.4g')}{proof}."
+        said = f"Its 95% interval is {_span(fit.low, fit.high, '.3g')}. "
+    saved = fit.nll - exact.nll
+    said += f"It lowers the NLL from {number(fit.nll)} (T = 1) to {number(exact.nll)}. "
+    for name, other in fit.others.items():
+        cost = other.nll - exact.nll
+        if math.isnan(other.T):
+            continue
+        lost = f" and leaves {nats(cost)} of these {nats(saved)} nats" if cost < saved else f", {nats(cost)} nats worse"
+        end = "reaches it" if cost < 5e-4 else f"ends at T = {number(other.T, '.3g')}{lost}"
+        said += f"The fit of {OTHERS[name]} {end}. "
+    return Answer(question, short, said.rstrip())
+
+
+def _left(diagnosis: Diagnosis) -> Answer:
+    question, ladder = "What is left, and who could remove it?", diagnosis.ladder
+    if ladder is None:
+        return Answer(question, "Unknown.", f"The NLL can't be split into its parts, since {diagnosis.no_ladder}.")
+    rest = "Only other training can remove {}" + ("" if ladder.noise else " (or nothing can: it includes label noise)")
+    parts = {"temperature": "a temperature removes {}", "richer_map": "a richer map of the logits could remove {}"}
+    said = []
+    for name, words in parts.items():
+        rung = getattr(ladder, name)
+        said.append(words.format(f"{number(rung.value)} {_span(rung.low, rung.high)}"))
+    rung = ladder.training
+    sentence = f"Of an NLL of {number(ladder.nll.value)}, {', '.join(said)}. "
+    sentence += rest.format(f"{number(rung.value)} {_span(rung.low, rung.high)}") + ". "
+    if ladder.noise:
+        sentence += f"The known posterior's own noise is {number(ladder.noise.value)}. "
+    if ladder.map != "temperature":
+        sentence += f"The best of seven kinds of maps out of fold is {ladder.map}."
+    shares = [number(getattr(ladder, name).value) for name in ("temperature", "richer_map", "training")]
+    short = "A temperature {}, a richer map {}, training at most {}.".format(*shares)
+    return Answer(question, short, sentence.rstrip())
+
+
+def _confused(diagnosis: Diagnosis) -> Answer:
+    question = "Which classes are confused?"
+    if not diagnosis.confusions:
+        return Answer(question, "None.", f"All {diagnosis.samples} predictions are right.")
+    name = diagnosis.names
+    said = [
+        f"{each.count} of {each.of} predictions of {name[each.predicted]} are labelled {name[each.label]} "
+        f"({number(each.expected, '.1f')} expected after TS)"
+        for each in diagnosis.confusions
+    ]
+    first = diagnosis.confusions[0]
+    short = f"Most often, {name[first.predicted]} is predicted for {name[first.label]}."
+    wrong = f"{diagnosis.errors} of {diagnosis.samples} predictions are wrong. "
+    return Answer(question, short, wrong + "; ".join(said) + ".")
+
+
+def _enough(diagnosis: Diagnosis) -> Answer:
+    question, half = "Are there enough validation samples?", diagnosis.resolution
+    cost, few = diagnosis.temperature.cost, diagnosis.errors < FEW_ERRORS
+    enough = cost < NEGLIGIBLE
+    said = ""
+    if not math.isnan(cost):
+        said += (
+            f"For a temperature: {'yes' if enough else 'no'}; its sampling error costs {nats(cost)} nats on average. "
+        )
+    if few:
+        said += (
+            f"Only {count(diagnosis.errors, 'prediction')} wrong: maps that learn from errors have little to learn. "
+        )
+        said = said.replace("predictions wrong", "predictions are wrong").replace(
+            "prediction wrong", "prediction is wrong"
+        )
+    clear = diagnosis.auto.chosen != TS and diagnosis.auto.gain.low > 0
+    settled = clear or half <= SMALL
+    if math.isnan(half):
+        said += "For a richer map: no candidate was tried. "
+    elif settled:
+        said += f"For a richer map: yes; gains are known within {nats(half)} nats. "
+    else:
+        needed = math.ceil(diagnosis.samples * (half / SMALL) ** 2 / 100) * 100
+        said += (
+            f"For a richer map: gains are only known within {nats(half)} nats; {SMALL} would take about {needed:,}. "
+        )
+    if diagnosis.rarest < 5:
+        said += f"The rarest class has {count(diagnosis.rarest, 'sample')}, too few to learn its confusions. "
+    if enough and settled and not few:
+        return Answer(question, "Yes.", said.rstrip())
+    short = "For a temperature, but hardly for more." if enough else "No."
+    return Answer(question, short, said.rstrip(), True)
+
+
+def _shifted(diagnosis: Diagnosis) -> Answer:
+    question, shift = "Do the test samples look like the validation samples?", diagnosis.shift
+    assert shift is not None
+    (a, b, p), (c, d, q) = shift.confidence, shift.classes
+    name = diagnosis.names[shift.changed]
+    said = (
+        f"Mean confidence after TS is {number(a)} on validation and {number(b)} on test samples "
+        f"(p = {number(p, '.2g')}); the share of predictions of {name}, which changes most, is {number(c)} and "
+        f"{number(d)} (p = {number(q, '.2g')} for all classes). "
+    )
+    worse = shift.nll is not None and shift.nll[2] < 0.01
+    if shift.nll is not None:
+        said += f"NLL after TS is {number(shift.nll[0])} and {number(shift.nll[1])}"
+        said += f" (p = {number(shift.nll[2], '.2g')}). " if not math.isnan(shift.nll[2]) else ". "
+    if shift.seen:
+        return Answer(question, "No: what was fitted may not hold on them.", said + BLIND, True)
+    if worse:
+        return Answer(question, "Their logits do, but not their labels.", said + BLIND, True)
+    return Answer(question, "Yes, as far as logits show.", said + BLIND)
+
+
+def _table(diagnosis: Diagnosis) -> Iterator[str]:
+    """Yield the lines of a table of test scores."""
+    if not diagnosis.scores:
+        return
+    yield "On the test samples, with 95% bootstrap intervals:"
+    yield f"{'':28}{'NLL':>22}{'error':>16}{'Brier':>7}{'ECE':>7}"
+    for name, scores in diagnosis.scores.items():
+        nll = scores["nll"]
+        shown = f"{number(nll.value)} {_span(nll.low, nll.high)}"
+        others = [number(scores[key].value) for key in ("error", "brier", "ece")]
+        yield f"{label(name)[:28]:28}{shown:>22}{others[0]:>16}{others[1]:>7}{others[2]:>7}"

@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from halobench.calibration.arrays import (
+    as_array,
     check_labels,
     check_logits,
     check_matrix,
@@ -106,6 +107,19 @@ def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...
     """
     with _in_file(path):
         return as_sets(*_load(Path(path)))
+
+
+def as_rows(values: Any) -> np.ndarray:
+    """Return numbers as an array; the rows may be the entries of a column or a list."""
+    if hasattr(values, "detach"):
+        return as_array(values)
+    array = np.asarray(values)
+    if array.dtype == object and array.ndim == 1 and len(array):
+        try:
+            return np.stack([np.asarray(row) for row in array])
+        except ValueError:
+            pass
+    return array
 
 
 def as_sets(
@@ -193,8 +207,10 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
         require(isinstance(archive, Mapping), str(path), "a single array", expected)
         with archive:
             return {name: archive[name] for name in archive}, None
-    except (SpecError, ImportError):
+    except SpecError:
         raise
+    except ImportError:
+        raise SpecError(str(path), "a parquet file", "pyarrow to be installed, which reads it") from None
     except Exception as error:  # numpy, zipfile and pandas raise a dozen types, and some messages suggest unpickling
         raise SpecError(str(path), f"an unreadable file ({type(error).__name__})", expected) from None
 
@@ -251,9 +267,9 @@ def _label_numbers(labels: pd.Series, order: Sequence[str], numbered: bool) -> n
     """Return labels as the numbers of classes; labels are numbers, or names if classes have names."""
     missing = labels.isna()
     row = labels.index[int(missing.to_numpy().argmax())]
-    require(not missing.any(), f"label[{row}]", "missing", "a label (test samples may all lack one)")
+    require(not missing.any(), f"label[{row}]", "missing", "a label (or no label for any test sample)")
     values = labels.to_numpy()
-    if values.dtype.kind == "f" and (values == np.round(values)).all():  # a column in which another split lacks labels
+    if values.dtype.kind == "f" and (values == np.round(values)).all():  # as where another split has no labels
         values = values.astype(np.int64)
     if numbered or values.dtype.kind in "iu":
         return values

@@ -17,7 +17,7 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     """
     if out is not None:
         require(not out.exists() or out.is_dir(), "--out", str(out), "a folder for the results; this is a file")
-    from halobench.calibration.diagnosis import diagnose_file
+    from halobench.calibration.diagnose import diagnose_file
     from halobench.calibration.external_logits import read_sets
 
     diagnosis = diagnose_file(file, seed=seed)

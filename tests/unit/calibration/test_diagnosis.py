@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from halobench import SpecError, diagnose, diagnose_file, diagnosis_page, fit_temperature
-from halobench.calibration import diagnosis as module
-from halobench.calibration.answers import answers
+from halobench.calibration import diagnose as module
+from halobench.calibration.diagnosis import answers
 from halobench.calibration.metric import nll, softmax
 from halobench.cli.main import main
 

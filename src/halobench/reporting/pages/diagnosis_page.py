@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from halobench.calibration.answers import OTHERS, answers, label, summary
-from halobench.calibration.diagnosis import Diagnosis
+from halobench.calibration.diagnosis import OTHERS, Diagnosis, answers, label, summary
 from halobench.core.formatting import number
 from halobench.reporting.rendering import render
 from halobench.reporting.styles import calibrator_style
