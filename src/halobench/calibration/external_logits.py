@@ -207,10 +207,8 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
         require(isinstance(archive, Mapping), str(path), "a single array", expected)
         with archive:
             return {name: archive[name] for name in archive}, None
-    except SpecError:
+    except (SpecError, ImportError):
         raise
-    except ImportError:
-        raise SpecError(str(path), "a parquet file", "pyarrow to be installed, which reads it") from None
     except Exception as error:  # numpy, zipfile and pandas raise a dozen types, and some messages suggest unpickling
         raise SpecError(str(path), f"an unreadable file ({type(error).__name__})", expected) from None
 
