@@ -230,12 +230,11 @@ def test_the_core_alone_splits_a_ladder_and_names_the_extra_of_a_command(environ
     assert ran(environment("") / "python", "-c", code, cwd=tmp_path).strip() == "0.325"
     pd.DataFrame({"label": [0, 1], "logit_0": [1.0, 0.0], "logit_1": [0.0, 1.0]}).to_parquet(tmp_path / "mine.parquet")
     halobench = environment("") / "halobench"
-    ran(halobench, "stage", "source", "--spec", json.dumps(DIGITS), "--out", "digits", cwd=tmp_path)
     for command, extra in (
         ("run", "workflow"),
         ("status", "workflow"),
         ("diagnose mine.parquet", "workflow"),
-        (f"stage train --source digits --seed 0 --out cell --spec {json.dumps(CELL, separators=(',', ':'))}", "train"),
+        ('stage source --spec {"loader":"digits"} --out digits', "train"),
     ):
         refused = done(halobench, *command.split(), cwd=tmp_path)
         assert refused.returncode == 2, command
@@ -274,5 +273,6 @@ def test_the_container_holds_what_its_commands_need(environment, tmp_path):
     assert f'python: "{python}"' in (ROOT / ".github/workflows/tests.yml").read_text(), "of tested ones"
     study = tmp_path / "study"
     study.mkdir()
-    files = ("--snakefile", image / "Snakefile", "--configfile", image / "workflow/experiments/tiny.yaml")
-    assert "train" in ran(environment("workflow") / "halobench", "run", "-n", *files, cwd=study)
+    files = ("--configfile", image / "config.yaml", image / "workflow/experiments/tiny.yaml")
+    run = ("run", "-n", "--snakefile", image / "Snakefile", *files)
+    assert "train" in ran(environment("workflow") / "halobench", *run, cwd=study)
