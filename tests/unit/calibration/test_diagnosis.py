@@ -60,8 +60,10 @@ def test_its_numbers_are_those_of_the_functions_it_combines(flipped):
     assert all((each.predicted + 1) % 4 == each.label for each in found.confusions[:4]), "these were flipped"
 
 
-def test_every_kind_of_input_gives_the_same(flipped, tmp_path):
-    z, y, new_z, new_y, found = flipped
+def test_every_kind_of_input_gives_the_same(flipped, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_ladder", lambda *_: (None, "it takes seconds"))
+    z, y, new_z, new_y, _ = flipped
+    found = diagnose(z, y, new_z, new_y, candidates=OWN)
     rng = np.random.default_rng(0)
     table = pd.DataFrame(np.concatenate([z, new_z]), columns=[f"logit_{name}" for name in "dbac"])
     table["label"] = np.array(list("dbac"))[np.concatenate([y, new_y])]
@@ -209,7 +211,9 @@ def test_hard_data_get_an_answer(case):
         y = np.random.default_rng(5).integers(4, size=200)
     if case == "huge":
         z *= 1e12
-    found = diagnose(z, y, z[:100], candidates=OWN)
+    if case not in ("three", "useless"):
+        z, y = z[:80], y[:80]
+    found = diagnose(z, y, z[:60], candidates=OWN)
     assert np.allclose(found.predict_proba(z).sum(axis=1), 1)
     assert len(answers(found)) == 6
     json.dumps(found.as_json(), allow_nan=False)

@@ -129,7 +129,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"test_logits": 1.001 * metric.softmax(made()[0])}, "rows that look like probabilities"),
         ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
         ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
-        ({"test_logits": np.array([["a", "b"]] * 400)}, "test_logits = 'dtype <U1': expected real numbers"),
+        ({"test_logits": np.array([list("abcde")] * 400)}, "test_logits = 'dtype <U1': expected real numbers"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changed, told):
