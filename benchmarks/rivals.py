@@ -3,9 +3,9 @@
 Each kind of logits is split ten times into training, validation and test samples. The score is the mean test NLL minus
 that of exact TS, so negative is better; where the validation data are separable and TS has no optimum, TS fitted to
 labels smoothed by 1 / (n + 1) takes its place. The blocks are logits in which nobody planted pairs of classes, planted
-pairs, and shifts between validation and test. `chosen` is a choice by cross-fitting: of the `CANDIDATES`, it takes the
-one with the lowest NLL on five held-out folds of the validation samples whose gain over TS exceeds one standard error,
-or else TS.
+pairs, and shifts between validation and test. `auto` is `halobench.fit_auto`, on the splits `AUTO_SPLITS`; its margin
+was set on splits 0 and 1, which aren't among them. The last table compares the gain that it states, with its 95%
+interval, with the gain on test samples, and its NLL with TS's and with that of the best candidate.
 
 Results are written to benchmarks/rivals.json after each kind, and a run computes only what is missing there. Logits are
 kept in build/rivals. With KIND (a pattern such as 'digits*'), only those kinds run; `--again` computes them again.
@@ -46,8 +46,9 @@ from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
-from halobench import fit_temperature  # noqa: E402
+from halobench import fit_auto, fit_temperature  # noqa: E402
 from halobench.calibration import calibrator  # noqa: E402
+from halobench.calibration.auto import LIBRARY, NORMAL, OWN, TS  # noqa: E402
 from halobench.calibration.sample_scores import cross_entropy, softmax  # noqa: E402
 from halobench.calibration.temperature_scaling import finite_beta  # noqa: E402
 from halobench.core import plugins  # noqa: E402
@@ -56,9 +57,9 @@ from halobench.data.loaders import mnist5k, overlap  # noqa: E402
 
 MEASURED, CACHE = harness.ROOT / "benchmarks/rivals.json", harness.ROOT / "build/rivals"
 SMS, SVS = "probmetrics/SMSCalibrator", "probmetrics/SVSCalibrator"
-METHODS = ("partner", SMS, SVS, "matrix", "dirichlet", "top_rest", "confusion_mix", "noise_layer", "local")
-CANDIDATES = ("partner", "matrix", "top_rest", SMS)
-CHOSEN, FOLDS, SPLITS = "chosen", 5, 10
+METHODS = ("partner", SMS, SVS, "matrix", "dirichlet", "top_rest", "confusion_mix", "noise_layer")
+CANDIDATES = (*OWN, *LIBRARY)
+AUTO, SPLITS, AUTO_SPLITS = "auto", 10, range(2, 4)
 FLOOR = 1e-4
 """The least probability of classifiers that count votes, which give a probability of 0 to many classes."""
 
@@ -372,23 +373,17 @@ def scored(name: str, split: Split) -> float:
     return float(cross_entropy(fit.logits(split.logits), split.labels).mean())
 
 
-def choose(split: Split, seed: int) -> str:
-    """Choose a calibrator, or TS, by its NLL on held-out folds of the validation samples."""
-    logits, labels = split.val_logits, split.val_labels
-    fold = np.random.default_rng(seed).permutation(len(labels)) % FOLDS
-    held_out = {name: np.empty(len(labels)) for name in ("ts", *CANDIDATES)}
-    for out in (fold == number for number in range(FOLDS)):
-        held_out["ts"][out] = cross_entropy(ts_map(logits[~out], labels[~out])(logits[out]), labels[out])
-        for name in CANDIDATES:
-            fit = calibrator.fit(name, logits[~out], labels[~out])
-            held_out[name][out] = cross_entropy(fit.logits(logits[out]), labels[out])
-    best, least = "ts", 0.0
-    for name in CANDIDATES:
-        difference = held_out[name] - held_out["ts"]
-        error = difference.std(ddof=1) / np.sqrt(len(difference))
-        if difference.mean() < min(least, -error):
-            best, least = name, float(difference.mean())
-    return best
+def scored_auto(split: Split) -> dict[str, Any]:
+    """Return what `fit_auto` chooses, the gain that it states with its interval, and its gain on test samples."""
+    fit = fit_auto(split.val_logits, split.val_labels, candidates=CANDIDATES)
+    ts = ts_map(split.val_logits, split.val_labels)(split.logits)
+    gains = cross_entropy(ts, split.labels) - cross_entropy(fit.calibrator.logits(split.logits), split.labels)
+    error = float(gains.std(ddof=1) / np.sqrt(len(gains)))
+    stated = fit.gain.value, fit.gain.low, fit.gain.high
+    return {"chosen": fit.chosen, "stated": [round(each, 5) for each in stated]} | {
+        "test": round(float(gains.mean()), 5),
+        "error": round(error, 5),
+    }
 
 
 def split_of(name: str, kind: Kind, seed: int, keep: bool) -> Split:
@@ -408,28 +403,25 @@ def measure(name: str, kind: Kind, splits: int, methods: Iterable[str], before: 
     """Return the scores of a kind, computing those that `before` doesn't have."""
     missing = [method for method in methods if method not in before.get("minus_ts", {})]
     found: dict[str, list] = {method: [] for method in missing}
-    ts_nll, separable, chosen = [], 0, []
-    for seed in range(splits):
-        split = split_of(name, kind, seed, keep)
-        ts = ts_map(split.val_logits, split.val_labels)(split.logits)
-        ts_nll.append(float(cross_entropy(ts, split.labels).mean()))
-        separable += fit_temperature(split.val_logits, split.val_labels).separable
-        known = {"ts": ts_nll[-1]}
-        for method in missing:
-            if method == CHOSEN:
-                chosen.append(choose(split, seed))
-                score = known.get(chosen[-1]) or scored(chosen[-1], split)
-            else:
-                known[method] = score = scored(method, split)
-            found[method].append(round(score - ts_nll[-1], 5))
-    n, k = split.val_logits.shape
-    facts = {"block": kind.block, "n": n, "k": k, "share": round(kind.share, 3), "separable": separable}
+    facts = {key: before[key] for key in ("block", "n", "k", "share", "separable", "ts") if key in before}
+    if missing:
+        ts_nll, separable = [], 0
+        for seed in range(splits):
+            split = split_of(name, kind, seed, keep)
+            ts = ts_map(split.val_logits, split.val_labels)(split.logits)
+            ts_nll.append(float(cross_entropy(ts, split.labels).mean()))
+            separable += fit_temperature(split.val_logits, split.val_labels).separable
+            for method in missing:
+                found[method].append(round(scored(method, split) - ts_nll[-1], 5))
+        n, k = split.val_logits.shape
+        facts = {"block": kind.block, "n": n, "k": k, "share": round(kind.share, 3), "separable": separable}
+        facts["ts"] = [round(value, 5) for value in ts_nll]
     together = before.get("minus_ts", {}) | found
-    return facts | {
-        "ts": [round(value, 5) for value in ts_nll],
-        "minus_ts": {method: together[method] for method in (*METHODS, CHOSEN) if method in together},
-        CHOSEN: chosen or before.get(CHOSEN, []),
-    }
+    chosen = before.get(AUTO, {})
+    for seed in AUTO_SPLITS:
+        if seed < splits and str(seed) not in chosen:
+            chosen[str(seed)] = scored_auto(split_of(name, kind, seed, keep))
+    return facts | {"minus_ts": {method: together[method] for method in METHODS if method in together}, AUTO: chosen}
 
 
 # Tables ---------------------------------------------------------------------------------------------------------------
@@ -454,16 +446,16 @@ def summary(measured: dict[str, dict]) -> str:
         "|---|" + "---|" * 9,
     ]
     lines[0] += " |"
-    for method in (*METHODS, CHOSEN):
+    for method in (*METHODS, AUTO):
         cells = []
         for block in blocks:
-            each = [kind for kind in measured.values() if kind["block"] == block and method in kind["minus_ts"]]
+            each = [kind for kind in measured.values() if kind["block"] == block and values_of(kind, method)]
             if not each:
                 cells.append("| |")
                 continue
-            values = [kind["minus_ts"][method] for kind in each]
+            values = [values_of(kind, method) for kind in each]
             means = [statistics.mean(value) for value in values]
-            intervals = [interval(kind["minus_ts"][method], kind["share"]) for kind in each]
+            intervals = [interval(values_of(kind, method), kind["share"]) for kind in each]
             wins, losses = sum(high < 0 for _, high in intervals), sum(low > 0 for low, _ in intervals)
             worst = max(map(max, values))
             cells.append(
@@ -474,20 +466,75 @@ def summary(measured: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def values_of(kind: dict, method: str) -> list[float]:
+    """Return a method's test NLL minus TS's, by split; auto has fewer splits."""
+    if method == AUTO:
+        return [-split["test"] for split in kind[AUTO].values()]
+    return kind["minus_ts"].get(method, [])
+
+
+def choices(measured: dict[str, dict]) -> str:
+    """Return the table of what auto states and what comes true, by block."""
+    lines = [
+        "| block | splits | TS kept | gain stated, on test | coverage | worse than TS: worst kind, split "
+        "| beyond the stated bound | behind the best candidate: mean, worst kind, kinds above .01 |",
+        "|---|" + "---|" * 7,
+    ]
+    for block in ("unplanted", "planted", "shift"):
+        each = {name: kind for name, kind in measured.items() if kind["block"] == block and kind[AUTO]}
+        if not each:
+            continue
+        splits = [split for kind in each.values() for split in kind[AUTO].values()]
+        chosen = [split for split in splits if split["chosen"] != TS]
+        covered = [is_covered(split) for split in chosen]
+        harm = {name: statistics.mean(values_of(kind, AUTO)) for name, kind in each.items()}
+        beyond = [max(0.0, -split["test"] - max(0.0, -split["stated"][1])) for split in splits]
+        regret = {name: statistics.mean(regrets(kind)) for name, kind in each.items()}
+        stated = signed(statistics.mean(split["stated"][0] for split in splits))
+        on_test = signed(statistics.mean(split["test"] for split in splits))
+        worst = max(regret, key=lambda name: regret[name])
+        lines.append(
+            f"| {block} | {len(splits)} | {len(splits) - len(chosen)} | {stated}, {on_test} "
+            f"| {statistics.mean(covered) if covered else 1:.1%} of {len(chosen)} "
+            f"| {signed(max(harm.values()))} ({max(harm, key=lambda name: harm[name])}), "
+            f"{signed(max(-split['test'] for split in splits))} "
+            f"| {sum(value > 0 for value in beyond)}, at most {signed(max(beyond))} "
+            f"| {signed(statistics.mean(regret.values()))}, {signed(regret[worst])} ({worst}), "
+            f"{sum(value > 0.01 for value in regret.values())} of {len(regret)} |"
+        )
+    return "\n".join(lines)
+
+
+def is_covered(split: dict[str, Any]) -> bool:
+    """Return True if a stated interval holds the gain on test samples, whose own error is added to it."""
+    value, _, high = split["stated"]
+    return abs(value - split["test"]) <= np.hypot(high - value, NORMAL * split["error"])
+
+
+def regrets(kind: dict) -> list[float]:
+    """Return, by split, auto's test NLL minus that of the best of its candidates and TS."""
+    best = [min(0.0, *(kind["minus_ts"][name][int(seed)] for name in CANDIDATES)) for seed in kind[AUTO]]
+    return [value - least for value, least in zip(values_of(kind, AUTO), best, strict=True)]
+
+
 def details(measured: dict[str, dict]) -> str:
     """Return the table of mean scores by kind; a star marks an interval that excludes 0."""
-    methods = [name for name in (*METHODS, CHOSEN) if any(name in kind["minus_ts"] for kind in measured.values())]
-    lines = ["| kind | TS | " + " | ".join(methods) + " | chosen: splits |", "|---|" + "---|" * (len(methods) + 2)]
+    methods = [name for name in (*METHODS, AUTO) if any(values_of(kind, name) for kind in measured.values())]
+    lines = [
+        "| kind | TS | " + " | ".join(methods) + " | chosen by auto: splits |",
+        "|---|" + "---|" * (len(methods) + 2),
+    ]
     for name, kind in measured.items():
         cells = []
         for method in methods:
-            values = kind["minus_ts"].get(method)
-            if values is None:
+            values = values_of(kind, method)
+            if not values:
                 cells.append("")
                 continue
             low, high = interval(values, kind["share"])
             cells.append(signed(statistics.mean(values)) + ("*" if low > 0 or high < 0 else ""))
-        counts = ", ".join(f"{each} {kind[CHOSEN].count(each)}" for each in sorted(set(kind[CHOSEN])))
+        chosen = [split["chosen"] for split in kind[AUTO].values()]
+        counts = ", ".join(f"{each} {chosen.count(each)}" for each in sorted(set(chosen)))
         lines.append(f"| {name} | {statistics.mean(kind['ts']):.3f} | " + " | ".join(cells) + f" | {counts} |")
     return "\n".join(lines)
 
@@ -509,9 +556,8 @@ def main() -> None:
     names = [name for name in every if any(fnmatch.fnmatch(name, pattern) for pattern in patterns)]
     if not names:
         sys.exit(f"no such kind: {', '.join(patterns)}; kinds are {'; '.join(every)}")
-    methods = [name for name in METHODS if name != "local" or name in plugins.names("calibrators")]
     try:
-        plugins.check_installed([("calibrators", name) for name in methods])
+        plugins.check_installed([("calibrators", name) for name in METHODS])
     except SpecError as error:
         sys.exit(str(error))
     known = json.loads(MEASURED.read_text()) if MEASURED.exists() and not given.quick else {"kinds": {}}
@@ -520,8 +566,9 @@ def main() -> None:
         began = time.perf_counter()
         before = {} if given.again else known["kinds"].get(name, {})
         splits = 2 if given.quick else SPLITS
-        measured[name] = measure(name, every[name], splits, [*methods, CHOSEN], before, not given.quick)
-        means = {method: signed(statistics.mean(values)) for method, values in measured[name]["minus_ts"].items()}
+        measured[name] = measure(name, every[name], splits, METHODS, before, not given.quick)
+        each = {method: values_of(measured[name], method) for method in (*METHODS, AUTO)}
+        means = {method: signed(statistics.mean(values)) for method, values in each.items() if values}
         took = time.perf_counter() - began
         print(f"{name} ({took:.0f} s): {', '.join(f'{key} {value}' for key, value in means.items())}", flush=True)
         if not given.quick:
@@ -529,7 +576,7 @@ def main() -> None:
             ordered = {each: known["kinds"][each] for each in every if each in known["kinds"]}
             known = {"circumstances": circumstances(), "splits": SPLITS, "kinds": ordered}
             MEASURED.write_text(written(known))
-    print(f"\n{details(measured)}\n\n{summary(measured)}")
+    print(f"\n{details(measured)}\n\n{summary(measured)}\n\n{choices(measured)}")
 
 
 def written(known: dict[str, Any]) -> str:

@@ -20,7 +20,10 @@ _HOMES = {
         *("ace", "brier", "classwise_ece", "ece", "error", "kl", "mce", "nll", "reliability", "softmax"),
     ),
     "calibration.resampling": ("bootstrap_intervals", "ece_floor"),
+    "calibration.auto": ("AutoFit", "fit_auto"),
     "calibration.calibrator": ("Calibrator",),
+    "calibration.diagnose": ("diagnose", "diagnose_file"),
+    "calibration.diagnosis": ("Diagnosis",),
     "calibration.evaluate": ("Calibrated", "calibrate"),
     "calibration.external_logits": ("calibrate_file", "read_logits"),
     "calibration.overlap_theory": (
@@ -42,6 +45,7 @@ _HOMES = {
     "probing.far_field": ("FarField", "far_field"),
     "probing.probe": ("Neighbourhood", "ProbeOptions", "probe"),
     "probing.rays": ("Rays", "Surroundings", "towards"),
+    "reporting.pages.diagnosis_page": ("diagnosis_page",),
     "reporting.print_tables.layout": ("Table",),
     "results.half_spaces": ("half_space_factor", "half_space_survival"),
     "results.trained_cell": ("TrainedCell", "open_cell"),

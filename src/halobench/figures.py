@@ -99,13 +99,13 @@ def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
 
 
 def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **columns: Any) -> Figure:
-    """Plot accuracy against confidence, without calibration and after temperature scaling.
+    """Plot accuracy against confidence, with a line for each calibrator.
 
     Parameters
     ----------
     bins : DataFrame, Reliability, or mapping of calibrator to Reliability
-        ``calibrate(...).reliability``, or the result of `reliability` from the metrics module, for the calibrators
-        ``none``, ``paper`` and ``exact``.
+        ``calibrate(...).reliability``, of which ``none``, ``paper`` and ``exact`` are shown; or results of
+        `halobench.reliability`, by the names under which they are shown.
     **columns
         Columns to set to a single value in all rows.
 
@@ -114,7 +114,12 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
     SpecError
         If a column that can't be filled in is missing.
     """
-    return _draw("reliability", reliability=_bins(bins).assign(**columns))
+    table = _bins(bins).assign(**columns)
+    if isinstance(bins, pd.DataFrame):
+        return _draw("reliability", reliability=table)
+    from halobench.reporting.figures.reliability import compare
+
+    return styled(compare)(_filled("reliability", table), list(dict.fromkeys(table["calibrator"])))
 
 
 def reliability_posthoc(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **columns: Any) -> Figure:

@@ -33,12 +33,13 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from halobench.calibration.arrays import as_array, check_logits
+from halobench.calibration.auto import fit_auto
 from halobench.calibration.metric import softmax
 from halobench.calibration.partner_scaling import fit_partner
 from halobench.calibration.temperature_scaling import fit_smoothed, fit_temperature, tempered
 from halobench.core.errors import require
 
-__all__ = ["Logits", "PartnerScaling", "TemperatureScaling"]
+__all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "TemperatureScaling"]
 
 LEAST = 1e-12  # added to probabilities before their logarithm is taken, as scikit-learn does
 
@@ -215,3 +216,31 @@ class PartnerScaling(_Scaling):
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return self.fit_.predict_proba(logits)
+
+
+class AutoCalibrator(_Scaling):
+    """The calibrator that cross-fitting chooses, or temperature scaling if none gains clearly; it can't be pickled.
+
+    Parameters
+    ----------
+    classes : (k,) array, optional
+        As for `TemperatureScaling`.
+    candidates : sequence of str, optional
+        As for `halobench.fit_auto`, whose default depends on what is installed.
+
+    Attributes
+    ----------
+    classes_ : (k,) array
+    fit_ : AutoFit
+        The choice and its gain, as from `halobench.fit_auto`.
+    """
+
+    def __init__(self, classes: Any = None, candidates: Any = None):
+        super().__init__(classes)
+        self.candidates = candidates
+
+    def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        self.fit_ = fit_auto(logits, labels, candidates=self.candidates)
+
+    def _predict(self, logits: np.ndarray) -> np.ndarray:
+        return self.fit_.calibrator.probabilities(logits)

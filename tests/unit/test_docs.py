@@ -125,14 +125,14 @@ def test_the_tutorial_runs(tmp_path):
     grid = ["run", "--dry-run", "--snakefile", str(ROOT / "Snakefile"), "--configfile", "study.yaml", "loss.yaml"]
     commands = [
         [sys.executable, "mine.py"],
-        [*halobench, "calibrate", "--logits", "mine.npz", "--out", "mine"],
+        [*halobench, "diagnose", "mine.npz", "--out", "mine"],
         [*halobench, *grid],
     ]
     for command in commands:
         env = os.environ | {"PYTHONPATH": os.pathsep.join([".", str(ROOT / "src")])}
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "mine/calibration.png").exists()
+    assert (tmp_path / "mine/diagnosis.html").exists()
     assert "train 18" in " ".join(done.stdout.split()), "3 losses x 2 data sets x 3 seeds"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
@@ -13,12 +12,10 @@ from matplotlib.text import Text
 
 import halobench
 from halobench import ProbeSpec, SpecError, Surroundings, calibrate_file, figures, probe
-from halobench.cli.main import main
 from halobench.core.spec_codec import parse
 from halobench.core.specs import CalibrateSpec
 from halobench.reporting.plotting.score_panels import _short_lines
 from halobench.results.radii_summary import censored_quantile
-from halobench.storage.verify import verify
 
 
 def drawn_words(figure):
@@ -100,6 +97,27 @@ def test_reliability_of_the_metrics_is_drawn():
     np.testing.assert_allclose(np.sort(points), np.sort(bins.accuracy[full]), rtol=1e-12)
 
 
+def test_calibrators_under_names_of_ones_own_are_all_drawn():
+    """Each has its line, its colour and its ECE, in the order of the mapping."""
+    rng = np.random.default_rng(0)
+    probabilities, labels = rng.dirichlet(np.ones(3), size=500), rng.integers(3, size=500)
+    bins = {
+        name: halobench.reliability(probabilities**power / (probabilities**power).sum(1, keepdims=True), labels)
+        for name, power in (("raw", 1), ("mine", 0.5), ("exact", 0.1))
+    }
+    figure = figures.reliability(bins)
+    ax = figure.axes[0]
+    for diagram in bins.values():
+        full = np.asarray(diagram.count) > 0
+        drawn = [
+            np.concatenate([line.get_xdata() for line in ax.lines if line.get_color() == colour])
+            for colour in {line.get_color() for line in ax.lines}
+        ]
+        assert any(np.isin(diagram.confidence[full], xs).all() for xs in drawn)
+    words = drawn_words(figure)
+    assert all(name in words for name in ("raw", "mine", "TS (optimal)"))
+
+
 def test_results_of_a_file_of_logits_are_drawn(logits):
     results = calibrate_file(logits)
     drawn = figures.calibrated(results, dataset="mine")
@@ -138,22 +156,11 @@ def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
     assert "Bayes posterior" in words
     assert "on test labels, in expectation if their posterior is known" in words
     assert "floor" not in words
-    assert main(["calibrate", "--logits", str(known)]) == 0
-    expected, given = capsys.readouterr().out.split("test, judged by ")[1:]
-    assert expected.startswith("the posterior given, in expectation")
-    assert ("ECE floor" in expected, "ECE floor" in given) == (False, True)
 
 
-def test_the_command_draws_them(logits, tmp_path, capsys):
-    out = tmp_path / "out"
-    spec = json.dumps({"calibrators": ["none", "exact", "partner"]})
-    assert main(["calibrate", "--logits", str(logits), "--spec", spec, "--out", str(out)]) == 0
-    drawn = {
-        f"{name}.{kind}" for name in ("calibration", "reliability", "reliability_posthoc") for kind in ("png", "pdf")
-    }
-    assert drawn <= {path.name for path in out.iterdir()}
-    assert drawn <= json.loads((out / "calibrate.json").read_text())["outputs"].keys()
-    assert not verify(out).faults
+def test_other_calibrators_of_a_file_have_their_diagram(logits):
+    results = calibrate_file(logits, ["none", "exact", "partner"])
+    assert list(figures.calibrated(results)) == ["calibration", "reliability", "reliability_posthoc"]
 
 
 def test_captions_speak_of_what_is_shown(logits):

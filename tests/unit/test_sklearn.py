@@ -16,8 +16,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
-from halobench import SpecError, fit_partner, fit_temperature, softmax, tempered
-from halobench.sklearn import Logits, PartnerScaling, TemperatureScaling
+from halobench import SpecError, fit_auto, fit_partner, fit_temperature, softmax, tempered
+from halobench.sklearn import AutoCalibrator, Logits, PartnerScaling, TemperatureScaling
 
 COLUMNS = "its samples have fewer or more columns than classes, and columns are logits of classes"
 NO_LOGITS = {
@@ -28,6 +28,7 @@ NO_LOGITS = {
     "check_estimators_overwrite_params": COLUMNS,
     "check_readonly_memmap_input": COLUMNS,
 }
+NO_PICKLE = {"check_estimators_pickle": "its fit is a function"}
 CROSS_FITTED = "fit_transform is cross-validated, as that of TargetEncoder"
 TRANSFORMER = {"check_transformer_general": CROSS_FITTED, "check_transformer_data_not_an_array": CROSS_FITTED}
 STEPS = "a pipeline fits the steps that it is given"
@@ -45,10 +46,11 @@ PIPELINE = {
         (Logits(LogisticRegression()), TRANSFORMER),
         (TemperatureScaling(), NO_LOGITS),
         (PartnerScaling(), NO_LOGITS),
+        (AutoCalibrator(candidates=("top_rest", "partner")), NO_LOGITS | NO_PICKLE),
         (make_pipeline(Logits(LogisticRegression()), TemperatureScaling()), PIPELINE),
         (make_pipeline(Logits(LogisticRegression()), PartnerScaling()), PIPELINE),
     ],
-    ids=["logits", "temperature", "partner", "temperature in a pipeline", "partner in a pipeline"],
+    ids=["logits", "temperature", "partner", "auto", "temperature in a pipeline", "partner in a pipeline"],
 )
 def test_scikit_learns_own_checks_pass(estimator, expected):
     results = check_estimator(estimator, expected_failed_checks=expected, on_skip=None)
@@ -123,3 +125,13 @@ def test_logits_that_are_always_right_get_a_finite_temperature():
     assert scaling.fit_.separable
     # Labels smoothed by 1 / 31 over three classes put 1 / 93 on each of the two others.
     assert scaling.predict_proba(np.eye(3))[0] == pytest.approx([91 / 93, 1 / 93, 1 / 93])
+
+
+def test_what_cross_fitting_chooses_is_what_the_function_chooses():
+    rng = np.random.default_rng(0)
+    z = np.repeat([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0]], 300, axis=0) + rng.normal(scale=0.01, size=(600, 3))
+    y = np.r_[np.tile([0, 0, 1], 100), np.full(300, 2)]
+    auto = clone(AutoCalibrator(candidates=("top_rest", "partner"))).fit(z, np.array(["a", "b", "c"])[y])
+    fit = fit_auto(z, y, candidates=("top_rest", "partner"))
+    assert auto.fit_.chosen == fit.chosen == "partner"
+    np.testing.assert_array_equal(auto.predict_proba(z), fit.calibrator.probabilities(z))

@@ -175,20 +175,16 @@ def test_the_installed_wheel_runs_the_stages_on_digits(installed, tmp_path):
     assert record["commit"] is None, "outside a checkout there is none"
 
 
-def test_the_core_and_plots_calibrate_a_file_of_logits(environment, tmp_path):
+def test_the_core_diagnoses_a_file_of_logits(environment, tmp_path):
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(500, 3))
     labels = np.array([rng.choice(3, p=np.exp(row) / np.exp(row).sum()) for row in logits])
     np.savez(tmp_path / "mine.npz", logits=3 * logits, labels=labels)
-    assert "optimum proved" in ran(environment("") / "halobench", "calibrate", "--logits", "mine.npz", cwd=tmp_path)
-    ran(environment("plot") / "halobench", "calibrate", "--logits", "mine.npz", "--out", "found", cwd=tmp_path)
-    (exact,) = (
-        fit
-        for fit in json.loads((tmp_path / "found/calibration.json").read_text())
-        if (fit["calibrator"], fit["split"]) == ("exact", "val")
-    )
-    assert 2 < exact["T"] < 4.5, "the logits were three times too large"
-    assert {"calibration.png", "reliability.png"} <= {path.name for path in (tmp_path / "found").iterdir()}
+    told = ran(environment("") / "halobench", "diagnose", "mine.npz", "--out", "found", cwd=tmp_path)
+    assert "proved optimal" in told
+    found = json.loads((tmp_path / "found/diagnosis.json").read_text())
+    assert 2 < found["temperature"]["exact"]["T"] < 4.5, "the logits were three times too large"
+    assert {"diagnosis.html", "probabilities.npz"} <= {path.name for path in (tmp_path / "found").iterdir()}
 
 
 NAMES = """
@@ -232,19 +228,18 @@ def test_the_core_alone_splits_a_ladder_and_names_the_extra_of_a_command(environ
     code = "import numpy, halobench; z = numpy.zeros((400, 2)); p = numpy.tile([[.9, .1], [.1, .9]], (200, 1)); "
     code += "print(round(halobench.repair_ladder(z, p, draws=10).noise.value, 3))"
     assert ran(environment("") / "python", "-c", code, cwd=tmp_path).strip() == "0.325"
-    np.savez(tmp_path / "mine.npz", logits=np.random.default_rng(0).normal(size=(60, 3)), labels=np.arange(60) % 3)
+    pd.DataFrame({"label": [0, 1], "logit_0": [1.0, 0.0], "logit_1": [0.0, 1.0]}).to_parquet(tmp_path / "mine.parquet")
     halobench = environment("") / "halobench"
     for command, extra in (
         ("run", "workflow"),
         ("status", "workflow"),
-        ("calibrate --logits mine.npz --out found", "plot"),
+        ("diagnose mine.parquet", "workflow"),
         ('stage source --spec {"loader":"digits"} --out digits', "train"),
     ):
         refused = done(halobench, *command.split(), cwd=tmp_path)
         assert refused.returncode == 2, command
         (line,) = refused.stderr.splitlines()
         assert re.fullmatch(rf'halobench: error: .* needs \w+: pip install "halobench\[{extra}\]"', line), line
-    assert not (tmp_path / "found").exists()
 
 
 def test_the_release_can_be_uploaded(dist):

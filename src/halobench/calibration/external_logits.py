@@ -1,6 +1,6 @@
-"""Read logits from other projects from an .npz file, and calibrate and score them in the same way as a cell's.
+"""Read logits from other projects from a file, and calibrate and score them in the same way as a cell's.
 
-The file contains either two sets of samples, one for fitting calibrators and one for scoring them,
+An .npz file contains either two sets of samples, one for fitting calibrators and one for scoring them,
 
 =============================== ===========================================================================
 ``val_logits``, ``test_logits`` (n, k), finite; or -inf for a class that the model rules out
@@ -9,36 +9,54 @@ The file contains either two sets of samples, one for fitting calibrators and on
 ``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
 =============================== ===========================================================================
 
-or one set of samples (``logits``, ``labels`` and optionally ``posterior``), which is then halved at random.
+or one set of samples (``logits``, ``labels`` and optionally ``posterior``), which `calibrate_file` halves at random.
 ``logits`` may be replaced by ``probabilities``, whose logarithm equals the logits up to a constant per row. A
 probability of 0, as random forests can output, or a logit of -inf means that the class is ruled out. Temperature
 scaling can still be fitted as long as no ``val`` label is a class that is ruled out for its sample. The paper's fit is
 NaN if a class is ruled out, and calibrators other than temperatures reject such logits.
+
+A table (.csv or .parquet) has one row per sample. Its columns, in any order, are ``label``, optionally ``split``
+(``val`` or ``test``), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is a
+number from 0 on, or the class's name, which labels then use. Other columns are ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from halobench.calibration.arrays import (
+    as_array,
     check_labels,
     check_logits,
     check_matrix,
     check_rows,
     look_like_probabilities,
 )
-from halobench.calibration.evaluate import Calibrated, calibrate
 from halobench.core.errors import SpecError, one_of, require
+from halobench.core.extras import explained
 from halobench.core.seeding import generator
-from halobench.core.specs import CalibrateSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from halobench.calibration.evaluate import Calibrated
+    from halobench.core.specs import CalibrateSpec
 
 SPLITS = ("val", "test")
 KINDS = ("logits", "probabilities", "labels", "posterior")
 NAMES = (*KINDS, *(f"{split}_{kind}" for split in SPLITS for kind in KINDS))
 FEWEST = 2  # the smallest number of samples that can be halved
+COLUMN = re.compile(r"(logit|probability|posterior)_(.+)")
+PLURALS = {"logit": "logits", "probability": "probabilities", "posterior": "posterior"}
+
+# The logits, labels and perhaps the posterior of a set of samples; test samples may have no labels.
+Samples = dict[str, np.ndarray]
 
 
 def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
@@ -46,7 +64,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
 
     Parameters
     ----------
-    path : path of an .npz file
+    path : path of an .npz, .csv or .parquet file
         As described at the top of this module.
     seed : int
         Determines which half of the samples is used for fitting if the file doesn't specify it.
@@ -69,47 +87,57 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     >>> {name: array.shape for name, array in sorted(read_logits(path).items())}["val.logits"]
     (2, 4)
     """
-    return _read(path, seed)[0]
+    with _in_file(path):
+        sets = _sets(_load(Path(path))[0])
+        sets = _halve(sets[""], seed) if "" in sets else sets
+        require("labels" in sets["test"], "test_labels", "no such array", "labels for the test samples")
+        # Calibrators are fitted to drawn labels, so a missing validation posterior affects only the validation scores.
+        alone = "posterior" in sets["val"] and "posterior" not in sets["test"]
+        require(
+            not alone, "val_posterior", "without test_posterior", "test_posterior too, since test samples are scored"
+        )
+    arrays = {f"{split}.{kind}": array for split, samples in sets.items() for kind, array in samples.items()}
+    return arrays | {f"{split}.clean": samples["labels"] for split, samples in sets.items()}
 
 
-def _read(path: Path | str, seed: int) -> tuple[dict[str, np.ndarray], bool]:
-    """Return the arrays of `read_logits` and whether one set of samples was halved."""
-    arrays = _load(Path(path))
-    for name in arrays:
-        require(name in NAMES, f"{path}: {name}", f"shape {arrays[name].shape}", one_of(NAMES, name))
-    is_split = any(name in arrays for name in NAMES[len(KINDS) :])
-    mixed = [name for name in KINDS if name in arrays]
-    if is_split and mixed:
-        expected = "either arrays whose names begin with val_ or test_, or a single set without these prefixes"
-        raise SpecError(f"{path}: {mixed[0]}", f"alongside {', '.join(sorted(set(arrays) - set(mixed)))}", expected)
-    try:
-        if is_split:
-            return _read_splits(arrays), False
-        return _halve(_read_samples(arrays, ""), seed), True
-    except SpecError as error:
-        raise SpecError(f"{path}: {error.key}", error.value, error.expected) from None
+def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
+    """Read a file's validation samples, its test samples if it has any, and the names of classes if it has any.
+
+    All samples are validation samples if the file has one set. Raises the same errors as `read_logits`.
+    """
+    with _in_file(path):
+        return as_sets(*_load(Path(path)))
 
 
-def _read_splits(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Check the arrays of both splits, and return them with the names that `evaluate.calibrate` expects."""
-    splits = {split: _read_samples(arrays, f"{split}_") for split in SPLITS}
-    widths = [samples["logits"].shape[1] for samples in splits.values()]
-    expected = f"{widths[0]} classes, as in val_logits"
-    require(widths[0] == widths[1], "test_logits", f"{widths[1]} classes", expected)
-    # Calibrators are fitted to drawn labels, so a missing validation posterior affects only the validation scores.
-    alone = "posterior" in splits["val"] and "posterior" not in splits["test"]
-    require(not alone, "val_posterior", "without test_posterior", "test_posterior too, since test samples are scored")
-    return {f"{split}.{kind}": array for split, samples in splits.items() for kind, array in samples.items()}
+def as_rows(values: Any) -> np.ndarray:
+    """Return numbers as an array; the rows may be the entries of a column or a list."""
+    if hasattr(values, "detach"):
+        return as_array(values)
+    array = np.asarray(values)
+    if array.dtype == object and array.ndim == 1 and len(array):
+        try:
+            return np.stack([np.asarray(row) for row in array])
+        except ValueError:
+            pass
+    return array
 
 
-def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: int = 0) -> Calibrated:
-    """Fit the calibrators of `spec` to the ``val`` samples of a file and score them on both splits.
+def as_sets(
+    arrays: Mapping[str, np.ndarray], classes: tuple[str, ...] | None
+) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
+    """Check arrays that are named as in an .npz file, and return what `read_sets` does."""
+    sets = _sets(arrays)
+    return sets.get("", sets.get("val", {})), sets.get("test"), classes
+
+
+def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None = None, seed: int = 0) -> Calibrated:
+    """Fit calibrators to the ``val`` samples of a file and score them on both splits.
 
     Parameters
     ----------
-    path : path of an .npz file
+    path : path of an .npz, .csv or .parquet file
         As described at the top of this module.
-    spec : CalibrateSpec, optional
+    spec : CalibrateSpec or list of calibrators, optional
         Defaults to the temperature scalings.
     seed : int
         Used to draw bootstrap resamples and, if the file contains only one set of samples, to halve it.
@@ -119,53 +147,149 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | None = None, seed: in
     SpecError
         As in `read_logits` and `halobench.calibration.evaluate.calibrate`.
     """
-    return calibrate_and_describe(path, spec, seed)[0]
+    from halobench.calibration.evaluate import calibrate
+    from halobench.core.spec_codec import parse
+    from halobench.core.specs import CalibrateSpec
+
+    if not isinstance(spec, CalibrateSpec):
+        spec = CalibrateSpec() if spec is None else parse(CalibrateSpec, {"calibrators": spec})
+    arrays = read_logits(path, seed)
+    with _in_file(path):
+        return calibrate(arrays, spec, seed, SPLITS)
 
 
-def calibrate_and_describe(
-    path: Path | str, spec: CalibrateSpec | None = None, seed: int = 0
-) -> tuple[Calibrated, str]:
-    """Run `calibrate_file`; also return text on how many samples the file has and which were used for fitting."""
-    arrays, halved = _read(path, seed)
-    (val, k), (test, _) = (arrays[f"{split}.logits"].shape for split in SPLITS)
-    description = f"{k} classes; fitted to the {val} validation points, scored on the {test} test points"
-    if halved:
-        description = f"{val + test} points, {k} classes; fitted to {val} (drawn with seed {seed}), scored on the rest"
+@contextlib.contextmanager
+def _in_file(path: Path | str) -> Iterator[None]:
+    """Name the file, and its array instead of a split's, in errors raised in this context."""
     try:
-        return calibrate(arrays, spec or CalibrateSpec(), seed, SPLITS), description
+        yield
     except SpecError as error:
+        if error.key == str(path):
+            raise
         split, _, rest = error.key.partition(".")
         key = f"{split}_{rest}" if split in SPLITS else error.key
         raise SpecError(f"{path}: {key}", error.value, error.expected) from None
 
 
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """Load all arrays of an .npz file without unpickling any."""
+def _sets(arrays: Mapping[str, np.ndarray]) -> dict[str, Samples]:
+    """Check arrays and return the samples of the splits ``val`` and ``test``, or of a single set with the name ""."""
+    for name in arrays:
+        require(name in NAMES, name, f"shape {np.shape(arrays[name])}", one_of(NAMES, name))
+    is_split = any(name in arrays for name in NAMES[len(KINDS) :])
+    mixed = [name for name in KINDS if name in arrays]
+    if is_split and mixed:
+        expected = "either arrays whose names begin with val_ or test_, or a single set without these prefixes"
+        raise SpecError(mixed[0], f"alongside {', '.join(sorted(set(arrays) - set(mixed)))}", expected)
+    if not is_split:
+        return {"": read_samples(arrays, "")}
+    kinds = [next((f"{split}_{kind}" for kind in KINDS[:2] if f"{split}_{kind}" in arrays), "") for split in SPLITS]
+    if all(kinds) and all(np.ndim(arrays[kind]) == 2 for kind in kinds):  # before labels, which would be blamed instead
+        widths = [np.shape(arrays[kind])[1] for kind in kinds]
+        expected = f"{widths[0]} classes, as in {kinds[0]}"
+        require(
+            widths[1] in (1, widths[0]), kinds[1], f"{widths[1]} classes", expected
+        )  # a single one has its own error
+    return {split: read_samples(arrays, f"{split}_") for split in SPLITS}
+
+
+def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
+    """Load all arrays of a file without unpickling any, and the names of classes if it has any."""
     expected = "an .npz file of numeric arrays, as written by numpy.savez (convert each with numpy.asarray first)"
     if not path.is_file():
         raise SpecError(str(path), "a folder" if path.is_dir() else "no such file", expected)
+    reader = {".csv": _read_csv, ".parquet": _read_parquet}.get(path.suffix.lower())
+    if reader is not None:
+        expected = f"a table with a header, as written by pandas to {path.suffix.lower()}"
     try:
+        if reader is not None:
+            return table_arrays(reader(path))
         archive = np.load(path, allow_pickle=False)
         require(isinstance(archive, Mapping), str(path), "a single array", expected)
         with archive:
-            return {name: archive[name] for name in archive}
-    except SpecError:
+            return {name: archive[name] for name in archive}, None
+    except (SpecError, ImportError):
         raise
-    except Exception as error:  # numpy and zipfile raise a dozen types, and some messages suggest unpickling
+    except Exception as error:  # numpy, zipfile and pandas raise a dozen types, and some messages suggest unpickling
         raise SpecError(str(path), f"an unreadable file ({type(error).__name__})", expected) from None
 
 
-def _read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+def _read_csv(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.read_csv(path, float_precision="round_trip")
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    with explained(str(path)):
+        import pyarrow  # noqa: F401 (if it is missing, pandas doesn't say that this is why)
+    return pd.read_parquet(path)
+
+
+def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
+    """Return the arrays of a table, named as in an .npz file, and the names of its classes if they aren't numbers."""
+    found = [(match[1], match[2], name) for name in table.columns if (match := COLUMN.fullmatch(str(name)))]
+    shown = ", ".join(map(str, table.columns[:8])) + (", ..." if len(table.columns) > 8 else "")
+    expected = "a column label, and logit_NAME or probability_NAME for each class"
+    require("label" in table and any(kind != "posterior" for kind, *_ in found), "columns", shown, expected)
+    columns: dict[str, dict[str, str]] = {}
+    for kind, name, column in found:
+        columns.setdefault(PLURALS[kind], {})[name] = column
+    order = list(next(iter(columns.values())))
+    numbered = all(name.isdecimal() for name in order)
+    if numbered:
+        order.sort(key=int)
+        wanted = f"numbers from 0 to {len(order) - 1} in the names of logits"
+        require([int(name) for name in order] == list(range(len(order))), "columns", ", ".join(order), wanted)
+    for kind, named in columns.items():
+        require(set(named) == set(order), kind, ", ".join(named), f"the classes {', '.join(order)}, as in the others")
+    parts = {"": table}
+    if "split" in table:
+        parts = {f"{split}_": table[table["split"] == split] for split in SPLITS}
+        others = sorted(set(map(str, table["split"].unique())) - set(SPLITS))
+        require(not others, "split", ", ".join(others), one_of(SPLITS))
+        parts = {prefix: rows for prefix, rows in parts.items() if len(rows)}
+        require("val_" in parts, "split", "no val", "rows with the split val")
+        parts = {"": parts["val_"]} if len(parts) == 1 else parts
+    arrays = {}
+    for prefix, rows in parts.items():
+        for kind, named in columns.items():
+            arrays[prefix + kind] = rows[[named[name] for name in order]].to_numpy()
+        if not (prefix == "test_" and rows["label"].isna().all()):
+            arrays[f"{prefix}labels"] = _label_numbers(rows["label"], order, numbered)
+    return arrays, None if numbered else tuple(order)
+
+
+def _label_numbers(labels: pd.Series, order: Sequence[str], numbered: bool) -> np.ndarray:
+    """Return labels as the numbers of classes; labels are numbers, or names if classes have names."""
+    missing = labels.isna()
+    row = labels.index[int(missing.to_numpy().argmax())]
+    require(not missing.any(), f"label[{row}]", "missing", "a label (or no label for any test sample)")
+    values = labels.to_numpy()
+    if values.dtype.kind == "f" and (values == np.round(values)).all():  # as where another split has no labels
+        values = values.astype(np.int64)
+    if numbered or values.dtype.kind in "iu":
+        return values
+    numbers = {name: number for number, name in enumerate(order)}
+    for row, label in zip(labels.index, values, strict=True):
+        require(str(label) in numbers, f"label[{row}]", label, one_of(order, label))
+    return np.array([numbers[str(label)] for label in values])
+
+
+def read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> Samples:
     """Check and return the logits, labels and any posterior among the arrays whose names begin with `prefix`."""
     kinds = [kind for kind in ("logits", "probabilities") if prefix + kind in arrays]
     expected = f"either {prefix}logits or {prefix}probabilities, along with {prefix}labels"
     require(bool(kinds), f"{prefix}logits", "no such array", expected)
     require(len(kinds) == 1, f"{prefix}logits", f"alongside {prefix}probabilities", "only one of the two")
-    require(f"{prefix}labels" in arrays, f"{prefix}labels", "no such array", f"labels for {prefix}{kinds[0]}")
     name = prefix + kinds[0]
     logits = _logarithm(name, arrays[name]) if kinds == ["probabilities"] else _check_logits(name, arrays[name], prefix)
-    labels = check_labels(arrays[f"{prefix}labels"], logits.shape, f"{prefix}labels").astype(np.int64)
-    samples = {"logits": logits, "labels": labels, "clean": labels}
+    samples = {"logits": logits}
+    if f"{prefix}labels" in arrays:
+        labels = check_labels(np.asarray(arrays[f"{prefix}labels"]), logits.shape, f"{prefix}labels")
+        samples["labels"] = labels.astype(np.int64)
+    require("labels" in samples or prefix == "test_", f"{prefix}labels", "no such array", f"labels for {name}")
     if f"{prefix}posterior" in arrays:
         name, rows = f"{prefix}posterior", arrays[f"{prefix}posterior"]
         require(rows.shape == logits.shape, name, f"shape {rows.shape}", f"the shape of the logits, {logits.shape}")
@@ -190,11 +314,11 @@ def _logarithm(name: str, probabilities: np.ndarray) -> np.ndarray:
         return np.log(probabilities, dtype=np.float64)
 
 
-def _halve(samples: Mapping[str, np.ndarray], seed: int) -> dict[str, np.ndarray]:
+def _halve(samples: Samples, seed: int) -> dict[str, Samples]:
     """Divide samples randomly into the two splits, keeping their order."""
     count = len(samples["labels"])
     expected = "at least two rows, since half are used for fitting and the rest for scoring"
     require(count >= FEWEST, "logits", f"{count} row", expected)
     order = generator(seed, "halves").permutation(count)
     parts = {"val": np.sort(order[: count // 2]), "test": np.sort(order[count // 2 :])}
-    return {f"{split}.{kind}": array[part] for split, part in parts.items() for kind, array in samples.items()}
+    return {split: {kind: array[part] for kind, array in samples.items()} for split, part in parts.items()}

@@ -49,8 +49,11 @@ def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     return fit_as_paper(logits, check_targets(targets, logits.shape))
 
 
-def fit_as_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Fit the temperature as `fit_paper` does, to arrays that have already been checked."""
+def fit_as_paper(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, iterations: int = 20) -> TemperatureFit:
+    """Fit the temperature as `fit_paper` does, to arrays that have already been checked.
+
+    With another `start` and number of `iterations`, this is what others get from the same optimiser.
+    """
     if (masked := Masked.of(logits, targets)) is not None:
         separable = masked.summary.linear == 0 and masked.summary.slope_at_zero < 0
         return TemperatureFit(math.nan, math.nan, math.nan, math.nan, False, separable)
@@ -60,7 +63,7 @@ def fit_as_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
         curve = derivatives(logits, summary.linear, 1 / T)
         return curve.nll, -curve.slope / T  # d NLL / d T, from the derivative with respect to a relative step of 1 / T
 
-    T = _lbfgs(loss_and_slope, 1.0)
+    T = _lbfgs(loss_and_slope, start, max_iter=iterations)
     curve = derivatives(logits, summary.linear, 1 / T)
     converged = abs(curve.slope / T) <= 1e-7
     separable = summary.linear == 0 and summary.slope_at_zero < 0

@@ -39,14 +39,18 @@ examples:
   halobench compare digits/mlp/cross_entropy/seed0 digits/mlp/mixup2/seed0
   halobench compare results ../before/results"""
 
-CALIBRATE = """The file holds either val_logits (n, k), val_labels (n,), test_logits and test_labels, or just
-logits and labels, which are split at random into one half for fitting and one for scoring.
-Probabilities may replace logits (val_probabilities, ...). A posterior (n, k), stored as
-val_posterior and test_posterior or as posterior, adds scores in expectation under it.
+DIAGNOSE = """Says if the temperature is optimal, what is left and who could remove it, which calibrator to use, which
+classes are confused, if there are enough samples, and if test samples look like validation samples.
+
+The file (.npz) holds val_logits (n, k), val_labels (n,) and, if there are any, test_logits and
+test_labels; or just logits and labels, which are all used for validation. Probabilities may replace
+logits (val_probabilities, ...). The known posterior (n, k) of validation samples, val_posterior or
+posterior, shows noise apart. A table (.csv, .parquet) has the columns label, split (val or test)
+and logit_NAME or probability_NAME for each class.
 
 examples:
-  halobench calibrate --logits mine.npz
-  halobench calibrate --logits mine.npz --spec '{"calibrators": ["none", "exact", "partner"]}' --out results/mine"""
+  halobench diagnose mine.npz
+  halobench diagnose mine.csv --out mine    also writes a page and calibrated probabilities"""
 
 RESULTS = Path("results")
 
@@ -97,10 +101,10 @@ def _verify(args: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _calibrate(args: argparse.Namespace) -> None:
-    from halobench.pipeline.calibrate import run_calibrate_file
+def _diagnose(args: argparse.Namespace) -> None:
+    from halobench.pipeline.diagnose import run_diagnose
 
-    run_calibrate_file(args.spec, args.seed, args.logits, args.out)
+    run_diagnose(args.file, args.seed, args.out)
 
 
 def add(commands: Any) -> None:
@@ -139,9 +143,7 @@ def add(commands: Any) -> None:
     verify.add_argument("results", nargs="?", **options.folder(what, default=RESULTS))
     verify.add_argument("--remove", action="store_true", help="remove faulty results so they are computed again")
 
-    calibrate = command("calibrate", _calibrate, "Fit and score calibrators on logits from any project.", CALIBRATE)
-    what = "an .npz file of logits and labels"
-    calibrate.add_argument("--logits", required=True, **options.file(what))
-    options.add(calibrate, "spec", required=False, default={})
-    options.add(calibrate, "seed", required=False, default=0, help="for splitting samples into halves (default: 0)")
-    options.add(calibrate, "out", required=False, help="a folder for the results (default: they are only printed)")
+    diagnose = command("diagnose", _diagnose, "Diagnose and calibrate logits from any project.", DIAGNOSE)
+    diagnose.add_argument("file", **options.file("logits and labels: an .npz, .csv or .parquet file"))
+    options.add(diagnose, "seed", required=False, default=0, help="for folds and resamples (default: 0)")
+    options.add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")

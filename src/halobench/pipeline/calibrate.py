@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halobench.core.errors import SpecError, require
 from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import CalibrateSpec, DatasetSpec
 from halobench.data import splits, written_sources
 from halobench.pipeline.stage import Code, StageRun, canonical_parts, parse_parts, require_folders, stage
-from halobench.storage import arrays_io, files, layout, records, tables_io
+from halobench.storage import arrays_io, files, tables_io
 
 if TYPE_CHECKING:
     from halobench.calibration.evaluate import Calibrated
@@ -28,31 +27,6 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path, code: Code |
         arrays = arrays_io.read_arrays(logits)
         run.inputs = {logits.name: files.checksum(logits)}
         _write_calibrated(calibrate(arrays, calibrators, seed), run)
-
-
-def run_calibrate_file(
-    spec: Mapping[str, Any], seed: int, logits: Path, out: Path | None = None, code: Code | None = None
-) -> None:
-    """Calibrate another project's logits, stored in an .npz file, and print the scores.
-
-    If the file has only one split, it is halved with the seed. The fits, scores and figures can be written to `out`.
-    """
-    calibrators = parse(CalibrateSpec, spec)
-    if out is not None:
-        _check_vacant(out)
-        from halobench import figures
-    from halobench.calibration.external_logits import calibrate_and_describe
-    from halobench.core import console
-    from halobench.reporting import terminal
-
-    result, notes = calibrate_and_describe(logits, calibrators, seed)
-    console.console().print(terminal.calibrated(str(logits), notes, result))
-    if out is not None:
-        canonical_spec = canonical(calibrators) | {"logits": files.checksum(logits), "file": logits.name}
-        with _calibrate_stage(calibrators, canonical_spec, seed, out, code) as run:
-            _write_calibrated(result, run)
-            for name, figure in figures.calibrated(result, dataset=logits.stem).items():
-                run.outputs += figures.save(figure, out / name)
 
 
 def _calibrate_stage(
@@ -72,17 +46,6 @@ def _write_calibrated(result: Calibrated, run: StageRun) -> None:
     files.write_json(fits, result.fits)
     tables_io.write_csv(metrics, result.metrics)
     tables_io.write_csv(reliability, result.reliability)
-
-
-def _check_vacant(out: Path) -> None:
-    """Raise SpecError unless `calibrate --logits` can write to `out` without harming other results."""
-    what = "a separate folder for the results"
-    if out.exists() and not out.is_dir():
-        raise SpecError("--out", str(out), f"{what}; this is a file")
-    others = [name for name in layout.RECORDS if (out / name).exists()]
-    if others == ["calibrate.json"] and "logits" in records.read_record(out / others[0], ["spec"])["spec"]:
-        return
-    require(not others, "--out", str(out), f"{what}; this one already contains results (see {', '.join(others)})")
 
 
 def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None) -> None:

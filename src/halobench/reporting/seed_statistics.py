@@ -40,7 +40,7 @@ def seeds_note(*tables: pd.DataFrame) -> str:
     cell = ["dataset", "model", "loss"]
     most = max((int(t.groupby(cell)["seed"].nunique().max()) for t in tables if len(t)), default=0)
     if most < 2:
-        return "one seed, so no interval" if named(*tables) else "one model, so no interval"
+        return f"one {'seed' if named(*tables) else 'model'}, so no interval over several"
     return f"mean and 95% t-interval over {most} seeds"
 
 

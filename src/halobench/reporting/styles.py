@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from halobench.reporting.labels import ordered
@@ -36,11 +36,21 @@ def model_markers(models: Iterable[str]) -> dict[str, str]:
     return dict(zip(ordered(models, names.MODELS), itertools.cycle(_MODEL_MARKERS), strict=False))
 
 
+def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
+    """Return a style for each calibrator, in order; those without a style of their own get spare ones."""
+    spare = _spare_styles()
+    return {name: CALIBRATOR_STYLES.get(name) or next(spare) for name in calibrators}
+
+
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
     """Return a style for each loss: known losses always get the same one, and others the next free one in order.
 
     Colours repeat only beyond 6 unknown losses, and then with a different marker.
     """
-    looks = zip(*map(itertools.cycle, (_SPARE_COLORS, _SPARE_MARKERS, (2, 3, 4))), strict=True)
-    spare = (Style(color, marker, (0, (dash, 1))) for color, marker, dash in looks)
+    spare = _spare_styles()
     return {loss: _LOSS_STYLES.get(loss) or next(spare) for loss in ordered(losses, KNOWN_LOSSES)}
+
+
+def _spare_styles() -> Iterator[Style]:
+    looks = zip(*map(itertools.cycle, (_SPARE_COLORS, _SPARE_MARKERS, (2, 3, 4))), strict=True)
+    return (Style(color, marker, (0, (dash, 1))) for color, marker, dash in looks)

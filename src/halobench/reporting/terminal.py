@@ -13,7 +13,6 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from halobench.calibration.evaluate import Calibrated
 from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.console import console, value_text
 from halobench.core.formatting import number
@@ -201,14 +200,6 @@ def show(cell: CellResults) -> None:
     out.print(card(cell))
     for line in commands(cell, read_source_spec(cell.results, cell.source)):
         out.print(Text(line), soft_wrap=True)
-
-
-def calibrated(path: str, said: str, results: Calibrated) -> RenderableType:
-    """Format the results of calibrating a file of logits; `said` says which of its samples were used for fitting."""
-    words = {"clean": "the labels given", "noisy": "the posterior given, in expectation"}
-    return Group(
-        Text(path, style="bold"), Text(said), Text(), fits(results.fits), *metrics(results.metrics, words=words)
-    )
 
 
 def spec_differences(names: tuple[str, str], differences: Sequence[tuple[str, Any, Any]]) -> RenderableType:

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from halobench.calibration import metric
 from halobench.calibration.external_logits import calibrate_file, read_logits
 from halobench.calibration.temperature_scaling import FLAT, fit_temperature
-from halobench.cli.main import main
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 from halobench.reporting import terminal
-from halobench.storage import files
-from halobench.storage.provenance import record
-from halobench.storage.requests import Request
 
 QUICK = CalibrateSpec(draws=50, floor_draws=5)
 
@@ -135,7 +129,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"test_logits": 1.001 * metric.softmax(made()[0])}, "rows that look like probabilities"),
         ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
         ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
-        ({"test_logits": np.array([["a", "b"]] * 400)}, "test_logits = 'dtype <U1': expected real numbers"),
+        ({"test_logits": np.array([list("abcde")] * 400)}, "test_logits = 'dtype <U1': expected real numbers"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changed, told):
@@ -208,23 +202,6 @@ def test_a_file_of_another_kind_is_refused_but_not_to_be_deleted(tmp_path, spoil
     assert "unsafe" not in str(caught.value)
 
 
-def test_one_command(tmp_path, capsys):
-    path = saved(tmp_path, **apart())
-    spec = json.dumps({"draws": 50, "floor_draws": 5})
-    assert main(["calibrate", "--logits", str(path), "--spec", spec, "--out", str(tmp_path / "out")]) == 0
-    told = capsys.readouterr().out
-    assert "optimum proved" in told
-    assert "ECE" in told
-    found = json.loads((tmp_path / "out/calibration.json").read_text())
-    assert {fit["calibrator"] for fit in found} == {"exact", "paper", "oracle"}
-    record = json.loads((tmp_path / "out/calibrate.json").read_text())
-    drawn = {f"{name}.{kind}" for name in ("calibration", "reliability") for kind in ("pdf", "png", "svg")}
-    assert set(record["outputs"]) == {"calibration.json", "metrics.csv", "reliability.csv", *drawn}
-    assert record["spec"]["logits"]
-    assert main(["calibrate", "--logits", str(tmp_path / "none.npz")]) == 2
-    assert "none.npz = 'no such file'" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("scale", [1e-5, 1.0, 1e15, 1e300])
 def test_any_scale_of_logits_keeps_predictions_and_scores_what_was_fitted(tmp_path, scale):
     """At the optimum nothing depends on the scale: not the scores and, at T = infinity, not the predictions."""
@@ -237,16 +214,15 @@ def test_any_scale_of_logits_keeps_predictions_and_scores_what_was_fitted(tmp_pa
         assert scores["drawn", "exact", "nll"] == pytest.approx(exact["nll"], abs=2 * FLAT)
 
 
-def test_what_is_found_is_not_written_over_other_results(tmp_path, capsys):
-    path = saved(tmp_path, logits=made()[0], labels=made()[1])
-    for stage in ("train", "calibrate", "reference"):
-        out = tmp_path / stage
-        files.write_json(out / f"{stage}.json", record(Request(stage, {"calibrate": {}}, {}), 0, [], 1.0))
-        assert main(["calibrate", "--logits", str(path), "--out", str(out)]) == 2
-        assert f"--out = '{out}': expected a separate folder" in capsys.readouterr().err
-        assert [each.name for each in out.iterdir()] == [f"{stage}.json"]
-    assert main(["calibrate", "--logits", str(path), "--out", str(path)]) == 2
-    assert "this is a file" in capsys.readouterr().err
-    for _ in range(2):  # the second call overwrites the first one's results
-        assert main(["calibrate", "--logits", str(path), "--out", str(tmp_path / "own")]) == 0
-        assert "400 points, 5 classes; fitted to 200 (drawn with seed 0)" in capsys.readouterr().out
+def test_a_list_of_calibrators_will_do(tmp_path):
+    path = saved(tmp_path, **apart())
+    found = calibrate_file(path, ["none", "exact"])
+    assert set(found.metrics["calibrator"]) == {"none", "exact"}
+    with pytest.raises(SpecError, match="calibrators"):
+        calibrate_file(path, ["exat"])
+
+
+def test_test_logits_of_fewer_classes_are_named_before_their_labels(tmp_path):
+    z, y = made(k=4)
+    with pytest.raises(SpecError, match="test_logits = '4 classes': expected 5 classes, as in val_logits"):
+        calibrate_file(saved(tmp_path, **apart(test_logits=z, test_labels=np.full(len(y), 4))), QUICK)

@@ -17,7 +17,7 @@ from halobench.runner.arguments import read_arguments
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
-COMMANDS = {"run", "status", "show", "compare", "verify", "calibrate", "stage"}
+COMMANDS = {"run", "status", "show", "compare", "verify", "diagnose", "stage"}
 
 
 @pytest.mark.parametrize("command", [*sorted(COMMANDS), *(f"stage {name}" for name in STAGES)])

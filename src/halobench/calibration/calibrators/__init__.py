@@ -11,6 +11,7 @@ confusion_mix (1 - w) softmax(z / T) + w C_a, C_a: validation labels with predic
 noise_layer   softmax(z / T) Q, Q a matrix of transitions                              numpy, EM
 partner       TS's logits and validation confusions with the predicted class           numpy, Newton's method
 local         TS, partner scaling, nearest neighbours and trees, mixed                 scikit-learn
+auto          matrix, partner, top_rest or TS, whichever cross-fitting chooses         as the chosen one
 ============= ======================================================================== ======================
 
 ``probmetrics/NAME`` and ``netcal/NAME`` are the classes of these libraries, such as ``netcal/HistogramBinning``. Both

@@ -5,6 +5,8 @@ Other calibrators have their own figure, ``reliability_posthoc``, because more t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -12,7 +14,7 @@ from halobench.reporting import labels, table_views
 from halobench.reporting.plotting.panel_grid import empty_page
 from halobench.reporting.plotting.reliability_diagrams import draw_diagrams
 from halobench.reporting.plotting.style import styled
-from halobench.reporting.styles import calibrator_style
+from halobench.reporting.styles import calibrator_styles
 
 SHORT = "Reliability"
 CATEGORY = "3 Calibration"
@@ -34,12 +36,17 @@ def draw(reliability: pd.DataFrame) -> Figure:
 
     Test results on the data sets with the most label noise are shown, in expectation under any known posterior.
     """
+    return compare(reliability, CALIBRATORS)
+
+
+def compare(reliability: pd.DataFrame, calibrators: Sequence[str]) -> Figure:
+    """Draw the diagrams of these calibrators, which may have names of their own."""
     table = table_views.preferred_labels(reliability)
-    table = table[table["calibrator"].isin(CALIBRATORS)]
+    table = table[table["calibrator"].isin(calibrators)]
     if not table["count"].any():
         return empty_page(TITLE, "No bins were counted on a test set.")
     table, chosen = table_views.noisiest_cells(table, ["loss"], "the explorer")
     counted = table[table["count"] > 0]
     headings = {loss: labels.loss_label(loss) for loss in table_views.losses_in(counted)}
-    styles = {name: calibrator_style(name) for name in CALIBRATORS if name in set(counted["calibrator"])}
+    styles = calibrator_styles([name for name in calibrators if name in set(counted["calibrator"])])
     return draw_diagrams(table, TITLE, "loss", headings, styles, ("", ENDING + chosen))

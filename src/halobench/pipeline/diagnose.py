@@ -1,0 +1,39 @@
+"""The command ``diagnose``, which isn't a stage of the workflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from halobench.core.errors import require
+from halobench.storage import files
+
+
+def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
+    """Print the diagnosis of a file of logits; write its page, numbers and calibrated probabilities to `out`.
+
+    The folder gets ``diagnosis.html``, ``diagnosis.json`` and ``probabilities.npz``.
+    """
+    if out is not None:
+        require(not out.exists() or out.is_dir(), "--out", str(out), "a folder for the results; this is a file")
+    from halobench.calibration.diagnose import diagnose_file
+    from halobench.calibration.external_logits import read_sets
+
+    diagnosis = diagnose_file(file, seed=seed)
+    print(f"{file}\n{diagnosis}")
+    if out is None:
+        print("\nWith --out FOLDER, this becomes a page, next to the calibrated probabilities.")
+        return
+    from halobench.reporting import rendering
+    from halobench.reporting.pages.diagnosis_page import diagnosis_page
+
+    val, test, _ = read_sets(file)
+    sets = {"probabilities": val} if test is None else {"val_probabilities": val, "test_probabilities": test}
+    arrays = {name: diagnosis.predict_proba(samples["logits"]) for name, samples in sets.items()}
+    with files.replacing(out / "probabilities.npz") as temporary, temporary.open("wb") as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
+    files.write_json(out / "diagnosis.json", diagnosis.as_json())
+    page = out / "diagnosis.html"
+    rendering.write(page, diagnosis_page(diagnosis, file.name))
+    print(f"\nwrote {page}, diagnosis.json and probabilities.npz")

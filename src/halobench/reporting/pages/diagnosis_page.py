@@ -1,0 +1,107 @@
+"""Write the page of a diagnosis: the answers in a list, and below it what each is based on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from halobench.calibration.diagnosis import OTHERS, Diagnosis, answers, label, summary
+from halobench.core.formatting import number
+from halobench.reporting.rendering import render
+from halobench.reporting.styles import calibrator_style
+from halobench.results.names import REPAIRS
+
+METRICS = {"nll": "NLL", "error": "error", "brier": "Brier score", "ece": "ECE"}
+
+
+def diagnosis_page(diagnosis: Diagnosis, title: str = "Diagnosis") -> str:
+    """Return the page, which needs no other file and no network."""
+    names = diagnosis.names
+    confusions = [
+        {"predicted": names[each.predicted], "label": names[each.label], "count": each.count, "of": each.of}
+        | {"expected": number(each.expected, ".1f")}
+        for each in diagnosis.confusions
+    ]
+    scores = [
+        (label(name), [(number(rung.value), _span(rung.low, rung.high)) for rung in (each[key] for key in METRICS)])
+        for name, each in diagnosis.scores.items()
+    ]
+    shown: Mapping[str, Any] = {
+        **{"summary": summary(diagnosis), "answers": answers(diagnosis), "confusions": confusions},
+        **{"curve": _curve(diagnosis), "parts": _parts(diagnosis), "scores": scores, "metrics": METRICS.values()},
+    }
+    return render("diagnosis.html", title=title, note="", experiment=title, **_gains(diagnosis), **shown)
+
+
+def _span(low: float, high: float) -> str:
+    return "" if math.isnan(low) else f"[{number(low)}, {number(high)}]"
+
+
+def _gains(diagnosis: Diagnosis) -> dict[str, Any]:
+    """Return the positions, in percent of the width, of the candidates' gains and of 0."""
+    chosen = diagnosis.auto
+    tried = [chosen.gain if each.name == chosen.chosen else each for each in chosen.candidates]
+    tried = sorted((each for each in tried if not math.isnan(each.value)), key=lambda each: -each.value)
+    if not tried:
+        return {"gains": [], "zero": 0}
+    largest = max(0.005, *(abs(each.value) for each in tried), *(each.high for each in tried))
+    low = max(min(0.0, *(each.low for each in tried)), -largest)  # a long way below 0, it doesn't matter how far
+    width = (largest - low) * 1.04
+
+    def at(value: float) -> float:
+        return round(100 * min(max((value - low) / width + 0.02, 0.0), 1.0), 2)
+
+    rows = [
+        {"label": label(each.name), "chosen": each.name == chosen.chosen, "at": at(each.value), "left": at(each.low)}
+        | {"width": round(at(each.high) - at(each.low), 2), "value": number(each.value)}
+        | {"span": _span(each.low, each.high)}
+        for each in tried
+    ]
+    return {"gains": rows, "zero": at(0.0)}
+
+
+def _curve(diagnosis: Diagnosis) -> dict[str, Any] | None:
+    """Return the curve of the NLL by temperature in percent of its box, and the marks on it."""
+    fit = diagnosis.temperature
+    if not fit.curve:
+        return None
+    (first, _), (last, _) = fit.curve[0], fit.curve[-1]
+    marks = [("uncalibrated", 1.0, fit.nll, "none")]
+    marks += [(OTHERS[name], other.T, other.nll, name) for name, other in fit.others.items() if first < other.T < last]
+    marks.append(("optimal", fit.exact.T, fit.exact.nll, "exact"))  # drawn over one that reaches it
+    low, top = fit.exact.nll, max(nll for _, _, nll, _ in marks)
+    high = low + max(1e-3, 1.15 * (top - low))
+
+    def place(T: float, nll: float) -> tuple[float, float]:
+        x = math.log(T / first) / math.log(last / first)
+        return round(100 * x, 2), round(96 - 92 * (nll - low) / (high - low), 2)
+
+    path = "M" + " L".join("{} {}".format(*place(*point)) for point in fit.curve)
+    shown = [
+        dict(zip(("x", "y"), place(T, nll), strict=True))
+        | {"label": words, "T": number(T, ".4g"), "nll": number(nll), "color": _color(name)}
+        for words, T, nll, name in marks
+    ]
+    ends = {"first": number(first, ".2g"), "last": number(last, ".2g"), "low": number(low), "high": number(high)}
+    return {"path": path, "marks": shown} | ends
+
+
+def _color(name: str) -> str:
+    return "#0072B2" if name == "copied" else "#777777" if name == "none" else calibrator_style(name).color
+
+
+def _parts(diagnosis: Diagnosis) -> list[dict[str, Any]]:
+    """Return the parts of the NLL, from what nothing removes to what a temperature does."""
+    ladder = diagnosis.ladder
+    if ladder is None:
+        return []
+    found = {name: rung for name in REPAIRS if (rung := getattr(ladder, name)) is not None}
+    total = sum(max(rung.value, 0.0) for rung in found.values()) or 1.0
+    or_noise = "" if ladder.noise else ", or nothing: it includes label noise"
+    return [
+        {"label": REPAIRS[name].label + (or_noise if name == "training" else ""), "value": number(rung.value)}
+        | {"span": _span(rung.low, rung.high), "share": round(100 * max(rung.value, 0.0) / total, 2)}
+        | {"color": REPAIRS[name].style.color}  # type: ignore[union-attr]
+        for name, rung in found.items()
+    ]

@@ -1,0 +1,182 @@
+"""The choice of a calibrator by cross-fitting: its rule, its stated gain, and what it must not depend on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from halobench import SpecError, fit_auto
+from halobench.calibration import auto, calibrator
+from halobench.calibration.auto import FOLDS, TS
+from halobench.calibration.sample_scores import cross_entropy, softmax
+from halobench.calibration.temperature_scaling import finite_beta
+from halobench.core.seeding import generator
+
+OWN = ("top_rest", "partner")
+
+
+def drawn(n: int, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Overconfident logits, and labels from the softmax of a third of them, some turned into the next class."""
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.normal(size=(n, k))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    return 3 * z, np.where(rng.random(n) < flips, (labels + 1) % k, labels)
+
+
+def plain_choice(gains: np.ndarray, variances: np.ndarray) -> int:
+    """The rule for gains (n, m) out of fold, candidate by candidate; -1 for TS."""
+    best, chosen = 0.0, -1
+    for j in range(gains.shape[1]):
+        error = np.sqrt(max(gains[:, j].var(ddof=1), variances[:, j].mean()) / len(gains))
+        if gains[:, j].mean() > 1.5 * error and gains[:, j].mean() > best:
+            best, chosen = gains[:, j].mean(), j
+    return chosen
+
+
+@pytest.mark.parametrize("flips", [0.0, 0.1, 0.35])
+def test_choice_and_gain_are_those_of_plain_code(flips):
+    z, y = drawn(300, flips=flips)
+    fold = generator(3, "auto", "folds").permutation(len(y)) % FOLDS
+    gains, variances = np.empty((len(y), 2)), np.empty((len(y), 2))
+    for number in range(FOLDS):
+        out = fold == number
+        beta = finite_beta(z[~out], y[~out])
+        for j, name in enumerate(OWN):
+            q = calibrator.fit(name, z[~out], y[~out]).probabilities(z[out])
+            p = softmax(beta * z[out])
+            rows = np.arange(out.sum())
+            gains[out, j] = np.log(q[rows, y[out]]) - np.log(p[rows, y[out]])
+            ratio = np.log(q) - np.log(p)
+            variances[out, j] = [(a * r**2).sum() - (a * r).sum() ** 2 for a, r in zip(p, ratio, strict=True)]
+    fit = fit_auto(z, y, candidates=OWN, seed=3)
+    chosen = plain_choice(gains, variances)
+    assert fit.chosen == (OWN[chosen] if chosen >= 0 else TS)
+    assert [each.value for each in fit.candidates] == pytest.approx(gains.mean(axis=0).tolist(), abs=1e-9)
+    if chosen < 0:
+        assert (fit.gain.value, fit.gain.low, fit.gain.high) == (0, 0, 0)
+        return
+    picks = [gains[fold != number].mean(axis=0).argmax() for number in range(FOLDS)]
+    values = np.array([gains[i, picks[f]] for i, f in enumerate(fold)])
+    assert fit.gain.value == pytest.approx(values.mean(), abs=1e-9)
+    error = np.sqrt(max(values.var(ddof=1), gains[:, chosen].var(ddof=1), variances[:, chosen].mean()) / len(y))
+    assert fit.gain.value - fit.gain.low == pytest.approx(1.96 * 1.5 * error, rel=1e-9)
+    assert fit.gain.high - fit.gain.value == pytest.approx(1.96 * 1.5 * error, rel=1e-9)
+    whole = calibrator.fit(OWN[chosen], z, y)
+    np.testing.assert_array_equal(fit.predict_proba(z), whole.probabilities(z))
+
+
+def test_the_stated_interval_holds_the_gain_on_new_samples():
+    """The gain on 20,000 new samples is nearly the true one; of about 22 intervals, at most 3 miss it."""
+    held, chosen = 0, 0
+    new_z, new_y = drawn(20_000, seed=10_000, flips=0.3)
+    for seed in range(25):
+        z, y = drawn(250, seed=seed, flips=0.3)
+        fit = fit_auto(z, y, candidates=OWN, seed=seed)
+        ts = cross_entropy(finite_beta(z, y) * new_z, new_y)
+        gain = float((ts - cross_entropy(fit.calibrator.logits(new_z), new_y)).mean())
+        chosen += fit.chosen != TS
+        held += fit.chosen != TS and fit.gain.low <= gain <= fit.gain.high
+    assert chosen >= 18
+    assert held >= chosen - 3
+
+
+def test_where_ts_is_the_truth_it_is_mostly_kept_and_never_loses_much():
+    new_z, new_y = drawn(20_000, seed=10_000)
+    kept = 0
+    for seed in range(20):
+        z, y = drawn(200, seed=seed)
+        fit = fit_auto(z, y, candidates=OWN, seed=seed)
+        ts = cross_entropy(finite_beta(z, y) * new_z, new_y)
+        loss = float((cross_entropy(fit.calibrator.logits(new_z), new_y) - ts).mean())
+        kept += fit.chosen == TS
+        assert loss < 0.03
+    assert kept >= 15
+
+
+def test_rare_labels_that_were_not_drawn_count():
+    """A map that is certain of what it saw gains on every sample, and yet may lose everything on the next one."""
+    rng = np.random.default_rng(0)
+    z = np.where(np.eye(3)[rng.integers(3, size=60)], 3.0, 0.0)
+    y = z.argmax(axis=1)
+    y[:2] = (y[:2] + 1) % 3
+    p = softmax(z)
+    certain = 20 * z
+    variance = auto._variance(p, np.log(p), certain)
+    log_q = certain - np.log(np.exp(certain - certain.max(1, keepdims=True)).sum(1, keepdims=True)) - 60
+    expected = [
+        (a * (b - np.log(a)) ** 2).sum() - (a * (b - np.log(a))).sum() ** 2 for a, b in zip(p, log_q, strict=True)
+    ]
+    np.testing.assert_allclose(variance, expected, rtol=1e-9)
+    gains = np.where(np.arange(60) < 2, -0.01, 0.1)
+    assert gains.mean() > 1.5 * gains.std(ddof=1) / np.sqrt(60), "so it would be chosen by what was observed alone"
+    assert gains.mean() < 1.5 * np.sqrt(variance.mean() / 60)
+
+
+def test_it_does_not_depend_on_shifts_and_is_the_same_again():
+    z, y = drawn(200, flips=0.3)
+    first, again = (fit_auto(z, y, candidates=OWN) for _ in range(2))
+    assert first.gain == again.gain
+    np.testing.assert_array_equal(first.predict_proba(z), again.predict_proba(z))
+    shifted = z + np.random.default_rng(0).normal(size=(len(z), 1))
+    np.testing.assert_allclose(
+        fit_auto(shifted, y, candidates=OWN).predict_proba(shifted), first.predict_proba(z), atol=1e-7
+    )
+    p = calibrator.fit("auto", z, y, candidates=OWN).probabilities(z)
+    np.testing.assert_array_equal(p, first.predict_proba(z))
+
+
+@pytest.mark.parametrize("case", ["three", "separable", "one label", "rare class", "large"])
+def test_hard_data_keep_ts_or_a_finite_fit(case):
+    z, y = drawn(200)
+    if case == "three":
+        z, y = z[:3], y[:3]
+    if case == "separable":
+        y = z.argmax(axis=1)
+    if case == "one label":
+        y = np.zeros_like(y)
+    if case == "rare class":
+        y = np.where(y == 3, 0, y)
+        y[0] = 3
+    if case == "large":
+        z *= 1e6
+    fit = fit_auto(z, y, candidates=("top_rest", "partner", "matrix"))
+    assert np.isfinite(np.log(np.maximum(fit.predict_proba(z), 1e-300))).all()
+    if case in ("three", "separable"):
+        assert fit.chosen == TS
+    if case == "three":
+        assert "fewer than 20 samples" in fit.reason
+
+
+def test_a_candidate_that_fails_is_left_out_with_its_reason(monkeypatch):
+    fit_checked = auto.fit_checked
+
+    def failing(name, logits, labels, options):
+        if name == "partner":
+            return calibrator.Calibrator(None, np.nan, converged=False, reason="no luck")
+        return fit_checked(name, logits, labels, options)
+
+    monkeypatch.setattr(auto, "fit_checked", failing)
+    z, y = drawn(200, flips=0.3)
+    fit = fit_auto(z, y, candidates=OWN)
+    (partner,) = (each for each in fit.candidates if each.name == "partner")
+    assert partner.reason == "no luck"
+    assert np.isnan(partner.value)
+    assert fit.chosen in (TS, "top_rest")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"candidates": ("partner", "partner")}, "different names"),
+        ({"candidates": ("auto",)}, "another calibrator than the one that chooses"),
+        ({"candidates": ("partnr",)}, "did you mean 'partner'"),
+        ({"seed": -1}, "seed = -1"),
+        ({"logits": np.full((50, 4), 0.25)}, "look like probabilities"),
+        ({"labels": np.arange(50) % 4 + 1}, "labels start at 0"),
+    ],
+)
+def test_bad_arguments_are_named(change, told):
+    z, y = drawn(50)
+    arguments = {"logits": z, "labels": y, "candidates": OWN} | change
+    with pytest.raises(SpecError, match=told):
+        fit_auto(**arguments)

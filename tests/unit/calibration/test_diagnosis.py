@@ -1,0 +1,264 @@
+"""Diagnoses of logits: right numbers, the same from every kind of input, and plain words about what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from halobench import SpecError, diagnose, diagnose_file, diagnosis_page, fit_temperature
+from halobench.calibration import diagnose as module
+from halobench.calibration.diagnosis import answers
+from halobench.calibration.metric import nll, softmax
+from halobench.cli.main import main
+
+OWN = ("top_rest", "partner")
+
+
+def drawn(n: int = 300, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that are three times too large, and their labels, some turned into the next class."""
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.normal(size=(n, k))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    return 3 * z, np.where(rng.random(n) < flips, (labels + 1) % k, labels)
+
+
+def short(diagnosis, words: str) -> str:
+    """The short answer to the question that contains these words."""
+    (answer,) = (each for each in answers(diagnosis) if words in each.question)
+    return answer.short
+
+
+@pytest.fixture(scope="module")
+def flipped():
+    (z, y), (new_z, new_y) = drawn(flips=0.35), drawn(seed=1, flips=0.35)
+    return z, y, new_z, new_y, diagnose(z, y, new_z, new_y, candidates=OWN)
+
+
+def test_its_numbers_are_those_of_the_functions_it_combines(flipped):
+    z, y, new_z, new_y, found = flipped
+    exact = fit_temperature(z, y)
+    assert found.temperature.exact == exact
+    assert found.auto.chosen == "partner"
+    p = found.predict_proba(new_z)
+    for name, logits in {"none": new_z, "exact": new_z / exact.T, "partner": np.log(p)}.items():
+        assert found.scores[name]["nll"].value == pytest.approx(nll(logits, new_y), rel=1e-9)
+    gain = nll(new_z / exact.T, new_y) - nll(np.log(p), new_y)
+    assert found.test_gain.value == pytest.approx(gain, abs=1e-9)
+    assert found.auto.gain.low <= gain <= found.auto.gain.high
+    top, q = z.argmax(axis=1), softmax(z / exact.T)
+    for each in found.confusions:
+        rows = top == each.predicted
+        assert (each.count, each.of) == ((y[rows] == each.label).sum(), rows.sum())
+        assert each.expected == pytest.approx(q[rows, each.label].sum())
+    assert all((each.predicted + 1) % 4 == each.label for each in found.confusions[:4]), "these were flipped"
+
+
+def test_every_kind_of_input_gives_the_same(flipped, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_ladder", lambda *_: (None, "it takes seconds"))
+    z, y, new_z, new_y, _ = flipped
+    found = diagnose(z, y, new_z, new_y, candidates=OWN)
+    rng = np.random.default_rng(0)
+    table = pd.DataFrame(np.concatenate([z, new_z]), columns=[f"logit_{name}" for name in "dbac"])
+    table["label"] = np.array(list("dbac"))[np.concatenate([y, new_y])]
+    table["split"] = np.repeat(["val", "test"], 300)
+    table["id"] = rng.permutation(600)
+    shuffled = table[["id", "split", "label", *table.columns[:4]]]
+    shuffled.to_csv(tmp_path / "mine.csv", index=False)
+    shuffled.to_parquet(tmp_path / "mine.parquet")
+    np.savez(tmp_path / "mine.npz", val_logits=z, val_labels=y, test_logits=new_z, test_labels=new_y)
+    numbered = table.assign(label=np.concatenate([y, new_y]))
+    numbered = numbered.rename(columns={f"logit_{name}": f"logit_{j}" for j, name in enumerate("dbac")})
+    numbered[["logit_2", "split", "logit_0", "label", "logit_3", "logit_1"]].to_csv(tmp_path / "numbered.csv")
+    column = pd.DataFrame({"logits": list(z), "label": y})
+    others = [diagnose_file(tmp_path / name, candidates=OWN) for name in ("mine.npz", "numbered.csv")]
+    others += [diagnose(column["logits"], column["label"], pd.DataFrame(new_z), new_y, candidates=OWN)]
+    others += [diagnose(torch.tensor(z), torch.tensor(y), new_z.tolist(), new_y.tolist(), candidates=OWN)]
+    for each in others:
+        assert each.as_json() == found.as_json()
+    named = [diagnose_file(tmp_path / f"mine.{kind}", candidates=OWN) for kind in ("csv", "parquet")]
+    named.append(diagnose(table, candidates=OWN))
+    expected = found.as_json() | {"names": list("dbac")}
+    for each in named:
+        assert each.as_json() == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda table: table.drop(columns="label"), r"columns = .*expected a column label, and logit_NAME"),
+        (lambda table: table.rename(columns={"logit_1": "logit_9"}), "numbers from 0 to 2 in the names of logits"),
+        (lambda table: table.assign(split=["val", "train"] * 30), "split = 'train': expected one of test, val"),
+        (lambda table: table.assign(split="test"), "split = 'no val'"),
+        (lambda table: table.assign(label=[np.nan] + [0] * 59), r"label\[0\] = 'missing'"),
+        (lambda table: table.assign(label=np.arange(60) % 3 + 1), "labels start at 0"),
+        (lambda table: table.assign(logit_1=np.nan), r"logits\[0\] = nan"),
+        (lambda table: table.assign(probability_0=0.5), "probabilities = '0': expected the classes 0, 1, 2"),
+        (lambda table: table.assign(logit_0=0.2, logit_1=0.3, logit_2=0.5), "rename the array probabilities"),
+        (
+            lambda table: table.rename(columns=lambda name: name.replace("0", "a")).assign(label="b"),
+            r"label\[0\] = 'b': expected one of 1, 2, a",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
+    z, y = drawn(60, 3)
+    table = pd.DataFrame(z, columns=["logit_0", "logit_1", "logit_2"]).assign(label=y)
+    path = tmp_path / "mine.csv"
+    change(table).to_csv(path, index=False)
+    with pytest.raises(SpecError, match=told) as caught:
+        diagnose_file(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"logits": np.zeros(50)}, r"logits = 'shape \(50,\)'"),
+        ({"labels": np.array(["a", "b"] * 25)}, "labels = 'dtype <U1': expected whole numbers from 0 to 3"),
+        ({"labels": None}, "labels = None: expected labels, or a data frame"),
+        ({"labels": np.arange(50) % 4 + 1}, "labels start at 0"),
+        ({"test_logits": np.zeros((5, 6))}, "test_logits = '6 classes': expected 4 classes"),
+        ({"test_labels": np.zeros(5, int)}, "test_labels = 'without test_logits'"),
+        ({"logits": np.full((50, 4), 0.25)}, "look like probabilities"),
+        ({"logits": np.full((50, 4), np.nan)}, r"logits\[0\] = nan"),
+        ({"posterior": np.ones((50, 4))}, "posterior.*a sum of 4"),
+        ({"names": ["a", "b"]}, "names = .*expected 4 names"),
+    ],
+)
+def test_bad_arguments_are_named(change, told):
+    z, y = drawn(50)
+    with pytest.raises(SpecError, match=told):
+        diagnose(**({"logits": z, "labels": y, "candidates": OWN} | change))
+
+
+def test_the_interval_and_the_cost_of_a_temperature_are_right():
+    """Over 200 draws of 150 samples, the interval holds the true T, and the cost is what 20,000 samples say."""
+    (new_z, new_y), held, costs, measured = drawn(20_000, seed=9), 0, [], []
+    best = nll(new_z / fit_temperature(new_z, new_y).T, new_y)
+    for seed in range(200):
+        found = module._temperature(*drawn(150, seed=100 + seed))
+        held += found.low <= 3 <= found.high
+        costs.append(found.cost)
+        measured.append(nll(new_z * found.exact.beta, new_y) - best)
+    assert 180 <= held <= 198
+    assert np.mean(costs) == pytest.approx(np.mean(measured), rel=0.35)
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
+def test_the_copied_fit_is_torchs(scale):
+    z, y = drawn(500)
+    found = module._temperature(scale * z, y).others["copied"]
+    T = torch.tensor([1.5], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([T], lr=0.01, max_iter=50)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(torch.tensor(scale * z) / T, torch.tensor(y))
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    assert pytest.approx(T.item(), rel=1e-6) == found.T
+
+
+def test_a_shift_of_classes_or_confidences_is_seen_and_nothing_rarely_is():
+    z, y = drawn(400)
+    seen = []
+    for seed in range(60):
+        new = drawn(400, seed=1 + seed)[0]
+        seen.append(module._shift(z / 3, y, new / 3, None).seen)
+    assert sum(seen) <= 4
+    new, new_y = drawn(1200, seed=99)
+    rare = (new.argmax(axis=1) > 0) | (np.arange(1200) % 3 == 0)
+    classes, confidences = (module._shift(z / 3, y, each, None) for each in (new[rare] / 3, new / 4.5))
+    assert classes.seen
+    assert classes.changed == 0
+    assert confidences.seen
+    assert min(classes.confidence[2], confidences.classes[2]) > 0.001, "each test sees its own"
+    relabelled = module._shift(z / 3, y, new / 3, np.where(np.arange(1200) % 4 == 0, (new_y + 1) % 4, new_y))
+    assert not relabelled.seen
+    assert relabelled.nll[2] < 0.01
+
+
+def test_noise_is_apart_where_the_posterior_is_known():
+    z, y = drawn(400)
+    found = diagnose(z, y, posterior=softmax(z / 3), candidates=OWN)
+    entropy = nll(z / 3, softmax(z / 3))
+    assert found.ladder.noise.value == pytest.approx(entropy, rel=1e-6)
+    assert found.ladder.training.value + found.ladder.richer_map.value == pytest.approx(0, abs=0.01)
+    assert "own noise" in str(found)
+
+
+@pytest.mark.parametrize("case", ["three", "one label", "separable", "ruled out", "useless", "huge"])
+def test_hard_data_get_an_answer(case):
+    z, y = drawn(200)
+    if case == "three":
+        z, y = z[:3], y[:3]
+    if case == "one label":
+        y = np.zeros_like(y)
+    if case == "separable":
+        y = z.argmax(axis=1)
+    if case == "ruled out":
+        z[np.arange(200), (y + 1) % 4] = -np.inf
+    if case == "useless":
+        y = np.random.default_rng(5).integers(4, size=200)
+    if case == "huge":
+        z *= 1e12
+    if case not in ("three", "useless"):
+        z, y = z[:80], y[:80]
+    found = diagnose(z, y, z[:60], candidates=OWN)
+    assert np.allclose(found.predict_proba(z).sum(axis=1), 1)
+    assert len(answers(found)) == 6
+    json.dumps(found.as_json(), allow_nan=False)
+    assert diagnosis_page(found)
+    words = {
+        "three": ("enough", "No."),
+        "separable": ("temperature optimal", "No finite temperature is."),
+        "ruled out": ("calibrator", "Keep temperature scaling."),
+    }
+    if case in words:
+        assert short(found, words[case][0]) == words[case][1]
+
+
+def test_the_text_fits_and_the_page_needs_nothing_else(flipped):
+    *_, found = flipped
+    assert max(map(len, str(found).splitlines())) <= 80
+    page = diagnosis_page(found, "<mine>")
+    assert not re.search(r'(?:src|href)="(?!#|data:)', page)
+    assert "&lt;mine&gt;" in page
+    for answer in answers(found):
+        assert answer.short in page
+    assert "Partner scaling" in short(found, "calibrator")
+
+
+def test_the_command_prints_and_writes(tmp_path, capsys):
+    (z, y), (new_z, _) = drawn(flips=0.35), drawn(seed=1)
+    path, out = tmp_path / "mine.npz", tmp_path / "out"
+    np.savez(path, val_logits=z, val_labels=y, test_logits=new_z)
+    assert main(["diagnose", str(path), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "300 test samples without labels" in printed
+    assert "proved optimal" in printed
+    assert sorted(file.name for file in out.iterdir()) == ["diagnosis.html", "diagnosis.json", "probabilities.npz"]
+    found = diagnose_file(path)
+    assert json.loads((out / "diagnosis.json").read_text()) == found.as_json()
+    with np.load(out / "probabilities.npz") as arrays:
+        np.testing.assert_array_equal(arrays["test_probabilities"], found.predict_proba(new_z))
+        assert arrays["val_probabilities"].shape == z.shape
+    assert main(["diagnose", str(tmp_path / "none.npz")]) == 2
+    assert "none.npz = 'no such file'" in capsys.readouterr().err
+    assert main(["diagnose", str(path), "--out", str(path)]) == 2
+    assert "this is a file" in capsys.readouterr().err
+
+
+def test_it_loads_little():
+    code = "import sys; from halobench import diagnose, fit_auto; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "matplotlib", "sklearn", "pandas", "rich", "jinja2"} & set(loaded)
