@@ -508,7 +508,7 @@ def choices(measured: dict[str, dict]) -> str:
 def is_covered(split: dict[str, Any]) -> bool:
     """Return True if a stated interval holds the gain on test samples, whose own error is added to it."""
     value, _, high = split["stated"]
-    return abs(value - split["test"]) <= np.hypot(high - value, NORMAL * split["error"])
+    return bool(abs(value - split["test"]) <= np.hypot(high - value, NORMAL * split["error"]))
 
 
 def regrets(kind: dict) -> list[float]:
