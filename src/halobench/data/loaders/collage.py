@@ -2,8 +2,8 @@
 
 A sample of a region is the upper half of any image of one class of another loader, above the lower half of any image of
 a second class, such as the collar of a coat above the sole of a boot. With C classes there are C^2 such pairs, from
-which regions are drawn; their samples are as varied as the images. Halves that images of two classes share are left out,
-so the region of a collage, and hence the posterior, is exact. Classes, groups and masses are as in
+which regions are drawn; their samples are as varied as the images. Halves that images of two classes share are left
+out, so the region of a collage, and hence the posterior, is exact. Classes, groups and masses are as in
 `halobench.data.loaders.overlap`.
 """
 
@@ -104,7 +104,7 @@ def load(
     regions = overlap_regions(classes, group, beta, shares)
     source, count = plain_images("images", images), len(regions.mass)
     pairs = source.classes**2
-    expected = f"fewer, since they need {count} regions, and the {source.classes} classes of {images} have {pairs} pairs"
+    expected = f"fewer, since they need {count} regions, and {images}'s {source.classes} classes have {pairs} pairs"
     require(count <= pairs, "classes", classes, expected)
     chosen = layout_generator(layout).permutation(pairs)[:count]
     return Collage(source, regions, np.stack(np.divmod(chosen, source.classes), axis=1))
