@@ -14,7 +14,7 @@ from halobench.core.spec_codec import parse
 from halobench.experiment.grid import ExperimentSpec
 from halobench.figures import calibrator_label
 
-OPTIONS = {"gaussians": {"mu": 0.1}} | dict.fromkeys(("overlap", "image_overlap", "collage"), {"classes": 4})
+OPTIONS = {"gaussians": {"mu": 0.1}} | {name: {"classes": 4} for name in ("overlap", "image_overlap", "collage")}
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,8 @@ import torch
 from PIL import Image
 
 from conftest import Workspace, tiny_config
+from halobench.core.specs import ModelSpec
+from halobench.models.builder import build
 from halobench.results.trained_cell import open_cell
 from halobench.storage import arrays_io, files, records
 
@@ -96,6 +98,7 @@ def test_bad_weights_are_refused_before_any_job(grid, tmp_path):
     made["models"]["wider"] = {"name": "mlp", "width": 17, "weights": WEIGHTS}
     made["models"]["elsewhere"] = {"name": "mlp", "width": 16, "weights": WEIGHTS, "trained_on": "digit"}
     made["models"]["published"] = {"name": "timm/test_resnet", "pretrained": True}
+    made["models"]["shipped"] = {"name": "mlp", "width": 16, "pretrained": "no_such_package"}
     made["experiments"]["tiny"]["grid"][0]["models"] = list(made["models"])[2:]
     workspace.write(made)
     ran = workspace.snakemake("--cores", "2")
@@ -105,9 +108,39 @@ def test_bad_weights_are_refused_before_any_job(grid, tmp_path):
         "models.wider.weights = 'mine.safetensors': expected weights of this model",
         "models.elsewhere.trained_on = 'digit': expected one of digits",
         "weights for the data set's 10 classes",
+        "models.shipped.pretrained = 'no_such_package': expected the name of an installed package",
     ):
         assert told in ran.stderr
     assert "rule " not in ran.stderr
+
+
+def test_weights_that_a_package_ships_are_evaluated_as_they_are(grid, tmp_path):
+    """Their names differ from the model's; without the package's file, nothing runs."""
+    workspace = grid.copy(tmp_path / "w")
+    package = tmp_path / "packages/shipping"
+    package.mkdir(parents=True)
+    environment = {"PYTHONPATH": os.pathsep.join([str(package.parent), os.environ.get("PYTHONPATH", "")])}
+    (package / "__init__.py").touch()
+    made = config()
+    made["models"]["shipped"] = {"name": "mlp", "width": 16, "pretrained": "shipping"}
+    made["experiments"]["tiny"]["grid"][0]["models"] = ["mlp", "shipped"]
+    workspace.write(made)
+    refused = workspace.snakemake("--cores", "2", environment=environment)
+    assert refused.returncode == 1
+    assert "models.shipped.pretrained = 'shipping': expected a package that ships a .pth" in refused.stderr
+    assert "rule " not in refused.stderr
+    given = arrays_io.read_arrays(workspace.folder / WEIGHTS)
+    names = build(ModelSpec("mlp", {"width": 16}), (1, 8, 8), 10).state_dict()
+    torch.save({f"theirs.{name}": torch.tensor(given[name]) for name in names}, package / "net.pth")
+    aim = f"{CELL.format('shipped')}/logits.safetensors"
+    ran = workspace.snakemake("--cores", "2", aim, environment=environment)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    logits = [
+        arrays_io.read_arrays(workspace.folder / CELL.format(model) / "logits.safetensors")
+        for model in ("mlp", "shipped")
+    ]
+    for name in logits[0]:
+        np.testing.assert_array_equal(logits[0][name], logits[1][name])
 
 
 def test_published_weights_are_fetched_beside_the_master(workspace):

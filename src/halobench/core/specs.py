@@ -127,6 +127,13 @@ def _by_text(outputs: Any) -> Any:
     return {str(name): output for name, output in outputs.items()} if isinstance(outputs, dict) else outputs
 
 
+def _check_published(value: Any) -> Any:
+    fine = isinstance(value, bool) or (isinstance(value, str) and value)
+    require(fine, "", value, "true, false or the name of an installed package")
+    return value
+
+
+Published = Annotated[Flag | Text, BeforeValidator(_check_published)]
 Preprocessing = Annotated[Literal["timm", "dataset"] | Normalisation | None, BeforeValidator(_read_preprocessing)]
 Outputs = Annotated[dict[str, NotNegative], BeforeValidator(_by_text)]
 
@@ -157,7 +164,11 @@ class ModelSpec(PluginSpec):
         description="A .safetensors file with the model's weights; the model isn't trained. docs/run.md shows how"
         " to convert a .pth or .pt file.",
     )
-    pretrained: Flag = Field(default=False, description="Use the weights that timm publishes; the model isn't trained.")
+    pretrained: Published = Field(
+        default=False,
+        description="Use weights that others published; the model isn't trained. true: those of timm. PACKAGE or"
+        " PACKAGE/FILE: those that an installed package ships in its only weights file, or in this one.",
+    )
     outputs: Outputs | None = Field(
         default=None,
         description="The output of the given weights for each class, by the name or number of the class. Needed if the"
@@ -181,12 +192,8 @@ class ModelSpec(PluginSpec):
         )
         both = self.weights is not None and self.pretrained
         require(not both, "weights", self.weights, "either weights or pretrained, not both")
-        require(
-            self.is_timm or not self.pretrained,
-            "pretrained",
-            self.pretrained,
-            "`weights: FILE` instead, since this isn't a timm model",
-        )
+        what = "`weights: FILE` or the name of a package instead, since this isn't a timm model"
+        require(self.is_timm or self.pretrained is not True, "pretrained", self.pretrained, what)
         fits = self.is_timm or self.preprocess != "timm"
         what = "dataset or a mapping with the keys mean and std, since this isn't a timm model"
         require(fits, "preprocess", self.preprocess, what)
@@ -202,7 +209,7 @@ class ModelSpec(PluginSpec):
     @property
     def comes_trained(self) -> bool:
         """Return True if the weights come from elsewhere, so the model isn't trained here."""
-        return self.pretrained or self.weights is not None
+        return bool(self.pretrained) or self.weights is not None
 
     @property
     def timm_preprocessing(self) -> bool:

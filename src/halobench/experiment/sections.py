@@ -187,7 +187,8 @@ class Sections:
 
     def weights_spec(self, model: str) -> dict[str, Any]:
         """Return the spec of a weights stage, which fetches the published weights of a model."""
-        return canonical(ModelSpec(self.models[model].name, pretrained=True))
+        spec = self.models[model]
+        return canonical(ModelSpec(spec.name, pretrained=spec.pretrained))
 
     def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
         def build() -> dict[str, Any]:

@@ -21,6 +21,7 @@ from halobench.experiment.build_checks import outside_displays, written_descript
 from halobench.experiment.code_version import code_map
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
+from halobench.models import package_weights
 from halobench.storage import files
 from halobench.storage.provenance import PACKAGE, versions
 
@@ -60,9 +61,11 @@ def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) ->
         if from_disk and written_description(config, name, results) is None:
             return None
     weights = {}
-    for path in sorted({model.weights for model in config.models.values() if model.weights}):
+    for model in config.models.values():
         with contextlib.suppress(OSError, ValueError):  # the checks report a missing file
-            weights[path] = [os.stat(path).st_size, os.stat(path).st_mtime_ns]
+            shipped = isinstance(model.pretrained, str) and package_weights.find(model.pretrained)
+            if path := model.weights or shipped:
+                weights[str(path)] = [os.stat(path).st_size, os.stat(path).st_mtime_ns]
     package = {str(path.relative_to(PACKAGE)): files.checksum(path) for path in sorted(PACKAGE.rglob("*.py"))}
     try:
         code = code_map("train", _outside(config))

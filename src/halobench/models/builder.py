@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,26 +76,45 @@ def network_of(model: nn.Module) -> nn.Module:
 
 def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of samples as they reach the network, if the data set's samples have `input_shape`."""
+    if len(input_shape) == 1:
+        return input_shape
+    channels, *sides = input_shape
+    if isinstance(spec.preprocess, Normalisation):
+        channels = preprocessing.coloured(channels, spec.preprocess)
     if spec.resize:
-        return (input_shape[0], spec.resize, spec.resize)
-    if spec.timm_preprocessing:  # at the size that its weights expect
+        sides = [spec.resize, spec.resize]
+    elif spec.timm_preprocessing:  # at the size that its weights expect
         from halobench.models import library_models
 
-        return (input_shape[0], *library_models.native_size(spec.name))
-    return input_shape
+        sides = [*library_models.native_size(spec.name)]
+    return (channels, *sides)
 
 
 def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Build a model without its resizing or preprocessing."""
+    """Build a model without its resizing or preprocessing.
+
+    A network of another package, which has a fixed size, is built from its options alone.
+    """
     shape = image_shape(spec, input_shape)
     if spec.name.startswith(plugins.LIBRARY_PREFIXES):
         from halobench.models import library_models
 
         return library_models.adapt(spec.name, shape, classes, dict(spec.options), spec.stem)
     options = plugins.without_defaults("models", spec.name, dict(spec.options))
-    model = plugins.load("models", spec.name)(shape, classes, **options)
+    build = plugins.load("models", spec.name)
+    sized = not _takes(build, **options) or _takes(build, shape, classes, **options)
+    model = build(shape, classes, **options) if sized else build(**options)
     _materialise(model, shape)
     return model
+
+
+def _takes(build: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
+    """Return True if a function or class can be called with these arguments, as far as its signature says."""
+    try:
+        inspect.signature(build).bind(*arguments, **options)
+    except (TypeError, ValueError):  # the latter if it has no signature
+        return False
+    return True
 
 
 def kept_rows(
@@ -107,7 +128,7 @@ def kept_rows(
     if spec.outputs is None:
         return {}
     rows = spec.output_rows(classes, names)
-    if spec.pretrained:
+    if spec.pretrained is True:
         count = pretrained.published(spec).num_classes
         require(max(rows) < count, "outputs", max(rows), f"less than {count}, the number of published outputs")
     with torch.random.fork_rng(devices=[]):
@@ -123,7 +144,7 @@ def kept_rows(
 
 def _check_given(model: nn.Module, spec: ModelSpec, classes: int) -> None:
     """Raise SpecError if a model can't use the weights specified for it."""
-    if spec.pretrained and spec.outputs is None:
+    if spec.pretrained is True and spec.outputs is None:
         count = pretrained.published(spec).num_classes
         what = f"weights for the data set's {classes} classes, not {count}, or `outputs` to pick one for each class"
         require(count == classes, "pretrained", spec.name, what)

@@ -47,6 +47,21 @@ class ResizedAround(Resized):
         self.model.start(self.resize(inputs), targets)
 
 
+class Normalise(nn.Module):
+    """Multiplies each channel by `scale` and adds `offset`; a single channel becomes one for each of their entries."""
+
+    scale: torch.Tensor
+    offset: torch.Tensor
+
+    def __init__(self, scale: np.ndarray, offset: np.ndarray):
+        super().__init__()
+        for name, values in (("scale", scale), ("offset", offset)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images * self.scale + self.offset
+
+
 class Preprocessed(nn.Module):
     """A model preceded by its own preprocessing, for images that are normalised for a data set.
 
@@ -54,9 +69,6 @@ class Preprocessed(nn.Module):
     [0, 1] by the model's moments. The data set's moments are for pixel values up to 255. If the probe walks beyond the
     valid pixel range, the model sees pixels outside [0, 1].
     """
-
-    scale: torch.Tensor
-    offset: torch.Tensor
 
     def __init__(
         self,
@@ -72,11 +84,10 @@ class Preprocessed(nn.Module):
         # (x std + mean) / 255 is in [0, 1]; together with the model's own normalisation, this is a single multiply-add.
         scale = np.asarray(std) / 255 / np.asarray(own_std)
         offset = (np.asarray(mean) / 255 - np.asarray(own_mean)) / np.asarray(own_std)
-        for name, values in (("scale", scale), ("offset", offset)):
-            self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(1, -1, 1, 1), persistent=False)
+        self.normalise = Normalise(scale, offset)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        points = images * self.scale + self.offset
+        points = self.normalise(images)
         if self.resize is not None and tuple(points.shape[-2:]) != (self.resize.side, self.resize.side):
             points = self.resize(points)
         return self.model(points)
@@ -94,9 +105,14 @@ def preprocessed(model: nn.Module, moments: Moments, side: int | None) -> Prepro
     return Preprocessed(model, moments, (mean, std), side or config["input_size"][-1], config["interpolation"])
 
 
+def coloured(channels: int, by: Normalisation) -> int:
+    """Return the number of channels after normalisation: by three means or stds, grey images become colour images."""
+    return 3 if channels == 1 and 3 in (len(by.mean), len(by.std)) else channels
+
+
 def normalised(model: nn.Module, moments: Moments, by: Normalisation, side: int | None) -> Preprocessed:
     """Wrap a model in its own normalisation."""
-    channels = len(moments[0])
+    channels = coloured(len(moments[0]), by)
     for key, values in (("mean", by.mean), ("std", by.std)):
         what = f"one number, or one for each of the {channels} channels"
         require(len(values) in (1, channels), f"preprocess.{key}", list(values), what)

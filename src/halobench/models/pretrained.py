@@ -1,9 +1,10 @@
-"""Weights trained elsewhere, which are read from a file or downloaded by timm, and never trained here."""
+"""Weights trained elsewhere, which are read from a file or a package or downloaded by timm, and never trained here."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,11 +15,15 @@ from torch import nn
 
 from halobench.core.errors import SpecError, describe_error, require
 from halobench.core.specs import ModelSpec
+from halobench.models import package_weights
 from halobench.storage import files
 
 Kept = Mapping[str, Sequence[int]]  # tensor name -> rows of the outputs that stand for classes
 
+Layout = Mapping[str, tuple[tuple[int, ...], str]]  # tensor name -> its shape and type
+
 FORMAT = "a .safetensors file of weights (docs/run.md shows how to make one from a .pth or .pt file)"
+ORDER = "halobench.order"  # the metadata that lists the tensors in their original order, since safetensors sorts them
 PATIENCE = 5.0  # seconds to wait for an answer before the hub counts as unreachable
 
 
@@ -45,56 +50,102 @@ def check_layout(path: Path | str, model: nn.Module, kept: Kept | None = None) -
     For tensors listed in `kept`, only the given rows go into the model.
     """
     with _opened(path) as file:
-        tensors = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_slice(name) for name in _names(file)}
         layout = {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
-    stored = _unwrapped(layout, model)
+        stored = _named_for(model, layout, ORDER in (file.metadata() or {}))
+    _check_stored(str(path), stored, model, kept)
+
+
+def check_shipped(name: str, model: nn.Module, kept: Kept | None = None) -> None:
+    """Raise SpecError unless a package's weights file holds finite weights of `model`, as `check_layout` does."""
+    path = package_weights.find(name)
+    tensors = package_weights.read(path)
+    try:
+        for tensor_name, tensor in tensors.items():
+            _check_finite(str(path), tensor_name, tensor)
+        layout = {
+            key: (tuple(tensor.shape), "F" if tensor.is_floating_point() else str(tensor.dtype))
+            for key, tensor in tensors.items()
+        }
+        _check_stored(str(path), _named_for(model, layout, package_weights.is_ordered(path)), model, kept)
+    except SpecError as error:
+        raise SpecError("pretrained" if error.key == "weights" else error.key, error.value, error.expected) from None
+
+
+def _names(file: Any) -> list[str]:
+    """Return the names of the tensors in an opened safetensors file, in their original order if it is known."""
+    order = (file.metadata() or {}).get(ORDER)
+    return json.loads(order) if order else list(file.keys())
+
+
+def _check_stored(path: str, layout: Layout, model: nn.Module, kept: Kept | None) -> None:
+    """Raise SpecError unless stored tensors of these shapes and types, of which `kept` lists rows, fit `model`."""
+    stored = dict(layout)
     for name, rows in (kept or {}).items():
         shape, kind = stored.get(name, ((), ""))
         if shape:
             what = f"less than {shape[0]}, the number of outputs of the weights in {path}"
             require(max(rows) < shape[0], "outputs", max(rows), what)
             stored[name] = ((len(rows), *shape[1:]), kind)
-    _check(str(path), stored, model)
+    _check(path, stored, model)
 
 
 def check_finite(path: Path | str) -> None:
     """Raise SpecError, naming the first tensor with a non-finite value; only one tensor is held at a time."""
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118
-            tensor = file.get_tensor(name)
-            # Converted to float32, the type that the model will hold.
-            bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
-            what = f"finite weights, but {bad} of {tensor.numel()} values in {name} aren't"
-            require(not bad, "weights", str(path), what)
+            _check_finite(str(path), name, file.get_tensor(name))
+
+
+def _check_finite(path: str, name: str, tensor: Any) -> None:
+    # Converted to float32, the type that the model will hold.
+    bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
+    require(not bad, "weights", path, f"finite weights, but {bad} of {tensor.numel()} values in {name} aren't")
 
 
 def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
     """Load the weights in a file into `model`; for tensors listed in `kept`, load only the given rows."""
-    from safetensors.torch import load_file
-
     check_layout(path, model, kept)
     check_finite(path)
-    with files.reading(path, FORMAT):
-        tensors = _unwrapped(load_file(path), model)
+    with _opened(path) as file:
+        stored = {name: file.get_tensor(name) for name in _names(file)}
+        tensors = _named_for(model, stored, ORDER in (file.metadata() or {}))
     tensors |= {name: tensors[name][list(rows)] for name, rows in (kept or {}).items() if name in tensors}
     model.load_state_dict(tensors, strict=False)  # tied tensors are stored only once; the rest have been checked
 
 
-def _unwrapped(values: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Return `values` under `model`'s names, without the prefix ``model.`` that resizing or preprocessing adds."""
-    prefix = "model."
-    if values and all(name.startswith(prefix) for name in values) and not set(values) & set(model.state_dict()):
+def _named_for(model: nn.Module, values: Mapping[str, Any], ordered: bool) -> dict[str, Any]:
+    """Return `values` under `model`'s names.
+
+    If no name is the model's, the prefix ``model.``, which resizing or preprocessing adds, is removed. Otherwise, if
+    the values are `ordered` as another project's model has them, and their last names, such as ``running_mean``, are
+    the same as the model's, the model's names are used in order.
+    """
+    wanted, prefix = list(model.state_dict()), "model."
+    if not values or set(values) & set(wanted):
+        return dict(values)
+    if all(name.startswith(prefix) for name in values):
         return {name.removeprefix(prefix): value for name, value in values.items()}
+    if ordered and [_last(name) for name in values] == [_last(name) for name in wanted]:
+        return dict(zip(wanted, values.values(), strict=True))
     return dict(values)
 
 
-def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: nn.Module) -> None:
+def _last(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _check(path: str, stored: Layout, model: nn.Module) -> None:
     """Raise SpecError if a tensor is missing or superfluous, or has a different shape or an impossible type."""
     wanted = model.state_dict(keep_vars=True)
     present = {id(tensor) for name, tensor in wanted.items() if name in stored}
     for name, tensor in wanted.items():
         if name not in stored and id(tensor) not in present:  # safetensors stores a shared tensor under one name
-            raise SpecError("weights", path, f"weights of this model, but {name} {tuple(tensor.shape)} is missing")
+            what = f"weights of this model, but {name} {tuple(tensor.shape)} is missing"
+            if not present:
+                first = next(iter(stored), "none")
+                what += f" (its {len(wanted)} tensors don't correspond to the file's {len(stored)}, such as {first})"
+            raise SpecError("weights", path, what)
         shape, kind = stored.get(name, (tuple(tensor.shape), "F32"))
         if shape != tuple(tensor.shape):
             what = f"weights of this model, but {name} is {shape} instead of {tuple(tensor.shape)}"
@@ -111,10 +162,23 @@ def _check(path: str, stored: Mapping[str, tuple[tuple[int, ...], str]], model: 
 
 
 def fetch(spec: ModelSpec, out: Path) -> Path:
-    """Write the weights that timm publishes for a model to `out`, as safetensors, using timm's cache if possible."""
-    import timm
-    from safetensors.torch import save_model
+    """Write the weights that timm or a package publishes for a model to `out`, as safetensors.
 
+    Those of timm are taken from its cache if possible. Those of a package keep their names; a model's own are found
+    when they are loaded.
+    """
+    import timm
+    from safetensors.torch import save_file, save_model
+
+    if isinstance(spec.pretrained, str):
+        path = package_weights.find(spec.pretrained)
+        tensors = package_weights.read(path)
+        order = {ORDER: json.dumps(list(tensors))} if package_weights.is_ordered(path) else None
+        # Copied, since safetensors refuses tensors that share memory.
+        copied = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
+        with files.replacing(out) as temporary:
+            save_file(copied, temporary, order)
+        return out
     name = spec.name.partition("/")[2]
     published(spec)
     with _offline_if_unreachable() as unreachable:

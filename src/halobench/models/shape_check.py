@@ -29,8 +29,8 @@ def check(
     """Build a model without allocating its weights and run it on `batch` samples, in training and eval mode.
 
     `samples` is the number of training samples that a model built around them will receive, and `names` are the class
-    names, if any. Weights in a file are read to check that they are finite and belong to this model. Returns the number
-    of bytes that its weights and buffers will take.
+    names, if any. Weights in a file or a package are read to check that they are finite and belong to this model.
+    Returns the number of bytes that its weights and buffers will take.
     """
     arguments = input_shape, classes, batch, samples, names
     try:
@@ -91,6 +91,9 @@ def _try(
     kept = kept_rows(spec, input_shape, classes, names)
     if spec.weights is not None:
         pretrained.check_layout(spec.weights, network_of(model), kept)
+    if isinstance(spec.pretrained, str):
+        with torch.device("cpu"):
+            pretrained.check_shipped(spec.pretrained, network_of(model), kept)
     take = getattr(model, "start", None)
     if take is not None:
         take(torch.zeros(samples, *input_shape), torch.zeros(samples, classes))

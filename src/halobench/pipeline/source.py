@@ -12,6 +12,7 @@ from halobench.core.errors import require
 from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import ModelSpec, SourceSpec
 from halobench.data import sources
+from halobench.models import package_weights
 from halobench.pipeline.stage import Code, stage
 
 
@@ -26,10 +27,11 @@ def run_source(spec: Mapping[str, Any], out: Path, code: Code | None = None) -> 
 
 
 def run_weights(spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
-    """Download the weights that timm publishes for a model to `out`/model.safetensors."""
+    """Write the weights that timm or an installed package publishes for a model to `out`/model.safetensors."""
     model = parse(ModelSpec, spec)
-    require(model.pretrained, "spec.pretrained", model.pretrained, "true")
-    packages = ["timm", "torch", "safetensors"]
+    require(model.pretrained, "spec.pretrained", model.pretrained, "true or the name of a package")
+    shipped = package_weights.distributions(model.pretrained) if isinstance(model.pretrained, str) else []
+    packages = ["timm", "torch", "safetensors", *shipped]
     with stage("weights", out / "weights.json", canonical(model), code=code, packages=packages) as run:
         from halobench.models.pretrained import fetch
 

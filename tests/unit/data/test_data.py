@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
@@ -469,3 +470,28 @@ def test_photos_are_patches_in_rows():
     assert (len(some.images), 3) == (photos.describe(side=8, contrast=20).size, some.classes)
     with pytest.raises(SpecError, match="contrast = 200: expected a value that leaves at least 50 patches per"):
         photos.describe(contrast=200)
+
+
+# --- Photographs with ImageNet's labels ------------------------------------------------------------------
+
+
+def test_photographs_with_imagenets_labels_are_cut_to_crops_and_mirrored(tmp_path, monkeypatch):
+    """scikit-image's photographs are replaced with noise, since it needn't be installed."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "skimage", raising=False)
+    (tmp_path / "skimage/data").mkdir(parents=True)
+    (tmp_path / "skimage/__init__.py").write_text("raise ImportError('imported, though only its files are needed')")
+    spec = SourceSpec("imagenet_photos", {"side": 90})
+    with pytest.raises(SpecError, match=r"loader = 'imagenet_photos': expected scikit-image.*zoo.*camera.png is miss"):
+        sources.describe(spec)
+    drawn = np.random.default_rng(0).integers(0, 256, (100, 160), np.uint8)
+    for name in ("camera", "coffee"):
+        Image.fromarray(drawn).save(tmp_path / f"skimage/data/{name}.png")
+    loaded = sources.load_source(spec)
+    assert sources.describe(spec).size == len(loaded.images) == 144
+    np.testing.assert_array_equal(loaded.labels, np.repeat([872, 967, 698, 652], 36))
+    np.testing.assert_array_equal(loaded.images[1::2], loaded.images[::2, :, :, ::-1])
+    # The first nine crops, of 90 x 90 pixels, aren't scaled.
+    for crop, (top, left) in enumerate((y, x) for y in (0, 5, 10) for x in (0, 35, 70)):
+        expected = np.broadcast_to(drawn[top : top + 90, left : left + 90], (3, 90, 90))
+        np.testing.assert_array_equal(loaded.images[2 * crop], expected)

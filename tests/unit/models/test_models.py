@@ -377,8 +377,17 @@ def test_weights_of_other_floating_point_types_are_taken(tmp_path, kind):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "cnn", "pretrained": True}, "pretrained = True: expected `weights: FILE` instead"),
+        (
+            {"name": "cnn", "pretrained": True},
+            "`weights: FILE` or the name of a package instead",
+        ),
         ({"name": "timm/resnet18", "pretrained": True, "weights": "w"}, "not both"),
+        ({"name": "cnn", "pretrained": "package", "weights": "w"}, "not both"),
+        (
+            {"name": "cnn", "pretrained": ""},
+            "pretrained = '': expected true, false or the name of an installed package",
+        ),
+        ({"name": "cnn", "pretrained": 1}, "pretrained = 1: expected true, false or the name of an installed package"),
         ({"name": "cnn", "weights": "w", "preprocess": "timm"}, "expected dataset"),
         ({"name": "cnn", "weights": "w", "preprocess": "tim"}, "did you mean 'timm'"),
     ],

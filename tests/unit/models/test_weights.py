@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 import urllib.error
@@ -12,13 +13,13 @@ import numpy as np
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import ModelSpec
-from halobench.models import pretrained
+from halobench.models import package_weights, pretrained
 from halobench.models.builder import build
 from halobench.models.shape_check import check
 
@@ -135,6 +136,118 @@ def averaged(input_shape, classes):
     return nn.Sequential(
         nn.Conv2d(3, 4, 1), nn.AdaptiveAvgPool2d((1, classes)), nn.Flatten(), nn.Linear(4 * classes, 3)
     )
+
+
+# --- Weights that a package ships ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A function that installs a package of the given files, each with what it holds, and returns its name."""
+
+    def install(**contents: object) -> str:
+        folder = tmp_path / f"shipping_{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        (folder / "__init__.py").write_text("raise ImportError('imported, though only its files are needed')")
+        for stem, content in contents.items():
+            torch.save(content, folder / f"{stem}.pth")
+        return folder.name
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return install
+
+
+@pytest.mark.parametrize("inside", ["", "state_dict"])
+def test_a_packages_renamed_weights_give_plain_timms_logits(tmp_path, package, plain, pixels, inside):
+    """Their order survives safetensors, which sorts them; the package isn't imported."""
+    tensors = foreign(plain)
+    name = package(net={inside: tensors, "epoch": 3} if inside else tensors)
+    spec = parse(ModelSpec, {"name": f"timm/{NAME}", "pretrained": name})
+    assert parse(ModelSpec, canonical(spec)) == spec
+    check(spec, SHAPE, CLASSES)
+    path = pretrained.fetch(spec, tmp_path / "w.safetensors")
+    assert list(load_file(path)) != list(tensors)
+    model = build(spec, SHAPE, CLASSES, MOMENTS, path).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(model(as_data(pixels)), as_timm(plain, pixels), rtol=1e-4, atol=1e-4)
+    fewer = dataclasses.replace(spec, outputs=ROWS)
+    check(fewer, SHAPE, 3, names=tuple(ROWS))
+    with torch.no_grad():
+        found = build(fewer, SHAPE, 3, MOMENTS, path, tuple(ROWS)).eval()(as_data(pixels))
+    torch.testing.assert_close(found, as_timm(plain, pixels)[:, list(ROWS.values())], rtol=1e-4, atol=1e-4)
+
+
+def changed(tensors: dict[str, torch.Tensor], **changes: object) -> dict[str, object]:
+    """The tensors with some replaced, or left out if the replacement is None."""
+    return {name: tensor for name, tensor in (tensors | changes).items() if tensor is not None}
+
+
+def test_weights_that_do_not_belong_to_the_model_are_refused_on_one_line(package, plain):
+    """Renamed tensors are matched only if all of them correspond."""
+    own, renamed = plain.state_dict(), foreign(plain)
+    own_first, first, last = next(iter(own)), next(iter(renamed)), list(renamed)[-1]
+    for content, message in (
+        (changed(own, **{own_first: None}), "conv_stem.weight .* is missing$"),
+        (changed(own, more=torch.ones(1)), r"which has no more \(unexpected: 1\)"),
+        (changed(renamed, **{last: None}), r"missing \(its \d+ tensors don't correspond to the file's \d+, such as _"),
+        (changed(renamed, more=torch.ones(1)), "don't correspond"),
+        (dict(reversed(renamed.items())), "don't correspond"),
+        (changed(renamed, **{first: renamed[first][1:]}), r"conv_stem.weight is \(\d+, 3, 3, 3\) instead of"),
+        (changed(own, **{own_first: own[own_first] * torch.nan}), "finite weights, but"),
+        (plain, "a file that torch.load can read with weights_only=True"),  # a pickled object
+        ({"epoch": 3}, "a state dict, which maps names to tensors"),
+        ({}, "a state dict"),
+    ):
+        spec = ModelSpec(f"timm/{NAME}", pretrained=package(net=content))
+        with pytest.raises(SpecError, match=message) as caught:
+            check(spec, SHAPE, CLASSES)
+        assert caught.value.key == "pretrained"
+        assert "\n" not in str(caught.value)
+
+
+def test_missing_and_ambiguous_files_are_listed(package):
+    two, none = package(one={}, two={}), package()
+    for name, message in (
+        ("no_such_package", "the name of an installed package that ships weights.*zoo"),
+        ("../elsewhere", "the name of an installed package"),
+        (none, "a package that ships a .pth, .pt or .safetensors file"),
+        (two, f"one of {two}/one.pth, {two}/two.pth"),
+        (f"{two}/tow.pth", rf"one of .* \(did you mean '{two}/two.pth'\?\)"),
+    ):
+        with pytest.raises(SpecError, match=message):
+            package_weights.find(name)
+    assert package_weights.find(f"{two}/two.pth").name == "two.pth"
+
+
+class OfItsOwnSize(nn.Module):
+    """Another package's network of fixed size, which is built from numbers of its own and takes colour images."""
+
+    def __init__(self, side: int, classes: int = 10):
+        super().__init__()
+        self.side, self.last = side, nn.Linear(3 * side * side, classes)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.shape[1:] != (3, self.side, self.side):
+            raise ValueError("another size")
+        return self.last(images.view(images.size(0), -1))
+
+
+def test_a_network_of_another_package_is_built_from_its_options_alone(tmp_path, package):
+    """By a normalisation of three channels, grey images become colour images."""
+    torch.manual_seed(0)
+    own = OfItsOwnSize(5).eval()
+    keys = {"name": f"{__name__}:OfItsOwnSize", "side": 5, "pretrained": package(net=own.state_dict())}
+    spec = parse(ModelSpec, keys | {"preprocess": {"mean": [0.1, 0.2, 0.3], "std": 0.5}, "resize": 5})
+    check(spec, (1, 8, 8), 10)
+    path = pretrained.fetch(spec, tmp_path / "w.safetensors")
+    model = build(spec, (1, 8, 8), 10, (np.array([100.0]), np.array([50.0])), path).eval()
+    grey = torch.rand(4, 1, 5, 5) * 255
+    expected = own((grey.expand(-1, 3, -1, -1) / 255 - torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)) / 0.5)
+    torch.testing.assert_close(model((grey - 100) / 50), expected, rtol=1e-4, atol=1e-5)
+    with pytest.raises(SpecError, match="resize"):
+        check(dataclasses.replace(spec, resize=None), (1, 8, 8), 10)
+    with pytest.raises(SpecError, match=r"logits of shape \(2, 4\)"):
+        check(spec, (1, 8, 8), 4)
 
 
 # --- A normalisation of its own ------------------------------------------------------------------------

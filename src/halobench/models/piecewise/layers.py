@@ -6,8 +6,10 @@ it takes dropout in eval mode for a copy, and misses that an in-place operation 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -17,11 +19,12 @@ from torch.nn import functional as F
 from halobench.core.errors import SpecError, describe_error
 from halobench.models.piecewise import maps
 from halobench.models.piecewise.network import Network
-from halobench.models.preprocessing import Resize
+from halobench.models.preprocessing import Normalise, Resize
 
 KINDS = (
     "linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing, flatten, addition and dropout"
 )
+VIEWS = ("view", "reshape", torch.reshape)
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 # Functions and methods, each mapped to the layer that does the same.
 FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
@@ -39,7 +42,7 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
     """Convert a model in eval mode to a `Network` for samples of `shape`; its weights may be on the meta device."""
     model = nn.Sequential(model) if type(model) in LAYERS else model  # else torch.fx would trace into a lone layer
     try:
-        graph = _Tracer().trace(model)
+        graph = _Tracer(model, shape).trace(model)
     except Exception as error:  # whatever a forward pass raises on stand-ins for tensors
         what = f"a network of only {KINDS}; torch.fx can't trace this one ({describe_error(error)})"
         raise SpecError("model", type(model).__name__, what) from None
@@ -48,10 +51,69 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that doesn't trace into known layers."""
+    """A tracer that doesn't trace into known layers, and knows the shapes that the values of one sample have.
+
+    Many networks check the shape of their input, or flatten by ``x.view(x.size(0), -1)``.
+    """
+
+    def __init__(self, model: nn.Module, shape: Sequence[int]):
+        super().__init__()
+        self.sample = torch.empty(1, *shape, device="meta")
+        self.shapes = _output_shapes(model, shape)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in LAYERS or super().is_leaf_module(m, module_qualified_name)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Shaped(node, self)
+
+    def create_proxy(self, *arguments: Any, **keywords: Any) -> fx.Proxy:
+        proxy = super().create_proxy(*arguments, **keywords)
+        # If a value can't be had, it stays unknown, and so do those that are computed from it.
+        with contextlib.suppress(Exception):
+            proxy.node.meta["value"] = self._value(proxy.node)
+        return proxy
+
+    def _value(self, node: fx.Node) -> Any:
+        """Return the value of a node for one sample, as a tensor without contents."""
+        if node.op == "placeholder":
+            return self.sample
+        if node.op == "call_module":
+            return torch.empty(next(self.shapes[str(node.target)]), device="meta")
+        if node.op == "get_attr":
+            return dict([*self.root.named_parameters(), *self.root.named_buffers()])[str(node.target)].to("meta")
+        first, *others = fx.node.map_arg(node.args, lambda each: each.meta["value"])
+        call = getattr(first, node.target) if isinstance(node.target, str) else functools.partial(node.target, first)
+        return call(*others, **fx.node.map_arg(node.kwargs, lambda each: each.meta["value"]))
+
+
+class _Shaped(fx.Proxy):
+    """A stand-in for a tensor that knows its shape for one sample, if the tracer does."""
+
+    @property
+    def shape(self) -> Any:
+        return self.node.meta["value"].shape if "value" in self.node.meta else self.__getattr__("shape")
+
+    def size(self, *axis: int) -> Any:
+        return self.node.meta["value"].size(*axis) if "value" in self.node.meta else self.__getattr__("size")(*axis)
+
+
+def _output_shapes(model: nn.Module, shape: Sequence[int]) -> dict[str, Iterator[Sequence[int]]]:
+    """Return the shape of each output that each module returns for one sample, in the order of its calls."""
+    shapes: dict[str, list[Sequence[int]]] = {name: [] for name, _ in model.named_modules()}
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: shapes[name].append(output.shape))
+        for name, module in model.named_modules()
+    ]
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, *shape, device=next((p.device for p in model.parameters()), None)))
+    except Exception:  # shapes of what ran before the error are known
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: iter(each) for name, each in shapes.items()}
 
 
 class _Writer:
@@ -125,6 +187,8 @@ class _Writer:
         if one and node.op == "call_module":
             return self.modules[str(node.target)]
         name = getattr(node.target, "__name__", str(node.target))
+        if one and node.target in VIEWS and tuple(getattr(node.meta.get("value"), "shape", ()))[:-1] == (1,):
+            return nn.Flatten()
         if not one or node.target not in FUNCTIONS:
             self._refuse(name, node.name)
         try:
@@ -172,6 +236,13 @@ def _convolution(network: Network, place: int, layer: nn.Conv2d) -> int | None:
     return network.append("affine", place, affine=maps.convolution(layer, network.steps[place].shape))
 
 
+def _normalise(network: Network, place: int, layer: Normalise) -> int:
+    channels, outputs = network.steps[place].shape[0], layer.scale.numel()
+    same = nn.Conv2d(channels, outputs, 1, groups=channels, device=layer.scale.device)
+    same.weight, same.bias = nn.Parameter(layer.scale.view(-1, 1, 1, 1)), nn.Parameter(layer.offset.flatten())
+    return network.append("affine", place, affine=maps.convolution(same, network.steps[place].shape))
+
+
 def _norm(network: Network, place: int, layer: nn.BatchNorm1d | nn.BatchNorm2d) -> int | None:
     if layer.running_mean is None or layer.training:
         return None
@@ -215,6 +286,7 @@ def _maximum(network: Network, place: int, layer: nn.MaxPool2d) -> int | None:
 LAYERS: dict[type, Callable[[Network, int, Any], int | None]] = {
     nn.Linear: lambda network, place, layer: network.append("affine", place, affine=maps.dense(layer)),
     nn.Conv2d: _convolution,
+    Normalise: _normalise,
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d), _norm),
     nn.ReLU: _identity,  # appended by _Writer itself
     **dict.fromkeys((nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d), _identity),

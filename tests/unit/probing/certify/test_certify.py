@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from conftest import SOAK
 from halobench import attacked_radius, certified_radius
 from halobench.core.errors import SpecError
-from halobench.core.specs import ProbeSpec
+from halobench.core.specs import Normalisation, ProbeSpec
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.maps import Patch
-from halobench.models.preprocessing import Resized
+from halobench.models.preprocessing import Resized, normalised
 from halobench.probing.attack import Effort
 from halobench.probing.certify import bounds
 from halobench.probing.certify.bounds import Balls
@@ -59,6 +59,21 @@ class PreActivation(nn.Module):
         return self.last(x + y)
 
 
+class FixedSize(nn.Module):
+    """A network of fixed size as other projects write it: it checks the shape of its input, and flattens by views."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(3, 4, 3), nn.Linear(36, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        if x.shape[1:] != (3, 5, 5):
+            raise ValueError(x.shape)
+        x = torch.relu(self.first(x))
+        x = torch.relu(self.second(x.view(x.size(0), -1)))
+        return self.last(x.reshape(-1, 8))
+
+
 ZOO = {
     "mlp": lambda: nn.Sequential(
         *(nn.Flatten(), nn.Linear(24, 12), nn.BatchNorm1d(12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU()),
@@ -80,6 +95,9 @@ ZOO = {
             *(nn.Conv2d(4, 6, 2, stride=2, padding=1), nn.ReLU(), nn.Flatten(), nn.LazyLinear(3)),
         ),
         side=5,
+    ),
+    "preprocessed": lambda: normalised(
+        FixedSize(), (np.array([1.0]), np.array([200.0])), Normalisation((0.1, -0.2, 0.3), (0.6, 0.9, 1.2)), 5
     ),
     "residual": Residual,
     "pre-activation": PreActivation,
@@ -301,6 +319,13 @@ class Branching(nn.Module):
         return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
 
 
+class Regrouped(nn.Module):
+    """A view that doesn't keep samples apart."""
+
+    def forward(self, x):
+        return x.view(-1, 8)
+
+
 REFUSED = [
     (
         nn.Sequential(nn.Flatten(), nn.Linear(24, 3), nn.GELU()),
@@ -312,6 +337,7 @@ REFUSED = [
     ),
     (nn.Sequential(nn.MaxPool2d(2, ceil_mode=True), nn.Flatten()), r".*ceil_mode=True\) \(0\)'.*"),
     (nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()), r".*'BatchNorm2d\(1, .*"),
+    (Regrouped(), r"model = 'view \(view\)': expected .*"),
     (nn.Sequential(nn.Conv2d(1, 3, 3)), r".*a network whose last layer returns logits \(n, k\)"),
     (Branching(), r"model = 'Branching': expected .* torch.fx can't trace this one .*"),
 ]
