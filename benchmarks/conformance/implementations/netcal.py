@@ -1,0 +1,14 @@
+"""netcal.scaling.TemperatureScaling with its defaults, on probabilities as its documentation describes."""
+
+from netcal.scaling import TemperatureScaling
+
+REQUIRES = ("netcal==1.4.0", "torch<2.14")
+TAKES = "probabilities"
+UPSTREAM = "https://github.com/EFS-OpenSource/calibration-framework"
+
+
+def fit(probabilities, labels):
+    scaling = TemperatureScaling()
+    # For two classes, it takes the probability of the second one.
+    scaling.fit(probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities, labels)
+    return 1 / float(scaling.temperature[0])

@@ -1,0 +1,12 @@
+"""pytorch-ood's detector TemperatureScaling with its defaults, on logits."""
+
+import torch
+from pytorch_ood.detector import TemperatureScaling
+
+TITLE = "pytorch-ood"
+REQUIRES = ("pytorch-ood==0.4.0", "torch<2.14")
+UPSTREAM = "https://github.com/kkirchheim/pytorch-ood"
+
+
+def fit(logits, labels):
+    return TemperatureScaling(None).fit_logits(torch.from_numpy(logits), torch.from_numpy(labels)).t.item()
