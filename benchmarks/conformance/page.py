@@ -16,7 +16,7 @@ LEGEND = {
     RIGHT: f"the NLL is within {EXACT:g} nats and 1% of the gain of the lowest; or it says that there is no best T",
     NEAR: f"within {CLOSE:g} nats; or a number where no T is best; or it changes when rows are permuted or shifted",
     WRONG: f"a number that looks fine and isn't: more than {CLOSE:g} nats above the lowest, or T below 0",
-    FAILED: "an error, NaN, out of time or memory: nobody takes it for a result",
+    FAILED: "an error, NaN, out of time or memory, or it says itself that T is wrong",
     UNSUPPORTED: "outside its domain, or refused with an error there",
 }
 

@@ -92,7 +92,10 @@ def optimum(z: np.ndarray, y: np.ndarray) -> Optimum:
 
 
 def judge(found: dict, best: Optimum, kind: str, z: np.ndarray, y: np.ndarray) -> Verdict:
-    """Return the verdict on what a worker wrote about one fit."""
+    """Return the verdict on what a worker wrote about one fit: on softmax(z / T), or on its probabilities if better.
+
+    Raises RuntimeError if T has a lower NLL than the optimum.
+    """
     if "failure" in found:
         return Verdict(FAILED, found["failure"])
     if "error" in found:
@@ -103,31 +106,30 @@ def judge(found: dict, best: Optimum, kind: str, z: np.ndarray, y: np.ndarray) -
     admits = found.get("converged") is False or found.get("separable") or bool(WARNS.search(found.get("said", "")))
     if math.isnan(T):
         return Verdict(FAILED if best.finite else RIGHT, "NaN")
+    off = FAILED if admits else WRONG
     if T < 0:
-        return Verdict(WRONG, "a negative T, which reverses the ranking of the classes" + _admitted(admits))
+        return Verdict(off, f"T = {T:.4g}, which reverses the ranking of the classes")
     beta = 1 / T if T else math.inf
     excess = _excess(z, y, beta, best)
     if excess < -1e-9 * max(1.0, abs(best.nll)):
         raise RuntimeError(f"the referee is beaten: T = {T!r} has a lower NLL than {best}")
+    if found.get("nll") is not None:  # of its own probabilities, which clipping may have improved
+        excess = min(excess, found["nll"] - best.nll)
     if not excess <= CLOSE:
         claims = "; claims to have converged" if found.get("converged") else ""
-        return Verdict(WRONG, f"T = {T:.4g}" + claims + _admitted(admits), excess)
+        return Verdict(off, f"T = {T:.4g}" + claims, excess)
     if best.beta == math.inf and T > 0 and not admits:
         return Verdict(NEAR, f"T = {T:.3g}, without a word on that there is no best T", excess)
+    at_T = _excess(z, y, beta, best)
     for name in ("permuted", "shifted"):
         other = found.get(name, T)
-        if other is None or not other > 0 or abs(_excess(z, y, 1 / other, best) - excess) > EXACT:
-            return Verdict(
-                NEAR, f"T = {T:.4g}, but {other if other is None else f'{other:.4g}'} for {name} rows", excess
-            )
+        if other is None or not other > 0 or abs(_excess(z, y, 1 / other, best) - at_T) > EXACT:
+            instead = "an error" if other is None else f"{other:.4g}"
+            return Verdict(NEAR, f"T = {T:.4g}, but {instead} for {name} rows", excess)
     if found.get("changed"):
         return Verdict(NEAR, "changes its arguments", excess)
     exact = excess <= ROUNDING or (excess <= EXACT and excess <= SHARE * best.gain)
     return Verdict(RIGHT if exact else NEAR, "" if exact else f"T = {T:.4g}", excess)
-
-
-def _admitted(admits: bool) -> str:
-    return "; says that something is wrong" if admits else ""
 
 
 def _excess(z: np.ndarray, y: np.ndarray, beta: float, best: Optimum) -> float:

@@ -52,8 +52,17 @@ def fitted(implementation, z: np.ndarray, y: np.ndarray) -> dict:
         return {"failure": f"out of memory: {text}"} if "allocate memory" in text else {"error": text[:SAID]}
     found = dict(found) if isinstance(found, dict) else {"T": found}
     found["T"] = float("nan") if found["T"] is None else float(found["T"])
+    if (p := found.pop("probabilities", None)) is not None:
+        found["nll"] = own_nll(np.asarray(p, dtype=np.float64), y)
     changed = not all(np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in zip(given, (z, y), strict=True))
     return found | ({"changed": True} if changed else {})
+
+
+def own_nll(p: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean NLL of probabilities (n, k), or (n,) of the second of two classes."""
+    p = np.stack([1 - p, p], axis=1) if p.ndim == 1 else p
+    with np.errstate(divide="ignore"):
+        return float(-np.log(p.reshape(len(labels), -1)[np.arange(len(labels)), labels]).mean())
 
 
 def softmax(z: np.ndarray) -> np.ndarray:

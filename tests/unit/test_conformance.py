@@ -120,6 +120,8 @@ TOYS = {
     "good": ("return 2.97305601", RIGHT, ""),
     "nearly": ("return 3.2", NEAR, "T = 3.2"),
     "off": ("return {'T': 1.5, 'converged': True}", WRONG, "T = 1.5; claims to have converged"),
+    "admits it": ("return {'T': 1.5, 'converged': False}", FAILED, "T = 1.5"),
+    "warns": ("import warnings; warnings.warn('no convergence'); return -1.0", FAILED, "T = -1"),
     "negative": ("return -3.0", WRONG, "reverses the ranking"),
     "nan": ("return float('nan')", FAILED, "NaN"),
     "none": ("return None", FAILED, "NaN"),
@@ -131,8 +133,8 @@ TOYS = {
     "exits": ("import sys; sys.exit()", FAILED, "the process died"),
     "mutates": ("logits[:] = 0; return 2.97305601", NEAR, "changes its arguments"),
     "prints": ("print('x' * 10**6); return 2.97305601", RIGHT, ""),
-    "reads the order": (f"return 2.97305601 if labels[:9].tolist() == {START} else 2.0", NEAR, "for permuted rows"),
-    "reads the shift": ("return 2.97305601 if abs(logits).max() < 40 else 1.0", NEAR, "for shifted rows"),
+    "reads the order": (f"return 2.97305601 if labels[:9].tolist() == {START} else 2.0", NEAR, "2 for permuted rows"),
+    "reads the shift": ("return 2.97305601 if abs(logits).max() < 40 else 1.0", NEAR, "1 for shifted rows"),
 }
 
 

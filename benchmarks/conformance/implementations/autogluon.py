@@ -1,6 +1,6 @@
 """autogluon.core's tune_temperature_scaling, used as TabularPredictor uses it, on probabilities."""
 
-from autogluon.core.calibrate.temperature_scaling import tune_temperature_scaling
+from autogluon.core.calibrate.temperature_scaling import apply_temperature_scaling, tune_temperature_scaling
 
 TITLE = "AutoGluon"
 REQUIRES = ("autogluon.core==1.6.3", "torch<2.14")
@@ -12,4 +12,4 @@ def fit(probabilities, labels):
     T = tune_temperature_scaling(probabilities, labels)
     if T is None or T <= 0:  # its caller then says so, and leaves the model uncalibrated
         raise ValueError(f"no calibration, as for infinite logits or a negative T: the fit returned {T}")
-    return T
+    return {"T": T, "probabilities": apply_temperature_scaling(probabilities, T, "multiclass")}

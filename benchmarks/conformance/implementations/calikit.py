@@ -8,4 +8,6 @@ CLASSES = 2
 
 
 def fit(probabilities, labels):
-    return fit_temperature(probabilities[:, 1].tolist(), labels.tolist()).params["T"]
+    given = probabilities[:, 1].tolist()
+    mapping = fit_temperature(given, labels.tolist())
+    return {"T": mapping.params["T"], "probabilities": mapping.apply(given)}

@@ -12,4 +12,4 @@ UPSTREAM = "https://github.com/awslabs/fortuna"
 def fit(probabilities, labels):
     scaling = ClassificationTemperatureScaling()
     scaling.fit(probabilities, labels)
-    return float(scaling.temperature)
+    return {"T": float(scaling.temperature), "probabilities": scaling.predict_proba(probabilities)}

@@ -10,5 +10,6 @@ UPSTREAM = "https://github.com/EFS-OpenSource/calibration-framework"
 def fit(probabilities, labels):
     scaling = TemperatureScaling()
     # For two classes, it takes the probability of the second one.
-    scaling.fit(probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities, labels)
-    return 1 / float(scaling.temperature[0])
+    given = probabilities[:, 1] if probabilities.shape[1] == 2 else probabilities
+    scaling.fit(given, labels)
+    return {"T": 1 / float(scaling.temperature[0]), "probabilities": scaling.transform(given)}
