@@ -6,7 +6,7 @@ import html as escaping
 import json
 from collections.abc import Callable, Iterable
 
-from sets import EVERYDAY, KINDS, SETS
+from sets import KINDS, SETS
 from verdicts import CLOSE, EXACT, FAILED, NEAR, RIGHT, UNSUPPORTED, WRONG
 
 VERDICTS = (RIGHT, NEAR, WRONG, FAILED, UNSUPPORTED)
@@ -25,7 +25,7 @@ Reproduce = Callable[[object, str], str]
 
 def as_json(matrix: dict) -> str:
     """Return the matrix as JSON with a cell per line."""
-    cells = ",\n".join(json.dumps(cell, ensure_ascii=False) for cell in matrix["cells"])
+    cells = ",\n".join(json.dumps(cell, ensure_ascii=False, separators=(",", ":")) for cell in matrix["cells"])
     return f'{{"not tried": {json.dumps(matrix["not tried"], indent=1)},\n"cells": [\n{cells}\n]}}\n'
 
 
@@ -182,13 +182,13 @@ def reports(known: dict, matrix: dict, best: dict, reproduce: Reproduce) -> dict
 def _report(implementation, row: list[dict], worst: dict, best: dict, reproduce: Reproduce) -> str:
     _, right, tried = tally(row)
     bad = [cell for cell in row if cell["verdict"] in (WRONG, FAILED)]
-    shown = sorted(bad, key=lambda cell: (kind_of(cell) != EVERYDAY, cell["verdict"] != WRONG))[:8]
+    shown = [each for kind in KINDS if (each := gravest(cell for cell in bad if kind_of(cell) == kind))]
     lines = [
         f"# {implementation.title} {version_of(row)}: sets of logits where temperature scaling misses the optimum",
         f"For {implementation.upstream}.",
         f"With default settings ({implementation.about.rstrip('.')}), we fitted temperatures to {tried} sets of logits "
         f"whose optimum is known: {right} fits were within {EXACT:g} nats of it, "
-        f"and {len(bad)} ended more than {CLOSE:g} nats above it, or with an error. "
+        f"and {len(bad)} ended more than {CLOSE:g} nats above it, or with an error; one of each kind is shown. "
         "The NLL is convex in 1/T, so the optimum is unique; each below is proved by a change of sign of the slope.",
         "| set | T | best T | nats above the lowest NLL | |\n|---|---:|---:|---:|---|",
     ]

@@ -216,7 +216,7 @@ def cells(implementation: Implementation) -> list[dict]:
             "verdict": verdict.name,
             "reason": " ".join(verdict.reason.split())[:160],
             "T": rounded(result.get("T")),
-            "excess": rounded(verdict.excess),
+            "excess": rounded(verdict.excess, 3),
             "seconds": rounded(result.get("seconds"), 2),
             "mebibytes": rounded(result.get("mebibytes"), 2),
         }

@@ -108,7 +108,7 @@ def judge(found: dict, best: Optimum, kind: str, z: np.ndarray, y: np.ndarray) -
         return Verdict(FAILED if best.finite else RIGHT, "NaN")
     off = FAILED if admits else WRONG
     if T < 0:
-        return Verdict(off, f"T = {T:.4g}, which reverses the ranking of the classes")
+        return Verdict(off, "reverses the ranking of the classes")
     beta = 1 / T if T else math.inf
     excess = _excess(z, y, beta, best)
     if excess < -1e-9 * max(1.0, abs(best.nll)):
@@ -116,20 +116,19 @@ def judge(found: dict, best: Optimum, kind: str, z: np.ndarray, y: np.ndarray) -
     if found.get("nll") is not None:  # of its own probabilities, which clipping may have improved
         excess = min(excess, found["nll"] - best.nll)
     if not excess <= CLOSE:
-        claims = "; claims to have converged" if found.get("converged") else ""
-        return Verdict(off, f"T = {T:.4g}" + claims, excess)
+        return Verdict(off, "claims to have converged" if found.get("converged") else "", excess)
     if best.beta == math.inf and T > 0 and not admits:
-        return Verdict(NEAR, f"T = {T:.3g}, without a word on that there is no best T", excess)
+        return Verdict(NEAR, "without a word on that there is no best T", excess)
     at_T = _excess(z, y, beta, best)
     for name in ("permuted", "shifted"):
         other = found.get(name, T)
         if other is None or not other > 0 or abs(_excess(z, y, 1 / other, best) - at_T) > EXACT:
             instead = "an error" if other is None else f"{other:.4g}"
-            return Verdict(NEAR, f"T = {T:.4g}, but {instead} for {name} rows", excess)
+            return Verdict(NEAR, f"but {instead} for {name} rows", excess)
     if found.get("changed"):
         return Verdict(NEAR, "changes its arguments", excess)
     exact = excess <= ROUNDING or (excess <= EXACT and excess <= SHARE * best.gain)
-    return Verdict(RIGHT if exact else NEAR, "" if exact else f"T = {T:.4g}", excess)
+    return Verdict(RIGHT if exact else NEAR, excess=excess)
 
 
 def _excess(z: np.ndarray, y: np.ndarray, beta: float, best: Optimum) -> float:

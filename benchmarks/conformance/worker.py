@@ -152,7 +152,7 @@ def main() -> None:
     task = json.load(sys.stdin)
     warnings.simplefilter("default")
     implementation = load(task["implementation"])
-    if "torch" in sys.modules:  # what its optimisers import at their first step, once for all children
+    if importlib.util.find_spec("torch"):  # what its optimisers import at their first step, once for all children
         importlib.import_module("torch._dynamo")
     print(json.dumps(versions(task["packages"])), flush=True)
     for each in task["sets"]:

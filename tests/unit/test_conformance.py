@@ -118,10 +118,10 @@ def _replaced(fit, **changes):
 START = PLAIN.arrays()[1][:9].tolist()
 TOYS = {
     "good": ("return 2.97305601", RIGHT, ""),
-    "nearly": ("return 3.2", NEAR, "T = 3.2"),
-    "off": ("return {'T': 1.5, 'converged': True}", WRONG, "T = 1.5; claims to have converged"),
-    "admits it": ("return {'T': 1.5, 'converged': False}", FAILED, "T = 1.5"),
-    "warns": ("import warnings; warnings.warn('no convergence'); return -1.0", FAILED, "T = -1"),
+    "nearly": ("return 3.2", NEAR, ""),
+    "off": ("return {'T': 1.5, 'converged': True}", WRONG, "claims to have converged"),
+    "admits it": ("return {'T': 1.5, 'converged': False}", FAILED, ""),
+    "warns": ("import warnings; warnings.warn('no convergence'); return -1.0", FAILED, "reverses the ranking"),
     "negative": ("return -3.0", WRONG, "reverses the ranking"),
     "nan": ("return float('nan')", FAILED, "NaN"),
     "none": ("return None", FAILED, "NaN"),
