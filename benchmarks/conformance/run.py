@@ -24,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WORK = ROOT / "build/conformance"
 MATRIX, REPORTS, DOCS, PAGE = HERE / "matrix.json", HERE / "reports", ROOT / "docs/conformance.md", WORK / "page.html"
-SECONDS, PATIENCE, GIBIBYTES = 120, 900, 6  # the limits on each set
+SECONDS, PATIENCE, GIBIBYTES = 60, 900, 6  # the limits on each set
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 for name in THREADS:  # before numpy is imported
     os.environ.setdefault(name, "1")
@@ -67,6 +67,11 @@ class Implementation:
         """The name of the package under test."""
         spec = (*self.alone, *self.requires, "halobench")[0]
         return spec.split("==")[0].split("[")[0]
+
+    @property
+    def pinned(self) -> str:
+        """The version that its file asks for, or ""."""
+        return (*self.alone, *self.requires, "")[0].partition("==")[2]
 
     @property
     def digest(self) -> str:
@@ -150,8 +155,9 @@ def measure(
     seconds: float = SECONDS,
     patience: float = PATIENCE,
     limit: int = GIBIBYTES << 30,
+    compute: bool = True,
 ) -> tuple[dict[str, dict], dict[str, str]]:
-    """Return what an implementation returned for each set, and versions; only missing results are computed.
+    """Return what an implementation returned for each set, and versions; only missing results are computed, if at all.
 
     Raises RuntimeError if its environment can't be made, or if it can't be imported there.
     """
@@ -160,7 +166,7 @@ def measure(
     outs = {name: folder / f"{logit_set.digest}.json" for name, logit_set in sets.items()}
     missing = [name for name, out in outs.items() if not out.exists()]
     noted = folder / "versions.json"
-    if missing or not noted.exists():
+    if compute and (missing or not noted.exists()):
         python = environment(implementation, work / "environments")
         task = {
             "implementation": str(implementation.file),
@@ -176,7 +182,8 @@ def measure(
         if done.returncode:
             raise RuntimeError(done.stderr.strip()[-1000:] or f"exit status {done.returncode}")
         noted.write_text(done.stdout)
-    return {name: json.loads(out.read_text()) for name, out in outs.items()}, json.loads(noted.read_text())
+    found = {name: json.loads(out.read_text()) for name, out in outs.items() if out.exists()}
+    return found, json.loads(noted.read_text()) if noted.exists() else {}
 
 
 @cache
@@ -192,26 +199,29 @@ def referee(name: str, work: Path = WORK) -> verdicts.Optimum:
     return verdicts.optimum(*arrays(name, work))
 
 
-def cells(implementation: Implementation) -> list[dict]:
+def cells(implementation: Implementation, compute: bool) -> list[dict]:
     """Return an implementation's row of the matrix, a dictionary for each set."""
     skipped = {
         name: reason
         for name, each in SETS.items()
         if (reason := unsupported(implementation, each, arrays(name)[0].shape[1]))
     }
-    found, versions = measure(implementation, {name: each for name, each in SETS.items() if name not in skipped})
+    wanted = {name: each for name, each in SETS.items() if name not in skipped}
+    found, versions = measure(implementation, wanted, compute=compute)
     if not any("T" in result for result in found.values()):
-        raise RuntimeError(f"no set has a result: {next(iter(found.values()))}")
+        raise RuntimeError(f"no set has a result: {next(iter(found.values()), 'none is kept')}")
     row = []
     for name, each in SETS.items():
         if name in skipped:
             verdict, result = verdicts.Verdict(verdicts.UNSUPPORTED, skipped[name]), {}
+        elif name not in found:
+            continue
         else:
             result = found[name]
             verdict = verdicts.judge(result, referee(name), each.kind, *arrays(name))
         cell = {
             "implementation": implementation.name,
-            "version": versions.get(implementation.package, ""),
+            "version": versions.get(implementation.package, implementation.pinned),
             "set": name,
             "verdict": verdict.name,
             "reason": " ".join(verdict.reason.split())[:160],
@@ -256,6 +266,7 @@ def main() -> None:
     known = implementations()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (all)")
+    parser.add_argument("--kept", action="store_true", help="show what earlier runs left; compute nothing")
     parser.add_argument("--reproduce", nargs=2, metavar=("NAME", "SET"), help="print the lines that show one result")
     given = parser.parse_args()
     if given.reproduce:
@@ -270,7 +281,7 @@ def main() -> None:
         print(f"{name}: ", end="", flush=True)
         failed.pop(name, None)
         try:
-            rows[name] = cells(known[name])
+            rows[name] = cells(known[name], compute=not given.kept)
         except RuntimeError as error:
             rows[name], failed[name] = [], str(error).splitlines()[-1][:300]
             print(f"not tried: {failed[name]}")

@@ -5,6 +5,7 @@ from abstention.calibration import TempScaling
 
 REQUIRES = ("abstention==0.1.3.1", "scikit-learn", "scipy<1.12", "numpy<2")
 UPSTREAM = "https://github.com/kundajelab/abstention"
+ADVICE = "subtract the largest logit of each row; its softmax overflows otherwise."
 
 
 def fit(logits, labels):

@@ -6,6 +6,7 @@ TITLE = "AutoGluon"
 REQUIRES = ("autogluon.core==1.6.3", "torch<2.14")
 TAKES = "probabilities"
 UPSTREAM = "https://github.com/autogluon/autogluon"
+ADVICE = 'a loop of `torch.optim.LBFGS([T], max_iter=100, line_search_fn="strong_wolfe")` on float64 logits.'
 
 
 def fit(probabilities, labels):

@@ -5,6 +5,7 @@ from calikit.fit import fit_temperature
 REQUIRES = ("calikit==0.1.0", "numpy")
 TAKES = "probabilities"
 CLASSES = 2
+UPSTREAM = "https://github.com/mohammadi-hadi/calikit"
 
 
 def fit(probabilities, labels):

@@ -9,6 +9,7 @@ from lightning_uq_box.uq_methods.temp_scaling import run_temperature_optimizatio
 TITLE = "Lightning-UQ-Box"
 REQUIRES = ("lightning-uq-box==0.2.0", "torch<2.14")
 UPSTREAM = "https://github.com/lightning-uq-box/lightning-uq-box"
+ADVICE = 'a loop of `torch.optim.LBFGS([T], max_iter=100, line_search_fn="strong_wolfe")` on float64 logits.'
 
 
 def fit(logits, labels):

@@ -5,6 +5,7 @@ from netcal.scaling import TemperatureScaling
 REQUIRES = ("netcal==1.4.0", "torch<2.14")
 TAKES = "probabilities"
 UPSTREAM = "https://github.com/EFS-OpenSource/calibration-framework"
+ADVICE = "pass float64 probabilities; the finite differences of its optimiser vanish in float32."
 
 
 def fit(probabilities, labels):

@@ -8,6 +8,7 @@ from sklearn.frozen import FrozenEstimator
 TITLE = "scikit-learn"
 REQUIRES = ("scikit-learn==1.9.1",)
 UPSTREAM = "https://github.com/scikit-learn/scikit-learn"
+ADVICE = "pass logits whose best T lies between 5e-5 and 22,000, and labels of every class."
 
 
 class Given(ClassifierMixin, BaseEstimator):

@@ -8,6 +8,7 @@ TITLE = "TorchCP"
 REQUIRES = ("torch<2.14", "torchvision", "transformers", "torch_geometric", "scikit-learn", "pandas", "tqdm")
 ALONE = ("torchcp==1.2.1",)
 UPSTREAM = "https://github.com/ml-stat-Sustech/TorchCP"
+ADVICE = 'a loop of `torch.optim.LBFGS([T], max_iter=100, line_search_fn="strong_wolfe")` on float64 logits.'
 
 
 def fit(logits, labels):
