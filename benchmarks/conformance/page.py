@@ -199,7 +199,7 @@ def _report(implementation, row: list[dict], worst: dict, best: dict, reproduce:
         lines[-1] += f"\n| {cell['set']} | {cell.get('T', '')} | {right_T} | {above} | {cell.get('reason', '')} |"
     lines += [
         f"The set *{worst['set']}*, in a new environment:",
-        f"```python\n{reproduce(implementation, worst['set'])}```",
+        f"```text\n{reproduce(implementation, worst['set'])}```",
     ]
     if implementation.advice:
         lines.append(f"What helps users meanwhile: {implementation.advice}")

@@ -243,7 +243,10 @@ def rounded(value: float | None, digits: int = 5) -> float | str | None:
 
 def reproduction(implementation: Implementation, name: str) -> str:
     """Return a program that shows one result in a new environment, and how to make that."""
-    packages = " ".join(f'"{spec}"' for spec in implementation.requires or ("halobench",))
+    needed = {"sklearn": "scikit-learn", "torch": "torch"}
+    specs = list(implementation.requires or ["halobench"])
+    specs += [package for module, package in needed.items() if f"{module}." in SETS[name].code and package not in specs]
+    packages = " ".join(f'"{spec}"' for spec in specs)
     lines = [f"# pip install {packages}"]
     lines += [f"# pip install --no-deps {' '.join(implementation.alone)}"] if implementation.alone else []
     lines += [SETS[name].code]
@@ -283,7 +286,8 @@ def main() -> None:
         try:
             rows[name] = cells(known[name], compute=not given.kept)
         except RuntimeError as error:
-            rows[name], failed[name] = [], str(error).splitlines()[-1][:300]
+            reason = str(error).splitlines()[-1][:300]
+            rows[name], failed[name] = [], old["not tried"].get(name, reason) if given.kept else reason
             print(f"not tried: {failed[name]}")
             continue
         counts = {verdict: sum(cell["verdict"] == verdict for cell in rows[name]) for verdict in page.VERDICTS}
