@@ -252,9 +252,9 @@ def reproduction(implementation: Implementation, name: str) -> str:
     lines += [SETS[name].code]
     if implementation.takes == "probabilities":
         lines += ["p = np.exp(z - z.max(axis=1, keepdims=True)); p /= p.sum(axis=1, keepdims=True)"]
-    lines += [ast.unparse(node) for node in code_of(implementation.file)]
-    given = "p" if implementation.takes == "probabilities" else "z"
-    lines += [f"print(fit({given}, y))  # {said_of(referee(name))}"]
+    code = "\n".join(ast.unparse(node) for node in code_of(implementation.file))
+    given, picked = "p" if implementation.takes == "probabilities" else "z", "['T']" if "return {'T':" in code else ""
+    lines += [code, f"print(fit({given}, y){picked})  # {said_of(referee(name))}"]
     return "\n".join(lines) + "\n"
 
 
