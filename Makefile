@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo theory cluster-demo test soak bench bench-quick lint docs clean
+.PHONY: help demo theory cluster-demo test soak bench bench-quick conformance lint docs clean
 help:
 	@echo "make demo    run the demo experiment, with its pages"
 	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
@@ -14,6 +14,7 @@ help:
 	@echo "make soak    all tests, with every long trial: kills, edits, SLURM, benchmarks (an hour and a half)"
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
+	@echo "make conformance  which public implementations find the best temperature (half an hour; resumes)"
 	@echo "make lint    ruff, import-linter, mypy, hadolint, snakefmt, check-jsonschema, snakemake --lint"
 	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make clean   remove the environment and caches (results stay)"
@@ -86,6 +87,10 @@ bench: $(VENV)/.installed-bench
 
 bench-quick: $(VENV)/.installed-bench
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/bench.py --quick $(TOPICS)
+
+# Each implementation is installed into an environment of its own, in build/conformance.
+conformance: $(VENV)/.installed
+	$(BIN)/python benchmarks/conformance/run.py $(NAMES)
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info

@@ -101,8 +101,9 @@ All of these numbers are for CPUs. `python benchmarks/gpu.py` takes at most eigh
 doesn't need Snakemake. It checks whether results agree with the CPU's and whether anything waits for the GPU during an
 epoch, and compares images per second with a plain PyTorch loop.
 
-`python benchmarks/rivals.py` isn't about speed: it compares calibrators by their test NLL on 62 kinds of logits. Its
-results are in `docs/calibrate.md`."""
+Two studies aren't about speed. `python benchmarks/rivals.py` compares calibrators by their test NLL on 62 kinds of
+logits; its results are in `docs/calibrate.md`. `make conformance` compares public implementations of temperature
+scaling by whether they find the optimum; its results are in `docs/conformance.md`."""
 
 GROWTH = """## How time and memory grow
 

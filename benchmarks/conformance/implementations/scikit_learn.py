@@ -1,0 +1,32 @@
+"""CalibratedClassifierCV(method="temperature") around a frozen classifier, as its documentation describes."""
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.frozen import FrozenEstimator
+
+TITLE = "scikit-learn"
+REQUIRES = ("scikit-learn==1.9.1",)
+UPSTREAM = "https://github.com/scikit-learn/scikit-learn"
+ADVICE = "pass logits whose best T lies between 5e-5 and 22,000, and labels of every class."
+
+
+class Given(ClassifierMixin, BaseEstimator):
+    """A classifier whose inputs are its logits; for two classes, its decision function is their difference."""
+
+    def fit(self, logits, labels=None):
+        self.classes_ = np.arange(logits.shape[1])
+        return self
+
+    def decision_function(self, logits):
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def predict(self, logits):
+        return logits.argmax(axis=1)
+
+
+def fit(logits, labels):
+    classifier = CalibratedClassifierCV(FrozenEstimator(Given().fit(logits)), method="temperature")
+    classifier.fit(logits, labels)
+    beta = float(np.mean([each.calibrators[0].beta_ for each in classifier.calibrated_classifiers_]))
+    return 1 / beta if logits.shape[1] > 2 else 1 / (2 * beta)  # two classes count as logits (-x, x)

@@ -1,0 +1,314 @@
+"""Compare implementations of temperature scaling on sets of logits: `python benchmarks/conformance/run.py [NAME ...]`.
+
+Each file in implementations/ is one implementation, which runs in an environment and in processes of its own. Results
+are kept in build/conformance, one file for each implementation and set, and a run computes only what is missing there,
+so it may be interrupted. At the end, it writes matrix.json, page.html and reports/. With NAMEs, only these run.
+`--reproduce NAME SET` prints the lines that reproduce one result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+WORK = ROOT / "build/conformance"
+MATRIX, REPORTS, DOCS, PAGE = HERE / "matrix.json", HERE / "reports", ROOT / "docs/conformance.md", WORK / "page.html"
+SECONDS, PATIENCE, GIBIBYTES = 60, 3600, 6  # the limits on each set; on a busy machine, seconds of the clock pass fast
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+for name in THREADS:  # before numpy is imported
+    os.environ.setdefault(name, "1")
+
+import numpy as np  # noqa: E402
+import page  # noqa: E402
+import verdicts  # noqa: E402
+from sets import SETS, SOFT, LogitSet  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """What a file in implementations/ says about itself, read without running it.
+
+    requires : packages to install, of which the first is the one under test; () for this repository's environment.
+    alone : packages to install without their dependencies.
+    takes : what `fit` is given first, "logits" or "probabilities".
+    supports : kinds of sets beyond labels and finite logits.
+    classes : the only number of classes that it takes; 0 if any.
+    upstream, advice : where it is maintained, and which settings make it right.
+    """
+
+    file: Path
+    about: str
+    title: str
+    requires: tuple[str, ...]
+    alone: tuple[str, ...]
+    takes: str
+    supports: tuple[str, ...]
+    classes: int
+    upstream: str
+    advice: str
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+    @property
+    def package(self) -> str:
+        """The name of the package under test."""
+        spec = (*self.alone, *self.requires, "halobench")[0]
+        return spec.split("==")[0].split("[")[0]
+
+    @property
+    def pinned(self) -> str:
+        """The version that its file asks for, or ""."""
+        return (*self.alone, *self.requires, "")[0].partition("==")[2]
+
+    @property
+    def digest(self) -> str:
+        """Identify what the results depend on: the code and the packages, not the words."""
+        parts = [ast.dump(node) for node in code_of(self.file)]
+        return hashlib.sha256(repr([parts, self.requires, self.alone, self.takes]).encode()).hexdigest()[:12]
+
+    @classmethod
+    def read(cls, file: Path) -> Implementation:
+        tree = ast.parse(file.read_text())
+        said = {
+            node.targets[0].id: ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+        }
+        return cls(
+            file,
+            ast.get_docstring(tree),
+            said.get("TITLE", file.stem),
+            tuple(said["REQUIRES"]),
+            tuple(said.get("ALONE", ())),
+            said.get("TAKES", "logits"),
+            tuple(said.get("SUPPORTS", ())),
+            said.get("CLASSES", 0),
+            said.get("UPSTREAM", ""),
+            said.get("ADVICE", ""),
+        )
+
+
+def code_of(file: Path) -> list[ast.stmt]:
+    """Return the statements of an implementation without its docstring and its constants."""
+    return [node for node in ast.parse(file.read_text()).body[1:] if not isinstance(node, ast.Assign)]
+
+
+def implementations() -> dict[str, Implementation]:
+    """Return all implementations by name: halobench first, loops last."""
+    found = {file.stem: Implementation.read(file) for file in (HERE / "implementations").glob("*.py")}
+    last = ("paper", "tutorial_adam", "tutorial_lbfgs")
+    return {name: found[name] for name in sorted(found, key=lambda name: (name != "halobench", name in last, name))}
+
+
+def environment(implementation: Implementation, folder: Path) -> Path:
+    """Return the Python of an implementation's environment, which is made if its packages changed.
+
+    Raises RuntimeError, with the installer's message, if it can't be installed.
+    """
+    if not implementation.requires:
+        return Path(sys.executable)
+    home = folder / implementation.name
+    python, made = home / "bin/python", home / "made.json"
+    wanted = json.dumps([implementation.requires, implementation.alone])
+    if made.exists() and made.read_text() == wanted:
+        return python
+    shutil.rmtree(home, ignore_errors=True)
+    uv = shutil.which("uv")
+    steps = [[uv, "venv", "--quiet", "--python", sys.executable, home] if uv else [sys.executable, "-m", "venv", home]]
+    install = [uv, "pip", "install", "--python", python] if uv else [python, "-m", "pip", "install"]
+    steps += [[*install, "--quiet", *implementation.requires]]
+    steps += [[*install, "--quiet", "--no-deps", *implementation.alone]] if implementation.alone else []
+    for step in steps:
+        done = subprocess.run(step, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError((done.stderr or done.stdout).strip()[-1000:])
+    made.write_text(wanted)
+    return python
+
+
+def unsupported(implementation: Implementation, logit_set: LogitSet, classes: int) -> str:
+    """Return why an implementation isn't run on a set, or ""."""
+    if logit_set.kind == SOFT and SOFT not in implementation.supports:
+        return "takes labels only"
+    if implementation.classes not in (0, classes):
+        return f"for {implementation.classes} classes only"
+    return ""
+
+
+def measure(
+    implementation: Implementation,
+    sets: dict[str, LogitSet],
+    work: Path = WORK,
+    seconds: float = SECONDS,
+    patience: float = PATIENCE,
+    limit: int = GIBIBYTES << 30,
+    compute: bool = True,
+) -> tuple[dict[str, dict], dict[str, str]]:
+    """Return what an implementation returned for each set, and versions; only missing results are computed, if at all.
+
+    Raises RuntimeError if its environment can't be made, or if it can't be imported there.
+    """
+    folder = work / "results" / f"{implementation.name}-{implementation.digest}"
+    folder.mkdir(parents=True, exist_ok=True)
+    outs = {name: folder / f"{logit_set.digest}.json" for name, logit_set in sets.items()}
+    missing = [name for name, out in outs.items() if not out.exists()]
+    noted = folder / "versions.json"
+    if compute and (missing or not noted.exists()):
+        python = environment(implementation, work / "environments")
+        task = {
+            "implementation": str(implementation.file),
+            "packages": [implementation.package, "numpy", "scipy", "torch"],
+            "sets": [{"path": str(sets[name].file(work / "sets")), "out": str(outs[name])} for name in missing],
+            "seconds": seconds,
+            "patience": patience,
+            "bytes": limit,
+        }
+        done = subprocess.run(
+            [python, "-P", HERE / "worker.py"], input=json.dumps(task), capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RuntimeError(done.stderr.strip()[-1000:] or f"exit status {done.returncode}")
+        noted.write_text(done.stdout)
+    found = {name: json.loads(out.read_text()) for name, out in outs.items() if out.exists()}
+    return found, json.loads(noted.read_text()) if noted.exists() else {}
+
+
+@cache
+def arrays(name: str, work: Path = WORK) -> tuple[np.ndarray, np.ndarray]:
+    """Return the logits and targets of a set."""
+    found = np.load(SETS[name].file(work / "sets"))
+    return found["z"], found["y"]
+
+
+@cache
+def referee(name: str, work: Path = WORK) -> verdicts.Optimum:
+    """Return the certified optimum of a set."""
+    return verdicts.optimum(*arrays(name, work))
+
+
+def cells(implementation: Implementation, compute: bool) -> list[dict]:
+    """Return an implementation's row of the matrix, a dictionary for each set."""
+    skipped = {
+        name: reason
+        for name, each in SETS.items()
+        if (reason := unsupported(implementation, each, arrays(name)[0].shape[1]))
+    }
+    wanted = {name: each for name, each in SETS.items() if name not in skipped}
+    found, versions = measure(implementation, wanted, compute=compute)
+    if not any("T" in result for result in found.values()):
+        raise RuntimeError(f"no set has a result: {next(iter(found.values()), 'none is kept')}")
+    row = []
+    for name, each in SETS.items():
+        if name in skipped:
+            verdict, result = verdicts.Verdict(verdicts.UNSUPPORTED, skipped[name]), {}
+        elif name not in found:
+            continue
+        else:
+            result = found[name]
+            verdict = verdicts.judge(result, referee(name), each.kind, *arrays(name))
+        cell = {
+            "implementation": implementation.name,
+            "version": versions.get(implementation.package, implementation.pinned),
+            "set": name,
+            "verdict": verdict.name,
+            "reason": " ".join(verdict.reason.split())[:160],
+            "T": rounded(result.get("T")),
+            "excess": rounded(verdict.excess, 3),
+            "seconds": rounded(result.get("seconds"), 2),
+            "mebibytes": rounded(result.get("mebibytes"), 2),
+        }
+        row.append({key: value for key, value in cell.items() if value not in (None, "")})
+    return row
+
+
+def rounded(value: float | None, digits: int = 5) -> float | str | None:
+    """Return a number with few digits, or as text if JSON has no such number."""
+    if value is None:
+        return None
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else str(value)
+
+
+def reproduction(implementation: Implementation, name: str) -> str:
+    """Return a program that shows one result in a new environment, and how to make that."""
+    needed = {"sklearn": "scikit-learn", "torch": "torch"}
+    specs = list(implementation.requires or ["halobench"])
+    specs += [package for module, package in needed.items() if f"{module}." in SETS[name].code and package not in specs]
+    packages = " ".join(f'"{spec}"' for spec in specs)
+    lines = [f"# pip install {packages}"]
+    lines += [f"# pip install --no-deps {' '.join(implementation.alone)}"] if implementation.alone else []
+    lines += [SETS[name].code]
+    if implementation.takes == "probabilities":
+        lines += ["p = np.exp(z - z.max(axis=1, keepdims=True)); p /= p.sum(axis=1, keepdims=True)"]
+    code = "\n".join(ast.unparse(node) for node in code_of(implementation.file))
+    given, picked = "p" if implementation.takes == "probabilities" else "z", "['T']" if "return {'T':" in code else ""
+    lines += [code, f"print(fit({given}, y){picked})  # {said_of(referee(name))}"]
+    return "\n".join(lines) + "\n"
+
+
+def said_of(best: verdicts.Optimum) -> str:
+    """Return what is the best T, in words."""
+    if best.beta == 0:
+        return "the best T is infinite"
+    return f"the best T is {1 / best.beta:.6g}" if best.finite else "there is no best T: the set is separable"
+
+
+def main() -> None:
+    known = implementations()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (all)")
+    parser.add_argument("--kept", action="store_true", help="show what earlier runs left; compute nothing")
+    parser.add_argument("--reproduce", nargs=2, metavar=("NAME", "SET"), help="print the lines that show one result")
+    given = parser.parse_args()
+    if given.reproduce:
+        print(reproduction(known[given.reproduce[0]], given.reproduce[1]), end="")
+        return
+    if unknown := [name for name in given.names if name not in known]:
+        parser.error(f"no such implementation: {', '.join(unknown)}")
+    old = json.loads(MATRIX.read_text()) if MATRIX.exists() else {"cells": [], "not tried": {}}
+    rows = {name: [cell for cell in old["cells"] if cell["implementation"] == name] for name in known}
+    failed = {name: reason for name, reason in old["not tried"].items() if name in known}
+    for name in given.names or known:
+        print(f"{name}: ", end="", flush=True)
+        failed.pop(name, None)
+        try:
+            rows[name] = cells(known[name], compute=not given.kept)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[-1][:300]
+            rows[name], failed[name] = [], old["not tried"].get(name, reason) if given.kept else reason
+            print(f"not tried: {failed[name]}")
+            continue
+        counts = {verdict: sum(cell["verdict"] == verdict for cell in rows[name]) for verdict in page.VERDICTS}
+        print(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
+    matrix = {"cells": [cell for name in known for cell in rows[name]], "not tried": failed}
+    write(MATRIX, page.as_json(matrix))
+    best = {name: asdict(referee(name)) | {"said": said_of(referee(name))} for name in SETS}
+    write(PAGE, page.html(known, matrix, best, reproduction))
+    write(DOCS, page.filled(DOCS.read_text(), {"matrix": page.table(known, matrix), "kinds": page.kinds()}))
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    for name, text in page.reports(known, matrix, best, reproduction).items():
+        write(REPORTS / f"{name}.md", text)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file under a temporary name, and rename it."""
+    path.parent.mkdir(exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    main()
