@@ -57,9 +57,9 @@ APART = ("points", "probe", "quantity", "calibrator", "labels", "split", "thresh
 REDUCE = ("mean", "min", "max", "median", "spread", "count", "ci", "slope")
 # What the check of typed numbers doesn't read: code, formulas, comments, addresses, pictures, and versions.
 SKIPPED = re.compile(
-    r"```.*?```|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$|<!--c .*?<!--/-->|<!--n .*?<!--/-->|<!--.*?-->|!\[.*?\]|\]\([^)]*\)"
-    r"|(?:arXiv|Python|Snakemake|torch|netcal|adv-lib) \d+(?:\.\d+)+",
-    re.DOTALL,
+    r"```.*?```|^ {4,}[^|\s].*?$|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$|<!--[cn] .*?<!--/-->|<!--.*?-->"
+    r"|!\[.*?\]|\]\([^)]*\)|(?:arXiv|Python|Snakemake|torch|netcal|adv-lib) \d+(?:\.\d+)+",
+    re.DOTALL | re.MULTILINE,
 )
 TYPED = re.compile(r"(?<![\w.])-?\d*\.\d+")
 
