@@ -221,7 +221,7 @@ def test_every_number_is_that_of_a_published_table():
 def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
     """By page and line, whether it is the page or the table that was changed, and also if the table has no such row."""
     published = script("published")
-    page = "<!--numbers run=mine-->\n\nIt is <!--n claims.a .1f-->.3 [.2, .4]<!--/-->, `0.5`, <!--c setting-->.9<!--/-->.\n"
+    page = "<!--numbers run=mine-->\n\nIt is <!--n claims.a .1f-->.3 [.2, .4]<!--/-->, <!--c setting-->.9<!--/-->.\n"
     folder = tmp_path / "mine"
     folder.mkdir()
     pd.DataFrame([CLAIM_ROW]).to_parquet(folder / "claims.parquet")
