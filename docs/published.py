@@ -9,7 +9,7 @@ first copies an experiment's tables and records out of the results folder of a f
 
 A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
-``runs.COLUMN``, ``radii.COLUMN``, ``claims.NAME``, or ``found`` for the sentence on all verdicts. Conditions are
+``runs.COLUMN``, ``radii.COLUMN``, ``claims.NAME``, or ``found`` and ``themes``, the run's own sentences. Conditions are
 ``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
 be one row, unless a word reduces it: ``mean min max median spread count ci slope``. ``minus`` or ``over``, with the
@@ -199,10 +199,13 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
             words.append(token)
     sign = -1 if "neg" in words else 1
     words = [word for word in words if word != "neg"]
-    conditions = {**({} if name.startswith(("claims.", "runs.", "found")) else defaults), **sides[0]}
+    conditions = {**({} if name.startswith(("claims.", "runs.", "found", "themes")) else defaults), **sides[0]}
     run = conditions.pop("run", defaults.get("run", ""))
-    if name == "found":
-        return f"\n{textwrap.fill(finding.finding(table(run, 'claims').to_dict('records')), 120)}\n"
+    if name in ("found", "themes"):
+        rows: Any = table(run, "claims").to_dict("records")
+        lines = [finding.finding(rows)] if name == "found" else [f"- {line}" for line in finding.theme_lines(rows)]
+        hang = "  " * (name == "themes")
+        return "\n\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent=hang) for line in lines) + "\n\n"
     if name.startswith("claims."):
         return claim(name.partition(".")[2], run, conditions, words, form, sign)
     if unknown := set(words) - set(REDUCE):
@@ -229,7 +232,7 @@ def runs_table() -> str:
         on = f"{hardware['processor']}, {hardware['cores']} cores, {record['device']}"
         cells = [folder.name, len(runs), seeds, record["finished"][:10], record["commit"][:7], on]
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n" + "\n".join(lines) + "\n"
+    return "\n\n" + "\n".join(lines) + "\n\n"
 
 
 def written(text: str) -> tuple[str, list[tuple[int, str]]]:
