@@ -12,7 +12,7 @@ name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name wi
 ``runs.COLUMN``, ``radii.COLUMN``, ``claims.NAME``, or ``found`` and ``themes``, the run's own sentences. Conditions are
 ``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
-be one row, unless a word reduces it: ``mean min max median spread count ci slope``. ``minus`` or ``over``, with the
+be one row, unless a word reduces it: ``min max median spread count slope``. ``minus`` or ``over``, with the
 conditions that differ (``value=`` for another name), compares with other rows. ``neg`` changes the sign. Of a claim,
 ``estimate``, ``verdict``, ``verdicts`` and other columns can be shown. Formats are Python's: ``.3f`` (the default),
 ``+.2f``, ``.0%``.
@@ -54,7 +54,7 @@ END = "<!--/-->"
 FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
 COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": operator.truediv}
 APART = ("points", "probe", "quantity", "calibrator", "labels", "split", "threshold")
-REDUCE = ("mean", "min", "max", "median", "spread", "count", "ci", "slope")
+REDUCE = ("min", "max", "median", "spread", "count", "slope")
 # What the check of typed numbers doesn't read: code, formulas, comments, addresses, pictures, and versions.
 SKIPPED = re.compile(
     r"```.*?```|^ {4,}[^|\s].*?$|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$|<!--[cn] .*?<!--/-->|<!--.*?-->"
@@ -126,19 +126,15 @@ def compared(run: str, name: str, sides: list[dict[str, str]], compare: str) -> 
     return COMPARE[compare](a, b)
 
 
-def reduced(rows: pd.DataFrame, how: str, run: str) -> list[float]:
+def reduced(rows: pd.DataFrame, how: str) -> list[float]:
     """Return the numbers that a word makes of rows by seed."""
     means = rows.mean(axis=1)
-    if how in ("min", "max", "median", "mean"):
+    if how in ("min", "max", "median"):
         return [float(getattr(means, how)())]
     if how == "spread":
         return [float(means.min()), float(means.max())]
     if how == "count":
         return [float(rows.notna().sum().sum())]
-    if how == "ci":
-        correction = table(run, "runs").set_index("dataset")["seed_correction"]
-        names = rows.index.get_level_values("dataset")
-        return list(t_interval(rows.mean(axis=0), float(correction[names].fillna(0).max())))
     if how == "slope":
         logs = np.log(rows.index.get_level_values("classes").astype(float))
         full = rows.dropna(axis=1)
@@ -216,7 +212,7 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     for values in itertools.product(*several.values()):
         chosen = {**conditions, **dict(zip(several, values, strict=True))}
         rows = compared(run, name, [chosen, sides[1]], compare)
-        result = [sign * value for value in reduced(rows, words[0] if words else "", run)]
+        result = [sign * value for value in reduced(rows, words[0] if words else "")]
         texts.append(listed([*result[:1], *sorted(result[1:])], ".0f" if words == ["count"] else form))
     return separator.join(texts)
 
