@@ -148,7 +148,8 @@ def _outside(key: str, name: str) -> Path:
     except (Exception, SystemExit) as error:  # importing a parent package can do anything
         why = f" ({describe_error(error)})"
     if spec is None or not (spec.origin or "").endswith(".py"):
-        raise RefusedError(key, f"the module {module!r} of {name!r} can't be imported{why}")
+        said = f"the module {module!r} of {name!r} can't be imported{why}; its folder must be on PYTHONPATH"
+        raise RefusedError(key, said)
     path = Path(str(spec.origin))
     try:
         definition = _definition(path, attribute)

@@ -442,7 +442,7 @@ def on_features(*edits):
 OUTSIDE = {
     "no such module": (
         put("losses.mixup2", {"name": "nowhere:Loss"}),
-        "losses.mixup2.name: the module 'nowhere' of 'nowhere:Loss' can't be imported ...",
+        "losses.mixup2.name: the module 'nowhere' of 'nowhere:Loss' can't be imported; ...",
     ),
     "no such object": (
         put("losses.mixup2", {"name": "mine:Other"}),
