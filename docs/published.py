@@ -42,11 +42,12 @@ from halobench.results import finding
 from halobench.results.names import VERDICTS
 from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS
+from halobench.storage.records import seal
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results/published"
 TABLES = ("claims", "metrics", "runs", "radii", "jobs")
-RECORDS = ("aggregate.json", "claims.json")
+RECORDS = ("aggregate", "claims")
 STAGES = ("train", "probe", "calibrate", "repair")  # whose code is compared with today's
 PAGES = ("README.md", *(f"docs/{name}.md" for name in ("findings", "repair", "halos", "theory", "paper")))
 MARK = re.compile(r"<!--(?P<kind>numbers|runs|n|c)\b ?(?P<text>.*?)-->", re.DOTALL)
@@ -217,11 +218,16 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     return separator.join(texts)
 
 
+def records(folder: Path) -> dict[str, Any]:
+    """Return a run's records of the stages in `RECORDS`, and the digests of the code of its cells by stage."""
+    return json.loads((folder / "records.json").read_text())
+
+
 def runs_table() -> str:
     """Return the table of published runs, from their records."""
     lines = ["| run | models | seeds | finished | commit | on |", "|---|---|---|---|---|---|"]
     for folder in sorted(path for path in PUBLISHED.iterdir() if path.is_dir()):
-        record, runs = json.loads((folder / "aggregate.json").read_text()), table(folder.name, "runs")
+        record, runs = records(folder)["aggregate"], table(folder.name, "runs")
         low, high = (getattr(runs.groupby(["dataset", "model", "loss"])["seed"].nunique(), f)() for f in ("min", "max"))
         seeds = f"{low}" if low == high else f"{low} to {high}"
         hardware = record["hardware"]
@@ -264,9 +270,10 @@ def written(text: str) -> tuple[str, list[tuple[int, str]]]:
 def damaged() -> Iterator[str]:
     """Yield a line for each published table that isn't the one in its record."""
     for folder in (path for path in sorted(PUBLISHED.iterdir()) if path.is_dir()):
-        outputs: dict[str, str] = {}
-        for name in RECORDS:
-            outputs |= json.loads((folder / name).read_text())["outputs"]
+        known = [records(folder)[name] for name in RECORDS]
+        outputs = {
+            name: digest for record in known if record == seal(record) for name, digest in record["outputs"].items()
+        }
         for path in sorted(folder.glob("*.parquet")):
             if hashlib.sha256(path.read_bytes()).hexdigest() != outputs.get(path.name):
                 yield f"{path.relative_to(ROOT)}: not the table that the run's record names"
@@ -274,14 +281,14 @@ def damaged() -> Iterator[str]:
 
 def older() -> Iterator[str]:
     """Yield a line for each published run whose code has changed since; that alone is no fault of a page."""
-    for path in sorted(PUBLISHED.glob("*/code.json")):
+    for folder in (path for path in sorted(PUBLISHED.iterdir()) if path.is_dir()):
         changed = [
             stage
-            for stage, code in json.loads(path.read_text()).items()
+            for stage, code in records(folder)["code"].items()
             if any(code.get(name, digest) != digest for name, digest in code_map(stage).items())
         ]
         if changed:
-            yield f"note: results/published/{path.parent.name} was run with other code of {', '.join(changed)}"
+            yield f"note: results/published/{folder.name} was run with other code of {', '.join(changed)}"
 
 
 def add(results: Path, experiment: str) -> None:
@@ -289,8 +296,8 @@ def add(results: Path, experiment: str) -> None:
     source, folder = results / "tables" / experiment, PUBLISHED / experiment
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for name in (*RECORDS, *(f"{name}.parquet" for name in TABLES)):
-        if name in RECORDS or len(pd.read_parquet(source / name)):
+    for name in (f"{name}.parquet" for name in TABLES):
+        if len(pd.read_parquet(source / name)):
             shutil.copyfile(source / name, folder / name)
     code: dict[str, dict[str, Any]] = {}
     for row in pd.read_parquet(folder / "runs.parquet").to_dict("records"):
@@ -298,7 +305,8 @@ def add(results: Path, experiment: str) -> None:
         for stage in STAGES:
             if (path := cell / f"{stage}.json").exists():
                 code.setdefault(stage, {}).update(json.loads(path.read_text())["code"])
-    (folder / "code.json").write_text(json.dumps(code, indent=1, sort_keys=True) + "\n")
+    kept = {name: json.loads((source / f"{name}.json").read_text()) for name in RECORDS} | {"code": code}
+    (folder / "records.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
 def problems(write: bool = False) -> list[str]:

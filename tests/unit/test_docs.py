@@ -32,6 +32,7 @@ from halobench.data import splits
 from halobench.results.names import CALIBRATIONS, LOSSES, VERDICTS
 from halobench.results.trained_cell import TrainedCell
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
+from halobench.storage.records import seal
 from synthetic import CLAIM_ROW
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -234,8 +235,8 @@ def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
         wrong = published.written(page.replace(".9<!--/-->", f".9<!--/-->\n{other}"))[1]
         assert [line for line, _ in wrong] == [4], other
     outputs = {"claims.parquet": hashlib.sha256((folder / "claims.parquet").read_bytes()).hexdigest()}
-    for name in published.RECORDS:
-        (folder / name).write_text(json.dumps({"outputs": outputs if name == "claims.json" else {}}))
+    kept = {name: seal({"outputs": outputs if name == "claims" else {}}) for name in published.RECORDS}
+    (folder / "records.json").write_text(json.dumps(kept))
     monkeypatch.setattr(published, "ROOT", tmp_path)
     assert list(published.damaged()) == []
     pd.DataFrame([CLAIM_ROW | {"estimate": 0.31}]).to_parquet(folder / "claims.parquet")
