@@ -87,8 +87,8 @@ def effect(theme: str, rows: Rows) -> str:
 
     Tests that differ only in the fit are stated together. The text is empty if no test of the theme has an estimate.
     """
-    rows = list(rows)
-    tests = [row for row in _whole(rows) if row["theme"] == theme and row["verdict"] != "not_tested"]
+    rows = [row for row in rows if row["theme"] == theme and row["verdict"] != "not_tested"]
+    tests = _whole(rows)
     tests = [row for row in tests if row["question"] == STATED.get(theme)] or tests
     tests = [row for row in tests if row["label"] == tests[0]["label"]]
     if not tests:
@@ -96,7 +96,8 @@ def effect(theme: str, rows: Rows) -> str:
     values = "; ".join(_estimate(row) for row in tests)
     pairs = [row["scope"] for row in rows if row["claim"] == tests[0]["claim"] and row["scope"] != "all"]
     datasets, models = (sorted({scope.rpartition("/")[part] for scope in pairs}) for part in (0, 2))
-    on = f" of {', '.join(datasets)} with {', '.join(models)}" if pairs else ""
+    of = f" of {', '.join(datasets)}" if pairs and tests[0]["statistic"] != "slope" else ""  # of one on log k, all
+    on = f"{of} with {', '.join(models)}" if pairs else ""
     return f". {tests[0]['label']}: {values} ({count(int(float(tests[0]['n'])), 'seed')}{on})"
 
 
