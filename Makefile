@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo theory cluster-demo test soak bench bench-quick conformance lint docs clean
+.PHONY: help demo theory cluster-demo test soak bench bench-quick conformance lint numbers docs clean
 help:
 	@echo "make demo    run the demo experiment, with its pages"
 	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
@@ -15,7 +15,8 @@ help:
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make conformance  which public implementations find the best temperature (half an hour; resumes)"
-	@echo "make lint    ruff, import-linter, mypy, hadolint, snakefmt, check-jsonschema, snakemake --lint"
+	@echo "make lint    ruff, import-linter, mypy, hadolint, snakefmt, check-jsonschema, snakemake --lint, make numbers"
+	@echo "make numbers check that every number on the pages is the one in results/published"
 	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make clean   remove the environment and caches (results stay)"
 
@@ -62,7 +63,10 @@ docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Look at site/index.html (\`$(BIN)/mkdocs serve\` shows it in a browser, with its search)."
 
-lint: $(VENV)/.installed-test
+numbers: $(VENV)/.installed
+	$(BIN)/python docs/published.py
+
+lint: $(VENV)/.installed-test numbers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

@@ -8,6 +8,7 @@ complete config.yaml. The others are generated when the site is built.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import re
 import textwrap
@@ -390,6 +391,22 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if "/" in page.file.src_uri:
         return markdown
     return re.sub(r"\]\(\.\./([\w./-]+)\)", lambda match: f"]({page_of(match[1])})", markdown)
+
+
+def on_pre_build(**_: Any) -> None:
+    """Stop if a number on a page isn't the one in its published table."""
+    if wrong := published_numbers().problems():
+        raise SystemExit("\n".join(wrong))
+
+
+def published_numbers() -> Any:
+    """Return the module docs/published.py."""
+    spec = importlib.util.spec_from_file_location("published", ROOT / "docs/published.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def on_config(config: Any) -> Any:

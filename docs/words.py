@@ -1,7 +1,7 @@
 """Find words that a native writer would not use, and suggest better ones: `python docs/words.py`, part of `make lint`.
 
 It reads the pages, captions, templates and configuration files, and every docstring, comment and message of the
-package. CONTRIBUTING.md has the rules of style.
+package. CONTRIBUTING.md has the rules of style. It also counts the words of docs.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ BETTER = {
     r"the master": "the main process",
     r"a (?:log|line|row|point|bar|dot) an? (?:cell|class|job|epoch|loss|model|row|run|seed|stage)": "one ... per ...",
 }
+GENERATED = ("configuration.md", "reading.md")  # by docs/hooks.py
 PATTERN = re.compile("|".join(rf"\b(?:{words})\b" for words in BETTER), re.IGNORECASE)
 
 
@@ -56,13 +57,22 @@ def problems(text: str) -> Iterator[str]:
         yield f"{text.count(chr(10), 0, match.start()) + 1}: {match[0]!r}: {better}"
 
 
+def words(page: Path) -> int:
+    """Count the words of a page, code and tables included, but not what comments hide."""
+    text = re.sub(r"<!--.*?-->", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    return sum(any(character.isalnum() for character in word) for word in text.split())
+
+
 def main() -> int:
-    """Print every problem; return 1 if there is one."""
+    """Print every problem and the number of words; return 1 if there is a problem."""
     lines = [
         f"{path.relative_to(ROOT)}:{line}" for path in read() for line in problems(path.read_text(encoding="utf-8"))
     ]
     for line in lines:
         print(line)
+    counts = {page.name: words(page) for page in (ROOT / "docs").glob("*.md")}
+    written = sum(number for name, number in counts.items() if name not in GENERATED)
+    print(f"docs: {sum(counts.values()):,} words in {len(counts)} pages; {written:,} without {', '.join(GENERATED)}")
     return bool(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
 import os
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
+import scipy.stats
 import torch
 import yaml
 from matplotlib.figure import Figure
@@ -29,6 +32,7 @@ from halobench.data import splits
 from halobench.results.names import CALIBRATIONS, LOSSES, VERDICTS
 from halobench.results.trained_cell import TrainedCell
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
+from halobench.storage.records import seal
 from synthetic import CLAIM_ROW
 
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
@@ -207,30 +211,71 @@ def test_committed_pictures_keep_the_colours_of_legends(tmp_path):
 
 
 def test_the_committed_summary_has_the_colours_of_its_legends():
-    pixels = np.asarray(Image.open(ROOT / "docs/summary.png").convert("RGB"), int).reshape(-1, 3)
+    pixels = np.asarray(Image.open(ROOT / "docs/figures/summary.png").convert("RGB"), int).reshape(-1, 3)
     for kind, keys in ((LOSSES, ("cross_entropy", "mixup2", "mixup5", "focal")), (VERDICTS, ("holds", "does_not"))):
         for key in keys:
             far = np.abs(pixels - np.array(ImageColor.getrgb(kind[key].style.color))).max(axis=1)
             assert (far <= 10).sum() > 20, key
 
 
-def test_the_readme_says_what_the_table_of_claims_says(tmp_path):
-    """The script writes only between its marks, and the same text each time."""
-    sheet, readme = script("contact_sheet"), (ROOT / "README.md").read_text()
-    pd.DataFrame([CLAIM_ROW]).to_csv(tmp_path / "claims.csv", index=False)
-    made = sheet.with_finding(readme, tmp_path / "claims.csv")
-    said = (
-        "**With the optimal temperature, the 1 decided test of the paper's claims holds. After Holm's correction for 1"
+def test_every_number_is_that_of_a_published_table():
+    assert script("published").problems() == []
+
+
+def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
+    """By page and line, whether it is the page or the table that was changed, and also if the table has no such row."""
+    published = script("published")
+    page = "<!--numbers run=mine-->\n\nIt is <!--n claims.a .1f-->.3 [.2, .4]<!--/-->, <!--c setting-->.9<!--/-->.\n"
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    pd.DataFrame([CLAIM_ROW]).to_parquet(folder / "claims.parquet")
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path)
+    assert published.written(page) == (page, [])
+    made, wrong = published.written(page.replace(".3 [", ".4 ["))
+    assert made == page
+    assert [line for line, _ in wrong] == [3]
+    for other in ("It is .25", "<!--n claims.b-->1<!--/-->", "<!--n kl-->1<!--/-->", "<!--n claims.a-->1"):
+        wrong = published.written(page.replace(".9<!--/-->", f".9<!--/-->\n{other}"))[1]
+        assert [line for line, _ in wrong] == [4], other
+    outputs = {"claims.parquet": hashlib.sha256((folder / "claims.parquet").read_bytes()).hexdigest()}
+    kept = {name: seal({"outputs": outputs if name == "claims" else {}}) for name in published.RECORDS}
+    (folder / "records.json").write_text(json.dumps(kept))
+    monkeypatch.setattr(published, "ROOT", tmp_path)
+    assert list(published.damaged()) == []
+    pd.DataFrame([CLAIM_ROW | {"estimate": 0.31}]).to_parquet(folder / "claims.parquet")
+    assert len(list(published.damaged())) == 1
+
+
+def test_numbers_are_means_intervals_and_slopes_over_seeds(tmp_path, monkeypatch):
+    """Compared with their formulas, on a table of two models, three seeds and four numbers of classes."""
+    published = script("published")
+    rng = np.random.default_rng(0)
+    cells = [(f"d{k}", k, model, seed) for k in (2, 4, 8, 16) for model in ("a", "b") for seed in range(3)]
+    runs = pd.DataFrame(
+        {"dataset": d, "model": m, "loss": "l", "seed": s, "classes": k, "seed_correction": 0.0} for d, k, m, s in cells
     )
-    said += " test of 1 question, 1 of 1 verdict remains.**"
-    assert " ".join(made.split()).count(said) == 1
-    assert sheet.with_finding(made, tmp_path / "claims.csv") == made
-    first, last = sheet.FINDING
-    assert (made.partition(first)[0], made.partition(last)[2]) == (
-        readme.partition(first)[0],
-        readme.partition(last)[2],
+    kl = runs[["dataset", "model", "loss", "seed"]].assign(
+        split="test", labels="noisy", calibrator="exact", metric="kl", value=rng.random(len(runs))
     )
-    assert "decided test" in readme.partition(first)[2].partition(last)[0]
+    (tmp_path / "r").mkdir()
+    runs.to_parquet(tmp_path / "r/runs.parquet")
+    kl.to_parquet(tmp_path / "r/metrics.parquet")
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path)
+    value = kl.assign(k=runs["classes"]).set_index(["model", "k", "seed"])["value"]
+
+    def said(query: str) -> list[float]:
+        return [float(number) for number in re.findall(r"-?[\d.]+", published.filled(query, {"run": "r"}, ", "))]
+
+    means = value.groupby(["model", "k"]).mean()
+    assert np.allclose(said("kl model=a dataset=d2,d8 .6f"), [means["a", 2], means["a", 8]], atol=1e-6)
+    assert np.allclose(said("kl model=a max .6f"), means["a"].max(), atol=1e-6)
+    assert np.allclose(said("kl model=a minus model=b median .6f"), (means["a"] - means["b"]).median(), atol=1e-6)
+    slopes = [np.polyfit(np.log([2, 4, 8, 16]), value["a"].xs(seed, level="seed"), 1)[0] for seed in range(3)]
+    half = scipy.stats.t.ppf(0.975, 2) * np.std(slopes, ddof=1) / np.sqrt(3)
+    mean = np.mean(slopes)
+    assert np.allclose(said("kl slope model=a .6f"), [mean, mean - half, mean + half], atol=1e-6)
+    with pytest.raises(published.Wrong, match="differ in dataset"):
+        published.filled("kl model=a", {"run": "r"}, ", ")
 
 
 def test_badges_say_what_the_project_says():

@@ -302,7 +302,7 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
     "a manifest without cells": (
         "aggregate/tiny",
         lambda: edit_json(MANIFEST, lambda manifest: manifest.update(cells=[])),
-        rf"{MANIFEST} = 'changed content': expected content that matches its own checksum{REMEDY}",
+        rf"{MANIFEST}: was edited or damaged after it was written{REMEDY}",
     ),
     "a table of something else": (
         "claims/tiny",
@@ -475,7 +475,7 @@ def test_code_that_was_edited_after_the_run_had_started_ends_the_stage_in_a_line
     assert main.main(arguments) == 0
     capsys.readouterr()
     arguments[arguments.index("--code") + 1] = "0" * 16
-    line = r"code = 'changed': expected the same code as when the run was started; start the run again"
+    line = r"the code of this job was edited after the run had started; start the run again"
     assert_stage_refuses(arguments, line, capsys)
 
 

@@ -1,4 +1,4 @@
-"""Errors for bad input, each a single line with the key, the value and what was expected.
+"""Errors for bad input, each a single line with the key, the value and what was expected, or else a sentence.
 
 Also the functions that build such lines: `shown` for values, `one_of` and `hint` for names, `describe_error` for
 exceptions raised by other code.
@@ -36,6 +36,26 @@ class SpecError(ValueError):
     def within(self, prefix: str) -> SpecError:
         """Return the same error with `prefix`, the location of the spec that raised it, prepended to its key."""
         return SpecError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.expected)
+
+
+class RefusedError(SpecError):
+    """Bad input whose fault isn't a single value, reported as a sentence that says what happened and what to do.
+
+    Parameters
+    ----------
+    key : str
+        The location, which precedes the sentence; "" if it is everything.
+    sentence : str
+        Without a full stop.
+    """
+
+    def __init__(self, key: str, sentence: str):
+        ValueError.__init__(self, _printable(f"{key}: {sentence}" if key else sentence))
+        self.key, self.value, self.expected = key, None, sentence
+
+    def within(self, prefix: str) -> RefusedError:
+        """Return the same error with `prefix` prepended to its key."""
+        return RefusedError(f"{prefix}.{self.key}" if self.key else prefix, self.expected)
 
 
 class DivergedError(RuntimeError):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core import library_calibrators
-from halobench.core.errors import SpecError, describe_error, hint, one_of, require
+from halobench.core.errors import RefusedError, SpecError, describe_error, hint, one_of, require
 from halobench.core.extras import extra_of, install
 from halobench.core.plugin_constants import literal, read_constants
 
@@ -149,7 +149,8 @@ def _outside(key: str, name: str) -> Path:
     except (Exception, SystemExit) as error:  # importing a parent package can do anything
         why = f" ({describe_error(error)})"
     if spec is None or not (spec.origin or "").endswith(".py"):
-        raise SpecError(key, name, f"module:object, but the module {module!r} can't be imported{why}")
+        said = f"the module {module!r} of {name!r} can't be imported{why}; its folder must be on PYTHONPATH"
+        raise RefusedError(key, said)
     path = Path(str(spec.origin))
     try:
         definition = _definition(path, attribute)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError, SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs import DatasetSpec, NoiseSpec
 from halobench.data.distribution import Distribution, draw_labels
@@ -156,7 +156,7 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
     if not parts:
         total = spec.train + spec.val + spec.test
         if total > size:
-            raise SpecError("train + val + test", total, f"at most the {size} samples of source {spec.source!r}")
+            raise RefusedError("", f"train + val + test = {total}, but source {spec.source!r} has only {size} samples")
         return
     wants = [("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")]
     if "val" in parts:
@@ -164,7 +164,8 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
     for key, wanted, part in wants:
         held = parts[part][1] - parts[part][0]
         if wanted > held:
-            raise SpecError(key, wanted, f"at most the {held} samples of the {part} part of source {spec.source!r}")
+            said = f"{key} = {wanted}, but the {part} part of source {spec.source!r} has only {held} samples"
+            raise RefusedError("", said)
 
 
 def blocks_of(spec: DatasetSpec, size: int, parts: Mapping[str, Any]) -> int:

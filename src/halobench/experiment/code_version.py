@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError, SpecError
 from halobench.core.facts import shown_text, without_words
 from halobench.core.plugins import PACKAGE, locate, parsed
 from halobench.storage.layout import STAGES
@@ -71,8 +71,7 @@ def require_code(
     """
     present = code_map(stage, plugins)
     if code not in (None, present, code_digest(present)):
-        what = "the same code as when the run was started; start the run again"
-        raise SpecError("code", "changed", what)
+        raise RefusedError("", "the code of this job was edited after the run had started; start the run again")
     return present
 
 

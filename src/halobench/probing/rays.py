@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError, SpecError
 from halobench.core.specs import ProbeSpec
 from halobench.models.distances import squared_distances
 from halobench.training.batches import Batches
@@ -137,7 +137,7 @@ def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
         )
     lengths = directions.norm(dim=2)
     if not (torch.isfinite(lengths).all() and (isinstance(rays, Rays) or (lengths > 0).all())):
-        raise SpecError(key, "a zero or non-finite direction", "finite directions of non-zero length")
+        raise RefusedError(key, "returned a zero or non-finite direction; every direction must be finite and non-zero")
 
 
 def nearest_of_another_label(

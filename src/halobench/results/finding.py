@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.formatting import count
-from halobench.results.names import THEMES, VERDICTS
+from halobench.core.formatting import count, number
+from halobench.results.names import CALIBRATIONS, METRICS, THEMES, VERDICTS
 from halobench.storage.columns import CLAIM_COLUMNS
 
 Rows = Iterable[Mapping[Any, Any]]
@@ -24,6 +24,14 @@ OTHERS = {"oracle": "with the best temperature on the test data", "none": "witho
 TESTS = " decided tests of the paper's claims"
 REPAIRS = " decided tests of further repair"
 DECIDED = ("holds", "does_not")
+# The question of each theme whose effect is stated; of a theme without it, the first one that was tested.
+STATED = {
+    "halos": "worst_direction_level",
+    "temperature_scaling": "ts_gap",
+    "mixup": "mixup_against_ts",
+    "growth": "kl_grows",
+    "repair": "map_against_ts",
+}
 # How the registration of a claim may begin, and what is said of tests whose registration begins so.
 WHEN = {
     "before any run": "before any run",
@@ -66,11 +74,42 @@ def counted_of(theme: str, rows: Rows) -> str:
 
 
 def theme_lines(rows: Rows) -> list[str]:
-    """Return one line per theme with its verdicts, e.g. ``Halos, 8 tests of 3 questions: 6 hold, 2 undecided``."""
+    """Return one line per theme with an effect and the verdicts, e.g. ``Halos, 8 tests of 3 questions: 8 hold...``."""
+    rows = list(rows)
     return [
-        f"{THEMES[theme].label}, {tests_of_questions(tests)}: {counted_of(theme, tests)}"
+        f"{THEMES[theme].label}, {tests_of_questions(tests)}: {counted_of(theme, tests)}{effect(theme, rows)}"
         for theme, tests in by_theme(rows).items()
     ]
+
+
+def effect(theme: str, rows: Rows) -> str:
+    """State one effect of a theme: its estimate with interval, unit and verdict by fit, and on what it was measured.
+
+    Tests that differ only in the fit are stated together. The text is empty if no test of the theme has an estimate.
+    """
+    rows = [row for row in rows if row["theme"] == theme and row["verdict"] != "not_tested"]
+    tests = _whole(rows)
+    tests = [row for row in tests if row["question"] == STATED.get(theme)] or tests
+    tests = [row for row in tests if row["label"] == tests[0]["label"]]
+    if not tests:
+        return ""
+    values = "; ".join(_estimate(row) for row in tests)
+    pairs = [row["scope"] for row in rows if row["claim"] == tests[0]["claim"] and row["scope"] != "all"]
+    datasets, models = (sorted({scope.rpartition("/")[part] for scope in pairs}) for part in (0, 2))
+    of = f" of {', '.join(datasets)}" if pairs and tests[0]["statistic"] != "slope" else ""  # of one on log k, all
+    on = f"{of} with {', '.join(models)}" if pairs else ""
+    return f". {tests[0]['label']}: {values} ({count(int(float(tests[0]['n'])), 'seed')}{on})"
+
+
+def _estimate(row: Mapping[Any, Any]) -> str:
+    """Return a test's estimate with its interval, unit, fit, margin and verdict."""
+    unit = METRICS[row["measure"]].unit if row["measure"] in METRICS else ""
+    unit = {"ratio": "times", "slope": f"{unit} per unit of log k".strip()}.get(row["statistic"], unit)
+    mean, low, high = (number(float(row[key])) for key in ("estimate", "low", "high"))
+    fit = f"with {CALIBRATIONS[row['fit']].label}" if row["fit"] in CALIBRATIONS and row["fit"] != "none" else ""
+    measured = " ".join(filter(None, (f"{mean} [{low}, {high}]", unit, fit)))
+    claimed = f"{row['direction']} {number(float(row['margin']), 'g')}"
+    return f"{measured}, claimed {claimed}: {VERDICTS[row['verdict']].label}"
 
 
 def tests_of_questions(rows: Rows) -> str:

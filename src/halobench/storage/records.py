@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError, SpecError
 from halobench.storage.files import REMEDY, check_sum, read_json
 from halobench.storage.layout import RECORDS, STAGES
 
@@ -40,7 +40,7 @@ def seal(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_seal(path: Path | str, content: Mapping[str, Any]) -> None:
     if content.get("self") != seal(content)["self"]:
-        raise SpecError(str(path), "changed content", f"content that matches its own checksum {REMEDY}")
+        raise RefusedError(str(path), f"was edited or damaged after it was written {REMEDY}")
 
 
 def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:

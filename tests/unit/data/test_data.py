@@ -137,15 +137,17 @@ def test_validation_samples_come_from_their_own_part_if_there_is_one():
     assert set(shared["val"]) != set(bound["val"])
     for key, wider in (("train", "51"), ("val", "21"), ("test", "31")):
         other = DatasetSpec("s", **{"train": 50, "val": 20, "test": 25, key: int(wider)})
-        with pytest.raises(SpecError, match=rf"^{key} = {wider}: expected at most the \d+ samples of the {key} part"):
+        with pytest.raises(
+            SpecError, match=rf"^{key} = {wider}, but the {key} part of source 's' has only \d+ samples"
+        ):
             split_indices(other, 100, parts, 0)
 
 
 def test_a_source_too_small_is_refused_with_both_numbers():
     spec = DatasetSpec("s", 50, 20, 25)
-    with pytest.raises(SpecError, match=r"train \+ val \+ test = 95: expected at most the 90 samples of source 's'"):
+    with pytest.raises(SpecError, match=r"train \+ val \+ test = 95, but source 's' has only 90 samples"):
         split_indices(spec, 90, {}, 0)
-    with pytest.raises(SpecError, match=r"test = 25: expected at most the 20 samples of the test part of source 's'"):
+    with pytest.raises(SpecError, match=r"test = 25, but the test part of source 's' has only 20 samples"):
         split_indices(spec, 90, {"train": (0, 70), "test": (70, 90)}, 0)
 
 

@@ -335,7 +335,7 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     validation.load_checked(config, tmp_path / "cache", place)
     gone = root / "zoo/cow"
     gone.rename(root / "cow")
-    with pytest.raises(ConfigError, match=r"train \+ val \+ test = 36: expected at most the 24 samples of source"):
+    with pytest.raises(ConfigError, match=r"train \+ val \+ test = 36, but source .* has only 24 samples"):
         validation.load_checked(config, tmp_path / "cache", place)
     (root / "cow").rename(gone)
     (root / "zoo").rename(root / "moved")

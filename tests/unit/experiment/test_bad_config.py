@@ -211,7 +211,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "data set and images": [
         (
             put("datasets.noisy.train", 5000),
-            "datasets.noisy.train + val + test = 5140: expected at most the 1797 samples of source 'digits'",
+            "datasets.noisy: train + val + test = 5140, but source 'digits' has only 1797 samples",
         ),
         (
             put("models.mlp", {"name": "torchvision/alexnet"}),
@@ -442,7 +442,7 @@ def on_features(*edits):
 OUTSIDE = {
     "no such module": (
         put("losses.mixup2", {"name": "nowhere:Loss"}),
-        "losses.mixup2.name = 'nowhere:Loss': expected module:object, but the module 'nowhere' can't ...",
+        "losses.mixup2.name: the module 'nowhere' of 'nowhere:Loss' can't be imported; ...",
     ),
     "no such object": (
         put("losses.mixup2", {"name": "mine:Other"}),

@@ -68,7 +68,7 @@ def test_quick_probes_take_a_fraction_of_full_ones_and_keep_what_claims_read():
     full = load_config(raw)
     update_config(raw, yaml.safe_load((ROOT / "workflow/quick.yaml").read_text()))
     quick = load_config(raw)
-    assert (passes(full), passes(quick)) == (94_500, 3_360), "docs/speed.md has both"
+    assert (passes(full), passes(quick)) == (94_500, 3_360), "docs/run.md has both"
     assert quick.probes.keys() == full.probes.keys()
     assert all(probe.kind == full.probes[name].kind for name, probe in quick.probes.items())
     assert all(0.5 in probe.relative_radii for probe in quick.probes.values() if not probe.searches)

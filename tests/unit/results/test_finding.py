@@ -60,7 +60,25 @@ def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
     assert finding.adjusted_line(rows(exact="un")) == ""
     assert finding.theme_lines(made) == [
         "Mixup against TS, 6 tests of 2 questions: 3 hold, 1 does not hold, 1 undecided, 1 not tested"
+        + finding.effect("mixup", made)
     ]
+
+
+def test_a_theme_states_an_effect_by_fit_with_its_unit_and_what_it_was_measured_on():
+    """Of the theme's own question, if it was tested; as numbers or as read from a CSV file."""
+    made = rows(paper="h", exact="f", none="n")
+    for row in made:
+        row |= {"question": finding.STATED["mixup"], "label": "B", "claim": f"b_{row['fit']}"}
+    pair = made[0] | {"scope": "digits/mlp"}
+    given = [CLAIM_ROW, *made, pair, made[0] | {"scope": "digits/cnn"}]
+    each = "0.300 [0.200, 0.400] nats with TS ({}), claimed above 0.1: {}"
+    said = "; ".join([each.format("paper's code", "holds"), each.format("optimal", "does not hold")])
+    assert finding.effect("mixup", given) == f". B: {said} (3 seeds of digits with cnn, mlp)"
+    text = [{key: str(value) for key, value in row.items()} for row in given]
+    assert finding.effect("mixup", text) == finding.effect("mixup", given)
+    slope = finding.effect("mixup", [CLAIM_ROW | {"statistic": "slope"}])
+    assert slope.startswith(". A: 0.300 [0.200, 0.400] nats per unit of log k")
+    assert finding.effect("mixup", rows(exact="n")) == finding.effect("halos", made) == ""
 
 
 def test_registrations_are_counted_by_when_they_were_made():

@@ -1,0 +1,330 @@
+"""Write the numbers of the pages from the runs in results/published, and check that no number is typed.
+
+``python docs/published.py`` (``make numbers``, part of ``make lint``) prints every place where a page and its table
+differ, ``python docs/published.py write`` writes the numbers, and ``python docs/published.py add RESULTS EXPERIMENT``
+first copies an experiment's tables and records out of the results folder of a finished run. A number in a page is
+
+    <!--n QUERY-->.359<!--/-->       written from a published table
+    <!--c REASON-->.9<!--/-->        typed: a setting, a closed form, or a number of someone else's
+
+A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
+name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
+``runs.COLUMN``, ``radii.COLUMN``, ``claims.NAME``, or ``found`` and ``themes``, the run's own sentences. Conditions are
+``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
+``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
+be one row, unless a word reduces it: ``min max median spread count slope``. ``minus`` or ``over``, with the
+conditions that differ (``value=`` for another name), compares with other rows. ``neg`` changes the sign. Of a claim,
+``estimate``, ``verdict``, ``verdicts`` and other columns can be shown. Formats are Python's: ``.3f`` (the default),
+``+.2f``, ``.0%``.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import operator
+import re
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from halobench.experiment.code_version import code_map
+from halobench.results import finding
+from halobench.results.names import VERDICTS
+from halobench.results.t_intervals import t_interval
+from halobench.storage.columns import KEYS
+from halobench.storage.records import seal
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "results/published"
+TABLES = ("claims", "metrics", "runs", "radii", "jobs")
+RECORDS = ("aggregate", "claims")
+STAGES = ("train", "probe", "calibrate", "repair")  # whose code is compared with today's
+PAGES = ("README.md", *(f"docs/{name}.md" for name in ("findings", "repair", "halos", "theory", "paper")))
+MARK = re.compile(r"<!--(?P<kind>numbers|runs|n|c)\b ?(?P<text>.*?)-->", re.DOTALL)
+END = "<!--/-->"
+FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
+COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": operator.truediv}
+APART = ("points", "probe", "quantity", "calibrator", "labels", "split", "threshold")
+REDUCE = ("min", "max", "median", "spread", "count", "slope")
+# What the check of typed numbers doesn't read: code, formulas, comments, addresses, pictures, and versions.
+SKIPPED = re.compile(
+    r"```.*?```|^ {4,}[^|\s].*?$|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$|<!--[cn] .*?<!--/-->|<!--.*?-->"
+    r"|!\[.*?\]|\]\([^)]*\)|(?:arXiv|Python|Snakemake|torch|netcal|adv-lib) \d+(?:\.\d+)+",
+    re.DOTALL | re.MULTILINE,
+)
+TYPED = re.compile(r"(?<![\w.])-?\d*\.\d+")
+
+
+class Wrong(Exception):
+    """A marker that can't be filled in."""
+
+
+@functools.cache
+def table(run: str, name: str) -> pd.DataFrame:
+    """Return a published table. Runs from before ``paper`` was called so have its older name."""
+    path = PUBLISHED / run / f"{name}.parquet"
+    if not path.exists():
+        raise Wrong(f"results/published/{run} has no table {name}")
+    frame = pd.read_parquet(path).rename(columns=lambda column: column.replace("released", "paper"))
+    for column in frame.columns.intersection(["calibrator", "fit", "claim"]):
+        frame[column] = frame[column].str.replace("released", "paper")
+    return frame
+
+
+def where(rows: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
+    """Return the rows that meet all conditions."""
+    for column, wanted in conditions.items():
+        if column not in rows:
+            raise Wrong(f"there is no column {column}")
+        texts = {value: f"{value:g}" if isinstance(value, float) else str(value) for value in rows[column].unique()}
+        met = [value for value, text in texts.items() if any(fnmatchcase(text, one) for one in wanted.split(","))]
+        rows = rows[rows[column].isin(met)]
+    if rows.empty:
+        raise Wrong(f"no row has {' '.join(f'{key}={value}' for key, value in conditions.items())}")
+    return rows
+
+
+@functools.cache
+def values(run: str, name: str) -> tuple[pd.DataFrame, str]:
+    """Return the rows of a metric or of a column of a table, with what `runs` has on them, and the column of values."""
+    kind, _, column = name.rpartition(".")
+    rows, runs = table(run, kind or "metrics"), table(run, "runs")
+    if not kind:
+        rows, column = where(rows, {"metric": column}), "value"
+    elif column not in rows:
+        raise Wrong(f"table {kind} of {run} has no column {column}")
+    return rows.merge(runs[[*KEYS, *(key for key in runs if key not in rows)]], on=KEYS, how="left"), column
+
+
+def by_seed(run: str, name: str, conditions: Mapping[str, str]) -> pd.DataFrame:
+    """Return values with one column per seed, and one row for each of what else tells the rows apart."""
+    rows, column = values(run, name)
+    rows = where(rows, {key: value for key, value in conditions.items() if key in rows or key not in APART})
+    keys = ["dataset", "model", "loss", "classes", *(key for key in APART if key in rows)]
+    return rows.fillna({"classes": 0, "threshold": 0}).groupby([*keys, "seed"], dropna=False)[column].mean().unstack()
+
+
+def compared(run: str, name: str, sides: list[dict[str, str]], compare: str) -> pd.DataFrame:
+    """Return `by_seed`, compared with the rows of other conditions, if there are any."""
+    rows = by_seed(run, name, sides[0])
+    if not compare:
+        return rows
+    conditions = dict(sides[1])
+    other = conditions.pop("run", run), conditions.pop("value", name)
+    also = by_seed(*other, {**sides[0], **conditions})
+    levels = [key for key in rows.index.names if key in also.index.names and key not in conditions]
+    a, b = (side.droplevel([key for key in side.index.names if key not in levels]) for side in (rows, also))
+    return COMPARE[compare](a, b)
+
+
+def reduced(rows: pd.DataFrame, how: str) -> list[float]:
+    """Return the numbers that a word makes of rows by seed."""
+    means = rows.mean(axis=1)
+    if how in ("min", "max", "median"):
+        return [float(getattr(means, how)())]
+    if how == "spread":
+        return [float(means.min()), float(means.max())]
+    if how == "count":
+        return [float(rows.notna().sum().sum())]
+    if how == "slope":
+        logs = np.log(rows.index.get_level_values("classes").astype(float))
+        full = rows.dropna(axis=1)
+        return list(t_interval(np.polyfit(logs, full.to_numpy(), 1)[0]))
+    if len(means) != 1:
+        apart = [key for key in rows.index.names if rows.index.get_level_values(key).nunique() > 1]
+        raise Wrong(f"{len(means)} rows, which differ in {', '.join(apart)}")
+    return [float(means.iloc[0])]
+
+
+def shown(value: float, form: str) -> str:
+    """Return a number as pages write it, without the zero before the point."""
+    if np.isnan(value):
+        raise Wrong("the number is missing")
+    text = re.sub(r"^([-+]?)0\.(?=\d)", r"\1.", format(value, form))
+    return text.lstrip("-") if not re.search("[1-9]", text) else text
+
+
+def listed(values: list[float], form: str) -> str:
+    """Return one number, two as a range, or three as a mean with its interval."""
+    texts = [shown(value, form) for value in values if not (np.isnan(value) and len(values) == 3)]
+    if len(texts) < 3:
+        return " to ".join(texts)
+    low, high = (text.lstrip("+").rstrip("%") for text in texts[1:])
+    return f"{texts[0]} [{low}, {high}]"
+
+
+def claim(name: str, run: str, conditions: Mapping[str, str], words: list[str], form: str, sign: int) -> str:
+    """Return what a table of claims says about one of its tests."""
+    row = where(table(run, "claims"), {"claim": name, "scope": "all", **conditions}).squeeze()
+    if isinstance(row, pd.DataFrame):
+        raise Wrong(f"{len(row)} tests are called {name}")
+    label = {key: VERDICTS[row[key]].label for key in ("verdict", "adjusted") if row[key]}
+    for word in words:
+        if word == "verdicts":
+            return " / ".join(label.values())
+        return label.get(word) or listed([sign * float(row[word])], "d" if isinstance(row[word], int) else form)
+    if row["verdict"] == "not_tested":
+        return label["verdict"]
+    values = [sign * float(row[key]) for key in ("estimate", "low", "high")]
+    return listed([values[0], *sorted(values[1:])], form)
+
+
+def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
+    """Return the text of a marker."""
+    name, *tokens = query.split()
+    sides: list[dict[str, str]] = [{}, {}]
+    words, form, compare = [], ".3f", ""
+    for token in tokens:
+        if "=" in token:
+            key, _, value = token.partition("=")
+            sides[bool(compare)][key] = value
+        elif token in COMPARE:
+            compare = token
+        elif FORMAT.fullmatch(token):
+            form = token
+        else:
+            words.append(token)
+    sign = -1 if "neg" in words else 1
+    words = [word for word in words if word != "neg"]
+    conditions = {**({} if name.startswith(("claims.", "runs.", "found", "themes")) else defaults), **sides[0]}
+    run = conditions.pop("run", defaults.get("run", ""))
+    if name in ("found", "themes"):
+        rows: Any = table(run, "claims").to_dict("records")
+        lines = [finding.finding(rows)] if name == "found" else [f"- {line}" for line in finding.theme_lines(rows)]
+        hang = "  " * (name == "themes")
+        return "\n\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent=hang) for line in lines) + "\n\n"
+    if name.startswith("claims."):
+        return claim(name.partition(".")[2], run, conditions, words, form, sign)
+    if unknown := set(words) - set(REDUCE):
+        raise Wrong(f"{', '.join(unknown)} is no word of a query")
+    separator = conditions.pop("sep", separator).replace(",", ", ").replace("  ", " ")
+    several = {key: value.split(",") for key, value in conditions.items() if "," in value} if not words else {}
+    texts = []
+    for values in itertools.product(*several.values()):
+        chosen = {**conditions, **dict(zip(several, values, strict=True))}
+        rows = compared(run, name, [chosen, sides[1]], compare)
+        result = [sign * value for value in reduced(rows, words[0] if words else "")]
+        texts.append(listed([*result[:1], *sorted(result[1:])], ".0f" if words == ["count"] else form))
+    return separator.join(texts)
+
+
+def records(folder: Path) -> dict[str, Any]:
+    """Return a run's records of the stages in `RECORDS`, and the digests of the code of its cells by stage."""
+    return json.loads((folder / "records.json").read_text())
+
+
+def runs_table() -> str:
+    """Return the table of published runs, from their records."""
+    lines = ["| run | models | seeds | finished | commit | on |", "|---|---|---|---|---|---|"]
+    for folder in sorted(path for path in PUBLISHED.iterdir() if path.is_dir()):
+        record, runs = records(folder)["aggregate"], table(folder.name, "runs")
+        low, high = (getattr(runs.groupby(["dataset", "model", "loss"])["seed"].nunique(), f)() for f in ("min", "max"))
+        seeds = f"{low}" if low == high else f"{low} to {high}"
+        hardware = record["hardware"]
+        on = f"{hardware['processor']}, {hardware['cores']} cores, {record['device']}"
+        cells = [folder.name, len(runs), seeds, record["finished"][:10], record["commit"][:7], on]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n\n" + "\n".join(lines) + "\n\n"
+
+
+def written(text: str) -> tuple[str, list[tuple[int, str]]]:
+    """Return a page with its numbers written, and what is wrong with it as (line, message)."""
+    done, at, problems, defaults = "", 0, [], {}
+    for match in MARK.finditer(text):
+        line = text.count("\n", 0, match.start()) + 1
+        if match["kind"] == "numbers":
+            defaults = dict(token.split("=", 1) for token in match["text"].split())
+        end = text.find(END, match.end())
+        if match["kind"] in ("n", "runs"):
+            old = text[match.end() : end]
+            if end < 0 or "<!--" in old:
+                problems.append((line, f"no {END} ends this marker"))
+                continue
+            in_row = text[text.rfind("\n", 0, match.start()) + 1] == "|"
+            try:
+                query = match["text"]
+                new = filled(query, defaults, " | " if in_row else ", ") if match["kind"] == "n" else runs_table()
+            except (Wrong, KeyError, ValueError, TypeError) as error:
+                problems.append((line, f"{match['text']}: {error}"))
+                continue
+            if new != old:
+                problems.append((line, f"{match['text']}: the page says {old!r}, the table {new!r}"))
+            done, at = done + text[at : match.end()] + new, end
+    made = done + text[at:]
+    bare = SKIPPED.sub(lambda skipped: "\n" * skipped[0].count("\n"), text)
+    for match in TYPED.finditer(bare):
+        problems.append((bare.count("\n", 0, match.start()) + 1, f"{match[0]} is typed: give its table or the reason"))
+    return made, sorted(problems)
+
+
+def damaged() -> Iterator[str]:
+    """Yield a line for each published table that isn't the one in its record."""
+    for folder in (path for path in sorted(PUBLISHED.iterdir()) if path.is_dir()):
+        known = [records(folder)[name] for name in RECORDS]
+        outputs = {
+            name: digest for record in known if record == seal(record) for name, digest in record["outputs"].items()
+        }
+        for path in sorted(folder.glob("*.parquet")):
+            if hashlib.sha256(path.read_bytes()).hexdigest() != outputs.get(path.name):
+                yield f"{path.relative_to(ROOT)}: not the table that the run's record names"
+
+
+def older() -> Iterator[str]:
+    """Yield a line for each published run whose code has changed since; that alone is no fault of a page."""
+    for folder in (path for path in sorted(PUBLISHED.iterdir()) if path.is_dir()):
+        changed = [
+            stage
+            for stage, code in records(folder)["code"].items()
+            if any(code.get(name, digest) != digest for name, digest in code_map(stage).items())
+        ]
+        if changed:
+            yield f"note: results/published/{folder.name} was run with other code of {', '.join(changed)}"
+
+
+def add(results: Path, experiment: str) -> None:
+    """Copy an experiment's tables and records, and the versions of the code that its cells ran."""
+    source, folder = results / "tables" / experiment, PUBLISHED / experiment
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in (f"{name}.parquet" for name in TABLES):
+        if len(pd.read_parquet(source / name)):
+            shutil.copyfile(source / name, folder / name)
+    code: dict[str, dict[str, Any]] = {}
+    for row in pd.read_parquet(folder / "runs.parquet").to_dict("records"):
+        cell = results / "runs" / "/".join(f"{row[key]}" for key in KEYS[:3]) / f"seed{row['seed']}"
+        for stage in STAGES:
+            if (path := cell / f"{stage}.json").exists():
+                code.setdefault(stage, {}).update(json.loads(path.read_text())["code"])
+    kept = {name: json.loads((source / f"{name}.json").read_text()) for name in RECORDS} | {"code": code}
+    (folder / "records.json").write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def problems(write: bool = False) -> list[str]:
+    """Return what is wrong in all pages, as PAGE:LINE: MESSAGE; with `write`, after writing their numbers."""
+    lines = list(damaged())
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        made, wrong = written(text)
+        if write and made != text:
+            (ROOT / page).write_text(made, encoding="utf-8")
+            wrong = written(made)[1]
+        lines += [f"{page}:{line}: {message}" for line, message in wrong]
+    return lines
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["add"]:
+        add(Path(sys.argv[2]), sys.argv[3])
+    found = problems(write=bool(sys.argv[1:]))
+    print(*found, *older(), sep="\n")
+    sys.exit(bool(found))
