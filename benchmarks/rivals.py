@@ -59,7 +59,7 @@ MEASURED, CACHE = harness.ROOT / "benchmarks/rivals.json", harness.ROOT / "build
 SMS, SVS = "probmetrics/SMSCalibrator", "probmetrics/SVSCalibrator"
 METHODS = ("partner", SMS, SVS, "matrix", "dirichlet", "top_rest", "confusion_mix", "noise_layer")
 CANDIDATES = (*OWN, *LIBRARY)
-AUTO, SPLITS, AUTO_SPLITS = "auto", 10, range(2, 4)
+AUTO, SPLITS, AUTO_SPLITS = "auto", 10, range(2, 5)
 FLOOR = 1e-4
 """The least probability of classifiers that count votes, which give a probability of 0 to many classes."""
 
