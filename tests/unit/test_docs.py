@@ -173,7 +173,7 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     names["model"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
     blocks = library_code()
     monkeypatch.chdir(tmp_path)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     for block in blocks:
         lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]
         assert len(lines) <= 5, block
