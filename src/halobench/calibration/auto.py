@@ -5,7 +5,8 @@ the other folds are scored, so each sample has an NLL under maps that haven't se
 The gain of a candidate is the mean, over samples, of TS's NLL minus the candidate's. Its standard error is the larger
 of two: the observed one, and the one that there would be if TS were the truth, in which the rare labels that haven't
 been drawn yet have their share. Of the candidates whose gain exceeds `MARGIN` standard errors, the one with the largest
-gain is chosen, and fitted to all samples. If there is none, or if every prediction is right, TS is kept.
+gain is chosen, and fitted to all samples. If there is none, if its reported gain isn't above 0, or if every prediction
+is right, TS is kept.
 
 Being the largest, the gain of the chosen one is too large on average. The reported gain avoids this: on each fold, it
 is the gain of the candidate that is best on the other folds. Its 95% interval is 1.5 times as wide as if samples were
@@ -174,12 +175,13 @@ def fit_auto_checked(logits: np.ndarray, labels: np.ndarray, names: Sequence[str
         return kept(logits, labels, names, "every prediction is right, so there are no errors to learn from")
     trials = _Trials.of(logits, labels, names, seed)
     name, candidates = trials.choice(), trials.gains()
-    if name is None:
+    gain = trials.gain_of_choice(name) if name else None
+    if not (name and gain and gain.value > 0):  # what is best on some folds may lose on the others
         return kept(logits, labels, candidates, "no candidate gains clearly")
     fitted = fit_checked(name, logits, labels, {})
     if fitted.transform is None:
         return kept(logits, labels, candidates, f"the fit of {name} to all samples failed: {fitted.reason}")
-    return AutoFit(name, trials.gain_of_choice(name), candidates, "", fitted)
+    return AutoFit(name, gain, candidates, "", fitted)
 
 
 def kept(logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain], reason: str) -> AutoFit:

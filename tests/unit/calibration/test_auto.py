@@ -65,6 +65,19 @@ def test_choice_and_gain_are_those_of_plain_code(flips):
     np.testing.assert_array_equal(fit.predict_proba(z), whole.probabilities(z))
 
 
+def test_a_choice_that_would_state_a_loss_is_not_made(monkeypatch):
+    """The first candidate gains clearly on all samples, but whichever is best on four folds loses on the fifth."""
+    fold = np.arange(100) % FOLDS
+    gains = np.array([[0.2, -0.1]] * 4 + [[-0.5, 0.6]])[fold]
+    trials = auto._Trials(OWN, fold, gains, np.zeros_like(gains), {})
+    assert trials.choice() == OWN[0]
+    assert trials.gain_of_choice(OWN[0]).value == pytest.approx(-0.18)
+    monkeypatch.setattr(auto._Trials, "of", lambda *_: trials)
+    fit = fit_auto(*drawn(100), candidates=OWN)
+    assert (fit.chosen, fit.reason) == (TS, "no candidate gains clearly")
+    np.testing.assert_allclose([each.value for each in fit.candidates], [0.06, 0.04])
+
+
 def test_the_stated_interval_holds_the_gain_on_new_samples():
     """The gain on 20,000 new samples is nearly the true one; of about 22 intervals, at most 3 miss it."""
     held, chosen = 0, 0
