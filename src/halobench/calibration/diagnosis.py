@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.auto import MARGIN, TS, AutoFit, Gain
+from halobench.calibration.auto import TS, AutoFit, Gain
 from halobench.calibration.external_logits import as_rows, read_samples
 from halobench.calibration.repair import RepairLadder, Rung
 from halobench.calibration.sample_scores import softmax
@@ -239,7 +239,7 @@ def _calibrator(diagnosis: Diagnosis) -> Answer:
         if tried:
             best = max(tried, key=lambda each: each.value)
             reason = (
-                f"None of {count(len(tried), 'richer map')} gains more than {MARGIN} standard errors on samples that "
+                f"None of {count(len(tried), 'richer map')} gains clearly on samples that "
                 f"it wasn't fitted to. The best, {label(best.name)}, gains {number(best.value)} nats "
                 f"{_span(best.low, best.high)}."
             )
