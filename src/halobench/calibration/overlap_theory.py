@@ -2,8 +2,8 @@
 
 The distribution has k classes in groups of m. Each class has its own region, and each group shares one. With
 probability beta, a sample falls into a shared region, where every class of the group is equally likely (or has a given
-share); otherwise it falls into the own region of one of the k classes, all equally likely. So the posterior is one-hot
-on own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
+share); otherwise it falls into the region of one of the k classes, all equally likely. So the posterior is one-hot on
+the classes' own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
 
 All divergences are E KL(P(y | x) || model), in nats; an expected NLL is the divergence plus this entropy. Derivations
 are in docs/theory.md. Values out of range raise SpecError. The setting is that of arXiv 2306.00740, section 4; the

@@ -129,7 +129,7 @@ def absolute_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
 
 
 def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "drawn", "clean")) -> pd.DataFrame:
-    """Return the test rows scored against one kind of labels per data set: the first in `order` that it has."""
+    """Return the test rows scored against one kind of label per data set: the first in `order` that it has."""
     table = table[table["split"] == "test"]
     kept = []
     for _, rows in table.groupby("dataset", sort=False):

@@ -108,7 +108,7 @@ def metrics(
     words: Mapping[str, str] = LABELS,
     width: int | None = None,
 ) -> list[Table]:
-    """Return tables of a split's metrics by calibrator for each kind of labels, as described in `words`.
+    """Return tables of a split's metrics by calibrator for each kind of label, as described in `words`.
 
     The metrics are those that are `wanted`, followed by those that aren't the package's.
     A table has as many calibrators as fit in `width` columns, by default the width of the terminal.

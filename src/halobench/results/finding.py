@@ -155,7 +155,7 @@ def in_words(row: Mapping[Any, Any]) -> str:
     if not opposite:
         return words
     if row["verdict"] == "undecided":
-        return f"{words} on average; some of {pairs} pairs hold, others do not"
+        return f"{words} on average; holds for some of the {pairs} pairs, not for others"
     return f"{words} on average; opposite for {opposite} of {pairs} pairs"
 
 

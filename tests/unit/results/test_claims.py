@@ -226,7 +226,7 @@ def test_pairs_that_are_decided_the_other_way_are_counted_and_data_sets_are_repl
     mixed = two_losses([0.1, 0.11, 0.1], [1.0, 1.0, 1.0], "d1") | two_losses([1.7, 1.71, 1.7], [1.0, 1.0, 1.0], "d2")
     row = judged(DIFFERENCE, grid(mixed | two_losses([0.5, 1.9, 0.1], [1.0, 1.0, 1.0], "d3")))
     assert (row["verdict"], row["opposite"]) == ("undecided", 1)
-    assert finding.in_words(row) == "undecided on average; some of 3 pairs hold, others do not"
+    assert finding.in_words(row) == "undecided on average; holds for some of the 3 pairs, not for others"
     one = judged(DIFFERENCE, grid(two_losses([0.1, 0.11, 0.12], [1.0, 1.0, 1.0])))
     assert (one["pairs"], one["opposite"], one["datasets"]) == (1, 0, 1)
     assert np.isnan(one["low_datasets"])

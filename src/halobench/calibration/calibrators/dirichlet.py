@@ -1,10 +1,11 @@
 """Dirichlet calibration with off-diagonal and intercept regularisation (ODIR), both chosen by cross-validation.
 
 The map is softmax(W x + b), where x is the log of the model's own probabilities, so shifting a row of logits changes
-nothing. Off-diagonal entries of W and the intercepts have a ridge each. The pair of strengths is the one with the
-lowest 4-fold cross-validated NLL. Two details differ from the authors': they leave the diagonal free, while here it has
-a slight ridge towards TS, which makes the optimum finite and unique on any data; and the intercepts that the ridge
-draws to 0 are those at the mean of x, because the ones at x = 0 depend strongly on W, which slows the search fourfold.
+nothing. The off-diagonal entries of W and the intercepts each have a ridge penalty. The pair of strengths is the one
+with the lowest 4-fold cross-validated NLL. Two details differ from the authors': they leave the diagonal free, while
+here it has a slight ridge towards TS, which makes the optimum finite and unique on any data; and the intercepts that
+the ridge draws to 0 are those at the mean of x, because the ones at x = 0 depend strongly on W, which slows the search
+fourfold.
 
 References
 ----------

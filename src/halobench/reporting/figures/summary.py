@@ -23,8 +23,8 @@ CAPTION = """\
 The experiment on one page: how far certainty reaches around training points, what temperature scaling (TS) repairs,
 and which tests of the claims hold. A shows the share of points still certain by distance, as the figure ``halo`` does,
 or confidence by distance if no probe searched for the worst direction. B shows test NLL by calibration, C how often
-confident answers are right, and D the tests, in which outlined signs are checks of ours that aren't counted at the
-top. E shows what TS leaves as the number of overlapping classes grows, and F what it would take to repair each model.
+confident answers are right, and D the tests. Outlined signs in D are our own checks, which the count at the top leaves
+out. E shows what TS leaves as the number of overlapping classes grows, and F what it would take to repair each model.
 """
 
 WHAT = "How far certainty reaches around training points, and what temperature scaling (TS) repairs"

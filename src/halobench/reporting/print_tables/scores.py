@@ -57,7 +57,7 @@ OTHERS = Columns(("nll", "ece"), tuple(c for c in labels.CALIBRATORS if c not in
 def images(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str, columns: Columns = PAPER) -> Table:
     """Return scores on data sets, with a part per data set and noise level, a block per model and a line per loss.
 
-    `judge` is the kind of labels that test samples are scored against, as a key of `JUDGED`.
+    `judge` is the kind of label that test samples are scored against, as a key of `JUDGED`.
     """
     rows = runs[runs["distribution"].fillna("") == ""]
     datasets = labels.ordered(rows["dataset"], labels.DATASETS)
