@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
@@ -84,6 +84,7 @@ def draw(radii: pd.DataFrame) -> Figure:
         radii_shown = panel[["mean", "low", "high"]].clip(lower=limits[0])  # a radius of 0 is drawn at the edge
         _draw_dots(ax, panel.assign(**radii_shown), probes, styles)
         ax.set(xscale="log", xlim=limits, ylim=(len(probes) - 0.5, -0.5))
+        ax.xaxis.set(major_locator=LogLocator(numticks=4))  # more labels would touch
         ax.xaxis.set(major_formatter=StrMethodFormatter("{x:g}"), minor_formatter=NullFormatter())
         ax.set_yticks(range(len(probes)), [labels.probe_label(probe).replace(" other", "\nother") for probe in probes])
         ax.tick_params(axis="y", length=0)
