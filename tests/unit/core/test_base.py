@@ -123,7 +123,7 @@ def test_tables_and_arrays_survive_their_files_with_the_same_bytes(tmp_path):
 def test_plugins_are_files_and_their_options_are_read_without_importing():
     assert "cnn" in plugins.names("models")
     assert {name for name in ("digits", "overlap") if plugins.is_distribution(name)} == {"overlap"}
-    assert plugins.constant("figures", "log_k", "SHOWS") == ("overlap", "image_overlap")
+    assert plugins.constant("figures", "log_k", "SHOWS") == ("overlap", "image_overlap", "collage")
     assert plugins.constant("figures", "radii", "SHOWS") is None
     assert "theme" not in plugins.names("figures")
     assert plugins.signature("losses", "mixup") == {"points": 2, "alpha": 1.0, "weights": "batch"}
