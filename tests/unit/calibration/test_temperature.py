@@ -258,6 +258,7 @@ def test_what_a_newcomer_hands_over_is_told_with_what_to_do(fit):
         (z, y + 1, "a label from 0 to 1, .*; labels start at 0"),
         (scipy_softmax(z, axis=1), y, "expected pre-softmax logits"),
         (scipy_softmax(z, axis=1).astype(np.float16), y, "expected pre-softmax logits"),
+        (np.tile([[0.33, 0.66], [0.34, 0.67]], (25, 1)), y, "expected pre-softmax logits"),  # sums of .99 and 1.01
         (np.ma.masked_greater(z, 0), y, "masked entries"),
     ):
         with pytest.raises(SpecError, match=told):
