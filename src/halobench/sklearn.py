@@ -38,6 +38,7 @@ from halobench.calibration.metric import softmax
 from halobench.calibration.partner_scaling import fit_partner
 from halobench.calibration.temperature_scaling import fit_smoothed, fit_temperature, tempered
 from halobench.core.errors import require
+from halobench.core.formatting import count
 
 __all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "TemperatureScaling"]
 
@@ -74,8 +75,12 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
 
     def fit(self, X: Any, y: Any) -> Self:
         """Train a clone of the classifier."""
-        self.estimator_ = clone(self.estimator).fit(X, column_or_1d(y, warn=True))
+        y = column_or_1d(y, warn=True)
+        self.estimator_ = clone(self.estimator).fit(X, y)
         self.classes_ = self.estimator_.classes_
+        _check_known(y, self.classes_)
+        by_pair = len(self.classes_) > 2 and _scores_pairs(self.estimator_)
+        require(not by_pair, "decision_function_shape", "ovo", "'ovr', so that there is one logit per class")
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
@@ -85,14 +90,20 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         """Train a clone of the classifier, and return cross-validated logits (n, k) of the same samples."""
         if isinstance(self.estimator, FrozenEstimator):
             return self.fit(X, y).transform(X)
-        y = column_or_1d(y, warn=True)
-        values = cross_val_predict(self.estimator, X, y, cv=self.cv, method=self._method)
-        return _as_logits(values, self.fit(X, y)._method)
+        self.fit(X, y)
+        values = cross_val_predict(self.estimator, X, column_or_1d(y), cv=self.cv, method=self._method)
+        return self._of_classes(values)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return logits (n, k)."""
         check_is_fitted(self)
-        return _as_logits(getattr(self.estimator_, self._method)(X), self._method)
+        return self._of_classes(getattr(self.estimator_, self._method)(X))
+
+    def _of_classes(self, values: np.ndarray) -> np.ndarray:
+        """Return logits (n, k) for what the classifier's method returned."""
+        logits, k = _as_logits(values, self._method), len(self.classes_)
+        require(logits.shape[1] == k, self._method, f"{logits.shape[1]} columns", f"one per class, {k}")
+        return logits
 
     @property
     def _method(self) -> str:
@@ -117,6 +128,22 @@ def _as_logits(values: np.ndarray, method: str) -> np.ndarray:
     return np.hstack([np.zeros_like(single), single]) if single.shape[1] == 1 else values
 
 
+def _scores_pairs(estimator: Any) -> bool:
+    """Return True if a trained classifier's decision function has a column per pair of classes, as an SVC's can."""
+    if hasattr(estimator, "steps"):
+        return _scores_pairs(estimator.steps[-1][1])
+    if hasattr(estimator, "best_estimator_"):
+        return _scores_pairs(estimator.best_estimator_)
+    return getattr(estimator, "decision_function_shape", None) == "ovo"
+
+
+def _check_known(y: np.ndarray, classes: np.ndarray) -> None:
+    """Raise SpecError if a label isn't among the classes."""
+    known = set(classes.tolist())
+    unknown = [label for label in np.unique(y).tolist() if label not in known]
+    require(not unknown, "y", unknown[0] if unknown else y, f"labels among the classes, {classes.tolist()}")
+
+
 class _Scaling(ClassifierMixin, BaseEstimator):
     """A map of logits to probabilities. Those who inherit define `_fit`, and `_predict` for checked logits."""
 
@@ -129,9 +156,8 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         y = column_or_1d(as_array(y), warn=True)
         check_classification_targets(y)
         self.classes_ = self._classes_of(y, logits.shape[1])
+        _check_known(y, self.classes_)
         places = {label: place for place, label in enumerate(self.classes_.tolist())}
-        unknown = [label for label in np.unique(y).tolist() if label not in places]
-        require(not unknown, "y", unknown[0] if unknown else y, f"labels among the classes, {self.classes_.tolist()}")
         self._fit(logits, np.array([places[label] for label in y.tolist()]))
         return self
 
@@ -147,7 +173,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):
 
     def _logits(self, X: Any, reset: bool) -> np.ndarray:
         """Check logits, and return them as an array (n, k)."""
-        if hasattr(X, "detach"):
+        if hasattr(X, "detach") or np.ma.isMaskedArray(X):
             X = as_array(X)
         if getattr(X, "ndim", 2) == 1 and (reset or self.n_features_in_ == 1):
             X = np.asarray(X)[:, None]
@@ -161,12 +187,10 @@ class _Scaling(ClassifierMixin, BaseEstimator):
             require(classes.shape == (k,), "classes", f"{classes.size} labels", f"one per column of logits, {k}")
             return classes
         seen = np.unique(y)
-        if len(seen) == k:
-            return seen
-        what = f"a label of each of {k} columns of logits, whole numbers below {k}, or the argument classes"
-        numbers = seen.dtype.kind in "iu" and seen.min() >= 0 and seen.max() < k
-        require(numbers, "y", f"{len(seen)} different labels", what)
-        return np.arange(k)
+        # Whole numbers below k could be guessed, but also be some of the labels 0, 2, 4, ... or 1, 2, 3, ...
+        what = f"those of {k}, one per column of logits; if a class is absent, pass all labels as the argument classes"
+        require(len(seen) == k, "y", f"labels of {count(len(seen), 'class', 'classes')}", what)
+        return seen
 
 
 class TemperatureScaling(_Scaling):
@@ -175,7 +199,7 @@ class TemperatureScaling(_Scaling):
     Parameters
     ----------
     classes : (k,) array, optional
-        The labels of the columns of logits; needed if some occur in no label, unless labels are whole numbers below k.
+        The labels of the columns of logits; needed if a class is absent from the samples that the scaling is fitted to.
 
     Attributes
     ----------
@@ -189,7 +213,7 @@ class TemperatureScaling(_Scaling):
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
         self.fit_ = fit_temperature(logits, labels)
-        self._beta = fit_smoothed(check_logits(logits), labels) if self.fit_.separable else self.fit_.beta
+        self._beta = fit_smoothed(logits, labels) if self.fit_.separable else self.fit_.beta
         self.temperature_ = 1 / self._beta if self._beta else np.inf
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:

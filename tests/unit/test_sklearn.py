@@ -10,24 +10,33 @@ from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
 from halobench import SpecError, fit_auto, fit_partner, fit_temperature, softmax, tempered
 from halobench.sklearn import AutoCalibrator, Logits, PartnerScaling, TemperatureScaling
 
-COLUMNS = "its samples have fewer or more columns than classes, and columns are logits of classes"
-NO_LOGITS = {
-    "check_classifiers_classes": COLUMNS,
-    "check_classifiers_train": COLUMNS,
-    "check_estimators_fit_returns_self": COLUMNS,
-    "check_estimators_nan_inf": COLUMNS,
-    "check_estimators_overwrite_params": COLUMNS,
-    "check_readonly_memmap_input": COLUMNS,
-}
+COLUMNS = "its samples have fewer or more columns than classes; behind `Logits`, below, they have one per class"
+NO_LOGITS = dict.fromkeys(
+    (
+        "check_classifiers_classes",
+        "check_classifiers_train",
+        "check_dtype_object",
+        "check_estimators_dtypes",
+        "check_estimators_fit_returns_self",
+        "check_estimators_nan_inf",
+        "check_estimators_overwrite_params",
+        "check_estimators_pickle",
+        "check_n_features_in_after_fitting",
+        "check_pipeline_consistency",
+        "check_positive_only_tag_during_fit",
+        "check_readonly_memmap_input",
+    ),
+    COLUMNS,
+)
 NO_PICKLE = {"check_estimators_pickle": "its fit is a function"}
 CROSS_FITTED = "fit_transform is cross-validated, as that of TargetEncoder"
 TRANSFORMER = {"check_transformer_general": CROSS_FITTED, "check_transformer_data_not_an_array": CROSS_FITTED}
@@ -91,10 +100,69 @@ def test_a_trained_classifier_is_calibrated_on_other_samples_even_if_they_miss_a
     assert scaling.temperature_ == pytest.approx(fit.T, rel=1e-12)
     np.testing.assert_allclose(model.predict_proba(x), softmax(tempered(logits, fit.beta)), atol=1e-12)
     assert (model.predict(x) == classifier.predict(x)).all(), "a temperature changes no prediction"
-    with pytest.raises(SpecError, match="2 different labels': expected a label of each of 3 columns"):
+    with pytest.raises(SpecError, match=r"labels of 2 classes': expected those of 3, .*argument classes"):
         clone(model).set_params(temperaturescaling__classes=None).fit(x[seen], y[seen])
     with pytest.raises(SpecError, match="y = 'c': expected labels among the classes"):
         TemperatureScaling(classes=["a", "b", "d"]).fit(logits, y)
+    with pytest.raises(SpecError, match="y = 'd': expected labels among the classes"):
+        Logits(FrozenEstimator(classifier)).fit(x, np.where(y == "c", "d", y))
+
+
+@pytest.mark.parametrize("labels", [[1, 2, 3], [0, 2, 4], [0, 1, 2]])
+@pytest.mark.parametrize("scaling", [TemperatureScaling(), PartnerScaling()])
+def test_labels_of_columns_are_never_guessed(scaling, labels):
+    """If only two labels occur, only the caller knows which of three columns they label, even if they are 0 and 1."""
+    x, y = samples(3)
+    y = np.array(labels)[np.searchsorted(["a", "b", "c"], y)]
+    classifier, seen = LinearSVC().fit(x, y), y != labels[2]
+    model = make_pipeline(Logits(FrozenEstimator(classifier)), clone(scaling))
+    with pytest.raises(SpecError, match="argument classes"):
+        model.fit(x[seen], y[seen])
+    model[-1].set_params(classes=classifier.classes_)
+    assert model.fit(x[seen], y[seen]).classes_.tolist() == labels
+    assert model.score(x[seen], y[seen]) > 0.7
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_a_decision_function_of_pairs_of_classes_is_refused(classes):
+    """Three classes have as many pairs, so that counting columns isn't enough."""
+    x, y = samples(classes, 200)
+    for wrap in (
+        lambda svc: svc,
+        lambda svc: make_pipeline(StandardScaler(), svc),
+        lambda svc: GridSearchCV(make_pipeline(StandardScaler(), svc), {"svc__C": [1.0]}, cv=2),
+        lambda svc: FrozenEstimator(svc.fit(x, y)),
+    ):
+        logits = Logits(wrap(SVC(decision_function_shape="ovo")))
+        if classes == 2:
+            assert logits.fit(x, y).transform(x).shape == (200, 2)
+        else:
+            with pytest.raises(SpecError, match="decision_function_shape = 'ovo': expected 'ovr'"):
+                logits.fit_transform(x, y)
+        assert Logits(wrap(SVC())).fit_transform(x, y).shape == (200, classes)
+
+
+class Pairs(LinearSVC):
+    """A classifier with more scores than classes."""
+
+    def decision_function(self, X):
+        return np.repeat(super().decision_function(X), 2, axis=1)
+
+
+def test_a_decision_function_has_one_column_per_class():
+    x, y = samples(3)
+    with pytest.raises(SpecError, match="decision_function = '6 columns': expected one per class, 3"):
+        Logits(Pairs()).fit(x, y).transform(x)
+
+
+def test_masked_entries_are_refused():
+    z, y = np.random.default_rng(0).normal(size=(60, 3)), np.arange(60) % 3
+    for masked, labels in ((np.ma.masked_greater(z, 1), y), (z, np.ma.masked_equal(y, 2))):
+        with pytest.raises(SpecError, match="masked entries"):
+            TemperatureScaling(classes=range(3)).fit(masked, labels)
+    scaling = TemperatureScaling().fit(np.ma.array(z), y)
+    with pytest.raises(SpecError, match="masked entries"):
+        scaling.predict_proba(np.ma.masked_greater(z, 1))
 
 
 def test_a_decision_function_of_two_classes_may_be_one_column():
@@ -125,6 +193,11 @@ def test_logits_that_are_always_right_get_a_finite_temperature():
     assert scaling.fit_.separable
     # Labels smoothed by 1 / 31 over three classes put 1 / 93 on each of the two others.
     assert scaling.predict_proba(np.eye(3))[0] == pytest.approx([91 / 93, 1 / 93, 1 / 93])
+    # A class that is ruled out gets none of them.
+    ruled_out = np.array([[0.0, -1.0, -np.inf]])
+    scaling = TemperatureScaling(classes=range(3)).fit(np.tile(ruled_out, (30, 1)), np.zeros(30, int))
+    assert scaling.fit_.separable
+    assert scaling.predict_proba(ruled_out)[0] == pytest.approx([61 / 62, 1 / 62, 0])
 
 
 def test_what_cross_fitting_chooses_is_what_the_function_chooses():

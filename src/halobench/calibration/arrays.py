@@ -12,7 +12,8 @@ from halobench.core.errors import SpecError, require
 # How far the sum of a row of probabilities may lie from 1 (float32 rows of a thousand classes stay within 1e-5).
 SUM_TOLERANCE = 1e-4
 
-ROUNDED, MOST = 0.01, 0.9  # rows count as probabilities if this share of them sums to 1 within `ROUNDED`
+# Rows count as probabilities if this share of them sums to 1 within `ROUNDED`, .01 and what floats add to it.
+ROUNDED, MOST = 0.0101, 0.9
 BLOCK = 1 << 16  # elements per block: float64 temporaries of this size stay in a core's cache
 
 

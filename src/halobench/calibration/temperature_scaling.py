@@ -132,12 +132,19 @@ def _fit(logits: np.ndarray, summary: DataSummary, nll_at_zero: float, guess: fl
 def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the beta with the lowest NLL for labels smoothed by 1 / (n + 1), which is finite even on separable data.
 
-    Used by calibrators that need a temperature where TS has none. Arrays must already have been checked and be finite.
+    Used by calibrators that need a temperature where TS has none. Smoothing spreads over the classes whose logits are
+    finite: one at -inf has probability 0 at every temperature. Arrays must already have been checked.
     """
-    summary = summarise(logits, labels)
+    if (masked := Masked.of(logits, labels)) is None:
+        return _smoothed(logits, summarise(logits, labels))
+    return _smoothed(masked.logits, masked.summary) / masked.unit
+
+
+def _smoothed(logits: np.ndarray, summary: DataSummary) -> float:
+    """Fit beta as `fit_smoothed` does, to finite logits."""
     if summary.slope_at_zero >= -slope_rounding(logits.shape[1], summary.slope_at_zero, summary.linear):
         return 0.0
-    uniform = 1 / (len(labels) + 1)
+    uniform = 1 / (len(logits) + 1)
     start, x, _ = _minimise(logits, summary.linear + uniform * summary.slope_at_zero, 1.0)
     return start * (1 + x)
 

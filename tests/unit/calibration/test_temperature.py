@@ -11,14 +11,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.special import softmax as scipy_softmax
 
 from halobench.calibration import arrays, metric, nll_curve
 from halobench.calibration import temperature_scaling as ts
 from halobench.calibration.paper_fit import fit_paper
-from halobench.calibration.temperature_scaling import FLAT, fit_temperature, scale, tempered
+from halobench.calibration.temperature_scaling import FLAT, fit_smoothed, fit_temperature, scale, tempered
 from halobench.core.errors import SpecError
 
 
@@ -258,6 +258,7 @@ def test_what_a_newcomer_hands_over_is_told_with_what_to_do(fit):
         (z, y + 1, "a label from 0 to 1, .*; labels start at 0"),
         (scipy_softmax(z, axis=1), y, "expected pre-softmax logits"),
         (scipy_softmax(z, axis=1).astype(np.float16), y, "expected pre-softmax logits"),
+        (np.tile([[0.33, 0.66], [0.34, 0.67]], (25, 1)), y, "expected pre-softmax logits"),  # sums of .99 and 1.01
         (np.ma.masked_greater(z, 0), y, "masked entries"),
     ):
         with pytest.raises(SpecError, match=told):
@@ -356,6 +357,24 @@ def test_a_class_that_is_ruled_out_counts_for_nothing(rows):
     label = r"-inf" if rows else rf"-inf \(label {y[3]}\)"
     with pytest.raises(SpecError, match=rf"logits\[3\] = '{label}': expected a finite logit.*rows affected: 1"):
         fit_temperature(masked, targets)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+@pytest.mark.parametrize("factor", [1e-200, 1.0, 1e200])
+def test_smoothing_spreads_over_the_classes_that_are_not_ruled_out(share, factor):
+    """Also on separable data, where there is no other optimum; compared with Brent's method on scipy's log softmax."""
+    rng = np.random.default_rng(2)
+    z, n = rng.standard_normal((60, 5)), 60
+    y = np.where(rng.random(n) < share, rng.integers(5, size=n), z.argmax(axis=1))
+    out = (rng.random(z.shape) < 0.3) & (np.arange(5) != y[:, None])
+    z[out] = -np.inf
+    spread = np.where(out, 0, 1 / (n + 1) / (~out).sum(axis=1, keepdims=True)) + n / (n + 1) * np.eye(5)[y]
+    nll = lambda beta: -(spread * np.where(out, 0, log_softmax(beta * z, axis=1))).sum() / n  # noqa: E731
+    expected = minimize_scalar(nll, bounds=(1e-3, 100), method="bounded", options={"xatol": 1e-9}).x
+    assert fit_temperature(z, y).separable == (share == 0)
+    assert fit_smoothed(z * factor, y) * factor == pytest.approx(expected, rel=1e-5)
+    only = np.where(np.eye(5)[y] == 1, 0.0, -np.inf)
+    assert fit_smoothed(only, y) == 0
 
 
 def test_scale_keeps_the_softmax_the_largest_and_ties():
