@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration import auto, metric, resampling
+from halobench.calibration.arrays import check_whole
 from halobench.calibration.auto import NORMAL, TS, AutoFit, Gain
 from halobench.calibration.diagnosis import Confusion, Diagnosis, Shift, Temperature
 from halobench.calibration.external_logits import Samples, as_rows, as_sets, read_samples, read_sets, table_arrays
@@ -51,7 +52,7 @@ def diagnose(
     test_labels: Any = None,
     *,
     posterior: Any = None,
-    names: Sequence[str] | None = None,
+    names: Any = None,
     candidates: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
@@ -69,7 +70,7 @@ def diagnose(
         Of samples for which probabilities are wanted. Labels aren't needed.
     posterior : (n, k) array, optional
         P(label | x) of the validation samples if it is known. The part of the NLL that is noise is then shown apart.
-    names : sequence of str, optional
+    names : list or array of str, optional
         Names of the classes.
     candidates : sequence of str, optional
         As for `fit_auto`.
@@ -98,7 +99,8 @@ def diagnose(
         for name, value in {"test_logits": test_logits, "test_labels": test_labels, "posterior": posterior}.items():
             require(value is None, name, "alongside a data frame", "rows of the data frame, with the split test")
         val, test, found = as_sets(*table_arrays(logits))
-        return _diagnose(val, test, names or found, candidates, seed)
+        return _diagnose(val, test, found if names is None else names, candidates, seed)
+    test_logits, posterior = _aligned(test_logits, logits), _aligned(posterior, logits)
     given = {"logits": logits, "labels": labels, "posterior": posterior}
     val = read_samples({key: as_rows(value) for key, value in given.items() if value is not None}, "")
     test = None
@@ -107,6 +109,15 @@ def diagnose(
         test = read_samples({key: as_rows(value) for key, value in given.items() if value is not None}, "test_")
     require(test is not None or test_labels is None, "test_labels", "without test_logits", "test_logits too")
     return _diagnose(val, test, names, candidates, seed)
+
+
+def _aligned(rows: Any, like: Any) -> Any:
+    """Return a data frame with its columns in the order of another's if both have the same."""
+    if not (hasattr(rows, "columns") and hasattr(like, "columns")):
+        return rows
+    wanted = list(like.columns)
+    same = len(set(wanted)) == len(wanted) == len(rows.columns) and set(wanted) == set(rows.columns)
+    return rows[wanted] if same else rows
 
 
 def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0) -> Diagnosis:
@@ -120,7 +131,7 @@ def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, see
 
 
 def _diagnose(
-    val: Samples, test: Samples | None, names: Sequence[str] | None, candidates: Sequence[str] | None, seed: int
+    val: Samples, test: Samples | None, names: Any, candidates: Sequence[str] | None, seed: int
 ) -> Diagnosis:
     """Compute the diagnosis of samples that have been checked."""
     # In one layout, so results have the same last digits however the rows came.
@@ -130,12 +141,18 @@ def _diagnose(
         test = test | {"logits": np.ascontiguousarray(test["logits"], dtype=np.float64)}
         width = test["logits"].shape[1]
         require(width == k, "test_logits", f"{width} classes", f"{k} classes, as in the validation logits")
-    require(names is None or len(names) == k, "names", names, f"{k} names of classes")
+    listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # as arrays and pandas' indices have
+    require(names is None or (listed and len(names) == k), "names", names, f"{k} names of classes, in a list")
+    check_whole("seed", seed, 0)
     tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
     temperature = _temperature(logits, labels)
     beta = temperature.exact.beta if math.isfinite(temperature.exact.beta) else fit_smoothed(logits, labels)
     tempered = temper(logits, beta)
-    if np.isfinite(logits).all():
+    ruled_out = np.empty(0, int) if test is None else np.flatnonzero(~np.isfinite(test["logits"]).all(axis=1))
+    if len(ruled_out):
+        reason = f"test row {ruled_out[0]} has a logit of -inf (a probability of 0), which richer calibrators can't map"
+        chosen = auto.kept(logits, labels, tried, reason)
+    elif np.isfinite(logits).all():
         chosen = auto.fit_auto_checked(logits, labels, tried, seed)
     else:
         reason = "logits of -inf (probabilities of 0), which richer calibrators can't map"
@@ -147,8 +164,9 @@ def _diagnose(
         samples=n,
         classes=k,
         errors=int((logits.argmax(axis=1) != labels).sum()),
-        names=tuple(map(str, names or range(k))),
+        names=tuple(map(str, range(k) if names is None else names)),
         rarest=int(np.bincount(labels, minlength=k).min()),
+        unseen=tuple(np.flatnonzero(np.bincount(labels, minlength=k) == 0).tolist()),
         temperature=temperature,
         auto=chosen,
         resolution=max(widths)[1] if widths else math.nan,

@@ -93,7 +93,7 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path, monkeypatch):
     ("change", "told"),
     [
         (lambda table: table.drop(columns="label"), r"columns = .*expected a column label, and logit_NAME"),
-        (lambda table: table.rename(columns={"logit_1": "logit_9"}), "numbers from 0 to 2 in the names of logits"),
+        (lambda table: table.rename(columns={"logit_1": "logit_9"}), r"label\[\d+\] = 1: expected one of 0, 2, 9, as in the columns"),
         (lambda table: table.assign(split=["val", "train"] * 30), "split = 'train': expected one of test, val"),
         (lambda table: table.assign(split="test"), "split = 'no val'"),
         (lambda table: table.assign(label=[np.nan] + [0] * 59), r"label\[0\] = 'missing'"),
