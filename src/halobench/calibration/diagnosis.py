@@ -22,6 +22,7 @@ from halobench.core.formatting import count, number
 LEVEL = 0.01  # of the two tests for a shift together
 WIDTH = 80  # of the text
 NEGLIGIBLE = 0.005  # nats: what a temperature's sampling error may cost if there are enough samples
+LADDER_MOST = 2000  # the number of samples, drawn at random, from which the repair ladder is computed if there are more
 SMALL = 0.01  # nats: the size of gains that enough samples show
 FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
 BLIND = (
@@ -158,7 +159,7 @@ class Diagnosis:
         """
         given = table_logits(logits, self.names) if has_classes(logits) else {"logits": as_rows(logits)}
         samples = read_samples({f"test_{kind}": rows for kind, rows in given.items() if kind != "posterior"}, "test_")
-        logits = self.auto.checked(samples["logits"])
+        logits = self.auto.checked(np.ascontiguousarray(samples["logits"]))
         transform = self.auto.calibrator.transform
         if self.auto.chosen == TS and transform is not None:
             return softmax(transform(logits))
@@ -294,6 +295,8 @@ def _temperature(diagnosis: Diagnosis) -> Answer:
             f"that are smoothed by 1/{diagnosis.samples + 1}.",
             True,
         )
+    if exact.beta == 0 and math.isclose(fit.nll, exact.nll, rel_tol=1e-12):
+        return Answer(question, "Every temperature gives the same NLL.", "The logits of each sample are equal.", True)
     if exact.beta == 0:
         short, said = "T is infinite.", "No temperature is better than the same probability for every class. "
     else:
@@ -323,7 +326,8 @@ def _left(diagnosis: Diagnosis) -> Answer:
         rung = getattr(ladder, name)
         said.append(words.format(f"{number(rung.value)} {_span(rung.low, rung.high)}"))
     rung = ladder.training
-    sentence = f"Of an NLL of {number(ladder.nll.value)}, {', '.join(said)}. "
+    some = f" (of {LADDER_MOST:,} samples, drawn at random)" if diagnosis.samples > LADDER_MOST else ""
+    sentence = f"Of an NLL of {number(ladder.nll.value)}{some}, {', '.join(said)}. "
     sentence += rest.format(f"{number(rung.value)} {_span(rung.low, rung.high)}") + ". "
     if ladder.noise:
         sentence += f"The known posterior's own noise is {number(ladder.noise.value)}. "
@@ -383,6 +387,8 @@ def _enough(diagnosis: Diagnosis) -> Answer:
         short = f"Yes, except for {_unseen(diagnosis)}." if diagnosis.unseen else "Yes."
         return Answer(question, short, said.rstrip(), bool(diagnosis.unseen))
     short = "For a temperature, but hardly for more." if enough else "No."
+    if diagnosis.temperature.exact.beta == 0:
+        short = "Unknown, since no finite temperature is best."
     return Answer(question, short, said.rstrip(), True)
 
 

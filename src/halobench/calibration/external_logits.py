@@ -18,15 +18,15 @@ NaN if a class is ruled out, and calibrators other than temperatures reject such
 
 A table (.csv or .parquet) has one row per sample. Its columns, in any order, are ``label``, optionally ``split``
 (``val`` or ``test``), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the
-class's label. If no label is the name of a class, labels are the positions of the classes, from 0 on, among the columns.
-Other columns are ignored.
+class's label. If no label is such a name, labels are the positions of classes, from 0 on, among the columns. Other
+columns are ignored.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -261,7 +261,7 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
 def table_logits(table: pd.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
     """Return a table's logits or probabilities, as `table_arrays` does; the classes are in the order of `names`."""
     columns, order = _class_columns(table)
-    order = names if set(names) == set(order) else order
+    order = list(names) if set(names) == set(order) else order
     return {kind: as_rows(table[[named[name] for name in order]]) for kind, named in columns.items()}
 
 
@@ -297,7 +297,9 @@ def _numbers(labels: pd.Series, order: Sequence[str]) -> dict[Any, Any]:
     """Return the number of the class of each label that occurs: of its name, or if none is a name, the label itself."""
     by_name = {name: number for number, name in enumerate(order)}
     by_value = {_value(name): number for name, number in by_name.items()} | {None: None}
-    found = {label: by_name.get(str(label), by_value.get(_value(label))) for label in labels.tolist()}
+    for row, label in zip(labels.index, labels.tolist(), strict=True):
+        require(isinstance(label, Hashable), f"label[{row}]", label, "a single number or name")
+    found = {label: by_name.get(str(label), by_value.get(_value(label))) for label in dict.fromkeys(labels.tolist())}
     whole = {label: int(label) if isinstance(label, float) and label.is_integer() else label for label in found}
     unknown = [label for label, number in found.items() if number is None]
     if _are_indices(order):
@@ -305,10 +307,11 @@ def _numbers(labels: pd.Series, order: Sequence[str]) -> dict[Any, Any]:
     numeric = all(isinstance(label, int) and not isinstance(label, bool) for label in whole.values())
     if len(unknown) < len(found) or not numeric:
         for row, label in zip(labels.index, labels.tolist(), strict=True):
-            require(label not in unknown, f"label[{row}]", label, f"{one_of(order, label)}, as in the columns")
+            require(found[label] is not None, f"label[{row}]", label, f"{one_of(order, label)}, as in the columns")
     odd = [name for name in order if not name.isdecimal()]
     if len(odd) == 1 and _are_indices(sorted(set(order) - set(odd), key=int)) and by_name[odd[0]] not in found.values():
-        raise SpecError("columns", odd[0], "numbers of classes, as in the others; rename the column if it isn't a class")
+        expected = "the number of a class, as in the other columns' names (rename the column if it isn't a class's)"
+        raise SpecError("columns", odd[0], expected)
     return whole if unknown else found
 
 
