@@ -33,6 +33,7 @@ import numpy as np
 
 from halobench.calibration.arrays import check_labels, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import Calibrator, fit_checked, scored
+from halobench.calibration.external_logits import as_rows
 from halobench.calibration.rescaling import rescale, temper
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature_scaling import finite_beta
@@ -90,6 +91,8 @@ class AutoFit:
         Why TS is kept, if it is.
     calibrator : Calibrator
         Fitted to all samples.
+    classes : int
+        Their number.
     """
 
     chosen: str
@@ -97,10 +100,17 @@ class AutoFit:
     candidates: tuple[Gain, ...]
     reason: str
     calibrator: Calibrator
+    classes: int
 
     def predict_proba(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities (n, k), float64, for finite logits (n, k)."""
-        return self.calibrator.probabilities(logits)
+        return self.calibrator.probabilities(self.checked(check_logits(as_rows(logits))))
+
+    def checked(self, logits: np.ndarray) -> np.ndarray:
+        """Return logits (n, k) if they have as many columns as those that it was fitted to."""
+        width = logits.shape[1]
+        require(width == self.classes, "logits", f"{width} columns", f"{self.classes}, one for each class in the fit")
+        return logits
 
 
 def default_candidates() -> tuple[str, ...]:
@@ -148,9 +158,9 @@ def fit_auto(
     >>> fit.chosen, fit.gain.low > 0.1
     ('partner', True)
     """
-    logits = check_logits(logits)
+    logits = check_logits(as_rows(logits))
     check_unscaled(logits)
-    labels = check_labels(labels, logits.shape)
+    labels = check_labels(as_rows(labels), logits.shape)
     check_whole("seed", seed, 0)
     names = default_candidates() if candidates is None else check_candidates(candidates)
     return fit_auto_checked(logits.astype(np.float64, copy=False), labels, names, seed)
@@ -169,6 +179,8 @@ def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
 
 def fit_auto_checked(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0) -> AutoFit:
     """Choose and fit a calibrator as `fit_auto` does, for float64 logits and labels that have been checked."""
+    if not names:
+        return kept(logits, labels, names, "no candidate was given")
     if len(labels) < FEWEST:
         return kept(logits, labels, names, f"there are fewer than {FEWEST} samples")
     if (logits.argmax(axis=1) == labels).all():
@@ -177,11 +189,12 @@ def fit_auto_checked(logits: np.ndarray, labels: np.ndarray, names: Sequence[str
     name, candidates = trials.choice(), trials.gains()
     gain = trials.gain_of_choice(name) if name else None
     if not (name and gain and gain.value > 0):  # what is best on some folds may lose on the others
-        return kept(logits, labels, candidates, "no candidate gains clearly")
+        reason = "no candidate gains clearly" if trials.names else "no candidate could be tried"
+        return kept(logits, labels, candidates, reason)
     fitted = fit_checked(name, logits, labels, {})
     if fitted.transform is None:
         return kept(logits, labels, candidates, f"the fit of {name} to all samples failed: {fitted.reason}")
-    return AutoFit(name, gain, candidates, "", fitted)
+    return AutoFit(name, gain, candidates, "", fitted, logits.shape[1])
 
 
 def kept(logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain], reason: str) -> AutoFit:
@@ -189,7 +202,7 @@ def kept(logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain
     gains = tuple(each if isinstance(each, Gain) else Gain(each, reason=reason) for each in candidates)
     beta = finite_beta(logits, labels)
     ts = scored(lambda z: temper(z, beta), logits, labels)
-    return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, ts)
+    return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, ts, logits.shape[1])
 
 
 @dataclass(frozen=True)

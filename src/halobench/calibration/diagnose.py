@@ -15,6 +15,7 @@ Rabanser, S. Günnemann, Z. Lipton, "Failing Loudly: An Empirical Study of Metho
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration import auto, metric, resampling
+from halobench.calibration.arrays import check_whole
 from halobench.calibration.auto import NORMAL, TS, AutoFit, Gain
-from halobench.calibration.diagnosis import Confusion, Diagnosis, Shift, Temperature
+from halobench.calibration.diagnosis import LADDER_MOST, Confusion, Diagnosis, Shift, Temperature
 from halobench.calibration.external_logits import Samples, as_rows, as_sets, read_samples, read_sets, table_arrays
 from halobench.calibration.paper_fit import fit_as_paper
 from halobench.calibration.repair import RepairLadder, Rung, ladder
@@ -34,7 +36,6 @@ from halobench.core.errors import SpecError, naming, require
 from halobench.core.seeding import generator
 
 PAIRS = 5  # the number of confusions that are listed
-LADDER_MOST = 2000  # the number of samples, drawn at random, from which the repair ladder is computed if there are more
 DRAWS = 1000  # bootstrap resamples
 POINTS = 40  # of the curve of the NLL
 WIDEST = 64  # times the optimal temperature, or its inverse: others that are further away are left out of the curve
@@ -51,7 +52,7 @@ def diagnose(
     test_labels: Any = None,
     *,
     posterior: Any = None,
-    names: Sequence[str] | None = None,
+    names: Any = None,
     candidates: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
@@ -69,7 +70,7 @@ def diagnose(
         Of samples for which probabilities are wanted. Labels aren't needed.
     posterior : (n, k) array, optional
         P(label | x) of the validation samples if it is known. The part of the NLL that is noise is then shown apart.
-    names : sequence of str, optional
+    names : list or array of str, optional
         Names of the classes.
     candidates : sequence of str, optional
         As for `fit_auto`.
@@ -98,7 +99,8 @@ def diagnose(
         for name, value in {"test_logits": test_logits, "test_labels": test_labels, "posterior": posterior}.items():
             require(value is None, name, "alongside a data frame", "rows of the data frame, with the split test")
         val, test, found = as_sets(*table_arrays(logits))
-        return _diagnose(val, test, names or found, candidates, seed)
+        return _diagnose(val, test, found if names is None else names, candidates, seed)
+    test_logits, posterior = _aligned(test_logits, logits), _aligned(posterior, logits)
     given = {"logits": logits, "labels": labels, "posterior": posterior}
     val = read_samples({key: as_rows(value) for key, value in given.items() if value is not None}, "")
     test = None
@@ -107,6 +109,15 @@ def diagnose(
         test = read_samples({key: as_rows(value) for key, value in given.items() if value is not None}, "test_")
     require(test is not None or test_labels is None, "test_labels", "without test_logits", "test_logits too")
     return _diagnose(val, test, names, candidates, seed)
+
+
+def _aligned(rows: Any, like: Any) -> Any:
+    """Return a data frame with its columns in the order of another's if both have the same."""
+    if not (hasattr(rows, "columns") and hasattr(like, "columns")):
+        return rows
+    wanted = list(like.columns)
+    same = len(set(wanted)) == len(wanted) == len(rows.columns) and set(wanted) == set(rows.columns)
+    return rows[wanted] if same else rows
 
 
 def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0) -> Diagnosis:
@@ -119,27 +130,41 @@ def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, see
         return _diagnose(val, test, names, candidates, seed)
 
 
-def _diagnose(
-    val: Samples, test: Samples | None, names: Sequence[str] | None, candidates: Sequence[str] | None, seed: int
-) -> Diagnosis:
-    """Compute the diagnosis of samples that have been checked."""
+def _diagnose(val: Samples, test: Samples | None, names: Any, candidates: Sequence[str] | None, seed: int) -> Diagnosis:
+    """Check what depends on several arguments, and compute the diagnosis."""
     # In one layout, so results have the same last digits however the rows came.
-    logits, labels = np.ascontiguousarray(val["logits"], dtype=np.float64), val["labels"]
-    n, k = logits.shape
+    logits = np.ascontiguousarray(val["logits"], dtype=np.float64)
+    k = logits.shape[1]
     if test is not None:
         test = test | {"logits": np.ascontiguousarray(test["logits"], dtype=np.float64)}
         width = test["logits"].shape[1]
         require(width == k, "test_logits", f"{width} classes", f"{k} classes, as in the validation logits")
-    require(names is None or len(names) == k, "names", names, f"{k} names of classes")
+    listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # as arrays and pandas' indices have
+    require(names is None or (listed and len(names) == k), "names", names, f"{k} names of classes, in a list")
+    check_whole("seed", seed, 0)
     tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
+    with np.errstate(all="ignore"), warnings.catch_warnings():  # what isn't finite is shown as such
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return _computed(logits, val, test, names, tried, seed)
+
+
+def _computed(
+    logits: np.ndarray, val: Samples, test: Samples | None, names: Any, tried: Sequence[str], seed: int
+) -> Diagnosis:
+    """Compute the diagnosis of float64 logits (n, k); all arguments have been checked."""
+    labels, (n, k) = val["labels"], logits.shape
     temperature = _temperature(logits, labels)
     beta = temperature.exact.beta if math.isfinite(temperature.exact.beta) else fit_smoothed(logits, labels)
     tempered = temper(logits, beta)
-    if np.isfinite(logits).all():
-        chosen = auto.fit_auto_checked(logits, labels, tried, seed)
-    else:
+    ruled_out = np.empty(0, int) if test is None else np.flatnonzero(~np.isfinite(test["logits"]).all(axis=1))
+    if not np.isfinite(logits).all():
         reason = "logits of -inf (probabilities of 0), which richer calibrators can't map"
         chosen = auto.kept(logits, labels, tried, reason)
+    elif len(ruled_out):
+        reason = f"test row {ruled_out[0]} has a logit of -inf (a probability of 0), which richer calibrators can't map"
+        chosen = auto.kept(logits, labels, tried, reason)
+    else:
+        chosen = auto.fit_auto_checked(logits, labels, tried, seed)
     widths = [(each.value, (each.high - each.low) / 2) for each in chosen.candidates if not math.isnan(each.value)]
     repairs, no_ladder = _ladder(logits, val.get("posterior", labels), seed)
     scores, gain = _scores(temperature, beta, chosen, test, seed)
@@ -147,14 +172,15 @@ def _diagnose(
         samples=n,
         classes=k,
         errors=int((logits.argmax(axis=1) != labels).sum()),
-        names=tuple(map(str, names or range(k))),
+        names=tuple(map(str, range(k) if names is None else names)),
         rarest=int(np.bincount(labels, minlength=k).min()),
+        unseen=tuple(np.flatnonzero(np.bincount(labels, minlength=k) == 0).tolist()),
         temperature=temperature,
         auto=chosen,
         resolution=max(widths)[1] if widths else math.nan,
         ladder=repairs,
         no_ladder=no_ladder,
-        confusions=_confusions(softmax(tempered), labels),
+        confusions=_confusions(softmax(tempered), logits.argmax(axis=1), labels),
         test_samples=0 if test is None else len(test["logits"]),
         shift=None if test is None else _shift(tempered, labels, temper(test["logits"], beta), test.get("labels")),
         scores=scores,
@@ -193,7 +219,7 @@ def _ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[RepairL
     if targets.ndim == 1 and len(np.unique(targets)) < 2:
         return None, "there is only one label"
     if targets.ndim == 1 and fit_exactly(logits, targets).separable:
-        return None, "every prediction is right"
+        return None, "every label has the largest logit of its sample"
     some = np.arange(len(logits))
     if len(logits) > LADDER_MOST:
         some = np.sort(generator(seed, "diagnose", "ladder").permutation(len(logits))[:LADDER_MOST])
@@ -203,9 +229,9 @@ def _ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[RepairL
         return None, f"it needs {error.expected.partition(',')[0]}"
 
 
-def _confusions(p: np.ndarray, labels: np.ndarray) -> tuple[Confusion, ...]:
-    """Return the most frequent confusions under TS's probabilities (n, k)."""
-    k, top = p.shape[1], p.argmax(axis=1)
+def _confusions(p: np.ndarray, top: np.ndarray, labels: np.ndarray) -> tuple[Confusion, ...]:
+    """Return the most frequent confusions of a predicted class with a label; p (n, k) are TS's probabilities."""
+    k = p.shape[1]
     counts, expected = np.zeros((k, k)), np.zeros((k, k))
     np.add.at(counts, (top, labels), 1)
     np.add.at(expected, top, p)

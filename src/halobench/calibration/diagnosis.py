@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.auto import TS, AutoFit, Gain
-from halobench.calibration.external_logits import as_rows, read_samples
+from halobench.calibration.external_logits import as_rows, has_classes, read_samples, table_logits
 from halobench.calibration.repair import RepairLadder, Rung
 from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import TemperatureFit
@@ -22,6 +22,7 @@ from halobench.core.formatting import count, number
 LEVEL = 0.01  # of the two tests for a shift together
 WIDTH = 80  # of the text
 NEGLIGIBLE = 0.005  # nats: what a temperature's sampling error may cost if there are enough samples
+LADDER_MOST = 2000  # the number of samples, drawn at random, from which the repair ladder is computed if there are more
 SMALL = 0.01  # nats: the size of gains that enough samples show
 FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
 BLIND = (
@@ -111,6 +112,8 @@ class Diagnosis:
         Names of the classes.
     rarest : int
         The number of validation samples of the rarest class.
+    unseen : tuple of int
+        The classes that no validation label names.
     temperature : Temperature
     auto : AutoFit
         The chosen calibrator, fitted to the validation samples.
@@ -137,6 +140,7 @@ class Diagnosis:
     errors: int
     names: tuple[str, ...]
     rarest: int
+    unseen: tuple[int, ...]
     temperature: Temperature
     auto: AutoFit
     resolution: float
@@ -149,8 +153,13 @@ class Diagnosis:
     test_gain: Gain | None
 
     def predict_proba(self, logits: Any) -> np.ndarray:
-        """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k); -inf only if TS was kept."""
-        logits = read_samples({"test_logits": as_rows(logits)}, "test_")["logits"]
+        """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k); -inf only if TS was kept.
+
+        Of a data frame with columns logit_NAME or probability_NAME, as `diagnose` reads it, only these are used.
+        """
+        given = table_logits(logits, self.names) if has_classes(logits) else {"logits": as_rows(logits)}
+        samples = read_samples({f"test_{kind}": rows for kind, rows in given.items() if kind != "posterior"}, "test_")
+        logits = self.auto.checked(np.ascontiguousarray(samples["logits"]))
         transform = self.auto.calibrator.transform
         if self.auto.chosen == TS and transform is not None:
             return softmax(transform(logits))
@@ -234,6 +243,8 @@ def _span(low: float, high: float, form: str = ".3f") -> str:
 def _calibrator(diagnosis: Diagnosis) -> Answer:
     question, chosen, gain = "Which calibrator should I use?", diagnosis.auto, diagnosis.auto.gain
     tried = [each for each in chosen.candidates if not math.isnan(each.value)]
+    failed = [each for each in chosen.candidates if math.isnan(each.value) and each.reason != chosen.reason]
+    left_out = " Left out: " + "; ".join(f"{label(each.name)}, {each.reason}" for each in failed) + "."
     if chosen.chosen == TS:
         reason = f"Richer maps weren't tried: {chosen.reason}."
         if tried:
@@ -243,7 +254,7 @@ def _calibrator(diagnosis: Diagnosis) -> Answer:
                 f"it wasn't fitted to. The best, {label(best.name)}, gains {number(best.value)} nats "
                 f"{_span(best.low, best.high)}."
             )
-        return Answer(question, "Keep temperature scaling.", reason)
+        return Answer(question, "Keep temperature scaling.", reason + (left_out if failed else ""))
     said = (
         "This is its gain in NLL over the best temperature on samples that it wasn't fitted to. The 95% interval takes "
         f"into account that it was chosen. In configurations, it is called {chosen.chosen}. "
@@ -256,9 +267,20 @@ def _calibrator(diagnosis: Diagnosis) -> Answer:
     others = [each for each in tried if each.name != chosen.chosen]
     if others:
         said += "Others: " + ", ".join(f"{label(each.name)} {number(each.value)}" for each in others) + "."
-    name = label(chosen.chosen)
-    short = f"{name[:1].upper()}{name[1:]}: it gains {number(gain.value)} nats {_span(gain.low, gain.high)}."
-    return Answer(question, short, said)
+    name, loses = label(chosen.chosen), diagnosis.test_gain is not None and diagnosis.test_gain.high < 0
+    short = f"{name[:1].upper()}{name[1:]}: it gains {number(gain.value)} nats {_span(gain.low, gain.high)}"
+    short += ", but loses on the test samples." if loses else "."
+    if diagnosis.unseen:
+        short += f" It hasn't seen {_unseen(diagnosis)}."
+    return Answer(question, short, said.rstrip() + (left_out if failed else ""), loses or bool(diagnosis.unseen))
+
+
+def _unseen(diagnosis: Diagnosis) -> str:
+    """Name the classes that no validation label names, at most three of them."""
+    names = [diagnosis.names[j] for j in diagnosis.unseen]
+    if len(names) > 3:
+        return f"{len(names)} of the classes"
+    return f"{'class' if len(names) == 1 else 'the classes'} {' and '.join(names)}"
 
 
 def _temperature(diagnosis: Diagnosis) -> Answer:
@@ -273,6 +295,8 @@ def _temperature(diagnosis: Diagnosis) -> Answer:
             f"that are smoothed by 1/{diagnosis.samples + 1}.",
             True,
         )
+    if exact.beta == 0 and math.isclose(fit.nll, exact.nll, rel_tol=1e-12):
+        return Answer(question, "Every temperature gives the same NLL.", "The logits of each sample are equal.", True)
     if exact.beta == 0:
         short, said = "T is infinite.", "No temperature is better than the same probability for every class. "
     else:
@@ -302,7 +326,8 @@ def _left(diagnosis: Diagnosis) -> Answer:
         rung = getattr(ladder, name)
         said.append(words.format(f"{number(rung.value)} {_span(rung.low, rung.high)}"))
     rung = ladder.training
-    sentence = f"Of an NLL of {number(ladder.nll.value)}, {', '.join(said)}. "
+    some = f" (of {LADDER_MOST:,} samples, drawn at random)" if diagnosis.samples > LADDER_MOST else ""
+    sentence = f"Of an NLL of {number(ladder.nll.value)}{some}, {', '.join(said)}. "
     sentence += rest.format(f"{number(rung.value)} {_span(rung.low, rung.high)}") + ". "
     if ladder.noise:
         sentence += f"The known posterior's own noise is {number(ladder.noise.value)}. "
@@ -333,7 +358,7 @@ def _enough(diagnosis: Diagnosis) -> Answer:
     question, half = "Are there enough validation samples?", diagnosis.resolution
     cost, few = diagnosis.temperature.cost, diagnosis.errors < FEW_ERRORS
     enough = cost < NEGLIGIBLE
-    said = ""
+    said = f"No label is of {_unseen(diagnosis)}. " if diagnosis.unseen else ""
     if not math.isnan(cost):
         said += (
             f"For a temperature: {'yes' if enough else 'no'}; its sampling error costs {nats(cost)} nats on average. "
@@ -356,11 +381,14 @@ def _enough(diagnosis: Diagnosis) -> Answer:
         said += (
             f"For a richer map: gains are only known within {nats(half)} nats; {SMALL} would take about {needed:,}. "
         )
-    if diagnosis.rarest < 5:
+    if 0 < diagnosis.rarest < 5:
         said += f"The rarest class has {count(diagnosis.rarest, 'sample')}, too few to learn its confusions. "
     if enough and settled and not few:
-        return Answer(question, "Yes.", said.rstrip())
+        short = f"Yes, except for {_unseen(diagnosis)}." if diagnosis.unseen else "Yes."
+        return Answer(question, short, said.rstrip(), bool(diagnosis.unseen))
     short = "For a temperature, but hardly for more." if enough else "No."
+    if diagnosis.temperature.exact.beta == 0:
+        short = "Unknown, since no finite temperature is best."
     return Answer(question, short, said.rstrip(), True)
 
 

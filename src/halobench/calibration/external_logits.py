@@ -10,21 +10,23 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 =============================== ===========================================================================
 
 or one set of samples (``logits``, ``labels`` and optionally ``posterior``), which `calibrate_file` halves at random.
+`diagnose_file` needs no test samples, and if there are any, no labels for them.
 ``logits`` may be replaced by ``probabilities``, whose logarithm equals the logits up to a constant per row. A
 probability of 0, as random forests can output, or a logit of -inf means that the class is ruled out. Temperature
 scaling can still be fitted as long as no ``val`` label is a class that is ruled out for its sample. The paper's fit is
 NaN if a class is ruled out, and calibrators other than temperatures reject such logits.
 
 A table (.csv or .parquet) has one row per sample. Its columns, in any order, are ``label``, optionally ``split``
-(``val`` or ``test``), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is a
-number from 0 on, or the class's name, which labels then use. Other columns are ignored.
+(``val`` or ``test``), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the
+class's label. If no label is such a name, labels are the positions of classes, from 0 on, among the columns. Other
+columns are ignored.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +55,7 @@ KINDS = ("logits", "probabilities", "labels", "posterior")
 NAMES = (*KINDS, *(f"{split}_{kind}" for split in SPLITS for kind in KINDS))
 FEWEST = 2  # the smallest number of samples that can be halved
 COLUMN = re.compile(r"(logit|probability|posterior)_(.+)")
+WANTED = "logit_NAME or probability_NAME for each class"
 PLURALS = {"logit": "logits", "probability": "probabilities", "posterior": "posterior"}
 
 # The logits, labels and perhaps the posterior of a set of samples; test samples may have no labels.
@@ -90,6 +93,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     with _in_file(path):
         sets = _sets(_load(Path(path))[0])
         sets = _halve(sets[""], seed) if "" in sets else sets
+        require("test" in sets, "test_logits", "no such array", "samples to be scored")
         require("labels" in sets["test"], "test_labels", "no such array", "labels for the test samples")
         # Calibrators are fitted to drawn labels, so a missing validation posterior affects only the validation scores.
         alone = "posterior" in sets["val"] and "posterior" not in sets["test"]
@@ -110,13 +114,13 @@ def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...
 
 
 def as_rows(values: Any) -> np.ndarray:
-    """Return numbers as an array; the rows may be the entries of a column or a list."""
-    if hasattr(values, "detach"):
-        return as_array(values)
-    array = np.asarray(values)
-    if array.dtype == object and array.ndim == 1 and len(array):
+    """Return numbers as an array; the rows may be the entries of a column or a list, and missing numbers are NaN."""
+    if hasattr(values, "isna"):
+        values = values.to_numpy(na_value=np.nan) if values.isna().to_numpy().any() else values.to_numpy()
+    array = as_array(values)
+    if array.dtype == object and array.ndim and len(array):  # of rows, or of numbers that pandas can mark as missing
         try:
-            return np.stack([np.asarray(row) for row in array])
+            return np.stack([np.asarray(row if array.ndim == 1 else row.tolist()) for row in array])
         except ValueError:
             pass
     return array
@@ -189,7 +193,8 @@ def _sets(arrays: Mapping[str, np.ndarray]) -> dict[str, Samples]:
         require(
             widths[1] in (1, widths[0]), kinds[1], f"{widths[1]} classes", expected
         )  # a single one has its own error
-    return {split: read_samples(arrays, f"{split}_") for split in SPLITS}
+    found = [split for split in SPLITS if split == "val" or any(name.startswith("test_") for name in arrays)]
+    return {split: read_samples(arrays, f"{split}_") for split in found}
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
@@ -228,22 +233,10 @@ def _read_parquet(path: Path) -> pd.DataFrame:
 
 
 def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Return the arrays of a table, named as in an .npz file, and the names of its classes if they aren't numbers."""
-    found = [(match[1], match[2], name) for name in table.columns if (match := COLUMN.fullmatch(str(name)))]
-    shown = ", ".join(map(str, table.columns[:8])) + (", ..." if len(table.columns) > 8 else "")
-    expected = "a column label, and logit_NAME or probability_NAME for each class"
-    require("label" in table and any(kind != "posterior" for kind, *_ in found), "columns", shown, expected)
-    columns: dict[str, dict[str, str]] = {}
-    for kind, name, column in found:
-        columns.setdefault(PLURALS[kind], {})[name] = column
-    order = list(next(iter(columns.values())))
-    numbered = all(name.isdecimal() for name in order)
-    if numbered:
-        order.sort(key=int)
-        wanted = f"numbers from 0 to {len(order) - 1} in the names of logits"
-        require([int(name) for name in order] == list(range(len(order))), "columns", ", ".join(order), wanted)
-    for kind, named in columns.items():
-        require(set(named) == set(order), kind, ", ".join(named), f"the classes {', '.join(order)}, as in the others")
+    """Return the arrays of a table, named as in an .npz file, and the names of its classes if they aren't 0, 1, ..."""
+    columns, order = _class_columns(table)
+    require("label" in table, "columns", _shown(table), f"a column label, and {WANTED}")
+    require(len(table) > 0, "rows", 0, "at least one row")
     parts = {"": table}
     if "split" in table:
         parts = {f"{split}_": table[table["split"] == split] for split in SPLITS}
@@ -252,29 +245,82 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
         parts = {prefix: rows for prefix, rows in parts.items() if len(rows)}
         require("val_" in parts, "split", "no val", "rows with the split val")
         parts = {"": parts["val_"]} if len(parts) == 1 else parts
+    numbers = _numbers(table["label"].dropna(), order)
     arrays = {}
     for prefix, rows in parts.items():
         for kind, named in columns.items():
-            arrays[prefix + kind] = rows[[named[name] for name in order]].to_numpy()
-        if not (prefix == "test_" and rows["label"].isna().all()):
-            arrays[f"{prefix}labels"] = _label_numbers(rows["label"], order, numbered)
-    return arrays, None if numbered else tuple(order)
+            arrays[prefix + kind] = as_rows(rows[[named[name] for name in order]])
+        labels, missing = rows["label"], rows["label"].isna().to_numpy()
+        if not (prefix == "test_" and missing.all()):
+            row = labels.index[int(missing.argmax())]
+            require(not missing.any(), f"label[{row}]", "missing", "a label (or no label for any test sample)")
+            arrays[f"{prefix}labels"] = np.array([numbers[label] for label in labels.tolist()])
+    return arrays, None if _are_indices(order) else tuple(order)
 
 
-def _label_numbers(labels: pd.Series, order: Sequence[str], numbered: bool) -> np.ndarray:
-    """Return labels as the numbers of classes; labels are numbers, or names if classes have names."""
-    missing = labels.isna()
-    row = labels.index[int(missing.to_numpy().argmax())]
-    require(not missing.any(), f"label[{row}]", "missing", "a label (or no label for any test sample)")
-    values = labels.to_numpy()
-    if values.dtype.kind == "f" and (values == np.round(values)).all():  # as where another split has no labels
-        values = values.astype(np.int64)
-    if numbered or values.dtype.kind in "iu":
-        return values
-    numbers = {name: number for number, name in enumerate(order)}
-    for row, label in zip(labels.index, values, strict=True):
-        require(str(label) in numbers, f"label[{row}]", label, one_of(order, label))
-    return np.array([numbers[str(label)] for label in values])
+def table_logits(table: pd.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return a table's logits or probabilities, as `table_arrays` does; the classes are in the order of `names`."""
+    columns, order = _class_columns(table)
+    order = list(names) if set(names) == set(order) else order
+    return {kind: as_rows(table[[named[name] for name in order]]) for kind, named in columns.items()}
+
+
+def has_classes(table: Any) -> bool:
+    """Return True if this is a table with a column logit_NAME or probability_NAME."""
+    return any(COLUMN.fullmatch(str(name)) for name in getattr(table, "columns", ()))
+
+
+def _class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return a table's columns by kind and class, and the classes, in the order of their numbers or columns."""
+    columns: dict[str, dict[str, Any]] = {}
+    for column in table.columns:
+        if match := COLUMN.fullmatch(str(column)):
+            columns.setdefault(PLURALS[match[1]], {})[match[2]] = column
+    require(bool(set(columns) - {"posterior"}), "columns", _shown(table), f"a column label, and {WANTED}")
+    order = list(next(iter(columns.values())))
+    if all(name.isdecimal() for name in order):
+        order.sort(key=int)
+    for kind, named in columns.items():
+        require(set(named) == set(order), kind, ", ".join(named), f"the classes {', '.join(order)}, as in the others")
+    return columns, order
+
+
+def _shown(table: pd.DataFrame) -> str:
+    return ", ".join(map(str, table.columns[:8])) + (", ..." if len(table.columns) > 8 else "")
+
+
+def _are_indices(names: Sequence[str]) -> bool:
+    return list(names) == [str(number) for number in range(len(names))]
+
+
+def _numbers(labels: pd.Series, order: Sequence[str]) -> dict[Any, Any]:
+    """Return the number of the class of each label that occurs: of its name, or if none is a name, the label itself."""
+    by_name = {name: number for number, name in enumerate(order)}
+    by_value = {_value(name): number for name, number in by_name.items()} | {None: None}
+    for row, label in zip(labels.index, labels.tolist(), strict=True):
+        require(isinstance(label, Hashable), f"label[{row}]", label, "a single number or name")
+    found = {label: by_name.get(str(label), by_value.get(_value(label))) for label in dict.fromkeys(labels.tolist())}
+    whole = {label: int(label) if isinstance(label, float) and label.is_integer() else label for label in found}
+    unknown = [label for label, number in found.items() if number is None]
+    if _are_indices(order):
+        return whole if unknown else found
+    numeric = all(isinstance(label, int) and not isinstance(label, bool) for label in whole.values())
+    if len(unknown) < len(found) or not numeric:
+        for row, label in zip(labels.index, labels.tolist(), strict=True):
+            require(found[label] is not None, f"label[{row}]", label, f"{one_of(order, label)}, as in the columns")
+    odd = [name for name in order if not name.isdecimal()]
+    if len(odd) == 1 and _are_indices(sorted(set(order) - set(odd), key=int)) and by_name[odd[0]] not in found.values():
+        expected = "the number of a class, as in the other columns' names (rename the column if it isn't a class's)"
+        raise SpecError("columns", odd[0], expected)
+    return whole if unknown else found
+
+
+def _value(label: Any) -> float | None:
+    """Return the number that a label or name is, if any."""
+    try:
+        return float(str(label))
+    except ValueError:
+        return None
 
 
 def read_samples(arrays: Mapping[str, np.ndarray], prefix: str) -> Samples:

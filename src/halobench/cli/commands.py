@@ -46,7 +46,7 @@ The file (.npz) holds val_logits (n, k), val_labels (n,) and, if there are any, 
 test_labels; or just logits and labels, which are all used for validation. Probabilities may replace
 logits (val_probabilities, ...). The known posterior (n, k) of validation samples, val_posterior or
 posterior, shows noise apart. A table (.csv, .parquet) has the columns label, split (val or test)
-and logit_NAME or probability_NAME for each class.
+and logit_NAME or probability_NAME for each class, where NAME is its label.
 
 examples:
   halobench diagnose mine.npz

@@ -9,6 +9,8 @@ import numpy as np
 from halobench.core.errors import require
 from halobench.storage import files
 
+FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz")
+
 
 def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     """Print the diagnosis of a file of logits; write its page, numbers and calibrated probabilities to `out`.
@@ -17,12 +19,15 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     """
     if out is not None:
         require(not out.exists() or out.is_dir(), "--out", str(out), "a folder for the results; this is a file")
+        for name in FILES:
+            same = (out / name).exists() and file.exists() and file.samefile(out / name)
+            require(not same, "--out", str(out), f"another folder; in this one, {name} is the input")
     from halobench.calibration.diagnose import diagnose_file
     from halobench.calibration.external_logits import read_sets
 
     diagnosis = diagnose_file(file, seed=seed)
-    print(f"{file}\n{diagnosis}")
     if out is None:
+        print(f"{file}\n{diagnosis}")
         print("\nWith --out FOLDER, this becomes a page, next to the calibrated probabilities.")
         return
     from halobench.reporting import rendering
@@ -31,6 +36,7 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     val, test, _ = read_sets(file)
     sets = {"probabilities": val} if test is None else {"val_probabilities": val, "test_probabilities": test}
     arrays = {name: diagnosis.predict_proba(samples["logits"]) for name, samples in sets.items()}
+    print(f"{file}\n{diagnosis}")
     with files.replacing(out / "probabilities.npz") as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
     files.write_json(out / "diagnosis.json", diagnosis.as_json())

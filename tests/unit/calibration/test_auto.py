@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from halobench import SpecError, fit_auto
+from halobench import SpecError, diagnose, fit_auto
 from halobench.calibration import auto, calibrator
 from halobench.calibration.auto import FOLDS, TS
 from halobench.calibration.sample_scores import cross_entropy, softmax
@@ -175,6 +175,16 @@ def test_a_candidate_that_fails_is_left_out_with_its_reason(monkeypatch):
     assert partner.reason == "no luck"
     assert np.isnan(partner.value)
     assert fit.chosen in (TS, "top_rest")
+
+
+def test_candidates_that_were_not_tried_are_named(monkeypatch):
+    z, y = drawn(200, flips=0.3)
+    assert fit_auto(z, y, candidates=()).reason == "no candidate was given"
+    assert "no candidate was given" in str(diagnose(z, y, candidates=()))
+    monkeypatch.setattr(auto, "WORK", 1.0)
+    assert fit_auto(z, y, candidates=("matrix",)).reason == "no candidate could be tried"
+    said = " ".join(str(diagnose(z, y, candidates=("matrix", "partner"))).split())
+    assert "Left out: matrix scaling, too slow for 4 classes and 200 samples." in said
 
 
 @pytest.mark.parametrize(

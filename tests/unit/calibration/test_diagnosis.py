@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -93,7 +94,10 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path, monkeypatch):
     ("change", "told"),
     [
         (lambda table: table.drop(columns="label"), r"columns = .*expected a column label, and logit_NAME"),
-        (lambda table: table.rename(columns={"logit_1": "logit_9"}), "numbers from 0 to 2 in the names of logits"),
+        (
+            lambda table: table.rename(columns={"logit_1": "logit_9"}),
+            r"label\[\d+\] = 1: expected one of 0, 2, 9, as in the columns",
+        ),
         (lambda table: table.assign(split=["val", "train"] * 30), "split = 'train': expected one of test, val"),
         (lambda table: table.assign(split="test"), "split = 'no val'"),
         (lambda table: table.assign(label=[np.nan] + [0] * 59), r"label\[0\] = 'missing'"),
@@ -101,6 +105,8 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path, monkeypatch):
         (lambda table: table.assign(logit_1=np.nan), r"logits\[0\] = nan"),
         (lambda table: table.assign(probability_0=0.5), "probabilities = '0': expected the classes 0, 1, 2"),
         (lambda table: table.assign(logit_0=0.2, logit_1=0.3, logit_2=0.5), "rename the array probabilities"),
+        (lambda table: table.assign(logit_scale=1.0), "columns = 'scale': expected the number of a class"),
+        (lambda table: table.rename(columns={"logit_0": "logit_a"}), r"label\[\d+\] = 0: expected one of 1, 2, a"),
         (
             lambda table: table.rename(columns=lambda name: name.replace("0", "a")).assign(label="b"),
             r"label\[0\] = 'b': expected one of 1, 2, a",
@@ -130,12 +136,82 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
         ({"logits": np.full((50, 4), np.nan)}, r"logits\[0\] = nan"),
         ({"posterior": np.ones((50, 4))}, "posterior.*a sum of 4"),
         ({"names": ["a", "b"]}, "names = .*expected 4 names"),
+        ({"names": dict.fromkeys("abcd")}, "names = .*expected 4 names of classes, in a list"),
+        ({"seed": -1}, "seed = -1"),
+        ({"logits": np.ma.masked_less(drawn(50)[0], 0)}, "masked entries"),
+        ({"labels": np.ma.masked_equal(drawn(50)[1], 0)}, "masked entries"),
+        (
+            {"logits": pd.DataFrame({"label": [[0, 1]], "logit_0": 1.0, "logit_1": 2.0}), "labels": None},
+            r"label\[0\] = \[0, 1\]: expected a single number or name",
+        ),
+        ({"logits": pd.DataFrame({"label": [], "logit_0": [], "logit_1": []}), "labels": None}, "rows = 0"),
+        (
+            {"logits": pd.DataFrame(drawn(50)[0]).convert_dtypes().replace(drawn(50)[0][0, 0], pd.NA)},
+            r"logits\[0\] = nan",
+        ),
     ],
 )
 def test_bad_arguments_are_named(change, told):
     z, y = drawn(50)
     with pytest.raises(SpecError, match=told):
         diagnose(**({"logits": z, "labels": y, "candidates": OWN} | change))
+
+
+@pytest.mark.parametrize(
+    ("names", "labels"),
+    [
+        (["1", "2", "other"], [1, 2]),
+        (["1.0", "0.0"], [1, 0]),
+        (["-1", "0", "1"], [-1, 0, 1]),
+        (["2", "1", "0"], [2.0, 1.0, 0.0]),
+        (["b", "a"], ["b", "a"]),
+        (["b", "a"], [0, 1]),
+        (["True", "False"], [True, False]),
+        (["2", "3", "5"], [2, 3, 5]),
+    ],
+)
+@pytest.mark.parametrize("convert", [False, True])
+def test_labels_are_names_of_classes_or_their_positions(names, labels, convert):
+    table = pd.DataFrame(9 * np.eye(len(names))[: len(labels)], columns=[f"logit_{name}" for name in names])
+    table = pd.concat([table.assign(label=labels)] * 9, ignore_index=True)
+    found = diagnose(table.convert_dtypes() if convert else table, candidates=OWN)
+    assert found.errors == 0
+    assert sorted(found.names) == sorted(names)
+
+
+def test_frames_are_aligned_by_name_and_can_be_mapped_as_they_were_given(monkeypatch):
+    monkeypatch.setattr(module, "_ladder", lambda *_: (None, "it takes seconds"))
+    (z, y), (new_z, new_y) = drawn(flips=0.35), drawn(seed=1, flips=0.35)
+    frame, new = (pd.DataFrame(each, columns=list("abcd")) for each in (z, new_z))
+    names = np.array(list("abcd"))
+    found = diagnose(z, y, new_z, new_y, names=names, candidates=OWN)
+    assert (
+        diagnose(frame, y, new[list("cdab")], new_y, names=frame.columns, candidates=OWN).as_json() == found.as_json()
+    )
+    assert diagnose(frame.convert_dtypes(), pd.Series(y, dtype="Int64"), candidates=OWN).auto.gain == found.auto.gain
+    table = frame.add_prefix("logit_").assign(label=names[y])
+    chosen = diagnose(table, candidates=OWN)
+    p = found.predict_proba(z)
+    for each in (table, table[table.columns[::-1]], frame):
+        np.testing.assert_array_equal(chosen.predict_proba(each), p)
+    probabilities = pd.DataFrame(softmax(z), columns=names).add_prefix("probability_")
+    np.testing.assert_allclose(chosen.predict_proba(probabilities), p, rtol=1e-9)
+    for one in (chosen, chosen.auto):
+        with pytest.raises(SpecError, match="logits = '3 columns': expected 4"):
+            one.predict_proba(z[:, :3])
+
+
+def test_what_wasnt_seen_and_a_loss_on_test_samples_are_said_first(monkeypatch):
+    monkeypatch.setattr(module, "_ladder", lambda *_: (None, "it takes seconds"))
+    z, y = drawn(2000, flips=0.35)
+    seen = y != 2
+    found = diagnose(z[seen], y[seen], *drawn(2000, seed=1), names=list("abcd"), candidates=OWN)
+    assert found.auto.chosen == "partner"
+    assert found.test_gain.high < 0
+    first = answers(found)[0]
+    assert first.short.endswith("but loses on the test samples. It hasn't seen class c.")
+    assert first.warning
+    assert short(found, "enough") == "Yes, except for class c."
 
 
 def test_the_interval_and_the_cost_of_a_temperature_are_right():
@@ -196,8 +272,22 @@ def test_noise_is_apart_where_the_posterior_is_known():
     assert "own noise" in str(found)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    "case", ["three", "one label", "separable", "ruled out", "separable, ruled out", "useless", "huge"]
+    "case",
+    [
+        "three",
+        "one label",
+        "separable",
+        "ties",
+        "ruled out",
+        "separable, ruled out",
+        "ruled out in test",
+        "useless",
+        "huge",
+        "constant",
+        "wrong",
+    ],
 )
 def test_hard_data_get_an_answer(case):
     z, y = drawn(200)
@@ -213,9 +303,20 @@ def test_hard_data_get_an_answer(case):
         y = np.random.default_rng(5).integers(4, size=200)
     if case == "huge":
         z *= 1e12
+    if case == "constant":
+        z[:] = 0.3
+    if case == "wrong":
+        z *= -1
+    if case == "ties":
+        z = np.tile([1.0, 1.0, 0.0, 0.0], (200, 1))
+        y = np.arange(200) % 2
     if case not in ("three", "useless"):
         z, y = z[:80], y[:80]
-    found = diagnose(z, y, z[:60], candidates=OWN)
+    new = z[:60].copy()
+    if case == "ruled out in test":
+        new[7, y[7]] = -np.inf
+    found = diagnose(z, y, new, y[:60] if len(y) >= 60 else None, candidates=OWN)
+    assert np.allclose(found.predict_proba(new).sum(axis=1), 1)
     assert np.allclose(found.predict_proba(z).sum(axis=1), 1)
     assert len(answers(found)) == 6
     json.dumps(found.as_json(), allow_nan=False)
@@ -225,7 +326,11 @@ def test_hard_data_get_an_answer(case):
         "separable": ("temperature optimal", "No finite temperature is."),
         "separable, ruled out": ("temperature optimal", "No finite temperature is."),
         "ruled out": ("calibrator", "Keep temperature scaling."),
+        "ruled out in test": ("calibrator", "Keep temperature scaling."),
+        "constant": ("temperature optimal", "Every temperature gives the same NLL."),
+        "wrong": ("enough", "Unknown, since no finite temperature is best."),
     }
+    assert "prediction is right" not in str(found) or found.errors == 0
     if case in words:
         assert short(found, words[case][0]) == words[case][1]
 
@@ -239,6 +344,8 @@ def test_the_text_fits_and_the_page_needs_nothing_else(flipped):
     for answer in answers(found):
         assert answer.short in page
     assert "Partner scaling" in short(found, "calibrator")
+    assert "drawn at random" not in str(found)
+    assert "of 2,000 samples, drawn at random" in " ".join(str(dataclasses.replace(found, samples=2500)).split())
 
 
 def test_the_command_prints_and_writes(tmp_path, capsys):
@@ -259,6 +366,13 @@ def test_the_command_prints_and_writes(tmp_path, capsys):
     assert "none.npz = 'no such file'" in capsys.readouterr().err
     assert main(["diagnose", str(path), "--out", str(path)]) == 2
     assert "this is a file" in capsys.readouterr().err
+    given = out / "probabilities.npz"
+    np.savez(given, val_probabilities=softmax(z), val_labels=y)
+    before = given.read_bytes()
+    assert main(["diagnose", str(given), "--out", str(out)]) == 2
+    assert "probabilities.npz is the input" in capsys.readouterr().err
+    assert given.read_bytes() == before
+    assert diagnose_file(given).samples == 300, "test samples aren't needed"
 
 
 def test_it_loads_little():

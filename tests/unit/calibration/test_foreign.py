@@ -89,6 +89,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
     [
         ({"val_labels": None}, "val_labels = 'no such array': expected labels for val_logits"),
         ({"test_logits": None}, "test_logits = 'no such array'"),
+        ({"test_logits": None, "test_labels": None}, "test_logits = 'no such array': expected samples to be scored"),
         ({"test_logits": np.full((400, 5), np.nan)}, r"test_logits\[0\] = nan: expected finite numbers"),
         ({"val_logits": np.full((400, 5), np.inf)}, r"val_logits\[0\] = inf: expected finite numbers"),
         ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)': expected an array \(n, k\)"),
