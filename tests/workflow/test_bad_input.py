@@ -52,7 +52,8 @@ def digest(folder: Path) -> dict[str, str]:
 
 # The lines themselves are tested in tests/unit/experiment/test_bad_config.py.
 LOADERS = (
-    "cifar10, cifar100, digits, fashion_mnist, gaussians, image_folder, image_overlap, kmnist, mnist, mnist5k,"
+    "cifar10, cifar100, collage, digits, fashion_mnist, gaussians, image_folder, image_overlap, imagenet_photos, "
+    "kmnist, mnist, mnist5k,"
     " overlap, photos, svhn"
 )
 PLAIN = "expected YAML with plain data and unique keys"
