@@ -556,7 +556,8 @@ def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
 def test_no_pickle_is_written_or_read(root):
     """torch.load, torch.save, pickle, joblib and numpy's object arrays appear nowhere in the package.
 
-    CIFAR is published as pickles, which torchvision reads after verifying their checksums.
+    CIFAR is published as pickles, which torchvision reads after verifying their checksums. Weights that packages ship are
+    read with weights_only=True, which builds nothing but tensors.
     """
     banned = (
         "import pickle",
@@ -569,6 +570,8 @@ def test_no_pickle_is_written_or_read(root):
     )
     for path in (root / "src").rglob("*.py"):
         text = path.read_text().replace("_eval(", "").replace(".eval()", "")
+        if path.stem == "package_weights":
+            text = text.replace('torch.load(path, map_location="cpu", weights_only=True)', "")
         found = [word for word in banned if word in text]
         assert found == [], path
         assert "pickle.load" not in text
