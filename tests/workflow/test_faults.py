@@ -556,8 +556,8 @@ def test_jobs_that_run_at_once_take_different_gpus(tmp_path, monkeypatch):
 def test_no_pickle_is_written_or_read(root):
     """torch.load, torch.save, pickle, joblib and numpy's object arrays appear nowhere in the package.
 
-    CIFAR is published as pickles, which torchvision reads after verifying their checksums. Weights that packages ship are
-    read with weights_only=True, which builds nothing but tensors.
+    CIFAR is published as pickles, which torchvision reads after verifying their checksums. Weights that packages ship
+    are read with weights_only=True, which builds nothing but tensors.
     """
     banned = (
         "import pickle",
