@@ -33,6 +33,19 @@ def as_array(values: Any) -> np.ndarray:
     return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
 
 
+def as_rows(values: Any) -> np.ndarray:
+    """Return numbers as an array; the rows may be the entries of a column or a list, and missing numbers are NaN."""
+    if hasattr(values, "isna"):
+        values = values.to_numpy(na_value=np.nan) if values.isna().to_numpy().any() else values.to_numpy()
+    array = as_array(values)
+    if array.dtype == object and array.ndim and len(array):  # of rows, or of numbers that pandas can mark as missing
+        try:
+            return np.stack([np.asarray(row if array.ndim == 1 else row.tolist()) for row in array])
+        except ValueError:
+            pass
+    return array
+
+
 def check_whole(key: str, value: Any, least: int) -> None:
     """Raise SpecError unless `value` is a whole number of at least `least`; True and False are none."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)

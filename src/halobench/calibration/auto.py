@@ -31,9 +31,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.arrays import check_labels, check_logits, check_unscaled, check_whole
+from halobench.calibration.arrays import as_rows, check_labels, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import Calibrator, fit_checked, scored
-from halobench.calibration.external_logits import as_rows
 from halobench.calibration.rescaling import rescale, temper
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature_scaling import finite_beta

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration import auto, metric, resampling
-from halobench.calibration.arrays import check_whole
+from halobench.calibration.arrays import as_rows, check_whole
 from halobench.calibration.auto import NORMAL, TS, AutoFit, Gain
 from halobench.calibration.diagnosis import LADDER_MOST, Confusion, Diagnosis, Shift, Temperature
-from halobench.calibration.external_logits import Samples, as_rows, as_sets, read_samples, read_sets, table_arrays
+from halobench.calibration.external_logits import Samples, as_sets, read_samples, read_sets, table_arrays
 from halobench.calibration.paper_fit import fit_as_paper
 from halobench.calibration.repair import RepairLadder, Rung, ladder
 from halobench.calibration.rescaling import rescale, temper

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from halobench.calibration.arrays import as_rows
 from halobench.calibration.auto import TS, AutoFit, Gain
-from halobench.calibration.external_logits import as_rows, has_classes, read_samples, table_logits
+from halobench.calibration.external_logits import has_classes, read_samples, table_logits
 from halobench.calibration.repair import RepairLadder, Rung
 from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import TemperatureFit

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from halobench.calibration.arrays import (
-    as_array,
+    as_rows,
     check_labels,
     check_logits,
     check_matrix,
@@ -111,19 +111,6 @@ def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...
     """
     with _in_file(path):
         return as_sets(*_load(Path(path)))
-
-
-def as_rows(values: Any) -> np.ndarray:
-    """Return numbers as an array; the rows may be the entries of a column or a list, and missing numbers are NaN."""
-    if hasattr(values, "isna"):
-        values = values.to_numpy(na_value=np.nan) if values.isna().to_numpy().any() else values.to_numpy()
-    array = as_array(values)
-    if array.dtype == object and array.ndim and len(array):  # of rows, or of numbers that pandas can mark as missing
-        try:
-            return np.stack([np.asarray(row if array.ndim == 1 else row.tolist()) for row in array])
-        except ValueError:
-            pass
-    return array
 
 
 def as_sets(
