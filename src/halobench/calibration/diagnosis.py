@@ -18,7 +18,7 @@ from halobench.calibration.repair import RepairLadder, Rung
 from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import TemperatureFit
 from halobench.core import facts
-from halobench.core.formatting import count, number
+from halobench.core.formatting import count, interval, number
 
 LEVEL = 0.01  # of the two tests for a shift together
 WIDTH = 80  # of the text
@@ -237,10 +237,6 @@ def nats(value: float) -> str:
     return number(value, ".3f" if abs(value) >= 0.00995 or value == 0 else ".2g")
 
 
-def _span(low: float, high: float, form: str = ".3f") -> str:
-    return f"[{number(low, form)}, {number(high, form)}]"
-
-
 def _calibrator(diagnosis: Diagnosis) -> Answer:
     question, chosen, gain = "Which calibrator should I use?", diagnosis.auto, diagnosis.auto.gain
     tried = [each for each in chosen.candidates if not math.isnan(each.value)]
@@ -253,7 +249,7 @@ def _calibrator(diagnosis: Diagnosis) -> Answer:
             reason = (
                 f"None of {count(len(tried), 'richer map')} gains clearly on samples that "
                 f"it wasn't fitted to. The best, {label(best.name)}, gains {number(best.value)} nats "
-                f"{_span(best.low, best.high)}."
+                f"{interval(best.low, best.high)}."
             )
         return Answer(question, "Keep temperature scaling.", reason + (left_out if failed else ""))
     said = (
@@ -264,12 +260,12 @@ def _calibrator(diagnosis: Diagnosis) -> Answer:
         said += f"On new samples it may be worse than the best temperature, by up to {number(-gain.low)}. "
     if diagnosis.test_gain:
         test = diagnosis.test_gain
-        said += f"On the test samples it gains {number(test.value)} {_span(test.low, test.high)}. "
+        said += f"On the test samples it gains {number(test.value)} {interval(test.low, test.high)}. "
     others = [each for each in tried if each.name != chosen.chosen]
     if others:
         said += "Others: " + ", ".join(f"{label(each.name)} {number(each.value)}" for each in others) + "."
     name, loses = label(chosen.chosen), diagnosis.test_gain is not None and diagnosis.test_gain.high < 0
-    short = f"{name[:1].upper()}{name[1:]}: it gains {number(gain.value)} nats {_span(gain.low, gain.high)}"
+    short = f"{name[:1].upper()}{name[1:]}: it gains {number(gain.value)} nats {interval(gain.low, gain.high)}"
     short += ", but loses on the test samples." if loses else "."
     if diagnosis.unseen:
         short += f" It hasn't seen {_unseen(diagnosis)}."
@@ -303,7 +299,7 @@ def _temperature(diagnosis: Diagnosis) -> Answer:
     else:
         proof = ", proved optimal" if exact.converged else ""
         short = f"T = {number(exact.T, '.4g')}{proof}."
-        said = f"Its 95% interval is {_span(fit.low, fit.high, '.3g')}. "
+        said = f"Its 95% interval is {interval(fit.low, fit.high, '.3g')}. "
     saved = fit.nll - exact.nll
     said += f"It lowers the NLL from {number(fit.nll)} (T = 1) to {number(exact.nll)}. "
     for name, other in fit.others.items():
@@ -325,11 +321,11 @@ def _left(diagnosis: Diagnosis) -> Answer:
     said = []
     for name, words in parts.items():
         rung = getattr(ladder, name)
-        said.append(words.format(f"{number(rung.value)} {_span(rung.low, rung.high)}"))
+        said.append(words.format(f"{number(rung.value)} {interval(rung.low, rung.high)}"))
     rung = ladder.training
     some = f" (of {LADDER_MOST:,} samples, drawn at random)" if diagnosis.samples > LADDER_MOST else ""
     sentence = f"Of an NLL of {number(ladder.nll.value)}{some}, {', '.join(said)}. "
-    sentence += rest.format(f"{number(rung.value)} {_span(rung.low, rung.high)}") + ". "
+    sentence += rest.format(f"{number(rung.value)} {interval(rung.low, rung.high)}") + ". "
     if ladder.noise:
         sentence += f"The known posterior's own noise is {number(ladder.noise.value)}. "
     if ladder.map != "temperature":
@@ -365,12 +361,8 @@ def _enough(diagnosis: Diagnosis) -> Answer:
             f"For a temperature: {'yes' if enough else 'no'}; its sampling error costs {nats(cost)} nats on average. "
         )
     if few:
-        said += (
-            f"Only {count(diagnosis.errors, 'prediction')} wrong: maps that learn from errors have little to learn. "
-        )
-        said = said.replace("predictions wrong", "predictions are wrong").replace(
-            "prediction wrong", "prediction is wrong"
-        )
+        wrong = count(diagnosis.errors, "prediction is", "predictions are")
+        said += f"Only {wrong} wrong: maps that learn from errors have little to learn. "
     clear = diagnosis.auto.chosen != TS and diagnosis.auto.gain.low > 0
     settled = clear or half <= SMALL
     if math.isnan(half):
@@ -422,6 +414,6 @@ def _table(diagnosis: Diagnosis) -> Iterator[str]:
     yield f"{'':28}{'NLL':>22}{'error':>16}{'Brier':>7}{'ECE':>7}"
     for name, scores in diagnosis.scores.items():
         nll = scores["nll"]
-        shown = f"{number(nll.value)} {_span(nll.low, nll.high)}"
+        shown = f"{number(nll.value)} {interval(nll.low, nll.high)}"
         others = [number(scores[key].value) for key in ("error", "brier", "ece")]
         yield f"{label(name)[:28]:28}{shown:>22}{others[0]:>16}{others[1]:>7}{others[2]:>7}"

@@ -176,12 +176,10 @@ def _sets(arrays: Mapping[str, np.ndarray]) -> dict[str, Samples]:
     kinds = [next((f"{split}_{kind}" for kind in KINDS[:2] if f"{split}_{kind}" in arrays), "") for split in SPLITS]
     if all(kinds) and all(np.ndim(arrays[kind]) == 2 for kind in kinds):  # before labels, which would be blamed instead
         widths = [np.shape(arrays[kind])[1] for kind in kinds]
-        expected = f"{widths[0]} classes, as in {kinds[0]}"
-        require(
-            widths[1] in (1, widths[0]), kinds[1], f"{widths[1]} classes", expected
-        )  # a single one has its own error
-    found = [split for split in SPLITS if split == "val" or any(name.startswith("test_") for name in arrays)]
-    return {split: read_samples(arrays, f"{split}_") for split in found}
+        fits = widths[1] in (1, widths[0])  # a single one has an error of its own
+        require(fits, kinds[1], f"{widths[1]} classes", f"{widths[0]} classes, as in {kinds[0]}")
+    present = [split for split in SPLITS if split == "val" or any(name.startswith("test_") for name in arrays)]
+    return {split: read_samples(arrays, f"{split}_") for split in present}
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:

@@ -37,6 +37,11 @@ def size(amount: float) -> str:
     return f"{amount:.3g} {units[0]}"
 
 
+def interval(low: float, high: float, form: str = ".3f") -> str:
+    """Format the ends of an interval as ``[low, high]``."""
+    return f"[{number(low, form)}, {number(high, form)}]"
+
+
 def count(many: int, what: str, plural: str = "") -> str:
     """Format a number with its noun: ``1 job``, ``2 jobs``, or with `plural` if the noun is irregular."""
     return f"{many:,} {what if many == 1 else plural or f'{what}s'}"

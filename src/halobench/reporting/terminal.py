@@ -15,7 +15,7 @@ from rich.text import Text
 
 from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.console import console, value_text
-from halobench.core.formatting import number
+from halobench.core.formatting import interval, number
 from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label
@@ -34,7 +34,7 @@ FOUR, TWO = ".4g", ".2g"  # significant digits
 
 def scored(value: float, low: float, high: float) -> str:
     """Format a score with its interval, if any, on the line below, so tables don't wrap inside the brackets."""
-    return number(value) + ("" if math.isnan(low) else f"\n[{number(low)}, {number(high)}]")
+    return number(value) + ("" if math.isnan(low) else "\n" + interval(low, high))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, loose: str = "") -> Table:

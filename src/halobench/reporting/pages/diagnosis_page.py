@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from halobench.calibration.diagnosis import OTHERS, Diagnosis, answers, label, summary
-from halobench.core.formatting import number
+from halobench.core.formatting import interval, number
 from halobench.reporting.rendering import render
 from halobench.reporting.styles import calibrator_style
 from halobench.results.names import REPAIRS
@@ -35,7 +35,7 @@ def diagnosis_page(diagnosis: Diagnosis, title: str = "Diagnosis") -> str:
 
 
 def _span(low: float, high: float) -> str:
-    return "" if math.isnan(low) else f"[{number(low)}, {number(high)}]"
+    return "" if math.isnan(low) else interval(low, high)
 
 
 def _gains(diagnosis: Diagnosis) -> dict[str, Any]:
