@@ -6,17 +6,14 @@ here, so that adding a plug-in takes one file. A plug-in that says nothing is sh
 
 from __future__ import annotations
 
-import ast
-import functools
+import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.plugin_constants import WORDS
 
 LAST = 1000  # the order of plug-ins that don't say where they come
 ADAPTORS = {"models": ("timm/",)}  # names that stand for a library's plug-ins, all of which one file builds
@@ -53,39 +50,19 @@ TEMPERATURES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a plug-in says about itself.
-
-    Attributes
-    ----------
-    title, short, about : str
-        Its name in words, a shorter one, and a sentence fragment that says what it is.
-    source : str
-        Where it comes from, as Markdown.
-    order : int
-        Where it comes among others, in legends and lists.
-    style : tuple
-        Its colour, marker and perhaps dashes.
-    unit : str
-        The unit of its values.
-    family : str
-        What a loss is a form of. A claim can compare with all losses that are in no family.
-    category, caption : str
-        Where the report lists a figure or table, and how to read it.
-    variants : mapping of name to Facts
-        Names under which configurations list the plug-in with certain options.
-    """
+    """What a plug-in says about itself."""
 
     title: str
     short: str = ""
-    about: str = ""
-    source: str = ""
-    order: int = LAST
-    style: tuple[Any, ...] = ()
+    about: str = ""  # a sentence fragment that says what it is
+    source: str = ""  # where it comes from, as Markdown
+    order: int = LAST  # where it comes among others, in legends and lists
+    style: tuple[Any, ...] = ()  # its colour, marker and perhaps dashes
     unit: str = ""
-    family: str = ""
-    category: str = ""
-    caption: str = ""
-    variants: Mapping[str, Facts] = field(default_factory=dict)
+    family: str = ""  # what a loss is a form of; a claim can compare with all losses that are in no family
+    category: str = ""  # where the report lists a figure or table
+    caption: str = ""  # how to read it
+    variants: Mapping[str, Facts] = field(default_factory=dict)  # names for the plug-in with certain options
 
     @property
     def label(self) -> str:
@@ -94,13 +71,7 @@ class Facts:
 
 
 def facts(kind: str, name: str) -> Facts:
-    """Return what a plug-in says about itself; the title of one that says nothing is its name.
-
-    Raises
-    ------
-    SpecError
-        If there is no such plug-in.
-    """
+    """Return what a plug-in says about itself; the title of one that says nothing is its name."""
     if kind == "calibrators" and name in TEMPERATURES:
         return _shown(name, TEMPERATURES[name])
     constants = plugins.constants(kind, name)
@@ -112,14 +83,11 @@ def facts(kind: str, name: str) -> Facts:
     return replace(own, variants=variants)
 
 
-_FIELDS = ("title", "short", "about", "source", "order", "style", "unit", "family", "category", "caption")
-
-
 def _shown(name: str, constants: Mapping[str, Any], order: int = 0) -> Facts:
     """Return what constants say, besides the name and order that hold if they don't say these."""
+    fields = {each.name for each in dataclasses.fields(Facts)} - {"variants"}
     said: dict[str, Any] = {"title": name, "order": order}
-    said |= {key.lower(): value for key, value in constants.items() if key.lower() in _FIELDS}
-    return Facts(**said)
+    return Facts(**said | {key.lower(): value for key, value in constants.items() if key.lower() in fields})
 
 
 def title(kind: str, name: str) -> str:
@@ -140,22 +108,16 @@ def named(kind: str) -> dict[str, Facts]:
 
     A plug-in whose constants are wrong, which is reported where it is used, is shown by its name.
     """
-    listed = dict(_pairs(kind))
-    return dict(sorted(listed.items(), key=lambda item: item[1].order))
-
-
-def _pairs(kind: str) -> Iterator[tuple[str, Facts]]:
-    if kind == "calibrators":
-        yield from ((name, _shown(name, said)) for name, said in TEMPERATURES.items())
+    listed = {name: facts(kind, name) for name in TEMPERATURES} if kind == "calibrators" else {}
     for name in plugins.names(kind):
         try:
-            each = facts(kind, name)
+            listed[name] = facts(kind, name)
         except SpecError:
-            each = Facts(name)
-        yield name, each
-        yield from each.variants.items()
+            listed[name] = Facts(name)
+        listed |= listed[name].variants
     for name in ADAPTORS.get(kind, ()):
-        yield from facts(kind, name).variants.items()
+        listed |= facts(kind, name).variants
+    return dict(sorted(listed.items(), key=lambda item: item[1].order))
 
 
 def shown_text() -> str:
@@ -165,17 +127,3 @@ def shown_text() -> str:
     """
     kinds = ("losses", "models", "data", "calibrators", "metrics", "probes", "searches")
     return repr([(kind, {name: each for name, each in named(kind).items() if each != Facts(name)}) for kind in kinds])
-
-
-@functools.cache
-def without_words(path: Path, mtime_ns: int) -> ast.Module:
-    """Return a file's syntax tree (`mtime_ns` keys the cache) without the `WORDS` that the file itself doesn't use."""
-    tree = plugins.parsed(path, mtime_ns)
-    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
-    words = WORDS - {node.id for node in names if isinstance(node.ctx, ast.Load)}
-    kept = [node for node in tree.body if not _assigns(node, words)]
-    return ast.Module(body=kept, type_ignores=[]) if len(kept) < len(tree.body) else tree
-
-
-def _assigns(node: ast.stmt, words: frozenset[str]) -> bool:
-    return isinstance(node, ast.Assign) and any(getattr(target, "id", None) in words for target in node.targets)

@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from halobench.core.errors import SpecError
 
-
-class _Form(NamedTuple):
-    """What a constant must be, and the words for it."""
-
-    fits: Callable[[Any], bool]
-    words: str
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+Form = tuple[str, Callable[[Any], bool]]  # what a constant must be, in words and as a test
 
 
 def _is_texts(value: Any) -> bool:
@@ -25,42 +16,28 @@ def _is_texts(value: Any) -> bool:
 
 
 def _is_style(value: Any) -> bool:
-    """Return whether a value is a colour, a marker and perhaps dashes."""
     return isinstance(value, tuple) and len(value) in (2, 3) and isinstance(value[0], str)
 
 
 def _is_variants(value: Any) -> bool:
     return isinstance(value, dict) and all(
-        isinstance(facts, dict) and all(key in SHOWN and FORMS[key].fits(fact) for key, fact in facts.items())
+        isinstance(facts, dict) and all(key in SHOWN and FORMS[key][1](fact) for key, fact in facts.items())
         for facts in value.values()
     )
 
 
-_TEXT = _Form(_is_text, "text")
-_TEXTS = _Form(_is_texts, "a tuple of strings")
-_WHOLE = _Form(lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number")
-_TRUTH = _Form(lambda value: isinstance(value, bool), "True or False")
-FORMS = {
-    "TITLE": _TEXT,
-    "SHORT": _TEXT,
-    "ABOUT": _TEXT,
-    "SOURCE": _TEXT,
-    "ORDER": _WHOLE,
-    "STYLE": _Form(_is_style, 'a colour, a marker and perhaps dashes, e.g. ("#0072B2", "s", (0, (4, 2)))'),
-    "UNIT": _TEXT,
-    "FAMILY": _TEXT,
-    "CATEGORY": _TEXT,
-    "CAPTION": _TEXT,
-    "VARIANTS": _Form(_is_variants, "a mapping of names to TITLE, ABOUT, STYLE or ORDER"),
-    "SHOWS": _TEXTS,
-    "BEYOND": _TEXTS,
-    "PACKAGES": _TEXTS,
-    "LIBRARIES": _TEXTS,
-    "ROWS": _WHOLE,
-    "IMAGES": _TRUTH,
-    "FROM_DISK": _TRUTH,
+_TEXT: Form = ("text", lambda value: isinstance(value, str) and bool(value.strip()))
+_TEXTS: Form = ("a tuple of strings", _is_texts)
+_WHOLE: Form = ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool))
+_TRUTH: Form = ("True or False", lambda value: isinstance(value, bool))
+FORMS: dict[str, Form] = {
+    **dict.fromkeys(("TITLE", "SHORT", "ABOUT", "SOURCE", "UNIT", "FAMILY", "CATEGORY", "CAPTION"), _TEXT),
+    **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES"), _TEXTS),
+    **dict.fromkeys(("ORDER", "ROWS"), _WHOLE),
+    **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER"), _TRUTH),
     "ONE_DIRECTION": _TEXT,
-    "LOWER_IS_BETTER": _TRUTH,
+    "STYLE": ('a colour, a marker and perhaps dashes, e.g. ("#0072B2", "s", (0, (4, 2)))', _is_style),
+    "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE or ORDER", _is_variants),
 }
 SHOWN = ("TITLE", "ABOUT", "STYLE", "ORDER")
 _EVERY = ("TITLE", "ABOUT", "SOURCE", "ORDER")
@@ -92,12 +69,8 @@ def literal(node: ast.expr | None) -> Any:
 def read_constants(kind: str, tree: ast.Module) -> dict[str, Any]:
     """Return the constants of a kind of plug-in that a file assigns at its top level.
 
-    An expression under the name of one that only readers see (``ORDER = rng.permutation(9)``) is the file's own.
-
-    Raises
-    ------
-    SpecError
-        If one of them isn't a literal of its form; the key is the constant.
+    An expression under the name of one that only readers see (``ORDER = rng.permutation(9)``) is the file's own. The
+    SpecError about one of the wrong form has the constant as its key.
     """
     constants: dict[str, Any] = {}
     for node in tree.body:
@@ -106,7 +79,18 @@ def read_constants(kind: str, tree: ast.Module) -> dict[str, Any]:
             constants |= {name: literal(node.value) for name in names if name in OF_KIND[kind]}
     constants = {name: value for name, value in constants.items() if value is not ... or name not in WORDS}
     for name, value in constants.items():
-        if not FORMS[name].fits(value):
-            given = "an expression" if value is ... else value
-            raise SpecError(name, given, f"{FORMS[name].words}")
+        words, fits = FORMS[name]
+        if not fits(value):
+            raise SpecError(name, "an expression" if value is ... else value, words)
     return constants
+
+
+def without_words(tree: ast.Module) -> ast.Module:
+    """Return a file's syntax tree without the `WORDS` that the file itself doesn't use."""
+    names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
+    words = WORDS - {node.id for node in names if isinstance(node.ctx, ast.Load)}
+
+    def assigns_words(node: ast.stmt) -> bool:
+        return isinstance(node, ast.Assign) and any(getattr(target, "id", None) in words for target in node.targets)
+
+    return ast.Module(body=[node for node in tree.body if not assigns_words(node)], type_ignores=[])

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import importlib
 import importlib.util
-import os
 import random
 import sys
 import traceback
@@ -67,23 +66,14 @@ def entry(kind: str, name: str) -> str:
 
 def names(kind: str) -> list[str]:
     """Return the names of the package's plug-ins of a kind, i.e. of files that define the entry or can't be parsed."""
-    with os.scandir(folder(kind)) as entries:
-        modules = [each for each in entries if each.name.endswith(".py") and each.is_file()]
-        files = sorted((each.name, each.stat().st_mtime_ns) for each in modules)
-    return list(_names(kind, tuple(files)))
+    return sorted(path.stem for path in folder(kind).glob("[!_]*.py") if _is_plugin(kind, path))
 
 
-@functools.cache
-def _names(kind: str, files: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
-    """Return the names of the plug-ins among the files (name, modification time in ns) in a kind's folder."""
-
-    def defines(stem: str) -> bool:
-        try:
-            return _definition(folder(kind) / f"{stem}.py", entry(kind, stem)) is not None
-        except SpecError:  # reported by `locate` when this plug-in is requested
-            return True
-
-    return tuple(filter(defines, (name.removesuffix(".py") for name, _ in files if not name.startswith("_"))))
+def _is_plugin(kind: str, path: Path) -> bool:
+    try:
+        return _definition(path, entry(kind, path.stem)) is not None
+    except SpecError:  # reported by `locate` when this plug-in is requested
+        return True
 
 
 def _key(kind: str) -> str:
@@ -91,28 +81,13 @@ def _key(kind: str) -> str:
     return "loader" if kind == "data" else "name"
 
 
+# --- Finding ---------------------------------------------------------------------------------------------------------
+
+
 def locate(kind: str, name: str) -> Path:
-    """Return the file that holds a plug-in.
-
-    Raises
-    ------
-    SpecError
-        If there is no such plug-in, or a constant of its file isn't what it must be; the key is ``name`` (``loader``
-        for data).
-    """
-    path = _file(kind, name)
-    _constants(kind, name, path, path.stat().st_mtime_ns)
-    return path
-
-
-@functools.cache
-def _constants(kind: str, name: str, path: Path, mtime_ns: int) -> dict[str, Any]:
-    """Return the constants of a plug-in's file (`mtime_ns` keys the cache)."""
-    try:
-        return read_constants(kind, parsed(path, mtime_ns))
-    except SpecError as error:
-        what = f"a plug-in in whose file {error.key} is {error.expected}"
-        raise SpecError(_key(kind), name, f"{what} (it is {error.value!r})") from None
+    """Return the file that holds a plug-in; raise SpecError if there is none, or if one of its constants is wrong."""
+    constants(kind, name)
+    return _file(kind, name)
 
 
 def _file(kind: str, name: str) -> Path:
@@ -125,8 +100,9 @@ def _file(kind: str, name: str) -> Path:
         return PACKAGE / library_calibrators.adaptor(name)
     if ":" in name:
         return _outside(key, name)
-    if name not in names(kind):
-        raise SpecError(key, name, one_of(names(kind), name) + _or_outside(kind))
+    known = names(kind)
+    if name not in known:
+        raise SpecError(key, name, one_of(known, name) + _or_outside(kind))
     path = folder(kind) / f"{name}.py"
     try:
         parsed(path, path.stat().st_mtime_ns)
@@ -149,36 +125,70 @@ def _outside(key: str, name: str) -> Path:
     except (Exception, SystemExit) as error:  # importing a parent package can do anything
         why = f" ({describe_error(error)})"
     if spec is None or not (spec.origin or "").endswith(".py"):
-        said = f"the module {module!r} of {name!r} can't be imported{why}; its folder must be on PYTHONPATH"
-        raise RefusedError(key, said)
+        sentence = f"the module {module!r} of {name!r} can't be imported{why}; its folder must be on PYTHONPATH"
+        raise RefusedError(key, sentence)
     path = Path(str(spec.origin))
     try:
         definition = _definition(path, attribute)
     except SpecError as error:
         raise SpecError(key, name, f"module:object, but {path} isn't valid Python ({error.value})") from None
-    if definition is None:
-        raise SpecError(key, name, f"module:object, but {path} doesn't define {attribute!r}")
+    require(definition is not None, key, name, f"module:object, but {path} doesn't define {attribute!r}")
     return path
 
 
-def load(kind: str, name: str) -> Callable[..., Any]:
-    """Import a plug-in and return its entry.
+def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None:
+    """Check that `name` is either `built_in`, which needs no file, or a plug-in of this kind.
 
-    Raises
-    ------
-    SpecError
-        If there is no such plug-in, or a module outside the package can't be imported.
+    A plug-in whose file has a built-in name is refused, too, since it would never be used.
     """
-    locate(kind, name)
-    if ":" not in name:
-        module = f"{PACKAGE.name}.{FOLDERS[kind].replace('/', '.')}.{name}"
-        return getattr(importlib.import_module(module), entry(kind, name))
-    module, _, attribute = name.partition(":")
+    if name in built_in:
+        hidden = folder(kind) / f"{name}.py"
+        require(not hidden.exists(), key, name, f"a different name for {kind}/{name}.py, since {name!r} is built in")
+        return
     try:
-        return getattr(importlib.import_module(module), attribute)
-    except (Exception, SystemExit) as error:
-        what = f"a module that can be imported ({describe_error(error)})"
-        raise SpecError(_key(kind), name, what) from error
+        locate(kind, name)
+    except SpecError as error:
+        candidates = (*built_in, *names(kind))
+        from_package = ":" not in name and "/" not in name and name not in candidates
+        expected = one_of(candidates, name) + _or_outside(kind) if from_package else error.expected
+        raise SpecError(key, name, expected) from None
+
+
+def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
+    """Raise SpecError, naming the extra, unless the modules that plug-ins (kind, name) list as ``PACKAGES`` are there.
+
+    They aren't imported for that.
+    """
+    for kind, name in plugins:
+        packages = constant(kind, name, "PACKAGES") or ()
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        extra = next(filter(None, map(extra_of, missing)), None)
+        command = f": {install(extra)}" if extra else ""
+        require(not missing, kind, name, f"its packages to be installed ({' and '.join(packages)}){command}")
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def constants(kind: str, name: str) -> dict[str, Any]:
+    """Return the constants that a plug-in's file defines, of those in `halobench.core.plugin_constants.OF_KIND`."""
+    path = _file(kind, name)
+    return _constants(kind, name, path, path.stat().st_mtime_ns)
+
+
+@functools.cache
+def _constants(kind: str, name: str, path: Path, mtime_ns: int) -> dict[str, Any]:
+    """Return the constants of a plug-in's file (`mtime_ns` keys the cache)."""
+    try:
+        return read_constants(kind, parsed(path, mtime_ns))
+    except SpecError as error:
+        what = f"a plug-in in whose file {error.key} is {error.expected}"
+        raise SpecError(_key(kind), name, f"{what} (it is {error.value!r})") from None
+
+
+def constant(kind: str, name: str, attribute: str) -> Any:
+    """Return one of `constants`; None if the plug-in doesn't define it."""
+    return constants(kind, name).get(attribute)
 
 
 def signature(kind: str, name: str) -> dict[str, Any] | None:
@@ -189,16 +199,14 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
     An option without a default, or whose default isn't a literal, maps to ``...``. Models under ``timm/`` and
     ``torchvision/`` pass any option on to those libraries, and so do calibrators of a library that isn't installed.
     """
-    path = locate(kind, name)
+    node = _entry_node(kind, name)
     if kind == "models" and name.startswith(LIBRARY_PREFIXES):
         return None
-    attribute = name.partition(":")[2] or entry(kind, name)
     if kind == "calibrators" and library_calibrators.is_from_library(name):
-        defined = library_calibrators.source(_key(kind), name)
-        if defined is None:
+        path = library_calibrators.source(_key(kind), name)
+        if path is None:
             return None
-        path, attribute = defined, name.partition("/")[2]
-    node = _definition(path, attribute)
+        node = _definition(path, name.partition("/")[2])
     is_class = isinstance(node, ast.ClassDef)
     if isinstance(node, ast.ClassDef):
         node = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
@@ -216,45 +224,24 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
 
 def is_distribution(loader: str) -> bool:
     """Return True if a loader's ``load`` is annotated to return a ``Distribution``, which is resampled per seed."""
-    node = _definition(locate("data", loader), loader.partition(":")[2] or entry("data", loader))
-    returns = getattr(node, "returns", None)
-    if isinstance(returns, ast.Constant) and isinstance(returns.value, str):  # a quoted annotation
-        return returns.value.rpartition(".")[2] == "Distribution"
-    return returns is not None and ast.unparse(returns).rpartition(".")[2] == "Distribution"
-
-
-def constants(kind: str, name: str) -> dict[str, Any]:
-    """Return the constants that a plug-in's file defines, of those in `halobench.core.plugin_constants.OF_KIND`."""
-    path = locate(kind, name)
-    return _constants(kind, name, path, path.stat().st_mtime_ns)
-
-
-def constant(kind: str, name: str, attribute: str) -> Any:
-    """Return one of `constants`; None if the plug-in doesn't define it."""
-    return constants(kind, name).get(attribute)
+    returns = getattr(_entry_node("data", loader), "returns", None)
+    quoted = isinstance(returns, ast.Constant)
+    annotation = returns.value if quoted else ast.unparse(returns) if returns else ""
+    return str(annotation).rpartition(".")[2] == "Distribution"
 
 
 def parameters(kind: str, name: str) -> list[str]:
-    """Return the names of a plug-in function's positional parameters (for a figure or table, the tables it reads).
-
-    Raises
-    ------
-    SpecError
-        If the plug-in isn't a function.
-    """
-    node = _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
+    """Return the names of a plug-in function's positional parameters (for a figure or table, the tables it reads)."""
+    node = _entry_node(kind, name)
     if not isinstance(node, ast.FunctionDef):
         raise SpecError(f"{kind}.{name}", name, "a function whose parameters name the tables that it reads")
     return [arg.arg for arg in node.args.args]
 
 
 def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return `options` without those equal to the plug-in's defaults.
+    """Return `options` without those equal to the plug-in's defaults; raise SpecError if it doesn't have one of them.
 
-    Raises
-    ------
-    SpecError
-        If the plug-in doesn't have one of the options; the key is the option's name.
+    The error's key is the option's name.
     """
     defaults = signature(kind, name)
     if defaults is None:
@@ -274,6 +261,11 @@ def _same(value: Any, default: Any) -> bool:
     return isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
+def _entry_node(kind: str, name: str) -> ast.FunctionDef | ast.ClassDef | None:
+    """Return the syntax tree of a plug-in's entry; None for a library's model or calibrator."""
+    return _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
+
+
 def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
     """Return the top-level function or class `name` in a file, or None if there is none."""
     for node in parsed(path, path.stat().st_mtime_ns).body:
@@ -291,16 +283,29 @@ def parsed(path: Path, mtime_ns: int) -> ast.Module:
         raise SpecError(str(path), describe_error(error), "valid Python") from None
 
 
+# --- Running ---------------------------------------------------------------------------------------------------------
+
+
+def load(kind: str, name: str) -> Callable[..., Any]:
+    """Import a plug-in and return its entry; raise SpecError if that isn't possible."""
+    locate(kind, name)
+    if ":" not in name:
+        module = f"{PACKAGE.name}.{FOLDERS[kind].replace('/', '.')}.{name}"
+        return getattr(importlib.import_module(module), entry(kind, name))
+    module, _, attribute = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (Exception, SystemExit) as error:
+        what = f"a module that can be imported ({describe_error(error)})"
+        raise SpecError(_key(kind), name, what) from error
+
+
 @contextlib.contextmanager
 def calling(key: str, seed: int = 0) -> Iterator[None]:
     """Seed the global generators around a call to a plug-in's function, and restore them afterwards.
 
     This way, even a plug-in that breaks the rules by drawing from one of them gives the same numbers each time.
-
-    Raises
-    ------
-    SpecError
-        If the plug-in raises any exception; the error includes its file and line.
+    Whatever it raises becomes a SpecError with its file and line.
     """
     import numpy as np
 
@@ -324,40 +329,3 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
         np.random.set_state(numpy_state)  # noqa: NPY002
         if torch:
             torch.set_rng_state(torch_state)
-
-
-def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None:
-    """Check that `name` is either `built_in`, which needs no file, or a plug-in of this kind.
-
-    Raises
-    ------
-    SpecError
-        If it is neither, or if a plug-in's file has a built-in name and so would never be used.
-    """
-    if name in built_in:
-        hidden = folder(kind) / f"{name}.py"
-        require(not hidden.exists(), key, name, f"a different name for {kind}/{name}.py, since {name!r} is built in")
-        return
-    try:
-        locate(kind, name)
-    except SpecError as error:
-        candidates = (*built_in, *names(kind))
-        from_package = ":" not in name and "/" not in name and name not in candidates
-        expected = one_of(candidates, name) + _or_outside(kind) if from_package else error.expected
-        raise SpecError(key, name, expected) from None
-
-
-def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
-    """Check that the modules that plug-ins (kind, name) list as ``PACKAGES`` are installed, without importing them.
-
-    Raises
-    ------
-    SpecError
-        If one is missing; the error mentions the extra that installs it.
-    """
-    for kind, name in plugins:
-        packages = constant(kind, name, "PACKAGES") or ()
-        missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        extra = next(filter(None, map(extra_of, missing)), None)
-        command = f": {install(extra)}" if extra else ""
-        require(not missing, kind, name, f"its packages to be installed ({' and '.join(packages)}){command}")

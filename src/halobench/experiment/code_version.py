@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import RefusedError, SpecError
-from halobench.core.facts import shown_text, without_words
+from halobench.core.facts import shown_text
+from halobench.core.plugin_constants import without_words
 from halobench.core.plugins import PACKAGE, locate, parsed
 from halobench.storage.layout import STAGES
 
@@ -215,7 +216,7 @@ def _installed(folder: Path) -> frozenset[str]:
 @functools.cache
 def _file_digest(path: Path, mtime: int) -> str:
     """Return the digest of a file last modified at `mtime` (ns), without what only readers see."""
-    return tree_digest(without_words(path, mtime))
+    return tree_digest(without_words(parsed(path, mtime)))
 
 
 def tree_digest(tree: ast.Module) -> str:
