@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from halobench.results.claims.holm import adjusted
+from halobench.results.claims.verdicts import adjusted
 from halobench.results.t_intervals import LEVEL, p_values, t_intervals
 
 TRIALS = 40_000

@@ -225,9 +225,9 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
 def is_distribution(loader: str) -> bool:
     """Return True if a loader's ``load`` is annotated to return a ``Distribution``, which is resampled per seed."""
     returns = getattr(_entry_node("data", loader), "returns", None)
-    quoted = isinstance(returns, ast.Constant)
-    annotation = returns.value if quoted else ast.unparse(returns) if returns else ""
-    return str(annotation).rpartition(".")[2] == "Distribution"
+    # A quoted annotation is a constant.
+    text = returns.value if isinstance(returns, ast.Constant) else ast.unparse(returns) if returns else ""
+    return str(text).rpartition(".")[2] == "Distribution"
 
 
 def parameters(kind: str, name: str) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field
 
-from halobench.core.errors import SpecError, check_name, one_of, require
+from halobench.core.errors import SpecError, check_name, naming, one_of, require
 from halobench.core.formatting import within
 from halobench.core.spec_codec import Number, Text, parse, spec, to_json
 from halobench.results.finding import REGISTERED
@@ -111,66 +111,55 @@ class Claim:
         require(positive, "margin", self.margin, "a margin above 0, since ratios are compared by their logarithms")
         needed = {"difference": "b", "ratio": "b", "against_best": "baselines"}.get(self.statistic)
         for key in ("b", "baselines"):
-            side = getattr(self, key)
-            require((side is not None) == (key == needed), key, side, _expected_side(key, needed, self.statistic))
+            side, unused = getattr(self, key), f"this key to be left out, since {self.statistic} doesn't use it"
+            expected = f"conditions, since {self.statistic} needs {key}" if key == needed else unused
+            require((side is not None) == (key == needed), key, side, expected)
         paired = self.b is not None and not self.across_datasets
         require(self.otherwise is None or paired, "otherwise", self.otherwise, "this key only with b, within pairs")
         self._check_conditions("where", self.where)
-        for key, conditions in self._named_sides():
+        for key, conditions in self._named_sides().items():
             self._check_conditions(key, conditions)
             self._check_side(key, conditions)
-        if self.baselines is not None:
-            self._check_conditions("baselines", self.baselines)
-            self._check_overlap("baselines", self.baselines)
+        self._check_conditions("baselines", self.baselines or {})
         losses = {side["loss"] for side in self.sides} - {REFERENCE}
         for loss in self.interpolating or ():
             known = loss in losses or self.baselines is not None
             require(known, "interpolating", loss, f"a loss in this claim: {one_of(losses, loss)}")
 
-    def _named_sides(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        yield "a", self.a
-        if self.b is not None:
-            yield "b", self.b
-        if self.otherwise is not None:
-            yield "otherwise", self.otherwise
+    def _named_sides(self) -> dict[str, Conditions]:
+        """Return the own conditions of each side that the claim has."""
+        sides = {"a": self.a, "b": self.b, "otherwise": self.otherwise}
+        return {key: conditions for key, conditions in sides.items() if conditions is not None}
 
-    def _check_conditions(self, key: str, conditions: Any) -> None:
-        """Refuse a condition on a column that is neither in the table nor in `runs`."""
+    def _check_conditions(self, key: str, conditions: Conditions) -> None:
+        """Refuse conditions on columns that don't exist or that `where` has as well, and those that nothing meets."""
         columns = {*COLUMNS[self.table], *COLUMNS["runs"]} - {"seed", self.value}
-        for column in conditions:
-            require(column in columns, f"{key}.{column}", conditions[column], f"a column: {one_of(columns, column)}")
-            _check_condition(f"{key}.{column}", conditions[column])
+        for column, condition in conditions.items():
+            place = f"{key}.{column}"
+            require(column in columns, place, condition, f"a column: {one_of(columns, column)}")
+            twice = key != "where" and column in self.where
+            require(not twice, place, condition, "this column in either `where` or a side, not both")
+            _check_condition(place, condition)
 
-    def _check_side(self, key: str, conditions: Mapping[str, Any]) -> None:
+    def _check_side(self, key: str, conditions: Conditions) -> None:
         """Refuse a side that has no loss, leaves several rows per cell, or is paired with another data set or model."""
-        self._check_overlap(key, conditions)
         loss = {**self.where, **conditions}.get("loss")
-        plain = isinstance(loss, str) and "*" not in loss
-        require(plain, f"{key}.loss", loss, "the name of a single loss, here or in `where`")
+        require(_is_name(loss), f"{key}.loss", loss, "the name of a single loss, here or in `where`")
         require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss (a reference can only be b)")
         for column in ROWS[self.table] if loss != REFERENCE else ():
             fixed = column in conditions or column in self.where
             what = f"a condition on {column} here or in `where`, since a cell has rows for several"
             require(fixed, f"{key}.{column}", None, what)
+        dataset, model = conditions.get("dataset"), conditions.get("model")
         if self.across_datasets:
-            dataset = conditions.get("dataset")
-            plain = isinstance(dataset, str) and "*" not in dataset
-            require(plain, f"{key}.dataset", dataset, "the name of a single data set, since a ratio compares two")
-            require("model" not in conditions, f"{key}.model", conditions.get("model"), "no model here (use `where`)")
-        paired = self.statistic in ("difference", "against_best", "ratio") and not self.across_datasets
-        for column in ("dataset", "model") if paired else ():
-            free = column not in conditions or (column == "model" and loss == REFERENCE)
-            require(
-                free,
-                f"{key}.{column}",
-                conditions.get(column),
-                f"no {column} here, since sides are paired by it (use `where`)",
-            )
-
-    def _check_overlap(self, key: str, conditions: Mapping[str, Any]) -> None:
-        """Refuse a side that contradicts `where`."""
-        for column in set(conditions) & set(self.where):
-            raise SpecError(f"{key}.{column}", conditions[column], "this column in either `where` or a side, not both")
+            what = "the name of a single data set, since a ratio compares two"
+            require(_is_name(dataset), f"{key}.dataset", dataset, what)
+            require("model" not in conditions, f"{key}.model", model, "no model here (use `where`)")
+        elif self.statistic in ("difference", "against_best", "ratio"):
+            what = "no {} here, since sides are paired by it (use `where`)"
+            require("dataset" not in conditions, f"{key}.dataset", dataset, what.format("dataset"))
+            free = "model" not in conditions or loss == REFERENCE
+            require(free, f"{key}.model", model, what.format("model"))
 
     @property
     def across_datasets(self) -> bool:
@@ -180,7 +169,7 @@ class Claim:
     @property
     def sides(self) -> list[dict[str, Any]]:
         """All conditions on each side, with those in `where`: a, then b and `otherwise`."""
-        return [{**self.where, **conditions} for _, conditions in self._named_sides()]
+        return [{**self.where, **conditions} for conditions in self._named_sides().values()]
 
     @property
     def measure(self) -> str:
@@ -190,7 +179,7 @@ class Claim:
     @property
     def formula(self) -> str:
         """The statistic, written on one line."""
-        a, *others = (described(conditions) for key, conditions in self._named_sides() if key != "otherwise")
+        a, *others = (described(conditions) for key, conditions in self._named_sides().items() if key != "otherwise")
         where = f" where {described(self.where)}" if self.where else ""
         body = {
             "level": a,
@@ -213,22 +202,17 @@ _REGISTRATION = (
 )
 
 
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and "*" not in value
+
+
 def _check_condition(key: str, condition: Any) -> None:
     """Refuse a condition that no value could meet."""
+    what = "a value, a list of values, a comparison or a pattern"
     for one in condition if isinstance(condition, list | tuple) else [condition]:
-        require(
-            isinstance(one, str | int | float | bool), key, one, "a value, a list of values, a comparison or a pattern"
-        )
+        require(isinstance(one, str | int | float | bool), key, one, what)
         compares = isinstance(one, str) and one[:1] in tuple("<>!=")
         require(not compares or COMPARISON.fullmatch(one), key, one, 'a comparison with a number, e.g. ">0" or "!=10"')
-
-
-def _expected_side(key: str, needed: str | None, statistic: str) -> str:
-    return (
-        f"conditions, since {statistic} needs {key}"
-        if key == needed
-        else f"this key to be left out, since {statistic} doesn't use it"
-    )
 
 
 def described(conditions: Mapping[str, Any]) -> str:
@@ -289,12 +273,9 @@ def _parsed(entries: list[Any]) -> list[Claim]:
         place = f"claims[{position}]"
         require(isinstance(entry, Mapping), place, entry, "a claim's keys and values")
         for variant in _variants(entry, place):
-            named = f"claims.{variant.get('name', position)}"
-            try:
+            with naming(f"claims.{variant.get('name', position)}"):
                 claim = parse(Claim, variant)
-            except SpecError as error:
-                raise error.within(named) from None
-            require(claim.name not in claims, f"{named}.name", claim.name, "a name not used by any other claim")
+                require(claim.name not in claims, "name", claim.name, "a name not used by any other claim")
             claims[claim.name] = claim
     return list(claims.values())
 
@@ -303,14 +284,11 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     """Yield the claims that an entry stands for, which is one or, with ``each``, one per combination of values."""
     each = entry.get("each", {})
     lists = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
-    require(
-        lists, f"{place}.each", each, "a non-empty list of values for each placeholder, e.g. {loss: [mixup2, mixup5]}"
-    )
+    what = "a non-empty list of values for each placeholder, e.g. {loss: [mixup2, mixup5]}"
+    require(lists, f"{place}.each", each, what)
     for key in each:
-        used = f"{{{key}}}" in str(entry.get("name", ""))
-        require(
-            used, f"{place}.each.{key}", entry.get("name"), f"a name that contains {{{key}}}, so that all names differ"
-        )
+        what = f"a name that contains {{{key}}}, so that all names differ"
+        require(f"{{{key}}}" in str(entry.get("name", "")), f"{place}.each.{key}", entry.get("name"), what)
     rest = {key: value for key, value in entry.items() if key != "each"}
     for values in itertools.product(*each.values()):
         filled = dict(zip(each, values, strict=True))

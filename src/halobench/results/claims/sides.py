@@ -65,10 +65,7 @@ class ClaimTables:
 def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables) -> pd.DataFrame:
     """Return a side's cells by dataset, model and seed, with columns value, loss, interpolates, steps and censored.
 
-    Raises
-    ------
-    NotTested
-        If no row meets the conditions, or more than one row per cell does.
+    Raise NotTested if no row meets the conditions, or more than one row per cell does.
     """
     tables.table("runs")
     table = tables.table(claim.table)

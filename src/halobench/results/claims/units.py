@@ -21,15 +21,7 @@ from halobench.storage.columns import PAIRED, REFERENCE
 
 
 def measure(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of a claim.
-
-    Raises
-    ------
-    NotTested
-        If the grid doesn't have what the claim needs.
-    """
-    if claim.across_datasets:
-        return _ratio_units(claim, tables)
+    """Return the units of a claim; raise NotTested if the grid doesn't have what the claim needs."""
     by_statistic = {"against_best": _against_best_units, "slope": _slope_units}
     return by_statistic.get(claim.statistic, _plain_units)(claim, tables)
 
@@ -41,7 +33,7 @@ def reasons(units: pd.DataFrame) -> list[str]:
 
 
 def _plain_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Measure a level, or a difference or ratio within pairs, with one scope per data set x model pair."""
+    """Measure a level, a difference or a ratio, with one scope per pair."""
     a = side_cells(claim, claim.sides[0], tables)
     if claim.statistic == "level":
         return _pair_units(claim, tables, a, None)
@@ -111,66 +103,53 @@ def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
         values = sorted(set(classes[complete].astype(int)))
         why = f" ({'; '.join(reasons(group))})" if len(used) < len(group) else ""
         reason = "" if len(values) >= CLASSES else f"only {len(values)} values of k are complete in every seed{why}"
+        remark = "" if reason else f"k = {', '.join(map(str, values))}{why}"
         for seed, rows in group.groupby("seed", sort=True):
-            kept = rows[rows["dataset"].isin(complete)]
-            slope = np.polyfit(np.log(kept["k"].astype(float)), kept["value"], 1)[0] if not reason else math.nan
+            kept = rows.iloc[:0] if reason else rows[rows["dataset"].isin(complete)]
+            slope = math.nan if reason else np.polyfit(np.log(kept["k"].astype(float)), kept["value"], 1)[0]
             unit: dict[str, Any] = {"scope": f"log k/{model}", "dataset": "", "seed": seed, "value": slope}
-            unit |= {"bound": "", "reason": reason, "zero": "", "correction": rows["correction"].max()}
-            unit["remark"] = "" if reason else f"k = {', '.join(map(str, values))}{why}"
-            unit["cells"] = 0 if reason else len(kept)
-            unit["left_out"] = len(rows) - unit["cells"]
+            unit |= {"bound": "", "reason": reason, "zero": "", "remark": remark}
+            unit |= {"correction": rows["correction"].max(), "cells": len(kept), "left_out": len(rows) - len(kept)}
             units.append(unit)
     return pd.DataFrame(units)
 
 
-def _ratio_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Measure a over b (two data sets), paired within model x seed, with one scope per model that has both."""
-    a, b = (side_cells(claim, side, tables).droplevel("dataset") for side in claim.sides)
-    joined = a.add_suffix("_a").join(b.add_suffix("_b"), how="outer").sort_index()
-    both = set(a.index.get_level_values("model")) & set(b.index.get_level_values("model"))
-    joined = joined[joined.index.get_level_values("model").isin(both)]
-    if joined.empty:
-        raise NotTested(f"no model has both sides ({claim.formula})")
-    names = [side["dataset"] for side in claim.sides]
-    units = joined.index.to_frame(index=False)
-    units["scope"] = f"{names[0]} : {names[1]}/" + units["model"]
-    units["dataset"] = ""
-    units["value"] = _log_ratio(joined).to_numpy()
-    units["reason"] = [_reason(claim, row, ["a", "b"], same_steps=False) for row in joined.to_dict("records")]
-    units["zero"] = [_zero_side(row) for row in joined.to_dict("records")]
-    units["correction"] = max(tables.correction(name) for name in names)
-    units[["bound", "remark"]] = ""
-    units["cells"] = 2 * (units["reason"] == "")
-    units["left_out"] = 2 - units["cells"]
-    return units
-
-
 def _pair_units(claim: Claim, tables: ClaimTables, a: pd.DataFrame, b: pd.DataFrame | None) -> pd.DataFrame:
-    """Measure a (if b is None), a minus b or log(a / b) for each data set x model pair that has both."""
-    pairs = {(dataset, model) for dataset, model, _ in a.index}
-    joined = a.add_suffix("_a")
+    """Measure a (if b is None), a minus b or log(a / b) for each pair that has both sides.
+
+    A pair is a data set and a model or, for a ratio of two data sets, a model.
+    """
+    across, divides = claim.across_datasets, claim.statistic == "ratio"
+    if across and b is not None:
+        a, b = a.droplevel("dataset"), b.droplevel("dataset")
+    joined, pairs = a.add_suffix("_a"), a.index.droplevel(["seed"])
     if b is not None:
         b = _broadcast(b, a) if (b["loss"] == REFERENCE).all() else b
-        pairs &= {(dataset, model) for dataset, model, _ in b.index}
-        if not pairs:
-            raise NotTested(f"no data set x model pair has both sides ({claim.formula})")
+        pairs = pairs.intersection(b.index.droplevel(["seed"]))
+        if pairs.empty:
+            raise NotTested(f"no {'model' if across else 'data set x model pair'} has both sides ({claim.formula})")
         joined = joined.join(b.add_suffix("_b"), how="outer")
-    joined = joined[[(dataset, model) in pairs for dataset, model, _ in joined.index]].sort_index()
-    sides = ["a"] if b is None else ["a", "b"]
-    divides, value = claim.statistic == "ratio", joined["value_a"]
+    joined = joined[joined.index.droplevel(["seed"]).isin(pairs)].sort_index()
+    value, sides = joined["value_a"], ["a"] if b is None else ["a", "b"]
     if b is not None:
         value = _log_ratio(joined) if divides else value - joined["value_b"]
-    units = joined.index.to_frame(index=False)
-    units["scope"] = units["dataset"] + "/" + units["model"]
+    units, rows = joined.index.to_frame(index=False), joined.to_dict("records")
+    if across:
+        names = [side["dataset"] for side in claim.sides]
+        units = units.assign(scope=f"{names[0]} : {names[1]}/" + units["model"], dataset="")
+        units["correction"] = max(map(tables.correction, names))
+    else:
+        units["scope"] = units["dataset"] + "/" + units["model"]
+        units["correction"] = units["dataset"].map(tables.correction)
     units["value"] = value.to_numpy()
-    units["reason"] = [_reason(claim, row, sides) for row in joined.to_dict("records")]
-    units["bound"] = [_bound(row, sides) for row in joined.to_dict("records")]
+    units["reason"] = [_reason(claim, row, sides, same_steps=not across) for row in rows]
+    units["bound"] = [_bound(row, sides) for row in rows]
     units.loc[(units["reason"] == "") & (units["bound"] == "<>"), "reason"] = "both radii censored"
-    units["zero"] = [_zero_side(row) for row in joined.to_dict("records")] if divides else ""
-    units["correction"] = units["dataset"].map(tables.correction)
+    units["zero"] = [_zero_side(row) for row in rows] if divides else ""
     units["remark"] = ""
-    units["cells"] = (units["reason"] == "").astype(int)
-    units["left_out"] = 1 - units["cells"]
+    cells = 2 if across else 1
+    units["cells"] = cells * (units["reason"] == "").astype(int)
+    units["left_out"] = cells - units["cells"]
     return units
 
 
@@ -192,12 +171,8 @@ def _broadcast(reference: pd.DataFrame, a: pd.DataFrame) -> pd.DataFrame:
     return rows.set_index(PAIRED)
 
 
-def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: bool = True) -> str:
-    """Return why a pair of cells can't be used, or "" if it can.
-
-    If `same_steps` is true, both cells must have taken the same number of optimiser steps; across data sets, the
-    numbers may differ.
-    """
+def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: bool) -> str:
+    """Return why a pair of cells can't be used, or "" if it can; across data sets, the numbers of steps may differ."""
     for side in sides:
         if not isinstance(row[f"loss_{side}"], str):
             return "only one side has this seed"

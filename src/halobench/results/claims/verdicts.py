@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.results.claims.holm import adjusted
 from halobench.results.claims.rules import Claim
 from halobench.results.claims.sides import ClaimTables, NotTested
 from halobench.results.claims.units import measure, reasons
@@ -21,37 +20,27 @@ NUMBERS = (
     *("estimate", "low", "high", "margin", "seed_correction", "p", "holm", "holm_theme"),
     *("mean_datasets", "low_datasets", "high_datasets"),
 )
+OF_CLAIM = (
+    *("label", "theme", "question", "kind", "fit", "table", "measure", "statistic", "formula"),
+    *("margin", "direction", "registered"),
+)
 COUNTS = ("n", "excluded", "pairs", "opposite", "datasets")
 
 
 def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Judge claims from an experiment's tables.
+    """Judge claims from an experiment's tables, by name; claims whose table is missing aren't tested.
 
-    Parameters
-    ----------
-    claims : iterable of Claim
-    tables : mapping of str to DataFrame
-        Tables by name, with the columns in `COLUMNS`; ``runs`` (one row per cell) says which cells interpolate and how
-        many steps they took. Claims whose table is missing aren't tested.
+    For each claim, there is one row with scope ``all``, then one per data set x model pair (``dataset/model``; for
+    slopes ``log k/model``; for ratios of two data sets ``a's : b's/model``), with the columns `CLAIM_COLUMNS`:
 
-    Returns
-    -------
-    DataFrame
-        For each claim, one row with scope ``all``, then one per data set x model pair (``dataset/model``; for slopes
-        ``log k/model``; for ratios ``a's data set : b's data set/model``). The columns are
-
-        - claim, label, statement (with its place), theme, question, kind, scope, fit, loss (of side a), table, measure
-          (the metric or column that is read), statistic, formula, registered;
-        - estimate, low, high (ends of the 95% t interval over seeds), margin, direction, n (seeds), excluded (cells or
-          pairs of cells left out), seed_correction (see `halobench.results.t_intervals`; of scope ``all``, the largest
-          among its pairs' data sets), verdict (holds, does_not, undecided, not_tested), p (of a two-sided t test of
-          the margin; 1 if the verdict is withheld because of censored radii) and note;
-        - for scope ``all``: pairs (tested ones), opposite (those whose own verdict is decided the other way; if the
-          verdict is undecided, those against the majority of the decided ones), holm and holm_theme (p-values adjusted
-          for all tests and for those of the theme), adjusted (the verdict by holm), datasets, and mean_datasets,
-          low_datasets and high_datasets (the mean over data sets and its t interval, with data sets instead of seeds
-          as replicates; NaN for fewer than two).
-
+    - measure is the metric or column that is read, and loss that of side a;
+    - low and high are the ends of the 95% t interval over the n seeds, excluded counts cells or pairs of cells left
+      out, and p is that of a two-sided t test of the margin (1 if the verdict is withheld because of censored radii);
+    - seed_correction is explained in `t_interval`; that of scope ``all`` is the largest among its data sets';
+    - only rows of scope ``all`` have pairs (tested ones), opposite (those decided the other way; if the verdict is
+      undecided, those against the majority of the decided ones), holm and holm_theme (p-values adjusted for all tests
+      and for those of the theme), adjusted (the verdict by holm), and the mean over data sets with its interval, for
+      which data sets are the replicates (NaN for fewer than two).
     """
     shared = ClaimTables(tables)
     rows = [row for claim in claims for row in _judge(claim, shared)]
@@ -75,6 +64,24 @@ def verdict(low: float, high: float, margin: float, direction: str) -> str:
     if low > margin:
         return "holds" if direction == "above" else "does_not"
     return "undecided"
+
+
+def adjusted(p: np.ndarray) -> np.ndarray:
+    """Return the adjusted p-values (m,) of Holm's step-down procedure, which assumes nothing about dependence.
+
+    If those at or below 5% are rejected, the probability of any false rejection is at most 5%. NaNs are no tests; they
+    stay NaN and aren't counted.
+
+    Examples
+    --------
+    >>> adjusted(np.array([0.01, 0.04, 0.03])).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    result = np.full(len(p), np.nan)
+    order = np.argsort(p, kind="stable")[: np.isfinite(p).sum()]  # NaNs are sorted to the end
+    steps = np.arange(len(order), 0, -1) * p[order]
+    result[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return result
 
 
 def _adjust(verdicts: pd.DataFrame) -> pd.DataFrame:
@@ -108,7 +115,7 @@ def _pair_row(claim: Claim, group: pd.DataFrame) -> dict[str, Any]:
     if without := _without_logarithm(claim, group):
         return _row(claim, scope, _Sample(), excluded, [without])
     used = group[group["reason"] == ""]
-    sample = _Sample(used["value"].to_numpy(), "".join(_unique(used["bound"])), float(group["correction"].max()))
+    sample = _Sample(used["value"].to_numpy(), "".join(sorted(set(used["bound"]))), float(group["correction"].max()))
     return _row(claim, scope, sample, excluded, [*_remarks(used), *reasons(group)])
 
 
@@ -153,7 +160,7 @@ def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
     if dropped["cells"].sum():
         notes.append(f"{dropped['cells'].sum()} left out for balance")
     values, correction = kept.groupby("seed")["value"].mean().to_numpy(), kept["correction"].max()
-    sample = _Sample(values, "".join(_unique(kept["bound"])), float(correction) if len(kept) else 0.0)
+    sample = _Sample(values, "".join(sorted(set(kept["bound"]))), float(correction) if len(kept) else 0.0)
     return _row(claim, "all", sample, excluded, notes) | _over_datasets(claim, kept)
 
 
@@ -186,28 +193,14 @@ def _common_seeds(planned: Iterable[frozenset[int]]) -> frozenset[int]:
     )
 
 
-def _unique(texts: pd.Series) -> list[str]:
-    return sorted(set(texts) - {""})
-
-
 @dataclass(frozen=True)
 class _Sample:
-    """What a row is judged by.
-
-    Attributes
-    ----------
-    values : (n,) array
-        One value per seed.
-    bounds : str
-        In which direction values that are only bounds may differ from the truth ("<": the truth may be larger; ">": it
-        may be smaller), as when a radius was not reached. A verdict that the truth could overturn is withheld.
-    correction : float
-        See `t_interval`.
-    """
+    """What a row is judged by: one value per seed, (n,)."""
 
     values: np.ndarray = field(default_factory=lambda: np.array([]))
+    # Where the truth may lie if values are only bounds ("<": it may be larger; ">": smaller), as of unreached radii.
     bounds: str = ""
-    correction: float = 0.0
+    correction: float = 0.0  # see `t_interval`
 
 
 def _row(claim: Claim, scope: str, sample: _Sample, excluded: int, notes: list[str]) -> dict[str, Any]:
@@ -229,15 +222,11 @@ def _row(claim: Claim, scope: str, sample: _Sample, excluded: int, notes: list[s
         if _may_be_overturned(judged, sample.bounds, claim.direction):
             judged, p = "undecided", 1.0
     return {
-        "claim": claim.name,
-        "statement": f"{claim.statement} [{claim.place}]",
-        **{key: getattr(claim, key) for key in ("label", "theme", "question", "kind", "fit")},
-        **{key: getattr(claim, key) for key in ("table", "measure", "statistic", "formula")},
-        **{"scope": scope, "loss": claim.sides[0]["loss"]},
-        **{"estimate": estimate, "low": low, "high": high, "margin": claim.margin, "direction": claim.direction},
+        **{key: getattr(claim, key) for key in OF_CLAIM},
+        **{"claim": claim.name, "statement": f"{claim.statement} [{claim.place}]", "loss": claim.sides[0]["loss"]},
+        **{"scope": scope, "estimate": estimate, "low": low, "high": high, "p": p, "verdict": judged},
         **{"n": n, "excluded": excluded, "seed_correction": sample.correction if n else math.nan},
-        **{"verdict": judged, "pairs": 0, "opposite": 0, "p": p, "datasets": 0},
-        **{"registered": claim.registered, "note": "; ".join(notes)},
+        **{"pairs": 0, "opposite": 0, "datasets": 0, "note": "; ".join(notes)},
     }
 
 
