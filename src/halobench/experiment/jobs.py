@@ -21,32 +21,15 @@ from halobench.storage.requests import Request
 
 @dataclass(frozen=True)
 class Job:
-    """One job.
-
-    Attributes
-    ----------
-    stage : str
-        A key of `STAGES`.
-    key : str
-        Identifies the job among those of its stage, e.g. ``clean/mlp/mixup2/seed0``.
-    spec : mapping
-        What the job has to do.
-    plugins : tuple of (kind, name)
-        The plug-ins that the job runs.
-    seed : int or None
-    scope : str
-        Empty, or ``partial/`` for output made from the finished cells only.
-    needs : tuple of (stage, key)
-        The jobs whose outputs it reads.
-    """
+    """One job."""
 
     stage: str
-    key: str
-    spec: Mapping[str, Any]
-    plugins: tuple[tuple[str, str], ...] = ()
+    key: str  # identifies it among those of its stage, e.g. clean/mlp/mixup2/seed0
+    spec: Mapping[str, Any]  # what it has to do
+    plugins: tuple[tuple[str, str], ...] = ()  # (kind, name) of those that it runs
     seed: int | None = None
-    scope: str = ""
-    needs: tuple[tuple[str, str], ...] = ()
+    scope: str = ""  # partial/ for output made from the finished cells only
+    needs: tuple[tuple[str, str], ...] = ()  # (stage, key) of the jobs whose outputs it reads
 
     @property
     def name(self) -> tuple[str, str]:
@@ -228,9 +211,8 @@ def job_of(config: Config, stage: str, wildcards: Mapping[str, str]) -> Job:
     if stage == "reference":
         return reference_job(config, wildcards["dataset"], int(wildcards["seed"]))
     cell = Cell(wildcards["dataset"], wildcards["model"], wildcards["loss"], int(wildcards["seed"]))
-    if stage == "repair":
-        return repair_job(config, cell)
-    return {"train": train_job, "probe": probe_job, "calibrate": calibrate_job}[stage](config, cell)
+    of_cell = {"train": train_job, "probe": probe_job, "calibrate": calibrate_job, "repair": repair_job}
+    return of_cell[stage](config, cell)
 
 
 def list_cells(

@@ -34,13 +34,7 @@ def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """Read a manifest, as returned by `halobench.results.manifest.list_files`.
-
-    Raises
-    ------
-    SpecError
-        If the file is missing, isn't a manifest or has been edited.
-    """
+    """Read a manifest, as returned by `list_files`; raise SpecError if it is none or has been edited."""
     manifest = files.read_json(path, ("cells", "references"))
     check_seal(path, manifest)
     require(manifest["cells"], f"{path}: cells", manifest["cells"], "at least one cell")

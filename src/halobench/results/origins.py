@@ -40,15 +40,7 @@ def source_rows(results: Path, jobs: Iterable[Mapping[str, Any]]) -> list[dict[s
 
 
 def jobs_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make the table of jobs from its rows.
-
-    Returns
-    -------
-    DataFrame
-        One row per job, with the columns stage, its key in that stage, seed (-1 for none), device, seconds,
-        peak_memory_mib, started and finished (UTC), commit (empty outside git), and spec, hardware and versions as
-        JSON.
-    """
+    """Make the table of jobs from its rows; seed is -1 for none, and commit is empty outside git."""
     return pd.DataFrame(list(rows), columns=list(JOB_COLUMNS))
 
 

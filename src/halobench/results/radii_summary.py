@@ -21,24 +21,15 @@ Codes = tuple[np.ndarray, np.ndarray]  # (n,) indices of names, -1 for none; (m,
 
 
 def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
-    """Compute the quartiles of a cell's radii over the rays in each group.
+    """Compute the quartiles of a cell's radii (with `RADII_COLUMNS`) in each group of rays, a row per group, sorted.
 
     A censored radius is at least the length of its walk. It counts as larger than all uncensored radii when quartiles
     are taken. A quartile that falls on censored radii is reported as the smallest of them, which is a lower bound.
 
-    Parameters
-    ----------
-    radii : DataFrame
-        One row per ray, quantity and calibrator, with the columns `RADII_COLUMNS`.
-
-    Returns
-    -------
-    DataFrame
-        One row per group, sorted. The columns are `GROUPED`; threshold; n (the number of rays); censored (the share of
-        censored rays, in [0, 1]); the quartiles of radii in normalised inputs (``radius_*``), as multiples of the
-        distance to the nearest sample with a different label (``relative_*``) and as fractions of the ray's line
-        (``fraction_*``); and the shares of radii longer than given multiples of that distance (0.1 times it for
-        ``survival_0.1``).
+    n is the number of rays, and censored the share of censored ones. The quartiles are those of radii in normalised
+    inputs (``radius_*``), as multiples of the distance to the nearest sample with a different label (``relative_*``)
+    and as fractions of the ray's line (``fraction_*``); ``survival_0.1`` is the share of radii longer than 0.1 times
+    that distance.
     """
     keys = {}
     for name in GROUPED:
@@ -99,14 +90,8 @@ def _groups(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """Group the rows that share all keys; rows without a name belong to no group.
 
-    Returns
-    -------
-    rows : int array (n,)
-        The indices of the rows, group by group.
-    starts, sizes : int array (g,)
-        Where in `rows` each group begins, and how many rows it has.
-    places : tuple of int array (g,)
-        For each key, the indices of the groups' names.
+    Return the rows' indices (n,), group by group; where in them each group begins, and its size, (g,) each; and for
+    each key, the indices (g,) of the groups' names.
     """
     shape = tuple(len(names) for _, names in keys.values())
     rows = np.flatnonzero(np.logical_and.reduce([codes >= 0 for codes, _ in keys.values()]))
@@ -119,7 +104,7 @@ def _groups(
 
 
 def _quartiles(values: np.ndarray, censored: np.ndarray) -> dict[str, np.ndarray]:
-    """Compute `censored_quantile` for each row of values (g, n) at each of `QUARTILES`, by name."""
+    """Return the quartiles (g,), by name, of each row of values (g, n): order statistics, NaN if any value is NaN."""
     size = values.shape[1]
     uncensored = size - censored.sum(axis=1)
     bound = np.where(censored, values, np.inf).min(axis=1)
@@ -134,20 +119,10 @@ def _quartiles(values: np.ndarray, censored: np.ndarray) -> dict[str, np.ndarray
 
 
 def survival(values: np.ndarray, censored: np.ndarray) -> np.ndarray:
-    """Return the shares of right-censored values that exceed each of `SURVIVAL`, using the Kaplan-Meier estimator.
+    """Return the shares (g, s) of right-censored values (g, n) that exceed each of `SURVIVAL`, by Kaplan and Meier.
 
-    Parameters
-    ----------
-    values : array (g, n)
-        One group per row.
-    censored : bool array (g, n)
-        Whether each value is only a lower bound.
-
-    Returns
-    -------
-    float64 array (g, len(SURVIVAL))
-        The shares are NaN beyond a group's largest value if that is censored, since nothing is known there, and
-        throughout any group that contains a NaN.
+    `censored` (g, n) says which values are only lower bounds. The shares are NaN beyond a group's largest value if that
+    is censored, since nothing is known there, and throughout any group that contains a NaN.
     """
     size = values.shape[1]
     order = np.lexsort((censored, values), axis=1)  # among equal values, censored ones count as larger
@@ -158,28 +133,3 @@ def survival(values: np.ndarray, censored: np.ndarray) -> np.ndarray:
     unknown = (passed == size) & ~ends[:, -1:] & (values[:, -1:] * (1 + 1e-9) < np.asarray(SURVIVAL))
     unknown |= np.isnan(values).any(axis=1, keepdims=True)
     return np.where(unknown, np.nan, np.take_along_axis(curve, passed, axis=1))
-
-
-def censored_quantile(values: np.ndarray, censored: np.ndarray, level: float) -> float:
-    """Return a quantile (an order statistic, not interpolated) of right-censored values; NaN if any value is NaN.
-
-    Parameters
-    ----------
-    values : array (n,)
-    censored : bool array (n,)
-        Whether each value is only a lower bound.
-    level : float
-        In [0, 1].
-
-    Examples
-    --------
-    >>> censored_quantile(np.array([1.0, 2.0, 3.0]), np.array([False, False, True]), 0.5)
-    2.0
-    """
-    if np.isnan(values).any():
-        return float("nan")
-    uncensored = np.sort(values[~censored])
-    rank = int(np.ceil(level * len(values))) - 1
-    if rank < len(uncensored):
-        return float(uncensored[max(rank, 0)])
-    return float(values[censored].min())

@@ -35,36 +35,19 @@ NOTHING = "nothing would run: all results are current"
 
 @dataclass(frozen=True)
 class State:
-    """Whether a job's result is current.
+    """Whether a job's result is current."""
 
-    Attributes
-    ----------
-    kind : {"current", "missing", "failed", "changed"}
-        ``failed`` if there is no result but a log, and ``changed`` if there is a result that isn't the requested one.
-    reasons : tuple of str
-        Why it isn't current.
-    record : mapping or None
-        The record of the existing result.
-    """
-
+    # current, missing, failed (there is no result but a log), or changed (the result isn't the requested one)
     kind: str
-    reasons: tuple[str, ...] = ()
-    record: Mapping[str, Any] | None = None
+    reasons: tuple[str, ...] = ()  # why it isn't current
+    record: Mapping[str, Any] | None = None  # that of the existing result
 
 
 def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
     """Return the state of one job.
 
-    Parameters
-    ----------
-    job : Job
-    results : Path
-        The results folder.
-    inputs : mapping of str to str
-        The present checksums of what the job reads; those that its record doesn't list don't count.
-    thorough : bool
-        Whether to compare the checksums of all outputs other than weights and logits; otherwise, only files that are
-        newer than the record are compared.
+    `inputs` are the present checksums of what it reads; those that its record doesn't list don't count. Of its outputs,
+    only files that are newer than the record are compared or, if `thorough`, all but weights and logits.
     """
     path = results / job.record
     if not path.exists():

@@ -59,20 +59,7 @@ def p_values(values: np.ndarray, margin: float, correction: float = 0.0) -> np.n
 
 
 def t_intervals(values: np.ndarray, correction: float = 0.0) -> np.ndarray:
-    """Compute `t_interval` for each row.
-
-    Parameters
-    ----------
-    values : ndarray of float, shape (g, n)
-        Must not contain NaN, and n >= 1.
-    correction : float
-        See `t_interval`.
-
-    Returns
-    -------
-    ndarray, shape (g, 3)
-        Mean, low and high.
-    """
+    """Compute `t_interval` for each row of values (g, n), n >= 1, without NaN: mean, low and high, (g, 3)."""
     from scipy.special import stdtrit  # slow to import, and a dry run reads the claims without judging them
 
     count = values.shape[1]

@@ -15,40 +15,20 @@ CELL = "{dataset}/{model}/{loss}/seed{seed}"
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage: a program that turns files into other files and leaves a record of its work.
+    """One stage: a program that turns files into other files and leaves a record of its work."""
 
-    Attributes
-    ----------
-    name : str
-        The name of its command and of its rule.
-    key : str
-        Identifies one of its jobs, using the wildcards of its rule. The job's log is ``logs/{name}/{key}.log``.
-    record : str
-        The path of a job's record below the results folder; ``{}`` stands for its key.
-    outputs : tuple of str
-        The files that it declares to Snakemake besides its record, in the record's folder. If the stage has `each`,
-        ``{}`` stands for the name of a figure or table.
-    needs : tuple of str
-        The stages whose outputs it reads.
-    undeclared : tuple of str
-        Other files that it may write there.
-    scoped : bool
-        Whether it can also run on only the finished cells, with its files below ``partial/``.
-    each : bool
-        Whether each figure or table has its own rule, named ``{stage}_{name}``.
-    modules : tuple of str
-        The modules of the package that determine its numbers; the rest are found through their imports, so an edit of
-        any of them reruns it. None if it computes nothing.
-    """
-
-    name: str
-    key: str
-    record: str
+    name: str  # of its command and of its rule
+    key: str  # identifies one of its jobs, using the wildcards of its rule
+    record: str  # the path of a job's record below the results folder; {} stands for its key
+    # The files that it declares to Snakemake besides its record, in the record's folder. If the stage has `each`, {}
+    # stands for the name of a figure or table.
     outputs: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    undeclared: tuple[str, ...] = ()
-    scoped: bool = False
-    each: bool = False
+    needs: tuple[str, ...] = ()  # the stages whose outputs it reads
+    undeclared: tuple[str, ...] = ()  # other files that it may write there
+    scoped: bool = False  # whether it can also run on only the finished cells, with its files below partial/
+    each: bool = False  # whether each figure or table has its own rule, named {stage}_{name}
+    # The modules that determine its numbers; the rest are found through their imports, so an edit of any of them reruns
+    # it. None if it computes nothing.
     modules: tuple[str, ...] = ()
 
     def record_path(self, key: str) -> str:
@@ -66,8 +46,15 @@ class Stage:
     @property
     def records(self) -> tuple[str, ...]:
         """Patterns that match the paths of its records below the results folder."""
-        pattern = self.record.format("/".join("*" for _ in self.key.split("/")))
+        pattern = self.record.format("/".join("*" if "{" in part else part for part in self.key.split("/")))
         return (pattern, f"partial/{pattern}") if self.scoped else (pattern,)
+
+    @property
+    def output_patterns(self) -> tuple[str, ...]:
+        """Patterns that match the paths of its files; none if each figure or table has files of its own."""
+        names = () if self.each else (*self.outputs, *self.undeclared)
+        paths = map(PurePosixPath, self.records)
+        return tuple(str(path.with_name(name.format(path.stem))) for path in paths for name in names)
 
 
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # the tables of an experiment
@@ -199,16 +186,6 @@ _STAGES = (
 )
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order they run
 CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
-
-# The folders below the results, and below ``partial``, in which stages leave their records.
-FOLDERS = {PurePosixPath(stage.record).parts[0] for stage in _STAGES if "/" in stage.record}
-# Names that identify a record, and the stage that wrote it, on their own.
-RECORDS = tuple(PurePosixPath(stage.record).name for stage in _STAGES if PurePosixPath(stage.record).stem != "{}")
-RECORDS += ("explorer.json",)
-# Files that stages write into their own folders; other names are read from the records.
-_OWN_FOLDERS = ("source", "weights", "train", "probe", "calibrate", "repair", "reference")
-WRITTEN = {name for key in _OWN_FOLDERS for name in (*STAGES[key].outputs, *STAGES[key].undeclared)}
-WRITTEN |= {"explorer.html", "index.html"}
 
 
 def stage_records(probed: bool, laddered: bool = False) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from halobench.core.errors import RefusedError, SpecError
 from halobench.storage.files import REMEDY, check_sum, read_json
-from halobench.storage.layout import RECORDS, STAGES
+from halobench.storage.layout import STAGES
 
 
 def check_recorded(path: Path | str, most: int | None = None) -> None:
@@ -21,11 +21,10 @@ def check_recorded(path: Path | str, most: int | None = None) -> None:
     path = Path(path)
     if most is not None and path.stat().st_size > most:
         return
-    # Only the records of stages that write a file of this name, if any is known to: others may just be written.
-    writers = (stage for stage in STAGES.values() if path.name in (*stage.outputs, *stage.undeclared))
-    for name in [PurePosixPath(stage.record).name for stage in writers] or RECORDS:
+    writers = [stage for stage in STAGES.values() if path.name in (*stage.outputs, *stage.undeclared)]
+    for name in (PurePosixPath(stage.record).name for stage in writers):
         record = path.parent / name
-        if path.name == name or not record.is_file():
+        if not record.is_file():
             continue
         outputs = read_record(record)["outputs"]
         if path.name in outputs:

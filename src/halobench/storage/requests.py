@@ -15,21 +15,11 @@ OUTSIDE = re.compile(r'"[A-Za-z_][\w.]*:[A-Za-z_]\w*"')  # a plug-in outside the
 
 @dataclass(frozen=True)
 class Request:
-    """What a job should do.
-
-    Attributes
-    ----------
-    stage : str
-        A key of `halobench.storage.layout.STAGES`.
-    spec : mapping
-        What to do, as plain data. Jobs that differ only in their seed share it.
-    code : mapping of str to str
-        The modules that the result depends on, with their digests.
-    """
+    """What a job should do."""
 
     stage: str
-    spec: Mapping[str, Any]
-    code: Mapping[str, str]
+    spec: Mapping[str, Any]  # as plain data; jobs that differ only in their seed share it
+    code: Mapping[str, str]  # the modules that the result depends on, with their digests
 
 
 def outside_plugins(spec: Any) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import SpecError, require
 from halobench.storage.files import checksum, read_json
-from halobench.storage.layout import FOLDERS, RECORDS, WRITTEN
+from halobench.storage.layout import STAGES
 from halobench.storage.records import seal
+
+EDITED = "doesn't match its own checksum, so it was edited"
 
 
 @dataclass(frozen=True)
@@ -36,64 +37,37 @@ class Verification:
 
 
 def verify(results: Path) -> Verification:
-    """Check every file under `results` that a record lists against the checksum in that record.
+    """Check every file that a record lists against the checksum in that record; links are followed.
 
-    Links are followed. In the folders that stages write to, a file that is named like a record but isn't one is also a
-    fault, as is a file that is named like an output but isn't listed in any record next to it. Elsewhere, files that
-    aren't sealed records are someone else's.
+    Where a stage's record belongs, anything else is a fault, as is a file that is named like an output of a stage but
+    isn't listed in any record next to it. Other files are someone else's.
     """
-    paths = [path for path in _files(results) if not path.name.startswith(".")]
-    ours = {path for path in paths if _is_place(path.relative_to(results))}
-    names = set(WRITTEN)  # of outputs
-    count, outputs, judged, faults = 0, set(), set(), []
-    for path in (path for path in paths if path.suffix == ".json"):
+    count, files, listed, faults = 0, 0, set[Path](), list[Fault]()
+    for path in _matches(results, (pattern for stage in STAGES.values() for pattern in stage.records)):
+        listed.add(path)
         try:
             content = read_json(path)
         except SpecError as error:
-            if path in ours:
-                faults.append(Fault(path, path, f"can't be read ({error})"))
-                judged.add(path)
+            faults.append(Fault(path, path, f"can't be read ({error})"))
             continue
-        recorded = is_record(content)
-        if path not in ours and not (recorded and "self" in content):
-            continue
-        if recorded:
-            count += 1
-            judged.add(path)
-            outputs |= {path.parent / name for name in content["outputs"]}
-            if not path.is_relative_to(results / "figures"):  # the configuration chooses the names of figures
-                names |= set(content["outputs"])
+        if is_record(content):
+            count, files = count + 1, files + len(content["outputs"])
+            listed |= {path.parent / name for name in content["outputs"]}
             faults += check_record(path, content)
-        elif path.name in RECORDS:
+        elif not isinstance(content, dict) or "self" not in content:
             faults.append(Fault(path, path, "isn't a record; it was overwritten"))
-            judged.add(path)
-        elif isinstance(content, dict) and "self" in content and content != seal(content):
-            faults.append(Fault(path, path, "doesn't match its own checksum, so it was edited"))
+        elif content != seal(content):  # a manifest
+            faults.append(Fault(path, path, EDITED))
     require(count, "results", str(results), "a results folder with at least one stage's record")
-    judged |= outputs
-    unlisted = [path for path in paths if path in ours and path.name in names and path not in judged]
     unrecorded = "isn't listed in any record; its stage's record is missing or damaged"
-    faults += [Fault(path, path, unrecorded) for path in unlisted]
-    return Verification(count, len(outputs), tuple(faults))
+    outputs = _matches(results, (pattern for stage in STAGES.values() for pattern in stage.output_patterns))
+    faults += [Fault(path, path, unrecorded) for path in outputs if path not in listed]
+    return Verification(count, files, tuple(faults))
 
 
-def _is_place(path: Path) -> bool:
-    """Return whether stages write to the folder of a path, which is relative to the results folder."""
-    parts = path.parts[1:] if path.parts[0] == "partial" else path.parts
-    return parts[0] in FOLDERS if len(parts) > 1 else path.stem == "explorer"
-
-
-def _files(folder: Path) -> list[Path]:
-    """Return all files under a folder, sorted; links are followed, and each folder is entered once."""
-    files, entered = [], set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        if real in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        files += [Path(root) / name for name in names]
-    return sorted(files)
+def _matches(results: Path, patterns: Iterable[str]) -> list[Path]:
+    """Return the files below the results folder whose paths match any of the patterns, sorted."""
+    return sorted({path for pattern in patterns for path in results.glob(pattern) if path.is_file()})
 
 
 def is_record(content: Any) -> bool:
@@ -103,7 +77,7 @@ def is_record(content: Any) -> bool:
 def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
     """Check a record and, if it is fine, the files that it lists in its folder; yield each fault found."""
     if record != seal(record):
-        yield Fault(path, path, "doesn't match its own checksum, so it was edited")
+        yield Fault(path, path, EDITED)
         return
     for name, digest in record["outputs"].items():
         output = path.parent / name

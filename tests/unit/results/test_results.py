@@ -72,7 +72,7 @@ def test_a_survey_tells_what_is_there_and_why_the_rest_is_not(two_cells, tmp_pat
     write_cell(tmp_path, two_cells, 0)
     found = inventory.take_inventory(two_cells, "e", tmp_path)
     assert [cell.seed for cell in found.cells] == [0]
-    assert found.references == (("clean", 0),)
+    assert found.listed["references"] == [{"dataset": "clean", "seed": 0, "path": "clean/seed0"}]
     assert found.note == "partial: 1 of 2 cells"
     assert [(row["loss"], row["seed"], row["stage"], row["why"]) for row in found.missing] == [
         ("ce", 1, "train", "not made yet"),
@@ -113,10 +113,10 @@ def test_verify_and_remove_speak_of_the_stages_own_files_only(two_cells, tmp_pat
 def test_verify_leaves_files_alone_that_no_stage_wrote(two_cells, tmp_path):
     """A folder without a record is refused; next to results, files that have names like outputs aren't judged."""
     names = ("train.json", "model.safetensors", "metrics.csv", "mine/logits.safetensors", "mine/broken.json")
-    for name in (*names, "weights/model.safetensors"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    for name in (*names, "weights/mine/model.safetensors"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("{")
     with pytest.raises(SpecError, match="expected a results folder with at least one stage's record"):
         verify.verify(tmp_path)
     write_cell(tmp_path, two_cells, 0)
-    assert [fault.path for fault in verify.verify(tmp_path).faults] == [tmp_path / "weights/model.safetensors"]
+    assert [fault.path for fault in verify.verify(tmp_path).faults] == [tmp_path / "weights/mine/model.safetensors"]

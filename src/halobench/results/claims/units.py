@@ -122,14 +122,14 @@ def _pair_units(claim: Claim, tables: ClaimTables, a: pd.DataFrame, b: pd.DataFr
     across, divides = claim.across_datasets, claim.statistic == "ratio"
     if across and b is not None:
         a, b = a.droplevel("dataset"), b.droplevel("dataset")
-    joined, pairs = a.add_suffix("_a"), a.index.droplevel(["seed"])
+    joined, pairs = a.add_suffix("_a"), _without_seeds(a)
     if b is not None:
         b = _broadcast(b, a) if (b["loss"] == REFERENCE).all() else b
-        pairs = pairs.intersection(b.index.droplevel(["seed"]))
+        pairs = pairs.intersection(_without_seeds(b))
         if pairs.empty:
             raise NotTested(f"no {'model' if across else 'data set x model pair'} has both sides ({claim.formula})")
         joined = joined.join(b.add_suffix("_b"), how="outer")
-    joined = joined[joined.index.droplevel(["seed"]).isin(pairs)].sort_index()
+    joined = joined[_without_seeds(joined).isin(pairs)].sort_index()
     value, sides = joined["value_a"], ["a"] if b is None else ["a", "b"]
     if b is not None:
         value = _log_ratio(joined) if divides else value - joined["value_b"]
@@ -151,6 +151,11 @@ def _pair_units(claim: Claim, tables: ClaimTables, a: pd.DataFrame, b: pd.DataFr
     units["cells"] = cells * (units["reason"] == "").astype(int)
     units["left_out"] = cells - units["cells"]
     return units
+
+
+def _without_seeds(cells: pd.DataFrame) -> pd.Index:
+    index: Any = cells.index  # which the stubs take for one of a single level
+    return index.droplevel("seed")
 
 
 def _log_ratio(joined: pd.DataFrame) -> pd.Series:
