@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.experiment.grid import Cell
 from halobench.experiment.jobs import list_cells
+from halobench.experiment.sections import Cell
 from halobench.results.manifest import list_files
 from halobench.storage import files, provenance, records
 from halobench.storage.requests import Request

@@ -12,7 +12,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.plugin_constants import without_words
 from halobench.core.spec_codec import parse
-from halobench.experiment.grid import ExperimentSpec
+from halobench.experiment.sections import ExperimentSpec
 from halobench.figures import calibrator_label
 
 OPTIONS = {"gaussians": {"mu": 0.1}} | {name: {"classes": 4} for name in ("overlap", "image_overlap", "collage")}

@@ -22,8 +22,9 @@ from halobench.data import sources, splits
 from halobench.data.written_sources import read_meta
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.displays import KINDS
-from halobench.experiment.grid import Cell, Config
+from halobench.experiment.grid import Config
 from halobench.experiment.jobs import source_job
+from halobench.experiment.sections import Cell
 from halobench.storage import records
 from halobench.storage.requests import changes
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from halobench.core import facts, plugins
 from halobench.core.errors import SpecError, one_of, require
-from halobench.core.spec_codec import to_json
 from halobench.storage.layout import PAGES, TABLES
 
 KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
@@ -43,11 +41,6 @@ def captions(shown: Mapping[str, Any]) -> dict[str, str]:
     return {stem: display_facts(kind, stem).caption or CAPTION for kind in KINDS for stem in shown[kind]}
 
 
-def captions_digest(shown: Mapping[str, Any]) -> str:
-    """Return a digest of `captions`, by which the pages that quote them are known to be current."""
-    return hashlib.sha256(to_json(captions(shown)).encode()).hexdigest()[:16]
-
-
 def tables_read(kind: str, name: str) -> list[str]:
     """Return the tables that a figure or a table for print is made from, which are the parameters of its function."""
     parameters, results = plugins.parameters(kind, name), (*TABLES, "claims")
@@ -59,11 +52,6 @@ def tables_read(kind: str, name: str) -> list[str]:
     what = "a different name, since the aggregate, claims and overview stages write files with this name"
     require(not taken, kind, name, what)
     return parameters
-
-
-def displayed(kind: str, shown: Iterable[str], calibrators: Iterable[str]) -> tuple[str, ...]:
-    """Return the figures or tables for print that have something to show (see `has_content`)."""
-    return tuple(name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators))
 
 
 def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterable[str]) -> bool:

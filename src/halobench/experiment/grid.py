@@ -1,91 +1,49 @@
-"""A checked configuration, with its experiments as grids of cells, on top of the named specs of its sections."""
+"""A checked configuration: what its sections expand to, as grids of cells and as the specs that stages get."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from pydantic import AfterValidator, Field
-
+from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import Distinct, Flag, NotNegative, Several, Text, canonical, check_distinct, spec
-from halobench.experiment.displays import ALL, IMAGES, LADDER, displayed, tables_read
-from halobench.experiment.sections import Named, Sections
+from halobench.core.spec_codec import canonical, parse, spec
+from halobench.core.specs import PROBE_KEYS, CalibrateSpec, ModelSpec, TrainSpec
+from halobench.experiment.displays import ALL, IMAGES, LADDER, has_content
+from halobench.experiment.sections import Cell, ProbeEntry, Sections
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One trained model, identified by the names of its data set, model and loss, and by its seed."""
+def _once(method: Method) -> Method:
+    """Make a method of `Config` run only once for the same arguments, since thousands of cells ask the same."""
 
-    dataset: str
-    model: str
-    loss: str
-    seed: int
+    @functools.wraps(method)
+    def cached(self: Any, *arguments: str) -> Any:
+        key = (method.__name__, *arguments)
+        if key not in self._results:
+            self._results[key] = method(self, *arguments)
+        return self._results[key]
 
-    @property
-    def path(self) -> str:
-        return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
-
-
-@spec
-class Block:
-    """A full grid of every data set x model x loss x seed; with `probe`, the neighbourhoods of its cells are probed."""
-
-    datasets: Distinct[Text] = Field(description="Names of data sets.")
-    models: Distinct[Text] = Field(description="Names of models.")
-    losses: Distinct[Text] = Field(description="Names of losses.")
-    seeds: Distinct[NotNegative] = Field(
-        description="Each seed has its own split, label noise, initialisation and order."
-    )
-    probe: Flag = Field(default=True, description="Probe the neighbourhoods of the cells.")
-
-    def cells(self) -> Iterator[Cell]:
-        return itertools.starmap(Cell, itertools.product(self.datasets, self.models, self.losses, self.seeds))
-
-
-def _known_display(kind: str, name: str) -> str:
-    """Return the name of a figure or a table; raise SpecError if no function of that name takes tables."""
-    try:
-        if name != ALL:
-            tables_read(kind, name)
-    except SpecError as error:
-        raise SpecError("", name, error.expected) from None
-    return name
-
-
-Figure = Annotated[Text, AfterValidator(functools.partial(_known_display, "figures"))]
-Table = Annotated[Text, AfterValidator(functools.partial(_known_display, "tables"))]
-
-
-@spec
-class ExperimentSpec:
-    """Blocks of cells, and the figures and tables made from them (by default, all with something to show)."""
-
-    grid: Several[Block] = Field(description="Blocks of cells. A cell that is in several blocks counts once.")
-    figures: Annotated[tuple[Figure, ...], AfterValidator(check_distinct)] | None = Field(
-        default=None,
-        description="Files in src/halobench/reporting/figures, module:function, or all, which is the default"
-        " and stands for all files that have something to show. An empty list means none.",
-    )
-    tables: Annotated[tuple[Table, ...], AfterValidator(check_distinct)] | None = Field(
-        default=None,
-        description="Tables for print: files in src/halobench/reporting/tables, module:function, or all, which is the"
-        " default and stands for all files that have something to show. An empty list means none.",
-    )
-
-    def cells(self) -> list[Cell]:
-        return sorted({cell for block in self.grid for cell in block.cells()})
+    return cached  # type: ignore[return-value]
 
 
 @spec
 class Config(Sections):
-    """A configuration, whose names are checked for consistency by `halobench.experiment.config_loader`."""
+    """A configuration, whose names are checked for consistency by `halobench.experiment.config_loader`.
 
-    _: KW_ONLY
-    experiments: Named[ExperimentSpec] = Field(description="Grids of cells. Each block is a full product.")
+    The specs that its methods return are canonical plain data, without default values. Cells that differ only in their
+    seed share them, so don't modify them.
+    """
+
+    @functools.cached_property
+    def _results(self) -> dict[tuple[str, ...], Any]:
+        return {}
+
+    # --- Cells ---------------------------------------------------------------------------------------------------
 
     def cells(self, experiment: str) -> list[Cell]:
         return self.experiments[experiment].cells()
@@ -115,26 +73,94 @@ class Config(Sections):
         """Return the data set and seed of each calibrator-free reference that an experiment compares with."""
         return sorted({(cell.dataset, cell.seed) for cell in self.cells(experiment)})
 
+    # --- Figures and tables --------------------------------------------------------------------------------------
+
     def figures(self, experiment: str) -> tuple[str, ...]:
         return self._chosen("figures", experiment)
 
     def tables(self, experiment: str) -> tuple[str, ...]:
         return self._chosen("tables", experiment)
 
+    @_once
     def _chosen(self, kind: str, experiment: str) -> tuple[str, ...]:
         named = getattr(self.experiments[experiment], kind)
         named = (ALL,) if named is None else named
-        names = (self._displayed(kind, experiment) if name == ALL else (name,) for name in named)
+        names = (self._with_content(kind, experiment) if name == ALL else [name] for name in named)
         return tuple(dict.fromkeys(itertools.chain.from_iterable(names)))
 
-    def _displayed(self, kind: str, experiment: str) -> tuple[str, ...]:
+    def _with_content(self, kind: str, experiment: str) -> list[str]:
         """Return the plug-ins of a kind that have something to show for an experiment."""
         datasets = {name for block in self.experiments[experiment].grid for name in block.datasets}
         loaders = {self.sources[self.datasets[name].source].loader for name in datasets}
         images = {IMAGES} if loaders - self.distributions else set()
         models = {cell.model for cell in self.probed(experiment)}
         probes = {probe.kind for probe in self.probes.values() if any(map(probe.visits, models))}
-        return displayed(kind, loaders | images | probes, self.calibrate.names)
+        shown, calibrators = loaders | images | probes, self.calibrate.names
+        return [name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators)]
+
+    # --- Recipes and specs of stages -----------------------------------------------------------------------------
+
+    def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
+        """Return the layers of a recipe by their places in the configuration; each overrides those before it."""
+        return {
+            "train": self.train,
+            f"models.{model}.recipe": self.models[model].recipe,
+            f"datasets.{dataset}.recipe": self.datasets[dataset].recipe,
+        }
+
+    def layer_that_sets(self, dataset: str, model: str, key: str) -> str:
+        """Return the place of the last layer of a recipe that sets a key; ``train`` if none does."""
+        layers = self.layers(dataset, model)
+        return next((place for place in reversed(layers) if key in layers[place]), "train")
+
+    @_once
+    def recipe(self, dataset: str, model: str) -> TrainSpec:
+        """Return the recipe of a data set and model, merged from its layers."""
+        merged = {key: value for layer in self.layers(dataset, model).values() for key, value in layer.items()}
+        try:
+            return parse(TrainSpec, merged)
+        except SpecError as error:
+            raise error.within(self.layer_that_sets(dataset, model, error.key)) from None
+
+    @functools.cached_property
+    def calibrate(self) -> CalibrateSpec:
+        shared = {each.name: getattr(self.metrics, each.name) for each in dataclasses.fields(self.metrics)}
+        return CalibrateSpec(self.calibrators, **shared)
+
+    def source_spec(self, source: str) -> dict[str, Any]:
+        return canonical(self.sources[source])
+
+    def weights_spec(self, model: str) -> dict[str, Any]:
+        """Return the spec of a weights stage, which fetches the published weights of a model."""
+        spec = self.models[model]
+        return canonical(ModelSpec(spec.name, pretrained=spec.pretrained))
+
+    @_once
+    def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
+        return {
+            "dataset": canonical(self.datasets[dataset]),
+            "model": canonical(self.models[model]),
+            "loss": canonical(self.losses[loss]),
+            "train": canonical(self.recipe(dataset, model)),
+        }
+
+    @_once
+    def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
+        """Return the spec of a probe stage, with only the recipe keys that say how a model is evaluated."""
+        recipe = self.recipe(dataset, model)
+        return {
+            "dataset": canonical(self.datasets[dataset]),
+            "model": canonical(self.models[model]),
+            "train": canonical(TrainSpec(**{key: getattr(recipe, key) for key in PROBE_KEYS})),
+            "probes": {name: canonical(probe) for name, probe in self.probes_of(model).items()},
+        }
+
+    @_once
+    def calibrate_spec(self) -> dict[str, Any]:
+        return canonical(self.calibrate)
+
+    def reference_spec(self, dataset: str) -> dict[str, Any]:
+        return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
 
     def used(self, experiment: str) -> dict[str, Any]:
         """Return the part of the configuration that an experiment uses, as plain data without default values.
@@ -155,3 +181,27 @@ class Config(Sections):
             "probes": {name: canonical(p) for name, p in self.probes.items() if any(map(p.visits, models))},
             "calibrate": self.calibrate_spec(),
         }
+
+    # --- Plug-ins ------------------------------------------------------------------------------------------------
+
+    @functools.cached_property
+    def distributions(self) -> frozenset[str]:
+        """Return the loaders that are distributions; their files are read once, as there may be thousands of cells."""
+        return frozenset(filter(plugins.is_distribution, {source.loader for source in self.sources.values()}))
+
+    def sampler(self, dataset: str) -> list[tuple[str, str]]:
+        """Return the plug-in that draws a data set's samples, or an empty list if they are cut from images."""
+        loader = self.sources[self.datasets[dataset].source].loader
+        return [("data", loader)] if loader in self.distributions else []
+
+    def train_plugins(self, dataset: str, model: str, loss: str) -> list[tuple[str, str]]:
+        return [("models", self.models[model].name), ("losses", self.losses[loss].name), *self.sampler(dataset)]
+
+    @_once
+    def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
+        """Return the plug-ins that a probe stage runs, as kind and name."""
+        directions = [plugin for probe in self.probes_of(model).values() for plugin in probe.plugged]
+        return [("models", self.models[model].name), *self.sampler(dataset), *directions]
+
+    def probes_of(self, model: str) -> dict[str, ProbeEntry]:
+        return {name: probe for name, probe in self.probes.items() if probe.visits(model)}

@@ -6,15 +6,18 @@ The workflow's rules, the status of results and the inventory of cells all use t
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from halobench.core.spec_codec import to_json
 from halobench.experiment.code_version import code_map
-from halobench.experiment.displays import captions_digest, file_stem, tables_read
-from halobench.experiment.grid import Cell, Config
+from halobench.experiment.displays import captions, file_stem, tables_read
+from halobench.experiment.grid import Config
+from halobench.experiment.sections import Cell
 from halobench.storage.layout import STAGES
 from halobench.storage.requests import Request
 
@@ -132,7 +135,7 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
         **{"experiment": experiment, "note": note, "config": config.used(experiment)},
         **{f"{stage}s": [file_stem(name) for name in names] for stage, names in shown.items()},
     }
-    overview["captions"] = captions_digest(overview)
+    overview["captions"] = hashlib.sha256(to_json(captions(overview)).encode()).hexdigest()[:16]
     displays = [
         Job(
             stage,

@@ -1,4 +1,4 @@
-"""The sections of a configuration as specs, and the parts of them that each stage gets.
+"""The sections of a configuration as specs.
 
 Each field is a section or a key, and its description is the text in docs/configuration.md.
 """
@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
@@ -17,19 +19,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, Wra
 from halobench.core import plugins
 from halobench.core.calibrator_spec import CALIBRATORS, Calibrators
 from halobench.core.errors import NAME, SpecError, check_name, one_of, require
-from halobench.core.spec_codec import Distinct, Flag, Text, canonical, parse, spec
-from halobench.core.specs import (
-    PROBE_KEYS,
-    CalibrateSpec,
-    DatasetSpec,
-    LossSpec,
-    MetricsSpec,
-    ModelSpec,
-    ProbeSpec,
-    Recipe,
-    SourceSpec,
-    TrainSpec,
-)
+from halobench.core.spec_codec import Distinct, Flag, NotNegative, Several, Text, check_distinct, spec
+from halobench.core.specs import DatasetSpec, LossSpec, MetricsSpec, ModelSpec, ProbeSpec, Recipe, SourceSpec
+from halobench.experiment.displays import ALL, tables_read
 from halobench.storage.layout import STAGES
 
 T = TypeVar("T")
@@ -120,13 +112,73 @@ Model = Annotated[ModelEntry, AfterValidator(functools.partial(_without_defaults
 Loss = Annotated[LossSpec, AfterValidator(functools.partial(_without_defaults, "losses"))]
 
 
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One trained model, identified by the names of its data set, model and loss, and by its seed."""
+
+    dataset: str
+    model: str
+    loss: str
+    seed: int
+
+    @property
+    def path(self) -> str:
+        return f"{self.dataset}/{self.model}/{self.loss}/seed{self.seed}"
+
+
+@spec
+class Block:
+    """A full grid of every data set x model x loss x seed; with `probe`, the neighbourhoods of its cells are probed."""
+
+    datasets: Distinct[Text] = Field(description="Names of data sets.")
+    models: Distinct[Text] = Field(description="Names of models.")
+    losses: Distinct[Text] = Field(description="Names of losses.")
+    seeds: Distinct[NotNegative] = Field(
+        description="Each seed has its own split, label noise, initialisation and order."
+    )
+    probe: Flag = Field(default=True, description="Probe the neighbourhoods of the cells.")
+
+    def cells(self) -> Iterator[Cell]:
+        return itertools.starmap(Cell, itertools.product(self.datasets, self.models, self.losses, self.seeds))
+
+
+def _known_display(kind: str, name: str) -> str:
+    """Return the name of a figure or a table; raise SpecError if no function of that name takes tables."""
+    try:
+        if name != ALL:
+            tables_read(kind, name)
+    except SpecError as error:
+        raise SpecError("", name, error.expected) from None
+    return name
+
+
+Figure = Annotated[Text, AfterValidator(functools.partial(_known_display, "figures"))]
+Table = Annotated[Text, AfterValidator(functools.partial(_known_display, "tables"))]
+
+
+@spec
+class ExperimentSpec:
+    """Blocks of cells, and the figures and tables made from them (by default, all with something to show)."""
+
+    grid: Several[Block] = Field(description="Blocks of cells. A cell that is in several blocks counts once.")
+    figures: Annotated[tuple[Figure, ...], AfterValidator(check_distinct)] | None = Field(
+        default=None,
+        description="Files in src/halobench/reporting/figures, module:function, or all, which is the default"
+        " and stands for all files that have something to show. An empty list means none.",
+    )
+    tables: Annotated[tuple[Table, ...], AfterValidator(check_distinct)] | None = Field(
+        default=None,
+        description="Tables for print: files in src/halobench/reporting/tables, module:function, or all, which is the"
+        " default and stands for all files that have something to show. An empty list means none.",
+    )
+
+    def cells(self) -> list[Cell]:
+        return sorted({cell for block in self.grid for cell in block.cells()})
+
+
 @spec
 class Sections:
-    """A configuration's specs, by name.
-
-    The specs that its methods return are canonical plain data, without default values. Cells that differ only in their
-    seed share them, so don't modify them.
-    """
+    """The sections of a configuration."""
 
     _: dataclasses.KW_ONLY
     run: Distinct[Text] = Field(description="Experiments that are built by default.")
@@ -181,107 +233,4 @@ class Sections:
         description="Small stages (" + ", ".join(SMALL) + ") that a run on a cluster submits as jobs. The others run in"
         " the main process, since they would wait in a queue for longer than they take.",
     )
-
-    def source_spec(self, source: str) -> dict[str, Any]:
-        return canonical(self.sources[source])
-
-    def weights_spec(self, model: str) -> dict[str, Any]:
-        """Return the spec of a weights stage, which fetches the published weights of a model."""
-        spec = self.models[model]
-        return canonical(ModelSpec(spec.name, pretrained=spec.pretrained))
-
-    def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
-        def build() -> dict[str, Any]:
-            return {
-                "dataset": canonical(self.datasets[dataset]),
-                "model": canonical(self.models[model]),
-                "loss": canonical(self.losses[loss]),
-                "train": canonical(self.recipe(dataset, model)),
-            }
-
-        return self._shared(("train", dataset, model, loss), build)
-
-    def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
-        """Return the spec of a probe stage, with only the recipe keys that say how a model is evaluated."""
-
-        def build() -> dict[str, Any]:
-            recipe = self.recipe(dataset, model)
-            return {
-                "dataset": canonical(self.datasets[dataset]),
-                "model": canonical(self.models[model]),
-                "train": canonical(TrainSpec(**{key: getattr(recipe, key) for key in PROBE_KEYS})),
-                "probes": {name: canonical(probe) for name, probe in self.probes_of(model).items()},
-            }
-
-        return self._shared(("probe", dataset, model), build)
-
-    def probes_of(self, model: str) -> dict[str, ProbeEntry]:
-        return {name: probe for name, probe in self.probes.items() if probe.visits(model)}
-
-    def calibrate_spec(self) -> dict[str, Any]:
-        return self._shared(("calibrate",), lambda: canonical(self.calibrate))
-
-    def reference_spec(self, dataset: str) -> dict[str, Any]:
-        return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
-
-    def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
-        """Return the layers of a recipe by their places in the configuration; each overrides those before it."""
-        return {
-            "train": self.train,
-            f"models.{model}.recipe": self.models[model].recipe,
-            f"datasets.{dataset}.recipe": self.datasets[dataset].recipe,
-        }
-
-    def layer_that_sets(self, dataset: str, model: str, key: str) -> str:
-        """Return the place of the last layer of a recipe that sets a key; ``train`` if none does."""
-        layers = self.layers(dataset, model)
-        return next((place for place in reversed(layers) if key in layers[place]), "train")
-
-    def recipe(self, dataset: str, model: str) -> TrainSpec:
-        """Return the recipe of a data set and model, merged from its layers."""
-
-        def merge() -> TrainSpec:
-            merged = {key: value for layer in self.layers(dataset, model).values() for key, value in layer.items()}
-            try:
-                return parse(TrainSpec, merged)
-            except SpecError as error:
-                raise error.within(self.layer_that_sets(dataset, model, error.key)) from None
-
-        return self._shared(("recipe", dataset, model), merge)
-
-    @functools.cached_property
-    def calibrate(self) -> CalibrateSpec:
-        shared = {each.name: getattr(self.metrics, each.name) for each in dataclasses.fields(self.metrics)}
-        return CalibrateSpec(self.calibrators, **shared)
-
-    def sampler(self, dataset: str) -> list[tuple[str, str]]:
-        """Return the plug-in that draws a data set's samples, or an empty list if they are cut from images."""
-        loader = self.sources[self.datasets[dataset].source].loader
-        return [("data", loader)] if loader in self.distributions else []
-
-    def train_plugins(self, dataset: str, model: str, loss: str) -> list[tuple[str, str]]:
-        return [("models", self.models[model].name), ("losses", self.losses[loss].name), *self.sampler(dataset)]
-
-    def probe_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
-        """Return the plug-ins that a probe stage runs, as kind and name."""
-
-        def listed() -> list[tuple[str, str]]:
-            directions = [plugin for probe in self.probes_of(model).values() for plugin in probe.plugged]
-            return [("models", self.models[model].name), *self.sampler(dataset), *directions]
-
-        return self._shared(("probe plug-ins", dataset, model), listed)
-
-    @functools.cached_property
-    def distributions(self) -> frozenset[str]:
-        """Return the loaders that are distributions; their files are read once, as there may be thousands of cells."""
-        return frozenset(filter(plugins.is_distribution, {source.loader for source in self.sources.values()}))
-
-    @functools.cached_property
-    def _cache(self) -> dict[tuple[str, ...], Any]:
-        return {}
-
-    def _shared(self, key: tuple[str, ...], build: Callable[[], T]) -> T:
-        """Return the result of `build`, which is called only once for each key."""
-        if key not in self._cache:
-            self._cache[key] = build()
-        return self._cache[key]
+    experiments: Named[ExperimentSpec] = Field(description="Grids of cells. Each block is a full product.")

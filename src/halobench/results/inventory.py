@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.spec_codec import to_json
-from halobench.experiment.grid import Cell, Config
+from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job, cell_jobs, computed_jobs, drawn_jobs, explorer_job, list_cells, reference_job
+from halobench.experiment.sections import Cell
 from halobench.results.status import Name, survey
 from halobench.storage.columns import REFERENCE
 from halobench.storage.records import read_record

@@ -11,8 +11,8 @@ import pytest
 from conftest import end, holder
 from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import load_config
-from halobench.experiment.grid import Cell
 from halobench.experiment.jobs import cell_jobs, reference_job
+from halobench.experiment.sections import Cell
 from halobench.results import inventory
 from halobench.storage import files, records, verify
 from halobench.storage.provenance import record
