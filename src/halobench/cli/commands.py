@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -110,40 +111,32 @@ def _diagnose(args: argparse.Namespace) -> None:
 def add(commands: Any) -> None:
     """Add the commands to the parsers of all commands; those that are `passed_on` hand other arguments to Snakemake."""
 
-    def command(name: str, run: Any, summary: str, examples: str = "", passed_on: bool = False) -> Any:
-        form = argparse.RawDescriptionHelpFormatter
-        parser = commands.add_parser(
-            name, help=summary, description=summary, epilog=examples, formatter_class=form, allow_abbrev=False
-        )
-        parser.set_defaults(run=run, passed_on=passed_on)
-        if passed_on:
-            parser.usage = f"halobench {name} [-h] [OPTIONS] [SNAKEMAKE'S ARGUMENTS ...]"
-        return parser
-
-    run = command("run", _run, "Run Snakemake, resuming an interrupted run.", RUN, passed_on=True)
+    command = functools.partial(options.command, commands)
+    run = command("run", "Run Snakemake, resuming an interrupted run.", RUN, run=_run, passed_on=True)
     what = "what to do with the running jobs of a run that died (default: wait)"
     run.add_argument("--orphans", choices=("wait", "cancel"), default="wait", help=what)
-    status = command("status", _status, "Say which results aren't current, and why.", STATUS, passed_on=True)
+    status = command("status", "Say which results aren't current, and why.", STATUS, run=_status, passed_on=True)
     status.add_argument("--each", action="store_true", help="print one line per job, including downstream jobs")
-    for parser in (run, status):
+    for name, parser in (("run", run), ("status", status)):
+        parser.usage = f"halobench {name} [-h] [OPTIONS] [SNAKEMAKE'S ARGUMENTS ...]"
         options.add(parser, "results", required=False, help="the results folder (default: as configured, else results)")
 
-    show = command("show", _show, "Show a cell: its spec, temperatures, metrics, commands and logs.", SHOW)
+    show = command("show", "Show a cell: its spec, temperatures, metrics, commands and logs.", SHOW, run=_show)
     what = "e.g. digits/mlp/mixup2/seed0, or a part that no other cell's name contains"
     show.add_argument("cell", metavar="CELL", help=what)
-    compare = command("compare", _compare, "Say which of two losses, cells or results folders is better.", COMPARE)
+    compare = command("compare", "Say which of two losses, cells or results folders is better.", COMPARE, run=_compare)
     compare.add_argument("first", metavar="A", help="a loss as DATASET/MODEL/LOSS, a cell or a results folder")
     compare.add_argument("second", metavar="B", help="what to compare it with")
     compare.add_argument("--all", action="store_true", help="show all test metrics of all calibrators")
     for parser in (show, compare):
         what = "the results folder (default: results)"
         options.add(parser, "results", required=False, default=RESULTS, help=what)
-    verify = command("verify", _verify, "Compare results with the checksums in their records.")
+    verify = command("verify", "Compare results with the checksums in their records.", run=_verify)
     what = "the results folder (default: results)"
     verify.add_argument("results", nargs="?", **options.folder(what, default=RESULTS))
     verify.add_argument("--remove", action="store_true", help="remove faulty results so they are computed again")
 
-    diagnose = command("diagnose", _diagnose, "Diagnose and calibrate logits from any project.", DIAGNOSE)
+    diagnose = command("diagnose", "Diagnose and calibrate logits from any project.", DIAGNOSE, run=_diagnose)
     diagnose.add_argument("file", **options.file("logits and labels: an .npz, .csv or .parquet file"))
     options.add(diagnose, "seed", required=False, default=0, help="for folds and resamples (default: 0)")
     options.add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")

@@ -86,3 +86,13 @@ OPTIONAL = {"code", "weights", "checkpoint", "every", "slots-per-gpu"}
 def add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
     """Add an option to a parser, with settings that may differ from those in `OPTIONS`."""
     parser.add_argument(f"--{name}", **({"required": name not in OPTIONAL} | OPTIONS[name] | options))
+
+
+def command(commands: Any, name: str, summary: str, epilog: str = "", **defaults: Any) -> argparse.ArgumentParser:
+    """Add a command to the parsers of others, with an epilog that keeps its lines; return its own."""
+    form = argparse.RawDescriptionHelpFormatter
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, epilog=epilog, formatter_class=form, allow_abbrev=False
+    )
+    parser.set_defaults(**defaults)
+    return parser

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,89 +20,44 @@ EXAMPLE_TRAIN = """example:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: one line of help, its function, which gets the options by name, and the names of its options."""
+    """A stage: a line of help, its MODULE:FUNCTION in the wing `pipeline`, and the options that this gets by name."""
 
     summary: str
-    run: Callable[..., None]
+    function: str
     options: str
     examples: str = ""
 
 
-def _function(place: str) -> Callable[..., None]:
-    """Return a function of the wing `pipeline`, MODULE:FUNCTION, that is imported when it is called."""
-    module, _, name = place.partition(":")
-
-    def run(**arguments: Any) -> None:
-        getattr(importlib.import_module(f"halobench.pipeline.{module}"), name)(**arguments)
-
-    return run
-
-
-def _resumable(place: str) -> Callable[..., None]:
-    """Return the same for a stage that saves checkpoints."""
-
-    def run(checkpoint: Path | None, every: float, slots: int, **arguments: Any) -> None:
-        from halobench.pipeline.stage import Resume
-
-        _function(place)(resume=Resume(checkpoint, every, slots), **arguments)
-
-    return run
-
-
-def _displayed(kind: str, spec: Any, tables: Path, out: Path, code: str | None) -> None:
-    """Make a figure or a table for print, to files named `out` with their suffixes, or next to the record `out`."""
-    from halobench.core.errors import require
-
-    is_spec = isinstance(spec, Mapping) and isinstance(spec.get(kind), str)
-    require(is_spec, "spec", spec, f"a mapping with the name of a {kind} under {kind!r}")
-    stem = out.with_suffix("") if out.suffix == ".json" else out
-    _function(f"report:run_{kind}")(name=spec[kind], tables=tables, out=stem, note=spec.get("note", ""), code=code)
-
-
-def _explorer(spec: Any, tables: Path, out: Path, code: str | None) -> None:
-    """Make the explorer, also of other experiments that have tables, since a page without them would replace theirs."""
-    shown = {"experiments": (), **spec}
-    _function("report:run_explorer")(results=tables.parent, out=out, spec=shown, tables=tables, code=code, others=True)
-
-
-WITHIN_CELL, RESUMED = "spec code seed run", "checkpoint every slots-per-gpu"
+WITHIN_CELL, RESUMED, DISPLAYED = "spec code seed run", "checkpoint every slots-per-gpu", "spec tables out code"
 STAGES = {
-    "source": Stage("Write a source's images, labels and metadata.", _function("source:run_source"), "spec code out"),
-    "weights": Stage("Download the weights of a timm model.", _function("source:run_weights"), "spec code out"),
+    "source": Stage("Write a source's images, labels and metadata.", "source:run_source", "spec code out"),
+    "weights": Stage("Download the weights of a timm model.", "source:run_weights", "spec code out"),
     "train": Stage(
         "Train one cell, or resume training from its checkpoint.",
-        _resumable("train:run_train"),
+        "train:run_train",
         f"spec code source seed out weights {RESUMED}",
         EXAMPLE_TRAIN,
     ),
     "probe": Stage(
         "Probe a trained cell's neighbourhoods, or resume probing.",
-        _resumable("probe:run_probe"),
+        "probe:run_probe",
         f"source {WITHIN_CELL} {RESUMED}",
     ),
-    "calibrate": Stage(
-        "Fit and score calibrators on a cell's logits.", _function("calibrate:run_calibrate"), WITHIN_CELL
-    ),
-    "repair": Stage("Split a cell's NLL by what could repair it.", _function("repair:run_repair"), WITHIN_CELL),
+    "calibrate": Stage("Fit and score calibrators on a cell's logits.", "calibrate:run_calibrate", WITHIN_CELL),
+    "repair": Stage("Split a cell's NLL by what could repair it.", "repair:run_repair", WITHIN_CELL),
     "reference": Stage(
         "Score Bayes, uniform and nearest-neighbour predictors.",
-        _function("calibrate:run_reference"),
+        "calibrate:run_reference",
         "spec code source seed out",
     ),
     "aggregate": Stage(
-        "Join the cells of a manifest into tables.", _function("aggregate:run_aggregate"), "manifest results out code"
+        "Join the cells of a manifest into tables.", "aggregate:run_aggregate", "manifest results out code"
     ),
-    "claims": Stage(
-        "Test claims on an experiment's tables.",
-        _function("aggregate:run_claims"),
-        "claims tables out code",
-    ),
-    "table": Stage(
-        "Make a table for print: CSV, LaTeX, HTML.", functools.partial(_displayed, "table"), "spec tables out code"
-    ),
-    "figure": Stage("Draw a figure: PDF, SVG, PNG.", functools.partial(_displayed, "figure"), "spec tables out code"),
-    "overview": Stage("Write the pages of an experiment.", _function("report:run_overview"), "spec tables out code"),
-    "explorer": Stage("Make the explorer of cells, and the entrance to all pages.", _explorer, "spec tables out code"),
+    "claims": Stage("Test claims on an experiment's tables.", "aggregate:run_claims", "claims tables out code"),
+    "table": Stage("Make a table for print: CSV, LaTeX, HTML.", "report:run_table", DISPLAYED),
+    "figure": Stage("Draw a figure: PDF, SVG, PNG.", "report:run_figure", DISPLAYED),
+    "overview": Stage("Write the pages of an experiment.", "report:run_overview", DISPLAYED),
+    "explorer": Stage("Make the explorer of cells, and the entrance to all pages.", "report:run_explorer", DISPLAYED),
 }
 
 
@@ -112,22 +66,34 @@ def add(commands: Any) -> None:
     summary = "Run one stage without the workflow, as the first line of a job's log does."
     parser = commands.add_parser("stage", help="run one stage", description=summary)
     names = parser.add_subparsers(dest="stage", required=True, metavar="STAGE", title="stages")
-    form = argparse.RawDescriptionHelpFormatter
     for name, stage in STAGES.items():
-        each = names.add_parser(
-            name,
-            help=stage.summary,
-            description=stage.summary,
-            epilog=stage.examples,
-            formatter_class=form,
-            allow_abbrev=False,
-        )
+        each = options.command(names, name, stage.summary, stage.examples, run=_run)
         for option in stage.options.split():
             options.add(each, option)
-        each.set_defaults(run=functools.partial(_run, stage))
 
 
-def _run(stage: Stage, args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace) -> None:
     """Run a stage with its parsed options."""
     arguments = {key: value for key, value in vars(args).items() if key not in ("command", "stage", "run")}
-    stage.run(**arguments)
+    if "checkpoint" in arguments:
+        from halobench.pipeline.stage import Resume
+
+        arguments["resume"] = Resume(*(arguments.pop(name) for name in ("checkpoint", "every", "slots")))
+    if args.stage in ("table", "figure"):
+        arguments = _displayed(args.stage, **arguments)
+    if (
+        args.stage == "explorer"
+    ):  # also shows other experiments that have tables: a page without them would replace theirs
+        arguments |= {"results": args.tables.parent, "spec": {"experiments": (), **args.spec}, "others": True}
+    module, _, function = STAGES[args.stage].function.partition(":")
+    getattr(importlib.import_module(f"halobench.pipeline.{module}"), function)(**arguments)
+
+
+def _displayed(kind: str, spec: Any, tables: Path, out: Path, code: str | None) -> dict[str, Any]:
+    """Return what the stage of a figure or table gets; its files are `out` with suffixes, or next to a record `out`."""
+    from halobench.core.errors import require
+
+    is_spec = isinstance(spec, Mapping) and isinstance(spec.get(kind), str)
+    require(is_spec, "spec", spec, f"a mapping with the name of a {kind} under {kind!r}")
+    stem = out.with_suffix("") if out.suffix == ".json" else out
+    return {"name": spec[kind], "tables": tables, "out": stem, "note": spec.get("note", ""), "code": code}

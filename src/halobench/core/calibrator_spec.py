@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from halobench.core import plugins
-from halobench.core.errors import check_name, naming, require
-from halobench.core.plugin_spec import PluginSpec, suggested
+from halobench.core.errors import require
+from halobench.core.plugin_spec import PluginSpec, named_entry, suggested
 from halobench.core.plugins import check_known, without_defaults
-from halobench.core.spec_codec import Text, check_distinct, parse, spec
+from halobench.core.spec_codec import Text, check_distinct, spec
 
 # Built in, since these temperature fits need a cell's targets. All others are plug-ins.
 CALIBRATORS = ("none", "exact", "paper", "oracle")
@@ -35,12 +35,8 @@ def _read_calibrator(entry: Any) -> Any:
     if isinstance(entry, str):
         check_known("calibrators", "", entry, CALIBRATORS)
         return entry
-    named = isinstance(entry, dict) and len(entry) == 1
-    require(named, "", entry, "a name, or NAME: {name: PLUG-IN, OPTION: VALUE}")
-    ((name, keys),) = entry.items()
-    require(check_name("", name) not in CALIBRATORS, "", name, "a different name, since this one is built in")
-    with naming(name):
-        plug_in = keys if isinstance(keys, CalibratorSpec) else parse(CalibratorSpec, keys)
+    form = "a name, or NAME: {name: PLUG-IN, OPTION: VALUE}"
+    name, plug_in = named_entry(CalibratorSpec, entry, form, CALIBRATORS, "built in")
     # Figures and claims would mistake it for the plug-in of that name.
     fits = name == plug_in.name or name not in plugins.names("calibrators")
     require(fits, "", name, "a name that isn't used by another plug-in")

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from halobench.core import plugins
-from halobench.core.errors import check_name, naming, require
-from halobench.core.plugin_spec import PluginSpec
-from halobench.core.spec_codec import Text, parse, spec
+from halobench.core.errors import require
+from halobench.core.plugin_spec import PluginSpec, named_entry
+from halobench.core.spec_codec import Text, spec
 
 OF_PROBABILITIES = ("probabilities", "confidence", "correct")
 OF_TARGETS = ("correct", "labels", "posterior", "targets")
@@ -20,11 +20,8 @@ RESERVED = ("ece_floor",)  # computed besides the plug-ins
 def parameters(name: str, key: str = "name") -> list[str]:
     """Return what the function of a metric takes.
 
-    Raises
-    ------
-    SpecError
-        If there is no such metric, or it takes something that doesn't exist, both logits and what is computed from
-        probabilities, or nothing about targets.
+    Raise SpecError if there is no such metric, or it takes something that doesn't exist, both logits and what is
+    computed from probabilities, or nothing about targets.
     """
     plugins.check_known("metrics", key, name, ())
     takes = plugins.parameters("metrics", name)
@@ -55,13 +52,8 @@ def _read_metric(entry: Any) -> Any:
         parameters(entry, "")
         require(":" in entry, "", entry, "module:object, or NAME: {name: METRIC, OPTION: VALUE}; it is always computed")
         return entry
-    named = isinstance(entry, dict) and len(entry) == 1
-    require(named, "", entry, "a name, or NAME: {name: METRIC, OPTION: VALUE}")
-    ((name, keys),) = entry.items()
-    taken = check_name("", name) in (*plugins.names("metrics"), *RESERVED)
-    require(not taken, "", name, "a different name, since this one is that of another metric")
-    with naming(name):
-        return {name: keys if isinstance(keys, MetricSpec) else parse(MetricSpec, keys)}
+    form, taken = "a name, or NAME: {name: METRIC, OPTION: VALUE}", (*plugins.names("metrics"), *RESERVED)
+    return dict([named_entry(MetricSpec, entry, form, taken, "that of another metric")])
 
 
 Metrics = tuple[Annotated[Text | dict[Text, MetricSpec], BeforeValidator(_read_metric)], ...]

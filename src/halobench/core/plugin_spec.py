@@ -1,16 +1,19 @@
-"""The spec of a plug-in; any key that isn't a field is an option."""
+"""The spec of a plug-in, of which any key that isn't a field is an option, and entries in lists of plug-ins."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Container
+from typing import Any, TypeVar
 
 from pydantic import model_validator
 
-from halobench.core.errors import require
+from halobench.core.errors import check_name, naming, require
 from halobench.core.plugins import names
-from halobench.core.spec_codec import read_exponent, spec
+from halobench.core.spec_codec import parse, read_exponent, spec
+
+S = TypeVar("S", bound="PluginSpec")
 
 
 def suggested(kind: str, *others: str) -> Any:
@@ -49,3 +52,12 @@ def _plain_option(key: str, value: Any) -> Any:
     require(plain, key, value, "a number, a string, true, false, null, or a list or mapping of these")
     require(not isinstance(value, float) or math.isfinite(value), key, value, "a finite number")
     return value
+
+
+def named_entry(cls: type[S], entry: Any, form: str, taken: Container[str], why: str) -> tuple[str, S]:
+    """Return the name and the spec of an entry {NAME: keys} in a list; names that are `taken` are refused for `why`."""
+    require(isinstance(entry, dict) and len(entry) == 1, "", entry, form)
+    ((name, keys),) = entry.items()
+    require(check_name("", name) not in taken, "", name, f"a different name, since this one is {why}")
+    with naming(name):
+        return name, keys if isinstance(keys, cls) else parse(cls, keys)

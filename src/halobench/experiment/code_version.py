@@ -17,12 +17,11 @@ import importlib.util
 import json
 import sys
 import sysconfig
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import RefusedError, SpecError
+from halobench.core.errors import RefusedError
 from halobench.core.facts import shown_text
 from halobench.core.plugin_constants import without_words
 from halobench.core.plugins import PACKAGE, locate, parsed
@@ -38,7 +37,6 @@ STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 NAMES = "results/names"  # where pages and figures get the titles of plug-ins, which are in the plug-ins' files
 TITLES = "titles of plug-ins"  # stands for these in a map
 RENDERING, TEMPLATES = "reporting/rendering", "reporting/templates"  # what pages are made with, and of
-MOST = 300  # modules outside the package in a map; it takes 20 ms to follow the imports of one
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
@@ -106,28 +104,13 @@ def _closure(roots: dict[str, Path]) -> dict[str, Path]:
     """Return the modules and everything they import, by dotted name, except for neutral modules of the package."""
     tops = frozenset(map(_top, roots))
     modules: dict[str, Path] = {}
-    left, importers = dict(roots), dict.fromkeys(roots, "")
+    left = dict(roots)
     while left:
         module, path = left.popitem()
         modules[module] = path
-        for imported, file in _imports(path, module, path.stat().st_mtime_ns, tops):
-            if imported not in modules and not _is_neutral(file):
-                left[imported] = file
-                importers.setdefault(imported, module)
-        _check_number(modules, importers)
+        imports = _imports(path, module, path.stat().st_mtime_ns, tops)
+        left |= {name: file for name, file in imports if name not in modules and not _is_neutral(file)}
     return modules
-
-
-def _check_number(modules: Mapping[str, Path], importers: Mapping[str, str]) -> None:
-    """Raise SpecError, naming the import that led there, if too many modules are outside the package."""
-    outside = [module for module, path in modules.items() if not path.is_relative_to(PACKAGE)]
-    if len(outside) > MOST:
-        top, _ = Counter(_top(module) for module in outside).most_common(1)[0]
-        first = next(module for module in importers if _top(module) == top)
-        importer = importers[first]
-        cause, remedy = (f"{importer} imports {top}", "install it with pip") if importer else (first, "import less")
-        what = f"imports of at most {MOST} modules outside installed packages (many are in {top}; {remedy})"
-        raise SpecError("plug-in", cause, what)
 
 
 def _top(module: str) -> str:

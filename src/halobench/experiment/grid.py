@@ -33,11 +33,7 @@ def _once(method: Method) -> Method:
 
 @spec
 class Config(Sections):
-    """A configuration, whose names are checked for consistency by `halobench.experiment.config_loader`.
-
-    The specs that its methods return are canonical plain data, without default values. Cells that differ only in their
-    seed share them, so don't modify them.
-    """
+    """A configuration, whose names are checked for consistency by `halobench.experiment.config_loader`."""
 
     @functools.cached_property
     def _results(self) -> dict[tuple[str, ...], Any]:
@@ -99,6 +95,7 @@ class Config(Sections):
         return [name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators)]
 
     # --- Recipes and specs of stages -----------------------------------------------------------------------------
+    # Specs are canonical plain data, without default values. Cells that differ only in their seed share them.
 
     def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
         """Return the layers of a recipe by their places in the configuration; each overrides those before it."""
