@@ -63,28 +63,20 @@ class _Build:
 
     def __init__(self, config: Config, results: Path):
         self.config, self.results = config, results
-        cells = {cell: False for name in _to_run(config) for cell in config.cells(name)}
-        cells |= {cell: True for name in _to_run(config) for cell in config.probed(name)}
-        of_any_seed: dict[Cell, bool] = {}
-        for cell, probed in cells.items():
-            one = dataclasses.replace(cell, seed=0)
-            of_any_seed[one] = probed or of_any_seed.get(one, False)
-        self.cells = [cell for cell in sorted(of_any_seed) if config.is_sound(cell)]
-        self.probed = {cell for cell in self.cells if of_any_seed[cell]}
+        names = _to_run(config)
+        of_any_seed = {dataclasses.replace(cell, seed=0) for name in names for cell in config.cells(name)}
+        self.cells = list(filter(config.is_sound, sorted(of_any_seed)))
+        self.probed = {dataclasses.replace(cell, seed=0) for name in names for cell in config.probed(name)}
         self.problems: list[str] = []
         self.descriptions: dict[str, sources.Description] = {}
         self.results_of: dict[tuple[Any, ...], Any] = {}  # of checks that many cells share
 
     def attempt(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
-        """Return the result of `check`; if it raises anything, record that and return None.
-
-        The keys of its SpecErrors are relative to `place`, unless they are about the data root or a file. Other
-        exceptions are blamed on `plugin` or, by default, `place`.
-        """
+        """Return the result of `check`; if it raises anything, note a problem of `plugin` or `place`; return None."""
         try:
             return check(*arguments)
         except SpecError as error:
-            elsewhere = not place or error.key == "data_root" or os.sep in error.key
+            elsewhere = not place or error.key == "data_root" or os.sep in error.key  # a file
             self.problems.append(str(error if elsewhere else error.within(place)))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
             what = f"expected a plug-in that can be built ({describe_error(error)})"
@@ -98,13 +90,10 @@ class _Build:
         return self.results_of[key]
 
     def check_source(self, name: str) -> None:
-        """Describe a source."""
-
-        def describe() -> sources.Description:
-            return written_description(self.config, name, self.results) or sources.describe(self.config.sources[name])
-
-        if description := self.attempt(f"sources.{name}", describe):
-            self.descriptions[name] = description
+        """Describe a source, as it was written or as its loader does."""
+        written = written_description(self.config, name, self.results)
+        if source := written or self.attempt(f"sources.{name}", sources.describe, self.config.sources[name]):
+            self.descriptions[name] = source
 
     def check_dataset(self, name: str) -> None:
         """Check that a source has enough samples for the splits of a data set."""
@@ -239,10 +228,8 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         batch_shapes = f"a batch with shapes {tuple(images.shape)} and {tuple(targets.shape)}"
         wanted = f"{batch_shapes}, possibly with a different number of rows (at least one, and the same in both)"
         raise SpecError("name", spec.name, f"a loss whose mix returns {wanted}, not {shapes[0]} and {shapes[1]}")
-    if not learns:
-        raise SpecError(
-            "name", spec.name, f"a loss that returns a scalar tensor with a gradient for each batch, not {kind}"
-        )
+    what = f"a loss that returns a scalar tensor with a gradient for each batch, not {kind}"
+    require(learns, "name", spec.name, what)
     require(math.isfinite(number), "name", spec.name, f"a loss that is finite for logits from -1 to 1, not {number}")
     return rows
 

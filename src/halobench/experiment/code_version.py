@@ -46,13 +46,7 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     suffix (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. Files are taken as they
     were when this process first read them.
     """
-    key = (stage, tuple((kind, name) for kind, name in plugins))
-    if key not in _maps:
-        _maps[key] = _code_map(*key)
-    return dict(_maps[key])
-
-
-_maps: dict[tuple[str, tuple[tuple[str, str], ...]], dict[str, str]] = {}  # every map that this process has computed
+    return dict(_code_map(stage, tuple((kind, name) for kind, name in plugins)))
 
 
 def code_digest(code: Mapping[str, str]) -> str:
@@ -74,6 +68,7 @@ def require_code(
     return present
 
 
+@functools.cache
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
     roots = {_dotted(PACKAGE / f"{module}.py"): PACKAGE / f"{module}.py" for module in STAGES[stage].modules}
     for kind, name in plugins:

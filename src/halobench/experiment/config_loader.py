@@ -24,15 +24,10 @@ NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # 
 
 
 class ConfigError(ValueError):
-    """All problems with a configuration, one per line.
+    """All `problems` with a configuration, one per line.
 
-    Attributes
-    ----------
-    problems : list of str
-    plain : mapping
-        The configuration without the parts that have problems of their own.
-    sound : Config or None
-        The same, if it can be read.
+    `plain` is the configuration without the parts that have problems of their own, and `sound` the same, if it can be
+    read.
     """
 
     def __init__(self, problems: Iterable[str], plain: Mapping[str, Any] | None = None, sound: Config | None = None):

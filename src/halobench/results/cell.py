@@ -105,8 +105,7 @@ def find_cell(results: Path, name: str) -> str:
 def find_seeds(results: Path, name: str) -> list[str]:
     """Return the cells, one per seed, of the data set, model and loss that `name` identifies, or an empty list.
 
-    `name` is ``dataset/model/loss``, the path of such a folder, or a part of ``dataset/model/loss`` that occurs in no
-    other.
+    It may be ``dataset/model/loss``, the path of such a folder, or a part that occurs in no other.
     """
     wanted, groups = name_below_runs(name), dict[str, list[str]]()
     for cell in cell_names(results):
@@ -189,11 +188,7 @@ def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
 
 
 def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str = "again") -> list[str]:
-    """Return the commands that reproduce a cell in the folder `out`, from its source to its metrics.
-
-    `source_spec` is the spec of the cell's source, as returned by `read_source_spec`. It is passed in because cells
-    share sources.
-    """
+    """Return the commands that reproduce a cell in the folder `out`, from its source (see `read_source_spec`) on."""
     source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
     lines, logs = [], cell.results / "logs"
     arguments: tuple[str, ...]
@@ -223,9 +218,6 @@ def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return the keys whose values differ between two specs, with both values; None stands for a missing key.
-
-    The specs are as returned by `CellResults.spec`.
-    """
+    """Return the keys whose values differ between two `CellResults.spec`, with both values; None if one is missing."""
     keys = [*first, *(key for key in second if key not in first)]
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]

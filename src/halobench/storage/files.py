@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from halobench.core.errors import SpecError, describe_error
+from halobench.core.errors import SpecError, describe_error, require
 
 REMEDY = "(if this is a result, delete it; the next run that needs it will recreate it)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
@@ -152,14 +152,10 @@ def reading(path: PurePath | str, what: str) -> Iterator[None]:
         raise SpecError(str(path), describe_error(error), f"{what} {REMEDY}") from None
 
 
-def check_sum(path: Path | str, digest: str, expected: str) -> None:
-    """Raise SpecError unless `path` has the checksum `digest`."""
+def check_sum(path: Path | str, digest: str, expected: str, current: str = "") -> None:
+    """Raise SpecError unless `path`, whose `current` checksum may be known, has the checksum `digest`."""
     with reading(path, expected):
-        current = checksum(path)
-    _check_same(path, current, digest, expected)
-
-
-def _check_same(path: Path | str, current: str, digest: str, expected: str) -> None:
+        current = current or checksum(path)
     if current != digest:
         raise SpecError(str(path), f"sha256 {current[:16]}", f"{expected}, sha256 {digest[:16]} {REMEDY}")
 
@@ -170,7 +166,7 @@ def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
     with reading(path, expected):
         content = Path(path).read_bytes()
     if digest is not None:
-        _check_same(path, hashlib.sha256(content).hexdigest(), digest, expected)
+        check_sum(path, digest, expected, hashlib.sha256(content).hexdigest())
     return content
 
 
@@ -179,11 +175,10 @@ def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
     with reading(path, "JSON"):
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     keys = list(keys)
-    if keys and not isinstance(value, Mapping):
-        raise SpecError(str(path), value, f"a mapping with the keys {', '.join(keys)} {REMEDY}")
+    what = f"a mapping with the keys {', '.join(keys)} {REMEDY}"
+    require(not keys or isinstance(value, Mapping), str(path), value, what)
     for key in keys:
-        if key not in value:
-            raise SpecError(str(path), f"no key {key!r}", f"a mapping with the keys {', '.join(keys)} {REMEDY}")
+        require(key in value, str(path), f"no key {key!r}", what)
     return value
 
 

@@ -65,11 +65,12 @@ def here(device: str = "cpu") -> str:
 
 
 def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+        return platform.machine()
+    return platform.processor()
 
 
 def short(commit: str) -> str:
@@ -148,11 +149,7 @@ def record(
 
 
 def _peak_memory() -> float:
-    """Return this process's peak resident memory in MiB.
-
-    On Linux, the value is the running program's; for a fork, it includes the memory shared with its server. Other
-    systems have only the maximum from `getrusage`, which on Linux would start from the memory of the parent process.
-    """
+    """Return this process's peak resident memory in MiB (on Linux, `getrusage` would start from the parent's)."""
     import resource
 
     with contextlib.suppress(OSError, StopIteration, ValueError):

@@ -29,7 +29,7 @@ def forget():
     """Forget what is otherwise kept for a process's life, which is too long for tests that write and edit files."""
 
     def clear() -> None:
-        code_version._maps.clear()
+        code_version._code_map.cache_clear()
         code_version._places.cache_clear()
         code_version._imports.cache_clear()
         importlib.invalidate_caches()

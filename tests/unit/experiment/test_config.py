@@ -9,16 +9,14 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from safetensors.torch import save_file
 
 import conftest
 from halobench.core import specs
 from halobench.core.spec_codec import to_json
-from halobench.core.specs import ModelSpec, TrainSpec
+from halobench.core.specs import TrainSpec
 from halobench.experiment import build_checks, code_version, validation
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.jobs import drawn_jobs, jobs
-from halobench.models import builder
 
 
 def put(config: dict, path: str, value: object) -> dict:
@@ -181,25 +179,6 @@ def test_probes_do_not_see_what_only_training_needs(config):
     assert spec["train"] == {"channels_last": True}
 
 
-@pytest.fixture(autouse=True)
-def _built_here(monkeypatch):
-    """Build models for checks in this process, because starting another takes seconds."""
-    monkeypatch.setattr(validation, "_build", lambda plain, results, config: build_checks.run(config, results))
-
-
-def tiny_problems(tmp_path, *edits: tuple[str, object]) -> list[str]:
-    """Problems of the tiny configuration (8x8 images, 100 training points) with some values replaced."""
-    raw = conftest.tiny_config()
-    raw["experiments"]["tiny"]["grid"][0]["models"] = ["mlp"]
-    for path, value in edits:
-        raw = put(raw, path, value)
-    try:
-        validation.load_checked(raw, tmp_path / "cache", tmp_path / "results")
-    except ConfigError as error:
-        return error.problems
-    return []
-
-
 def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_changed(tmp_path, monkeypatch):
     """Any module of the package may take part in them, such as the limits of a key, which change no result."""
     raw, built = conftest.tiny_config(), []
@@ -212,7 +191,7 @@ def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_change
     monkeypatch.setattr(validation, "_build", lambda *arguments: built.append(arguments) or [])
 
     def builds() -> int:
-        code_version._maps.clear()
+        code_version._code_map.cache_clear()
         validation.load_checked(raw, tmp_path / "cache", tmp_path / "results")
         return len(built)
 
@@ -222,68 +201,3 @@ def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_change
         assert builds() == number - 1, path
         path.write_text(f"{path.read_text()}\nMORE = 1\n")
         assert [builds(), builds()] == [number, number], path
-
-
-BN = ("models.mlp", {"name": "mlp_bn", "width": 16})
-NEEDS = "expected parts of at least two samples, which the model mlp needs in training"
-
-
-@pytest.mark.parametrize(
-    ("edits", "told"),
-    [
-        ([BN, ("train.micro_batch", 7)], f"train.micro_batch = 7: {NEEDS}, but a batch of 50 rows leaves a part of 1"),
-        ([BN, ("train.micro_batch", 1)], f"train.micro_batch = 1: {NEEDS}, but it gets one sample at a time"),
-        (
-            [BN, ("models.mlp.recipe", {"micro_batch": 9, "batch": 500})],
-            f"models.mlp.recipe.micro_batch = 9: {NEEDS}, but a batch of 100 rows leaves a part of 1",
-        ),
-        (
-            [BN, ("datasets.clean.recipe", {"micro_batch": 7})],
-            f"datasets.clean.recipe.micro_batch = 7: {NEEDS}, but a batch of 50 rows leaves a part of 1",
-        ),
-        (
-            # 50 = 4 * 11 + 6, but this loss turns them into 100 = 9 * 11 + 1 rows.
-            [BN, ("losses.mixup2", {"name": "regmixup"}), ("train.micro_batch", 11)],
-            f"train.micro_batch = 11: {NEEDS}, but a batch of 100 rows leaves a part of 1",
-        ),
-        ([BN, ("train.micro_batch", 8)], None),
-        ([("train.micro_batch", 7)], None),
-        (
-            [BN, ("losses.mixup2", {"name": "cross_entropy"}), ("train.batch", 1)],
-            f"train.batch = 1: {NEEDS}, but it gets one sample at a time",
-        ),
-    ],
-)
-def test_a_part_of_one_image_that_batch_norm_refuses_is_blamed_on_the_recipe(tmp_path, edits, told):
-    assert tiny_problems(tmp_path, *edits) == ([told] if told else [])
-
-
-def test_what_just_fits_is_taken(tmp_path):
-    """tests/unit/experiment/test_bad_config.py has one more pixel of padding, and one more point."""
-    assert tiny_problems(tmp_path, ("train.random_crop", 7), ("losses.mixup2.points", 50)) == []
-
-
-def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
-    """This applies to the model's own recipe: `train` is for all models, and its values don't affect this one."""
-    path = tmp_path / "w.safetensors"
-    save_file(builder.build(ModelSpec("mlp_bn", {"width": 16}), (1, 8, 8), 10).state_dict(), path)
-    given = BN[1] | {"weights": str(path)}
-    (found,) = tiny_problems(tmp_path, ("models.mlp", given | {"recipe": {"epochs": 9, "eval_batch": 10}}))
-    assert found.startswith(
-        "models.mlp.recipe.epochs = 9: expected this key to be left out, since the model's weights are given"
-    )
-    fine = {"recipe": {key: getattr(TrainSpec(), key) for key in specs.EVALUATION_KEYS}}
-    assert (
-        tiny_problems(tmp_path, ("models.mlp", given | fine), ("train.random_crop", 9), ("train.micro_batch", 7)) == []
-    )
-
-
-def test_other_weights_in_a_files_place_are_checked_again(tmp_path):
-    path = tmp_path / "w.safetensors"
-    tensors = builder.build(ModelSpec("mlp", {"width": 16}), (1, 8, 8), 10).state_dict()
-    save_file(tensors, path)
-    given = ("models.mlp", {"name": "mlp", "width": 16, "weights": str(path)})
-    assert tiny_problems(tmp_path, given) == []
-    save_file({name: tensor / 0 for name, tensor in tensors.items()}, path)
-    (found,) = tiny_problems(tmp_path, given)
-    assert found.startswith(f"models.mlp.weights = {str(path)!r}: expected finite weights")

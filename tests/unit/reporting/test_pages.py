@@ -340,7 +340,7 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(tmp_path, tab
     outputs = {f"{name}.parquet": files.checksum(folder / f"{name}.parquet") for name in names}
     for name in ("aggregate", "claims"):
         files.write_json(folder / f"{name}.json", records.seal(record(name, outputs=outputs)))
-    code_version._maps.clear()
+    code_version._code_map.cache_clear()
     made = {}
     for out in (tmp_path / "one", tmp_path / "two"):
         out.mkdir()
@@ -365,7 +365,7 @@ def test_a_figure_of_ones_own_that_fails_is_told_with_its_line(tmp_path, tables,
 
 def test_the_code_of_a_page_counts_with_all_templates():
     """A figure has no page."""
-    code_version._maps.clear()
+    code_version._code_map.cache_clear()
     every = {f"reporting/templates/{path.name}" for path in rendering.TEMPLATES.iterdir()}
     for stage in STAGES:
         counted = code_version.code_map(stage)
