@@ -41,12 +41,7 @@ class SpecError(ValueError):
 class RefusedError(SpecError):
     """Bad input whose fault isn't a single value, reported as a sentence that says what happened and what to do.
 
-    Parameters
-    ----------
-    key : str
-        The location, which precedes the sentence; "" if it is everything.
-    sentence : str
-        Without a full stop.
+    It comes without a full stop, after its location `key`, which is "" if that is everything.
     """
 
     def __init__(self, key: str, sentence: str):

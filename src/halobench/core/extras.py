@@ -31,12 +31,9 @@ def extra_of(module: str) -> str | None:
 
 @contextlib.contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Say which extra to install if `what`, the subject of the message, can't import a module of one.
+    """Raise MissingExtraError if `what`, the subject of its message, can't import a module of an extra.
 
-    Raises
-    ------
-    MissingExtraError
-        If a module of an extra isn't installed. That of any other module stays a ModuleNotFoundError.
+    The error of any other module stays a ModuleNotFoundError.
     """
     try:
         yield

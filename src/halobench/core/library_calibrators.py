@@ -29,10 +29,7 @@ def adaptor(name: str) -> str:
 def source(key: str, name: str) -> Path | None:
     """Return the file that defines a calibrator's class, or None if the library isn't installed.
 
-    Raises
-    ------
-    SpecError
-        If the library has no such class.
+    Raise SpecError if the library has no such class.
     """
     library, _, wanted = name.partition("/")
     spec = importlib.util.find_spec(library)

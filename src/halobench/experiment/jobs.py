@@ -5,7 +5,6 @@ The workflow's rules, the status of results and the inventory of cells all use t
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 from collections.abc import Container, Iterable, Mapping
@@ -226,13 +225,9 @@ def list_cells(
     laddered: Container[Cell] = (),
 ) -> dict[str, Any]:
     """List cells and references as plain data, with names and folders, and whether a cell is probed or has a ladder."""
-    return {
-        "experiment": experiment,
-        "cells": [
-            dataclasses.asdict(cell)
-            | {"path": cell.path, "probe": cell in probed}
-            | ({"repair": True} if cell in laddered else {})
-            for cell in cells
-        ],
-        "references": [{"dataset": d, "seed": s, "path": f"{d}/seed{s}"} for d, s in references],
-    }
+    listed = [
+        vars(cell) | {"path": cell.path, "probe": cell in probed} | ({"repair": True} if cell in laddered else {})
+        for cell in cells
+    ]
+    scored = [{"dataset": dataset, "seed": seed, "path": f"{dataset}/seed{seed}"} for dataset, seed in references]
+    return {"experiment": experiment, "cells": listed, "references": scored}

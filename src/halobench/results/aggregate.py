@@ -186,17 +186,12 @@ def _concat(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 # --- Readers ---------------------------------------------------------------------------------------------------------
 
 
-def _read_csvs(least: int) -> Reader:
-    """Return a reader for CSV files with at least `least` rows each."""
-
-    def read(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
-        joined = _read_joined(files, least)
-        if joined is not None:
-            return joined
-        tables = [parse_csv(path, content, least=least) for path, content in files]
-        return _concat(tables), [len(table) for table in tables]
-
-    return read
+def _read_csvs(files: Sequence[tuple[Path, bytes]], least: int = 1) -> tuple[pd.DataFrame, list[int]]:
+    """Read CSV files with at least `least` rows each."""
+    if (joined := _read_joined(files, least)) is not None:
+        return joined
+    tables = [parse_csv(path, content, least=least) for path, content in files]
+    return _concat(tables), [len(table) for table in tables]
 
 
 def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.DataFrame, list[int]] | None:
@@ -224,11 +219,11 @@ def _read_curves(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, lis
 
 
 READERS: dict[str, Reader] = {
-    "metrics": _read_csvs(1),
+    "metrics": _read_csvs,
     "neighbourhood": _read_curves,
     "radii": read_radii,
-    "reliability": _read_csvs(1),
-    "history": _read_csvs(0),
+    "reliability": _read_csvs,
+    "history": functools.partial(_read_csvs, least=0),
 }
 
 

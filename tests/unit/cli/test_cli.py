@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+import shlex
 import subprocess
 import sys
 
@@ -45,90 +46,53 @@ def test_help_lists_all_commands_and_comes_without_arguments_too(capsys):
     assert set(re.findall(r"^    ([a-z]+)", texts[0].partition("  COMMAND\n")[2], re.M)) == COMMANDS
 
 
-CALIBRATE = ["stage", "calibrate", "--seed", "0"]
-PROBE = ["stage", "probe", "--source", "x", "--seed", "0", "--run", "x"]
-TRAIN = ["stage", "train", "--source", "nowhere", "--seed", "0", "--out", "out"]
-FIGURE = ["stage", "figure", "--tables", "x", "--out", "y"]
-SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "model": {"name": "mlp"}, "loss": %s}'
+CALIBRATE = "stage calibrate --seed 0 --run x --spec"
+PROBE = "stage probe --source x --seed 0 --run x --spec"
+TRAIN = "stage train --source nowhere --seed 0 --out out --spec"
+FIGURE = "stage figure --tables x --out y --spec"
+SPEC = """'{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "model": {"name": "mlp"}, "loss": %s}'"""
+BRIER = SPEC % '{"name": "brier"}'
+BAD = {
+    f"{CALIBRATE} {{": "expected JSON",
+    f"{CALIBRATE} {{}} --seed -1": "expected a whole number of at least 0",
+    f"{CALIBRATE} '{{\"bin\": 3}}'": "bin = 3: expected one of the keys",
+    f'{CALIBRATE} \'{{"calibrators": ["exat"]}}\'': "'exact'",
+    f"{CALIBRATE} {{}} --run nowhere": "--run = 'nowhere': expected",
+    f"{TRAIN} {BRIER}": "--source = 'nowhere': expected an existing",
+    f"{TRAIN} {{}} --checkpoint {__file__}": "expected a file whose name ends in .safetensors",
+    f"{TRAIN} {{}} --slots-per-gpu 0": "--slots-per-gpu: expected a whole number of at least 1",
+    f"{TRAIN} {BRIER} --source . --weights x": "'x': expected none, since this",
+    f"{TRAIN} {SPEC % '{}'}": "spec.loss.name = None: expected a value",
+    f"{TRAIN} '{{\"datset\": 1}}'": "did you mean 'dataset'",
+    """stage source --spec '{"loader": "digits", "a": 1}' --out x""": "a = 1: expected this key to be left",
+    f"{PROBE} []": "a mapping with the keys dataset",
+    f"{PROBE} '{{\"probes\": {{}}}}'": "at least one probe",
+    f"stage aggregate --manifest {__file__} --results x --out y": "expected JSON",
+    f"""stage source --spec '{{"loader": "digits"}}' --out {__file__}""": "a writable folder (Not a directory)",
+    "stage reference --spec {} --source x --seed 0 --out y": "spec.dataset.source",
+    f'{FIGURE} \'{{"figure": "sumary"}}\'': "did you mean 'summary'",
+    f"{FIGURE} []": "spec = []: expected a mapping with the name of a figure under 'figure'",
+    "verify --each": "unrecognized arguments: --each",
+    "stage source --spe {} --out x": "the following arguments are required: --spec",
+    "run --configfile a --configfile b": "--configfile a and b: expected one --configfile, which",
+    "run --config a": "--config: expected KEY=VALUE, but got 'a' (targets come before options)",
+    "run --orphans keep": "argument --orphans: invalid choice: 'keep' (choose from",
+    "run --orphans": "argument --orphans: expected one argument",
+    "show": "the following arguments are required: CELL",
+    "shw": "invalid choice: 'shw' (choose from ",
+}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        ([*CALIBRATE, "--run", "x", "--spec", "{"], 2, "expected JSON"),
-        (
-            [*CALIBRATE, "--run", "x", "--spec", "{}", "--seed", "-1"],
-            2,
-            "expected a whole number of at least 0",
-        ),
-        (
-            [*CALIBRATE, "--run", "x", "--spec", '{"bin": 3}'],
-            2,
-            "bin = 3: expected one of the keys",
-        ),
-        ([*CALIBRATE, "--run", "x", "--spec", '{"calibrators": ["exat"]}'], 2, "'exact'"),
-        ([*CALIBRATE, "--run", "nowhere", "--spec", "{}"], 2, "--run = 'nowhere': expected"),
-        ([*TRAIN, "--spec", SPEC % '{"name": "cross_entropy"}'], 2, "--source = 'nowhere': expected an existing"),
-        ([*TRAIN, "--spec", "{}", "--checkpoint", __file__], 2, "expected a file whose name ends in .safetensors"),
-        ([*TRAIN, "--spec", "{}", "--slots-per-gpu", "0"], 2, "--slots-per-gpu: expected a whole number of at least 1"),
-        (
-            [*TRAIN, "--source", ".", "--weights", "x", "--spec", SPEC % '{"name": "brier"}'],
-            2,
-            "'x': expected none, since this",
-        ),
-        ([*TRAIN, "--spec", SPEC % "{}"], 2, "spec.loss.name = None: expected a value"),
-        ([*TRAIN, "--spec", '{"datset": 1}'], 2, "did you mean 'dataset'"),
-        (
-            ["stage", "source", "--spec", '{"loader": "digits", "a": 1}', "--out", "x"],
-            2,
-            "a = 1: expected this key to be left",
-        ),
-        (
-            [*PROBE, "--spec", "[]"],
-            2,
-            "a mapping with the keys dataset",
-        ),
-        (
-            [*PROBE, "--spec", '{"probes": {}}'],
-            2,
-            "at least one probe",
-        ),
-        (["stage", "aggregate", "--manifest", __file__, "--results", "x", "--out", "y"], 2, "expected JSON"),
-        (
-            ["stage", "source", "--spec", '{"loader": "digits"}', "--out", __file__],
-            2,
-            "expected a writable folder (Not a directory)",
-        ),
-        (
-            ["stage", "reference", "--spec", "{}", "--source", "x", "--seed", "0", "--out", "y"],
-            2,
-            "spec.dataset.source",
-        ),
-        ([*FIGURE, "--spec", '{"figure": "sumary"}'], 2, "did you mean 'summary'"),
-        ([*FIGURE, "--spec", "[]"], 2, "spec = []: expected a mapping with the name of a figure under 'figure'"),
-        (["verify", "--each"], 2, "unrecognized arguments: --each"),
-        (["stage", "source", "--spe", "{}", "--out", "x"], 2, "the following arguments are required: --spec"),
-        (
-            ["run", "--configfile", "a", "--configfile", "b"],
-            2,
-            "--configfile a and b: expected one --configfile, which",
-        ),
-        (["run", "--config", "a"], 2, "--config: expected KEY=VALUE, but got 'a' (targets come before options)"),
-        (["run", "--orphans", "keep"], 2, "argument --orphans: invalid choice: 'keep' (choose from"),
-        (["run", "--orphans"], 2, "argument --orphans: expected one argument"),
-        (["show"], 2, "the following arguments are required: CELL"),
-        (["shw"], 2, "invalid choice: 'shw' (choose from "),
-    ],
-)
-def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("arguments", BAD)
+def test_bad_arguments_end_in_one_line(arguments, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     try:
-        found = main.main(arguments)
+        code = main.main(shlex.split(arguments))
     except SystemExit as stop:
-        found = stop.code
+        code = stop.code
     error = capsys.readouterr().err
-    assert found == code
-    assert message in error
+    assert code == 2
+    assert BAD[arguments] in error
     assert "Traceback" not in error
     assert not list(tmp_path.iterdir())
 
@@ -172,7 +136,7 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
         raise SystemExit(0)
 
     monkeypatch.setattr("halobench.pipeline.calibrate.run_calibrate", end)
-    assert main.main([*CALIBRATE, "--run", "x", "--spec", "{}"]) == 1
+    assert main.main([*CALIBRATE.split(), "{}"]) == 1
     assert "halobench: error: ended by SystemExit(0), raised by a plug-in\n" in capsys.readouterr().err
 
 

@@ -362,11 +362,11 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     ),
     "aliases of aliases": (
         lambda text: f"run:\n  - &x0 [a]\n{DOUBLED}",
-        f"config.yaml: {PLAIN} (aliases make it {3 * 2**30 - 31:,} values, more than 100,000)",
+        f"config.yaml: {PLAIN} (ValueError: aliases make it too long)",
     ),
     "an alias in what it stands for": (
         lambda text: "models: &models {mlp: {width: [*models]}}\n",
-        f"config.yaml: {PLAIN} (an alias is a part of what it stands for)",
+        f"config.yaml: {PLAIN} (ValueError: Circular reference detected)",
     ),
     "another encoding": (
         lambda text: text.encode("utf-16"),

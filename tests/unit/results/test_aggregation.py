@@ -342,7 +342,7 @@ def test_a_long_csv_is_byte_for_byte_what_pandas_writes(tmp_path, monkeypatch, w
 
 def test_a_csv_with_a_field_too_many_shifts_no_other_file(tmp_path):
     files = [(tmp_path / "a.csv", b"a,b\n1,2,3\n4,5,6\n"), (tmp_path / "b.csv", b"a,b\n3,4\n5,6\n")]
-    table, counts = aggregate._read_csvs(1)(files)
+    table, counts = aggregate._read_csvs(files)
     assert counts == [2, 2]
     assert table.loc[2:, ["a", "b"]].to_numpy().tolist() == [[3, 4], [5, 6]]
 
