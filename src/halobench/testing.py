@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,14 +108,11 @@ def check_source(name: str, **options: Any) -> None:
         spec = SourceSpec(name, options)
         sources.describe(spec)
         if plugins.is_distribution(name):
-            first, again = (_drawn(sources.load_distribution(spec)) for _ in range(2))
+            drawn = (sources.load_distribution(spec).sample(20, np.random.default_rng(0)) for _ in range(2))
+            first, again = (np.asarray(sample.labels) for sample in drawn)
         else:
             first, again = (np.asarray(sources.load_source(spec).labels) for _ in range(2))
         assert np.array_equal(first, again), f"{name} gives other samples the second time"
-
-
-def _drawn(distribution: Any) -> np.ndarray:
-    return np.asarray(distribution.sample(20, np.random.default_rng(0)).labels)
 
 
 def check_calibrator(name: str, **options: Any) -> None:
@@ -225,12 +222,21 @@ def check_metric(name: str, **options: Any) -> None:
     for n, k in ((60, 4), (60, 2), (1, 3)):
         logits, labels = 2 * rng.normal(size=(n, k)), rng.integers(k, size=n)
         logits[::7] = logits[0]  # the order of samples mustn't matter among equal predictions either
-        rows = {True: np.eye(k)[labels], False: labels}["posterior" in takes]
-        _check_values(value, name, logits, rows, rng.permutation(n))
+        targets = np.eye(k)[labels] if "posterior" in takes else labels
+        first, order = value(logits, targets), rng.permutation(n)
+        assert np.isfinite(first), f"{name} is {first} for finite logits"
+        assert value(logits, targets) == first, f"{name} gives another value the second time"
+        close = np.isclose(value(logits[order], targets[order]), first, atol=1e-9)
+        assert close, f"{name} depends on the order of samples"
         if not {"labels", "posterior"} & set(takes):
             same = np.isclose(value(logits, labels), value(logits, np.eye(k)[labels]), atol=1e-9)
             assert same, f"{name} differs between labels and rows with all mass on them"
-    _check_direction(value, name, rows=np.eye(3)[np.arange(30) % 3], one_hot="posterior" in takes)
+    lower = plugins.constant("metrics", name, "LOWER_IS_BETTER")
+    if lower is not None:
+        rows = np.eye(3)[np.arange(30) % 3]
+        targets = rows if "posterior" in takes else rows.argmax(axis=1)
+        right, wrong = value(5 * rows, targets), value(5 * np.roll(rows, 1, axis=1), targets)
+        assert (right <= wrong) if lower else (right >= wrong), f"{name} prefers wrong predictions (LOWER_IS_BETTER)"
 
 
 def _predictions(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
@@ -241,28 +247,3 @@ def _predictions(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarra
     predicted, confidence = sample_scores.predictions(probabilities)
     correct = sample_scores.correctness(predicted, targets)
     return {"logits": logits, "probabilities": probabilities, "confidence": confidence, "correct": correct}
-
-
-def _check_values(
-    value: Callable[[np.ndarray, np.ndarray], float],
-    name: str,
-    logits: np.ndarray,
-    targets: np.ndarray,
-    order: np.ndarray,
-) -> None:
-    first = value(logits, targets)
-    assert np.isfinite(first), f"{name} is {first} for finite logits"
-    assert value(logits, targets) == first, f"{name} gives another value the second time"
-    close = np.isclose(value(logits[order], targets[order]), first, atol=1e-9)
-    assert close, f"{name} depends on the order of samples"
-
-
-def _check_direction(
-    value: Callable[[np.ndarray, np.ndarray], float], name: str, rows: np.ndarray, one_hot: bool
-) -> None:
-    lower = plugins.constant("metrics", name, "LOWER_IS_BETTER")
-    if lower is None:
-        return
-    targets = rows if one_hot else rows.argmax(axis=1)
-    right, wrong = value(5 * rows, targets), value(5 * np.roll(rows, 1, axis=1), targets)
-    assert (right <= wrong) if lower else (right >= wrong), f"{name} prefers wrong predictions (LOWER_IS_BETTER)"

@@ -25,29 +25,21 @@ def tables():
     return tables
 
 
-@pytest.mark.parametrize("name", plugins.names("losses"))
-def test_losses(name):
-    testing.check_loss(name)
+CHECKS = {
+    "losses": testing.check_loss,
+    "models": testing.check_model,
+    "data": testing.check_source,
+    "calibrators": testing.check_calibrator,
+    "probes": testing.check_direction,
+}
 
 
-@pytest.mark.parametrize("name", plugins.names("models"))
-def test_models(name):
-    testing.check_model(name)
+PLUGINS = [(kind, name) for kind in CHECKS for name in plugins.names(kind)]
 
 
-@pytest.mark.parametrize("name", [n for n in plugins.names("data") if not plugins.constant("data", n, "FROM_DISK")])
-def test_sources(name):
-    testing.check_source(name, **OPTIONS.get(name, {}))
-
-
-@pytest.mark.parametrize("name", plugins.names("calibrators"))
-def test_calibrators(name):
-    testing.check_calibrator(name)
-
-
-@pytest.mark.parametrize("name", plugins.names("probes"))
-def test_directions(name):
-    testing.check_direction(name)
+@pytest.mark.parametrize(("kind", "name"), [each for each in PLUGINS if not plugins.constant(*each, "FROM_DISK")])
+def test_a_plugin_passes_the_check_of_its_kind(kind, name):
+    CHECKS[kind](name, **OPTIONS.get(name, {}))
 
 
 @pytest.mark.parametrize("kind", ["figures", "tables"])

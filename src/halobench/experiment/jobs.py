@@ -130,10 +130,8 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
     """Return the jobs that make an experiment's tables, figures and pages; `note` is their remark on missing cells."""
     shown = {"table": config.tables(experiment), "figure": config.figures(experiment)}
     aggregate, claims = ("aggregate", experiment), ("claims", experiment)
-    overview = {
-        **{"experiment": experiment, "note": note, "config": config.used(experiment)},
-        **{f"{stage}s": [file_stem(name) for name in names] for stage, names in shown.items()},
-    }
+    overview = {"experiment": experiment, "note": note, "config": config.used(experiment)}
+    overview |= {f"{stage}s": [file_stem(name) for name in names] for stage, names in shown.items()}
     overview["captions"] = hashlib.sha256(to_json(captions(overview)).encode()).hexdigest()[:16]
     displays = [
         Job(

@@ -94,11 +94,8 @@ def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]
 
 def check_folders(paths: Iterable[str]) -> None:
     """Check that each folder of result files is a folder or doesn't exist yet."""
-    folders: set[str] = set()
-    left = {os.path.dirname(path) for path in paths}
-    while left := {folder for folder in left - folders if folder.strip("/")}:
-        folders |= left
-        left = {os.path.dirname(folder) for folder in left}
+    lowest = set(map(os.path.dirname, paths))
+    folders = {str(folder) for path in lowest for folder in (Path(path), *Path(path).parents)}
     bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not os.path.isdir(folder)]
     if bad:
         what = "expected a folder, but found a file or a broken link; move it elsewhere"

@@ -190,6 +190,5 @@ CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
 
 def stage_records(probed: bool, laddered: bool = False) -> tuple[str, ...]:
     """Return the names of a cell's records, which depend on whether it is probed and has a repair ladder."""
-    names = (PurePosixPath(stage.record).name for stage in CELL_STAGES)
-    absent = {"probe.json": not probed, "repair.json": not laddered}
-    return tuple(name for name in names if not absent.get(name))
+    optional = {"probe": probed, "repair": laddered}
+    return tuple(f"{stage.name}.json" for stage in CELL_STAGES if optional.get(stage.name, True))
