@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from halobench.core.spec_codec import to_json
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job, cell_jobs, computed_jobs, drawn_jobs, explorer_job, list_cells, reference_job
 from halobench.experiment.sections import Cell
-from halobench.results.status import Name, survey
+from halobench.results.status import Name, State, survey
 from halobench.storage.columns import REFERENCE
 from halobench.storage.records import read_record
 
@@ -40,31 +40,31 @@ def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
     """Read the records of an experiment's cells and references."""
     probed, laddered = config.probed(experiment), config.laddered(experiment)
     states = survey(computed_jobs(config, experiment), results, thorough=True)
-    finished, missing = list[Job](), list[Mapping[str, Any]]()
-
-    def is_finished(jobs: Sequence[Job], names: Mapping[str, Any]) -> bool:
-        for job in jobs:
-            if (state := states[job.name]).kind != "current":
-                missing.append({**names, "stage": job.stage, "why": "; ".join(state.reasons) or "not made yet"})
-                return False
-        finished.extend(jobs)
-        return True
-
-    cells = [
-        cell
-        for cell in config.cells(experiment)
-        if is_finished(cell_jobs(config, cell, cell in probed, cell in laddered), vars(cell))
-    ]
-    references = [
-        (dataset, seed)
-        for dataset, seed in config.references(experiment)
-        if is_finished(
-            [reference_job(config, dataset, seed)],
-            {"dataset": dataset, "model": "", "loss": REFERENCE, "seed": seed},
-        )
-    ]
+    cells, references, finished, missing = list[Cell](), [], list[Job](), list[Mapping[str, Any]]()
+    for cell in config.cells(experiment):
+        jobs = cell_jobs(config, cell, cell in probed, cell in laddered)
+        if gap := _first_missing(jobs, states):
+            missing.append(vars(cell) | gap)
+        else:
+            cells.append(cell)
+            finished += jobs
+    for dataset, seed in config.references(experiment):
+        job = reference_job(config, dataset, seed)
+        if gap := _first_missing([job], states):
+            missing.append({"dataset": dataset, "model": "", "loss": REFERENCE, "seed": seed} | gap)
+        else:
+            references.append((dataset, seed))
+            finished.append(job)
     listed = list_cells(experiment, cells, references, probed, laddered)
     return Inventory(experiment, tuple(cells), tuple(missing), tuple(finished), listed)
+
+
+def _first_missing(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[str, str] | None:
+    """Return the first job whose result is missing or out of date, and why; None if all are current."""
+    for job in jobs:
+        if (state := states[job.name]).kind != "current":
+            return {"stage": job.stage, "why": "; ".join(state.reasons) or "not made yet"}
+    return None
 
 
 def manifest_of_finished(inventory: Inventory, results: Path) -> Job:
