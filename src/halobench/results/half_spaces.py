@@ -56,7 +56,7 @@ def half_space_survival(distance: ArrayLike, attacked: ArrayLike, dimension: int
     Examples
     --------
     >>> round(float(half_space_survival(10.0, 1.0, 64)), 3)
-    0.788
+    0.786
     """
     _check(dimension, planes)
     distance, attacked = np.broadcast_arrays(np.asarray(distance, np.float64), np.asarray(attacked, np.float64))
@@ -93,7 +93,7 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
     Examples
     --------
     >>> [round(half_space_factor(64, planes), 1) for planes in (2, 9)], half_space_factor(64)
-    ([14.6, 5.5], inf)
+    ([14.5, 5.5], inf)
     """
     _check(dimension, planes)
     require(0 < level < 1, "level", level, "a share between 0 and 1")
