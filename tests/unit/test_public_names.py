@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import re
 import subprocess
 import sys
@@ -13,6 +15,7 @@ import pytest
 import halobench
 
 ROOT = Path(__file__).parents[2]
+EXAMPLES = [path for path in (ROOT / "src/halobench").rglob("*.py") if ">>> " in path.read_text()]
 
 
 def test_the_package_is_imported_alone():
@@ -27,6 +30,12 @@ def test_calibration_and_theory_need_no_torch():
     names = ("fit_temperature", "ece", "nll", "softmax", "kl", "two_level_kl", "SpecError")
     code = f"import halobench, sys; sys.exit(any(getattr(halobench, n) and 'torch' in sys.modules for n in {names!r}))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_in_docstrings_give_what_they_show(path):
+    module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
+    assert doctest.testmod(importlib.import_module(module)).failed == 0
 
 
 def test_every_public_name_is_there_once():
