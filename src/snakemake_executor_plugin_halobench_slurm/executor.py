@@ -1,4 +1,4 @@
-"""The executor. docs/slurm-plugin.md explains each change to snakemake-executor-plugin-slurm (2.8)."""
+"""The executor. README.md explains each change to snakemake-executor-plugin-slurm (2.8)."""
 
 from __future__ import annotations
 
