@@ -248,6 +248,9 @@ def written(text: str) -> tuple[str, list[tuple[int, str]]]:
         if match["kind"] == "numbers":
             defaults = dict(token.split("=", 1) for token in match["text"].split())
         end = text.find(END, match.end())
+        block = re.match(r"found|by ", match["text"]) or match["kind"] in ("numbers", "runs")
+        if not block and not text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip():
+            problems.append((line, "a line that begins with a marker ends the paragraph: put a word before it"))
         if match["kind"] in ("n", "runs"):
             old = text[match.end() : end]
             if end < 0 or "<!--" in old:

@@ -234,7 +234,8 @@ def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
     made, wrong = published.written(page.replace(".3 [", ".4 ["))
     assert made == page
     assert [line for line, _ in wrong] == [3]
-    for other in ("It is .25", "<!--n claims.b-->1<!--/-->", "<!--n kl-->1<!--/-->", "<!--n claims.a-->1"):
+    marks = ("<!--n claims.b-->1<!--/-->", "<!--n kl-->1<!--/-->", "<!--n claims.a-->1")
+    for other in ("It is .25", "<!--c setting-->.9<!--/-->", *(f"It is {mark}" for mark in marks)):
         wrong = published.written(page.replace(".9<!--/-->", f".9<!--/-->\n{other}"))[1]
         assert [line for line, _ in wrong] == [4], other
     outputs = {"claims.parquet": hashlib.sha256((folder / "claims.parquet").read_bytes()).hexdigest()}
