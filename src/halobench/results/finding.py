@@ -129,10 +129,10 @@ def adjusted_line(rows: Rows) -> str:
         return ""
     remain = sum(row["adjusted"] in DECIDED for row in decided)
     opposite = sum(int(float(row["opposite"])) > 0 for row in decided)
-    are, still = ("is" if number == 1 else "are" for number in (len(decided), remain))
+    are, remaining = ("is" if number == 1 else "are" for number in (len(decided), remain))
     meaning = f"{len(decided)} {are} decided: the 95% interval lies on one side of the claim's margin"
     split = f"; for {opposite} of the {len(decided)}, a pair of data set and model shows the opposite"
-    holm = f"After Holm's correction for the number of tests, {remain} {still}{split if opposite else ''}."
+    holm = f"After Holm's correction for the number of tests, {remain} still {remaining}{split if opposite else ''}."
     return f"Of {tests_of_questions(tested)}, {meaning}. {holm}"
 
 

@@ -57,7 +57,7 @@ def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
     made[0] |= {"adjusted": "undecided", "question": "b"}
     made[1] |= {"opposite": 2, "pairs": 3}
     made[3] |= {"kind": "check"}
-    line = f"Of 5 tests of 2 questions, 4 are {DECIDED} 3 are"
+    line = f"Of 5 tests of 2 questions, 4 are {DECIDED} 3 still are"
     opposite = "; for 1 of the 4, a pair of data set and model shows the opposite."
     assert finding.adjusted_line(made) == line + opposite
     assert finding.finding(made).endswith(f"all 3 {TESTS} hold. {line}{opposite}")
