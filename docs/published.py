@@ -9,12 +9,13 @@ first copies an experiment's tables and records out of the results folder of a f
 
 A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
-``runs.COLUMN``, ``radii.COLUMN``, ``claims.NAME``, or ``found`` and ``themes``, the run's own sentences. Conditions are
+``runs.COLUMN``, ``radii.COLUMN``, ``claims.NAME``, or ``found``, the run's own sentence. Conditions are
 ``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
 be one row, unless a word reduces it: ``min max median spread count slope``. ``minus`` or ``over``, with the
 conditions that differ (``value=`` for another name), compares with other rows. ``neg`` changes the sign. Of a claim,
-``estimate``, ``verdict``, ``verdicts`` and other columns can be shown. Formats are Python's: ``.3f`` (the default),
+``estimate``, ``claimed`` (``above .5``), ``verdict``, ``verdicts`` (the same, and the one after Holm's correction if it
+differs) and other columns can be shown. Formats are Python's: ``.3f`` (the default),
 ``+.2f``, ``.0%``.
 """
 
@@ -171,7 +172,11 @@ def claim(name: str, run: str, conditions: Mapping[str, str], words: list[str], 
     label = {key: VERDICTS[row[key]].label for key in ("verdict", "adjusted") if row[key]}
     for word in words:
         if word == "verdicts":
-            return " / ".join(label.values())
+            after = label.get("adjusted", label["verdict"])
+            return label["verdict"] + (f"; {after} after Holm's correction" if after != label["verdict"] else "")
+        if word == "claimed":
+            direction = row["direction"] if sign > 0 else {"above": "below", "below": "above"}[row["direction"]]
+            return f"{direction} {shown(sign * row['margin'], 'g')}"
         return label.get(word) or listed([sign * float(row[word])], "d" if isinstance(row[word], int) else form)
     if row["verdict"] == "not_tested":
         return label["verdict"]
@@ -196,13 +201,11 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
             words.append(token)
     sign = -1 if "neg" in words else 1
     words = [word for word in words if word != "neg"]
-    conditions = {**({} if name.startswith(("claims.", "runs.", "found", "themes")) else defaults), **sides[0]}
+    conditions = {**({} if name.startswith(("claims.", "runs.", "found")) else defaults), **sides[0]}
     run = conditions.pop("run", defaults.get("run", ""))
-    if name in ("found", "themes"):
+    if name == "found":
         rows: Any = table(run, "claims").to_dict("records")
-        lines = [finding.finding(rows)] if name == "found" else [f"- {line}" for line in finding.theme_lines(rows)]
-        hang = "  " * (name == "themes")
-        return "\n\n" + "\n".join(textwrap.fill(line, 120, subsequent_indent=hang) for line in lines) + "\n\n"
+        return f"\n\n{textwrap.fill(finding.finding(rows), 120)}\n\n"
     if name.startswith("claims."):
         return claim(name.partition(".")[2], run, conditions, words, form, sign)
     if unknown := set(words) - set(REDUCE):
@@ -245,6 +248,9 @@ def written(text: str) -> tuple[str, list[tuple[int, str]]]:
         if match["kind"] == "numbers":
             defaults = dict(token.split("=", 1) for token in match["text"].split())
         end = text.find(END, match.end())
+        block = re.match(r"found|by ", match["text"]) or match["kind"] in ("numbers", "runs")
+        if not block and not text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip():
+            problems.append((line, "a line that begins with a marker ends the paragraph: put a word before it"))
         if match["kind"] in ("n", "runs"):
             old = text[match.end() : end]
             if end < 0 or "<!--" in old:

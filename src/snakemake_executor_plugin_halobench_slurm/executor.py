@@ -1,4 +1,4 @@
-"""The executor. docs/slurm-plugin.md explains each change to snakemake-executor-plugin-slurm (2.8)."""
+"""The executor. README.md explains each change to snakemake-executor-plugin-slurm (2.8)."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Executor(SlurmExecutor):
             super().run_jobs(jobs)
 
     def begin(self, job: Any) -> str:
-        """Prepare for the first submission; return a problem with what nodes see, or ``""``."""
+        """Prepare for the first submission, and return what nodes can't see, or ``""``."""
         from halobench.runner.live_runs import SUBMITTED, name
 
         # Snakemake would let submitted jobs finish, however long they take.

@@ -228,13 +228,17 @@ def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
     page = "<!--numbers run=mine-->\n\nIt is <!--n claims.a .1f-->.3 [.2, .4]<!--/-->, <!--c setting-->.9<!--/-->.\n"
     folder = tmp_path / "mine"
     folder.mkdir()
-    pd.DataFrame([CLAIM_ROW]).to_parquet(folder / "claims.parquet")
+    pd.DataFrame([CLAIM_ROW | {"adjusted": "undecided"}]).to_parquet(folder / "claims.parquet")
     monkeypatch.setattr(published, "PUBLISHED", tmp_path)
     assert published.written(page) == (page, [])
+    filled = {word: published.filled(f"claims.a {word}", {"run": "mine"}, ", ") for word in ("claimed", "verdicts")}
+    assert filled == {"claimed": "above .1", "verdicts": "holds; undecided after Holm's correction"}
+    assert published.filled("claims.a claimed neg", {"run": "mine"}, ", ") == "below -.1"
     made, wrong = published.written(page.replace(".3 [", ".4 ["))
     assert made == page
     assert [line for line, _ in wrong] == [3]
-    for other in ("It is .25", "<!--n claims.b-->1<!--/-->", "<!--n kl-->1<!--/-->", "<!--n claims.a-->1"):
+    marks = ("<!--n claims.b-->1<!--/-->", "<!--n kl-->1<!--/-->", "<!--n claims.a-->1")
+    for other in ("It is .25", "<!--c setting-->.9<!--/-->", *(f"It is {mark}" for mark in marks)):
         wrong = published.written(page.replace(".9<!--/-->", f".9<!--/-->\n{other}"))[1]
         assert [line for line, _ in wrong] == [4], other
     outputs = {"claims.parquet": hashlib.sha256((folder / "claims.parquet").read_bytes()).hexdigest()}

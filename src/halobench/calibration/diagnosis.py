@@ -103,7 +103,7 @@ class Shift:
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """The results of `diagnose`; printed, they are sentences.
+    """The results of `diagnose`, which print as sentences.
 
     Attributes
     ----------

@@ -21,7 +21,7 @@ COMPARED = {
     "exact": "with the optimal temperature",
 }
 OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}
-TESTS = " decided tests of the paper's claims"
+TESTS = {"paper": " decided tests of the paper's claims", "own": " decided tests of the claims"}
 REPAIRS = " decided tests of further repair"
 DECIDED = ("holds", "does_not")
 # The question of each theme whose effect is stated; of a theme without it, the first one that was tested.
@@ -119,7 +119,7 @@ def tests_of_questions(rows: Rows) -> str:
 
 
 def adjusted_line(rows: Rows) -> str:
-    """Say how many tests were made, of how many questions, and which verdicts remain after adjusting for their number.
+    """Say how many of the tests made are decided, what that means, and how many still are if adjusted for their number.
 
     The text is empty if nothing was decided.
     """
@@ -129,9 +129,11 @@ def adjusted_line(rows: Rows) -> str:
         return ""
     remain = sum(row["adjusted"] in DECIDED for row in decided)
     opposite = sum(int(float(row["opposite"])) > 0 for row in decided)
-    split = f"; in {opposite} of the {len(decided)}, a pair of data set and model shows the opposite"
-    remaining = f"{remain} of {count(len(decided), 'verdict')} remain{'s' * (remain == 1)}{split if opposite else ''}"
-    return f"After Holm's correction for {tests_of_questions(tested)}, {remaining}."
+    are, remaining = ("is" if number == 1 else "are" for number in (len(decided), remain))
+    meaning = f"{len(decided)} {are} decided: the 95% interval lies on one side of the claim's margin"
+    split = f"; for {opposite} of the {len(decided)}, a pair of data set and model shows the opposite"
+    holm = f"After Holm's correction for the number of tests, {remain} still {remaining}{split if opposite else ''}."
+    return f"Of {tests_of_questions(tested)}, {meaning}. {holm}"
 
 
 def lost(row: Mapping[Any, Any]) -> bool:
@@ -162,28 +164,31 @@ def in_words(row: Mapping[Any, Any]) -> str:
 def finding(rows: Rows) -> str:
     """Sum up the outcome without naming individual tests: what holds, what further repair does, and what remains.
 
-    The text is empty if there are no tests. The first sentence counts claims of the paper only. The last one counts all
-    tests, of which those that remain are decided even after Holm's correction.
+    The text is empty if there are no tests. The first sentence counts claims of the paper only or, if there are none,
+    a study's own. The last ones count all tests.
     """
     rows = list(rows)
-    if not any(row["kind"] == "paper" for row in _whole(rows)):
+    if not any(row["kind"] in TESTS for row in _whole(rows)):
         return ""
     return " ".join(filter(None, (_counts(rows), _repaired(rows), adjusted_line(rows))))
 
 
 def _counts(rows: Rows) -> str:
-    """Return the sentence that counts the decided tests of the paper's claims."""
+    """Return the sentence that counts the decided tests of the paper's claims, or of a study's own."""
     rows = list(rows)
-    whole = [row for row in _whole(rows) if row["kind"] == "paper"]
+    whose = next(kind for kind in TESTS if any(row["kind"] == kind for row in _whole(rows)))
+    whole = [row for row in _whole(rows) if row["kind"] == whose]
     verdicts = {fit: Counter(row["verdict"] for row in whole if row["fit"] == fit) for fit in (*COMPARED, *OTHERS)}
     decided = {fit: counts for fit, counts in verdicts.items() if counts["holds"] + counts["does_not"]}
     shown = [fit for fit in COMPARED if fit in decided] or [fit for fit in OTHERS if fit in decided][:1]
     if not shown:
         checks = sum(row["verdict"] in DECIDED for row in _whole(rows) if row["kind"] == "check")
         further = f" ({count(checks, 'further check')} {'is' if checks == 1 else 'are'} decided)" if checks else ""
-        return f"This grid decides no test of the paper's claims{further}."
+        claims = TESTS[whose].partition(" of ")[2]
+        return f"This grid decides no test of {claims}{further}; the leaderboard compares its losses and calibrators."
     clauses = [
-        f"{(COMPARED | OTHERS)[fit]}, {_outcome(decided[fit], TESTS if fit == shown[0] else '')}" for fit in shown
+        f"{(COMPARED | OTHERS)[fit]}, {_outcome(decided[fit], TESTS[whose] if fit == shown[0] else '')}"
+        for fit in shown
     ]
     sentence = "; ".join(clauses)
     return f"{sentence[0].upper()}{sentence[1:]}."
@@ -194,7 +199,7 @@ def _repaired(rows: Rows) -> str:
     counts = Counter(row["verdict"] for row in _whole(rows) if row["kind"] == "repair" and row["fit"] == "partner")
     if not counts["holds"] + counts["does_not"]:
         return ""
-    return f"After partner scaling, a richer map fitted like a temperature, {_outcome(counts, REPAIRS)}."
+    return f"After partner scaling, which knows which classes are mistaken for which, {_outcome(counts, REPAIRS)}."
 
 
 def _outcome(counts: Mapping[str, int], of_what: str) -> str:

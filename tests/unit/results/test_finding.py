@@ -11,6 +11,9 @@ from synthetic import CLAIM_ROW
 
 PAPER, OPTIMAL = "the temperature that the paper's code fits", "the optimal temperature"
 TESTS = "decided tests of the paper's claims"
+DECIDED = (
+    "decided: the 95% interval lies on one side of the claim's margin. After Holm's correction for the number of tests,"
+)
 
 
 def rows(**verdicts: str) -> list[dict]:
@@ -33,7 +36,10 @@ def rows(**verdicts: str) -> list[dict]:
         ({"paper": "uu", "exact": "hh"}, f"With {OPTIMAL}, both {TESTS} hold."),
         ({"exact": "f", "oracle": "h"}, f"With {OPTIMAL}, the 1 {TESTS.replace('tests', 'test')} fails."),
         ({"none": "hhf"}, f"Without calibration, 2 of 3 {TESTS} hold and 1 fails."),
-        ({"exact": "un"}, "This grid decides no test of the paper's claims."),
+        (
+            {"exact": "un"},
+            "This grid decides no test of the paper's claims; the leaderboard compares its losses and calibrators.",
+        ),
         ({}, ""),
     ],
 )
@@ -43,7 +49,7 @@ def test_the_finding_counts_decided_tests_over_all_cells(verdicts, sentence):
     checks = [row | {"kind": "check", "verdict": "does_not"} for row in made]
     shuffled = [*made, *others, *(checks if sentence.startswith("W") else [])]
     random.Random(0).shuffle(shuffled)
-    assert finding.finding(shuffled).partition(" After Holm")[0] == sentence
+    assert finding.finding(shuffled).partition(" Of ")[0] == sentence
 
 
 def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
@@ -51,8 +57,8 @@ def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
     made[0] |= {"adjusted": "undecided", "question": "b"}
     made[1] |= {"opposite": 2, "pairs": 3}
     made[3] |= {"kind": "check"}
-    line = "After Holm's correction for 5 tests of 2 questions, 3 of 4 verdicts remain"
-    opposite = "; in 1 of the 4, a pair of data set and model shows the opposite."
+    line = f"Of 5 tests of 2 questions, 4 are {DECIDED} 3 still are"
+    opposite = "; for 1 of the 4, a pair of data set and model shows the opposite."
     assert finding.adjusted_line(made) == line + opposite
     assert finding.finding(made).endswith(f"all 3 {TESTS} hold. {line}{opposite}")
     text = [{key: str(value) for key, value in row.items()} for row in made]  # as read from a CSV file
@@ -95,11 +101,21 @@ def test_further_repair_has_a_sentence_of_its_own():
     """Its tests aren't claims of the paper, so they don't count among those."""
     repair = [row | {"kind": "repair", "theme": "repair"} for row in rows(partner="hhfun")]
     paper = f"With {OPTIMAL}, both {TESTS} hold."
-    words = " After partner scaling, a richer map fitted like a temperature, 2 of 3 decided tests of further repair"
+    words = " After partner scaling, which knows which classes are mistaken for which, 2 of 3"
     whole = finding.finding([*rows(exact="hh"), *repair])
-    assert whole.startswith(f"{paper}{words} hold and 1 fails. After Holm's correction for 6 tests")
-    assert finding.finding([*rows(exact="hh"), *repair[3:]]).startswith(f"{paper} After Holm"), "none is decided"
+    assert whole.startswith(f"{paper}{words} decided tests of further repair hold and 1 fails. Of 6 tests")
+    assert finding.finding([*rows(exact="hh"), *repair[3:]]).startswith(f"{paper} Of 3 tests"), "none is decided"
     assert finding.finding(repair) == "", "a grid of no claim of the paper's has no finding on them"
+
+
+def test_a_study_with_claims_of_its_own_is_summed_up_by_them():
+    own = [row | {"kind": "own"} for row in rows(none="hhf")]
+    assert finding.finding(own).startswith(
+        "Without calibration, 2 of 3 decided tests of the claims hold and 1 fails. Of"
+    )
+    assert finding.finding([*own, *rows(exact="hh")]).startswith(f"With {OPTIMAL}, both {TESTS} hold. Of 5 tests")
+    undecided = [row | {"kind": "own"} for row in rows(none="u")]
+    assert finding.finding(undecided).startswith("This grid decides no test of the claims; the leaderboard")
 
 
 def test_growth_says_how_it_is_tested_and_checks_are_known():

@@ -1,4 +1,4 @@
-"""Draw the share of samples whose certainty reaches a distance: proved, attacked, and in other directions."""
+"""Draw how many samples stay certain up to each distance: proved, attacked, and in other directions."""
 
 from __future__ import annotations
 

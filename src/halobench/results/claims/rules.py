@@ -79,15 +79,15 @@ class Claim:
     value: Text = Field(description="The column that is read.")
     a: Conditions = Field(description="Conditions by column on the side that the claim is about.")
     direction: Literal["below", "above"] = Field(
-        description="The side of the margin on which the paper puts the statistic."
+        description="The side of the margin on which the claim puts the statistic."
     )
     margin: Number = Field(
         description="The threshold, with its sign, in the unit of `value` (for slope: per unit of log k)."
     )
-    kind: Literal["paper", "check", "repair"] = Field(
+    kind: Literal["paper", "check", "repair", "own"] = Field(
         default="paper",
-        description="Whether it is a claim of the paper, a test of what the paper takes for granted, or one of further"
-        " repair.",
+        description="Whether it is a claim of the paper, a test of what the paper takes for granted, one of further"
+        " repair, or a claim of your own.",
     )
     fit: Text = Field(default="none", description="The calibrator whose fit the claim is about.")
     where: Conditions = Field(default_factory=dict, description="Conditions on all sides.")
