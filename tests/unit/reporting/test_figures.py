@@ -29,11 +29,10 @@ from halobench.reporting import labels as names
 from halobench.reporting import seed_statistics, table_views
 from halobench.reporting.figures import calibration, claims, logit_gaps, neighbourhood, radii, reliability, training
 from halobench.reporting.figures import reliability_posthoc as posthoc
-from halobench.reporting.plotting import panel_grid, saving, survival
+from halobench.reporting.plotting import panel_grid, saving, summary_parts, survival
 from halobench.reporting.plotting.panel_grid import PageText
 from halobench.reporting.plotting.style import FAINT, INK, RC
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, VERDICT_STYLES, calibrator_style, loss_styles
-from halobench.reporting.summary_page.selection import focus_model
 from halobench.results.claims import load_claims
 from halobench.results.finding import finding
 from halobench.results.names import PROBES, REPAIRS
@@ -457,7 +456,7 @@ def test_summary_begins_with_the_finding_and_has_a_sign_per_test(tables):
 
 
 def test_summary_without_probed_cells_keeps_the_rest(tables):
-    empty = {name: tables[name].iloc[:0] for name in ("neighbourhood", "radii")}
+    empty = {"radii": tables["radii"].iloc[:0]}
     metrics = tables["metrics"]
     given = tables | empty | {"metrics": metrics[metrics["calibrator"].isin(["none", "exact"])]}
     full, figure = drawn("summary", tables), drawn("summary", given)
@@ -715,24 +714,21 @@ def test_halo_of_a_single_loss_has_a_column_per_model():
     assert {ax.get_title("left") for ax in figure.axes} == {"Digits", "MNIST-5k", ""}
 
 
-@pytest.mark.parametrize("curves", [True, False])
-def test_summary_shows_how_far_certainty_reaches_where_that_was_searched_for(tables, curves):
-    """Cross-entropy comes first, and no other probe is needed."""
+@pytest.mark.parametrize("probes", [("certified", "adversarial"), ("certified", "adversarial", "sphere"), ("sphere",)])
+def test_summary_shows_how_far_certainty_reaches_in_whatever_directions_were_probed(tables, probes):
+    """Cross-entropy comes first."""
     radii = synthetic.beside_searches(tables["radii"])
-    given = tables | {"radii": radii}
-    if not curves:
-        radii = radii[radii["probe"].isin(("certified", "adversarial"))]
-        given = tables | {"radii": radii, "neighbourhood": tables["neighbourhood"].iloc[:0]}
-    figure = drawn("summary", given)
-    assert "No c" not in words(figure)
-    assert {"Certified", "Attacked"} <= set(legend(figure))
-    assert ("Random direction" in legend(figure)) == curves
+    radii = radii[radii["probe"].isin(probes)]
+    figure = drawn("summary", tables | {"radii": radii})
+    assert set(legend(figure)) & {"Certified", "Attacked", "Random direction"} == set(map(names.probe_label, probes))
+    assert ("in the worst direction too" in words(figure)) == (len(probes) > 1)
     ax = next(ax for ax in figure.axes if ax.get_ylabel() == "share,\nCross-entropy")
     rows = radii.query(
         "model == 'mlp' and dataset == 'digits-noise50' and loss == 'cross_entropy' and points == 'train'"
     )
-    rows = rows.query("probe == 'certified' and quantity == 'certainty' and calibrator == 'none'")
-    (line,) = [line for line in lines_of(ax, PROBES["certified"].style.color) if len(line.get_xdata()) > 2]
+    rows = rows.query("probe == @probes[0] and quantity == 'certainty' and calibrator == 'none'")
+    color = PROBES[probes[0]].style.color if len(probes) > 1 else INK
+    (line,) = [line for line in lines_of(ax, color) if len(line.get_xdata()) > 2]
     np.testing.assert_allclose(line.get_ydata(), rows[list(SURVIVAL_COLUMNS[1:])].mean(), rtol=1e-12)
 
 
@@ -778,13 +774,14 @@ def test_summary_says_how_many_are_shown_and_which_labels_count(tables):
     assert " of 2 data sets" not in told[0]
     assert " of 2 losses" not in told[0]
     # Models trained here are counted, and shown in preference to given weights.
-    first, runs = focus_model(table_views.cells_in(tables["runs"])), tables["runs"]
+    runs = tables["runs"]
+    first = summary_parts.select(runs).model
     given = runs.assign(fitted_here=runs["model"] != first)
     told = [words(drawn("summary", tables | {"runs": table})) for table in (runs, given)]
     assert f"{len(runs)} trained models: " in told[0]
     others = len(runs) - given["fitted_here"].sum()
     assert f"{len(runs)} models, {others} not trained here ({names.model_label(first)}): " in told[1]
-    assert [f"label trained on; {names.model_label(first)}" in text for text in told] == [True, False]
+    assert [f"(label trained on); {names.model_label(first)}" in text for text in told] == [True, False]
 
 
 @pytest.mark.parametrize("name", ["reliability", "reliability_posthoc"])

@@ -84,7 +84,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2D]:
     named = set(table["model"].unique())
-    keys = artists.loss_keys(styles, styles, ls="") + score_panels.reference_keys(named)
+    keys = artists.loss_keys(styles, ls="") + score_panels.reference_keys(named)
     if (table["metric"] == "ece_floor").any():
         floor = "ECE floor: perfectly calibrated, same sample size"
         keys.append(artists.key(floor, GREY, marker="_", ms=8, mew=1.5, ls=""))

@@ -49,7 +49,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     panels = table_views.groups_of(means, ["model", "calibrator"])
     xlabel = "distance between means (standard deviations)"
     figure, axes = draw_grid(
-        PageText(TITLE, note, artists.loss_keys(styles, styles), xlabel, "KL (nats)", shared=True),
+        PageText(TITLE, note, artists.loss_keys(styles), xlabel, "KL (nats)", shared=True),
         {model: labels.model_label(model) for model in labels.ordered(table["model"], labels.MODELS)},
         HEADINGS,
         panels,

@@ -48,10 +48,10 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         f"KL from the known posterior to the model after {labels.calibrator_label('exact')}, against the number of "
         f"classes k ({seeds_note(trained)}). {law}Hollow: not all seeds interpolate the training labels."
     )
-    keys = class_families.legend_keys(styles, styles, growth)
+    keys = class_families.legend_keys(styles, growth)
     figure, axes = draw_grid(
         PageText(TITLE if growth else FEW_TITLE, note, keys, "classes k (logarithmic)", "KL (nats)"),
-        {name: class_families.family_label(name) for name in class_families.families(trained)},
+        {name: labels.dataset_label(name) for name in class_families.families(trained)},
         {name: labels.model_label(name) for name in labels.ordered(trained["model"], labels.MODELS)},
         set(trained[["family", "model"]].itertuples(index=False, name=None)),
         (2.3, 2.2),

@@ -41,7 +41,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     lines = table[["dataset", "model", "loss"]].drop_duplicates().groupby("dataset").size()
     together = lines.max() <= MOST_LINES
     dashes = model_dashes(columns) if together else dict.fromkeys(columns, "-")
-    keys = artists.loss_keys(styles, styles)
+    keys = artists.loss_keys(styles)
     if together and len(columns) > 1:
         keys += [artists.key(labels.model_label(model), GREY, ls=dash) for model, dash in dashes.items()]
     note = (

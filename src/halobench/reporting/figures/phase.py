@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from halobench.calibration.overlap_theory import two_level_kl
-from halobench.reporting import table_views
+from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, class_families
 from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import styled
@@ -58,9 +58,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     cells = table.groupby([*LAW, "model", "loss", "classes"])[["rho", "share"]].mean().reset_index()
     panels = table_views.groups_of(cells, LAW)
     colors = Normalize(0, max(cells["share"].max(), *(beta * (1 - 1 / group) for _, beta, group in panels)))
-    keys = artists.model_keys(markers) + artists.loss_keys(styles, styles, marker="_", ms=9, mew=2.5, ls="")
+    keys = artists.model_keys(markers) + artists.loss_keys(styles, marker="_", ms=9, mew=2.5, ls="")
     headings = {
-        law: f"{class_families.family_label(law[0])} (shared mass {law[1]:g}, groups of {int(law[2])})"
+        law: f"{labels.dataset_label(law[0])} (shared mass {law[1]:g}, groups of {int(law[2])})"
         for law in sorted(panels, key=lambda law: class_families.families(table).index(law[0]))
     }
     text = PageText(TITLE, NOTE, keys, "classes k (logarithmic)", "rho = partner gap / top gap")

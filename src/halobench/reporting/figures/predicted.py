@@ -41,7 +41,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     if table.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
     styles, markers = loss_styles(table_views.losses_in(table)), model_markers(table["model"])
-    keys = artists.model_keys(markers) + artists.loss_keys(styles, styles, marker="o", ls="")
+    keys = artists.model_keys(markers) + artists.loss_keys(styles, marker="o", ls="")
     text = PageText(
         TITLE, _note(table), keys, "predicted KL (nats)", f"measured KL after {labels.calibrator_label('exact')} (nats)"
     )

@@ -64,7 +64,7 @@ def draw(radii: pd.DataFrame) -> Figure:
     means = means[~after] if vanished else means
     groups = table_views.groups_of(means, ["dataset", "model", "quantity", "calibrator"])
     keys = [
-        *artists.loss_keys(styles, styles, ls=""),
+        *artists.loss_keys(styles, ls=""),
         artists.key("open: larger than shown", GREY, marker="o", mfc="white", ls=""),
     ]
     if "heldout" in set(table["points"]):

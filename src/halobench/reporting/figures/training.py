@@ -46,7 +46,7 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     groups = {key: windowed(group) for key, group in table.groupby(cell)}
     long = table.groupby(cell)["epoch"].nunique().gt(MOST_POINTS).any()
     note = NOTE + (f" Beyond {MOST_POINTS} epochs, means over equal windows are drawn." if long else "")
-    keys = artists.loss_keys(styles, styles)
+    keys = artists.loss_keys(styles)
     fits = {"every seed fits its labels": INK, "some seed doesn't": "white"}
     keys += [artists.key(word, INK, marker="o", ls="", ms=5, mfc=face) for word, face in fits.items()]
     rows, columns = table_views.dataset_and_model_headings(table)

@@ -23,12 +23,9 @@ def key(label: str, color: str = INK, **options: Any) -> Line2D:
     return Line2D([], [], color=color, label=label, **options)
 
 
-def loss_keys(losses: Iterable[str], styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
-    """Return legend entries for losses, with colour, marker and, unless `options` says otherwise, a solid line.
-
-    A loss without a name gets no entry.
-    """
-    return [key(loss_label(x), styles[x].color, **({"marker": styles[x].marker} | options)) for x in losses if x]
+def loss_keys(styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
+    """Return legend entries for losses with a name: with colour, marker and, unless `options` has another, a line."""
+    return [key(loss_label(x), s.color, **({"marker": s.marker} | options)) for x, s in styles.items() if x]
 
 
 def calibrator_keys(styles: Mapping[str, Style]) -> list[Line2D]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -29,11 +29,6 @@ UNIFORM: dict[str, Any] = {"color": INK, "lw": 0.9, "ls": (0, (1, 1.5))}
 def family(dataset: str) -> str:
     """Return a data set's name without its number of classes, e.g. ``overlap-m4`` for ``overlap-m4-k8``."""
     return re.sub(r"-?k\d+(?=-|$)", "", dataset) or dataset
-
-
-def family_label(name: str) -> str:
-    """Return the name of a family in words."""
-    return labels.dataset_label(name)
 
 
 def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[str, str]]) -> pd.DataFrame:
@@ -63,10 +58,10 @@ def shows_growth(rows: pd.DataFrame) -> bool:
     return rows["classes"].nunique() >= GROWTH
 
 
-def legend_keys(losses: Iterable[str], styles: Mapping[str, Style], joined: bool = True) -> list[Line2D]:
+def legend_keys(styles: Mapping[str, Style], joined: bool = True) -> list[Line2D]:
     """Return the legend entries of `draw_panel`; `joined` says whether lines join the marks."""
     return [
-        *artists.loss_keys(losses, styles, **({} if joined else {"ls": ""})),
+        *artists.loss_keys(styles, **({} if joined else {"ls": ""})),
         artists.key("1-NN, closed form", **CLOSED_FORM),
         artists.key("1-NN, measured", INK, marker="x", ls="", ms=4),
         artists.key("uniform guess", **UNIFORM),

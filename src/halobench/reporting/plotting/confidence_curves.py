@@ -36,7 +36,7 @@ def draw_confidence(neighbourhood: pd.DataFrame, title: str, scale: Literal["abs
     if relative:
         rows = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)}
         columns = {probe: labels.PROBES.get(probe, probe) for probe in labels.ordered(table["probe"], labels.PROBES)}
-    keys = artists.loss_keys(styles, styles)
+    keys = artists.loss_keys(styles)
     keys += [artists.held_out_key()] if "heldout" in set(table["points"]) else []
     xlabel = labels.RELATIVE if relative else labels.ABSOLUTE
     text = PageText(title, f"{_note(table, around, relative)} {chosen}", keys, xlabel, "confidence", shared=True)

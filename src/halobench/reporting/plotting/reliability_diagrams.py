@@ -31,7 +31,7 @@ def draw_diagrams(
     pooled = table_views.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
     groups = table_views.groups_of(pooled, ["dataset", "model", column])
     panels = {((dataset, model), heading): rows for (dataset, model, heading), rows in groups.items()}
-    keys = artists.calibrator_keys(styles) if counts else artists.loss_keys(styles, styles)
+    keys = artists.calibrator_keys(styles) if counts else artists.loss_keys(styles)
     seeds = table["seed"].nunique()
     pooling = f", pooled over {seeds} seed{'s' * (seeds > 1)}" if seeds > 1 or named(table) else ""
     note = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from halobench.reporting import labels
 from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 
@@ -23,4 +24,5 @@ BEYOND = ("none", "paper", "exact", "oracle")  # the table is made if there are 
 
 def make(metrics: pd.DataFrame, runs: pd.DataFrame) -> Table:
     """Return scores under the known posterior by data set, noise, model and loss; see `scores.images`."""
-    return scores.images(metrics, runs, "noisy", scores.OTHERS)
+    calibrators = labels.ordered({*metrics["calibrator"]} - {"paper", "oracle"}, labels.CALIBRATORS)
+    return scores.images(metrics, runs, "noisy", ("nll", "ece"), calibrators)
