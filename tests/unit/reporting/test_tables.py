@@ -10,7 +10,6 @@ import re
 import shutil
 import statistics
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -92,26 +91,24 @@ def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
 def test_numbers_are_the_means_and_deviations_of_the_metrics(name):
     """They are recomputed here one by one, with the standard library."""
     given = made_images() if name in IMAGES else synthetic.theory_tables()
-    labels = LABELS.get(name, "noisy")
-    values: dict[tuple, list[float]] = {}
+    labels, fact = LABELS.get(name, "noisy"), "noise" if name in IMAGES else "separation"
+    facts = given["runs"].drop_duplicates("dataset").set_index("dataset")[fact]
     images = {row.dataset for row in given["runs"].itertuples() if not row.distribution}
     chosen = images if name in IMAGES else {d for d in given["runs"]["dataset"] if d.startswith("gaussians")}
+    values: dict[tuple, list[float]] = {}
     for row in given["metrics"].itertuples():
         kept = row.split == "test" and row.labels == labels and row.metric in ("nll", "ece", "ace_average")
         if kept and row.dataset in chosen and row.loss != "reference":
             values.setdefault((row.dataset, row.model, row.loss, row.calibrator, row.metric), []).append(row.value)
-    numbers = made(name).numbers
-    own = numbers[numbers["loss"] != "reference"]
-    assert len(own) == len(values) > 20
-    assert set(own["labels"]) == {labels}
-    for row in own.itertuples():
-        found = values[row.dataset, row.model, row.loss, row.calibrator, row.metric]
-        assert (row.n, row.seeds) == (len(found), len(found))
-        assert row.mean == pytest.approx(statistics.mean(found), rel=1e-12)
-        assert row.sd == pytest.approx(statistics.stdev(found), rel=1e-9, abs=1e-15)
-    facts = given["runs"].drop_duplicates("dataset").set_index("dataset")
-    fact = "noise" if name in IMAGES else "separation"
-    assert all(row[fact] == facts.loc[row["dataset"], fact] for _, row in own.iterrows())
+    numbers = made(name).numbers.query("loss != 'reference'")
+    assert len(numbers) == len(values) > 20
+    assert set(numbers["labels"]) == {labels}
+    assert (numbers[fact] == numbers["dataset"].map(facts)).all()
+    for row in numbers.itertuples():
+        scores_of_seeds = values[row.dataset, row.model, row.loss, row.calibrator, row.metric]
+        assert (row.n, row.seeds) == (len(scores_of_seeds), len(scores_of_seeds))
+        assert row.mean == pytest.approx(statistics.mean(scores_of_seeds), rel=1e-12)
+        assert row.sd == pytest.approx(statistics.stdev(scores_of_seeds), rel=1e-9, abs=1e-15)
 
 
 def test_the_posterior_stands_below_where_it_judges():
@@ -349,7 +346,7 @@ def test_failures_of_the_papers_fit_are_counted():
 
 
 def test_no_dagger_where_weights_were_given():
-    """They weren't trained on the labels here, even if on the same images; older tables have no such rows."""
+    """They weren't trained on the labels here, even if on the same images."""
     given = synthetic.tables([("digits", "mlp", "cross_entropy"), ("digits", "cnn", "cross_entropy")])
     runs = given["runs"].assign(interpolates=False)
     same = runs.assign(fitted_here=True, steps=runs["steps"].where(runs["model"] == "mlp", 0))
@@ -405,25 +402,10 @@ DOCUMENT = r"""\documentclass{article}
 """
 
 
-def latex_there() -> bool:
-    """Whether pdflatex runs and finds booktabs."""
-    if not (shutil.which("pdflatex") and shutil.which("kpsewhich")):
-        return False
-    return subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, check=False).returncode == 0
-
-
-def compiled(folder: Path, text: str, preamble: str = "") -> str:
-    """The log of a document containing this text, which must compile."""
-    (folder / "document.tex").write_text(DOCUMENT % (preamble, text))
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
-    assert done.returncode == 0, done.stdout[-3000:]
-    return (folder / "document.log").read_text(errors="replace")
-
-
 def test_latex_compiles_and_fits_the_page(tmp_path):
     """In a plain article with narrow text, and on A4, nothing is wider than the text or longer than a page."""
-    needs(latex_there(), "LaTeX: apt-get install --no-install-recommends texlive-latex-recommended")
+    there = shutil.which("kpsewhich") and subprocess.run(["kpsewhich", "booktabs.sty"], check=False).returncode == 0
+    needs(bool(there), "LaTeX: apt-get install --no-install-recommends texlive-latex-recommended")
     large = synthetic.tables(synthetic.LARGE, (0, 1))
     long = synthetic.tables([("d", f"m{i}", f"l_{j}") for i in range(9) for j in range(8)], (0, 1))
     tables = {name: made(name) for name in IMAGES + GAUSSIANS} | {"awkward": awkward()}
@@ -437,11 +419,13 @@ def test_latex_compiles_and_fits_the_page(tmp_path):
         layout.save(table, tmp_path / name, "partial: 1 of 2 cells")
     text = "".join(rf"\input{{{name}.tex}}" + "\n\\clearpage\n" for name in tables)
     for preamble in ("", r"\usepackage[a4paper,margin=2.5cm]{geometry}"):
-        log = compiled(tmp_path, text, preamble)
-        assert "Overfull" not in log
-        assert "Float too large" not in log
-        assert "Missing character" not in log
-        assert "multiply defined" not in log
+        (tmp_path / "document.tex").write_text(DOCUMENT % (preamble, text))
+        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+        assert done.returncode == 0, done.stdout[-3000:]
+        log = (tmp_path / "document.log").read_text(errors="replace")
+        faults = ("Overfull", "Float too large", "Missing character", "multiply defined")
+        assert not [fault for fault in faults if fault in log]
 
 
 def test_the_terminal_shows_own_metrics_below_the_usual_ones():

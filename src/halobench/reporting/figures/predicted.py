@@ -31,10 +31,7 @@ LEAST = 1e-4  # nats; a smaller KL is drawn at the border
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a point per cell: its measured KL after the optimal TS against that of two-level logits with its mean gaps.
-
-    Points of cells that don't interpolate are hollow. The tables are the aggregated ones.
-    """
+    """Draw each cell's KL after the optimal TS against that of two-level logits with its mean gaps."""
     wanted = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
     table = class_families.scores(metrics, runs, wanted).dropna(subset=list(wanted))
     table = table[table["loss"] != REFERENCE]
@@ -42,9 +39,16 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
     styles, markers = loss_styles(table_views.losses_in(table)), model_markers(table["model"])
     keys = artists.model_keys(markers) + artists.loss_keys(styles, marker="o", ls="")
-    text = PageText(
-        TITLE, _note(table), keys, "predicted KL (nats)", f"measured KL after {labels.calibrator_label('exact')} (nats)"
+    trained = table[table["model"] != "nearest"]
+    rank = spearmanr(trained["predicted"], trained["measured"])[0] if len(trained) > 2 else float("nan")
+    ratio = (trained["measured"] / trained["predicted"].clip(lower=1e-12)).median()
+    note = (
+        f"One point per cell: {len(trained)} trained models, Spearman correlation {rank:.3f}; measured KL is "
+        f"{ratio:.2f} times the predicted one (median). The prediction is the KL of two-level logits with the mean "
+        "gaps of the model's logits on test points; on the diagonal it is exact."
     )
+    ylabel = f"measured KL after {labels.calibrator_label('exact')} (nats)"
+    text = PageText(TITLE, note, keys, "predicted KL (nats)", ylabel)
     figure, axes = draw_panels(text, {("", ""): ""}, (5.4, 4.6))
     ax = axes["", ""]
     shown = table.assign(**{name: table[name].clip(lower=LEAST) for name in wanted})
@@ -57,14 +61,3 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
     ax.text(0.02, 0.98, "hollow: does not interpolate", transform=ax.transAxes, va="top", color=GREY)
     return figure
-
-
-def _note(table: pd.DataFrame) -> str:
-    trained = table[table["model"] != "nearest"]
-    rank = spearmanr(trained["predicted"], trained["measured"])[0] if len(trained) > 2 else float("nan")
-    ratio = (trained["measured"] / trained["predicted"].clip(lower=1e-12)).median()
-    return (
-        f"One point per cell: {len(trained)} trained models, Spearman correlation {rank:.3f}; measured KL is "
-        f"{ratio:.2f} times the predicted one (median). The prediction is the KL of two-level logits with the mean "
-        "gaps of the model's logits on test points; on the diagonal it is exact."
-    )

@@ -34,10 +34,7 @@ WIDTHS = (6.9, 4.6)  # widths of the two columns, in inches
 def draw(
     radii: pd.DataFrame, metrics: pd.DataFrame, reliability: pd.DataFrame, runs: pd.DataFrame, claims: pd.DataFrame
 ) -> Figure:
-    """Draw the summary page from the aggregated and judged tables.
-
-    For large grids, it shows one model on up to three data sets, and says so.
-    """
+    """Draw the summary page; for large grids, it shows one model on up to three data sets, and says so."""
     radii, around = table_views.with_evaluation_as_train(table_views.by_kind(radii))
     watched = "label trained on" if around == labels.around("train") else "its own label"
     all_styles, selection = loss_styles(table_views.losses_in(runs)), parts.select(runs)

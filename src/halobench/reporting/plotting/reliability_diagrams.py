@@ -88,10 +88,7 @@ def _print_ece(ax: Axes, errors: Mapping[str, float], styles: Mapping[str, Style
 
 
 def _noise_caps(reliability: pd.DataFrame) -> str:
-    """Return a sentence on the highest possible accuracy if bins are scored in expectation under label noise.
-
-    It ends with a space, and is empty if there is no such noise.
-    """
+    """Return a sentence on the highest possible accuracy if bins are scored in expectation under label noise."""
     percents = sorted({round(100 * p) for p in reliability.loc[reliability["labels"] == "noisy", "noise"].unique()})
     # Above one half, the label that replaces the true one may be more likely.
     caps = [f"{1 - p / 100:.2g} under {p}% label noise" for p in percents if 0 < p <= 50]

@@ -19,10 +19,7 @@ ROOM = 1.15  # ratio of the horizontal axis's length to the longest bar without 
 
 
 def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the ladders of models trained with cross-entropy (or else the first loss), and that loss.
-
-    `metrics` is the aggregated table; if it has no ladders, no rows are returned. Models that aren't trained are kept.
-    """
+    """Return the ladders of models trained with cross-entropy (or else the first loss) or not at all, and that loss."""
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     wide = rows.assign(part=rows["metric"].str.removeprefix("repair_"))
     wide = wide.pivot_table("value", ["dataset", "model", "loss", "seed"], "part")
@@ -40,10 +37,7 @@ def axis_end(parts: pd.DataFrame) -> float:
 
 
 def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) -> None:
-    """Draw the bars of a model from its rows of `ladders`, with the first of `datasets` on top.
-
-    The axis ends at `end` nats; the NLL of longer bars is printed next to it.
-    """
+    """Draw the bars of a model; the axis ends at `end` nats, and the NLL of longer bars is printed next to it."""
     means = parts.groupby("dataset")[["nll", *REPAIRS, "low", "high"]].mean()
     means = means.reindex(datasets).fillna({part: 0.0 for part in REPAIRS})
     at = pd.Series(np.arange(len(datasets)), datasets)

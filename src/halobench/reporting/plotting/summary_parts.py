@@ -130,8 +130,8 @@ def scores(metrics: pd.DataFrame, selection: Selection, styles: Mapping[str, Sty
         _head(part, "B  What does temperature scaling repair?", f"test NLL in nats, lower is better; {selection.shown}")
         axes = part.subplots(1, len(selection.datasets), squeeze=False)[0]
         for ax, dataset in zip(axes, selection.datasets, strict=True):
-            of_dataset = (rows[rows["dataset"] == dataset] for rows in (means, references))
-            remarks = score_panels.draw_panel(ax, *of_dataset, styles, shown)
+            scored, others = (rows[rows["dataset"] == dataset] for rows in (means, references))
+            remarks = score_panels.draw_panel(ax, scored, others, styles, shown)
             ax.set_title(wrapped(labels.dataset_label(dataset), 2))
             ax.set_xlabel(wrapped("; ".join(remarks), 2, 7), loc="right", size=7, color=GREY)
         add_legend(part, score_panels.reference_keys(set(references["model"])), 6.5, loc="outside lower center")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,8 @@ def tabular(cells: pd.DataFrame) -> str:
     ends = itertools.accumulate(groups, initial=1)
     # The rules below groups' headings start the row that follows.
     rules = "".join(rf"\cmidrule(lr){{{start + 1}-{end}}}" for start, end in itertools.pairwise(ends))
-    heads = [(escaped(group), stacked(head)) for group, head in cells.columns]
+    names: Iterable[Any] = cells.columns
+    heads = [(escaped(group), stacked(head)) for group, head in names]
     signs = r"\textbf{{{}}}", r"{{\scriptsize$\pm${}}}", r"\textsuperscript{{{}}}"
     lines: list[tuple[str, list[str]]] = []
     for block, rows in cells.groupby(level=0, sort=False):
@@ -186,8 +188,10 @@ def tabular(cells: pd.DataFrame) -> str:
 
 def _html(cells: pd.DataFrame) -> Markup:
     """Return a part's table; a block without a heading continues to its rows' labels."""
-    signs = "<b>{}</b>", ' <span class="sd">± {}</span>', "<sup>{}</sup>"
-    style = cells.style.format(lambda value: printed(value, *signs))
+    shown = functools.partial(
+        printed, bold="<b>{}</b>", deviation=' <span class="sd">± {}</span>', raised="<sup>{}</sup>"
+    )
+    style = cells.style.format(shown)
     style = style.format_index(escape, axis="index").format_index(escape, axis="columns")
     return Markup(style.to_html(exclude_styles=True))
 

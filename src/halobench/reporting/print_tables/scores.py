@@ -136,11 +136,9 @@ def failures_note(runs: pd.DataFrame) -> str:
     """
     below = runs["temperature_paper"] < 0
     failed = int((below | runs["paper_near_exact"].eq(0)).sum())
-    text = (
-        f" In {failed} of {len(runs)} models the fit of the paper's code failed: it is farther than 5% from the optimum"
-    )
-    text += f", and in {below.sum()} below 0; it is scored all the same." if below.any() else "."
-    return text if failed else ""
+    lead = f" In {failed} of {len(runs)} models the fit of the paper's code failed: it is farther than 5% from"
+    ends = f", and in {below.sum()} below 0; it is scored all the same." if below.any() else "."
+    return f"{lead} the optimum{ends}" if failed else ""
 
 
 def _heads(printed: Iterable[str], calibrators: Iterable[str], numbers: pd.DataFrame) -> dict[Any, tuple[str, str]]:

@@ -13,9 +13,8 @@ CAPTION = """\
 How calibrators other than temperature scaling change the NLL and ECE of models on data sets. Scores are expectations
 under the known posterior, or are computed against the test labels if these are certain. Calibrators such as isotonic
 regression and histogram binning can give a probability of 0 to a class that occurs in the test data; the NLL is then
-infinite. If labels are uncertain, the posterior's own scores are at the bottom. How to read it: lower is always
-better. Compare rows only within a block, because the best possible score differs between blocks. Bold marks a block's
-lowest value if all others exceed it by more than either's standard deviation over seeds, which ± gives.
+infinite. If labels are uncertain, the posterior's own scores are at the bottom. Lower is always better. Compare rows
+only within a block, because the best possible score differs between blocks.
 """
 
 SHOWS = ("any images",)
