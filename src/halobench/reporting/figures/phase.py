@@ -46,8 +46,8 @@ LAW = ["family", "beta", "group"]
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw KL* / log k of two-level logits as colour over k and rho, and models as points in the same colours."""
-    wanted = {"rho": ("rho", "none"), "share": ("kl_per_log_k", "exact")}
-    table = class_families.scores(metrics, runs, wanted).dropna(subset=["rho", "share"])
+    measures = {"rho": ("rho", "none"), "share": ("kl_per_log_k", "exact")}
+    table = class_families.scores(metrics, runs, measures).dropna(subset=["rho", "share"])
     table = table[(table["loss"] != REFERENCE) & (table["group"] < table["classes"])]
     if table.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")

@@ -32,8 +32,8 @@ LEAST = 1e-4  # nats; a smaller KL is drawn at the border
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw each cell's KL after the optimal TS against that of two-level logits with its mean gaps."""
-    wanted = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
-    table = class_families.scores(metrics, runs, wanted).dropna(subset=list(wanted))
+    measures = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
+    table = class_families.scores(metrics, runs, measures).dropna(subset=list(measures))
     table = table[table["loss"] != REFERENCE]
     if table.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
@@ -51,12 +51,12 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     text = PageText(TITLE, note, keys, "predicted KL (nats)", ylabel)
     figure, axes = draw_panels(text, {("", ""): ""}, (5.4, 4.6))
     ax = axes["", ""]
-    shown = table.assign(**{name: table[name].clip(lower=LEAST) for name in wanted})
+    shown = table.assign(**{name: table[name].clip(lower=LEAST) for name in measures})
     for (model, loss, full), rows in table_views.groups_of(shown, ["model", "loss", "interpolates"]).items():
         color, marker = styles[loss].color, markers[model]
         look: dict[str, Any] = {"color": color, "mfc": color if full else "white", "marker": marker, "ms": 4}
         ax.plot(rows["predicted"], rows["measured"], ls="", mew=0.8, **look)
-    ends = np.array([shown[list(wanted)].min().min() / 1.5, shown[list(wanted)].max().max() * 1.5])
+    ends = np.array([shown[list(measures)].min().min() / 1.5, shown[list(measures)].max().max() * 1.5])
     ax.plot(ends, ends, color=FAINT, lw=1, zorder=1)
     ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
     ax.text(0.02, 0.98, "hollow: does not interpolate", transform=ax.transAxes, va="top", color=GREY)

@@ -73,8 +73,8 @@ def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
     cells = site_address("explorer", experiment, **({"loss": row.loss} if row.loss else {}))
     see = (("figure", f"figures.html#{figure}"), ("cells", cells))
     folded = []
-    each: Iterable[Any] = pairs.itertuples()
-    for pair in each:
+    pair: Any
+    for pair in pairs.itertuples():
         dataset, _, model = pair.scope.partition("/")
         cells = site_address("explorer", experiment, dataset=dataset, **({"model": model} if model else {}))
         folded.append((labels.cell_label(dataset, model), *_outcome(pair, (("cells", cells),))))
@@ -110,8 +110,8 @@ def _rank(verdict: str) -> str:
 
 def _interval(before: str, low: float, high: float) -> Entry:
     """Return the entry of an interval, which sorts by its lower end."""
-    known = bool(np.isfinite(low))
-    return Entry(f"{before}[{number(low)}, {number(high)}]" if known else "–", low if known else None)
+    finite = bool(np.isfinite(low))
+    return Entry(f"{before}[{number(low)}, {number(high)}]" if finite else "–", low if finite else None)
 
 
 def claimed(row: Mapping[Any, Any]) -> str:

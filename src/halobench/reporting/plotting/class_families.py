@@ -31,15 +31,15 @@ def family(dataset: str) -> str:
     return re.sub(r"-?k\d+(?=-|$)", "", dataset) or dataset
 
 
-def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    """Return a row per cell on distributions with regions; `wanted` has its columns' metrics and calibrators."""
+def scores(metrics: pd.DataFrame, runs: pd.DataFrame, measures: dict[str, tuple[str, str]]) -> pd.DataFrame:
+    """Return a row per cell on distributions with regions; `measures` has its columns' metrics and calibrators."""
     facts = runs[runs["beta"].notna()].drop_duplicates("dataset")[["dataset", "classes", "beta", "group"]]
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
     table = facts.merge(rows[CELL].drop_duplicates())
-    for column, (metric, calibrator) in wanted.items():
+    for column, (metric, calibrator) in measures.items():
         values = rows[(rows["metric"] == metric) & (rows["calibrator"] == calibrator)]
         table = table.merge(values[[*CELL, "value"]].rename(columns={"value": column}), "left", CELL)
-    table = table.dropna(subset=list(wanted), how="all").merge(runs[[*CELL, "interpolates"]], "left", CELL)
+    table = table.dropna(subset=list(measures), how="all").merge(runs[[*CELL, "interpolates"]], "left", CELL)
     table["interpolates"] = table["interpolates"].ne(False)  # predictors that need no training aren't among the runs
     return table.assign(family=table["dataset"].map(family))
 

@@ -52,8 +52,8 @@ def draw_grid(
 
     If few places have a panel or there are too many columns, panels follow each other under their own headings.
     """
-    wanted = set(present)
-    keys = [key for key in itertools.product(rows, columns) if key in wanted]
+    filled = set(present)
+    keys = [key for key in itertools.product(rows, columns) if key in filled]
     down = list(dict.fromkeys(row for row, _ in keys))
     used = {column for _, column in keys}
     across = [column for column in columns if column in used]
@@ -66,14 +66,14 @@ def draw_grid(
     deep = next((high for bands, high in height.items() if high <= shape * bands), height.get(most, 1))
     padded = [*down, *[None] * (-len(down) % deep)]
     lines = [[(row, column) for row in padded[i::deep] for column in across] for i in range(deep if down else 0)]
-    figure, axes = _page(text, [[key if key in wanted else None for key in line] for line in lines], size)
+    figure, axes = _page(text, [[key if key in filled else None for key in line] for line in lines], size)
     blank = "\n" if any(rows.values()) else ""  # the line for row headings
     for line in lines:
-        for row in {key[0]: None for key in line if key in wanted}:
-            first = next(key for key in line if key[0] == row and key in wanted)
+        for row in {key[0]: None for key in line if key in filled}:
+            first = next(key for key in line if key[0] == row and key in filled)
             axes[first].set_title(rows[row], loc="left", weight="bold")
     for start, column in itertools.product(range(0, len(down), deep), across):
-        top = next(((row, column) for row in down[start : start + deep] if (row, column) in wanted), None)
+        top = next(((row, column) for row in down[start : start + deep] if (row, column) in filled), None)
         if top:
             axes[top].set_title(columns[column] + blank)
     return figure, axes

@@ -47,10 +47,10 @@ def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) ->
         if name.style:
             ax.barh(at, width, left=left, height=0.72, color=name.style.color, lw=0, zorder=2)
         left = left + width
-    known = means[means["high"].notna()]
-    best = known["noise"] + known["training"]
-    ax.hlines(at[known.index], known["low"], known["high"].clip(upper=end), color=INK, lw=1.2, zorder=3)
-    ax.vlines(best, at[known.index] - 0.2, at[known.index] + 0.2, color=INK, lw=1.2, zorder=3)
+    estimated = means[means["high"].notna()]
+    best = estimated["noise"] + estimated["training"]
+    ax.hlines(at[estimated.index], estimated["low"], estimated["high"].clip(upper=end), color=INK, lw=1.2, zorder=3)
+    ax.vlines(best, at[estimated.index] - 0.2, at[estimated.index] + 0.2, color=INK, lw=1.2, zorder=3)
     for place, nll in zip(at, means["nll"], strict=True):
         if nll > end:
             ax.text(1.01 * end, place, f"→ {nll:.1f}", va="center", size=7, color=GREY)

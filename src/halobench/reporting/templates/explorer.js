@@ -58,12 +58,12 @@ const inOrder = (kind, there) => experiment().order[kind].filter((name) => there
 
 /** The experiment was chosen: offer its data sets. */
 function openExperiment() {
-  const found = experiment();
-  fill(choices.elements.dataset, found.order.dataset, (name) => word("dataset", name), "", found.opens);
-  const cells = found.cells.length;
-  const seeds = unique(found.cells.map((cell) => cell.seed)).length;
-  const losses = found.order.loss.filter((name) => name !== data.no_loss).length;
-  byId("summary").textContent = `${counted(cells, "cell")}: ${counted(found.order.dataset.length, "data set")}, ${counted(found.order.model.length, "model")}, ` +
+  const current = experiment();
+  fill(choices.elements.dataset, current.order.dataset, (name) => word("dataset", name), "", current.opens);
+  const cells = current.cells.length;
+  const seeds = unique(current.cells.map((cell) => cell.seed)).length;
+  const losses = current.order.loss.filter((name) => name !== data.no_loss).length;
+  byId("summary").textContent = `${counted(cells, "cell")}: ${counted(current.order.dataset.length, "data set")}, ${counted(current.order.model.length, "model")}, ` +
     `${counted(losses, "loss", "losses")}, up to ${counted(seeds, "seed")}. Bars, lines and ±: means over seeds with their ${data.over_seeds}. ` +
     `Brackets, of single cells: ${data.over_samples}.` + (data.notes[chosen("experiment")] ? ` Not all: ${data.notes[chosen("experiment")]}.` : "");
   document.querySelector(".site b span").textContent = chosen("experiment");
@@ -76,11 +76,11 @@ function openExperiment() {
 
 /** The data set was chosen: unfold its part of the tables, and offer the models, losses and labels that it has. */
 function openDataset() {
-  const found = experiment();
-  const cells = found.cells.filter((cell) => cell.dataset === chosen("dataset"));
-  const own = (columns) => unfolded(columns, (i) => found.cells[columns.cell[i]].dataset === chosen("dataset"));
-  rows = { metrics: own(found.metrics), curves: own(found.curves), radii: own(found.radii), reliability: own(found.reliability) };
-  rows.references = unfolded(found.references);
+  const current = experiment();
+  const cells = current.cells.filter((cell) => cell.dataset === chosen("dataset"));
+  const own = (columns) => unfolded(columns, (i) => current.cells[columns.cell[i]].dataset === chosen("dataset"));
+  rows = { metrics: own(current.metrics), curves: own(current.curves), radii: own(current.radii), reliability: own(current.reliability) };
+  rows.references = unfolded(current.references);
   const here = rows.metrics;
   fill(choices.elements.model, inOrder("model", new Set(cells.map((c) => c.model))), (n) => word("model", n), "all models");
   fill(choices.elements.loss, inOrder("loss", new Set(cells.map((c) => c.loss))), (n) => word("loss", n), "all losses");
@@ -114,13 +114,13 @@ function summary(values) {
 
 /** Groups of rows by a key, in the order of the figures: by model, then by loss. */
 function grouped(list, key) {
-  const found = new Map();
+  const groups = new Map();
   for (const row of list) {
     const name = key(row);
-    if (!found.has(name)) found.set(name, []);
-    found.get(name).push(row);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(row);
   }
-  return found;
+  return groups;
 }
 
 const line = (row) => `${cellOf(row).model}\u0000${cellOf(row).loss}`;
@@ -173,9 +173,9 @@ let opened = null; // the cell whose card is open
 const isNarrow = (id) => byId(id).clientWidth < NARROW;
 
 /** Draw traces, and let a click on a point open its cell's card. */
-function plot(id, traces, own) {
+function plot(id, traces, more) {
   const element = byId(id);
-  Plotly.react(element, traces, { ...layout(), ...own }, CONFIG);
+  Plotly.react(element, traces, { ...layout(), ...more }, CONFIG);
   element.removeAllListeners("plotly_click");
   element.on("plotly_click", (event) => {
     const cell = event.points.map((point) => point.customdata).find((value) => Number.isInteger(value));
@@ -185,9 +185,9 @@ function plot(id, traces, own) {
 
 /** The rows of the metrics table that the choices ask for. */
 function scoreRows() {
-  const wanted = rows.metrics.filter((row) => isChosen(cellOf(row)) && row.metric === chosen("metric") &&
+  const shown = rows.metrics.filter((row) => isChosen(cellOf(row)) && row.metric === chosen("metric") &&
     row.labels === chosen("labels") && (chosen("calibrator") === ALL || row.calibrator === chosen("calibrator")));
-  return sorted(wanted);
+  return sorted(shown);
 }
 
 /** How far from its bar's middle a cell's point is: seeds side by side, so that none hides another. */
@@ -197,8 +197,8 @@ function aside(row, width) {
 }
 
 /** A calibrator's bars, and the cells on them: places along the axis of names, and values. */
-function scoreTraces(own, lines, calibrator, width, offset) {
-  const groups = [...grouped(own, lineName)];
+function scoreTraces(scores, lines, calibrator, width, offset) {
+  const groups = [...grouped(scores, lineName)];
   const means = groups.map(([, list]) => summary(list.map((row) => row.value)));
   const upright = !isNarrow("scores");
   const at = (places, values) => (upright ? { x: places, y: values } : { x: values, y: places });
@@ -214,10 +214,10 @@ function scoreTraces(own, lines, calibrator, width, offset) {
     marker: { color: shade(data.calibrations[calibrator] || "#9aa0a6"), opacity: part.map((is) => (is ? 0.35 : 1)) }, hoverinfo: "text",
     hovertext: groups.map(([line, list], i) => `${line}, ${name}: ` + (means[i].n ? `${valueText(means[i].mean)}${means[i].n > 1 ? ` ± ${valueText(means[i].half)}` : ""}` : "no finite value") + ` (${means[i].n} of ${list.length} seeds)`),
   }, {
-    type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: own.map((row) => row.cell),
-    ...at(own.map((row) => lines.indexOf(lineName(row)) + offset + aside(row, width)), own.map((row) => row.value)),
+    type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: scores.map((row) => row.cell),
+    ...at(scores.map((row) => lines.indexOf(lineName(row)) + offset + aside(row, width)), scores.map((row) => row.value)),
     marker: { color: paint("ground"), line: { color: paint("ink"), width: 1.2 }, size: 8 }, hoverinfo: "text",
-    hovertext: own.map((row) => `${cellOf(row).name}, ${name}: ${withInterval(row)}`),
+    hovertext: scores.map((row) => `${cellOf(row).name}, ${name}: ${withInterval(row)}`),
   }, {
     type: "scatter", mode: "text", showlegend: false, legendgroup: calibrator, hoverinfo: "skip", cliponaxis: false,
     ...at(groups.map(([line]) => lines.indexOf(line) + offset), groups.map(([, list]) => Math.max(0, ...list.map((row) => row.value).filter(Number.isFinite)))),
@@ -247,43 +247,43 @@ function scoreLayout(lines, calibrators, floor) {
 }
 
 function drawScores() {
-  const wanted = scoreRows();
-  const lines = unique(wanted.map(lineName));
-  const calibrators = inOrder("calibrator", new Set(wanted.map((row) => row.calibrator)));
+  const shown = scoreRows();
+  const lines = unique(shown.map(lineName));
+  const calibrators = inOrder("calibrator", new Set(shown.map((row) => row.calibrator)));
   const width = 0.8 / Math.max(calibrators.length, 1);
   const traces = calibrators.flatMap((calibrator, place) => scoreTraces(
-    wanted.filter((row) => row.calibrator === calibrator), lines, calibrator, width, (place - (calibrators.length - 1) / 2) * width,
+    shown.filter((row) => row.calibrator === calibrator), lines, calibrator, width, (place - (calibrators.length - 1) / 2) * width,
   ));
-  const { floor, beyond } = references(wanted);
+  const { floor, beyond } = references(shown);
   plot("scores", traces, scoreLayout(lines, calibrators, floor));
-  const absent = wanted.filter((row) => !Number.isFinite(row.value)).length;
+  const absent = shown.filter((row) => !Number.isFinite(row.value)).length;
   byId("scores-note").textContent = `Means over seeds on test points, judged by ${judged(chosen("labels"))}; circles are cells, with their ${data.over_samples} in brackets.` +
     beyond.map((one) => ` Beyond the axis: ${one.name}, ${valueText(one.value)}.`).join("") +
-    (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum; 2/3 over a faint bar means that it averages two of three seeds.` : "");
+    (absent ? ` ${absent} of ${shown.length} values are not finite, or have no finite optimum; 2/3 over a faint bar means that it averages two of three seeds.` : "");
 }
 
 /** What predictors that need no training score, the posterior and a uniform guess: those near the bars, and others. */
 function references(bars) {
-  const wanted = rows.references.filter((row) => row.dataset === chosen("dataset") && row.metric === chosen("metric") &&
+  const ofDataset = rows.references.filter((row) => row.dataset === chosen("dataset") && row.metric === chosen("metric") &&
     row.labels === chosen("labels") && row.calibrator === "none" && ["bayes", "uniform"].includes(row.model));
-  const found = [...grouped(wanted, (row) => row.model)].map(([model, list]) => ({ name: data.references[model], value: summary(list.map((row) => row.value)).mean }))
+  const means = [...grouped(ofDataset, (row) => row.model)].map(([model, list]) => ({ name: data.references[model], value: summary(list.map((row) => row.value)).mean }))
     .filter((one) => Number.isFinite(one.value));
   const most = 1.5 * Math.max(...bars.map((row) => row.value).filter(Number.isFinite), 0);
-  return { floor: found.filter((one) => one.value <= most), beyond: found.filter((one) => one.value > most) };
+  return { floor: means.filter((one) => one.value <= most), beyond: means.filter((one) => one.value > most) };
 }
 
 /** What colours and dashes mean, for both panels of lines. */
 function drawLegend() {
   const cells = experiment().cells.filter(isChosen);
-  const there = (kind) => inOrder(kind, new Set(cells.map((cell) => cell[kind])));
+  const present = (kind) => inOrder(kind, new Set(cells.map((cell) => cell[kind])));
   const sample = (text, stroke, dashes) => {
     const item = element("li");
     item.innerHTML = `<svg width="34" height="10" aria-hidden="true"><line x1="1" y1="5" x2="33" y2="5" stroke="${stroke}" stroke-width="3" stroke-dasharray="${dashes}"/></svg>`;
     item.append(text);
     return item;
   };
-  const losses = there("loss").map((loss) => sample(word("loss", loss), shade(data.colors[loss] || "#555555"), "none"));
-  const models = there("model").map((model) => sample(word("model", model), paint("quiet"), STROKES[dashOf(model)]));
+  const losses = present("loss").map((loss) => sample(word("loss", loss), shade(data.colors[loss] || "#555555"), "none"));
+  const models = present("model").map((model) => sample(word("model", model), paint("quiet"), STROKES[dashOf(model)]));
   byId("legend").replaceChildren(...losses, ...models);
 }
 
@@ -306,10 +306,10 @@ const dotsOf = (list, x, y, marker, words) => ({
 function drawCurves() {
   const scale = chosen("scale");
   const reach = scale === "survival";
-  const wanted = sorted((reach ? survivalRows() : rows.curves).filter((row) => isChosen(cellOf(row)) && row.probe === chosen("probe") &&
+  const shown = sorted((reach ? survivalRows() : rows.curves).filter((row) => isChosen(cellOf(row)) && row.probe === chosen("probe") &&
     row.points === chosen("points") && !Number.isNaN(row[scale])));
   const traces = [];
-  for (const [, list] of grouped(wanted, line)) {
+  for (const [, list] of grouped(shown, line)) {
     const at = [...grouped(list, (row) => row[scale])].sort((a, b) => a[0] - b[0]);
     const means = at.map(([, same]) => summary(same.map((row) => row.confidence)));
     const error_y = { array: means.map((m) => m.half), color: color(list[0]), thickness: 0.8, width: 0 };
@@ -321,15 +321,15 @@ function drawCurves() {
   const y = reach ? "share of points still certain" : `confidence in${gap}the point's label`;
   plot("curves", traces, { showlegend: false, xaxis: { ...axis(), type: reach ? "log" : "linear", title: { text: x } }, yaxis: { ...axis(), title: { text: y }, range: [0, 1.02] } });
   const what = reach ? `Share of points around which certainty reaches this far, ${word("calibrator", chosen("calibrator") === "exact" ? "exact" : "none")}.` : "How sure models are of a point's own label on the way out from it.";
-  byId("curves-note").textContent = wanted.length ? `${what} Lines are means over seeds; dots are cells.` : "No probe data for this selection: attacks and certificates yield only the distance that certainty reaches.";
+  byId("curves-note").textContent = shown.length ? `${what} Lines are means over seeds; dots are cells.` : "No probe data for this selection: attacks and certificates yield only the distance that certainty reaches.";
   walk.hidden = rows.curves.length + rows.radii.length === 0;
 }
 
 function drawReliability() {
   const calibrator = chosen("calibrator") === ALL ? "none" : chosen("calibrator");
-  const wanted = sorted(rows.reliability.filter((row) => isChosen(cellOf(row)) && row.labels === chosen("labels") && row.calibrator === calibrator));
+  const shown = sorted(rows.reliability.filter((row) => isChosen(cellOf(row)) && row.labels === chosen("labels") && row.calibrator === calibrator));
   const traces = [{ type: "scatter", mode: "lines", x: [0, 1], y: [0, 1], line: { color: paint("edge"), width: 1, dash: "dot" }, hoverinfo: "skip", showlegend: false }];
-  for (const [, list] of grouped(wanted, line)) {
+  for (const [, list] of grouped(shown, line)) {
     const bins = [...grouped(list, (row) => row.bin)].sort((a, b) => a[0] - b[0]).map(([, same]) => {
       const count = same.reduce((sum, row) => sum + row.count, 0);
       const mean = (name) => same.reduce((sum, row) => sum + row.count * row[name], 0) / count;
@@ -345,11 +345,11 @@ function drawReliability() {
 
 /** An element with text or children. */
 function element(tag, content, attributes = {}) {
-  const made = document.createElement(tag);
-  if (Array.isArray(content)) made.append(...content);
-  else if (content !== undefined) made.textContent = content;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+  const node = document.createElement(tag);
+  if (Array.isArray(content)) node.append(...content);
+  else if (content !== undefined) node.textContent = content;
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
 }
 
 function table(heads, body) {
@@ -391,8 +391,8 @@ function calibrationTable(heads, groups, text, head = (name) => name) {
 }
 
 /** Tables of a cell's test metrics for each kind of label. */
-function metricTables(own) {
-  return [...grouped(own, (row) => row.labels)].flatMap(([labels, list]) => {
+function metricTables(scores) {
+  return [...grouped(scores, (row) => row.labels)].flatMap(([labels, list]) => {
     const groups = [...grouped(list, (row) => row.metric)].map(([metric, same]) => [[metricName(metric)], same]);
     return [element("h3", `Test metrics, ${judged(labels)} (brackets: ${data.over_samples})`),
       scrolling(`Metrics, ${judged(labels)}`, calibrationTable(["Metric"], groups, withInterval))];
@@ -400,12 +400,12 @@ function metricTables(own) {
 }
 
 /** How far a cell's certainty reaches, by probe; empty if it wasn't probed. */
-function radiusTables(own) {
+function radiusTables(radii) {
   const rank = ([row]) => experiment().order.probe.indexOf(row.probe);
-  const kinds = [...grouped(own, (row) => `${row.probe}\u0000${row.points}`).values()].sort((a, b) => rank(a) - rank(b));
+  const kinds = [...grouped(radii, (row) => `${row.probe}\u0000${row.points}`).values()].sort((a, b) => rank(a) - rank(b));
   const groups = kinds.map((list) => [[word("probe", list[0].probe), POINTS[list[0].points] || list[0].points], list]);
   const text = (row) => (row.censored > 0.5 ? "≥ " : "") + withInterval({ value: row.relative_median, low: row.relative_q25, high: row.relative_q75 });
-  return own.length ? [element("h3", "How far certainty reaches (median; brackets: quartiles over points; 1 is the nearest other label)"),
+  return radii.length ? [element("h3", "How far certainty reaches (median; brackets: quartiles over points; 1 is the nearest other label)"),
     scrolling("Radii", calibrationTable(["Probe", "Around"], groups, text))] : [];
 }
 
@@ -422,8 +422,8 @@ function fitTable(fits) {
 function openCard(index) {
   const { metrics, radii, cells } = experiment();
   const cell = cells[index];
-  const own = (columns) => unfolded(columns, (i) => columns.cell[i] === index);
-  const parts = [...metricTables(own(metrics)), ...radiusTables(own(radii)), element("h3", "Temperatures"), scrolling("Temperatures", fitTable(cell.fits))];
+  const ofCell = (columns) => unfolded(columns, (i) => columns.cell[i] === index);
+  const parts = [...metricTables(ofCell(metrics)), ...radiusTables(ofCell(radii)), element("h3", "Temperatures"), scrolling("Temperatures", fitTable(cell.fits))];
   if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
   parts.push(element("h3", "Provenance"), pairs(cell.facts), element("h3", "Spec"), pairs(cell.spec));
   parts.push(element("h3", "Commands to reproduce"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
@@ -461,14 +461,14 @@ function draw() {
 
 /** Choose what the address asks for; a cell names its data set. */
 function restore() {
-  const wanted = new URLSearchParams(location.hash.slice(1));
+  const address = new URLSearchParams(location.hash.slice(1));
   const set = (form, ...names) => names.forEach((name) => {
     const select = form.elements[name];
-    if ([...select.options].some((option) => option.value === wanted.get(name))) select.value = wanted.get(name);
+    if ([...select.options].some((option) => option.value === address.get(name))) select.value = address.get(name);
   });
   set(choices, "experiment");
   openExperiment();
-  const cell = experiment().cells.findIndex((one) => one.name === wanted.get("cell"));
+  const cell = experiment().cells.findIndex((one) => one.name === address.get("cell"));
   if (cell >= 0) choices.elements.dataset.value = experiment().cells[cell].dataset;
   set(choices, "dataset");
   openDataset();
@@ -482,7 +482,7 @@ function restore() {
 async function start() {
   data = await unpack();
   fill(choices.elements.experiment, Object.keys(data.experiments), (name) => name);
-  const wanted = location.hash;
+  const address = location.hash;
   choices.addEventListener("change", (event) => {
     if (event.target.name === "experiment") openExperiment();
     else if (event.target.name === "dataset") openDataset();
@@ -491,7 +491,7 @@ async function start() {
   walk.addEventListener("change", draw);
   byId("card").addEventListener("click", (event) => { if (event.target === byId("card")) byId("card").close(); });
   byId("card").addEventListener("close", () => { opened = null; note(); });
-  if (wanted) history.replaceState(null, "", wanted);
+  if (address) history.replaceState(null, "", address);
   window.addEventListener("hashchange", restore);
   window.addEventListener("theme", draw);
   restore();
