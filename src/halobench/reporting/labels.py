@@ -23,13 +23,15 @@ PARTS = {
     r"val(\d+)": "{} val. samples per class",
     "shuffled": "shuffled labels",
 }
-DATASETS, MODELS, LOSSES, PROBES, CALIBRATORS, METRICS, VERDICTS = (
-    {key: name.label for key, name in kind.items()}
-    for kind in (
-        *(names.DATASETS, names.MODELS, names.LOSSES, names.PROBES, names.CALIBRATIONS),
-        *(names.METRICS, names.VERDICTS),
-    )
-)
+
+
+def _words(kind: Mapping[str, names.Name]) -> dict[str, str]:
+    return {key: name.label for key, name in kind.items()}
+
+
+DATASETS, MODELS, LOSSES = map(_words, (names.DATASETS, names.MODELS, names.LOSSES))
+PROBES, CALIBRATORS, METRICS = map(_words, (names.PROBES, names.CALIBRATIONS, names.METRICS))
+VERDICTS = _words(names.VERDICTS)
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
 
 RELATIVE = "distance / distance to nearest training point of another label"

@@ -137,8 +137,8 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
     return shown
 
 
-def show(cell: CellResults) -> None:
-    """Print a cell's results and commands; the commands aren't wrapped, so they can be copied."""
+def card(cell: CellResults) -> RenderableType:
+    """Return everything about a cell except its commands."""
     train = cell.train
     lines = [("folder", str(cell.results / "runs" / cell.name))]
     lines += [(key, value_text(value)) for key, value in cell.spec.items()]
@@ -159,7 +159,12 @@ def show(cell: CellResults) -> None:
     parts += [fits(cell.fits)] if cell.fits else []
     parts += metrics(cell.metrics)
     parts += [ladder(cell.ladder)] if len(cell.ladder) else []
+    return Group(*parts, Text("Commands to reproduce", style="bold"))
+
+
+def show(cell: CellResults) -> None:
+    """Print a cell's results and commands; the commands aren't wrapped, so they can be copied."""
     out = console()
-    out.print(Group(*parts, Text("Commands to reproduce", style="bold")))
+    out.print(card(cell))
     for line in commands(cell, read_source_spec(cell.results, cell.source)):
         out.print(Text(line), soft_wrap=True)
