@@ -287,7 +287,8 @@ def test_experiments_have_notes_links_and_cells_of_their_own(finished, page_of):
     assert "the plug-in mine.fits:bent" in opened.locator("dl").text_content().lower()
     opened.evaluate(f"location.hash = 'experiment=other&cell={CELL}'")
     opened.wait_for_selector("dialog[open]")
-    assert "mine.fits:bent" in opened.locator("#card-body").inner_text()
+    assert opened.locator("#card-title").inner_text() == CELL
+    assert opened.locator("select[name=experiment]").input_value() == "other"
 
 
 def test_names_cannot_break_the_page(finished, page_of):
