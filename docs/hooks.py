@@ -256,21 +256,19 @@ corrected for multiple testing.
 
 `results/explorer.html` shows all cells by data set, model and loss. Bars are means over seeds, and circles are single
 cells, with bootstrap intervals over test samples as brackets. Click a circle to open the cell's card: its metrics,
-temperatures and whether each is proved optimal, training curve, spec, and the commands that reproduce it. To compare
-two cards, click *Compare* on one and then on the other. The table at the end opens the same cards from the keyboard.
-The selection is stored in the address, so you can share it: `#cell=digits/mlp/mixup2/seed0` opens one card,
-`#compare=CELL,CELL` opens two, and `EXPERIMENT:CELL` refers to a cell of another experiment. `halobench show CELL`
-prints a card in the terminal:
+temperatures and whether each is proved optimal, training curve, spec, and the commands that reproduce it. The table at
+the end opens the same cards from the keyboard. The selection is stored in the address, so you can share it:
+`#cell=digits/mlp/mixup2/seed0` opens a card, and `#experiment=NAME&cell=CELL` one of another experiment. `halobench
+show CELL` prints a card in the terminal, and `halobench compare` compares two cells:
 
 ![A card in the terminal](show.png)"""
 
 
 WILDCARD = "{{ snakemake.wildcards.experiment }}"
 # This ends the captions of tables of scores.
-TABLES_TEXT = """\
-How to read it: lower is always better. Compare rows only within a block, because the best possible score differs
-between blocks. Bold marks a block's lowest value if all others exceed it by more than either's standard deviation over
-seeds, which ± gives."""
+COMPARING = "Compare rows only within a block, because the best possible score differs between blocks."
+ENDING = f"Lower is always better. {COMPARING}"
+BOLD = "Bold marks a block's lowest value if all others exceed it by more than either's standard deviation, given by ±."
 WIDTH = 118  # characters of a line of Markdown
 
 
@@ -319,12 +317,11 @@ def reading() -> str:
     parts += ["## Names", NAMES_TEXT, *names_tables(), "## Pages", PAGES_TEXT]
     for name in PAGES:
         parts += [f"### {name}", page_caption(name)]
-    ending = " ".join(TABLES_TEXT.split())
-    parts += ["## Tables", markdown(f"In tables of scores, {ending.partition(': ')[2]}")]
+    parts += ["## Tables", markdown(f"In tables of scores, lower is always better. {COMPARING} {BOLD}")]
     parts += ["### claims_table", page_caption("claims_table")]
     for name in sorted({*plugins.names("tables")} - {*figures}):  # the caption of a figure says what its table has
         caption = " ".join(facts.facts("tables", name).caption.split())
-        parts += [f"### {name}", markdown(caption.removesuffix(ending))]
+        parts += [f"### {name}", markdown(caption.removesuffix(ENDING))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

@@ -23,6 +23,7 @@ from halobench.results.cell import read_cell
 
 DOCS = Path(__file__).parent
 CELL = "digits-noise50/mlp/cross_entropy/seed0"
+WIDTH = 120  # columns of the terminal
 Page = tuple[str, str, int]  # the picture's name, the page's address, its height in pixels
 
 
@@ -43,8 +44,9 @@ def take(pages: Iterable[Page]) -> None:
 
 def card(results: Path, out: Path) -> None:
     """What `halobench show` prints where `results` lies, but for the commands, as SVG."""
+    os.environ["COLUMNS"] = str(WIDTH)  # which decides how many calibrations a table has
     with open(os.devnull, "w") as nothing, contextlib.chdir(results.parent):
-        console = Console(record=True, width=120, force_terminal=True, highlight=False, file=nothing)
+        console = Console(record=True, width=WIDTH, force_terminal=True, highlight=False, file=nothing)
         console.print(terminal.card(read_cell(Path(results.name), CELL)))
         console.save_svg(str(out), title=f"halobench show {CELL}")
 
@@ -54,7 +56,7 @@ def main(results: Path) -> None:
         shown = Path(folder, "show.svg")
         card(results, shown)
         explorer = (results / "explorer.html").as_uri()
-        take([("explorer", f"{explorer}#dataset=digits-noise50", 1240), ("show", shown.as_uri(), 1090)])
+        take([("explorer", f"{explorer}#dataset=digits-noise50", 1240), ("show", shown.as_uri(), 1560)])
 
 
 if __name__ == "__main__":

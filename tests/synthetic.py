@@ -31,6 +31,7 @@ PROBES = ("sphere", "nearest_other", "mixup_line", "manifold")
 REACH = {"cross_entropy": 0.8, "focal": 0.6, "mixup2": 0.45, "mixup5": 0.3}
 ALONG = {"sphere": 2.5, "manifold": 1.1, "nearest_other": 0.6, "mixup_line": 0.7}
 FITS = {"temperature_exact": 2.5, "temperature_paper": 1.1, "paper_near_exact": 0.0}
+TRAINED = {"steps": 2000, "fitted_here": True}
 SCALE = {"none": 1.0, "paper": 0.75, "exact": 0.4, "oracle": 0.39}
 
 
@@ -60,7 +61,8 @@ def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
             | {"noise": noise, "classes": 10, "train_points": 1000, "train_accuracy": accuracy}
             | {"interpolates": accuracy >= 0.99, "temperature_oracle": 2.52}
             | FITS
-            | {"seconds": 5.0, "steps": 2000, "device": "cpu", "parameters": 90000}
+            | {"seconds": 5.0, "device": "cpu", "parameters": 90000}
+            | TRAINED
             | {"distribution": "", "beta": np.nan, "group": np.nan, "separation": np.nan}
         )
     for dataset, seed in itertools.product(dict.fromkeys(d for d, _, _ in cells), seeds):
@@ -118,7 +120,9 @@ def theory_tables(
                 add(lead, "test", "noisy", calibrator, values)
             image = "image_overlap" if family == "overlap-image" else "overlap"
             facts = {"distribution": image, "beta": 0.5, "group": m, "separation": np.nan, "classes": k}
-            runs.append(lead | facts | {"interpolates": not (loss == "mixup3" and k > 32), "noise": 0.0} | FITS)
+            runs.append(
+                lead | facts | {"interpolates": not (loss == "mixup3" and k > 32), "noise": 0.0} | FITS | TRAINED
+            )
         add(
             {"dataset": dataset, "model": "uniform", "loss": "reference", "seed": seed},
             "test",
@@ -134,7 +138,7 @@ def theory_tables(
             add(lead, "test", "noisy", calibrator, {"ece": off, "ace_average": 1.2 * off})
             add(lead, "test", "clean", calibrator, {"nll": 1.1, "ece": 1.1 * off, "ace_average": 1.3 * off})
         facts = {"distribution": "gaussians", "beta": np.nan, "group": np.nan, "separation": mu * np.sqrt(300)}
-        runs.append(lead | facts | {"classes": 2, "interpolates": True, "noise": 0.0} | FITS)
+        runs.append(lead | facts | {"classes": 2, "interpolates": True, "noise": 0.0} | FITS | TRAINED)
     return {"metrics": pd.DataFrame(metrics), "runs": pd.DataFrame(runs)}
 
 

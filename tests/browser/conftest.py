@@ -2,17 +2,6 @@
 
 Chromium is the system's own (Debian: ``apt-get install chromium``); Playwright doesn't download one. Every page is
 opened without a network.
-
-browser : Browser
-    Chromium, started once per test process.
-browser_page : callable
-    ``browser_page(width=1280, height=900)`` returns a Playwright page without a network. Errors from its console and
-    scripts are collected in ``page.errors``, and requests to the network in ``page.requests_made`` (lists of str).
-open_file : callable
-    ``open_file(path, width=1280)`` returns such a page with a local HTML file open.
-axe : callable
-    ``axe(page)`` returns the problems that axe-core (shipped with `axe-playwright-python`) finds in what a page shows,
-    as a list of `Finding`. ``axe(page, serious=True)`` returns only serious and critical ones.
 """
 
 from __future__ import annotations
@@ -61,7 +50,11 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def browser_page(browser) -> Iterator[Callable[..., Any]]:
-    """Makes pages without a network."""
+    """Make pages of a width and height that have no network.
+
+    Errors from their console and scripts are collected in ``page.errors``, and requests to the network in
+    ``page.requests_made`` (lists of str).
+    """
     contexts = []
 
     def make(width: int = 1280, height: int = 900) -> Any:
@@ -99,7 +92,7 @@ def open_file(browser_page) -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def axe() -> Callable[..., list[Finding]]:
-    """Runs axe-core on what a page shows."""
+    """Return the problems that axe-core finds in what a page shows, or only serious ones."""
     needs(find_spec("axe_playwright_python") is not None, "axe-core: pip install 'halobench[browser]'")
     from axe_playwright_python.sync_playwright import Axe
 

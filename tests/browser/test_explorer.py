@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.workflow]
 
 WIDTHS = (1280, 390)
 CELL = "noisy/mlp/mixup2/seed1"
+WALK = "dataset == 'noisy' and model == 'mlp' and loss == 'mixup2' and probe == 'nearest_other' and points == 'train'"
 DRAWN = """id => document.getElementById(id).data.map(trace => ({
   name: trace.name, mode: trace.mode, type: trace.type, x: Array.from(trace.x || []), y: Array.from(trace.y || []),
   cells: Array.from(trace.customdata || []), half: Array.from((trace.error_y || trace.error_x || {}).array || []),
@@ -39,14 +40,29 @@ def page(finished, browser_page):
     return opened
 
 
+@pytest.fixture
+def page_of(open_file, tmp_path):
+    """Opens the explorer of other data."""
+
+    def opened(found: dict):
+        path = tmp_path / "explorer.html"
+        path.write_text(explorer.explorer_page(found))
+        page = open_file(path)
+        page.wait_for_selector("body[data-ready=true]")
+        return page
+
+    return opened
+
+
+def rows_of(finished, name: str, query: str) -> pd.DataFrame:
+    """The rows of a table that a query selects."""
+    return pd.read_parquet(finished.folder / f"results/tables/tiny/{name}.parquet").query(query)
+
+
 def choose(page, **choices: str) -> None:
     """Choose values in menus by the menus' names."""
     for name, value in choices.items():
         page.locator(f"select[name={name}]").select_option(value)
-
-
-def table(finished, name: str) -> pd.DataFrame:
-    return pd.read_parquet(finished.folder / f"results/tables/tiny/{name}.parquet")
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -65,8 +81,8 @@ def test_marks_are_the_tables_values_after_another_choice(page, finished, datase
     opened = page()
     choose(opened, dataset="noisy" if dataset == "clean" else "clean")
     choose(opened, dataset=dataset, metric=metric, labels="noisy")
-    metrics = table(finished, "metrics").query("split == 'test' and labels == 'noisy' and loss != 'reference'")
-    wanted = metrics.query("dataset == @dataset and metric == @metric")
+    query = "split == 'test' and labels == 'noisy' and loss != 'reference'"
+    wanted = rows_of(finished, "metrics", f"{query} and dataset == '{dataset}' and metric == '{metric}'")
     wanted = wanted[np.isfinite(wanted["value"])]
     traces = opened.evaluate(DRAWN, "scores")
     points = [y for trace in traces if trace["mode"] == "markers" for y in trace["y"] if isinstance(y, int | float)]
@@ -84,10 +100,7 @@ def test_marks_are_the_tables_values_after_another_choice(page, finished, datase
 def test_curves_are_the_tables_values(page, finished):
     opened = page()
     choose(opened, dataset="noisy", model="mlp", loss="mixup2", probe="nearest_other", scale="relative_radius")
-    found = table(finished, "neighbourhood").query(
-        "dataset == 'noisy' and model == 'mlp' and loss == 'mixup2' and probe == 'nearest_other' and points == 'train'"
-    )
-    found = found[found["relative_radius"].notna()]
+    found = rows_of(finished, "neighbourhood", f"{WALK} and relative_radius == relative_radius")
     traces = opened.evaluate(DRAWN, "curves")
     (points,) = (trace for trace in traces if trace["mode"] == "markers")
     drawn = sorted(zip(points["x"], points["y"], strict=True))
@@ -101,10 +114,7 @@ def test_curves_are_the_tables_values(page, finished):
 def test_shares_still_certain_and_a_cards_radii_are_the_tables_values(page, finished):
     opened = page()
     choose(opened, dataset="noisy", model="mlp", loss="mixup2", probe="nearest_other", scale="survival")
-    found = table(finished, "radii").query(
-        "dataset == 'noisy' and model == 'mlp' and loss == 'mixup2' and probe == 'nearest_other' and points == 'train'"
-        " and quantity == 'certainty' and calibrator == 'none'"
-    )
+    found = rows_of(finished, "radii", f"{WALK} and quantity == 'certainty' and calibrator == 'none'")
     (line,) = (trace for trace in opened.evaluate(DRAWN, "curves") if trace["mode"] == "lines")
     np.testing.assert_allclose(line["x"], SURVIVAL[1:])
     np.testing.assert_allclose(line["y"], found[list(SURVIVAL_COLUMNS[1:])].mean(), rtol=1e-5)
@@ -116,10 +126,9 @@ def test_shares_still_certain_and_a_cards_radii_are_the_tables_values(page, fini
 def test_reliability_diagrams_are_the_tables_values(page, finished):
     opened = page()
     choose(opened, dataset="noisy", model="cnn", loss="cross_entropy", calibrator="exact", labels="clean")
-    found = table(finished, "reliability").query(
-        "split == 'test' and labels == 'clean' and calibrator == 'exact' and dataset == 'noisy' and model == 'cnn'"
-        " and loss == 'cross_entropy' and count > 0"
-    )
+    query = "split == 'test' and labels == 'clean' and calibrator == 'exact' and count > 0"
+    query += " and dataset == 'noisy' and model == 'cnn' and loss == 'cross_entropy'"
+    found = rows_of(finished, "reliability", query)
     (points,) = (trace for trace in opened.evaluate(DRAWN, "reliability") if trace["mode"] == "markers")
     drawn = sorted((round(x, 4), round(y, 4)) for x, y in zip(points["x"], points["y"], strict=True))
     expected = sorted(map(tuple, found[["confidence", "accuracy"]].round(4).to_numpy().tolist()))
@@ -220,33 +229,6 @@ def test_the_address_of_a_cell_opens_its_card_and_closing_it_leaves_the_address(
     assert opened.locator("#card-title").inner_text() == CELL
 
 
-def test_two_cells_are_compared_by_cards_and_by_address(page, finished):
-    other = CELL.replace("mixup2", "cross_entropy")
-    opened = page(choices="dataset=noisy")
-    for name, press in ((CELL, "Compare with another cell"), (other, f"Compare with {CELL}")):
-        opened.get_by_role("button", name=name, exact=True).click()
-        opened.get_by_role("button", name=press).click()
-    assert opened.locator("#card-title").inner_text() == "Two cells compared"
-    metrics = table(finished, "metrics").query(
-        "split == 'test' and labels == 'noisy' and metric == 'nll' and seed == 1"
-    )
-    metrics = metrics.query("dataset == 'noisy' and model == 'mlp' and calibrator == 'exact'").set_index("loss")[
-        "value"
-    ]
-    row = ["NLL (nats)", "TS (optimal)", *(f"{metrics[loss]:.3f}" for loss in ("mixup2", "cross_entropy"))]
-    row.append(f"{metrics['cross_entropy'] - metrics['mixup2']:.3f}")
-    text = opened.locator("#card-body").inner_text()
-    assert "loss.name" in text
-    shown = [
-        [cell.split(" [")[0] for cell in tr.locator("td").all_inner_texts()]
-        for tr in opened.locator("#card-body tr", has_text="NLL (nats)").all()
-    ]
-    assert row in shown
-    opened.reload()
-    opened.wait_for_selector("dialog[open]")
-    assert opened.locator("#card-body").inner_text() == text
-
-
 def test_charts_follow_the_choice_of_dark(page):
     opened = page()
     ground = "document.querySelector('#scores').layout.paper_bgcolor"
@@ -271,16 +253,13 @@ def test_it_is_used_by_keyboard_and_screen_reader(page, axe, width, scheme):
     assert [str(finding) for finding in axe(opened, serious=True)] == []
 
 
-def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, tmp_path):
+def test_values_that_are_not_finite_are_told_and_not_drawn(finished, page_of):
     """As with separable data: no T and hence no score, and an infinite NLL."""
     found = explorer.gather(finished.folder / "results/tables", ["tiny"])
     columns = found["experiments"]["tiny"]["metrics"]
     assert all(value not in (None, "inf") for value in columns["value"][:2])
     columns["value"][0], columns["value"][1] = None, "inf"
-    path = tmp_path / "explorer.html"
-    path.write_text(explorer.explorer_page(found))
-    opened = open_file(path)
-    opened.wait_for_selector("body[data-ready=true]")
+    opened = page_of(found)
     labels, metrics = columns["labels"], columns["metric"]
     cells = found["experiments"]["tiny"]["cells"]
     dataset = cells[columns["cell"][0]]["dataset"]
@@ -293,15 +272,12 @@ def test_values_that_are_not_finite_are_told_and_not_drawn(finished, open_file, 
     assert opened.errors == []
 
 
-def test_experiments_have_notes_links_and_cells_of_their_own(finished, open_file, tmp_path):
-    """A comparison across experiments shows each cell's experiment; plug-ins are among the explained terms."""
+def test_experiments_have_notes_links_and_cells_of_their_own(finished, page_of):
+    """Plug-ins are among the explained terms."""
     found = explorer.gather(finished.folder / "results/tables", ["tiny"], note={"other": "partial: 3 of 16 cells"})
     text = json.dumps(found["experiments"]["tiny"]).replace('"oracle"', '"mine.fits:bent"')
     found["experiments"]["other"] = json.loads(text)
-    path = tmp_path / "explorer.html"
-    path.write_text(explorer.explorer_page(found))
-    opened = open_file(path)
-    opened.wait_for_selector("body[data-ready=true]")
+    opened = page_of(found)
     assert "Not all" not in opened.locator("#summary").inner_text()
     choose(opened, experiment="other")
     assert "Not all: partial: 3 of 16 cells" in opened.locator("#summary").inner_text()
@@ -309,22 +285,17 @@ def test_experiments_have_notes_links_and_cells_of_their_own(finished, open_file
     assert links[:2] == ["index.html#tiny", "tables/other/overview.html"]
     assert links[-1] == "tables/other/overview.html#cite"
     assert "the plug-in mine.fits:bent" in opened.locator("dl").text_content().lower()
-    opened.evaluate(f"location.hash = 'experiment=other&compare={CELL},tiny:{CELL}'")
+    opened.evaluate(f"location.hash = 'experiment=other&cell={CELL}'")
     opened.wait_for_selector("dialog[open]")
-    text = opened.locator("#card-body").inner_text()
-    assert f"{CELL} (experiment other)" in text
-    assert f"{CELL} (experiment tiny)" in text
-    assert "They don't differ." in text
+    assert opened.locator("#card-title").inner_text() == CELL
+    assert opened.locator("select[name=experiment]").input_value() == "other"
 
 
-def test_names_cannot_break_the_page(finished, open_file, tmp_path):
+def test_names_cannot_break_the_page(finished, page_of):
     """A name is treated as text wherever it appears."""
     found = explorer.gather(finished.folder / "results/tables", ["tiny"])
     text = json.dumps(found).replace("mixup2", "</script><script>window.harm=1</script>")
-    path = tmp_path / "explorer.html"
-    path.write_text(explorer.explorer_page(json.loads(text)))
-    opened = open_file(path)
-    opened.wait_for_selector("body[data-ready=true]")
+    opened = page_of(json.loads(text))
     opened.locator("#cells button").last.click()
     assert opened.evaluate("window.harm === undefined")
     assert opened.errors == []

@@ -14,7 +14,6 @@ import halobench
 from halobench import ProbeSpec, SpecError, Surroundings, calibrate_file, figures, probe
 from halobench.core.spec_codec import parse
 from halobench.core.specs import CalibrateSpec
-from halobench.reporting.plotting.score_panels import _short_lines
 from halobench.results.radii_summary import censored_quantile
 
 
@@ -158,23 +157,15 @@ def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
     assert "floor" not in words
 
 
-def test_other_calibrators_of_a_file_have_their_diagram(logits):
-    results = calibrate_file(logits, ["none", "exact", "partner"])
-    assert list(figures.calibrated(results)) == ["calibration", "reliability", "reliability_posthoc"]
-
-
 def test_captions_speak_of_what_is_shown(logits):
     results = calibrate_file(logits, parse(CalibrateSpec, {"calibrators": ["none", "exact", "gap"]}))
-    for name, figure in figures.calibrated(results).items():
+    drawn = figures.calibrated(results)
+    assert list(drawn) == ["calibration", "reliability", "reliability_posthoc"]
+    for name, figure in drawn.items():
         words = drawn_words(figure).replace("\n", " ")
         assert not re.search(r"\bseed|oracle|paper's", words), name
     runs = results.metrics.assign(dataset="digits", model="mlp", loss="mixup2", seed=3)
     assert "one seed, so no interval" in drawn_words(figures.calibration(runs)).replace("\n", " ")
-
-
-def test_long_names_of_plug_ins_are_cut_to_lines():
-    assert list(_short_lines("TS (optimal)")) == ["TS", "(optimal)"]
-    assert list(_short_lines("scaled_by_class_and_gap")) == ["scaled_by_", "class_and_", "gap"]
 
 
 def test_a_missing_column_is_named(probed):

@@ -27,13 +27,7 @@ Pair = tuple[CellResults, CellResults]
 
 
 def compare(first: str, second: str, results: Path, everything: bool = False) -> None:
-    """Print which of two cells or losses in `results`, or of two results folders, is better, and what differs in them.
-
-    Raises
-    ------
-    SpecError
-        If either doesn't exist, or if one is a cell and the other a folder.
-    """
+    """Print which of two cells or losses in `results`, or of two results folders, is better, and how they differ."""
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
         other = second if folders[0] else first
@@ -55,8 +49,8 @@ def _in_both(first: Path, second: Path) -> tuple[list[Pair], list[RenderableType
     pairs = [(read_cell(first, name), read_cell(second, name)) for name in names[0] if name in set(names[1])]
     same = sum(a.metrics.equals(b.metrics) for a, b in pairs)
     lines = [f"Cells in both: {len(pairs)}, {same} of them with the same metrics."]
-    for side, own, others in zip("AB", names, reversed(names), strict=True):
-        alone = [name for name in own if name not in set(others)]
+    for side, cells, others in zip("AB", names, reversed(names), strict=True):
+        alone = [name for name in cells if name not in set(others)]
         lines += [f"Only in {side}: {_listed(alone)}"] if alone else []
     changed = [a.name for a, b in pairs if a.spec != b.spec]
     lines += [f"Different specs in {count(len(changed), 'cell')}: {_listed(changed)}"] if changed else []
@@ -79,22 +73,20 @@ def _with_equal_seeds(results: Path, first: str, second: str) -> list[Pair]:
 def _spec_differences(pairs: Sequence[Pair]) -> RenderableType:
     """Return a table of what differs in the specs of two cells or losses."""
     specs: list[tuple[str, Any, Any]] = differing(pairs[0][0].spec, pairs[0][1].spec)
+    if not specs:
+        return Text("Their specs are the same.")
+    rows = [[key, console.value_text(a), console.value_text(b)] for key, a, b in specs]
+    shown = terminal.table("Specs", ["", "A", "B"], rows, right=3)
     # Label noise changes only which labels are drawn.
     other = any(key == "seed" or (key.startswith("dataset.") and ".noise" not in key) for key, _, _ in specs)
-    shown = terminal.spec_differences(("A", "B"), specs)
     return Group(Text(OTHER_SAMPLES), shown) if other else shown
 
 
 def changes(pairs: Iterable[tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    """Compare the test scores in pairs of tables of metrics.
+    """Return the means of test scores over pairs of tables of metrics, and the mean change from first to second.
 
-    Returns
-    -------
-    DataFrame
-        The columns are labels, calibrator and metric; ``a`` and ``b``, the means over pairs; ``change``, the mean of
-        the second value minus the first, with ``low`` and ``high``, its 95% t interval if there are several pairs; and
-        ``better``, "A" or "B" if 0 lies outside that interval or, with one pair, if the intervals of the two values
-        share no number, and otherwise empty.
+    The change has its 95% t interval if there are several pairs. ``better`` is "A" or "B" if 0 lies outside it or, with
+    one pair, if the intervals of the two values share no number, and otherwise empty.
     """
     joined = [a.merge(b, on=["split", *KEYS], suffixes=("_a", "_b")) for a, b in pairs]
     both = pd.concat([*joined, pd.DataFrame(columns=["split", *KEYS])])
@@ -124,16 +116,10 @@ def tables(moved: pd.DataFrame, pairs: int, everything: bool = False) -> list[Re
     for (labels, calibrator), rows in groups:
         if labels in judges:
             title = f"Test scores after {calibrator_label(calibrator)}, judged by\n{LABELS.get(labels, labels)}"
-            each: Iterable[Any] = rows.itertuples()
-            cells = [
-                [
-                    metric_label(row.metric),
-                    number(row.a),
-                    number(row.b),
-                    terminal.scored(row.change, row.low, row.high),
-                    row.better or "–",
-                ]
-                for row in each
-            ]
+            cells = []
+            row: Any
+            for row in rows.itertuples():
+                change = terminal.scored(row.change, row.low, row.high)
+                cells.append([metric_label(row.metric), number(row.a), number(row.b), change, row.better or "–"])
             parts.append(terminal.table(f"{title}\n({clear})", ["metric", "A", "B", "B - A", "better"], cells))
     return parts

@@ -24,7 +24,7 @@ from scipy.special import stdtrit
 from halobench.core import console
 from halobench.core.errors import SpecError, one_of, require
 from halobench.reporting import labels, rendering, table_views, terminal
-from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, loss_styles
+from halobench.reporting.styles import CALIBRATOR_STYLES, loss_styles
 from halobench.results import names
 from halobench.results.cell import CellResults, cells_of_tables, commands, source_specs
 from halobench.results.radii_summary import QUARTILES
@@ -34,12 +34,19 @@ from halobench.storage.layout import EXPLORED
 from halobench.storage.tables_io import read_tables
 
 POINTS = 200  # maximum per training curve
-RELATIVE_QUARTILES = tuple(f"relative_{quartile}" for quartile in QUARTILES)
 DIGITS = 6  # significant digits of curves; metrics keep all of theirs
-KINDS = {kind: (label, order) for kind, (_, label, order) in rendering.KINDS.items()} | {
-    "calibrator": (labels.calibrator_label, labels.CALIBRATORS),
-    "probe": (labels.probe_label, labels.PROBES),
+COLUMNS = {
+    "metrics": ("cell", "labels", "calibrator", "metric", "value", "low", "high"),
+    "curves": ("cell", "points", "probe", "radius", "relative_radius", "confidence"),
+    "radii": (
+        *("cell", "points", "probe", "calibrator", "censored"),
+        *(f"relative_{quartile}" for quartile in QUARTILES),
+        *SURVIVAL_COLUMNS,
+    ),
+    "reliability": ("cell", "labels", "calibrator", "bin", "count", "confidence", "accuracy"),
 }
+NAMED = {kind: rendering.KINDS[kind][1:] for kind in ("dataset", "model", "loss", "calibrator")}
+NAMED["probe"] = labels.probe_label, labels.PROBES
 
 
 def experiments_in(tables: Path) -> list[str]:
@@ -57,22 +64,20 @@ def gather(
     """Collect what the page shows as plain data: each experiment's data, and the labels and styles of names."""
     available = experiments_in(tables)
     for name in experiments:
-        require(
-            name in available, "experiment", name, f"an experiment with tables in {tables}: {one_of(available, name)}"
-        )
+        what = f"an experiment with tables in {tables}: {one_of(available, name)}"
+        require(name in available, "experiment", name, what)
     shown = {name: _experiment(read_tables(tables / name, EXPLORED)) for name in experiments}
     for name in (name for name in available if others and name not in experiments):
         try:
             shown[name] = _experiment(read_tables(tables / name, EXPLORED))
         except SpecError as error:  # made by another version, or still being written by another run
             print(f"skipping experiment {name}: {error}", flush=True)
-    losses = labels.ordered({cell["loss"] for each in shown.values() for cell in each["cells"]}, KNOWN_LOSSES)
-    styles = loss_styles(losses)
+    styles = loss_styles({cell["loss"] for data in shown.values() for cell in data["cells"]})
     return {
         "experiments": shown,
         "notes": dict(note) if isinstance(note, Mapping) else dict.fromkeys(experiments, note),
         "few": labels.FEW,
-        "colors": {loss: styles[loss].color for loss in losses},
+        "colors": {loss: style.color for loss, style in styles.items()},
         "calibrations": {name: style.color for name, style in CALIBRATOR_STYLES.items()},
         "metrics": {name: labels.metric_axis(name) for name in names.METRICS},
         **{"references": labels.REFERENCES, "judged": names.LABELS, "no_loss": names.NO_LOSS},
@@ -85,42 +90,24 @@ def gather(
 def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     index = {tuple(row): i for i, row in enumerate(tables["runs"][KEYS].itertuples(index=False, name=None))}
     metrics = table_views.without_void_floors(tables["metrics"][tables["metrics"]["split"] == "test"])
-    trained, references = metrics[metrics["loss"] != REFERENCE], metrics[metrics["loss"] == REFERENCE]
-    reliability = tables["reliability"][tables["reliability"]["split"] == "test"]
-    return {
-        "cells": _cells(tables),
-        "metrics": columns(
-            _numbered(trained, index), ["cell", "labels", "calibrator", "metric", "value", "low", "high"]
-        ),
-        "references": columns(references, ["dataset", "model", "seed", "labels", "calibrator", "metric", "value"]),
-        "curves": columns(
-            _numbered(tables["neighbourhood"], index),
-            ["cell", "points", "probe", "radius", "relative_radius", "confidence"],
-            DIGITS,
-        ),
-        "radii": columns(
-            _numbered(_certainty(tables), index),
-            ["cell", "points", "probe", "calibrator", "censored", *RELATIVE_QUARTILES, *SURVIVAL_COLUMNS],
-            DIGITS,
-        ),
-        "reliability": columns(
-            _numbered(reliability[reliability["count"] > 0], index),
-            ["cell", "labels", "calibrator", "bin", "count", "confidence", "accuracy"],
-            DIGITS,
-        ),
-        "opens": _noisiest(tables["runs"]),
-        **_names(tables),
+    references, reliability = metrics[metrics["loss"] == REFERENCE], tables["reliability"]
+    shown = {
+        "metrics": metrics[metrics["loss"] != REFERENCE],
+        "curves": tables["neighbourhood"],
+        "radii": tables["radii"][tables["radii"]["quantity"] == "certainty"],
+        "reliability": reliability[(reliability["split"] == "test") & (reliability["count"] > 0)],
     }
-
-
-def _certainty(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    return tables["radii"][tables["radii"]["quantity"] == "certainty"]
-
-
-def _cells(tables: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     cells, sources = cells_of_tables(tables), source_specs(tables["jobs"])
     runs: Any = tables["runs"].to_dict("records")
-    return [_card(run, cells[tuple(run[key] for key in KEYS)], sources) for run in runs]
+    noise = tables["runs"].groupby("dataset")["noise"].max()
+    return {
+        "cells": [_card(run, cells[tuple(run[key] for key in KEYS)], sources) for run in runs],
+        **{name: columns(_numbered(rows, index), COLUMNS[name]) for name, rows in shown.items()},
+        "references": columns(references, ["dataset", "model", "seed", "labels", "calibrator", "metric", "value"]),
+        # The data set with the most label noise (on a tie the first), where calibration has the most to do.
+        "opens": max(labels.ordered(noise.index, labels.DATASETS), key=lambda name: noise[name]),
+        **_names(tables),
+    }
 
 
 def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,13 +139,6 @@ def _card(run: Mapping[str, Any], cell: CellResults, sources: Mapping[str, Any])
     }
 
 
-def _noisiest(runs: pd.DataFrame) -> str:
-    """Return the data set with the most label noise (on a tie the first), where calibration has the most to do."""
-    first = labels.ordered(runs["dataset"], labels.DATASETS)
-    noise = runs.groupby("dataset")["noise"].max()
-    return max(first, key=lambda name: noise[name])
-
-
 def _thinned(values: np.ndarray) -> list[list[float]]:
     """Return pairs of epoch and loss, averaged over equal windows if there are more than `POINTS`."""
     if not len(values):
@@ -172,9 +152,10 @@ def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
     return table.assign(cell=[index[key] for key in keys])
 
 
-def columns(table: pd.DataFrame, wanted: Iterable[str], digits: int | None = None) -> dict[str, Any]:
+def columns(table: pd.DataFrame, wanted: Iterable[str]) -> dict[str, Any]:
     """Return a table by column: numbers as lists (null for NaN, text for infinities), and text as names and codes."""
     data: dict[str, Any] = {}
+    digits = None if "metric" in wanted else DIGITS
     for name in wanted:
         column = table[name]
         if pd.api.types.is_numeric_dtype(column):
@@ -194,11 +175,11 @@ def _number(value: float, digits: int | None = None) -> Any:
 
 def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     """Return the names of each kind in the order that figures use, with their labels."""
-    present = {kind: set(tables["runs"][kind]) for kind in rendering.KINDS}
+    present = {kind: set(tables["runs"][kind]) for kind in ("dataset", "model", "loss")}
     present["calibrator"] = set(tables["metrics"]["calibrator"])
-    present["probe"] = {*tables["neighbourhood"]["probe"], *_certainty(tables)["probe"]}
-    order = {kind: labels.ordered(present[kind], first) for kind, (_, first) in KINDS.items()}
-    return {"order": order, "labels": {kind: {name: KINDS[kind][0](name) for name in order[kind]} for kind in order}}
+    present["probe"] = {*tables["neighbourhood"]["probe"], *tables["radii"]["probe"]}
+    order = {kind: labels.ordered(present[kind], first) for kind, (_, first) in NAMED.items()}
+    return {"order": order, "labels": {kind: {name: NAMED[kind][0](name) for name in order[kind]} for kind in order}}
 
 
 def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
@@ -207,7 +188,7 @@ def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
 
     packed = base64.b64encode(gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)).decode()
     fitted = labels.ordered(
-        (name for each in data["experiments"].values() for name in each["order"]["calibrator"]), names.CALIBRATIONS
+        (name for shown in data["experiments"].values() for name in shown["order"]["calibrator"]), names.CALIBRATIONS
     )
     first = next(iter(data["experiments"]))
     return rendering.render(

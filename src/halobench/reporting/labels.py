@@ -23,13 +23,15 @@ PARTS = {
     r"val(\d+)": "{} val. samples per class",
     "shuffled": "shuffled labels",
 }
-DATASETS, MODELS, LOSSES, PROBES, CALIBRATORS, METRICS, VERDICTS = (
-    {key: name.label for key, name in kind.items()}
-    for kind in (
-        *(names.DATASETS, names.MODELS, names.LOSSES, names.PROBES, names.CALIBRATIONS),
-        *(names.METRICS, names.VERDICTS),
-    )
-)
+
+
+def _words(kind: Mapping[str, names.Name]) -> dict[str, str]:
+    return {key: name.label for key, name in kind.items()}
+
+
+DATASETS, MODELS, LOSSES = map(_words, (names.DATASETS, names.MODELS, names.LOSSES))
+PROBES, CALIBRATORS, METRICS = map(_words, (names.PROBES, names.CALIBRATIONS, names.METRICS))
+VERDICTS = _words(names.VERDICTS)
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}
 
 RELATIVE = "distance / distance to nearest training point of another label"
@@ -95,11 +97,6 @@ def metric_axis(name: str) -> str:
     return names.METRICS[name].axis if name in names.METRICS else metric_label(name)
 
 
-def probe_sentence(name: str) -> str:
-    """Return a sentence on where a probe goes, with a space after it; an unnamed probe gets an empty string."""
-    return f"Probe: {probe_label(name).lower()}. " if name else ""
-
-
 def around(points: str) -> str:
     """Say in words which samples a probe started from and which label it watched."""
     words = {
@@ -117,9 +114,9 @@ def cell_label(dataset: str, model: str) -> str:
 
 
 def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
-    """Return names without duplicates: first those in `first`, in its order, and then the others.
+    """Return names without duplicates: those in `first` and their continuations after a hyphen, then the others.
 
-    A name that continues one of those in `first` after a hyphen follows it. Numbers in names are sorted by value.
+    Numbers in names are sorted by value.
     """
     rank = {name: i for i, name in enumerate(first)}
 

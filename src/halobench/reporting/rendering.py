@@ -7,8 +7,9 @@ and jinja2 escapes whatever it prints. Without scripts, a page shows every row i
 from __future__ import annotations
 
 import functools
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from markupsafe import Markup
 from halobench.core import formatting
 from halobench.core.formatting import number
 from halobench.reporting import labels, styles
+from halobench.results.names import THEMES
 from halobench.storage import files
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -62,31 +64,31 @@ class Line:
     folded: tuple[tuple[Any, ...], ...] = ()
 
 
-@dataclass(frozen=True)
-class Choice:
-    """A menu: the key it filters by, its label, and its options, each with a value and a text."""
-
-    key: str
-    label: str
-    options: tuple[tuple[str, str], ...]
-
-
-KINDS = {
+# What rows can be filtered by: its heading, what labels a name, and the order of names.
+KINDS: dict[str, tuple[str, Callable[[str], str], Iterable[str]]] = {
     "dataset": ("Data set", labels.dataset_label, labels.DATASETS),
     "model": ("Model", labels.model_label, labels.MODELS),
     "loss": ("Loss", labels.loss_label, styles.KNOWN_LOSSES),
+    "theme": ("Theme", lambda name: THEMES[name].label, THEMES),
+    "fit": ("Calibration", labels.calibrator_label, labels.CALIBRATORS),
+    "calibrator": ("Calibration", labels.calibrator_label, labels.CALIBRATORS),
+    "verdict": ("Verdict", lambda name: labels.VERDICTS[name], labels.VERDICTS),
 }
 
 
-def choices(items: Iterable[Mapping[str, str]]) -> list[Choice]:
-    """Return data set, model and loss menus for items with these keys, skipping menus with a single option."""
-    listed = list(items)
-    selects = []
-    for kind, (label, label_of, order) in KINDS.items():
-        names = labels.ordered((keys[kind] for keys in listed if kind in keys), order)
-        if len(names) > 1:
-            selects.append(Choice(kind, label, tuple((name, label_of(name)) for name in names)))
-    return selects
+def choices(items: Iterable[Mapping[str, str]]) -> list[tuple[str, str, list[tuple[str, str]]]]:
+    """Return menus of what items with these keys can be filtered by: key, heading, and options by value and label.
+
+    Menus with a single option are skipped.
+    """
+    values: dict[str, set[str]] = {}
+    for kind, value in itertools.chain.from_iterable(keys.items() for keys in items):
+        values.setdefault(kind, set()).add(value)
+    return [
+        (kind, heading, [(name, label(name)) for name in labels.ordered(values[kind], order)])
+        for kind, (heading, label, order) in KINDS.items()
+        if len(values.get(kind, ())) > 1
+    ]
 
 
 # The pages of the site, as their headers list them.
@@ -104,11 +106,6 @@ def site_address(page: str, experiment: str, folder: str = "", top: str = "../..
     if page == "explorer":
         return f"{top}explorer.html#{urlencode({'experiment': experiment} | choices)}"
     return f"{folder}overview.html#cite" if page == "cite" else f"{folder}{page}.html"
-
-
-def named(keys: Mapping[str, str]) -> list[str]:
-    """Return the names of a data set, model and loss in words."""
-    return [label(keys[kind]) for kind, (_, label, _) in KINDS.items()]
 
 
 # Filters of the templates ---------------------------------------------------------------------------------------------
@@ -130,17 +127,6 @@ def sort_key(value: float | str | None) -> str:
     return "" if math.isnan(value) else f"{value:f}".replace("inf", "Infinity")
 
 
-def duration(seconds: float) -> str:
-    """Return seconds in the most readable unit, or a bare 0 for no time.
-
-    Examples
-    --------
-    >>> duration(0), duration(9.87), duration(100), duration(3000), duration(86400)
-    ('0', '9.9 s', '100 s', '50 min', '24.0 h')
-    """
-    return formatting.duration(seconds) if seconds else "0"
-
-
 def inline(name: str) -> Markup:
     """Return a style or script from `templates/`, to be inserted into a page unchanged."""
     return raw((TEMPLATES / name).read_text("utf-8"))
@@ -149,17 +135,6 @@ def inline(name: str) -> Markup:
 def raw(text: str) -> Markup:
     """Mark a style or script of the package as safe to print, after making sure it can't close its own element."""
     return Markup(text.replace("</script", "<\\/script"))
-
-
-def verdict_colors() -> Markup:
-    """Return the style that gives verdicts the same colours as in figures, lightened on a dark background."""
-    return raw(
-        "\n".join(
-            f".word.{name} {{ color: light-dark({style.color}, color-mix(in srgb, {style.color} 50%, white)); }}"
-            f" .verdict.{name} {{ border-left-color: {style.color}; }}"
-            for name, style in styles.VERDICT_STYLES.items()
-        )
-    )
 
 
 # Pages ----------------------------------------------------------------------------------------------------------------
@@ -174,10 +149,11 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": formatting.count, "duration": duration, "entry": entry, "number": number}
-    environment.filters |= {"sort_key": sort_key, "capitalize_first": lambda text: text[:1].upper() + text[1:]}
-    environment.globals |= {"inline": inline, "verdict_colors": verdict_colors, "SITE": SITE}
-    environment.globals |= {"site_address": site_address}
+    environment.filters |= {"count": formatting.count, "duration": formatting.duration, "number": number}
+    environment.filters |= {"entry": entry, "sort_key": sort_key}
+    environment.filters |= {"capitalize_first": lambda text: text[:1].upper() + text[1:]}
+    environment.globals |= {"inline": inline, "SITE": SITE, "site_address": site_address}
+    environment.globals |= {"verdicts": styles.VERDICT_STYLES}
     return environment
 
 

@@ -14,10 +14,9 @@ from halobench.results.t_intervals import t_intervals
 def over_seeds(
     table: pd.DataFrame, by: Sequence[str], value: str, within: tuple[float, float] = (-np.inf, np.inf)
 ) -> pd.DataFrame:
-    """Return the mean and t interval of `value` over seeds, for each combination of the columns `by`.
+    """Return the mean and t interval, clipped to `within`, of `value` over seeds for each combination of columns `by`.
 
-    Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit. Intervals are
-    clipped to `within`, the range of possible values.
+    Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit.
     """
     per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
     keys = cast("pd.MultiIndex", per_seed.index).droplevel("seed").to_frame(index=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from halobench.reporting.labels import ordered
 from halobench.results import names
@@ -13,7 +12,6 @@ from halobench.results.names import Style
 KNOWN_LOSSES: tuple[str, ...] = tuple(names.LOSSES)
 _SPARE_COLORS = ("#E69F00", "#117733", "#882255", "#000000", "#999933", "#888888")
 _SPARE_MARKERS = (">", "h", (8, 1, 0), (4, 1, 0), r"$\clubsuit$", "8", (6, 1, 0))  # (n, 1, angle): a star of n points
-_MODEL_DASHES = ("-", (0, (4, 1.5)), (0, (1.2, 1)), (0, (6, 1.2, 1.2, 1.2)), (0, (2.5, 1)), (0, (8, 2, 2, 2, 2, 2)))
 _MODEL_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "p", "*", "h")
 _LOSS_STYLES, CALIBRATOR_STYLES, VERDICT_STYLES = (
     {key: name.style for key, name in kind.items() if name.style}
@@ -24,11 +22,6 @@ _LOSS_STYLES, CALIBRATOR_STYLES, VERDICT_STYLES = (
 def calibrator_style(name: str) -> Style:
     """Return a calibrator's style, which is grey if it has none of its own."""
     return CALIBRATOR_STYLES.get(name, Style("#777777", "v", (0, (1.2, 1))))
-
-
-def model_dashes(models: Iterable[str]) -> dict[str, Any]:
-    """Return dashes for each model in a panel whose colours stand for losses; they repeat beyond six models."""
-    return dict(zip(ordered(models, names.MODELS), itertools.cycle(_MODEL_DASHES), strict=False))
 
 
 def model_markers(models: Iterable[str]) -> dict[str, str]:
@@ -43,10 +36,7 @@ def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses always get the same one, and others the next free one in order.
-
-    Colours repeat only beyond 6 unknown losses, and then with a different marker.
-    """
+    """Return a style for each loss: known losses always get the same one, and others the next free one in order."""
     spare = _spare_styles()
     return {loss: _LOSS_STYLES.get(loss) or next(spare) for loss in ordered(losses, KNOWN_LOSSES)}
 

@@ -12,7 +12,6 @@ import pandas as pd
 from halobench.reporting.labels import (
     DATASETS,
     MODELS,
-    PROBES,
     around,
     dataset_label,
     model_label,
@@ -25,10 +24,7 @@ CERTAIN = 1e-9  # nats; above the rounding error of an entropy that is 0
 
 
 def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Rename ``evaluation`` samples to ``train`` in a probe's rows, and say in words which samples they surround.
-
-    Evaluation samples replace training samples for models whose weights come from elsewhere.
-    """
+    """Rename ``evaluation`` samples, which stand in for training samples of models from elsewhere; name both kinds."""
     kinds = set(table["points"].unique()) - {"heldout"}
     kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
     return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
@@ -47,16 +43,8 @@ def by_kind(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def trained_here(runs: pd.DataFrame) -> pd.Series:
-    """Return whether the model of each row of `runs` was trained here.
-
-    Weights from elsewhere have taken no steps here and may fit other data. Tables from older versions, where ``steps``,
-    ``fitted_here`` or both are missing, have no such weights.
-    """
-    trained = pd.Series(True, index=runs.index)
-    for column, untrained in (("steps", 0), ("fitted_here", False)):
-        if column in runs:
-            trained &= runs[column].ne(untrained)
-    return trained
+    """Return whether each run's model was trained here: weights from elsewhere took no steps or may fit other data."""
+    return runs["steps"].ne(0) & runs["fitted_here"].ne(False)
 
 
 def given_models(runs: pd.DataFrame) -> str:
@@ -82,11 +70,10 @@ def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
 def noisiest_cells(
     table: pd.DataFrame, columns: Sequence[str], others: str, most: int = 12
 ) -> tuple[pd.DataFrame, str]:
-    """Return the rows of as many (data set, model) pairs as fit in `most` panels, and a sentence on which pairs.
+    """Return the rows of as many (data set, model) pairs as fit in `most` panels, and a sentence if not all pairs do.
 
-    Data sets with more label noise (the column ``noise``) come first; among those with equal noise, every first model
-    comes before any second one. At least one pair and all reference rows are kept. The sentence is empty if all pairs
-    are kept.
+    Data sets with more label noise come first; among those with equal noise, every first model comes before any second
+    one. At least one pair and all reference rows are kept.
     """
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
@@ -115,35 +102,20 @@ def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...],
     return {key: rows for key, rows in table.groupby(list(keys), sort=False)}
 
 
-def relative_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows at relative distances, including those at the sample itself (distance 0 on either scale)."""
-    at_point = neighbourhood["radius"] == 0
-    relative = neighbourhood["relative_radius"].mask(at_point & neighbourhood["relative_radius"].isna(), 0.0)
-    return neighbourhood.assign(relative_radius=relative).dropna(subset=["relative_radius", "confidence"])
-
-
-def absolute_rows(neighbourhood: pd.DataFrame) -> pd.DataFrame:
-    """Return one probe's rows at distances in normalised inputs, for ``sphere`` or else the first probe in order."""
-    table = neighbourhood.dropna(subset=["radius", "confidence"])
-    return table[table["probe"] == ordered(table["probe"], PROBES)[0]] if len(table) else table
-
-
-def preferred_labels(table: pd.DataFrame, order: Sequence[str] = ("noisy", "drawn", "clean")) -> pd.DataFrame:
-    """Return the test rows scored against one kind of label per data set: the first in `order` that it has."""
+def preferred_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the test rows scored against one kind of label per data set: the posterior, drawn or clean labels."""
     table = table[table["split"] == "test"]
     kept = []
     for _, rows in table.groupby("dataset", sort=False):
         kinds = set(rows["labels"].unique())
-        kept.append(rows[rows["labels"] == next((k for k in order if k in kinds), None)])
+        kept.append(rows[rows["labels"] == next(kind for kind in ("noisy", "drawn", "clean") if kind in kinds)])
     return pd.concat(kept) if kept else table
 
 
 def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
-    """Return the mean entropy, in nats, of the known posterior of test labels, by data set.
+    """Return the mean entropy, in nats, of the known posterior of test labels, by data set with uncertain labels.
 
-    Data sets whose labels are certain or whose posterior isn't known are left out. For all others, scores are
-    expectations, whether the posterior comes from label noise, from a distribution or with the samples. The entropy is
-    the difference between any prediction's NLL and its KL divergence, so `metrics` needs no reference rows.
+    It is the difference between any prediction's NLL and its KL divergence, so `metrics` needs no reference rows.
     """
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
     index = [key for key in (*KEYS, "calibrator") if key in rows]

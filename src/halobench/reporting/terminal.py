@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,9 +25,6 @@ from halobench.storage.provenance import short
 SHORT = 20  # terminal columns that a name may take before it is wrapped
 NAMES, SCORED = 16, 18  # terminal columns for names of metrics, and for scores with intervals
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
-BARS = "▁▂▃▄▅▆▇█"
-
-
 FOUR, TWO = ".4g", ".2g"  # significant digits
 
 
@@ -75,11 +71,6 @@ def certificate(fit: Mapping[str, Any]) -> str:
     return "optimum proved" if fit["converged"] else "not the optimum"
 
 
-def _broken(calibrator: str) -> str:
-    """Return a calibrator's label, on two lines if part of it is in brackets."""
-    return calibrator_label(calibrator).replace(" (", "\n(")
-
-
 def temperature(fit: Mapping[str, Any]) -> str:
     """Format the T of a fit that is in its JSON form."""
     return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"], FOUR)
@@ -89,7 +80,7 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
     """Return a table of the fits of a cell's calibrators."""
     rows = [
         [
-            _broken(fit["calibrator"]),
+            calibrator_label(fit["calibrator"]).replace(" (", "\n("),
             f"{fit['split']}, {fit['labels']}",
             temperature(fit),
             number(fit["nll"], FOUR),
@@ -101,35 +92,25 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
     return table("Calibrators", ["", "fitted to", "T", "NLL", "gradient", "optimum?"], rows, 2, "optimum?")
 
 
-def metrics(
-    scores: pd.DataFrame,
-    split: str = "test",
-    wanted: Sequence[str] = SCORES,
-    words: Mapping[str, str] = LABELS,
-    width: int | None = None,
-) -> list[Table]:
-    """Return tables of a split's metrics by calibrator for each kind of label, as described in `words`.
+def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Table]:
+    """Return tables of a cell's test metrics for each kind of label: the usual ones and those of plug-ins.
 
-    The metrics are those that are `wanted`, followed by those that aren't the package's.
     A table has as many calibrators as fit in `width` columns, by default the width of the terminal.
     """
     most = max(1, ((width or console().width) - NAMES) // SCORED)
-    tables = []
     scores = table_views.without_void_floors(scores.assign(dataset=""))
-    rows_of_split = scores[scores["split"] == split]
-    for labels, part in rows_of_split.groupby("labels", sort=False):
-        calibrators, scored_by = list(part["calibrator"].unique()), list(part["metric"].unique())
-        own = [metric for metric in scored_by if metric not in (*METRICS, *REGION_METRICS)]
-        each: Iterable[Any] = part.itertuples()
-        cells = {(row.calibrator, row.metric): scored(row.value, row.low, row.high) for row in each}
-        title = f"{split}, judged by {words.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
-        for start in range(0, len(calibrators), most):
-            shown = calibrators[start : start + most]
-            rows = [
-                [metric_label(metric), *(cells.get((calibrator, metric), "–") for calibrator in shown)]
-                for metric in (*wanted, *own)
-                if metric in scored_by
-            ]
+    tables = []
+    for labels, part in scores[scores["split"] == "test"].groupby("labels", sort=False):
+        present = list(part["metric"].unique())
+        listed = [name for name in SCORES if name in present]
+        listed += [name for name in present if name not in (*METRICS, *REGION_METRICS)]
+        texts = [scored(*values) for values in part[["value", "low", "high"]].to_numpy()]
+        cells = part.assign(text=texts).pivot(index="metric", columns="calibrator", values="text")
+        cells = cells.reindex(index=listed, columns=part["calibrator"].unique()).fillna("–")
+        title = f"test, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
+        for start in range(0, cells.shape[1], most):
+            shown = cells.iloc[:, start : start + most]
+            rows = [[metric_label(metric), *values] for metric, *values in shown.itertuples(name=None)]
             tables.append(table(title, ["", *map(calibrator_label, shown)], rows))
     return tables
 
@@ -141,21 +122,9 @@ def ladder(rows: pd.DataFrame) -> Table:
     words |= {f"repair_{name}": f"repaired by {REPAIRS[name].label}" for name in reversed(REPAIRS)}
     if "repair_noise" not in parts.index:
         words["repair_training"] += ", or noise"
-    shown = [[said, scored(*parts.loc[name])] for name, said in words.items() if name in parts.index]
+    shown = [[text, scored(*parts.loc[name])] for name, text in words.items() if name in parts.index]
     title = f"What could repair it? judged by\n{LABELS[rows['labels'].iloc[0]]},\nin brackets the {OVER_SAMPLES}"
     return table(title, ["", "test NLL (nats)"], shown)
-
-
-def curve(values: Sequence[float], most: int = 60) -> str:
-    """Return values as bars scaled from smallest to largest, or means over `most` stretches if there are more."""
-    finite = [value for value in values if math.isfinite(value)]
-    if not finite:
-        return ""
-    count = min(most, len(finite))
-    edges = [len(finite) * i // count for i in range(count + 1)]
-    means = [sum(finite[a:b]) / (b - a) for a, b in itertools.pairwise(edges)]
-    low, spread = min(means), (max(means) - min(means)) or 1.0
-    return "".join(BARS[round((mean - low) / spread * (len(BARS) - 1))] for mean in means)
 
 
 def facts(rows: Iterable[tuple[str, str]]) -> Table:
@@ -163,8 +132,8 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
     shown = Table.grid(padding=(0, 2))
     shown.add_column(style="dim")
     shown.add_column(overflow="fold")
-    for name, value in rows:
-        shown.add_row(name, value)
+    for row in rows:
+        shown.add_row(*row)
     return shown
 
 
@@ -178,9 +147,8 @@ def card(cell: CellResults) -> RenderableType:
     lines.append(("train accuracy", f"{train['train_accuracy']:.4f} on the labels trained on: {verdict}"))
     if len(cell.history):
         loss = cell.history["train_loss"].tolist()
-        lines.append(("train loss", f"{number(loss[0], FOUR)} {curve(loss)} {number(loss[-1], FOUR)}"))
-    seconds = (f"{stage} {record['seconds']:.1f} s" for stage, record in cell.records.items())
-    lines.append(("took", ", ".join(seconds)))
+        lines.append(("train loss", f"{number(loss[0], FOUR)} after one epoch, {number(loss[-1], FOUR)} at the end"))
+    lines.append(("took", ", ".join(f"{stage} {record['seconds']:.1f} s" for stage, record in cell.records.items())))
     commit = short(train["commit"] or "unknown")
     lines.append(("made", f"{train['finished']}, commit {commit}, {train['hardware']['processor']}"))
     lines.append(("versions", ", ".join(f"{name} {version}" for name, version in train["versions"].items())))
@@ -188,22 +156,15 @@ def card(cell: CellResults) -> RenderableType:
     if missing:
         lines.append(("missing", " and ".join(missing)))
     parts: list[RenderableType] = [Text(cell.name, style="bold"), facts(lines), Text()]
-    if cell.fits:
-        parts.append(fits(cell.fits))
-    repair = [ladder(cell.ladder)] if len(cell.ladder) else []
-    return Group(*parts, *metrics(cell.metrics), *repair, Text("Commands to reproduce", style="bold"))
+    parts += [fits(cell.fits)] if cell.fits else []
+    parts += metrics(cell.metrics)
+    parts += [ladder(cell.ladder)] if len(cell.ladder) else []
+    return Group(*parts, Text("Commands to reproduce", style="bold"))
 
 
 def show(cell: CellResults) -> None:
-    """Print a cell's results; its commands aren't wrapped, so they can be copied."""
+    """Print a cell's results and commands; the commands aren't wrapped, so they can be copied."""
     out = console()
     out.print(card(cell))
     for line in commands(cell, read_source_spec(cell.results, cell.source)):
         out.print(Text(line), soft_wrap=True)
-
-
-def spec_differences(names: tuple[str, str], differences: Sequence[tuple[str, Any, Any]]) -> RenderableType:
-    """Return a table of keys whose values differ."""
-    if not differences:
-        return Text("Their specs are the same.")
-    return table("Specs", ["", *names], [[key, value_text(a), value_text(b)] for key, a, b in differences], right=3)

@@ -24,7 +24,6 @@ from halobench.reporting.pages.claims_page import claims_html
 from halobench.reporting.pages.index import write_index
 from halobench.results import finding, origins
 from halobench.results.claims import evaluate, load_claims
-from halobench.results.names import THEMES
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import FIT_COLUMNS, TABLE_COLUMNS
 from halobench.storage.layout import ORIGINS, PAGES, STAGES, TABLES
@@ -147,19 +146,11 @@ def test_the_order_of_the_tables_rows_changes_nothing(tables):
     assert made[0] == made[1]
 
 
-@pytest.mark.parametrize(
-    ("value", "text", "key"),
-    [
-        (0.12345, "0.123", "0.12345"),
-        (-2.0, "−2.000", "-2.0"),
-        (math.inf, "∞", "Infinity"),
-        (-math.inf, "−∞", "-Infinity"),
-        (math.nan, "–", ""),
-    ],
-)
-def test_numbers_are_shown_short_and_sorted_in_full(value, text, key):
-    entry = rendering.entry(value)
-    assert (entry.text, rendering.sort_key(entry.key)) == (text, key)
+def test_numbers_are_shown_short_and_sorted_in_full():
+    entries = [rendering.entry(value) for value in (0.12345, -2.0, math.inf, -math.inf, math.nan)]
+    assert [entry.text for entry in entries] == ["0.123", "−2.000", "∞", "−∞", "–"]
+    keys = [rendering.sort_key(entry.key) for entry in entries]
+    assert keys == ["0.12345", "-2.0", "Infinity", "-Infinity", ""]
 
 
 def test_names_from_the_tables_are_escaped(tables):
@@ -175,7 +166,7 @@ def test_names_from_the_tables_are_escaped(tables):
 def test_selects_are_there_where_there_is_a_choice():
     keys = [{"dataset": "digits", "model": model, "loss": "cross_entropy"} for model in ("mlp", "cnn")]
     (choice,) = rendering.choices(keys)
-    assert (choice.key, choice.options) == ("model", (("mlp", "MLP"), ("cnn", "CNN")))
+    assert choice == ("model", "Model", [("mlp", "MLP"), ("cnn", "CNN")])
 
 
 # The leaderboard ------------------------------------------------------------------------------------------------------
@@ -238,10 +229,10 @@ def test_figures_and_tables_link_their_files_and_say_what_they_show(tables):
 
 
 def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
-    front, whole = Page(pages["overview"]), tables["claims"].query("scope == 'all'")
-    text = " ".join("".join(front.text).split())
+    text = " ".join("".join(Page(pages["overview"]).text).split())
     runs = tables["runs"]
-    fit = int(runs["interpolates"].sum())
+    fit, untrained = int(runs["interpolates"].sum()), runs.assign(loss=runs["loss"].replace("focal", "untrained"))
+    assert "3 models and 3 losses" in " ".join(overview.pages(tables | {"runs": untrained}, spec())["overview"].split())
     assert f"{len(runs)} cells (a cell is one model, trained with one loss on one data set from one seed) of 3" in text
     assert "of 3 data sets, 3 models and 4 losses, not in all combinations" in text
     assert f"Of {len(runs)} that were trained here {fit} interpolate" in text
@@ -250,18 +241,7 @@ def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
     assert f"pandas {pd.__version__}" in text
     assert finding.finding(tables["claims"].to_dict("records")) in text
-    for theme, tests in finding.by_theme(whole.to_dict("records")).items():
-        assert f"{THEMES[theme].sentence} {finding.tests_of_questions(tests)}: {finding.counted(tests)}" in text
-    words = [a["class"].split()[1] for tag, a in front.tags if (a.get("class") or "").startswith("word ")]
-    assert sorted(words) == sorted(whole.loc[whole["verdict"] != "not_tested", "verdict"])
-
-
-def test_models_that_no_loss_trained_are_of_no_loss(tables):
-    runs = tables["runs"].copy()
-    runs.loc[runs["loss"] == "focal", "loss"] = "untrained"
-    (few,), (all_of,) = ([overview.pages(tables | {"runs": t}, spec())["overview"]] for t in (runs, tables["runs"]))
-    assert "3 models and 4 losses" in " ".join(all_of.split())
-    assert "3 models and 3 losses" in " ".join(few.split())
+    assert all(line in text for line in finding.theme_lines(tables["claims"].to_dict("records")))
 
 
 def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
@@ -294,25 +274,16 @@ def test_an_overview_without_figures_or_claims_is_still_one(tables):
         Page(text)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0"), (0.04, "0.0 s"), (59.6, "60 s"), (600, "10 min"), (7200, "2.0 h")]
-)
-def test_durations(seconds, text):
-    assert rendering.duration(seconds) == text
-
-
 # The entrance ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_entrance_leads_to_every_page_of_each_experiment(tmp_path, tables):
-    """Other experiments in the folder, which this run doesn't name, are shown too, by the figures that they list."""
+    """Other experiments in the folder, which this run doesn't name, are shown by their summaries."""
     shown = ("demo", "bare", "other")
     for name in shown:
         (tmp_path / "tables" / name).mkdir(parents=True)
-    overview = record("overview", outputs={}) | {"spec": {"figures": ["log_k", "phase"]}}
-    files.write_json(tmp_path / "tables/other/overview.json", records.seal(overview))
     (tmp_path / "figures/other").mkdir(parents=True)
-    (tmp_path / "figures/other/log_k.png").touch()
+    (tmp_path / "figures/other/summary.png").touch()
     tables["claims"].to_csv(tmp_path / "tables/demo/claims.csv", index=False)
     (tmp_path / "figures/demo").mkdir(parents=True)
     (tmp_path / "figures/demo/radii.png").touch()
@@ -322,7 +293,7 @@ def test_the_entrance_leads_to_every_page_of_each_experiment(tmp_path, tables):
     for name in shown:
         own = {f"tables/{name}/{each}.html" for each in ("overview", "claims", "leaderboard", "figures", "tables")}
         assert own | {f"explorer.html#experiment={name}", f"tables/{name}/overview.html#cite"} <= links
-    assert [a["src"] for tag, a in page.tags if tag == "img"] == ["figures/demo/radii.png", "figures/other/log_k.png"]
+    assert [a["src"] for tag, a in page.tags if tag == "img"] == ["figures/demo/radii.png", "figures/other/summary.png"]
     text = "".join(page.text)
     assert finding.finding(tables["claims"].to_dict("records")) in text
     assert text.count("partial") == 1

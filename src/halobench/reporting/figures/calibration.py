@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from halobench.core.calibrator_spec import CALIBRATORS
+from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, score_panels
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page, wrapped
@@ -40,10 +41,7 @@ MOST_CELLS = 6
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw NLL and ECE by calibrator: means over seeds with t intervals, a marker per loss, references as lines.
-
-    Test scores are shown, in expectation under the posterior if it is known. `runs` has the temperatures.
-    """
+    """Draw NLL and ECE by calibrator: means over seeds with t intervals, a marker per loss, references as lines."""
     table = table_views.without_void_floors(table_views.preferred_labels(metrics))
     table = table[table["metric"].isin((*METRICS, "ece_floor"))]
     table, chosen = table_views.noisiest_cells(table, [], "the explorer", MOST_CELLS)
@@ -84,7 +82,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2D]:
     named = set(table["model"].unique())
-    keys = artists.loss_keys(styles, styles, ls="") + score_panels.reference_keys(named)
+    keys = artists.loss_keys(styles, ls="") + score_panels.reference_keys(named)
     if (table["metric"] == "ece_floor").any():
         floor = "ECE floor: perfectly calibrated, same sample size"
         keys.append(artists.key(floor, GREY, marker="_", ms=8, mew=1.5, ls=""))
@@ -93,9 +91,8 @@ def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2
 
 def _temperatures(calibrators: Collection[str]) -> str:
     """Return sentences on what the displayed temperatures are fitted to, or an empty string if there are none."""
-    how = [
-        words for name, words in (("paper", "by the paper's code"), ("exact", "at the optimum")) if name in calibrators
-    ]
+    words = {"paper": "by the paper's code", "exact": "at the optimum"}
+    how = [text for name, text in words.items() if name in calibrators]
     fitted = f"Temperature scaling (TS) is fitted on validation data, {' or '.join(how)}" if how else ""
     oracle = "the test-set oracle is fitted on the test data" if "oracle" in calibrators else ""
     sentence = "; ".join(filter(None, (fitted, oracle)))
@@ -108,16 +105,13 @@ def _others(calibrators: Iterable[str]) -> str:
     return f"Also fitted on validation data: {', '.join(names)}. " if names else ""
 
 
-def models(count: int) -> str:
-    """Return a number of models in words."""
-    return f"{count} model{'s' * (count != 1)}"
-
-
 def fits_below_0(runs: pd.DataFrame) -> list[str]:
     """Return a remark on how often the paper's fit ended below 0, or none if it never did."""
     fits = runs["temperature_paper"].dropna()
     below = int((fits < 0).sum())
-    return [f"{labels.calibrator_label('paper')}: fit below 0 for {below} of {models(len(fits))}"] if below else []
+    return (
+        [f"{labels.calibrator_label('paper')}: fit below 0 for {below} of {count(len(fits), 'model')}"] if below else []
+    )
 
 
 def missing_fits(rows: pd.DataFrame) -> list[str]:
@@ -126,8 +120,8 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     for calibrator, group in rows.groupby("calibrator", sort=True):
         what = "T" if calibrator in CALIBRATORS else "optimum"
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
-        for count, problem in ((absent, f"no finite {what}"), (infinite, "infinite")):
-            if count:
-                remark = f"{problem} for {count} of {models(len(group))}"
+        for affected, problem in ((absent, f"no finite {what}"), (infinite, "infinite")):
+            if affected:
+                remark = f"{problem} for {affected} of {count(len(group), 'model')}"
                 remarks.setdefault(remark, []).append(labels.calibrator_label(str(calibrator)))
     return [f"{', '.join(names)}: {remark}" for remark, names in remarks.items()]

@@ -53,10 +53,7 @@ SIZE = 7.5  # font size in points
 
 @styled
 def draw(claims: pd.DataFrame) -> Figure:
-    """Draw a row per claim, with claims about the same statistic on one axis; untested ones are counted at the end.
-
-    `claims` is the judged table: for each claim, it has a row of scope ``all`` and one per data set and model.
-    """
+    """Draw a row per claim, with claims about the same statistic on one axis; untested ones are counted at the end."""
     groups: dict[str, list[pd.DataFrame]] = {}
     untested: Counter[str] = Counter()
     for _, rows in table_views.groups_of(claims.astype({"fit": str}), ["claim", "fit"]).items():
@@ -96,12 +93,9 @@ def _mark(verdict: str) -> dict[str, Any]:
 
 
 def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame]) -> None:
-    """Draw claims that share an axis, one per row, each with its label, estimates, interval, margin and verdict.
-
-    A ratio's axis is logarithmic, and a level's needn't include 0.
-    """
+    """Draw claims that share an axis, one per row, each with its label, estimates, interval, margin and verdict."""
     kind = claims[0]["statistic"].iloc[0]
-    limits = _ratio_limits(pd.concat(claims)) if kind == "ratio" else _limits(pd.concat(claims), kind != "level")
+    limits = _limits(pd.concat(claims), kind)
     if kind == "ratio":
         ax.set_xscale("log")
         ax.xaxis.set(major_locator=LogLocator(10, (1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))
@@ -114,13 +108,8 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame]) -> None:
         row: Any
         for row in rows.itertuples():
             if row.scope == "all" and np.isfinite(row.low):
-                ax.plot(
-                    np.clip([row.low, row.high], *limits),
-                    [y - 0.12] * 2,
-                    color=_mark(row.verdict)["color"],
-                    lw=1.6,
-                    zorder=3,
-                )
+                ends, color = np.clip([row.low, row.high], *limits), _mark(row.verdict)["color"]
+                ax.plot(ends, [y - 0.12] * 2, color=color, lw=1.6, zorder=3)
             place, size = (y - 0.12, 5.5) if row.scope == "all" else (y + 0.22, 3.2)
             if np.isfinite(row.estimate):
                 ax.plot([row.estimate], [place], ls="", ms=size, mew=0.9, zorder=4, **_mark(row.verdict))
@@ -134,18 +123,16 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame]) -> None:
     ax.spines["left"].set_visible(False)
 
 
-def _ratio_limits(rows: pd.DataFrame) -> tuple[float, float]:
-    """Return limits for a logarithmic axis that include all positive estimates and margins."""
-    held = [value for value in (*rows["margin"], *rows["estimate"].dropna()) if value > 0]
-    return min(held) / 1.4, max(held) * 1.4
+def _limits(rows: pd.DataFrame, statistic: str) -> tuple[float, float]:
+    """Return limits that include all estimates and margins, 0 if they are of differences, and intervals within reason.
 
-
-def _limits(rows: pd.DataFrame, zero: bool) -> tuple[float, float]:
-    """Return limits that include all estimates and margins (and 0, if `zero`).
-
-    Intervals are included only as far as they don't dwarf the estimates.
+    The axis of ratios is logarithmic. Intervals are included only as far as they don't dwarf the estimates.
     """
-    held = [*rows["margin"], *rows["estimate"].dropna(), *([0.0] if zero else [])]
+    held = [*rows["margin"], *rows["estimate"].dropna()]
+    if statistic == "ratio":
+        held = [value for value in held if value > 0]
+        return min(held) / 1.4, max(held) * 1.4
+    held += [0.0] * (statistic != "level")
     low, high = min(held), max(held)
     span = max(high - low, 1e-9)
     whole = rows[rows["scope"] == "all"]
@@ -166,9 +153,8 @@ def _write_verdict(ax: Axes, rows: pd.DataFrame, y: float) -> None:
         ax.text(1.03, y - 0.12, text, color=style.color, weight="bold", **look)
     if len(cells) > 1:
         counts = cells["verdict"].value_counts()
-        parts = [
-            f"{counts[v]} {VERDICT_STYLES[v].marker}" for v in labels.VERDICTS if v != "not_tested" and v in counts
-        ]
+        tested = [verdict for verdict in labels.VERDICTS if verdict != "not_tested" and verdict in counts]
+        parts = [f"{counts[verdict]} {VERDICT_STYLES[verdict].marker}" for verdict in tested]
         left_out = int((whole if len(whole) else cells)["excluded"].sum())
         opposite = int(whole["opposite"].sum())
         counted = f"of {(cells['verdict'] != 'not_tested').sum()}: {'  '.join(parts)}"

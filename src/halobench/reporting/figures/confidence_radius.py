@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from halobench.reporting.plotting.confidence_curves import draw_confidence
+from halobench.reporting.plotting.absolute_curves import draw_absolute
 from halobench.reporting.plotting.style import styled
 
 TITLE = "Confidence by distance in inputs"
@@ -23,5 +23,5 @@ to every direction that matters.
 
 @styled
 def draw(neighbourhood: pd.DataFrame) -> Figure:
-    """Draw a row per data set and a column per model; see `draw_confidence`."""
-    return draw_confidence(neighbourhood, "Confidence in a point's own label by distance from it", "absolute")
+    """Draw a row per data set and a column per model; see `draw_absolute`."""
+    return draw_absolute(neighbourhood, "Confidence in a point's own label by distance from it", "confidence")

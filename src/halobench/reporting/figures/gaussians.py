@@ -29,10 +29,7 @@ HEADINGS = {name: labels.calibrator_label(name) for name in ("none", "paper", "e
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw the aggregated KL of cells on Gaussians against the distance between means, with a line per loss.
-
-    There is a row per model and a column per calibrator.
-    """
+    """Draw KL against the distance between means, with a row per model, a column per calibrator and a line per loss."""
     separation = runs[runs["separation"].notna()].drop_duplicates("dataset").set_index("dataset")["separation"]
     table = metrics[(metrics["metric"] == "kl") & (metrics["split"] == "test") & (metrics["loss"] != REFERENCE)]
     table = table[table["calibrator"].isin(HEADINGS) & table["dataset"].isin(separation.index)]
@@ -49,7 +46,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     panels = table_views.groups_of(means, ["model", "calibrator"])
     xlabel = "distance between means (standard deviations)"
     figure, axes = draw_grid(
-        PageText(TITLE, note, artists.loss_keys(styles, styles), xlabel, "KL (nats)", shared=True),
+        PageText(TITLE, note, artists.loss_keys(styles), xlabel, "KL (nats)", shared=True),
         {model: labels.model_label(model) for model in labels.ordered(table["model"], labels.MODELS)},
         HEADINGS,
         panels,

@@ -47,15 +47,7 @@ PANELS = 24  # maximum; data sets with the most label noise come first
 
 @styled
 def draw(radii: pd.DataFrame) -> Figure:
-    """Draw the share of certainty radii above each distance, with a row per data set and model and a column per loss.
-
-    Certified and attacked radii bound the truth from below and above, and the space between them is shaded if they are
-    around equally many samples. Others are drawn in black and grey, next to how far random directions would reach if
-    boundaries at the attacked distances were flat. Radii are those of uncalibrated models around training samples. If
-    there is only one loss, columns are models.
-
-    `radii` is the aggregated table.
-    """
+    """Draw the share of certainty radii above each distance: a row per data set and model, a column per loss."""
     table = table_views.by_kind(radii[radii["quantity"].isin(SHOWN)])
     table, around = table_views.with_evaluation_as_train(table)
     table = table[table["points"] == "train"]
@@ -70,7 +62,12 @@ def draw(radii: pd.DataFrame) -> Figure:
     styles = probe_styles(shares["probe"])
     losses = {loss: labels.loss_label(loss) for loss in table_views.losses_in(table)}
     groups = table_views.groups_of(shares, ["dataset", "model", "loss"])
-    note = _note(table, around) + unequal_note(shares) + chosen
+    level = " or ".join(f"{threshold:g}" for threshold in sorted(table["threshold"].dropna().unique()))
+    note = (
+        f"Share of points whose label confidence stays above {level} up to this distance, {around}, "
+        f"uncalibrated. Certified: proved on the whole ball around a point. Lines: {seeds_note(table)}. "
+        f"{unequal_note(shares)}{chosen}"
+    )
     words = f"at the point itself, after {labels.calibrator_label('exact')}"
     after = artists.key(words, AFTER.color, marker=AFTER.marker, ls="")
     keys = [*survival_keys(styles, shares), after]
@@ -94,12 +91,3 @@ def _mark_after(ax: Axes, rows: pd.DataFrame) -> None:
     after = after[after["quantity"] == "certainty"]
     if len(after):
         ax.plot(SURVIVAL[1], after["mean"].max(), AFTER.marker, color=AFTER.color, clip_on=False, zorder=5)
-
-
-def _note(table: pd.DataFrame, around: str) -> str:
-    thresholds: Any = sorted(table["threshold"].dropna().unique())
-    level = " or ".join(f"{threshold:g}" for threshold in thresholds)
-    return (
-        f"Share of points whose label confidence stays above {level} up to this distance, {around}, "
-        f"uncalibrated. Certified: proved on the whole ball around a point. Lines: {seeds_note(table)}. "
-    )

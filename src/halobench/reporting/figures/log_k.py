@@ -30,11 +30,7 @@ FEW_TITLE = "What temperature scaling leaves, by number of classes"
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a panel per pair of distribution family and model, with a line per loss and one for 1-NN's closed form.
-
-    The aggregated cells on distributions with regions are shown. If any family has enough numbers of classes to show
-    growth, the families that don't are left out.
-    """
+    """Draw a panel per pair of distribution family and model: a line per loss, and one for 1-NN's closed form."""
     table = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     trained = table[(table["loss"] != REFERENCE) & (table["model"] != "nearest")]
     if trained.empty:
@@ -48,10 +44,10 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         f"KL from the known posterior to the model after {labels.calibrator_label('exact')}, against the number of "
         f"classes k ({seeds_note(trained)}). {law}Hollow: not all seeds interpolate the training labels."
     )
-    keys = class_families.legend_keys(styles, styles, growth)
+    keys = class_families.legend_keys(styles, growth)
     figure, axes = draw_grid(
         PageText(TITLE if growth else FEW_TITLE, note, keys, "classes k (logarithmic)", "KL (nats)"),
-        {name: class_families.family_label(name) for name in class_families.families(trained)},
+        {name: labels.dataset_label(name) for name in class_families.families(trained)},
         {name: labels.model_label(name) for name in labels.ordered(trained["model"], labels.MODELS)},
         set(trained[["family", "model"]].itertuples(index=False, name=None)),
         (2.3, 2.2),

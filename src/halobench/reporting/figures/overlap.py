@@ -120,9 +120,9 @@ def _draw_nearest(ax: Axes, distribution: Overlap, points: np.ndarray, labels: n
     _draw_circles(ax, distribution)
     side = np.linspace(-EDGE, EDGE, 500)
     grid = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
-    said = labels[((points**2).sum(axis=1) - 2 * grid @ points.T).argmin(axis=1)]
+    nearest = labels[((points**2).sum(axis=1) - 2 * grid @ points.T).argmin(axis=1)]
     inside = (np.linalg.norm(grid[:, None] - distribution.centres[None], axis=2) <= distribution.radius).any(axis=1)
-    colors = np.array([seaborn.light_palette(color, 100)[55] for color in COLORS])[said]
+    colors = np.array([seaborn.light_palette(color, 100)[55] for color in COLORS])[nearest]
     colors[~inside] = 1
     ax.imshow(colors.reshape(500, 500, -1), origin="lower", extent=(-EDGE, EDGE, -EDGE, EDGE), zorder=1)
     ax.plot(*points.T, marker=".", ms=2.2, color=style.INK, ls="", zorder=3)

@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from halobench.calibration.overlap_theory import two_level_kl
-from halobench.reporting import table_views
+from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, class_families
 from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import styled
@@ -45,12 +45,9 @@ LAW = ["family", "beta", "group"]
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw KL* / log k of two-level logits as colour over k and rho, and trained models as points in the same colours.
-
-    The aggregated cells on distributions with regions shared by some of the classes are shown.
-    """
-    wanted = {"rho": ("rho", "none"), "share": ("kl_per_log_k", "exact")}
-    table = class_families.scores(metrics, runs, wanted).dropna(subset=["rho", "share"])
+    """Draw KL* / log k of two-level logits as colour over k and rho, and models as points in the same colours."""
+    measures = {"rho": ("rho", "none"), "share": ("kl_per_log_k", "exact")}
+    table = class_families.scores(metrics, runs, measures).dropna(subset=["rho", "share"])
     table = table[(table["loss"] != REFERENCE) & (table["group"] < table["classes"])]
     if table.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
@@ -58,9 +55,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     cells = table.groupby([*LAW, "model", "loss", "classes"])[["rho", "share"]].mean().reset_index()
     panels = table_views.groups_of(cells, LAW)
     colors = Normalize(0, max(cells["share"].max(), *(beta * (1 - 1 / group) for _, beta, group in panels)))
-    keys = artists.model_keys(markers) + artists.loss_keys(styles, styles, marker="_", ms=9, mew=2.5, ls="")
+    keys = artists.model_keys(markers) + artists.loss_keys(styles, marker="_", ms=9, mew=2.5, ls="")
     headings = {
-        law: f"{class_families.family_label(law[0])} (shared mass {law[1]:g}, groups of {int(law[2])})"
+        law: f"{labels.dataset_label(law[0])} (shared mass {law[1]:g}, groups of {int(law[2])})"
         for law in sorted(panels, key=lambda law: class_families.families(table).index(law[0]))
     }
     text = PageText(TITLE, NOTE, keys, "classes k (logarithmic)", "rho = partner gap / top gap")

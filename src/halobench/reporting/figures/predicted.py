@@ -31,40 +31,33 @@ LEAST = 1e-4  # nats; a smaller KL is drawn at the border
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a point per cell: its measured KL after the optimal TS against that of two-level logits with its mean gaps.
-
-    Points of cells that don't interpolate are hollow. The tables are the aggregated ones.
-    """
-    wanted = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
-    table = class_families.scores(metrics, runs, wanted).dropna(subset=list(wanted))
+    """Draw each cell's KL after the optimal TS against that of two-level logits with its mean gaps."""
+    measures = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
+    table = class_families.scores(metrics, runs, measures).dropna(subset=list(measures))
     table = table[table["loss"] != REFERENCE]
     if table.empty:
         return empty_page(TITLE, "No model was trained on a distribution of overlapping classes.")
     styles, markers = loss_styles(table_views.losses_in(table)), model_markers(table["model"])
-    keys = artists.model_keys(markers) + artists.loss_keys(styles, styles, marker="o", ls="")
-    text = PageText(
-        TITLE, _note(table), keys, "predicted KL (nats)", f"measured KL after {labels.calibrator_label('exact')} (nats)"
-    )
-    figure, axes = draw_panels(text, {("", ""): ""}, (5.4, 4.6))
-    ax = axes["", ""]
-    shown = table.assign(**{name: table[name].clip(lower=LEAST) for name in wanted})
-    for (model, loss, full), rows in table_views.groups_of(shown, ["model", "loss", "interpolates"]).items():
-        color, marker = styles[loss].color, markers[model]
-        look: dict[str, Any] = {"color": color, "mfc": color if full else "white", "marker": marker, "ms": 4}
-        ax.plot(rows["predicted"], rows["measured"], ls="", mew=0.8, **look)
-    ends = np.array([shown[list(wanted)].min().min() / 1.5, shown[list(wanted)].max().max() * 1.5])
-    ax.plot(ends, ends, color=FAINT, lw=1, zorder=1)
-    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
-    ax.text(0.02, 0.98, "hollow: does not interpolate", transform=ax.transAxes, va="top", color=GREY)
-    return figure
-
-
-def _note(table: pd.DataFrame) -> str:
+    keys = artists.model_keys(markers) + artists.loss_keys(styles, marker="o", ls="")
     trained = table[table["model"] != "nearest"]
     rank = spearmanr(trained["predicted"], trained["measured"])[0] if len(trained) > 2 else float("nan")
     ratio = (trained["measured"] / trained["predicted"].clip(lower=1e-12)).median()
-    return (
+    note = (
         f"One point per cell: {len(trained)} trained models, Spearman correlation {rank:.3f}; measured KL is "
         f"{ratio:.2f} times the predicted one (median). The prediction is the KL of two-level logits with the mean "
         "gaps of the model's logits on test points; on the diagonal it is exact."
     )
+    ylabel = f"measured KL after {labels.calibrator_label('exact')} (nats)"
+    text = PageText(TITLE, note, keys, "predicted KL (nats)", ylabel)
+    figure, axes = draw_panels(text, {("", ""): ""}, (5.4, 4.6))
+    ax = axes["", ""]
+    shown = table.assign(**{name: table[name].clip(lower=LEAST) for name in measures})
+    for (model, loss, full), rows in table_views.groups_of(shown, ["model", "loss", "interpolates"]).items():
+        color, marker = styles[loss].color, markers[model]
+        look: dict[str, Any] = {"color": color, "mfc": color if full else "white", "marker": marker, "ms": 4}
+        ax.plot(rows["predicted"], rows["measured"], ls="", mew=0.8, **look)
+    ends = np.array([shown[list(measures)].min().min() / 1.5, shown[list(measures)].max().max() * 1.5])
+    ax.plot(ends, ends, color=FAINT, lw=1, zorder=1)
+    ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
+    ax.text(0.02, 0.98, "hollow: does not interpolate", transform=ax.transAxes, va="top", color=GREY)
+    return figure

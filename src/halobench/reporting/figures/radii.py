@@ -43,12 +43,7 @@ COLUMNS["decision", "none"] = "Decision radius\n(TS can't change it)"
 
 @styled
 def draw(radii: pd.DataFrame) -> Figure:
-    """Draw median relative radii on the data sets with the most label noise: means over seeds with t intervals.
-
-    A mark is open if its median is censored for any seed.
-
-    `radii` is the aggregated table, with quantiles per cell, points, probe, quantity and calibrator.
-    """
+    """Draw median relative radii: means over seeds with t intervals, open if the median is censored for any seed."""
     table = table_views.by_kind(radii.dropna(subset=["relative_median"]))
     table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
     if table.empty:
@@ -57,20 +52,31 @@ def draw(radii: pd.DataFrame) -> Figure:
     table, around = table_views.with_evaluation_as_train(table)
     styles = loss_styles(table_views.losses_in(table))
     probes = labels.ordered(table["probe"], labels.PROBES)
-    means = summarise(table)
+    keys = ["dataset", "model", "quantity", "calibrator", "points", "probe", "loss"]
+    # A median is censored if more than half of the rays are.
+    censored = table.groupby(keys)["censored"].max().gt(0.5).rename("open").reset_index()
+    means = over_seeds(table, keys, "relative_median", (0, np.inf)).merge(censored, on=keys)
     after = (means["quantity"] == "certainty") & (means["calibrator"] == "exact")
     vanished = after.any() and not means.loc[after, "mean"].any()
     lost = f"After {labels.calibrator_label('exact')}, all are 0. " if vanished else ""
     means = means[~after] if vanished else means
     groups = table_views.groups_of(means, ["dataset", "model", "quantity", "calibrator"])
-    keys = [
-        *artists.loss_keys(styles, styles, ls=""),
+    thresholds = sorted(table.loc[table["quantity"] == "certainty", "threshold"].dropna().unique())
+    below = " or ".join(f"{threshold:g}" for threshold in thresholds)
+    note = (
+        f"Median over rays {around}; {seeds_note(table)}. Certainty radius: where confidence in the label falls "
+        f"below {below or 'the threshold'} (0 where it starts below). {lost}Half-level: below half of its value at the "
+        "point; decision: where another label wins. Open: for some seed, more than half of the rays never got there. "
+        f"Radii of 0 are drawn at the left edge. {chosen}"
+    )
+    legend = [
+        *artists.loss_keys(styles, ls=""),
         artists.key("open: larger than shown", GREY, marker="o", mfc="white", ls=""),
     ]
     if "heldout" in set(table["points"]):
-        keys.append(artists.key("held-out control", GREY, marker="|", ms=6, ls=""))
+        legend.append(artists.key("held-out control", GREY, marker="|", ms=6, ls=""))
     figure, axes = draw_grid(
-        PageText(TITLE, _note(table, around, lost) + chosen, keys, labels.RELATIVE, shared=True),
+        PageText(TITLE, note, legend, labels.RELATIVE, shared=True),
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)},
         COLUMNS,
         {(key[:2], key[2:]) for key in groups},
@@ -90,29 +96,6 @@ def draw(radii: pd.DataFrame) -> Figure:
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
     return figure
-
-
-def _note(table: pd.DataFrame, around: str, lost: str) -> str:
-    """Return the note under the title; `around` says where rays start, and `lost` if TS leaves no certainty radius."""
-    thresholds = sorted(table.loc[table["quantity"] == "certainty", "threshold"].dropna().unique())
-    below = " or ".join(f"{threshold:g}" for threshold in thresholds)
-    return (
-        f"Median over rays {around}; {seeds_note(table)}. Certainty radius: where confidence in the label falls "
-        f"below {below or 'the threshold'} (0 where it starts below). {lost}Half-level: below half of its value at the "
-        "point; decision: where another label wins. Open: for some seed, more than half of the rays never got there. "
-        "Radii of 0 are drawn at the left edge. "
-    )
-
-
-def summarise(radii: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean and interval over seeds of the median relative radius.
-
-    The column ``open`` says whether the median is censored for any seed.
-    """
-    keys = ["dataset", "model", "quantity", "calibrator", "points", "probe", "loss"]
-    means = over_seeds(radii, keys, "relative_median", (0, np.inf))
-    # The median is censored if more than half of the rays are.
-    return means.merge(radii.groupby(keys)["censored"].max().gt(0.5).rename("open").reset_index(), on=keys)
 
 
 def _draw_dots(ax: Axes, panel: pd.DataFrame, probes: Sequence[str], styles: Mapping[str, Style]) -> None:

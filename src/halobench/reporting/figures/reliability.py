@@ -32,10 +32,7 @@ ENDING = f"Bars: test points per bin; bins of fewer than {labels.FEW} are faint.
 
 @styled
 def draw(reliability: pd.DataFrame) -> Figure:
-    """Draw accuracy against confidence above bars that count points, with a column per loss and a line per calibrator.
-
-    Test results on the data sets with the most label noise are shown, in expectation under any known posterior.
-    """
+    """Draw accuracy against confidence above bars that count points: a column per loss, a line per calibrator."""
     return compare(reliability, CALIBRATORS)
 
 

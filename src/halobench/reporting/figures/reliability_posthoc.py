@@ -29,10 +29,7 @@ REMARKS = (
 
 @styled
 def draw(reliability: pd.DataFrame) -> Figure:
-    """Draw accuracy against confidence, with a column per calibrator and a line per loss.
-
-    Test results are shown, in expectation under the posterior if it is known.
-    """
+    """Draw accuracy against confidence, with a column per calibrator and a line per loss."""
     table = table_views.preferred_labels(reliability)
     others = [name for name in labels.ordered(table["calibrator"], labels.CALIBRATORS) if name not in BEYOND]
     table = table[table["calibrator"].isin(["exact", *others])]

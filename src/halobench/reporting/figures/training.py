@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -34,19 +35,16 @@ MOST_POINTS = 200  # per line; more points of a noisy loss would form a solid bl
 
 @styled
 def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw each loss's training objective: a thin line per seed, a thick mean, and a final mark for interpolation.
-
-    `history` has a row per epoch, as aggregated; in `runs`, `interpolates` means a training accuracy of at least 0.99.
-    """
+    """Draw each loss's training objective: a thin line per seed, a thick mean, and a final mark for interpolation."""
     cell = ["dataset", "model", "loss"]
     table = history.dropna(subset=["train_loss"])
     if table.empty:
         return empty_page(TITLE, "No training history was kept.")
     styles = loss_styles(table_views.losses_in(table))
-    groups = {key: windowed(group) for key, group in table.groupby(cell)}
+    groups = {key: rows for key, rows in table.groupby(cell)}
     long = table.groupby(cell)["epoch"].nunique().gt(MOST_POINTS).any()
     note = NOTE + (f" Beyond {MOST_POINTS} epochs, means over equal windows are drawn." if long else "")
-    keys = artists.loss_keys(styles, styles)
+    keys = artists.loss_keys(styles)
     fits = {"every seed fits its labels": INK, "some seed doesn't": "white"}
     keys += [artists.key(word, INK, marker="o", ls="", ms=5, mfc=face) for word, face in fits.items()]
     rows, columns = table_views.dataset_and_model_headings(table)
@@ -68,24 +66,11 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None:
     """Draw one cell's seeds and their mean, which ends in a mark for the share of seeds that interpolate."""
     seeds = rows.pivot_table("train_loss", "epoch", "seed")
+    left = np.arange(len(seeds))[::-1] // -(-len(seeds) // MOST_POINTS)  # windows until the end, where lines end too
+    seeds = seeds.groupby([-left]).mean().set_axis(seeds.index[np.append(np.diff(left) < 0, True)])
     mean = seeds.mean(axis=1)
     ax.plot(seeds.index, seeds, color=style.color, lw=0.5, alpha=0.5, zorder=2)
     ax.plot(mean.index, mean, color=style.color, lw=1.3, zorder=3)
     mark: dict[str, Any] = {"mfc": style.color if share == 1 else "white", "mew": 1, "ms": 6, "ls": ""}
     mark |= {"color": style.color, "marker": style.marker}
     ax.plot(mean.index[-1:], mean.iloc[-1:], zorder=4, clip_on=False, **mark)
-
-
-def windowed(rows: pd.DataFrame, most: int = MOST_POINTS) -> pd.DataFrame:
-    """Return a cell's epochs unchanged, or each seed's means over windows if there are more than `most`.
-
-    Columns are epoch, seed and train_loss; `epoch` is the last of a window, so lines end where training does.
-    """
-    window = -(-rows["epoch"].nunique() // most)
-    if window <= 1:
-        return rows
-    # Windows are counted from the end, so the first one is short if they don't divide the epochs.
-    number = (rows["epoch"].max() - rows["epoch"]) // window
-    groups = rows.groupby(["seed", number.rename("window")])
-    means = groups.agg(epoch=("epoch", "max"), train_loss=("train_loss", "mean"))
-    return means.reset_index().sort_values(["seed", "epoch"], ignore_index=True)

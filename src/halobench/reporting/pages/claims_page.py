@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,10 @@ import pandas as pd
 
 from halobench.core.formatting import number
 from halobench.reporting import labels
-from halobench.reporting.rendering import Choice, Column, Entry, Line, render, site_address
+from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
 from halobench.results import finding
-from halobench.results.names import OVER_SEEDS, THEMES
+from halobench.results.names import OVER_SEEDS
 
-HEADINGS = {"theme": "Theme", "fit": "Calibration", "verdict": "Verdict"}
 COLUMNS = (
     *(Column("Test"), Column("Calibration"), Column("Verdict"), Column("Estimate", number=True)),
     Column("95% interval", number=True, means=f"{OVER_SEEDS}, widened if seeds share samples; sorted by its lower end"),
@@ -50,6 +49,7 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
     pairs = {str(claim): part for claim, part in table[table["scope"] != "all"].groupby("claim", sort=False)}
     decided: Iterable[Any] = tested.itertuples()
     left: Iterable[Any] = untested.itertuples()
+    lines = [_line(row, pairs.get(row.claim, whole[:0]), experiment) for row in decided]
     return render(
         "claims.html",
         title="Claims and verdicts",
@@ -60,8 +60,8 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
         themes=[*filter(None, (*finding.theme_lines(rows), finding.registration_line(rows)))],
         rules=rules,
         columns=COLUMNS,
-        lines=[_line(row, pairs.get(row.claim, whole[:0]), experiment) for row in decided],
-        selects=_choices(tested, ("theme", "fit", "verdict")),
+        lines=lines,
+        selects=choices(line.keys for line in lines),
         untested_columns=UNTESTED,
         untested=[Line({}, (_test(row), labels.calibrator_label(row.fit), row.note)) for row in left],
     )
@@ -73,8 +73,8 @@ def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
     cells = site_address("explorer", experiment, **({"loss": row.loss} if row.loss else {}))
     see = (("figure", f"figures.html#{figure}"), ("cells", cells))
     folded = []
-    each: Iterable[Any] = pairs.itertuples()
-    for pair in each:
+    pair: Any
+    for pair in pairs.itertuples():
         dataset, _, model = pair.scope.partition("/")
         cells = site_address("explorer", experiment, dataset=dataset, **({"model": model} if model else {}))
         folded.append((labels.cell_label(dataset, model), *_outcome(pair, (("cells", cells),))))
@@ -85,16 +85,6 @@ def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
 def _test(row: Any) -> Entry:
     """Return a test's label with its statement below."""
     return Entry(labels.test_label(row._asdict()), row.claim, below=row.statement)
-
-
-def _choices(table: pd.DataFrame, keys: Sequence[str]) -> list[Choice]:
-    """Return menus of the values in columns, skipping columns with a single value."""
-    words = labels.VERDICTS | labels.CALIBRATORS | {theme: name.label for theme, name in THEMES.items()}
-    return [
-        Choice(key, HEADINGS[key], tuple((value, words.get(value, value)) for value in values))
-        for key in keys
-        if len(values := table[key].unique()) > 1
-    ]
 
 
 def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
@@ -120,8 +110,8 @@ def _rank(verdict: str) -> str:
 
 def _interval(before: str, low: float, high: float) -> Entry:
     """Return the entry of an interval, which sorts by its lower end."""
-    known = bool(np.isfinite(low))
-    return Entry(f"{before}[{number(low)}, {number(high)}]" if known else "–", low if known else None)
+    finite = bool(np.isfinite(low))
+    return Entry(f"{before}[{number(low)}, {number(high)}]" if finite else "–", low if finite else None)
 
 
 def claimed(row: Mapping[Any, Any]) -> str:

@@ -19,13 +19,13 @@ def diagnosis_page(diagnosis: Diagnosis, title: str = "Diagnosis") -> str:
     """Return the page, which needs no other file and no network."""
     names = diagnosis.names
     confusions = [
-        {"predicted": names[each.predicted], "label": names[each.label], "count": each.count, "of": each.of}
-        | {"expected": number(each.expected, ".1f")}
-        for each in diagnosis.confusions
+        {"predicted": names[pair.predicted], "label": names[pair.label], "count": pair.count, "of": pair.of}
+        | {"expected": number(pair.expected, ".1f")}
+        for pair in diagnosis.confusions
     ]
     scores = [
-        (label(name), [(number(rung.value), _span(rung.low, rung.high)) for rung in (each[key] for key in METRICS)])
-        for name, each in diagnosis.scores.items()
+        (label(name), [(number(rung.value), _span(rung.low, rung.high)) for rung in (rungs[key] for key in METRICS)])
+        for name, rungs in diagnosis.scores.items()
     ]
     shown: Mapping[str, Any] = {
         **{"summary": summary(diagnosis), "answers": answers(diagnosis), "confusions": confusions},
@@ -41,22 +41,24 @@ def _span(low: float, high: float) -> str:
 def _gains(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return the positions, in percent of the width, of the candidates' gains and of 0."""
     chosen = diagnosis.auto
-    tried = [chosen.gain if each.name == chosen.chosen else each for each in chosen.candidates]
-    tried = sorted((each for each in tried if not math.isnan(each.value)), key=lambda each: -each.value)
+    tried = [chosen.gain if fit.name == chosen.chosen else fit for fit in chosen.candidates]
+    tried = sorted((fit for fit in tried if not math.isnan(fit.value)), key=lambda fit: -fit.value)
     if not tried:
         return {"gains": [], "zero": 0}
-    largest = max(0.005, *(abs(each.value) for each in tried), *(each.high for each in tried))
-    low = max(min(0.0, *(each.low for each in tried)), -largest)  # a long way below 0, it doesn't matter how far
+    largest = max(0.005, *(abs(fit.value) for fit in tried), *(fit.high for fit in tried))
+    low = max(min(0.0, *(fit.low for fit in tried)), -largest)  # a long way below 0, it doesn't matter how far
     width = (largest - low) * 1.04
 
     def at(value: float) -> float:
         return round(100 * min(max((value - low) / width + 0.02, 0.0), 1.0), 2)
 
     rows = [
-        {"label": label(each.name), "chosen": each.name == chosen.chosen, "at": at(each.value), "left": at(each.low)}
-        | {"width": round(at(each.high) - at(each.low), 2), "value": number(each.value)}
-        | {"span": _span(each.low, each.high)}
-        for each in tried
+        {
+            **{"label": label(fit.name), "chosen": fit.name == chosen.chosen, "at": at(fit.value), "left": at(fit.low)},
+            **{"width": round(at(fit.high) - at(fit.low), 2), "value": number(fit.value)},
+            "span": _span(fit.low, fit.high),
+        }
+        for fit in tried
     ]
     return {"gains": rows, "zero": at(0.0)}
 
@@ -96,12 +98,12 @@ def _parts(diagnosis: Diagnosis) -> list[dict[str, Any]]:
     ladder = diagnosis.ladder
     if ladder is None:
         return []
-    found = {name: rung for name in REPAIRS if (rung := getattr(ladder, name)) is not None}
-    total = sum(max(rung.value, 0.0) for rung in found.values()) or 1.0
+    rungs = {name: rung for name in REPAIRS if (rung := getattr(ladder, name)) is not None}
+    total = sum(max(rung.value, 0.0) for rung in rungs.values()) or 1.0
     or_noise = "" if ladder.noise else ", or nothing: it includes label noise"
     return [
         {"label": REPAIRS[name].label + (or_noise if name == "training" else ""), "value": number(rung.value)}
         | {"span": _span(rung.low, rung.high), "share": round(100 * max(rung.value, 0.0) / total, 2)}
         | {"color": REPAIRS[name].style.color}  # type: ignore[union-attr]
-        for name, rung in found.items()
+        for name, rung in rungs.items()
     ]

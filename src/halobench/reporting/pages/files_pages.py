@@ -33,8 +33,8 @@ def tables_page(experiment: str, tables: Iterable[str], captions: Mapping[str, s
 
 def _listed(kind: str, names: Iterable[str], captions: Mapping[str, str]) -> list[dict[str, str]]:
     """Return the file name, title and the beginning of the caption of each figure or table."""
-    said = [(name, display_facts(kind, name).label, captions.get(name, "")) for name in names]
-    return [{"name": name, "title": title, "caption": first_sentences(text)} for name, title, text in said]
+    listed = [(name, display_facts(kind, name).label, captions.get(name, "")) for name in names]
+    return [{"name": name, "title": title, "caption": first_sentences(text)} for name, title, text in listed]
 
 
 def first_sentences(caption: str, most: int = 2) -> str:

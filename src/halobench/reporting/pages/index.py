@@ -6,19 +6,17 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from halobench.core.errors import SpecError
 from halobench.reporting.rendering import render, write
 from halobench.results import finding
-from halobench.storage.records import read_record
 
 
 def write_index(
     path: Path, experiments: Sequence[str], tables: Path, figures: Mapping[str, str], notes: Mapping[str, str]
 ) -> None:
-    """Write the page; `figures` names those that sum up experiments, except those of other runs in this folder."""
+    """Write the page; `figures` names those that sum up experiments, by default their summaries."""
     shown = []
     for name in experiments:
-        figure = tables.parent / "figures" / name / f"{figures.get(name) or _front_figure(tables / name)}.png"
+        figure = tables.parent / "figures" / name / f"{figures.get(name) or 'summary'}.png"
         shown.append(
             {
                 **{"name": name, "note": notes.get(name, ""), "folder": _relative(tables / name, path)},
@@ -27,15 +25,6 @@ def write_index(
             }
         )
     write(path, render("index.html", title="halobench results", note="", experiments=shown))
-
-
-def _front_figure(tables: Path) -> str:
-    """Return the figure that sums up an experiment: its summary, or else the first that its overview lists."""
-    try:
-        listed = read_record(tables / "overview.json", ["spec"])["spec"].get("figures", [])
-    except (OSError, SpecError):
-        listed = []
-    return listed[0] if listed and "summary" not in listed else "summary"
 
 
 def _relative(path: Path, page: Path) -> str:

@@ -7,7 +7,6 @@ both have, excludes 0. There is no correction for multiple comparisons.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import pandas as pd
 
 from halobench.core.formatting import number
 from halobench.reporting import labels, table_views
-from halobench.reporting.rendering import Choice, Column, Entry, Line, choices, render, site_address
+from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
 from halobench.results.names import NO_LOSS, OVER_SEEDS
 from halobench.results.t_intervals import t_intervals
 from halobench.storage.columns import REFERENCE
@@ -45,17 +44,6 @@ def ranks(values: np.ndarray) -> np.ndarray:
     return np.stack([1 + better.sum(axis=0), len(values) - better.sum(axis=1)], axis=1)
 
 
-def columns(metric: str) -> tuple[Column, ...]:
-    """Return the columns of a data set's table, ranked by `metric`."""
-    return (
-        Column("Rank", number=True, means="best to worst rank that the differences allow"),
-        *(Column("Loss"), Column("Calibration"), Column(labels.metric_axis(metric), number=True)),
-        Column("95% interval", number=True, means=OVER_SEEDS),
-        *(Column(labels.metric_label(name), number=True) for name in OTHERS if name != metric),
-        *(Column("Seeds", number=True, form="d"), Column("See")),
-    )
-
-
 def boards(metrics: pd.DataFrame, experiment: str = "") -> list[dict[str, Any]]:
     """Return a table per data set with its name, models, metric, columns and lines."""
     rows = table_views.preferred_labels(metrics)
@@ -67,6 +55,7 @@ def boards(metrics: pd.DataFrame, experiment: str = "") -> list[dict[str, Any]]:
 def _board(experiment: str, dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
     """Return the table of one data set, over the models trained with every loss, or all models if none was."""
     metric = "kl" if "kl" in set(rows["metric"]) else "nll"
+    others = [name for name in OTHERS if name != metric]
     models = rows.groupby("model")["loss"].nunique()
     whole = models[models == rows["loss"].nunique()].index
     rows = rows[rows["model"].isin(whole)] if len(whole) else rows
@@ -74,56 +63,36 @@ def _board(experiment: str, dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
         means = rows.pivot_table("value", [*BY, "metric"], "seed", aggfunc=lambda x: x.mean(skipna=False), dropna=False)
     ranked = means.xs(metric, level="metric").dropna(how="all")
     values = ranked.to_numpy(dtype=float)
-    lines = [
-        _line(experiment, dataset, method, rank, seeds, means.loc[method], metric)
-        for method, rank, seeds in zip(ranked.index, ranks(values).tolist(), values, strict=True)
-    ]
+    lines = []
+    for (loss, calibrator), (first, last), seeds in zip(ranked.index, ranks(values).tolist(), values, strict=True):
+        scored, of_method = ~np.isnan(seeds), means.loc[loss, calibrator].reindex(others)
+        mean, low, high = t_intervals(seeds[scored][None])[0].tolist()
+        cells = site_address("explorer", experiment, dataset=dataset, loss=loss)
+        entries = (
+            Entry(f"{first}" if first == last else f"{first}–{last}", first, "best" if first == 1 else ""),
+            *(labels.loss_label(loss), labels.calibrator_label(calibrator), mean),
+            Entry(f"[{number(max(low, 0))}, {number(high)}]" if np.isfinite(low) else "–", low),
+            *of_method.to_numpy(dtype=float)[:, scored].mean(axis=1).tolist(),
+            *(int(scored.sum()), Entry("", links=(("cells", cells),))),
+        )
+        lines.append(Line({"dataset": dataset, "loss": loss, "calibrator": calibrator}, entries))
+    columns = (
+        Column("Rank", number=True, means="best to worst rank that the differences allow"),
+        *(Column("Loss"), Column("Calibration"), Column(labels.metric_axis(metric), number=True)),
+        Column("95% interval", number=True, means=OVER_SEEDS),
+        *(Column(labels.metric_label(name), number=True) for name in others),
+        *(Column("Seeds", number=True, form="d"), Column("See")),
+    )
     return {
-        **{"dataset": dataset, "label": labels.dataset_label(dataset), "columns": columns(metric)},
+        **{"dataset": dataset, "label": labels.dataset_label(dataset), "columns": columns},
         "models": [labels.model_label(name) for name in labels.ordered(rows["model"], labels.MODELS)],
         "lines": sorted(lines, key=lambda line: (line.entries[3], line.entries[0].key)),
     }
 
 
-def _line(
-    experiment: str,
-    dataset: str,
-    method: tuple[str, str],
-    rank: list[int],
-    seeds: np.ndarray,
-    means: pd.DataFrame,
-    metric: str,
-) -> Line:
-    """Return the row of a method: its rank, the mean over `seeds` of `metric`, and the `means` of the other metrics."""
-    (loss, calibrator), (first, last) = method, rank
-    scored = ~np.isnan(seeds)
-    mean, low, high = t_intervals(seeds[scored][None])[0].tolist()
-    others = [
-        float(means.loc[name].to_numpy(dtype=float)[scored].mean()) if name in means.index else np.nan
-        for name in OTHERS
-        if name != metric
-    ]
-    cells = site_address("explorer", experiment, dataset=dataset, loss=loss)
-    return Line(
-        {"dataset": dataset, "loss": loss, "calibrator": calibrator},
-        (
-            Entry(f"{first}" if first == last else f"{first}–{last}", first, "best" if first == 1 else ""),
-            *(labels.loss_label(loss), labels.calibrator_label(calibrator), mean),
-            Entry(f"[{number(max(low, 0))}, {number(high)}]" if np.isfinite(low) else "–", low),
-            *others,
-            *(int(scored.sum()), Entry("", links=(("cells", cells),))),
-        ),
-    )
-
-
 def leaderboard_page(experiment: str, metrics: pd.DataFrame, note: str = "") -> str:
-    """Return the page of the leaderboards, which starts with `note`, e.g. that cells are missing."""
+    """Return the page of the leaderboards."""
     tables = boards(metrics, experiment)
-    keys = [line.keys for table in tables for line in table["lines"]]
-    fits = labels.ordered((key["calibrator"] for key in keys), labels.CALIBRATORS)
-    selects = [
-        *choices(keys),
-        Choice("calibrator", "Calibration", tuple((f, labels.calibrator_label(f)) for f in fits)),
-    ]
-    shown: Mapping[str, Any] = {"experiment": experiment, "selects": selects, "boards": tables}
-    return render("leaderboard.html", title=f"Leaderboard of {experiment}", note=note, **shown)
+    selects = choices(line.keys for table in tables for line in table["lines"])
+    title = f"Leaderboard of {experiment}"
+    return render("leaderboard.html", title=title, note=note, experiment=experiment, selects=selects, boards=tables)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,15 +12,17 @@ import yaml
 
 from halobench.core import facts as plugin_facts
 from halobench.core.calibrator_spec import CALIBRATORS
-from halobench.core.formatting import number
-from halobench.reporting import labels, styles, table_views
-from halobench.reporting.pages import files_pages, run_costs
-from halobench.reporting.pages.claims_page import claimed
+from halobench.core.formatting import count, duration, number
+from halobench.reporting import table_views
+from halobench.reporting.pages import files_pages
 from halobench.reporting.pages.leaderboard import leaderboard_page
-from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, duration, named, render
+from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, render
 from halobench.results import finding, names
+from halobench.storage.provenance import short
 
+CELL = ("dataset", "model", "loss")
 SECTIONS = ("experiments", "sources", "datasets", "models", "losses", "recipes", "probes", "calibrate")
+MOST = 6  # the most machines or commits listed
 COLUMNS = {
     "grid": (
         *(Column("Data set"), Column("Model"), Column("Loss"), Column("Seeds"), Column("Cells", number=True, form="d")),
@@ -30,7 +33,6 @@ COLUMNS = {
         *(Column("Time on GPUs", number=True), Column("Longest job", number=True)),
         Column("Peak memory of a job", number=True),
     ),
-    "versions": (Column("Package"), Column("Version")),
 }
 
 
@@ -41,20 +43,16 @@ def pages(
     experiment, note = spec["experiment"], spec["note"]
     runs, jobs, claims = (tables[name] for name in ("runs", "jobs", "claims"))
     verdicts: Any = claims.to_dict("records")
-    facts, grid = run_costs.facts(jobs), _grid(runs)
-    versions = [Line({}, (name, ", ".join(values))) for name, values in facts["versions"].items()]
+    costs, grid = _cost_by_stage(jobs), _grid(runs)
     overview = render(
         "overview.html",
         title=f"Experiment {experiment}: what came out, and what was run",
-        **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": facts},
-        claims={
-            "finding": finding.finding(verdicts),
-            "checks": any(map(finding.is_check, verdicts)),
-            "themes": [_theme(theme, tests) for theme, tests in finding.by_theme(verdicts).items()],
-        },
+        **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": _facts(jobs, costs)},
+        **{"finding": finding.finding(verdicts), "themes": finding.theme_lines(verdicts)},
+        checks=any(map(finding.is_check, verdicts)),
         selects=choices(line.keys for line in grid),
         columns=COLUMNS,
-        lines={"grid": grid, "costs": _costs(jobs), "versions": versions},
+        lines={"grid": grid, "costs": _costs(costs)},
         configuration=_configuration(spec["config"]),
         sources=_sources(spec["config"]),
     )
@@ -64,9 +62,6 @@ def pages(
         "figures": files_pages.figures_page(experiment, spec["figures"], captions or {}, note),
         "tables": files_pages.tables_page(experiment, spec["tables"], captions or {}, note),
     }
-
-
-# What was run ---------------------------------------------------------------------------------------------------------
 
 
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:
@@ -84,30 +79,65 @@ def _summary(runs: pd.DataFrame) -> dict[str, Any]:
 
 def _grid(runs: pd.DataFrame) -> list[Line]:
     lines = []
-    groups: Iterable[tuple[Any, pd.DataFrame]] = runs.groupby([*KINDS], sort=False)
-    for kinds, cells in groups:
-        keys, counts = dict(zip(KINDS, kinds, strict=True)), _summary(cells)
+    for cell, cells in table_views.groups_of(runs, CELL).items():
+        keys, counts = dict(zip(CELL, cell, strict=True)), _summary(cells)
         here, fits = counts["here"], counts["interpolate"]
         seeds = Entry(", ".join(map(str, counts["seeds"])), len(counts["seeds"]))
         interpolate = Entry(f"{fits} of {here}", fits / here) if here else Entry("–")
         accuracy = float(cells["train_accuracy"].mean())
-        lines.append(Line(keys, (*named(keys), seeds, len(cells), interpolate, accuracy)))
+        words = [KINDS[kind][1](name) for kind, name in keys.items()]
+        lines.append(Line(keys, (*words, seeds, len(cells), interpolate, accuracy)))
     return lines
 
 
-def _costs(jobs: pd.DataFrame) -> list[Line]:
-    rows: Iterable[Any] = run_costs.costs(jobs).itertuples()
-    return [
-        Line(
-            {},
-            (
-                *(row.Index, row.jobs),
-                *(Entry(duration(value), value) for value in (row.cpu, row.gpu, row.longest)),
-                Entry(f"{number(row.peak, '.0f')} MiB", row.peak),
-            ),
-        )
-        for row in rows
-    ]
+def _costs(costs: pd.DataFrame) -> list[Line]:
+    lines = []
+    row: Any
+    for row in costs.itertuples():
+        times = [Entry(duration(value) if value else "0", value) for value in (row.cpu, row.gpu, row.longest)]
+        lines.append(Line({}, (row.Index, row.jobs, *times, Entry(f"{number(row.peak, '.0f')} MiB", row.peak))))
+    return lines
+
+
+def _facts(jobs: pd.DataFrame, costs: pd.DataFrame) -> dict[str, Any]:
+    """Return when jobs ran (UTC), what they cost, and their machines, commits and versions."""
+    begun, ended = (f"{time[:16].replace('T', ' ')} UTC" for time in (jobs["started"].min(), jobs["finished"].max()))
+    return {
+        **{"begun": begun, "ended": ended, "peak": float(costs["peak"].max())},
+        **{"cpu": float(costs["cpu"].sum()), "gpu": float(costs["gpu"].sum())},
+        "machines": _shares(jobs["hardware"].map(_machine)),
+        "commits": _shares(jobs["commit"].map(lambda commit: short(commit or "outside git"))),
+        "versions": _versions(jobs),
+    }
+
+
+def _cost_by_stage(jobs: pd.DataFrame) -> pd.DataFrame:
+    """Return the cost of each stage, in order of first appearance."""
+    on_gpu = jobs["device"].str.startswith("cuda")
+    split = jobs.assign(cpu=jobs["seconds"].mask(on_gpu, 0.0), gpu=jobs["seconds"].where(on_gpu, 0.0))
+    columns = {"jobs": ("seconds", "size"), "cpu": ("cpu", "sum"), "gpu": ("gpu", "sum"), "longest": ("seconds", "max")}
+    return split.groupby("stage", sort=False).agg(**columns, peak=("peak_memory_mib", "max"))
+
+
+def _versions(jobs: pd.DataFrame) -> dict[str, list[str]]:
+    """Return the versions of each package that jobs used, Python and halobench first."""
+    recorded = pd.DataFrame([json.loads(versions) for versions in jobs["versions"].unique()])
+    packages = sorted(map(str, recorded), key=lambda name: (name != "python", name != "halobench", name))
+    return {name: sorted(recorded[name].dropna().unique()) for name in packages}
+
+
+def _machine(hardware: str) -> str:
+    """Return a host with its processor, cores and card in words, from a record's ``hardware`` as JSON."""
+    machine_facts = json.loads(hardware)
+    card = f", {machine_facts['gpu']}" if "gpu" in machine_facts else ""
+    return f"{machine_facts['host']}: {machine_facts['processor']}, {machine_facts['cores']} cores{card}"
+
+
+def _shares(names: pd.Series) -> list[str]:
+    """List names, most jobs first, with their job counts; a long list is cut short."""
+    counts = sorted(names.value_counts().items(), key=lambda item: (-item[1], str(item[0])))
+    more = [f"and {len(counts) - MOST} more"] if len(counts) > MOST else []
+    return [f"{name} ({count(jobs, 'job')})" for name, jobs in counts[:MOST]] + more
 
 
 def _configuration(config: Mapping[str, Any]) -> str:
@@ -124,33 +154,10 @@ def _sources(config: Mapping[str, Any]) -> dict[str, str]:
         return [entry.get(key, name) for name, entry in config.get(section, {}).items()]
 
     listed = config.get("calibrate", {}).get("calibrators", CALIBRATORS)
-    calibrators = [each if isinstance(each, str) else next(iter(each.values()))["name"] for each in listed]
+    calibrators = [name if isinstance(name, str) else next(iter(name.values()))["name"] for name in listed]
     used = {"data": of("sources", "loader"), "losses": of("losses", "name"), "models": of("models", "name")}
     used |= {"calibrators": calibrators, "probes": of("probes", "kind"), "searches": of("probes", "kind")}
     known = {kind: plugin_facts.named(kind) for kind in (*used, "metrics")}
-    said = [known[kind][name] for kind, those in used.items() for name in those if name in known[kind]]
-    said += known["metrics"].values()  # all are computed
-    return {each.title: re.sub(r"\[([^]]+)\]\([^)]*\)|[*`]", r"\1", each.source) for each in said if each.source}
-
-
-# What came out --------------------------------------------------------------------------------------------------------
-
-
-def _theme(theme: str, tests: list[Mapping[Any, Any]]) -> dict[str, Any]:
-    """Return a theme with its tests: a row per test that the grid can decide and a column per calibration."""
-    tested = [test for test in tests if test["verdict"] != "not_tested"]
-    fits = labels.ordered((str(test["fit"]) for test in tested), names.CALIBRATIONS)
-    rows: dict[str, list[Any]] = {}
-    for test in tested:
-        row = rows.setdefault(labels.test_label(test), [None] * len(fits))
-        row[fits.index(test["fit"])] = {
-            **{"name": test["verdict"], "words": labels.VERDICTS[test["verdict"]]},
-            "sign": styles.VERDICT_STYLES[test["verdict"]].marker,
-            **{"estimate": test["estimate"], "claimed": claimed(test), "lost": finding.lost(test)},
-        }
-    return {
-        **{"label": names.THEMES[theme].label, "sentence": names.THEMES[theme].sentence},
-        **{"tests": finding.tests_of_questions(tests)},
-        **{"counted": finding.counted_of(theme, tests), "fits": [labels.calibrator_label(fit) for fit in fits]},
-        **{"rows": rows, "untested": len(tests) - len(tested)},
-    }
+    plugins = [known[kind][name] for kind, listed in used.items() for name in listed if name in known[kind]]
+    plugins += known["metrics"].values()  # all are computed
+    return {p.title: re.sub(r"\[([^]]+)\]\([^)]*\)|[*`]", r"\1", p.source) for p in plugins if p.source}

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from halobench.reporting.labels import calibrator_label, loss_label, model_label
 from halobench.reporting.plotting.style import GREY, INK
@@ -23,12 +24,9 @@ def key(label: str, color: str = INK, **options: Any) -> Line2D:
     return Line2D([], [], color=color, label=label, **options)
 
 
-def loss_keys(losses: Iterable[str], styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
-    """Return legend entries for losses, with colour, marker and, unless `options` says otherwise, a solid line.
-
-    A loss without a name gets no entry.
-    """
-    return [key(loss_label(x), styles[x].color, **({"marker": styles[x].marker} | options)) for x in losses if x]
+def loss_keys(styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
+    """Return legend entries for losses with a name: with colour, marker and, unless `options` has another, a line."""
+    return [key(loss_label(x), s.color, **({"marker": s.marker} | options)) for x, s in styles.items() if x]
 
 
 def calibrator_keys(styles: Mapping[str, Style]) -> list[Line2D]:
@@ -54,12 +52,18 @@ def log_ticks(ax: Axes, values: Iterable[float]) -> None:
     ax.set_xticks([], minor=True)
 
 
+def set_confidence_axes(ax: Axes) -> None:
+    """Set the limits and ticks of confidence against distance, so that labels don't touch those of the next panel."""
+    ax.set(ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
+    ax.xaxis.set(major_locator=MaxNLocator(4, prune="upper"), major_formatter=StrMethodFormatter("{x:g}"))
+
+
 def dodge(count: int, spread: float) -> np.ndarray:
     """Return offsets (count,) that put items side by side, centred on 0 and `spread` wide in total."""
     return (np.arange(count) - (count - 1) / 2) * (spread / max(count, 1))
 
 
-def draw_lines(ax: Axes, means: pd.DataFrame, x: str, styles: Mapping[str, Style], dash: Any = "-") -> None:
+def draw_lines(ax: Axes, means: pd.DataFrame, x: str, styles: Mapping[str, Style]) -> None:
     """Draw a line per loss, with a band for training samples and dashes for held-out samples."""
     group: Any
     for group, line in means[means["loss"].isin(styles)].sort_values(x).groupby(["loss", "points"]):
@@ -69,4 +73,4 @@ def draw_lines(ax: Axes, means: pd.DataFrame, x: str, styles: Mapping[str, Style
             ax.plot(at, line["mean"], color=color, lw=1.1, ls=HELD_OUT, zorder=2)
         else:
             ax.fill_between(at, line["low"], line["high"], color=color, alpha=BAND, lw=0, zorder=2)
-            ax.plot(at, line["mean"], color=color, ls=dash, marker=styles[loss].marker, ms=2.6, mew=0, zorder=3)
+            ax.plot(at, line["mean"], color=color, marker=styles[loss].marker, ms=2.6, mew=0, zorder=3)

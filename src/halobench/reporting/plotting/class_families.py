@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,26 +31,17 @@ def family(dataset: str) -> str:
     return re.sub(r"-?k\d+(?=-|$)", "", dataset) or dataset
 
 
-def family_label(name: str) -> str:
-    """Return the name of a family in words."""
-    return labels.dataset_label(name)
-
-
-def scores(metrics: pd.DataFrame, runs: pd.DataFrame, wanted: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    """Return the scores of cells on distributions with regions, a row per cell."""
-    facts = runs[runs["beta"].notna()].drop_duplicates("dataset").set_index("dataset")[["classes", "beta", "group"]]
-    rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy") & metrics["dataset"].isin(facts.index)]
-    columns = [
-        rows[(rows["metric"] == metric) & (rows["calibrator"] == calibrator)].set_index(CELL)["value"].rename(column)
-        for column, (metric, calibrator) in wanted.items()
-    ]
-    if not columns or facts.empty:
-        return pd.DataFrame(columns=[*CELL, "family", "classes", "beta", "group", "interpolates", *wanted])
-    table = pd.concat(columns, axis=1).reset_index().join(facts, on="dataset")
-    table = table.merge(runs[[*CELL, "interpolates"]], on=CELL, how="left")
-    table["interpolates"] = [value if isinstance(value, bool) else True for value in table["interpolates"]]
-    table["family"] = table["dataset"].map(family)
-    return table
+def scores(metrics: pd.DataFrame, runs: pd.DataFrame, measures: dict[str, tuple[str, str]]) -> pd.DataFrame:
+    """Return a row per cell on distributions with regions; `measures` has its columns' metrics and calibrators."""
+    facts = runs[runs["beta"].notna()].drop_duplicates("dataset")[["dataset", "classes", "beta", "group"]]
+    rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
+    table = facts.merge(rows[CELL].drop_duplicates())
+    for column, (metric, calibrator) in measures.items():
+        values = rows[(rows["metric"] == metric) & (rows["calibrator"] == calibrator)]
+        table = table.merge(values[[*CELL, "value"]].rename(columns={"value": column}), "left", CELL)
+    table = table.dropna(subset=list(measures), how="all").merge(runs[[*CELL, "interpolates"]], "left", CELL)
+    table["interpolates"] = table["interpolates"].ne(False)  # predictors that need no training aren't among the runs
+    return table.assign(family=table["dataset"].map(family))
 
 
 def families(table: pd.DataFrame) -> list[str]:
@@ -63,10 +54,10 @@ def shows_growth(rows: pd.DataFrame) -> bool:
     return rows["classes"].nunique() >= GROWTH
 
 
-def legend_keys(losses: Iterable[str], styles: Mapping[str, Style], joined: bool = True) -> list[Line2D]:
+def legend_keys(styles: Mapping[str, Style], joined: bool = True) -> list[Line2D]:
     """Return the legend entries of `draw_panel`; `joined` says whether lines join the marks."""
     return [
-        *artists.loss_keys(losses, styles, **({} if joined else {"ls": ""})),
+        *artists.loss_keys(styles, **({} if joined else {"ls": ""})),
         artists.key("1-NN, closed form", **CLOSED_FORM),
         artists.key("1-NN, measured", INK, marker="x", ls="", ms=4),
         artists.key("uniform guess", **UNIFORM),
@@ -74,9 +65,8 @@ def legend_keys(losses: Iterable[str], styles: Mapping[str, Style], joined: bool
 
 
 def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, Style]) -> None:
-    """Draw one model's KL against k on a logarithmic axis, with a line per loss in `styles`.
+    """Draw one model's KL against k with a line per loss, from a family's rows of `scores` with a column ``kl``.
 
-    `rows` are one family's rows of `scores`, with a column ``kl`` (nats). Closed forms for 1-NN are drawn as well.
     Marks are hollow unless every seed interpolates. Fewer than `GROWTH` values of k aren't joined by a line.
     """
     rows = rows[rows["model"].isin((model, "nearest"))]
@@ -106,10 +96,7 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
 
 
 def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """Draw the closed forms for 1-NN at its best temperature and for the uniform guess, and return the KL of both.
-
-    Distributions with unequal shares are left out because their groups have no size in the table.
-    """
+    """Draw the KL of 1-NN at its best temperature and of the uniform guess, and return both."""
     laws = rows.drop_duplicates("dataset").sort_values("classes")[["classes", "beta", "group"]].dropna()
     parameters = [(int(k), float(beta), int(group)) for k, beta, group in laws.itertuples(index=False)]
     k, nearest = [law[0] for law in parameters], [nearest_neighbour_kl(*law) for law in parameters]

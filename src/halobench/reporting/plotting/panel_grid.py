@@ -1,8 +1,4 @@
-"""Draw grids of panels under a head with title, note and legend.
-
-`subplot_mosaic` and constrained layout place a figure's panels. The head is above the figure's area, and the page grows
-to include it on saving.
-"""
+"""Draw grids of panels under a head with title, note and legend, by which the page grows on saving."""
 
 from __future__ import annotations
 
@@ -35,10 +31,7 @@ Page = tuple[Figure, dict[Key, Axes]]
 
 @dataclass(frozen=True)
 class PageText:
-    """The text around panels: title, note and legend in the head, and axis labels.
-
-    `xlabel` appears once per page and `ylabel` once per line of panels, as do vertical tick labels if `shared`.
-    """
+    """The text around panels; `xlabel` is drawn once, `ylabel` once per line of panels, as are ticks if `shared`."""
 
     title: str
     note: str
@@ -57,13 +50,13 @@ def draw_grid(
 ) -> Page:
     """Return a page of empty panels by (row, column), with row headings on the left and column headings on top.
 
-    If few places have a panel (see `SPARSE`) or there are too many columns (see `WIDEST`), panels follow each other
-    under their own headings.
+    If few places have a panel or there are too many columns, panels follow each other under their own headings.
     """
-    wanted = set(present)
-    keys = [key for key in itertools.product(rows, columns) if key in wanted]
-    down = [row for row in rows if any(row == key[0] for key in keys)]
-    across = [column for column in columns if any(column == key[1] for key in keys)]
+    filled = set(present)
+    keys = [key for key in itertools.product(rows, columns) if key in filled]
+    down = list(dict.fromkeys(row for row, _ in keys))
+    used = {column for _, column in keys}
+    across = [column for column in columns if column in used]
     room = int(WIDEST / size[0])  # panels side by side
     if len(keys) < SPARSE * len(down) * len(across) or len(across) > room:
         return draw_panels(text, {key: f"{rows[key[0]]}\n{columns[key[1]]}" for key in keys}, size)
@@ -73,14 +66,14 @@ def draw_grid(
     deep = next((high for bands, high in height.items() if high <= shape * bands), height.get(most, 1))
     padded = [*down, *[None] * (-len(down) % deep)]
     lines = [[(row, column) for row in padded[i::deep] for column in across] for i in range(deep if down else 0)]
-    figure, axes = _page(text, [[key if key in wanted else None for key in line] for line in lines], size)
+    figure, axes = _page(text, [[key if key in filled else None for key in line] for line in lines], size)
     blank = "\n" if any(rows.values()) else ""  # the line for row headings
     for line in lines:
-        for row in {key[0]: None for key in line if key in wanted}:
-            first = next(key for key in line if key[0] == row and key in wanted)
+        for row in {key[0]: None for key in line if key in filled}:
+            first = next(key for key in line if key[0] == row and key in filled)
             axes[first].set_title(rows[row], loc="left", weight="bold")
     for start, column in itertools.product(range(0, len(down), deep), across):
-        top = next(((row, column) for row in down[start : start + deep] if (row, column) in wanted), None)
+        top = next(((row, column) for row in down[start : start + deep] if (row, column) in filled), None)
         if top:
             axes[top].set_title(columns[column] + blank)
     return figure, axes

@@ -31,7 +31,7 @@ def draw_diagrams(
     pooled = table_views.pooled_bins(table, ["dataset", "model", "loss", "calibrator"])
     groups = table_views.groups_of(pooled, ["dataset", "model", column])
     panels = {((dataset, model), heading): rows for (dataset, model, heading), rows in groups.items()}
-    keys = artists.calibrator_keys(styles) if counts else artists.loss_keys(styles, styles)
+    keys = artists.calibrator_keys(styles) if counts else artists.loss_keys(styles)
     seeds = table["seed"].nunique()
     pooling = f", pooled over {seeds} seed{'s' * (seeds > 1)}" if seeds > 1 or named(table) else ""
     note = (
@@ -88,10 +88,7 @@ def _print_ece(ax: Axes, errors: Mapping[str, float], styles: Mapping[str, Style
 
 
 def _noise_caps(reliability: pd.DataFrame) -> str:
-    """Return a sentence on the highest possible accuracy if bins are scored in expectation under label noise.
-
-    It ends with a space, and is empty if there is no such noise.
-    """
+    """Return a sentence on the highest possible accuracy if bins are scored in expectation under label noise."""
     percents = sorted({round(100 * p) for p in reliability.loc[reliability["labels"] == "noisy", "noise"].unique()})
     # Above one half, the label that replaces the true one may be more likely.
     caps = [f"{1 - p / 100:.2g} under {p}% label noise" for p in percents if 0 < p <= 50]

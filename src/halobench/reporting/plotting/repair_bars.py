@@ -19,10 +19,7 @@ ROOM = 1.15  # ratio of the horizontal axis's length to the longest bar without 
 
 
 def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the ladders of models trained with cross-entropy (or else the first loss), and that loss.
-
-    `metrics` is the aggregated table; if it has no ladders, no rows are returned. Models that aren't trained are kept.
-    """
+    """Return the ladders of models trained with cross-entropy (or else the first loss) or not at all, and that loss."""
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     wide = rows.assign(part=rows["metric"].str.removeprefix("repair_"))
     wide = wide.pivot_table("value", ["dataset", "model", "loss", "seed"], "part")
@@ -40,10 +37,7 @@ def axis_end(parts: pd.DataFrame) -> float:
 
 
 def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) -> None:
-    """Draw the bars of a model from its rows of `ladders`, with the first of `datasets` on top.
-
-    The axis ends at `end` nats; the NLL of longer bars is printed next to it.
-    """
+    """Draw the bars of a model; the axis ends at `end` nats, and the NLL of longer bars is printed next to it."""
     means = parts.groupby("dataset")[["nll", *REPAIRS, "low", "high"]].mean()
     means = means.reindex(datasets).fillna({part: 0.0 for part in REPAIRS})
     at = pd.Series(np.arange(len(datasets)), datasets)
@@ -53,10 +47,10 @@ def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) ->
         if name.style:
             ax.barh(at, width, left=left, height=0.72, color=name.style.color, lw=0, zorder=2)
         left = left + width
-    known = means[means["high"].notna()]
-    best = known["noise"] + known["training"]
-    ax.hlines(at[known.index], known["low"], known["high"].clip(upper=end), color=INK, lw=1.2, zorder=3)
-    ax.vlines(best, at[known.index] - 0.2, at[known.index] + 0.2, color=INK, lw=1.2, zorder=3)
+    estimated = means[means["high"].notna()]
+    best = estimated["noise"] + estimated["training"]
+    ax.hlines(at[estimated.index], estimated["low"], estimated["high"].clip(upper=end), color=INK, lw=1.2, zorder=3)
+    ax.vlines(best, at[estimated.index] - 0.2, at[estimated.index] + 0.2, color=INK, lw=1.2, zorder=3)
     for place, nll in zip(at, means["nll"], strict=True):
         if nll > end:
             ax.text(1.01 * end, place, f"→ {nll:.1f}", va="center", size=7, color=GREY)

@@ -61,10 +61,7 @@ def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
 
 
 def number_clips(path: Path) -> None:
-    """Replace the names of clip paths in an SVG with numbers in the order of their first use.
-
-    matplotlib derives the names from unrounded coordinates, whose last bit may differ between layouts.
-    """
+    """Replace names of clip paths in an SVG, which depend on the last bits of coordinates, with numbers."""
     numbers: dict[str, str] = {}
     text = path.read_text(encoding="utf-8")
     text = re.sub(r"\bp[0-9a-f]{10}\b", lambda found: numbers.setdefault(found[0], f"clip{len(numbers)}"), text)

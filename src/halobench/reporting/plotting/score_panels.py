@@ -36,7 +36,10 @@ def draw_panel(
     floor: pd.DataFrame | None = None,
 ) -> list[str]:
     """Draw a score by calibrator and loss, from a cell's rows of `means_of`; return remarks on what isn't drawn."""
-    far, place = far_off(shown), {name: i for i, name in enumerate(calibrators)}
+    # The paper's fit may end below 0, which sets its score far apart from all others.
+    paper, place = shown["calibrator"] == "paper", {name: i for i, name in enumerate(calibrators)}
+    far = shown[paper & (shown["mean"] > FAR * shown.loc[np.isfinite(shown["mean"]) & ~paper, "mean"].max())]
+    ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
     shown, floor = (
         rows.assign(x=rows["calibrator"].map(place)).sort_values("x")
         for rows in (shown.drop(far.index), shown.iloc[:0] if floor is None else floor)
@@ -47,7 +50,8 @@ def draw_panel(
     ax.set_xticks(range(len(calibrators)), ticks)
     ax.grid(axis="x", visible=False)
     ax.tick_params(axis="x", length=0)
-    return _limit(ax, pd.concat([shown, floor]), reference_values(references)) + above(far)
+    remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references))
+    return remarks + ([_beyond(labels.calibrator_label("paper"), " to ".join(ends))] if ends else [])
 
 
 def reference_keys(names: Collection[str]) -> list[Line2D]:
@@ -63,10 +67,7 @@ def _short_lines(label: str) -> Iterable[str]:
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the means of the untrained predictors, from one data set's reference rows.
-
-    ``nearest`` is scored after the optimal TS, if that was fitted, and the others before TS.
-    """
+    """Return the means of a data set's untrained predictors: ``nearest`` after the optimal TS, the others before it."""
     values = {}
     for name in labels.REFERENCES:
         means = rows[rows["model"] == name].set_index("calibrator")["mean"]
@@ -77,28 +78,12 @@ def reference_values(rows: pd.DataFrame) -> dict[str, float]:
     return values
 
 
-def far_off(means: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the paper's fit that exceed `FAR` times all others, as happens when it ends below 0."""
-    paper = means["calibrator"] == "paper"
-    finite = means[np.isfinite(means["mean"]) & ~paper]
-    return means[paper & (means["mean"] > FAR * finite["mean"].max())]
-
-
-def above(far: pd.DataFrame) -> list[str]:
-    """Return a remark on the means of the paper's fit that are too large to draw, or none if all fit."""
-    ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
-    return [_beyond(labels.calibrator_label("paper"), " to ".join(ends))] if ends else []
-
-
 def _beyond(name: str, value: str) -> str:
     return f"↑ {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw the means and intervals of all losses side by side for each calibrator.
-
-    Ticks mark the ECE that a perfectly calibrated model would show with this number of samples.
-    """
+    """Draw the means and intervals of all losses side by side for each calibrator, and ticks at the ECE floors."""
     losses = [loss for loss in styles if loss in set(shown["loss"])]
     for offset, loss in zip(artists.dodge(len(losses), 0.62), losses, strict=True):
         rows, ticks, color = shown[shown["loss"] == loss], floor[floor["loss"] == loss], styles[loss].color

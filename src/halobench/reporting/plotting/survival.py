@@ -25,10 +25,7 @@ RANDOM = (Style(INK, "o"), *(Style(GREY, "o", dash) for dash in ((0, (5, 1.5)), 
 
 
 def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean and t interval over seeds of each share, by cell, probe, quantity, fit and distance.
-
-    The column ``samples`` has the number of samples in all seeds. `table` has rows of ``radii``.
-    """
+    """Return means over seeds of the shares in rows of ``radii`` by distance, with the number of ``samples`` in all."""
     kinds = ["dataset", "model", "loss", "probe", "quantity", "calibrator"]
     long = table.rename(columns=dict(zip(SURVIVAL_COLUMNS, SURVIVAL, strict=True)))
     long = long.melt([*kinds, "seed"], list(SURVIVAL), "distance", "share").astype({"distance": float})
@@ -36,21 +33,16 @@ def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
     return over_seeds(long, [*kinds, "distance"], "share", (0, 1)).merge(samples, on=kinds)
 
 
-def bounded(shares: pd.DataFrame) -> pd.Series:
-    """Return whether certified and attacked shares of each row's cell are those of equally many samples."""
-    searched = shares[shares["probe"].isin(WORST) & (shares["quantity"] == "certainty")]
-    by = searched.groupby(CELL)
-    alike = by["probe"].nunique().eq(len(WORST)) & by["samples"].nunique().eq(1)
-    return pd.Series(alike.reindex(pd.MultiIndex.from_frame(shares[CELL]), fill_value=False).to_numpy(), shares.index)
+def equally_searched(shares: pd.DataFrame) -> pd.Series:
+    """Return, for each cell with certified and attacked shares, whether they are those of equally many samples."""
+    searched = shares[shares["probe"].isin(WORST) & (shares["quantity"] == "certainty")].groupby(CELL)
+    return searched["samples"].nunique().eq(1)[searched["probe"].nunique().eq(len(WORST))]
 
 
 def unequal_note(shares: pd.DataFrame) -> str:
     """Return a sentence if certified and attacked samples differ, and so don't bound the same shares."""
-    searched = shares[shares["probe"].isin(WORST) & (shares["quantity"] == "certainty")]
-    both = searched.groupby(CELL)["probe"].transform("nunique").eq(len(WORST))
-    if not (both & ~bounded(searched)).any():
-        return ""
-    return "Not shaded: where attacked and certified points differ in number, and so don't bound the same shares. "
+    text = "Not shaded: where attacked and certified points differ in number, and so don't bound the same shares. "
+    return "" if equally_searched(shares).all() else text
 
 
 def probe_styles(probes: pd.Series) -> dict[str, Style]:
@@ -61,12 +53,7 @@ def probe_styles(probes: pd.Series) -> dict[str, Style]:
 
 
 def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw the curves of a cell's probes, from its rows of `survival_shares`, and two regions.
-
-    One lies between the two bounds, if they are `bounded`; in the other, random directions would end if boundaries were
-    flat.
-    """
-    shaded = bool(bounded(rows).any())
+    """Draw a cell's curves, the region between the two bounds, and that of random directions if boundaries are flat."""
     plain = rows[(rows["calibrator"] == "none") & (rows["distance"] > 0)]
     nulls = {name: plain[plain["quantity"] == name].set_index("distance")["mean"] for name in NULLS}
     plain = plain[plain["quantity"] == "certainty"]
@@ -76,7 +63,7 @@ def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> 
         ax.fill_between(low.index, low, high.reindex(low.index), color=AMBER, alpha=0.22, lw=0, zorder=1)
         for null in nulls.values():
             ax.plot(null.index, null, color=AMBER, ls=(0, (1.2, 1)), lw=1, zorder=2)
-    if shaded:
+    if equally_searched(rows).any():
         low, high = (curves[name].set_index("distance")["mean"] for name in WORST)
         ax.fill_between(low.index, low, high.reindex(low.index), color=FAINT, alpha=0.5, lw=0, zorder=1)
     for name, curve in curves.items():
@@ -91,7 +78,7 @@ def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> 
 def survival_keys(styles: Mapping[str, Style], shares: pd.DataFrame) -> list[Line2D]:
     """Return legend entries for the probes and regions of all panels."""
     keys = [artists.key(labels.probe_label(n), s.color, ls=s.dash, lw=1.8) for n, s in styles.items()]
-    if bounded(shares).any():
+    if equally_searched(shares).any():
         keys.insert(2, artists.key("the truth lies here", FAINT, marker="s", ms=7, alpha=0.6, ls=""))
     if shares["quantity"].isin(NULLS).any():
         words = "null for random directions: 1 to k - 1 flat boundaries at the attacked distance"

@@ -1,14 +1,12 @@
-"""Write tables for print as CSV, LaTeX (booktabs, graphicx) and HTML.
-
-All three have the same rows in the same order, and the same table always gives the same bytes.
-"""
+"""Write tables for print as CSV, LaTeX (booktabs, graphicx) and HTML; the same table always gives the same bytes."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +40,6 @@ class Value:
     n: int = 1
     seeds: int = 1
     best: bool = False
-
-    @property
-    def texts(self) -> tuple[str, str, str]:
-        """The mean and the deviation as printed, and e.g. ``2/3`` if some seeds have no value; empty if absent."""
-        deviation = number(self.sd) if math.isfinite(self.sd) else ""
-        return number(self.mean, missing="--"), deviation, f"{self.n}/{self.seeds}" if 0 < self.n < self.seeds else ""
 
 
 ABSENT = Value(math.nan, n=0, seeds=0)
@@ -92,17 +84,26 @@ def grid(
 
 def pages(cells: pd.DataFrame, most: int = MOST_ROWS) -> list[pd.DataFrame]:
     """Split a part's rows between blocks into pieces of at most `most` lines; longer blocks stay whole."""
-    blocks: list[Any] = [list(rows) for _, rows in itertools.groupby(range(len(cells)), lambda i: cells.index[i][0])]
-    pieces: list[list[int]] = [[]]
-    height = 0
-    for rows in blocks:
-        lines = len(rows) + bool(cells.index[rows[0]][0])
-        if pieces[-1] and height + lines > most:
+    pieces: list[list[pd.DataFrame]] = []
+    height = most
+    for block, rows in cells.groupby(level=0, sort=False):
+        lines = len(rows) + bool(block)
+        if height + lines > most:
             pieces.append([])
             height = 0
-        pieces[-1] += rows
+        pieces[-1].append(rows)
         height += lines
-    return [cells.iloc[rows] for rows in pieces]
+    return [pd.concat(piece) for piece in pieces]
+
+
+def printed(value: Value | None, bold: str, deviation: str, raised: str, escape: Callable[[str], str] = str) -> str:
+    """Return a value with its signs, each written as its template says; `escape` is applied to the mean."""
+    if value is None:
+        return ""
+    mean = escape(number(value.mean, missing="--"))
+    text = bold.format(mean) if value.best else mean
+    text += deviation.format(number(value.sd)) if math.isfinite(value.sd) else ""
+    return text + (raised.format(f"{value.n}/{value.seeds}") if 0 < value.n < value.seeds else "")
 
 
 # LaTeX ----------------------------------------------------------------------------------------------------------------
@@ -157,12 +158,22 @@ def latex(table: Table, name: str, note: str = "") -> str:
 
 
 def tabular(cells: pd.DataFrame) -> str:
-    """Return a part's lines and columns as a tabular; the rules below groups' headings start the row that follows."""
-    groups = [(name, [*heads]) for name, heads in itertools.groupby(cells.columns.get_level_values(0))]
-    ends = [*itertools.accumulate((len(heads) for _, heads in groups), initial=1)]
+    """Return a part's blocks and columns as a tabular; a block's heading extends over the empty cells next to it."""
+    groups = [len([*heads]) for _, heads in itertools.groupby(cells.columns.get_level_values(0))]
+    ends = itertools.accumulate(groups, initial=1)
+    # The rules below groups' headings start the row that follows.
     rules = "".join(rf"\cmidrule(lr){{{start + 1}-{end}}}" for start, end in itertools.pairwise(ends))
-    heads = [(escaped(head[0]), stacked(head[1])) for head in cells.columns]
-    lines = list(_latex_lines(cells))
+    names: Iterable[Any] = cells.columns
+    heads = [(escaped(group), stacked(head)) for group, head in names]
+    signs = r"\textbf{{{}}}", r"{{\scriptsize$\pm${}}}", r"\textsuperscript{{{}}}"
+    lines: list[tuple[str, list[str]]] = []
+    for block, rows in cells.groupby(level=0, sort=False):
+        space = r"\addlinespace " if lines else ""
+        if block:
+            lines.append((rf"{space}\rlap{{\textit{{{escaped(str(block))}}}}}", [""] * len(heads)))
+        for (_, label), values in zip(rows.index, rows.to_numpy(), strict=True):
+            indent, space = (r"\quad " if block else space), ""
+            lines.append((indent + escaped(label), [printed(value, *signs, escaped) for value in values]))
     frame = pd.DataFrame(
         [texts for _, texts in lines],
         index=[label for label, _ in lines],
@@ -172,72 +183,30 @@ def tabular(cells: pd.DataFrame) -> str:
     return frame.style.to_latex(hrules=True, column_format=layout, multicol_align="c").rstrip()
 
 
-def _latex_lines(cells: pd.DataFrame) -> Iterator[tuple[str, list[str]]]:
-    """Yield the label and cells of each line; a block's heading extends over the empty cells next to it."""
-    before = None
-    names: list[tuple[str, str]] = list(cells.index)
-    for (block, label), values in zip(names, cells.to_numpy(), strict=True):
-        space = r"\addlinespace " if before not in (None, block) else ""
-        if block and block != before:
-            yield rf"{space}\rlap{{\textit{{{escaped(block)}}}}}", [""] * len(values)
-            space = ""
-        yield (r"\quad " if block else space) + escaped(label), [_latex_value(value) for value in values]
-        before = block
-
-
-def _latex_value(value: Value | None) -> str:
-    if value is None:
-        return ""
-    mean, deviation, share = value.texts
-    text = rf"\textbf{{{escaped(mean)}}}" if value.best else escaped(mean)
-    text += rf"{{\scriptsize$\pm${deviation}}}" if deviation else ""
-    return text + (rf"\textsuperscript{{{share}}}" if share else "")
-
-
 # HTML and saving ------------------------------------------------------------------------------------------------------
-
-
-def _html_value(value: Any) -> str:
-    if value is None:
-        return ""
-    mean, deviation, share = value.texts
-    text = f"<b>{mean}</b>" if value.best else mean
-    text += f' <span class="sd">± {deviation}</span>' if deviation else ""
-    return text + (f"<sup>{share}</sup>" if share else "")
 
 
 def _html(cells: pd.DataFrame) -> Markup:
     """Return a part's table; a block without a heading continues to its rows' labels."""
-    style = cells.style.format(_html_value).format_index(escape, axis="index").format_index(escape, axis="columns")
+    shown = functools.partial(
+        printed, bold="<b>{}</b>", deviation=' <span class="sd">± {}</span>', raised="<sup>{}</sup>"
+    )
+    style = cells.style.format(shown)
+    style = style.format_index(escape, axis="index").format_index(escape, axis="columns")
     return Markup(style.to_html(exclude_styles=True))
 
 
 def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the sentences that all of several captions share, and the captions without them."""
-    each = [re.split(r"(?<=\.) (?=[^a-z])", caption) for caption in captions]
-    shared = [text for text in each[0] if all(text in texts for texts in each)] if len(each) > 1 else []
-    return shared, [" ".join(text for text in texts if text not in shared) for texts in each]
-
-
-def table_page(table: Table, name: str, note: str = "", experiment: str = "") -> str:
-    """Return the table as a self-contained HTML page with its LaTeX folded."""
-    shared, captions = shared_sentences([part.caption for part in table.parts])
-    return rendering.render(
-        "print_table.html",
-        title=table.title,
-        note=note,
-        experiment=experiment,
-        files=[f"{name}.{suffix}" for suffix in ("csv", "tex")],
-        shared=" ".join(shared),
-        parts=[(caption, _html(part.cells)) for part, caption in zip(table.parts, captions, strict=True)],
-        latex=latex(table, name, note),
-    )
+    sentences = [re.split(r"(?<=\.) (?=[^a-z])", caption) for caption in captions]
+    shared = [text for text in sentences[0] if all(text in others for others in sentences)] if len(captions) > 1 else []
+    return shared, [" ".join(text for text in texts if text not in shared) for texts in sentences]
 
 
 def save(table: Table, stem: Path | str, note: str = "", experiment: str = "") -> list[Path]:
     """Write `stem`.csv (all numbers, long), `stem`.tex and `stem`.html, each completely or not at all.
 
-    The page shows `experiment` in its header.
+    The page is self-contained, with its LaTeX folded, and shows `experiment` in its header.
 
     Returns
     -------
@@ -246,8 +215,20 @@ def save(table: Table, stem: Path | str, note: str = "", experiment: str = "") -
     """
     paths = [Path(f"{stem}.{suffix}") for suffix in ("csv", "tex", "html")]
     name = re.sub(r"[^A-Za-z0-9_.+-]", "-", paths[0].stem)
+    shared, captions = shared_sentences([part.caption for part in table.parts])
+    tex = latex(table, name, note)
+    page = rendering.render(
+        "print_table.html",
+        title=table.title,
+        note=note,
+        experiment=experiment,
+        files=[f"{name}.{suffix}" for suffix in ("csv", "tex")],
+        shared=" ".join(shared),
+        parts=[(caption, _html(part.cells)) for part, caption in zip(table.parts, captions, strict=True)],
+        latex=tex,
+    )
     tables_io.write_csv(paths[0], table.numbers)
     with files.replacing(paths[1]) as temporary:
-        temporary.write_text(latex(table, name, note), encoding="utf-8")
-    rendering.write(paths[2], table_page(table, name, note, experiment))
+        temporary.write_text(tex, encoding="utf-8")
+    rendering.write(paths[2], page)
     return paths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from halobench.reporting import labels
 from halobench.reporting.print_tables import scores
 from halobench.reporting.print_tables.layout import Table
 
@@ -12,9 +13,8 @@ CAPTION = """\
 How calibrators other than temperature scaling change the NLL and ECE of models on data sets. Scores are expectations
 under the known posterior, or are computed against the test labels if these are certain. Calibrators such as isotonic
 regression and histogram binning can give a probability of 0 to a class that occurs in the test data; the NLL is then
-infinite. If labels are uncertain, the posterior's own scores are at the bottom. How to read it: lower is always
-better. Compare rows only within a block, because the best possible score differs between blocks. Bold marks a block's
-lowest value if all others exceed it by more than either's standard deviation over seeds, which ± gives.
+infinite. If labels are uncertain, the posterior's own scores are at the bottom. Lower is always better. Compare rows
+only within a block, because the best possible score differs between blocks.
 """
 
 SHOWS = ("any images",)
@@ -23,4 +23,5 @@ BEYOND = ("none", "paper", "exact", "oracle")  # the table is made if there are 
 
 def make(metrics: pd.DataFrame, runs: pd.DataFrame) -> Table:
     """Return scores under the known posterior by data set, noise, model and loss; see `scores.images`."""
-    return scores.images(metrics, runs, "noisy", scores.OTHERS)
+    calibrators = labels.ordered({*metrics["calibrator"]} - {"paper", "oracle"}, labels.CALIBRATORS)
+    return scores.images(metrics, runs, "noisy", ("nll", "ece"), calibrators)

@@ -10,9 +10,8 @@ from halobench.reporting.print_tables.layout import Table
 CAPTION = """\
 The paper's table of results on two Gaussian classes: NLL, ECE and ACE against the labels that were drawn with the test
 points. Rows are grouped by separation, the distance between the means in standard deviations. If the means are close,
-the optimal temperature grows without bound, and all models approach a uniform guess. How to read it: lower is always
-better. Compare rows only within a block, because the best possible score differs between blocks. Bold marks a block's
-lowest value if all others exceed it by more than either's standard deviation over seeds, which ± gives.
+the optimal temperature grows without bound, and all models approach a uniform guess. Lower is always better. Compare
+rows only within a block, because the best possible score differs between blocks.
 """
 
 SHOWS = ("gaussians",)

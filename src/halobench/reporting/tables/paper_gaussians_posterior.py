@@ -9,9 +9,8 @@ from halobench.reporting.print_tables.layout import Table
 
 CAPTION = """\
 The scores of ``paper_gaussians`` in expectation under the known posterior. The last row for each separation shows the
-posterior's own scores; no model can have a lower NLL. How to read it: lower is always better. Compare rows only within
-a block, because the best possible score differs between blocks. Bold marks a block's lowest value if all others exceed
-it by more than either's standard deviation over seeds, which ± gives.
+posterior's own scores; no model can have a lower NLL. Lower is always better. Compare rows only within a block,
+because the best possible score differs between blocks.
 """
 
 SHOWS = ("gaussians",)

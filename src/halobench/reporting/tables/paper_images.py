@@ -11,12 +11,10 @@ TITLE = "Scores against clean labels"
 CAPTION = """\
 The paper's tables of results on data sets: NLL, ECE and ACE on test data, against clean labels as in the paper. A
 temperature is fitted to noisy validation labels, so it can make these scores worse. ACE is the *average* calibration
-error that the paper reports, an unweighted mean over bins. The CSV file has all calibrators, and counts the seeds
-whose fit failed: a fit of the paper's code that ends more than 5% from the optimum or below 0. Those below 0 are also
-counted separately, and are scored as they are. The LaTeX at the end of the page needs booktabs and graphicx. How to
-read it: lower is always better. Compare rows only within a block, because the best possible score differs between
-blocks. Bold marks a block's lowest value if all others exceed it by more than either's standard deviation over seeds,
-which ± gives.
+error that the paper reports, an unweighted mean over bins. The CSV file has all calibrators. Captions of parts count
+the models for which the paper's fit failed; they are scored as they are. The LaTeX at the end of the page needs
+booktabs and graphicx. Lower is always better. Compare rows only within a block, because the best possible score
+differs between blocks.
 """
 
 SHOWS = ("any images",)

@@ -58,12 +58,12 @@ const inOrder = (kind, there) => experiment().order[kind].filter((name) => there
 
 /** The experiment was chosen: offer its data sets. */
 function openExperiment() {
-  const found = experiment();
-  fill(choices.elements.dataset, found.order.dataset, (name) => word("dataset", name), "", found.opens);
-  const cells = found.cells.length;
-  const seeds = unique(found.cells.map((cell) => cell.seed)).length;
-  const losses = found.order.loss.filter((name) => name !== data.no_loss).length;
-  byId("summary").textContent = `${counted(cells, "cell")}: ${counted(found.order.dataset.length, "data set")}, ${counted(found.order.model.length, "model")}, ` +
+  const current = experiment();
+  fill(choices.elements.dataset, current.order.dataset, (name) => word("dataset", name), "", current.opens);
+  const cells = current.cells.length;
+  const seeds = unique(current.cells.map((cell) => cell.seed)).length;
+  const losses = current.order.loss.filter((name) => name !== data.no_loss).length;
+  byId("summary").textContent = `${counted(cells, "cell")}: ${counted(current.order.dataset.length, "data set")}, ${counted(current.order.model.length, "model")}, ` +
     `${counted(losses, "loss", "losses")}, up to ${counted(seeds, "seed")}. Bars, lines and ±: means over seeds with their ${data.over_seeds}. ` +
     `Brackets, of single cells: ${data.over_samples}.` + (data.notes[chosen("experiment")] ? ` Not all: ${data.notes[chosen("experiment")]}.` : "");
   document.querySelector(".site b span").textContent = chosen("experiment");
@@ -76,11 +76,11 @@ function openExperiment() {
 
 /** The data set was chosen: unfold its part of the tables, and offer the models, losses and labels that it has. */
 function openDataset() {
-  const found = experiment();
-  const cells = found.cells.filter((cell) => cell.dataset === chosen("dataset"));
-  const own = (columns) => unfolded(columns, (i) => found.cells[columns.cell[i]].dataset === chosen("dataset"));
-  rows = { metrics: own(found.metrics), curves: own(found.curves), radii: own(found.radii), reliability: own(found.reliability) };
-  rows.references = unfolded(found.references);
+  const current = experiment();
+  const cells = current.cells.filter((cell) => cell.dataset === chosen("dataset"));
+  const own = (columns) => unfolded(columns, (i) => current.cells[columns.cell[i]].dataset === chosen("dataset"));
+  rows = { metrics: own(current.metrics), curves: own(current.curves), radii: own(current.radii), reliability: own(current.reliability) };
+  rows.references = unfolded(current.references);
   const here = rows.metrics;
   fill(choices.elements.model, inOrder("model", new Set(cells.map((c) => c.model))), (n) => word("model", n), "all models");
   fill(choices.elements.loss, inOrder("loss", new Set(cells.map((c) => c.loss))), (n) => word("loss", n), "all losses");
@@ -114,13 +114,13 @@ function summary(values) {
 
 /** Groups of rows by a key, in the order of the figures: by model, then by loss. */
 function grouped(list, key) {
-  const found = new Map();
+  const groups = new Map();
   for (const row of list) {
     const name = key(row);
-    if (!found.has(name)) found.set(name, []);
-    found.get(name).push(row);
+    if (!groups.has(name)) groups.set(name, []);
+    groups.get(name).push(row);
   }
-  return found;
+  return groups;
 }
 
 const line = (row) => `${cellOf(row).model}\u0000${cellOf(row).loss}`;
@@ -168,27 +168,26 @@ const axis = () => ({ gridcolor: paint("faint"), zerolinecolor: paint("line"), l
 const NARROW = 500; // pixels; below, titles are broken and names of bars stand upright
 const CONFIG = { displayModeBar: false, responsive: true };
 
-const tray = []; // cells of a comparison, by experiment and number
-let opened = {}; // what the dialog shows, as the address has it
+let opened = null; // the cell whose card is open
 
 const isNarrow = (id) => byId(id).clientWidth < NARROW;
 
 /** Draw traces, and let a click on a point open its cell's card. */
-function plot(id, traces, own) {
+function plot(id, traces, more) {
   const element = byId(id);
-  Plotly.react(element, traces, { ...layout(), ...own }, CONFIG);
+  Plotly.react(element, traces, { ...layout(), ...more }, CONFIG);
   element.removeAllListeners("plotly_click");
   element.on("plotly_click", (event) => {
     const cell = event.points.map((point) => point.customdata).find((value) => Number.isInteger(value));
-    if (cell !== undefined) openCard({ experiment: chosen("experiment"), index: cell });
+    if (cell !== undefined) openCard(cell);
   });
 }
 
 /** The rows of the metrics table that the choices ask for. */
 function scoreRows() {
-  const wanted = rows.metrics.filter((row) => isChosen(cellOf(row)) && row.metric === chosen("metric") &&
+  const shown = rows.metrics.filter((row) => isChosen(cellOf(row)) && row.metric === chosen("metric") &&
     row.labels === chosen("labels") && (chosen("calibrator") === ALL || row.calibrator === chosen("calibrator")));
-  return sorted(wanted);
+  return sorted(shown);
 }
 
 /** How far from its bar's middle a cell's point is: seeds side by side, so that none hides another. */
@@ -198,8 +197,8 @@ function aside(row, width) {
 }
 
 /** A calibrator's bars, and the cells on them: places along the axis of names, and values. */
-function scoreTraces(own, lines, calibrator, width, offset) {
-  const groups = [...grouped(own, lineName)];
+function scoreTraces(scores, lines, calibrator, width, offset) {
+  const groups = [...grouped(scores, lineName)];
   const means = groups.map(([, list]) => summary(list.map((row) => row.value)));
   const upright = !isNarrow("scores");
   const at = (places, values) => (upright ? { x: places, y: values } : { x: values, y: places });
@@ -215,10 +214,10 @@ function scoreTraces(own, lines, calibrator, width, offset) {
     marker: { color: shade(data.calibrations[calibrator] || "#9aa0a6"), opacity: part.map((is) => (is ? 0.35 : 1)) }, hoverinfo: "text",
     hovertext: groups.map(([line, list], i) => `${line}, ${name}: ` + (means[i].n ? `${valueText(means[i].mean)}${means[i].n > 1 ? ` ± ${valueText(means[i].half)}` : ""}` : "no finite value") + ` (${means[i].n} of ${list.length} seeds)`),
   }, {
-    type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: own.map((row) => row.cell),
-    ...at(own.map((row) => lines.indexOf(lineName(row)) + offset + aside(row, width)), own.map((row) => row.value)),
+    type: "scatter", mode: "markers", showlegend: false, legendgroup: calibrator, customdata: scores.map((row) => row.cell),
+    ...at(scores.map((row) => lines.indexOf(lineName(row)) + offset + aside(row, width)), scores.map((row) => row.value)),
     marker: { color: paint("ground"), line: { color: paint("ink"), width: 1.2 }, size: 8 }, hoverinfo: "text",
-    hovertext: own.map((row) => `${cellOf(row).name}, ${name}: ${withInterval(row)}`),
+    hovertext: scores.map((row) => `${cellOf(row).name}, ${name}: ${withInterval(row)}`),
   }, {
     type: "scatter", mode: "text", showlegend: false, legendgroup: calibrator, hoverinfo: "skip", cliponaxis: false,
     ...at(groups.map(([line]) => lines.indexOf(line) + offset), groups.map(([, list]) => Math.max(0, ...list.map((row) => row.value).filter(Number.isFinite)))),
@@ -248,43 +247,43 @@ function scoreLayout(lines, calibrators, floor) {
 }
 
 function drawScores() {
-  const wanted = scoreRows();
-  const lines = unique(wanted.map(lineName));
-  const calibrators = inOrder("calibrator", new Set(wanted.map((row) => row.calibrator)));
+  const shown = scoreRows();
+  const lines = unique(shown.map(lineName));
+  const calibrators = inOrder("calibrator", new Set(shown.map((row) => row.calibrator)));
   const width = 0.8 / Math.max(calibrators.length, 1);
   const traces = calibrators.flatMap((calibrator, place) => scoreTraces(
-    wanted.filter((row) => row.calibrator === calibrator), lines, calibrator, width, (place - (calibrators.length - 1) / 2) * width,
+    shown.filter((row) => row.calibrator === calibrator), lines, calibrator, width, (place - (calibrators.length - 1) / 2) * width,
   ));
-  const { floor, beyond } = references(wanted);
+  const { floor, beyond } = references(shown);
   plot("scores", traces, scoreLayout(lines, calibrators, floor));
-  const absent = wanted.filter((row) => !Number.isFinite(row.value)).length;
+  const absent = shown.filter((row) => !Number.isFinite(row.value)).length;
   byId("scores-note").textContent = `Means over seeds on test points, judged by ${judged(chosen("labels"))}; circles are cells, with their ${data.over_samples} in brackets.` +
     beyond.map((one) => ` Beyond the axis: ${one.name}, ${valueText(one.value)}.`).join("") +
-    (absent ? ` ${absent} of ${wanted.length} values are not finite, or have no finite optimum; 2/3 over a faint bar means that it averages two of three seeds.` : "");
+    (absent ? ` ${absent} of ${shown.length} values are not finite, or have no finite optimum; 2/3 over a faint bar means that it averages two of three seeds.` : "");
 }
 
 /** What predictors that need no training score, the posterior and a uniform guess: those near the bars, and others. */
 function references(bars) {
-  const wanted = rows.references.filter((row) => row.dataset === chosen("dataset") && row.metric === chosen("metric") &&
+  const ofDataset = rows.references.filter((row) => row.dataset === chosen("dataset") && row.metric === chosen("metric") &&
     row.labels === chosen("labels") && row.calibrator === "none" && ["bayes", "uniform"].includes(row.model));
-  const found = [...grouped(wanted, (row) => row.model)].map(([model, list]) => ({ name: data.references[model], value: summary(list.map((row) => row.value)).mean }))
+  const means = [...grouped(ofDataset, (row) => row.model)].map(([model, list]) => ({ name: data.references[model], value: summary(list.map((row) => row.value)).mean }))
     .filter((one) => Number.isFinite(one.value));
   const most = 1.5 * Math.max(...bars.map((row) => row.value).filter(Number.isFinite), 0);
-  return { floor: found.filter((one) => one.value <= most), beyond: found.filter((one) => one.value > most) };
+  return { floor: means.filter((one) => one.value <= most), beyond: means.filter((one) => one.value > most) };
 }
 
 /** What colours and dashes mean, for both panels of lines. */
 function drawLegend() {
   const cells = experiment().cells.filter(isChosen);
-  const there = (kind) => inOrder(kind, new Set(cells.map((cell) => cell[kind])));
+  const present = (kind) => inOrder(kind, new Set(cells.map((cell) => cell[kind])));
   const sample = (text, stroke, dashes) => {
     const item = element("li");
     item.innerHTML = `<svg width="34" height="10" aria-hidden="true"><line x1="1" y1="5" x2="33" y2="5" stroke="${stroke}" stroke-width="3" stroke-dasharray="${dashes}"/></svg>`;
     item.append(text);
     return item;
   };
-  const losses = there("loss").map((loss) => sample(word("loss", loss), shade(data.colors[loss] || "#555555"), "none"));
-  const models = there("model").map((model) => sample(word("model", model), paint("quiet"), STROKES[dashOf(model)]));
+  const losses = present("loss").map((loss) => sample(word("loss", loss), shade(data.colors[loss] || "#555555"), "none"));
+  const models = present("model").map((model) => sample(word("model", model), paint("quiet"), STROKES[dashOf(model)]));
   byId("legend").replaceChildren(...losses, ...models);
 }
 
@@ -295,50 +294,50 @@ function survivalRows() {
     data.survival.map((distance) => ({ ...row, survival: distance, confidence: row[`survival_${distance}`] })));
 }
 
+/** The line of a model and loss, and the dots of its cells. */
+const lineOf = (list, x, y, more = {}) => ({
+  type: "scatter", mode: "lines", name: lineName(list[0]), legendgroup: line(list[0]), x, y, line: { color: color(list[0]), width: 2.5, dash: dash(list[0]) }, hoverinfo: "skip", ...more,
+});
+const dotsOf = (list, x, y, marker, words) => ({
+  type: "scatter", mode: "markers", showlegend: false, legendgroup: line(list[0]), x: list.map((row) => row[x]), y: list.map((row) => row[y]), customdata: list.map((row) => row.cell),
+  marker: { color: color(list[0]), ...marker }, hovertext: list.map((row) => `${cellOf(row).name}: ${words(row)}`), hoverinfo: "text",
+});
+
 function drawCurves() {
   const scale = chosen("scale");
   const reach = scale === "survival";
-  const wanted = sorted((reach ? survivalRows() : rows.curves).filter((row) => isChosen(cellOf(row)) && row.probe === chosen("probe") &&
+  const shown = sorted((reach ? survivalRows() : rows.curves).filter((row) => isChosen(cellOf(row)) && row.probe === chosen("probe") &&
     row.points === chosen("points") && !Number.isNaN(row[scale])));
   const traces = [];
-  for (const [, list] of grouped(wanted, line)) {
+  for (const [, list] of grouped(shown, line)) {
     const at = [...grouped(list, (row) => row[scale])].sort((a, b) => a[0] - b[0]);
     const means = at.map(([, same]) => summary(same.map((row) => row.confidence)));
-    traces.push({
-      type: "scatter", mode: "lines", name: lineName(list[0]), legendgroup: line(list[0]), x: at.map(([distance]) => distance), y: means.map((m) => m.mean),
-      line: { color: color(list[0]), width: 2.5, dash: dash(list[0]) }, error_y: { array: means.map((m) => m.half), color: color(list[0]), thickness: 0.8, width: 0 },
-      hoverinfo: "skip",
-    });
-    traces.push({
-      type: "scatter", mode: "markers", showlegend: false, legendgroup: line(list[0]), x: list.map((row) => row[scale]), y: list.map((row) => row.confidence), customdata: list.map((row) => row.cell),
-      marker: { color: color(list[0]), size: 5, opacity: 0.6 }, hovertext: list.map((row) => `${cellOf(row).name}: ${valueText(row.confidence)} at ${valueText(row[scale])}`), hoverinfo: "text",
-    });
+    const error_y = { array: means.map((m) => m.half), color: color(list[0]), thickness: 0.8, width: 0 };
+    traces.push(lineOf(list, at.map(([distance]) => distance), means.map((m) => m.mean), { error_y }));
+    traces.push(dotsOf(list, scale, "confidence", { size: 5, opacity: 0.6 }, (row) => `${valueText(row.confidence)} at ${valueText(row[scale])}`));
   }
   const gap = isNarrow("curves") ? "<br>" : " ";
   const x = scale === "radius" ? "distance (normalised inputs)" : `distance / distance to nearest${gap}training point of another label`;
   const y = reach ? "share of points still certain" : `confidence in${gap}the point's label`;
   plot("curves", traces, { showlegend: false, xaxis: { ...axis(), type: reach ? "log" : "linear", title: { text: x } }, yaxis: { ...axis(), title: { text: y }, range: [0, 1.02] } });
   const what = reach ? `Share of points around which certainty reaches this far, ${word("calibrator", chosen("calibrator") === "exact" ? "exact" : "none")}.` : "How sure models are of a point's own label on the way out from it.";
-  byId("curves-note").textContent = wanted.length ? `${what} Lines are means over seeds; dots are cells.` : "No probe data for this selection: attacks and certificates yield only the distance that certainty reaches.";
+  byId("curves-note").textContent = shown.length ? `${what} Lines are means over seeds; dots are cells.` : "No probe data for this selection: attacks and certificates yield only the distance that certainty reaches.";
   walk.hidden = rows.curves.length + rows.radii.length === 0;
 }
 
 function drawReliability() {
   const calibrator = chosen("calibrator") === ALL ? "none" : chosen("calibrator");
-  const wanted = sorted(rows.reliability.filter((row) => isChosen(cellOf(row)) && row.labels === chosen("labels") && row.calibrator === calibrator));
+  const shown = sorted(rows.reliability.filter((row) => isChosen(cellOf(row)) && row.labels === chosen("labels") && row.calibrator === calibrator));
   const traces = [{ type: "scatter", mode: "lines", x: [0, 1], y: [0, 1], line: { color: paint("edge"), width: 1, dash: "dot" }, hoverinfo: "skip", showlegend: false }];
-  for (const [, list] of grouped(wanted, line)) {
+  for (const [, list] of grouped(shown, line)) {
     const bins = [...grouped(list, (row) => row.bin)].sort((a, b) => a[0] - b[0]).map(([, same]) => {
       const count = same.reduce((sum, row) => sum + row.count, 0);
       const mean = (name) => same.reduce((sum, row) => sum + row.count * row[name], 0) / count;
       return { count, confidence: mean("confidence"), accuracy: mean("accuracy") };
     }).filter((bin) => bin.count >= data.few);
-    traces.push({ type: "scatter", mode: "lines", name: lineName(list[0]), legendgroup: line(list[0]), x: bins.map((b) => b.confidence), y: bins.map((b) => b.accuracy), line: { color: color(list[0]), width: 2, dash: dash(list[0]) }, hoverinfo: "skip" });
-    traces.push({
-      type: "scatter", mode: "markers", showlegend: false, legendgroup: line(list[0]), x: list.map((row) => row.confidence), y: list.map((row) => row.accuracy), customdata: list.map((row) => row.cell),
-      marker: { color: color(list[0]), opacity: list.map((row) => (row.count < data.few ? 0.15 : 0.6)), size: list.map((row) => 3 + Math.min(9, Math.sqrt(row.count) / 2)) },
-      hovertext: list.map((row) => `${cellOf(row).name}: ${valueText(row.accuracy)} right at confidence ${valueText(row.confidence)}, ${row.count} points`), hoverinfo: "text",
-    });
+    traces.push(lineOf(list, bins.map((b) => b.confidence), bins.map((b) => b.accuracy)));
+    const marks = { opacity: list.map((row) => (row.count < data.few ? 0.15 : 0.6)), size: list.map((row) => 3 + Math.min(9, Math.sqrt(row.count) / 2)) };
+    traces.push(dotsOf(list, "confidence", "accuracy", marks, (row) => `${valueText(row.accuracy)} right at confidence ${valueText(row.confidence)}, ${row.count} points`));
   }
   plot("reliability", traces, { showlegend: false, xaxis: { ...axis(), title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { ...axis(), title: { text: "accuracy" }, range: [0, 1.02] } });
   byId("reliability-note").textContent = `Calibration: ${word("calibrator", calibrator)}. Lines pool the seeds and skip bins of fewer than ${data.few} points; dots are cells, larger for bins with more points. Below the diagonal, the model is overconfident.`;
@@ -346,17 +345,17 @@ function drawReliability() {
 
 /** An element with text or children. */
 function element(tag, content, attributes = {}) {
-  const made = document.createElement(tag);
-  if (Array.isArray(content)) made.append(...content);
-  else if (content !== undefined) made.textContent = content;
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
+  const node = document.createElement(tag);
+  if (Array.isArray(content)) node.append(...content);
+  else if (content !== undefined) node.textContent = content;
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  return node;
 }
 
-function table(heads, body, attributes = {}) {
+function table(heads, body) {
   const head = element("thead", [element("tr", heads.map((text) => element("th", text, { scope: "col" })))]);
   const lines = body.map((cells) => element("tr", cells.map((cell) => (cell instanceof Node ? element("td", [cell]) : element("td", cell)))));
-  return element("table", [head, element("tbody", lines)], attributes);
+  return element("table", [head, element("tbody", lines)]);
 }
 
 /** A table of names and values. */
@@ -365,19 +364,14 @@ function pairs(list) {
 }
 
 function drawCells() {
-  const wanted = scoreRows();
-  const calibrators = inOrder("calibrator", new Set(wanted.map((row) => row.calibrator)));
-  const lines = [...grouped(wanted, (row) => row.cell)].map(([cell, list]) => {
+  const groups = [...grouped(scoreRows(), (row) => row.cell)].map(([cell, list]) => {
     const button = element("button", experiment().cells[cell].name, { type: "button" });
-    button.addEventListener("click", () => openCard({ experiment: chosen("experiment"), index: cell }));
-    return [button, ...calibrators.map((calibrator) => {
-      const row = list.find((one) => one.calibrator === calibrator);
-      return row ? withInterval(row) : "–";
-    })];
+    button.addEventListener("click", () => openCard(cell));
+    return [[button], list];
   });
-  const heads = ["Cell", ...calibrators.map((name) => `${metricName(chosen("metric"))}, ${word("calibrator", name)}`)];
-  const made = table(heads, lines, { id: "cells" });
-  byId("cells").replaceWith(made);
+  const cells = calibrationTable(["Cell"], groups, withInterval, (name) => `${metricName(chosen("metric"))}, ${name}`);
+  cells.id = "cells";
+  byId("cells").replaceWith(cells);
 }
 
 /** Logarithmic where losses span more than a factor of ten. */
@@ -386,118 +380,70 @@ function lossAxis(losses) {
   return least > 0 && most > 10 * least ? { type: "log", dtick: 1, exponentformat: "power" } : { type: "linear", rangemode: "tozero" };
 }
 
-const found = (one) => data.experiments[one.experiment].cells[one.index];
-const scoresOf = (one) => unfolded(data.experiments[one.experiment].metrics, (i) => data.experiments[one.experiment].metrics.cell[i] === one.index);
-/** A cell as an address names it: with its experiment, if that isn't the one that is shown. */
-const addressOf = (one) => (one.experiment === chosen("experiment") ? "" : `${one.experiment}:`) + found(one).name;
-
-/** The cell of an address; null if there is none. */
-function cellAt(address) {
-  const [, name, cell] = address.match(/^(?:([^:/]+):)?(.*)$/);
-  const wanted = name ?? choices.elements.experiment.value;
-  const index = data.experiments[wanted]?.cells.findIndex((one) => one.name === cell) ?? -1;
-  return index < 0 ? null : { experiment: wanted, index };
-}
-
-function show(title, parts, address) {
-  byId("card-title").textContent = title;
-  byId("card-body").replaceChildren(...parts);
-  if (!byId("card").open) byId("card").showModal();
-  byId("card").scrollTop = 0;
-  opened = address;
-  note();
-}
-
-/** Tables of a cell's test metrics, a column per calibration. */
-function metricTables(one) {
-  return [...grouped(scoresOf(one), (row) => row.labels)].flatMap(([labels, list]) => {
-    const calibrators = inOrder("calibrator", new Set(list.map((row) => row.calibrator)));
-    const lines = unique(list.map((row) => row.metric)).map((metric) => [metricName(metric), ...calibrators.map((calibrator) => {
-      const row = list.find((found) => found.metric === metric && found.calibrator === calibrator);
-      return row ? withInterval(row) : "–";
-    })]);
-    return [element("h3", `Test metrics, ${judged(labels)} (brackets: ${data.over_samples})`), scrolling(`Metrics, ${judged(labels)}`, table(["Metric", ...calibrators.map((name) => word("calibrator", name))], lines))];
-  });
-}
-
-/** How far a cell's certainty reaches, by probe, with a column per calibration; empty if it wasn't probed. */
-function radiusTables(one) {
-  const columns = data.experiments[one.experiment].radii;
-  const own = unfolded(columns, (i) => columns.cell[i] === one.index);
-  if (!own.length) return [];
-  const calibrators = inOrder("calibrator", new Set(own.map((row) => row.calibrator)));
-  const kinds = inOrder("probe", new Set(own.map((row) => row.probe))).flatMap((probe) => unique(own.map((row) => row.points)).map((points) => own.filter((row) => row.probe === probe && row.points === points)));
-  const lines = kinds.filter((list) => list.length).map((list) => [word("probe", list[0].probe), POINTS[list[0].points] || list[0].points, ...calibrators.map((calibrator) => {
-    const row = list.find((found) => found.calibrator === calibrator);
-    return row ? `${row.censored > 0.5 ? "≥ " : ""}${withInterval({ value: row.relative_median, low: row.relative_q25, high: row.relative_q75 })}` : "–";
+/** A table with a column per calibration, headed by `head`, and a row per group: what begins it, and its rows' `text`. */
+function calibrationTable(heads, groups, text, head = (name) => name) {
+  const calibrators = inOrder("calibrator", new Set(groups.flatMap(([, list]) => list.map((row) => row.calibrator))));
+  const lines = groups.map(([begins, list]) => [...begins, ...calibrators.map((calibrator) => {
+    const row = list.find((one) => one.calibrator === calibrator);
+    return row ? text(row) : "–";
   })]);
-  return [element("h3", "How far certainty reaches (median; brackets: quartiles over points; 1 is the nearest other label)"),
-    scrolling("Radii", table(["Probe", "Around", ...calibrators.map((name) => word("calibrator", name))], lines))];
+  return table([...heads, ...calibrators.map((name) => head(word("calibrator", name)))], lines);
 }
 
-/** Tables of two cells' test metrics that both have, with their differences. */
-function differenceTables(cells) {
-  const [first, second] = cells.map(scoresOf);
-  const lines = first.map((row) => [row, second.find((other) => ["labels", "calibrator", "metric"].every((key) => other[key] === row[key]))]).filter(([, other]) => other);
-  return [...grouped(lines, ([row]) => row.labels)].flatMap(([labels, list]) => {
-    const body = list.map(([row, other]) => [metricName(row.metric), word("calibrator", row.calibrator), withInterval(row), withInterval(other), valueText(other.value - row.value)]);
-    return [element("h3", `Test metrics, ${judged(labels)} (brackets: ${data.over_samples})`), scrolling(`Metrics, ${judged(labels)}`, table(["Metric", "Calibration", "A", "B", "B less A"], body))];
+/** Tables of a cell's test metrics for each kind of label. */
+function metricTables(scores) {
+  return [...grouped(scores, (row) => row.labels)].flatMap(([labels, list]) => {
+    const groups = [...grouped(list, (row) => row.metric)].map(([metric, same]) => [[metricName(metric)], same]);
+    return [element("h3", `Test metrics, ${judged(labels)} (brackets: ${data.over_samples})`),
+      scrolling(`Metrics, ${judged(labels)}`, calibrationTable(["Metric"], groups, withInterval))];
   });
+}
+
+/** How far a cell's certainty reaches, by probe; empty if it wasn't probed. */
+function radiusTables(radii) {
+  const rank = ([row]) => experiment().order.probe.indexOf(row.probe);
+  const kinds = [...grouped(radii, (row) => `${row.probe}\u0000${row.points}`).values()].sort((a, b) => rank(a) - rank(b));
+  const groups = kinds.map((list) => [[word("probe", list[0].probe), POINTS[list[0].points] || list[0].points], list]);
+  const text = (row) => (row.censored > 0.5 ? "≥ " : "") + withInterval({ value: row.relative_median, low: row.relative_q25, high: row.relative_q75 });
+  return radii.length ? [element("h3", "How far certainty reaches (median; brackets: quartiles over points; 1 is the nearest other label)"),
+    scrolling("Radii", calibrationTable(["Probe", "Around"], groups, text))] : [];
 }
 
 /** What may be wider than the dialog scrolls by itself, by the keyboard too. */
 const scrolling = (name, content) => element("div", [content], { class: "scroll", tabindex: "0", role: "region", "aria-label": name });
 
-/** Temperatures of cells, side by side if there are two. */
-function fitTable(cells) {
-  const lines = cells.flatMap((one, i) => found(one).fits.map((fit) => [...(cells.length > 1 ? ["AB"[i]] : []), word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate]));
-  return table([...(cells.length > 1 ? ["Cell"] : []), "Calibration", "fitted to", "T", "NLL there", "gradient", "optimum?"], lines);
+/** A cell's temperatures. */
+function fitTable(fits) {
+  const lines = fits.map((fit) => [word("calibrator", fit.calibrator), `${fit.split}, ${fit.labels}`, fit.temperature, valueText(number(fit.nll)), valueText(number(fit.gradient)), fit.certificate]);
+  return table(["Calibration", "fitted to", "T", "NLL there", "gradient", "optimum?"], lines);
 }
 
-/** All that is known of a cell. */
-function openCard(one) {
-  const cell = found(one);
-  const compare = element("button", tray.length ? `Compare with ${found(tray[0]).name}` : "Compare with another cell", { type: "button" });
-  compare.addEventListener("click", () => {
-    tray.push(one);
-    if (tray.length === 2) openComparison(tray.splice(0));
-    else byId("card").close();
-    drawTray();
-  });
-  const parts = [compare, ...metricTables(one), ...radiusTables(one), element("h3", "Temperatures"), scrolling("Temperatures", fitTable([one]))];
+/** All that is known of a cell of the chosen experiment. */
+function openCard(index) {
+  const { metrics, radii, cells } = experiment();
+  const cell = cells[index];
+  const ofCell = (columns) => unfolded(columns, (i) => columns.cell[i] === index);
+  const parts = [...metricTables(ofCell(metrics)), ...radiusTables(ofCell(radii)), element("h3", "Temperatures"), scrolling("Temperatures", fitTable(cell.fits))];
   if (cell.history.length > 1) parts.push(element("h3", "Training loss"), element("div", undefined, { id: "history", class: "plot", role: "group", "aria-label": "Training loss by epoch" }));
   parts.push(element("h3", "Provenance"), pairs(cell.facts), element("h3", "Spec"), pairs(cell.spec));
   parts.push(element("h3", "Commands to reproduce"), element("pre", cell.commands.join("\n"), { tabindex: "0" }));
-  const words = ["dataset", "model", "loss"].map((kind) => data.experiments[one.experiment].labels[kind][cell[kind]]);
-  show(cell.name, [element("p", `${words.join(" · ")} · seed ${cell.seed}`), ...parts], { cell: addressOf(one) });
+  const words = ["dataset", "model", "loss"].map((kind) => word(kind, cell[kind]));
+  byId("card-title").textContent = cell.name;
+  byId("card-body").replaceChildren(element("p", `${words.join(" · ")} · seed ${cell.seed}`), ...parts);
+  if (!byId("card").open) byId("card").showModal();
+  byId("card").scrollTop = 0;
+  opened = cell.name;
+  note();
   if (cell.history.length > 1) {
-    Plotly.react(byId("history"), [{ type: "scatter", mode: "lines", x: cell.history.map((p) => p[0]), y: cell.history.map((p) => p[1]), line: { color: paint("link") } }],
-      { ...layout(), height: 240, xaxis: { ...axis(), title: { text: "epoch" } }, yaxis: { ...axis(), ...lossAxis(cell.history.map((p) => p[1])), title: { text: "training loss" } } }, CONFIG);
+    const [x, y] = [0, 1].map((i) => cell.history.map((point) => point[i]));
+    Plotly.react(byId("history"), [{ type: "scatter", mode: "lines", x, y, line: { color: paint("link") } }],
+      { ...layout(), height: 240, xaxis: { ...axis(), title: { text: "epoch" } }, yaxis: { ...axis(), ...lossAxis(y), title: { text: "training loss" } } }, CONFIG);
   }
-}
-
-/** Two cells side by side: what of their specs differs, and their scores. */
-function openComparison(cells) {
-  const specs = cells.map((one) => new Map(found(one).spec));
-  const differing = unique(specs.flatMap((spec) => [...spec.keys()])).filter((key) => specs[0].get(key) !== specs[1].get(key));
-  const lines = differing.map((key) => [key, ...specs.map((spec) => spec.get(key) ?? "–")]);
-  const named = pairs(cells.map((one, i) => ["AB"[i], `${found(one).name} (experiment ${one.experiment})`]));
-  const parts = [named, element("h3", "Specs"), lines.length ? table(["Setting", "A", "B"], lines) : element("p", "They don't differ."),
-    ...differenceTables(cells), element("h3", "Temperatures"), scrolling("Temperatures", fitTable(cells))];
-  show("Two cells compared", parts, { compare: cells.map(addressOf).join(",") });
-}
-
-/** What waits to be compared. */
-function drawTray() {
-  const drop = element("button", "Drop it", { type: "button" });
-  drop.addEventListener("click", () => { tray.length = 0; drawTray(); });
-  byId("tray").hidden = tray.length === 0;
-  byId("tray").replaceChildren(...(tray.length ? [`To compare: ${addressOf(tray[0])}. Open another cell's card and press Compare. `, drop] : []));
 }
 
 /** Keep in the address what is chosen and what the dialog shows. */
 function note() {
-  const state = new URLSearchParams([...new FormData(choices), ...new FormData(walk), ...Object.entries(opened)]);
+  const state = new URLSearchParams([...new FormData(choices), ...new FormData(walk), ...(opened ? [["cell", opened]] : [])]);
   history.replaceState(null, "", `#${state}`);
 }
 
@@ -513,33 +459,30 @@ function draw() {
   note();
 }
 
-/** Choose what the address asks for. */
+/** Choose what the address asks for; a cell names its data set. */
 function restore() {
-  const wanted = new URLSearchParams(location.hash.slice(1));
-  const set = (form, name) => {
+  const address = new URLSearchParams(location.hash.slice(1));
+  const set = (form, ...names) => names.forEach((name) => {
     const select = form.elements[name];
-    if (wanted.has(name) && [...select.options].some((option) => option.value === wanted.get(name))) select.value = wanted.get(name);
-  };
+    if ([...select.options].some((option) => option.value === address.get(name))) select.value = address.get(name);
+  });
   set(choices, "experiment");
-  // Cells are named by their experiment and data set, so that an address needs nothing else.
-  const cells = (wanted.get("cell") ?? wanted.get("compare") ?? "").split(",").filter(Boolean).map(cellAt).filter(Boolean);
-  if (cells.length && !wanted.has("experiment")) choices.elements.experiment.value = cells[0].experiment;
   openExperiment();
+  const cell = experiment().cells.findIndex((one) => one.name === address.get("cell"));
+  if (cell >= 0) choices.elements.dataset.value = experiment().cells[cell].dataset;
   set(choices, "dataset");
-  if (cells.length && !wanted.has("dataset")) choices.elements.dataset.value = found(cells[0]).dataset;
   openDataset();
-  for (const name of ["model", "loss", "calibrator", "metric", "labels"]) set(choices, name);
-  for (const name of ["probe", "points", "scale"]) set(walk, name);
+  set(choices, "model", "loss", "calibrator", "metric", "labels");
+  set(walk, "probe", "points", "scale");
   draw();
-  if (cells.length === 1) openCard(cells[0]);
-  else if (cells.length === 2) openComparison(cells);
+  if (cell >= 0) openCard(cell);
   else if (byId("card").open) byId("card").close();
 }
 
 async function start() {
   data = await unpack();
   fill(choices.elements.experiment, Object.keys(data.experiments), (name) => name);
-  const wanted = location.hash;
+  const address = location.hash;
   choices.addEventListener("change", (event) => {
     if (event.target.name === "experiment") openExperiment();
     else if (event.target.name === "dataset") openDataset();
@@ -547,8 +490,8 @@ async function start() {
   });
   walk.addEventListener("change", draw);
   byId("card").addEventListener("click", (event) => { if (event.target === byId("card")) byId("card").close(); });
-  byId("card").addEventListener("close", () => { opened = {}; note(); });
-  if (wanted) history.replaceState(null, "", wanted);
+  byId("card").addEventListener("close", () => { opened = null; note(); });
+  if (address) history.replaceState(null, "", address);
   window.addEventListener("hashchange", restore);
   window.addEventListener("theme", draw);
   restore();

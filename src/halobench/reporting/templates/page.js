@@ -52,9 +52,9 @@ function note() {
 
 /** Choose what the address asks for; whatever else it names is a place on the page. */
 function restore() {
-  const wanted = new URLSearchParams(location.hash.slice(1));
+  const address = new URLSearchParams(location.hash.slice(1));
   for (const select of selects) {
-    const value = wanted.get(select.name) ?? "";
+    const value = address.get(select.name) ?? "";
     select.value = [...select.options].some((option) => option.value === value) ? value : "";
   }
   forms.forEach(filter);

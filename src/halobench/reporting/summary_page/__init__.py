@@ -1,1 +1,0 @@
-"""Draw the parts of the summary figure."""
