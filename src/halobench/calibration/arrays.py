@@ -53,9 +53,9 @@ def check_whole(key: str, value: Any, least: int) -> None:
 
 
 def check_logits(logits: np.ndarray, masked: bool = False, key: str = "logits") -> np.ndarray:
-    """Return `logits` as a floating-point array (n, k) without copying float32; a `masked` row may have some -inf."""
+    """Return `logits` (n, k) as float64, or as float32 without a copy; a `masked` row may have some -inf."""
     logits = check_matrix(logits, key)
-    logits = logits if logits.dtype.kind == "f" else logits.astype(np.float64)
+    logits = logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
     for rows in blocks(*logits.shape):
         block = logits[rows]
         if np.isfinite(block.max()) and np.isfinite(block.min()):  # NaN propagates through both
@@ -110,11 +110,12 @@ def look_like_probabilities(rows: np.ndarray) -> bool:
     return bool(inside and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= ROUNDED).mean() >= MOST)
 
 
-def check_unscaled(logits: np.ndarray) -> None:
+def check_unscaled(
+    logits: np.ndarray, key: str = "logits", advice: str = "numpy.log converts probabilities to logits"
+) -> None:
     """Raise SpecError if logits (n, k) look like probabilities, for which a temperature is meaningless."""
     value = "rows that look like probabilities (between 0 and 1, summing to 1)"
-    expected = "pre-softmax logits (numpy.log converts probabilities to logits)"
-    require(not look_like_probabilities(logits), "logits", value, expected)
+    require(not look_like_probabilities(logits), key, value, f"pre-softmax logits ({advice})")
 
 
 def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

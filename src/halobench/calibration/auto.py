@@ -162,7 +162,7 @@ def fit_auto(
     labels = check_labels(as_rows(labels), logits.shape)
     check_whole("seed", seed, 0)
     names = default_candidates() if candidates is None else check_candidates(candidates)
-    return fit_auto_checked(logits.astype(np.float64, copy=False), labels, names, seed)
+    return fit_auto_checked(logits.astype(np.float64, copy=False), labels, names, seed, WORK)
 
 
 def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
@@ -176,7 +176,9 @@ def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def fit_auto_checked(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0) -> AutoFit:
+def fit_auto_checked(
+    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0, work: float = WORK
+) -> AutoFit:
     """Choose and fit a calibrator as `fit_auto` does, for float64 logits and labels that have been checked."""
     if not names:
         return kept(logits, labels, names, "no candidate was given")
@@ -184,7 +186,7 @@ def fit_auto_checked(logits: np.ndarray, labels: np.ndarray, names: Sequence[str
         return kept(logits, labels, names, f"there are fewer than {FEWEST} samples")
     if (logits.argmax(axis=1) == labels).all():
         return kept(logits, labels, names, "every prediction is right, so there are no errors to learn from")
-    trials = _Trials.of(logits, labels, names, seed)
+    trials = _Trials.of(logits, labels, names, seed, work)
     name, candidates = trials.choice(), trials.gains()
     gain = trials.gain_of_choice(name) if name else None
     if not (name and gain and gain.value > 0):  # what is best on some folds may lose on the others
@@ -219,12 +221,12 @@ class _Trials:
     reasons: dict[str, str]
 
     @classmethod
-    def of(cls, logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int) -> _Trials:
+    def of(cls, logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int, work: float) -> _Trials:
         """Fit all candidates to all folds but one, in turn, and score them on that one."""
         n, k = logits.shape
         # Not stratified: folds with equal shares of each label would let maps know how frequent it is held out.
         fold = generator(seed, "auto", "folds").permutation(n) % FOLDS
-        large = n * k**2 > WORK
+        large = n * k**2 > work
         reasons = {name: f"too slow for {k} classes and {n} samples" for name in names if large and name in BY_PAIR}
         gains = {name: (np.empty(n), np.empty(n)) for name in names if name not in reasons}
         for out in (fold == number for number in range(FOLDS)):

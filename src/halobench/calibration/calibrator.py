@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.arrays import blocks, check_labels, check_logits
-from halobench.calibration.sample_scores import cross_entropy, softmax
+from halobench.calibration.sample_scores import cross_entropy, logarithm, softmax
 from halobench.core import plugins
 from halobench.core.errors import SpecError, require
 from halobench.core.library_calibrators import is_from_library
@@ -196,9 +196,3 @@ def scored(
     parts = blocks(len(logits), logits.shape[1], elements or logits.size)
     nll = np.concatenate([cross_entropy(transform(logits[rows]), labels[rows]) for rows in parts])
     return Calibrator(transform, float(nll.mean()), gradient, converged)
-
-
-def logarithm(probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithms of probabilities, with -inf for 0."""
-    with np.errstate(divide="ignore"):
-        return np.log(probabilities)

@@ -46,6 +46,7 @@ LARGE = 1e15  # the largest logit, in units of their spread, up to which the net
 TINY = 1e-300  # the smallest probability that a local map predicts
 WORK = 1 << 22  # elements of a block of distances between samples
 FAMILIES = ("temperature", "partner", "regression", "network", "neighbours", "trees")
+SLOW = ("regression", "network", "trees")  # which take minutes if there are hundreds of classes
 
 
 def fit_families(

@@ -99,7 +99,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"test_labels": np.zeros(399, int)}, r"test_labels = 'shape \(399,\)'"),
         (
             {"test_logits": made(k=4)[0], "test_labels": made(k=4)[1]},
-            "test_logits = '4 classes': expected 5 classes, as in val_logits",
+            "test_logits = '4 classes': expected 5 classes, as in the validation logits",
         ),
         (
             {"val_posterior": np.full((400, 5), 0.3)},
@@ -225,5 +225,5 @@ def test_a_list_of_calibrators_will_do(tmp_path):
 
 def test_test_logits_of_fewer_classes_are_named_before_their_labels(tmp_path):
     z, y = made(k=4)
-    with pytest.raises(SpecError, match="test_logits = '4 classes': expected 5 classes, as in val_logits"):
+    with pytest.raises(SpecError, match="test_logits = '4 classes': expected 5 classes, as in the validation logits"):
         calibrate_file(saved(tmp_path, **apart(test_logits=z, test_labels=np.full(len(y), 4))), QUICK)

@@ -19,9 +19,9 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration import pooling
-from halobench.calibration.calibrator import Calibrator, logarithm, scored
+from halobench.calibration.calibrator import Calibrator, scored
 from halobench.calibration.logit_maps import fit_families
-from halobench.calibration.sample_scores import softmax
+from halobench.calibration.sample_scores import logarithm, softmax
 from halobench.core.seeding import generator
 
 TITLE = "local map"

@@ -20,11 +20,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from halobench.calibration.calibrator import Calibrator, Map, logarithm
+from halobench.calibration.calibrator import Calibrator, Map
 from halobench.calibration.calibrators._tuned import fit_tuned
 from halobench.calibration.convex import RIDGE
 from halobench.calibration.rescaling import rescale, spread
-from halobench.calibration.sample_scores import softmax
+from halobench.calibration.sample_scores import logarithm, softmax
 from halobench.calibration.temperature_scaling import finite_beta
 
 TITLE = "noise layer"
