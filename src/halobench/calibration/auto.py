@@ -9,7 +9,8 @@ all samples. If there is none, if its reported gain isn't above 0, or if every p
 
 The reported gain doesn't have the bias of being the largest: on each fold, it is the gain of the candidate that is best
 on the other folds. Its 95% interval is 1.5 times as wide as if samples were independent, by Nadeau and Bengio's
-correction for folds whose maps share samples. All this is about samples like the validation samples. A shift isn't seen.
+correction for folds whose maps share samples. All this is about samples like the validation samples: a shift isn't
+seen.
 
 References
 ----------
@@ -99,11 +100,12 @@ class AutoFit:
     classes: int
 
     def predict_proba(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, for finite logits (n, k)."""
-        logits = check_logits(as_rows(logits))
+        """Return calibrated probabilities (n, k), float64, for logits (n, k), finite or, if TS is kept, -inf."""
+        logits, transform = check_logits(as_rows(logits), masked=self.chosen == TS), self.calibrator.transform
+        assert transform is not None
         width = logits.shape[1]
         require(width == self.classes, "logits", f"{width} columns", f"{self.classes}, one for each class in the fit")
-        return self.calibrator.probabilities(logits)
+        return softmax(transform(logits))
 
 
 def default_candidates() -> tuple[str, ...]:
@@ -255,8 +257,8 @@ def _cross_fitted(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], 
                 del gains[name]
                 continue
             gains[name][:, out] = loss - cross_entropy(scores, labels[out]), _variance(p, ts, scores)
-    by_sample = np.stack(list(gains.values()), axis=-1) if gains else np.empty((2, n, 0))
-    return _Trials(tuple(gains), fold, *by_sample, reasons)
+    by_sample, variances = np.stack(list(gains.values()), axis=-1) if gains else np.empty((2, n, 0))
+    return _Trials(tuple(gains), fold, by_sample, variances, reasons)
 
 
 def _interval(name: str, mean: float, error: float) -> Gain:

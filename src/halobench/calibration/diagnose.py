@@ -35,6 +35,7 @@ from halobench.calibration.logit_tables import table_arrays
 from halobench.calibration.repair import Rung
 from halobench.calibration.rescaling import rescale, temper
 from halobench.calibration.sample_scores import cross_entropy, softmax
+from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.errors import require
 from halobench.core.seeding import generator
 
@@ -89,8 +90,8 @@ def diagnose(
         require(hasattr(logits, "columns"), "labels", None, "labels, or a data frame with a column label")
         for name, value in {"test_logits": test_logits, "test_labels": test_labels, "posterior": posterior}.items():
             require(value is None, name, "alongside a data frame", "rows of the data frame, with the split test")
-        val, test, classes = as_sets(*table_arrays(logits))
-        return _diagnose(val, test, classes if names is None else names, candidates, seed)
+        table, classes = table_arrays(logits)
+        return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed)
     arrays = {"logits": logits, "labels": labels, "posterior": _aligned(posterior, logits)}
     arrays |= {"test_logits": _aligned(test_logits, logits), "test_labels": test_labels}
     arrays = {name: as_rows(value) for name, value in arrays.items() if value is not None}
@@ -142,7 +143,7 @@ def _computed(
     labels, (n, k) = val["labels"], logits.shape
     counts, top = np.bincount(labels, minlength=k), logits.argmax(axis=1)
     temperature = Temperature.of(logits, labels)
-    beta = temperature.finite_beta(logits, labels)
+    beta = finite_beta(logits, labels)
     tempered = temper(logits, beta)
     chosen = _choice(logits, labels, test, tried, seed)
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]

@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration import diagnosis_text as words
-from halobench.calibration.auto import TS, AutoFit, Gain
+from halobench.calibration.auto import AutoFit, Gain
 from halobench.calibration.diagnosis_parts import Confusion, Shift, Temperature
 from halobench.calibration.external_logits import read_samples
 from halobench.calibration.logit_tables import rows_of
 from halobench.calibration.repair import RepairLadder, Rung
-from halobench.calibration.sample_scores import softmax
 from halobench.core.formatting import count
 
 WIDTH = 80  # of the text
@@ -81,11 +80,7 @@ class Diagnosis:
         Of a data frame with columns logit_NAME or probability_NAME, as `diagnose` reads it, only these are used.
         """
         samples = read_samples(rows_of(logits, self.names), classes=self.classes)
-        logits = np.ascontiguousarray(samples["logits"])
-        transform = self.auto.calibrator.transform
-        if self.auto.chosen == TS and transform is not None:
-            return softmax(transform(logits))
-        return self.auto.predict_proba(logits)
+        return self.auto.predict_proba(np.ascontiguousarray(samples["logits"]))
 
     def as_json(self) -> dict[str, Any]:
         """Return all numbers as plain data; those that aren't finite are None."""

@@ -13,7 +13,7 @@ from halobench.calibration.paper_fit import fit_as_paper
 from halobench.calibration.repair import RepairLadder, ladder
 from halobench.calibration.rescaling import rescale
 from halobench.calibration.sample_scores import cross_entropy, predictions, softmax
-from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly, fit_smoothed
+from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 
@@ -78,10 +78,6 @@ class Temperature:
             grid = np.geomspace(min(shown) / 1.5, max(shown) * 1.5, POINTS)
             curve = tuple((float(T), float(cross_entropy(rescale(logits, 1 / T), labels).mean())) for T in grid)
         return cls(exact, low, high, cost, nll, others, curve)
-
-    def finite_beta(self, logits: np.ndarray, labels: np.ndarray) -> float:
-        """Return 1 / T, or that of smoothed labels if there is no finite optimum."""
-        return self.exact.beta if math.isfinite(self.exact.beta) else fit_smoothed(logits, labels)
 
 
 def _log_variance(u: np.ndarray, labels: np.ndarray) -> tuple[float, float]:

@@ -78,16 +78,19 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     (2, 4)
     """
     with in_file(path):
-        sets = _sets(_load(Path(path))[0])
-        sets = _halve(sets[""], seed) if "" in sets else sets
-        require("test" in sets, "test_logits", "no such array", "samples to be scored")
-        require("labels" in sets["test"], "test_labels", "no such array", "labels for the test samples")
+        arrays, _ = _load(Path(path))
+        val, test = as_sets(arrays)
+        if set(KINDS) & set(arrays):
+            val, test = _halves(val, seed)
+        if test is None:
+            raise SpecError("test_logits", "no such array", "samples to be scored")
+        require("labels" in test, "test_labels", "no such array", "labels for the test samples")
         # Calibrators are fitted to drawn labels, so a missing validation posterior affects only the validation scores.
-        alone = "posterior" in sets["val"] and "posterior" not in sets["test"]
+        alone = "posterior" in val and "posterior" not in test
         expected = "test_posterior too, since test samples are scored"
         require(not alone, "val_posterior", "without test_posterior", expected)
-    arrays = {f"{split}.{kind}": array for split, samples in sets.items() for kind, array in samples.items()}
-    return arrays | {f"{split}.clean": samples["labels"] for split, samples in sets.items()}
+    sets = zip(SPLITS, (val | {"clean": val["labels"]}, test | {"clean": test["labels"]}), strict=True)
+    return {f"{split}.{kind}": array for split, samples in sets for kind, array in samples.items()}
 
 
 def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None = None, seed: int = 0) -> Calibrated:
@@ -124,15 +127,21 @@ def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...
     All samples are validation samples if the file has one set. Raises the same errors as `read_logits`.
     """
     with in_file(path):
-        return as_sets(*_load(Path(path)))
+        arrays, names = _load(Path(path))
+        return *as_sets(arrays), names
 
 
-def as_sets(
-    arrays: Mapping[str, np.ndarray], classes: tuple[str, ...] | None
-) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
-    """Check arrays that are named as in an .npz file, and return what `read_sets` does."""
-    sets = _sets(arrays)
-    return sets.get("", sets.get("val", {})), sets.get("test"), classes
+def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
+    """Check arrays that are named as in an .npz file, and return the validation samples and any test samples."""
+    for name in arrays:
+        require(name in NAMES, name, f"shape {np.shape(arrays[name])}", one_of(NAMES, name))
+    single, split = ([name for name in arrays if (name in KINDS) == alone] for alone in (True, False))
+    if single and split:
+        expected = "either arrays whose names begin with val_ or test_, or a single set without these prefixes"
+        raise SpecError(single[0], f"alongside {', '.join(sorted(split))}", expected)
+    val = read_samples(arrays, "val_" if split else "")
+    has_test = any(name.startswith("test_") for name in arrays)
+    return val, read_samples(arrays, "test_", val["logits"].shape[1]) if has_test else None
 
 
 def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: int | None = None) -> Samples:
@@ -178,22 +187,6 @@ def in_file(path: Path | str) -> Iterator[None]:
         raise SpecError(f"{path}: {key}", error.value, error.expected) from None
 
 
-def _sets(arrays: Mapping[str, np.ndarray]) -> dict[str, Samples]:
-    """Check arrays and return the samples of the splits ``val`` and ``test``, or of a single set with the name ""."""
-    for name in arrays:
-        require(name in NAMES, name, f"shape {np.shape(arrays[name])}", one_of(NAMES, name))
-    single, split = ([name for name in arrays if (name in KINDS) == alone] for alone in (True, False))
-    if single and split:
-        expected = "either arrays whose names begin with val_ or test_, or a single set without these prefixes"
-        raise SpecError(single[0], f"alongside {', '.join(sorted(split))}", expected)
-    if not split:
-        return {"": read_samples(arrays)}
-    sets = {"val": read_samples(arrays, "val_")}
-    if any(name.startswith("test_") for name in arrays):
-        sets["test"] = read_samples(arrays, "test_", sets["val"]["logits"].shape[1])
-    return sets
-
-
 def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     """Load all arrays of a file without unpickling any, and the names of classes if it has any."""
     kind = path.suffix.lower()
@@ -225,11 +218,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
-def _halve(samples: Samples, seed: int) -> dict[str, Samples]:
+def _halves(samples: Samples, seed: int) -> tuple[Samples, Samples]:
     """Divide samples randomly into the two splits, keeping their order."""
     count = len(samples["labels"])
     expected = "at least two rows, since half are used for fitting and the rest for scoring"
     require(count >= FEWEST, "logits", f"{count} row", expected)
     order = generator(seed, "halves").permutation(count)
-    parts = {"val": np.sort(order[: count // 2]), "test": np.sort(order[count // 2 :])}
-    return {split: {kind: array[part] for kind, array in samples.items()} for split, part in parts.items()}
+    val, test = np.sort(order[: count // 2]), np.sort(order[count // 2 :])
+    return {kind: array[val] for kind, array in samples.items()}, {kind: array[test] for kind, array in samples.items()}

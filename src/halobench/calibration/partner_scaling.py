@@ -290,7 +290,7 @@ def _which_nll(
     """
     counts = fit.log_counts(fit.confusions)
     nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
-    for rows in blocks(*logits.shape, WORK):
+    for rows in blocks(len(logits), logits.shape[1], WORK):
         part, y = _Part.of(logits[rows], fit.beta), labels[rows]
         labelled, h = (part.numbers, y), 2 * part.gap / (part.gap + fit.mean_gap)
         table = counts[part.top]
