@@ -267,4 +267,4 @@ class AutoCalibrator(_Scaling):
         self.fit_ = fit_auto(logits, labels, candidates=self.candidates)
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
-        return self.fit_.calibrator.probabilities(logits)
+        return self.fit_.predict_proba(logits)

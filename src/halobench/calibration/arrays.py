@@ -53,9 +53,9 @@ def check_whole(key: str, value: Any, least: int) -> None:
 
 
 def check_logits(logits: np.ndarray, masked: bool = False, key: str = "logits") -> np.ndarray:
-    """Return `logits` as a floating-point array (n, k) without copying float32; a `masked` row may have some -inf."""
+    """Return `logits` (n, k) as float64, or as float32 without a copy; a `masked` row may have some -inf."""
     logits = check_matrix(logits, key)
-    logits = logits if logits.dtype.kind == "f" else logits.astype(np.float64)
+    logits = logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
     for rows in blocks(*logits.shape):
         block = logits[rows]
         if np.isfinite(block.max()) and np.isfinite(block.min()):  # NaN propagates through both
@@ -78,27 +78,12 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
     """Return `matrix` as an array of real numbers, (n, k) with n >= 1 and k >= 2; raise SpecError otherwise."""
     matrix = as_array(matrix)
     shaped = matrix.ndim == 2 and matrix.shape[0] >= 1 and matrix.shape[1] >= 2
-    expected = f"an array (n, k) with at least one row and two classes{single_hint(matrix)}"
+    single = matrix.ndim == 1 or (matrix.ndim == 2 and matrix.shape[1] == 1)
+    hint = " (for two classes and a single logit z, pass columns 0 and z)" if single else ""
+    expected = f"an array (n, k) with at least one row and two classes{hint}"
     require(shaped, key, f"shape {matrix.shape}", expected)
     require(matrix.dtype.kind in "fiu", key, f"dtype {matrix.dtype}", "real numbers")
     return matrix
-
-
-def single_hint(matrix: np.ndarray) -> str:
-    """Return advice if there is a single logit per sample, as from a two-class decision function, or else ""."""
-    single = matrix.ndim == 1 or (matrix.ndim == 2 and matrix.shape[1] == 1)
-    return " (for two classes and a single logit z, pass columns 0 and z)" if single else ""
-
-
-def whole_hint(labels: np.ndarray, name: str) -> str:
-    """Return advice on how to convert labels to integers if they are whole numbers of another type, or else ""."""
-    whole = labels.dtype.kind == "b" or (labels.dtype.kind == "f" and np.array_equal(labels, np.round(labels)))
-    return f" (use {name}.astype(int))" if whole else ""
-
-
-def start_hint(labels: np.ndarray, k: int) -> str:
-    """Return an explanation if labels seem to count from 1, or else ""."""
-    return "; labels start at 0, not 1" if labels.min() == 1 and labels.max() == k else ""
 
 
 def look_like_probabilities(rows: np.ndarray) -> bool:
@@ -110,11 +95,12 @@ def look_like_probabilities(rows: np.ndarray) -> bool:
     return bool(inside and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= ROUNDED).mean() >= MOST)
 
 
-def check_unscaled(logits: np.ndarray) -> None:
+def check_unscaled(
+    logits: np.ndarray, key: str = "logits", advice: str = "numpy.log converts probabilities to logits"
+) -> None:
     """Raise SpecError if logits (n, k) look like probabilities, for which a temperature is meaningless."""
     value = "rows that look like probabilities (between 0 and 1, summing to 1)"
-    expected = "pre-softmax logits (numpy.log converts probabilities to logits)"
-    require(not look_like_probabilities(logits), "logits", value, expected)
+    require(not look_like_probabilities(logits), key, value, f"pre-softmax logits ({advice})")
 
 
 def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -132,11 +118,14 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
     hint = " (for one-hot rows, use argmax(axis=1))" if labels.shape == (n, k) else ""
     fits = labels.shape == (n,) and n > 0
     require(fits, key, f"shape {labels.shape}", f"one label per point, i.e. shape ({n},){hint}")
-    expected = f"whole numbers from 0 to {k - 1}{whole_hint(labels, key)}"
-    require(labels.dtype.kind in "iu", key, f"dtype {labels.dtype}", expected)
+    kind = labels.dtype.kind
+    whole = kind == "b" or (kind == "f" and np.array_equal(labels, np.round(labels)))
+    hint = f" (use {key}.astype(int))" if whole else ""
+    require(kind in "iu", key, f"dtype {labels.dtype}", f"whole numbers from 0 to {k - 1}{hint}")
     outside = (labels < 0) | (labels >= k)
     row = int(outside.argmax())
-    expected = f"a label from 0 to {k - 1}, the index of a column{start_hint(labels, k)}"
+    hint = "; labels start at 0, not 1" if labels.min() == 1 and labels.max() == k else ""
+    expected = f"a label from 0 to {k - 1}, the index of a column{hint}"
     require(not outside.any(), f"{key}[{row}]", int(labels[row]), expected)
     return labels
 

@@ -1,19 +1,16 @@
 """Choose a calibrator by cross-fitting: the best candidate, or temperature scaling (TS) if none gains clearly.
 
 The validation samples are divided into `FOLDS` folds at random. On each fold, TS and the candidates that were fitted to
-the other folds are scored, so each sample has an NLL under maps that haven't seen it.
-The gain of a candidate is the mean, over samples, of TS's NLL minus the candidate's. Its standard error is the larger
-of two: the observed one, and the one that there would be if TS were the truth, in which the rare labels that haven't
-been drawn yet have their share. Of the candidates whose gain exceeds `MARGIN` standard errors, the one with the largest
-gain is chosen, and fitted to all samples. If there is none, if its reported gain isn't above 0, or if every prediction
-is right, TS is kept.
+the other folds are scored, so each sample has an NLL under maps that haven't seen it. The gain of a candidate is the
+mean, over samples, of TS's NLL minus the candidate's. Its standard error is the larger of two: the observed one, and
+the one that there would be if TS were the truth, in which the rare labels that haven't been drawn yet have their share.
+Of the candidates whose gain exceeds `MARGIN` standard errors, the one with the largest gain is chosen, and fitted to
+all samples. If there is none, if its reported gain isn't above 0, or if every prediction is right, TS is kept.
 
-Being the largest, the gain of the chosen one is too large on average. The reported gain avoids this: on each fold, it
-is the gain of the candidate that is best on the other folds. Its 95% interval is 1.5 times as wide as if samples were
-independent, by Nadeau and Bengio's correction for folds whose maps share samples. The gain is a little too small for
-maps that need many samples, since they are fitted to four fifths of them.
-
-All this is about samples like the validation samples. A shift isn't seen.
+The reported gain doesn't have the bias of being the largest: on each fold, it is the gain of the candidate that is best
+on the other folds. Its 95% interval is 1.5 times as wide as if samples were independent, by Nadeau and Bengio's
+correction for folds whose maps share samples. All this is about samples like the validation samples: a shift isn't
+seen.
 
 References
 ----------
@@ -28,6 +25,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -102,14 +100,12 @@ class AutoFit:
     classes: int
 
     def predict_proba(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, for finite logits (n, k)."""
-        return self.calibrator.probabilities(self.checked(check_logits(as_rows(logits))))
-
-    def checked(self, logits: np.ndarray) -> np.ndarray:
-        """Return logits (n, k) if they have as many columns as those that it was fitted to."""
+        """Return calibrated probabilities (n, k), float64, for logits (n, k), finite or, if TS is kept, -inf."""
+        logits, transform = check_logits(as_rows(logits), masked=self.chosen == TS), self.calibrator.transform
+        assert transform is not None
         width = logits.shape[1]
         require(width == self.classes, "logits", f"{width} columns", f"{self.classes}, one for each class in the fit")
-        return logits
+        return softmax(transform(logits))
 
 
 def default_candidates() -> tuple[str, ...]:
@@ -138,10 +134,6 @@ def fit_auto(
     seed : int
         Determines the folds.
 
-    Returns
-    -------
-    AutoFit
-
     Raises
     ------
     SpecError
@@ -162,7 +154,7 @@ def fit_auto(
     labels = check_labels(as_rows(labels), logits.shape)
     check_whole("seed", seed, 0)
     names = default_candidates() if candidates is None else check_candidates(candidates)
-    return fit_auto_checked(logits.astype(np.float64, copy=False), labels, names, seed)
+    return fit_auto_checked(logits.astype(np.float64, copy=False), labels, names, seed, WORK)
 
 
 def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
@@ -176,7 +168,9 @@ def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def fit_auto_checked(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0) -> AutoFit:
+def fit_auto_checked(
+    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0, work: float = WORK
+) -> AutoFit:
     """Choose and fit a calibrator as `fit_auto` does, for float64 logits and labels that have been checked."""
     if not names:
         return kept(logits, labels, names, "no candidate was given")
@@ -184,9 +178,9 @@ def fit_auto_checked(logits: np.ndarray, labels: np.ndarray, names: Sequence[str
         return kept(logits, labels, names, f"there are fewer than {FEWEST} samples")
     if (logits.argmax(axis=1) == labels).all():
         return kept(logits, labels, names, "every prediction is right, so there are no errors to learn from")
-    trials = _Trials.of(logits, labels, names, seed)
-    name, candidates = trials.choice(), trials.gains()
-    gain = trials.gain_of_choice(name) if name else None
+    trials = _cross_fitted(logits, labels, names, seed, work)
+    name, candidates = trials.choice(), trials.by_candidate()
+    gain = trials.of_choice(name) if name else None
     if not (name and gain and gain.value > 0):  # what is best on some folds may lose on the others
         reason = "no candidate gains clearly" if trials.names else "no candidate could be tried"
         return kept(logits, labels, candidates, reason)
@@ -204,75 +198,67 @@ def kept(logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain
     return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, ts, logits.shape[1])
 
 
-@dataclass(frozen=True)
-class _Trials:
-    """The candidates' results out of fold.
+class _Trials(NamedTuple):
+    """The results out of fold of the candidates `names`, whose fits succeeded on all folds; `reasons` has the others.
 
-    `gains_by_sample` (n, m) and `variances` (n, m), of the gain of a sample if TS were the truth, are for the
-    candidates `names`, whose fits succeeded on all folds; `reasons` has the others.
+    `gains` and `variances` (n, m) are the gain of each sample, and its variance if TS were the truth.
     """
 
     names: tuple[str, ...]
     fold: np.ndarray
-    gains_by_sample: np.ndarray
+    gains: np.ndarray
     variances: np.ndarray
     reasons: dict[str, str]
-
-    @classmethod
-    def of(cls, logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int) -> _Trials:
-        """Fit all candidates to all folds but one, in turn, and score them on that one."""
-        n, k = logits.shape
-        # Not stratified: folds with equal shares of each label would let maps know how frequent it is held out.
-        fold = generator(seed, "auto", "folds").permutation(n) % FOLDS
-        large = n * k**2 > WORK
-        reasons = {name: f"too slow for {k} classes and {n} samples" for name in names if large and name in BY_PAIR}
-        gains = {name: (np.empty(n), np.empty(n)) for name in names if name not in reasons}
-        for out in (fold == number for number in range(FOLDS)):
-            inside, held_out = (logits[~out], labels[~out]), logits[out]
-            beta = finite_beta(*inside)
-            ts = rescale(held_out, beta)
-            p, loss = softmax(ts), cross_entropy(ts, labels[out])
-            ts -= np.log(np.exp(ts).sum(axis=1, keepdims=True))
-            for name, (gain, variance) in list(gains.items()):
-                try:
-                    q = fit_checked(name, *inside, {}).logits(held_out)
-                except SpecError as error:
-                    reasons[name] = str(error.value)
-                    del gains[name]
-                    continue
-                gain[out] = loss - cross_entropy(q, labels[out])
-                variance[out] = _variance(p, ts, q)
-        kept = tuple(gains)
-        by_sample, variances = (
-            np.stack([gains[name][part] for name in kept], axis=1) if kept else np.empty((n, 0)) for part in (0, 1)
-        )
-        return cls(kept, fold, by_sample, variances, reasons)
 
     @property
     def errors(self) -> np.ndarray:
         """The standard error (m,) of each candidate's mean gain."""
-        observed = self.gains_by_sample.var(axis=0, ddof=1)
+        observed = self.gains.var(axis=0, ddof=1)
         return np.sqrt(np.maximum(observed, self.variances.mean(axis=0)) / len(self.fold))
 
     def choice(self) -> str | None:
         """Return the candidate with the largest gain of those whose gain is clear, or None if none is."""
-        means = self.gains_by_sample.mean(axis=0)
+        means = self.gains.mean(axis=0)
         clear = np.flatnonzero(means > MARGIN * self.errors)
         return self.names[clear[means[clear].argmax()]] if len(clear) else None
 
-    def gains(self) -> tuple[Gain, ...]:
+    def by_candidate(self) -> tuple[Gain, ...]:
         """Return the gain of each candidate, and of those that failed, the reason."""
-        means = self.gains_by_sample.mean(axis=0)
-        tried = [_interval(*each) for each in zip(self.names, means, self.errors, strict=True)]
+        tried = [_interval(*row) for row in zip(self.names, self.gains.mean(axis=0), self.errors, strict=True)]
         return (*tried, *(Gain(name, reason=reason) for name, reason in self.reasons.items()))
 
-    def gain_of_choice(self, name: str) -> Gain:
+    def of_choice(self, name: str) -> Gain:
         """Return the gain on each fold of the candidate that is best on the other folds, as the gain of `name`."""
         values = np.empty(len(self.fold))
         for out in (self.fold == number for number in range(FOLDS)):
-            values[out] = self.gains_by_sample[out, self.gains_by_sample[~out].mean(axis=0).argmax()]
-        own = float(self.errors[self.names.index(name)])
-        return _interval(name, float(values.mean()), max(float(values.std(ddof=1)) / math.sqrt(len(values)), own))
+            values[out] = self.gains[out, self.gains[~out].mean(axis=0).argmax()]
+        error = max(float(values.std(ddof=1)) / math.sqrt(len(values)), float(self.errors[self.names.index(name)]))
+        return _interval(name, float(values.mean()), error)
+
+
+def _cross_fitted(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int, work: float) -> _Trials:
+    """Fit all candidates to all folds but one, in turn, and score them on that one."""
+    n, k = logits.shape
+    # Not stratified: folds with equal shares of each label would let maps know how frequent it is held out.
+    fold = generator(seed, "auto", "folds").permutation(n) % FOLDS
+    slow = [name for name in names if name in BY_PAIR and n * k**2 > work]
+    reasons = {name: f"too slow for {k} classes and {n} samples" for name in slow}
+    gains = {name: np.empty((2, n)) for name in names if name not in reasons}  # and their variances
+    for out in (fold == number for number in range(FOLDS)):
+        inside, held_out = (logits[~out], labels[~out]), logits[out]
+        ts = rescale(held_out, finite_beta(*inside))
+        p, loss = softmax(ts), cross_entropy(ts, labels[out])
+        ts -= np.log(np.exp(ts).sum(axis=1, keepdims=True))
+        for name in list(gains):
+            try:
+                scores = fit_checked(name, *inside, {}).logits(held_out)
+            except SpecError as error:
+                reasons[name] = str(error.value)
+                del gains[name]
+                continue
+            gains[name][:, out] = loss - cross_entropy(scores, labels[out]), _variance(p, ts, scores)
+    by_sample, variances = np.stack(list(gains.values()), axis=-1) if gains else np.empty((2, n, 0))
+    return _Trials(tuple(gains), fold, by_sample, variances, reasons)
 
 
 def _interval(name: str, mean: float, error: float) -> Gain:

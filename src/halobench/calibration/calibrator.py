@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.arrays import blocks, check_labels, check_logits
-from halobench.calibration.sample_scores import cross_entropy, softmax
+from halobench.calibration.sample_scores import cross_entropy, logarithm, softmax
 from halobench.core import plugins
 from halobench.core.errors import SpecError, require
 from halobench.core.library_calibrators import is_from_library
@@ -57,10 +57,7 @@ class Calibrator:
     def logits(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated logits (n, k), float64, for logits (n, k); -inf for a probability of 0.
 
-        Raises
-        ------
-        SpecError
-            If logits are not finite or not (n, k), or if the fit failed.
+        Raises SpecError if logits are not finite or not (n, k), or if the fit failed.
         """
         if self.transform is None:
             raise SpecError("calibrator", self.reason, "data to which the calibrator can be fitted")
@@ -136,25 +133,21 @@ def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options
     library, _, class_name = name.partition("/")
     key = f"calibrators.{name}"
     fit_class = importlib.import_module(f"halobench.calibration.adaptors.{library}").fit
-    try:
-        with plugins.calling(key), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            calibrated = fit_class(class_name, softmax(logits), labels.astype(np.int64), options)
-            guarded = _guarded(lambda z: logarithm(calibrated(softmax(z)).astype(np.float64)), key, packaged=True)
-            fitted = scored(guarded, logits, labels)
-    except SpecError as error:
-        return Calibrator(None, math.nan, converged=False, reason=_reason(error, key))
 
     def transform(z: np.ndarray) -> np.ndarray:
         try:
             return guarded(z)
         except SpecError as error:
-            raise LibraryError(key, _reason(error, key), "a result for these logits") from error
+            reason = str(error.value if error.key == key else error)
+            raise LibraryError(key, reason, "a result for these logits") from error
 
-    return dataclasses.replace(fitted, transform=transform)
-
-
-def _reason(error: SpecError, key: str) -> str:
-    return str(error.value if error.key == key else error)
+    try:
+        with plugins.calling(key), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            calibrated = fit_class(class_name, softmax(logits), labels.astype(np.int64), options)
+            guarded = _guarded(lambda z: logarithm(calibrated(softmax(z)).astype(np.float64)), key, packaged=True)
+            return scored(transform, logits, labels)
+    except SpecError as error:
+        return Calibrator(None, math.nan, converged=False, reason=str(error.value if error.key == key else error))
 
 
 def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
@@ -196,9 +189,3 @@ def scored(
     parts = blocks(len(logits), logits.shape[1], elements or logits.size)
     nll = np.concatenate([cross_entropy(transform(logits[rows]), labels[rows]) for rows in parts])
     return Calibrator(transform, float(nll.mean()), gradient, converged)
-
-
-def logarithm(probabilities: np.ndarray) -> np.ndarray:
-    """Return the logarithms of probabilities, with -inf for 0."""
-    with np.errstate(divide="ignore"):
-        return np.log(probabilities)

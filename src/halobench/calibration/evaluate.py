@@ -17,20 +17,20 @@ The calibrators, and the data to which each is fitted, are:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from halobench.calibration import calibrator as posthoc
-from halobench.calibration import region_scores, sample_scores
+from halobench.calibration import region_scores
 from halobench.calibration.arrays import check_logits
-from halobench.calibration.calibrator import Map
+from halobench.calibration.calibrator import Calibrator, LibraryError, fit_checked
 from halobench.calibration.paper_fit import fit_as_paper
 from halobench.calibration.region_scores import SampleRegions
 from halobench.calibration.rescaling import rescale, temper
+from halobench.calibration.sample_scores import cross_entropy
 from halobench.calibration.scoring import SplitScores, metrics_row
 from halobench.calibration.targets import SPLITS, Targets, read_array, read_targets, reported_labels
 from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly, fit_temperature
@@ -53,10 +53,8 @@ class Calibrated:
     metrics : DataFrame
         Columns are split, labels, calibrator, metric, value, low, high. Metrics that are means over all samples have
         95% percentile bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals do not have the
-        right coverage. If the fit failed or has no finite optimum, all values are NaN. If
-        the distribution consists of regions, there are also kl_own, kl_shared and kl_per_log_k; error_own and
-        error_shared for the train split; and, for calibrator ``none`` on test, the results of
-        `halobench.calibration.region_scores.gaps`.
+        right coverage. If the fit failed or has no finite optimum, all values are NaN. If the distribution consists of
+        regions, there are also `halobench.calibration.region_scores.scores` and, for ``none`` on test, its `gaps`.
     reliability : DataFrame
         Columns are split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy. An empty bin has
         count 0 and NaN means.
@@ -67,9 +65,9 @@ class Calibrated:
     reliability: pd.DataFrame
 
 
-Fit = TemperatureFit | posthoc.Calibrator
 # Fits by (calibrator, split, labels), where the calibrator was fitted to these labels of this split.
-Fits = dict[tuple[str, str, str], Fit]
+Key = tuple[str, str, str]
+Fits = dict[Key, TemperatureFit | Calibrator]
 
 
 def calibrate(
@@ -89,10 +87,6 @@ def calibrate(
         share them.
     splits : tuple of str
         Any of train, val and test, with at least val and test.
-
-    Returns
-    -------
-    Calibrated
 
     Raises
     ------
@@ -143,14 +137,12 @@ def fit_and_score(
     rows: list[dict[str, Any]] = []
     bins: list[tuple] = []
     for split in targets:
-        scores = SplitScores(split, targets[split], spec, seed, regions)
-        for name, transform, reported in _transforms(spec.names, fits, split, reported_labels(targets, split)):
-            plain = uncalibrated if name == "none" and uncalibrated is not None else logits
-            calibrated = None if transform is None else _calibrated(transform, plain[split], name, fits)
-            if calibrated is None:
-                scores.add_missing(name, reported)
-            else:
-                scores.add(name, calibrated, reported)
+        scores, reported = SplitScores(split, targets[split], spec, seed, regions), reported_labels(targets, split)
+        for name in spec.names:
+            for key, labels in _fits_to_score(name, split, reported):
+                plain = logits if uncalibrated is None else uncalibrated
+                calibrated = _calibrated(fits, key, logits[split]) if key else rescale(plain[split], 1.0)
+                scores.add(name, calibrated, labels)
         scores.add_intervals()
         rows += scores.rows
         bins += scores.bins
@@ -163,7 +155,7 @@ def fit_and_score(
 
 def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec) -> Fits:
     """Fit the calibrators; the oracle has one fit for each kind of test labels, and ``none`` has no fit."""
-    fits: dict[tuple[str, str, str], Fit] = {}
+    fits: Fits = {}
     for name, fit in (("exact", fit_exactly), ("paper", fit_as_paper)):
         if name in spec.names:
             with naming("val"):
@@ -172,63 +164,49 @@ def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec
         for labels in reported_labels(targets, "test"):
             fits["oracle", "test", labels] = _fit_oracle(logits["test"], targets["test"][labels])
     for name, plugin in spec.plug_ins.items():
-        lowest = {split: float(rows.min()) for split, rows in logits.items()}
-        bad = next((split for split, value in lowest.items() if math.isinf(value)), "")
-        require(not bad, f"{bad}.logits", "-inf", f"finite logits, as the calibrator {name} requires")
-        fits[name, "val", "drawn"] = posthoc.fit_checked(
-            plugin.name, logits["val"], targets["val"]["drawn"], plugin.options
-        )
+        for split, rows in logits.items():
+            expected = f"finite logits, as the calibrator {name} requires"
+            require(math.isfinite(rows.min()), f"{split}.logits", "-inf", expected)
+        fit_to = logits["val"], targets["val"]["drawn"]
+        fits[name, "val", "drawn"] = fit_checked(plugin.name, *fit_to, plugin.options)
     return fits
 
 
 def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """Return the exact fit, or a fit without a temperature if a target has mass where a logit is -inf."""
-    if math.isinf(logits.min()) and math.isinf(sample_scores.cross_entropy(logits, targets).max()):
+    if math.isinf(logits.min()) and math.isinf(cross_entropy(logits, targets).max()):
         return TemperatureFit(math.nan, math.nan, math.inf, math.nan, False, False)
     return fit_exactly(logits, targets)
 
 
-def _transforms(
-    calibrators: Iterable[str], fits: Fits, split: str, reported: list[str]
-) -> list[tuple[str, Map | None, list[str]]]:
-    """List each map to score on a split as (calibrator, map, labels); the oracle has one map for each kind of label."""
-    transforms: list[tuple[str, Map | None, list[str]]] = []
-    for name in calibrators:
-        if name == "none":
-            transforms.append((name, lambda logits: rescale(logits, 1.0), reported))
-        elif name != "oracle":
-            transforms.append((name, _transform(fits[name, "val", "drawn"]), reported))
-        elif split == "test":
-            transforms += [(name, _transform(fits[name, split, labels]), [labels]) for labels in reported]
-    return transforms
+def _fits_to_score(calibrator: str, split: str, reported: list[str]) -> list[tuple[Key | None, list[str]]]:
+    """List the keys of a calibrator's fits that are scored on a split, each with the labels to score it against."""
+    if calibrator == "none":
+        return [(None, reported)]
+    if calibrator == "oracle":
+        return [((calibrator, split, labels), [labels]) for labels in reported if split == "test"]
+    return [((calibrator, "val", "drawn"), reported)]
 
 
-def _transform(fit: Fit) -> Map | None:
-    """Return the map from logits to calibrated ones (new arrays, -inf allowed), or None if no optimum is finite.
+def _calibrated(fits: Fits, key: Key, logits: np.ndarray) -> np.ndarray | None:
+    """Return calibrated logits, or None if no optimum is finite or a library's map fails, which its fit then notes.
 
     If the paper's fit ends at a negative T, its user would still divide by it, so the result is scored with the ranking
     of the classes reversed.
     """
-    if isinstance(fit, posthoc.Calibrator):
-        return fit.transform
-    if not math.isfinite(fit.beta):
-        return None
-    if fit.beta < 0:  # a ruled-out class stays ruled out
-        return lambda logits: temper(np.where(np.isfinite(logits), -logits, -np.inf), -fit.beta)
-    return lambda logits: temper(logits, fit.beta)
-
-
-def _calibrated(transform: Map, logits: np.ndarray, name: str, fits: Fits) -> np.ndarray | None:
-    """Return calibrated logits, or None if a library's map fails on them, which is then noted in its fit."""
+    fit = fits[key]
+    if isinstance(fit, TemperatureFit):
+        if fit.beta < 0:  # a ruled-out class stays ruled out
+            return temper(np.where(np.isfinite(logits), -logits, -np.inf), -fit.beta)
+        return temper(logits, fit.beta) if math.isfinite(fit.beta) else None
     try:
-        return transform(logits)
-    except posthoc.LibraryError as error:
-        fit = cast(posthoc.Calibrator, fits[name, "val", "drawn"])
-        fits[name, "val", "drawn"] = replace(fit, transform=None, converged=False, reason=str(error.value))
+        return None if fit.transform is None else fit.transform(logits)
+    except LibraryError as error:
+        fits[key] = replace(fit, transform=None, converged=False, reason=str(error.value))
         return None
 
 
-def _fit_row(calibrator: str, split: str, labels: str, fit: Fit) -> dict[str, Any]:
+def _fit_row(calibrator: str, split: str, labels: str, fit: TemperatureFit | Calibrator) -> dict[str, Any]:
     """Convert a fit to plain data for JSON, which has no NaN or infinity."""
     numbers = {key: getattr(fit, key, math.nan) for key in ("T", "beta", "nll", "gradient")}
     reason = getattr(fit, "reason", "")

@@ -46,6 +46,7 @@ LARGE = 1e15  # the largest logit, in units of their spread, up to which the net
 TINY = 1e-300  # the smallest probability that a local map predicts
 WORK = 1 << 22  # elements of a block of distances between samples
 FAMILIES = ("temperature", "partner", "regression", "network", "neighbours", "trees")
+SLOW = ("regression", "network", "trees")  # which take minutes if there are hundreds of classes
 
 
 def fit_families(
@@ -72,13 +73,7 @@ def fit_families(
 
 
 def _regression(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float) -> Map:
-    """Fit a multinomial regression on the logits, the top class, and the top class times the gap, with a ridge.
-
-    The regression corrects the map `start`; if that is partner scaling, it covers matrix scaling and confusions that
-    change with the gap. The problem is convex.
-    """
-    from scipy.optimize import minimize
-
+    """Correct the map `start` by a multinomial regression on the logits, the top class, and this times the gap."""
     n, k = logits.shape
     unit = float(np.abs(rescale(logits, 1.0)).mean()) or 1.0
 
@@ -97,15 +92,12 @@ def _regression(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float) 
         slopes = x.T @ (sample_scores.softmax(scores, out=scores) - rows)
         return (value + strength / 2 * float(flat @ flat)) / n, (slopes + strength * weights).ravel() / n
 
-    flat = np.zeros(x.shape[1] * k)
-    fitted = minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x.reshape(-1, k)
+    fitted = _lowest(objective, np.zeros(x.shape[1] * k)).reshape(-1, k)
     return lambda z: start(z) + features(z) @ fitted
 
 
 def _network(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float, seed: int) -> Map:
-    """Fit a network with one hidden layer that corrects the map `start`, with a ridge, to all samples at once."""
-    from scipy.optimize import minimize
-
+    """Correct the map `start` by a network with one hidden layer."""
     n, k = logits.shape
     scale, strength = spread(logits), ridge * np.sqrt(n)
     centre = _centred(logits, scale)
@@ -134,9 +126,14 @@ def _network(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float, see
         gradient = np.r_[back.ravel(), (hidden.T @ error).ravel(), (x.T @ error).ravel()]
         return (value + strength / 2 * float(flat @ flat)) / n, (gradient + strength * flat) / n
 
-    flat = np.r_[first.ravel(), np.zeros((HIDDEN + k + 1) * k)]
-    fitted = minimize(objective, flat, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x
+    fitted = _lowest(objective, np.r_[first.ravel(), np.zeros((HIDDEN + k + 1) * k)])
     return lambda z: start(z) + forward(features(z), fitted)[2]
+
+
+def _lowest(objective: Callable[[np.ndarray], tuple[float, np.ndarray]], start: np.ndarray) -> np.ndarray:
+    from scipy.optimize import minimize
+
+    return minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x
 
 
 # --- Local families --------------------------------------------------------------------------------------------------
@@ -160,7 +157,7 @@ def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, s
     n = len(logits)
     sizes = [m for m in NEIGHBOURS if m <= n // 2] or [1]
     chosen = np.sort(generator(seed, "repair", "queries").permutation(n)[:QUERIES])
-    prior, wanted = np.exp(start(logits[chosen])), rows[chosen]
+    prior, mass = np.exp(start(logits[chosen])), rows[chosen]
     best, setting = np.inf, (spaces[0], sizes[0], False, SHRINKAGE[-1])
     for space in spaces:
         x = space(logits)
@@ -172,7 +169,7 @@ def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, s
                 total, count = _averaged(distance, radius, rows, closer)
                 for weight in SHRINKAGE:
                     p = (total + weight * prior) / (count + weight)
-                    nll = -float((wanted * np.log(np.maximum(p, TINY))).sum())
+                    nll = -float((mass * np.log(np.maximum(p, TINY))).sum())
                     if nll < best:
                         best, setting = nll, (space, m, closer, weight)
     space, m, closer, weight = setting
@@ -200,8 +197,8 @@ def _averaged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted sum of targets (q, k) and the sum of weights (q, 1) around each query.
 
-    `distance` is (q, n) and `radius`, that of the m-th neighbour, (q,), both squared. Samples as far as the m-th weigh
-    1, or, with `closer`, fade out with a Gaussian.
+    The squared `distance` is (q, n), and `radius`, that of the m-th neighbour, (q,). Samples up to it weigh 1, or, with
+    `closer`, fade out with a Gaussian.
     """
     radius = np.minimum(radius * (1 + 1e-9) + 1e-12, 1e300)  # infinite if the only sample is left out
     if closer:

@@ -58,11 +58,11 @@ class Metric:
 
     def compute(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray | float:
         """Return its value, or its values for the samples (n,), for arrays that have already been checked."""
-        key, own = f"metrics.{self.name}", ":" in self.name
-        given = [arrays[name].copy() if own else arrays[name] for name in self.takes]
+        key, foreign = f"metrics.{self.name}", ":" in self.name
+        arguments = [arrays[name].copy() if foreign else arrays[name] for name in self.takes]
         with plugins.calling(key):
-            value = np.asarray(plugins.load("metrics", self.name)(*given, **self.options), dtype=np.float64)
-        n = len(given[0])
+            value = np.asarray(plugins.load("metrics", self.name)(*arguments, **self.options), dtype=np.float64)
+        n = len(arguments[0])
         require(value.shape in ((), (n,)), key, f"shape {value.shape}", f"a number, or one per sample, ({n},)")
         bad = np.isnan(value).any() or (value == -np.inf).any()
         require(not bad, key, "NaN or -inf", "numbers, or inf")
@@ -120,14 +120,9 @@ def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: st
 
 
 def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Compute the softmax of logits (n, k) in float64; a logit of -inf becomes a probability of 0.
+    """Compute the softmax of logits (n, k), finite or -inf for a probability of 0, in float64.
 
-    Parameters
-    ----------
-    logits : (n, k) array
-        Finite, or -inf in a row that also has a finite logit.
-    out : (n, k) float64 array, optional
-        Where to write the result; may be `logits` itself, which saves a copy.
+    The result is written to `out` if provided, which may be `logits` itself.
     """
     return sample_scores.softmax(check_logits(logits, masked=True), out)
 

@@ -1,6 +1,6 @@
 """The mean NLL of softmax(beta * logits) as a function of the inverse temperature beta, with its derivatives.
 
-Arrays must already have been checked: logits (n, k) are finite (see `Masked`), and targets are labels (n,) or rows of
+Arrays must already have been checked: logits (n, k) are finite (see `Curve`), and targets are labels (n,) or rows of
 probabilities (n, k). With s = logits minus their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) -
 beta * linear, two terms of the same sign, so nothing cancels. Sums are taken in float64, a block of rows at a time,
 so float32 logits are never copied in full.
@@ -77,29 +77,41 @@ def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
     return DataSummary(linear, slope, -float(lowest))
 
 
-FAR = 1e100  # how far below a row's largest logit `Masked` puts a ruled-out class, in units of the spread of the others
+FAR = 1e100  # how far below a row's largest logit `Curve` puts a ruled-out class, in units of the spread of the others
 
 
 @dataclass(frozen=True)
-class Masked:
-    """Logits, some of which were -inf, made finite without changing the curve.
+class Curve:
+    """Finite logits, scaled by 1 / `unit`, with the same curve as logits of which some may be -inf.
 
-    All are shifted and divided by `unit`, the largest difference between two finite logits in a row. A ruled-out class
-    is then placed so low that exp(beta s) is 0 at every beta that a fit can reach, as is its contribution to every
-    derivative. At beta = 0 the softmax is uniform over the other classes, which `summary` and `nll_at_zero` account
-    for.
+    If all are finite, they are left as they are. Otherwise, all are shifted and divided by the largest difference
+    between two finite logits in a row. A ruled-out class is then placed so low that exp(beta s) is 0 at every beta that
+    a fit can reach, as is its contribution to every derivative. At beta = 0 the softmax is uniform over the other
+    classes, which `summary` and `nll_at_zero` account for.
     """
 
     logits: np.ndarray
     summary: DataSummary
     nll_at_zero: float
-    unit: float
+    unit: float = 1.0
+    masked: bool = False
+
+    @property
+    def falls(self) -> bool:
+        """Return True if the NLL surely falls from beta = 0 on."""
+        slope = self.summary.slope_at_zero
+        return slope < -slope_rounding(self.logits.shape[1], slope, self.summary.linear)
+
+    @property
+    def separable(self) -> bool:
+        """Return True if no target has mass below its row's largest logit, and some logit is below it."""
+        return self.summary.linear == 0 and self.summary.slope_at_zero < 0
 
     @classmethod
-    def of(cls, logits: np.ndarray, targets: np.ndarray) -> Masked | None:
-        """Return the masked logits, or None if all logits are finite."""
+    def of(cls, logits: np.ndarray, targets: np.ndarray) -> Curve:
+        """Return the curve of logits, finite or -inf."""
         if np.isfinite(logits.min()):
-            return None
+            return cls(logits, summarise(logits, targets), math.log(logits.shape[1]))
         finite = np.isfinite(logits)
         _check_mass(finite, targets)
         with np.errstate(over="ignore"):
@@ -115,7 +127,7 @@ class Masked:
         linear, counts = math.fsum(picked) / len(picked), finite.sum(axis=1)
         slope = math.fsum(scaled.sum(axis=1) / counts) / len(picked) - linear
         summary = DataSummary(linear, slope, spread / unit)
-        return cls(np.where(finite, scaled, -FAR), summary, float(np.log(counts).mean()), unit)
+        return cls(np.where(finite, scaled, -FAR), summary, float(np.log(counts).mean()), unit, masked=True)
 
 
 def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:

@@ -12,7 +12,7 @@ two-level reduction is our own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -24,18 +24,10 @@ STEPS = 200  # halvings (and, before them, doublings) in the search for a temper
 def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the mean entropy of the posterior in nats: beta times the entropy of the shares.
 
-    It is beta log m for equal shares. This is the NLL of the Bayes rule, which no classifier can beat.
-
-    Parameters
-    ----------
-    beta : float
-        Mass of the shared regions, in (0, 1).
-    group : int
-        Number of classes m that share a region, at least 2.
-    shares : (m,) array, optional
-        P(class | shared region); equal shares by default.
+    It is beta log m for equal shares. This is the NLL of the Bayes rule, which no classifier can beat. Parameters are
+    those of `nearest_neighbour_kl`.
     """
-    _check_shared(beta, group)
+    _check(beta, group)
     p = _shares(group, shares)
     return float(-beta * np.sum(p * np.log(p)))
 
@@ -45,7 +37,7 @@ def uniform_kl(classes: int, beta: float, group: int) -> float:
 
     A classifier with this KL is "no better than random".
     """
-    _check(classes, beta, group)
+    _check(beta, group, classes)
     return float(np.log(classes) - posterior_entropy(beta, group))
 
 
@@ -77,7 +69,7 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
     >>> [round(nearest_neighbour_kl(k, 0.5, 2), 3) for k in (2, 16, 128)]
     [0.216, 0.893, 1.427]
     """
-    _check(classes, beta, group)
+    _check(beta, group, classes)
     p = _shares(group, shares)
     wrong = beta * (1 - np.sum(p**2))
     binary = -wrong * np.log(wrong) - (1 - wrong) * np.log1p(-wrong)
@@ -87,15 +79,14 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
 def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the KL of the one-hot nearest-neighbour interpolator after the best map of its logits, in nats.
 
-    One-hot logits reveal only the neighbour's label a, so the best map predicts P(y | a). It knows how often a is wrong
-    and which classes share a region with it, and it spreads the remaining mass over these m - 1 partners. For equal
-    shares, with b = beta (m - 1) / m,
+    One-hot logits reveal only the neighbour's label a, so the best map predicts P(y | a): it knows which classes share
+    a region with a, and spreads the mass of errors over these m - 1 partners. For equal shares, with b = beta (m - 1) /
+    m,
 
         KL = H(b) + b log(m - 1) - beta log m,
 
     whereas temperature scaling leaves `nearest_neighbour_kl`, with k - 1 in place of m - 1. The KL thus no longer grows
-    with k, and the difference is b log((k - 1) / (m - 1)). The rest can be repaired only by using other features of x,
-    i.e. by different training.
+    with k, and the difference is b log((k - 1) / (m - 1)). The rest can be repaired only by different training.
 
     Parameters and errors are those of `nearest_neighbour_kl`; the value doesn't depend on k.
 
@@ -104,7 +95,7 @@ def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None 
     >>> [round(partner_kl(k, 0.5, 2), 3) for k in (2, 16, 128)]
     [0.216, 0.216, 0.216]
     """
-    _check(classes, beta, group)
+    _check(beta, group, classes)
     p = _shares(group, shares)
     # P(y, a) for a group's classes: y = a on own regions, two independent draws from the shares on the shared one.
     joint = (1 - beta) * np.eye(len(p)) / len(p) + beta * np.outer(p, p)
@@ -149,7 +140,11 @@ def two_level_kl(
     >>> round(two_level_kl(16, 0.5, 2, 1.0, 1.0, 0.0), 3), round(two_level_kl(16, 0.5, 2, 1.0, 1.0, 0.8), 3)
     (0.893, 0.116)
     """
-    values = _two_level_values(classes, beta, group, own_gap, top_gap, partner_gap)
+    values = _broadcast(classes, beta, group, own_gap, top_gap, partner_gap)
+    _check(beta, group, classes)
+    for key, gap in zip(("own_gap", "top_gap", "partner_gap"), values[3:], strict=True):
+        _require(np.isfinite(gap), key, gap, "a finite gap")
+    _require(values[5] <= values[4], "partner_gap", values[5], "a gap of at most top_gap")
     best = _least(lambda t: _two_level_slope_at(t, values), values[0].shape)
     # The optimum may be at infinity; the search then stops at the largest t that it tried, where KL is flat.
     least = np.maximum(_two_level_at(best, values), 0.0)
@@ -178,7 +173,7 @@ def two_level_slope(
     0.2
     """
     beta, group, own_gap, top, partner = _broadcast(beta, group, own_gap, top_gap, partner_gap)
-    _check_shared(beta, group)
+    _check(beta, group)
     for key, value in (("own_gap", own_gap), ("top_gap", top)):
         _require((value > 0) & np.isfinite(value), key, value, "a finite gap above 0")
     _require((partner >= 0) & (partner <= top), "partner_gap", partner, "a gap from 0 to top_gap")
@@ -189,9 +184,7 @@ def two_level_slope(
 
 
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
-    """Return -log(1 - eta), a bound on the KL of the ideal d-Mixup predictor at a point of a region.
-
-    The bound holds for any k.
+    """Return -log(1 - eta), a bound for any k on the KL of the ideal d-Mixup predictor at a point of a region.
 
     `foreign` is eta, in [0, 1): the expected weight that a mixture landing on the point has on training samples of
     other regions. The region's own samples have labels drawn from its posterior p, independently of their position, so
@@ -213,36 +206,13 @@ def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
 # --- The two-level optimum -------------------------------------------------------------------------------------------
 
 
-def _two_level_values(*values: np.ndarray | float) -> tuple[np.ndarray, ...]:
-    """Check k, beta, m, g0, g1 and g2, and return them as float64 arrays of the same shape."""
-    classes, beta, group, own_gap, top, partner = _broadcast(*values)
-    _check(classes, beta, group)
-    for key, value in (("own_gap", own_gap), ("top_gap", top), ("partner_gap", partner)):
-        _require(np.isfinite(value), key, value, "a finite gap")
-    _require(partner <= top, "partner_gap", partner, "a gap of at most top_gap")
-    return classes, beta, group, own_gap, top, partner
-
-
-def _shared_logits(
-    t: np.ndarray, k: np.ndarray, m: np.ndarray, top: np.ndarray, partner: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the log of the unnormalised mass of the top class, of all its partners, and of all other classes."""
-    with np.errstate(divide="ignore"):  # log 0 = -inf if m = k, because there are no other classes
-        return t * top, t * partner + np.log(m - 1), np.log(k - m) + np.zeros_like(t)
-
-
-def _log_sum(*terms: np.ndarray) -> np.ndarray:
-    """Return the log of the sum of exponentials, elementwise."""
-    return np.logaddexp.reduce(np.stack(np.broadcast_arrays(*terms)))
-
-
 def _two_level_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
     """Return KL(t). Terms that grow with t are subtracted before taking logarithms, so no term is lost at large t."""
     k, beta, m, own_gap, top, partner = values
     certain = np.logaddexp(0.0, np.log(k - 1) - t * own_gap)
     mean = t * (top + (m - 1) * partner) / m
     logits = _shared_logits(t, k, m, top, partner)
-    return (1 - beta) * certain + beta * (_log_sum(*(part - mean for part in logits)) - np.log(m))
+    return (1 - beta) * certain + beta * (np.logaddexp.reduce(logits - mean) - np.log(m))
 
 
 def _two_level_slope_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -251,9 +221,15 @@ def _two_level_slope_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.nda
     log_odds = np.log(k - 1) - t * own_gap
     missing = np.exp(log_odds - np.logaddexp(0.0, log_odds))
     logits = _shared_logits(t, k, m, top, partner)
-    total = _log_sum(*logits)
-    expected = top * np.exp(logits[0] - total) + partner * np.exp(logits[1] - total)
+    of_top, of_partners, _ = np.exp(logits - np.logaddexp.reduce(logits))
+    expected = top * of_top + partner * of_partners
     return -(1 - beta) * own_gap * missing + beta * (expected - (top + (m - 1) * partner) / m)
+
+
+def _shared_logits(t: np.ndarray, k: np.ndarray, m: np.ndarray, top: np.ndarray, partner: np.ndarray) -> np.ndarray:
+    """Return the logs of the unnormalised mass of the top class, of all its partners, and of all other classes."""
+    with np.errstate(divide="ignore"):  # log 0 = -inf if m = k, because there are no other classes
+        return np.stack([t * top, t * partner + np.log(m - 1), np.log(k - m) + np.zeros_like(t)])
 
 
 def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
@@ -275,9 +251,9 @@ def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) ->
 # --- Checks ----------------------------------------------------------------------------------------------------------
 
 
-def _broadcast(*values: np.ndarray | float) -> Sequence[np.ndarray]:
+def _broadcast(*values: np.ndarray | float) -> tuple[np.ndarray, ...]:
     """Broadcast values to float64 arrays of the same shape."""
-    return np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in values))
+    return tuple(np.broadcast_arrays(*(np.asarray(value, dtype=float) for value in values)))
 
 
 def _require(fine: np.ndarray, key: str, values: np.ndarray, expected: str) -> None:
@@ -286,16 +262,13 @@ def _require(fine: np.ndarray, key: str, values: np.ndarray, expected: str) -> N
         raise SpecError(key, float(np.broadcast_to(values, np.shape(fine))[~np.asarray(fine)].flat[0]), expected)
 
 
-def _check_shared(beta: np.ndarray | float, group: np.ndarray | int) -> None:
-    beta, group = np.asarray(beta, dtype=float), np.asarray(group, dtype=float)
+def _check(beta: np.ndarray | float, group: np.ndarray | float, classes: np.ndarray | float | None = None) -> None:
+    beta, group = _broadcast(beta, group)
     _require((beta > 0) & (beta < 1), "beta", beta, "a probability mass in (0, 1)")
     _require((group >= 2) & (group == np.floor(group)), "group", group, "a whole number of at least 2")
-
-
-def _check(classes: np.ndarray | int, beta: np.ndarray | float, group: np.ndarray | int) -> None:
-    _check_shared(beta, group)
-    classes, group = _broadcast(classes, group)
-    _require((classes >= group) & (classes % group == 0), "classes", classes, "a multiple of group")
+    if classes is not None:
+        classes, group = _broadcast(classes, group)
+        _require((classes >= group) & (classes % group == 0), "classes", classes, "a multiple of group")
 
 
 def _shares(group: int, shares: np.ndarray | None) -> np.ndarray:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
-from halobench.calibration.nll_curve import Masked, derivatives, summarise
+from halobench.calibration.nll_curve import Curve, derivatives
 from halobench.calibration.temperature_scaling import TemperatureFit
 
 
@@ -37,12 +37,7 @@ def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     TemperatureFit
         T as the optimiser left it. Nothing keeps T positive, and dividing by a negative T reverses the ranking of
         classes. T is NaN if a logit is -inf, as in that code, because the gradient is NaN. `separable` describes the
-        data, as in the exact fit.
-
-    Raises
-    ------
-    SpecError
-        As for `fit_temperature`.
+        data, as in the exact fit, and errors are those of `fit_temperature`.
     """
     logits = check_logits(logits, masked=True)
     check_unscaled(logits)
@@ -54,20 +49,18 @@ def fit_as_paper(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, it
 
     With another `start` and number of `iterations`, this is what others get from the same optimiser.
     """
-    if (masked := Masked.of(logits, targets)) is not None:
-        separable = masked.summary.linear == 0 and masked.summary.slope_at_zero < 0
-        return TemperatureFit(math.nan, math.nan, math.nan, math.nan, False, separable)
-    summary = summarise(logits, targets)
+    curve = Curve.of(logits, targets)
+    if curve.masked:
+        return TemperatureFit(math.nan, math.nan, math.nan, math.nan, False, curve.separable)
+    linear = curve.summary.linear
 
     def loss_and_slope(T: float) -> tuple[float, float]:
-        curve = derivatives(logits, summary.linear, 1 / T)
-        return curve.nll, -curve.slope / T  # d NLL / d T, from the derivative with respect to a relative step of 1 / T
+        at = derivatives(logits, linear, 1 / T)
+        return at.nll, -at.slope / T  # d NLL / d T, from the derivative with respect to a relative step of 1 / T
 
     T = _lbfgs(loss_and_slope, start, max_iter=iterations)
-    curve = derivatives(logits, summary.linear, 1 / T)
-    converged = abs(curve.slope / T) <= 1e-7
-    separable = summary.linear == 0 and summary.slope_at_zero < 0
-    return TemperatureFit(T, 1 / T, curve.nll, curve.slope * T, converged, separable)
+    at = derivatives(logits, linear, 1 / T)
+    return TemperatureFit(T, 1 / T, at.nll, at.slope * T, abs(at.slope / T) <= 1e-7, curve.separable)
 
 
 def _lbfgs(

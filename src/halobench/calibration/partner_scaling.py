@@ -27,8 +27,8 @@ towards TS that makes the optimum finite and unique on any data, even separable 
 
 The gradient provably bounds how far each part is from its optimum (`halobench.calibration.convex`), so the minimised
 NLL, in which samples are left out of their own counts, is at most that of TS if TS has an optimum. On other samples,
-there is no proof that the NLL is below that of TS; with few errors, it may be a few hundredths of a nat higher. r
-and the symmetry are chosen by grid search, on a subset of the samples if there are a great many.
+there is no such proof; with few errors, the NLL may be a few hundredths of a nat higher. r and the symmetry are chosen
+on a subset of the samples if there are a great many.
 
 References
 ----------
@@ -43,6 +43,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ import numpy as np
 from halobench.calibration.arrays import blocks, check_labels, check_logits, check_unscaled
 from halobench.calibration.calibrator import GRADIENT
 from halobench.calibration.convex import RIDGE, Optimum, minimise
-from halobench.calibration.rescaling import FLAT, power_of_two
+from halobench.calibration.rescaling import power_of_two
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.errors import require
 
@@ -94,8 +95,6 @@ class PartnerFit:
     excess : float
         The largest amount by which the mean objective can exceed its minimum, in nats.
     converged : bool
-    keep_top : bool
-        Whether the predicted class is kept as the most likely one.
     """
 
     which: np.ndarray
@@ -110,7 +109,6 @@ class PartnerFit:
     gradient: float = math.nan
     excess: float = math.nan
     converged: bool = False
-    keep_top: bool = False
 
     def predict_proba(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated probabilities (n, k), float64, whose rows sum to 1, for finite logits (n, k).
@@ -129,19 +127,21 @@ class PartnerFit:
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return log probabilities (n, k), float64, for logits that have already been checked."""
         out = np.empty(logits.shape)
-        table = _log_counts(self.confusions, self.prior)
+        table = self.log_counts(self.confusions)
         for rows in blocks(len(logits), logits.shape[1], WORK):
             part = _Part.of(logits[rows], self.beta)
             others, features = _describe(part, table[part.top], self)
             odds = features @ self.top + self.classes[part.top]
-            if self.keep_top:
-                odds = np.maximum(odds, others.max(axis=1) + FLAT)
             out[rows] = others - np.logaddexp(0.0, odds)[:, None]
             out[rows][part.numbers, part.top] = -np.logaddexp(0.0, -odds)
         return out
 
+    def log_counts(self, counts: np.ndarray) -> np.ndarray:
+        """Return L = log(1 + (k - 1) R / r), how much likelier a class is than one that was never seen."""
+        return np.log1p(counts * ((len(self.confusions) - 1) / self.prior))
 
-def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) -> PartnerFit:
+
+def fit_partner(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
     """Fit partner scaling to validation logits and labels.
 
     Parameters
@@ -150,13 +150,6 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
         Finite. float32 is used as is.
     labels : (n,) integers
         In [0, k). Classes may be missing from labels and predictions alike.
-    keep_top : bool
-        Keep the predicted class the most likely one, if necessary by raising its probability. This doesn't affect the
-        fit.
-
-    Returns
-    -------
-    PartnerFit
 
     Raises
     ------
@@ -175,29 +168,30 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray, keep_top: bool = False) 
     """
     logits = check_logits(logits)
     check_unscaled(logits)
-    return replace(fit_checked(logits, check_labels(labels, logits.shape)), keep_top=keep_top)
+    return fit_checked(logits, check_labels(labels, logits.shape))
 
 
 def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
     """Fit partner scaling to arrays that have already been checked."""
     n, k = logits.shape
     beta = finite_beta(logits, labels)
-    top, gap, spread = _survey(logits)
-    counts, centre = _count(top, labels, k), np.array(TS_WHICH)
-    fit = PartnerFit(centre, np.array(TS_TOP), np.zeros(k), counts, PRIORS[-1], False, beta, float(gap.mean()) or 1.0)
-    which = Optimum(centre, 0.0, 0.0, 0.0)
-    rows = np.flatnonzero(top != labels)
-    if len(rows) and k > 2:
-        wrong = _Wrong(logits, labels, rows, centre, np.array([beta * spread or 1.0, COUNTS_UNIT, COUNTS_UNIT]))
-        fit, start = _choose_prior(fit, wrong)
-        which = wrong.minimise(fit, start)
+    top, gap, distance = _tops(logits)
+    ts = np.array(TS_WHICH), np.array(TS_TOP), np.zeros(k)
+    fit = PartnerFit(*ts, _count(top, labels, k), PRIORS[-1], False, beta, float(gap.mean()) or 1.0)
+    which = Optimum(fit.which, 0.0, 0.0, 0.0)
+    wrong = top != labels
+    if wrong.any() and k > 2:
+        units = np.array([beta * distance or 1.0, COUNTS_UNIT, COUNTS_UNIT])
+        fit, which = _fit_which(fit, logits[wrong], labels[wrong], units)
     fit = replace(fit, which=which.weights)
-    objective = _Top(_cross_fitted(fit, logits, labels, top), top, top == labels, k)
-    odds = minimise(objective.value, np.r_[TS_TOP, np.zeros(k)], objective.units)
+    features = _cross_fitted(fit, logits, labels, top)
+    sizes = np.sqrt((features**2).mean(axis=0))
+    units = np.r_[np.where(sizes > 0, sizes, 1.0), np.full(k, math.sqrt(CLASS_RIDGE / RIDGE))]
+    whether = partial(_whether_nll, features=features, top=top, right=~wrong)
+    odds = minimise(whether, np.r_[TS_TOP, np.zeros(k)], units)
+    weights, classes = np.split(odds.weights, [len(TS_TOP)])
     gradient, excess = max(which.gradient, odds.gradient) / n, (which.excess + odds.excess) / n
-    nll = (which.loss + odds.loss) / n
-    top_weights, classes = np.split(odds.weights, [len(TS_TOP)])
-    fit = replace(fit, top=top_weights, classes=classes, nll=nll)
+    fit = replace(fit, top=weights, classes=classes, nll=(which.loss + odds.loss) / n)
     return replace(fit, gradient=gradient, excess=excess, converged=gradient <= GRADIENT)
 
 
@@ -225,7 +219,7 @@ class _Part(NamedTuple):
         return cls(u, top, gap, index)
 
 
-def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _tops(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     """Return each row's predicted class and gap, (n,) each, and the logits' root mean square distance from the top."""
     parts, total, unit = [], 0.0, power_of_two(logits)
     for rows in blocks(len(logits), logits.shape[1], WORK):
@@ -233,14 +227,16 @@ def _survey(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         below = part.u / unit
         total += float(np.einsum("ij,ij->", below, below))
         parts.append((part.top, part.gap))
-    top, gap = (np.concatenate(each) for each in zip(*parts, strict=True))
+    top, gap = (np.concatenate(values) for values in zip(*parts, strict=True))
     return top, gap, unit * math.sqrt(total / (len(logits) * (logits.shape[1] - 1)))
 
 
-def _log_counts(confusions: np.ndarray | float, prior: float, k: int = 0) -> np.ndarray:
-    """Return L = log(1 + (k - 1) R / r), how much likelier a class is than one that was never seen."""
-    k = k or len(np.atleast_1d(confusions))
-    return np.log1p(confusions * ((k - 1) / prior))
+def _count(top: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Count samples by predicted class and label, (k, k), with 0 on the diagonal."""
+    counts = np.zeros((k, k))
+    np.add.at(counts, (top, labels), 1)
+    np.fill_diagonal(counts, 0)
+    return counts
 
 
 def _scores(part: _Part, table: np.ndarray, which: np.ndarray, h: np.ndarray) -> np.ndarray:
@@ -264,91 +260,60 @@ def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarr
     return others, np.stack([odds, np.ones_like(odds), h, mean], axis=1)
 
 
-# --- The two objectives ----------------------------------------------------------------------------------------------
+# --- Which other class -----------------------------------------------------------------------------------------------
 
 
-class _Wrong(NamedTuple):
-    """Samples whose top class is wrong (`rows` of logits and labels), and the centre and units of the ridge on w."""
-
-    logits: np.ndarray
-    labels: np.ndarray
-    rows: np.ndarray
-    centre: np.ndarray
-    units: np.ndarray
-
-    def minimise(self, fit: PartnerFit, start: np.ndarray, tolerance: float = 1e-14) -> Optimum:
-        """Find the best w for the counts and prior of `fit`."""
-        return minimise(lambda weights: self.objective(weights, fit), self.centre, self.units, start, tolerance)
-
-    def objective(self, weights: np.ndarray, fit: PartnerFit) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return the NLL of the labels given that the top class is wrong, leaving each sample out of its own counts.
-
-        The NLL is a sum, returned with its gradient and Hessian in w.
-        """
-        counts = _log_counts(fit.confusions, fit.prior)
-        nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
-        for rows in blocks(len(self.rows), self.logits.shape[1], WORK):
-            part = _Part.of(self.logits[self.rows[rows]], fit.beta)
-            y, h = self.labels[self.rows[rows]], 2 * part.gap / (part.gap + fit.mean_gap)
-            table = _left_out(counts[part.top], fit, part, y)
-            log_p = _scores(part, table, weights, h)
-            nll -= float(log_p[part.numbers, y].sum())
-            p = np.exp(log_p, out=log_p)
-            pu, pl = p * part.u, p * table
-            mean = np.stack([pu.sum(axis=1), pl.sum(axis=1)], axis=1)
-            target = np.stack([part.u[part.numbers, y], table[part.numbers, y]], axis=1)
-            uu = np.einsum("ij,ij->i", pu, part.u) - mean[:, 0] ** 2
-            ul = np.einsum("ij,ij->i", pu, table) - mean[:, 0] * mean[:, 1]
-            ll = np.einsum("ij,ij->i", pl, table) - mean[:, 1] ** 2
-            basis = np.stack([np.ones_like(h), h], axis=1)
-            away = mean - target
-            gradient += np.concatenate([[away[:, 0].sum()], away[:, 1] @ basis])
-            hessian[0, 0] += uu.sum()
-            hessian[0, 1:] += ul @ basis
-            hessian[1:, 1:] += (basis * ll[:, None]).T @ basis
-        hessian[1:, 0] = hessian[0, 1:]
-        return nll, gradient, hessian
+def _fit_which(
+    fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, units: np.ndarray
+) -> tuple[PartnerFit, Optimum]:
+    """Return the fit with the prior and symmetry that predict wrong samples best, and the best w for these."""
+    stride = max(1, logits.size // SEARCHED)
+    some = {"logits": logits[::stride], "labels": labels[::stride]}
+    chosen, best = fit, Optimum(fit.which, math.inf, 0.0, 0.0)
+    for symmetric, prior in itertools.product((True, False), PRIORS):
+        confusions = fit.confusions + fit.confusions.T if symmetric else fit.confusions
+        tried = replace(fit, confusions=confusions, prior=prior, symmetric=symmetric)
+        optimum = minimise(partial(_which_nll, fit=tried, **some), fit.which, units, best.weights, tolerance=1e-4)
+        if optimum.value < best.value:
+            chosen, best = tried, optimum
+    return chosen, minimise(
+        partial(_which_nll, fit=chosen, logits=logits, labels=labels), fit.which, units, best.weights
+    )
 
 
-def _left_out(table: np.ndarray, fit: PartnerFit, part: _Part, labels: np.ndarray) -> np.ndarray:
-    """Return log counts (rows, k) that exclude a row's own label if its top class is wrong; `table` is overwritten."""
-    wrong = np.flatnonzero(part.top != labels)
-    y = labels[wrong]
-    seen = fit.confusions[part.top[wrong], y] - 1
-    table[wrong, y] = _log_counts(seen, fit.prior, len(fit.confusions))
-    return table
+def _which_nll(
+    weights: np.ndarray, fit: PartnerFit, logits: np.ndarray, labels: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the NLL of the labels of samples whose top class is wrong, each sample being left out of its own counts.
+
+    The NLL is a sum, returned with its gradient and Hessian in w.
+    """
+    counts = fit.log_counts(fit.confusions)
+    nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
+    for rows in blocks(len(logits), logits.shape[1], WORK):
+        part, y = _Part.of(logits[rows], fit.beta), labels[rows]
+        labelled, h = (part.numbers, y), 2 * part.gap / (part.gap + fit.mean_gap)
+        table = counts[part.top]
+        table[labelled] = fit.log_counts(fit.confusions[part.top, y] - 1)
+        log_p = _scores(part, table, weights, h)
+        nll -= float(log_p[labelled].sum())
+        p = np.exp(log_p, out=log_p)
+        pu, pl = p * part.u, p * table
+        mean = np.stack([pu.sum(axis=1), pl.sum(axis=1)], axis=1)
+        away = mean - np.stack([part.u[labelled], table[labelled]], axis=1)
+        uu = np.einsum("ij,ij->i", pu, part.u) - mean[:, 0] ** 2
+        ul = np.einsum("ij,ij->i", pu, table) - mean[:, 0] * mean[:, 1]
+        ll = np.einsum("ij,ij->i", pl, table) - mean[:, 1] ** 2
+        basis = np.stack([np.ones_like(h), h], axis=1)
+        gradient += np.concatenate([[away[:, 0].sum()], away[:, 1] @ basis])
+        hessian[0, 0] += uu.sum()
+        hessian[0, 1:] += ul @ basis
+        hessian[1:, 1:] += (basis * ll[:, None]).T @ basis
+    hessian[1:, 0] = hessian[0, 1:]
+    return nll, gradient, hessian
 
 
-class _Top:
-    """The NLL of the top class being right or wrong, given the features (n, 4) of its log-odds and the class (n,)."""
-
-    def __init__(self, features: np.ndarray, top: np.ndarray, right: np.ndarray, k: int):
-        self.features, self.top, self.right, self.k = features, top, right, k
-        units = np.sqrt((features**2).mean(axis=0))
-        self.units = np.r_[np.where(units > 0, units, 1.0), np.full(k, math.sqrt(CLASS_RIDGE / RIDGE))]
-
-    def value(self, weights: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        """Return the NLL (a sum over samples), its gradient and its Hessian in v and the per-class terms, (4 + k,)."""
-        x, d = self.features, self.features.shape[1]
-        odds = x @ weights[:d] + weights[d:][self.top]
-        nll = float(np.logaddexp(0.0, odds).sum() - odds[self.right].sum())
-        p = np.exp(-np.logaddexp(0.0, -odds))
-        away, curvature = p - self.right, p * (1 - p)
-        by_class = np.zeros((self.k, d + 1))
-        np.add.at(by_class, self.top, curvature[:, None] * np.column_stack([x, np.ones(len(x))]))
-        hessian = np.zeros((d + self.k, d + self.k))
-        hessian[:d, :d] = (x * curvature[:, None]).T @ x
-        hessian[d:, :d], hessian[:d, d:] = by_class[:, :d], by_class[:, :d].T
-        hessian[d:, d:] = np.diag(by_class[:, d])
-        return nll, np.r_[away @ x, np.bincount(self.top, away, self.k)], hessian
-
-
-def _count(top: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Count samples by predicted class and label, (k, k), with 0 on the diagonal."""
-    counts = np.zeros((k, k))
-    np.add.at(counts, (top, labels), 1)
-    np.fill_diagonal(counts, 0)
-    return counts
+# --- Whether the top class is right ----------------------------------------------------------------------------------
 
 
 def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: np.ndarray) -> np.ndarray:
@@ -365,23 +330,30 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: 
     features = np.empty((len(labels), len(TS_TOP)))
     for number in range(FOLDS):
         counts = _count(top[fold != number], labels[fold != number], logits.shape[1])
-        table = _log_counts(counts + counts.T if fit.symmetric else counts, fit.prior)
-        mine = np.flatnonzero(fold == number)
-        for rows in blocks(len(mine), logits.shape[1], WORK):
-            part = _Part.of(logits[mine[rows]], fit.beta)
-            features[mine[rows]] = _describe(part, table[part.top], fit)[1]
+        table = fit.log_counts(counts + counts.T if fit.symmetric else counts)
+        held_out = np.flatnonzero(fold == number)
+        for rows in blocks(len(held_out), logits.shape[1], WORK):
+            part = _Part.of(logits[held_out[rows]], fit.beta)
+            features[held_out[rows]] = _describe(part, table[part.top], fit)[1]
     return features
 
 
-def _choose_prior(fit: PartnerFit, wrong: _Wrong) -> tuple[PartnerFit, np.ndarray]:
-    """Choose the prior and symmetry that predict best; return the fit with them, and the weights w to start from."""
-    stride = max(1, len(wrong.rows) * wrong.logits.shape[1] // SEARCHED)
-    some = wrong._replace(rows=wrong.rows[::stride])
-    best, chosen, start = math.inf, fit, wrong.centre
-    for symmetric, prior in itertools.product((True, False), PRIORS):
-        confusions = fit.confusions + fit.confusions.T if symmetric else fit.confusions
-        tried = replace(fit, confusions=confusions, prior=prior, symmetric=symmetric)
-        minimum = some.minimise(tried, start, tolerance=1e-4)
-        if minimum.value < best:
-            best, chosen, start = minimum.value, tried, minimum.weights
-    return chosen, start
+def _whether_nll(
+    weights: np.ndarray, features: np.ndarray, top: np.ndarray, right: np.ndarray
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Return the NLL of the top class being right or wrong, given the features (n, 4) of its log-odds.
+
+    The NLL is a sum, returned with its gradient and Hessian in v and c, (4 + k,).
+    """
+    x, d = features, features.shape[1]
+    k = len(weights) - d
+    odds = x @ weights[:d] + weights[d:][top]
+    nll = float(np.logaddexp(0.0, odds).sum() - odds[right].sum())
+    p = np.exp(-np.logaddexp(0.0, -odds))
+    away, curvature = p - right, p * (1 - p)
+    by_class = np.zeros((k, d + 1))
+    np.add.at(by_class, top, curvature[:, None] * np.column_stack([x, np.ones(len(x))]))
+    hessian = np.diag(np.r_[np.zeros(d), by_class[:, d]])
+    hessian[:d, :d] = (x * curvature[:, None]).T @ x
+    hessian[d:, :d], hessian[:d, d:] = by_class[:, :d], by_class[:, :d].T
+    return nll, np.r_[away @ x, np.bincount(top, away, k)], hessian

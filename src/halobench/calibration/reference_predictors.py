@@ -11,6 +11,7 @@ import pandas as pd
 
 from halobench.calibration.evaluate import Calibrated, fit_and_score
 from halobench.calibration.region_scores import SampleRegions
+from halobench.calibration.sample_scores import logarithm
 from halobench.calibration.targets import SPLITS, Targets, read_array, read_posterior, read_targets, require_array
 from halobench.core.errors import require
 from halobench.core.specs import CalibrateSpec
@@ -34,7 +35,8 @@ def references(
     plain = dataclasses.replace(spec, calibrators=("none",))  # bayes and uniform have nothing to calibrate
     results = {}
     posteriors = {split: read_posterior(arrays, split, k, regions) for split in SPLITS}
-    if bayes := _logarithms(posteriors):
+    bayes = {split: logarithm(rows) for split, rows in posteriors.items() if rows is not None}
+    if len(bayes) == len(SPLITS):
         results["bayes"] = fit_and_score(bayes, targets, plain, seed, regions)
     zeros = {split: np.zeros((len(targets[split]["clean"]), k)) for split in SPLITS}
     results["uniform"] = fit_and_score(zeros, targets, plain, seed, regions)
@@ -42,21 +44,13 @@ def references(
     tempered = tuple(name for name in spec.names if name in ("none", "exact", "oracle"))
     if tempered:
         scaled = dataclasses.replace(spec, calibrators=tempered)
-        results["nearest"] = fit_and_score(votes, targets, scaled, seed, regions, uncalibrated=_logarithms(votes))
+        plain_votes = {split: logarithm(rows) for split, rows in votes.items()}
+        results["nearest"] = fit_and_score(votes, targets, scaled, seed, regions, uncalibrated=plain_votes)
     return Calibrated(
         [{"model": model} | fit for model, result in results.items() for fit in result.fits],
         _joined({model: result.metrics for model, result in results.items()}),
         _joined({model: result.reliability for model, result in results.items()}),
     )
-
-
-def _logarithms(probabilities: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray] | None:
-    """Return log probabilities by split, -inf for 0; None if those of any split are unknown."""
-    rows = {split: each for split, each in probabilities.items() if each is not None}
-    if len(rows) < len(probabilities):
-        return None
-    with np.errstate(divide="ignore"):
-        return {split: np.log(each) for split, each in rows.items()}
 
 
 def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

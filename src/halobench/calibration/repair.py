@@ -8,25 +8,18 @@
 - richer_map is the difference from there to the NLL at the best temperature.
 - temperature is the difference from there to the NLL of the logits as they are.
 
-The best map is unknown, so its NLL is estimated from two sides.
+The best map is unknown, so its NLL is estimated from two sides. Neither estimate is a bound.
 
-The *upper estimate* is the lowest NLL of the families in `halobench.calibration.logit_maps`, smooth and local ones, and
-of their mixture, on samples that the maps weren't fitted to. No map has a lower expected NLL than the best one, so this
-estimate is too high on average, by what these maps still miss. Then `training` is too large and `richer_map` too small.
-(The lowest of seven is chosen by these same scores, but that bias is negligible.)
+The *upper estimate* is the lowest NLL of the families in `halobench.calibration.logit_maps`, and of their mixture, on
+samples that the maps weren't fitted to. No map has a lower expected NLL than the best one, so it is too high on
+average, by what these maps still miss. Then `training` is too large and `richer_map` too small.
 
-The *lower estimate* comes from the learning curve. If more samples fit the maps better, they haven't reached the best
-map yet: let d be how far the upper estimate falls from maps fitted to fewer samples to maps fitted to all. What is
-missing is assumed to shrink at least as fast as n^-1/4, the rate of nearest neighbours in six dimensions, so at most
-d / (r^1/4 - 1) is left, where r is the ratio of the numbers of samples. Two standard errors of d are added to d and to
-the upper estimate. If the posterior is known, the lower estimate is at least the noise.
-
-Both are estimates for these samples, without the error that comes from drawing them, and neither is a bound. The lower
-one fails where the learning curve has yet to become steep: hundreds of clusters with two or three labels each, a
-posterior that goes up and down many times along several directions, or smooth interactions between many logits, such as
-a quadratic form of 20 logits, of which 1,500 labels show little (`benchmarks/ladder.py` has such cases). It is also
-wide and unsteady where labels are few. Samples must be independent draws: if the same sample occurs in several folds,
-local maps seem better than they are.
+The *lower estimate* comes from the learning curve. Let d be how far the upper estimate falls from maps fitted to fewer
+samples to maps fitted to all, r times as many. What is missing is assumed to shrink at least as fast as n^-1/4, the
+rate of nearest neighbours in six dimensions, so at most d / (r^1/4 - 1) is left. Two standard errors of d are added to
+d and to the upper estimate. It fails where the learning curve has yet to become steep (hundreds of clusters, many
+changes of direction, interactions between many logits; `benchmarks/ladder.py` has such cases), and is wide where labels
+are few.
 
 References
 ----------
@@ -37,13 +30,15 @@ Stopping: Refine, Then Calibrate", arXiv 2501.19195: refinement error by cross-f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration import pooling, resampling, sample_scores
+from halobench.calibration import pooling, resampling
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled, check_whole
-from halobench.calibration.logit_maps import TINY, Map, fit_families
+from halobench.calibration.logit_maps import FAMILIES, TINY, fit_families
+from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature_scaling import fit_exactly
 from halobench.core.errors import require
 from halobench.core.seeding import generator
@@ -155,44 +150,44 @@ def repair_ladder(
         require(not separable, "logits", "each label's logit is the largest", what)
     check_whole("draws", draws, 1)
     check_whole("seed", seed, 0)
-    return _ladder(logits, targets, more, draws, seed)
+    return ladder(logits, targets, more, draws, seed)
 
 
 def ladder(
-    logits: np.ndarray, targets: np.ndarray, more: tuple[np.ndarray, np.ndarray] | None = None, seed: int = 0
+    logits: np.ndarray,
+    targets: np.ndarray,
+    more: tuple[np.ndarray, np.ndarray] | None = None,
+    draws: int = 1000,
+    seed: int = 0,
+    families: Sequence[str] = FAMILIES,
 ) -> RepairLadder:
     """Compute `repair_ladder` for arrays that may look like probabilities or be separable, as those of a cell may."""
-    return _ladder(*_checked(logits, targets), more, 1000, seed)
-
-
-def _ladder(
-    logits: np.ndarray, targets: np.ndarray, more: tuple[np.ndarray, np.ndarray] | None, draws: int, seed: int
-) -> RepairLadder:
+    logits, targets = _checked(logits, targets)
     n = len(logits)
-    fitted = f"at least {LADDER_SAMPLES} rows, since maps are fitted to some of them"
-    require(n >= LADDER_SAMPLES, "logits", f"{n} rows", fitted)
+    expected = f"at least {LADDER_SAMPLES} rows, since maps are fitted to some of them"
+    require(n >= LADDER_SAMPLES, "logits", f"{n} rows", expected)
     if more is not None:
         more = _checked(*more)
-        most = f"at least {LADDER_SAMPLES} further rows, to which the maps are fitted"
-        require(len(more[0]) >= LADDER_SAMPLES, "more", f"{len(more[0])} rows", most)
-        shapes = [rows.shape[1:] + of.shape[1:] for rows, of in ((logits, targets), more)]
-        expected = f"rows of shape {shapes[0]}, as the others"
-        require(shapes[0] == shapes[1], "more", f"rows of shape {shapes[1]}", expected)
-    upper, scored, best = _held_out(logits, targets, more, FOLDS, 1.0, seed)
-    fewer, _, _ = _held_out(logits, targets, more, HALVES, 0.5, seed)
-    ratio = 2.0 if more else (1 - 1 / FOLDS) / (1 - 1 / HALVES)
-    plain = sample_scores.cross_entropy(logits, targets)
+        expected = f"at least {LADDER_SAMPLES} further rows, to which the maps are fitted"
+        require(len(more[0]) >= LADDER_SAMPLES, "more", f"{len(more[0])} rows", expected)
+        shape, others = (rows.shape[1:] + of.shape[1:] for rows, of in (more, (logits, targets)))
+        require(shape == others, "more", f"rows of shape {shape}", f"rows of shape {others}, as the others")
+    nlls = _held_out(logits, targets, more, FOLDS, 1.0, seed, families)
+    fewer = _held_out(logits, targets, more, HALVES, 0.5, seed, families)
+    best, best_of_fewer = (min(by_family, key=lambda name: by_family[name].mean()) for by_family in (nlls, fewer))
+    upper, tempered = nlls[best], nlls["temperature"]
+    plain = cross_entropy(logits, targets)
     has_posterior = targets.ndim == 2
-    noise = sample_scores.cross_entropy(_logarithm(targets), targets) if has_posterior else np.zeros(n)
-    temperature = scored["temperature"]
-    values = np.stack([plain, noise, upper - noise, temperature - upper, plain - temperature], axis=1)
+    noise = cross_entropy(_logarithm(targets), targets) if has_posterior else np.zeros(n)
+    values = np.stack([plain, noise, upper - noise, tempered - upper, plain - tempered], axis=1)
     low, high = resampling.bootstrap_intervals(values, draws, generator(seed, "repair", "bootstrap"))
-    parts = [Rung(*map(float, part)) for part in zip(values.mean(axis=0), low, high, strict=True)]
-    families = {name: float(each.mean()) for name, each in scored.items()}
-    span = _range(upper, fewer, ratio, float(noise.mean()))
-    nll, entropy, training, richer_map, scaling = parts
-    entropy_if_known = entropy if has_posterior else None
-    return RepairLadder(nll, entropy_if_known, training, richer_map, scaling, span, best, families)
+    nll, entropy, *parts = (Rung(*map(float, ends)) for ends in zip(values.mean(axis=0), low, high, strict=True))
+    training, richer_map, temperature = parts
+    ratio = 2.0 if more else (1 - 1 / FOLDS) / (1 - 1 / HALVES)
+    span = _range(upper, fewer[best_of_fewer], ratio, float(noise.mean()))
+    families_nll = {name: float(nll.mean()) for name, nll in nlls.items()}
+    known = entropy if has_posterior else None
+    return RepairLadder(nll, known, training, richer_map, temperature, span, best, families_nll)
 
 
 def _checked(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -224,28 +219,21 @@ def _held_out(
     folds: int,
     share: float,
     seed: int,
-) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
-    """Score maps on samples that they weren't fitted to: on each fold those fitted to the others, or to `more`.
-
-    Of `more`, only a `share` is used.
-    """
-    n = len(logits)
-    fold = generator(seed, "repair", "folds").permutation(n) % folds
+    families: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """Return the NLLs (n,) by family: on each fold, of the map fitted to the other folds, or to a share of `more`."""
+    fold = generator(seed, "repair", "folds").permutation(len(logits)) % folds
     if more is None:
         labels = _drawn(targets, seed)
-
-        def fit(chosen: np.ndarray) -> dict[str, Map]:
-            return fit_families(logits[chosen], targets[chosen], labels[chosen], seed)
-
-        probabilities = pooling.predict_held_out(fit, logits, fold)
+        probabilities = pooling.predict_held_out(
+            lambda rows: fit_families(logits[rows], targets[rows], labels[rows], seed, families), logits, fold
+        )
     else:
-        some = slice(0, int(share * len(more[0])))
-        fitted = fit_families(more[0][some], more[1][some], _drawn(more[1], seed)[some], seed)
-        probabilities = {name: sample_scores.softmax(transform(logits)) for name, transform in fitted.items()}
-    scored = {name: sample_scores.cross_entropy(_logarithm(p), targets) for name, p in probabilities.items()}
-    scored[MIXTURE] = pooling.cross_fitted_nll(np.stack(list(probabilities.values())), targets, fold)
-    best = min(scored, key=lambda name: float(scored[name].mean()))
-    return scored[best], scored, best
+        rows = slice(0, int(share * len(more[0])))
+        maps = fit_families(more[0][rows], more[1][rows], _drawn(more[1], seed)[rows], seed, families)
+        probabilities = {name: softmax(transform(logits)) for name, transform in maps.items()}
+    nlls = {name: cross_entropy(_logarithm(p), targets) for name, p in probabilities.items()}
+    return nlls | {MIXTURE: pooling.cross_fitted_nll(np.stack(list(probabilities.values())), targets, fold)}
 
 
 def _drawn(targets: np.ndarray, seed: int) -> np.ndarray:

@@ -17,15 +17,7 @@ def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.G
     calibration. For expected metrics (whose target rows are posteriors), no labels are drawn, so this is an upper bound
     on their floor, which is 0 for the posterior itself.
 
-    Parameters
-    ----------
-    probabilities : (n, k) array
-    bins, draws : int
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    float
+    `probabilities` are (n, k); `bins` and `draws` are whole numbers of at least 1.
     """
     check_whole("draws", draws, 1)
     check_whole("bins", bins, 1)

@@ -54,3 +54,9 @@ def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return the probability that each prediction is right, float64 (n,): 0 or 1 for labels."""
     correct = predicted == targets if targets.ndim == 1 else targets[np.arange(len(predicted)), predicted]
     return correct.astype(np.float64)
+
+
+def logarithm(probabilities: np.ndarray) -> np.ndarray:
+    """Return the logarithms of probabilities, with -inf for 0."""
+    with np.errstate(divide="ignore"):
+        return np.log(probabilities)

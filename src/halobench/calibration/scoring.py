@@ -40,14 +40,24 @@ class SplitScores:
     ):
         self.split, self.targets, self.spec, self.seed, self.regions = split, targets, spec, seed, regions
         self.metrics = {
-            name: Metric(each.name, each.options).with_bins(spec.bins) for name, each in spec.scores.items()
+            name: Metric(score.name, score.options).with_bins(spec.bins) for name, score in spec.scores.items()
         }
         self.rows: list[dict[str, Any]] = []
         self.bins: list[tuple] = []
         self._columns: list[tuple[int, np.ndarray]] = []  # row numbers, and the values whose mean each row contains
 
-    def add(self, calibrator: str, calibrated: np.ndarray, reported: Sequence[str]) -> None:
-        """Score the float64 logits `calibrated` (n, k), which are overwritten, against the labels `reported`."""
+    def add(self, calibrator: str, calibrated: np.ndarray | None, reported: Sequence[str]) -> None:
+        """Score the float64 logits `calibrated` (n, k), which are overwritten, against the labels `reported`.
+
+        If there are none, because the fit failed or has no finite optimum, all values are NaN.
+        """
+        if calibrated is None:
+            missing = [(labels, name) for labels in reported for name in (*self._reported(labels), "ece_floor")]
+            if self.regions is not None and "noisy" in reported:
+                missing += [("noisy", name) for name in APART]
+            for labels, name in missing:
+                self._add_row(labels, calibrator, name, math.nan)
+            return
         by_labels = {
             labels: self._compute({"logits": calibrated} | metric.by_kind(self.targets[labels])) for labels in reported
         }
@@ -64,19 +74,15 @@ class SplitScores:
                 self._add_row(labels, calibrator, name, values[name])
             self._add_row(labels, calibrator, "ece_floor", floor)
             if self.regions is not None:
-                apart = region_scores.scores(values, self.regions, self.split, labels)
-                for name, value in apart.items():
+                for name, value in region_scores.scores(values, self.regions, self.split, labels).items():
                     self._add_row(labels, calibrator, name, value)
             if self.split == "test":
                 diagram = binning.bin_by_confidence(confidence, correct, self.spec.bins)
-                self.bins += _bin_rows(diagram, (self.split, labels, calibrator))
-
-    def add_missing(self, calibrator: str, reported: Sequence[str]) -> None:
-        """Add rows of NaN for a calibrator whose fit failed or has no finite optimum."""
-        pairs = [(labels, name) for labels in reported for name in (*self._reported(labels), "ece_floor")]
-        if self.regions is not None and "noisy" in reported:
-            pairs += [("noisy", name) for name in APART]
-        self.rows += [metrics_row(self.split, labels, calibrator, name, math.nan) for labels, name in pairs]
+                columns = (diagram.lower, diagram.upper, diagram.count, diagram.confidence, diagram.accuracy)
+                self.bins += [
+                    (self.split, labels, calibrator, index, *bin_)
+                    for index, bin_ in enumerate(zip(*columns, strict=True))
+                ]
 
     def add_intervals(self) -> None:
         """Fill in the intervals of rows that are means over samples, all from the same resamples."""
@@ -91,20 +97,14 @@ class SplitScores:
     def _reported(self, labels: str) -> list[str]:
         """List the metrics that are reported against `labels`; some require a posterior, or labels."""
         kind = metric.by_kind(self.targets[labels])
-        return [name for name, each in self.metrics.items() if each.fits(kind)]
+        return [name for name, score in self.metrics.items() if score.fits(kind)]
 
     def _compute(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Return the values of the metrics that take only these arrays."""
-        return {name: each.compute(arrays) for name, each in self.metrics.items() if each.applies_to(arrays)}
+        return {name: score.compute(arrays) for name, score in self.metrics.items() if score.applies_to(arrays)}
 
     def _add_row(self, labels: str, calibrator: str, name: str, value: np.ndarray | float) -> None:
         """Add a row; if `value` is an array (n,), the row contains its mean over samples."""
         if isinstance(value, np.ndarray):
             self._columns.append((len(self.rows), value))
         self.rows.append(metrics_row(self.split, labels, calibrator, name, float(np.mean(value))))
-
-
-def _bin_rows(diagram: binning.Reliability, lead: tuple[str, ...]) -> list[tuple]:
-    """Return the rows of a reliability diagram, each starting with `lead`; empty bins are included."""
-    columns = (diagram.lower, diagram.upper, diagram.count, diagram.confidence, diagram.accuracy)
-    return [(*lead, index, *row) for index, row in enumerate(zip(*columns, strict=True))]

@@ -19,19 +19,15 @@ import numpy as np
 
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
 from halobench.calibration.nll_curve import (
-    DataSummary,
+    Curve,
     Derivatives,
-    Masked,
     derivatives,
     limit_of_separable,
     slope_rounding,
     summarise,
 )
-from halobench.calibration.rescaling import FLAT, rescale, temper
+from halobench.calibration.rescaling import rescale, temper
 from halobench.core.errors import require
-
-__all__ = ["CERTIFICATE", "FLAT", "TemperatureFit", "fit_exactly", "fit_smoothed", "fit_temperature", "scale"]
-__all__ += ["tempered"]
 
 CERTIFICATE = 1e-7  # relative half-width of the interval of beta between whose ends the gradient must change sign
 
@@ -108,45 +104,37 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """Fit the temperature as `fit_temperature` does, to arrays that have already been checked."""
-    if (masked := Masked.of(logits, targets)) is None:
-        return _fit(logits, summarise(logits, targets), math.log(logits.shape[1]), _first_guess(logits, targets))
-    fit = _fit(masked.logits, masked.summary, masked.nll_at_zero, 1.0)
-    beta, unit = fit.beta / masked.unit, masked.unit
-    return replace(fit, T=fit.T * unit, beta=beta, gradient=fit.gradient * unit)
+    curve = Curve.of(logits, targets)
+    fit = _fit(curve, 1.0 if curve.masked else _first_guess(logits, targets))
+    return replace(fit, T=fit.T * curve.unit, beta=fit.beta / curve.unit, gradient=fit.gradient * curve.unit)
 
 
-def _fit(logits: np.ndarray, summary: DataSummary, nll_at_zero: float, guess: float) -> TemperatureFit:
-    """Fit the temperature to finite logits, starting from a guess of beta."""
-    if summary.slope_at_zero >= -slope_rounding(logits.shape[1], summary.slope_at_zero, summary.linear):
-        return TemperatureFit(math.inf, 0.0, nll_at_zero, summary.slope_at_zero, True, False)
-    if summary.linear == 0:
+def _fit(curve: Curve, guess: float) -> TemperatureFit:
+    """Fit the temperature to the logits of a curve, starting from a guess of beta."""
+    logits, (linear, slope, spread), k = curve.logits, curve.summary, curve.logits.shape[1]
+    if not curve.falls:
+        return TemperatureFit(math.inf, 0.0, curve.nll_at_zero, slope, True, False)
+    if curve.separable:
         return TemperatureFit(math.nan, math.inf, limit_of_separable(logits), 0.0, False, True)
-    start, x, curve = _minimise(logits, summary.linear, guess)
-    beta, optimum = start * (1 + x), curve.after_step(x)
-    require(beta < math.inf, "logits", summary.spread, "a spread for which float64 can represent the optimal T")
-    noise = slope_rounding(logits.shape[1], curve.slope, start * summary.linear)
-    proved = _changes_sign(curve, x, start * summary.spread, noise) or _ends_differ(logits, summary.linear, beta)
+    start, x, at_start = _minimise(logits, linear, guess)
+    beta, optimum = start * (1 + x), at_start.after_step(x)
+    require(beta < math.inf, "logits", spread, "a spread for which float64 can represent the optimal T")
+    noise = slope_rounding(k, at_start.slope, start * linear)
+    proved = _changes_sign(at_start, x, start * spread, noise) or _ends_differ(logits, linear, beta)
     return TemperatureFit(1 / beta, beta, optimum.nll, optimum.slope / beta, proved, False)
 
 
 def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the beta with the lowest NLL for labels smoothed by 1 / (n + 1), which is finite even on separable data.
 
-    Used by calibrators that need a temperature where TS has none. Smoothing spreads over the classes whose logits are
-    finite: one at -inf has probability 0 at every temperature. Arrays must already have been checked.
+    Smoothing spreads over the classes whose logits are finite. Arrays must already have been checked.
     """
-    if (masked := Masked.of(logits, labels)) is None:
-        return _smoothed(logits, summarise(logits, labels))
-    return _smoothed(masked.logits, masked.summary) / masked.unit
-
-
-def _smoothed(logits: np.ndarray, summary: DataSummary) -> float:
-    """Fit beta as `fit_smoothed` does, to finite logits."""
-    if summary.slope_at_zero >= -slope_rounding(logits.shape[1], summary.slope_at_zero, summary.linear):
+    curve = Curve.of(logits, labels)
+    if not curve.falls:
         return 0.0
-    uniform = 1 / (len(logits) + 1)
-    start, x, _ = _minimise(logits, summary.linear + uniform * summary.slope_at_zero, 1.0)
-    return start * (1 + x)
+    linear = curve.summary.linear + 1 / (len(logits) + 1) * curve.summary.slope_at_zero
+    start, x, _ = _minimise(curve.logits, linear, 1.0)
+    return start * (1 + x) / curve.unit
 
 
 def finite_beta(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -164,14 +152,9 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
     Parameters
     ----------
     logits : (n, k) array
-        Finite, or -inf for a class without mass, which stays -inf; no row may be all -inf.
+        Finite, or -inf for a class without mass, which stays -inf; no row may be all -inf, or SpecError is raised.
     beta : float
-        At least 0 and finite.
-
-    Raises
-    ------
-    SpecError
-        If an argument is not as described above.
+        At least 0 and finite, or SpecError is raised.
     """
     _check_beta(beta)
     return rescale(check_logits(logits, masked=True), beta)
@@ -181,12 +164,7 @@ def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
     """Scale logits to inverse temperature `beta` as `scale` does, but keep predictions even in the limit T = infinity.
 
     At beta = 0, or if `beta` leaves less than `FLAT` between any two logits in a row, all rows are scaled to that range
-    instead, so confidences are 1/k and logits that rounding would tie stay distinct.
-
-    Raises
-    ------
-    SpecError
-        As in `scale`.
+    instead, so confidences are 1/k and logits that rounding would tie stay distinct. Errors are those of `scale`.
 
     Examples
     --------
@@ -206,10 +184,8 @@ def _minimise(
 ) -> tuple[float, float, Derivatives]:
     """Return the slope's root b (1 + x) > 0, known to exist, as (b, x, derivatives at b), where x is a small step.
 
-    Uses Halley's method within a bracket, which is bisected if a step is rejected. A step is rejected if it leaves the
-    bracket or is more than half the previous step; far left of the optimum, the gradient is exponential and steps would
-    stay constant. The relative error of the last step, which is of third order in the step, is about `tolerance`, so no
-    further pass is needed.
+    Uses Halley's method within a bracket, which is bisected if a step leaves it or is more than half the previous step:
+    far left of the optimum, steps would stay constant. The relative error of the last step is about `tolerance`.
     """
     low, high, step = 0.0, math.inf, math.inf
     for iteration in range(1000):  # usually a few are enough; logits of 1e150 need about a hundred from beta = 1
@@ -221,27 +197,21 @@ def _minimise(
         proposal = beta * (1 + x)
         slow = iteration > 2 and not abs(proposal - beta) <= abs(step) / 2
         if slow or not max(low, beta / 16) < proposal < min(high, beta * 16):
-            proposal = _bisect(low, high, beta)
+            # The geometric mean of the bracket, or a factor of 4 beyond its end if the other end is open.
+            middle = beta / 4 if low == 0 else math.sqrt(low) * math.sqrt(high)
+            proposal = beta * 4 if high == math.inf else middle
         elif abs(x) <= 1e-8 or abs(x) ** 3 * max(10.0, (curve.third / curve.curvature) ** 2) <= tolerance:
             return beta, x, curve
         step, beta = proposal - beta, proposal
     return beta, 0.0, derivatives(logits, linear, beta)
 
 
-def _bisect(low: float, high: float, beta: float) -> float:
-    """Return the bracket's geometric mean, or a point a factor of 4 beyond its end `beta` if the other end is open."""
-    if high == math.inf:
-        return beta * 4
-    return beta / 4 if low == 0 else math.sqrt(low) * math.sqrt(high)
-
-
 def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> bool:
     """Return True if `curve`, at b, proves that the slope changes sign within b (1 + x) (1 +- CERTIFICATE).
 
-    `spread` is the largest difference between two entries in a row of u = b s. A row's third cumulant is at most its
-    variance times `spread`, so the curvature at b (1 + d) lies between its value at b times exp(+-spread d), and the
-    slope there lies between slope -+ curvature (exp(-+spread d) - 1) / spread. Bounds within `noise` of 0 prove
-    nothing.
+    A row's third cumulant is at most its variance times `spread`, the largest difference between two entries of u =
+    b s. So the curvature at b (1 + d) lies between its value at b times exp(+-spread d), and the slope there between
+    slope -+ curvature (exp(-+spread d) - 1) / spread. Bounds within `noise` of 0 prove nothing.
     """
     below, above = ((1 + x) * (1 + sign * CERTIFICATE) - 1 for sign in (-1, 1))
     if not 0 < spread * max(-below, above) < 1:

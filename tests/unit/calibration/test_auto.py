@@ -5,22 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from halobench import SpecError, diagnose, fit_auto
+from halobench import diagnose, fit_auto
 from halobench.calibration import auto, calibrator
 from halobench.calibration.auto import FOLDS, TS
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.seeding import generator
+from unit.calibration.builders import drawn
 
 OWN = ("top_rest", "partner")
-
-
-def drawn(n: int, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Overconfident logits, and labels from the softmax of a third of them, some turned into the next class."""
-    rng = np.random.default_rng(seed)
-    z = 2 * rng.normal(size=(n, k))
-    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
-    return 3 * z, np.where(rng.random(n) < flips, (labels + 1) % k, labels)
 
 
 def plain_choice(gains: np.ndarray, variances: np.ndarray) -> int:
@@ -71,8 +64,8 @@ def test_a_choice_that_would_state_a_loss_is_not_made(monkeypatch):
     gains = np.array([[0.2, -0.1]] * 4 + [[-0.5, 0.6]])[fold]
     trials = auto._Trials(OWN, fold, gains, np.zeros_like(gains), {})
     assert trials.choice() == OWN[0]
-    assert trials.gain_of_choice(OWN[0]).value == pytest.approx(-0.18)
-    monkeypatch.setattr(auto._Trials, "of", lambda *_: trials)
+    assert trials.of_choice(OWN[0]).value == pytest.approx(-0.18)
+    monkeypatch.setattr(auto, "_cross_fitted", lambda *_: trials)
     fit = fit_auto(*drawn(100), candidates=OWN)
     assert (fit.chosen, fit.reason) == (TS, "no candidate gains clearly")
     np.testing.assert_allclose([each.value for each in fit.candidates], [0.06, 0.04])
@@ -183,23 +176,3 @@ def test_candidates_that_were_not_tried_are_named(monkeypatch):
     assert "no candidate was given" in str(diagnose(z, y, candidates=()))
     monkeypatch.setattr(auto, "WORK", 1.0)
     assert fit_auto(z, y, candidates=("matrix",)).reason == "no candidate could be tried"
-    said = " ".join(str(diagnose(z, y, candidates=("matrix", "partner"))).split())
-    assert "Left out: matrix scaling, too slow for 4 classes and 200 samples." in said
-
-
-@pytest.mark.parametrize(
-    ("change", "told"),
-    [
-        ({"candidates": ("partner", "partner")}, "different names"),
-        ({"candidates": ("auto",)}, "another calibrator than the one that chooses"),
-        ({"candidates": ("partnr",)}, "did you mean 'partner'"),
-        ({"seed": -1}, "seed = -1"),
-        ({"logits": np.full((50, 4), 0.25)}, "look like probabilities"),
-        ({"labels": np.arange(50) % 4 + 1}, "labels start at 0"),
-    ],
-)
-def test_bad_arguments_are_named(change, told):
-    z, y = drawn(50)
-    arguments = {"logits": z, "labels": y, "candidates": OWN} | change
-    with pytest.raises(SpecError, match=told):
-        fit_auto(**arguments)

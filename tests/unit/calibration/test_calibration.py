@@ -18,8 +18,9 @@ from halobench.calibration.evaluate import calibrate
 from halobench.calibration.paper_fit import fit_paper
 from halobench.calibration.reference_predictors import nearest, references
 from halobench.calibration.resampling import bootstrap_intervals, ece_floor
+from halobench.calibration.rescaling import FLAT
 from halobench.calibration.sample_scores import cross_entropy
-from halobench.calibration.temperature_scaling import FLAT, fit_temperature
+from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs import CalibrateSpec

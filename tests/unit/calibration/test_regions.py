@@ -136,17 +136,6 @@ def test_nearest_neighbours_meet_their_closed_form(k):
     assert reference == pytest.approx(test["exact", "kl"], rel=1e-3)
 
 
-@pytest.mark.parametrize("shares", [[0.8, 0.2], [0.5, 0.3, 0.2]])
-def test_nearest_neighbours_with_unequal_shares(shares):
-    k, m = 12, len(shares)
-    data = drawn(k, group=m, shares=shares, n=600)  # with few points, labels deviate from their shares
-    cell = train_cell(data, ModelSpec("nearest"), LossSpec("cross_entropy"), TrainSpec(), 0, log=lambda line: None)
-    table = calibrate(cell.logits | data.targets(), FEW, 0).metrics
-    rows = table[(table["split"] == "test") & (table["labels"] == "noisy") & (table["metric"] == "kl")]
-    found = rows.set_index("calibrator")["value"]
-    assert found["oracle"] == pytest.approx(nearest_neighbour_kl(k, 0.5, m, np.array(shares)), rel=0.05)
-
-
 def test_scores_on_regions_add_up():
     """KL is the mean over own and shared points; on own regions it is the NLL of the only class."""
     data = drawn(8, test=1000)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 
 from halobench import SpecError, fit_temperature, kl, nll, repair_ladder
 from halobench.calibration import repair
@@ -176,29 +176,3 @@ def test_the_range_is_what_the_learning_curve_leaves():
     assert low == pytest.approx(1 - error / (1.6**0.25 - 1), abs=1e-3)
     assert high == pytest.approx(upper.mean() + error, abs=1e-6)
     assert repair._range(upper, fewer, 1.6, 1.1)[0] == 1.1, "not below the noise"
-
-
-@pytest.mark.parametrize(
-    ("call", "key"),
-    [
-        (lambda: repair_ladder(posteriors(99), posteriors(99)), "logits"),
-        (lambda: repair_ladder(log_softmax(posteriors(99), axis=1), posteriors(98)), "targets"),
-        (lambda: repair_ladder(*wrong(20)), "logits"),
-        (lambda: repair_ladder(wrong(60)[0], np.zeros(60, int)), "targets"),
-        (lambda: repair_ladder(9 * np.eye(3)[np.arange(60) % 3], np.arange(60) % 3), "logits"),
-        (lambda: repair_ladder(np.where(np.eye(60, 3) > 0, -np.inf, wrong(60)[0]), wrong(60)[1]), "logits[0]"),
-        (lambda: repair_ladder(*wrong(60), more=(np.zeros((60, 4)), np.zeros(60, int))), "more"),
-        (lambda: repair_ladder(*wrong(60), more=wrong(20)), "more"),
-        (lambda: repair_ladder(*wrong(60), draws=0), "draws"),
-    ],
-)
-def test_bad_arguments_are_named(call, key):
-    with pytest.raises(SpecError) as caught:
-        call()
-    assert caught.value.key == key
-
-
-def wrong(n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and labels without relation."""
-    rng = np.random.default_rng(0)
-    return rng.normal(size=(n, 3)), rng.integers(3, size=n)

@@ -7,16 +7,11 @@ With a as the predicted class, the map is
 N_aj counts validation samples with prediction a and label j, N_a is their sum over j, and r is the size of a uniform
 prior, in samples. T, w and r have the lowest leave-one-out NLL: each sample is left out of its own counts. The two
 parts of a mixture are fitted together, because T can be lower if the confusions cover the errors.
-
-References
-----------
-H.-C. Kim and Z. Ghahramani, "Bayesian Classifier Combination", AISTATS 2012: a classifier's output is its label alone,
-and its confusion matrix has a Dirichlet prior. G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with
-Model Probabilities via Confusion Matrices and Calibration", NeurIPS 2021: a product in place of a mixture.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -59,15 +54,10 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     grid = np.linspace(math.log(beta / REACH), math.log(beta * REACH), 2 * STEPS + 1)
     likelihoods = [_likelihood(logits, labels, at)[0] for at in grid]
     least = 1 / (n + 1)
-    best: tuple[float, int, float, np.ndarray] | None = None
-    for prior in PRIORS:
-        confusions = (seen + prior / k) / (total + prior)
-        for i, likelihood in enumerate(likelihoods):
-            nll = _mix(likelihood, confusions, least).nll
-            if best is None or nll < best[0]:
-                best = nll, i, prior, confusions
-    assert best is not None
-    _, i, prior, confusions = best
+    held_out = {prior: (seen + prior / k) / (total + prior) for prior in PRIORS}
+    settings = itertools.product(PRIORS, range(len(grid)))
+    prior, i = min(settings, key=lambda setting: _mix(likelihoods[setting[1]], held_out[setting[0]], least).nll)
+    confusions = held_out[prior]
 
     def slope(at: float) -> tuple[float, _Mixture]:
         """Return the derivative of the NLL in log beta at the best w, and the mixture there."""

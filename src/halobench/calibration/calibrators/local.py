@@ -6,12 +6,6 @@ at. The map is a mixture of TS, partner scaling, nearest neighbours and extremel
 (`halobench.calibration.logit_maps`). The weights are fitted to samples that the four maps weren't fitted to, so where
 nothing is local, the mixture is close to its smooth parts. The weights have no ridge: with a dozen samples, they may be
 far off. Samples must be independent draws, since copies of a sample in several folds would favour local maps.
-
-References
-----------
-P. Geurts, D. Ernst, L. Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006. C. Stone, "Consistent
-Nonparametric Regression", Annals of Statistics 5, 1977. D. Wolpert, "Stacked generalization", Neural Networks 5, 1992:
-weights by cross-fitting.
 """
 
 from __future__ import annotations
@@ -19,9 +13,9 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration import pooling
-from halobench.calibration.calibrator import Calibrator, logarithm, scored
+from halobench.calibration.calibrator import Calibrator, scored
 from halobench.calibration.logit_maps import fit_families
-from halobench.calibration.sample_scores import softmax
+from halobench.calibration.sample_scores import logarithm, softmax
 from halobench.core.seeding import generator
 
 TITLE = "local map"

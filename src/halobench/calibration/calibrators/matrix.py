@@ -4,11 +4,6 @@ The map adds V x + b to the logits of TS, where x is the logits at unit spread. 
 the lowest 4-fold cross-validated NLL. ``probmetrics/SMSCalibrator`` (structured matrix scaling) derives the strength
 from the numbers of samples and classes instead. `dirichlet` has weaker ridges on the diagonal and on b than on the
 rest, which is worse with few samples.
-
-References
-----------
-M. Kull et al., "Beyond temperature scaling: Obtaining well-calibrated multi-class probabilities with Dirichlet
-calibration", NeurIPS 2019: affine maps with off-diagonal and intercept regularisation (ODIR), cross-validated.
 """
 
 from __future__ import annotations

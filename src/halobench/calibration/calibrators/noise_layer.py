@@ -4,13 +4,6 @@ The map is P(j) = sum over c of softmax(z / T)_c Q_cj, where each row of Q sums 
 version of a class c that the model predicts. Such layers are usually trained with the network; here, T and Q are fitted
 to validation samples by expectation maximisation. Row c of Q has a Dirichlet prior worth s samples of class c and
 `SPREAD` samples of all classes, and s has the lowest 4-fold cross-validated NLL. As s grows, the map becomes TS.
-
-References
-----------
-S. Sukhbaatar, J. Bruna, M. Paluri, L. Bourdev, R. Fergus, "Training Convolutional Networks with Noisy Labels",
-arXiv 1406.2080. J. Goldberger, E. Ben-Reuven, "Training Deep Neural-Networks Using a Noise Adaptation Layer", ICLR
-2017. Y. Yao et al., "Dual T: Reducing Estimation Error for Transition Matrix in Label-noise Learning", NeurIPS 2020: a
-transition matrix estimated after training, from counts of predictions and labels.
 """
 
 from __future__ import annotations
@@ -20,11 +13,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from halobench.calibration.calibrator import Calibrator, Map, logarithm
+from halobench.calibration.calibrator import Calibrator, Map
 from halobench.calibration.calibrators._tuned import fit_tuned
 from halobench.calibration.convex import RIDGE
 from halobench.calibration.rescaling import rescale, spread
-from halobench.calibration.sample_scores import softmax
+from halobench.calibration.sample_scores import logarithm, softmax
 from halobench.calibration.temperature_scaling import finite_beta
 
 TITLE = "noise layer"

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from halobench.calibration.diagnosis import OTHERS, Diagnosis, answers, label, summary
+from halobench.calibration.diagnosis import Diagnosis
+from halobench.calibration.diagnosis_text import OTHERS, label
 from halobench.core.formatting import interval, number
 from halobench.reporting.rendering import render
 from halobench.reporting.styles import calibrator_style
@@ -28,7 +29,7 @@ def diagnosis_page(diagnosis: Diagnosis, title: str = "Diagnosis") -> str:
         for name, rungs in diagnosis.scores.items()
     ]
     shown: Mapping[str, Any] = {
-        **{"summary": summary(diagnosis), "answers": answers(diagnosis), "confusions": confusions},
+        **{"summary": diagnosis.summary(), "answers": diagnosis.answers(), "confusions": confusions},
         **{"curve": _curve(diagnosis), "parts": _parts(diagnosis), "scores": scores, "metrics": METRICS.values()},
     }
     return render("diagnosis.html", title=title, note="", experiment=title, **_gains(diagnosis), **shown)

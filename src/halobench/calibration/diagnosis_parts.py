@@ -1,0 +1,192 @@
+"""Parts of a diagnosis that only it computes: a temperature with its error, confusions, a shift and a quick ladder."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from halobench.calibration.auto import NORMAL
+from halobench.calibration.logit_maps import FAMILIES, SLOW
+from halobench.calibration.paper_fit import fit_as_paper
+from halobench.calibration.repair import RepairLadder, ladder
+from halobench.calibration.rescaling import rescale
+from halobench.calibration.sample_scores import cross_entropy, predictions, softmax
+from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly
+from halobench.core.errors import SpecError
+from halobench.core.seeding import generator
+
+POINTS = 40  # of the curve of the NLL
+WIDEST = 64  # times the optimal temperature, or its inverse: others that are further away are left out of the curve
+PAIRS = 5  # the number of confusions that are listed
+LEVEL = 0.01  # of the two tests for a shift together
+EXPECTED = 5  # the smallest expected count of a class in the test of class counts; rarer ones are counted together
+LADDER_MOST = 2000  # the number of samples, drawn at random, from which the ladder is computed if there are more
+
+# Maps with a weight for each pair of classes are tried up to so many samples x classes^2, such as 2,000 samples of 100
+# classes. Beyond, they would take most of the time, and have too few samples for each of their weights.
+WORK = 2e7
+
+# The fit of gpleiss/temperature_scaling, from which many others were copied: the start of T, and LBFGS's iterations.
+COPIED = 1.5, 50
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """The optimal temperature, its sampling error, and what other programs make of the same samples.
+
+    Attributes
+    ----------
+    exact : TemperatureFit
+        The optimum on the validation samples.
+    low, high : float
+        Its 95% interval; NaN if there is no finite optimum.
+    cost : float
+        How much its sampling error adds to the NLL of new samples on average, in nats.
+    nll : float
+        NLL of the validation samples at T = 1.
+    others : dict of str to TemperatureFit
+        What other programs get: ``paper``, the paper's code, and ``copied``, the often copied code of Guo et al.
+    curve : tuple of (float, float)
+        The NLL of the validation samples by temperature, around all of these; empty if there is no finite optimum.
+    """
+
+    exact: TemperatureFit
+    low: float
+    high: float
+    cost: float
+    nll: float
+    others: dict[str, TemperatureFit]
+    curve: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def of(cls, logits: np.ndarray, labels: np.ndarray) -> Temperature:
+        """Fit the temperature, exactly and as others do, and estimate its error."""
+        exact = fit_exactly(logits, labels)
+        others = {"paper": fit_as_paper(logits, labels), "copied": fit_as_paper(logits, labels, *COPIED)}
+        low = high = cost = math.nan
+        if 0 < exact.beta < math.inf:
+            variance, curvature = _log_variance(rescale(logits, exact.beta), labels)
+            low, high = (exact.T * math.exp(sign * min(NORMAL * math.sqrt(variance), 700.0)) for sign in (-1, 1))
+            cost = variance * curvature / (2 * len(labels))
+        nll = float(cross_entropy(logits, labels).mean())
+        curve: tuple[tuple[float, float], ...] = ()
+        if math.isfinite(exact.T) and math.isfinite(nll):
+            near = [fit.T for fit in others.values() if 1 / WIDEST < fit.T / exact.T < WIDEST]
+            shown = [1.0, exact.T, *near]
+            grid = np.geomspace(min(shown) / 1.5, max(shown) * 1.5, POINTS)
+            curve = tuple((float(T), float(cross_entropy(rescale(logits, 1 / T), labels).mean())) for T in grid)
+        return cls(exact, low, high, cost, nll, others, curve)
+
+
+def _log_variance(u: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return the variance of log T (a sandwich estimator), and the curvature of the NLL's sum in it, at the optimum."""
+    p = softmax(u)
+    u = np.where(p > 0, u, 0.0)
+    mean = np.einsum("ij,ij->i", p, u)
+    slopes = mean - u[np.arange(len(u)), labels]
+    curvature = float((np.einsum("ij,ij,ij->i", p, u, u) - mean**2).sum())
+    return float(slopes @ slopes) / curvature**2 if curvature > 0 else math.inf, curvature
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How many of the samples with a predicted class have another label, and how many of them TS expects to."""
+
+    predicted: int
+    label: int
+    count: int
+    of: int
+    expected: float
+
+
+def confusions(p: np.ndarray, top: np.ndarray, labels: np.ndarray) -> tuple[Confusion, ...]:
+    """Return the most frequent confusions of a predicted class with a label; p (n, k) are TS's probabilities."""
+    k = p.shape[1]
+    counts, expected = np.zeros((k, k)), np.zeros((k, k))
+    np.add.at(counts, (top, labels), 1)
+    np.add.at(expected, top, p)
+    sizes = counts.sum(axis=1)
+    wrong = np.where(np.eye(k, dtype=bool), 0, counts)
+    pairs = [divmod(int(index), k) for index in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]]
+    return tuple(
+        Confusion(a, j, int(wrong[a, j]), int(sizes[a]), float(expected[a, j])) for a, j in pairs if wrong[a, j] > 0
+    )
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A comparison of test logits with validation logits.
+
+    Attributes
+    ----------
+    confidence : (float, float, float)
+        Mean confidence after TS on validation and test samples, and the p-value of the Kolmogorov-Smirnov test.
+    classes : (float, float, float)
+        The share of predictions for the class `changed` on validation and test samples, and the p-value of the
+        chi-squared test of the counts of all predicted classes.
+    changed : int
+        The class whose share of predictions differs most.
+    nll : (float, float, float) or None
+        NLL after TS on validation and test samples, and the p-value of Welch's test; None without test labels.
+    """
+
+    confidence: tuple[float, float, float]
+    classes: tuple[float, float, float]
+    changed: int
+    nll: tuple[float, float, float] | None
+
+    @property
+    def seen(self) -> bool:
+        """Return True if a test of the logits is significant, by Bonferroni's correction."""
+        return min(self.confidence[2], self.classes[2]) < LEVEL / 2
+
+    @classmethod
+    def of(cls, val: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray | None) -> Shift:
+        """Compare logits after TS by their confidences and predicted classes, and by their NLL if there are labels."""
+        from scipy import stats
+
+        predicted, confidences = zip(*(predictions(softmax(logits)) for logits in (val, test)), strict=True)
+        p_confidence = float(stats.ks_2samp(*confidences).pvalue)
+        means = [float(confidence.mean()) for confidence in confidences]
+        counts = np.stack([np.bincount(classes, minlength=val.shape[1]) for classes in predicted])
+        shares = counts / counts.sum(axis=1, keepdims=True)
+        changed = int(np.abs(shares[0] - shares[1]).argmax())
+        nll = None
+        if test_labels is not None:
+            losses = cross_entropy(val, labels), cross_entropy(test, test_labels)
+            comparable = min(map(len, losses)) > 1 and all(np.isfinite(loss).all() for loss in losses)
+            p_nll = float(stats.ttest_ind(*losses, equal_var=False).pvalue) if comparable else math.nan
+            nll = float(losses[0].mean()), float(losses[1].mean()), p_nll
+        of_class = float(shares[0, changed]), float(shares[1, changed])
+        return cls((means[0], means[1], p_confidence), (*of_class, _same_classes(counts)), changed, nll)
+
+
+def _same_classes(counts: np.ndarray) -> float:
+    """Return the p-value of the chi-squared test of counts (2, k), rare classes being counted together."""
+    from scipy import stats
+
+    rare = counts.sum(axis=0) * counts.sum(axis=1).min() < EXPECTED * counts.sum()
+    table = np.column_stack([counts[:, ~rare], counts[:, rare].sum(axis=1)])
+    table = table[:, table.sum(axis=0) > 0]
+    return float(stats.chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0
+
+
+def quick_ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[RepairLadder | None, str]:
+    """Return the repair ladder of some samples, without slow maps if there are many classes, or why there is none."""
+    if not np.isfinite(logits).all():
+        return None, "it needs finite logits"
+    if targets.ndim == 1 and len(np.unique(targets)) < 2:
+        return None, "there is only one label"
+    if targets.ndim == 1 and fit_exactly(logits, targets).separable:
+        return None, "every label has the largest logit of its sample"
+    some = np.arange(len(logits))
+    if len(logits) > LADDER_MOST:
+        some = np.sort(generator(seed, "diagnose", "ladder").permutation(len(logits))[:LADDER_MOST])
+    slow = len(some) * logits.shape[1] ** 2 > WORK
+    families = [name for name in FAMILIES if not (slow and name in SLOW)]
+    try:
+        return ladder(logits[some], targets[some], seed=seed, families=families), ""
+    except SpecError as error:
+        return None, f"it needs {error.expected.partition(',')[0]}"

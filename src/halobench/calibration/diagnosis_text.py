@@ -1,0 +1,224 @@
+"""The words of a diagnosis: for each of its parts, a question, a short answer, and the sentences behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from halobench.calibration.auto import TS, AutoFit, Gain
+from halobench.calibration.diagnosis_parts import LADDER_MOST, Confusion, Shift, Temperature
+from halobench.calibration.logit_maps import SLOW
+from halobench.calibration.repair import RepairLadder, Rung
+from halobench.calibration.temperature_scaling import TemperatureFit
+from halobench.core import facts
+from halobench.core.formatting import count, interval, number
+
+NEGLIGIBLE = 0.005  # nats: what a temperature's sampling error may cost if there are enough samples
+SMALL = 0.01  # nats: the size of gains that enough samples show
+FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
+RARE = 5  # samples of a class; with fewer, its confusions can't be learned
+BLIND = (
+    "These tests see only the logits: not labels that change while the logits stay the same, nor inputs whose logits "
+    "look as usual."
+)
+OTHERS = {"paper": "the paper's code", "copied": "gpleiss/temperature_scaling"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A question, its short answer, sentences, and whether the answer is a warning."""
+
+    question: str
+    short: str
+    sentences: str
+    warning: bool = False
+
+
+def label(calibrator: str) -> str:
+    """Return a calibrator's name in words."""
+    return facts.title("calibrators", calibrator)
+
+
+def unseen_classes(names: Sequence[str]) -> str:
+    """Name the classes that no validation label names, at most three of them; "" if there are none."""
+    if len(names) > 3:
+        return f"{len(names)} of the classes"
+    return " ".join(["class" if len(names) == 1 else "the classes", " and ".join(names)]) if names else ""
+
+
+def which_calibrator(auto: AutoFit, test_gain: Gain | None, unseen: str) -> Answer:
+    """Say which calibrator to use, and why."""
+    question = "Which calibrator should I use?"
+    tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
+    failed = [gain for gain in auto.candidates if math.isnan(gain.value) and gain.reason != auto.reason]
+    reasons = "; ".join(f"{label(candidate.name)}, {candidate.reason}" for candidate in failed)
+    left_out = failed and f"Left out: {reasons}."
+    if auto.chosen == TS:
+        reason = f"Richer maps weren't tried: {auto.reason}."
+        if tried:
+            best = max(tried, key=lambda candidate: candidate.value)
+            reason = (
+                f"None of {count(len(tried), 'richer map')} gains clearly on samples that it wasn't fitted to. The "
+                f"best, {label(best.name)}, gains {number(best.value)} nats {interval(best.low, best.high)}."
+            )
+        return Answer(question, "Keep temperature scaling.", _joined(reason, left_out))
+    name, loses = label(auto.chosen), test_gain is not None and test_gain.high < 0
+    gains = f"{number(auto.gain.value)} nats {interval(auto.gain.low, auto.gain.high)}"
+    short = f"{name[:1].upper()}{name[1:]}: it gains {gains}{', but loses on the test samples' if loses else ''}."
+    others = ", ".join(f"{label(gain.name)} {number(gain.value)}" for gain in tried if gain.name != auto.chosen)
+    sentences = _joined(
+        "This is its gain in NLL over the best temperature on samples that it wasn't fitted to. The 95% interval takes "
+        f"into account that it was chosen. In configurations, it is called {auto.chosen}.",
+        auto.gain.low < 0
+        and f"On new samples it may be worse than the best temperature, by up to {number(-auto.gain.low)}.",
+        test_gain and f"On the test samples it gains {_with_interval(test_gain)}.",
+        others and f"Others: {others}.",
+        left_out,
+    )
+    short = _joined(short, unseen and f"It hasn't seen {unseen}.")
+    return Answer(question, short, sentences, loses or bool(unseen))
+
+
+def is_optimal(temperature: Temperature, samples: int) -> Answer:
+    """Say what the best temperature is, and what others miss."""
+    question, exact, nll = "Is my temperature optimal?", temperature.exact, temperature.nll
+    if exact.separable:
+        sentences = (
+            "Every label has the largest logit of its sample, so the NLL keeps falling as T approaches 0. Programs "
+            "that return a number here stopped early. Use more validation samples; until then, T is fitted to labels "
+            f"that are smoothed by 1/{samples + 1}."
+        )
+        return Answer(question, "No finite temperature is.", sentences, warning=True)
+    if exact.beta == 0 and math.isclose(nll, exact.nll, rel_tol=1e-12):
+        short = "Every temperature gives the same NLL."
+        return Answer(question, short, "The logits of each sample are equal.", warning=True)
+    short, known = "T is infinite.", "No temperature is better than the same probability for every class."
+    if exact.beta > 0:
+        short = f"T = {number(exact.T, '.4g')}{', proved optimal' if exact.converged else ''}."
+        known = f"Its 95% interval is {interval(temperature.low, temperature.high, '.3g')}."
+    saved = f"It lowers the NLL from {number(nll)} (T = 1) to {number(exact.nll)}."
+    others = (_other_fit(OTHERS[name], fit, exact.nll, nll) for name, fit in temperature.others.items())
+    return Answer(question, short, _joined(known, saved, *others))
+
+
+def _other_fit(name: str, fit: TemperatureFit, optimum: float, start: float) -> str:
+    """Say where another program's fit ends, if at a number, and what it misses of the way from `start` to `optimum`."""
+    if math.isnan(fit.T):
+        return ""
+    cost, saved = fit.nll - optimum, start - optimum
+    if cost < 5e-4:
+        return f"The fit of {name} reaches it."
+    lost = f" and leaves {_nats(cost)} of these {_nats(saved)} nats" if cost < saved else f", {_nats(cost)} nats worse"
+    return f"The fit of {name} ends at T = {number(fit.T, '.3g')}{lost}."
+
+
+def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, classes: int) -> Answer:
+    """Say who could remove which part of the NLL."""
+    question = "What is left, and who could remove it?"
+    if ladder is None:
+        return Answer(question, "Unknown.", f"The NLL can't be split into its parts, since {no_ladder}.")
+    some = f" (of {LADDER_MOST:,} samples, drawn at random)" if samples > LADDER_MOST else ""
+    or_noise = "" if ladder.noise else " (or nothing can: it includes label noise)"
+    left_out = ", ".join(name for name in SLOW if name not in ladder.families)
+    sentences = _joined(
+        f"Of an NLL of {number(ladder.nll.value)}{some}, a temperature removes {_with_interval(ladder.temperature)}, a "
+        f"richer map of the logits could remove {_with_interval(ladder.richer_map)}. Only other training can remove "
+        f"{_with_interval(ladder.training)}{or_noise}.",
+        ladder.noise and f"The known posterior's own noise is {number(ladder.noise.value)}.",
+        ladder.map != "temperature"
+        and f"The best of {len(ladder.families)} kinds of maps out of fold is {ladder.map}.",
+        left_out
+        and f"Left out, as too slow for {classes} classes: {left_out}; with these, a richer map may remove more.",
+    )
+    parts = (number(part.value) for part in (ladder.temperature, ladder.richer_map, ladder.training))
+    return Answer(question, "A temperature {}, a richer map {}, training at most {}.".format(*parts), sentences)
+
+
+def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], errors: int, samples: int) -> Answer:
+    """Say which classes are taken for which others."""
+    question = "Which classes are confused?"
+    if not confusions:
+        return Answer(question, "None.", f"All {samples} predictions are right.")
+    pairs = [
+        f"{pair.count} of {pair.of} predictions of {names[pair.predicted]} are labelled {names[pair.label]} "
+        f"({number(pair.expected, '.1f')} expected after TS)"
+        for pair in confusions
+    ]
+    short = f"Most often, {names[confusions[0].predicted]} is predicted for {names[confusions[0].label]}."
+    return Answer(question, short, f"{errors} of {samples} predictions are wrong. {'; '.join(pairs)}.")
+
+
+def are_enough(
+    temperature: Temperature, auto: AutoFit, resolution: float, samples: int, errors: int, rarest: int, unseen: str
+) -> Answer:
+    """Say what the number of validation samples suffices for."""
+    question, cost = "Are there enough validation samples?", temperature.cost
+    for_temperature, few = cost < NEGLIGIBLE, errors < FEW_ERRORS
+    for_map = resolution <= SMALL or (auto.chosen != TS and auto.gain.low > 0)
+    richer = f"yes; gains are known within {_nats(resolution)} nats."
+    if math.isnan(resolution):
+        richer = "no candidate was tried."
+    elif not for_map:
+        needed = math.ceil(samples * (resolution / SMALL) ** 2 / 100) * 100
+        richer = f"gains are only known within {_nats(resolution)} nats; {SMALL} would take about {needed:,}."
+    wrong, yes = count(errors, "prediction is", "predictions are"), "yes" if for_temperature else "no"
+    sentences = _joined(
+        unseen and f"No label is of {unseen}.",
+        not math.isnan(cost) and f"For a temperature: {yes}; its sampling error costs {_nats(cost)} nats on average.",
+        few and f"Only {wrong} wrong: maps that learn from errors have little to learn.",
+        f"For a richer map: {richer}",
+        0 < rarest < RARE and f"The rarest class has {count(rarest, 'sample')}, too few to learn its confusions.",
+    )
+    if for_temperature and for_map and not few:
+        return Answer(question, f"Yes{unseen and f', except for {unseen}'}.", sentences, warning=bool(unseen))
+    short = "For a temperature, but hardly for more." if for_temperature else "No."
+    short = short if temperature.exact.beta else "Unknown, since no finite temperature is best."
+    return Answer(question, short, sentences, warning=True)
+
+
+def are_alike(shift: Shift, names: Sequence[str]) -> Answer:
+    """Say if test samples look like validation samples."""
+    (a, b, p), (c, d, q) = shift.confidence, shift.classes
+    sentences = (
+        f"Mean confidence after TS is {number(a)} on validation and {number(b)} on test samples "
+        f"(p = {number(p, '.2g')}); the share of predictions of {names[shift.changed]}, which changes most, is "
+        f"{number(c)} and {number(d)} (p = {number(q, '.2g')} for all classes). "
+    )
+    worse = False
+    if shift.nll is not None:
+        val, test, p = shift.nll
+        worse = p < 0.01
+        known = "" if math.isnan(p) else f" (p = {number(p, '.2g')})"
+        sentences += f"NLL after TS is {number(val)} and {number(test)}{known}. "
+    short = "Yes, as far as logits show."
+    if shift.seen:
+        short = "No: what was fitted may not hold on them."
+    elif worse:
+        short = "Their logits do, but not their labels."
+    question = "Do the test samples look like the validation samples?"
+    return Answer(question, short, sentences + BLIND, warning=shift.seen or worse)
+
+
+def scores_table(scores: Mapping[str, Mapping[str, Rung]]) -> list[str]:
+    """Return the lines of a table of test scores, by calibrator and metric."""
+    lines = ["On the test samples, with 95% bootstrap intervals:"]
+    lines.append(f"{'':28}{'NLL':>22}{'error':>16}{'Brier':>7}{'ECE':>7}")
+    for name, by_metric in scores.items():
+        error, brier, ece = (number(by_metric[key].value) for key in ("error", "brier", "ece"))
+        lines.append(f"{label(name)[:28]:28}{_with_interval(by_metric['nll']):>22}{error:>16}{brier:>7}{ece:>7}")
+    return lines
+
+
+def _joined(*sentences: object) -> str:
+    """Join the sentences, except those whose condition isn't met."""
+    return " ".join(str(sentence) for sentence in sentences if sentence)
+
+
+def _with_interval(part: Rung | Gain) -> str:
+    return f"{number(part.value)} {interval(part.low, part.high)}"
+
+
+def _nats(value: float) -> str:
+    """Return a number of nats with three decimals, or two digits if it is small."""
+    return number(value, ".3f" if abs(value) >= 0.00995 or value == 0 else ".2g")

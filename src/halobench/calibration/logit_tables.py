@@ -1,0 +1,119 @@
+"""Logits in data frames: one row per sample, with a column for each class.
+
+The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``), and ``logit_NAME``,
+``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the class's label. If no label is such a name,
+labels are the positions of classes, from 0 on, among the columns. Other columns are ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from halobench.calibration.arrays import as_rows
+from halobench.core.errors import SpecError, one_of, require
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SPLITS = ("val", "test")
+COLUMN = re.compile(r"(logit|probability|posterior)_(.+)")
+EXPECTED = "a column label, and logit_NAME or probability_NAME for each class"
+PLURALS = {"logit": "logits", "probability": "probabilities", "posterior": "posterior"}
+
+
+def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
+    """Return the arrays of a table, named as in an .npz file, and the names of its classes if they aren't 0, 1, ..."""
+    columns, names = _class_columns(table)
+    require("label" in table, "columns", _shown(table), EXPECTED)
+    require(len(table) > 0, "rows", 0, "at least one row")
+    numbers = _class_numbers(table["label"], names)
+    arrays: dict[str, np.ndarray] = {}
+    for prefix, rows in _parts(table).items():
+        arrays |= {prefix + kind: as_rows(rows[[by_name[name] for name in names]]) for kind, by_name in columns.items()}
+        labels, missing = rows["label"], rows["label"].isna().to_numpy()
+        if not (prefix == "test_" and missing.all()):
+            row = labels.index[int(missing.argmax())]
+            require(not missing.any(), f"label[{row}]", "missing", "a label (or no label for any test sample)")
+            arrays[f"{prefix}labels"] = np.array([numbers[label] for label in labels.tolist()])
+    return arrays, None if _are_indices(names) else tuple(names)
+
+
+def rows_of(logits: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return rows under the name ``logits``, or a table's logits or probabilities with the classes as in `names`."""
+    if not any(COLUMN.fullmatch(str(column)) for column in getattr(logits, "columns", ())):
+        return {"logits": as_rows(logits)}
+    columns, order = _class_columns(logits)
+    order = list(names) if set(names) == set(order) else order
+    columns.pop("posterior", None)
+    return {kind: as_rows(logits[[by_name[name] for name in order]]) for kind, by_name in columns.items()}
+
+
+def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of each split by the prefix of its arrays; validation samples alone have none."""
+    if "split" not in table:
+        return {"": table}
+    others = sorted(set(map(str, table["split"].unique())) - set(SPLITS))
+    require(not others, "split", ", ".join(others), one_of(SPLITS))
+    val, test = (table[table["split"] == split] for split in SPLITS)
+    require(len(val) > 0, "split", "no val", "rows with the split val")
+    return {"val_": val, "test_": test} if len(test) else {"": val}
+
+
+def _class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return a table's columns by kind and class, and the classes, in the order of their numbers or columns."""
+    columns: dict[str, dict[str, Any]] = {}
+    for column in table.columns:
+        if match := COLUMN.fullmatch(str(column)):
+            columns.setdefault(PLURALS[match[1]], {})[match[2]] = column
+    require(bool(set(columns) - {"posterior"}), "columns", _shown(table), EXPECTED)
+    names = list(next(iter(columns.values())))
+    if all(name.isdecimal() for name in names):
+        names.sort(key=int)
+    for kind, by_name in columns.items():
+        expected = f"the classes {', '.join(names)}, as in the others"
+        require(set(by_name) == set(names), kind, ", ".join(by_name), expected)
+    return columns, names
+
+
+def _shown(table: pd.DataFrame) -> str:
+    return ", ".join(map(str, table.columns[:8])) + (", ..." if len(table.columns) > 8 else "")
+
+
+def _are_indices(names: Sequence[str]) -> bool:
+    return list(names) == [str(number) for number in range(len(names))]
+
+
+def _class_numbers(column: pd.Series, names: Sequence[str]) -> dict[Any, Any]:
+    """Return the number of the class of each label that occurs: of its name, or if none is a name, the label itself."""
+    labels = column.dropna()
+    for row, label in labels.items():
+        require(isinstance(label, Hashable), f"label[{row}]", label, "a single number or name")
+    distinct = list(dict.fromkeys(labels.tolist()))
+    by_name = {_value(name): number for number, name in enumerate(names)}
+    by_name |= {name: number for number, name in enumerate(names)}
+    numbers = {label: by_name.get(str(label), by_name.get(_value(label))) for label in distinct}
+    whole = {label: int(label) if isinstance(label, float) and label.is_integer() else label for label in distinct}
+    if not _are_indices(names):
+        unknown = [label for label, number in numbers.items() if number is None]
+        positions = len(unknown) == len(numbers) and all(type(label) is int for label in whole.values())
+        if unknown and not positions:
+            row = labels.index[labels.tolist().index(unknown[0])]
+            raise SpecError(f"label[{row}]", unknown[0], f"{one_of(names, unknown[0])}, as in the columns")
+        odd = [name for name in names if not name.isdecimal()]
+        others = sorted(set(names) - set(odd), key=int)
+        if len(odd) == 1 and _are_indices(others) and by_name[odd[0]] not in numbers.values():
+            expected = "the number of a class, as in the other columns' names (rename the column if it isn't a class's)"
+            raise SpecError("columns", odd[0], expected)
+    return {label: whole[label] if number is None else number for label, number in numbers.items()}
+
+
+def _value(text: Any) -> float | str:
+    """Return the number that a label or name is, or else its text."""
+    try:
+        return float(str(text))
+    except ValueError:
+        return str(text)

@@ -1,0 +1,63 @@
+"""Bad arguments of public functions are named in one line; metrics, files and cells have tests of their own."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from halobench import SpecError, bootstrap_intervals, ece_floor, fit_auto, fit_partner, repair_ladder, scale
+from halobench.calibration import calibrator, metric
+from unit.calibration.builders import drawn
+
+Z, Y = drawn(60, 3)
+P = metric.softmax(Z)
+RIGHT = 9 * np.eye(3)[Y]
+RULED_OUT = np.where(np.arange(3) == 0, -np.inf, Z)
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda: fit_partner(P, Y), "logits = .*look like probabilities"),
+        (lambda: fit_partner(Z * np.inf, Y), r"logits\[0\] = .*finite numbers"),
+        (lambda: fit_partner(Z, np.eye(3)[Y]), "labels = 'shape"),
+        (lambda: fit_partner(Z, Y + 1), r"labels\[\d+\] = 3.*labels start at 0"),
+        (lambda: fit_partner(Z, Y).predict_proba(np.zeros((4, 5))), "logits = '5 classes': expected 3 classes"),
+        (lambda: calibrator.fit("gap", Z * np.nan, Y), r"logits\[0\] = nan"),
+        (lambda: calibrator.fit("gap", Z, Y[:9]), "labels = 'shape"),
+        (lambda: fit_auto(P, Y), "look like probabilities"),
+        (lambda: fit_auto(Z, Y + 1), "labels start at 0"),
+        (lambda: fit_auto(Z, Y, seed=-1), "seed = -1"),
+        (lambda: fit_auto(Z, Y, candidates=("partner", "partner")), "different names"),
+        (lambda: fit_auto(Z, Y, candidates=("auto",)), "another calibrator than the one that chooses"),
+        (lambda: fit_auto(Z, Y, candidates=("partnr",)), "did you mean 'partner'"),
+        (lambda: repair_ladder(P, Y), "logits = .*look like probabilities"),
+        (lambda: repair_ladder(Z, P[:9]), "targets = 'shape"),
+        (lambda: repair_ladder(Z[:20], Y[:20]), "logits = '20 rows': expected at least 50"),
+        (lambda: repair_ladder(Z, 0 * Y), "targets = 'label 0 alone'"),
+        (lambda: repair_ladder(RIGHT, Y), "logits = .*no temperature is optimal"),
+        (lambda: repair_ladder(RULED_OUT, Y), r"logits\[0\] = -inf"),
+        (lambda: repair_ladder(Z, Y, more=(np.zeros((60, 4)), Y)), r"more = 'rows of shape \(4,\)'"),
+        (lambda: repair_ladder(Z, Y, more=(Z[:20], Y[:20])), "more = '20 rows'"),
+        (lambda: repair_ladder(Z, Y, draws=0), "draws = 0"),
+        (lambda: metric.ece(P, Y, bins=0), "bins = 0"),
+        (lambda: metric.ece(P, Y, bins=1.5), "bins = 1.5"),
+        (lambda: metric.ace(P, Y, bins=0, kind="equal_mass"), "bins = 0"),
+        (lambda: metric.ace(P, Y, kind="adaptive"), "kind = 'adaptive'"),
+        (lambda: metric.kl(Z, Y), r"targets = 'shape \(60,\)': expected rows of probabilities, for kl"),
+        (lambda: metric.nll(P, Y), "logits = .*look like probabilities"),
+        (lambda: ece_floor(P, 15, 0, RNG), "draws = 0"),
+        (lambda: bootstrap_intervals(P, 0, RNG), "draws = 0"),
+        (lambda: bootstrap_intervals(P, 5, RNG, level=95), "level = 95"),
+        (lambda: bootstrap_intervals(Y, 5, RNG), "values = 'shape"),
+        (lambda: bootstrap_intervals(P * math.nan, 5, RNG), "values = 'NaN"),
+        *((lambda beta=beta: scale(Z, beta), f"beta = {beta}") for beta in (-1.0, math.inf, math.nan)),
+    ],
+)
+def test_what_is_wrong_is_named(call, told):
+    with pytest.raises(SpecError, match=told) as caught:
+        call()
+    assert "\n" not in str(caught.value)
