@@ -3,6 +3,7 @@
 Each file in implementations/ is one implementation, which runs in an environment and in processes of its own. Results
 are kept in build/conformance, one file for each implementation and set, and a run computes only what is missing there,
 so it may be interrupted. At the end, it writes matrix.json, page.html and reports/. With NAMEs, only these run.
+`--sets TEXT` is a first look at the sets whose names have TEXT in them; it writes none of these files.
 `--reproduce NAME SET` prints the lines that reproduce one result.
 """
 
@@ -26,6 +27,7 @@ WORK = ROOT / "build/conformance"
 MATRIX, REPORTS, DOCS, PAGE = HERE / "matrix.json", HERE / "reports", ROOT / "docs/conformance.md", WORK / "page.html"
 SECONDS, PATIENCE, GIBIBYTES = 60, 3600, 6  # the limits on each set; on a busy machine, seconds of the clock pass fast
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+CONSTANTS = ("TITLE", "REQUIRES", "ALONE", "TAKES", "SUPPORTS", "CLASSES", "UPSTREAM", "ADVICE")
 for name in THREADS:  # before numpy is imported
     os.environ.setdefault(name, "1")
 
@@ -42,7 +44,7 @@ class Implementation:
     requires : packages to install, of which the first is the one under test; () for this repository's environment.
     alone : packages to install without their dependencies.
     takes : what `fit` is given first, "logits" or "probabilities".
-    supports : kinds of sets beyond labels and finite logits.
+    supports : kinds of sets that it is run on only if it says so: "soft targets".
     classes : the only number of classes that it takes; 0 if any.
     upstream, advice : where it is maintained, and which settings make it right.
     """
@@ -82,14 +84,10 @@ class Implementation:
     @classmethod
     def read(cls, file: Path) -> Implementation:
         tree = ast.parse(file.read_text())
-        said = {
-            node.targets[0].id: ast.literal_eval(node.value)
-            for node in tree.body
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
-        }
+        said = {named(node): ast.literal_eval(node.value) for node in tree.body if named(node) in CONSTANTS}
         return cls(
             file,
-            ast.get_docstring(tree),
+            ast.get_docstring(tree) or "",
             said.get("TITLE", file.stem),
             tuple(said["REQUIRES"]),
             tuple(said.get("ALONE", ())),
@@ -101,9 +99,17 @@ class Implementation:
         )
 
 
+def named(node: ast.stmt) -> str:
+    """Return the name that a statement gives a value, or ""."""
+    assigns = isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    return node.targets[0].id if assigns else ""
+
+
 def code_of(file: Path) -> list[ast.stmt]:
-    """Return the statements of an implementation without its docstring and its constants."""
-    return [node for node in ast.parse(file.read_text()).body[1:] if not isinstance(node, ast.Assign)]
+    """Return the statements of an implementation without its docstring and its `CONSTANTS`."""
+    tree = ast.parse(file.read_text())
+    body = tree.body[1:] if ast.get_docstring(tree) is not None else tree.body
+    return [node for node in body if named(node) not in CONSTANTS]
 
 
 def implementations() -> dict[str, Implementation]:
@@ -199,19 +205,19 @@ def referee(name: str, work: Path = WORK) -> verdicts.Optimum:
     return verdicts.optimum(*arrays(name, work))
 
 
-def cells(implementation: Implementation, compute: bool) -> list[dict]:
+def cells(implementation: Implementation, compute: bool, sets: dict[str, LogitSet] = SETS) -> list[dict]:
     """Return an implementation's row of the matrix, a dictionary for each set."""
     skipped = {
         name: reason
-        for name, each in SETS.items()
+        for name, each in sets.items()
         if (reason := unsupported(implementation, each, arrays(name)[0].shape[1]))
     }
-    wanted = {name: each for name, each in SETS.items() if name not in skipped}
+    wanted = {name: each for name, each in sets.items() if name not in skipped}
     found, versions = measure(implementation, wanted, compute=compute)
     if not any("T" in result for result in found.values()):
         raise RuntimeError(f"no set has a result: {next(iter(found.values()), 'none is kept')}")
     row = []
-    for name, each in SETS.items():
+    for name, each in sets.items():
         if name in skipped:
             verdict, result = verdicts.Verdict(verdicts.UNSUPPORTED, skipped[name]), {}
         elif name not in found:
@@ -265,10 +271,24 @@ def said_of(best: verdicts.Optimum) -> str:
     return f"the best T is {1 / best.beta:.6g}" if best.finite else "there is no best T: the set is separable"
 
 
+def why(error: RuntimeError) -> str:
+    """Return the last line of an error that says something; pip's last one may be a note."""
+    lines = [line for line in str(error).splitlines() if not line.lower().startswith(("note:", "hint:"))]
+    return lines[-1][:300] if lines else str(error)[:300]
+
+
+def look(implementation: Implementation, sets: dict[str, LogitSet]) -> None:
+    """Print an implementation's verdicts on some sets."""
+    for cell in cells(implementation, True, sets):
+        found = f"T = {cell['T']}, and {said_of(referee(cell['set']))}" if "T" in cell else ""
+        print(f"  {'; '.join(filter(None, (cell['set'], cell['verdict'], found, cell.get('reason'))))}")
+
+
 def main() -> None:
     known = implementations()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)} (all)")
+    parser.add_argument("--sets", metavar="TEXT", help="show only the sets with TEXT in their names; write no matrix")
     parser.add_argument("--kept", action="store_true", help="show what earlier runs left; compute nothing")
     parser.add_argument("--reproduce", nargs=2, metavar=("NAME", "SET"), help="print the lines that show one result")
     given = parser.parse_args()
@@ -277,6 +297,12 @@ def main() -> None:
         return
     if unknown := [name for name in given.names if name not in known]:
         parser.error(f"no such implementation: {', '.join(unknown)}")
+    if given.sets is not None:
+        some = {name: each for name, each in SETS.items() if given.sets in name}
+        for name in given.names or known:
+            print(name)
+            look(known[name], some)
+        return
     old = json.loads(MATRIX.read_text()) if MATRIX.exists() else {"cells": [], "not tried": {}}
     rows = {name: [cell for cell in old["cells"] if cell["implementation"] == name] for name in known}
     failed = {name: reason for name, reason in old["not tried"].items() if name in known}
@@ -286,8 +312,7 @@ def main() -> None:
         try:
             rows[name] = cells(known[name], compute=not given.kept)
         except RuntimeError as error:
-            reason = str(error).splitlines()[-1][:300]
-            rows[name], failed[name] = [], old["not tried"].get(name, reason) if given.kept else reason
+            rows[name], failed[name] = [], old["not tried"].get(name, why(error)) if given.kept else why(error)
             print(f"not tried: {failed[name]}")
             continue
         counts = {verdict: sum(cell["verdict"] == verdict for cell in rows[name]) for verdict in page.VERDICTS}

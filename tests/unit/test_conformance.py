@@ -218,6 +218,33 @@ def test_what_cannot_be_installed_or_imported_has_its_reason(tmp_path):
     with pytest.raises(RuntimeError, match="No module named 'no_such_module'"):
         run.measure(implementation, {"plain": PLAIN}, tmp_path / "work")
 
+    assert run.why(RuntimeError("ERROR: no matching distribution\nnote: this is no problem of pip")).startswith("ERROR")
+
+
+def test_only_the_constants_of_the_page_are_no_code(tmp_path):
+    file = tmp_path / "plain.py"
+    file.write_text("import numpy as np\n\nREQUIRES = ()\nSTART = np.float64(2.0)\n\ndef fit(*_):\n    return START\n")
+    implementation = run.Implementation.read(file)
+    found, _ = run.measure(implementation, {"plain": PLAIN}, tmp_path / "work")
+    assert (implementation.about, found["plain"]["T"]) == ("", 2.0)
+    assert [run.named(node) for node in run.code_of(file)] == ["", "START", ""]
+    documented = (run.HERE / "../../docs/conformance.md").read_text()
+    assert all(f"{name} = " in documented for name in run.CONSTANTS)
+
+
+def test_a_first_look_shows_some_sets_and_writes_nothing(monkeypatch, tmp_path, capsys):
+    before = run.MATRIX.read_bytes()
+    monkeypatch.setattr(run, "arrays", lambda name: SETS[name].arrays())
+    monkeypatch.setattr(run, "referee", lambda name: verdicts.optimum(*SETS[name].arrays()))
+    measure = run.measure
+    monkeypatch.setattr(run, "measure", lambda *given, compute: measure(*given, work=tmp_path, compute=compute))
+    monkeypatch.setattr(sys, "argv", ["run.py", "tutorial_lbfgs", "--sets", "T near 1e-06"])
+    run.main()
+    head, line = capsys.readouterr().out.splitlines()
+    assert head == "tutorial_lbfgs"
+    assert re.fullmatch(r"  tiny or huge T: T near 1e-06; wrong; T = 1\.\d+, and the best T is 9\.9\d+e-07", line)
+    assert run.MATRIX.read_bytes() == before
+
 
 def test_every_implementation_says_what_it_is_and_imports_nothing_here():
     known = run.implementations()

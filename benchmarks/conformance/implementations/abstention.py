@@ -5,7 +5,11 @@ from abstention.calibration import TempScaling
 
 REQUIRES = ("abstention==0.1.3.1", "scikit-learn", "scipy<1.12", "numpy<2")
 UPSTREAM = "https://github.com/kundajelab/abstention"
-ADVICE = "subtract the largest logit of each row; its softmax overflows otherwise."
+ADVICE = (
+    "subtract the largest logit of each row, since the exponentials overflow otherwise; scale the logits so that their "
+    "mean gap to the largest is 100, since the search fails where T is far below 1, and divide T by the same factor; "
+    "then replace -inf by the lowest finite one minus 10,000."
+)
 
 
 def fit(logits, labels):

@@ -7,7 +7,10 @@ REQUIRES = ("flax>=0.8.5,<0.9", "jax>=0.4.30,<0.5", "numpy<2", "scipy<1.15", "or
 ALONE = ("aws-fortuna==0.2.0",)
 TAKES = "probabilities"
 UPSTREAM = "https://github.com/awslabs/fortuna"
-ADVICE = "scale the logits so that the best T is below 10, and pass no probability of 0."
+ADVICE = (
+    "divide the logits by their mean gap to the largest of each row, in float64, pass their softmax, with no "
+    "probability below 1e-37, and multiply T by the gap."
+)
 
 
 def fit(probabilities, labels):

@@ -3,7 +3,7 @@
 from halobench import fit_temperature
 
 REQUIRES = ()
-SUPPORTS = ("soft targets", "-inf")
+SUPPORTS = ("soft targets",)
 
 
 def fit(logits, targets):

@@ -6,7 +6,10 @@ from probmetrics.distributions import CategoricalLogits
 
 REQUIRES = ("probmetrics==1.3.0", "numba", "torch<2.14")
 UPSTREAM = "https://github.com/dholzmueller/probmetrics"
-ADVICE = "replace logits of -inf by a low number such as the lowest finite logit minus 1,000."
+ADVICE = (
+    "replace logits of -inf by the lowest finite one minus 1,000; T is searched from 1.1e-7 to 8.9e6, so divide logits "
+    "beyond that by their mean gap to the largest of each row, in float64, and multiply T by it."
+)
 
 
 def fit(logits, labels):

@@ -8,7 +8,11 @@ from sklearn.frozen import FrozenEstimator
 TITLE = "scikit-learn"
 REQUIRES = ("scikit-learn==1.9.1",)
 UPSTREAM = "https://github.com/scikit-learn/scikit-learn"
-ADVICE = "pass logits whose best T lies between 5e-5 and 22,000, and labels of every class."
+ADVICE = (
+    "divide the logits by their mean gap to the largest of each row, in float64, and multiply T by it, since T is "
+    "searched from 5e-5 to 22,000; replace logits of -inf by the lowest finite one minus 1,000; and pass labels of "
+    "every class."
+)
 
 
 class Given(ClassifierMixin, BaseEstimator):
