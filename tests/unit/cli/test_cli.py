@@ -13,7 +13,6 @@ import pytest
 import synthetic
 from halobench.cli import main
 from halobench.cli.stages import STAGES
-from halobench.runner.arguments import read_arguments
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
@@ -69,7 +68,6 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         ([*CALIBRATE, "--run", "x", "--spec", '{"calibrators": ["exat"]}'], 2, "'exact'"),
         ([*CALIBRATE, "--run", "nowhere", "--spec", "{}"], 2, "--run = 'nowhere': expected"),
         ([*TRAIN, "--spec", SPEC % '{"name": "cross_entropy"}'], 2, "--source = 'nowhere': expected an existing"),
-        ([*TRAIN, "--spec", "{}", "--checkpoint", __file__], 2, "expected a file whose name ends in .safetensors"),
         ([*TRAIN, "--spec", "{}", "--slots-per-gpu", "0"], 2, "--slots-per-gpu: expected a whole number of at least 1"),
         (
             [*TRAIN, "--source", ".", "--weights", "x", "--spec", SPEC % '{"name": "brier"}'],
@@ -111,7 +109,7 @@ SPEC = '{"dataset": {"source": "digits", "train": 9, "val": 9, "test": 9}, "mode
         (
             ["run", "--configfile", "a", "--configfile", "b"],
             2,
-            "--configfile a and b: expected one --configfile, which",
+            "--configfile: expected only once, with all its values",
         ),
         (["run", "--config", "a"], 2, "--config: expected KEY=VALUE, but got 'a' (targets come before options)"),
         (["run", "--orphans", "keep"], 2, "argument --orphans: invalid choice: 'keep' (choose from"),
@@ -147,24 +145,6 @@ def test_bad_arguments_end_in_one_line(arguments, code, message, capsys, tmp_pat
 def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
     given = main.parse_arguments(["run", *arguments])
     assert (given.orphans, given.rest) == (orphans, rest)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "rest", "files", "entries"),
-    [
-        ([], [], [], []),
-        (["partial", "-n"], ["partial", "-n"], [], []),
-        (["--config", "run=[demo]", "-n"], ["-n"], [], ["run=[demo]"]),
-        (["-n", "--configfile", "a", "b", "--", "c.csv", "-C"], ["-n", "--", "c.csv", "-C"], ["a", "b"], []),
-        (["-Ca=1", "--config=b=2", "x.csv"], ["x.csv"], [], ["a=1", "b=2"]),
-    ],
-)
-def test_what_sets_the_configuration_is_told_apart_and_put_before_the_targets(arguments, rest, files, entries):
-    asked = read_arguments(arguments)
-    assert [list(asked.rest), list(asked.files), list(asked.entries)] == [rest, files, entries]
-    whole = asked.with_options("--x")
-    assert read_arguments([each for each in whole if each != "--x"]) == asked
-    assert whole.index("--x") < [*whole, "--"].index("--")
 
 
 def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
