@@ -39,17 +39,6 @@ def _function(place: str) -> Callable[..., None]:
     return run
 
 
-def _resumable(place: str) -> Callable[..., None]:
-    """Return the same for a stage that saves checkpoints."""
-
-    def run(checkpoint: Path | None, every: float, slots: int, **arguments: Any) -> None:
-        from halobench.pipeline.stage import Resume
-
-        _function(place)(resume=Resume(checkpoint, every, slots), **arguments)
-
-    return run
-
-
 def _displayed(kind: str, spec: Any, tables: Path, out: Path, code: str | None) -> None:
     """Make a figure or a table for print, to files named `out` with their suffixes, or next to the record `out`."""
     from halobench.core.errors import require
@@ -66,19 +55,19 @@ def _explorer(spec: Any, tables: Path, out: Path, code: str | None) -> None:
     _function("report:run_explorer")(results=tables.parent, out=out, spec=shown, tables=tables, code=code, others=True)
 
 
-WITHIN_CELL, RESUMED = "spec code seed run", "checkpoint every slots-per-gpu"
+WITHIN_CELL, RESUMED = "spec code seed run", "every slots-per-gpu"
 STAGES = {
     "source": Stage("Write a source's images, labels and metadata.", _function("source:run_source"), "spec code out"),
     "weights": Stage("Download the weights of a timm model.", _function("source:run_weights"), "spec code out"),
     "train": Stage(
         "Train one cell, or resume training from its checkpoint.",
-        _resumable("train:run_train"),
+        _function("train:run_train"),
         f"spec code source seed out weights {RESUMED}",
         EXAMPLE_TRAIN,
     ),
     "probe": Stage(
         "Probe a trained cell's neighbourhoods, or resume probing.",
-        _resumable("probe:run_probe"),
+        _function("probe:run_probe"),
         f"source {WITHIN_CELL} {RESUMED}",
     ),
     "calibrate": Stage(
