@@ -263,6 +263,11 @@ CONFIGS: dict[str, list[tuple]] = {
             "models.mlp.trained_on = 'digits': expected `weights` or `pretrained` to be set as well",
         ),
         (
+            put("models.mlp", {"name": "mlp", "weights": "none.safetensors", "trained_on": "digit"}),
+            "models.mlp.trained_on = 'digit': expected one of ...digits...",
+            "models.mlp.weights = 'none.safetensors': expected a .safetensors file..., but there is no such file",
+        ),
+        (
             put("probes.nearest", {"kind": "nearest_other", "directions": 2}),
             "probes.nearest.directions = 2: expected 1, since ...one nearest...",
         ),
