@@ -255,10 +255,7 @@ def save_blocks(
     stats: ChannelStats | FeatureStats | None = None,
     part: tuple[int, int] = (0, 0),
 ) -> None:
-    """Write a source's images or features to a file as ``np.save`` would, block by block; report progress every minute.
-
-    Samples in `part`, a range of rows, are added to `stats`.
-    """
+    """Write a source's images or features as ``np.save`` would, block by block; add the rows in `part` to `stats`."""
     shape, began = tuple(map(int, images.shape)), time.monotonic()
     step, reported, kept = max(1, BLOCK // row_bytes(images)), began, sample_type(shape[1:])
     with open(path, "wb") as file:

@@ -123,7 +123,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
 def check_neighbours(data: Data) -> None:
     """Raise SpecError if a training sample has no neighbour with another label, but only copies of itself.
 
-    That happens if all images are the same, or if one value is so large that normalisation makes the others equal.
+    That happens if one value is so large that normalisation makes the others equal.
     """
     rows, labels = data.flat("train"), data.splits["train"].labels
     differing = next((row for row in range(1, len(rows)) if (rows[row : row + 1] != rows[:1]).any()), 0)

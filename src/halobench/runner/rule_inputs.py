@@ -40,13 +40,7 @@ from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
 def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleInputs:
     """Return what the rules ask for, after all checks of a configuration that come before any job.
 
-    Parameters
-    ----------
-    workflow : snakemake.workflow.Workflow
-    config : dict
-        The configuration as Snakemake read it; values set by ``--config`` are then read as YAML, in place.
-    claims : path
-        The claims file.
+    `config` is as Snakemake read it; values set by ``--config`` are then read as YAML, in place.
     """
     # Jobs must find `halobench` even if this Python's environment isn't activated, and import ``module:object`` from
     # the Snakefile's folder, as this process does.
@@ -82,15 +76,8 @@ def _set_path(variable: str, *paths: str | None) -> None:
 class RuleInputs:
     """The functions of the rules, which Snakemake calls with the wildcards of a job.
 
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    named : str
-        The results folder, as rules refer to it. If the workflow is a module, Snakemake may prefix the paths in rules;
-        `place` then notes where the folder is.
-    codes : mapping of str to str
-        The code versions at the start of the run that this process does a job of, by `code_key`.
+    Rules refer to the results folder as `named`. If the workflow is a module, Snakemake may prefix the paths in rules;
+    `place` then notes where the folder is. `codes` are the code versions at the start of the run, by `code_key`.
     """
 
     def __init__(self, config: Config, named: str, codes: Mapping[str, str]):

@@ -70,10 +70,7 @@ def _rows(runs: Iterable[str], form: str) -> list[list[str]]:
 
 
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
-    """Cancel the runs' pending jobs, then wait for the running ones or, if `cancel`, stop them (they save their state).
-
-    Return the jobs found at the start. `report` is called with a line from time to time.
-    """
+    """Cancel the runs' pending jobs and wait for the running ones or, if `cancel`, stop them; return all of them."""
     reported = ""
     first = left = queued(runs)
     while left:
