@@ -174,12 +174,6 @@ def test_a_bad_image_is_named(root, tmp_path, monkeypatch):
     assert refusal(spec(), tmp_path / "out", described=False).key == str(root / "zoo/Bee/0.png"), "the first in order"
 
 
-def test_a_name_with_control_codes_stays_on_one_printable_line(root, tmp_path):
-    name = "cow\n\x1b[2Jall is well"
-    (root / "zoo" / name).mkdir()
-    assert f"{root}/zoo/cow\\n\\x1b[2Jall is well has no .jpg" in str(refusal(spec(), tmp_path / "out"))
-
-
 def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv(data_root.ROOT, str(tmp_path))
     first, second = Image.new("RGB", (8, 8), (200, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 200))
@@ -353,18 +347,6 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     # Another size needs the folder again.
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder with"):
         validation.load_checked(configured(size=8), tmp_path / "cache", place)
-
-
-@pytest.mark.usefixtures("_built_here")
-def test_what_is_wrong_with_a_folder_is_reported_before_a_run_next_to_what_else_is_wrong(root, tmp_path):
-    first = root / "zoo/Bee/1.JPG"
-    first.write_bytes(b"")
-    raw = configured()
-    raw["losses"]["cross_entropy"] = {"name": "focal", "gamma": -1}
-    with pytest.raises(ConfigError) as caught:
-        validation.load_checked(raw, tmp_path / "cache", tmp_path / "results")
-    assert caught.value.problems[0].startswith(f"{first} = 'an empty file': expected an image")
-    assert caught.value.problems[1].startswith("losses.cross_entropy.gamma")
 
 
 @pytest.mark.workflow
