@@ -106,41 +106,6 @@ def test_a_job_that_is_put_back_into_the_queue(cluster, tmp_path, undisturbed, d
 
 
 @pytest.mark.soak
-def test_preemption_that_cancels(slurm, tmp_path, undisturbed):
-    """On a cluster that doesn't requeue preempted jobs, the executor plugin alone would wait forever."""
-    with OneHost(settings={"MinJobAge": "3600", "PreemptMode": "CANCEL"}) as cluster:
-        workspace, run, job = start_training(tmp_path / "w", cluster)
-        with run:
-            preempt(cluster, job)
-            wait_until(lambda: facts(cluster, job)["JobState"] == "PREEMPTED", "the training is preempted")
-            hurry(workspace)
-            run.ends_well()
-    assert_undisturbed(workspace, undisturbed)
-    assert record(workspace)["hardware"]["slurm"]["job"] != job
-
-
-@pytest.mark.soak
-def test_jobs_that_the_queue_forgot_are_known_by_their_files(slurm, tmp_path, undisturbed):
-    """The main process sleeps, as on a laptop, until SLURM has forgotten the jobs that ended in the meantime."""
-    with OneHost(settings={"MinJobAge": "6"}) as cluster:
-        workspace, run, job = start_training(tmp_path / "w", cluster)
-        with run:
-            os.kill(run.process.pid, signal.SIGSTOP)
-            hurry(workspace)
-            try:
-                made = workspace.folder / "results/runs/noisy/mlp/slow/seed0/train.json"
-                wait_until(made.exists, "the training is done")
-                wait_until(lambda: job not in cluster.ask("squeue", "--noheader", "--states=all"), "it is forgotten")
-            finally:
-                os.kill(run.process.pid, signal.SIGCONT)
-            run.ends_well()
-    assert record(workspace)["hardware"]["slurm"]["job"] == job
-    for name in MADE:
-        paths = [w.folder / f"results/runs/noisy/mlp/slow/seed0/{name}" for w in (workspace, undisturbed)]
-        assert paths[0].read_bytes() == paths[1].read_bytes(), name
-
-
-@pytest.mark.soak
 def test_a_time_limit_is_warned_of_and_gone_on_from(cluster, tmp_path, undisturbed):
     """Training takes ninety seconds, and a job may take one minute."""
     workspace, run, job = start_training(

@@ -183,7 +183,7 @@ def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path
             "halobench.cli.main", "run", "--cores", "1", OTHER, *QUIET, environment=cluster.environment
         )
         assert other.returncode == 0, other.stderr[-3000:]
-        assert " has been running here since " in other.stderr
+        assert " is running here" in other.stderr
         assert len(queue.noted(workspace.folder / SUBMITTED)) == 1
         config.write_text(asked.replace("epochs: 12", "epochs: 3").replace("lr: 0.003", "lr: 0.1"))
         run.ends_well()
@@ -193,24 +193,6 @@ def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path
     again = workspace.module("snakemake", "-n")
     assert "Nothing to be done" in again.stdout, again.stdout[-3000:]
     assert run.said().count("failed after") == 0
-
-
-@pytest.mark.soak
-def test_code_that_is_edited_while_a_run_goes_on_is_refused(cluster, tmp_path):
-    workspace = slow_workspace(tmp_path / "w", seeds=2, epochs=12)
-    plugin = workspace.folder / "slow.py"
-    with Run(workspace, cluster, "--resources", "gpu=1", "--retries", "0", step=0.5) as run:
-        wait_until(lambda: job_of(cluster, "rule_train") or run.process.poll() is not None, "a training is submitted")
-        first = wait_until(lambda: record_of_any(workspace), "the first training is done")
-        plugin.write_text(plugin.read_text().replace("super().mix(inputs, targets, rng)", "(inputs, targets)"))
-        assert run.end() == 1, run.said()[-3000:]
-    assert "the code of this job was edited after the run had started" in run.said()
-    assert [path for path in workspace.folder.glob("results/runs/noisy/mlp/slow/*/train.json")] == [first]
-
-
-def record_of_any(workspace: Workspace):
-    """The record of any finished training run."""
-    return next(workspace.folder.glob("results/runs/noisy/mlp/slow/*/train.json"), None)
 
 
 def test_an_array_waits_and_then_runs(cluster, tmp_path):
