@@ -264,9 +264,11 @@ def save_blocks(
         for start in range(0, shape[0], step):
             with _loading(spec):
                 block = np.ascontiguousarray(images[start : start + step])
-            wanted = (min(step, shape[0] - start), *shape[1:])
-            expected = f"images[{start}:{start + step}] to be {images.dtype} {wanted}, not {block.dtype} {block.shape}"
-            _require(block.dtype == images.dtype and block.shape == wanted, spec, expected)
+            declared = (min(step, shape[0] - start), *shape[1:])
+            expected = (
+                f"images[{start}:{start + step}] to be {images.dtype} {declared}, not {block.dtype} {block.shape}"
+            )
+            _require(block.dtype == images.dtype and block.shape == declared, spec, expected)
             block = _as_kept(spec, block, kept, start)
             file.write(block.data)
             if stats:

@@ -158,14 +158,14 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
         if total > size:
             raise RefusedError("", f"train + val + test = {total}, but source {spec.source!r} has only {size} samples")
         return
-    wants = [("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")]
+    needs = [("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")]
     if "val" in parts:
-        wants = [(name, getattr(spec, name), name) for name in SPLITS]
-    for key, wanted, part in wants:
-        held = parts[part][1] - parts[part][0]
-        if wanted > held:
-            said = f"{key} = {wanted}, but the {part} part of source {spec.source!r} has only {held} samples"
-            raise RefusedError("", said)
+        needs = [(name, getattr(spec, name), name) for name in SPLITS]
+    for key, count, part in needs:
+        start, stop = parts[part]
+        if count > stop - start:
+            have = f"the {part} part of source {spec.source!r} has only {stop - start} samples"
+            raise RefusedError("", f"{key} = {count}, but {have}")
 
 
 def blocks_of(spec: DatasetSpec, size: int, parts: Mapping[str, Any]) -> int:

@@ -14,15 +14,15 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 def find(name: str) -> Path:
     """Return the weights file ``PACKAGE/PATH`` of an installed package, or ``PACKAGE``'s only one."""
     package, _, path = name.partition("/")
-    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
     what = "the name of an installed package that ships weights, as Python imports it"
     what += " (`pip install --editable '.[zoo]'` installs those of strangers.yaml)"
-    require(found is not None, "pretrained", name, what)
+    require(spec is not None, "pretrained", name, what)
     shipped = {
-        f"{package}/{each.relative_to(folder).as_posix()}": each
-        for folder in map(Path, (found and found.submodule_search_locations) or ())
-        for each in folder.rglob("*")
-        if each.suffix in SUFFIXES and each.is_file()
+        f"{package}/{file.relative_to(folder).as_posix()}": file
+        for folder in map(Path, (spec and spec.submodule_search_locations) or ())
+        for file in folder.rglob("*")
+        if file.suffix in SUFFIXES and file.is_file()
     }
     require(shipped, "pretrained", name, f"a package that ships a {', '.join(SUFFIXES[:2])} or {SUFFIXES[2]} file")
     if not path and len(shipped) == 1:

@@ -93,8 +93,8 @@ def _called(kind: str, name: str, tables: Iterable[pd.DataFrame]) -> Any:
         traceback.print_exc()
         calls = traceback.extract_tb(error.__traceback__)
         installed = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
-        own = [call for call in calls if not call.filename.startswith(installed)] or calls
-        place = f"{own[-1].filename}, line {own[-1].lineno}"
+        outside = [call for call in calls if not call.filename.startswith(installed)] or calls
+        place = f"{outside[-1].filename}, line {outside[-1].lineno}"
         raise SpecError(
             f"{kind}.{name}", f"{type(error).__name__} in {place}", "a function that doesn't raise"
         ) from None

@@ -51,8 +51,8 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
         attempt("The configuration has", read_file, DEFAULT)
     codes = config.pop(FROZEN, {})
     # Snakemake has no public name for the values of --config alone, in whose lists and mappings numbers are text.
-    given = workflow.config_settings.config
-    update_config(config, typed({key: value for key, value in given.items() if _holds(config.get(key), value)}))
+    values = workflow.config_settings.config
+    update_config(config, typed({key: value for key, value in values.items() if _holds(config.get(key), value)}))
     where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
     checked, named = attempt(f"The configuration{where} has", check, config)
     if workflow.is_main_process:
@@ -172,8 +172,8 @@ class RuleInputs:
         return [f"{self.named}/{path}" for path in self._computed(wildcards.experiment)]
 
     def _computed_paths(self, experiment: str) -> list[str]:
-        wanted = {*(stage.name for stage in CELL_STAGES), "reference"}
-        listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in wanted]
+        stages = {*(stage.name for stage in CELL_STAGES), "reference"}
+        listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in stages]
         # Weights and logits are read only by later stages of the same cell.
         return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 

@@ -147,8 +147,8 @@ def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[st
     makers |= {
         target: [job.name for job in jobs if not stages or job.stage in stages] for target, stages in TARGETS.items()
     }
-    wanted = [makers.get(os.path.normpath(target), []) for target in targets]
-    return status.needed(jobs, itertools.chain(*wanted)) if all(wanted) else set()
+    chosen = [makers.get(os.path.normpath(target), []) for target in targets]
+    return status.needed(jobs, itertools.chain(*chosen)) if all(chosen) else set()
 
 
 def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:

@@ -42,8 +42,8 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]}: no response within {timeout:g} s") from None
     if done.returncode:
-        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        last = said[-1].removeprefix(f"{command[0]}: ").removeprefix("error: ") if said else ""
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        last = lines[-1].removeprefix(f"{command[0]}: ").removeprefix("error: ") if lines else ""
         raise SlurmError(f"{command[0]}: {last or f'exit code {done.returncode}'}")
     return done.stdout
 
