@@ -50,7 +50,7 @@ theory: $(VENV)/.installed
 	@echo "Open results/index.html."
 
 cluster-demo: $(VENV)/.installed-slurm
-	$(BIN)/python tests/cluster/one_host.py --watch 2 -- $(BIN)/halobench run --workflow-profile profiles/slurm \
+	$(BIN)/python tests/cluster/one_host.py -- $(BIN)/halobench run --workflow-profile profiles/slurm \
 		--resources gpu=3 --halobench-slurm-init-seconds-before-status-checks 2 \
 		--configfile workflow/experiments/tiny.yaml
 	@echo "Look at results/figures/tiny/summary.png; \`$(BIN)/halobench show noisy/mlp/mixup2/seed0\` shows a cell and its logs."

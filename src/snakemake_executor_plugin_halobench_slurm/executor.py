@@ -43,7 +43,7 @@ class Executor(SlurmExecutor):
         self.doubts: Counter[str] = Counter()  # consecutive looks that left a job in doubt
         self.note: Path | None = None  # on this run; older files aren't its jobs'
         self.started = False  # whether any job has
-        self.said: set[str] = set()  # problems
+        self.problems: set[str] = set()  # those reported
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
@@ -125,8 +125,8 @@ class Executor(SlurmExecutor):
     def refuse(self, job: Any, why: str) -> None:
         """Say once why jobs that request the same can't run. If no job of the run has started yet, the run ends."""
         problem = f"{job.job.name}: {checks.asked(job.job)}: {why}"
-        if problem not in self.said:
-            self.said.add(problem)
+        if problem not in self.problems:
+            self.problems.add(problem)
             self.logger.error(problem)
         if not self.started:
             self.cancel_jobs([])

@@ -1,7 +1,7 @@
 """A SLURM cluster on one host, for tests and for trying things out. It has real daemons and stand-in GPUs.
 
     python tests/cluster/one_host.py                          # a shell in which sbatch, squeue, ... talk to it
-    python tests/cluster/one_host.py --watch 5 -- halobench run --workflow-profile profiles/slurm --resources gpu=4
+    python tests/cluster/one_host.py -- halobench run --workflow-profile profiles/slurm --resources gpu=4
 
 munged, slurmctld and one slurmd per node run in the foreground as children of this process and under the same user.
 Their configuration, keys, state and logs are in a temporary folder, and nothing is outside it: neither /etc nor systemd
@@ -139,12 +139,8 @@ class OneHost:
         settings: Mapping[str, str] | None = None,
         folder: Path | None = None,
     ):
-        if nodes < 1:
-            raise ClusterError(f"nodes = {nodes}: expected at least 1")
         if not 1 <= gpus <= len(STAND_INS):
             raise ClusterError(f"gpus = {gpus}: expected 1 to {len(STAND_INS)}, one for each stand-in device")
-        if shards < 0 or shards % gpus:
-            raise ClusterError(f"shards = {shards}: expected a multiple of the {gpus} GPUs of a node, or 0")
         self.nodes = [f"node{i + 1}" for i in range(nodes)]
         self.gpus, self.shards, self.cpus, self.memory = gpus, shards, cpus, memory
         self.settings = dict(settings or {})
@@ -352,32 +348,6 @@ def _writers(file: Path) -> list[psutil.Process]:
 
 
 @contextlib.contextmanager
-def _watching(cluster: OneHost, seconds: float) -> Iterator[None]:
-    """Print the queue now and then while something else runs."""
-    over = threading.Event()
-    line = ["squeue", "-O", "JobID:8,State:12,NodeList:10,tres-per-job:14,tres-per-node:16,Comment:90"]
-
-    def watch() -> None:
-        last = ""
-        while not over.wait(seconds):
-            with contextlib.suppress(subprocess.SubprocessError, OSError):
-                queue = "\n".join(map(str.rstrip, cluster.ask(*line).splitlines()))
-                if queue.partition("\n")[2] != last:
-                    last = queue.partition("\n")[2]
-                    print(f"\n--- the queue ---\n{queue if last else 'empty'}\n", file=sys.stderr, flush=True)
-
-    thread = threading.Thread(target=watch, daemon=True)
-    if seconds:
-        thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        if seconds:
-            thread.join(PATIENCE)
-
-
-@contextlib.contextmanager
 def _leaving_signals_to_the_command() -> Iterator[Callable[[subprocess.Popen], None]]:
     """Survive Ctrl-C, which the terminal sends to the command too; pass SIGTERM on to it, now or once it starts."""
     processes: list[subprocess.Popen] = []
@@ -409,7 +379,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, default=2, metavar="N", help="nodes (default: 2)")
     parser.add_argument("--gpus", type=int, default=2, metavar="N", help="stand-in GPU slots per node (default: 2)")
     parser.add_argument("--shards", type=int, default=0, metavar="N", help="shares of a node's GPUs (default: 0)")
-    parser.add_argument("--watch", type=float, default=0.0, metavar="SECONDS", help="print the queue this often")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run (default: a shell)")
     args = parser.parse_args(arguments)
     command = args.command[args.command[:1] == ["--"] :] or [os.environ.get("SHELL", "/bin/sh")]
@@ -417,7 +386,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with OneHost(nodes=args.nodes, gpus=args.gpus, shards=args.shards) as cluster:
             what = f"nodes: {args.nodes}, stand-in GPU slots on each: {args.gpus}"
             print(f"one_host: a SLURM cluster ({what}) runs in {cluster.folder}", file=sys.stderr, flush=True)
-            with _watching(cluster, args.watch), _leaving_signals_to_the_command() as pass_on:
+            with _leaving_signals_to_the_command() as pass_on:
                 process = subprocess.Popen(command, env=cluster.environment)
                 pass_on(process)
                 code = process.wait()

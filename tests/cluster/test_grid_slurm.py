@@ -183,7 +183,7 @@ def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path
             "halobench.cli.main", "run", "--cores", "1", OTHER, *QUIET, environment=cluster.environment
         )
         assert other.returncode == 0, other.stderr[-3000:]
-        assert " has been running here since " in other.stderr
+        assert " is running here" in other.stderr
         assert len(queue.noted(workspace.folder / SUBMITTED)) == 1
         config.write_text(asked.replace("epochs: 12", "epochs: 3").replace("lr: 0.003", "lr: 0.1"))
         run.ends_well()

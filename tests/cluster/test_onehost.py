@@ -86,13 +86,6 @@ def test_the_command_runs_a_command_and_gives_its_exit_code(slurm):
 
 
 @pytest.mark.cluster
-def test_the_queue_is_shown_while_the_command_runs(slurm):
-    done = cluster_command("--watch", "0.2", "sh", "-c", "srun --gpus=1 --comment=here sleep 2")
-    assert done.returncode == 0
-    assert re.search(r"--- the queue ---\nJOBID.*\n\d+ +RUNNING +node[12] .*gpu:1.*here", done.stderr), done.stderr
-
-
-@pytest.mark.cluster
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_the_command_and_then_the_cluster(slurm, number):
     process = subprocess.Popen(
@@ -149,10 +142,3 @@ def test_missing_programs_are_named_with_what_to_install(tmp_path, monkeypatch, 
     (line,) = capsys.readouterr().err.splitlines()
     assert "slurmctld" in line
     assert line.endswith(f"not found; {one_host.ADVICE}")
-
-
-@pytest.mark.parametrize("options", [{"gpus": 9}, {"gpus": 0}, {"nodes": 0}, {"shards": -1}])
-def test_numbers_out_of_range(options):
-    (name, value), *_ = options.items()
-    with pytest.raises(ClusterError, match=f"{name} = {value}: expected "):
-        OneHost(**options)

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import Workspace, finished_workspace, one_cell, tiny_config
+from conftest import Workspace, finished_workspace, one_cell
 from halobench.cli import main
 from halobench.storage import arrays_io, records, tables_io
 from halobench.storage import files as store
@@ -51,12 +51,6 @@ def digest(folder: Path) -> dict[str, str]:
 # --- Configurations ------------------------------------------------------------------------------------------------
 
 # The lines themselves are tested in tests/unit/experiment/test_bad_config.py.
-LOADERS = (
-    "cifar10, cifar100, collage, digits, fashion_mnist, gaussians, image_folder, image_overlap, imagenet_photos, "
-    "kmnist, mnist, mnist5k,"
-    " overlap, photos, svhn"
-)
-PLAIN = "expected YAML with plain data and unique keys"
 OPENS = "!!python/object/apply:os.system ['touch opened']"
 
 
@@ -80,29 +74,6 @@ def assert_no_traceback(text: str) -> None:
     assert not re.search(r'^\s*File ".*", line \d+', text, re.M), text
 
 
-def test_what_only_building_shows_is_told_beside_what_reading_shows(finished):
-    """The grid has a model and a loss that can't be built, as well as a typo and a bad value."""
-    config = tiny_config()
-    config["models"]["deep"] = {"name": "timm/no_such_net"}
-    config["models"]["typo"] = {"name": "mpl"}
-    config["losses"]["slow"] = {"name": "focal", "gamma": -1}
-    config["datasets"]["huge"] = config["datasets"]["clean"] | {"train": 5000}
-    config["datasets"]["noisy"]["noise"]["p"] = 3
-    block = config["experiments"]["tiny"]["grid"][0]
-    block["models"] += ["deep", "typo"]
-    block["losses"].append("slow")
-    block["datasets"].append("huge")
-    finished.write(config)
-    starts = [
-        "datasets.noisy.noise.p = 3.0: ",
-        "models.typo.name = 'mpl': ",
-        "datasets.huge",
-        "losses.slow",
-        "models.deep",
-    ]
-    assert_refused(finished, [re.compile(re.escape(start) + ".*") for start in starts])
-
-
 def test_without_earlier_results_a_refusal_makes_none(tmp_path):
     config = one_cell()
     config["train"]["lr"] = "fast"
@@ -123,14 +94,6 @@ def test_a_plugin_that_ends_the_process_is_refused_before_any_job(finished, monk
     finished.write(config)
     line = r"plug-ins = .*quits:build.*: expected plug-ins that can be built, but .* exited with code 3 \(.*\)"
     assert_refused(finished, [re.compile(line)])
-
-
-def test_a_key_twice_in_an_overlay_is_refused(finished):
-    overlay = finished.folder / "overlay.yaml"
-    overlay.write_text("train: {lr: 0.1, lr: 0.2}\n")
-    line = f"overlay.yaml, line 1: {PLAIN} (the key 'lr' is already defined on line 1)"
-    done = finished.halobench("run", "--cores", "1", "--configfile", "overlay.yaml")
-    assert (done.returncode, done.stderr) == (2, f"halobench: error: --configfile: {line}\n")
 
 
 @pytest.mark.parametrize("content", [None, f"train: {OPENS}\n"], ids=["missing", "tag"])
@@ -351,50 +314,6 @@ def test_a_lost_file_of_claims_is_told_before_any_job(finished):
     Path("workflow/claims.yaml").unlink()
     assert_refused(
         finished, [re.compile(r"workflow/claims\.yaml: expected a claims file .*No such file.*")], what="claims"
-    )
-
-
-LOADER = """
-import numpy as np
-from halobench.data.sources import Description, Images
-
-def describe():
-    return Description((1, 8, 8), 1, 400)
-
-def load():
-    return Images(np.zeros((400, 1, 8, 8), np.uint8), np.zeros(400, np.int64), 1)
-"""
-
-
-@pytest.mark.parametrize(
-    ("spec", "line"),
-    [
-        (
-            {"loader": "digit"},
-            rf"loader = 'digit': expected one of {LOADERS}"
-            r" \(did you mean 'digits'\?\) or module:object",
-        ),
-        ({"loader": "digits", "x": 1}, r"x = 1: expected this key to be left out, since digits has no options"),
-        (
-            {"loader": "loose:load"},
-            r"loader = 'loose:load': expected the contents declared by its describe\(\), size 400, .*, not size 9, .*",
-        ),
-        (
-            {"loader": "fails:load"},
-            r"loader = 'fails:load': expected a loader that runs without error \(KeyError: 'gone'\)",
-        ),
-    ],
-)
-def test_the_source_stage_refuses_in_a_line(finished, capsys, monkeypatch, spec, line):
-    Path("loose.py").write_text(
-        LOADER.replace("(1, 8, 8), 1,", "(1, 8, 8), 2,").replace("(400", "(9").replace(", 1)\n", ", 2)\n")
-    )
-    Path("fails.py").write_text(
-        LOADER.replace("(1, 8, 8), 1,", "(1, 8, 8), 2,").replace("return Images(", "raise KeyError('gone')\n    (")
-    )
-    monkeypatch.syspath_prepend(str(finished.folder))
-    assert_stage_refuses(
-        ["stage", "source", "--spec", json.dumps(spec), "--out", "results/sources/other"], line, capsys
     )
 
 

@@ -43,18 +43,6 @@ def test_benchmark_runs(topic, tmp_path):
         assert peak >= 0
 
 
-def test_every_file_is_a_topic():
-    """Exceptions are the driver, shared files, those that need a cluster or a GPU, and studies."""
-    files = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
-    studies = {"constructed_maps", "ladder", "rivals", "verdict_errors"}
-    shared = (
-        {"bench", "harness", "grid_files", "as_if_run", "cluster_overhead", "short_jobs", "gpu"}
-        | studies
-        | {name for name in files if name.startswith("peers")}
-    )
-    assert files - shared == set(bench.TOPICS)
-
-
 def test_verdict_goes_by_the_median():
     assert harness.Row("a", "b", [1.0, 1.1, 9.0], most=1.1).verdict == "reached"
     assert harness.Row("a", "b", [1.0, 1.2, 1.3], most=1.1).verdict == "MISSED"
@@ -104,14 +92,6 @@ def test_intervals_of_rivals_are_students_with_a_corrected_variance():
     assert (low, high) == pytest.approx((1 - 4.3027 / 3**0.5, 1 + 4.3027 / 3**0.5), abs=1e-3)
     low, high = rivals.interval(values, 0.5)
     assert (low, high) == pytest.approx((1 - 4.3027 * (1 / 3 + 0.5) ** 0.5, 1 + 4.3027 * (5 / 6) ** 0.5), abs=1e-3)
-
-
-def test_the_study_of_rivals_has_thirty_kinds_without_planted_pairs_and_ten_splits():
-    blocks = [kind.block for kind in rivals.kinds().values()]
-    assert blocks.count("unplanted") >= 30
-    measured = json.loads(rivals.MEASURED.read_text())["kinds"]
-    assert set(measured) == set(rivals.kinds())
-    assert all(len(values) >= 10 for kind in measured.values() for values in kind["minus_ts"].values())
 
 
 GPU_ALONE = """

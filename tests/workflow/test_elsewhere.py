@@ -54,7 +54,6 @@ module halobench:
     snakefile: {snakefile!r}
     config: {config}
 """
-USE = "use rule * from halobench\n"
 USE_AS = """    prefix: "hb"
 use rule * from halobench as hb_*
 
@@ -67,13 +66,6 @@ rule mine:
     output: "mine.txt"
     shell: "wc -l < {input} > {output}"
 """
-
-
-@pytest.mark.soak
-def test_as_a_module_of_another_workflow(tmp_path):
-    workspace = own(tmp_path, one_cell(), MODULE.format(snakefile=str(ROOT / "Snakefile"), config="config") + USE)
-    assert " train noisy/mlp/mixup2/seed0 " in run(workspace, "--cores", "2")
-    check_ran(workspace, "results")
 
 
 def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tmp_path):

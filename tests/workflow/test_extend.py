@@ -11,7 +11,6 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from scipy.special import log_softmax
 from scipy.stats import entropy
 
@@ -174,7 +173,3 @@ def test_an_edit_of_the_figure_reruns_it_alone(examples, root):
     (line,) = (line for line in lines if line.startswith("figure "))
     assert "mine/mine.figures.temperatures" in line
     assert "mine/figures.py changed" in line
-
-
-def test_config_is_valid_yaml(examples):
-    assert yaml.safe_load((examples[0] / "mine.yaml").read_text())["run"] == ["mine"]

@@ -91,29 +91,6 @@ def test_other_weights_rerun_their_cells_alone_and_may_have_training_points(grid
     assert set(curves["points"]) == {"train", "heldout"}
 
 
-def test_bad_weights_are_refused_before_any_job(grid, tmp_path):
-    """All are reported at once, each on one line."""
-    workspace = grid.copy(tmp_path / "w")
-    made = with_given(weights="none.safetensors")
-    made["models"]["wider"] = {"name": "mlp", "width": 17, "weights": WEIGHTS}
-    made["models"]["elsewhere"] = {"name": "mlp", "width": 16, "weights": WEIGHTS, "trained_on": "digit"}
-    made["models"]["published"] = {"name": "timm/test_resnet", "pretrained": True}
-    made["models"]["shipped"] = {"name": "mlp", "width": 16, "pretrained": "no_such_package"}
-    made["experiments"]["tiny"]["grid"][0]["models"] = list(made["models"])[2:]
-    workspace.write(made)
-    ran = workspace.snakemake("--cores", "2")
-    assert ran.returncode == 1
-    for told in (
-        "models.given.weights = 'none.safetensors': expected a .safetensors file",
-        "models.wider.weights = 'mine.safetensors': expected weights of this model",
-        "models.elsewhere.trained_on = 'digit': expected one of digits",
-        "weights for the data set's 10 classes",
-        "models.shipped.pretrained = 'no_such_package': expected the name of an installed package",
-    ):
-        assert told in ran.stderr
-    assert "rule " not in ran.stderr
-
-
 def test_weights_that_a_package_ships_are_evaluated_as_they_are(grid, tmp_path):
     """Their names differ from the model's; without the package's file, nothing runs."""
     workspace = grid.copy(tmp_path / "w")

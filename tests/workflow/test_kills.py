@@ -45,11 +45,11 @@ class Stage:
 
     def __init__(self, base: Path, cell: Path, stage: str, every: float = 0.1, name: str = "log", epochs: int = EPOCHS):
         self.cell, self.stage, self.log = cell, stage, cell / f"{stage}.{name}"
-        self.point = cell / f"{stage}.point.safetensors"
+        self.point = cell / f".{stage}.safetensors"
         train = TRAIN | {"train": TRAIN["train"] | {"epochs": epochs}}
         spec = json.dumps(train if stage == "train" else PROBE)
         where = ["--out" if stage == "train" else "--run", str(cell)]
-        own = ["--checkpoint", str(self.point), "--every", str(every), "--source", str(base / "digits")]
+        own = ["--every", str(every), "--source", str(base / "digits")]
         command = [
             sys.executable,
             "-m",
@@ -121,7 +121,7 @@ def assert_undisturbed(base: Path, cell: Path, stage: str) -> None:
     record = files.read_json(cell / f"{stage}.json")
     assert record["outputs"] == {name: files.checksum(cell / name) for name in WRITTEN[stage]}
     assert [place.split(" (")[0] for place in record["made_on"]] == [platform.node()]
-    assert not (cell / f"{stage}.point.safetensors").exists()
+    assert not (cell / f".{stage}.safetensors").exists()
 
 
 def kill_once(base: Path, cell: Path, stage: str, how: str, rng: random.Random) -> dict[str, bool]:

@@ -70,11 +70,6 @@ def grid(config: dict) -> dict:
     return config["experiments"]["tiny"]["grid"][0]
 
 
-def add_data_set(config: dict) -> None:
-    config["datasets"]["third"] = {"source": "digits", "train": 100, "val": 60, "test": 80, "noise": {"p": 0.2}}
-    grid(config)["datasets"].append("third")
-
-
 def add_loss(folder: Path, config: dict) -> None:
     losses = folder / "src/halobench/losses"
     text = (losses / "label_smoothing.py").read_text()
@@ -114,7 +109,7 @@ def reformat(folder: Path, config: dict) -> None:
 
 
 def touch(folder: Path, config: dict) -> None:
-    for name in ("src", "workflow"):
+    for name in ("src", "workflow", "results/sources"):
         for path in (folder / name).rglob("*"):
             if path.is_file():
                 path.touch()
@@ -170,14 +165,6 @@ EDITS = {
         EIGHT,
         "train.lr was 0.003 and is now 0.01",
     ),
-    "a global learning rate": Edit(
-        configured(lambda c: c["train"].update(lr=0.01)),
-        {"train": 16, "probe": 16, "calibrate": 16, **TABLES},
-        "train, 16 jobs (clean/cnn/cross_entropy/seed0, ...): train.lr was 0.003 and is now 0.01",
-    ),
-    "a key removed": Edit(
-        configured(lambda c: c["models"]["mlp"].pop("width")), EIGHT, "model.width was 16 and is now the default"
-    ),
     "a seed added": Edit(
         configured(lambda c: grid(c)["seeds"].append(2)),
         EIGHT | {"reference": 2},
@@ -188,29 +175,16 @@ EDITS = {
         TABLES,
         "references/clean/seed1, references/noisy/seed1, runs/clean/cnn/cross_entropy/seed1 and 7 more were dropped",
     ),
-    "a data set added": Edit(
-        configured(add_data_set), EIGHT | {"reference": 2}, "train, 8 jobs (third/cnn/cross_entropy/seed0, ...): it has"
-    ),
     "a loss module added": Edit(add_loss, EIGHT, "train, 8 jobs (clean/cnn/smoother/seed0, ...): it has never run"),
     "a probe radius": Edit(
         configured(lambda c: c["probes"].update(sphere={**c["probes"]["sphere"], "radii": [0.0, 2.0, 3.0]})),
         {"probe": 16, **TABLES},
         "probes.sphere.radii was [0.0, 2.0] and is now [0.0, 2.0, 3.0]",
     ),
-    "more bootstrap draws": Edit(
-        configured(lambda c: c["metrics"].update(draws=60)),
-        {"calibrate": 16, "reference": 4, **TABLES},
-        "calibrate.draws was 50 and is now 60",
-    ),
     "a loss module changed": Edit(
         written("losses/mixup", MIXED, f"{MIXED.replace('inputs * wide[0]', 'wide[0] * inputs')}"),
         EIGHT,
         "train, 8 jobs (clean/cnn/mixup2/seed0, ...): losses/mixup.py changed",
-    ),
-    "the probe changed": Edit(
-        written("probing/ray_walk", "FORWARDS = 2**14", "FORWARDS = 2**13"),
-        {"probe": 16, **TABLES},
-        "probe, 16 jobs (clean/cnn/cross_entropy/seed0, ...): probing/ray_walk.py changed",
     ),
     "the metrics changed": Edit(
         written("calibration/metrics/brier", "values, 0, out=values", "values, 0.0, out=values"),
@@ -226,11 +200,6 @@ EDITS = {
         written("reporting/plotting/style", '"lines.linewidth": 1.3', '"lines.linewidth": 1.4'),
         FIGURES | {"overview": 1},
         f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): reporting/plotting/style.py changed",
-    ),
-    "one table for print changed": Edit(
-        written("reporting/tables/paper_images", 'metrics, runs, "clean"', 'metrics, runs, "drawn"'),
-        {"table_paper_images": 1},
-        "table tiny/paper_images: reporting/tables/paper_images.py changed",
     ),
     "asked in other words, with other resources": Edit(ask_otherwise, {}, arguments=ASKED),
     "code in other words": Edit(write_otherwise, {}),

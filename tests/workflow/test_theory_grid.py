@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
 import pytest
 
 from conftest import Workspace, finished_workspace, tiny_config
-from halobench.storage.layout import TABLES
 
 pytestmark = pytest.mark.theory
 GRID = {"datasets": ["overlap-k4", "overlap-k8"], "models": ["attention"], "losses": ["cross_entropy"], "seeds": [0]}
@@ -112,26 +109,3 @@ def test_an_edit_of_a_distribution_runs_its_cells_alone(bench, tmp_path):
     told = workspace.halobench("status").stdout
     assert "probe, 2 jobs" in told
     assert "\ntrain, " not in f"\n{told}"
-
-
-@pytest.mark.faults
-def test_a_bad_distribution_is_refused_before_any_job(workspace):
-    """This is through the workflow; tests/unit/data/test_distributions.py has everything that can be wrong with one."""
-    config = bench_config()
-    config["sources"]["overlap-k8"]["classes"] = 9
-    workspace.write(config)
-    done = workspace.snakemake("--cores", "1")
-    assert done.returncode != 0
-    assert "sources.overlap-k8.classes = 9: expected a multiple of group = 2" in done.stdout + done.stderr
-    assert not (workspace.folder / "results/sources").exists()
-
-
-def test_the_manifest_tells_which_cells_are_probed(bench):
-    listed = json.loads((bench.folder / "results/manifests/tiny.json").read_text())
-    assert {cell["model"]: cell["probe"] for cell in listed["cells"]} == {
-        "attention": True,
-        "nearest": False,
-        "mlp": False,
-    }
-    for name in TABLES:
-        assert (bench.folder / f"results/tables/tiny/{name}.csv").exists()

@@ -11,10 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROOT, Workspace, tiny_config, tiny_figures, tiny_tables
+from conftest import ROOT, Workspace, tiny_figures, tiny_tables
 from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
-from halobench.experiment.config_loader import load_config
 from halobench.storage import arrays_io, files, records
 
 pytestmark = pytest.mark.workflow
@@ -91,12 +90,6 @@ def test_every_table_for_print_is_there_and_holds_the_means_of_the_metrics(finis
         assert set(records.read_record(stem.with_suffix(".json"))["outputs"]) == {
             f"{name}.{suffix}" for suffix in ("csv", "tex", "html")
         }
-
-
-def test_a_second_run_has_nothing_to_do(finished):
-    done = finished.snakemake("-n")
-    assert done.returncode == 0
-    assert "Nothing to be done" in done.stdout + done.stderr
 
 
 def test_records_hold_provenance_and_true_checksums(finished):
@@ -230,8 +223,3 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
         ["How", "to", "read", "it:", "lower", "is", "always", "better."]
     )  # lines may end in between
     assert re.search(words, text), "a caption, which is in the table's file"
-
-
-def test_the_overview_records_the_configuration_that_counted(finished):
-    spec = records.read_record(finished.folder / "results/tables/tiny/overview.json")["spec"]
-    assert spec["config"] == load_config(tiny_config()).used("tiny")

@@ -42,7 +42,6 @@ rule aggregate:
     log:
         f"{RESULTS}/{{scope}}logs/aggregate/{{experiment}}.log",
     localrule: INPUTS.runs_here("aggregate")
-    threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
@@ -71,7 +70,6 @@ rule claims:
     log:
         f"{RESULTS}/{{scope}}logs/claims/{{experiment}}.log",
     localrule: INPUTS.runs_here("claims")
-    threads: 1
     resources:
         mem_mb=2000,
         runtime=30,

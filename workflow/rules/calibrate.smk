@@ -9,7 +9,6 @@ rule calibrate:
     log:
         f"{RESULTS}/logs/calibrate/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
     localrule: INPUTS.runs_here("calibrate")
-    threads: 1
     resources:
         mem_mb=2000,
         runtime=30,
@@ -32,7 +31,6 @@ rule repair:
     log:
         f"{RESULTS}/logs/repair/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}.log",
     localrule: INPUTS.runs_here("repair")
-    threads: 1
     resources:
         mem_mb=2000,
         runtime=60,
@@ -54,7 +52,6 @@ rule reference:
     log:
         f"{RESULTS}/logs/reference/{{dataset}}/seed{{seed}}.log",
     localrule: INPUTS.runs_here("reference")
-    threads: 1
     resources:
         mem_mb=4000,
         runtime=240,

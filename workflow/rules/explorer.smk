@@ -9,7 +9,6 @@ rule explorer:
     log:
         f"{RESULTS}/{{scope}}logs/explorer/explorer.log",
     localrule: INPUTS.runs_here("explorer")
-    threads: 1
     resources:
         mem_mb=4000,
         runtime=60,

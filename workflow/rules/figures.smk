@@ -24,7 +24,6 @@ for stem, figure in INPUTS.displays("figures").items():
         log:
             f"{RESULTS}/{{scope}}logs/figure/{{experiment}}/{stem}.log",
         localrule: INPUTS.runs_here("figure")
-        threads: 1
         resources:
             mem_mb=2000,
             runtime=30,

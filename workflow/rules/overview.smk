@@ -10,7 +10,6 @@ rule overview:
     log:
         f"{RESULTS}/{{scope}}logs/overview/{{experiment}}.log",
     localrule: INPUTS.runs_here("overview")
-    threads: 1
     resources:
         mem_mb=2000,
         runtime=60,

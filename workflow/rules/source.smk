@@ -6,7 +6,6 @@ rule source:
     log:
         f"{RESULTS}/logs/source/{{source}}.log",
     localrule: INPUTS.runs_here("source")
-    threads: 1
     resources:
         mem_mb=2000,
         runtime=30,

@@ -25,7 +25,6 @@ for stem, table in INPUTS.displays("tables").items():
         log:
             f"{RESULTS}/{{scope}}logs/table/{{experiment}}/{stem}.log",
         localrule: INPUTS.runs_here("table")
-        threads: 1
         resources:
             mem_mb=2000,
             runtime=30,

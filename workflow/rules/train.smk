@@ -6,7 +6,6 @@ rule weights:
     log:
         f"{RESULTS}/logs/weights/{{model}}.log",
     localrule: INPUTS.runs_here("weights")
-    threads: 1
     resources:
         mem_mb=4000,
         runtime=60,

@@ -38,13 +38,6 @@ def read_file(text: str) -> Path | None:
     return Path(text) if text else None
 
 
-def read_checkpoint(text: str) -> Path:
-    """Return the path of a checkpoint after checking its suffix, since the stage will delete the file."""
-    if not text.endswith(".safetensors"):
-        raise argparse.ArgumentTypeError(f"expected a file whose name ends in .safetensors, not {text!r}")
-    return Path(text)
-
-
 def folder(text: str, **options: Any) -> dict[str, Any]:
     """Return the settings of an option that is a folder."""
     return {"type": Path, "metavar": "FOLDER", "help": text} | options
@@ -70,7 +63,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "results": folder("the results folder"),
     "claims": file("the claims, e.g. workflow/claims.yaml"),
     "tables": folder("an experiment's tables"),
-    "checkpoint": file("the stage's checkpoint (default: a hidden file next to its outputs)", type=read_checkpoint),
     "every": {"type": seconds, "default": 60.0, "metavar": "SECONDS", "help": "between checkpoints (default: 60)"},
     "slots-per-gpu": {
         "type": count,
@@ -80,7 +72,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "processes that may share a GPU (default: 1)",
     },
 }
-OPTIONAL = {"code", "weights", "checkpoint", "every", "slots-per-gpu"}
+OPTIONAL = {"code", "weights", "every", "slots-per-gpu"}
 
 
 def add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:

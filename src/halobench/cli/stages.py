@@ -28,7 +28,7 @@ class Stage:
     examples: str = ""
 
 
-WITHIN_CELL, RESUMED, DISPLAYED = "spec code seed run", "checkpoint every slots-per-gpu", "spec tables out code"
+WITHIN_CELL, RESUMED, DISPLAYED = "spec code seed run", "every slots-per-gpu", "spec tables out code"
 STAGES = {
     "source": Stage("Write a source's images, labels and metadata.", "source:run_source", "spec code out"),
     "weights": Stage("Download the weights of a timm model.", "source:run_weights", "spec code out"),
@@ -75,15 +75,11 @@ def add(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> None:
     """Run a stage with its parsed options."""
     arguments = {key: value for key, value in vars(args).items() if key not in ("command", "stage", "run")}
-    if "checkpoint" in arguments:
-        from halobench.pipeline.stage import Resume
-
-        arguments["resume"] = Resume(*(arguments.pop(name) for name in ("checkpoint", "every", "slots")))
     if args.stage in ("table", "figure"):
         arguments = _displayed(args.stage, **arguments)
     if (
         args.stage == "explorer"
-    ):  # also shows other experiments that have tables: a page without them would replace theirs
+    ):  # with the other experiments that have tables, since a page without them replaces theirs
         arguments |= {"results": args.tables.parent, "spec": {"experiments": (), **args.spec}, "others": True}
     module, _, function = STAGES[args.stage].function.partition(":")
     getattr(importlib.import_module(f"halobench.pipeline.{module}"), function)(**arguments)

@@ -97,10 +97,9 @@ def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generato
 
 
 def overlap_regions(classes: int, group: int, beta: float, shares: list[float] | None = None) -> Regions:
-    """Return the regions for k classes in groups of m: one for each class alone, then one shared by each group.
+    """Return the regions for k classes in groups of m, after checking all: one for each class, one for each group.
 
-    `beta` is the total mass of the shared regions, and `shares` are P(class | shared region) in the order of the
-    group's classes, equal by default. All are checked.
+    `beta` is the total mass of the shared regions, and `shares` are P(class | shared region), equal by default.
     """
     classes, group = convert_number(int, "classes", classes), convert_number(int, "group", group)
     beta = convert_number(float, "beta", beta)

@@ -255,10 +255,7 @@ def save_blocks(
     stats: ChannelStats | FeatureStats | None = None,
     part: tuple[int, int] = (0, 0),
 ) -> None:
-    """Write a source's images or features to a file as ``np.save`` would, block by block; report progress every minute.
-
-    Samples in `part`, a range of rows, are added to `stats`.
-    """
+    """Write a source's images or features as ``np.save`` would, block by block; add the rows in `part` to `stats`."""
     shape, began = tuple(map(int, images.shape)), time.monotonic()
     step, reported, kept = max(1, BLOCK // row_bytes(images)), began, sample_type(shape[1:])
     with open(path, "wb") as file:
@@ -267,9 +264,11 @@ def save_blocks(
         for start in range(0, shape[0], step):
             with _loading(spec):
                 block = np.ascontiguousarray(images[start : start + step])
-            wanted = (min(step, shape[0] - start), *shape[1:])
-            expected = f"images[{start}:{start + step}] to be {images.dtype} {wanted}, not {block.dtype} {block.shape}"
-            _require(block.dtype == images.dtype and block.shape == wanted, spec, expected)
+            declared = (min(step, shape[0] - start), *shape[1:])
+            expected = (
+                f"images[{start}:{start + step}] to be {images.dtype} {declared}, not {block.dtype} {block.shape}"
+            )
+            _require(block.dtype == images.dtype and block.shape == declared, spec, expected)
             block = _as_kept(spec, block, kept, start)
             file.write(block.data)
             if stats:

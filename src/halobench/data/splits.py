@@ -123,7 +123,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
 def check_neighbours(data: Data) -> None:
     """Raise SpecError if a training sample has no neighbour with another label, but only copies of itself.
 
-    That happens if all images are the same, or if one value is so large that normalisation makes the others equal.
+    That happens if one value is so large that normalisation makes the others equal.
     """
     rows, labels = data.flat("train"), data.splits["train"].labels
     differing = next((row for row in range(1, len(rows)) if (rows[row : row + 1] != rows[:1]).any()), 0)
@@ -158,14 +158,14 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
         if total > size:
             raise RefusedError("", f"train + val + test = {total}, but source {spec.source!r} has only {size} samples")
         return
-    wants = [("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")]
+    needs = [("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")]
     if "val" in parts:
-        wants = [(name, getattr(spec, name), name) for name in SPLITS]
-    for key, wanted, part in wants:
-        held = parts[part][1] - parts[part][0]
-        if wanted > held:
-            said = f"{key} = {wanted}, but the {part} part of source {spec.source!r} has only {held} samples"
-            raise RefusedError("", said)
+        needs = [(name, getattr(spec, name), name) for name in SPLITS]
+    for key, count, part in needs:
+        start, stop = parts[part]
+        if count > stop - start:
+            have = f"the {part} part of source {spec.source!r} has only {stop - start} samples"
+            raise RefusedError("", f"{key} = {count}, but {have}")
 
 
 def blocks_of(spec: DatasetSpec, size: int, parts: Mapping[str, Any]) -> int:

@@ -58,10 +58,7 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Imag
 
 
 def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -> None:
-    """Reload a source's arrays if they are lost, e.g. deleted to free space, one process at a time.
-
-    Arrays whose checksums differ from `digests` aren't written.
-    """
+    """Reload a source's arrays if they are lost, e.g. deleted to free space, but only with the same checksums."""
     lost = [name for name in digests if not os.path.lexists(folder / name)]
     if not lost:
         return

@@ -53,13 +53,7 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 
 def build(spec: LossSpec) -> Loss:
-    """Build the loss that a spec describes.
-
-    Raises
-    ------
-    SpecError
-        If the name is unknown, or an option is unknown or out of range.
-    """
+    """Build the loss that a spec describes."""
     options = plugins.without_defaults("losses", spec.name, dict(spec.options))
     loss = plugins.load("losses", spec.name)(**options)
     if isinstance(loss, torch.nn.Module):
@@ -70,18 +64,13 @@ def build(spec: LossSpec) -> Loss:
 
 
 class ModuleLoss(Loss):
-    """A plain torch module used as a loss; it takes logits (n, k) and labels (n,), and returns their mean loss.
-
-    Raises
-    ------
-    SpecError
-        If the module has parameters, since no optimiser would train them.
-    """
+    """A plain torch module used as a loss; it takes logits (n, k) and labels (n,), and returns their mean loss."""
 
     LABELS = True
 
     def __init__(self, module: torch.nn.Module, name: str):
         learned = [each for each, _ in module.named_parameters()]
+        # No optimiser would train them.
         require(not learned, "name", name, f"a loss without trainable parameters (it has {', '.join(learned)})")
         self.module = module
 

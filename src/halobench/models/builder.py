@@ -47,9 +47,7 @@ def build(
         what = "no preprocessing, since the model is built around its training points"
         require(not hasattr(model, "start"), "preprocess", vars(spec.preprocess), what)
         return preprocessing.normalised(model, moments, spec.preprocess, spec.resize)
-    if not spec.resize:
-        return model
-    return (preprocessing.ResizedAround if hasattr(model, "start") else preprocessing.Resized)(model, spec.resize)
+    return preprocessing.Resized(model, spec.resize) if spec.resize else model
 
 
 def _check_takes_features(spec: ModelSpec) -> None:
@@ -120,11 +118,7 @@ def _takes(build: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
 def kept_rows(
     spec: ModelSpec, input_shape: tuple[int, ...], classes: int, names: Sequence[str] = ()
 ) -> dict[str, list[int]]:
-    """Return, for each tensor with a row per output, the rows of the outputs that stand for classes.
-
-    Tensors with a row per output are those whose shapes depend on the number of classes. If the spec has no `outputs`,
-    the result is empty.
-    """
+    """Return the rows of the spec's `outputs`, if any, for each tensor whose shape depends on the number of classes."""
     if spec.outputs is None:
         return {}
     rows = spec.output_rows(classes, names)

@@ -43,11 +43,7 @@ POOLS = ("maxpool", "features.pool0", "stem.pool")
 def adapt(
     name: str, input_shape: tuple[int, ...], classes: int, options: dict[str, Any], stem: str = "plain"
 ) -> nn.Module:
-    """Build ``timm/NAME`` or ``torchvision/NAME``; `options` are passed to the library's own builder.
-
-    If `stem` is ``small``, the first convolution is replaced with a 3x3 one of stride 1, and any pooling after it is
-    removed.
-    """
+    """Build ``timm/NAME`` or ``torchvision/NAME``; `options` are passed to the library's own builder."""
     library, _, model = name.partition("/")
     for key in sorted(RESERVED & options.keys()):
         raise SpecError(key, options[key], "this key to be left out, since images and classes come from the data set")
@@ -85,7 +81,7 @@ def _check_name(name: str) -> None:
 
 
 def _shrink_stem(name: str, model: nn.Module) -> None:
-    """Replace a model's stem with one for small images."""
+    """Replace a model's first convolution with a 3x3 one of stride 1, and remove any pooling after it."""
     paths = dict(model.named_modules())
     first_convolution = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")  # set by timm's models
     path = next((path for path in (first_convolution, *STEMS) if isinstance(path, str) and path in paths), None)

@@ -28,23 +28,16 @@ class Resize(nn.Module):
 
 
 class Resized(nn.Module):
-    """A model that first resizes its images."""
+    """A model that first resizes its images, and the training samples that it may be built around."""
 
-    def __init__(self, model: nn.Module, side: int):
+    def __init__(self, model: Any, side: int):
         super().__init__()
         self.model, self.resize = model, Resize(side)
+        if hasattr(model, "start"):
+            self.start = lambda inputs, targets: model.start(self.resize(inputs), targets)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.model(self.resize(images))
-
-
-class ResizedAround(Resized):
-    """A `Resized` model that is built around its training samples, which are resized too."""
-
-    model: Any  # has a method `start`
-
-    def start(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        self.model.start(self.resize(inputs), targets)
 
 
 class Normalise(nn.Module):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
-import urllib.error
-import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from halobench.core.errors import SpecError, describe_error, require
@@ -20,101 +17,86 @@ from halobench.storage import files
 
 Kept = Mapping[str, Sequence[int]]  # tensor name -> rows of the outputs that stand for classes
 
-Layout = Mapping[str, tuple[tuple[int, ...], str]]  # tensor name -> its shape and type
-
 FORMAT = "a .safetensors file of weights (docs/run.md shows how to make one from a .pth or .pt file)"
 ORDER = "halobench.order"  # the metadata that lists the tensors in their original order, since safetensors sorts them
-PATIENCE = 5.0  # seconds to wait for an answer before the hub counts as unreachable
+NESTED = ("state_dict", "model")  # the keys under which some checkpoints hold the tensors
 
 
-@contextlib.contextmanager
-def _opened(path: Path | str) -> Iterator[Any]:
-    """Open a weights file without reading its tensors; raise SpecError if it doesn't exist or isn't safetensors."""
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
+    """Return the tensors of a safetensors file by name, and whether they are in the order of their own model."""
     from safetensors import SafetensorError, safe_open
 
-    wrong = "this is a directory" if Path(path).is_dir() else "there is no such file"
+    wrong = "this is a directory" if path.is_dir() else "there is no such file"
     wrong += " (~ isn't expanded, so write the path in full)" if str(path).startswith("~") else ""
-    require(Path(path).is_file(), "weights", str(path), f"{FORMAT}, but {wrong}")
+    require(path.is_file(), "weights", str(path), f"{FORMAT}, but {wrong}")
     try:
         with safe_open(path, framework="pt") as file:
-            yield file
+            order = (file.metadata() or {}).get(ORDER)
+            names = json.loads(order) if order else list(file.keys())
+            return {name: file.get_tensor(name) for name in names}, order is not None
     except (SafetensorError, OSError) as error:
-        raise SpecError(
-            "weights", str(path), f"{FORMAT}, but this one can't be read ({describe_error(error)})"
-        ) from None
+        what = f"{FORMAT}, but this one can't be read ({describe_error(error)})"
+        raise SpecError("weights", str(path), what) from None
 
 
-def check_layout(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
-    """Raise SpecError, naming the first tensor that differs, unless a file holds the weights of `model`.
-
-    For tensors listed in `kept`, only the given rows go into the model.
-    """
-    with _opened(path) as file:
-        tensors = {name: file.get_slice(name) for name in _names(file)}
-        layout = {name: (tuple(tensor.get_shape()), tensor.get_dtype()) for name, tensor in tensors.items()}
-        stored = _named_for(model, layout, ORDER in (file.metadata() or {}))
-    _check_stored(str(path), stored, model, kept)
-
-
-def check_shipped(name: str, model: nn.Module, kept: Kept | None = None) -> None:
-    """Raise SpecError unless a package's weights file holds finite weights of `model`, as `check_layout` does."""
-    path = package_weights.find(name)
-    tensors = package_weights.read(path)
+def _read_shipped(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
+    """Return the tensors of a package's file in the same way, without running code that the file may contain."""
+    if path.suffix == ".safetensors":
+        return _read(path)
+    content: Any
     try:
-        for tensor_name, tensor in tensors.items():
-            _check_finite(str(path), tensor_name, tensor)
-        layout = {
-            key: (tuple(tensor.shape), "F" if tensor.is_floating_point() else str(tensor.dtype))
-            for key, tensor in tensors.items()
-        }
-        _check_stored(str(path), _named_for(model, layout, package_weights.is_ordered(path)), model, kept)
-    except SpecError as error:
-        raise SpecError("pretrained" if error.key == "weights" else error.key, error.value, error.expected) from None
+        content = torch.load(path, map_location="cpu", weights_only=True)  # also if they were saved on a GPU
+    except Exception as error:  # damaged files raise many kinds of errors
+        what = f"a file that torch.load can read with weights_only=True ({describe_error(error)})"
+        raise SpecError("weights", str(path), what) from None
+    for key in NESTED:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    named = isinstance(content, dict) and all(isinstance(tensor, torch.Tensor) for tensor in content.values())
+    require(named and content, "weights", str(path), "a state dict, which maps names to tensors")
+    return {str(name): tensor for name, tensor in content.items()}, True
 
 
-def _names(file: Any) -> list[str]:
-    """Return the names of the tensors in an opened safetensors file, in their original order if it is known."""
-    order = (file.metadata() or {}).get(ORDER)
-    return json.loads(order) if order else list(file.keys())
+def check(spec: ModelSpec, model: nn.Module, kept: Kept) -> None:
+    """Raise SpecError, naming the first tensor that differs, unless a spec's file or package has weights of `model`."""
+    with torch.device("cpu"):
+        if spec.weights is not None:
+            _fitting(Path(spec.weights), *_read(Path(spec.weights)), model, kept)
+        if isinstance(spec.pretrained, str):
+            path = package_weights.find(spec.pretrained)
+            try:
+                _fitting(path, *_read_shipped(path), model, kept)
+            except SpecError as error:
+                key = "pretrained" if error.key == "weights" else error.key
+                raise SpecError(key, error.value, error.expected) from None
 
 
-def _check_stored(path: str, layout: Layout, model: nn.Module, kept: Kept | None) -> None:
-    """Raise SpecError unless stored tensors of these shapes and types, of which `kept` lists rows, fit `model`."""
-    stored = dict(layout)
-    for name, rows in (kept or {}).items():
-        shape, kind = stored.get(name, ((), ""))
-        if shape:
-            what = f"less than {shape[0]}, the number of outputs of the weights in {path}"
-            require(max(rows) < shape[0], "outputs", max(rows), what)
-            stored[name] = ((len(rows), *shape[1:]), kind)
-    _check(path, stored, model)
-
-
-def check_finite(path: Path | str) -> None:
-    """Raise SpecError, naming the first tensor with a non-finite value; only one tensor is held at a time."""
-    with _opened(path) as file:
-        for name in file.keys():  # noqa: SIM118
-            _check_finite(str(path), name, file.get_tensor(name))
-
-
-def _check_finite(path: str, name: str, tensor: Any) -> None:
-    # Converted to float32, the type that the model will hold.
-    bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
-    require(not bad, "weights", path, f"finite weights, but {bad} of {tensor.numel()} values in {name} aren't")
-
-
-def load(path: Path | str, model: nn.Module, kept: Kept | None = None) -> None:
+def load(path: Path, model: nn.Module, kept: Kept) -> None:
     """Load the weights in a file into `model`; for tensors listed in `kept`, load only the given rows."""
-    check_layout(path, model, kept)
-    check_finite(path)
-    with _opened(path) as file:
-        stored = {name: file.get_tensor(name) for name in _names(file)}
-        tensors = _named_for(model, stored, ORDER in (file.metadata() or {}))
-    tensors |= {name: tensors[name][list(rows)] for name, rows in (kept or {}).items() if name in tensors}
-    model.load_state_dict(tensors, strict=False)  # tied tensors are stored only once; the rest have been checked
+    # Tied tensors are stored only once; the rest have been checked.
+    model.load_state_dict(_fitting(path, *_read(path), model, kept), strict=False)
 
 
-def _named_for(model: nn.Module, values: Mapping[str, Any], ordered: bool) -> dict[str, Any]:
+def _fitting(
+    path: Path, tensors: dict[str, torch.Tensor], ordered: bool, model: nn.Module, kept: Kept
+) -> dict[str, torch.Tensor]:
+    """Return a file's tensors, which must be finite, under the names of `model`, which they must fit."""
+    for name, tensor in tensors.items():
+        # Converted to float32, the type that the model will hold.
+        bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
+        require(not bad, "weights", str(path), f"finite weights, but {bad} of {tensor.numel()} values in {name} aren't")
+    tensors = _named_for(model, tensors, ordered)
+    for name, rows in kept.items():
+        if name in tensors and tensors[name].ndim:
+            count = len(tensors[name])
+            what = f"less than {count}, the number of outputs of the weights in {path}"
+            require(max(rows) < count, "outputs", max(rows), what)
+            tensors[name] = tensors[name][list(rows)]
+    _check_layout(str(path), tensors, model)
+    return tensors
+
+
+def _named_for(model: nn.Module, values: Mapping[str, torch.Tensor], ordered: bool) -> dict[str, torch.Tensor]:
     """Return `values` under `model`'s names.
 
     If no name is the model's, the prefix ``model.``, which resizing or preprocessing adds, is removed. Otherwise, if
@@ -135,7 +117,7 @@ def _last(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _check(path: str, stored: Layout, model: nn.Module) -> None:
+def _check_layout(path: str, stored: Mapping[str, torch.Tensor], model: nn.Module) -> None:
     """Raise SpecError if a tensor is missing or superfluous, or has a different shape or an impossible type."""
     wanted = model.state_dict(keep_vars=True)
     present = {id(tensor) for name, tensor in wanted.items() if name in stored}
@@ -146,15 +128,15 @@ def _check(path: str, stored: Layout, model: nn.Module) -> None:
                 first = next(iter(stored), "none")
                 what += f" (its {len(wanted)} tensors don't correspond to the file's {len(stored)}, such as {first})"
             raise SpecError("weights", path, what)
-        shape, kind = stored.get(name, (tuple(tensor.shape), "F32"))
-        if shape != tuple(tensor.shape):
-            what = f"weights of this model, but {name} is {shape} instead of {tuple(tensor.shape)}"
-            if shape[1:] == tuple(tensor.shape[1:]) and shape[:1] > tuple(tensor.shape[:1]):
+        found = stored.get(name, tensor)
+        if found.shape != tensor.shape:
+            what = f"weights of this model, but {name} is {tuple(found.shape)} instead of {tuple(tensor.shape)}"
+            if found.shape[1:] == tensor.shape[1:] and found.shape[:1] > tensor.shape[:1]:
                 what += " (if they have more classes, use `outputs` to choose an output for each class)"
             raise SpecError("weights", path, what)
         # Loading would silently convert integers and drop imaginary parts.
-        if tensor.is_floating_point() and not kind.startswith(("F", "BF")):
-            what = f"weights of this model, but {name} is of type {kind} instead of a floating-point type"
+        if tensor.is_floating_point() and not found.is_floating_point():
+            what = f"weights of this model, but {name} is of type {found.dtype} instead of a floating-point type"
             raise SpecError("weights", path, what)
     left = sorted(set(stored) - set(wanted))
     if left:
@@ -171,49 +153,21 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
     from safetensors.torch import save_file, save_model
 
     if isinstance(spec.pretrained, str):
-        path = package_weights.find(spec.pretrained)
-        tensors = package_weights.read(path)
-        order = {ORDER: json.dumps(list(tensors))} if package_weights.is_ordered(path) else None
+        tensors, ordered = _read_shipped(package_weights.find(spec.pretrained))
         # Copied, since safetensors refuses tensors that share memory.
         copied = {name: tensor.clone().contiguous() for name, tensor in tensors.items()}
         with files.replacing(out) as temporary:
-            save_file(copied, temporary, order)
+            save_file(copied, temporary, {ORDER: json.dumps(list(tensors))} if ordered else None)
         return out
-    name = spec.name.partition("/")[2]
     published(spec)
-    with _offline_if_unreachable() as unreachable:
-        try:
-            model = timm.create_model(name, pretrained=True)
-        except Exception as error:  # the hub raises many kinds of errors, some of them network errors
-            reason = unreachable or describe_error(error)
-            what = f"weights in timm's cache, or a network connection to fetch them ({reason})"
-            raise SpecError("pretrained", spec.name, what) from None
+    try:
+        model = timm.create_model(spec.name.partition("/")[2], pretrained=True)
+    except Exception as error:  # the hub raises many kinds of errors, some of them network errors
+        what = f"weights in timm's cache, or a network connection to fetch them ({describe_error(error)})"
+        raise SpecError("pretrained", spec.name, what) from None
     with files.replacing(out) as temporary:
         save_model(model, str(temporary))
     return out
-
-
-@contextlib.contextmanager
-def _offline_if_unreachable() -> Iterator[str]:
-    """Use only the hub's cache if the hub is unreachable; yield the reason, or an empty string if it is reachable.
-
-    Without this, the hub's client would retry each download for most of a minute.
-    """
-    from huggingface_hub import constants
-
-    before, reason = constants.HF_HUB_OFFLINE, ""
-    try:
-        if not before:
-            urllib.request.urlopen(constants.ENDPOINT, timeout=PATIENCE).close()
-    except (urllib.error.HTTPError, http.client.HTTPException):  # the hub answered
-        pass
-    except OSError as error:
-        reason = f"{constants.ENDPOINT}: {describe_error(error)}"
-    constants.HF_HUB_OFFLINE = before or bool(reason)
-    try:
-        yield reason
-    finally:
-        constants.HF_HUB_OFFLINE = before
 
 
 def published(spec: ModelSpec) -> Any:

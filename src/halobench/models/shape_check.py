@@ -34,7 +34,7 @@ def check(
     """
     arguments = input_shape, classes, batch, samples, names
     try:
-        size = _on_meta_or_cpu(lambda: _try(spec, *arguments))
+        return _on_meta_or_cpu(lambda: _try(spec, *arguments))
     except SpecError:
         raise
     except Exception as error:
@@ -48,9 +48,6 @@ def check(
         if len(input_shape) == 1:
             expected = f"a model that takes {shape} features, as inputs (n, {shape}) ({reason})"
         raise SpecError("name", spec.name, expected) from error
-    if spec.weights is not None:
-        pretrained.check_finite(spec.weights)
-    return size
 
 
 def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> None:
@@ -88,12 +85,7 @@ def _try(
             raise ValueError(f"feature maps shrink to zero pixels in {type(module).__name__}")
 
     model = build(spec, input_shape, classes)
-    kept = kept_rows(spec, input_shape, classes, names)
-    if spec.weights is not None:
-        pretrained.check_layout(spec.weights, network_of(model), kept)
-    if isinstance(spec.pretrained, str):
-        with torch.device("cpu"):
-            pretrained.check_shipped(spec.pretrained, network_of(model), kept)
+    pretrained.check(spec, network_of(model), kept_rows(spec, input_shape, classes, names))
     take = getattr(model, "start", None)
     if take is not None:
         take(torch.zeros(samples, *input_shape), torch.zeros(samples, classes))

@@ -4,48 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from halobench.core.spec_codec import canonical, parse
 from halobench.core.specs import CalibrateSpec, DatasetSpec
 from halobench.data import splits, written_sources
-from halobench.pipeline.stage import Code, StageRun, canonical_parts, parse_parts, require_folders, stage
+from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, stage
 from halobench.storage import arrays_io, files, tables_io
-
-if TYPE_CHECKING:
-    from halobench.calibration.evaluate import Calibrated
 
 
 def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
     """Calibrate the logits in `folder`; write calibration.json, metrics.csv and reliability.csv there."""
-    calibrators = parse(CalibrateSpec, spec)
+    from halobench.calibration.calibrator import libraries
+
+    parsed = parse(CalibrateSpec, spec)
     require_folders(run=folder)
-    with _calibrate_stage(calibrators, canonical(calibrators), seed, folder, code) as run:
+    options: Any = {"plugins": parsed.plugged, "packages": ["pandas", *libraries(parsed.plugged)]}
+    with stage("calibrate", folder / "calibrate.json", canonical(parsed), seed=seed, code=code, **options) as run:
         from halobench.calibration.evaluate import calibrate
 
         logits = folder / "logits.safetensors"
         arrays = arrays_io.read_arrays(logits)
         run.inputs = {logits.name: files.checksum(logits)}
-        _write_calibrated(calibrate(arrays, calibrators, seed), run)
-
-
-def _calibrate_stage(
-    calibrators: CalibrateSpec, spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None
-) -> Any:
-    """Return the context in which a calibrate stage runs."""
-    from halobench.calibration.calibrator import libraries
-
-    packages = ["pandas", *libraries(calibrators.plugged)]
-    record = folder / "calibrate.json"
-    return stage("calibrate", record, spec, seed=seed, code=code, plugins=calibrators.plugged, packages=packages)
-
-
-def _write_calibrated(result: Calibrated, run: StageRun) -> None:
-    """Write calibration.json, metrics.csv and reliability.csv."""
-    fits, metrics, reliability = run.outputs
-    files.write_json(fits, result.fits)
-    tables_io.write_csv(metrics, result.metrics)
-    tables_io.write_csv(reliability, result.reliability)
+        result = calibrate(arrays, parsed, seed)
+        fits, metrics, reliability = run.outputs
+        files.write_json(fits, result.fits)
+        tables_io.write_csv(metrics, result.metrics)
+        tables_io.write_csv(reliability, result.reliability)
 
 
 def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None) -> None:
@@ -53,10 +38,8 @@ def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, c
     specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
     require_folders(source=source)
     used, packages = [*written_sources.sampler(source), *specs["calibrate"].scored_by], ["pandas"]
-    record = out / "reference.json"
-    with stage(
-        "reference", record, canonical_parts(specs), seed=seed, code=code, plugins=used, packages=packages
-    ) as run:
+    options: Any = {"plugins": used, "packages": packages}
+    with stage("reference", out / "reference.json", canonical_parts(specs), seed=seed, code=code, **options) as run:
         from halobench.calibration.reference_predictors import references
 
         data = splits.load_data(source, specs["dataset"], seed)

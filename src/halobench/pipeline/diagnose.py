@@ -13,10 +13,7 @@ FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz")
 
 
 def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
-    """Print the diagnosis of a file of logits; write its page, numbers and calibrated probabilities to `out`.
-
-    The folder gets ``diagnosis.html``, ``diagnosis.json`` and ``probabilities.npz``.
-    """
+    """Print the diagnosis of a file of logits; write its page, numbers and calibrated probabilities to `out`."""
     if out is not None:
         require(not out.exists() or out.is_dir(), "--out", str(out), "a folder for the results; this is a file")
         for name in FILES:

@@ -79,10 +79,10 @@ def _find(entry: str, gpus: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def device_slot(slots: int = 1) -> Iterator[Device | None]:
-    """Hold a slot on the least occupied device, waiting for one if necessary, and let CUDA see only that device.
+    """Hold one of a device's `slots`, waiting for one if necessary, and let CUDA see only that device.
 
     Enter this context before torch first uses CUDA, which reads the environment only once. It yields None if there is
-    no device or none is allowed. At most `slots` processes share a device.
+    no device or none is allowed.
     """
     require(slots >= 1, "slots", slots, "at least 1")
     devices = visible_devices(os.environ, list_gpus())

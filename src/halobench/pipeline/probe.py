@@ -11,16 +11,7 @@ from halobench.calibration.evaluate import exact_beta
 from halobench.core.errors import require
 from halobench.core.specs import DatasetSpec, ModelSpec, ProbeSpec, TrainSpec
 from halobench.data import splits, written_sources
-from halobench.pipeline.stage import (
-    DEFAULTS,
-    Code,
-    Resume,
-    canonical_parts,
-    parse_parts,
-    require_folders,
-    resumable,
-    stage,
-)
+from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, tables_io
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec}
@@ -32,8 +23,9 @@ def run_probe(
     source: Path,
     seed: int,
     folder: Path,
-    resume: Resume = DEFAULTS,
     code: Code | None = None,
+    every: float = 60.0,
+    slots: int = 1,
 ) -> None:
     """Probe the trained cell in `folder`; write neighbourhood.parquet and radii.parquet there."""
     specs, probes = _parse(spec)
@@ -44,7 +36,7 @@ def run_probe(
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
         stage("probe", folder / "probe.json", canonical_spec, **options) as run,
-        resumable(run, specs["train"].device, resume) as session,
+        resumable(run, specs["train"].device, every, slots) as checkpoint_of,
     ):
         from halobench.probing.probe import ProbedModel, probe_cell
         from halobench.probing.progress import Progress
@@ -58,9 +50,7 @@ def run_probe(
         weights, logits = folder / "model.safetensors", folder / "logits.safetensors"
         model = place(load_model(specs["model"], data, weights), specs["train"], device).eval()
         beta, fitted = exact_beta(arrays_io.read_arrays(logits)), specs["model"].fitted_on(specs["dataset"].source)
-        checkpoint = session.checkpoint(
-            str(device), {path.name: path for path in (source / "meta.json", weights, logits)}
-        )
+        checkpoint = checkpoint_of(str(device), {path.name: path for path in (source / "meta.json", weights, logits)})
         probed = ProbedModel(model, specs["train"], beta, fitted)
         result = probe_cell(probed, data, probes, seed, Progress(checkpoint))
         run.claim_folder()

@@ -13,15 +13,11 @@ from halobench.core.seeding import generator
 from halobench.pipeline.stage import Code, require_folders, stage
 from halobench.storage import arrays_io, files, tables_io
 
-FURTHER = 2
-"""Number of further draws that the maps are fitted to, in multiples of the number of test samples."""
+FURTHER = 2  # further draws that the maps are fitted to, in multiples of the number of test samples
 
 
 def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
-    """Split the NLL of the cell in `folder` by what could repair it; write repair.csv there.
-
-    The spec is empty because there is nothing to choose.
-    """
+    """Split the NLL of the cell in `folder` by what could repair it; write repair.csv there."""
     require(spec == {}, "spec", spec, "{}, since this stage has no options")
     require_folders(run=folder)
     packages = ["pandas", "scipy", "scikit-learn", "torch"]

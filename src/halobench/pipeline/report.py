@@ -29,17 +29,11 @@ def run_overview(
     out: Path,
     code: Code | None = None,
 ) -> None:
-    """Write an experiment's pages, listed in `halobench.storage.layout.PAGES`, to `out`.
+    """Write an experiment's pages, listed in `halobench.storage.layout.PAGES`, to `out`, from its folder of tables.
 
-    Parameters
-    ----------
-    spec : mapping
-        ``config``, the part of the configuration that the experiment used; ``note``, a text shown at the top of each
-        page (for example, to say that cells are missing); ``experiment``, which is the name of the folder `tables` by
-        default; and ``figures`` and ``tables``, the names of the figures and tables to link to.
-    tables : Path
-        The folder of the experiment's tables, with the records of the stages that made them.
-    out : Path
+    The spec has ``config``, the part of the configuration that the experiment used; ``note``, a text shown at the top
+    of each page (for example, to say that cells are missing); ``experiment``, by default the name of the folder; and
+    ``figures`` and ``tables``, the names of those to link to.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys config and note")
     names = (*TABLES, *ORIGINS, "claims")
@@ -59,10 +53,7 @@ def run_overview(
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Plot a figure, given as a file in ``reporting/figures`` or ``module:function``, from the tables that it uses.
-
-    The outputs are `out`.pdf, `out`.svg and `out`.png, with the `note` in a corner.
-    """
+    """Plot a figure of this name from the tables that it uses, to `out`.pdf, .svg and .png, with a note in a corner."""
     with _displaying("figure", name, tables, out, note, code, ["matplotlib", "pandas", "seaborn"]) as (run, figure):
         from halobench.reporting.plotting import saving
 
@@ -72,10 +63,7 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | 
 
 
 def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Make a table for print, given as a file in ``reporting/tables`` or ``module:function``, from the tables it uses.
-
-    The outputs are `out`.csv, `out`.tex and `out`.html, with the `note`.
-    """
+    """Make a table for print of this name from the tables that it uses, as `out`.csv, .tex and .html, with a note."""
     with _displaying("table", name, tables, out, note, code, ["pandas"]) as (run, table):
         from halobench.reporting.print_tables import layout
 
@@ -105,8 +93,8 @@ def _called(kind: str, name: str, tables: Iterable[pd.DataFrame]) -> Any:
         traceback.print_exc()
         calls = traceback.extract_tb(error.__traceback__)
         installed = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
-        own = [call for call in calls if not call.filename.startswith(installed)] or calls
-        place = f"{own[-1].filename}, line {own[-1].lineno}"
+        outside = [call for call in calls if not call.filename.startswith(installed)] or calls
+        place = f"{outside[-1].filename}, line {outside[-1].lineno}"
         raise SpecError(
             f"{kind}.{name}", f"{type(error).__name__} in {place}", "a function that doesn't raise"
         ) from None
@@ -127,19 +115,9 @@ def run_explorer(
 ) -> None:
     """Write the page for exploring cells to `out`, and the entrance to all pages, index.html, next to it.
 
-    Parameters
-    ----------
-    results : Path
-        The results folder, which holds the tables by default.
-    out : Path
-    spec : mapping
-        ``experiments``, by default all that have tables; ``note``, a text shown on the pages, for example to say that
-        cells are missing, or a mapping of experiments' names to such texts; and ``figures``, which maps experiments to
-        the file names of the figures that sum them up.
-    tables : Path, optional
-        The folder of the experiments' tables; by default, ``tables`` in `results`.
-    others : bool
-        Whether to show the other experiments that have tables as well.
+    The spec has ``experiments``, by default all that have tables (with `others`, these are shown as well); ``note``, a
+    text shown on the pages, or a mapping of experiments' names to such texts; and ``figures``, which maps experiments
+    to the file names of the figures that sum them up.
     """
     from halobench.reporting import explorer
     from halobench.reporting.pages.index import write_index

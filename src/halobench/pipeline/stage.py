@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ from halobench.storage.records import read_record
 from halobench.storage.requests import Request
 
 if TYPE_CHECKING:
-    from halobench.training.checkpoint import Checkpoint, Signals
+    from halobench.training.checkpoint import Checkpoint
 
 Code = str | Mapping[str, str]  # a code version, by module, or its digest
 
@@ -77,8 +77,7 @@ def stage(
 ) -> Iterator[StageRun]:
     """Run a stage: yield a run for it to fill in, then seal its outputs with a record.
 
-    The `code` that was requested, a version or its digest, must be the current one. The `plugins`, as (kind, name), are
-    those that the result depends on. The other arguments are as in `StageRun`.
+    The `code` that was requested must be the current one. The result depends on the `plugins`, as (kind, name).
     """
     began = time.perf_counter()
     plugins = list(plugins)
@@ -96,46 +95,26 @@ def stage(
         files.write_json(record_path, facts)
 
 
-@dataclass(frozen=True)
-class Resume:
-    """How to run a stage that can be resumed."""
-
-    checkpoint: Path | None = None  # by default, a hidden file next to the outputs
-    every: float = 60.0  # seconds between checkpoints
-    slots: int = 1  # how many processes may share a GPU
-
-
-DEFAULTS = Resume()
-
-
 @contextlib.contextmanager
-def resumable(run: StageRun, device: str, resume: Resume) -> Iterator[Session]:
-    """Take a GPU slot, handle signals, and name the cell in the message if it diverges or is stopped."""
-    from halobench.training.checkpoint import Signals
+def resumable(
+    run: StageRun, device: str, every: float, slots: int
+) -> Iterator[Callable[[str, Mapping[str, Path]], Checkpoint]]:
+    """Take a GPU slot, handle signals, and name the cell in the message if it diverges or is stopped.
 
-    with _gpu_slot(device, resume.slots), Signals() as signals, _naming(run.record.parent):
-        yield Session(run, resume, signals)
+    Yields a function of the device and the input files, which notes both and returns the checkpoint of the run; it
+    depends on the contents of these files, too.
+    """
+    from halobench.training.checkpoint import Checkpoint, Signals
 
+    with _gpu_slot(device, slots), Signals() as signals, _naming(run.record.parent):
 
-@dataclass(frozen=True)
-class Session:
-    """The part of a stage that can be stopped and resumed."""
+        def checkpoint(used: str, inputs: Mapping[str, Path]) -> Checkpoint:
+            run.device, run.inputs = used, {name: files.checksum(path) for name, path in inputs.items()}
+            key = [run.name, run.spec, run.seed, dict(run.code), *run.inputs.values()]
+            hidden = run.record.with_name(f".{run.name}.safetensors")
+            return Checkpoint(hidden, key, every, signals, here=here(used))
 
-    run: StageRun
-    resume: Resume
-    signals: Signals
-
-    def checkpoint(self, device: str, inputs: Mapping[str, Path]) -> Checkpoint:
-        """Return the run's checkpoint, which also depends on the contents of its input files, and note these."""
-        from halobench.training.checkpoint import Checkpoint, check_place
-
-        run = self.run
-        path = self.resume.checkpoint or run.record.with_name(f".{run.name}.safetensors")
-        check_place(path, run.outputs)
-        run.inputs = {name: files.checksum(path) for name, path in inputs.items()}
-        key = [run.name, run.spec, run.seed, dict(run.code), *run.inputs.values()]
-        run.device = device
-        return Checkpoint(path, key, self.resume.every, self.signals, here=here(device))
+        yield checkpoint
 
 
 @contextlib.contextmanager

@@ -12,16 +12,7 @@ from halobench.calibration.arrays import look_like_probabilities
 from halobench.core.errors import require
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, TrainSpec
 from halobench.data import splits, written_sources
-from halobench.pipeline.stage import (
-    DEFAULTS,
-    Code,
-    Resume,
-    canonical_parts,
-    parse_parts,
-    require_folders,
-    resumable,
-    stage,
-)
+from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, files, tables_io
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec}
@@ -34,13 +25,15 @@ def run_train(
     source: Path,
     seed: int,
     out: Path,
-    resume: Resume = DEFAULTS,
     weights: Path | None = None,
     code: Code | None = None,
+    every: float = 60.0,
+    slots: int = 1,
 ) -> None:
     """Train a cell on the data set's `source`; write model.safetensors, logits.safetensors and history.csv to `out`.
 
-    `weights` are those of a model that isn't trained; by default, its spec has them.
+    `weights` are those of a model that isn't trained; by default, its spec has them. A checkpoint is saved `every` so
+    many seconds, and at most `slots` processes share a GPU.
     """
     specs = parse_parts(spec, PARTS)
     require_folders(source=source)
@@ -49,7 +42,7 @@ def run_train(
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
         stage("train", out / "train.json", canonical_parts(specs), **options) as run,
-        resumable(run, specs["train"].device, resume) as session,
+        resumable(run, specs["train"].device, every, slots) as checkpoint_of,
     ):
         from halobench.training.cell import evaluate_cell, train_cell
         from halobench.training.device import keep_freed_memory, resolve_device
@@ -57,7 +50,7 @@ def run_train(
         keep_freed_memory()
         data = splits.load_data(source, specs["dataset"], seed)
         inputs = {"meta.json": source / "meta.json"} | ({"weights": weights} if weights else {})
-        checkpoint = session.checkpoint(str(resolve_device(specs["train"].device)), inputs)
+        checkpoint = checkpoint_of(str(resolve_device(specs["train"].device)), inputs)
         if weights is None:
             cell = train_cell(data, specs["model"], specs["loss"], specs["train"], seed, checkpoint=checkpoint)
         else:

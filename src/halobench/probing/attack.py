@@ -15,16 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from numbers import Real
 from typing import Literal
 
 import numpy as np
 import torch
 
-from halobench.calibration.arrays import as_array, look_like_probabilities
-from halobench.core.errors import DivergedError, SpecError, describe_error, require
+from halobench.core.errors import DivergedError, require
 from halobench.core.seeding import generator
-from halobench.probing.probe import check_arguments
+from halobench.probing.checks import check_confidence, check_model
 from halobench.probing.search import as_function
 
 HALVINGS = 24  # bisections along the best direction
@@ -234,10 +232,7 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return initial offsets, at which the level is crossed on the way to each start, or is estimated to be.
-
-    Crossings are estimated from the gradient at the samples if the start isn't below the level.
-    """
+    """Return offsets at which the level is crossed on the way to each start or, by the gradient, estimated to be."""
     values, slopes = margin.slopes(torch.zeros_like(starts))
     length = effort.length(starts)
     estimate = (values / effort.steepest(slopes)[1].double().clamp_min(1e-30)).to(length).clamp(max=REACH)
@@ -347,30 +342,3 @@ def attacked(
             parts += attack(model, inputs[part], targets[part], level=level, betas=[beta], rng=rng, effort=effort)
     radius, censored = (np.concatenate([getattr(part, name) for part in parts]) for name in ("radius", "censored"))
     return Attacked(radius, censored, torch.cat([part.points for part in parts]))
-
-
-def check_confidence(level: float, beta: float) -> None:
-    """Raise SpecError unless `level` is a valid confidence and `beta` a valid inverse temperature."""
-    require(isinstance(level, Real) and 0 < level < 1, "level", level, "a confidence above 0 and below 1")
-    require(isinstance(beta, Real) and 0 < beta < math.inf, "beta", beta, "a finite inverse temperature above 0")
-
-
-def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Return the labels as an int64 array (n,); raise SpecError unless the model, samples and labels are compatible."""
-    require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module")
-    checked = check_arguments(model, inputs, as_array(labels))
-    with torch.no_grad():
-        try:
-            logits = model(inputs[:1].clone())  # cloned, since the model may change it in place
-        except (RuntimeError, ValueError, IndexError) as error:
-            what = f"(n, ...) in a shape that the model accepts, but it raised {describe_error(error)}"
-            raise SpecError("inputs", f"shape {tuple(inputs.shape)}", what) from None
-    shape = tuple(getattr(logits, "shape", ()))
-    require(len(shape) == 2 and shape[1] >= 2, "model", f"outputs of shape {shape}", "logits (n, k) with k >= 2")
-    probabilities = look_like_probabilities(logits.double().cpu().numpy())
-    require(not probabilities, "model", "outputs that look like probabilities", "logits (values before the softmax)")
-    classes, highest = shape[1], int(checked.max())
-    require(
-        highest < classes, "labels", highest, f"labels from 0 to {classes - 1}, since the model has {classes} outputs"
-    )
-    return checked

@@ -17,7 +17,7 @@ import torch
 from halobench.core.errors import DivergedError, SpecError, require
 from halobench.models.piecewise.exact import exact_network
 from halobench.models.piecewise.network import Network
-from halobench.probing.attack import check_confidence, check_model
+from halobench.probing.checks import check_confidence, check_model
 
 ROUNDED = 1e-12  # slopes and their gaps count as rounding error if below this fraction of their terms
 HALVINGS = 60

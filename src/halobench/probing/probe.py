@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from halobench.calibration.arrays import as_array
 from halobench.core.errors import require
 from halobench.core.seeding import generator
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.mapped_rows import normalise
 from halobench.data.splits import Data
+from halobench.probing.checks import check_arguments
 from halobench.probing.progress import Chunks, Progress
 from halobench.probing.radii import find_radii, quantities, radii_table
 from halobench.probing.ray_walk import Predict, ProbeOptions, RayWalk, chunk_samples, grid_distances, predictor
@@ -126,12 +126,8 @@ def choose_samples(size: int, count: int, rng: np.random.Generator) -> np.ndarra
 def _named(tables: Neighbourhood, index: np.ndarray, **names: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return both tables with `names` as leading columns, identifying samples by their rows in the source."""
     radii = tables.radii.assign(point=index[tables.radii["point"]])
-    return _leading(tables.curves, names), _leading(radii, names)
-
-
-def _leading(table: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
-    """Return a table with one leading column added per name."""
-    return table.assign(**names)[[*names, *table.columns]]
+    curves, radii = (table.assign(**names)[[*names, *table.columns]] for table in (tables.curves, radii))
+    return curves, radii
 
 
 def probe(
@@ -188,36 +184,6 @@ def probe(
         start = part.stop
     radii = radii_table(quantities(spec, options.betas), chunks.arrays, geometry.other_distance)
     return Neighbourhood(_curves(spec, chunks.arrays["confidence"], chunks.arrays["logit_gap"]), radii)
-
-
-def check_arguments(
-    predict: Predict, inputs: torch.Tensor, labels: np.ndarray, surroundings: Surroundings | None = None
-) -> np.ndarray:
-    """Return the labels as an int64 array (n,); raise SpecError unless the arguments are what `probe` requires."""
-    in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
-    require(not in_training, "model", "a module in train mode", "one in eval mode (call model.eval())")
-    is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
-    value = f"{type(inputs).__name__} of {getattr(inputs, 'dtype', 'no dtype')}"
-    require(is_tensor, "inputs", value, "a float tensor (n, ...), e.g. torch.from_numpy(array).float()")
-    weights = predict.parameters() if isinstance(predict, torch.nn.Module) else ()
-    dtype = next((weight.dtype for weight in weights), inputs.dtype)
-    require(inputs.dtype == dtype, "inputs", str(inputs.dtype), f"{dtype}, the dtype of the model's parameters")
-    require(inputs.dim() >= 2 and len(inputs), "inputs", f"shape {tuple(inputs.shape)}", "a non-empty tensor (n, ...)")
-    finite = torch.isfinite(inputs).flatten(1).all(dim=1)
-    require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", "NaN or infinity", "finite numbers")
-    if surroundings is not None:
-        expected = f"shape (n, ...) to match the training samples, whose shape is {surroundings.shape}"
-        require(tuple(inputs.shape[1:]) == surroundings.shape[1:], "inputs", f"shape {tuple(inputs.shape)}", expected)
-    labels = as_array(labels)
-    require(
-        labels.shape == (len(inputs),),
-        "labels",
-        f"shape {labels.shape}",
-        f"one label per sample, i.e. shape ({len(inputs)},)",
-    )
-    require(labels.dtype.kind in "iu", "labels", f"dtype {labels.dtype}", "integer labels")
-    require(labels.min() >= 0, "labels", int(labels.min()), "non-negative labels")
-    return labels.astype(np.int64)
 
 
 def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:

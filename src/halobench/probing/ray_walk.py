@@ -113,12 +113,9 @@ class RayWalk:
         return self._readings(np.concatenate(values, axis=1))
 
     def along(self, distances: np.ndarray) -> Readings:
-        """Read every ray at its sample's distances (m, S); return arrays (m, R, S).
-
-        Each sample itself, which is at distance 0 on all of its rays, is read only once.
-        """
+        """Read every ray at its sample's distances (m, S); return arrays (m, R, S)."""
         samples, rays = self.directions.shape[:2]
-        still = (distances == 0).all(axis=0)
+        still = (distances == 0).all(axis=0)  # a sample itself is on all of its rays, and read only once
         values = np.empty((1 + len(self.options.betas), samples, rays, len(still)))
         if still.any():
             values[..., still] = self._at_samples()[:, :, None, None]
@@ -153,11 +150,7 @@ class RayWalk:
         return np.concatenate(values, axis=1).reshape(-1, samples, rays, count)
 
     def _read(self, places: torch.Tensor, labels: torch.Tensor, distance: np.ndarray) -> np.ndarray:
-        """Return the logit gap and the label confidence for each of the betas, (1 + betas, b), at `places` (b, D).
-
-        Inputs pass through the model in as few equal parts as the batch size allows, and the values are copied from the
-        device all at once.
-        """
+        """Return the logit gap and the label confidence for each of the betas, (1 + betas, b), at `places` (b, D)."""
         parts = places.tensor_split(-(-len(places) // self.options.batch))
         with torch.no_grad():  # if `predict` is a plain module, it would record gradients
             logits = torch.cat([self.predict(self._images(part)) for part in parts])
@@ -191,9 +184,7 @@ class RayWalk:
 def score(logits: torch.Tensor, labels: torch.Tensor, betas: Iterable[float]) -> torch.Tensor:
     """Return the logit gap, the label confidence at each of `betas`, and whether all logits are finite (1 or 0).
 
-    Takes logits (b, k) and labels (b,) and returns a float64 tensor (1 + betas + 1, b) on the same device. Confidences
-    are computed from the logits multiplied by each of `betas`; the logit gap is the label's logit minus the largest
-    other one.
+    Takes logits (b, k) and labels (b,) and returns a float64 tensor (1 + betas + 1, b) on the same device.
     """
     logits, column = logits.double(), labels[:, None]
     gap = logits.gather(1, column)[:, 0] - logits.scatter(1, column, -torch.inf).amax(dim=1)

@@ -34,11 +34,7 @@ def search_radii(
     rng: np.random.Generator,
     options: ProbeOptions,
 ) -> pd.DataFrame:
-    """Search around samples (n, ...); return the radii in the format of `halobench.probing.probe.Neighbourhood`.
-
-    The arguments are described in `halobench.probing.searches`. Completed parts are read from the options' chunks, and
-    new ones are recorded there. If a signal arrives, they are saved even between two forward passes.
-    """
+    """Search around samples (n, ...), resuming from the options' chunks; return the radii as in `Neighbourhood`."""
     search = plugins.load("searches", spec.kind)
     keys = (plugins.signature("searches", spec.kind) or {}).keys() & vars(spec).keys()
     keywords: dict[str, Any] = {key: getattr(spec, key) for key in sorted(keys)}

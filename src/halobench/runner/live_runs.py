@@ -13,10 +13,8 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import datetime
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
 from halobench.runner import outcome
@@ -25,7 +23,7 @@ from halobench.runner.slurm import queue
 STATE = Path(".snakemake/halobench")
 SUBMITTED = STATE / "slurm"  # notes on runs that submit jobs
 # Options that determine where Snakemake keeps its locks.
-UNLOCKING = ("directory", "profile", "workflow_profile", "persistence_backend", "persistence_backend_db_url")
+UNLOCKING = ("directory", "workflow_profile", "persistence_backend", "persistence_backend_db_url")  # and profiles
 _held: dict[Path, FileLock] = {}  # locks that this process keeps until it ends
 
 
@@ -96,6 +94,7 @@ def enrol_unlocked(options: argparse.Namespace) -> list[str]:
             # Unlock without our workflow, which is slow to read; the run itself will report anything wrong with it.
             values = {key: getattr(options, key) for key in UNLOCKING}
             kept = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value]
+            kept += [f"--profile={profile}" for profile in options.profile or ()]
             command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                 outcome.say("the run that locked this directory is dead; unlocked it")
@@ -116,19 +115,9 @@ def _words(run: str) -> str:
     """Explain what to do about another run."""
     host, _, process = run.rpartition("-")
     if host == platform.node():
-        since = _since(int(process))
-        return f"run {process} on {host} has been running here{since}; if both write the same files, wait for it to end"
+        return f"run {process} on {host} is running here; if both write the same files, wait for it to end"
     advice = "if you know that it isn't, use `halobench run --unlock`, then repeat this command"
     return f"run {process} on another host, {host}, may still be alive; {advice}"
-
-
-def _since(process: int) -> str:
-    """Return when a process on this host started, as ``since 11:49``, with the day if that isn't today."""
-    try:
-        began = datetime.fromtimestamp(psutil.Process(process).create_time())
-    except psutil.Error:  # in another container
-        return ""
-    return f" since {began:%H:%M}" if began.date() == datetime.now().date() else f" since {began:%d %B %H:%M}"
 
 
 def name_left_jobs(folder: Path) -> None:

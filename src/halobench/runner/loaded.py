@@ -33,26 +33,13 @@ FROZEN = "frozen"  # the key of a complete configuration, beneath which no defau
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checked configuration.
+    """A checked configuration."""
 
-    Attributes
-    ----------
-    raw : mapping
-        As it was read.
-    config : Config
-    folder : Path
-        The working directory of its runs.
-    named : str
-        The results folder, as rules name it.
-    workflow : Path
-        The folder of the workflow's files.
-    """
-
-    raw: Mapping[str, Any]
+    raw: Mapping[str, Any]  # as it was read
     config: Config
-    folder: Path
-    named: str
-    workflow: Path
+    folder: Path  # the working directory of its runs
+    named: str  # the results folder, as rules name it
+    workflow: Path  # the folder of the workflow's files
 
     @property
     def results(self) -> Path:
@@ -99,7 +86,7 @@ def load(parsed: Arguments) -> Loaded | None:
     if str(folder) not in sys.path:  # as Snakemake does it, so that ``module:object`` means the same
         sys.path.insert(0, str(folder))
     try:
-        raw = configuration(parsed)
+        raw = configuration(parsed.options)
         with contextlib.chdir(parsed.options.directory):
             config, named = check(raw)
             check_claims(claims_file(workflow), config)
@@ -110,27 +97,13 @@ def load(parsed: Arguments) -> Loaded | None:
 
 
 def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
-    """Return a configuration and its results folder, after all checks that come before any job. Nothing is written.
-
-    Raises
-    ------
-    ConfigError
-        With all problems that were found.
-    """
+    """Return a configuration and its results folder, after all checks that come before any job; write nothing."""
     data_root.note(raw)
-    named = results_folder(raw)
-    return validation.load_checked(raw, cache_folder(), Path(named)), named
-
-
-def results_folder(raw: Mapping[str, Any]) -> str:
-    """Return the results folder, as rules refer to it, of a configuration that hasn't been checked yet."""
     folder = raw.get("results")
-    return os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
-
-
-def cache_folder() -> Path:
-    """Return the user's folder for reports of checks that passed, which belong to no project."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halobench"
+    named = os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
+    # Reports of checks that passed belong to no project.
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halobench"
+    return validation.load_checked(raw, cache, Path(named)), named
 
 
 def claims_file(workflow: Path) -> Path:
@@ -139,15 +112,7 @@ def claims_file(workflow: Path) -> Path:
 
 
 def check_claims(path: Path | str, config: Config) -> None:
-    """Check the claims file now, since claims are only judged once everything else has been computed.
-
-    The metrics and calibrators that they name must be the package's or the configuration's.
-
-    Raises
-    ------
-    ConfigError
-        With the first problem found.
-    """
+    """Check the claims file now, since claims are only judged once everything else has been computed."""
     from halobench.results.claims import check_computed, load_claims
 
     calibrators = (*CALIBRATORS, *plugins.names("calibrators"), *config.calibrate.names)

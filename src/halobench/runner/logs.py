@@ -24,34 +24,16 @@ def stage_of(rule: str) -> str:
 
 @dataclass
 class Job:
-    """A job that Snakemake has started.
-
-    Attributes
-    ----------
-    stage, key : str
-        Its stage and its cell, or whatever else it is for.
-    log : Path
-        Its own log.
-    outputs : sequence of str
-        The files that it declares.
-    local : bool
-        Whether it runs on this machine, or was submitted to a cluster.
-    since : float
-        When it was started or submitted, in seconds since the epoch.
-    reason : str
-        Why it failed or was stopped, once that has happened.
-    slurm : sequence of str
-        Its SLURM logs, likewise.
-    """
+    """A job that Snakemake has started."""
 
     stage: str
-    key: str
+    key: str  # its cell, or whatever else it is for
     log: Path
-    outputs: Sequence[str]
-    local: bool
-    since: float
-    reason: str = ""
-    slurm: Sequence[str] = ()
+    outputs: Sequence[str]  # the files that it declares
+    local: bool  # whether it runs on this machine, or was submitted to a cluster
+    since: float  # when it was started or submitted, in seconds since the epoch
+    reason: str = ""  # why it failed or was stopped, once that has happened
+    slurm: Sequence[str] = ()  # its SLURM logs, likewise
 
     @classmethod
     def started(cls, record: Any) -> Job:

@@ -28,10 +28,7 @@ def say(line: str) -> None:
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
-    """Return the lines that say what a run found, what it wrote, and which command to run next.
-
-    `outputs` are the files that its jobs wrote; if there are none, the lines list the existing pages.
-    """
+    """Return the lines that say what a run found and wrote, from its jobs' outputs; without any, the existing pages."""
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
         index = _place[0] / INDEX
@@ -45,11 +42,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
 
 
 def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str]:
-    """Return the lines at the end of a run that isn't complete: what failed, how much is done, and how to resume.
-
-    `tally` says how many jobs are done; `stopped` is the number of jobs that were stopped by a signal, as they are if
-    the run is.
-    """
+    """Return the lines at the end of a run that isn't complete, of which `stopped` jobs were stopped by a signal."""
     if not failed:
         return [f"The run was stopped: {tally}. The same command resumes it."]
     ends = f", {len(failed):,} failed" + (f", {stopped:,} stopped" if stopped else "")
@@ -69,10 +62,7 @@ def full_disk_line(folder: Path, least: int = 2**20) -> str:
 
 
 def finding_lines(claims: Path) -> list[str]:
-    """Return an experiment's finding, from its table of claims, as a sentence and the verdicts for each theme.
-
-    The result is empty if the table can't be read or holds no claims.
-    """
+    """Return an experiment's finding, from its table of claims, and the verdicts for each theme, if there are any."""
     rows = finding.read_claims(claims)
     sentence = finding.finding(rows)
     if not sentence:

@@ -40,13 +40,7 @@ from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
 def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleInputs:
     """Return what the rules ask for, after all checks of a configuration that come before any job.
 
-    Parameters
-    ----------
-    workflow : snakemake.workflow.Workflow
-    config : dict
-        The configuration as Snakemake read it; values set by ``--config`` are then read as YAML, in place.
-    claims : path
-        The claims file.
+    `config` is as Snakemake read it; values set by ``--config`` are then read as YAML, in place.
     """
     # Jobs must find `halobench` even if this Python's environment isn't activated, and import ``module:object`` from
     # the Snakefile's folder, as this process does.
@@ -57,8 +51,8 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
         attempt("The configuration has", read_file, DEFAULT)
     codes = config.pop(FROZEN, {})
     # Snakemake has no public name for the values of --config alone, in whose lists and mappings numbers are text.
-    given = workflow.config_settings.config
-    update_config(config, typed({key: value for key, value in given.items() if _holds(config.get(key), value)}))
+    values = workflow.config_settings.config
+    update_config(config, typed({key: value for key, value in values.items() if _holds(config.get(key), value)}))
     where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
     checked, named = attempt(f"The configuration{where} has", check, config)
     if workflow.is_main_process:
@@ -82,15 +76,8 @@ def _set_path(variable: str, *paths: str | None) -> None:
 class RuleInputs:
     """The functions of the rules, which Snakemake calls with the wildcards of a job.
 
-    Parameters
-    ----------
-    config : Config
-        The configuration.
-    named : str
-        The results folder, as rules refer to it. If the workflow is a module, Snakemake may prefix the paths in rules;
-        `place` then notes where the folder is.
-    codes : mapping of str to str
-        The code versions at the start of the run that this process does a job of, by `code_key`.
+    Rules refer to the results folder as `named`. If the workflow is a module, Snakemake may prefix the paths in rules;
+    `place` then notes where the folder is. `codes` are the code versions at the start of the run, by `code_key`.
     """
 
     def __init__(self, config: Config, named: str, codes: Mapping[str, str]):
@@ -185,8 +172,8 @@ class RuleInputs:
         return [f"{self.named}/{path}" for path in self._computed(wildcards.experiment)]
 
     def _computed_paths(self, experiment: str) -> list[str]:
-        wanted = {*(stage.name for stage in CELL_STAGES), "reference"}
-        listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in wanted]
+        stages = {*(stage.name for stage in CELL_STAGES), "reference"}
+        listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in stages]
         # Weights and logits are read only by later stages of the same cell.
         return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 

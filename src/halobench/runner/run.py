@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import os
 import sys
@@ -32,46 +31,27 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
 
     Snakemake gets the configuration as one file, so that jobs which start later use that of the start, and a list of
     the results that aren't current. Jobs that dead runs left in a cluster's queue are ended, or waited for if they are
-    running and `cancel` is false. A dry run changes nothing, and says what would run and why.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-    results : Path, optional
-        The results folder; by default, that of the configuration.
-    cancel : bool
-
-    Returns
-    -------
-    int
-        Snakemake's exit code.
-
-    Raises
-    ------
-    SlurmError
-        If such jobs may exist and SLURM doesn't answer.
-    OSError
-        If there is no workflow, a profile or a configuration can't be read, nothing can be written, ``--touch`` is
-        given, or ``--unlock`` is given while a run is alive.
+    running and `cancel` is false. A dry run changes nothing, and says what would run and why. SlurmError is raised if
+    SLURM doesn't answer about such jobs, and OSError for what can't be run.
     """
-    parsed = _read(arguments, results)
+    parsed = read_arguments(arguments, results)
     options = parsed.options
     if options.touch:
         why = "whether a result is current depends on its record, not on its time"
         raise OSError(f"--touch is not supported, since {why}; `halobench status` lists outdated results")
     check_arguments(parsed)
-    if options.dry_run:
+    if options.dryrun:
         live_runs.name_left_jobs(options.directory)
-    if options.about or options.unlock or not parsed.is_ours:
+    if parsed.asks or options.unlock or not parsed.is_ours:
         return _pass_on(parsed, cancel)
     loaded = load(parsed)
     if loaded is None:
         return 1
-    jobs, states, needed = _survey(loaded, parsed.targets)
+    jobs, states, needed = _survey(loaded, list(options.targets) or ["all"])
     if not jobs:  # no cell has finished that could be drawn, as the workflow will say
         return _pass_on(parsed, cancel)
     forcing = _forcing(parsed, loaded.named, needed, jobs, states)
-    if options.dry_run:
+    if options.dryrun:
         print("\n".join(status.report(jobs, states)), flush=True)
         return _snakemake(parsed.with_options("--quiet", "rules", "host", "reason", *forcing))
     chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
@@ -85,18 +65,12 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         outcome.say(line)
     live_runs.enrol_in_shared(loaded.results, options.directory)
     frozen = loaded.freeze(options.directory / STATE, jobs)
-    return _pass_on(dataclasses.replace(parsed, files=(str(frozen),), entries=()), cancel, forcing)
-
-
-def _read(arguments: Sequence[str], results: Path | None) -> Arguments:
-    """Read Snakemake's arguments; a results folder is one more value of the configuration, and the last."""
-    parsed = read_arguments(arguments)
-    return parsed if results is None else dataclasses.replace(parsed, entries=(*parsed.entries, f"results={results}"))
+    return _pass_on(parsed, cancel, ["--config", "--configfile", str(frozen), *forcing])  # in place of those given
 
 
 def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:
     """Print which results aren't current, and why, for the configuration that Snakemake's arguments specify."""
-    parsed = _read(arguments, results)
+    parsed = read_arguments(arguments, results)
     check_arguments(parsed)
     if not parsed.is_ours:
         right = "halobench's own Snakefile; `snakemake -n` shows another one's jobs"
@@ -111,7 +85,7 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
 def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
     """Run Snakemake with these arguments and further options, as a run that others see."""
     options = parsed.options
-    if options.dry_run or options.about:
+    if options.dryrun or parsed.asks:
         return _snakemake(parsed.with_options(*further))
     if options.unlock:
         live_runs.forget_other_hosts(options.directory)
@@ -141,16 +115,15 @@ def check_devices(jobs: Iterable[Job]) -> None:
 def _forcing(
     parsed: Arguments, results: str, needed: Container[status.Name], jobs: Iterable[Job], states: status.States
 ) -> list[str]:
-    """Return the options that have Snakemake run what isn't current, whatever it remembers.
+    """Return the options that have Snakemake run what isn't current, whatever it remembers; what is missing it runs.
 
-    Missing results it runs by itself. The trigger that is left, besides times, is that of software environments, which
-    no rule has. As Snakemake runs all that is forced, only what the targets need may be. Targets that aren't in the job
-    list are left to Snakemake.
+    The trigger that is left, besides times, is that of software environments, which no rule has. As Snakemake runs all
+    that is forced, only what the targets need may be. Targets that aren't in the job list are left to Snakemake.
     """
     if parsed.options.rerun_triggers or not needed:
         return []
     outdated = [f"{results}/{job.record}" for job in jobs if states[job.name].kind == "changed" and job.name in needed]
-    forced = [*parsed.options.forcerun, *outdated]
+    forced = [*sorted(parsed.options.forcerun), *outdated]
     return ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
 
 
@@ -174,8 +147,8 @@ def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[st
     makers |= {
         target: [job.name for job in jobs if not stages or job.stage in stages] for target, stages in TARGETS.items()
     }
-    wanted = [makers.get(os.path.normpath(target), []) for target in targets]
-    return status.needed(jobs, itertools.chain(*wanted)) if all(wanted) else set()
+    chosen = [makers.get(os.path.normpath(target), []) for target in targets]
+    return status.needed(jobs, itertools.chain(*chosen)) if all(chosen) else set()
 
 
 def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:

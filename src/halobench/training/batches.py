@@ -73,10 +73,7 @@ class Batches:
         return self._kept_rows(self.kept, send(np.ascontiguousarray(rows), self.device))
 
     def in_order(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield rows (batch,) and samples of full batches of `order` (n,) on the device, starting at batch `first`.
-
-        An incomplete last batch is left out.
-        """
+        """Yield rows (batch,) and samples of full batches of `order` (n,) on the device, starting at batch `first`."""
         count = len(order) // batch
         rows = send(np.ascontiguousarray(order), self.device)
         parts = [slice(step * batch, (step + 1) * batch) for step in range(first, count)]

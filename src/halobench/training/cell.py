@@ -123,10 +123,7 @@ def check_finite(logits: np.ndarray, what: str) -> None:
 def predict(
     model: nn.Module, inputs: np.ndarray | Batches, spec: TrainSpec, tick: Callable[[], None] = lambda: None
 ) -> np.ndarray:
-    """Return logits in eval mode, float32 (n, classes), for normalised inputs (n, C, H, W).
-
-    `tick` is called before each batch.
-    """
+    """Return logits in eval mode, float32 (n, classes), for normalised inputs (n, C, H, W); tick before each batch."""
     model.eval()
     device = next(model.parameters()).device
     samples = inputs if isinstance(inputs, Batches) else batches_of(inputs, spec, device)

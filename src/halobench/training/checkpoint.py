@@ -12,7 +12,7 @@ import json
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,12 +23,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from halobench.core.errors import Interrupted, describe_error, require
+from halobench.core.errors import Interrupted, describe_error
 from halobench.core.spec_codec import to_json
 from halobench.storage import files
 
-FORMAT = 2  # version of a checkpoint's contents; checkpoints with another version are discarded
-ABOUT = {"key", "facts", "checksum"}  # a checkpoint's metadata; a damaged file is missing at most one entry
+FORMAT = 3  # version of a checkpoint's contents; checkpoints with another version are discarded
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGURG, signal.SIGINT)
 Tensors = dict[str, torch.Tensor]
 
@@ -122,10 +121,7 @@ class Checkpoint:
         return self.signals.received is not None or time.monotonic() - self._last >= self.every
 
     def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:
-        """Replace the checkpoint, or warn if it can't be written; if a signal has arrived, then raise Interrupted.
-
-        `at` describes the progress.
-        """
+        """Replace the checkpoint, or warn if it can't be written; if a signal has arrived, then raise Interrupted."""
         text = json.dumps({**facts, "made_on": self.made_on})
         kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
         about = {"key": self.key, "facts": text, "checksum": _digest(kept, text)}
@@ -156,27 +152,6 @@ class Checkpoint:
             self.log(f"warning: resume point {self.path} can't be removed ({describe_error(error)})")
 
 
-def check_place(path: Path, outputs: Iterable[Path] = ()) -> None:
-    """Raise SpecError if the path given for a checkpoint is some other file, which would be overwritten.
-
-    Such a file is one of the stage's `outputs`, or an intact safetensors file without a checkpoint's metadata. Damaged
-    files are accepted, so they don't block anything.
-    """
-    taken = path.resolve() in {output.resolve() for output in outputs}
-    require(not taken, "--checkpoint", str(path), "a separate file, not one of the outputs")
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-    except (SafetensorError, OSError):
-        return
-    require(
-        ABOUT & about.keys(),
-        "--checkpoint",
-        str(path),
-        "a separate file; this one contains other arrays and is left untouched",
-    )
-
-
 def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
     """Return the SHA-256 of the names and bytes of the tensors and the facts."""
     digest = hashlib.sha256(facts.encode())
@@ -192,10 +167,7 @@ def _bytes(tensor: torch.Tensor) -> np.ndarray:
 
 
 def fingerprint(value: Any, depth: int = 8) -> str:
-    """Return a string that changes when an object's numbers, arrays, containers or random generators change.
-
-    Containers are followed down to `depth`.
-    """
+    """Return a string that changes if an object's numbers, arrays, generators or, down to `depth`, contents change."""
     if depth == 0 or value is None or isinstance(value, str | bytes | int | float | complex):
         return repr(value) if depth else "..."
     if isinstance(value, np.ndarray):

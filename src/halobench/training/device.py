@@ -63,11 +63,8 @@ def autocast(spec: TrainSpec, device: torch.device) -> contextlib.AbstractContex
 
 
 def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
-    """Return a context that keeps `autocast`'s casts of weights between batches; weights must not change within it.
-
-    Autocast drops its casts when its outermost context ends; this context provides an outermost one and changes nothing
-    else.
-    """
+    """Return a context that keeps `autocast`'s casts of weights between batches; weights must not change within it."""
+    # Autocast drops its casts when its outermost context ends.
     return torch.autocast(device.type, enabled=False)
 
 

@@ -110,9 +110,8 @@ class TrainingRun:
         self.epoch = self.step = 0  # completed epochs, and completed steps in the current one
         self.history: list[dict[str, float]] = []  # the last step of each epoch, and its mean loss
         self.losses = torch.zeros(steps_per_epoch, device=device)  # of each step in the current epoch
-        self.norms = torch.full((steps_per_epoch,), math.nan, device=device)  # NaN where it wasn't measured
+        self.norm = torch.full((), math.nan, device=device)  # of the gradient in the last step of an epoch
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self._gradients: list[torch.Tensor] = []
         self.resumed_at: list[list[int]] = []  # epoch and step at which earlier processes stopped
         self.earlier_seconds, self._began = 0.0, time.perf_counter()
         self._saved_random: tuple[dict[str, torch.Tensor], dict[str, Any]] | None = None
@@ -142,7 +141,7 @@ class TrainingRun:
         tensors, facts = saved
         restore(tensors, self.model, self.optimizer)
         self.losses.copy_(tensors["losses"])
-        self.norms.copy_(tensors["norms"])
+        self.norm.copy_(tensors["norm"])
         self.epoch, self.step, self.history = facts["epoch"], facts["step"], facts["history"]
         self.resumed_at = [*facts["resumed_at"], [self.epoch, self.step]]
         self.earlier_seconds = facts["seconds"]
@@ -182,42 +181,31 @@ class TrainingRun:
         """Record a step's loss before the optimiser steps, and its gradient norm at the end of an epoch.
 
         On the CPU, reading a number costs nothing, so the loss is checked at once. On other devices it would make the
-        host wait, so losses and norms stay there until the epoch ends.
+        host wait, so losses stay there until the epoch ends.
         """
         self.losses[self.step] = value.detach()
-        finite = not self.reads_at_once or math.isfinite(value.item())
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        if not self.reads_at_once or not finite or self.step == self.steps_per_epoch - 1:
-            self.norms[self.step] = gradient_norm(gradients)
-        if not finite:
-            if self.step and self._gradients:
-                self.norms[self.step - 1] = gradient_norm(self._gradients)
+        if self.reads_at_once and not math.isfinite(value.item()):
             self.check(self.step)
-        if self.reads_at_once:  # kept, not copied, to report their norm if the next step diverges
-            self._gradients = gradients
+        if self.step == self.steps_per_epoch - 1:
+            self.norm.copy_(gradient_norm([p.grad for p in self.parameters if p.grad is not None]))
 
     def check(self, last: int) -> None:
         """Raise DivergedError if any loss in the current epoch, up to step `last`, is not finite."""
         losses = self.losses[: last + 1].cpu()
         bad = ~torch.isfinite(losses)
-        if not bad.any():
-            return
-        step = int(bad.int().argmax())
-        before = self.norms[step - 1].item() if step else math.nan
-        if not step and self.history:
-            before = self.history[-1]["gradient_norm"]
-        earlier = "" if math.isnan(before) else f" ({before:.3g} one step earlier)"
-        raise DivergedError(
-            f"loss is {losses[step]:.3g} in epoch {self.epoch + 1} of {self.spec.epochs},"
-            f" step {step + 1} of {self.steps_per_epoch}, learning rate {self.rate(step):.3g},"
-            f" gradient norm {self.norms[step]:.3g}{earlier}"
-        )
+        if bad.any():
+            step = int(bad.int().argmax())
+            before = f", gradient norm {self.history[-1]['gradient_norm']:.3g} an epoch earlier" if self.history else ""
+            raise DivergedError(
+                f"loss is {losses[step]:.3g} in epoch {self.epoch + 1} of {self.spec.epochs},"
+                f" step {step + 1} of {self.steps_per_epoch}, learning rate {self.rate(step):.3g}{before}"
+            )
 
     def end_epoch(self) -> str:
         """Add the epoch to the history, advance to the next one, and return a line for the log."""
         self.check(self.steps_per_epoch - 1)
         rate = self.rate(self.steps_per_epoch - 1)
-        mean, norm = self.losses.double().mean().item(), self.norms[-1].item()
+        mean, norm = self.losses.double().mean().item(), self.norm.item()
         self.epoch, self.step = self.epoch + 1, 0
         done = {"epoch": self.epoch, "step": self.epoch * self.steps_per_epoch}
         self.history.append({**done, "lr": rate, "train_loss": mean, "gradient_norm": norm})
@@ -246,7 +234,7 @@ class TrainingRun:
 
     def _write(self, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
         """Save the progress and its metadata."""
-        tensors = {**capture(self.model, self.optimizer), "losses": self.losses, "norms": self.norms, **tensors}
+        tensors = {**capture(self.model, self.optimizer), "losses": self.losses, "norm": self.norm, **tensors}
         facts |= {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
         checkpoint.save(tensors, {"random": None, **facts, "resumed_at": self.resumed_at}, self.place)
 
@@ -254,10 +242,7 @@ class TrainingRun:
 def backward(
     forward: Forward, loss: Loss, inputs: torch.Tensor, targets: torch.Tensor, spec: TrainSpec
 ) -> torch.Tensor:
-    """Accumulate the gradient of a batch's mean loss in the parameters, part by part.
-
-    Returns the loss as a scalar on the device.
-    """
+    """Accumulate the gradient of a batch's mean loss in the parameters, part by part; return that loss."""
     count = len(inputs)
     losses: list[torch.Tensor] = []
     size = spec.micro_batch or count

@@ -14,7 +14,6 @@ import pytest
 import synthetic
 from halobench.cli import main
 from halobench.cli.stages import STAGES
-from halobench.runner.arguments import read_arguments
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
@@ -59,7 +58,6 @@ BAD = {
     f'{CALIBRATE} \'{{"calibrators": ["exat"]}}\'': "'exact'",
     f"{CALIBRATE} {{}} --run nowhere": "--run = 'nowhere': expected",
     f"{TRAIN} {BRIER}": "--source = 'nowhere': expected an existing",
-    f"{TRAIN} {{}} --checkpoint {__file__}": "expected a file whose name ends in .safetensors",
     f"{TRAIN} {{}} --slots-per-gpu 0": "--slots-per-gpu: expected a whole number of at least 1",
     f"{TRAIN} {BRIER} --source . --weights x": "'x': expected none, since this",
     f"{TRAIN} {SPEC % '{}'}": "spec.loss.name = None: expected a value",
@@ -74,7 +72,7 @@ BAD = {
     f"{FIGURE} []": "spec = []: expected a mapping with the name of a figure under 'figure'",
     "verify --each": "unrecognized arguments: --each",
     "stage source --spe {} --out x": "the following arguments are required: --spec",
-    "run --configfile a --configfile b": "--configfile a and b: expected one --configfile, which",
+    "run --configfile a --configfile b": "--configfile: expected only once, with all its values",
     "run --config a": "--config: expected KEY=VALUE, but got 'a' (targets come before options)",
     "run --orphans keep": "argument --orphans: invalid choice: 'keep' (choose from",
     "run --orphans": "argument --orphans: expected one argument",
@@ -111,24 +109,6 @@ def test_bad_arguments_end_in_one_line(arguments, capsys, tmp_path, monkeypatch)
 def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
     given = main.parse_arguments(["run", *arguments])
     assert (given.orphans, given.rest) == (orphans, rest)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "rest", "files", "entries"),
-    [
-        ([], [], [], []),
-        (["partial", "-n"], ["partial", "-n"], [], []),
-        (["--config", "run=[demo]", "-n"], ["-n"], [], ["run=[demo]"]),
-        (["-n", "--configfile", "a", "b", "--", "c.csv", "-C"], ["-n", "--", "c.csv", "-C"], ["a", "b"], []),
-        (["-Ca=1", "--config=b=2", "x.csv"], ["x.csv"], [], ["a=1", "b=2"]),
-    ],
-)
-def test_what_sets_the_configuration_is_told_apart_and_put_before_the_targets(arguments, rest, files, entries):
-    asked = read_arguments(arguments)
-    assert [list(asked.rest), list(asked.files), list(asked.entries)] == [rest, files, entries]
-    whole = asked.with_options("--x")
-    assert read_arguments([each for each in whole if each != "--x"]) == asked
-    assert whole.index("--x") < [*whole, "--"].index("--")
 
 
 def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):

@@ -1,12 +1,9 @@
-"""Folders of images: how they are read, what is refused, and that memory doesn't grow with them."""
+"""Folders of images: how they are read, and what is refused."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -172,12 +169,6 @@ def test_a_bad_image_is_named(root, tmp_path, monkeypatch):
     for other in ("Bee/0.png", "ant/1.JPG"):
         (root / "zoo" / other).write_bytes(b"text")
     assert refusal(spec(), tmp_path / "out", described=False).key == str(root / "zoo/Bee/0.png"), "the first in order"
-
-
-def test_a_name_with_control_codes_stays_on_one_printable_line(root, tmp_path):
-    name = "cow\n\x1b[2Jall is well"
-    (root / "zoo" / name).mkdir()
-    assert f"{root}/zoo/cow\\n\\x1b[2Jall is well has no .jpg" in str(refusal(spec(), tmp_path / "out"))
 
 
 def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
@@ -355,18 +346,6 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
         validation.load_checked(configured(size=8), tmp_path / "cache", place)
 
 
-@pytest.mark.usefixtures("_built_here")
-def test_what_is_wrong_with_a_folder_is_reported_before_a_run_next_to_what_else_is_wrong(root, tmp_path):
-    first = root / "zoo/Bee/1.JPG"
-    first.write_bytes(b"")
-    raw = configured()
-    raw["losses"]["cross_entropy"] = {"name": "focal", "gamma": -1}
-    with pytest.raises(ConfigError) as caught:
-        validation.load_checked(raw, tmp_path / "cache", tmp_path / "results")
-    assert caught.value.problems[0].startswith(f"{first} = 'an empty file': expected an image")
-    assert caught.value.problems[1].startswith("losses.cross_entropy.gamma")
-
-
 @pytest.mark.workflow
 def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
     """The configuration sets the root, relative to the working directory; moving or removing it reruns nothing."""
@@ -389,57 +368,3 @@ def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
     (tmp_path / target).unlink()
     done = workspace.snakemake("--cores", "1", target, environment=quiet)
     assert done.returncode == 0, done.stderr[-3000:]
-
-
-# --- Memory ----------------------------------------------------------------------------------------------------------
-
-STAGE = """
-import json, re, sys, threading, time
-from pathlib import Path
-from halobench.pipeline.source import run_source
-from halobench.pipeline.train import run_train
-peak = 0
-def watch():  # of the memory that isn't a mapped file's, which the system can take back
-    global peak
-    while True:
-        status = Path("/proc/self/status").read_text()
-        peak = max(peak, int(re.search(r"RssAnon:\\s+(\\d+) kB", status)[1]))
-        time.sleep(0.01)
-threading.Thread(target=watch, daemon=True).start()
-given, out = json.loads(sys.argv[1]), Path(sys.argv[2])
-run_source(given, out) if "loader" in given else run_train(given, out, 0, out / "cell")
-print(peak / 1024)
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_memory_of_source_and_training_does_not_grow_with_the_folder(tmp_path):
-    """5,000 and 20,000 images of mixed sizes (200 distinct ones, and links to them): 59 and 236 MB of arrays."""
-    rng = np.random.default_rng(0)
-    (tmp_path / "distinct").mkdir()
-    for i in range(200):
-        width, height = rng.integers(24, 120, size=2)
-        picture(rng, width, height).save(tmp_path / f"distinct/{i}.{('jpg', 'png')[i % 2]}")
-    files = sorted((tmp_path / "distinct").iterdir())
-    peaks = {"source": {}, "train": {}}
-    for count in (5_000, 20_000):
-        for label in range(10):
-            (tmp_path / f"{count}/class{label}").mkdir(parents=True)
-        for i in range(count):
-            os.link(files[i % 200], tmp_path / f"{count}/class{i % 10}/{i}{files[i % 200].suffix}")
-        source, out = (
-            {"loader": "image_folder", "folder": str(tmp_path / f"{count}"), "size": 63},
-            tmp_path / f"out{count}",
-        )
-        dataset = {"source": "folder", "train": count * 4 // 5, "val": count // 10, "test": count // 10}
-        cell = {"model": {"name": "mlp", "width": 8, "resize": 8}, "loss": {"name": "cross_entropy"}}
-        train = cell | {"dataset": dataset, "train": {"epochs": 1, "warmup": 0}}
-        for stage, spec in (("source", source), ("train", train)):
-            command = [sys.executable, "-c", STAGE, json.dumps(spec), str(out)]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            peaks[stage][count] = float(done.stdout.splitlines()[-1])
-        assert (out / "images.npy").stat().st_size == 128 + count * 3 * 63 * 63
-    print(f"peak memory in MiB: {peaks}")
-    for found in peaks.values():
-        assert found[20_000] - found[5_000] < 100
-    assert peaks["source"][20_000] < 300

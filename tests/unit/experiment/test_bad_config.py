@@ -237,6 +237,11 @@ CONFIGS: dict[str, list[tuple]] = {
     "keys that do not fit together": [
         bad("models.mlp.stem", "small", "plain, since only timm and torchvision models have other stems"),
         bad("models.mlp.trained_on", "digits", "`weights` or `pretrained` to be set as well"),
+        (
+            put("models.mlp", {"name": "mlp", "weights": "none.safetensors", "trained_on": "digit"}),
+            "models.mlp.trained_on = 'digit': expected one of ...digits...",
+            "models.mlp.weights = 'none.safetensors': expected a .safetensors file..., but there is no such file",
+        ),
         bad(
             "probes.nearest",
             {"kind": "nearest_other", "directions": 2},

@@ -338,9 +338,9 @@ def spoilt(change):
     ("spoil", "told"),
     [
         (spoilt(lambda first: torch.zeros(4, 1, 3, 3)), r"0\.weight is \(4, 1, 3, 3\)"),
-        (spoilt(lambda first: first.int()), r"0\.weight is of type I32"),
-        (spoilt(lambda first: first > 0), r"0\.weight is of type BOOL"),
-        (spoilt(lambda first: first + 0j), r"0\.weight is of type C64"),
+        (spoilt(lambda first: first.int()), r"0\.weight is of type torch\.int32"),
+        (spoilt(lambda first: first > 0), r"0\.weight is of type torch\.bool"),
+        (spoilt(lambda first: first + 0j), r"0\.weight is of type torch\.complex64"),
         (spoilt(lambda first: first / 0), r"finite weights, but 72 of 72 .* in 0\.weight"),
         (spoilt(lambda first: first.double() + 1e300), "finite weights"),
         (lambda path: save_file(load_file(path) | {"more": torch.zeros(1)}, path), "which has no more"),

@@ -6,17 +6,14 @@ import os
 import subprocess
 import time
 
-import numpy as np
 import pytest
 from filelock import FileLock, Timeout
-from safetensors.numpy import save_file
 
 from halobench.core.errors import SpecError
 from halobench.core.specs import DatasetSpec, ModelSpec
 from halobench.experiment.code_version import code_map
 from halobench.pipeline.stage import parse_parts, stage
 from halobench.storage import files, provenance, records
-from halobench.training.checkpoint import Checkpoint, check_place
 
 SPEC = {"loader": "digits"}
 
@@ -111,22 +108,6 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path)
         with pytest.raises(SpecError, match=r"output folder = .*: expected a writable folder"):
             claim(tmp_path / folder)
     claim(tmp_path / "new/below")
-
-
-def test_a_checkpoint_takes_the_place_of_no_other_file(tmp_path):
-    """It may replace a damaged one, though."""
-    whole, damaged, output = (tmp_path / f"{name}.safetensors" for name in ("whole", "damaged", "model"))
-    save_file({"a": np.zeros(3)}, whole, {"format": "pt"})
-    before = whole.read_bytes()
-    damaged.write_bytes(before[:-1])
-    for path in (whole, output):
-        with pytest.raises(SpecError, match=f"--checkpoint = '{path}': expected a separate file"):
-            check_place(path, [output])
-    assert whole.read_bytes() == before
-    check_place(damaged, [output])
-    check_place(tmp_path / "new.safetensors")
-    Checkpoint(whole, "key").save({}, {}, "the start")
-    check_place(whole)
 
 
 def test_seconds_of_earlier_processes_count(tmp_path):

@@ -16,7 +16,7 @@ from halobench import attacked_radius
 from halobench.core.errors import DivergedError, SpecError
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.splits import Data, Split
-from halobench.probing import probe
+from halobench.probing import probe, ray_walk
 from halobench.probing.attack import Effort, attack, attacked
 from halobench.probing.probe import ProbedModel, probe_cell
 from halobench.probing.progress import Progress
@@ -215,10 +215,12 @@ def test_no_random_ray_ends_before_the_attacked_radius(cell):
 
 
 @pytest.mark.parametrize("kind", ["adversarial", "certified", "far_field"])
-def test_a_killed_search_resumes_to_the_same_bytes(cell, tmp_path, kind):
-    """It is interrupted after every part of the samples."""
+def test_a_killed_probe_resumes_to_the_same_bytes(cell, tmp_path, kind, monkeypatch):
+    """It is interrupted after every part of the samples, in a search and on a walk along rays."""
+    monkeypatch.setattr(ray_walk, "FORWARDS", 200)
     probed, data = cell
-    probes = {"a": ProbeSpec(kind, points=70, control=10), "b": ProbeSpec("sphere", points=5, control=5)}
+    walk = ProbeSpec("sphere", points=30, control=30, directions=2)
+    probes = {"a": ProbeSpec(kind, points=70, control=10), "b": walk}
     whole, stops = probe_cell(probed, data, probes, 0, Progress(log=silent)), 0
 
     class Stop(Exception):
@@ -235,7 +237,9 @@ def test_a_killed_search_resumes_to_the_same_bytes(cell, tmp_path, kind):
             break
         except Stop:
             stops += 1
-    assert stops == 3 + 1 + 1 + 1
+    chunks = -(-30 // ray_walk.chunk_samples(walk, 8, 2))
+    assert chunks > 5
+    assert stops == 3 + 1 + chunks + chunks
     assert parts.radii.equals(whole.radii)
     assert parts.curves.equals(whole.curves)
 

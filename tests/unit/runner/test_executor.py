@@ -47,7 +47,7 @@ def made(monkeypatch, tmp_path):
     )
     made.logger = SimpleNamespace(error=told.setdefault("said", []).append)
     made.run_uuid, made.over, made.doubts, made.started = "run-a", threading.Event(), Counter(), True
-    made.said = set()
+    made.problems = set()
     made.note = queue.note(tmp_path / "notes", "run-a", "here-1")
     made.told, made.looks, made.asked = told, [], []
     monkeypatch.setattr(queue, "states", lambda run: made.looks.pop(0))

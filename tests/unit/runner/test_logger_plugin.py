@@ -19,7 +19,6 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
 
 from halobench.runner import outcome
-from halobench.runner.logs import stage_of
 from snakemake_logger_plugin_halobench import LogHandler
 from snakemake_logger_plugin_halobench.bars import Bars
 from snakemake_logger_plugin_halobench.lines import Lines
@@ -168,22 +167,6 @@ def test_no_time_left_is_told_while_a_stage_runs_of_which_nothing_is_known(lines
     assert left(view) == "3.0 s"  # the third source, and two trainings that may take as long as that
     view.take(job(2))
     assert left(view) == ""
-
-
-@pytest.mark.parametrize(
-    ("rule", "stage"),
-    [
-        ("train", "train"),
-        ("hb_train", "train"),
-        ("figure_repair", "figure"),
-        ("hb_table_claims", "table"),
-        ("partial_aggregate", "aggregate"),
-        ("mine", "mine"),
-        ("retrained", "retrained"),
-    ],
-)
-def test_the_stage_of_a_rule(rule, stage):
-    assert stage_of(rule) == stage
 
 
 FAILED = "[0/7] train clean/mlp/mixup2/seed0  failed after 0.0 s: "

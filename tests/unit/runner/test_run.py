@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
+from snakemake.cli import get_argument_parser
 
 from conftest import ROOT, tiny_config
 from halobench.core.errors import SpecError
@@ -72,12 +75,26 @@ def test_a_configuration_holds_what_was_given_within_a_section():
 
 
 def test_values_of_the_command_line_are_merged_into_those_of_files(tmp_path, monkeypatch):
+    """The results folder is the last of them, also before targets, and a frozen file takes the place of all."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"train": {"lr": 0.1, "epochs": 3}, "run": ["a"]}))
     (tmp_path / "over.yaml").write_text(yaml.safe_dump({"train": {"epochs": 5}}))
     given = ["--configfile", "over.yaml", "--config", 'train={"lr": 0.01}', 'train={"batch": 7}', "run=[b]"]
-    expected = {"train": {"lr": 0.01, "epochs": 5, "batch": 7}, "run": ["b"]}
-    assert configuration(read_arguments(given)) == expected
+    asked = read_arguments([*given, "--", "c.csv", "-C"], Path("there"))
+    expected = {"train": {"lr": 0.01, "epochs": 5, "batch": 7}, "run": ["b"], "results": "there"}
+    assert configuration(asked.options) == expected
+    assert asked.options.targets == ["c.csv", "-C"]
+    (tmp_path / "frozen.yaml").write_text("run: [c]\n")
+    frozen = get_argument_parser().parse_args(asked.with_options("--config", "--configfile", "frozen.yaml"))
+    assert (frozen.configfile, frozen.config, frozen.targets) == ([Path("frozen.yaml")], [], ["c.csv", "-C"])
+
+
+@pytest.mark.parametrize(
+    "words", [["--configfile", "a", "--configfiles=b"], ["-Ca=1", "--config", "b=1"], ["--config=a=1", "--config=b=1"]]
+)
+def test_of_two_options_for_the_configuration_snakemake_would_use_the_last(words):
+    with pytest.raises(OSError, match=r"^-.*: expected only once, with all its values"):
+        read_arguments(words)
 
 
 @pytest.mark.parametrize("setting", ["config: [a=1]", "configfile: mine.yaml", "directory: there"])
@@ -92,19 +109,10 @@ def test_a_profile_that_sets_what_must_be_known_before_it_is_read_is_refused(tmp
         check_arguments(read_arguments([option, "p"]))
 
 
-@pytest.mark.parametrize("option", ["--configf", "--dir=there", "--snake", "--workflow-prof", "--forcer", "--unl"])
-def test_an_abbreviated_option_is_refused_since_it_would_be_overlooked(option):
-    with pytest.raises(OSError, match=f"{option.partition('=')[0]}: expected the option in full, such as --"):
-        read_arguments(["--cores", "2", option, "x"])
-    read_arguments(["--force", "--cores", "2", "--forceall", "--report-stylesheet", "x", "--", "--conf"])
-
-
-def test_what_is_asked_and_whose_workflow_it_is(tmp_path, monkeypatch):
-    for words in (["--lint"], ["--summary"], ["--dag=dot"], ["--list-untracked"], ["--version"]):
-        assert read_arguments(words).options.about, words
-    for words in (["-n"], ["-nR", "train"], ["--dry"], ["--dry-run"]):
-        assert read_arguments(words).options.dry_run, words
-    assert not read_arguments(["--cores", "2"]).options.about
+def test_what_is_asked_and_whose_workflow_it_is(tmp_path):
+    for words in (["--lint"], ["--summary"], ["--dag=dot"], ["--list-untracked"]):
+        assert read_arguments(words).asks, words
+    assert not read_arguments(["--cores", "2", "-nR", "train"]).asks
     for snakefile in ("Snakefile", "workflow/Snakefile"):
         assert read_arguments(["-s", str(ROOT / snakefile)]).is_ours
     (tmp_path / "Snakefile").write_text(f"module hb:\n    snakefile: {str(ROOT / 'Snakefile')!r}\n")

@@ -1,7 +1,4 @@
-"""CIFAR-10: colour images of 32x32 pixels in 10 classes, 50,000 for training and 10,000 for testing.
-
-Source: A. Krizhevsky, Learning multiple layers of features from tiny images, 2009.
-"""
+"""CIFAR-10: colour images of 32x32 pixels in 10 classes, 50,000 for training and 10,000 for testing."""
 
 from __future__ import annotations
 
@@ -17,10 +14,8 @@ SET = VisionSet("CIFAR-10", "CIFAR10", 50_000, 10_000, (3, 32, 32), ("cifar-10-p
 
 
 def describe() -> Description:
-    """Return the shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """Load the images from the data root, train part first."""
     return SET.load()

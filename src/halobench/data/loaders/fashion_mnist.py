@@ -1,7 +1,6 @@
 """Fashion-MNIST: greyscale images of clothing, 28x28 pixels, 60,000 for training and 10,000 for testing.
 
-Source: H. Xiao, K. Rasul and R. Vollgraf, Fashion-MNIST: a novel image dataset for benchmarking machine learning
-algorithms, arXiv 1708.07747. Debian's package ``dataset-fashion-mnist`` has the same files, recompressed.
+Debian's package ``dataset-fashion-mnist`` has the same files, recompressed.
 """
 
 from __future__ import annotations
@@ -27,10 +26,8 @@ SET = idx_set(
 
 
 def describe() -> Description:
-    """Return the shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """Load the images from the data root, train part first."""
     return SET.load()

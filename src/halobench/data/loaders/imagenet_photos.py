@@ -64,8 +64,8 @@ def load(*, side: int = 240) -> Images:
 
 def _find(package: str, path: str) -> Path:
     """Return the path of a photograph, without importing the package that ships it."""
-    found = importlib.util.find_spec(package)
-    folder = Path(str(found.origin)).parent if found else Path(package)
+    spec = importlib.util.find_spec(package)
+    folder = Path(str(spec.origin)).parent if spec else Path(package)
     what = "scikit-image, scikit-learn and matplotlib with their photographs (pip install --editable '.[zoo]')"
     require((folder / path).is_file(), "loader", "imagenet_photos", f"{what}, but {folder / path} is missing")
     return folder / path

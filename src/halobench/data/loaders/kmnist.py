@@ -1,7 +1,4 @@
-"""KMNIST: 28x28-pixel greyscale images of ten cursive Japanese characters, 60,000 for training and 10,000 for testing.
-
-Source: T. Clanuwat et al., Deep learning for classical Japanese literature, arXiv 1812.01718.
-"""
+"""KMNIST: greyscale images of cursive Japanese characters, 28x28 pixels, 60,000 for training and 10,000 for testing."""
 
 from __future__ import annotations
 
@@ -17,10 +14,8 @@ SET = idx_set("KMNIST", "KMNIST")
 
 
 def describe() -> Description:
-    """Return the shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """Load the images from the data root, train part first."""
     return SET.load()

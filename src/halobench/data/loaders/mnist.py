@@ -1,7 +1,4 @@
-"""MNIST: greyscale images of handwritten digits, 28x28 pixels, 60,000 for training and 10,000 for testing.
-
-Source: Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits.
-"""
+"""MNIST: greyscale images of handwritten digits, 28x28 pixels, 60,000 for training and 10,000 for testing."""
 
 from __future__ import annotations
 
@@ -17,10 +14,8 @@ SET = idx_set("MNIST", "MNIST")
 
 
 def describe() -> Description:
-    """Return the shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """Load the images from the data root, train part first."""
     return SET.load()

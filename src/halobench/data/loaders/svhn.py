@@ -1,7 +1,6 @@
 """SVHN: colour images of house-number digits, 32x32 pixels, 73,257 for training and 26,032 for testing.
 
-Source: Y. Netzer et al., Reading digits in natural images with unsupervised feature learning, NIPS workshop 2011. The
-additional, easier images that come with it ("extra") are left out.
+The additional, easier images that come with it ("extra") are left out.
 """
 
 from __future__ import annotations
@@ -18,10 +17,8 @@ SET = VisionSet("SVHN", "SVHN", 73_257, 26_032, (3, 32, 32), ("train_32x32.mat",
 
 
 def describe() -> Description:
-    """Return the shape, classes, sizes and parts."""
     return SET.describe()
 
 
 def load() -> Images:
-    """Load the images from the data root, train part first."""
     return SET.load()

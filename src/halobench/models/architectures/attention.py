@@ -52,16 +52,14 @@ def median_nearest(samples: torch.Tensor) -> torch.Tensor:
     return nearest.median().sqrt() if len(nearest) else torch.ones(())
 
 
-def build(input_shape: tuple[int, ...], classes: int, *, bandwidth: float = 0.25, learned: bool = True) -> nn.Module:
-    """Build an `Attention`.
-
-    Parameters
-    ----------
-    bandwidth : float
-        Positive initial h, in units of the median distance from a training sample to the nearest other one.
-    learned : bool
-        Whether the bandwidth is trained.
-    """
+def build(
+    input_shape: tuple[int, ...],
+    classes: int,
+    *,
+    bandwidth: float = 0.25,  # initial h, in units of the median distance from a training sample to the nearest other
+    learned: bool = True,  # whether the bandwidth is trained
+) -> nn.Module:
+    """Build an `Attention`."""
     fine = 1e-3 <= convert_number(float, "bandwidth", bandwidth) <= 1e3
     require(fine, "bandwidth", bandwidth, "a number from 1e-3 to 1e3")
     require(isinstance(learned, bool), "learned", learned, "true or false")

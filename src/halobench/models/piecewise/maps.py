@@ -172,10 +172,7 @@ def reshaped(shape: Sequence[int]) -> Affine:
 
 
 def without_weights(linear: Map, shape: Sequence[int]) -> Affine:
-    """Return a linear map of samples of a shape; within each output, all coefficients must have the same sign.
-
-    Its transpose is computed by autograd.
-    """
+    """Return a linear map of samples of a shape; within each output, all coefficients must have the same sign."""
 
     def transpose(patch: Patch) -> Patch:
         with torch.enable_grad():

@@ -11,9 +11,9 @@ from torch import nn
 
 from halobench.models.piecewise.exact import exact_network
 from halobench.models.piecewise.network import Network
-from halobench.probing.attack import check_confidence, check_model
 from halobench.probing.certify.bounds import Balls, Bounds
 from halobench.probing.certify.odds import Odds, contrasts, log_odds
+from halobench.probing.checks import check_confidence, check_model
 
 PASSES = 8  # largest number of balls tried per sample
 NEAR = 1.02  # a search ends when the smallest failed radius is within this factor of the largest proved one

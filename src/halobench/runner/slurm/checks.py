@@ -28,10 +28,7 @@ def asked(job: Any) -> str:
 
 
 def unseen(job: Any, mark: Path) -> str:
-    """Let a node of the kind that a job requests look for `mark`, a new file, and Python; return a problem, or ``""``.
-
-    If no node is free at once, there is no problem.
-    """
+    """Let a node of the kind that a job requests, if free, look for `mark` and Python; return a problem, or ``""``."""
     where = [f"--{option}={job.resources.get(key)}" for key, option in NODE.items() if job.resources.get(key)]
     file, python = shlex.quote(str(mark.absolute())), shlex.quote(sys.executable)
     look = f"test -f {file} && {python} -c 'import halobench, snakemake'"

@@ -42,8 +42,8 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
     except subprocess.TimeoutExpired:
         raise SlurmError(f"{command[0]}: no response within {timeout:g} s") from None
     if done.returncode:
-        said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        last = said[-1].removeprefix(f"{command[0]}: ").removeprefix("error: ") if said else ""
+        lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        last = lines[-1].removeprefix(f"{command[0]}: ").removeprefix("error: ") if lines else ""
         raise SlurmError(f"{command[0]}: {last or f'exit code {done.returncode}'}")
     return done.stdout
 
@@ -70,10 +70,7 @@ def _rows(runs: Iterable[str], form: str) -> list[list[str]]:
 
 
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
-    """Cancel the runs' pending jobs, then wait for the running ones or, if `cancel`, stop them (they save their state).
-
-    Return the jobs found at the start. `report` is called with a line from time to time.
-    """
+    """Cancel the runs' pending jobs and wait for the running ones or, if `cancel`, stop them; return all of them."""
     reported = ""
     first = left = queued(runs)
     while left:
