@@ -11,7 +11,7 @@ help:
 	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
 	@echo "make cluster-demo  run a tiny grid on a SLURM cluster of two nodes that it starts on this host, and stops"
 	@echo "make test    lint, then run the tests, of long trials a sample"
-	@echo "make soak    all tests, with every long trial: kills, edits, SLURM, benchmarks (an hour and a half)"
+	@echo "make soak    all tests, with every long trial: kills, edits, SLURM, benchmarks, published cells (two hours)"
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
 	@echo "make conformance  which public implementations find the best temperature (half an hour; resumes)"

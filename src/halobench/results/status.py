@@ -19,6 +19,7 @@ from halobench.core.errors import SpecError
 from halobench.core.formatting import count, duration
 from halobench.core.spec_codec import to_json
 from halobench.experiment.jobs import Job
+from halobench.results.throughput import GPU, training_bound
 from halobench.storage.files import checksum, read_json
 from halobench.storage.job_logs import last_line
 from halobench.storage.layout import STAGES
@@ -237,19 +238,33 @@ def _named(group: Sequence[Job]) -> str:
 
 
 def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State]) -> str:
-    """Return a rough estimate of the jobs' time on one core, from the records of the nearest jobs that have run."""
+    """Return a rough estimate of the jobs' time on one core, from the records of the nearest jobs that have run.
+
+    Models that haven't been trained yet have a bound by published speeds instead, if these are known.
+    """
     seconds: dict[tuple[Any, ...], list[float]] = {}
     for job in jobs:
         record = states[job.name].record
         if record is not None and "seconds" in record:
             for key in _likeness(job):
                 seconds.setdefault(key, []).append(record["seconds"])
-    timed = [next((fmean(seconds[key]) for key in _likeness(job) if key in seconds), None) for job in chosen.values()]
-    known = [each for each in timed if each is not None]
-    if not known:
-        return ""
-    unknown = "" if len(known) == len(timed) else f", and {count(len(timed) - len(known), 'job')} of unknown length"
-    return f"; about {duration(sum(known))} of computing{unknown}"
+    known, bounds, unknown = [], [], 0
+    for job in chosen.values():
+        like = [key for key in _likeness(job) if key in seconds]
+        bound = training_bound(job.spec) if job.stage == "train" and not any(len(key) > 1 for key in like) else None
+        if bound is not None:
+            bounds.append(bound)
+        elif like:
+            known.append(fmean(seconds[like[0]]))
+        else:
+            unknown += 1
+    parts = [f"about {duration(sum(known))} of computing"] if known else []
+    if bounds:
+        speeds = f"of one {GPU} by timm's speeds for larger images"
+        parts.append(f"at most {duration(sum(bounds))} {speeds} for {count(len(bounds), 'train job')}")
+    if parts and unknown:
+        parts.append(f"and {count(unknown, 'job')} of unknown length")
+    return "".join(f"{', ' if i else '; '}{part}" for i, part in enumerate(parts))
 
 
 def _likeness(job: Job) -> list[tuple[Any, ...]]:

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torchvision
-from scipy.io import savemat
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
@@ -27,84 +26,11 @@ from halobench.data import data_root, sources, torchvision_files
 from halobench.data.loaders import fashion_mnist
 from halobench.data.torchvision_files import VisionSet
 from halobench.storage import files as store
+from stand_in_sets import BATCHES, IDX, LOADERS, SETS, Parts, drawn, md5, pack, set_of, small, write
 
 pytestmark = pytest.mark.paper
 
-IDX = ("mnist", "fashion_mnist", "kmnist")
-BATCHES = ("cifar10", "cifar100")
-SETS = (*IDX, *BATCHES, "svhn")
 REAL = {"svhn": (73_257, 26_032), **dict.fromkeys(IDX, (60_000, 10_000)), **dict.fromkeys(BATCHES, (50_000, 10_000))}
-Parts = dict[str, tuple[np.ndarray, np.ndarray]]
-
-
-def md5(content: bytes) -> str:
-    return hashlib.md5(content).hexdigest()
-
-
-def idx(array: np.ndarray) -> bytes:
-    """The IDX format: two zeros, the type (8 for bytes), the number of axes, their lengths, the values."""
-    return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
-
-
-def drawn(spec: VisionSet) -> Parts:
-    """Images and labels of both parts, in which every class occurs."""
-    rng = np.random.default_rng(len(spec.title))
-    found = {}
-    for part, count in (("train", spec.train), ("test", spec.test)):
-        images = rng.integers(256, size=(count, *spec.shape), dtype=np.uint8)
-        found[part] = images, rng.permutation(np.arange(count) % spec.classes).astype(np.uint8)
-    return found
-
-
-def write_idx(published, folder: Path, parts: Parts, monkeypatch) -> None:
-    folder = folder / published.__name__ / "raw"
-    folder.mkdir(parents=True)
-    known = []
-    for name, _ in published.resources:
-        images, labels = parts["train" if name.startswith("train") else "test"]
-        content = gzip.compress(idx(images[:, 0] if "images" in name else labels))
-        (folder / name).write_bytes(content)
-        (folder / name.removesuffix(".gz")).write_bytes(b"not read, since no checksum is published")
-        known.append((name, md5(content)))
-    monkeypatch.setattr(published, "resources", known)
-
-
-def write_batches(published, folder: Path, parts: Parts, monkeypatch) -> None:
-    fine = "fine_labels" if "100" in published.base_folder else "labels"
-    files, known = {}, {}
-    for part, name in (("train", "train_list"), ("test", "test_list")):
-        listed = getattr(published, name)
-        images, labels = (np.array_split(array, len(listed)) for array in parts[part])
-        for (file, _), pixels, some in zip(listed, images, labels, strict=True):
-            batch = {fine: some.tolist(), "data": pixels.reshape(len(pixels), -1), "batch_label": part}
-            files[file] = pickle.dumps(batch, protocol=2)
-        known[name] = [[file, md5(files[file])] for file, _ in listed]
-    meta = published.meta
-    files[meta["filename"]] = pickle.dumps({meta["key"]: [f"class {i}" for i in range(labels[0].max() + 1)]})
-    known["meta"] = meta | {"md5": md5(files[meta["filename"]])}
-    known["tgz_md5"] = md5(pack(published, folder, files))
-    for name, value in known.items():
-        monkeypatch.setattr(published, name, value)
-
-
-def pack(published, folder: Path, files: dict[str, bytes]) -> bytes:
-    """Write CIFAR's archive and return its bytes."""
-    with tarfile.open(folder / published.filename, mode="w:gz") as archive:
-        for file, content in files.items():
-            entry = tarfile.TarInfo(f"{published.base_folder}/{file}")
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return (folder / published.filename).read_bytes()
-
-
-def write_mat(published, folder: Path, parts: Parts, monkeypatch) -> None:
-    known = dict(published.split_list)
-    for part, (images, labels) in parts.items():
-        address, name, _ = known[part]
-        labels = np.where(labels == 0, 10, labels)[:, None]
-        savemat(folder / name, {"X": images.transpose(2, 3, 1, 0), "y": labels}, do_compression=True)
-        known[part] = [address, name, md5((folder / name).read_bytes())]
-    monkeypatch.setattr(published, "split_list", known)
 
 
 @pytest.fixture(autouse=True)
@@ -121,19 +47,13 @@ def place(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def set_of(name: str) -> VisionSet:
-    return importlib.import_module(f"halobench.data.loaders.{name}").SET
-
-
 def made(name: str, folder: Path, monkeypatch) -> tuple[VisionSet, Parts]:
     """A small set, on disk and as published, and the data drawn for it."""
-    spec = set_of(name)
-    spec = dataclasses.replace(spec, train=max(40, 2 * spec.classes), test=max(20, spec.classes))
-    monkeypatch.setattr(importlib.import_module(f"halobench.data.loaders.{name}"), "SET", spec)
-    write = write_idx if name in IDX else write_batches if name in BATCHES else write_mat
-    folder.mkdir(exist_ok=True)
-    parts = drawn(spec)
-    write(getattr(torchvision.datasets, spec.published), folder, parts, monkeypatch)
+    spec = small(name)
+    monkeypatch.setattr(importlib.import_module(f"{LOADERS}.{name}"), "SET", spec)
+    published, parts = getattr(torchvision.datasets, spec.published), drawn(spec)
+    for attribute, value in write(name, published, folder, parts).items():
+        monkeypatch.setattr(published, attribute, value)
     return spec, parts
 
 

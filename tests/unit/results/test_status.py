@@ -118,6 +118,23 @@ def test_a_changed_value_reruns_its_cells_and_what_needs_them_and_is_named(resul
     assert would_run(listed(), results) == {}, "back to the old value"
 
 
+def test_models_that_have_not_been_trained_have_a_bound_by_published_speeds(tmp_path):
+    """100 images in 3 epochs, for two seeds; once one of them is trained, its time counts instead."""
+    everything = listed(models__mlp={"name": "timm/convnext_tiny", "resize": 32})
+    last = lines(everything, tmp_path)[-1]
+    expected = 2 * 100 * 3 / 819.24
+    assert last.endswith(
+        f" 1 explorer; at most {expected:.1f} s of one RTX 3090 by timm's speeds for larger images for 2 train jobs,"
+        " and 14 jobs of unknown length"
+    )
+    for stage in ("source", "train"):
+        write(next(job for job in everything if job.stage == stage), tmp_path, everything)
+    assert "; about 60 s of computing, and " in lines(everything, tmp_path)[-1]
+    for model in ({"resize": 64}, {}, {"resize": 32, "pretrained": True}):
+        other = listed(models__mlp={"name": "timm/convnext_tiny"} | model)
+        assert "RTX" not in lines(other, tmp_path / "empty")[-1]
+
+
 def test_a_line_lists_the_first_of_many_changes(results):
     many = {"train__lr": 0.01, "train__epochs": 7, "train__batch": 32, "train__weight_decay": 0.3, "train__warmup": 7}
     line, *_ = lines(listed(**many), results)
