@@ -184,7 +184,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         """Return the labels of the columns."""
         if self.classes is not None:
             classes = np.asarray(self.classes)
-            require(classes.shape == (k,), "classes", f"{classes.size} labels", f"one per column of logits, {k}")
+            require(classes.shape == (k,), "classes", f"{classes.size} labels", f"{k}, one per column of logits")
             return classes
         seen = np.unique(y)
         # Whole numbers below k could be guessed, but also be some of the labels 0, 2, 4, ... or 1, 2, 3, ...

@@ -6,8 +6,8 @@ The calibrators, and the data to which each is fitted, are:
 - ``exact``: the temperature with the lowest NLL on the drawn validation labels (which are noisy if the data set is);
   their posterior is never used.
 - ``paper``: the temperature at which the paper's fit stops, on the same labels.
-- ``oracle``: the temperature that optimises the reported objective itself on the test split, which bounds what any
-  temperature can achieve. No other calibrator sees test labels.
+- ``oracle``: the temperature that optimises the reported objective itself on the test split; no
+  temperature does better there. No other calibrator sees test labels.
 - Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
   ``exact``. If one of another library's fails, its scores are empty, and its fit has the ``reason``.
 

@@ -187,7 +187,7 @@ class Config(Sections):
         return frozenset(filter(plugins.is_distribution, {source.loader for source in self.sources.values()}))
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:
-        """Return the plug-in that draws a data set's samples, or an empty list if they are cut from images."""
+        """Return, in a list, the plug-in that draws a data set's samples; the list is empty if none does."""
         loader = self.sources[self.datasets[dataset].source].loader
         return [("data", loader)] if loader in self.distributions else []
 

@@ -182,7 +182,7 @@ def _read(model: torch.nn.Module, starts: torch.Tensor, ways: torch.Tensor, dtyp
     """Return a model's logits (r, 3, k) at `DISTANCES`."""
     logits = torch.stack([model((starts + far * ways).to(dtype)).double() for far in DISTANCES], dim=1)
     if not torch.isfinite(logits).all():
-        raise DivergedError(f"logits are not finite within a distance of {DISTANCES[-1]:g} of a point")
+        raise DivergedError(f"non-finite logits within {DISTANCES[-1]:g} of a point")
     return logits
 
 

@@ -29,7 +29,7 @@ def quantities(spec: ProbeSpec, calibrators: Iterable[str]) -> list[tuple[str, s
 def find_radii(
     walk: RayWalk, spec: ProbeSpec, distances: np.ndarray, readings: Readings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find where each quantity first ends on each ray, by bracketing on the grid and then bisecting.
+    """Find the radius of each quantity on each ray: bracket where it first ends on the grid, then bisect.
 
     The grid of distances (m, S) is where the `readings` (m, R, S) were taken. Returns radii (m, Q, R), in the order of
     `quantities`, and whether they are censored: the quantity then ends nowhere on the grid, and the radius is the

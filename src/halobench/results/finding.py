@@ -22,7 +22,7 @@ COMPARED = {
 }
 OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}
 TESTS = {"paper": " decided tests of the paper's claims", "own": " decided tests of the claims"}
-REPAIRS = " decided tests of further repair"
+REPAIRS = " decided tests of what it repairs"
 DECIDED = ("holds", "does_not")
 # The question of each theme whose effect is stated; of a theme without it, the first one that was tested.
 STATED = {
@@ -129,9 +129,9 @@ def adjusted_line(rows: Rows) -> str:
         return ""
     remain = sum(row["adjusted"] in DECIDED for row in decided)
     opposite = sum(int(float(row["opposite"])) > 0 for row in decided)
-    are, remaining = ("is" if number == 1 else "are" for number in (len(decided), remain))
+    are, remaining = ("is" if tests == 1 else "are" for tests in (len(decided), remain))
     meaning = f"{len(decided)} {are} decided: the 95% interval lies on one side of the claim's margin"
-    split = f"; for {opposite} of the {len(decided)}, a pair of data set and model shows the opposite"
+    split = f"; for {opposite} of the {len(decided)}, some pair of data set and model is decided the opposite way"
     holm = f"After Holm's correction for the number of tests, {remain} still {remaining}{split if opposite else ''}."
     return f"Of {tests_of_questions(tested)}, {meaning}. {holm}"
 

@@ -58,7 +58,7 @@ def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
     made[1] |= {"opposite": 2, "pairs": 3}
     made[3] |= {"kind": "check"}
     line = f"Of 5 tests of 2 questions, 4 are {DECIDED} 3 still are"
-    opposite = "; for 1 of the 4, a pair of data set and model shows the opposite."
+    opposite = "; for 1 of the 4, some pair of data set and model is decided the opposite way."
     assert finding.adjusted_line(made) == line + opposite
     assert finding.finding(made).endswith(f"all 3 {TESTS} hold. {line}{opposite}")
     text = [{key: str(value) for key, value in row.items()} for row in made]  # as read from a CSV file
@@ -103,7 +103,7 @@ def test_further_repair_has_a_sentence_of_its_own():
     paper = f"With {OPTIMAL}, both {TESTS} hold."
     words = " After partner scaling, which knows which classes are mistaken for which, 2 of 3"
     whole = finding.finding([*rows(exact="hh"), *repair])
-    assert whole.startswith(f"{paper}{words} decided tests of further repair hold and 1 fails. Of 6 tests")
+    assert whole.startswith(f"{paper}{words} decided tests of what it repairs hold and 1 fails. Of 6 tests")
     assert finding.finding([*rows(exact="hh"), *repair[3:]]).startswith(f"{paper} Of 3 tests"), "none is decided"
     assert finding.finding(repair) == "", "a grid of no claim of the paper's has no finding on them"
 

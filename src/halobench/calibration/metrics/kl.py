@@ -16,7 +16,7 @@ ORDER = 4
 
 
 def score(logits: np.ndarray, posterior: np.ndarray) -> np.ndarray:
-    """Return KL(posterior || softmax(logits)) for each sample in nats, (n,)."""
+    """Return each sample's KL(posterior || softmax(logits)) in nats, (n,)."""
     values = cross_entropy(logits, posterior)
     for rows in blocks(*posterior.shape):
         mass = posterior[rows].astype(np.float64)

@@ -19,7 +19,7 @@ from halobench.reporting.styles import calibrator_styles
 SHORT = "Reliability"
 CATEGORY = "3 Calibration"
 CAPTION = """\
-Reliability diagrams on test data, uncalibrated, with TS (paper's code) and with TS (optimal). Below the diagonal a
+Reliability diagrams on test data: uncalibrated, TS (paper's code) and TS (optimal). Below the diagonal a
 model is overconfident. If labels are uncertain, accuracy is an expectation under the known posterior. Bins are pooled
 over seeds, and a mark above a short bar is imprecise. A temperature moves points between bins but doesn't change the
 predicted class.
