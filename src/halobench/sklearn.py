@@ -8,9 +8,9 @@
     model.predict_proba(x_test)
 
 As in `sklearn.calibration.CalibratedClassifierCV` with ``ensemble=False``, the calibrator is fitted to the logits of
-samples that the classifier wasn't trained on, and the classifier is then trained on all. A classifier that has been
-trained already goes in as ``Logits(FrozenEstimator(classifier))``, and the pipeline is then fitted to validation
-samples. Logits from elsewhere, as a torch model's, need no pipeline: ``TemperatureScaling().fit(logits, labels)``.
+samples that the classifier wasn't trained on, and the classifier is then trained on all. Wrap a classifier that has
+been trained already as ``Logits(FrozenEstimator(classifier))``, and fit the pipeline to validation samples. Logits from
+elsewhere, such as a torch model's, need no pipeline: ``TemperatureScaling().fit(logits, labels)``.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ LEAST = 1e-12  # added to probabilities before their logarithm is taken, as scik
 class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     """Turn samples into a classifier's logits, one column per class.
 
-    The logits are what ``decision_function`` returns, with a column of 0 before that of two classes, or else the
-    logarithm of ``predict_proba``. `fit` trains a clone of the classifier. `fit_transform`, which pipelines call, also
-    returns logits of samples that the classifier wasn't trained on, by cross-validation, so that whatever comes next is
-    fitted to honest ones; as with scikit-learn's ``TargetEncoder``, they differ from those of `fit` and `transform`.
+    The logits are what ``decision_function`` returns, with a column of 0 put before a single column (two classes), or
+    else the logarithm of ``predict_proba``. `fit` trains a clone of the classifier. `fit_transform`, which pipelines
+    call, also returns logits of samples that the classifier wasn't trained on, by cross-validation, so that whatever
+    comes next is fitted to unbiased logits; as with scikit-learn's ``TargetEncoder``, they differ from those of `fit`
+    and `transform`.
 
     Parameters
     ----------

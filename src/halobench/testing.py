@@ -34,9 +34,9 @@ def _asserting(kind: str, name: str) -> Iterator[None]:
 def check_loss(name: str, **options: Any) -> None:
     """Check a loss by its name or ``module:object``, on images in three classes.
 
-    It mixes and scores a batch as training does, with a finite mean and gradient, also if a model is certain. It leaves
-    the batch alone, gives the same mix for the same random numbers, keeps the batch's type and layout in memory, and
-    makes as many rows as ``ROWS`` says.
+    The loss must mix and score a batch as training does, with a finite mean and gradient even if a model is certain. It
+    must leave the batch alone, give the same mix for the same random numbers, keep the batch's type and memory layout,
+    and make as many rows as ``ROWS`` says.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def check_loss(name: str, **options: Any) -> None:
         again, _ = loss.mix(images, targets, np.random.default_rng(5))
         unchanged = torch.equal(images, kept[0]) and torch.equal(targets, kept[1])
         assert unchanged, f"{name} changes the batch"
-        assert torch.equal(mixed, again), f"{name} mixes differently with the same random numbers; draw all from rng"
+        assert torch.equal(mixed, again), f"{name} mixes differently for the same random numbers; draw all from rng"
         assert mixed.dtype == images.dtype, f"{name} turns {images.dtype} into {mixed.dtype}"
         same = mixed.is_contiguous(memory_format=torch.channels_last)
         assert same, f"{name} changes the layout of images in memory, which slows training down"
@@ -75,8 +75,8 @@ def check_loss(name: str, **options: Any) -> None:
 def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3, **options: Any) -> None:
     """Check a model by its name or ``module:object``, for samples of one shape.
 
-    It returns finite logits, one per class, with gradients for its parameters if it has any that learn; in eval mode a
-    sample's logits don't depend on the rest of its batch.
+    The model must return finite logits, one per class, with gradients for any learnable parameters; in eval mode, a
+    sample's logits mustn't depend on the rest of its batch.
     """
     import torch
 
@@ -118,7 +118,7 @@ def check_source(name: str, **options: Any) -> None:
 def check_calibrator(name: str, **options: Any) -> None:
     """Check a calibrator by its name or ``module:object``.
 
-    It maps logits to calibrated logits of the same shape, row by row, leaves its arguments alone, and gives the same
+    It must map logits to calibrated logits of the same shape, row by row, leave its arguments alone, and give the same
     bytes for the same data.
     """
     from halobench.calibration import calibrator
@@ -134,13 +134,13 @@ def check_calibrator(name: str, **options: Any) -> None:
         calibrated = fitted.probabilities(logits)
         assert np.array_equal(calibrated, again.probabilities(logits)), f"{name} gives other values the second time"
         alone = fitted.probabilities(logits[:1])
-        assert np.allclose(calibrated[:1], alone, atol=1e-6), f"{name} maps a sample by the samples next to it"
+        assert np.allclose(calibrated[:1], alone, atol=1e-6), f"{name} maps a sample differently next to other samples"
 
 
 def check_direction(name: str) -> None:
     """Check a probe's directions by the name of the probe or ``module:object``.
 
-    Directions are finite, not 0 and the same for the same random numbers, and the samples are left alone.
+    Directions must be finite, nonzero and the same for the same random numbers, and the samples must stay unchanged.
     """
     import torch
 
@@ -158,13 +158,13 @@ def check_direction(name: str) -> None:
         curves = [probe(model, points, labels, spec, around, rng=np.random.default_rng(0)).curves for _ in range(2)]
         assert torch.equal(points, kept), f"{name} changes the samples"
         same = curves[0]["confidence"].equals(curves[1]["confidence"])
-        assert same, f"{name} goes elsewhere with the same random numbers; draw all from rng"
+        assert same, f"{name} gives other directions for the same random numbers; draw all from rng"
 
 
 def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> Any:
     """Check a figure or table for print (`kind`: ``figures`` or ``tables``) on an experiment's tables; return it.
 
-    It reads only tables that an experiment has, leaves them alone, and is drawn even if all but ``runs`` have no rows.
+    It must read only tables that an experiment has, leave them alone, and work even if all but ``runs`` have no rows.
     """
     from matplotlib.figure import Figure
 
@@ -189,9 +189,9 @@ def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> A
 def check_metric(name: str, **options: Any) -> None:
     """Check a metric by its name or ``module:object``.
 
-    Its constants have the right types. It takes what exists, and returns a number, or one per sample, also for a single
-    sample and for two classes. It leaves its arguments alone and gives the same value again. The order of samples
-    doesn't matter, labels count as posteriors without doubt, and right predictions score no worse than wrong ones.
+    The metric's constants must have the right types. It must take what exists, and return a number, or one per sample,
+    even for a single sample or two classes. It must leave its arguments alone and be repeatable. The order of samples
+    mustn't matter, labels must score as one-hot posteriors do, and right predictions no worse than wrong ones.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Closed forms: the error that calibration can't repair when classes overlap, and how far random rays go.
 
-See docs/theory.md for the first, and docs/halos.md for the second.
+See docs/theory.md for the former, and docs/halos.md for the latter.
 """
 
 from halobench.calibration.overlap_theory import (

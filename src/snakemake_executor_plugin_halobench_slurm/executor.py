@@ -162,4 +162,4 @@ class Executor(SlurmExecutor):
             if not queue.queued([self.run_uuid]):
                 queue.forget(SUBMITTED, self.run_uuid)
         except queue.SlurmError as error:
-            self.logger.warning(f"The next run will ask for jobs that this one left: {error}")
+            self.logger.warning(f"The next run will look for jobs that this one left: {error}")

@@ -2,15 +2,14 @@
 
 The validation samples are divided into `FOLDS` folds at random. On each fold, TS and the candidates that were fitted to
 the other folds are scored, so each sample has an NLL under maps that haven't seen it. The gain of a candidate is the
-mean, over samples, of TS's NLL minus the candidate's. Its standard error is the larger of two: the observed one, and
-the one that there would be if TS were the truth, in which the rare labels that haven't been drawn yet have their share.
-Of the candidates whose gain exceeds `MARGIN` standard errors, the one with the largest gain is chosen, and fitted to
-all samples. If there is none, if its reported gain isn't above 0, or if every prediction is right, TS is kept.
+mean, over samples, of TS's NLL minus the candidate's. Its standard error is the larger of the observed one and the one
+expected if TS were the truth, which accounts for rare labels that haven't been drawn yet. Of the candidates whose gain
+exceeds `MARGIN` standard errors, the one with the largest gain is chosen, and fitted to all samples. If there is none,
+if its reported gain isn't above 0, or if every prediction is right, TS is kept.
 
-The reported gain doesn't have the bias of being the largest: on each fold, it is the gain of the candidate that is best
-on the other folds. Its 95% interval is 1.5 times as wide as if samples were independent, by Nadeau and Bengio's
-correction for folds whose maps share samples. All this is about samples like the validation samples: a shift isn't
-seen.
+The reported gain isn't biased by being the largest: on each fold, it is the gain of the candidate that is best on the
+other folds. Its 95% interval is 1.5 times as wide as if samples were independent, by Nadeau and Bengio's correction for
+folds whose maps share samples. All this is about samples like the validation samples: a shift isn't detected.
 
 References
 ----------
@@ -83,13 +82,14 @@ class AutoFit:
     gain : Gain
         Its gain over TS on samples like these, without the bias of having been chosen: 0 if TS is kept.
     candidates : tuple of Gain
-        The gain of each candidate out of fold, to compare them with each other; the interval is for this one alone.
+        The out-of-fold gain of each candidate, to compare candidates with each other; each interval is for that one
+        alone.
     reason : str
         Why TS is kept, if it is.
     calibrator : Calibrator
-        Fitted to all samples.
+        The chosen calibrator, fitted to all samples.
     classes : int
-        Their number.
+        The number of classes.
     """
 
     chosen: str

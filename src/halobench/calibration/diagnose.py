@@ -5,7 +5,7 @@ temperature (`halobench.calibration.temperature_scaling`), the choice of a calib
 (`halobench.calibration.auto`), the repair ladder (`halobench.calibration.repair`), the confusions that partner scaling
 uses, and two tests of whether test logits look like validation logits.
 
-With many classes, maps with a weight for each pair of classes would take minutes. They are left out, and named, if the
+Maps with a weight for each pair of classes, which would take minutes with many classes, are left out, and named, if the
 number of samples times classes^2 exceeds 2e7 (`halobench.calibration.diagnosis_parts.WORK`).
 
 References
@@ -58,14 +58,14 @@ def diagnose(
     Parameters
     ----------
     logits : (n, k) array
-        Of validation samples, which the model wasn't trained on. A tensor, a data frame, a list of rows or a column of
-        rows will do; or, without `labels`, a data frame as `halobench.calibration.logit_tables` describes it.
+        Logits of validation samples, which the model wasn't trained on. A tensor, a data frame, a list of rows or a
+        column of rows will do; or, without `labels`, a data frame as `halobench.calibration.logit_tables` describes it.
     labels : (n,) integers
         In [0, k).
     test_logits, test_labels : arrays, optional
-        Of samples for which probabilities are wanted. Labels aren't needed.
+        Logits and labels of samples for which probabilities are wanted; labels may be left out.
     posterior : (n, k) array, optional
-        P(label | x) of the validation samples if it is known. The part of the NLL that is noise is then shown apart.
+        P(label | x) of the validation samples, if known. The part of the NLL that is noise is then shown separately.
     names : list or array of str, optional
         Names of the classes.
     candidates : sequence of str, optional

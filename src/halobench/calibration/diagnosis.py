@@ -43,7 +43,7 @@ class Diagnosis:
         Half of the 95% interval for the gain of the best candidate: the size of the gains that these samples can show.
         NaN if none was tried.
     ladder : RepairLadder or None
-        Of the validation samples. `no_ladder` is the reason if there is none.
+        The validation samples' ladder. `no_ladder` is the reason if there is none.
     confusions : tuple of Confusion
         The most frequent.
     test_samples : int
@@ -77,7 +77,7 @@ class Diagnosis:
     def predict_proba(self, logits: Any) -> np.ndarray:
         """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k); -inf only if TS was kept.
 
-        Of a data frame with columns logit_NAME or probability_NAME, as `diagnose` reads it, only these are used.
+        From a data frame, only the columns logit_NAME or probability_NAME are used, as in `diagnose`.
         """
         samples = read_samples(rows_of(logits, self.names), classes=self.classes)
         return self.auto.predict_proba(np.ascontiguousarray(samples["logits"]))

@@ -19,8 +19,8 @@ SMALL = 0.01  # nats: the size of gains that enough samples show
 FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
 RARE = 5  # samples of a class; with fewer, its confusions can't be learned
 BLIND = (
-    "These tests see only the logits: not labels that change while the logits stay the same, nor inputs whose logits "
-    "look as usual."
+    "These tests see only the logits, so they miss labels that change while the logits stay the same, and inputs whose "
+    "logits look normal."
 )
 OTHERS = {"paper": "the paper's code", "copied": "gpleiss/temperature_scaling"}
 
@@ -156,12 +156,12 @@ def are_enough(
     question, cost = "Are there enough validation samples?", temperature.cost
     for_temperature, few = cost < NEGLIGIBLE, errors < FEW_ERRORS
     for_map = resolution <= SMALL or (auto.chosen != TS and auto.gain.low > 0)
-    richer = f"yes; gains are known within {_nats(resolution)} nats."
+    richer = f"yes; gains are known to within {_nats(resolution)} nats."
     if math.isnan(resolution):
         richer = "no candidate was tried."
     elif not for_map:
         needed = math.ceil(samples * (resolution / SMALL) ** 2 / 100) * 100
-        richer = f"gains are only known within {_nats(resolution)} nats; {SMALL} would take about {needed:,}."
+        richer = f"gains are only known to within {_nats(resolution)} nats; {SMALL} would take about {needed:,}."
     wrong, yes = count(errors, "prediction is", "predictions are"), "yes" if for_temperature else "no"
     sentences = _joined(
         unseen and f"No label is of {unseen}.",

@@ -10,11 +10,11 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 =============================== ===========================================================================
 
 or one set of samples (``logits``, ``labels`` and optionally ``posterior``), which `calibrate_file` halves at random.
-`diagnose_file` needs no test samples, and if there are any, no labels for them.
-``logits`` may be replaced by ``probabilities``, whose logarithm equals the logits up to a constant per row. A
-probability of 0, as random forests can output, or a logit of -inf means that the class is ruled out. Temperature
-scaling can still be fitted as long as no ``val`` label is a class that is ruled out for its sample. The paper's fit is
-NaN if a class is ruled out, and calibrators other than temperatures reject such logits.
+`diagnose_file` needs neither test samples nor test labels. ``logits`` may be replaced by ``probabilities``, whose
+logarithm equals the logits up to a constant per row. A probability of 0, as random forests can output, or a logit of
+-inf means that the class is ruled out. Temperature scaling can still be fitted as long as no ``val`` label is a class
+that is ruled out for its sample. The paper's fit is NaN if a class is ruled out, and calibrators other than
+temperatures reject such logits.
 
 A table (.csv or .parquet) has one row per sample, and columns as `halobench.calibration.logit_tables` describes.
 """

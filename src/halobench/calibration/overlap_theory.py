@@ -86,7 +86,7 @@ def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None 
         KL = H(b) + b log(m - 1) - beta log m,
 
     whereas temperature scaling leaves `nearest_neighbour_kl`, with k - 1 in place of m - 1. The KL thus no longer grows
-    with k, and the difference is b log((k - 1) / (m - 1)). The rest can be repaired only by different training.
+    with k, and the difference is b log((k - 1) / (m - 1)). Only different training can repair the rest.
 
     Parameters and errors are those of `nearest_neighbour_kl`; the value doesn't depend on k.
 

@@ -11,15 +11,15 @@
 The best map is unknown, so its NLL is estimated from two sides. Neither estimate is a bound.
 
 The *upper estimate* is the lowest NLL of the families in `halobench.calibration.logit_maps`, and of their mixture, on
-samples that the maps weren't fitted to. No map has a lower expected NLL than the best one, so it is too high on
-average, by what these maps still miss. Then `training` is too large and `richer_map` too small.
+samples that the maps weren't fitted to. No map has a lower expected NLL than the best one, so the estimate is too high
+on average, by what these maps still miss. Then `training` is too large and `richer_map` too small.
 
 The *lower estimate* comes from the learning curve. Let d be how far the upper estimate falls from maps fitted to fewer
 samples to maps fitted to all, r times as many. What is missing is assumed to shrink at least as fast as n^-1/4, the
 rate of nearest neighbours in six dimensions, so at most d / (r^1/4 - 1) is left. Two standard errors of d are added to
-d and to the upper estimate. It fails where the learning curve has yet to become steep (hundreds of clusters, many
-changes of direction, interactions between many logits; `benchmarks/ladder.py` has such cases), and is wide where labels
-are few.
+d and to the upper estimate. The estimate fails if the learning curve has yet to become steep (hundreds of clusters,
+many changes of direction, interactions between many logits; `benchmarks/ladder.py` has such cases), and the range is
+wide if labels are few.
 
 References
 ----------

@@ -166,8 +166,8 @@ class ModelSpec(PluginSpec):
     )
     pretrained: Published = Field(
         default=False,
-        description="Use weights that others published; the model isn't trained. true: those of timm. PACKAGE or"
-        " PACKAGE/FILE: those that an installed package ships in its only weights file, or in this one.",
+        description="Use weights that others published; the model isn't trained. true: timm's. PACKAGE: those in"
+        " an installed package's only weights file. PACKAGE/FILE: those in that file of the package.",
     )
     outputs: Outputs | None = Field(
         default=None,

@@ -28,7 +28,7 @@ class Loss:
         """Return the batch (n, ...) and its rows of probabilities (n, k), mixed for training; by default, unchanged.
 
         The batch may grow or shrink to any m >= 1 inputs (m, ...), with one row of targets (m, k) for each. Only
-        `__call__` reads the targets, whose rows need not sum to 1. ``ROWS = 2`` at the top of the loss's file declares
+        `__call__` reads the targets; their rows need not sum to 1. ``ROWS = 2`` at the top of the loss's file declares
         that the batch doubles, for time estimates. `rng` draws on the host, so CPU and CUDA see the same draws.
         """
         return inputs, targets

@@ -284,8 +284,7 @@ def attacked_radius(
 ) -> np.ndarray:
     """Return the smallest distance from each sample at which an attack found the label's confidence below `level`.
 
-    The model was evaluated at a point at this distance, which is therefore an upper bound on the true smallest
-    distance.
+    The model was evaluated at a point at this distance, so the true smallest distance is no larger.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
-"""How far random rays stay in a ball's surroundings if flat boundaries touch the ball: the null for random directions.
+"""How far random rays go before they meet flat boundaries that touch a ball: the null for random directions.
 
 Suppose that certainty ends at hyperplanes, and that the nearest of them lies at distance a from a sample. A ray in a
 uniformly random direction meets such a hyperplane at distance a / c, where c is the cosine of its angle to the normal,
 or never, if c <= 0. In dimension d, c is a coordinate of a uniformly random unit vector: its square has the law
 Beta(1/2, (d - 1) / 2), and its sign is a fair coin. Since c is about 1 / sqrt(d), rays cross the boundary at about
-sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). So random directions always go much
-further than the worst one, whatever the model; only what goes beyond these laws says something about it.
+sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). So random rays always reach much
+further than the worst one, whatever the model; only what exceeds these laws says something about the model.
 
 With several hyperplanes, all at distance a and with independent uniformly random normals, a ray ends at the first. One
 hyperplane is an upper bound for all convex regions: a convex region whose nearest boundary lies at distance a is
@@ -83,7 +83,7 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
     Returns
     -------
     float
-        Infinite if so many rays never meet a boundary, as with half of those at a single hyperplane.
+        Infinite if the rays at this quantile never meet a boundary, as half of all rays don't with a single hyperplane.
 
     Raises
     ------

@@ -4,8 +4,8 @@ The map is softmax(W x + b), where x is the log of the model's own probabilities
 nothing. The off-diagonal entries of W and the intercepts each have a ridge penalty. The pair of strengths is the one
 with the lowest 4-fold cross-validated NLL. Two details differ from the authors': they leave the diagonal free, while
 here it has a slight ridge towards TS, which makes the optimum finite and unique on any data; and the intercepts that
-the ridge draws to 0 are those at the mean of x, because the ones at x = 0 depend strongly on W, which slows the search
-fourfold.
+the ridge draws to 0 are those at the mean of x, because those at x = 0 depend so strongly on W that the search is four
+times slower.
 
 References
 ----------

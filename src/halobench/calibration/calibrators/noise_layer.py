@@ -42,8 +42,8 @@ STEPS, LARGEST = 2000, 0.7  # the largest number of steps, and of each one in lo
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit T, Q and s; finite even on separable data, since log T has a slight ridge towards TS.
 
-    The objective isn't concave. The search starts at TS with the mode of the strongest prior, and at the optimum for
-    the next stronger prior after that. The reported gradient is the largest entry in log T and in the logits of Q.
+    The objective isn't concave. The search starts at TS with the mode of the strongest prior, and for each weaker prior
+    at the previous optimum. The reported gradient is the largest entry in log T and in the logits of Q.
     """
     return fit_tuned(_path, STRENGTHS, logits, labels, "noise_layer", ROUGH)
 

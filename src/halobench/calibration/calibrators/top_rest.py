@@ -5,7 +5,7 @@ With a as the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, a
     log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
 
 TS is the case v = w = 1, c = 0. It treats all classes alike, so it finds a class's partners only where the logits show
-them, and has nothing to gain for one-hot logits. It is partner scaling without counts, so what it repairs needs none.
+them, and gains nothing on one-hot logits. It is partner scaling without counts, so what it repairs needs no counts.
 
 References
 ----------

@@ -27,7 +27,7 @@ VARIANTS = {
 
 
 class Halves:
-    """One half of each image, uint8 (N, C, h, W), sorted by the image's class, without those that two classes share."""
+    """One half of each image, uint8 (N, C, h, W), sorted by the image's class, without those shared by two classes."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, classes: int):
         self.owner: dict[bytes, int] = {}

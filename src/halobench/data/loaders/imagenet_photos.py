@@ -1,10 +1,10 @@
 """Crops of four photographs that packages ship, each of which shows one of ImageNet's 1,000 classes.
 
-For models whose weights were trained on ImageNet, where ImageNet itself can't be had. The crops of a photograph are
-much alike, so these are four scenes rather than 144 samples. Photographs to which several classes apply (scikit-image's
-cat, motorcycle and rocket) or none (its astronaut) aren't used. Sources: ``camera.png`` and ``coffee.png`` of
-scikit-image, which the extra ``zoo`` installs; ``china.jpg``, a photograph of the Summer Palace, of scikit-learn;
-``grace_hopper.jpg`` of matplotlib.
+This source is for models whose weights were trained on ImageNet, if ImageNet itself isn't available. The crops of a
+photograph are much alike, so these are four scenes rather than 144 samples. Photographs to which several classes apply
+(scikit-image's cat, motorcycle and rocket) or none (its astronaut) aren't used. Sources: ``camera.png`` and
+``coffee.png`` of scikit-image, which the extra ``zoo`` installs; ``china.jpg``, a photograph of the Summer Palace, of
+scikit-learn; ``grace_hopper.jpg`` of matplotlib.
 """
 
 from __future__ import annotations

@@ -25,9 +25,9 @@ CATEGORY = "1 Claims"
 CAPTION = """\
 The estimate for every claim, compared with the claim's margin, the smallest effect that would matter. A claim *holds*
 if the whole 95% interval lies on the shaded side, *does not hold* if all of it lies on the other side, and is
-*undecided* otherwise. *Not after Holm* marks verdicts that become undecided once the number of tests is corrected for,
-and *opposite* counts the pairs of data set and model that are decided the other way. Differences are paired within
-each data set, model and seed, at equal numbers of optimiser steps, and ratios are geometric means.
+*undecided* otherwise. *Not after Holm* marks verdicts that become undecided after correction for the number of tests,
+and *opposite* counts the pairs of data set and model that are decided the other way. Differences are paired within each
+data set, model and seed, at equal numbers of optimiser steps, and ratios are geometric means.
 """
 
 TITLE = "The tests of the claims, by what they measure"

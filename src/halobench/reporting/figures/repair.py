@@ -19,7 +19,7 @@ classifier can get below; what only different training can repair (orange); what
 (dark green); and what a temperature can. If the dark green part grows with the number of classes k while the orange
 part doesn't, temperature scaling fails, but the model needn't be retrained. The orange part tends to be too long: it
 ends at the lowest NLL that any map reached on samples that it wasn't fitted to, and the best map isn't known. A black
-line spans the range between two estimates of its NLL, neither of which is a bound. If the posterior isn't known, the
+line spans the range between two estimates of that map's NLL; neither is a bound. If the posterior isn't known, the
 orange part includes the noise.
 """
 

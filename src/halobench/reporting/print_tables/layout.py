@@ -121,7 +121,7 @@ FLOAT = r"""
 \par\smallskip
 \footnotesize
 \setlength{\tabcolsep}{3pt}
-%% As wide as it is, or as the text where that is narrower.
+%% At its own width, or that of the text if narrower.
 \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%%
 %s}
 \end{table}
@@ -145,7 +145,7 @@ def latex(table: Table, name: str, note: str = "") -> str:
     Each caption starts with `note`.
     """
     text = f"% {escaped(table.title)}\n% Needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}.\n"
-    text += "% Some 19 cm wide, so best on a page in landscape: scaled down where the text is narrower.\n"
+    text += "% About 19 cm wide, so best in landscape; scaled down if the text is narrower.\n"
     if not table.parts:
         text += "% There is nothing to show.\n"
     warning = rf"\textbf{{{escaped(note)}.}} " if note else ""

@@ -137,7 +137,7 @@ def failures_note(runs: pd.DataFrame) -> str:
     below = runs["temperature_paper"] < 0
     failed = int((below | runs["paper_near_exact"].eq(0)).sum())
     lead = f" In {failed} of {len(runs)} models the fit of the paper's code failed: it is farther than 5% from"
-    ends = f", and in {below.sum()} below 0; it is scored all the same." if below.any() else "."
+    ends = f", and in {below.sum()} below 0; such fits are scored too." if below.any() else "."
     return f"{lead} the optimum{ends}" if failed else ""
 
 
@@ -211,7 +211,7 @@ def caption(what: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame) ->
         ),
         "∞: a class that occurs was given a probability of 0.": any(math.isinf(value.mean) for value in values),
         "--: no finite fit, or not computed.": any(math.isnan(value.mean) for value in values),
-        "†: for some seed, fewer than 99% of the labels trained on are fitted.": any(
+        "†: for some seed, fewer than 99% of the training labels are fitted.": any(
             label.endswith("†") for _, label in cells.index
         ),
     }

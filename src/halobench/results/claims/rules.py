@@ -57,9 +57,9 @@ class Claim:
     """
 
     name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
-    label: Text = Field(description="A few words for it on pages and figures.")
+    label: Text = Field(description="A few words that name it on pages and figures.")
     statement: Text = Field(description="The claim in plain words.")
-    place: Text = Field(description="Where the paper makes it, or what the test checks.")
+    place: Text = Field(description="Where the paper makes the claim, or what the test checks.")
     theme: Text = Field(description=f"The theme that it belongs to: {', '.join(THEMES)}.")
     question: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(
         description="A key shared by claims that are variants of one question, such as the same comparison by another"
