@@ -114,8 +114,8 @@ def _other_fit(name: str, fit: TemperatureFit, optimum: float, start: float) -> 
 
 
 def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, classes: int) -> Answer:
-    """Say who could remove which part of the NLL."""
-    question = "What is left, and who could remove it?"
+    """Say what could remove which part of the NLL."""
+    question = "What is left, and what could remove it?"
     if ladder is None:
         return Answer(question, "Unknown.", f"The NLL can't be split into its parts, since {no_ladder}.")
     some = f" (of {LADDER_MOST:,} samples, drawn at random)" if samples > LADDER_MOST else ""

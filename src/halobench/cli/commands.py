@@ -40,7 +40,7 @@ examples:
   halobench compare digits/mlp/cross_entropy/seed0 digits/mlp/mixup2/seed0
   halobench compare results ../before/results"""
 
-DIAGNOSE = """Says if the temperature is optimal, what is left and who could remove it, which calibrator to use, which
+DIAGNOSE = """Says if the temperature is optimal, what is left and what could remove it, which calibrator to use, which
 classes are confused, if there are enough samples, and if test samples look like validation samples.
 
 The file (.npz) holds val_logits (n, k), val_labels (n,) and, if there are any, test_logits and
