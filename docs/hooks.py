@@ -216,9 +216,9 @@ initialisation. Large grids are cut to the data sets with the most label noise, 
 
 - **Cell**: one model, trained with one loss on one data set with one seed.
 - **Halo**: the region around a training point within which a model is nearly certain of the label that it was trained
-  on, by default with a confidence of at least 0.9. How far it reaches depends on the direction, so each number says
-  which: *random*, towards the *nearest other label*, or the *worst* one. In the worst direction, *attacked* radii are
-  upper bounds and *certified* ones are proved lower bounds.
+  on, by default with a confidence of at least 0.9. How far it reaches depends on the direction, so each number names
+  its direction: *random*, towards the *nearest other label*, or the *worst* one. In the worst direction, *attacked*
+  radii are upper bounds and *certified* ones are proved lower bounds.
 - **Relative radius**: a distance from a training point, divided by the distance from this point to the nearest training
   point with a different label.
 - **Interpolate**: to predict at least 99% of the training labels, including the noisy ones.
