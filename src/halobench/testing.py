@@ -164,7 +164,7 @@ def check_direction(name: str) -> None:
 def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> Any:
     """Check a figure or table for print (`kind`: ``figures`` or ``tables``) on an experiment's tables; return it.
 
-    It must read only tables that an experiment has, leave them alone, and work even if all but ``runs`` have no rows.
+    It must read only tables that an experiment has, leave them alone, and work even if only ``runs`` has rows.
     """
     from matplotlib.figure import Figure
 

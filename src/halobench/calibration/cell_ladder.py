@@ -1,7 +1,7 @@
 """The ``repair`` stage: compute a cell's repair ladder on its test samples.
 
 Neither training nor calibration has seen these samples. If they were drawn from a distribution, the ladder's maps are
-fitted to further draws, of which there is no end; otherwise to some of the test samples, and scored on the others.
+fitted to any number of further draws; otherwise to some of the test samples, and scored on the others.
 """
 
 from __future__ import annotations

@@ -171,7 +171,7 @@ def ladder(
         expected = f"at least {LADDER_SAMPLES} further rows, to which the maps are fitted"
         require(len(more[0]) >= LADDER_SAMPLES, "more", f"{len(more[0])} rows", expected)
         shape, others = (rows.shape[1:] + of.shape[1:] for rows, of in (more, (logits, targets)))
-        require(shape == others, "more", f"rows of shape {shape}", f"rows of shape {others}, as the others")
+        require(shape == others, "more", f"rows of shape {shape}", f"rows of shape {others}, like the others")
     nlls = _held_out(logits, targets, more, FOLDS, 1.0, seed, families)
     fewer = _held_out(logits, targets, more, HALVES, 0.5, seed, families)
     best, best_of_fewer = (min(by_family, key=lambda name: by_family[name].mean()) for by_family in (nlls, fewer))

@@ -93,7 +93,7 @@ def _require(condition: object, spec: SourceSpec, expected: str) -> None:
 
 
 def describe(spec: SourceSpec) -> Description:
-    """Describe the contents of the source of `spec` without loading it; they must be well-formed."""
+    """Describe the contents of the source of `spec` without loading it; the description must be well-formed."""
     loader = plugins.load("data", spec.loader)
     if plugins.is_distribution(spec.loader):
         source = load_distribution(spec)

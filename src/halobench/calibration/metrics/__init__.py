@@ -7,8 +7,8 @@ Each file defines ``score``, whose parameters say what it takes; options are key
 ``probabilities`` (n, k) float64
 ``confidence``    (n,), the largest probability of each row; if several classes tie, the first is predicted
 ``correct``       (n,), the probability that the predicted class is right: 0 or 1 for labels
-``labels``        (n,) integers; the metric isn't computed where targets are a posterior
-``posterior``     (n, k), P(label | sample); the metric isn't computed where targets are labels
+``labels``        (n,) integers; the metric isn't computed if targets are a posterior
+``posterior``     (n, k), P(label | sample); the metric isn't computed if targets are labels
 ``targets``       either; under a posterior, a metric should be its expectation, with no labels drawn
 ================= ===================================================================================================
 
