@@ -228,7 +228,7 @@ def test_only_the_constants_of_the_page_are_no_code(tmp_path):
     found, _ = run.measure(implementation, {"plain": PLAIN}, tmp_path / "work")
     assert (implementation.about, found["plain"]["T"]) == ("", 2.0)
     assert [run.named(node) for node in run.code_of(file)] == ["", "START", ""]
-    documented = (run.HERE / "../../docs/conformance.md").read_text()
+    documented = (run.HERE / "README.md").read_text()
     assert all(f"{name} = " in documented for name in run.CONSTANTS)
 
 
