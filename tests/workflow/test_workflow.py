@@ -219,7 +219,5 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
         assert category in text
     assert "3 Calibration" in text
     assert "Scores against clean labels: page and LaTeX" in text
-    words = r"(?:\s|\\n)+".join(
-        ["How", "to", "read", "it:", "lower", "is", "always", "better."]
-    )  # lines may end in between
+    words = r"(?:\s|\\n)+".join(["Lower", "is", "always", "better."])  # lines may end in between
     assert re.search(words, text), "a caption, which is in the table's file"
