@@ -228,7 +228,7 @@ def record_again(place: Path) -> None:
     for record in place.parent.glob("*.json"):
         if record != place:
             content = json.loads(record.read_text())
-            if place.name in content.get("outputs", {}):
+            if "outputs" in content and place.name in content["outputs"]:
                 content["outputs"][place.name] = store.checksum(place)
                 record.write_text(json.dumps(records.seal(content)))
 
