@@ -107,6 +107,7 @@ def repository(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="needs snakedeploy, which needs Python 3.12 or older")
 def test_deployed_by_snakedeploy(tmp_path):
     """Snakemake reads the workflow from an address on GitHub, for which git uses a local repository."""
     places = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
