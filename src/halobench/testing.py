@@ -210,11 +210,11 @@ def check_metric(name: str, **options: Any) -> None:
         takes = metric.takes
 
     def value(logits: np.ndarray, targets: np.ndarray) -> float:
-        given = _predictions(logits, targets) | by_kind(targets)
-        kept = {key: array.copy() for key, array in given.items()}
+        arguments = _predictions(logits, targets) | by_kind(targets)
+        kept = {key: array.copy() for key, array in arguments.items()}
         with _asserting("metrics", name):
-            values = metric.compute(given)
-        changed = [key for key in given if not np.array_equal(given[key], kept[key])]
+            values = metric.compute(arguments)
+        changed = [key for key in arguments if not np.array_equal(arguments[key], kept[key])]
         assert not changed, f"{name} changes its argument {', '.join(changed)}"
         return float(np.mean(values))
 

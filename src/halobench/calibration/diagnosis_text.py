@@ -93,13 +93,13 @@ def is_optimal(temperature: Temperature, samples: int) -> Answer:
     if exact.beta == 0 and math.isclose(nll, exact.nll, rel_tol=1e-12):
         short = "Every temperature gives the same NLL."
         return Answer(question, short, "The logits of each sample are equal.", warning=True)
-    short, known = "T is infinite.", "No temperature is better than the same probability for every class."
+    short, precision = "T is infinite.", "No temperature is better than the same probability for every class."
     if exact.beta > 0:
         short = f"T = {number(exact.T, '.4g')}{', proved optimal' if exact.converged else ''}."
-        known = f"Its 95% interval is {interval(temperature.low, temperature.high, '.3g')}."
+        precision = f"Its 95% interval is {interval(temperature.low, temperature.high, '.3g')}."
     saved = f"It lowers the NLL from {number(nll)} (T = 1) to {number(exact.nll)}."
     others = (_other_fit(OTHERS[name], fit, exact.nll, nll) for name, fit in temperature.others.items())
-    return Answer(question, short, _joined(known, saved, *others))
+    return Answer(question, short, _joined(precision, saved, *others))
 
 
 def _other_fit(name: str, fit: TemperatureFit, optimum: float, start: float) -> str:
@@ -189,8 +189,8 @@ def are_alike(shift: Shift, names: Sequence[str]) -> Answer:
     if shift.nll is not None:
         val, test, p = shift.nll
         worse = p < 0.01
-        known = "" if math.isnan(p) else f" (p = {number(p, '.2g')})"
-        sentences += f"NLL after TS is {number(val)} and {number(test)}{known}. "
+        p_value = "" if math.isnan(p) else f" (p = {number(p, '.2g')})"
+        sentences += f"NLL after TS is {number(val)} and {number(test)}{p_value}. "
     short = "Yes, as far as logits show."
     if shift.seen:
         short = "No: what was fitted may not hold on them."

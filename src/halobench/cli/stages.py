@@ -77,9 +77,7 @@ def _run(args: argparse.Namespace) -> None:
     arguments = {key: value for key, value in vars(args).items() if key not in ("command", "stage", "run")}
     if args.stage in ("table", "figure"):
         arguments = _displayed(args.stage, **arguments)
-    if (
-        args.stage == "explorer"
-    ):  # with the other experiments that have tables, since a page without them replaces theirs
+    if args.stage == "explorer":  # a page without the other experiments that have tables would replace theirs
         arguments |= {"results": args.tables.parent, "spec": {"experiments": (), **args.spec}, "others": True}
     module, _, function = STAGES[args.stage].function.partition(":")
     getattr(importlib.import_module(f"halobench.pipeline.{module}"), function)(**arguments)

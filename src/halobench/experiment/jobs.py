@@ -107,8 +107,8 @@ def _weights(config: Config, model: str) -> list[tuple[str, str]]:
     if spec.pretrained:
         return [("weights", model)]
     path, place = os.path.normpath(spec.weights or ""), f"{os.path.normpath(config.results)}/runs/"
-    own = path.startswith(place) and path.endswith("/model.safetensors")
-    return [("train", path.removeprefix(place).removesuffix("/model.safetensors"))] if own else []
+    trained_here = path.startswith(place) and path.endswith("/model.safetensors")
+    return [("train", path.removeprefix(place).removesuffix("/model.safetensors"))] if trained_here else []
 
 
 def cell_jobs(config: Config, cell: Cell, probed: bool, laddered: bool = False) -> list[Job]:

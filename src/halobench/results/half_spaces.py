@@ -118,8 +118,8 @@ def summarise_nulls(
         endless = np.where(np.isinf(radius), 1.0, np.where(radius > 0, 0.5**count, 0.0)).mean()
         summary: dict[str, Any] = {"censored": endless}
         for scale, units in (("radius", np.ones_like(unit)), ("relative", unit)):
-            found = _quantiles(radius / units, dimension, count, np.array(list(levels.values())), endless)
-            summary |= {f"{scale}_{name}": value for name, value in zip(levels, found, strict=True)}
+            quantiles = _quantiles(radius / units, dimension, count, np.array(list(levels.values())), endless)
+            summary |= {f"{scale}_{name}": value for name, value in zip(levels, quantiles, strict=True)}
         shares = _shares(radius / unit, dimension, count)
         summary |= dict(zip(SURVIVAL_COLUMNS, shares, strict=True))
         summaries[quantity] = summary

@@ -75,9 +75,9 @@ def read_arguments(words: Sequence[str], results: Path | None = None) -> Argumen
     arguments = Arguments(tuple(words), _parsed(words))
     before = [word.partition("=")[0] for word in words[: [*words, "--"].index("--")]]
     for option in ("--configf", "--config$|-C"):
-        given = [word for word in before if re.match(option, word)]
-        if len(given) > 1:
-            raise OSError(f"{given[-1]}: expected only once, with all its values, since Snakemake uses the last")
+        uses = [word for word in before if re.match(option, word)]
+        if len(uses) > 1:
+            raise OSError(f"{uses[-1]}: expected only once, with all its values, since Snakemake uses the last")
     entries = arguments.options.config or []
     for entry in entries:
         if "=" not in entry:

@@ -123,8 +123,8 @@ class Claim:
         self._check_conditions("baselines", self.baselines or {})
         losses = {side["loss"] for side in self.sides} - {REFERENCE}
         for loss in self.interpolating or ():
-            known = loss in losses or self.baselines is not None
-            require(known, "interpolating", loss, f"a loss in this claim: {one_of(losses, loss)}")
+            in_claim = loss in losses or self.baselines is not None
+            require(in_claim, "interpolating", loss, f"a loss in this claim: {one_of(losses, loss)}")
 
     def _named_sides(self) -> dict[str, Conditions]:
         """Return the own conditions of each side that the claim has."""
@@ -251,9 +251,9 @@ def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators:
 
     Names with a pattern or a comparison may match anything.
     """
-    known = {"metric": {*metrics, "ece_floor", *REGION_METRICS}, "calibrator": {*calibrators}}
+    computed = {"metric": {*metrics, "ece_floor", *REGION_METRICS}, "calibrator": {*calibrators}}
     for claim in claims:
-        for side, (column, names) in itertools.product(claim.sides if claim.table != "runs" else (), known.items()):
+        for side, (column, names) in itertools.product(claim.sides if claim.table != "runs" else (), computed.items()):
             values = side.get(column, ())
             for value in [values] if isinstance(values, str) else values:
                 plain = isinstance(value, str) and not ({*"*<>=!"} & {*value} or value.startswith(LADDER))
