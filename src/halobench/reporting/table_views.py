@@ -102,16 +102,6 @@ def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...],
     return {key: rows for key, rows in table.groupby(list(keys), sort=False)}
 
 
-def preferred_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the test rows scored against one kind of label per data set: the posterior, drawn or clean labels."""
-    table = table[table["split"] == "test"]
-    kept = []
-    for _, rows in table.groupby("dataset", sort=False):
-        kinds = set(rows["labels"].unique())
-        kept.append(rows[rows["labels"] == next(kind for kind in ("noisy", "drawn", "clean") if kind in kinds)])
-    return pd.concat(kept) if kept else table
-
-
 def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
     """Return the mean entropy, in nats, of the known posterior of test labels, by data set with uncertain labels.
 

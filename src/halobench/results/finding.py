@@ -74,12 +74,12 @@ def counted_of(theme: str, rows: Rows) -> str:
 
 
 def theme_lines(rows: Rows) -> list[str]:
-    """Return one line per theme with an effect and the verdicts, e.g. ``Halos, 8 tests of 3 questions: 8 hold...``."""
-    rows = list(rows)
-    return [
-        f"{THEMES[theme].label}, {tests_of_questions(tests)}: {counted_of(theme, tests)}{effect(theme, rows)}"
-        for theme, tests in by_theme(rows).items()
-    ]
+    """Return one line per theme with an effect and then the verdicts, e.g. ``Halos. A: 0.3 [0.2, 0.4]... 8 tests``."""
+    rows, lines = list(rows), []
+    for theme, tests in by_theme(rows).items():
+        counts = f"{tests_of_questions(tests)}: {counted_of(theme, tests)}."
+        lines.append(" ".join(filter(None, (f"{THEMES[theme].label}.", effect(theme, rows), counts))))
+    return lines
 
 
 def effect(theme: str, rows: Rows) -> str:
@@ -98,14 +98,14 @@ def effect(theme: str, rows: Rows) -> str:
     datasets, models = (sorted({scope.rpartition("/")[part] for scope in pairs}) for part in (0, 2))
     of = f" of {', '.join(datasets)}" if pairs and tests[0]["statistic"] != "slope" else ""  # of one on log k, all
     on = f"{of} with {', '.join(models)}" if pairs else ""
-    return f". {tests[0]['label']}: {values} ({count(int(float(tests[0]['n'])), 'seed')}{on})"
+    return f"{tests[0]['label']}: {values} ({count(int(float(tests[0]['n'])), 'seed')}{on})."
 
 
 def _estimate(row: Mapping[Any, Any]) -> str:
     """Return a test's estimate with its interval, unit, fit, margin and verdict."""
     unit = METRICS[row["measure"]].unit if row["measure"] in METRICS else ""
     unit = {"ratio": "times", "slope": f"{unit} per unit of log k".strip()}.get(row["statistic"], unit)
-    mean, low, high = (number(float(row[key])) for key in ("estimate", "low", "high"))
+    mean, low, high = (number(float(row[key] or "nan")) for key in ("estimate", "low", "high"))
     fit = f"with {CALIBRATIONS[row['fit']].label}" if row["fit"] in CALIBRATIONS and row["fit"] != "none" else ""
     measured = " ".join(filter(None, (f"{mean} [{low}, {high}]", unit, fit)))
     claimed = f"{row['direction']} {number(float(row['margin']), 'g')}"
@@ -171,6 +171,11 @@ def finding(rows: Rows) -> str:
     if not any(row["kind"] in TESTS for row in _whole(rows)):
         return ""
     return " ".join(filter(None, (_counts(rows), _repaired(rows), adjusted_line(rows))))
+
+
+def decides(rows: Rows) -> bool:
+    """Return whether a test of the paper's claims, or of a study's own, is decided over all cells."""
+    return any(row["kind"] in TESTS and row["verdict"] in DECIDED for row in _whole(rows))
 
 
 def _counts(rows: Rows) -> str:

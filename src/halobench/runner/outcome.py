@@ -62,10 +62,23 @@ def full_disk_line(folder: Path, least: int = 2**20) -> str:
 
 
 def finding_lines(claims: Path) -> list[str]:
-    """Return an experiment's finding, from its table of claims, and the verdicts for each theme, if there are any."""
+    """Return what an experiment found, from its table of claims: effects by theme, then the verdicts counted.
+
+    If no test of a claim is decided, the lines say which loss leads on each data set, and by how much.
+    """
     rows = finding.read_claims(claims)
     sentence = finding.finding(rows)
     if not sentence:
         return []
-    lines = [f"  {line}" for line in finding.theme_lines(rows)]
-    return [f"{claims.parent.name}: {sentence}", *lines, f"  All tests: {claims.with_suffix('.html')}"]
+    lines = finding.theme_lines(rows) if finding.decides(rows) else _leaders(claims.with_name("metrics.csv"))
+    lines = [f"  {line}" for line in (*lines, sentence, f"All tests: {claims.with_suffix('.html')}")]
+    return [f"{claims.parent.name}:", *lines]
+
+
+def _leaders(metrics: Path) -> list[str]:
+    """Return which loss leads on each data set, from an experiment's table of metrics."""
+    import pandas as pd  # slow to import, and most runs decide a claim
+
+    from halobench.results.leaders import leader_lines
+
+    return leader_lines(pd.read_csv(metrics)) if metrics.exists() else []

@@ -24,6 +24,7 @@ from halobench.reporting.pages.claims_page import claims_html
 from halobench.reporting.pages.index import write_index
 from halobench.results import finding, origins
 from halobench.results.claims import evaluate, load_claims
+from halobench.results.leaders import leader_lines
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import FIT_COLUMNS, TABLE_COLUMNS
 from halobench.storage.layout import ORIGINS, PAGES, STAGES, TABLES
@@ -240,8 +241,12 @@ def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
     assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; peak memory of any job 900 MiB" in text
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
     assert f"pandas {pd.__version__}" in text
-    assert finding.finding(tables["claims"].to_dict("records")) in text
-    assert all(line in text for line in finding.theme_lines(tables["claims"].to_dict("records")))
+    claims = tables["claims"].to_dict("records")
+    assert finding.finding(claims) in text
+    assert all(line in text for line in leader_lines(tables["metrics"])), "no claim is decided"
+    decided = tables | {"claims": tables["claims"].assign(verdict="holds", adjusted="holds", kind="paper")}
+    text = " ".join("".join(Page(overview.pages(decided, spec())["overview"]).text).split())
+    assert all(line in text for line in finding.theme_lines(decided["claims"].to_dict("records")))
 
 
 def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
@@ -295,7 +300,8 @@ def test_the_entrance_leads_to_every_page_of_each_experiment(tmp_path, tables):
         assert own | {f"explorer.html#experiment={name}", f"tables/{name}/overview.html#cite"} <= links
     assert [a["src"] for tag, a in page.tags if tag == "img"] == ["figures/demo/radii.png", "figures/other/summary.png"]
     text = "".join(page.text)
-    assert finding.finding(tables["claims"].to_dict("records")) in text
+    claims = tables["claims"].to_dict("records")
+    assert all(line in text for line in (finding.finding(claims), *finding.theme_lines(claims)))
     assert text.count("partial") == 1
 
 

@@ -65,8 +65,8 @@ def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
     assert finding.finding(text) == finding.finding(made)
     assert finding.adjusted_line(rows(exact="un")) == ""
     assert finding.theme_lines(made) == [
-        "Mixup against TS, 6 tests of 2 questions: 3 hold, 1 does not hold, 1 undecided, 1 not tested"
-        + finding.effect("mixup", made)
+        f"Mixup against TS. {finding.effect('mixup', made)}"
+        " 6 tests of 2 questions: 3 hold, 1 does not hold, 1 undecided, 1 not tested."
     ]
 
 
@@ -79,11 +79,11 @@ def test_a_theme_states_an_effect_by_fit_with_its_unit_and_what_it_was_measured_
     given = [CLAIM_ROW, *made, pair, made[0] | {"scope": "digits/cnn"}]
     each = "0.300 [0.200, 0.400] nats with TS ({}), claimed above 0.1: {}"
     said = "; ".join([each.format("paper's code", "holds"), each.format("optimal", "does not hold")])
-    assert finding.effect("mixup", given) == f". B: {said} (3 seeds of digits with cnn, mlp)"
+    assert finding.effect("mixup", given) == f"B: {said} (3 seeds of digits with cnn, mlp)."
     text = [{key: str(value) for key, value in row.items()} for row in given]
     assert finding.effect("mixup", text) == finding.effect("mixup", given)
     slope = finding.effect("mixup", [CLAIM_ROW | {"statistic": "slope"}])
-    assert slope.startswith(". A: 0.300 [0.200, 0.400] nats per unit of log k")
+    assert slope.startswith("A: 0.300 [0.200, 0.400] nats per unit of log k")
     assert finding.effect("mixup", rows(exact="n")) == finding.effect("halos", made) == ""
 
 
@@ -121,7 +121,7 @@ def test_a_study_with_claims_of_its_own_is_summed_up_by_them():
 def test_growth_says_how_it_is_tested_and_checks_are_known():
     growth = [row | {"theme": "growth"} for row in rows(exact="nn")]
     (line,) = finding.theme_lines(growth)
-    assert line.endswith("2 tests of 1 question: 2 not tested; make theory tests them")
+    assert line == "Growth with classes. 2 tests of 1 question: 2 not tested; make theory tests them."
     assert "make theory" not in finding.theme_lines([*growth, growth[0] | {"verdict": "holds"}])[0]
     check = growth[0] | {"kind": "check"}
     assert [finding.is_check(row) for row in (growth[0], check, check | {"kind": "repair"})] == [False, True, False]

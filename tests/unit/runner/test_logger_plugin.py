@@ -349,17 +349,26 @@ def test_the_summary_names_what_was_written(folder):
     pd.DataFrame(tests).to_csv(claims, index=False)
     measured = "A: 0.300 [0.200, 0.400] nats with TS (optimal), claimed above 0.1"
     assert outcome.summary(outputs) == [
-        "tiny: With the optimal temperature, 1 of 2 decided tests of the paper's claims holds and 1 fails. Of 3 tests"
+        "tiny:",
+        f"  Halos. {measured}: does not hold; 0.300 [0.200, 0.400] nats, claimed above 0.1: undecided (3 seeds)."
+        " 2 tests of 1 question: 1 does not hold, 1 undecided.",
+        f"  Growth with classes. {measured}: holds (3 seeds of clean with mlp). 1 test of 1 question: 1 holds.",
+        "  With the optimal temperature, 1 of 2 decided tests of the paper's claims holds and 1 fails. Of 3 tests"
         " of 1 question, 2 are decided: the 95% interval lies on one side of the claim's margin. After Holm's"
         " correction for the number of tests, 1 still is.",
-        f"  Halos, 2 tests of 1 question: 1 does not hold, 1 undecided. {measured}: does not hold;"
-        " 0.300 [0.200, 0.400] nats, claimed above 0.1: undecided (3 seeds)",
-        f"  Growth with classes, 1 test of 1 question: 1 holds. {measured}: holds (3 seeds of clean with mlp)",
         "  All tests: results/tables/tiny/claims.html",
         "Figures: results/figures/other",
         "Figures: results/figures/tiny/summary.png",
         "Start at results/index.html: it leads to all pages.",
     ]
+    undecided = CLAIM_ROW | {"verdict": "undecided", "adjusted": "undecided"}
+    pd.DataFrame([undecided]).to_csv(claims, index=False)
+    assert outcome.summary(["results/tables/tiny/claims.csv"])[1].startswith("  This grid decides no test")
+    metrics = pd.DataFrame([("clean", "mlp", loss, 0, value) for loss, value in (("mine", 0.25), ("focal", 0.75))])
+    metrics.columns = ["dataset", "model", "loss", "seed", "value"]
+    metrics.assign(split="test", labels="noisy", calibrator="none", metric="kl").to_csv(claims.with_name("metrics.csv"))
+    leader = "clean: mine (uncalibrated) has the lowest KL, 0.250 nats; focal (uncalibrated) is 0.500 above it"
+    assert outcome.summary(["results/tables/tiny/claims.csv"])[1] == f"  {leader} (1 seed with mlp)."
     assert outcome.summary(["results/partial/figures/tiny/summary.png"]) == [
         "Figures: results/partial/figures/tiny/summary.png"
     ]

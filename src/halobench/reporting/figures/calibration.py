@@ -17,6 +17,7 @@ from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_p
 from halobench.reporting.plotting.style import GREY, styled
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
+from halobench.results.leaders import preferred_labels
 from halobench.results.names import Style
 from halobench.storage.columns import REFERENCE
 
@@ -42,7 +43,7 @@ MOST_CELLS = 6
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw NLL and ECE by calibrator: means over seeds with t intervals, a marker per loss, references as lines."""
-    table = table_views.without_void_floors(table_views.preferred_labels(metrics))
+    table = table_views.without_void_floors(preferred_labels(metrics))
     table = table[table["metric"].isin((*METRICS, "ece_floor"))]
     table, chosen = table_views.noisiest_cells(table, [], "the explorer", MOST_CELLS)
     trained = table[(table["metric"] != "ece_floor") & (table["loss"] != REFERENCE)]

@@ -15,6 +15,7 @@ from halobench.reporting.plotting.panel_grid import empty_page
 from halobench.reporting.plotting.reliability_diagrams import draw_diagrams
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import calibrator_styles
+from halobench.results.leaders import preferred_labels
 
 SHORT = "Reliability"
 CATEGORY = "3 Calibration"
@@ -38,7 +39,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
 
 def compare(reliability: pd.DataFrame, calibrators: Sequence[str]) -> Figure:
     """Draw the diagrams of these calibrators, which may have names of their own."""
-    table = table_views.preferred_labels(reliability)
+    table = preferred_labels(reliability)
     table = table[table["calibrator"].isin(calibrators)]
     if not table["count"].any():
         return empty_page(TITLE, "No bins were counted on a test set.")

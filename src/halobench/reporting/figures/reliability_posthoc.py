@@ -10,6 +10,7 @@ from halobench.reporting.plotting.panel_grid import empty_page
 from halobench.reporting.plotting.reliability_diagrams import draw_diagrams
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import loss_styles
+from halobench.results.leaders import preferred_labels
 
 SHORT = "Reliability after other calibrations"
 CATEGORY = "3 Calibration"
@@ -30,7 +31,7 @@ REMARKS = (
 @styled
 def draw(reliability: pd.DataFrame) -> Figure:
     """Draw accuracy against confidence, with a column per calibrator and a line per loss."""
-    table = table_views.preferred_labels(reliability)
+    table = preferred_labels(reliability)
     others = [name for name in labels.ordered(table["calibrator"], labels.CALIBRATORS) if name not in BEYOND]
     table = table[table["calibrator"].isin(["exact", *others])]
     counted = table[table["count"] > 0]

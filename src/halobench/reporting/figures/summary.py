@@ -16,6 +16,7 @@ from halobench.reporting.plotting.style import styled
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
 from halobench.results.finding import finding
+from halobench.results.leaders import preferred_labels
 from halobench.results.names import NO_LOSS
 
 CATEGORY = "1 Claims"
@@ -42,7 +43,7 @@ def draw(
     overlap = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     left = [
         parts.reach(radii, watched, selection),
-        parts.scores(table_views.preferred_labels(metrics), selection, styles),
+        parts.scores(preferred_labels(metrics), selection, styles),
         parts.growth(overlap, all_styles),
         parts.ladders(metrics),
     ]

@@ -17,10 +17,11 @@ def write_index(
     shown = []
     for name in experiments:
         figure = tables.parent / "figures" / name / f"{figures.get(name) or 'summary'}.png"
+        rows = finding.read_claims(tables / name / "claims.csv")
         shown.append(
             {
                 **{"name": name, "note": notes.get(name, ""), "folder": _relative(tables / name, path)},
-                "finding": finding.finding(finding.read_claims(tables / name / "claims.csv")),
+                **{"effects": finding.theme_lines(rows), "finding": finding.finding(rows)},
                 "figure": _relative(figure, path) if figure.exists() else "",
             }
         )

@@ -13,14 +13,12 @@ import numpy as np
 import pandas as pd
 
 from halobench.core.formatting import number
-from halobench.reporting import labels, table_views
+from halobench.reporting import labels
 from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
-from halobench.results.names import NO_LOSS, OVER_SEEDS
+from halobench.results.leaders import Compared, compared, leader
+from halobench.results.names import OVER_SEEDS
 from halobench.results.t_intervals import t_intervals
-from halobench.storage.columns import REFERENCE
 
-NOT_USABLE = "oracle"  # because it is fitted to the test data
-BY = ["loss", "calibrator"]
 OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the ranking one
 
 
@@ -46,22 +44,14 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 def boards(metrics: pd.DataFrame, experiment: str = "") -> list[dict[str, Any]]:
     """Return a table per data set with its name, models, metric, columns and lines."""
-    rows = table_views.preferred_labels(metrics)
-    rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
-    groups = {str(name): part for name, part in rows.groupby("dataset", sort=False)}
+    groups = compared(metrics)
     return [_board(experiment, name, groups[name]) for name in labels.ordered(groups, labels.DATASETS)]
 
 
-def _board(experiment: str, dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
-    """Return the table of one data set, over the models trained with every loss, or all models if none was."""
-    metric = "kl" if "kl" in set(rows["metric"]) else "nll"
+def _board(experiment: str, dataset: str, methods: Compared) -> dict[str, Any]:
+    """Return the table of one data set."""
+    metric, means, ranked = methods.metric, methods.means, methods.ranked
     others = [name for name in OTHERS if name != metric]
-    models = rows.groupby("model")["loss"].nunique()
-    whole = models[models == rows["loss"].nunique()].index
-    rows = rows[rows["model"].isin(whole)] if len(whole) else rows
-    with np.errstate(invalid="ignore"):
-        means = rows.pivot_table("value", [*BY, "metric"], "seed", aggfunc=lambda x: x.mean(skipna=False), dropna=False)
-    ranked = means.xs(metric, level="metric").dropna(how="all")
     values = ranked.to_numpy(dtype=float)
     lines = []
     for (loss, calibrator), (first, last), seeds in zip(ranked.index, ranks(values).tolist(), values, strict=True):
@@ -84,8 +74,9 @@ def _board(experiment: str, dataset: str, rows: pd.DataFrame) -> dict[str, Any]:
         *(Column("Seeds", number=True, form="d"), Column("See")),
     )
     return {
-        **{"dataset": dataset, "label": labels.dataset_label(dataset), "columns": columns},
-        "models": [labels.model_label(name) for name in labels.ordered(rows["model"], labels.MODELS)],
+        **{"dataset": dataset, "label": labels.dataset_label(dataset), "leader": leader(dataset, methods)},
+        "columns": columns,
+        "models": [labels.model_label(name) for name in labels.ordered(methods.models, labels.MODELS)],
         "lines": sorted(lines, key=lambda line: (line.entries[3], line.entries[0].key)),
     }
 

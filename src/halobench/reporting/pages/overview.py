@@ -18,6 +18,7 @@ from halobench.reporting.pages import files_pages
 from halobench.reporting.pages.leaderboard import leaderboard_page
 from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, render
 from halobench.results import finding, names
+from halobench.results.leaders import leader_lines
 from halobench.storage.provenance import short
 
 CELL = ("dataset", "model", "loss")
@@ -48,7 +49,7 @@ def pages(
         "overview.html",
         title=f"Experiment {experiment}: what came out, and what was run",
         **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": _facts(jobs, costs)},
-        **{"finding": finding.finding(verdicts), "themes": finding.theme_lines(verdicts)},
+        **{"finding": finding.finding(verdicts), "effects": _effects(verdicts, tables["metrics"])},
         checks=any(map(finding.is_check, verdicts)),
         selects=choices(line.keys for line in grid),
         columns=COLUMNS,
@@ -62,6 +63,11 @@ def pages(
         "figures": files_pages.figures_page(experiment, spec["figures"], captions or {}, note),
         "tables": files_pages.tables_page(experiment, spec["tables"], captions or {}, note),
     }
+
+
+def _effects(verdicts: finding.Rows, metrics: pd.DataFrame) -> list[str]:
+    """Return the effects by theme or, if no claim is decided, the loss that leads on each data set."""
+    return finding.theme_lines(verdicts) if finding.decides(verdicts) else leader_lines(metrics)
 
 
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:

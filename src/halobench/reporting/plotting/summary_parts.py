@@ -22,6 +22,7 @@ from halobench.reporting.plotting.reliability_diagrams import draw_reliability
 from halobench.reporting.plotting.style import GREY
 from halobench.reporting.styles import VERDICT_STYLES, calibrator_style
 from halobench.results.finding import by_theme, is_check
+from halobench.results.leaders import preferred_labels
 from halobench.results.names import THEMES, Style
 from halobench.storage.columns import REFERENCE
 
@@ -142,7 +143,7 @@ def scores(metrics: pd.DataFrame, selection: Selection, styles: Mapping[str, Sty
 def diagrams(reliability: pd.DataFrame, selection: Selection) -> Part | None:
     """Return part C, reliability on the data set with the most label noise: a panel per loss, a line per calibrator."""
     rows = reliability[(reliability["dataset"] == selection.dataset) & (reliability["model"] == selection.model)]
-    table = table_views.preferred_labels(rows)
+    table = preferred_labels(rows)
     table = table[table["calibrator"].isin(CALIBRATIONS[:3]) & (table["count"] > 0)]
     if table.empty:
         return None

@@ -1,0 +1,93 @@
+"""Compare losses and calibrators by their distance from the posterior, on each data set, and say which one leads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from halobench.core.formatting import count, number
+from halobench.results.names import CALIBRATIONS, METRICS, NO_LOSS
+from halobench.results.t_intervals import t_interval
+from halobench.storage.columns import REFERENCE
+
+NOT_USABLE = "oracle"  # because it is fitted to the test data
+METHOD = ["loss", "calibrator"]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The methods of one data set, over the models trained with every loss, or over all models if none was."""
+
+    metric: str  # by which they are ranked: the KL from the known posterior, or the NLL if none is known
+    models: list[str]
+    means: pd.DataFrame  # over models, of each metric: rows are (loss, calibrator, metric), columns are seeds
+
+    @property
+    def ranked(self) -> pd.DataFrame:
+        """The means of the ranking metric; rows are (loss, calibrator)."""
+        return pd.DataFrame(self.means.xs(self.metric, level="metric")).dropna(how="all")
+
+
+def preferred_labels(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the test rows scored against one kind of label per data set: the posterior, drawn or clean labels."""
+    table = table[table["split"] == "test"]
+    kept = []
+    for _, rows in table.groupby("dataset", sort=False):
+        kinds = set(rows["labels"].unique())
+        kept.append(rows[rows["labels"] == next(kind for kind in ("noisy", "drawn", "clean") if kind in kinds)])
+    return pd.concat(kept) if kept else table
+
+
+def compared(metrics: pd.DataFrame) -> dict[str, Compared]:
+    """Return the methods that can be used in practice, by data set."""
+    rows = preferred_labels(metrics)
+    rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
+    return {str(name): _compared(part) for name, part in rows.groupby("dataset", sort=False)}
+
+
+def _compared(rows: pd.DataFrame) -> Compared:
+    models = rows.groupby("model")["loss"].nunique()
+    whole = models[models == rows["loss"].nunique()].index
+    rows = rows[rows["model"].isin(whole)] if len(whole) else rows
+    with np.errstate(invalid="ignore"):  # infinite values
+        means = rows.pivot_table(
+            "value", [*METHOD, "metric"], "seed", aggfunc=lambda x: x.mean(skipna=False), dropna=False
+        )
+    return Compared("kl" if "kl" in set(rows["metric"]) else "nll", sorted(set(rows["model"])), means)
+
+
+def leader_lines(metrics: pd.DataFrame) -> list[str]:
+    """Return what `leader` says of each data set on which several losses were compared."""
+    return list(filter(None, (leader(name, methods) for name, methods in compared(metrics).items())))
+
+
+def leader(dataset: str, methods: Compared) -> str:
+    """Say which loss is best on a data set, and by how much it beats the next one, or nothing if there is only one.
+
+    Each loss is taken with the calibrator that suits it best. The difference is paired over seeds. Its interval isn't
+    corrected for the choice of the two.
+    """
+    ranked = methods.ranked.dropna()
+    order = ranked.mean(axis=1).sort_values(kind="stable").index
+    best = {loss: next(method for method in order if method[0] == loss) for loss, _ in order}
+    if len(best) < 2:
+        return ""
+    (first, second, *_), metric = best.values(), METRICS[methods.metric]
+    lowest, next_one = ranked.loc[first].to_numpy(), ranked.loc[second].to_numpy()
+    return (
+        f"{dataset}: {_method(first)} has the lowest {metric.label}, {_interval(lowest)} {metric.unit};"
+        f" {_method(second)} is {_interval(next_one - lowest)} above it"
+        f" ({count(len(lowest), 'seed')} with {', '.join(methods.models)})."
+    )
+
+
+def _interval(values: np.ndarray) -> str:
+    mean, low, high = map(number, t_interval(values))
+    return f"{mean} [{low}, {high}]" if len(values) > 1 else mean
+
+
+def _method(method: tuple[str, str]) -> str:
+    loss, calibrator = method
+    return f"{loss} ({CALIBRATIONS[calibrator].label if calibrator in CALIBRATIONS else calibrator})"

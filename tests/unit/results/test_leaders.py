@@ -1,0 +1,51 @@
+"""Which loss leads on a data set, against SciPy's paired t interval."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from halobench.core.formatting import number
+from halobench.results.leaders import compared, leader_lines
+
+MODELS, LOSSES, CALIBRATORS = ("a", "b"), ("mine", "focal", "cross_entropy"), ("none", "exact", "oracle")
+
+
+def table() -> pd.DataFrame:
+    """Scores by model, loss, calibrator and seed; the oracle is always best, and `alone` has one loss only."""
+    rng = np.random.default_rng(3)
+    index = pd.MultiIndex.from_product([MODELS, LOSSES, CALIBRATORS, range(4)])
+    rows = pd.Series(rng.normal(1, 0.1, len(index)), index).rename_axis(["model", "loss", "calibrator", "seed"])
+    rows = rows.reset_index(name="value")
+    rows["value"] += 2 * (rows["loss"] == "focal") - 5 * (rows["calibrator"] == "oracle")
+    alone = rows[(rows["model"] == "a") & (rows["loss"] == "mine")].assign(model="alone", value=-9.0)
+    rows = pd.concat([rows, alone]).assign(dataset="d", split="test", labels="noisy", metric="kl")
+    return pd.concat([rows, rows.assign(labels="clean", value=0.0), rows.assign(split="val", value=0.0)])
+
+
+def test_the_leader_is_compared_with_the_next_loss_by_paired_differences():
+    rows = table()
+    used = rows[(rows["split"] == "test") & (rows["labels"] == "noisy") & rows["model"].isin(MODELS)]
+    means = used.groupby(["loss", "calibrator", "seed"])["value"].mean().unstack().drop("oracle", level="calibrator")
+    best = {loss: part.loc[part.mean(axis=1).idxmin()] for loss, part in means.groupby(level="loss")}
+    first, second, _ = sorted(best, key=lambda loss: best[loss].mean())
+    assert "focal" not in (first, second)
+    low, high = stats.ttest_rel(best[second], best[first]).confidence_interval()
+    gap = (best[second] - best[first]).mean()
+    (line,) = leader_lines(rows.sample(frac=1, random_state=0).sort_values("seed", kind="stable"))
+    assert line.startswith(f"d: {first} (")
+    assert f" has the lowest KL, {number(best[first].mean())} [" in line
+    assert f"; {second} (" in line
+    assert f" is {number(gap)} [{number(low)}, {number(high)}] above it (4 seeds with " in line
+    assert sorted(line.partition(" with ")[2].rstrip(").").split(", ")) == sorted(MODELS)
+
+
+def test_one_loss_alone_leads_nothing_and_one_seed_has_no_interval():
+    rows = table()
+    assert leader_lines(rows[rows["loss"] == "mine"]) == []
+    (line,) = leader_lines(rows[rows["seed"] == 0])
+    assert "[" not in line
+    assert "(1 seed with" in line
+    assert set(compared(rows)) == {"d"}
+    assert compared(rows)["d"].metric == "kl"
