@@ -82,8 +82,8 @@ class DatasetSpec:
     )
     noise: NoiseSpec = Field(
         default=NoiseSpec(),
-        description="Label noise in training and validation samples. Test samples are scored against labels with the"
-        " noise and against labels without it.",
+        description="Label noise in training and validation samples. Test samples are scored against the labels without"
+        " noise and, in expectation, against the known distribution of labels with noise.",
     )
 
 
