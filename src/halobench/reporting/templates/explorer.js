@@ -87,7 +87,7 @@ function openDataset() {
   fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrations");
   const scores = unique(here.map((row) => row.metric));
   const known = Object.keys(data.metrics).filter((name) => scores.includes(name));
-  fill(choices.elements.metric, known.concat(scores.filter((name) => !data.metrics[name])), metricName);
+  fill(choices.elements.metric, known.concat(scores.filter((name) => !data.metrics[name])), metricName, "", "nll");
   const labels = Object.keys(data.judged).filter((name) => here.some((row) => row.labels === name));
   fill(choices.elements.labels, labels, judged);
   const probed = rows.curves.concat(rows.radii);
