@@ -73,13 +73,13 @@ def counted_of(theme: str, rows: Rows) -> str:
     return counted(rows) + ("; make theory tests them" if untested else "")
 
 
-def theme_lines(rows: Rows) -> list[str]:
-    """Return one line per theme with an effect and then the verdicts, e.g. ``Halos. A: 0.3 [0.2, 0.4]... 8 tests``."""
-    rows, lines = list(rows), []
+def effects(rows: Rows) -> dict[str, str]:
+    """Return an effect and then the verdicts, by theme, e.g. ``{"Halos": "A: 0.3 [0.2, 0.4]... 8 tests..."}``."""
+    rows, said = list(rows), {}
     for theme, tests in by_theme(rows).items():
         counts = f"{tests_of_questions(tests)}: {counted_of(theme, tests)}."
-        lines.append(" ".join(filter(None, (f"{THEMES[theme].label}.", effect(theme, rows), counts))))
-    return lines
+        said[THEMES[theme].label] = " ".join(filter(None, (effect(theme, rows), counts)))
+    return said
 
 
 def effect(theme: str, rows: Rows) -> str:
@@ -91,6 +91,7 @@ def effect(theme: str, rows: Rows) -> str:
     tests = _whole(rows)
     tests = [row for row in tests if row["question"] == STATED.get(theme)] or tests
     tests = [row for row in tests if row["label"] == tests[0]["label"]]
+    tests = [row for row in tests if row["fit"] != "oracle"] or tests  # nobody can use it
     if not tests:
         return ""
     values = "; ".join(_estimate(row) for row in tests)

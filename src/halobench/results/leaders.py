@@ -58,13 +58,14 @@ def _compared(rows: pd.DataFrame) -> Compared:
     return Compared("kl" if "kl" in set(rows["metric"]) else "nll", sorted(set(rows["model"])), means)
 
 
-def leader_lines(metrics: pd.DataFrame) -> list[str]:
-    """Return what `leader` says of each data set on which several losses were compared."""
-    return list(filter(None, (leader(name, methods) for name, methods in compared(metrics).items())))
+def leaders(metrics: pd.DataFrame) -> dict[str, str]:
+    """Return what `leader` says, by data set with several losses."""
+    said = {name: leader(methods) for name, methods in compared(metrics).items()}
+    return {name: text for name, text in said.items() if text}
 
 
-def leader(dataset: str, methods: Compared) -> str:
-    """Say which loss is best on a data set, and by how much it beats the next one, or nothing if there is only one.
+def leader(methods: Compared) -> str:
+    """Say which loss is best, and by how much it beats the next one, or nothing if there is only one.
 
     Each loss is taken with the calibrator that suits it best. The difference is paired over seeds. Its interval isn't
     corrected for the choice of the two.
@@ -77,7 +78,7 @@ def leader(dataset: str, methods: Compared) -> str:
     (first, second, *_), metric = best.values(), METRICS[methods.metric]
     lowest, next_one = ranked.loc[first].to_numpy(), ranked.loc[second].to_numpy()
     return (
-        f"{dataset}: {_method(first)} has the lowest {metric.label}, {_interval(lowest)} {metric.unit};"
+        f"{_method(first)} has the lowest {metric.label}, {_interval(lowest)} {metric.unit};"
         f" {_method(second)} is {_interval(next_one - lowest)} above it"
         f" ({count(len(lowest), 'seed')} with {', '.join(methods.models)})."
     )

@@ -70,15 +70,16 @@ def finding_lines(claims: Path) -> list[str]:
     sentence = finding.finding(rows)
     if not sentence:
         return []
-    lines = finding.theme_lines(rows) if finding.decides(rows) else _leaders(claims.with_name("metrics.csv"))
-    lines = [f"  {line}" for line in (*lines, sentence, f"All tests: {claims.with_suffix('.html')}")]
+    said = finding.effects(rows) if finding.decides(rows) else _leaders(claims.with_name("metrics.csv"))
+    lines = [*(f"{name}: {text}" for name, text in said.items()), sentence]
+    lines = [f"  {line}" for line in (*lines, f"All tests: {claims.with_suffix('.html')}")]
     return [f"{claims.parent.name}:", *lines]
 
 
-def _leaders(metrics: Path) -> list[str]:
-    """Return which loss leads on each data set, from an experiment's table of metrics."""
+def _leaders(metrics: Path) -> dict[str, str]:
+    """Return which loss leads, by data set, from an experiment's table of metrics."""
     import pandas as pd  # slow to import, and most runs decide a claim
 
-    from halobench.results.leaders import leader_lines
+    from halobench.results.leaders import leaders
 
-    return leader_lines(pd.read_csv(metrics)) if metrics.exists() else []
+    return leaders(pd.read_csv(metrics)) if metrics.exists() else {}

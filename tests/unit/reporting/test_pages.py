@@ -24,7 +24,7 @@ from halobench.reporting.pages.claims_page import claims_html
 from halobench.reporting.pages.index import write_index
 from halobench.results import finding, origins
 from halobench.results.claims import evaluate, load_claims
-from halobench.results.leaders import leader_lines
+from halobench.results.leaders import leaders
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import FIT_COLUMNS, TABLE_COLUMNS
 from halobench.storage.layout import ORIGINS, PAGES, STAGES, TABLES
@@ -243,10 +243,10 @@ def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
     assert f"pandas {pd.__version__}" in text
     claims = tables["claims"].to_dict("records")
     assert finding.finding(claims) in text
-    assert all(line in text for line in leader_lines(tables["metrics"])), "no claim is decided"
+    assert all(said in text for said in leaders(tables["metrics"]).values()), "no claim is decided"
     decided = tables | {"claims": tables["claims"].assign(verdict="holds", adjusted="holds", kind="paper")}
     text = " ".join("".join(Page(overview.pages(decided, spec())["overview"]).text).split())
-    assert all(line in text for line in finding.theme_lines(decided["claims"].to_dict("records")))
+    assert all(said in text for said in finding.effects(decided["claims"].to_dict("records")).values())
 
 
 def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
@@ -301,7 +301,7 @@ def test_the_entrance_leads_to_every_page_of_each_experiment(tmp_path, tables):
     assert [a["src"] for tag, a in page.tags if tag == "img"] == ["figures/demo/radii.png", "figures/other/summary.png"]
     text = "".join(page.text)
     claims = tables["claims"].to_dict("records")
-    assert all(line in text for line in (finding.finding(claims), *finding.theme_lines(claims)))
+    assert all(said in text for said in (finding.finding(claims), *finding.effects(claims).values()))
     assert text.count("partial") == 1
 
 

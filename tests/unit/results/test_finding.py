@@ -64,15 +64,15 @@ def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
     text = [{key: str(value) for key, value in row.items()} for row in made]  # as read from a CSV file
     assert finding.finding(text) == finding.finding(made)
     assert finding.adjusted_line(rows(exact="un")) == ""
-    assert finding.theme_lines(made) == [
-        f"Mixup against TS. {finding.effect('mixup', made)}"
-        " 6 tests of 2 questions: 3 hold, 1 does not hold, 1 undecided, 1 not tested."
-    ]
+    assert finding.effects(made) == {
+        "Mixup against TS": f"{finding.effect('mixup', made)} 6 tests of 2 questions:"
+        " 3 hold, 1 does not hold, 1 undecided, 1 not tested."
+    }
 
 
 def test_a_theme_states_an_effect_by_fit_with_its_unit_and_what_it_was_measured_on():
     """Of the theme's own question, if it was tested; as numbers or as read from a CSV file."""
-    made = rows(paper="h", exact="f", none="n")
+    made = rows(paper="h", exact="f", oracle="f", none="n")
     for row in made:
         row |= {"question": finding.STATED["mixup"], "label": "B", "claim": f"b_{row['fit']}"}
     pair = made[0] | {"scope": "digits/mlp"}
@@ -120,9 +120,10 @@ def test_a_study_with_claims_of_its_own_is_summed_up_by_them():
 
 def test_growth_says_how_it_is_tested_and_checks_are_known():
     growth = [row | {"theme": "growth"} for row in rows(exact="nn")]
-    (line,) = finding.theme_lines(growth)
-    assert line == "Growth with classes. 2 tests of 1 question: 2 not tested; make theory tests them."
-    assert "make theory" not in finding.theme_lines([*growth, growth[0] | {"verdict": "holds"}])[0]
+    said = "2 tests of 1 question: 2 not tested; make theory tests them."
+    assert finding.effects(growth) == {"Growth with classes": said}
+    (decided,) = finding.effects([*growth, growth[0] | {"verdict": "holds"}]).values()
+    assert "make theory" not in decided
     check = growth[0] | {"kind": "check"}
     assert [finding.is_check(row) for row in (growth[0], check, check | {"kind": "repair"})] == [False, True, False]
 

@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from halobench.core.formatting import number
-from halobench.results.leaders import compared, leader_lines
+from halobench.results.leaders import compared, leaders
 
 MODELS, LOSSES, CALIBRATORS = ("a", "b"), ("mine", "focal", "cross_entropy"), ("none", "exact", "oracle")
 
@@ -33,8 +33,8 @@ def test_the_leader_is_compared_with_the_next_loss_by_paired_differences():
     assert "focal" not in (first, second)
     low, high = stats.ttest_rel(best[second], best[first]).confidence_interval()
     gap = (best[second] - best[first]).mean()
-    (line,) = leader_lines(rows.sample(frac=1, random_state=0).sort_values("seed", kind="stable"))
-    assert line.startswith(f"d: {first} (")
+    (line,) = leaders(rows.sample(frac=1, random_state=0)).values()
+    assert line.startswith(f"{first} (")
     assert f" has the lowest KL, {number(best[first].mean())} [" in line
     assert f"; {second} (" in line
     assert f" is {number(gap)} [{number(low)}, {number(high)}] above it (4 seeds with " in line
@@ -43,8 +43,8 @@ def test_the_leader_is_compared_with_the_next_loss_by_paired_differences():
 
 def test_one_loss_alone_leads_nothing_and_one_seed_has_no_interval():
     rows = table()
-    assert leader_lines(rows[rows["loss"] == "mine"]) == []
-    (line,) = leader_lines(rows[rows["seed"] == 0])
+    assert leaders(rows[rows["loss"] == "mine"]) == {}
+    (line,) = leaders(rows[rows["seed"] == 0]).values()
     assert "[" not in line
     assert "(1 seed with" in line
     assert set(compared(rows)) == {"d"}

@@ -350,9 +350,9 @@ def test_the_summary_names_what_was_written(folder):
     measured = "A: 0.300 [0.200, 0.400] nats with TS (optimal), claimed above 0.1"
     assert outcome.summary(outputs) == [
         "tiny:",
-        f"  Halos. {measured}: does not hold; 0.300 [0.200, 0.400] nats, claimed above 0.1: undecided (3 seeds)."
+        f"  Halos: {measured}: does not hold; 0.300 [0.200, 0.400] nats, claimed above 0.1: undecided (3 seeds)."
         " 2 tests of 1 question: 1 does not hold, 1 undecided.",
-        f"  Growth with classes. {measured}: holds (3 seeds of clean with mlp). 1 test of 1 question: 1 holds.",
+        f"  Growth with classes: {measured}: holds (3 seeds of clean with mlp). 1 test of 1 question: 1 holds.",
         "  With the optimal temperature, 1 of 2 decided tests of the paper's claims holds and 1 fails. Of 3 tests"
         " of 1 question, 2 are decided: the 95% interval lies on one side of the claim's margin. After Holm's"
         " correction for the number of tests, 1 still is.",

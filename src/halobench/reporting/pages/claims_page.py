@@ -57,7 +57,7 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
         experiment=experiment,
         finding=finding.finding(rows),
         checks=any(map(finding.is_check, rows)),
-        effects=finding.theme_lines(rows),
+        effects=finding.effects(rows),
         registered=finding.registration_line(rows),
         rules=rules,
         columns=COLUMNS,

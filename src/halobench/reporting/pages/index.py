@@ -21,7 +21,7 @@ def write_index(
         shown.append(
             {
                 **{"name": name, "note": notes.get(name, ""), "folder": _relative(tables / name, path)},
-                **{"effects": finding.theme_lines(rows), "finding": finding.finding(rows)},
+                **{"effects": finding.effects(rows), "finding": finding.finding(rows)},
                 "figure": _relative(figure, path) if figure.exists() else "",
             }
         )

@@ -74,7 +74,7 @@ def _board(experiment: str, dataset: str, methods: Compared) -> dict[str, Any]:
         *(Column("Seeds", number=True, form="d"), Column("See")),
     )
     return {
-        **{"dataset": dataset, "label": labels.dataset_label(dataset), "leader": leader(dataset, methods)},
+        **{"dataset": dataset, "label": labels.dataset_label(dataset), "leader": leader(methods)},
         "columns": columns,
         "models": [labels.model_label(name) for name in labels.ordered(methods.models, labels.MODELS)],
         "lines": sorted(lines, key=lambda line: (line.entries[3], line.entries[0].key)),

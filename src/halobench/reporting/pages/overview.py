@@ -18,7 +18,7 @@ from halobench.reporting.pages import files_pages
 from halobench.reporting.pages.leaderboard import leaderboard_page
 from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, render
 from halobench.results import finding, names
-from halobench.results.leaders import leader_lines
+from halobench.results.leaders import leaders
 from halobench.storage.provenance import short
 
 CELL = ("dataset", "model", "loss")
@@ -65,9 +65,9 @@ def pages(
     }
 
 
-def _effects(verdicts: finding.Rows, metrics: pd.DataFrame) -> list[str]:
-    """Return the effects by theme or, if no claim is decided, the loss that leads on each data set."""
-    return finding.theme_lines(verdicts) if finding.decides(verdicts) else leader_lines(metrics)
+def _effects(verdicts: finding.Rows, metrics: pd.DataFrame) -> dict[str, str]:
+    """Return the effects by theme or, if no claim is decided, the loss that leads by data set."""
+    return finding.effects(verdicts) if finding.decides(verdicts) else leaders(metrics)
 
 
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:
