@@ -21,13 +21,16 @@ from halobench.runner import outcome
 
 @contextlib.contextmanager
 def with_jobs() -> Iterator[None]:
-    """Pass the first SIGINT or SIGTERM on to the jobs, as SIGINT, besides what Snakemake does about it.
+    """Pass the first SIGINT or SIGTERM on to the jobs, besides what Snakemake does about it.
 
-    Snakemake sets its own handlers; Python also writes the numbers of the signals that these handle to a socket.
+    Jobs get SIGINT, on which all end in an orderly way, or SIGTERM if they inherit that SIGINT is ignored, as in a run
+    that a script starts in the background. Snakemake sets its own handlers; Python also writes the numbers of the
+    signals that these handle to a socket.
     """
+    passed = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    threading.Thread(target=_watch, args=[reader], daemon=True).start()
+    threading.Thread(target=_watch, args=[reader, passed], daemon=True).start()
     before = signal.set_wakeup_fd(writer.fileno()), signal.signal(signal.SIGTERM, _exit)
     try:
         yield
@@ -42,8 +45,8 @@ def _exit(number: int, _: object) -> None:
     sys.exit(f"halobench: stopped by {signal.Signals(number).name}")
 
 
-def _watch(signals: socket.socket) -> None:
-    """Wait for a signal, then interrupt the jobs until the run ends."""
+def _watch(signals: socket.socket, passed: signal.Signals) -> None:
+    """Wait for a signal, then send `passed` to the jobs until the run ends."""
     while (number := signals.recv(1)) and number[0] not in (signal.SIGINT, signal.SIGTERM):
         pass
     if number:
@@ -53,7 +56,7 @@ def _watch(signals: socket.socket) -> None:
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 if _is_job(process.cmdline()):
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(passed)
         with contextlib.suppress(TimeoutError):  # then repeat this, since jobs may just have been starting
             number = signals.recv(1)
     signals.close()

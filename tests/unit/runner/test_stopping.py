@@ -16,8 +16,15 @@ from halobench.runner import stopping
 WAIT = "#!{}\nimport time; print(flush=True); time.sleep(600)"
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_jobs_are_interrupted_until_the_run_ends(tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "passed"),
+    [
+        (signal.SIGTERM, signal.SIGINT),
+        (signal.SIGINT, signal.SIGINT),
+        pytest.param(signal.SIGTERM, signal.SIGTERM, id="SIGINT ignored, as by what a script starts in the background"),
+    ],
+)
+def test_jobs_are_interrupted_until_the_run_ends(tmp_path, number, passed):
     """Whatever a signal's handler does; a job that starts afterwards is interrupted too, but no command of SLURM."""
     for name in ("halobench", "squeue"):
         (tmp_path / name).write_text(WAIT.format(sys.executable))
@@ -25,12 +32,15 @@ def test_jobs_are_interrupted_until_the_run_ends(tmp_path, number):
 
     def start(name: str) -> subprocess.Popen:
         command = [str(tmp_path / name), "train"]
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "preexec_fn": heed_interrupts}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        if passed == signal.SIGINT:
+            options["preexec_fn"] = heed_interrupts
         process = subprocess.Popen(command, **options)
         process.stdout.readline()
         return process
 
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGINT, signal.default_int_handler if passed == signal.SIGINT else signal.SIG_IGN)
     try:
         with stopping.with_jobs():
             signal.signal(number, lambda *_: None)  # as Snakemake's scheduler sets its own
@@ -38,8 +48,8 @@ def test_jobs_are_interrupted_until_the_run_ends(tmp_path, number):
             time.sleep(0.1)
             assert job.poll() is None
             os.kill(os.getpid(), number)
-            assert job.wait(timeout=60) == -signal.SIGINT
-            assert start("halobench").wait(timeout=60) == -signal.SIGINT
+            assert job.wait(timeout=60) == -passed
+            assert start("halobench").wait(timeout=60) == -passed
             assert other.poll() is None
             other.kill()
             other.wait()
