@@ -208,7 +208,7 @@ READING = """# Reading the figures
 
 This page shows each figure and table of an experiment with its caption. The pictures are from the demo. An experiment
 leaves out figures and tables that would have nothing to show. The head of a figure explains its marks. Bands and bars
-are 95% t intervals over seeds, unless it says otherwise; each seed redraws the split, the label noise and the
+are 95% t intervals over seeds unless the figure says otherwise; each seed redraws the split, the label noise and the
 initialisation. Large grids are cut to the data sets with the most label noise, and the figure says so; the
 [explorer](#explorer) has all cells.
 

@@ -35,8 +35,8 @@ def check_loss(name: str, **options: Any) -> None:
     """Check a loss by its name or ``module:object``, on images in three classes.
 
     The loss must mix and score a batch as training does, with a finite mean and gradient even if a model is certain. It
-    must leave the batch alone, give the same mix for the same random numbers, keep the batch's type and memory layout,
-    and make as many rows as ``ROWS`` says.
+    must not change the batch, and must give the same mix for the same random numbers, keep the batch's type and memory
+    layout, and return as many rows as ``ROWS`` says.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3,
 
 
 def check_source(name: str, **options: Any) -> None:
-    """Check a source by its loader's name or ``module:object``: it loads what it describes, the same each time."""
+    """Check a source by its loader's name or ``module:object``: it loads what it describes, and the same each time."""
     from halobench.core.specs import SourceSpec
     from halobench.data import sources
 
@@ -118,8 +118,8 @@ def check_source(name: str, **options: Any) -> None:
 def check_calibrator(name: str, **options: Any) -> None:
     """Check a calibrator by its name or ``module:object``.
 
-    It must map logits to calibrated logits of the same shape, row by row, leave its arguments alone, and give the same
-    bytes for the same data.
+    It must map logits to calibrated logits of the same shape, row by row, without changing its arguments, and give
+    the same bytes for the same data.
     """
     from halobench.calibration import calibrator
 
@@ -164,7 +164,7 @@ def check_direction(name: str) -> None:
 def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> Any:
     """Check a figure or table for print (`kind`: ``figures`` or ``tables``) on an experiment's tables; return it.
 
-    It must read only tables that an experiment has, leave them alone, and work even if only ``runs`` has rows.
+    It must read only tables that an experiment has, without changing them, and work even if only ``runs`` has rows.
     """
     from matplotlib.figure import Figure
 
@@ -190,8 +190,9 @@ def check_metric(name: str, **options: Any) -> None:
     """Check a metric by its name or ``module:object``.
 
     The metric's constants must have the right types. It must take what exists, and return a number, or one per sample,
-    even for a single sample or two classes. It must leave its arguments alone and be repeatable. The order of samples
-    mustn't matter, labels must score as one-hot posteriors do, and right predictions no worse than wrong ones.
+    even for a single sample or two classes. It must not change its arguments, and must give the same result each
+    time. The order of samples mustn't matter, labels must score as one-hot posteriors do, and right predictions must
+    not score worse than wrong ones.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ COPIED = 1.5, 50
 
 @dataclass(frozen=True)
 class Temperature:
-    """The optimal temperature, its sampling error, and what other programs make of the same samples.
+    """The optimal temperature, its sampling error, and the temperatures that other programs fit to the same samples.
 
     Attributes
     ----------

@@ -40,15 +40,15 @@ class Metric:
 
     @functools.cached_property
     def takes(self) -> list[str]:
-        """The names of the arrays that it takes, as `halobench.calibration.metrics` lists them."""
+        """The names of the arrays that the metric takes, as listed in `halobench.calibration.metrics`."""
         return parameters(self.name)
 
     def fits(self, targets: Mapping[str, np.ndarray]) -> bool:
-        """Return True if it can be computed against these targets, as named by `by_kind`."""
+        """Return True if the metric can be computed against these targets, as named by `by_kind`."""
         return {"labels", "posterior"}.intersection(self.takes) <= targets.keys()
 
     def applies_to(self, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Return True if all that it takes is among the arrays."""
+        """Return True if the arrays include all those that the metric takes."""
         return set(self.takes) <= arrays.keys()
 
     def with_bins(self, bins: int) -> Metric:

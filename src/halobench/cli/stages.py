@@ -20,7 +20,7 @@ EXAMPLE_TRAIN = """example:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: a line of help, its MODULE:FUNCTION in the wing `pipeline`, and the options that this gets by name."""
+    """A stage: a line of help, its MODULE:FUNCTION in the wing `pipeline`, and the options that the function takes."""
 
     summary: str
     function: str

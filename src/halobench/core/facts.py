@@ -121,7 +121,7 @@ def named(kind: str) -> dict[str, Facts]:
 
 
 def shown_text() -> str:
-    """Return a text that changes if anything does that figures and pages say of what they show.
+    """Return a text that changes if the words change that figures and pages use for what they show.
 
     A plug-in that says nothing is shown by its name, so a new or unfinished one changes nothing.
     """

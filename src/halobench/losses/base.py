@@ -39,7 +39,7 @@ class Loss:
 
 
 def takes_labels(loss: Loss) -> bool:
-    """Return whether a loss leaves batches alone and takes labels (m,) as targets (its class sets ``LABELS = True``).
+    """Return whether a loss doesn't mix batches and takes labels (m,) as targets (its class sets ``LABELS = True``).
 
     This avoids expanding labels into rows of probabilities, which takes a twentieth of a step for small models.
     Subclasses don't inherit this setting, since they may override `mix` or `__call__`.

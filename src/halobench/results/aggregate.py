@@ -313,9 +313,9 @@ def _family(loss: str) -> str:
 def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
     """Add the column ``seed_correction`` to the table `runs`: by how much seeds that share samples count for less.
 
-    It is what Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the number of test samples
-    over the number of training samples if seeds resample one set of samples. It is 0 if they share no test sample and
-    none trains on what another tests on: if samples are drawn from a distribution, or each seed has its own test block.
+    It is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the ratio of test
+    samples to training samples if seeds resample one set of samples. It is 0 if they share no test sample and none
+    trains on what another tests on: if samples are drawn from a distribution, or each seed has its own test block.
     """
     drawn = runs["distribution"] != ""
     blocks = runs.drop_duplicates(["dataset", "seed"]).groupby("dataset")["test_block"]

@@ -24,7 +24,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Name:
-    """A thing's short label, a sentence saying what it is, its style if it is plotted, and the unit of its values."""
+    """A short label, a sentence that explains it, its style if it is plotted, and the unit of its values."""
 
     label: str
     sentence: str

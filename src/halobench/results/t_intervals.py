@@ -13,8 +13,8 @@ LEVEL = 0.95  # coverage
 def t_interval(values: Sequence[float] | np.ndarray, correction: float = 0.0) -> tuple[float, float, float]:
     """Return the mean over seeds (one value each; NaNs are left out) and the ends of its Student's t interval.
 
-    `correction` is what Nadeau and Bengio (2003) add to 1 / n in the variance of the mean if seeds resample the same
-    samples: the number of test samples over the number of training samples. It is 0 if seeds are independent.
+    `correction` is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of the mean if seeds resample
+    the same samples: the ratio of test samples to training samples. It is 0 if seeds are independent.
 
     The ends are NaN for fewer than two values, since a single seed has no spread, and for an infinite mean. All three
     numbers are NaN if there are no values.

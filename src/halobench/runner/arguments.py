@@ -35,7 +35,7 @@ DEFAULT = "config.yaml"  # the configuration file that the workflow reads in its
 
 @dataclass(frozen=True)
 class Arguments:
-    """Snakemake's arguments: the words themselves, and the options that its parser finds in them."""
+    """Snakemake's command-line arguments, as given and as its parser reads them."""
 
     words: tuple[str, ...]
     options: argparse.Namespace
@@ -106,7 +106,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
 
 
 def configuration(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the configuration that Snakemake's arguments specify, merged in the order in which Snakemake does it."""
+    """Return the configuration that Snakemake's arguments specify, merged in the order that Snakemake uses."""
     config: dict[str, Any] = {}
     default = options.directory / DEFAULT
     for path in (*([default] if default.exists() else []), *options.configfile):

@@ -130,7 +130,7 @@ class RuleInputs:
         return lambda wildcards: hashlib.sha256(to_json(self.shared_job(stage, wildcards).spec).encode()).hexdigest()
 
     def shared_job(self, stage: str, wildcards: Any, name: str = "") -> Job:
-        """Return a stage's job but for its seed, in which many jobs differ alone."""
+        """Return a stage's job without its seed, since many jobs differ only in that."""
         names = tuple(sorted((key, value) for key, value in wildcards.items() if key != "seed"))
         return self._job(stage, names, name)
 
@@ -178,7 +178,7 @@ class RuleInputs:
         return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 
     def write_manifest(self, experiment: str, out: str, missing: str = "") -> None:
-        """Write the manifest of an experiment; if a table of what is missing is wanted, then of its finished cells."""
+        """Write an experiment's manifest; given a file for the `missing` cells, one of the finished cells only."""
         listed: Mapping[str, Any]
         if missing:
             listed = list_inventory(self.inventory(experiment), self.results)

@@ -89,7 +89,7 @@ def short(commit: str) -> str:
 def commit(folder: Path | None = None) -> str | None:
     """Return the commit of the checkout that holds a folder, with ``-dirty`` if it was edited; None outside git.
 
-    By default, the folder is the package, in which a new file counts as an edit, too, e.g. a plug-in.
+    The default is the folder of the package, where a new file, such as a plug-in, also counts as an edit.
     """
 
     def git(*arguments: str) -> str:

@@ -121,7 +121,7 @@ class Checkpoint:
         return self.signals.received is not None or time.monotonic() - self._last >= self.every
 
     def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:
-        """Replace the checkpoint, or warn if it can't be written; if a signal has arrived, then raise Interrupted."""
+        """Replace the checkpoint, or warn if it can't be written; then raise Interrupted if a signal has arrived."""
         text = json.dumps({**facts, "made_on": self.made_on})
         kept = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
         about = {"key": self.key, "facts": text, "checksum": _digest(kept, text)}
@@ -134,7 +134,7 @@ class Checkpoint:
         self._report(line)
 
     def skip(self, why: str) -> None:
-        """Skip saving, since nothing could resume from the checkpoint; otherwise like `save`."""
+        """Report like `save`, without saving, because nothing could resume from this checkpoint."""
         self._last = time.monotonic()
         self._report(f"warning: not saved because {why}")
 

@@ -1,4 +1,4 @@
-"""Crops of four photographs that packages ship, each of which shows one of ImageNet's 1,000 classes.
+"""Crops of four photographs that packages ship, each showing one of ImageNet's 1,000 classes.
 
 This source is for models whose weights were trained on ImageNet, if ImageNet itself isn't available. The crops of a
 photograph are much alike, so these are four scenes rather than 144 samples. Photographs to which several classes apply

@@ -32,9 +32,9 @@ The share of training points around which the model stays certain of its trainin
 distance of 1 is that to the nearest training point with a different label. In the worst direction, the truth lies
 between the *certified* curve, which is proved, and the *attacked* one. The amber region shows how far random rays would
 stay certain if certainty ended at flat boundaries at the attacked distances: a single one (upper edge), beyond which no
-linear model can reach, or one for each other class (lower edge). Only what lies outside it says more about the model
-than the number of inputs does. The Kaplan-Meier estimator accounts for walks that ended while the model was still
-certain. Models that are certain of almost no point are left out.
+linear model can reach, or one for each other class (lower edge). Only a curve outside this region says more about the
+model than the number of input dimensions does. The Kaplan-Meier estimator accounts for walks that ended while the model
+was still certain. Models that are certain of almost no point are left out.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used

@@ -19,8 +19,8 @@ Mean softmax confidence in a point's training label by relative distance, with a
 is the distance to the nearest training point with a different label. Under label noise the training label is often
 wrong. Mixup trains on points between training points, so probes that walk towards other points favour it; only
 principal components favour no loss. Dashed lines, around held-out points, start at a height that shows how well the
-model generalises. All models and losses of a seed share points and directions, so differences between lines are known
-more precisely than each band suggests.
+model generalises. For each seed, all models and losses share points and directions, so differences between lines are
+known more precisely than each band suggests.
 """
 
 HEADING = "Confidence in a point's own label on the way out from it"

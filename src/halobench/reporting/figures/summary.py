@@ -21,11 +21,11 @@ from halobench.results.names import NO_LOSS
 
 CATEGORY = "1 Claims"
 CAPTION = """\
-The experiment on one page: how far certainty reaches around training points, what temperature scaling (TS) repairs,
-and which tests of the claims hold. A shows the share of points still certain by distance, as the figure ``halo`` does.
-B shows test NLL by calibration, C how often confident answers are right, and D the tests. Outlined signs in D are our
-own checks, which the count at the top leaves out. E shows what TS leaves as the number of overlapping classes grows,
-and F what it would take to repair each model.
+The experiment on one page: how far certainty reaches around training points, what temperature scaling (TS) repairs, and
+which tests of the claims hold. A shows the share of points around which the model is still certain, by distance, as in
+the figure ``halo``. B shows test NLL by calibration, C how often confident answers are right, and D the tests. Outlined
+signs in D mark our own checks, which aren't in the count at the top. E shows what TS leaves as the number of
+overlapping classes grows, and F what it would take to repair each model.
 """
 
 WIDTHS = (6.9, 4.6)  # widths of the two columns, in inches
