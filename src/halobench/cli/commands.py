@@ -138,5 +138,5 @@ def add(commands: Any) -> None:
 
     diagnose = command("diagnose", "Diagnose and calibrate logits from any project.", DIAGNOSE, run=_diagnose)
     diagnose.add_argument("file", **options.file("logits and labels: an .npz, .csv or .parquet file"))
-    options.add(diagnose, "seed", required=False, default=0, help="for folds and resamples (default: 0)")
+    options.add(diagnose, "seed", required=False, default=0, help="the seed of folds and resamples (default: 0)")
     options.add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")

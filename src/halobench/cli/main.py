@@ -16,7 +16,7 @@ from halobench.cli import commands, stages
 
 DESCRIPTION = """How far does a classifier's certainty reach, and what can calibration still repair?
 
-A cell is one model, trained with one loss on one data set from one seed. The log of
+A cell is one model, trained with one loss on one data set with one seed. The log of
 each job in a run opens with the command that reproduces it."""
 
 

@@ -63,7 +63,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "results": folder("the results folder"),
     "claims": file("the claims, e.g. workflow/claims.yaml"),
     "tables": folder("an experiment's tables"),
-    "every": {"type": seconds, "default": 60.0, "metavar": "SECONDS", "help": "between checkpoints (default: 60)"},
+    "every": {
+        "type": seconds,
+        "default": 60.0,
+        "metavar": "SECONDS",
+        "help": "seconds between checkpoints (default: 60)",
+    },
     "slots-per-gpu": {
         "type": count,
         "default": 1,

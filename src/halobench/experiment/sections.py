@@ -198,7 +198,7 @@ class Sections:
         " src/halobench/data/loaders or module:object; all other keys are its options."
     )
     datasets: Named[DatasetEntry] = Field(
-        description="A source that is cut into splits, or a distribution that splits are drawn from, with label noise."
+        description="A source to cut into splits, or a distribution to draw splits from, with or without label noise."
     )
     models: Named[Model] = Field(
         description="Each model is a file in src/halobench/models/architectures, timm/NAME, torchvision/NAME or"

@@ -115,7 +115,7 @@ def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
             times[path] = os.stat(path).st_mtime
     newest = max(times, key=times.__getitem__, default="")
     if times.get(newest, now) > now + AHEAD:
-        what = f"a time before the present, {_local(now)}; set the clock right or, if it is, `touch` the file"
+        what = f"a time before the present, {_local(now)}; correct the clock or, if it is right, `touch` the file"
         raise SpecError(newest, f"modified {_local(times[newest])}", what)
 
 

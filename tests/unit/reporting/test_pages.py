@@ -234,7 +234,7 @@ def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
     runs = tables["runs"]
     fit, untrained = int(runs["interpolates"].sum()), runs.assign(loss=runs["loss"].replace("focal", "untrained"))
     assert "3 models and 3 losses" in " ".join(overview.pages(tables | {"runs": untrained}, spec())["overview"].split())
-    assert f"{len(runs)} cells (a cell is one model, trained with one loss on one data set from one seed) of 3" in text
+    assert f"{len(runs)} cells (a cell is one model, trained with one loss on one data set with one seed) of 3" in text
     assert "of 3 data sets, 3 models and 4 losses, not in all combinations" in text
     assert f"Of {len(runs)} that were trained here {fit} interpolate" in text
     assert "2026-01-01 09:00 UTC to 2026-01-01 11:30 UTC" in text

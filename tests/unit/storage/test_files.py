@@ -69,6 +69,6 @@ def test_a_clock_that_was_set_back_is_noticed_by_the_newest_file(tmp_path):
     files.require_sane_clock([*paths[:2], tmp_path / "missing", tmp_path / "old/below"], now)
     files.require_sane_clock(paths, now + 3600)
     line = f"{paths[2]} = 'modified 1970-01-02 01:00:00+00:00': expected a time before the present, "
-    line += "1970-01-02 00:00:00+00:00; set the clock right or, if it is, `touch` the file"
+    line += "1970-01-02 00:00:00+00:00; correct the clock or, if it is right, `touch` the file"
     with pytest.raises(SpecError, match=f"^{re.escape(line)}$"):
         files.require_sane_clock(paths, now)

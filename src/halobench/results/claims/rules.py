@@ -57,10 +57,10 @@ class Claim:
     """
 
     name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
-    label: Text = Field(description="A few words that name it on pages and figures.")
+    label: Text = Field(description="A short name for pages and figures.")
     statement: Text = Field(description="The claim in plain words.")
     place: Text = Field(description="Where the paper makes the claim, or what the test checks.")
-    theme: Text = Field(description=f"The theme that it belongs to: {', '.join(THEMES)}.")
+    theme: Text = Field(description=f"The theme of the claim: {', '.join(THEMES)}.")
     question: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(
         description="A key shared by claims that are variants of one question, such as the same comparison by another"
         " metric or for another loss."
@@ -75,8 +75,8 @@ class Claim:
         " name one data set each or, like a difference, are paired within data set and model, and must be positive;"
         " its mean and interval are those of its logarithm."
     )
-    table: Literal["metrics", "neighbourhood", "radii", "runs"] = Field(description="The table that is read.")
-    value: Text = Field(description="The column that is read.")
+    table: Literal["metrics", "neighbourhood", "radii", "runs"] = Field(description="The table to read.")
+    value: Text = Field(description="The column to read.")
     a: Conditions = Field(description="Conditions by column on the side that the claim is about.")
     direction: Literal["below", "above"] = Field(
         description="The side of the margin on which the claim puts the statistic."
@@ -86,8 +86,8 @@ class Claim:
     )
     kind: Literal["paper", "check", "repair", "own"] = Field(
         default="paper",
-        description="Whether it is a claim of the paper, a test of what the paper takes for granted, one of further"
-        " repair, or a claim of your own.",
+        description="A claim of the paper, a check of what the paper takes for granted, a test of further repair, or a"
+        " claim of your own.",
     )
     fit: Text = Field(default="none", description="The calibrator whose fit the claim is about.")
     where: Conditions = Field(default_factory=dict, description="Conditions on all sides.")
