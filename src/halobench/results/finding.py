@@ -22,7 +22,7 @@ COMPARED = {
 }
 OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}
 TESTS = {"paper": " decided tests of the paper's claims", "own": " decided tests of the claims"}
-REPAIRS = " decided tests of what it repairs"
+REPAIRS = " decided tests of its repair"
 DECIDED = ("holds", "does_not")
 # The question of each theme whose effect is stated; of a theme without it, the first one that was tested.
 STATED = {
@@ -205,7 +205,7 @@ def _repaired(rows: Rows) -> str:
     counts = Counter(row["verdict"] for row in _whole(rows) if row["kind"] == "repair" and row["fit"] == "partner")
     if not counts["holds"] + counts["does_not"]:
         return ""
-    return f"After partner scaling, which knows which classes are mistaken for which, {_outcome(counts, REPAIRS)}."
+    return f"After partner scaling, which uses counts of confused classes, {_outcome(counts, REPAIRS)}."
 
 
 def _outcome(counts: Mapping[str, int], of_what: str) -> str:

@@ -101,9 +101,9 @@ def test_further_repair_has_a_sentence_of_its_own():
     """Its tests aren't claims of the paper, so they don't count among those."""
     repair = [row | {"kind": "repair", "theme": "repair"} for row in rows(partner="hhfun")]
     paper = f"With {OPTIMAL}, both {TESTS} hold."
-    words = " After partner scaling, which knows which classes are mistaken for which, 2 of 3"
+    words = " After partner scaling, which uses counts of confused classes, 2 of 3"
     whole = finding.finding([*rows(exact="hh"), *repair])
-    assert whole.startswith(f"{paper}{words} decided tests of what it repairs hold and 1 fails. Of 6 tests")
+    assert whole.startswith(f"{paper}{words} decided tests of its repair hold and 1 fails. Of 6 tests")
     assert finding.finding([*rows(exact="hh"), *repair[3:]]).startswith(f"{paper} Of 3 tests"), "none is decided"
     assert finding.finding(repair) == "", "a grid of no claim of the paper's has no finding on them"
 
