@@ -9,7 +9,7 @@ first copies an experiment's tables and records out of the results folder of a f
 
 A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
-``runs.COLUMN``, ``radii.COLUMN``, ``claims.NAME``, or ``found``, the run's own sentence. Conditions are
+``runs.COLUMN``, ``radii.COLUMN``, ``neighbourhood.COLUMN``, ``claims.NAME``, or ``found``, the run's own sentence. Conditions are
 ``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
 be one row, unless a word reduces it: ``min max median spread count slope``. ``minus`` or ``over``, with the
@@ -47,7 +47,7 @@ from halobench.storage.records import seal
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results/published"
-TABLES = ("claims", "metrics", "runs", "radii", "jobs")
+TABLES = ("claims", "metrics", "runs", "radii", "neighbourhood", "jobs")
 RECORDS = ("aggregate", "claims")
 STAGES = ("train", "probe", "calibrate", "repair")  # whose code is compared with today's
 PAGES = ("README.md", *(f"docs/{name}.md" for name in ("findings", "repair", "halos", "theory", "paper")))
