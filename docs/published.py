@@ -9,14 +9,13 @@ first copies an experiment's tables and records out of the results folder of a f
 
 A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
-``runs.COLUMN``, ``radii.COLUMN``, ``neighbourhood.COLUMN``, ``claims.NAME``, or ``found``, the run's own sentence. Conditions are
-``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
+``TABLE.COLUMN`` (`TABLES`), ``claims.NAME``, or ``found``, the run's own sentence. Conditions are ``column=value``
+(with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
 be one row, unless a word reduces it: ``min max median spread count slope``. ``minus`` or ``over``, with the
 conditions that differ (``value=`` for another name), compares with other rows. ``neg`` changes the sign. Of a claim,
 ``estimate``, ``claimed`` (``above .5``), ``verdict``, ``verdicts`` (the same, and the one after Holm's correction if it
-differs) and other columns can be shown. Formats are Python's: ``.3f`` (the default),
-``+.2f``, ``.0%``.
+differs) and other columns can be shown. Formats are Python's: ``.3f`` (the default), ``+.2f``, ``.0%``.
 """
 
 from __future__ import annotations
