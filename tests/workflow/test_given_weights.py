@@ -31,9 +31,8 @@ def config() -> dict:
     """One trained cell."""
     made = tiny_config()
     made["probes"] = {"sphere": made["probes"]["sphere"]}
-    made["experiments"]["tiny"]["grid"] = [
-        {"datasets": ["clean"], "models": ["mlp"], "losses": ["cross_entropy"], "seeds": [0]}
-    ]
+    cell = {"datasets": ["clean"], "models": ["mlp"], "losses": ["cross_entropy"], "seeds": [0]}
+    made["experiments"]["tiny"] = {"grid": [cell], "figures": ["summary"], "tables": []}
     return made
 
 
@@ -142,14 +141,20 @@ def test_weights_that_an_earlier_grid_left_are_no_output_of_this_one(grid, tmp_p
     """Their path is that of a cell that is no longer configured; a configured cell makes its weights first."""
     workspace = grid.copy(tmp_path / "w")
     shutil.copytree(workspace.folder / "results/runs/clean", workspace.folder / "results/runs/gone")
-    gone = CELL.format("mlp").replace("clean", "gone")
-    for path, left in ((f"{gone}/model.safetensors", True), (f"{CELL.format('mlp')}/model.safetensors", False)):
-        workspace.write(with_given(weights=path))
-        planned = workspace.snakemake("-n")
-        assert planned.returncode == 0, planned.stderr[-3000:]
-        read = [line for line in planned.stdout.splitlines() if path in line and "input:" in line]
-        assert read
-        assert all(str(workspace.folder / path) in line for line in read) == left
+    made = with_given(weights=f"{CELL.format('mlp')}/model.safetensors")
+    left = f"{CELL.format('mlp').replace('clean', 'gone')}/model.safetensors"
+    made["models"]["left"] = made["models"]["given"] | {"weights": left}
+    made["experiments"]["tiny"]["grid"][0]["models"].append("left")
+    workspace.write(made)
+    planned = workspace.snakemake("-n")
+    assert planned.returncode == 0, planned.stderr[-3000:]
+    read = [line for line in planned.stdout.splitlines() if left in line and "input:" in line]
+    assert read
+    assert all(str(workspace.folder / left) in line for line in read)
+    own = made["models"]["given"]["weights"]
+    read = [line for line in planned.stdout.splitlines() if own in line and "input:" in line]
+    assert read
+    assert all(str(workspace.folder / own) not in line for line in read)
 
 
 def lite0(path) -> torch.nn.Module:
