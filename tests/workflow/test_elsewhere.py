@@ -137,7 +137,7 @@ def test_deployed_by_snakedeploy(tmp_path):
 
 
 def test_from_a_folder_of_ones_own_and_into_another_results_folder(tmp_path):
-    """A variant on the command line, by its whole path, or in the configuration leaves the first cell alone."""
+    """A variant on the command line or in the configuration trains its own cell and leaves the first one alone."""
     config, metrics = one_cell(), f"{CELL}/metrics.csv"
     workspace = own(tmp_path, config)
     here = ("--snakefile", str(ROOT / "Snakefile"))
@@ -147,14 +147,13 @@ def test_from_a_folder_of_ones_own_and_into_another_results_folder(tmp_path):
     own(tmp_path, config)
     said = run(workspace, *here, command="status")
     assert "train noisy/mlp/mixup2/seed0: train.lr was 0.003 and is now 0.01\n" in said
-    variant = tmp_path / "variants/fast"
-    aims = [f"{variant}/{CELL}/{name}" for name in ("metrics.csv", "train.json")]
-    said = run(workspace, "--results", f"{variant}/", "--cores", "2", *here, "--", *aims)
+    aim = ("--", f"variants/fast/{metrics}")
+    said = run(workspace, "--results", "variants/fast/", "--cores", "2", *here, *aim)
     assert "will be replaced" not in said
     said = run(workspace, *here, "--results=variants/fast", command="status")
     assert f"probe {CELL.removeprefix('runs/')}: it has never run\n" in said
     own(tmp_path, config | {"results": "variants/fast"})
-    assert "Nothing to be done" in run(workspace, "-n", *here, "--", f"variants/fast/{metrics}")
+    assert "Nothing to be done" in run(workspace, "-n", *here, *aim)
     assert {path: path.read_bytes() for path in before} == before
     names = {path.name for path in tmp_path.iterdir() if not path.name.startswith(".")}
     assert names == {"config.yaml", "results", "variants"}
@@ -172,6 +171,15 @@ def test_cells_that_no_configuration_names_are_listed_and_a_renamed_one_is_adopt
     assert f"results/{CELL}/model.safetensors" in untracked(workspace)
     (runs / "mixup2").rename(runs / "mixed")
     assert "train" not in run(workspace, command="status").splitlines()[-1]
+
+
+@pytest.mark.soak
+def test_a_fresh_results_folder_by_its_whole_path_takes_several_targets(tmp_path):
+    (tmp_path / "clone").mkdir()
+    workspace, results = Workspace(tmp_path / "clone", one_cell()), tmp_path / "results"
+    targets = [f"{results}/{CELL}/{name}" for name in ("metrics.csv", "radii.parquet")]
+    said = run(workspace, "-n", "--cores", "2", "--results", str(results), "--", *targets)
+    assert re.search(r"^train +1$", said, re.M)
 
 
 def untracked(workspace: Workspace) -> set[str]:

@@ -225,9 +225,9 @@ class Copy:
         return done.stdout.splitlines()
 
     def refused(self, line: str) -> None:
-        """A run ends with a line that begins like this."""
-        done = self.workspace.halobench("status", environment=self.environment)
-        assert (done.returncode, done.stdout) == (1, "")
+        """A dry run ends with a line that begins like this."""
+        done = self.workspace.snakemake("-n", environment=self.environment)
+        assert done.returncode == 1
         assert done.stderr.splitlines()[-1].startswith(line)
         assert "Traceback" not in done.stderr
 
