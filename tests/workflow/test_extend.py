@@ -138,17 +138,13 @@ def test_figure_is_drawn_by_the_run_and_by_itself(examples):
     assert (folder / "again.png").read_bytes() == made.read_bytes()
 
 
-def test_table_is_made(examples):
+def test_table_is_made_and_pages_hold_both(examples):
     tables = examples[0] / "results/tables/mine"
     made, runs = pd.read_csv(tables / "mine.tables.temperatures.csv"), pd.read_csv(tables / "runs.csv")
     means = runs.groupby("loss")["temperature_exact"].mean()
     pd.testing.assert_series_equal(made.set_index("loss")["temperature_exact mean"], means, check_names=False)
     assert "paper&#39;s code" in (tables / "mine.tables.temperatures.html").read_text()
     assert (tables / "paper_images.csv").exists(), "beside all others"
-
-
-def test_the_pages_hold_both(examples):
-    tables = examples[0] / "results/tables/mine"
     figures = (tables / "figures.html").read_text()
     assert "mine.figures.temperatures.png" in figures
     assert "The exact temperature of each cell." in figures, "its caption"

@@ -57,12 +57,17 @@ def grid(tmp_path_factory) -> Workspace:
     return made
 
 
+def assert_same_logits(workspace: Workspace, *models: str) -> None:
+    """The cells of two models have the same logits."""
+    first, second = (
+        arrays_io.read_arrays(workspace.folder / CELL.format(model) / "logits.safetensors") for model in models
+    )
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
 def test_given_weights_are_evaluated_as_they_are(grid):
-    logits = [
-        arrays_io.read_arrays(grid.folder / CELL.format(model) / "logits.safetensors") for model in ("mlp", "given")
-    ]
-    for name in logits[0]:
-        np.testing.assert_array_equal(logits[0][name], logits[1][name])
+    assert_same_logits(grid, "mlp", "given")
     made = records.read_record(grid.folder / CELL.format("given") / "train.json")
     assert made["steps"] == 0
     assert made["weights"] == files.checksum(grid.folder / WEIGHTS)
@@ -111,12 +116,7 @@ def test_weights_that_a_package_ships_are_evaluated_as_they_are(grid, tmp_path):
     aim = f"{CELL.format('shipped')}/logits.safetensors"
     ran = workspace.snakemake("--cores", "2", aim, environment=environment)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    logits = [
-        arrays_io.read_arrays(workspace.folder / CELL.format(model) / "logits.safetensors")
-        for model in ("mlp", "shipped")
-    ]
-    for name in logits[0]:
-        np.testing.assert_array_equal(logits[0][name], logits[1][name])
+    assert_same_logits(workspace, "mlp", "shipped")
 
 
 def test_published_weights_are_fetched_beside_the_master(workspace):
@@ -190,11 +190,9 @@ def test_the_worked_example_of_a_foreign_checkpoint_runs(root, tmp_path):
     model = lite0(tmp_path / "lite0.pth")
     (conversion,) = re.findall(r"^```python\n(.*?)^```$", section, re.M | re.S)
     (command,) = commands
-    for line in (["-c", conversion], ["-m", "halobench.cli.main", *shlex.split(command)]):
-        done = subprocess.run(
-            [sys.executable, *line], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    subprocess.run([sys.executable, "-c", conversion], cwd=tmp_path, check=True)
+    done = Workspace.at(tmp_path).halobench(*shlex.split(command))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     cell = open_cell(tmp_path / "results/runs/pets/lite0/untrained/seed0")
     pixels = torch.from_numpy(np.array(cell.data.splits["test"].images)).float() / 255
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))

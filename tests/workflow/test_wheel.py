@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 from conftest import ROOT, SOAK
 from halobench.core.extras import EXTRAS
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("wheel")]
 
 DIGITS = {"loader": "digits"}
 CELL = {

@@ -15,21 +15,10 @@ from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.cli.main import main
 from halobench.core.errors import SpecError
 from halobench.storage import arrays_io, files, records
+from halobench.storage.columns import KEYS, REFERENCE, TABLE_COLUMNS
 from halobench.storage.verify import verify
 
 pytestmark = pytest.mark.workflow
-
-COLUMNS = {
-    "metrics": "dataset model loss seed split labels calibrator metric value low high",
-    "neighbourhood": "dataset model loss seed points probe radius relative_radius confidence confidence_se"
-    " logit_gap logit_gap_se",
-    "radii": "dataset model loss seed points probe quantity calibrator threshold n censored",
-    "reliability": "dataset model loss seed split labels calibrator bin lower upper count confidence accuracy",
-    "history": "dataset model loss seed epoch step lr train_loss",
-    "runs": "dataset model loss seed train_accuracy interpolates temperature_exact temperature_paper seconds steps"
-    " device parameters",
-    "claims": "claim statement statistic estimate low high n excluded verdict",
-}
 
 
 def table(workspace: Workspace, name: str) -> pd.DataFrame:
@@ -43,16 +32,14 @@ def cells(workspace: Workspace) -> list[Path]:
 
 
 def test_every_table_is_there_with_its_columns_and_all_cells(finished):
-    for name, columns in COLUMNS.items():
+    for name, columns in TABLE_COLUMNS.items():
         found = table(finished, name)
-        assert set(columns.split()) <= set(found.columns), name
-        again = pd.read_csv(finished.folder / f"results/tables/tiny/{name}.csv")
-        assert list(again.columns) == list(found.columns)
-        assert len(again) == len(found)
-    for name in set(COLUMNS) - {"claims"}:
-        found = table(finished, name)
-        own = found[found["loss"] != "reference"]
-        assert len(own[["dataset", "model", "loss", "seed"]].drop_duplicates()) == 16, name
+        assert set(columns) <= set(found.columns), name
+        if set(KEYS) <= set(columns):
+            assert len(found.loc[found["loss"] != REFERENCE, KEYS].drop_duplicates()) == 16, name
+        if name not in ("jobs", "fits"):
+            again = pd.read_csv(finished.folder / f"results/tables/tiny/{name}.csv")
+            assert (list(again.columns), len(again)) == (list(found.columns), len(found)), name
     assert len(cells(finished)) == 16
 
 
