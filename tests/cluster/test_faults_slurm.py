@@ -199,7 +199,7 @@ def test_a_killed_master_is_gone_on_from_and_other_jobs_survive(cluster, tmp_pat
     # An edit also reruns cells that finished after the main process had died, which it therefore hadn't noted.
     config = workspace.folder / "config.yaml"
     config.write_text(config.read_text().replace(f"epochs: {EPOCHS}", f"epochs: {EPOCHS - 1}"))
-    assert workspace.would_run()["train"] == SEEDS
+    assert workspace.dry_run()[1]["train"] == SEEDS
     # No cell was trained by two jobs.
     assert len({record(workspace, cell=cell)["hardware"]["slurm"]["job"] for cell in cells}) == SEEDS
 
