@@ -120,18 +120,21 @@ ASKED = ("--profile", "other", "--cores", "3", "--set-resources", "train:mem_mb=
 ASKED += ("--set-threads", "train=2")
 
 
-def one_figure_among_other_words(folder: Path, config: dict) -> None:
-    """Edit a figure. Write all else in other words, move some of it, make it newer, and add another profile."""
+def ask_otherwise(folder: Path, config: dict) -> None:
+    """Write the same configuration in other words, and add another profile."""
     write_defaults(config)
     turned = turn(config)
     config.clear()
     config.update(turned)
     (folder / "other").mkdir()
     (folder / "other/profile.yaml").write_text(OTHER)
+
+
+def write_otherwise(folder: Path, config: dict) -> None:
+    """Write the same code in other words, move some of it, and make all of it newer."""
     reformat(folder, config)
     written("storage/layout", "STAGES: Mapping", "# Every stage.\nSTAGES: Mapping")(folder, config)
     move_module(folder, config)
-    written("reporting/figures/radii", "How far out from a point its", "How far from a point its")(folder, config)
     touch(folder, config)
 
 
@@ -160,12 +163,13 @@ EDITS = {
         {"calibrate": 16, "reference": 4, **TABLES},
         "calibrate, 16 jobs (clean/cnn/cross_entropy/seed0, ...): calibration/metrics/brier.py changed",
     ),
-    "one figure, among other words": Edit(
-        one_figure_among_other_words,
+    "one figure changed": Edit(
+        written("reporting/figures/radii", "How far out from a point its", "How far from a point its"),
         {"figure_radii": 1},
         "figure tiny/radii: reporting/figures/radii.py changed",
-        ASKED,
     ),
+    "asked in other words, with other resources": Edit(ask_otherwise, {}, arguments=ASKED),
+    "code in other words": Edit(write_otherwise, {}),
 }
 # These differ from the others in what is edited rather than in what reruns.
 MORE = {
@@ -250,11 +254,14 @@ def test_an_edit_reruns_its_slice_only_and_is_named(copied, name):
     edit = ALL[name]
     copied.edit(edit)
     assert copied.jobs("-n", *edit.arguments) == edit.jobs
+    if edit.change is write_otherwise:
+        return  # without its memory, Snakemake goes by the times of files
     shutil.rmtree(copied.folder / ".snakemake")
     said, counts = copied.dry_run(*edit.arguments)
     assert counts == edit.jobs
     assert edit.said in said
-    assert re.search(rf"^{sum(edit.jobs.values())} jobs? would run: ", said, re.M)
+    if edit.jobs:
+        assert re.search(rf"^{sum(edit.jobs.values())} jobs? would run: ", said, re.M)
 
 
 DATABASE = ("--persistence-backend", "db")
@@ -408,9 +415,7 @@ def test_an_outside_loss_reruns_its_cells_only(copied):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(
-    "name", ["one figure, among other words", "a learning rate in one model's recipe", "a seed added"]
-)
+@pytest.mark.parametrize("name", ["one figure changed", "a learning rate in one model's recipe", "a seed added"])
 def test_a_real_rerun_leaves_the_rest_alone(copied, name):
     edit = ALL[name]
     copied.edit(edit)
