@@ -16,20 +16,19 @@ from pathlib import Path
 from types import MappingProxyType
 
 import one_host
-import pandas as pd
 import pytest
 import yaml
 
 from halobench.data import data_root
 from halobench.experiment.config_loader import load_config
-from halobench.storage.layout import TABLES
+from halobench.storage import records
+from halobench.storage.verify import verify
 
 for name in ("COLUMNS", "LINES"):  # workers of pytest-xdist inherit those that readline sets
     os.environ.pop(name, None)
 
 ROOT = Path(__file__).parents[1]
 SOAK = os.environ.get("HALOBENCH_SOAK") == "1"  # `make soak` runs all trials instead of a sample
-TIMES = ["seconds", "probe_seconds", "calibrate_seconds"]  # columns of the table of runs
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -112,9 +111,9 @@ def one_cell() -> dict:
 
 
 def few_cells() -> dict:
-    """The tiny configuration with two losses x two seeds and a single figure: all kinds of jobs, few of each."""
+    """The tiny configuration with two losses and a single figure: all kinds of jobs, few of each."""
     config = tiny_config()
-    config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["noisy"], "models": ["mlp"]}
+    config["experiments"]["tiny"]["grid"][0] |= {"datasets": ["noisy"], "models": ["mlp"], "seeds": [0]}
     config["experiments"]["tiny"]["figures"] = ["summary"]
     return config
 
@@ -182,12 +181,13 @@ class Workspace:
         assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
         return seen(done.stdout + done.stderr)
 
-    def would_run(self, *arguments: str, environment: dict[str, str] | None = None) -> dict[str, int]:
-        """The number of jobs per rule that `halobench run -n` shows."""
+    def dry_run(self, *arguments: str, environment: dict[str, str] | None = None) -> tuple[str, dict[str, int]]:
+        """What `halobench run -n` says, and the number of jobs per rule in it."""
         done = self.halobench("run", "-n", *arguments, environment=environment)
-        assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-        counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.M)}
-        return {rule: n for rule, n in counts.items() if rule not in ("all", "total", "partial")}
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, said[-4000:]
+        counts = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", said, re.M)}
+        return said, {rule: n for rule, n in counts.items() if rule not in ("all", "total", "partial")}
 
     def halobench(self, *arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess:
         """Run a command of halobench here."""
@@ -253,15 +253,15 @@ def finished_workspace(
     return made
 
 
-def assert_same_tables(first: Workspace, second: Workspace) -> None:
-    """All tables are the same, byte for byte, except for times."""
-    for name in (*TABLES, "claims"):
-        paths = [w.folder / f"results/tables/tiny/{name}" for w in (first, second)]
-        if name != "runs":
-            assert paths[0].with_suffix(".csv").read_bytes() == paths[1].with_suffix(".csv").read_bytes(), name
-            continue
-        tables = [pd.read_parquet(path.with_suffix(".parquet")).drop(columns=TIMES) for path in paths]
-        pd.testing.assert_frame_equal(*tables, check_exact=True)
+def assert_same_cells(whole: Workspace, part: Workspace) -> None:
+    """The trained, probed and calibrated cells of `part` have the same bytes in `whole`, and none is damaged."""
+    stages = {"train", "probe", "calibrate", "reference"}
+    found = [path for path in (part.folder / "results").glob("r*/**/*.json") if path.stem in stages]
+    assert stages <= {path.stem for path in found}
+    for path in found:
+        same = whole.folder / path.relative_to(part.folder)
+        assert records.read_record(path)["outputs"] == records.read_record(same)["outputs"], path
+    assert verify(part.folder / "results").faults == ()
 
 
 @pytest.fixture
@@ -283,9 +283,9 @@ def finished(tmp_path_factory) -> Workspace:
 
 
 @pytest.fixture(scope="session")
-def finished_few(tmp_path_factory) -> Workspace:
-    """A workspace whose few cells have run to the end."""
-    return finished_workspace(tmp_path_factory, "few", few_cells())
+def finished_one(tmp_path_factory) -> Workspace:
+    """A workspace whose only cell has run to the end."""
+    return finished_workspace(tmp_path_factory, "one", one_cell())
 
 
 @pytest.fixture

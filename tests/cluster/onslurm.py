@@ -34,7 +34,6 @@ class Slow(Mixup):
             time.sleep(float(os.environ.get("SLOW_SECONDS", "0")))
         return super().mix(inputs, targets, rng)
 '''
-MADE = ("model.safetensors", "logits.safetensors", "history.csv")
 
 
 def slow_config(seeds: int = 1, epochs: int = 30) -> dict:
@@ -160,11 +159,16 @@ def record(workspace: Workspace, stage: str = "train", cell: str = "noisy/mlp/sl
     return records.read_record(workspace.folder / f"results/runs/{cell}/{stage}.json")
 
 
+def assert_same_training(workspace: Workspace, other: Workspace, cell: str = "noisy/mlp/slow/seed0") -> None:
+    """A cell's training gave the same bytes in both workspaces."""
+    for name in ("model.safetensors", "logits.safetensors", "history.csv"):
+        paths = [each.folder / f"results/runs/{cell}/{name}" for each in (workspace, other)]
+        assert paths[0].read_bytes() == paths[1].read_bytes(), (cell, name)
+
+
 def assert_undisturbed(workspace: Workspace, other: Workspace, cell: str = "noisy/mlp/slow/seed0") -> None:
     """A cell's training gave the same bytes as an undisturbed one, and was resumed after its first epoch."""
-    for name in MADE:
-        paths = [each.folder / f"results/runs/{cell}/{name}" for each in (workspace, other)]
-        assert paths[0].read_bytes() == paths[1].read_bytes(), name
+    assert_same_training(workspace, other, cell)
     assert record(other, cell=cell)["resumed_at"] == []
     assert any(epoch >= 1 for epoch, _ in record(workspace, cell=cell)["resumed_at"]), record(workspace, cell=cell)
 

@@ -12,7 +12,7 @@ import pytest
 from one_host import OneHost
 from onslurm import FIRST_LOOK, Run, record, slow_workspace, without_slurm
 
-from conftest import SOAK, Workspace, needs
+from conftest import Workspace, needs
 from halobench.runner.live_runs import SUBMITTED
 from halobench.runner.slurm import queue
 
@@ -51,10 +51,9 @@ CANNOT = {
     "partition": (resources("slurm_partition=gpus"), "slurm_partition = gpus", "Invalid partition name specified"),
     "runtime": (resources("runtime=1441"), "runtime = 1441", "would wait forever: PartitionTimeLimit"),
 }
-SAMPLE = ("gpus", "runtime")  # sbatch refuses one, and accepts the other
 
 
-@pytest.mark.parametrize("what", CANNOT if SOAK else SAMPLE)
+@pytest.mark.parametrize("what", ["gpus", *(pytest.param(w, marks=pytest.mark.soak) for w in CANNOT if w != "gpus")])
 def test_what_the_cluster_cannot_give(cluster, tmp_path, what):
     """The first job of its kind ends the run in seconds, with a line that names the rule and the option."""
     arguments, setting, told = CANNOT[what]
@@ -68,6 +67,7 @@ def test_what_the_cluster_cannot_give(cluster, tmp_path, what):
     assert cluster.ask("squeue", "--noheader") == ""
 
 
+@pytest.mark.soak
 def test_a_path_that_shells_would_read_otherwise(cluster, tmp_path):
     workspace = slow_workspace(tmp_path / 'a $HOME "`b`', epochs=2)
     with Run(workspace, cluster, "--until", "train") as run:

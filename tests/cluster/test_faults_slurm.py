@@ -1,4 +1,7 @@
-"""Jobs that SLURM ends early: in the end, the results are those of an undisturbed run, byte for byte."""
+"""Jobs that SLURM ends early: in the end, the results are those of an undisturbed run, byte for byte.
+
+`make test` cancels a job and kills a main process; `make soak` has all other disturbances too.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ import signal
 import pytest
 from one_host import OneHost
 from onslurm import (
-    MADE,
     SLOW,
     Run,
+    assert_same_training,
     assert_undisturbed,
     epochs_done,
     facts,
@@ -66,6 +69,7 @@ def test_scancel_of_a_running_training(cluster, tmp_path, undisturbed):
     assert record(workspace)["hardware"]["slurm"]["job"] != job
 
 
+@pytest.mark.soak
 def test_a_node_dies_with_its_job(cluster, tmp_path, undisturbed):
     workspace, run, job = start_training(tmp_path / "w", cluster)
     with run:
@@ -135,9 +139,7 @@ def test_jobs_that_the_queue_forgot_are_known_by_their_files(slurm, tmp_path, un
                 os.kill(run.process.pid, signal.SIGCONT)
             run.ends_well()
     assert record(workspace)["hardware"]["slurm"]["job"] == job
-    for name in MADE:
-        paths = [w.folder / f"results/runs/noisy/mlp/slow/seed0/{name}" for w in (workspace, undisturbed)]
-        assert paths[0].read_bytes() == paths[1].read_bytes(), name
+    assert_same_training(workspace, undisturbed)
 
 
 @pytest.mark.soak
@@ -191,15 +193,13 @@ def test_a_killed_master_is_gone_on_from_and_other_jobs_survive(cluster, tmp_pat
     for cell, made in before.items():
         assert record(workspace, cell=cell) == made
     for cell in cells:
-        for name in MADE:
-            paths = [each.folder / f"results/runs/{cell}/{name}" for each in (workspace, undisturbed)]
-            assert paths[0].read_bytes() == paths[1].read_bytes(), (cell, name)
+        assert_same_training(workspace, undisturbed, cell)
     states = {job: facts(cluster, job)["JobState"] for job in others}
     assert set(states.values()) == {"RUNNING"}, states
     # An edit also reruns cells that finished after the main process had died, which it therefore hadn't noted.
     config = workspace.folder / "config.yaml"
     config.write_text(config.read_text().replace(f"epochs: {EPOCHS}", f"epochs: {EPOCHS - 1}"))
-    assert workspace.would_run()["train"] == SEEDS
+    assert workspace.dry_run()[1]["train"] == SEEDS
     # No cell was trained by two jobs.
     assert len({record(workspace, cell=cell)["hardware"]["slurm"]["job"] for cell in cells}) == SEEDS
 
@@ -216,7 +216,8 @@ def assert_cancelled_and_gone_on_from(workspace: Workspace, cluster: OneHost, ru
     assert_undisturbed(workspace, other)
 
 
-@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM])
+@pytest.mark.soak
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_master_cancels_its_jobs_which_save(cluster, tmp_path, undisturbed, number):
     """The signal comes between two looks at the queue, ten minutes apart; it doesn't wait for the next."""
     seldom = ["--halobench-slurm-init-seconds-before-status-checks", "600"]

@@ -1,4 +1,7 @@
-"""A whole grid, and training runs that share a GPU, on a SLURM cluster: slots, nodes, and tables as in a local run."""
+"""Grids on a SLURM cluster: slots, nodes, and results as in a local run.
+
+`make test` runs one grid; `make soak` has all other ways to submit jobs too.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ import pytest
 from one_host import OneHost
 from onslurm import FIRST_LOOK, QUIET, Run, edit_profile, facts, job_of, record, slow_workspace, wait_until
 
-from conftest import Workspace, assert_same_tables, few_cells, two_modules
+from conftest import Workspace, assert_same_cells, few_cells, two_modules
 from halobench.runner import logs
 from halobench.runner.live_runs import SUBMITTED
 from halobench.runner.slurm import queue
@@ -65,8 +68,10 @@ def watched(cluster: OneHost, every: float = 0.3) -> Iterator[list[list[Job]]]:
         thread.join()
 
 
-def test_a_grid(cluster, finished_few, tmp_path):
-    workspace = Workspace(tmp_path, few_cells())
+def test_a_grid(cluster, finished, tmp_path):
+    config = few_cells()
+    config["experiments"]["tiny"]["grid"][0]["seeds"] = [0, 1]
+    workspace = Workspace(tmp_path, config)
     with watched(cluster) as moments, Run(workspace, cluster, "--resources", f"gpu={CAP}") as run:
         run.ends_well(900)
     jobs = [job for job in all_jobs(cluster) if job.stage in ("train", "probe")]
@@ -90,11 +95,12 @@ def test_a_grid(cluster, finished_few, tmp_path):
     for moment in moments:
         held = [(job.node, job.bound[0]) for job in moment if job.stage in ("train", "probe")]
         assert len(set(held)) == len(held)
-    assert_same_tables(finished_few, workspace)
+    assert_same_cells(finished, workspace)
     assert "account" not in run.said(), run.said()
     assert_all_is_told(workspace, run)
 
 
+@pytest.mark.soak
 def test_two_modules_keep_their_configurations_on_the_nodes(cluster, tmp_path):
     workspace = Workspace(tmp_path, {})
     rates = two_modules(workspace)
@@ -170,6 +176,7 @@ def test_small_jobs_can_be_submitted_too(cluster, tmp_path):
     assert len(made) == 1
 
 
+@pytest.mark.soak
 def test_what_is_edited_while_a_run_goes_on_counts_in_the_next(cluster, tmp_path):
     """Jobs that start after the configuration was edited still use the one that their run was started with."""
     workspace = slow_workspace(tmp_path / "w", seeds=2, epochs=12)
@@ -213,6 +220,7 @@ def record_of_any(workspace: Workspace):
     return next(workspace.folder.glob("results/runs/noisy/mlp/slow/*/train.json"), None)
 
 
+@pytest.mark.soak
 def test_an_array_waits_and_then_runs(cluster, tmp_path):
     """The queue shows the pending elements of an array in one line, which is no sign that they have gone."""
     workspace = slow_workspace(tmp_path / "w", seeds=3, epochs=4)
@@ -237,6 +245,7 @@ def test_an_array_waits_and_then_runs(cluster, tmp_path):
     assert made == {job.number for job in trained}
 
 
+@pytest.mark.soak
 def test_a_cell_is_one_job_if_its_stages_are_grouped(cluster, tmp_path):
     workspace = slow_workspace(tmp_path / "w", seeds=2, epochs=4)
     cell = dict.fromkeys(("train", "probe", "calibrate"), "cell")
@@ -255,6 +264,7 @@ def test_a_cell_is_one_job_if_its_stages_are_grouped(cluster, tmp_path):
     assert len(jobs) == 2
 
 
+@pytest.mark.soak
 def test_all_jobs_in_one_allocation(cluster, tmp_path):
     """SLURM's signal comes in the middle of the training, which saves; the same command resumes."""
     workspace = slow_workspace(tmp_path / "w", epochs=200)

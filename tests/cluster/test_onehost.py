@@ -61,19 +61,10 @@ def test_a_daemon_that_does_not_start_is_told_with_its_last_words(slurm, tmp_pat
     assert daemons(tmp_path) == []
 
 
-def cluster_command(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*ONE_HOST, *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | variables,
-        timeout=120,
-    )
-
-
 @pytest.mark.cluster
 def test_the_command_runs_a_command_and_gives_its_exit_code(slurm):
-    done = cluster_command("--nodes", "1", "--gpus", "3", "--", "sh", "-c", "sinfo -h -o '%N %G'; exit 3")
+    command = [*ONE_HOST, "--nodes", "1", "--gpus", "3", "--", "sh", "-c", "sinfo -h -o '%N %G'; exit 3"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (3, "node1 gpu:3\n")
     told = re.fullmatch(
         r"one_host: a SLURM cluster \(nodes: 1, stand-in GPU slots on each: 3\) runs in (\S+)\n"
@@ -82,11 +73,10 @@ def test_the_command_runs_a_command_and_gives_its_exit_code(slurm):
     )
     assert told, done.stderr
     assert not Path(told[1]).exists()
-    assert cluster_command("--nodes", "1", "sh", "-c", "kill -9 $$").returncode == 128 + 9
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, marks=pytest.mark.soak), signal.SIGTERM])
 def test_signals_end_the_command_and_then_the_cluster(slurm, number):
     process = subprocess.Popen(
         [*ONE_HOST, "--nodes", "1", "--", "sh", "-c", "echo up; exec sleep 60"],
@@ -114,6 +104,7 @@ def test_a_signal_during_the_start_of_the_command_ends_it():
 
 
 @pytest.mark.cluster
+@pytest.mark.soak
 def test_the_daemons_end_with_a_killed_parent(slurm):
     process = subprocess.Popen(
         [*ONE_HOST, "--nodes", "1", "--", "sh", "-c", "echo up; sleep 5"],

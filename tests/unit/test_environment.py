@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import yaml
 
+from conftest import ROOT
 from halobench.core.extras import EXTRAS
 
-ROOT = Path(__file__).parents[2]
 CONDA = {"torch": "pytorch"}  # by PyPI name, where conda's differs
 TOOLS = {"pip"}  # conda needs it to install the package itself
 
@@ -34,11 +33,6 @@ def test_conda_and_pip_install_the_same():
     assert len(found) == len(environment["dependencies"])
     assert {name: bounds for name, bounds in found.items() if name not in TOOLS} == wanted
     assert all(any(bound.startswith(">=") for bound in bounds) for bounds in wanted.values())
-
-
-def test_channels_are_open_ones():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    assert environment["channels"] == ["conda-forge", "bioconda"]
 
 
 def test_the_workflow_asks_for_the_snakemake_that_pip_installs():

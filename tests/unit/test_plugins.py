@@ -30,6 +30,7 @@ CHECKS = {
     "models": testing.check_model,
     "data": testing.check_source,
     "calibrators": testing.check_calibrator,
+    "metrics": testing.check_metric,
     "probes": testing.check_direction,
 }
 

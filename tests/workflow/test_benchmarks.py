@@ -18,12 +18,10 @@ import bench  # noqa: E402
 import harness  # noqa: E402
 import rivals  # noqa: E402
 
-# The cheapest of each kind (functions, models, command line); `make soak` and `make bench-quick` run all of them.
-SAMPLE = ("metrics", "certify", "processes")
 
-
+# `make soak` and `make bench-quick` run all of them.
 @pytest.mark.parametrize(
-    "topic", [topic if topic in SAMPLE else pytest.param(topic, marks=pytest.mark.soak) for topic in bench.TOPICS]
+    "topic", ["metrics", *(pytest.param(topic, marks=pytest.mark.soak) for topic in bench.TOPICS if topic != "metrics")]
 )
 def test_benchmark_runs(topic, tmp_path):
     rows, growth = tmp_path / "rows.json", tmp_path / "growth.json"
@@ -70,16 +68,12 @@ def test_table_and_picture(tmp_path):
     assert (tmp_path / "growth.png").stat().st_size > 1000
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(importlib.util.find_spec("probmetrics") is None, reason="needs the extra posthoc")
 def test_the_study_of_rivals_runs_and_leaves_its_results_alone():
     before = rivals.MEASURED.read_bytes()
-    command = [
-        sys.executable,
-        ROOT / "benchmarks/rivals.py",
-        "--quick",
-        "iris, LDA",
-        "TS is the truth, k = 10, n = 300",
-    ]
+    studies = ("iris, LDA", "TS is the truth, k = 10, n = 300")
+    command = [sys.executable, ROOT / "benchmarks/rivals.py", "--quick", *studies]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| `partner` |" in done.stdout
@@ -105,6 +99,7 @@ sys.exit(gpu.main())
 """
 
 
+@pytest.mark.soak
 def test_the_gpu_benchmark_runs_on_a_cpu_with_few_packages(tmp_path):
     out = tmp_path / "findings.json"
     command = [sys.executable, "-c", GPU_ALONE, ROOT / "benchmarks", "--device", "cpu", "--out", out]

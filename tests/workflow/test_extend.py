@@ -14,6 +14,7 @@ import pytest
 from scipy.special import log_softmax
 from scipy.stats import entropy
 
+from conftest import Workspace
 from halobench.core.specs import DatasetSpec
 from halobench.data.splits import load_data
 from halobench.storage import arrays_io
@@ -32,12 +33,18 @@ def examples(root, tmp_path_factory):
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
         (folder / name).write_text(text)
     assert {name for name, _ in found} >= {f"mine/{kind}.py" for kind in KINDS} | {"mine.yaml"}
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "halobench.cli.main", "run", "--cores", "2", "--configfile", "mine.yaml"]
-    command += ["--snakefile", str(root / "Snakefile")]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    environment = {"PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
+    made = folder, environment
+    halobench(made, "run", "--cores", "2", "--configfile", "mine.yaml", "--snakefile", str(root / "Snakefile"))
+    return made
+
+
+def halobench(examples, *arguments):
+    """Return what a command prints in the examples' folder; it must succeed."""
+    folder, environment = examples
+    done = Workspace.at(folder).halobench(*arguments, environment=environment)
     assert done.returncode == 0, done.stderr[-3000:]
-    return folder, environment
+    return done.stdout
 
 
 KINDS = ("losses", "models", "stripes", "rated", "calibrators", "metrics", "probes", "figures", "tables")
@@ -69,7 +76,7 @@ def test_code_of_each_counts(examples):
 
 def test_the_commands_in_logs_and_of_show_find_plugins_by_themselves(examples, tmp_path):
     """Pasted into a shell without PYTHONPATH, they give the same bytes."""
-    folder, environment = examples
+    folder = examples[0]
     bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     bare["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), bare["PATH"]])
     cell = "stripes/small/poly1/seed0"
@@ -80,8 +87,7 @@ def test_the_commands_in_logs_and_of_show_find_plugins_by_themselves(examples, t
     assert done.returncode == 0, done.stderr[-3000:]
     logits = (folder / f"results/runs/{cell}/logits.safetensors").read_bytes()
     assert (tmp_path / "train/logits.safetensors").read_bytes() == logits
-    command = [sys.executable, "-m", "halobench.cli.main", "show", cell]
-    told = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
+    told = halobench(examples, "show", cell)
     for stage in ("source", "train", "probe", "calibrate"):
         log = (folder / f"results/logs/{stage}/{'stripes' if stage == 'source' else cell}.log").read_text()
         assert f"{log.partition(' halobench ')[0].removeprefix('$ ')} halobench stage {stage} " in told
@@ -122,15 +128,6 @@ def test_scores_of_the_rated_are_expectations_under_the_votes(examples):
         assert page.count("The posterior itself &amp;") == 2, "that of the votes, and that of the label noise"
 
 
-def halobench(examples, *arguments):
-    """Return what a command prints in the examples' folder; it must succeed."""
-    folder, environment = examples
-    command = [sys.executable, "-m", "halobench.cli.main", *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
-
-
 def test_figure_is_drawn_by_the_run_and_by_itself(examples):
     folder = examples[0]
     made = folder / "results/figures/mine/mine.figures.temperatures.png"
@@ -141,17 +138,13 @@ def test_figure_is_drawn_by_the_run_and_by_itself(examples):
     assert (folder / "again.png").read_bytes() == made.read_bytes()
 
 
-def test_table_is_made(examples):
+def test_table_is_made_and_pages_hold_both(examples):
     tables = examples[0] / "results/tables/mine"
     made, runs = pd.read_csv(tables / "mine.tables.temperatures.csv"), pd.read_csv(tables / "runs.csv")
     means = runs.groupby("loss")["temperature_exact"].mean()
     pd.testing.assert_series_equal(made.set_index("loss")["temperature_exact mean"], means, check_names=False)
     assert "paper&#39;s code" in (tables / "mine.tables.temperatures.html").read_text()
     assert (tables / "paper_images.csv").exists(), "beside all others"
-
-
-def test_the_pages_hold_both(examples):
-    tables = examples[0] / "results/tables/mine"
     figures = (tables / "figures.html").read_text()
     assert "mine.figures.temperatures.png" in figures
     assert "The exact temperature of each cell." in figures, "its caption"

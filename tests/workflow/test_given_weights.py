@@ -31,9 +31,8 @@ def config() -> dict:
     """One trained cell."""
     made = tiny_config()
     made["probes"] = {"sphere": made["probes"]["sphere"]}
-    made["experiments"]["tiny"]["grid"] = [
-        {"datasets": ["clean"], "models": ["mlp"], "losses": ["cross_entropy"], "seeds": [0]}
-    ]
+    cell = {"datasets": ["clean"], "models": ["mlp"], "losses": ["cross_entropy"], "seeds": [0]}
+    made["experiments"]["tiny"] = {"grid": [cell], "figures": ["summary"], "tables": []}
     return made
 
 
@@ -58,12 +57,17 @@ def grid(tmp_path_factory) -> Workspace:
     return made
 
 
+def assert_same_logits(workspace: Workspace, *models: str) -> None:
+    """The cells of two models have the same logits."""
+    first, second = (
+        arrays_io.read_arrays(workspace.folder / CELL.format(model) / "logits.safetensors") for model in models
+    )
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name])
+
+
 def test_given_weights_are_evaluated_as_they_are(grid):
-    logits = [
-        arrays_io.read_arrays(grid.folder / CELL.format(model) / "logits.safetensors") for model in ("mlp", "given")
-    ]
-    for name in logits[0]:
-        np.testing.assert_array_equal(logits[0][name], logits[1][name])
+    assert_same_logits(grid, "mlp", "given")
     made = records.read_record(grid.folder / CELL.format("given") / "train.json")
     assert made["steps"] == 0
     assert made["weights"] == files.checksum(grid.folder / WEIGHTS)
@@ -112,12 +116,7 @@ def test_weights_that_a_package_ships_are_evaluated_as_they_are(grid, tmp_path):
     aim = f"{CELL.format('shipped')}/logits.safetensors"
     ran = workspace.snakemake("--cores", "2", aim, environment=environment)
     assert ran.returncode == 0, ran.stderr[-3000:]
-    logits = [
-        arrays_io.read_arrays(workspace.folder / CELL.format(model) / "logits.safetensors")
-        for model in ("mlp", "shipped")
-    ]
-    for name in logits[0]:
-        np.testing.assert_array_equal(logits[0][name], logits[1][name])
+    assert_same_logits(workspace, "mlp", "shipped")
 
 
 def test_published_weights_are_fetched_beside_the_master(workspace):
@@ -142,14 +141,20 @@ def test_weights_that_an_earlier_grid_left_are_no_output_of_this_one(grid, tmp_p
     """Their path is that of a cell that is no longer configured; a configured cell makes its weights first."""
     workspace = grid.copy(tmp_path / "w")
     shutil.copytree(workspace.folder / "results/runs/clean", workspace.folder / "results/runs/gone")
-    gone = CELL.format("mlp").replace("clean", "gone")
-    for path, left in ((f"{gone}/model.safetensors", True), (f"{CELL.format('mlp')}/model.safetensors", False)):
-        workspace.write(with_given(weights=path))
-        planned = workspace.snakemake("-n")
-        assert planned.returncode == 0, planned.stderr[-3000:]
-        read = [line for line in planned.stdout.splitlines() if path in line and "input:" in line]
-        assert read
-        assert all(str(workspace.folder / path) in line for line in read) == left
+    made = with_given(weights=f"{CELL.format('mlp')}/model.safetensors")
+    left = f"{CELL.format('mlp').replace('clean', 'gone')}/model.safetensors"
+    made["models"]["left"] = made["models"]["given"] | {"weights": left}
+    made["experiments"]["tiny"]["grid"][0]["models"].append("left")
+    workspace.write(made)
+    planned = workspace.snakemake("-n")
+    assert planned.returncode == 0, planned.stderr[-3000:]
+    read = [line for line in planned.stdout.splitlines() if left in line and "input:" in line]
+    assert read
+    assert all(str(workspace.folder / left) in line for line in read)
+    own = made["models"]["given"]["weights"]
+    read = [line for line in planned.stdout.splitlines() if own in line and "input:" in line]
+    assert read
+    assert all(str(workspace.folder / own) not in line for line in read)
 
 
 def lite0(path) -> torch.nn.Module:
@@ -185,11 +190,9 @@ def test_the_worked_example_of_a_foreign_checkpoint_runs(root, tmp_path):
     model = lite0(tmp_path / "lite0.pth")
     (conversion,) = re.findall(r"^```python\n(.*?)^```$", section, re.M | re.S)
     (command,) = commands
-    for line in (["-c", conversion], ["-m", "halobench.cli.main", *shlex.split(command)]):
-        done = subprocess.run(
-            [sys.executable, *line], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    subprocess.run([sys.executable, "-c", conversion], cwd=tmp_path, check=True)
+    done = Workspace.at(tmp_path).halobench(*shlex.split(command))
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     cell = open_cell(tmp_path / "results/runs/pets/lite0/untrained/seed0")
     pixels = torch.from_numpy(np.array(cell.data.splits["test"].images)).float() / 255
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(1, 3, 1, 1) for key in ("mean", "std"))

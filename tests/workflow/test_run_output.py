@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import Workspace, few_cells, heed_interrupts, one_cell
+from conftest import SOAK, Workspace, few_cells, heed_interrupts, one_cell
 
 pytestmark = pytest.mark.workflow
 FINISHED = re.compile(r"\[ *(\d+)/(\d+)\] \S+(?: \S+)?  [\d.]+ (?:s|min)(?:  about [\d.]+ (?:s|min|h) left)?")
@@ -25,9 +25,7 @@ def printed(workspace: Workspace, *arguments: str) -> list[str]:
 
 
 def test_a_run_prints_a_line_per_job_and_where_its_results_are(tmp_path):
-    config = few_cells()
-    config["experiments"]["tiny"]["grid"][0]["seeds"] = [0]
-    workspace = Workspace(tmp_path, config)
+    workspace = Workspace(tmp_path, few_cells())
     lines = printed(workspace, "--cores", "2")
     jobs = [match for match in map(FINISHED.fullmatch, lines) if match]
     total = int(jobs[0][2])
@@ -52,8 +50,6 @@ def test_a_run_prints_a_line_per_job_and_where_its_results_are(tmp_path):
     again = printed(workspace, "--cores", "2")
     assert any(line.startswith("Nothing to be done") for line in again)
     assert len(again) <= 4
-    dry = workspace.module("halobench.cli.main", "run", "-n")
-    assert "Nothing to be done" in dry.stdout
 
 
 @pytest.mark.faults
@@ -65,7 +61,8 @@ def test_a_signal_to_the_main_process_alone_stops_its_jobs_and_says_how_to_go_on
     cell = "noisy/mlp/mixup2/seed0"
     target, log = f"results/runs/{cell}/train.json", tmp_path / f"results/logs/train/{cell}.log"
     command = [sys.executable, "-m", "halobench.cli.main", "run", target, "--cores", "1"]
-    for number, count in ((signal.SIGTERM, "1 of 2 jobs"), (signal.SIGINT, "0 of 1 job")):
+    signals = [(signal.SIGTERM, "1 of 2 jobs"), *([(signal.SIGINT, "0 of 1 job")] if SOAK else [])]
+    for number, count in signals:
         log.unlink(missing_ok=True)
         options = {"stderr": subprocess.PIPE, "text": True, "preexec_fn": heed_interrupts}
         process = subprocess.Popen(command, cwd=workspace.folder, **options)
@@ -78,4 +75,4 @@ def test_a_signal_to_the_main_process_alone_stops_its_jobs_and_says_how_to_go_on
         assert re.search(rf"\] train {cell}  stopped after .*: stopped by SIGINT; saved at epoch ", said)
         assert re.search(rf"\nThe run was stopped: {count} done in .*\. The same command resumes it\.\n$", said)
         assert not any((tmp_path / ".snakemake/locks").glob("*.lock"))
-    assert "\nresuming at epoch " in log.read_text()
+    assert not SOAK or "\nresuming at epoch " in log.read_text()

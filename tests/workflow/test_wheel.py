@@ -27,7 +27,7 @@ from packaging.requirements import Requirement
 from conftest import ROOT, SOAK
 from halobench.core.extras import EXTRAS
 
-pytestmark = pytest.mark.workflow
+pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("wheel")]
 
 DIGITS = {"loader": "digits"}
 CELL = {
@@ -158,16 +158,25 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert all(name.endswith(".dist-info") for name in others)
 
 
+STAGES = """
+import json, sys, halobench
+from halobench.cli.main import main
+print(halobench.__file__)
+sys.exit(any(main(arguments) for arguments in json.loads(sys.argv[1])))
+"""
+
+
 def test_the_installed_wheel_runs_the_stages_on_digits(installed, tmp_path):
-    halobench = installed / "halobench"
-    where = ran(installed / "python", "-c", "import halobench; print(halobench.__file__)", cwd=tmp_path).strip()
-    assert Path(where).is_relative_to(installed.parent)
-    ran(halobench, "stage", "source", "--spec", json.dumps(DIGITS), "--out", "sources/digits", cwd=tmp_path)
-    given = ("--seed", "0", "--source", "sources/digits")
-    ran(halobench, "stage", "train", *given, "--spec", json.dumps(CELL), "--out", "cell", cwd=tmp_path)
     probe = {"dataset": CELL["dataset"], "model": CELL["model"], "train": CELL["train"], "probes": PROBES}
-    ran(halobench, "stage", "probe", *given, "--spec", json.dumps(probe), "--run", "cell", cwd=tmp_path)
-    ran(halobench, "stage", "calibrate", "--seed", "0", "--spec", "{}", "--run", "cell", cwd=tmp_path)
+    given = ["--seed", "0", "--source", "digits"]
+    commands = [
+        ["stage", "source", "--spec", json.dumps(DIGITS), "--out", "digits"],
+        ["stage", "train", *given, "--spec", json.dumps(CELL), "--out", "cell"],
+        ["stage", "probe", *given, "--spec", json.dumps(probe), "--run", "cell"],
+        ["stage", "calibrate", "--seed", "0", "--spec", "{}", "--run", "cell"],
+    ]
+    said = ran(installed / "python", "-c", STAGES, json.dumps(commands), cwd=tmp_path)
+    assert Path(said.splitlines()[0]).is_relative_to(installed.parent)
     metrics = pd.read_csv(tmp_path / "cell/metrics.csv")
     assert set(metrics["calibrator"]) == {"none", "exact", "paper", "oracle"}
     assert len(pd.read_parquet(tmp_path / "cell/radii.parquet"))
@@ -211,17 +220,8 @@ def test_a_name_whose_extra_is_missing_says_which_to_install(environment, extra,
     if not extra:
         assert {name for name, needs in named.items() if needs == "plot"} == {"figures"}
         assert {"Mixup", "probe", "certified_radius"} <= {name for name, needs in named.items() if needs == "train"}
-        core = {
-            "fit_temperature",
-            "fit_partner",
-            "repair_ladder",
-            "ece",
-            "calibrate_file",
-            "theory",
-            "sklearn",
-            "tables",
-        }
-        assert not core & set(named)
+        core = {"fit_temperature", "fit_partner", "repair_ladder", "ece", "calibrate_file", "theory", "sklearn"}
+        assert not (core | {"tables"}) & set(named)
 
 
 def test_the_core_alone_splits_a_ladder_and_names_the_extra_of_a_command(environment, tmp_path):

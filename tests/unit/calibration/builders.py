@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 
 def drawn(n: int = 300, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -11,3 +12,20 @@ def drawn(n: int = 300, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[
     z = 2 * rng.normal(size=(n, k))
     labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
     return 3 * z, np.where(rng.random(n) < flips, (labels + 1) % k, labels)
+
+
+def torch_lbfgs(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, steps: int = 20) -> float:
+    """The temperature of torch's LBFGS in float64; by default, as in the paper's code."""
+    torch = pytest.importorskip("torch")
+    z, t = torch.from_numpy(logits.astype(np.float64)), torch.from_numpy(targets)
+    T = torch.tensor([start], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([T], lr=0.01, max_iter=steps)
+
+    def closure():
+        optimiser.zero_grad()
+        loss = torch.nn.functional.cross_entropy(z / T, t)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    return T.item()

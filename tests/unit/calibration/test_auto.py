@@ -8,7 +8,7 @@ import pytest
 from halobench import diagnose, fit_auto
 from halobench.calibration import auto, calibrator
 from halobench.calibration.auto import FOLDS, TS
-from halobench.calibration.sample_scores import cross_entropy, softmax
+from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.seeding import generator
 from unit.calibration.builders import drawn
@@ -71,86 +71,28 @@ def test_a_choice_that_would_state_a_loss_is_not_made(monkeypatch):
     np.testing.assert_allclose([each.value for each in fit.candidates], [0.06, 0.04])
 
 
-def test_the_stated_interval_holds_the_gain_on_new_samples():
-    """The gain on 20,000 new samples is nearly the true one; of about 22 intervals, at most 3 miss it."""
-    held, chosen = 0, 0
-    new_z, new_y = drawn(20_000, seed=10_000, flips=0.3)
-    for seed in range(25):
-        z, y = drawn(250, seed=seed, flips=0.3)
-        fit = fit_auto(z, y, candidates=OWN, seed=seed)
-        ts = cross_entropy(finite_beta(z, y) * new_z, new_y)
-        gain = float((ts - cross_entropy(fit.calibrator.logits(new_z), new_y)).mean())
-        chosen += fit.chosen != TS
-        held += fit.chosen != TS and fit.gain.low <= gain <= fit.gain.high
-    assert chosen >= 18
-    assert held >= chosen - 3
-
-
-def test_where_ts_is_the_truth_it_is_mostly_kept_and_never_loses_much():
-    new_z, new_y = drawn(20_000, seed=10_000)
-    kept = 0
-    for seed in range(20):
-        z, y = drawn(200, seed=seed)
-        fit = fit_auto(z, y, candidates=OWN, seed=seed)
-        ts = cross_entropy(finite_beta(z, y) * new_z, new_y)
-        loss = float((cross_entropy(fit.calibrator.logits(new_z), new_y) - ts).mean())
-        kept += fit.chosen == TS
-        assert loss < 0.03
-    assert kept >= 15
-
-
 def test_rare_labels_that_were_not_drawn_count():
-    """A map that is certain of what it saw gains on every sample, and yet may lose everything on the next one."""
-    rng = np.random.default_rng(0)
-    z = np.where(np.eye(3)[rng.integers(3, size=60)], 3.0, 0.0)
-    y = z.argmax(axis=1)
-    y[:2] = (y[:2] + 1) % 3
-    p = softmax(z)
-    certain = 20 * z
-    variance = auto._variance(p, np.log(p), certain)
-    log_q = certain - np.log(np.exp(certain - certain.max(1, keepdims=True)).sum(1, keepdims=True)) - 60
-    expected = [
-        (a * (b - np.log(a)) ** 2).sum() - (a * (b - np.log(a))).sum() ** 2 for a, b in zip(p, log_q, strict=True)
-    ]
-    np.testing.assert_allclose(variance, expected, rtol=1e-9)
-    gains = np.where(np.arange(60) < 2, -0.01, 0.1)
-    assert gains.mean() > 1.5 * gains.std(ddof=1) / np.sqrt(60), "so it would be chosen by what was observed alone"
-    assert gains.mean() < 1.5 * np.sqrt(variance.mean() / 60)
+    """A candidate that gains on all samples isn't chosen if its gain would vary widely, were TS the truth."""
+    fold, gains = np.arange(60) % FOLDS, np.where(np.arange(60) < 2, -0.01, 0.1)[:, None]
+    for variance, choice in ((0.0, "partner"), (1.0, None)):
+        trials = auto._Trials(("partner",), fold, gains, np.full_like(gains, variance), {})
+        assert trials.choice() == choice
+    z = 3 * np.eye(3)
+    p, certain = softmax(z), 20 * z
+    ratio = certain - 60 - z + np.log(np.exp(z).sum(axis=1, keepdims=True))
+    expected = (p * ratio**2).sum(axis=1) - (p * ratio).sum(axis=1) ** 2
+    np.testing.assert_allclose(auto._variance(p, np.log(p), certain), expected, rtol=1e-9)
 
 
-def test_it_does_not_depend_on_shifts_and_is_the_same_again():
+def test_it_does_not_depend_on_shifts():
     z, y = drawn(200, flips=0.3)
-    first, again = (fit_auto(z, y, candidates=OWN) for _ in range(2))
-    assert first.gain == again.gain
-    np.testing.assert_array_equal(first.predict_proba(z), again.predict_proba(z))
+    first = fit_auto(z, y, candidates=OWN)
     shifted = z + np.random.default_rng(0).normal(size=(len(z), 1))
     np.testing.assert_allclose(
         fit_auto(shifted, y, candidates=OWN).predict_proba(shifted), first.predict_proba(z), atol=1e-7
     )
     p = calibrator.fit("auto", z, y, candidates=OWN).probabilities(z)
     np.testing.assert_array_equal(p, first.predict_proba(z))
-
-
-@pytest.mark.parametrize("case", ["three", "separable", "one label", "rare class", "large"])
-def test_hard_data_keep_ts_or_a_finite_fit(case):
-    z, y = drawn(200)
-    if case == "three":
-        z, y = z[:3], y[:3]
-    if case == "separable":
-        y = z.argmax(axis=1)
-    if case == "one label":
-        y = np.zeros_like(y)
-    if case == "rare class":
-        y = np.where(y == 3, 0, y)
-        y[0] = 3
-    if case == "large":
-        z *= 1e6
-    fit = fit_auto(z, y, candidates=("top_rest", "partner", "matrix"))
-    assert np.isfinite(np.log(np.maximum(fit.predict_proba(z), 1e-300))).all()
-    if case in ("three", "separable"):
-        assert fit.chosen == TS
-    if case == "three":
-        assert "fewer than 20 samples" in fit.reason
 
 
 def test_a_candidate_that_fails_is_left_out_with_its_reason(monkeypatch):

@@ -11,15 +11,9 @@ from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 from halobench.reporting import terminal
+from unit.calibration.builders import drawn
 
 QUICK = CalibrateSpec(draws=50, floor_draws=5)
-
-
-def made(n: int = 400, k: int = 5, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Overconfident float32 logits, and labels drawn from a softmax of a third of them."""
-    rng = np.random.default_rng(seed)
-    z = rng.normal(size=(n, k))
-    return (3 * z).astype(np.float32), (z + rng.gumbel(size=(n, k))).argmax(axis=1)
 
 
 def saved(path, **arrays):
@@ -30,8 +24,9 @@ def saved(path, **arrays):
 
 def apart(**changed) -> dict:
     """Arrays of a file with separate val and test parts, some of them changed."""
-    (val, val_labels), (test, test_labels) = made(seed=1), made(seed=2)
-    arrays = {"val_logits": val, "val_labels": val_labels, "test_logits": test, "test_labels": test_labels}
+    (val, val_labels), (test, test_labels) = drawn(400, 5, seed=1), drawn(400, 5, seed=2)
+    arrays = {"val_logits": val.astype(np.float32), "val_labels": val_labels}
+    arrays |= {"test_logits": test.astype(np.float32), "test_labels": test_labels}
     return {name: array for name, array in (arrays | changed).items() if array is not None}
 
 
@@ -51,21 +46,8 @@ def test_fitted_to_val_and_scored_on_test(tmp_path):
     assert told["test", "clean", "exact", "nll"] < told["test", "clean", "none", "nll"] - 0.1
 
 
-def test_probabilities_count_as_their_logarithm(tmp_path):
-    arrays = apart()
-    plain = calibrate_file(saved(tmp_path, **arrays), QUICK)
-    renamed = {
-        name.replace("logits", "probabilities"): metric.softmax(array) if "logits" in name else array
-        for name, array in arrays.items()
-    }
-    found = calibrate_file(saved(tmp_path, **renamed), QUICK)
-    (first, second) = (next(fit for fit in each.fits if fit["calibrator"] == "exact") for each in (plain, found))
-    assert second["T"] == pytest.approx(first["T"], rel=1e-9)
-    assert found.metrics["value"].to_numpy() == pytest.approx(plain.metrics["value"].to_numpy(), rel=1e-6, abs=1e-9)
-
-
 def test_one_set_is_halved_at_random(tmp_path):
-    z, y = made()
+    z, y = drawn(400, 5)
     path = saved(tmp_path, logits=z, labels=y)
     first, again, other = (read_logits(path, seed) for seed in (0, 0, 1))
     assert all(np.array_equal(first[name], again[name]) for name in first)
@@ -78,8 +60,8 @@ def test_one_set_is_halved_at_random(tmp_path):
 
 
 def test_a_posterior_gives_the_divergence(tmp_path):
-    z, y = made()
-    path = saved(tmp_path, logits=z, labels=y, posterior=metric.softmax(z.astype(float) / 3))
+    z, y = drawn(400, 5)
+    path = saved(tmp_path, logits=z, labels=y, posterior=metric.softmax(z / 3))
     found = calibrate_file(path, QUICK).metrics.set_index(["split", "labels", "calibrator", "metric"])["value"]
     assert found["test", "noisy", "oracle", "kl"] == pytest.approx(0, abs=1e-6)
 
@@ -95,7 +77,7 @@ def test_a_posterior_gives_the_divergence(tmp_path):
         ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*rename the array test_prob"),
         ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5: expected a label from 0 to 4"),
         (
-            {"test_logits": made(k=4)[0], "test_labels": np.full(400, 4)},  # not that there is no label 4
+            {"test_logits": drawn(400)[0], "test_labels": np.full(400, 4)},  # not that there is no label 4
             "test_logits = '4 classes': expected 5 classes, as in the validation logits",
         ),
         (

@@ -83,19 +83,6 @@ def test_nearest_neighbours_have_the_parts_of_the_closed_forms(k, m):
     assert high - low < 0.03
 
 
-def test_what_the_logits_do_not_tell_only_training_repairs():
-    """Half of each posterior's log-odds come from a feature that the logits of 0 and 1 don't contain."""
-    rng = np.random.default_rng(0)
-    seen, unseen = rng.integers(2, size=(2, 4000))
-    right = np.where(seen == unseen, 0.95, 0.65)
-    p = np.where(np.arange(2) == seen[:, None], right[:, None], 1 - right[:, None])
-    ladder = repair_ladder(3.0 * np.eye(2)[seen], p)
-    best = np.array([0.8, 0.2])
-    expected = -best @ np.log(best) - ladder.noise.value
-    assert ladder.training.value == pytest.approx(expected, abs=0.005)
-    assert ladder.richer_map.value == pytest.approx(0, abs=0.002)
-
-
 @pytest.mark.parametrize("known", [True, False])
 def test_a_cell_has_the_ladder_of_its_test_samples(known):
     """As rows of the metrics table; one-hot logits, which look like probabilities, are used unchanged."""

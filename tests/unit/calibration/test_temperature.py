@@ -21,6 +21,7 @@ from halobench.calibration.paper_fit import fit_paper
 from halobench.calibration.rescaling import FLAT
 from halobench.calibration.temperature_scaling import fit_smoothed, fit_temperature, scale, tempered
 from halobench.core.errors import SpecError
+from unit.calibration.builders import torch_lbfgs
 
 
 def sample(kind: str, n: int = 2000, k: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -59,8 +60,9 @@ def plain_beta(logits: np.ndarray, targets: np.ndarray) -> float:
 
 
 def made(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Logits (n, k) of standard deviation 2, and labels drawn at beta = 0.6."""
-    return sample("over", n, k)[0] / 2.5, sample("over", n, k)[1]
+    """Logits (n, k) of standard deviation 2, and labels drawn at beta = 1."""
+    z, y = sample("over", n, k)
+    return z / 2.5, y
 
 
 def changed(change, n: int = 300, k: int = 8) -> tuple[np.ndarray, np.ndarray]:
@@ -128,12 +130,6 @@ def test_closed_form_of_one_hot_logits(right, wrong, k):
     fit = fit_temperature(z, y)
     assert fit.beta == pytest.approx(math.log(a * (k - 1) / (1 - a)), rel=1e-12)
     assert fit.nll == pytest.approx(-a * math.log(a) - (1 - a) * math.log((1 - a) / (k - 1)), rel=1e-12)
-
-
-@pytest.mark.parametrize("beta", [0.03, 1.0, 40.0])
-def test_targets_from_the_model_itself_give_back_its_temperature(beta):
-    z = np.random.default_rng(3).standard_normal((300, 7))
-    assert fit_temperature(z, scipy_softmax(beta * z, axis=1)).beta == pytest.approx(beta, rel=1e-9)
 
 
 def test_invariance_to_order_layout_type_and_row_shifts_and_equivariance_to_scale():
@@ -266,27 +262,17 @@ def test_what_a_newcomer_hands_over_is_told_with_what_to_do(fit):
             fit(logits, targets)
 
 
-def torch_paper(logits: np.ndarray, targets: np.ndarray) -> float:
-    """The paper's procedure, run by torch itself in float64."""
-    torch = pytest.importorskip("torch")
-    z, t = torch.from_numpy(logits.astype(np.float64)), torch.from_numpy(targets)
-    temperature = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
-    optimiser = torch.optim.LBFGS([temperature], lr=0.01, max_iter=20)
-
-    def closure():
-        optimiser.zero_grad()
-        loss = torch.nn.functional.cross_entropy(z / temperature, t)
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    return temperature.item()
-
-
 def calibrated_logits(T: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     """Logits whose optimum is `T`; the optimiser starts from 1."""
     z, y = sample("over", n=400)
     return z * (T * fit_temperature(z, y).beta), y
+
+
+def astray() -> tuple[np.ndarray, np.ndarray]:
+    """Logits with an optimum near .55, for which the paper's fit ends below 0."""
+    rng = np.random.default_rng(0)
+    z = 2 * rng.normal(size=(10_000, 10))
+    return 0.5525 * z, (z + rng.gumbel(size=z.shape)).argmax(axis=1)
 
 
 RELEASED = {
@@ -301,6 +287,7 @@ RELEASED = {
     "large": lambda: (sample("hard")[0] * 100, sample("hard")[1]),
     "small": lambda: (sample("hard")[0] * 1e-3, sample("hard")[1]),
     "tiny": lambda: (sample("hard")[0] * 1e-9, sample("hard")[1]),
+    "astray": astray,
     "calibrated": calibrated_logits,
     # This close to the start, each stopping rule applies at some point.
     **{f"calibrated to {e:g}": lambda e=e: calibrated_logits(1 + e) for e in np.logspace(-7, -1, 19)},
@@ -311,27 +298,11 @@ RELEASED = {
 def test_paper_fit_is_torch_lbfgs(name):
     z, t = RELEASED[name]()
     fit = fit_paper(z, t)
-    assert pytest.approx(torch_paper(z, t), rel=1e-10) == fit.T
+    assert pytest.approx(torch_lbfgs(z, t), rel=1e-10) == fit.T
+    assert name != "astray" or fit.T < 0
     nll, slope, *_ = plain_cumulants(z, t, fit.beta)
     assert (fit.nll, fit.gradient) == (pytest.approx(nll, rel=1e-12), pytest.approx(slope, rel=1e-6, abs=1e-9))
     assert name != "calibrated" or fit.converged
-
-
-@pytest.mark.parametrize("n", [400, 10_000])
-def test_the_papers_fit_over_a_sweep_of_optima(n):
-    """It stops short of optima from .7 to 20; for optima from .54 to .69 it ends far off, even below 0."""
-    rng = np.random.default_rng(0)
-    z = 2 * rng.normal(size=(n, 10))
-    y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
-    for scaling in np.geomspace(0.2, 20, 40 if n == 400 else 10):
-        fit, best = fit_paper(scaling * z, y), fit_temperature(scaling * z, y).T
-        assert pytest.approx(torch_paper(scaling * z, y), rel=1e-6) == fit.T
-        assert not fit.converged
-        if best > 0.72 or best < 0.52:
-            assert 0.85 < fit.T < 1.12
-    astray = [fit_paper(scaling * z, y).T for scaling in (0.55, 0.552, 0.5525, 0.565, 0.57)]
-    assert min(astray) < 0.5
-    assert n == 400 or min(astray) < 0
 
 
 @pytest.mark.parametrize("rows", [False, True])
@@ -391,20 +362,6 @@ def test_scale_keeps_the_softmax_the_largest_and_ties():
         expected = beta * z.astype(np.float64)
         expected -= logsumexp(expected, axis=1, keepdims=True)
         np.testing.assert_allclose(log_softmax(scaled, axis=1), expected, atol=1e-7 * max(beta, 1))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_tensors_count_as_what_they_hold(dtype):
-    """Even with gradients, as a model returns them, and in a type that numpy doesn't have."""
-    torch = pytest.importorskip("torch")
-    rng = np.random.default_rng(0)
-    z = torch.from_numpy(3 * rng.normal(size=(200, 4))).to(getattr(torch, dtype)).requires_grad_()
-    labels = torch.from_numpy(rng.integers(4, size=200))
-    held = z.detach().float().numpy() if dtype == "bfloat16" else z.detach().numpy()
-    assert fit_temperature(z, labels) == fit_temperature(held, labels.numpy())
-    assert metric.nll(z, labels) == metric.nll(held, labels.numpy())
-    p = torch.softmax(z.detach().double(), dim=1).requires_grad_()
-    assert metric.ece(p, labels) == metric.ece(p.detach().numpy(), labels.numpy())
 
 
 @pytest.mark.parametrize("spread", [1e-6, 1.0, 1e12])

@@ -17,8 +17,6 @@ from halobench.core.seeding import generator
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import DatasetSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
 from halobench.storage import arrays_io, files, provenance, tables_io
-from halobench.storage.provenance import record
-from halobench.storage.requests import Request
 
 
 @pytest.mark.parametrize(
@@ -131,16 +129,6 @@ def test_plugins_are_files_and_their_options_are_read_without_importing():
     assert plugins.without_defaults("losses", "mixup", {"points": 2, "alpha": 0.5}) == {"alpha": 0.5}
 
 
-def test_an_outside_plugin_is_found_by_module_and_object(tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("def build(input_shape, classes, *, depth=3):\n    return depth\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    assert plugins.signature("models", "mine:build") == {"depth": 3}
-    assert plugins.load("models", "mine:build")((1, 8, 8), 10) == 3
-    assert plugins.locate("models", "mine:build") == tmp_path / "mine.py"
-    with pytest.raises(SpecError, match="doesn't define 'other'"):
-        plugins.locate("models", "mine:other")
-
-
 def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
     """YAML and JSON have no tuples; in Python, True == 1."""
     text = "def build(input_shape, classes, *, sizes=(1, (2, 3)), deep=True, one=1, rate=0.5): ...\n"
@@ -149,15 +137,6 @@ def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
     assert plugins.without_defaults("models", "defaulted:build", {"sizes": [1, [2, 3]], "deep": True, "one": 1.0}) == {}
     other = {"sizes": [1, [2, 4]], "deep": 1, "one": True, "rate": 0.25}
     assert plugins.without_defaults("models", "defaulted:build", dict(other)) == other
-
-
-def test_a_record_holds_versions_and_checksums(tmp_path):
-    files.write_json(tmp_path / "out.json", {})
-    facts = record(Request("calibrate", {"a": 1}, {}), 0, [tmp_path / "out.json"], 1.0, ["pandas"], facts={"x": 1})
-    assert facts["outputs"] == {"out.json": files.checksum(tmp_path / "out.json")}
-    assert facts["versions"]["pandas"] == pd.__version__
-    assert facts["x"] == 1
-    json.dumps(facts, allow_nan=False)
 
 
 def test_a_commit_is_marked_if_a_tracked_file_is_edited_or_the_package_has_a_new_one(tmp_path, monkeypatch):

@@ -171,21 +171,6 @@ def test_a_bad_image_is_named(root, tmp_path, monkeypatch):
     assert refusal(spec(), tmp_path / "out", described=False).key == str(root / "zoo/Bee/0.png"), "the first in order"
 
 
-def test_the_first_frame_of_an_animation_is_read(tmp_path, monkeypatch):
-    monkeypatch.setenv(data_root.ROOT, str(tmp_path))
-    first, second = Image.new("RGB", (8, 8), (200, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 200))
-    endings = {"GIF": "png", "TIFF": "tif", "PNG": "png", "WEBP": "webp"}  # Pillow goes by a file's content
-    for label, format in enumerate(endings):
-        (tmp_path / f"moving/{label}").mkdir(parents=True)
-        place = tmp_path / f"moving/{label}/a.{endings[format]}"
-        first.save(place, format, save_all=True, append_images=[second])
-        assert Image.open(place).n_frames == 2
-    images = written(tmp_path / "out", spec(folder="moving", size=8, mode="RGB"))[0].astype(int)
-    assert images.shape == (4, 3, 8, 8)
-    assert (images[:, 0] > 150).all()
-    assert (images[:, 2] < 50).all()
-
-
 def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
     fill(root / "single", names=("ant",))
     (root / "bare").mkdir()
@@ -209,11 +194,9 @@ def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
         (spec(test_folder="a\0b"), r"test_folder = 'a\\x00b': expected a folder with .* \(ValueError: "),
         (spec(folder="\ud800"), r"folder = '\\ud800': expected a folder with .* \(UnicodeEncodeError: "),
         (spec(folder="~nobody there/a"), r"folder = '~nobody there/a': expected a folder .* \(FileNotFoundError: "),
-        (spec(size=None), r"size = None: expected a whole number"),
         (spec(size="32"), r"size = '32': expected a whole number"),
         (spec(size=0), r"size = 0: expected a side of 1 to 16384 pixels"),
         (spec(mode="rgb"), r"mode = 'rgb': expected one of L, RGB"),
-        (spec(mode=["L"]), r"mode = \['L'\]: expected one of L, RGB"),
     ]
     for source, line in cases:
         with pytest.raises(SpecError, match=line):
@@ -238,10 +221,8 @@ def test_links_to_folders_and_files_elsewhere_are_followed(root, tmp_path):
     ("link", "target", "same", "other"),
     [
         ("zoo/ant/self", "../ant", "zoo/ant/self", "zoo/ant"),
-        ("zoo/ant/deep/er0/up", "../..", "zoo/ant/deep/er0/up", "zoo/ant"),
         ("zoo/all", ".", "zoo/all", "zoo"),
         ("zoo/cow/beside", "../ant", "zoo/cow/beside", "zoo/ant"),
-        ("zoo/ant/up", "../..", "zoo/ant/up", ""),
         ("zoo/ant/everything", "/", "zoo/ant/everything", "/"),
         ("zoo/cow/again/and/again", "..", "zoo/cow/again/and/again", "zoo/cow/again"),
     ],
@@ -256,14 +237,7 @@ def test_a_link_through_which_images_count_twice_is_refused(root, tmp_path, link
 
 @pytest.mark.parametrize(
     ("folder", "test_folder"),
-    [
-        ("zoo", "zoo"),
-        ("zoo", "same"),
-        ("zoo", "zoo/../zoo"),
-        ("zoo", "zoo/cow/test"),
-        ("around/ant", "around"),
-        ("zoo", "linked"),
-    ],
+    [("zoo", "same"), ("zoo", "zoo/../zoo"), ("zoo", "zoo/cow/test"), ("around/ant", "around"), ("zoo", "linked")],
 )
 def test_test_images_are_no_training_images(root, tmp_path, folder, test_folder):
     (root / "same").symlink_to("zoo")

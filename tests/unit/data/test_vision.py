@@ -9,7 +9,6 @@ import importlib
 import io
 import os
 import pickle
-import tarfile
 import time
 import urllib.error
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +25,7 @@ from halobench.data import data_root, sources, torchvision_files
 from halobench.data.loaders import fashion_mnist
 from halobench.data.torchvision_files import VisionSet
 from halobench.storage import files as store
-from stand_in_sets import BATCHES, IDX, LOADERS, SETS, Parts, drawn, md5, pack, set_of, small, write
+from stand_in_sets import BATCHES, IDX, LOADERS, SETS, Parts, drawn, md5, set_of, small, write
 
 pytestmark = pytest.mark.paper
 
@@ -118,29 +117,6 @@ def test_a_wrong_checksum_of_any_file_is_refused_before_any_is_parsed(name, plac
         path.write_bytes(content)
 
 
-@pytest.mark.parametrize("name", BATCHES)
-def test_no_pickle_of_an_archive_is_loaded_unchecked(name, place, monkeypatch):
-    """Even if an archive has the published checksum, torchvision compares those of its members."""
-    spec, parts = made(name, place, monkeypatch)
-    published = getattr(torchvision.datasets, spec.published)
-    with tarfile.open(place / published.filename) as archive:
-        files = {entry.name: archive.extractfile(entry).read() for entry in archive}
-    place.chmod(0o555)
-    assert_loads(name, parts)
-    place.chmod(0o755)
-    monkeypatch.chdir(place)
-    for file in files:
-        spoilt = {os.path.basename(other): content for other, content in files.items()}
-        content = pack(published, place, spoilt | {os.path.basename(file): pickle.dumps(Bomb())})
-        with pytest.raises(SpecError, match=rf"{published.filename} = 'md5 \w+': expected the published file"):
-            sources.load_source(SourceSpec(name))
-        monkeypatch.setattr(published, "tgz_md5", md5(content))
-        line = r"loader = 'cifar\d+': expected a loader that runs without error \(RuntimeError: Data"
-        with pytest.raises(SpecError, match=line):
-            sources.load_source(SourceSpec(name))
-    assert not Path("exploded").exists()
-
-
 def compressed_again(source: Path, target: Path) -> None:
     """Archives with the same payload, but no name and another time in their headers, as in Debian."""
     target.mkdir()
@@ -166,21 +142,6 @@ def test_archives_that_were_compressed_again_are_known_by_their_payload(place, t
         path.write_bytes(bad)
         with pytest.raises(SpecError, match=r"train-labels-idx1-ubyte\.gz = 'md5 \w+': expected the published file"):
             sources.load_source(SourceSpec("fashion_mnist"))
-
-
-REAL_FILES = [Path(folder) for folder in ("/usr/share/datasets/fashion-mnist", "data/FashionMNIST/raw")]
-
-
-@pytest.mark.skipif(not any(map(Path.is_dir, REAL_FILES)), reason="needs the archives of Fashion-MNIST")
-def test_the_real_archives_give_the_recorded_source(place, tmp_path):
-    (place / "FashionMNIST").mkdir(parents=True)
-    (place / "FashionMNIST/raw").symlink_to(next(filter(Path.is_dir, REAL_FILES)).absolute())
-    sources.write_source(SourceSpec("fashion_mnist"), tmp_path)
-    # The checksums of the source made from archives with torchvision's checksums:
-    assert store.read_json(tmp_path / "meta.json")["checksums"] == {
-        "images.npy": "efb043c8cd2e48cc99025073f01cb6986ae39d34af8d7deaa465e657f0755cf6",
-        "labels.npy": "a014924653983bdf88fe6a37ad73d41e5a505b0cb3e7e7cf19bebc4d62753e1c",
-    }
 
 
 @pytest.mark.parametrize("name", SETS)

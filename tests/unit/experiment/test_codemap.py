@@ -75,14 +75,6 @@ def test_the_digest_is_a_known_constant_on_every_python():
     assert source_digest("x = [1, -2.5]\n") == "e89356884c79367b"
 
 
-def test_the_code_map_holds_a_stage_and_its_plugins():
-    base = code_map("train")
-    mixed = code_map("train", [("losses", "mixup")])
-    assert set(mixed) - set(base) == {"losses/mixup"}
-    assert {key: mixed[key] for key in base} == base
-    assert all(len(digest) == 16 for digest in mixed.values())
-
-
 def test_a_search_counts_where_it_is_used_alone():
     """An edit of the attack reruns no probe that only walks along rays."""
     rays, attacked = code_map("probe", [("probes", "sphere")]), code_map("probe", [("searches", "adversarial")])
@@ -205,17 +197,6 @@ def test_what_a_plugin_outside_imports_counts_too(outside, outside_map):
     assert outside_map() == before
     (outside / "outside_loss.py").write_text(MAIN.replace("from halobench.losses.focal import Focal\n", "Focal = int"))
     assert "losses/focal" not in outside_map()
-
-
-def test_an_edit_of_one_object_in_a_file_counts_for_all(outside, outside_map):
-    """So the map holds the file, however many plug-ins it defines."""
-    one = [("losses", "outside_loss:Mine")]
-    (outside / "outside_loss.py").write_text(f"{MAIN}\n\nclass Other(Mine):\n    rate = 1\n")
-    both = code_map("train", [*one, ("losses", "outside_loss:Other")])
-    assert both == code_map("train", one)
-    (outside / "outside_loss.py").write_text(f"{MAIN}\n\nclass Other(Mine):\n    rate = 2\n")
-    after = outside_map()
-    assert {name for name in after if after[name] != both.get(name)} == {"outside_loss.py"}
 
 
 FILES = ("thelib/__init__.py", "thelib/deep.py", "thelib_more.py")

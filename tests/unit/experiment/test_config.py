@@ -96,12 +96,13 @@ def test_figures_and_tables_from_outside_are_chosen_beside_all_or_refused(config
 
 
 def test_the_committed_config_is_the_demo_grid(config):
-    """Its images are probed; its distributions aren't."""
-    loaded = load_config(config)
+    """Its images are probed; its distributions aren't. The tiny one calibrates by temperatures alone."""
+    loaded, tiny = load_config(config), load_config(conftest.tiny_config())
     theory = {cell for cell in loaded.cells("demo") if cell.dataset.startswith("overlap")}
     assert loaded.probed("demo") == set(loaded.cells("demo")) - theory
     assert {"log_k", "phase", "summary"} <= set(loaded.figures("demo"))
     assert "gaussians" not in loaded.figures("demo")
+    assert ["reliability_posthoc" in each.figures(each.run[0]) for each in (loaded, tiny)] == [True, False]
     assert loaded.tables("theory") == ("paper_gaussians", "paper_gaussians_posterior")
     assert not loaded.laddered("demo") | loaded.laddered("theory"), "only where an experiment names `repair`"
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 import yaml
 from snakemake.utils import update_config
 
+from conftest import ROOT
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Config
 
-ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "workflow/experiments").glob("*.yaml"))
 
 

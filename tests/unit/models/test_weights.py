@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from pathlib import Path
 
 import numpy as np
@@ -64,17 +63,6 @@ def foreign(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: t.mT.contiguous().mT if t.ndim > 1 else t for name, t in renamed.items()}
 
 
-def test_a_renamed_file_with_strides_gives_plain_timms_logits_after_the_documented_recipe(tmp_path, plain, pixels):
-    torch.save(foreign(plain), tmp_path / "in.pth")
-    tensors, out = torch.load(tmp_path / "in.pth", weights_only=True), tmp_path / "out.safetensors"
-    assert not all(tensor.is_contiguous() for tensor in tensors.values())
-    names = timm.create_model(NAME, num_classes=CLASSES).state_dict()
-    save_file({new: tensor.contiguous() for new, tensor in zip(names, tensors.values(), strict=True)}, out)
-    model = build(ModelSpec(f"timm/{NAME}", weights=str(out)), SHAPE, CLASSES, MOMENTS, out).eval()
-    with torch.no_grad():
-        torch.testing.assert_close(model(as_data(pixels)), as_timm(plain, pixels), rtol=1e-4, atol=1e-4)
-
-
 # --- Outputs -----------------------------------------------------------------------------------------
 
 
@@ -85,25 +73,22 @@ def weights(tmp_path_factory, plain) -> Path:
     return path
 
 
-@pytest.mark.parametrize("names", [("ant", "bee", "cat"), ("cat", "ant", "bee"), ()])
-def test_the_outputs_of_classes_are_plain_timms(weights, plain, pixels, names):
+NUMBERED = dict(enumerate(ROWS.values()))
+EACH = {f"c{label}": CLASSES - 1 - label for label in range(CLASSES)}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "names"),
+    [(ROWS, ("ant", "bee", "cat")), (ROWS, ("cat", "ant", "bee")), (NUMBERED, ()), (EACH, tuple(EACH))],
+)
+def test_the_outputs_of_classes_are_plain_timms(weights, plain, pixels, outputs, names):
     """They are matched by class names in order, or by numbers if the classes have no names."""
-    rows = [ROWS[name] for name in names or ROWS]
-    outputs = ROWS if names else dict(enumerate(ROWS.values()))
+    rows = [outputs[name] for name in names or outputs]
     spec = parse(ModelSpec, {"name": f"timm/{NAME}", "weights": str(weights), "outputs": outputs})
     assert parse(ModelSpec, canonical(spec)) == spec
-    check(spec, SHAPE, 3, names=names)
+    check(spec, SHAPE, len(rows), names=names)
     with torch.no_grad():
-        found = build(spec, SHAPE, 3, MOMENTS, weights, names).eval()(as_data(pixels))
-    torch.testing.assert_close(found, as_timm(plain, pixels)[:, rows], rtol=1e-4, atol=1e-4)
-
-
-def test_as_many_outputs_as_classes_are_put_in_their_order(weights, plain, pixels):
-    names = tuple(f"c{label}" for label in range(CLASSES))
-    rows = list(reversed(range(CLASSES)))
-    spec = ModelSpec(f"timm/{NAME}", weights=str(weights), outputs=dict(zip(names, rows, strict=True)))
-    with torch.no_grad():
-        found = build(spec, SHAPE, CLASSES, MOMENTS, weights, names).eval()(as_data(pixels))
+        found = build(spec, SHAPE, len(rows), MOMENTS, weights, names).eval()(as_data(pixels))
     torch.testing.assert_close(found, as_timm(plain, pixels)[:, rows], rtol=1e-4, atol=1e-4)
 
 
@@ -181,16 +166,13 @@ def changed(tensors: dict[str, torch.Tensor], **changes: object) -> dict[str, ob
 
 def test_weights_that_do_not_belong_to_the_model_are_refused_on_one_line(package, plain):
     """Renamed tensors are matched only if all of them correspond."""
-    own, renamed = plain.state_dict(), foreign(plain)
-    own_first, first, last = next(iter(own)), next(iter(renamed)), list(renamed)[-1]
+    renamed = foreign(plain)
+    first, last = next(iter(renamed)), list(renamed)[-1]
     for content, message in (
-        (changed(own, **{own_first: None}), "conv_stem.weight .* is missing$"),
-        (changed(own, more=torch.ones(1)), r"which has no more \(unexpected: 1\)"),
         (changed(renamed, **{last: None}), r"missing \(its \d+ tensors don't correspond to the file's \d+, such as _"),
         (changed(renamed, more=torch.ones(1)), "don't correspond"),
         (dict(reversed(renamed.items())), "don't correspond"),
         (changed(renamed, **{first: renamed[first][1:]}), r"conv_stem.weight is \(\d+, 3, 3, 3\) instead of"),
-        (changed(own, **{own_first: own[own_first] * torch.nan}), "finite weights, but"),
         (plain, "a file that torch.load can read with weights_only=True"),  # a pickled object
         ({"epoch": 3}, "a state dict, which maps names to tensors"),
         ({}, "a state dict"),
@@ -280,19 +262,3 @@ def test_any_model_may_have_a_mean_and_a_deviation_of_its_own(tmp_path, pixels, 
         torch.testing.assert_close(model(as_data(pixels)), expected, rtol=1e-4, atol=1e-4)
     trained_here = build(parse(ModelSpec, keys | {"resize": 64}), SHAPE, 5, MOMENTS)
     assert all(parameter.requires_grad for parameter in trained_here.parameters())
-
-
-@pytest.mark.parametrize(
-    ("keys", "message"),
-    [
-        ({"preprocess": {"mean": [0.1, 0.2], "std": 1}}, "preprocess.mean = [0.1, 0.2]: expected one number, or one"),
-        ({"preprocess": {"mean": 0.5, "std": 0}}, "preprocess.std = [0.0]: expected numbers above 0"),
-        ({"preprocess": {"mean": 0.5}}, "preprocess.std = None: expected a value"),
-        ({"preprocess": {"mean": "x", "std": 1}}, "preprocess.mean[0] = 'x': expected a number"),
-        ({"preprocess": 3}, "preprocess = 3: expected one of dataset, timm, or a mapping with the keys mean and std"),
-        ({"name": "nearest", "preprocess": {"mean": 0.5, "std": 1}}, "expected no preprocessing"),
-    ],
-)
-def test_a_bad_normalisation_is_named(keys, message):
-    with pytest.raises(SpecError, match=re.escape(message)):
-        check(parse(ModelSpec, {"name": "mlp"} | keys), SHAPE, 5)

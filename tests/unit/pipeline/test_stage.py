@@ -10,9 +10,8 @@ import pytest
 from filelock import FileLock, Timeout
 
 from halobench.core.errors import SpecError
-from halobench.core.specs import DatasetSpec, ModelSpec
 from halobench.experiment.code_version import code_map
-from halobench.pipeline.stage import parse_parts, stage
+from halobench.pipeline.stage import stage
 from halobench.storage import files, provenance, records
 
 SPEC = {"loader": "digits"}
@@ -117,18 +116,3 @@ def test_seconds_of_earlier_processes_count(tmp_path):
         running.seconds = 100.0
     seconds = records.read_record(tmp_path / "source.json")["seconds"]
     assert 100.0 <= seconds <= 100.0 + time.perf_counter() - began + 0.001
-
-
-def test_all_parts_of_a_spec_are_parsed_and_no_other():
-    parts = {"dataset": DatasetSpec, "model": ModelSpec}
-    dataset = {"source": "digits", "train": 10, "val": 5, "test": 5}
-    parsed = parse_parts({"dataset": dataset, "model": {"name": "mlp"}}, parts)
-    assert parsed["dataset"].train == 10
-    for spec, line in (
-        ([], "spec = []: expected a mapping with the keys dataset, model"),
-        ({"data": {}}, r"spec.data = {}: expected one of dataset, model"),
-        ({"dataset": dataset | {"train": 0}, "model": {}}, "spec.dataset.train = 0: expected at least 2"),
-    ):
-        with pytest.raises(SpecError) as caught:
-            parse_parts(spec, parts)
-        assert str(caught.value).startswith(line)

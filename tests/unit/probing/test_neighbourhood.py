@@ -110,11 +110,12 @@ def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_cl
     inputs, around = two_classes[0][:1], Surroundings(*two_classes)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2))
 
-    def refused(match: str, predict=None, inputs=inputs, labels=(0,)) -> None:
+    def refused(match: str, predict=None, inputs=inputs, labels=(0,), kind="sphere") -> None:
         predict = predict or radial(torch.zeros(3))
         with pytest.raises(SpecError, match=match):
-            probe(predict, inputs, np.asarray(labels), ProbeSpec("sphere"), around, rng=np.random.default_rng(0))
+            probe(predict, inputs, np.asarray(labels), ProbeSpec(kind), around, rng=np.random.default_rng(0))
 
+    refused("kind = 'adversarial': expected a kind that walks along rays", kind="adversarial")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     refused("model = 'a module in train mode': expected one in eval mode", predict=model.train())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -164,12 +164,6 @@ def test_names_from_the_tables_are_escaped(tables):
     assert all(row[1][1] == nasty for row in rows)
 
 
-def test_selects_are_there_where_there_is_a_choice():
-    keys = [{"dataset": "digits", "model": model, "loss": "cross_entropy"} for model in ("mlp", "cnn")]
-    (choice,) = rendering.choices(keys)
-    assert choice == ("model", "Model", [("mlp", "MLP"), ("cnn", "CNN")])
-
-
 # The leaderboard ------------------------------------------------------------------------------------------------------
 
 
@@ -210,37 +204,17 @@ def test_the_leaderboard_pools_the_models_that_all_losses_have(tables):
 # Figures and tables ---------------------------------------------------------------------------------------------------
 
 
-def test_figures_and_tables_link_their_files_and_say_what_they_show(tables):
-    captions = {"log_k": "What *TS* leaves. It grows. Or not."}
-    pages = overview.pages(tables, spec(), captions=captions)
-    page = Page(pages["figures"])
-    assert [a["src"] for tag, a in page.tags if tag == "img"] == [
-        f"../../figures/demo/{name}.svg" for name in ("summary", "log_k")
-    ]
-    links = {a["href"] for tag, a in page.tags if tag == "a"}
-    assert {f"../../figures/demo/log_k.{suffix}" for suffix in ("pdf", "svg", "png")} <= links
-    assert "What TS leaves. It grows." in "".join(page.text)
-    assert "Or not" not in "".join(page.text)
-    links = {a["href"] for tag, a in Page(pages["tables"]).tags if tag == "a"}
-    assert {"paper_images.html", "paper_images.tex", "metrics.csv", "metrics.parquet", "jobs.parquet"} <= links
-    assert "jobs.csv" not in links
-
-
 # The overview ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
     text = " ".join("".join(Page(pages["overview"]).text).split())
     runs = tables["runs"]
-    fit, untrained = int(runs["interpolates"].sum()), runs.assign(loss=runs["loss"].replace("focal", "untrained"))
-    assert "3 models and 3 losses" in " ".join(overview.pages(tables | {"runs": untrained}, spec())["overview"].split())
-    assert f"{len(runs)} cells (a cell is one model, trained with one loss on one data set with one seed) of 3" in text
     assert "of 3 data sets, 3 models and 4 losses, not in all combinations" in text
-    assert f"Of {len(runs)} that were trained here {fit} interpolate" in text
+    assert f"Of {len(runs)} that were trained here {int(runs['interpolates'].sum())} interpolate" in text
     assert "2026-01-01 09:00 UTC to 2026-01-01 11:30 UTC" in text
     assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; peak memory of any job 900 MiB" in text
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
-    assert f"pandas {pd.__version__}" in text
     claims = tables["claims"].to_dict("records")
     assert finding.finding(claims) in text
     assert all(said in text for said in leaders(tables["metrics"]).values()), "no claim is decided"

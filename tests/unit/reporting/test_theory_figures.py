@@ -17,15 +17,6 @@ pytestmark = pytest.mark.theory
 RED = styles.loss_styles(["cross_entropy"])["cross_entropy"].color
 
 
-def test_families_differ_in_k_alone():
-    assert [class_families.family(name) for name in ("overlap-k8", "overlap-m4-k128", "k8", "mine-k4-b")] == [
-        "overlap",
-        "overlap-m4",
-        "k8",
-        "mine-b",
-    ]
-
-
 def test_scores_leave_out_images_and_count_references_as_interpolating():
     given = beside_theory(made(("digits", "mlp", "cross_entropy"), seeds=(0,)))
     found = class_families.scores(given["metrics"], given["runs"], {"kl": ("kl", "none")})
@@ -68,13 +59,10 @@ def test_two_values_of_k_are_joined_by_no_line(ks):
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) > 1 and line.get_linestyle() != "None"]
     assert bool(lines) == (len(ks) > 2)
     assert any("fail like log k?" in text for text in texts(figure)) == (len(ks) > 2)
-    assert any("straight rising line" in " ".join(text.split()) for text in texts(figure)) == (len(ks) > 2)
     plain = made(("digits", "mlp", "cross_entropy"), seeds=(0, 1))
     joined = plain | {name: pd.concat([plain[name], own[name]], ignore_index=True) for name in own}
     summary = drawn("summary", joined)
     assert any("as classes grow" in text for text in texts(summary)) == (len(ks) > 2)
-    said = " ".join(" ".join(texts(summary)).split())
-    assert "2 losses;" in said, "models that no loss trained are of no loss"
 
 
 def test_phase_places_models_by_rho_and_k():

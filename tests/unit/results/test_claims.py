@@ -116,14 +116,6 @@ def test_each_verdict_comes_out_where_it_should(differences, expected):
     assert ("1 seed" in row["note"]) == (expected == "not_tested")
 
 
-def test_the_interval_is_students_t():
-    values = np.random.default_rng(0).normal(size=7)
-    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
-    assert t_interval(values)[1:] == pytest.approx((expected.low, expected.high), rel=1e-12)
-    row = judged(LEVEL, grid({("d", "m", "cross_entropy", seed): value for seed, value in enumerate(values)}))
-    assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high), rel=1e-12)
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -1,4 +1,4 @@
-"""The status of results: a pure function of the job list, the records and the files."""
+"""The status, the inventory and the verification of results: pure functions of jobs, records and files."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from conftest import tiny_config
+from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import Job, jobs
 from halobench.results import status
-from halobench.results.inventory import take_inventory
+from halobench.results.inventory import list_inventory, take_inventory
 from halobench.results.manifest import list_files
-from halobench.storage import files, records
+from halobench.storage import files, records, verify
 from halobench.storage.layout import STAGES
 from halobench.storage.provenance import record
 
@@ -178,6 +179,45 @@ def test_what_was_made_from_other_inputs_is_made_again(results):
     assert [(row["seed"], row["stage"]) for row in found.missing] == [(0, "probe")], "tables leave the cell out"
     write(train, results, listed())
     assert would_run(listed(), results) == {}, "the same bytes again"
+
+
+def test_an_inventory_lists_what_is_finished_and_why_the_rest_is_not(results):
+    config = load_config(small())
+    whole = take_inventory(config, "tiny", results)
+    assert (whole.note, whole.missing) == ("", ())
+    before = list_inventory(whole, results)
+    for folder in ("runs/clean/mlp/mixup2/seed1", "references/clean/seed1"):
+        shutil.rmtree(results / folder)
+    found = take_inventory(config, "tiny", results)
+    assert [cell.seed for cell in found.cells] == [0]
+    assert found.listed["references"] == [{"dataset": "clean", "seed": 0, "path": "clean/seed0"}]
+    assert found.note == "partial: 1 of 2 cells"
+    missing = [(row["loss"], row["seed"], row["stage"], row["why"]) for row in found.missing]
+    assert missing == [("mixup2", 1, "train", "not made yet"), ("reference", 1, "reference", "not made yet")]
+    assert list_inventory(found, results) != before
+
+
+@pytest.mark.faults
+def test_verify_and_remove_speak_of_the_stages_own_files_only(results):
+    """Next to results, files that have names like outputs aren't judged."""
+    for name in ("train.json", "model.safetensors", "metrics.csv", "mine/logits.safetensors", "mine/broken.json"):
+        path = results / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("{")
+    assert verify.verify(results).faults == ()
+    folder, everything = results / RUN, set(results.rglob("*"))
+    (folder / "radii.parquet").write_text("edited")
+    (fault,) = verify.verify(results).faults
+    assert str(fault).startswith(f"{folder}/radii.parquet: was changed after the probe stage wrote it (SHA-256 ")
+    removed = verify.remove((fault,))
+    assert set(removed) == {folder / name for name in ("probe.json", "neighbourhood.parquet", "radii.parquet")}
+    assert set(results.rglob("*")) == everything - set(removed)
+    assert verify.verify(results).faults == ()
+    (results / "weights/mine").mkdir(parents=True)
+    (results / "weights/mine/model.safetensors").touch()
+    assert [fault.path for fault in verify.verify(results).faults] == [results / "weights/mine/model.safetensors"]
+    with pytest.raises(SpecError, match="expected a results folder with at least one stage's record"):
+        verify.verify(results / "mine")
 
 
 def test_a_record_that_is_damaged_or_was_edited_does_not_count(results):

@@ -54,23 +54,12 @@ def test_a_dead_runs_locks_are_removed(locked, capsys, same_number):
     assert live_runs.other_runs(Path()) == ([], [])
 
 
-@pytest.mark.parametrize(
-    ("content", "told"),
-    [
-        (None, r"expected a UTF-8 text file"),
-        (b"run: [a\n", r"over\.yaml, line 2: expected YAML"),
-        (b"- a\n", r"expected sections at the top level"),
-        (b"run: [a]\nrun: [b]\n", r"unique keys"),
-    ],
-)
 @pytest.mark.parametrize("option", ["--configfile", "--configfiles"])
-def test_a_file_that_is_no_configuration_is_named_before_snakemake_reads_it(locked, tmp_path, option, content, told):
+def test_a_file_that_is_no_configuration_is_named_before_snakemake_reads_it(locked, tmp_path, option):
     path = tmp_path / "over.yaml"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(OSError, match=told) as caught:
+    path.write_text("run: [a\n")
+    with pytest.raises(OSError, match=r"over\.yaml, line 2: expected YAML"):
         run.run(["--cores", "2", option, str(path), "-n"])
-    assert "over.yaml" in str(caught.value)
     assert not locked
     path.write_text("run: [a]\n")
     run.run(["--cores", "2", option, str(path), "-n"])

@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +18,7 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
 
+from halobench.results import finding
 from halobench.runner import outcome
 from snakemake_logger_plugin_halobench import LogHandler
 from snakemake_logger_plugin_halobench.bars import Bars
@@ -276,20 +277,29 @@ def test_a_job_that_is_started_again_has_not_failed(lines):
     assert said()[-2:] == ["1 job done in 0.0 s.", "Figures: results/figures/tiny/summary.png"]
 
 
-def test_errors_are_shown_and_the_exit_is_snakemakes(lines):
-    view, said = lines
-    begin(view)
-    view.take(record(None, "beware", logging.WARNING))
-    view.take(record(LogEvent.ERROR, "WorkflowError:\nno such rule", logging.ERROR, exception="WorkflowError"))
-    assert said() == ["beware", "WorkflowError:", "no such rule"]
+STARTED = (LogEvent.WORKFLOW_STARTED, "")
+BROKEN = "WorkflowError:\nno such rule"
 
 
-def test_what_runs_nothing_shows_its_messages(lines):
-    """Examples are ``--unlock`` and ``--lint``."""
+@pytest.mark.parametrize(
+    ("stats", "records", "expected"),
+    [
+        (STATS, [], []),  # refused before its first job
+        (STATS, [(None, "beware", logging.WARNING), (LogEvent.ERROR, BROKEN)], ["beware", *BROKEN.splitlines()]),
+        ({}, [(None, "Unlocked working directory.")], ["Unlocked working directory."]),
+        ({}, [STARTED, (LogEvent.ERROR, "LockException:")], ["LockException:"]),
+    ],
+    ids=["refused", "broken off", "--unlock", "locked"],
+)
+def test_a_run_without_a_job_shows_snakemakes_messages_and_no_summary(lines, stats, records, expected):
     view, said = lines
-    view.take(record(None, "Unlocked working directory."))
+    if stats:
+        begin(view, stats)
+    for event, message, *level in records:
+        facts = {"exception": message.partition(":")[0]} if event == LogEvent.ERROR else {}
+        view.take(record(event, message, *(level or [logging.ERROR] * bool(facts)), **facts))
     view.close()
-    assert said() == ["Unlocked working directory."]
+    assert said() == expected
 
 
 def test_nothing_to_be_done_is_one_line_and_the_pages(lines, folder):
@@ -300,21 +310,6 @@ def test_nothing_to_be_done_is_one_line_and_the_pages(lines, folder):
     view.take(record(None, "Nothing to be done (all requested files are present and up to date)."))
     view.close()
     assert said() == ["Nothing to be done: all results are up to date.", "See results/index.html."]
-
-
-def test_an_error_before_any_job_is_no_news_of_success(lines):
-    view, said = lines
-    view.take(record(LogEvent.WORKFLOW_STARTED, cwd="/there"))
-    view.take(record(LogEvent.ERROR, "LockException:", logging.ERROR, exception="LockException"))
-    view.close()
-    assert said() == ["LockException:"]
-
-
-def test_a_run_that_is_refused_before_its_first_job_has_no_summary(lines):
-    view, said = lines
-    begin(view)
-    view.close()
-    assert said() == []
 
 
 def test_silence_leaves_failures_and_the_end(capsys):
@@ -347,15 +342,10 @@ def test_the_summary_names_what_was_written(folder):
         *(halos, halos | {"fit": "none", "verdict": "undecided"}),
     ]
     pd.DataFrame(tests).to_csv(claims, index=False)
-    measured = "A: 0.300 [0.200, 0.400] nats with TS (optimal), claimed above 0.1"
     assert outcome.summary(outputs) == [
         "tiny:",
-        f"  Halos: {measured}: does not hold; 0.300 [0.200, 0.400] nats, claimed above 0.1: undecided (3 seeds)."
-        " 2 tests of 1 question: 1 does not hold, 1 undecided.",
-        f"  Growth with classes: {measured}: holds (3 seeds of clean with mlp). 1 test of 1 question: 1 holds.",
-        "  With the optimal temperature, 1 of 2 decided tests of the paper's claims holds and 1 fails. Of 3 tests"
-        " of 1 question, 2 are decided: the 95% interval lies on one side of the claim's margin. After Holm's"
-        " correction for the number of tests, 1 still is.",
+        *(f"  {theme}: {effect}" for theme, effect in finding.effects(tests).items()),
+        f"  {finding.finding(tests)}",
         "  All tests: results/tables/tiny/claims.html",
         "Figures: results/figures/other",
         "Figures: results/figures/tiny/summary.png",
@@ -378,10 +368,12 @@ def test_the_summary_names_what_was_written(folder):
 # On a terminal ------------------------------------------------------------------------------------------------------
 
 
-def terminal(width: int = 100) -> tuple[Bars, io.StringIO]:
-    out = io.StringIO()
-    console = Console(file=out, force_terminal=True, width=width, height=30, color_system=None, highlight=False)
-    return Bars(quiet_about_commands(), console), out
+@pytest.fixture
+def bars() -> Iterator[Bars]:
+    """Bars on a terminal of 100 x 30."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, height=30, color_system=None, highlight=False)
+    yield (view := Bars(quiet_about_commands(), console))
+    view.close()
 
 
 def drawn(view: Bars) -> list[str]:
@@ -390,76 +382,48 @@ def drawn(view: Bars) -> list[str]:
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
 
-def test_bars_by_stage_and_the_jobs_that_run():
-    view, _ = terminal()
-    begin(view)
-    try:
-        for number in (1, 2, 3):
-            view.take(job(number))
-        finish(view, 1)
-        write_log("epoch 1/3  loss 2  9 s left\nepoch 2/3  loss 2  7 s left\n")
-        fail(view, 2)
-        picture = drawn(view)
-        rows = [[word for word in line.split() if not set(word) <= set("━╸╺")] for line in picture[:4]]
-        bars = {name: rest for name, *rest in rows}
-        assert bars == {
-            "source": ["0/1"],
-            "train": ["1/4", "1", "running,", "1", "failed"],
-            "figure": ["0/2"],
-            "all": ["1/7"],
-        }
-        assert picture[4] == "0.0 s elapsed"
-        words = " ".join(picture[5].split())
-        assert words == "train clean/mlp/mixup2/seed0 0.0 s epoch 2/3 loss 2 7 s left"
-    finally:
-        view.close()
+def test_bars_by_stage_and_the_jobs_that_run(bars):
+    begin(bars)
+    for number in (1, 2, 3):
+        bars.take(job(number))
+    finish(bars, 1)
+    write_log("epoch 1/3  loss 2  9 s left\nepoch 2/3  loss 2  7 s left\n")
+    fail(bars, 2)
+    picture = drawn(bars)
+    rows = [" ".join(word for word in line.split() if not set(word) <= set("━╸╺")) for line in picture]
+    assert rows[:4] == ["source 0/1", "train 1/4 1 running, 1 failed", "figure 0/2", "all 1/7"]
+    assert rows[4:] == ["0.0 s elapsed", "train clean/mlp/mixup2/seed0 0.0 s epoch 2/3 loss 2 7 s left"]
 
 
-def test_a_submitted_job_waits_in_the_queue_until_it_writes_to_its_log():
-    view, _ = terminal()
-    begin(view)
-    try:
-        write_log("epoch 3/3  loss 2\n", age=60)  # from an earlier attempt
-        view.take(job(1, local=False))
-        assert drawn(view)[1].endswith("1 in the queue")
-        assert "epoch" not in "\n".join(drawn(view))
-        write_log("epoch 1/3  loss 2\n", age=-1)
-        assert drawn(view)[1].split()[-2:] == ["1", "running"]
-        assert drawn(view)[-1].endswith("epoch 1/3  loss 2")
-    finally:
-        view.close()
+def test_a_submitted_job_waits_in_the_queue_until_it_writes_to_its_log(bars):
+    begin(bars)
+    write_log("epoch 3/3  loss 2\n", age=60)  # from an earlier attempt
+    bars.take(job(1, local=False))
+    assert drawn(bars)[1].endswith("1 in the queue")
+    assert "epoch" not in "\n".join(drawn(bars))
+    write_log("epoch 1/3  loss 2\n", age=-1)
+    assert drawn(bars)[1].split()[-2:] == ["1", "running"]
+    assert drawn(bars)[-1].endswith("epoch 1/3  loss 2")
 
 
-def test_messages_stand_above_the_bars_and_the_summary_below():
-    view, out = terminal()
-    begin(view, {"train": 1})
-    view.take(job(1))
-    view.take(record(None, "beware", logging.WARNING))
-    finish(view, 1)
-    view.close()
-    text = out.getvalue()
+def test_messages_stand_above_the_bars_and_the_summary_below(bars):
+    begin(bars, {"train": 1})
+    bars.take(job(1))
+    bars.take(record(None, "beware", logging.WARNING))
+    finish(bars, 1)
+    bars.close()
+    text = bars.console.file.getvalue()
     assert text.index("beware") < text.rindex("all ") < text.index("1 job done in")
     assert "left" not in text.splitlines()[-2]
 
 
-def test_long_lists_of_running_jobs_are_cut():
-    view, _ = terminal()
-    begin(view, {"train": 100})
-    try:
-        for number in range(100):
-            view.take(job(number))
-        picture = drawn(view)
-        assert len(picture) <= 30
-        assert picture[-1] == f"  and {100 - (len(picture) - 4)} more"
-    finally:
-        view.close()
-
-
-def test_commands_are_shown_if_asked_for(capsys):
-    """The option is ``--printshellcmds``, the default in these settings."""
-    view = begin(Lines(MockOutputSettings()))
-    view.take(record(LogEvent.SHELLCMD, "Shell command: true", shellcmd="true"))
-    assert capsys.readouterr().err == "true\n"
+def test_long_lists_of_running_jobs_are_cut(bars):
+    begin(bars, {"train": 100})
+    for number in range(100):
+        bars.take(job(number))
+    picture = drawn(bars)
+    assert len(picture) <= 30
+    assert picture[-1] == f"  and {100 - (len(picture) - 4)} more"
 
 
 def test_a_dry_run_is_left_to_snakemake(capsys):

@@ -1,4 +1,4 @@
-"""Folders in which processes work one at a time, and files from the future."""
+"""Folders in which processes work one at a time, unfinished files, and files from the future."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import time
 import pytest
 from filelock import FileLock, Timeout
 
+from conftest import end, holder
 from halobench.core.errors import SpecError
 from halobench.storage import files
 
@@ -25,7 +26,6 @@ for _ in range(25):
         count = Path(sys.argv[1], "count")
         count.write_text(str(int(count.read_text()) + 1))
 """
-HOLD = "import sys; from halobench.storage import files; held = files.alone(sys.argv[1]); held.__enter__(); print()\n"
 
 
 def test_processes_work_in_a_folder_one_at_a_time(tmp_path):
@@ -38,15 +38,33 @@ def test_processes_work_in_a_folder_one_at_a_time(tmp_path):
 
 
 def test_a_killed_process_holds_its_folder_no_longer(tmp_path):
-    command = [sys.executable, "-c", f"{HOLD}sys.stdout.flush(); sys.stdin.readline()", tmp_path]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout.readline() == b"\n"
-        with pytest.raises(Timeout), FileLock(tmp_path / files.LOCK, blocking=False):
-            pass
-        holder.kill()
+    code = "from halobench.storage import files; held = files.alone(sys.argv[1]); held.__enter__()"
+    holding = holder(code, tmp_path)
+    with pytest.raises(Timeout), FileLock(tmp_path / files.LOCK, blocking=False):
+        pass
+    end(holding)
     with files.alone(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_only_what_dead_writers_left_is_swept_away(tmp_path):
+    """A living writer's file, a recent one, and unrelated files stay."""
+    code = "from halobench.storage import files as store; kept = store.replacing(sys.argv[1]); kept.__enter__()"
+    living, dead = (holder(code, tmp_path / f"{name}.csv") for name in ("living", "dead"))
+    end(dead)
+    (tmp_path / ".hidden").touch()
+    old = time.time() - 3600
+    for path in tmp_path.iterdir():
+        os.utime(path, (old, old))
+    young = tmp_path / f"{files.TEMPORARY}young-1.csv"
+    young.touch()
+    files.sweep(tmp_path)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert {".hidden", young.name} < left
+    assert sum(name.startswith(f"{files.TEMPORARY}living") for name in left) == 1
+    assert not any(name.startswith(f"{files.TEMPORARY}dead") for name in left)
+    end(living)
 
 
 @pytest.fixture

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from conftest import tiny_config
+from conftest import ROOT, tiny_config
 from halobench.cli import stages
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import drawn_jobs, job_of
 from halobench.runner import logs
 from halobench.storage.layout import STAGES, Stage
 
-ROOT = Path(__file__).parents[3]
 WILDCARDS = {"dataset": "d", "model": "m", "loss": "l", "seed": 0, "source": "s", "experiment": "e", "name": "n"}
 
 
