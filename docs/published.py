@@ -241,7 +241,7 @@ def runs_table() -> str:
 
 
 def written(text: str, typed: bool = True) -> tuple[str, list[tuple[int, str]]]:
-    """Return a page with its numbers written, and what is wrong with it as (line, message), typed numbers included."""
+    """Return a page with its numbers written, and what is wrong with it as (line, message): if `typed`, also typing."""
     done, at, problems, defaults = "", 0, [], {}
     for match in MARK.finditer(text):
         line = text.count("\n", 0, match.start()) + 1

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.formatting import count, number
+from halobench.core.formatting import count, interval, number
 from halobench.results.names import CALIBRATIONS, METRICS, THEMES, VERDICTS
 from halobench.storage.columns import CLAIM_COLUMNS
 
@@ -106,9 +106,9 @@ def _estimate(row: Mapping[Any, Any]) -> str:
     """Return a test's estimate with its interval, unit, fit, margin and verdict."""
     unit = METRICS[row["measure"]].unit if row["measure"] in METRICS else ""
     unit = {"ratio": "times", "slope": f"{unit} per unit of log k".strip()}.get(row["statistic"], unit)
-    mean, low, high = (number(float(row[key] or "nan")) for key in ("estimate", "low", "high"))
+    mean, low, high = (float("nan" if row[key] == "" else row[key]) for key in ("estimate", "low", "high"))
     fit = f"with {CALIBRATIONS[row['fit']].label}" if row["fit"] in CALIBRATIONS and row["fit"] != "none" else ""
-    measured = " ".join(filter(None, (f"{mean} [{low}, {high}]", unit, fit)))
+    measured = " ".join(filter(None, (f"{number(mean)} {interval(low, high)}", unit, fit)))
     claimed = f"{row['direction']} {number(float(row['margin']), 'g')}"
     return f"{measured}, claimed {claimed}: {VERDICTS[row['verdict']].label}"
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from halobench.core.formatting import count, number
+from halobench.core.formatting import count, interval, number
 from halobench.results.names import CALIBRATIONS, METRICS, NO_LOSS
 from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import REFERENCE
@@ -78,15 +78,15 @@ def leader(methods: Compared) -> str:
     (first, second, *_), metric = best.values(), METRICS[methods.metric]
     lowest, next_one = ranked.loc[first].to_numpy(), ranked.loc[second].to_numpy()
     return (
-        f"{_method(first)} has the lowest {metric.label}, {_interval(lowest)} {metric.unit};"
-        f" {_method(second)} is {_interval(next_one - lowest)} above it"
+        f"{_method(first)} has the lowest {metric.label}, {_mean(lowest)} {metric.unit};"
+        f" {_method(second)} is {_mean(next_one - lowest)} above it"
         f" ({count(len(lowest), 'seed')} with {', '.join(methods.models)})."
     )
 
 
-def _interval(values: np.ndarray) -> str:
-    mean, low, high = map(number, t_interval(values))
-    return f"{mean} [{low}, {high}]" if len(values) > 1 else mean
+def _mean(values: np.ndarray) -> str:
+    mean, low, high = t_interval(values)
+    return f"{number(mean)} {interval(low, high)}" if len(values) > 1 else number(mean)
 
 
 def _method(method: tuple[str, str]) -> str:

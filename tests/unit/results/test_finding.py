@@ -82,6 +82,8 @@ def test_a_theme_states_an_effect_by_fit_with_its_unit_and_what_it_was_measured_
     assert finding.effect("mixup", given) == f"B: {said} (3 seeds of digits with cnn, mlp)."
     text = [{key: str(value) for key, value in row.items()} for row in given]
     assert finding.effect("mixup", text) == finding.effect("mixup", given)
+    zero = [CLAIM_ROW | {"estimate": 0.0, "low": 0.0}]
+    assert finding.effect("mixup", zero).startswith("A: 0.000 [0.000, 0.400] nats")
     slope = finding.effect("mixup", [CLAIM_ROW | {"statistic": "slope"}])
     assert slope.startswith("A: 0.300 [0.200, 0.400] nats per unit of log k")
     assert finding.effect("mixup", rows(exact="n")) == finding.effect("halos", made) == ""

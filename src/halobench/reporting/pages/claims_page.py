@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.core.formatting import number
+from halobench.core.formatting import interval, number
 from halobench.reporting import labels
 from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
 from halobench.results import finding
@@ -112,7 +112,7 @@ def _rank(verdict: str) -> str:
 def _interval(before: str, low: float, high: float) -> Entry:
     """Return the entry of an interval, which sorts by its lower end."""
     finite = bool(np.isfinite(low))
-    return Entry(f"{before}[{number(low)}, {number(high)}]" if finite else "–", low if finite else None)
+    return Entry(f"{before}{interval(low, high)}" if finite else "–", low if finite else None)
 
 
 def claimed(row: Mapping[Any, Any]) -> str:

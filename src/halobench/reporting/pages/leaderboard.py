@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.core.formatting import number
+from halobench.core.formatting import interval
 from halobench.reporting import labels
 from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
 from halobench.results.leaders import Compared, compared, leader
@@ -61,7 +61,7 @@ def _board(experiment: str, dataset: str, methods: Compared) -> dict[str, Any]:
         entries = (
             Entry(f"{first}" if first == last else f"{first}–{last}", first, "best" if first == 1 else ""),
             *(labels.loss_label(loss), labels.calibrator_label(calibrator), mean),
-            Entry(f"[{number(max(low, 0))}, {number(high)}]" if np.isfinite(low) else "–", low),
+            Entry(interval(max(low, 0), high) if np.isfinite(low) else "–", low),
             *of_method.to_numpy(dtype=float)[:, scored].mean(axis=1).tolist(),
             *(int(scored.sum()), Entry("", links=(("cells", cells),))),
         )
