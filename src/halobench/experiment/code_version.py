@@ -49,6 +49,11 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     return dict(_code_map(stage, tuple((kind, name) for kind, name in plugins)))
 
 
+def read_ahead(stage: str) -> None:
+    """Read and parse the files of a stage, so that forks of this process needn't, unless a file is edited by then."""
+    _code_map.__wrapped__(stage, ())
+
+
 def code_digest(code: Mapping[str, str]) -> str:
     """Return a digest of a code map, by which a job may be given its code version."""
     text = json.dumps(dict(code), sort_keys=True, separators=(",", ":"))  # the module must load without pydantic

@@ -131,6 +131,10 @@ def _load(stage: str) -> bool:
     for name in TORCH if stage in ("train", "probe") else TABLES:
         with contextlib.suppress(Exception):  # the job will fail the same way and report it
             __import__(name)
+    with contextlib.suppress(Exception):
+        from halobench.experiment.code_version import read_ahead
+
+        read_ahead(stage)
     gc.freeze()  # so forks leave these pages alone
     others = [path / "comm" for path in Path("/proc/self/task").iterdir() if path.name != str(os.getpid())]
     return {path.read_text() for path in others} <= {"jemalloc_bg_thd\n"}

@@ -96,6 +96,20 @@ def load(parsed: Arguments) -> Loaded | None:
     return Loaded(raw, config, parsed.options.directory, named, workflow)
 
 
+def set_search_paths(folder: Path | str) -> None:
+    """Let jobs find `halobench`, even if no environment is activated, and ``module:object`` in the Snakefile's folder.
+
+    Set in the same way before the fork server starts and by the rules, since a job with other paths isn't forked.
+    """
+    _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
+    _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(folder))
+
+
+def _set_path(variable: str, *paths: str | None) -> None:
+    folders = os.pathsep.join(filter(None, paths)).split(os.pathsep)
+    os.environ[variable] = os.pathsep.join(dict.fromkeys(folders))
+
+
 def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
     """Return a configuration and its results folder, after all checks that come before any job; write nothing."""
     data_root.note(raw)

@@ -31,7 +31,7 @@ from halobench.results.inventory import (
 from halobench.results.manifest import list_files
 from halobench.runner import outcome
 from halobench.runner.arguments import DEFAULT, TARGETS
-from halobench.runner.loaded import FROZEN, attempt, check, check_claims, code_key
+from halobench.runner.loaded import FROZEN, attempt, check, check_claims, code_key, set_search_paths
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
@@ -42,10 +42,7 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
 
     `config` is as Snakemake read it; values set by ``--config`` are then read as YAML, in place.
     """
-    # Jobs must find `halobench` even if this Python's environment isn't activated, and import ``module:object`` from
-    # the Snakefile's folder, as this process does.
-    _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
-    _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(workflow.basedir))
+    set_search_paths(workflow.basedir)
     if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
@@ -65,12 +62,6 @@ def _holds(value: Any, part: Any) -> bool:
     if isinstance(value, Mapping) and isinstance(part, Mapping):
         return all(_holds(value.get(key), each) for key, each in part.items())
     return bool(value == part)
-
-
-def _set_path(variable: str, *paths: str | None) -> None:
-    """Set a search path for jobs."""
-    folders = os.pathsep.join(filter(None, paths)).split(os.pathsep)
-    os.environ[variable] = os.pathsep.join(dict.fromkeys(folders))
 
 
 class RuleInputs:

@@ -18,7 +18,7 @@ from halobench.results import status
 from halobench.runner import fork_server, live_runs, outcome
 from halobench.runner.arguments import TARGETS, Arguments, check_arguments, read_arguments
 from halobench.runner.live_runs import STATE
-from halobench.runner.loaded import Loaded, load
+from halobench.runner.loaded import Loaded, load, set_search_paths
 from halobench.storage import files
 
 LOGGER = "--logger=halobench"  # the plug-in that shows a run
@@ -93,7 +93,8 @@ def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> in
     alive = live_runs.enrol_unlocked(options)
     if not alive and not options.unlock:
         live_runs.settle_left_jobs(options.directory, cancel)  # which may take hours
-    if _is_local(options):
+    if parsed.snakefile and _is_local(options):
+        set_search_paths(parsed.snakefile.absolute().parent)
         fork_server.start()
     return _snakemake(parsed.with_options(*further, *([] if options.logger else [LOGGER])))
 
