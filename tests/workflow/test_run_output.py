@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -52,6 +53,10 @@ def test_a_run_prints_a_line_per_job_and_where_its_results_are(tmp_path):
     assert len(again) <= 4
 
 
+def children(process: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 @pytest.mark.faults
 def test_a_signal_to_the_main_process_alone_stops_its_jobs_and_says_how_to_go_on(tmp_path):
     """This is how supervisors stop a program. The training saves its progress rather than run to its end, in hours."""
@@ -69,6 +74,11 @@ def test_a_signal_to_the_main_process_alone_stops_its_jobs_and_says_how_to_go_on
         while not (log.exists() and "\nepoch " in log.read_text()):
             assert process.poll() is None
             time.sleep(0.1)
+        if sys.platform.startswith("linux"):
+            server = next(
+                each for each in children(process.pid) if b"serve()" in Path(f"/proc/{each}/cmdline").read_bytes()
+            )
+            assert children(server), "the training is a fork of the run's server"
         os.kill(process.pid, number)
         said = process.communicate(timeout=600)[1]
         assert process.returncode == 1
