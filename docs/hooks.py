@@ -150,20 +150,20 @@ def default(node: Mapping[str, Any]) -> str:
 HEADINGS = "| key | takes | default | what |\n|---|---|---|---|"
 CLAIMS = """## Claims
 
-The claims are in a file of their own, `workflow/claims.yaml`, whose first lines explain their conditions and margins; a
+The claims are in a separate file, `workflow/claims.yaml`, whose first lines explain their conditions and margins; a
 file of that name in the working folder replaces it. `claims` is a list of claims, each with these keys. An entry with
 `each: {column: [values]}` stands for one claim per combination of values, with `{column}` filled in. The metrics and
-calibrators that a claim names must be the package's or the configuration's.
+calibrators that a claim names must belong to the package or the configuration.
 
 """
 OPENING = """# Configuration
 
-This page lists every key of `config.yaml`. The same keys are used in files that are merged into it with `halobench
-run --configfile FILE`. Mappings are merged key by key, and setting an entry to `null` removes it. `NAME` stands for a
-name that you choose. Configuration errors are reported before any job starts: the report gives the key, its value and
-what was expected. The `config.yaml` of the repository is an example, with comments.
+This page lists every key of `config.yaml`. The same keys are used in files that are merged into it with `halobench run
+--configfile FILE`. Mappings are merged key by key, and setting an entry to `null` removes it. `NAME` stands for a name
+that you choose. Configuration errors are reported before any job starts, each with the key, its value and what was
+expected. The repository's `config.yaml` is an example, with comments.
 
-The `recipe` of a model or data set takes the keys of [`train`](#train). The recipe of a cell starts from `train`. The
+The `recipe` of a model or data set takes the keys of [`train`](#train). A cell's recipe starts from `train`; the
 model's recipe overrides it, and the data set's recipe overrides both."""
 
 
@@ -206,19 +206,18 @@ def _plain(text: str) -> str:
 PAGES = ("overview",)
 READING = """# Reading the figures
 
-This page shows each figure and table of an experiment with its caption. The pictures are from the demo. An experiment
-leaves out figures and tables that would have nothing to show. The head of a figure explains its marks. Bands and bars
-are 95% t intervals over seeds unless the figure says otherwise; each seed redraws the split, the label noise and the
-initialisation. Large grids are cut to the data sets with the most label noise, and the figure says so; the
-[explorer](#explorer) has all cells.
+This page has the captions of all figures and tables of an experiment, with pictures from the demo. Those that would be
+empty are left out. The header of a figure explains its marks. Bands and bars are 95% t intervals over seeds unless the
+figure says otherwise; each seed redraws the split, the label noise and the initialisation. Figures of large grids show
+only the data sets with the most label noise, and say so; the [explorer](#explorer) has all cells.
 
 ## Glossary
 
 - **Cell**: one model, trained with one loss on one data set with one seed.
 - **Halo**: the region around a training point within which a model is nearly certain of the label that it was trained
-  on, by default with a confidence of at least 0.9. How far it reaches depends on the direction, so each number names
-  its direction: *random*, towards the *nearest other label*, or the *worst* one. In the worst direction, *attacked*
-  radii are upper bounds and *certified* ones are proved lower bounds.
+  on, by default with a confidence of at least 0.9. How far it reaches depends on the direction, so each number comes
+  with its direction: *random*, towards the *nearest other label*, or the *worst* one. In the worst direction,
+  *attacked* radii are upper bounds and *certified* ones are proved lower bounds.
 - **Relative radius**: a distance from a training point, divided by the distance from this point to the nearest training
   point with a different label.
 - **Interpolate**: to predict at least 99% of the training labels, including the noisy ones.
@@ -227,28 +226,28 @@ initialisation. Large grids are cut to the data sets with the most label noise, 
   test data: a bound on what any temperature can achieve, not a usable method.
 - **Under the posterior** (`noisy` in files): scored in expectation under the known distribution of a point's label,
   which results from label noise or came with the data. **Clean** labels are the source's, before any noise.
-- **Margin**: the smallest effect that would matter, written down with each claim.
+- **Margin**: the smallest effect that would matter, stated with each claim.
 - **Decided**: the whole 95% interval of an estimate lies on one side of the margin, so the claim *holds* or *does not
   hold*. Otherwise it is *undecided*.
-- **Rho**: on regions that classes share, how far the logits of the top class's partners stand above those of the other
-  classes, as a share of how far the top class's own logit does: 0 if partners are like any other class, 1 if they are
+- **Rho**: on regions that classes share, the height of the logits of the top class's partners above those of the other
+  classes, relative to the height of the top class's own logit: 0 if partners are like any other class, 1 if they are
   level with the top class."""
 
 
 PAGES_TEXT = """\
-`results/index.html` leads to all pages. It opens from disk, without a network connection, and shows each experiment's
-finding and summary figure. Claims link to their figures and cells, and each page links to the files that contain its
-numbers. The filters of a page are stored in its address: `leaderboard.html#dataset=digits-noise50&loss=mixup2`.
+`results/index.html` leads to all pages. It opens without a network connection and shows each experiment's finding and
+summary figure. Claims link to their figures and cells, and each page links to the files that contain its numbers. The
+filters of a page are stored in its address: `leaderboard.html#dataset=digits-noise50&loss=mixup2`.
 
-`snakemake --report report.html` makes Snakemake's own report, in one file, with the figures, their captions and the
+`snakemake --report report.html` writes Snakemake's own report, a single file with the figures, their captions and the
 jobs behind them.
 
 ### leaderboard
 
-Losses and calibrations are ranked for each data set, by KL from the known posterior, or by NLL if no posterior is
-known. A method is placed before another only if the 95% t interval of their difference, paired over seeds and models,
-excludes 0. A rank of *1-3*, for example, means that two other methods may or may not be better. The comparisons are not
-corrected for multiple testing.
+The leaderboard ranks losses and calibrations on each data set, by KL from the known posterior, or by NLL if no
+posterior is known. A method ranks above another only if the 95% t interval of their difference, paired over seeds and
+models, excludes 0. A rank of *1-3*, for example, means that two other methods may or may not be better. The comparisons
+are not corrected for multiple testing.
 
 ### explorer
 
@@ -257,7 +256,7 @@ corrected for multiple testing.
 `results/explorer.html` shows all cells by data set, model and loss. Bars are means over seeds, and circles are single
 cells, with bootstrap intervals over test samples as brackets. Click a circle to open the cell's card: its metrics,
 temperatures and whether each is proved optimal, training curve, spec, and the commands that reproduce it. The table at
-the end opens the same cards from the keyboard. The selection is stored in the address, so you can share it:
+the end opens the same cards by keyboard. The selection is stored in the address, so you can share it:
 `#cell=digits/mlp/mixup2/seed0` opens a card, and `#experiment=NAME&cell=CELL` one of another experiment. `halobench
 show CELL` prints a card in the terminal, and `halobench compare` compares two cells:
 
@@ -287,7 +286,7 @@ def markdown(text: str) -> str:
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-NAMES_TEXT = """Figures, pages, tables and commands use one name for each thing; files and configurations use its key.
+NAMES_TEXT = """Figures, pages, tables and commands show these names; files and configurations use the keys.
 [References](references.md#losses) lists the losses."""
 
 

@@ -77,8 +77,8 @@ class DatasetSpec:
     train: Whole = Field(ge=2, description="Number of training samples.")
     val: Whole = Field(ge=2, description="Number of validation samples, to which calibrators are fitted.")
     test: Count = Field(
-        description="Number of test samples. If a source without official parts is large enough, it keeps three to ten"
-        " blocks of this size out of training and validation, and each seed tests on one of them."
+        description="Number of test samples. If a source without official parts is large enough, three to ten blocks of"
+        " this size are kept out of training and validation, and each seed tests on one of them."
     )
     noise: NoiseSpec = Field(
         default=NoiseSpec(),
@@ -156,7 +156,7 @@ class ModelSpec(PluginSpec):
     resize: Count | None = Field(default=None, description="Side length in pixels to which images are resized.")
     stem: Literal["plain", "small"] = Field(
         default="plain",
-        description="First layers of a timm or torchvision model. small: a 3x3 convolution with stride 1, without"
+        description="First layers of a timm or torchvision model. small: a 3x3 convolution with stride 1, with no"
         " pooling after it.",
     )
     weights: Text | None = Field(
@@ -166,20 +166,20 @@ class ModelSpec(PluginSpec):
     )
     pretrained: Published = Field(
         default=False,
-        description="Use weights that others published; the model isn't trained. true: timm's. PACKAGE: those in"
-        " an installed package's only weights file. PACKAGE/FILE: those in that file of the package.",
+        description="Use weights that others published; the model isn't trained. true: timm's weights. PACKAGE: the"
+        " only weights file of an installed package. PACKAGE/FILE: that file of the package.",
     )
     outputs: Outputs | None = Field(
         default=None,
-        description="The output of the given weights for each class, by the name or number of the class. Needed if the"
-        " weights have other outputs as well.",
+        description="Which output of the given weights stands for each class, by the class's name or number. Needed if"
+        " the weights have other outputs as well.",
     )
     preprocess: Preprocessing = Field(
         default=None,
         description="Preprocessing of inputs for given weights: timm's (the default for timm models) or the data set's."
         " For any model, trained here or not, it can also be a mapping with mean and std.",
     )
-    trained_on: Text | None = Field(default=None, description="Source that the given weights were trained on.")
+    trained_on: Text | None = Field(default=None, description="Source on which the given weights were trained.")
 
     def __post_init__(self):
         super().__post_init__()
@@ -268,7 +268,7 @@ class Recipe:
     )
     epochs: Count = Field(default=50, description="Passes over the training samples.")
     schedule: Literal["cosine", "constant"] = Field(
-        default="cosine", description="Schedule of the learning rate; cosine ends at 0."
+        default="cosine", description="Schedule of the learning rate, which is set at each step; cosine ends at 0."
     )
     warmup: NotNegative = Field(
         default=2, description="Epochs of linear warm-up, at most one less than epochs; larger values are reduced."
@@ -281,7 +281,8 @@ class Recipe:
     flip: Flag = Field(default=False, description="Mirror each training image with probability 1/2.")
     micro_batch: Count | None = Field(
         default=None,
-        description="Images that pass through the model at once; the gradients of a batch are summed over its parts.",
+        description="Number of images that pass through the model at once; a batch's gradients are summed over its"
+        " parts.",
     )
     compile: Flag = Field(default=False, description="Compile training steps with torch.compile.")
     deterministic: Flag = Field(
@@ -341,11 +342,10 @@ class ProbeSpec:
     kind: Annotated[Text, AfterValidator(_known_probe)] = Field(
         description="Where the probe goes. A walk along rays is one of sphere (uniformly random directions),"
         " nearest_other (towards the nearest training sample with a different label), mixup_line (towards a random"
-        " training sample with a different label), manifold (random directions in the span of the leading principal"
-        " components), a file in src/halobench/probing/directions, or module:object. A search, which finds only radii,"
-        " is one of adversarial (the nearest point below the threshold that an attack finds), certified (the largest"
-        " ball in which confidence is proved to stay at or above the threshold) and far_field (infinitely far away in"
-        " random directions).",
+        " one), manifold (random directions in the span of the leading principal components), a file in"
+        " src/halobench/probing/directions, or module:object. A search, which finds only radii, is one of adversarial"
+        " (the nearest point below the threshold that an attack finds), certified (the largest ball in which confidence"
+        " is proved to stay at or above the threshold) and far_field (infinitely far away in random directions).",
         json_schema_extra=lambda schema: schema.update(examples=[*names("probes"), *names("searches")]),
     )
     points: Count = Field(default=150, description="Number of training samples to visit.")
@@ -409,8 +409,8 @@ class MetricsSpec:
     floor_draws: Count = Field(default=200, le=100_000, description="Number of label draws for the floor of ECE.")
     also: Metrics = Field(
         default=(),
-        description="Metrics besides those of the package, each as module:object, or under a name of its own as NAME:"
-        " {name: METRIC, OPTION: VALUE}.",
+        description="Additional metrics, each as module:object, or under a name of its own as NAME: {name: METRIC,"
+        " OPTION: VALUE}.",
     )
 
     @property

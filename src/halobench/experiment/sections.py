@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     Layer = dict[str, Any]
 else:  # one layer of a recipe, with any of a recipe's keys, each checked as in the whole recipe
     Layer = Annotated[Recipe, WrapValidator(_given_keys)]
-RECIPE = "How a model is trained. The learning rate is set at each step; warmup and epochs are in epochs."
+RECIPE = "Keys of `train` to override."
 
 
 @spec
@@ -134,7 +134,7 @@ class Block:
     models: Distinct[Text] = Field(description="Names of models.")
     losses: Distinct[Text] = Field(description="Names of losses.")
     seeds: Distinct[NotNegative] = Field(
-        description="Each seed has its own split, label noise, initialisation and order."
+        description="Each seed has its own split, label noise, initialisation and order of samples."
     )
     probe: Flag = Field(default=True, description="Probe the neighbourhoods of the cells.")
 
@@ -160,16 +160,16 @@ Table = Annotated[Text, AfterValidator(functools.partial(_known_display, "tables
 class ExperimentSpec:
     """Blocks of cells, and the figures and tables made from them (by default, all with something to show)."""
 
-    grid: Several[Block] = Field(description="Blocks of cells. A cell that is in several blocks counts once.")
+    grid: Several[Block] = Field(description="Blocks of cells. A cell in several blocks counts once.")
     figures: Annotated[tuple[Figure, ...], AfterValidator(check_distinct)] | None = Field(
         default=None,
-        description="Files in src/halobench/reporting/figures, module:function, or all, which is the default"
-        " and stands for all files that have something to show. An empty list means none.",
+        description="Files in src/halobench/reporting/figures, module:function, or all (the default), which stands"
+        " for all files that have something to show. An empty list means none.",
     )
     tables: Annotated[tuple[Table, ...], AfterValidator(check_distinct)] | None = Field(
         default=None,
-        description="Tables for print: files in src/halobench/reporting/tables, module:function, or all, which is the"
-        " default and stands for all files that have something to show. An empty list means none.",
+        description="Tables for print: files in src/halobench/reporting/tables, module:function, or all (the default),"
+        " which stands for all files that have something to show. An empty list means none.",
     )
 
     def cells(self) -> list[Cell]:
@@ -190,7 +190,7 @@ class Sections:
     data_root: Annotated[Text, Field(min_length=1)] | None = Field(
         default=None,
         description="Folder with the data sets that are read from disk, in torchvision's layout. Changing it reruns"
-        " nothing. The default is the environment variable HALOBENCH_DATA or, if that isn't set, the folder data.",
+        " nothing. Defaults to the environment variable HALOBENCH_DATA or, if it isn't set, to the folder data.",
     )
     fetch: Flag = Field(default=True, description="Download data sets that are missing from `data_root`.")
     sources: Named[Source] = Field(
@@ -198,7 +198,8 @@ class Sections:
         " src/halobench/data/loaders or module:object; all other keys are its options."
     )
     datasets: Named[DatasetEntry] = Field(
-        description="A source to cut into splits, or a distribution to draw splits from, with or without label noise."
+        description="A source cut into splits, or a distribution from which splits are drawn, with or without label"
+        " noise."
     )
     models: Named[Model] = Field(
         description="Each model is a file in src/halobench/models/architectures, timm/NAME, torchvision/NAME or"
@@ -209,23 +210,22 @@ class Sections:
     )
     train: Layer = Field(
         default_factory=dict,
-        description="Defaults for all recipes. A model's recipe overrides them, and a data set's recipe overrides"
-        " both.",
+        description="Defaults for all recipes.",
     )
     probes: Annotated[dict[Name, ProbeEntry], BeforeValidator(_named_kinds)] = Field(
         default_factory=dict,
-        description="Walks and searches around samples. By default, the kind of a probe is its name.",
+        description="Walks and searches around samples. By default, a probe's kind is its name.",
     )
     calibrators: Calibrators = Field(
         default=CALIBRATORS,
         validate_default=True,
         description="Calibrators to score, each with its own rows in the tables. `none` leaves the logits as they are."
-        " The other built-in calibrators are temperature scaling at the optimum on validation data (`exact`), as fitted"
-        " by the paper's code (`paper`), and at the optimum on test data (`oracle`). A calibrator can also be a file in"
-        " src/halobench/calibration/calibrators, `probmetrics/NAME` or `netcal/NAME` (classes of libraries, which need"
-        " the extra posthoc) or module:object. To set a plug-in's options, list it under a name of its own, as NAME:"
-        " {name: PLUG-IN, OPTION: VALUE}. All calibrators except `none` and `oracle` are fitted to the validation"
-        " labels as drawn, even if the source gives their posterior.",
+        " Temperature scaling is fitted optimally to validation data (`exact`), by the paper's code (`paper`), or"
+        " optimally to test data (`oracle`). A calibrator can also be a file in src/halobench/calibration/calibrators,"
+        " `probmetrics/NAME` or `netcal/NAME` (classes of libraries, which need the extra posthoc) or module:object. To"
+        " set a plug-in's options, list it under a name of its own, as NAME: {name: PLUG-IN, OPTION: VALUE}. All"
+        " calibrators except `none` and `oracle` are fitted to the validation labels as drawn, even if the source gives"
+        " their posterior.",
     )
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
     submit: Annotated[tuple[Text, ...], AfterValidator(_check_small)] = Field(
@@ -233,4 +233,4 @@ class Sections:
         description="Small stages (" + ", ".join(SMALL) + ") that a run on a cluster submits as jobs. The others run in"
         " the main process, since they would wait in a queue for longer than they take.",
     )
-    experiments: Named[ExperimentSpec] = Field(description="Grids of cells. Each block is a full product.")
+    experiments: Named[ExperimentSpec] = Field(description="Grids of cells. A block is the full product of its lists.")
