@@ -147,7 +147,7 @@ def default(node: Mapping[str, Any]) -> str:
     return f" Default: `{json.dumps(node['default'])}`." if has_default(node) else ""
 
 
-HEADINGS = "| key | takes | default | what |\n|---|---|---|---|"
+HEADINGS = "| key | takes | default | meaning |\n|---|---|---|---|"
 CLAIMS = """## Claims
 
 The claims are in a separate file, `workflow/claims.yaml`, whose first lines explain their conditions and margins; a
@@ -177,7 +177,7 @@ def command_line() -> str:
         usage = each.format_usage().removeprefix("usage: ").strip().replace("\n       ", "\n")
         parts += [f"## `halobench {name}`", each.description or "", f"```text\n{usage}\n```"]
         if rows := [_argument(each, action) for action in each._actions if action.dest != "help"]:
-            parts.append("\n".join(["| argument | what |", "|---|---|", *rows]))
+            parts.append("\n".join(["| argument | meaning |", "|---|---|", *rows]))
         if each.epilog:
             parts.append(f"```text\n{each.epilog.strip()}\n```")
     return "\n\n".join(parts) + "\n"
