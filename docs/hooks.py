@@ -215,23 +215,23 @@ only the data sets with the most label noise, and say so; the [explorer](#explor
 
 - **Cell**: one model, trained with one loss on one data set with one seed.
 - **Halo**: the region around a training point within which a model is nearly certain of the label that it was trained
-  on, by default with a confidence of at least 0.9. How far it reaches depends on the direction, so each number names
-  its direction: *random*, towards the *nearest other label*, or the *worst* one. In the worst direction, *attacked*
-  radii are upper bounds and *certified* ones are proved lower bounds.
+  on, by default with a confidence of at least 0.9. How far it reaches depends on the direction, which is named with
+  each number: *random*, towards the *nearest other label*, or the *worst* one. In the worst direction, *attacked* radii
+  are upper bounds and *certified* ones are proved lower bounds.
 - **Relative radius**: a distance from a training point, divided by the distance from this point to the nearest training
   point with a different label.
 - **Interpolate**: to predict at least 99% of the training labels, including the noisy ones.
 - **Exact, paper, oracle**: three fits of temperature scaling (TS). `exact` is the certified optimum on validation
-  data, and `paper` the fit of the paper's published code, which may stop short of it. `oracle` is the optimum on the
-  test data: a bound on what any temperature can achieve, not a usable method.
+  data; `paper` is the fit of the paper's published code, which may stop short of that optimum. `oracle` is the optimum
+  on the test data: a bound on what any temperature can achieve, not a usable method.
 - **Under the posterior** (`noisy` in files): scored in expectation under the known distribution of a point's label,
-  which results from label noise or came with the data. **Clean** labels are the source's, before any noise.
-- **Margin**: the smallest effect that would matter, written down with each claim.
+  which results from label noise or comes with the data. **Clean** labels are the source's, before any noise.
+- **Margin**: the smallest effect that would matter, stated with each claim.
 - **Decided**: the whole 95% interval of an estimate lies on one side of the margin, so the claim *holds* or *does not
   hold*. Otherwise it is *undecided*.
-- **Rho**: on regions that classes share, how far the logits of the top class's partners stand above those of the other
-  classes, as a share of how far the top class's own logit does: 0 if partners are like any other class, 1 if they are
-  level with the top class."""
+- **Rho**: on regions that classes share, the gap between the logits of the top class's partners and those of the other
+  classes, divided by the gap between the top class's logit and those of the other classes: 0 if partners are like any
+  other class, 1 if they are level with the top class."""
 
 
 PAGES_TEXT = """\
