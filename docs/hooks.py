@@ -229,9 +229,9 @@ only the data sets with the most label noise, and say so; the [explorer](#explor
 - **Margin**: the smallest effect that would matter, stated with each claim.
 - **Decided**: the whole 95% interval of an estimate lies on one side of the margin, so the claim *holds* or *does not
   hold*. Otherwise it is *undecided*.
-- **Rho**: on regions that classes share, the gap between the logits of the top class's partners and those of the other
-  classes, divided by the gap between the top class's logit and those of the other classes: 0 if partners are like any
-  other class, 1 if they are level with the top class."""
+- **Rho**: on regions that classes share, how far the logits of the top class's partners lie above those of the other
+  classes, divided by how far the top class's own logit lies above them: 0 if partners are like any other class, 1 if
+  they are level with the top class."""
 
 
 PAGES_TEXT = """\
