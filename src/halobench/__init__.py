@@ -1,7 +1,8 @@
-"""How far does a classifier's certainty reach around its training samples, and what can calibration still repair?
+"""Measure how far a classifier's certainty reaches around its training samples, and what calibration can repair.
 
-Import public names from here, because modules may move but these names won't. Each name is loaded on first use, so
-``import halobench`` is quick, and calibration needs no extra. A name whose extra is missing says how to install it.
+Import public names from here: modules may move, but these names won't. Each name is loaded on first use, so ``import
+halobench`` is quick. Calibration needs no extra; if a name needs one that is missing, the error explains how to install
+it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib
 import os
 
-TYPE_CHECKING = False  # as type checkers know it; the module typing takes longer to import than this one
+TYPE_CHECKING = False  # type checkers know this name; importing typing would take longer than importing this module
 if TYPE_CHECKING:
     from typing import Any
 
@@ -51,7 +52,7 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-for _file in os.listdir(os.path.join(os.path.dirname(__file__), "losses")):  # each has a class with the file's name
+for _file in os.listdir(os.path.join(os.path.dirname(__file__), "losses")):  # each defines a class named after the file
     _stem, _dot, _suffix = _file.partition(".")
     if _suffix == "py" and _stem not in ("__init__", "base"):
         _MODULES[_stem.title().replace("_", "")] = f"{__name__}.losses.{_stem}"

@@ -1,16 +1,17 @@
-"""Plot the workflow's figures from your own data frames, whether returned by the library or read from an experiment.
+"""Plot the workflow's figures from data frames that the library returned or that you read from an experiment.
 
-Each function returns a matplotlib figure, which you can write to disk with `save`. Columns missing from a frame are
-filled in from `DEFAULTS`, as if there were one unnamed data set, model and loss, with one seed. To compare several
-losses, for example, label the rows of each::
+Each function returns a matplotlib figure, which `save` writes to disk. Columns missing from a frame are filled in from
+`DEFAULTS`, as if there were one unnamed data set, model and loss, with one seed. To compare losses, for example, label
+the rows of each::
 
     both = pd.concat([erm.curves.assign(loss="cross_entropy"), mixup.curves.assign(loss="mixup2")])
     save(neighbourhood(both, probe="sphere", dataset="my data"), "halos")
 
-A column can also be set for all rows, as `probe` is here. Names known to the project are shown in its own wording.
+A column can also be set for all rows, as `probe` is here. Names that the project knows are shown by their titles.
 
-Your own figures can use `styled` (the style shared by all figures), `losses_in` (a table's losses, in legend order),
-`loss_styles` (their colours, markers and dashes), and `loss_label` and `calibrator_label` (names in words).
+In your own figures, you can use `styled` (the style that all figures share), `losses_in` (a table's losses, in the
+order of the legend), `loss_styles` (their colours, markers and dashes), and `loss_label` and `calibrator_label` (their
+titles).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["calibrated", "calibration", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability"]
 __all__ += ["calibrator_label", "loss_label", "loss_styles", "losses_in", "reliability_posthoc", "save", "styled"]
 
-# Default values of columns, for frames that cover only one cell or one split.
+# Default values of columns, for frames with only one cell or one split.
 DEFAULTS: Mapping[str, Any] = {
     **{"dataset": "", "model": "", "loss": "", "seed": 0},
     **{"points": "train", "probe": "", "split": "test", "labels": "clean", "calibrator": "none"},
@@ -66,17 +67,17 @@ def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
 
 
 def confidence_radius(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot rows with a ``radius`` as `neighbourhood` does, but against the distance in normalised input space."""
+    """Plot rows with a ``radius`` as `neighbourhood` does, but against distance in the normalised input space."""
     return _draw("confidence_radius", neighbourhood=curves.assign(**columns))
 
 
 def logit_gaps(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot the label's logit minus the largest other logit, as `confidence_radius` plots confidence."""
+    """Plot the label's logit minus the largest other logit against distance; otherwise like `confidence_radius`."""
     return _draw("logit_gaps", neighbourhood=curves.assign(**columns))
 
 
 def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot the median distances, over rays, at which certainty, half of the confidence, or the decision is lost.
+    """Plot the median distance along rays at which certainty, half of the confidence, or the decision is lost.
 
     Parameters
     ----------
@@ -104,8 +105,8 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
     Parameters
     ----------
     bins : DataFrame, Reliability, or mapping of calibrator to Reliability
-        ``calibrate(...).reliability``, of which ``none``, ``paper`` and ``exact`` are shown; or results of
-        `halobench.reliability`, by the names under which they are shown.
+        ``calibrate(...).reliability``, of whose calibrators ``none``, ``paper`` and ``exact`` are shown; or one or more
+        results of `halobench.reliability`, under the names to show.
     **columns
         Columns to set to a single value in all rows.
 
@@ -123,7 +124,7 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
 
 
 def reliability_posthoc(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **columns: Any) -> Figure:
-    """Plot accuracy against confidence, as `reliability` does, for the exact temperature and the other calibrators."""
+    """Plot accuracy against confidence, as `reliability` does, for the exact temperature and other calibrators."""
     return _draw("reliability_posthoc", reliability=_bins(bins).assign(**columns))
 
 
@@ -135,7 +136,7 @@ def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **colum
     metrics : DataFrame
         ``calibrate(...).metrics``.
     runs : DataFrame, optional
-        Must have a column ``temperature_paper``; a remark on the figure counts its negative values.
+        Must have a column ``temperature_paper``, whose negative values are counted in a remark on the figure.
     **columns
         Columns to set to a single value in all rows.
 
@@ -169,7 +170,7 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
 
 
 def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Add the posterior's own scores for each data set that has uncertain labels but no such scores yet."""
+    """Add the scores of the posterior for each data set with uncertain labels that doesn't have them yet."""
     scored = set(metrics.loc[metrics["model"] == "bayes", "dataset"])
     lead = {"model": "bayes", "loss": "reference", "seed": 0, "split": "test", "labels": "noisy", "calibrator": "none"}
     rows = [
@@ -182,12 +183,12 @@ def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(name: str, **tables: pd.DataFrame) -> Figure:
-    """Plot one of the workflow's figures from tables passed by name, after filling in their missing columns."""
+    """Plot one of the workflow's figures from named tables, after filling in missing columns."""
     return plugins.load("figures", name)(*(_filled(table, rows) for table, rows in tables.items()))
 
 
 def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Fill in missing columns from `DEFAULTS`; raise SpecError if any other column is missing."""
+    """Fill in missing columns from `DEFAULTS`; raise SpecError if others are missing."""
     filled = rows.assign(**{column: value for column, value in DEFAULTS.items() if column not in rows})
     missing = [column for column in (TABLE_COLUMNS[table] if needed is None else needed) if column not in filled]
     require(not missing, table, f"no column {', '.join(missing)}", "a data frame from the library or an experiment")

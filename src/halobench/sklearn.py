@@ -1,4 +1,4 @@
-"""Calibration by the conventions of scikit-learn: a transformer and two classifiers to put into a pipeline.
+"""Calibrate in scikit-learn pipelines, with a transformer that returns logits and classifiers that calibrate them.
 
 ::
 
@@ -8,9 +8,9 @@
     model.predict_proba(x_test)
 
 As in `sklearn.calibration.CalibratedClassifierCV` with ``ensemble=False``, the calibrator is fitted to the logits of
-samples that the classifier wasn't trained on, and the classifier is then trained on all. Wrap a classifier that has
-been trained already as ``Logits(FrozenEstimator(classifier))``, and fit the pipeline to validation samples. Logits from
-elsewhere, such as a torch model's, need no pipeline: ``TemperatureScaling().fit(logits, labels)``.
+samples that the classifier wasn't trained on, while the final classifier is trained on all samples. Wrap a classifier
+that is already trained as ``Logits(FrozenEstimator(classifier))``, and fit the pipeline to validation samples. Logits
+from elsewhere, such as a torch model's, need no pipeline: ``TemperatureScaling().fit(logits, labels)``.
 """
 
 from __future__ import annotations
@@ -42,25 +42,24 @@ from halobench.core.formatting import count
 
 __all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "TemperatureScaling"]
 
-LEAST = 1e-12  # added to probabilities before their logarithm is taken, as scikit-learn does
+LEAST = 1e-12  # added to probabilities before taking logarithms, as in scikit-learn
 
 
 class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     """Turn samples into a classifier's logits, one column per class.
 
-    The logits are what ``decision_function`` returns, with a column of 0 put before a single column (two classes), or
-    else the logarithm of ``predict_proba``. `fit` trains a clone of the classifier. `fit_transform`, which pipelines
-    call, also returns logits of samples that the classifier wasn't trained on, by cross-validation, so that whatever
-    comes next is fitted to unbiased logits; as with scikit-learn's ``TargetEncoder``, they differ from those of `fit`
-    and `transform`.
+    The logits are the output of ``decision_function``, or the logarithm of ``predict_proba`` if there is no such
+    method. With two classes, a single column gets a column of zeros before it. `fit` trains a clone of the classifier.
+    `fit_transform`, which pipelines call, also returns cross-validated logits: each sample's come from a classifier
+    that wasn't trained on it, so the next step is fitted to unbiased logits. As with scikit-learn's ``TargetEncoder``,
+    the result differs from `fit` followed by `transform`.
 
     Parameters
     ----------
     estimator : classifier
-        If it has been trained already, pass ``FrozenEstimator(classifier)`` and fit to other samples than it was
-        trained on.
+        If it is already trained, pass ``FrozenEstimator(classifier)`` and fit to samples that it wasn't trained on.
     cv : int, splitter or iterable, optional
-        As for scikit-learn's ``cross_val_predict``; five stratified folds by default.
+        Passed to scikit-learn's ``cross_val_predict``; five stratified folds by default.
 
     Attributes
     ----------
@@ -88,7 +87,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         return self
 
     def fit_transform(self, X: Any, y: Any) -> np.ndarray:
-        """Train a clone of the classifier, and return cross-validated logits (n, k) of the same samples."""
+        """Train a clone of the classifier, and return cross-validated logits (n, k) for the same samples."""
         if isinstance(self.estimator, FrozenEstimator):
             return self.fit(X, y).transform(X)
         self.fit(X, y)
@@ -101,7 +100,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         return self._of_classes(getattr(self.estimator_, self._method)(X))
 
     def _of_classes(self, values: np.ndarray) -> np.ndarray:
-        """Return logits (n, k) for what the classifier's method returned."""
+        """Convert the output of the classifier's method to logits (n, k)."""
         logits, k = _as_logits(values, self._method), len(self.classes_)
         require(logits.shape[1] == k, self._method, f"{logits.shape[1]} columns", f"one per class, {k}")
         return logits
@@ -122,7 +121,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
 
 
 def _as_logits(values: np.ndarray, method: str) -> np.ndarray:
-    """Return logits (n, k) for what a classifier's method returns; the logit of two classes is that of the second."""
+    """Convert the output of a classifier's method to logits (n, k); a single column is for the second of two."""
     if method == "predict_proba":
         return np.log(values + LEAST)
     single = values.reshape(len(values), -1)
@@ -130,7 +129,7 @@ def _as_logits(values: np.ndarray, method: str) -> np.ndarray:
 
 
 def _scores_pairs(estimator: Any) -> bool:
-    """Return True if a trained classifier's decision function has a column per pair of classes, as an SVC's can."""
+    """Return True if a trained classifier's decision function has one column per pair of classes, as an SVC's can."""
     if hasattr(estimator, "steps"):
         return _scores_pairs(estimator.steps[-1][1])
     if hasattr(estimator, "best_estimator_"):
@@ -146,13 +145,13 @@ def _check_known(y: np.ndarray, classes: np.ndarray) -> None:
 
 
 class _Scaling(ClassifierMixin, BaseEstimator):
-    """A map of logits to probabilities. Those who inherit define `_fit`, and `_predict` for checked logits."""
+    """A map of logits to probabilities. Subclasses define `_fit`, and `_predict` for checked logits."""
 
     def __init__(self, classes: Any = None):
         self.classes = classes
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Fit to the logits of validation samples, (n, k), or (n,) for the second of two classes, and their labels."""
+        """Fit to validation samples: logits (n, k), or (n,) for the second of two classes, and labels."""
         logits = self._logits(X, reset=True)
         y = column_or_1d(as_array(y), warn=True)
         check_classification_targets(y)
@@ -163,7 +162,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """Return calibrated probabilities (n, k) for logits, as `fit` takes them."""
+        """Return calibrated probabilities (n, k) for logits in the form that `fit` takes."""
         check_is_fitted(self)
         return self._predict(self._logits(X, reset=False))
 
@@ -188,19 +187,19 @@ class _Scaling(ClassifierMixin, BaseEstimator):
             require(classes.shape == (k,), "classes", f"{classes.size} labels", f"{k}, one per column of logits")
             return classes
         seen = np.unique(y)
-        # Whole numbers below k could be guessed, but also be some of the labels 0, 2, 4, ... or 1, 2, 3, ...
+        # Whole numbers below k suggest 0, ..., k - 1, but could also be some of the labels 0, 2, 4, ... or 1, 2, 3, ...
         what = f"those of {k}, one per column of logits; if a class is absent, pass all labels as the argument classes"
         require(len(seen) == k, "y", f"labels of {count(len(seen), 'class', 'classes')}", what)
         return seen
 
 
 class TemperatureScaling(_Scaling):
-    """Temperature scaling with the temperature that is proved optimal.
+    """Temperature scaling with a temperature that is proved optimal.
 
     Parameters
     ----------
     classes : (k,) array, optional
-        The labels of the columns of logits; needed if a class is absent from the samples that the scaling is fitted to.
+        The labels of the columns of logits; needed if a class is missing from the samples used for fitting.
 
     Attributes
     ----------
@@ -208,8 +207,8 @@ class TemperatureScaling(_Scaling):
     fit_ : TemperatureFit
         The optimum and its certificate, as from `halobench.fit_temperature`.
     temperature_ : float
-        The optimal temperature. If the samples are separable, so that there is none, it is that of labels smoothed by
-        1 / (n + 1).
+        The optimal temperature. Separable samples have none; the optimum for labels smoothed by 1 / (n + 1) is used
+        instead.
     """
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
@@ -222,7 +221,7 @@ class TemperatureScaling(_Scaling):
 
 
 class PartnerScaling(_Scaling):
-    """Partner scaling: temperature scaling, and the counts of which classes are mistaken for which.
+    """Partner scaling: temperature scaling combined with counts of which classes are mistaken for which.
 
     Parameters
     ----------
@@ -244,7 +243,7 @@ class PartnerScaling(_Scaling):
 
 
 class AutoCalibrator(_Scaling):
-    """The calibrator that cross-fitting chooses, or temperature scaling if none gains clearly; it can't be pickled.
+    """The calibrator that cross-fitting chooses, or temperature scaling if none is clearly better; can't be pickled.
 
     Parameters
     ----------

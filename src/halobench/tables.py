@@ -1,7 +1,7 @@
-"""The types that a print-table plug-in works with, and the function that saves a table as CSV, LaTeX and HTML.
+"""Types for plug-ins that make tables for print, and the function that saves a table as CSV, LaTeX and HTML.
 
-A plug-in is a function that returns a `Table`; its parameters are named after the experiment tables that it reads.
-docs/extend.md has an example.
+Such a plug-in is a function that returns a `Table`; its parameters are named after the experiment's tables that it
+reads. docs/extend.md has an example.
 """
 
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid, save

@@ -1,4 +1,4 @@
-"""Checks of plug-ins, for their authors' own tests; each raises AssertionError, which says what is wrong."""
+"""Check plug-ins in their authors' own tests; each check raises an AssertionError that explains what is wrong."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ += ["check_source"]
 
 @contextlib.contextmanager
 def _asserting(kind: str, name: str) -> Iterator[None]:
-    """Check what a plug-in says about itself, and turn the errors of bad input into failed assertions."""
+    """Check a plug-in's constants, and turn errors of bad input into failed assertions."""
     try:
         facts.facts(kind, name)
         yield
@@ -34,9 +34,9 @@ def _asserting(kind: str, name: str) -> Iterator[None]:
 def check_loss(name: str, **options: Any) -> None:
     """Check a loss by its name or ``module:object``, on images in three classes.
 
-    The loss must mix and score a batch as training does, with a finite mean and gradient even if a model is certain. It
-    must not change the batch, and must give the same mix for the same random numbers, keep the batch's type and memory
-    layout, and return as many rows as ``ROWS`` says.
+    The batch is mixed and scored as in training; the mean loss and its gradient must be finite even if a model is
+    certain. The loss must not change the batch, must mix it identically for the same random numbers, keep its type and
+    memory layout, and return as many rows as ``ROWS`` states.
 
     Examples
     --------
@@ -75,8 +75,8 @@ def check_loss(name: str, **options: Any) -> None:
 def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3, **options: Any) -> None:
     """Check a model by its name or ``module:object``, for samples of one shape.
 
-    The model must return finite logits, one per class, with gradients for any learnable parameters; in eval mode, a
-    sample's logits mustn't depend on the rest of its batch.
+    The model must return finite logits, one per class, with gradients for any learnable parameters. In eval mode, a
+    sample's logits must not depend on the rest of its batch.
     """
     import torch
 
@@ -100,7 +100,7 @@ def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3,
 
 
 def check_source(name: str, **options: Any) -> None:
-    """Check a source by its loader's name or ``module:object``: it loads what it describes, and the same each time."""
+    """Check that a source, named by its loader or ``module:object``, always loads the same data, which it describes."""
     from halobench.core.specs import SourceSpec
     from halobench.data import sources
 
@@ -118,7 +118,7 @@ def check_source(name: str, **options: Any) -> None:
 def check_calibrator(name: str, **options: Any) -> None:
     """Check a calibrator by its name or ``module:object``.
 
-    It must map logits to calibrated logits of the same shape, row by row, without changing its arguments, and give
+    It must map logits to calibrated logits of the same shape, row by row, without changing its arguments, and return
     the same bytes for the same data.
     """
     from halobench.calibration import calibrator
@@ -138,9 +138,9 @@ def check_calibrator(name: str, **options: Any) -> None:
 
 
 def check_direction(name: str) -> None:
-    """Check a probe's directions by the name of the probe or ``module:object``.
+    """Check the directions of a probe by its name or ``module:object``.
 
-    Directions must be finite, nonzero and the same for the same random numbers, and the samples must stay unchanged.
+    Directions must be finite, nonzero and identical for the same random numbers; the samples must stay unchanged.
     """
     import torch
 
@@ -162,9 +162,9 @@ def check_direction(name: str) -> None:
 
 
 def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> Any:
-    """Check a figure or table for print (`kind`: ``figures`` or ``tables``) on an experiment's tables; return it.
+    """Draw or make a figure or print table (`kind`: ``figures`` or ``tables``) from an experiment's tables; return it.
 
-    It must read only tables that an experiment has, without changing them, and work even if only ``runs`` has rows.
+    It must read only tables that experiments have, must not change them, and must work even if only ``runs`` has rows.
     """
     from matplotlib.figure import Figure
 
@@ -189,10 +189,10 @@ def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> A
 def check_metric(name: str, **options: Any) -> None:
     """Check a metric by its name or ``module:object``.
 
-    The metric's constants must have the right types. It must take what exists, and return a number, or one per sample,
-    even for a single sample or two classes. It must not change its arguments, and must give the same result each
-    time. The order of samples mustn't matter, labels must score as one-hot posteriors do, and right predictions must
-    not score worse than wrong ones.
+    The metric's constants must have the right types. Its parameters must be among those that metrics can take, and it
+    must return one number in all or one per sample, even for a single sample or two classes. It must not change its
+    arguments, and must return the same result each time. The order of samples must not matter, labels must score as
+    one-hot posteriors do, and right predictions must not score worse than wrong ones.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def check_metric(name: str, **options: Any) -> None:
     rng = np.random.default_rng(0)
     for n, k in ((60, 4), (60, 2), (1, 3)):
         logits, labels = 2 * rng.normal(size=(n, k)), rng.integers(k, size=n)
-        logits[::7] = logits[0]  # the order of samples mustn't matter among equal predictions either
+        logits[::7] = logits[0]  # among equal predictions, the order of samples must not matter either
         targets = np.eye(k)[labels] if "posterior" in takes else labels
         first, order = value(logits, targets), rng.permutation(n)
         assert np.isfinite(first), f"{name} is {first} for finite logits"
@@ -241,7 +241,7 @@ def check_metric(name: str, **options: Any) -> None:
 
 
 def _predictions(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
-    """Return all that a metric may take of predictions."""
+    """Return all the arrays of predictions that a metric may take."""
     from halobench.calibration import sample_scores
 
     probabilities = sample_scores.softmax(logits)

@@ -1,6 +1,6 @@
-"""Closed forms: the error that calibration can't repair when classes overlap, and how far random rays go.
+"""Closed forms for the error that calibration can't repair when classes overlap, and for the lengths of random rays.
 
-See docs/theory.md for the former, and docs/halos.md for the latter.
+docs/theory.md derives the former, and docs/halos.md the latter.
 """
 
 from halobench.calibration.overlap_theory import (

@@ -1,7 +1,7 @@
 """A Snakemake executor plug-in that runs halobench's jobs on SLURM (``snakemake --executor halobench-slurm``).
 
-It is snakemake-executor-plugin-slurm with another way of following the jobs that it submits. Its options are that
-plug-in's, as ``--halobench-slurm-NAME``.
+It extends snakemake-executor-plugin-slurm and differs in how it follows submitted jobs. It has the same options, under
+the names ``--halobench-slurm-NAME``.
 """
 
 try:

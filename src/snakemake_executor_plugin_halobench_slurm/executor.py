@@ -20,30 +20,30 @@ from halobench.runner.slurm import checks, queue
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
-SURE = 3  # number of consecutive looks at the queue after which a state that might pass is believed
+SURE = 3  # number of consecutive polls of the queue after which a state that might be temporary is believed
 ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "DEADLINE"}
-# Reasons for which a job that sbatch has accepted waits until somebody changes it.
+# Reasons why a job that sbatch has accepted stays pending until somebody changes it.
 NEVER = {"PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints", "AccountNotAllowed", "QOSNotAllowed"}
 NEVER |= {"AssocMaxWallDurationPerJobLimit", "QOSMaxWallDurationPerJobLimit"}
 
 
 def has_ended(state: str, reason: str) -> bool | None:
-    """Return whether a job has ended; None if in doubt, as for a preempted job, which may return to the queue."""
+    """Return True if a job has ended; None if in doubt, as for a preempted job, which may return to the queue."""
     if state in ENDED:
         return True
     return False if state in queue.ALIVE and reason not in NEVER else None
 
 
 class Executor(SlurmExecutor):
-    """Submits jobs as the SLURM plug-in does, and follows them by one squeue per look, and by their files."""
+    """Submits jobs as the SLURM plug-in does, and follows them by their files and one squeue call per poll."""
 
     def __init__(self, workflow: Any, logger: Any):
-        # The base class starts the thread that looks at the queue before it calls __post_init__.
+        # The base class starts the thread that polls the queue before it calls __post_init__.
         self.over = threading.Event()
-        self.doubts: Counter[str] = Counter()  # consecutive looks that left a job in doubt
-        self.note: Path | None = None  # on this run; older files aren't its jobs'
-        self.started = False  # whether any job has
-        self.problems: set[str] = set()  # those reported
+        self.doubts: Counter[str] = Counter()  # consecutive polls that left a job in doubt
+        self.note: Path | None = None  # describes this run; older files aren't from its jobs
+        self.started = False  # True once any job has started
+        self.problems: set[str] = set()  # already reported
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
@@ -51,8 +51,8 @@ class Executor(SlurmExecutor):
         from halobench.runner.live_runs import SUBMITTED, other_runs
 
         settings = self.workflow.executor_settings
-        settings.status_command = None  # there is no choice, hence no warning about it
-        settings.pass_command_as_script |= bool(set("$`\\") & set(str(Path.cwd())))  # else shells would interpret them
+        settings.status_command = None  # only one command is supported, so the base class must not warn
+        settings.pass_command_as_script |= bool(set("$`\\") & set(str(Path.cwd())))  # else shells interpret them
         super().__post_init__()
         dead = queue.noted(SUBMITTED) and queue.noted(SUBMITTED, other_runs(Path())[0])
         try:
@@ -66,12 +66,12 @@ class Executor(SlurmExecutor):
             queue.forget(SUBMITTED, run)
 
     def get_account_arg(self, job: Any) -> Iterator[str]:
-        """Leave the account to sbatch, which knows the default one and refuses a wrong one."""
+        """Leave the account to sbatch, which knows the default and rejects a wrong one."""
         account = job.resources.get("slurm_account")
         yield f" -A {shlex.quote(str(account))}" if account else ""
 
     def run_jobs(self, jobs: list[Any]) -> None:
-        """Submit jobs, unless the first are refused because nodes don't see the working directory."""
+        """Submit jobs, unless nodes can't see the working directory, in which case the first are refused."""
         if self.note is None and (problem := self.begin(jobs[0])):
             for job in jobs:
                 self.refuse(SubmittedJobInfo(job), problem)
@@ -79,7 +79,7 @@ class Executor(SlurmExecutor):
             super().run_jobs(jobs)
 
     def begin(self, job: Any) -> str:
-        """Prepare for the first submission, and return what nodes can't see, or ``""``."""
+        """Prepare for the first submission; return the reason why nodes can't see the files, or ``""``."""
         from halobench.runner.live_runs import SUBMITTED, name
 
         # Snakemake would let submitted jobs finish, however long they take.
@@ -91,7 +91,7 @@ class Executor(SlurmExecutor):
         """Report the jobs that have ended, and yield the others."""
         try:
             states = await asyncio.to_thread(queue.states, self.run_uuid) if active_jobs else {}
-        except queue.SlurmError:  # ask again at the next look
+        except queue.SlurmError:  # ask again at the next poll
             for job in active_jobs:
                 yield job
             return
@@ -113,29 +113,29 @@ class Executor(SlurmExecutor):
                 super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=[log])
 
     def has_files(self, job: Any) -> bool:
-        """Return whether a job has made its files, which have other names until a stage is done, in this run."""
+        """Return True if a job has written its files in this run; they have temporary names until its stage is done."""
         since = self.note.stat().st_mtime if self.note else 0.0  # on the same file system's clock
         paths = [Path(path) for path in job.output]
         return all(path.exists() and path.stat().st_mtime >= since for path in paths)
 
     def report_job_error(self, job_info: Any, msg: str | None = None, **kwargs: Any) -> None:
-        """Report a job that couldn't be submitted, without the command, which is long."""
+        """Report a job that couldn't be submitted, without its long command."""
         self.refuse(job_info, " ".join((msg or "").partition("\n    sbatch call:")[0].split()))
 
     def refuse(self, job: Any, why: str) -> None:
-        """Say once why jobs that request the same can't run. If no job of the run has started yet, the run ends."""
+        """Report once why jobs with the same request can't run; end the run if none of its jobs has started yet."""
         problem = f"{job.job.name}: {checks.asked(job.job)}: {why}"
         if problem not in self.problems:
             self.problems.add(problem)
             self.logger.error(problem)
         if not self.started:
             self.cancel_jobs([])
-            # As Snakemake does on SIGTERM; the interface's executor_error_callback would forget local jobs that run.
+            # As Snakemake does on SIGTERM; the interface's executor_error_callback would forget running local jobs.
             self.workflow.scheduler.exit_gracefully()
         super().report_job_error(job, msg=problem)
 
     async def sleep(self) -> None:
-        """Wait between two looks, always as long as before the first, but no longer once the run is over."""
+        """Wait for the initial interval between two polls, or until the run is over."""
         await asyncio.to_thread(self.over.wait, self.workflow.executor_settings.init_seconds_before_status_checks)
 
     def cancel_jobs(self, active_jobs: list[Any]) -> None:
@@ -147,13 +147,13 @@ class Executor(SlurmExecutor):
             self.logger.error(f"Jobs could not be cancelled: {error}")
 
     def cancel(self) -> None:
-        """Cancel all of the run's jobs, including those that are being looked at or submitted."""
+        """Cancel all of the run's jobs, including those that are being polled or submitted."""
         self.cancel_jobs([])
         self.shutdown()
         self.cancel_jobs([])
 
     def shutdown(self) -> None:
-        """Stop looking; forget the run, unless jobs of it are left, for which the next run has to wait."""
+        """Stop polling, and forget the run unless some of its jobs are left; the next run then has to wait for them."""
         from halobench.runner.live_runs import SUBMITTED
 
         self.over.set()

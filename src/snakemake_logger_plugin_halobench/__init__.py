@@ -1,4 +1,4 @@
-"""A Snakemake logger plug-in that shows a halobench run (``snakemake --logger halobench``).
+"""A Snakemake logger plug-in that shows the progress of a halobench run (``snakemake --logger halobench``).
 
 It listens to the events of Snakemake's logger interface. `halobench run` uses it by default.
 """
@@ -13,7 +13,7 @@ from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInte
 
 
 class LogHandler(LogHandlerBase):
-    """Passes Snakemake's log records to a view: bars on a terminal, lines elsewhere. Dry runs are left to Snakemake."""
+    """Passes Snakemake's log records to a view: bars on a terminal, lines elsewhere. Snakemake itself logs dry runs."""
 
     has_filter = has_formatter = True
     needs_rulegraph = writes_to_file = writes_to_stream = False
@@ -39,7 +39,7 @@ class LogHandler(LogHandlerBase):
 
 
 def _open(settings: OutputSettingsLoggerInterface) -> Any:
-    """Return a view; Snakemake imports every logger plug-in at each start, so this only imports the one needed."""
+    """Return the view, importing only the one needed, since Snakemake imports every logger plug-in at each start."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         from .bars import Bars
 

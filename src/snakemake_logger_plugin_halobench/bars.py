@@ -20,7 +20,7 @@ from halobench.storage.layout import STAGES
 
 from .lines import Lines
 
-AROUND = 6  # lines other than those for stages and running jobs
+AROUND = 6  # number of lines besides those for stages and running jobs
 
 
 class Bars(Lines):
@@ -38,13 +38,13 @@ class Bars(Lines):
         self.console.print(text, soft_wrap=True)
 
     def take(self, record: Any) -> None:
-        """Show a record, and the bars from the first job on."""
+        """Show a record; from the first job on, also show the bars."""
         super().take(record)
         if self.running and not self.quiet:
-            self.live.start()  # which does nothing if it is started
+            self.live.start()  # does nothing if it has already started
 
     def show_finished(self, job: Job) -> None:
-        """Do nothing, since the bars already show it."""
+        """Do nothing, since the bars already show finished jobs."""
 
     def close(self) -> None:
         """Leave the bars in their final state and print the summary below them."""
@@ -53,7 +53,7 @@ class Bars(Lines):
         super().close()
 
     def picture(self) -> RenderableType:
-        """Return the bars; while jobs run, also the time left, and each job with the last line of its log."""
+        """Return the bars and, while jobs run, the time left and each running job with the last line of its log."""
         states = [(job, job.state) for job in [*self.running.values(), *self.failed.values()]]
         counts = Counter((job.stage, state) for job, state in states)
         bars, shown = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 2))

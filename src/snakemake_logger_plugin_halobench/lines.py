@@ -1,4 +1,4 @@
-"""Show a run as lines: one for each job that ends, messages as they arrive, and a summary at the end."""
+"""Show a run as lines of text: one for each job that ends, messages as they arrive, and a final summary."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from halobench.runner.live_runs import other_runs
 from halobench.runner.logs import Job, stage_of
 from halobench.storage.job_logs import SILENT, STOPPED
 
-IDLE = "Nothing to be done"  # as Snakemake says it
+IDLE = "Nothing to be done"  # Snakemake's message
 TARGETS = {*arguments.TARGETS, "partial", "total"}  # rules that only gather files, and Snakemake's total
 # Snakemake's messages at the end of a run with failed jobs, which add nothing new.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
@@ -27,7 +27,7 @@ LOCKED = "That run writes some of the same files. Start this one again once it h
 
 
 class Lines:
-    """Prints a line for each job that ends, as well as warnings and errors; Snakemake's own log has everything."""
+    """Prints a line for each job that ends, and all warnings and errors; Snakemake's own log contains everything."""
 
     def __init__(self, settings: OutputSettingsLoggerInterface):
         self.settings = settings
@@ -36,12 +36,12 @@ class Lines:
         self.total, self.done = Counter[str](), Counter[str]()  # jobs by stage
         self.spent = defaultdict[str, float](float)  # seconds that finished jobs took, by stage
         self.running: dict[int, Job] = {}  # by Snakemake's job number
-        self.failed: dict[int, Job] = {}  # or stopped, and not started again
+        self.failed: dict[int, Job] = {}  # failed or stopped, and not restarted
         self.outputs: list[str] = []  # of finished jobs
         self.began = time.time()
         self._started = self._idle = self._complained = False
-        self._held: list[str] = []  # messages without an event, which only matter if nothing is run, as with --unlock
-        self._exceptions: list[str] = []  # of jobs, each received just before its job is reported as failed
+        self._held: list[str] = []  # messages without an event, which matter only if nothing runs, as with --unlock
+        self._exceptions: list[str] = []  # raised by jobs; each arrives just before its job is reported as failed
         self._slurm: dict[int, list[str]] = {}  # the logs of a group's jobs
 
     def say(self, text: str) -> None:
@@ -105,14 +105,15 @@ class Lines:
         self._tell(job, f"{duration(job.age)}{self.left('  about {} left')}")
 
     def _tell(self, job: Job, what: str) -> None:
-        """Print a line about a job, which starts with how many are done, as in ``[ 12/299]``."""
+        """Print a line about a job that begins with the number of finished jobs, as in ``[ 12/299]``."""
         total = str(self.total.total())
         self.say(f"[{self.done.total():>{len(total)}}/{total}] {job.name}  {what}")
 
     def left(self, words: str) -> str:
         """Put the time left into words; return an empty string until a job of each running stage has finished.
 
-        It is the mean time of each stage's finished jobs, or else of all, over as many jobs at once as so far.
+        The estimate assumes that a job takes the mean time of its stage's finished jobs, or of all finished jobs if its
+        stage has none, and that as many jobs run at once as so far.
         """
         running, done, spent = list(self.running.values()), self.done.copy(), sum(self.spent.values())
         if not spent or any(job.stage not in done for job in running):
@@ -125,7 +126,7 @@ class Lines:
         return words.format(duration(seconds)) if seconds else ""
 
     def settle(self) -> None:
-        """Decide about the jobs of which Snakemake has reported no end."""
+        """Decide the outcome of jobs whose end Snakemake hasn't reported."""
         for number, job in list(self.running.items()):
             if self.quiet and all(map(os.path.exists, job.outputs)):
                 self._finish(number)
@@ -146,6 +147,6 @@ class Lines:
         if done == total:
             return [f"{took}.", *outcome.summary(self.outputs)] if total else []
         if not self.failed and (self._complained or not done):
-            return []  # refused or broken off, with its own message
+            return []  # refused or interrupted, with a message of its own
         failed = [job for job in self.failed.values() if job.state == "failed"]
         return outcome.unfinished(f"{done:,} of {took}", failed, len(self.failed) - len(failed))

@@ -9,10 +9,10 @@ import numpy as np
 
 from halobench.core.errors import SpecError, require
 
-# How far the sum of a row of probabilities may lie from 1 (float32 rows of a thousand classes stay within 1e-5).
+# How far the sum of a row of probabilities may be from 1 (float32 rows of a thousand classes stay within 1e-5).
 SUM_TOLERANCE = 1e-4
 
-# Rows count as probabilities if this share of them sums to 1 within `ROUNDED`, .01 and what floats add to it.
+# Rows count as probabilities if at least this share sums to 1 within `ROUNDED`: .01 plus a margin for floats.
 ROUNDED, MOST = 0.0101, 0.9
 BLOCK = 1 << 16  # elements per block: float64 temporaries of this size stay in a core's cache
 
@@ -24,9 +24,9 @@ def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
 
 
 def as_array(values: Any) -> np.ndarray:
-    """Convert numbers to an array; a tensor may be on any device and may require gradients."""
+    """Convert numbers to an array; tensors may be on any device and may require gradients."""
     if not hasattr(values, "detach"):
-        # Converting would show what the mask hides.
+        # Conversion would expose the masked values.
         require(not np.ma.is_masked(values), "array", "masked entries", "an array without a mask; drop its masked rows")
         return np.asarray(values)
     tensor = values.detach().cpu()
@@ -34,11 +34,11 @@ def as_array(values: Any) -> np.ndarray:
 
 
 def as_rows(values: Any) -> np.ndarray:
-    """Return numbers as an array; the rows may be the entries of a column or a list, and missing numbers are NaN."""
+    """Convert numbers to an array; rows may be the entries of a column or list, and missing numbers become NaN."""
     if hasattr(values, "isna"):
         values = values.to_numpy(na_value=np.nan) if values.isna().to_numpy().any() else values.to_numpy()
     array = as_array(values)
-    if array.dtype == object and array.ndim and len(array):  # of rows, or of numbers that pandas can mark as missing
+    if array.dtype == object and array.ndim and len(array):  # entries: rows, or numbers that may be missing
         try:
             return np.stack([np.asarray(row if array.ndim == 1 else row.tolist()) for row in array])
         except ValueError:
@@ -47,13 +47,13 @@ def as_rows(values: Any) -> np.ndarray:
 
 
 def check_whole(key: str, value: Any, least: int) -> None:
-    """Raise SpecError unless `value` is a whole number of at least `least`; True and False are none."""
+    """Raise SpecError unless `value` is a whole number of at least `least`; booleans don't count as numbers."""
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     require(whole and value >= least, key, value, f"a whole number of at least {least}")
 
 
 def check_logits(logits: np.ndarray, masked: bool = False, key: str = "logits") -> np.ndarray:
-    """Return `logits` (n, k) as float64, or as float32 without a copy; a `masked` row may have some -inf."""
+    """Return `logits` (n, k) as float64, or float32 without a copy; if `masked`, some logits of a row may be -inf."""
     logits = check_matrix(logits, key)
     logits = logits if logits.dtype in (np.float32, np.float64) else logits.astype(np.float64)
     for rows in blocks(*logits.shape):
@@ -89,7 +89,7 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
 def look_like_probabilities(rows: np.ndarray) -> bool:
     """Return True if numbers (n, k) lie in [0, 1] and most rows sum to 1, up to rounding, e.g. to float16.
 
-    An array of 0s and 1s only doesn't count, since no model outputs such probabilities.
+    An array of only 0s and 1s doesn't count, since no model outputs such probabilities.
     """
     inside = rows.min() >= 0 and rows.max() <= 1 + ROUNDED and ((rows > 0) & (rows < 1)).any()
     return bool(inside and (np.abs(rows.sum(axis=1, dtype=np.float64) - 1) <= ROUNDED).mean() >= MOST)
@@ -140,7 +140,7 @@ def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
 
 @np.errstate(invalid="ignore", over="ignore")  # no warnings for infinities, which raise SpecError
 def _check_block(block: np.ndarray, key: str, start: int) -> None:
-    """Check rows as `check_rows` does; the first row has the number `start`."""
+    """Check rows as `check_rows` does, numbering them from `start`."""
     total, low = block.sum(axis=1, dtype=np.float64), block.min(axis=1)
     good = (np.abs(total - 1) <= SUM_TOLERANCE) & (low >= 0)
     if good.all():

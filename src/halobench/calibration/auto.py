@@ -1,15 +1,16 @@
 """Choose a calibrator by cross-fitting: the best candidate, or temperature scaling (TS) if none gains clearly.
 
-The validation samples are divided into `FOLDS` folds at random. On each fold, TS and the candidates that were fitted to
-the other folds are scored, so each sample has an NLL under maps that haven't seen it. The gain of a candidate is the
+The validation samples are randomly divided into `FOLDS` folds. On each fold, TS and the candidates are scored after
+being fitted to the other folds, so each sample has an NLL under maps that haven't seen it. A candidate's gain is the
 mean, over samples, of TS's NLL minus the candidate's. Its standard error is the larger of the observed one and the one
-expected if TS were the truth, which accounts for rare labels that haven't been drawn yet. Of the candidates whose gain
-exceeds `MARGIN` standard errors, the one with the largest gain is chosen, and fitted to all samples. If there is none,
-if its reported gain isn't above 0, or if every prediction is right, TS is kept.
+expected if TS were the truth, which accounts for rare labels that haven't been drawn yet. Among the candidates whose
+gain exceeds `MARGIN` standard errors, the one with the largest gain is chosen and fitted to all samples. If there is
+none, if its reported gain isn't positive, or if every prediction is right, TS is kept.
 
-The reported gain isn't biased by being the largest: on each fold, it is the gain of the candidate that is best on the
-other folds. Its 95% interval is 1.5 times as wide as if samples were independent, by Nadeau and Bengio's correction for
-folds whose maps share samples. All this is about samples like the validation samples: a shift isn't detected.
+Choosing the largest gain doesn't bias the reported gain, which on each fold is that of the candidate that is best on
+the other folds. Its 95% interval is 1.5 times as wide as for independent samples: Nadeau and Bengio's correction
+accounts for folds whose maps share samples. The gain is for samples like the validation samples; a shift isn't
+detected.
 
 References
 ----------
@@ -37,7 +38,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError, require
 from halobench.core.seeding import generator
 
-TS = "exact"  # as in configurations
+TS = "exact"  # its name in configurations
 OWN = ("top_rest", "partner", "matrix")
 LIBRARY = ("probmetrics/SMSCalibrator", "probmetrics/SVSCalibrator")
 
@@ -45,8 +46,9 @@ FOLDS = 5
 FEWEST = 4 * FOLDS  # with fewer samples, TS is kept without a trial
 MARGIN = 1.5  # in standard errors
 WIDENING = math.sqrt(1 + FOLDS / (FOLDS - 1))  # of the standard error in intervals
-NORMAL = 1.96  # 95% of a normal distribution lie within as many standard deviations
-# Candidates with a weight for each pair of classes are tried up to so many samples x classes^2, or it takes minutes.
+NORMAL = 1.96  # 95% of a normal distribution lies within this many standard deviations
+# Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
+# then skipped.
 WORK, BY_PAIR = 1e8, ("matrix", "probmetrics/SMSCalibrator")
 
 
@@ -57,11 +59,11 @@ class Gain:
     Attributes
     ----------
     name : str
-        The calibrator, as in configurations.
+        The calibrator's name in configurations.
     value, low, high : float
-        NaN if it wasn't tried.
+        NaN if the calibrator wasn't tried.
     reason : str
-        Why it wasn't tried, or its fit failed.
+        Why it wasn't tried or its fit failed.
     """
 
     name: str
@@ -78,12 +80,11 @@ class AutoFit:
     Attributes
     ----------
     chosen : str
-        Its name as in configurations; ``exact`` if TS is kept.
+        Its name in configurations; ``exact`` if TS is kept.
     gain : Gain
-        Its gain over TS on samples like these, without the bias of having been chosen: 0 if TS is kept.
+        Its gain over TS on samples like these, corrected for the choice; 0 if TS is kept.
     candidates : tuple of Gain
-        The out-of-fold gain of each candidate, to compare candidates with each other; each interval is for that one
-        alone.
+        The out-of-fold gain of each candidate, for comparing candidates; each interval is for that candidate alone.
     reason : str
         Why TS is kept, if it is.
     calibrator : Calibrator
@@ -109,7 +110,7 @@ class AutoFit:
 
 
 def default_candidates() -> tuple[str, ...]:
-    """Return the names of the candidates: the package's own, and those of probmetrics if it is installed."""
+    """Return the names of the package's own candidates, and of those from probmetrics if it is installed."""
     try:
         plugins.check_installed([("calibrators", name) for name in LIBRARY])
     except SpecError:
@@ -127,10 +128,10 @@ def fit_auto(
     logits : (n, k) array
         Finite.
     labels : (n,) integers
-        In [0, k). Samples must be independent draws: copies of a sample in several folds favour rich maps.
+        In [0, k). Samples must be independent draws, since copies of a sample in several folds favour rich maps.
     candidates : sequence of str, optional
-        Names of calibrators, as in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics
-        is installed, its ``SMSCalibrator`` and ``SVSCalibrator``.
+        Names of calibrators in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics is
+        installed, its ``SMSCalibrator`` and ``SVSCalibrator``.
     seed : int
         Determines the folds.
 
@@ -142,7 +143,7 @@ def fit_auto(
 
     Examples
     --------
-    A third of the samples predicted as class 0 belong to class 1, which no temperature can know:
+    A third of the samples predicted as class 0 belong to class 1, which no temperature can account for:
 
     >>> z = np.repeat([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0]], 300, axis=0)
     >>> fit = fit_auto(z, np.r_[np.tile([0, 0, 1], 100), np.full(300, 2)], candidates=("top_rest", "partner"))
@@ -158,7 +159,7 @@ def fit_auto(
 
 
 def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of candidates if all of them exist, are installed and differ."""
+    """Return the names of candidates; raise SpecError unless all exist, are installed and differ."""
     names = (candidates,) if isinstance(candidates, str) else tuple(candidates)
     for name in names:
         plugins.check_known("calibrators", "candidates", name, ())
@@ -181,7 +182,7 @@ def fit_auto_checked(
     trials = _cross_fitted(logits, labels, names, seed, work)
     name, candidates = trials.choice(), trials.by_candidate()
     gain = trials.of_choice(name) if name else None
-    if not (name and gain and gain.value > 0):  # what is best on some folds may lose on the others
+    if not (name and gain and gain.value > 0):  # the best candidate on some folds may lose on others
         reason = "no candidate gains clearly" if trials.names else "no candidate could be tried"
         return kept(logits, labels, candidates, reason)
     fitted = fit_checked(name, logits, labels, {})
@@ -191,7 +192,7 @@ def fit_auto_checked(
 
 
 def kept(logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain], reason: str) -> AutoFit:
-    """Return TS as the choice; candidates that are only names weren't tried for this reason."""
+    """Return TS as the choice; candidates that are only names weren't tried, for the given reason."""
     gains = tuple(each if isinstance(each, Gain) else Gain(each, reason=reason) for each in candidates)
     beta = finite_beta(logits, labels)
     ts = scored(lambda z: temper(z, beta), logits, labels)
@@ -199,9 +200,9 @@ def kept(logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain
 
 
 class _Trials(NamedTuple):
-    """The results out of fold of the candidates `names`, whose fits succeeded on all folds; `reasons` has the others.
+    """Out-of-fold results of the candidates `names`, which were fitted on all folds; `reasons` says why others failed.
 
-    `gains` and `variances` (n, m) are the gain of each sample, and its variance if TS were the truth.
+    `gains` and `variances`, (n, m), hold each sample's gain, and its variance if TS were the truth.
     """
 
     names: tuple[str, ...]
@@ -217,18 +218,18 @@ class _Trials(NamedTuple):
         return np.sqrt(np.maximum(observed, self.variances.mean(axis=0)) / len(self.fold))
 
     def choice(self) -> str | None:
-        """Return the candidate with the largest gain of those whose gain is clear, or None if none is."""
+        """Return the candidate with the largest gain among those with a clear gain, or None if there is none."""
         means = self.gains.mean(axis=0)
         clear = np.flatnonzero(means > MARGIN * self.errors)
         return self.names[clear[means[clear].argmax()]] if len(clear) else None
 
     def by_candidate(self) -> tuple[Gain, ...]:
-        """Return the gain of each candidate, and of those that failed, the reason."""
+        """Return each candidate's gain, or the reason why it failed."""
         tried = [_interval(*row) for row in zip(self.names, self.gains.mean(axis=0), self.errors, strict=True)]
         return (*tried, *(Gain(name, reason=reason) for name, reason in self.reasons.items()))
 
     def of_choice(self, name: str) -> Gain:
-        """Return the gain on each fold of the candidate that is best on the other folds, as the gain of `name`."""
+        """Return, as the gain of `name`, the gain on each fold of the candidate that is best on the other folds."""
         values = np.empty(len(self.fold))
         for out in (self.fold == number for number in range(FOLDS)):
             values[out] = self.gains[out, self.gains[~out].mean(axis=0).argmax()]
@@ -237,9 +238,9 @@ class _Trials(NamedTuple):
 
 
 def _cross_fitted(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int, work: float) -> _Trials:
-    """Fit all candidates to all folds but one, in turn, and score them on that one."""
+    """For each fold, fit all candidates to the other folds and score them on it."""
     n, k = logits.shape
-    # Not stratified: folds with equal shares of each label would let maps know how frequent it is held out.
+    # Not stratified: folds with equal shares of each label would reveal its frequency on the held-out fold to the maps.
     fold = generator(seed, "auto", "folds").permutation(n) % FOLDS
     slow = [name for name in names if name in BY_PAIR and n * k**2 > work]
     reasons = {name: f"too slow for {k} classes and {n} samples" for name in slow}

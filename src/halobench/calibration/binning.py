@@ -1,4 +1,4 @@
-"""Bins of confidence. They have equal width and are closed on the left, as in netcal; the last one also includes 1.0.
+"""Bin samples by confidence. Bins have equal width and are closed on the left, as in netcal; the last includes 1.0.
 
 Arrays must already have been checked.
 """
@@ -17,7 +17,7 @@ class Reliability:
     Attributes
     ----------
     lower, upper : edges of each bin, in confidence.
-    count : number of samples; 0 in an empty bin.
+    count : number of samples.
     confidence, accuracy : means over the samples; NaN in an empty bin.
     """
 
@@ -39,7 +39,7 @@ def bin_edges(bins: int) -> np.ndarray:
 
 
 def bin_index(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Find each value's bin [edge, next edge); 1.0 and any value that rounding put above it belong to the last bin."""
+    """Find each value's bin [edge, next edge); 1.0, and values that rounding put above it, belong to the last bin."""
     return np.minimum(np.searchsorted(edges, values, side="right") - 1, len(edges) - 2)
 
 

@@ -1,7 +1,7 @@
 """Post-hoc calibrators other than temperature scaling (TS), fitted to validation logits and labels in float64.
 
 `fit` runs one of the files in `halobench.calibration.calibrators`, a class of probmetrics or netcal, or any
-``module:object``; the functions below it are shared by those files.
+``module:object``. Those files share the functions below `fit`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Map = Callable[[np.ndarray], np.ndarray]
 
 
 class LibraryError(SpecError):
-    """A calibrator of another library fails on logits that it wasn't fitted to; the value is the reason."""
+    """Raised if a calibrator of another library fails on logits that it wasn't fitted to; the value is the reason."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,12 @@ class Calibrator:
     transform : callable, or None if the fit failed
         Maps logits (n, k) to calibrated logits (n, k), which are -inf where the probability is 0.
     nll : float
-        Mean NLL on the data that it was fitted to, in nats.
+        Mean NLL in nats on the data used for fitting.
     gradient : float
-        How far the objective is from its optimum: the largest entry of the gradient. NaN if it isn't known.
+        The largest entry of the objective's gradient, which is 0 at the optimum. NaN if unknown.
     converged : bool
     reason : str
-        Why the fit failed, if it did. Scores of such a calibrator are empty.
+        Why the fit failed, if it did. Scores of a failed fit are empty.
     """
 
     transform: Map | None
@@ -55,9 +55,9 @@ class Calibrator:
     reason: str = ""
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated logits (n, k), float64, for logits (n, k); -inf for a probability of 0.
+        """Return calibrated logits (n, k), float64, for logits (n, k); a probability of 0 has a logit of -inf.
 
-        Raises SpecError if logits are not finite or not (n, k), or if the fit failed.
+        Raises SpecError if the logits are not finite or not (n, k), or if the fit failed.
         """
         if self.transform is None:
             raise SpecError("calibrator", self.reason, "data to which the calibrator can be fitted")
@@ -74,7 +74,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Parameters
     ----------
     name : str
-        The name of a file in ``halobench/calibration/calibrators``, such as ``partner``; ``probmetrics/NAME`` or
+        Either the name of a file in ``halobench/calibration/calibrators``, such as ``partner``; ``probmetrics/NAME`` or
         ``netcal/NAME``, where NAME is a class of that library; or ``module:object``.
     logits : (n, k) array
         Finite.
@@ -86,18 +86,18 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Returns
     -------
     Calibrator
-        Identical, byte for byte, for the same data and versions. The package's own are finite even on separable data,
-        for which TS has no optimum. A library's fit that raises an error has no transform, only a reason.
+        Byte-identical for the same data and versions. The package's own calibrators are finite even on separable data,
+        for which TS has no optimum. If a library's fit raises an error, there is no transform, only a reason.
 
     Raises
     ------
     SpecError
-        If the name, an option or an array is invalid, the calibrator's package isn't installed, or a plug-in raises an
+        If the name, an option or an array is invalid; the calibrator's package isn't installed; or a plug-in raises an
         error or returns an invalid result.
 
     Examples
     --------
-    Every logit of 1 against 0 is right three times out of four, so the best confidence is about 3/4:
+    Predictions with a logit of 1 against 0 are right three times out of four, so the best confidence is about 3/4:
 
     >>> z = np.array([[1.0, 0.0]] * 400)
     >>> fit("gap", z, np.tile([0, 0, 0, 1], 100)).probabilities(z)[0].round(2).tolist()
@@ -111,12 +111,12 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
 
 
 def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
-    """Fit a calibrator that is known to exist to arrays that have already been checked."""
+    """Fit a calibrator that is known to exist; the arrays must already have been checked."""
     logits, key = logits.astype(np.float64, copy=False), f"calibrators.{name}"
     if is_from_library(name):
         return _fit_from_library(name, logits, labels, options)
     fit_plugin = plugins.load("calibrators", name)
-    packaged = ":" not in name  # the package's own plug-ins don't modify the arrays they receive
+    packaged = ":" not in name  # the package's own plug-ins don't modify their arguments
     with plugins.calling(key):
         fitted = fit_plugin(logits if packaged else logits.copy(), labels if packaged else labels.copy(), **options)
     if isinstance(fitted, Calibrator):
@@ -129,7 +129,7 @@ def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapp
 
 
 def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
-    """Fit a library's calibrator to the model's probabilities; what it prints is dropped."""
+    """Fit a library's calibrator to the model's probabilities, discarding its output."""
     library, _, class_name = name.partition("/")
     key = f"calibrators.{name}"
     fit_class = importlib.import_module(f"halobench.calibration.adaptors.{library}").fit
@@ -151,7 +151,7 @@ def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options
 
 
 def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
-    """Wrap a plug-in's `transform` to guard its calls and check its results."""
+    """Wrap a plug-in's `transform` to protect its arguments, convert its errors and check its results."""
 
     def guarded(logits: np.ndarray) -> np.ndarray:
         with plugins.calling(key):
@@ -169,7 +169,7 @@ def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
 
 
 def libraries(plugged: Iterable[tuple[str, str]]) -> list[str]:
-    """List the Python packages, except numpy, that plug-ins (kind, name) use; their versions are part of a result."""
+    """List the Python packages, except numpy, that plug-ins (kind, name) use; a result depends on their versions."""
     return sorted({package for plugin in plugged for package in plugins.constant(*plugin, "LIBRARIES") or ()})
 
 
@@ -181,7 +181,7 @@ def scored(
     converged: bool = True,
     elements: int | None = None,
 ) -> Calibrator:
-    """Return a calibrator with this `transform` and its NLL on the data that it was fitted to.
+    """Return a calibrator with this `transform` and its NLL on the data used for fitting.
 
     Rows are scored in blocks of `elements` logits, which saves memory but requires `transform` to map each row
     independently. Without `elements`, all rows are scored at once.

@@ -1,7 +1,7 @@
 """The ``repair`` stage: compute a cell's repair ladder on its test samples.
 
 Neither training nor calibration has seen these samples. If they were drawn from a distribution, the ladder's maps are
-fitted to any number of further draws; otherwise to some of the test samples, and scored on the others.
+fitted to further draws from it. Otherwise, the maps are fitted to some of the test samples and scored on the others.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ PARTS = ("noise", "training", "richer_map", "temperature")
 def cell_ladder(
     arrays: Mapping[str, np.ndarray], seed: int, more: tuple[np.ndarray, np.ndarray] | None = None
 ) -> tuple[RepairLadder, pd.DataFrame]:
-    """Compute a cell's repair ladder and its rows for the metrics table.
+    """Compute a cell's repair ladder, and its rows of the metrics table.
 
-    `more` are the model's logits for further draws from the distribution, and their posterior. Without a posterior,
-    the scores are against ``clean``. The interval of ``repair_best_map`` is its lower and its upper estimate.
+    `more` contains the model's logits for further draws from the distribution, and their posterior. Without a
+    posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` consists of its lower
+    and its upper estimate.
     """
     logits = read_array(arrays, "test.logits")
     require(logits.ndim == 2, "test.logits", f"shape {logits.shape}", "an array (n, k)")

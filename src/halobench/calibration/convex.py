@@ -1,4 +1,4 @@
-"""Minimise a convex sum plus a ridge over a few weights by Newton's method, with a certificate. Needs only numpy."""
+"""Minimise a convex sum plus a ridge penalty over a few weights by Newton's method, with a certificate."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 # Strength of the ridge, which is added to a sum over samples and so matters less the more samples there are. On cells
-# with overlap or label noise, 0.1 is better by 0.003 nats on average, and 1 is worse by as much. Where classes are
-# nearly separate, and a map fitted to about ten errors can only do harm, the opposite holds by a little more.
+# with overlap or label noise, 0.1 is better by 0.003 nats on average, and 1 is worse by the same amount. If classes are
+# nearly separate, so that a map fitted to about ten errors can only do harm, the opposite is true, by slightly more.
 RIDGE = 0.3
 
 STEPS, HALVINGS = 100, 60
@@ -19,10 +19,10 @@ Objective = Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]]
 
 
 class Optimum(NamedTuple):
-    """The weights found, their value, their loss (the value without its ridge), and the norm of the value's gradient.
+    """The weights found, the objective's value there, its loss (without the ridge), and the norm of its gradient.
 
-    The gradient is with respect to weights times units, in which the value is strongly convex with constant `RIDGE`.
-    The value therefore exceeds the minimum by at most gradient^2 / (2 RIDGE), however the weights were found.
+    The gradient is with respect to weights times units, in which the objective is strongly convex with constant
+    `RIDGE`. Its value therefore exceeds the minimum by at most gradient^2 / (2 RIDGE), however the weights were found.
     """
 
     weights: np.ndarray
@@ -32,7 +32,7 @@ class Optimum(NamedTuple):
 
     @property
     def excess(self) -> float:
-        """The largest amount by which the value can exceed the minimum, rounding aside."""
+        """The largest amount by which the value can exceed the minimum, apart from rounding."""
         return self.gradient**2 / (2 * RIDGE)
 
 
@@ -45,8 +45,8 @@ def minimise(
 ) -> Optimum:
     """Minimise objective(w) + RIDGE / 2 |units (w - centre)|^2 by Newton's method with backtracking.
 
-    The optimum exists and is unique for any data, even separable data; its value is at most objective(centre).
-    `units` say how much a weight of 1 changes the scores. The search ends when a step is predicted to gain at most
+    The optimum exists and is unique for any data, even separable data; its value is at most objective(centre). `units`
+    states how much a weight of 1 changes the scores. The search ends when a step's predicted gain is at most
     `tolerance`, relative to the value if that exceeds 1.
     """
 

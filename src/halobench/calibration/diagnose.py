@@ -1,12 +1,12 @@
-"""Diagnose a classifier's logits: is its temperature optimal, what would repair the rest, and are there enough data?
+"""Diagnose a classifier's logits: is its temperature optimal, what would repair the rest, and are there enough samples?
 
-`diagnose` answers from validation logits and labels, and from test logits if there are any. It combines the exact
-temperature (`halobench.calibration.temperature_scaling`), the choice of a calibrator by cross-fitting
+`diagnose` answers these questions from validation logits and labels, and from test logits if there are any. It combines
+the exact temperature (`halobench.calibration.temperature_scaling`), the choice of a calibrator by cross-fitting
 (`halobench.calibration.auto`), the repair ladder (`halobench.calibration.repair`), the confusions that partner scaling
 uses, and two tests of whether test logits look like validation logits.
 
-Maps with a weight for each pair of classes, which would take minutes with many classes, are left out, and named, if the
-number of samples times classes^2 exceeds 2e7 (`halobench.calibration.diagnosis_parts.WORK`).
+Maps with a weight for each pair of classes would take minutes with many classes. If the number of samples times
+classes^2 exceeds 2e7 (`halobench.calibration.diagnosis_parts.WORK`), they are skipped, and the results name them.
 
 References
 ----------
@@ -53,30 +53,31 @@ def diagnose(
     candidates: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
-    """Say if the temperature of a classifier is optimal, what could repair the rest, and which calibrator to use.
+    """Find out if a classifier's temperature is optimal, what could repair the rest, and which calibrator to use.
 
     Parameters
     ----------
     logits : (n, k) array
-        Logits of validation samples, which the model wasn't trained on. A tensor, a data frame, a list of rows or a
-        column of rows will do; or, without `labels`, a data frame as `halobench.calibration.logit_tables` describes it.
+        Logits of validation samples, which the model wasn't trained on. They may be a tensor, a data frame, a list of
+        rows or a column of rows. Without `labels`, pass a data frame as described in
+        `halobench.calibration.logit_tables`.
     labels : (n,) integers
         In [0, k).
     test_logits, test_labels : arrays, optional
-        Logits and labels of samples for which probabilities are wanted; labels may be left out.
+        Logits and labels of the samples whose probabilities are wanted; labels may be omitted.
     posterior : (n, k) array, optional
-        P(label | x) of the validation samples, if known. The part of the NLL that is noise is then shown separately.
+        P(label | x) of the validation samples, if known. The noise in the NLL is then reported separately.
     names : list or array of str, optional
         Names of the classes.
     candidates : sequence of str, optional
-        As for `fit_auto`.
+        As in `fit_auto`.
     seed : int
-        Used for folds and resamples.
+        Determines folds and resamples.
 
     Raises
     ------
     SpecError
-        If an argument isn't as described above.
+        If an argument doesn't match its description above.
 
     Examples
     --------
@@ -103,9 +104,9 @@ def diagnose(
 
 
 def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0) -> Diagnosis:
-    """Diagnose the logits in an .npz, .csv or .parquet file, described in `halobench.calibration.external_logits`.
+    """Diagnose the logits in an .npz, .csv or .parquet file, as described in `halobench.calibration.external_logits`.
 
-    All samples of a file with a single set are validation samples. Raises the same errors as `diagnose`.
+    If the file has a single set of samples, all are validation samples. Raises the same errors as `diagnose`.
     """
     val, test, names = read_sets(path)
     with in_file(path):
@@ -113,7 +114,7 @@ def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, see
 
 
 def _aligned(rows: Any, like: Any) -> Any:
-    """Return a data frame with its columns in the order of another's if both have the same."""
+    """Return a data frame with its columns in another's order if both have the same columns."""
     if not (hasattr(rows, "columns") and hasattr(like, "columns")):
         return rows
     columns = list(like.columns)
@@ -122,16 +123,16 @@ def _aligned(rows: Any, like: Any) -> Any:
 
 
 def _diagnose(val: Samples, test: Samples | None, names: Any, candidates: Sequence[str] | None, seed: int) -> Diagnosis:
-    """Check the other arguments, and compute the diagnosis of samples that have been checked."""
+    """Check the other arguments, and diagnose samples that have already been checked."""
     k = val["logits"].shape[1]
-    listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # as arrays and pandas' indices have
+    listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # arrays and pandas indices have it
     require(names is None or (listed and len(names) == k), "names", names, f"{k} names of classes, in a list")
     check_whole("seed", seed, 0)
     tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
-    # In one layout, so results have the same last digits however the rows came.
+    # A single memory layout makes the last digits of results independent of the layout of the input.
     logits = np.ascontiguousarray(val["logits"], dtype=np.float64)
     test = None if test is None else test | {"logits": np.ascontiguousarray(test["logits"], dtype=np.float64)}
-    with np.errstate(all="ignore"), warnings.catch_warnings():  # what isn't finite is shown as such
+    with np.errstate(all="ignore"), warnings.catch_warnings():  # results that aren't finite are shown as such
         warnings.simplefilter("ignore", RuntimeWarning)
         return _computed(logits, val, test, tuple(map(str, range(k) if names is None else names)), tried, seed)
 
@@ -139,7 +140,7 @@ def _diagnose(val: Samples, test: Samples | None, names: Any, candidates: Sequen
 def _computed(
     logits: np.ndarray, val: Samples, test: Samples | None, names: tuple[str, ...], tried: Sequence[str], seed: int
 ) -> Diagnosis:
-    """Compute the diagnosis of float64 logits (n, k)."""
+    """Diagnose float64 logits (n, k)."""
     labels, (n, k) = val["labels"], logits.shape
     counts, top = np.bincount(labels, minlength=k), logits.argmax(axis=1)
     temperature = Temperature.of(logits, labels)

@@ -24,34 +24,34 @@ WIDTH = 80  # of the text
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """The results of `diagnose`, which print as sentences.
+    """The results of `diagnose`, printed as sentences.
 
     Attributes
     ----------
     samples, classes, errors : int
-        Numbers of validation samples, of classes, and of validation samples whose predicted class isn't the label.
+        Numbers of validation samples, classes, and wrongly predicted validation samples.
     names : tuple of str
         Names of the classes.
     rarest : int
         The number of validation samples of the rarest class.
     unseen : tuple of int
-        The classes that no validation label names.
+        The classes without a validation label.
     temperature : Temperature
     auto : AutoFit
         The chosen calibrator, fitted to the validation samples.
     resolution : float
-        Half of the 95% interval for the gain of the best candidate: the size of the gains that these samples can show.
-        NaN if none was tried.
+        Half the width of the 95% interval of the best candidate's gain: the size of gains that these samples can
+        reveal. NaN if no candidate was tried.
     ladder : RepairLadder or None
-        The validation samples' ladder. `no_ladder` is the reason if there is none.
+        The repair ladder of the validation samples. If there is none, `no_ladder` states the reason.
     confusions : tuple of Confusion
-        The most frequent.
+        The most frequent confusions.
     test_samples : int
-        0 if there are none.
+        The number of test samples; 0 if there are none.
     shift : Shift or None
-        None without test logits.
+        The comparison of test with validation logits; None without test logits.
     scores : dict of str to dict of str to Rung
-        By calibrator (``none``, ``paper``, ``exact`` and the chosen one), then by metric, on test samples with their
+        Scores on test samples, by calibrator (``none``, ``paper``, ``exact`` and the chosen one), then by metric, with
         bootstrap intervals (NaN for ECE); empty without test labels.
     test_gain : Gain or None
         The chosen calibrator's gain over TS on the test samples.
@@ -77,26 +77,26 @@ class Diagnosis:
     def predict_proba(self, logits: Any) -> np.ndarray:
         """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k); -inf only if TS was kept.
 
-        From a data frame, only the columns logit_NAME or probability_NAME are used, as in `diagnose`.
+        If they are a data frame, only its columns logit_NAME or probability_NAME are used, as in `diagnose`.
         """
         samples = read_samples(rows_of(logits, self.names), classes=self.classes)
         return self.auto.predict_proba(np.ascontiguousarray(samples["logits"]))
 
     def as_json(self) -> dict[str, Any]:
-        """Return all numbers as plain data; those that aren't finite are None."""
+        """Return all numbers as plain data, with None for those that aren't finite."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         auto = {name: getattr(self.auto, name) for name in ("chosen", "gain", "candidates", "reason")}
         return _plain(fields | {"auto": auto})
 
     def summary(self) -> str:
-        """Return one line about the samples."""
+        """Describe the samples in one line."""
         line = f"{count(self.classes, 'class', 'classes')}, {count(self.samples, 'validation sample')}"
         if self.test_samples:
             line += f", {count(self.test_samples, 'test sample')}{'' if self.scores else ' without labels'}"
         return line
 
     def answers(self) -> list[words.Answer]:
-        """Return the answers, in the order in which they are read."""
+        """Return the answers in reading order."""
         unseen = words.unseen_classes([self.names[j] for j in self.unseen])
         answers = [
             words.which_calibrator(self.auto, self.test_gain, unseen),
@@ -110,7 +110,7 @@ class Diagnosis:
         return [*answers, words.are_alike(self.shift, self.names)] if self.shift else answers
 
     def __str__(self) -> str:
-        """Return the answers as text that fits into 80 columns."""
+        """Return the answers as text of at most 80 columns."""
         lines = [self.summary(), ""]
         for answer in self.answers():
             lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
@@ -119,7 +119,7 @@ class Diagnosis:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
+    """Convert a value to plain data for JSON."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):

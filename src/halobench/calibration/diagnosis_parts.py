@@ -1,4 +1,4 @@
-"""Parts of a diagnosis that only it computes: a temperature with its error, confusions, a shift and a quick ladder."""
+"""Parts of a diagnosis: a temperature with its sampling error, confusions, a shift and a quick repair ladder."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 
 POINTS = 40  # of the curve of the NLL
-WIDEST = 64  # times the optimal temperature, or its inverse: others that are further away are left out of the curve
-PAIRS = 5  # the number of confusions that are listed
+WIDEST = 64  # others beyond this multiple or fraction of the optimal temperature are left out of the curve
+PAIRS = 5  # number of confusions to list
 LEVEL = 0.01  # of the two tests for a shift together
-EXPECTED = 5  # the smallest expected count of a class in the test of class counts; rarer ones are counted together
-LADDER_MOST = 2000  # the number of samples, drawn at random, from which the ladder is computed if there are more
+EXPECTED = 5  # the smallest expected count of a class in the test of class counts; rarer classes are pooled
+LADDER_MOST = 2000  # if there are more samples than this, the ladder is computed from as many drawn at random
 
-# Maps with a weight for each pair of classes are tried up to so many samples x classes^2, such as 2,000 samples of 100
-# classes. Beyond, they would take most of the time, and have too few samples for each of their weights.
+# Maps with a weight for each pair of classes are tried up to this number of samples times classes^2, such as 2,000
+# samples of 100 classes. Beyond it, they would take most of the time, and have too few samples per weight.
 WORK = 2e7
 
-# The fit of gpleiss/temperature_scaling, from which many others were copied: the start of T, and LBFGS's iterations.
+# The initial T and the number of LBFGS iterations in gpleiss/temperature_scaling, of which there are many copies.
 COPIED = 1.5, 50
 
 
@@ -41,15 +41,16 @@ class Temperature:
     exact : TemperatureFit
         The optimum on the validation samples.
     low, high : float
-        Its 95% interval; NaN if there is no finite optimum.
+        The 95% interval of the optimal temperature; NaN if there is no finite optimum.
     cost : float
-        How much its sampling error adds to the NLL of new samples on average, in nats.
+        The average increase in the NLL of new samples due to the sampling error, in nats.
     nll : float
         NLL of the validation samples at T = 1.
     others : dict of str to TemperatureFit
-        What other programs get: ``paper``, the paper's code, and ``copied``, the often copied code of Guo et al.
+        The fits of other programs: ``paper``, the paper's code, and ``copied``, the often copied code of Guo et al.
     curve : tuple of (float, float)
-        The NLL of the validation samples by temperature, around all of these; empty if there is no finite optimum.
+        Temperatures around all of these and the NLL of the validation samples there; empty if there is no finite
+        optimum.
     """
 
     exact: TemperatureFit
@@ -81,7 +82,7 @@ class Temperature:
 
 
 def _log_variance(u: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-    """Return the variance of log T (a sandwich estimator), and the curvature of the NLL's sum in it, at the optimum."""
+    """Return the variance of log T (a sandwich estimator) and the summed NLL's curvature in log T at the optimum."""
     p = softmax(u)
     u = np.where(p > 0, u, 0.0)
     mean = np.einsum("ij,ij->i", p, u)
@@ -92,7 +93,7 @@ def _log_variance(u: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many of the samples with a predicted class have another label, and how many of them TS expects to."""
+    """How many of the samples with a given prediction have another given label, and how many TS expects."""
 
     predicted: int
     label: int
@@ -102,7 +103,7 @@ class Confusion:
 
 
 def confusions(p: np.ndarray, top: np.ndarray, labels: np.ndarray) -> tuple[Confusion, ...]:
-    """Return the most frequent confusions of a predicted class with a label; p (n, k) are TS's probabilities."""
+    """Return the most frequent confusions of a prediction with a label; p (n, k) are TS's probabilities."""
     k = p.shape[1]
     counts, expected = np.zeros((k, k)), np.zeros((k, k))
     np.add.at(counts, (top, labels), 1)
@@ -122,14 +123,14 @@ class Shift:
     Attributes
     ----------
     confidence : (float, float, float)
-        Mean confidence after TS on validation and test samples, and the p-value of the Kolmogorov-Smirnov test.
+        Mean confidence after TS on validation and on test samples, and the p-value of the Kolmogorov-Smirnov test.
     classes : (float, float, float)
-        The share of predictions for the class `changed` on validation and test samples, and the p-value of the
+        The share of predictions of class `changed` on validation and on test samples, and the p-value of the
         chi-squared test of the counts of all predicted classes.
     changed : int
         The class whose share of predictions differs most.
     nll : (float, float, float) or None
-        NLL after TS on validation and test samples, and the p-value of Welch's test; None without test labels.
+        NLL after TS on validation and on test samples, and the p-value of Welch's test; None without test labels.
     """
 
     confidence: tuple[float, float, float]
@@ -139,12 +140,12 @@ class Shift:
 
     @property
     def seen(self) -> bool:
-        """Return True if a test of the logits is significant, by Bonferroni's correction."""
+        """Return True if either test of the logits is significant after Bonferroni's correction."""
         return min(self.confidence[2], self.classes[2]) < LEVEL / 2
 
     @classmethod
     def of(cls, val: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray | None) -> Shift:
-        """Compare logits after TS by their confidences and predicted classes, and by their NLL if there are labels."""
+        """Compare logits after TS by confidence and predicted class, and also by NLL if there are test labels."""
         from scipy import stats
 
         predicted, confidences = zip(*(predictions(softmax(logits)) for logits in (val, test)), strict=True)
@@ -164,7 +165,7 @@ class Shift:
 
 
 def _same_classes(counts: np.ndarray) -> float:
-    """Return the p-value of the chi-squared test of counts (2, k), rare classes being counted together."""
+    """Return the p-value of the chi-squared test of counts (2, k), after pooling rare classes."""
     from scipy import stats
 
     rare = counts.sum(axis=0) * counts.sum(axis=1).min() < EXPECTED * counts.sum()
@@ -174,7 +175,7 @@ def _same_classes(counts: np.ndarray) -> float:
 
 
 def quick_ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[RepairLadder | None, str]:
-    """Return the repair ladder of some samples, without slow maps if there are many classes, or why there is none."""
+    """Return the repair ladder of some samples (without slow maps if there are many classes), or why there is none."""
     if not np.isfinite(logits).all():
         return None, "it needs finite logits"
     if targets.ndim == 1 and len(np.unique(targets)) < 2:

@@ -1,4 +1,4 @@
-"""The words of a diagnosis: for each of its parts, a question, a short answer, and the sentences behind it."""
+"""Put a diagnosis into words: a question, a short answer and supporting sentences for each of its parts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from halobench.calibration.temperature_scaling import TemperatureFit
 from halobench.core import facts
 from halobench.core.formatting import count, interval, number
 
-NEGLIGIBLE = 0.005  # nats: what a temperature's sampling error may cost if there are enough samples
-SMALL = 0.01  # nats: the size of gains that enough samples show
+NEGLIGIBLE = 0.005  # nats: the largest cost of a temperature's sampling error at which there are enough samples
+SMALL = 0.01  # nats: the size of gains that enough samples can reveal
 FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
 RARE = 5  # samples of a class; with fewer, its confusions can't be learned
 BLIND = (
@@ -27,7 +27,7 @@ OTHERS = {"paper": "the paper's code", "copied": "gpleiss/temperature_scaling"}
 
 @dataclass(frozen=True)
 class Answer:
-    """A question, its short answer, sentences, and whether the answer is a warning."""
+    """A question, its short answer, supporting sentences, and a flag that marks a warning."""
 
     question: str
     short: str
@@ -41,7 +41,7 @@ def label(calibrator: str) -> str:
 
 
 def unseen_classes(names: Sequence[str]) -> str:
-    """Name the classes that no validation label names, at most three of them; "" if there are none."""
+    """Name at most three classes without a validation label; "" if there are none."""
     if len(names) > 3:
         return f"{len(names)} of the classes"
     return " ".join(["class" if len(names) == 1 else "the classes", " and ".join(names)]) if names else ""
@@ -81,7 +81,7 @@ def which_calibrator(auto: AutoFit, test_gain: Gain | None, unseen: str) -> Answ
 
 
 def is_optimal(temperature: Temperature, samples: int) -> Answer:
-    """Say what the best temperature is, and what others miss."""
+    """Report the best temperature, and how much other programs' temperatures miss."""
     question, exact, nll = "Is my temperature optimal?", temperature.exact, temperature.nll
     if exact.separable:
         sentences = (
@@ -103,7 +103,7 @@ def is_optimal(temperature: Temperature, samples: int) -> Answer:
 
 
 def _other_fit(name: str, fit: TemperatureFit, optimum: float, start: float) -> str:
-    """Say where another program's fit ends, if at a number, and what it misses of the way from `start` to `optimum`."""
+    """Say where another program's fit ends, if at a number, and how far it falls short from `start` to `optimum`."""
     if math.isnan(fit.T):
         return ""
     cost, saved = fit.nll - optimum, start - optimum
@@ -114,7 +114,7 @@ def _other_fit(name: str, fit: TemperatureFit, optimum: float, start: float) -> 
 
 
 def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, classes: int) -> Answer:
-    """Say what could remove which part of the NLL."""
+    """Report the parts of the NLL, and what could remove each of them."""
     question = "What is left, and what could remove it?"
     if ladder is None:
         return Answer(question, "Unknown.", f"The NLL can't be split into its parts, since {no_ladder}.")
@@ -136,7 +136,7 @@ def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, clas
 
 
 def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], errors: int, samples: int) -> Answer:
-    """Say which classes are taken for which others."""
+    """Report which classes are mistaken for which others."""
     question = "Which classes are confused?"
     if not confusions:
         return Answer(question, "None.", f"All {samples} predictions are right.")
@@ -152,7 +152,7 @@ def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], erro
 def are_enough(
     temperature: Temperature, auto: AutoFit, resolution: float, samples: int, errors: int, rarest: int, unseen: str
 ) -> Answer:
-    """Say what there are enough validation samples for."""
+    """Say whether there are enough validation samples for each purpose."""
     question, cost = "Are there enough validation samples?", temperature.cost
     for_temperature, few = cost < NEGLIGIBLE, errors < FEW_ERRORS
     for_map = resolution <= SMALL or (auto.chosen != TS and auto.gain.low > 0)
@@ -178,7 +178,7 @@ def are_enough(
 
 
 def are_alike(shift: Shift, names: Sequence[str]) -> Answer:
-    """Say if test samples look like validation samples."""
+    """Say whether the test samples look like the validation samples."""
     (a, b, p), (c, d, q) = shift.confidence, shift.classes
     sentences = (
         f"Mean confidence after TS is {number(a)} on validation and {number(b)} on test samples "
@@ -211,7 +211,7 @@ def scores_table(scores: Mapping[str, Mapping[str, Rung]]) -> list[str]:
 
 
 def _joined(*sentences: object) -> str:
-    """Join the sentences, except those whose condition isn't met."""
+    """Join the sentences, leaving out those whose condition isn't met."""
     return " ".join(str(sentence) for sentence in sentences if sentence)
 
 
@@ -220,5 +220,5 @@ def _with_interval(part: Rung | Gain) -> str:
 
 
 def _nats(value: float) -> str:
-    """Return a number of nats with three decimals, or two digits if it is small."""
+    """Format a number of nats with three decimals, or with two digits if it is small."""
     return number(value, ".3f" if abs(value) >= 0.00995 or value == 0 else ".2g")

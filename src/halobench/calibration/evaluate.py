@@ -1,17 +1,17 @@
-"""The ``calibrate`` stage: fit calibrators to a cell's logits, and score the logits before and after calibration.
+"""Run the ``calibrate`` stage: fit calibrators to a cell's logits, and score the logits before and after calibration.
 
 The calibrators, and the data to which each is fitted, are:
 
 - ``none``: the logits as they are.
-- ``exact``: the temperature with the lowest NLL on the drawn validation labels (which are noisy if the data set is);
-  their posterior is never used.
+- ``exact``: the temperature with the lowest NLL on the drawn validation labels, which are noisy if the data set is. The
+  posterior is never used.
 - ``paper``: the temperature at which the paper's fit stops, on the same labels.
-- ``oracle``: the temperature that optimises the reported objective itself on the test split; no
-  temperature does better there. No other calibrator sees test labels.
+- ``oracle``: the temperature that optimises the reported objective itself on the test split, so no temperature does
+  better there. No other calibrator sees test labels.
 - Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
-  ``exact``. If one of another library's fails, its scores are empty, and its fit has the ``reason``.
+  ``exact``. If another library's calibrator fails, its scores are empty, and its fit states the ``reason``.
 
-`halobench.calibration.targets` documents which labels a split is scored against.
+`halobench.calibration.targets` documents which labels each split is scored against.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ class Calibrated:
     Attributes
     ----------
     fits : list of dict
-        Keys are calibrator, split and labels (that it was fitted to), T, beta, nll, gradient, converged, separable, and
-        reason if the fit failed; numbers that are not finite become None. If T is infinite, T is None and beta = 0;
-        both are None if no optimum is finite, and for calibrators that have no temperature.
+        Keys are calibrator, split and labels (used for fitting), T, beta, nll, gradient, converged, separable, and, if
+        the fit failed, reason. Numbers that aren't finite become None. If T is infinite, T is None and beta = 0; both
+        are None if no optimum is finite, and for calibrators without a temperature.
     metrics : DataFrame
         Columns are split, labels, calibrator, metric, value, low, high. Metrics that are means over all samples have
-        95% percentile bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals do not have the
+        95% percentile bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals don't have the
         right coverage. If the fit failed or has no finite optimum, all values are NaN. If the distribution consists of
-        regions, there are also `halobench.calibration.region_scores.scores` and, for ``none`` on test, its `gaps`.
+        regions, `halobench.calibration.region_scores.scores` are added and, for ``none`` on test, the module's `gaps`.
     reliability : DataFrame
         Columns are split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy. An empty bin has
         count 0 and NaN means.
@@ -65,7 +65,7 @@ class Calibrated:
     reliability: pd.DataFrame
 
 
-# Fits by (calibrator, split, labels), where the calibrator was fitted to these labels of this split.
+# Fits by (calibrator, split, labels), where split and labels are those that the calibrator was fitted to.
 Key = tuple[str, str, str]
 Fits = dict[Key, TemperatureFit | Calibrator]
 
@@ -78,15 +78,15 @@ def calibrate(
     Parameters
     ----------
     arrays : mapping of name to array
-        For each of `splits`: ``{split}.logits`` (n, k), ``{split}.labels`` (n,) as drawn, ``{split}.clean`` (n,); and
-        the posterior, if known, as ``{split}.posterior`` (n, k), as ``transition`` (k, k) containing P(label = j |
-        clean = i), or by region, as read by `halobench.calibration.region_scores.SampleRegions`.
+        For each of `splits`, ``{split}.logits`` (n, k), ``{split}.labels`` (n,) as drawn, and ``{split}.clean`` (n,).
+        The posterior, if known, is ``{split}.posterior`` (n, k), ``transition`` (k, k) with P(label = j | clean = i),
+        or given by region, as read by `halobench.calibration.region_scores.SampleRegions`.
     spec : CalibrateSpec
     seed : int
-        The cell's seed. Bootstrap resamples depend only on it and on the split, so cells that differ in model or loss
-        share them.
+        The cell's seed. Bootstrap resamples depend only on the seed and the split, so cells that differ in model or
+        loss share them.
     splits : tuple of str
-        Any of train, val and test, with at least val and test.
+        The splits to use: val and test, and optionally train.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def fit_and_score(
 ) -> Calibrated:
     """Fit the calibrators of `spec` and score the splits of `targets`; all arrays must already have been checked.
 
-    The calibrator ``none`` scores the `uncalibrated` logits, which default to those that the others are fitted to.
+    For the calibrator ``none``, `uncalibrated` logits are scored, by default those that the others are fitted to.
     """
     fits = _fit(logits, targets, spec)
     rows: list[dict[str, Any]] = []
@@ -154,7 +154,7 @@ def fit_and_score(
 
 
 def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec) -> Fits:
-    """Fit the calibrators; the oracle has one fit for each kind of test labels, and ``none`` has no fit."""
+    """Fit the calibrators: the oracle once for each kind of test labels, ``none`` not at all."""
     fits: Fits = {}
     for name, fit in (("exact", fit_exactly), ("paper", fit_as_paper)):
         if name in spec.names:
@@ -180,7 +180,7 @@ def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def _fits_to_score(calibrator: str, split: str, reported: list[str]) -> list[tuple[Key | None, list[str]]]:
-    """List the keys of a calibrator's fits that are scored on a split, each with the labels to score it against."""
+    """List the fits of a calibrator to score on a split, each by its key and the labels to score it against."""
     if calibrator == "none":
         return [(None, reported)]
     if calibrator == "oracle":
@@ -189,14 +189,14 @@ def _fits_to_score(calibrator: str, split: str, reported: list[str]) -> list[tup
 
 
 def _calibrated(fits: Fits, key: Key, logits: np.ndarray) -> np.ndarray | None:
-    """Return calibrated logits, or None if no optimum is finite or a library's map fails, which its fit then notes.
+    """Return calibrated logits, or None if no optimum is finite or a library's map fails, as its fit then notes.
 
-    If the paper's fit ends at a negative T, its user would still divide by it, so the result is scored with the ranking
-    of the classes reversed.
+    If the paper's fit ends at a negative T, its users would still divide by it. The result is therefore scored, with
+    the ranking of the classes reversed.
     """
     fit = fits[key]
     if isinstance(fit, TemperatureFit):
-        if fit.beta < 0:  # a ruled-out class stays ruled out
+        if fit.beta < 0:  # a class that is ruled out stays so
             return temper(np.where(np.isfinite(logits), -logits, -np.inf), -fit.beta)
         return temper(logits, fit.beta) if math.isfinite(fit.beta) else None
     try:

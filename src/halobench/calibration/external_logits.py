@@ -1,4 +1,4 @@
-"""Read logits from other projects from a file, and calibrate and score them in the same way as a cell's.
+"""Read other projects' logits from a file, and calibrate and score them as a cell's logits are.
 
 An .npz file contains either two sets of samples, one for fitting calibrators and one for scoring them,
 
@@ -9,14 +9,14 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 ``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
 =============================== ===========================================================================
 
-or one set of samples (``logits``, ``labels`` and optionally ``posterior``), which `calibrate_file` halves at random.
-`diagnose_file` needs neither test samples nor test labels. ``logits`` may be replaced by ``probabilities``, whose
-logarithm equals the logits up to a constant per row. A probability of 0, as random forests can output, or a logit of
+or one set (``logits``, ``labels`` and optionally ``posterior``), which `calibrate_file` randomly halves.
+`diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``, since their
+logarithm equals the logits up to a constant per row. A probability of 0, which random forests can output, or a logit of
 -inf means that the class is ruled out. Temperature scaling can still be fitted as long as no ``val`` label is a class
 that is ruled out for its sample. The paper's fit is NaN if a class is ruled out, and calibrators other than
-temperatures reject such logits.
+temperatures reject logits of -inf.
 
-A table (.csv or .parquet) has one row per sample, and columns as `halobench.calibration.logit_tables` describes.
+A table (.csv or .parquet) has one row per sample, and columns as described in `halobench.calibration.logit_tables`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ KINDS = ("logits", "probabilities", "labels", "posterior")
 NAMES = (*KINDS, *(f"{split}_{kind}" for split in SPLITS for kind in KINDS))
 FEWEST = 2  # the smallest number of samples that can be halved
 
-# The logits, labels and perhaps the posterior of a set of samples; test samples may have no labels.
+# The logits, labels and, if known, the posterior of a set of samples; test samples may have no labels.
 Samples = dict[str, np.ndarray]
 
 
@@ -57,7 +57,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     path : path of an .npz, .csv or .parquet file
         As described at the top of this module.
     seed : int
-        Determines which half of the samples is used for fitting if the file doesn't specify it.
+        Determines which half of the samples is used for fitting if the file contains only one set.
 
     Returns
     -------
@@ -67,7 +67,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     Raises
     ------
     SpecError
-        If the file isn't of this kind, or it contains probabilities in place of logits or arrays with other names.
+        If the file doesn't have this form, for example if it has probabilities in place of logits or other array names.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
         if test is None:
             raise SpecError("test_logits", "no such array", "samples to be scored")
         require("labels" in test, "test_labels", "no such array", "labels for the test samples")
-        # Calibrators are fitted to drawn labels, so a missing validation posterior affects only the validation scores.
+        # Calibrators are fitted to drawn labels, so a missing validation posterior only affects validation scores.
         alone = "posterior" in val and "posterior" not in test
         expected = "test_posterior too, since test samples are scored"
         require(not alone, "val_posterior", "without test_posterior", expected)
@@ -103,7 +103,7 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None 
     spec : CalibrateSpec or list of calibrators, optional
         Defaults to the temperature scalings.
     seed : int
-        Used to draw bootstrap resamples and, if the file contains only one set of samples, to halve it.
+        Determines bootstrap resamples and, if the file contains only one set of samples, its halves.
 
     Raises
     ------
@@ -122,9 +122,9 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None 
 
 
 def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
-    """Read a file's validation samples, its test samples if it has any, and the names of classes if it has any.
+    """Read a file's validation samples, any test samples, and the names of its classes if it has them.
 
-    All samples are validation samples if the file has one set. Raises the same errors as `read_logits`.
+    If the file has only one set, all samples are validation samples. Raises the same errors as `read_logits`.
     """
     with in_file(path):
         arrays, names = _load(Path(path))
@@ -132,7 +132,7 @@ def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...
 
 
 def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
-    """Check arrays that are named as in an .npz file, and return the validation samples and any test samples."""
+    """Check arrays with the names of an .npz file, and return the validation samples and any test samples."""
     for name in arrays:
         require(name in NAMES, name, f"shape {np.shape(arrays[name])}", one_of(NAMES, name))
     single, split = ([name for name in arrays if (name in KINDS) == alone] for alone in (True, False))
@@ -147,7 +147,8 @@ def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
 def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: int | None = None) -> Samples:
     """Check and return the logits, labels and any posterior among the arrays whose names begin with `prefix`.
 
-    If the number of `classes` is known, from the validation samples, these are others, which may have no labels.
+    If `classes`, the number of classes in the validation samples, is passed, these are test samples, which may have no
+    labels.
     """
     kinds = [kind for kind in KINDS[:2] if prefix + kind in arrays]
     expected = f"either {prefix}logits or {prefix}probabilities, along with {prefix}labels"
@@ -160,7 +161,7 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
         logits = check_logits(arrays[name], masked=True, key=name)
         advice = f"if these are probabilities, rename the array {prefix}probabilities; its logarithm is then taken"
         check_unscaled(logits, name, advice)
-    fits = classes in (None, logits.shape[1])  # checked before labels, which would be blamed instead
+    fits = classes in (None, logits.shape[1])  # checked first; otherwise, the error would blame the labels
     require(fits, name, f"{logits.shape[1]} classes", f"{classes} classes, as in the validation logits")
     samples = {"logits": logits}
     if f"{prefix}labels" in arrays:
@@ -176,7 +177,7 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
 
 @contextlib.contextmanager
 def in_file(path: Path | str) -> Iterator[None]:
-    """Name the file, and its array instead of a split's, in errors raised in this context."""
+    """Name the file, and its own arrays instead of the splits', in errors raised in this context."""
     try:
         yield
     except SpecError as error:
@@ -188,7 +189,7 @@ def in_file(path: Path | str) -> Iterator[None]:
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Load all arrays of a file without unpickling any, and the names of classes if it has any."""
+    """Load all arrays of a file without unpickling, and the names of its classes if it has them."""
     kind = path.suffix.lower()
     expected = "an .npz file of numeric arrays, as written by numpy.savez (convert each with numpy.asarray first)"
     if not path.is_file():
@@ -219,7 +220,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _halves(samples: Samples, seed: int) -> tuple[Samples, Samples]:
-    """Divide samples randomly into the two splits, keeping their order."""
+    """Divide samples at random into the two splits, keeping their order."""
     count = len(samples["labels"])
     expected = "at least two rows, since half are used for fitting and the rest for scoring"
     require(count >= FEWEST, "logits", f"{count} row", expected)

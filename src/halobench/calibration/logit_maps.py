@@ -1,14 +1,14 @@
-"""Families of maps from logits to calibrated logits, smooth and local ones.
+"""Fit smooth and local families of maps from logits to calibrated logits.
 
-Smooth families change slowly with the logits: a temperature, partner scaling, a multinomial regression and a small
-network. Local families predict a sample from samples with similar logits: nearest neighbours, with or without a kernel,
-and trees. All but the temperature start from partner scaling, or shrink towards it where samples are few.
+Smooth maps change slowly with the logits: a temperature, partner scaling, a multinomial regression and a small network.
+Local maps predict a sample from samples with similar logits: nearest neighbours, with or without a kernel, and trees.
+All except the temperature start from partner scaling, or shrink towards it where there are few samples.
 
 References
 ----------
-C. Stone, "Consistent Nonparametric Regression", Annals of Statistics 5, 1977: nearest neighbours reach the best map of
-any distribution as samples grow. E. Nadaraya, "On Estimating Regression", 1964: the kernel. P. Geurts, D. Ernst,
-L. Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
+C. Stone, "Consistent Nonparametric Regression", Annals of Statistics 5, 1977: for any distribution, nearest neighbours
+approach the best map as the number of samples grows. E. Nadaraya, "On Estimating Regression", 1964: the kernel. P.
+Geurts, D. Ernst, L. Wehenkel, "Extremely randomized trees", Machine Learning 63, 2006.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from halobench.core.seeding import generator
 
 Map = Callable[[np.ndarray], np.ndarray]
 
-# Strength of the ridges by kind of target, to be multiplied by the square root of the number of samples.
+# Strengths of the ridges by kind of target, to be multiplied by the square root of the number of samples.
 RIDGES = {"labels": 0.1, "posterior": 0.001}
 
 ITERATIONS = 200
 
 HIDDEN = 64  # number of hidden units of the network
 NEIGHBOURS = (5, 20, 80, 320)  # numbers of neighbours to try
-SHRINKAGE = (0.3, 3.0, 30.0)  # weights of partner scaling's prediction to try, in neighbours
-# The largest number of samples that choose between numbers of neighbours, each being left out of its own average.
+SHRINKAGE = (0.3, 3.0, 30.0)  # weights of partner scaling's prediction to try, in units of one neighbour
+# The largest number of samples used to choose the number of neighbours, each being left out of its own average.
 QUERIES = 1000
 
 TREES = 100
 LEAF = {"labels": 5, "posterior": 2}  # the smallest number of samples in a leaf
-FEATURES = 24  # the smallest number of features that are tried at each split of a tree, if there are that many
-FLOOR = 0.02  # partner scaling's share in the trees' prediction, which keeps all probabilities above 0
-LARGE = 1e15  # the largest logit, in units of their spread, up to which the network and the local maps see a difference
+FEATURES = 24  # the smallest number of features to try at each split of a tree, if there are that many
+FLOOR = 0.02  # partner scaling's share of the trees' prediction, which keeps all probabilities above 0
+LARGE = 1e15  # the largest logit, in units of the spread, that the network and the local maps can distinguish
 TINY = 1e-300  # the smallest probability that a local map predicts
 WORK = 1 << 22  # elements of a block of distances between samples
 FAMILIES = ("temperature", "partner", "regression", "network", "neighbours", "trees")
-SLOW = ("regression", "network", "trees")  # which take minutes if there are hundreds of classes
+SLOW = ("regression", "network", "trees")  # these take minutes with hundreds of classes
 
 
 def fit_families(
@@ -73,7 +73,7 @@ def fit_families(
 
 
 def _regression(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float) -> Map:
-    """Correct the map `start` by a multinomial regression on the logits, the top class, and this times the gap."""
+    """Correct the map `start` by a multinomial regression on the logits, the top class, and their gap per top class."""
     n, k = logits.shape
     unit = float(np.abs(rescale(logits, 1.0)).mean()) or 1.0
 
@@ -140,7 +140,7 @@ def _lowest(objective: Callable[[np.ndarray], tuple[float, np.ndarray]], start: 
 
 
 def _centred(logits: np.ndarray, scale: float) -> np.ndarray:
-    """Return logits (n, k) divided by `scale`, with a mean of 0 in each row, and clipped to what float32 can square."""
+    """Return logits (n, k), divided by `scale`, centred row by row, and clipped to a range that float32 can square."""
     scaled = logits / scale
     return np.clip(scaled - scaled.mean(axis=1, keepdims=True), -LARGE, LARGE)
 
@@ -148,9 +148,9 @@ def _centred(logits: np.ndarray, scale: float) -> np.ndarray:
 def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, seed: int) -> Map:
     """Average the targets of samples with similar logits, and shrink the average towards the map `start`.
 
-    Similarity is the distance of logits, or of the square roots of tempered probabilities (Hellinger's); all neighbours
-    within the distance of the m-th weigh the same, or closer ones more. The choice between these, m and the shrinkage
-    have the lowest NLL on samples that are left out of their own averages.
+    Similarity is measured by the distance between logits, or between square roots of tempered probabilities (the
+    Hellinger distance). All neighbours up to the m-th are weighted equally, or closer ones more. The distance, the
+    weighting, m and the shrinkage are those with the lowest NLL on samples left out of their own averages.
     """
     scale = spread(logits)
     spaces: list[Map] = [lambda z: _centred(z, scale), lambda z: np.sqrt(sample_scores.softmax(rescale(z, beta)))]
@@ -197,8 +197,8 @@ def _averaged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted sum of targets (q, k) and the sum of weights (q, 1) around each query.
 
-    The squared `distance` is (q, n), and `radius`, that of the m-th neighbour, (q,). Samples up to it weigh 1, or, with
-    `closer`, fade out with a Gaussian.
+    The squared `distance` is (q, n); `radius` (q,) is that of the m-th neighbour. Samples within it have weight 1, or,
+    with `closer`, a Gaussian weight.
     """
     radius = np.minimum(radius * (1 + 1e-9) + 1e-12, 1e300)  # infinite if the only sample is left out
     if closer:
@@ -228,13 +228,13 @@ def _trees(
     tried = min(x.shape[1], max(FEATURES, int(np.sqrt(x.shape[1]))))
     forest = ExtraTreesClassifier(TREES, min_samples_leaf=leaf, max_features=tried, random_state=seed % 2**32, n_jobs=1)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # it suspects a regression
+        warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)  # it suspects regression
         forest.fit(x, labels)
     nodes = np.array([tree.tree_.node_count for tree in forest.estimators_])
     first = nodes.cumsum() - nodes
 
     def leaves(x: np.ndarray) -> csr_array:
-        """Return which leaves of all trees the samples are in, (n, nodes), a row's entries adding up to 1."""
+        """Return the leaves that contain each sample, over all trees, as rows (n, nodes) whose entries sum to 1."""
         places = (forest.apply(x) + first).ravel()
         ends = np.arange(0, len(places) + 1, TREES)
         return csr_array((np.full(len(places), 1 / TREES), places, ends), shape=(len(x), int(nodes.sum())))

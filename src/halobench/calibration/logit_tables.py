@@ -1,8 +1,8 @@
-"""Logits in data frames: one row per sample, with a column for each class.
+"""Read logits from data frames, which have one row per sample and a column for each class.
 
 The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``), and ``logit_NAME``,
 ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the class's label. If no label is such a name,
-labels are the positions of classes, from 0 on, among the columns. Other columns are ignored.
+labels are the positions of the classes among the columns, counted from 0. Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
 
 
 def rows_of(logits: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return rows under the name ``logits``, or a table's logits or probabilities with the classes as in `names`."""
+    """Return an array as ``logits``, or a table's logits or probabilities with the classes ordered as in `names`."""
     if not any(COLUMN.fullmatch(str(column)) for column in getattr(logits, "columns", ())):
         return {"logits": as_rows(logits)}
     columns, order = _class_columns(logits)
@@ -53,7 +53,7 @@ def rows_of(logits: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the rows of each split by the prefix of its arrays; validation samples alone have none."""
+    """Return the rows of each split by the prefix of its arrays, which is empty if all are validation samples."""
     if "split" not in table:
         return {"": table}
     others = sorted(set(map(str, table["split"].unique())) - set(SPLITS))
@@ -64,7 +64,7 @@ def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def _class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return a table's columns by kind and class, and the classes, in the order of their numbers or columns."""
+    """Return a table's columns by kind and class, and the classes in the order of their numbers or columns."""
     columns: dict[str, dict[str, Any]] = {}
     for column in table.columns:
         if match := COLUMN.fullmatch(str(column)):
@@ -88,7 +88,7 @@ def _are_indices(names: Sequence[str]) -> bool:
 
 
 def _class_numbers(column: pd.Series, names: Sequence[str]) -> dict[Any, Any]:
-    """Return the number of the class of each label that occurs: of its name, or if none is a name, the label itself."""
+    """Map each label that occurs to the number of the class with that name, or to itself if no label is a name."""
     labels = column.dropna()
     for row, label in labels.items():
         require(isinstance(label, Hashable), f"label[{row}]", label, "a single number or name")
@@ -112,7 +112,7 @@ def _class_numbers(column: pd.Series, names: Sequence[str]) -> dict[Any, Any]:
 
 
 def _value(text: Any) -> float | str:
-    """Return the number that a label or name is, or else its text."""
+    """Convert a label or name to a number if it is one; otherwise, return its text."""
     try:
         return float(str(text))
     except ValueError:

@@ -1,9 +1,9 @@
-"""Proper scores and calibration errors of your own arrays, by the scores in `halobench.calibration.metrics`.
+"""Compute proper scores and calibration errors of your own arrays, as defined in `halobench.calibration.metrics`.
 
-`nll` and `kl` take logits; all others take probabilities. Targets are integer labels (n,) or rows of probabilities
-(n, k); for the latter, a metric is its expectation under them, with no labels drawn. Every function raises
-`halobench.core.errors.SpecError` on arrays of the wrong shape, labels out of range, rows that aren't distributions, and
-NaN. ``halobench.NAME(predictions, targets, **options)`` computes the metric NAME.
+``halobench.NAME(predictions, targets, **options)`` computes the metric NAME. `nll` and `kl` take logits; all others
+take probabilities. Targets are integer labels (n,) or rows of probabilities (n, k), under which a metric is an
+expectation, with no labels drawn. Every function raises `halobench.core.errors.SpecError` if an array has the wrong
+shape or contains NaN, a label is out of range, or a row isn't a distribution.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ACE_KINDS = ("average", "equal_mass")
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric by the name of its plug-in, with its options."""
+    """A metric, identified by its plug-in's name, with its options."""
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Metric:
         return parameters(self.name)
 
     def fits(self, targets: Mapping[str, np.ndarray]) -> bool:
-        """Return True if the metric can be computed against these targets, as named by `by_kind`."""
+        """Return True if the metric can be computed against these targets, which `by_kind` has named."""
         return {"labels", "posterior"}.intersection(self.takes) <= targets.keys()
 
     def applies_to(self, arrays: Mapping[str, np.ndarray]) -> bool:
@@ -52,12 +52,12 @@ class Metric:
         return set(self.takes) <= arrays.keys()
 
     def with_bins(self, bins: int) -> Metric:
-        """Return the metric with this number of bins, if it has bins and they aren't set."""
+        """Return the metric with this number of bins, if it has bins and their number isn't set."""
         has_bins = "bins" in (plugins.signature("metrics", self.name) or {}) and "bins" not in self.options
         return Metric(self.name, {**self.options, "bins": bins}) if has_bins else self
 
     def compute(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray | float:
-        """Return its value, or its values for the samples (n,), for arrays that have already been checked."""
+        """Compute the metric's value, or a value per sample (n,), for arrays that have already been checked."""
         key, foreign = f"metrics.{self.name}", ":" in self.name
         arguments = [arrays[name].copy() if foreign else arrays[name] for name in self.takes]
         with plugins.calling(key):
@@ -69,7 +69,7 @@ class Metric:
         return value if value.ndim else float(value)
 
     def __call__(self, predictions: np.ndarray, targets: np.ndarray) -> float:
-        """Check logits (if it takes them) or probabilities, and targets, and return the value or the mean of values."""
+        """Check predictions (logits or probabilities) and targets; return the metric, or its mean over samples."""
         if "logits" in self.takes:
             predictions = check_logits(predictions, masked=True)
             check_unscaled(predictions)
@@ -107,7 +107,7 @@ def __getattr__(name: str) -> Callable[..., float]:
 
 
 def ace(probabilities: np.ndarray, targets: np.ndarray, bins: int = 15, kind: str = "average") -> float:
-    """Return one of the two calibration errors, in [0, 1], that are abbreviated as ACE.
+    """Return one of two calibration errors, in [0, 1], that are both abbreviated as ACE.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""The mean NLL of softmax(beta * logits) as a function of the inverse temperature beta, with its derivatives.
+"""Compute the mean NLL of softmax(beta * logits) and its derivatives as functions of the inverse temperature beta.
 
 Arrays must already have been checked: logits (n, k) are finite (see `Curve`), and targets are labels (n,) or rows of
 probabilities (n, k). With s = logits minus their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) -
-beta * linear, two terms of the same sign, so nothing cancels. Sums are taken in float64, a block of rows at a time,
+beta * linear. Both terms have the same sign, so nothing cancels. Sums are taken in float64, a block of rows at a time,
 so float32 logits are never copied in full.
 """
 
@@ -18,13 +18,13 @@ import numpy as np
 from halobench.calibration.arrays import BLOCK, blocks
 from halobench.core.errors import require
 
-# With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along the short
-# rows cost more than copying the block to a layout in which they run across samples.
+# With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along short rows
+# take longer than copying the block to a layout in which they run across samples.
 MANY_CLASSES = 256
 
 
 class DataSummary(NamedTuple):
-    """Statistics from one pass over the data, which needs no exponentials.
+    """Statistics from one pass over the data, without exponentials.
 
     linear : mean of the target's logit minus its row's largest; at most 0, and 0 if and only if the data are separable.
     slope_at_zero : d NLL / d beta at beta = 0, where the softmax is uniform.
@@ -45,7 +45,7 @@ class Derivatives(NamedTuple):
     third: float
 
     def halley_step(self) -> float:
-        """Return the step x to the minimum by Halley's rule, or Newton's if the third derivative misleads; else NaN."""
+        """Return the step x to the minimum by Halley's rule, Newton's if the third derivative misleads, or else NaN."""
         if not self.curvature > 0:
             return math.nan
         damping = 1 - self.slope * self.third / self.curvature / (2 * self.curvature)
@@ -59,7 +59,7 @@ class Derivatives(NamedTuple):
 
 
 def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
-    """Compute the statistics that a fit starts from."""
+    """Compute the statistics from which a fit starts."""
     picked, total, lowest = [], [], 0.0
     with np.errstate(over="ignore", invalid="ignore"):
         for rows in _fit_blocks(logits):
@@ -77,17 +77,17 @@ def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
     return DataSummary(linear, slope, -float(lowest))
 
 
-FAR = 1e100  # how far below a row's largest logit `Curve` puts a ruled-out class, in units of the spread of the others
+FAR = 1e100  # how far `Curve` puts a ruled-out class below a row's largest logit, in units of the others' spread
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Finite logits, scaled by 1 / `unit`, with the same curve as logits of which some may be -inf.
+    """Finite logits, scaled by 1 / `unit`, with the same NLL curve as the original logits, some of which may be -inf.
 
-    If all are finite, they are left as they are. Otherwise, all are shifted and divided by the largest difference
-    between two finite logits in a row. A ruled-out class is then placed so low that exp(beta s) is 0 at every beta that
-    a fit can reach, as is its contribution to every derivative. At beta = 0 the softmax is uniform over the other
-    classes, which `summary` and `nll_at_zero` account for.
+    If all logits are finite, they are left as they are. Otherwise, all are shifted and divided by the largest
+    difference between two finite logits in a row. A ruled-out class is then placed so low that exp(beta s) and its
+    contribution to every derivative are 0 at every beta that a fit can reach. At beta = 0 the softmax is uniform over
+    the other classes, which `summary` and `nll_at_zero` account for.
     """
 
     logits: np.ndarray
@@ -98,7 +98,7 @@ class Curve:
 
     @property
     def falls(self) -> bool:
-        """Return True if the NLL surely falls from beta = 0 on."""
+        """Return True if the NLL certainly falls as beta increases from 0."""
         slope = self.summary.slope_at_zero
         return slope < -slope_rounding(self.logits.shape[1], slope, self.summary.linear)
 
@@ -109,7 +109,7 @@ class Curve:
 
     @classmethod
     def of(cls, logits: np.ndarray, targets: np.ndarray) -> Curve:
-        """Return the curve of logits, finite or -inf."""
+        """Return the curve of logits, which may be finite or -inf."""
         if np.isfinite(logits.min()):
             return cls(logits, summarise(logits, targets), math.log(logits.shape[1]))
         finite = np.isfinite(logits)
@@ -166,21 +166,21 @@ def derivatives(logits: np.ndarray, linear: float, beta: float) -> Derivatives:
 def slope_rounding(classes: int, slope: float, linear: float) -> float:
     """Bound the rounding error of a slope, mean E[u] - `linear`, where the terms of each sum have the same sign.
 
-    Each term is accurate to a few units in the last place, and a sum over classes to at most one more unit per class.
+    Each term is accurate to a few units in the last place; a sum over classes adds at most one unit per class.
     """
     return (16 + classes) * 2.0**-53 * (abs(slope + linear) + abs(linear))
 
 
 def limit_of_separable(logits: np.ndarray) -> float:
-    """Return the NLL's limit as beta grows on separable data: the mean log of the number of logits tied for largest."""
+    """Return the limit of separable data's NLL as beta grows: the mean log of the number of logits tied for largest."""
     ties = (np.count_nonzero(logits[b] == logits[b].max(axis=1, keepdims=True), axis=1) for b in blocks(*logits.shape))
     return float(np.log(np.concatenate(list(ties))).mean())
 
 
 def _fit_blocks(logits: np.ndarray) -> Iterator[slice]:
-    """Return the blocks of rows that a fit works on, whose temporaries take about 26 bytes per element.
+    """Return the blocks of rows that a fit works on, which need about 26 bytes of temporary memory per element.
 
-    For float32 logits of 2 MiB or more, temporaries take up to about a fifth of the size of the logits. (With few
+    For float32 logits of 2 MiB or more, temporary arrays take up to about a fifth of the size of the logits. (With few
     classes or samples, one number per row or class isn't negligible in comparison.)
     """
     rows, classes = logits.shape
@@ -198,5 +198,5 @@ def _shifted(block: np.ndarray) -> np.ndarray:
 
 
 def _sum(parts: Sequence[float]) -> float:
-    """Return the exact sum, rounded once, or the plain sum if one of `parts` is not finite."""
+    """Return the exact sum, rounded once, or the plain sum if any of `parts` is not finite."""
     return math.fsum(parts) if all(map(math.isfinite, parts)) else float(sum(parts))

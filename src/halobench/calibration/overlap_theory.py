@@ -1,13 +1,13 @@
-"""Closed forms for the overlap distribution: how much temperature scaling (TS) can still achieve with many classes.
+"""Compute closed forms for the overlap distribution: how much temperature scaling (TS) can achieve with many classes.
 
 The distribution has k classes in groups of m. Each class has its own region, and each group shares one. With
 probability beta, a sample falls into a shared region, where every class of the group is equally likely (or has a given
-share); otherwise it falls into the region of one of the k classes, all equally likely. So the posterior is one-hot on
-the classes' own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
+share). Otherwise, it falls into the own region of one of the k classes, all equally likely. The posterior is therefore
+one-hot on own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
 
-All divergences are E KL(P(y | x) || model), in nats; an expected NLL is the divergence plus this entropy. Derivations
-are in docs/theory.md. Values out of range raise SpecError. The setting is that of arXiv 2306.00740, section 4; the
-two-level reduction is our own.
+All divergences are E KL(P(y | x) || model), in nats; the expected NLL is the divergence plus this entropy. See
+docs/theory.md for derivations. Values out of range raise SpecError. The setting is that of arXiv 2306.00740, section 4;
+the two-level reduction is our own.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import numpy as np
 
 from halobench.core.errors import SpecError, require
 
-STEPS = 200  # halvings (and, before them, doublings) in the search for a temperature; enough for a float64's last bit
+STEPS = 200  # doublings and then halvings in the search for a temperature; enough for the last bit of a float64
 
 
 def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the mean entropy of the posterior in nats: beta times the entropy of the shares.
 
-    It is beta log m for equal shares. This is the NLL of the Bayes rule, which no classifier can beat. Parameters are
+    For equal shares, this is beta log m. It is the NLL of the Bayes rule, which no classifier can beat. Parameters are
     those of `nearest_neighbour_kl`.
     """
     _check(beta, group)
@@ -33,9 +33,9 @@ def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None)
 
 
 def uniform_kl(classes: int, beta: float, group: int) -> float:
-    """Return the KL of the uniform prediction 1/k for equal shares, log k - beta log m, in nats.
+    """Return the KL of the uniform prediction 1/k for equal shares, which is log k - beta log m, in nats.
 
-    A classifier with this KL is "no better than random".
+    A classifier with this KL is no better than random.
     """
     _check(beta, group, classes)
     return float(np.log(classes) - posterior_entropy(beta, group))
@@ -50,8 +50,8 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
 
         KL = H(b) + b log(k - 1) - beta H(shares),   H(b) = -b log b - (1 - b) log(1 - b)
 
-    and grows like b log k; for equal shares, b = beta (m - 1) / m. With one region for all classes (m = k) the last
-    term grows just as fast, and KL tends to H(beta).
+    and grows like b log k; for equal shares, b = beta (m - 1) / m. With one region for all classes (m = k), the last
+    term grows just as fast, and the KL tends to H(beta).
 
     Parameters
     ----------
@@ -79,14 +79,14 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
 def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the KL of the one-hot nearest-neighbour interpolator after the best map of its logits, in nats.
 
-    One-hot logits reveal only the neighbour's label a, so the best map predicts P(y | a): it knows which classes share
-    a region with a, and spreads the mass of errors over these m - 1 partners. For equal shares, with b = beta (m - 1) /
-    m,
+    One-hot logits reveal only the neighbour's label a, so the best map predicts P(y | a). It assigns the mass of errors
+    to the m - 1 partners that share a region with a. For equal shares, with b = beta (m - 1) / m,
 
         KL = H(b) + b log(m - 1) - beta log m,
 
-    whereas temperature scaling leaves `nearest_neighbour_kl`, with k - 1 in place of m - 1. The KL thus no longer grows
-    with k, and the difference is b log((k - 1) / (m - 1)). Only different training can repair the rest.
+    whereas temperature scaling leaves `nearest_neighbour_kl`, with k - 1 in place of m - 1. The KL after the best map
+    thus doesn't grow with k, and the difference is b log((k - 1) / (m - 1)). Only different training can repair the
+    rest.
 
     Parameters and errors are those of `nearest_neighbour_kl`; the value doesn't depend on k.
 
@@ -97,7 +97,7 @@ def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None 
     """
     _check(beta, group, classes)
     p = _shares(group, shares)
-    # P(y, a) for a group's classes: y = a on own regions, two independent draws from the shares on the shared one.
+    # P(y, a) for a group's classes: y = a on own regions; on the shared one, y and a are independent draws.
     joint = (1 - beta) * np.eye(len(p)) / len(p) + beta * np.outer(p, p)
     given_neighbour = joint / joint.sum(axis=1, keepdims=True)
     return float(-np.sum(joint * np.log(given_neighbour)) - posterior_entropy(beta, group, shares))
@@ -119,8 +119,8 @@ def two_level_kl(
         KL(t) = (1 - beta) log(1 + (k - 1) exp(-t g0))
                 + beta [log(exp(t g1) + (m - 1) exp(t g2) + k - m) - t (g1 + (m - 1) g2) / m - log m]
 
-    is convex; KL* is its infimum over t >= 0. Only the ratios g0 : g1 : g2 matter. `nearest_neighbour_kl` is the case
-    g0 = g1, g2 = 0; at g1 = g2 (partners level with the top) KL* is 0 if g0 > 0, approached as T falls to 0.
+    is convex, and KL* is its infimum over t >= 0. Only the ratios g0 : g1 : g2 matter. `nearest_neighbour_kl` is the
+    case g0 = g1, g2 = 0. At g1 = g2 (partners level with the top), KL* is 0 if g0 > 0, approached as T falls to 0.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def two_level_kl(
         _require(np.isfinite(gap), key, gap, "a finite gap")
     _require(values[5] <= values[4], "partner_gap", values[5], "a gap of at most top_gap")
     best = _least(lambda t: _two_level_slope_at(t, values), values[0].shape)
-    # The optimum may be at infinity; the search then stops at the largest t that it tried, where KL is flat.
+    # The optimum may be at infinity. The search then stops at the largest t that it tried, where the KL is flat.
     least = np.maximum(_two_level_at(best, values), 0.0)
     return float(least) if least.ndim == 0 else least
 
@@ -162,10 +162,10 @@ def two_level_slope(
 
     With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, the limit is beta D for r >= 1. Own regions
     that are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both,
-    whichever costs less: min{(1 - beta) (1 - r) + beta D, beta D / r}. The distance to the limit shrinks like
-    (m - 1) k^(rho - 1), which is slow near rho = 1.
+    whichever costs less, so the limit is min{(1 - beta) (1 - r) + beta D, beta D / r}. The distance to the limit
+    shrinks like (m - 1) k^(rho - 1), which is slow near rho = 1.
 
-    Here gaps must be positive, except `partner_gap`, which must be in [0, top_gap].
+    Gaps must be positive, except for `partner_gap`, which must be in [0, top_gap].
 
     Examples
     --------
@@ -184,13 +184,13 @@ def two_level_slope(
 
 
 def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
-    """Return -log(1 - eta), a bound for any k on the KL of the ideal d-Mixup predictor at a point of a region.
+    """Return -log(1 - eta), which for any k bounds the KL of the ideal d-Mixup predictor at a point of a region.
 
-    `foreign` is eta, in [0, 1): the expected weight that a mixture landing on the point has on training samples of
-    other regions. The region's own samples have labels drawn from its posterior p, independently of their position, so
+    `foreign` is eta, in [0, 1): the expected weight of training samples from other regions in a mixture that lands on
+    the point. Labels of the region's own samples are drawn from its posterior p, independently of their position, so
     the mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <= -log(1 - eta). The
-    largest eta in a region yields a bound for the whole region, and the mean eta over its mixtures yields one for the
-    best prediction that is constant there; the mean KL of a prediction that isn't constant may exceed the latter.
+    largest eta in a region yields a bound for the whole region. The mean eta over its mixtures yields a bound for the
+    best prediction that is constant there, which the mean KL of a prediction that isn't constant may exceed.
 
     Examples
     --------
@@ -207,7 +207,7 @@ def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
 
 
 def _two_level_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return KL(t). Terms that grow with t are subtracted before taking logarithms, so no term is lost at large t."""
+    """Return KL(t), subtracting terms that grow with t before taking logarithms, so that none is lost at large t."""
     k, beta, m, own_gap, top, partner = values
     certain = np.logaddexp(0.0, np.log(k - 1) - t * own_gap)
     mean = t * (top + (m - 1) * partner) / m
@@ -227,7 +227,7 @@ def _two_level_slope_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.nda
 
 
 def _shared_logits(t: np.ndarray, k: np.ndarray, m: np.ndarray, top: np.ndarray, partner: np.ndarray) -> np.ndarray:
-    """Return the logs of the unnormalised mass of the top class, of all its partners, and of all other classes."""
+    """Return the logs of the unnormalised masses of the top class, of all its partners, and of all other classes."""
     with np.errstate(divide="ignore"):  # log 0 = -inf if m = k, because there are no other classes
         return np.stack([t * top, t * partner + np.log(m - 1), np.log(k - m) + np.zeros_like(t)])
 
@@ -235,7 +235,7 @@ def _shared_logits(t: np.ndarray, k: np.ndarray, m: np.ndarray, top: np.ndarray,
 def _least(slope: Callable[[np.ndarray], np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """Return the t >= 0 that minimises a convex function, by bisection on the sign of its slope.
 
-    If the function only decreases, return a large t.
+    If the function keeps decreasing, return a large t.
     """
     low, high = np.zeros(shape), np.ones(shape)
     for _ in range(64):

@@ -1,7 +1,4 @@
-"""The temperature as fitted by the paper's released code.
-
-In configurations and tables, this fit is called ``paper``.
-"""
+"""Fit the temperature as the paper's released code does; configurations and tables call this fit ``paper``."""
 
 from __future__ import annotations
 
@@ -16,15 +13,16 @@ from halobench.calibration.temperature_scaling import TemperatureFit
 
 
 def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
-    """Compute the temperature at which the paper's released code stops, for parity; it is rarely near the optimum.
+    """Compute the temperature at which the paper's released code stops, which is rarely near the optimum.
 
     That code runs one step of torch's LBFGS on T from T = 1, with learning rate 0.01, 20 iterations, no line search,
     history 100 and tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter, the two-loop recursion reduces
     to the secant step through the latest accepted pair, which is computed here in float64. T moves by about 1% of a
-    secant step per iteration. On a few hundred samples or more, with an optimum anywhere above about 0.7, T ends
+    secant step per iteration. With a few hundred samples or more and an optimum anywhere above about 0.7, T ends
     between 0.88 and 1.11. With an optimum of about 0.54 to 0.69, as for an underconfident model, the NLL as a function
-    of T has its inflection point near T = 1, where secant steps are huge; T can then end anywhere, even below 0,
-    however many samples there are. The same can happen with only a few dozen samples. `converged` is then False.
+    of T has its inflection point near T = 1, where secant steps are huge. T can then end anywhere, even below 0,
+    however many samples there are. The same can happen with only a few dozen samples. In both cases, `converged` is
+    False.
 
     Parameters
     ----------
@@ -35,9 +33,9 @@ def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     Returns
     -------
     TemperatureFit
-        T as the optimiser left it. Nothing keeps T positive, and dividing by a negative T reverses the ranking of
-        classes. T is NaN if a logit is -inf, as in that code, because the gradient is NaN. `separable` describes the
-        data, as in the exact fit, and errors are those of `fit_temperature`.
+        The optimiser's final T. Nothing keeps it positive, and dividing by a negative T reverses the ranking of
+        classes. As in the paper's code, T is NaN if a logit is -inf, because the gradient is NaN. `separable` describes
+        the data, as in the exact fit, and errors are those of `fit_temperature`.
     """
     logits = check_logits(logits, masked=True)
     check_unscaled(logits)
@@ -47,7 +45,7 @@ def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 def fit_as_paper(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, iterations: int = 20) -> TemperatureFit:
     """Fit the temperature as `fit_paper` does, to arrays that have already been checked.
 
-    With another `start` and number of `iterations`, this is what others get from the same optimiser.
+    Another `start` and number of `iterations` reproduce other programs that use the same optimiser.
     """
     curve = Curve.of(logits, targets)
     if curve.masked:
@@ -56,7 +54,7 @@ def fit_as_paper(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, it
 
     def loss_and_slope(T: float) -> tuple[float, float]:
         at = derivatives(logits, linear, 1 / T)
-        return at.nll, -at.slope / T  # d NLL / d T, from the derivative with respect to a relative step of 1 / T
+        return at.nll, -at.slope / T  # d NLL / d T, derived from the slope with respect to a relative step of 1 / T
 
     T = _lbfgs(loss_and_slope, start, max_iter=iterations)
     at = derivatives(logits, linear, 1 / T)

@@ -1,39 +1,39 @@
-"""Partner scaling: recalibrate a prediction using the labels of the validation samples with the same prediction.
+"""Recalibrate a prediction by partner scaling, using the labels of validation samples with the same prediction.
 
 Temperature scaling (TS) can adjust how likely a prediction is to be wrong, but must spread that probability over all
-other classes as the logits do. Partner scaling learns from confusions among the validation samples which of those
-classes are likely. Let a be the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and
+other classes as the logits do. Partner scaling learns which of those classes are likely from confusions among the
+validation samples. Let a be the predicted class, u_j = beta (z_j - z_a) at TS's inverse temperature beta, and
 h = 2 gap / (gap + mean gap), where gap is the difference between the two largest logits. Then
 
     which other class:     P(j | not a) ~ exp(w0 u_j + (w1 + w2 h) L_aj),    L_aj = log(1 + (k - 1) R_aj / r)
     whether the top class: log P(a) / P(not a) = v0 t + v1 + v2 h + v3 m + c_a
 
-R_aj counts validation samples with prediction a and label j, plus those with prediction j and label a if that predicts
-better; r is the strength of the uniform prior that smooths these counts. t is TS's log-odds of the top class, and m is
-the mean of u_j under P(j | not a). With w = (1, 0, 0), v = (1, 0, 0, 0) and c = 0 this is TS.
+R_aj counts validation samples with prediction a and label j, plus those with prediction j and label a if this symmetry
+improves predictions; r is the strength of the uniform prior that smooths these counts. t is TS's log-odds of the top
+class, and m is the mean of u_j under P(j | not a). With w = (1, 0, 0), v = (1, 0, 0, 0) and c = 0, this is TS.
 
-The likelihood is the product of both parts, and the negative log of each is convex in its parameters, with a ridge
-towards TS that makes the optimum finite and unique on any data, even separable data. It is fitted in four steps:
+The likelihood is the product of both parts. The negative log of each is convex in its parameters, and a ridge towards
+TS makes the optimum finite and unique on any data, even separable data. The map is fitted in four steps:
 
-1. beta is TS's; on separable data, that for labels smoothed by 1 / (n + 1).
-2. w minimises the NLL of the wrongly predicted samples under P(j | not a), a sum, plus RIDGE / 2 times the sum of
-   (unit (w - TS's w))^2. The unit of w0 is beta times the logits' root mean square distance from the top one; that of
-   w1 and w2 is COUNTS_UNIT. Each sample is left out of its own counts.
-3. Step 2 is done for each r in PRIORS, with R symmetric or not; the pair with the lowest value of this penalised
+1. beta is TS's or, on separable data, the best for labels smoothed by 1 / (n + 1).
+2. w minimises the summed NLL of the wrongly predicted samples under P(j | not a), plus RIDGE / 2 times the sum of
+   (unit (w - TS's w))^2. The unit of w0 is beta times the logits' root mean square distance from the top one; the unit
+   of w1 and w2 is COUNTS_UNIT. Each sample is left out of its own counts.
+3. Step 2 is repeated for each r in PRIORS, with R symmetric or not. The pair with the lowest value of this penalised
    leave-one-out objective is kept. No held-out data are used.
 4. v and c minimise the NLL of whether the top class is right, with the same ridge. The unit of each entry of v is the
    root mean square of its feature; the ridge on c has a strength of CLASS_RIDGE. For the feature m, a sample's counts
    come from the other FOLDS - 1 folds; within each predicted class, samples are assigned to folds in turn.
 
-The gradient provably bounds how far each part is from its optimum (`halobench.calibration.convex`), so the minimised
-NLL, in which samples are left out of their own counts, is at most that of TS if TS has an optimum. On other samples,
-there is no such proof; with few errors, the NLL may be a few hundredths of a nat higher. r and the symmetry are chosen
-on a subset of the samples if there are a great many.
+The gradient provably bounds how far each part is from its optimum (`halobench.calibration.convex`). The minimised NLL,
+in which samples are left out of their own counts, is therefore at most that of TS if TS has an optimum. On other
+samples, this isn't guaranteed: with few errors, the NLL may be a few hundredths of a nat higher. If there are a great
+many samples, r and the symmetry are chosen on a subset.
 
 References
 ----------
 G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with Model Probabilities via Confusion Matrices and
-Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, but a human's. A. Le
+Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, but of a human. A. Le
 Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many Classes", NeurIPS 2024: the part about the
 top class only. docs/calibrate.md lists related methods.
 """
@@ -56,14 +56,14 @@ from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.errors import require
 
 PRIORS = (0.3, 3.0, 30.0, 300.0)  # strengths r of the uniform prior to try, in samples per class
-# The largest number of logits on which r and the symmetry are compared; the weights are then fitted to all logits.
+# The largest number of logits on which r and the symmetry are chosen; the weights are then fitted to all logits.
 SEARCHED = 1 << 17
 
-# Strength of the ridge on c, the terms of the single classes; it acts as a prior with a standard deviation of 0.3.
+# Strength of the ridge on c, the terms of the individual classes; it acts as a prior with a standard deviation of 0.3.
 CLASS_RIDGE = 10.0
 
-WORK = 1 << 15  # elements per block of rows; about eight arrays of that size are held at once
-COUNTS_UNIT = 4.0  # the size of L that the ridge assumes, in nats; with 1, a map fitted to a dozen errors may do harm
+WORK = 1 << 15  # elements per block of rows; about eight arrays of this size exist at once
+COUNTS_UNIT = 4.0  # the size of L that the ridge assumes, in nats; with 1, a map fitted to a dozen errors may hurt
 FOLDS = 5
 
 TS_WHICH, TS_TOP = (1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)
@@ -81,15 +81,15 @@ class PartnerFit:
         v and c in the second formula: v contains the weights of TS's log-odds, a constant, h and the likely other
         class's logit; c contains one term per class.
     confusions : (k, k) array
-        R, which counts validation samples by predicted class and label, with 0 on the diagonal; if `symmetric`, its
-        transpose is added.
+        R, the numbers of validation samples by predicted class and label, with 0 on the diagonal, plus the transpose if
+        `symmetric`.
     prior : float
         r, in samples per class.
     symmetric : bool
     beta, mean_gap : float
         TS's inverse temperature (for labels smoothed by 1 / (n + 1) if TS has no optimum), and the mean gap in logits.
     nll : float
-        Mean NLL in nats on the samples that it was fitted to, each left out of its own counts.
+        Mean NLL in nats on the samples used for fitting, each left out of its own counts.
     gradient : float
         The larger of the norms of the two gradients of the mean objective.
     excess : float
@@ -137,7 +137,7 @@ class PartnerFit:
         return out
 
     def log_counts(self, counts: np.ndarray) -> np.ndarray:
-        """Return L = log(1 + (k - 1) R / r), how much likelier a class is than one that was never seen."""
+        """Return L = log(1 + (k - 1) R / r), the log of how much likelier a class is than one that was never seen."""
         return np.log1p(counts * ((len(self.confusions) - 1) / self.prior))
 
 
@@ -149,7 +149,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
     logits : (n, k) array
         Finite. float32 is used as is.
     labels : (n,) integers
-        In [0, k). Classes may be missing from labels and predictions alike.
+        In [0, k). Classes may be missing from the labels and from the predictions.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
 
     Examples
     --------
-    A third of the samples predicted as class 0 belong to class 1 and none to class 2, which the logits don't show:
+    A third of the samples predicted as class 0 belong to class 1, and none to class 2, which the logits don't reveal:
 
     >>> z = np.repeat([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0]], 300, axis=0)
     >>> fit = fit_partner(z, np.r_[np.tile([0, 0, 1], 100), np.full(300, 2)])
@@ -199,7 +199,7 @@ def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
 
 
 class _Part(NamedTuple):
-    """A block of rows: u (rows, k), each row's predicted class and gap, and the row numbers within the block."""
+    """A block of rows: u (rows, k), each row's predicted class and gap, and its number within the block."""
 
     u: np.ndarray
     top: np.ndarray
@@ -266,7 +266,7 @@ def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarr
 def _fit_which(
     fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, units: np.ndarray
 ) -> tuple[PartnerFit, Optimum]:
-    """Return the fit with the prior and symmetry that predict wrong samples best, and the best w for these."""
+    """Return the fit with the prior and symmetry that best predict wrong samples, and the best w for them."""
     stride = max(1, logits.size // SEARCHED)
     some = {"logits": logits[::stride], "labels": labels[::stride]}
     chosen, best = fit, Optimum(fit.which, math.inf, 0.0, 0.0)
@@ -319,8 +319,8 @@ def _which_nll(
 def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: np.ndarray) -> np.ndarray:
     """Return the features (n, 4) of samples, each computed from the counts of the other folds only.
 
-    Leaving out only the sample itself would reveal whether it is a confusion, since one would then be missing from the
-    counts. Within each predicted class, samples are assigned to the folds in turn, in their original order.
+    Leaving out only the sample itself would reveal whether it is a confusion, since the counts would then be smaller by
+    one. Within each predicted class, samples are assigned to the folds in turn, in their original order.
     """
     order = np.argsort(top, kind="stable")
     place = np.arange(len(top))
@@ -341,7 +341,7 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: 
 def _whether_nll(
     weights: np.ndarray, features: np.ndarray, top: np.ndarray, right: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the NLL of the top class being right or wrong, given the features (n, 4) of its log-odds.
+    """Return the NLL of whether the top class is right, given the features (n, 4) of its log-odds.
 
     The NLL is a sum, returned with its gradient and Hessian in v and c, (4 + k,).
     """

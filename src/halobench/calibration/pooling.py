@@ -1,4 +1,4 @@
-"""Mix the predictions of several maps with weights that are fitted to samples that none of the maps was fitted to."""
+"""Mix the predictions of several maps, with weights fitted to samples to which none of the maps was fitted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Fit = Callable[[np.ndarray], Mapping[str, Map]]
 
 
 def predict_held_out(fit: Fit, logits: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each map's probabilities (n, k) for each sample, with `fit` given the indices of the other folds."""
+    """Return each map's probabilities (n, k) for samples, where each fold is predicted by maps fitted to the others."""
     held_out: dict[str, np.ndarray] = {}
     for number in range(fold.max() + 1):
         out = fold == number
@@ -25,7 +25,7 @@ def predict_held_out(fit: Fit, logits: np.ndarray, fold: np.ndarray) -> dict[str
 
 
 def weights(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the weights (m,), which sum to 1, of the mixture of predictions with the lowest NLL.
+    """Return the weights (m,), which sum to 1, of the mixture with the lowest NLL.
 
     The NLL is convex in the weights; each step of expectation maximisation lowers it.
     """
@@ -49,7 +49,7 @@ def cross_fitted_nll(probabilities: np.ndarray, targets: np.ndarray, fold: np.nd
 
 
 def _of_targets(probabilities: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities (m, n, j) of the classes with mass, and that mass (n, j); j is 1 for labels."""
+    """Return the probabilities (m, n, j) of the classes with mass, and their mass (n, j); j is 1 for labels."""
     if targets.ndim == 2:
         return probabilities, targets
     return probabilities[:, np.arange(len(targets)), targets][:, :, None], np.ones((len(targets), 1))

@@ -1,4 +1,4 @@
-"""Untrained reference predictors to compare models with: Bayes, uniform and nearest neighbours."""
+"""Score untrained reference predictors to compare models with: Bayes, uniform and nearest neighbours."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ def references(
 ) -> Calibrated:
     """Score the untrained predictors ``bayes``, ``uniform`` and ``nearest`` on the same data.
 
-    ``bayes`` predicts the posterior (if it is unknown, there are no rows) and ``uniform`` predicts 1/k, both only with
-    calibrator ``none``. ``nearest`` puts all mass on the drawn label of the nearest training sample. For ``none``, this
-    prediction is scored as is, so one miss makes its NLL infinite. For ``exact`` and ``oracle``, the one-hot vector is
-    used as logits and temperature-scaled. ``paper`` is meaningless here, since that fit depends on the scale of the
-    logits and a one-hot vector has no inherent scale. Plug-ins are used only for trained models.
+    ``bayes`` predicts the posterior (it has no rows if the posterior is unknown), and ``uniform`` predicts 1/k, both
+    only with calibrator ``none``. ``nearest`` puts all mass on the drawn label of the nearest training sample. For
+    ``none``, this prediction is scored as is, so one miss makes its NLL infinite. For ``exact`` and ``oracle``, the
+    one-hot vector is used as logits, which are temperature-scaled. ``paper`` is meaningless here, since that fit
+    depends on the scale of the logits and a one-hot vector has no inherent scale. Plug-ins are used only for trained
+    models.
     """
     k = _classes(arrays)
     regions = SampleRegions.read(arrays, SPLITS)
     targets = read_targets(arrays, k, SPLITS, regions)
-    plain = dataclasses.replace(spec, calibrators=("none",))  # bayes and uniform have nothing to calibrate
+    plain = dataclasses.replace(spec, calibrators=("none",))  # there is nothing to calibrate in bayes and uniform
     results = {}
     posteriors = {split: read_posterior(arrays, split, k, regions) for split in SPLITS}
     bayes = {split: logarithm(rows) for split, rows in posteriors.items() if rows is not None}
@@ -54,7 +55,7 @@ def references(
 
 
 def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Join the tables, with a leading column ``model``."""
+    """Join the tables, adding a leading column ``model``."""
     parts = [table.assign(model=model)[["model", *table.columns]] for model, table in tables.items() if len(table)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["model", *METRICS_COLUMNS])
 
@@ -62,10 +63,10 @@ def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: int = 2**28) -> np.ndarray:
     """Return the index of the nearest of `samples` (n, D) to each of `queries` (m, D), int64 (m,).
 
-    Distances are Euclidean and computed from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2, where the
-    first term is the same for all samples; both sets are centred first, which keeps cancellation small. If several
-    samples are equally near, the first is chosen. Both arguments may be anything that has a length and a shape and
-    supports slicing; samples are read `room` bytes at a time.
+    Distances are Euclidean and computed from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2. The first
+    term is the same for all samples and can be omitted. Both sets are centred first to keep cancellation small. If
+    several samples are equally near, the first is chosen. Both arguments may be any objects with a length and a shape
+    that support slicing; samples are read `room` bytes at a time.
     """
     step = max(block, room // (4 * samples.shape[1]))
     parts = [slice(start, start + step) for start in range(0, len(samples), step)]
@@ -89,7 +90,7 @@ def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: in
 
 
 def _classes(arrays: Mapping[str, np.ndarray]) -> int:
-    """Return the number of classes, determined without logits from the posterior or else from the largest label."""
+    """Return the number of classes, determined from the posterior or, if unknown, from the largest label."""
     for name in ("transition", "test.posterior", "regions.posterior"):
         if name in arrays:
             return read_array(arrays, name).shape[-1]
@@ -97,7 +98,7 @@ def _classes(arrays: Mapping[str, np.ndarray]) -> int:
 
 
 def _nearest_votes(inputs: Mapping[str, Any], targets: Targets, k: int) -> dict[str, np.ndarray]:
-    """Return the drawn label of the nearest training sample as a one-hot vector, float64 (n, k) for each split.
+    """Return the drawn labels of the nearest training samples as one-hot vectors, float64 (n, k) for each split.
 
     A training sample is its own nearest neighbour.
     """

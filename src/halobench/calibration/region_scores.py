@@ -1,6 +1,6 @@
-"""Score own and shared regions separately, and measure the gaps that describe two-level logits.
+"""Score own and shared regions separately, and measure the gaps that characterise two-level logits.
 
-`halobench.calibration.overlap_theory` defines regions and derives the KL that the gaps predict.
+`halobench.calibration.overlap_theory` defines regions and computes the KL that the gaps predict.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from halobench.calibration.overlap_theory import two_level_kl
 from halobench.core.errors import require
 from halobench.data.distribution import Regions
 
-FLAT = 1e-9  # below this inverse temperature (times logits), the mean is accurate enough
+FLAT = 1e-9  # below this inverse temperature times logits, the mean is accurate enough
 GAPS = ("gap_own", "gap_top", "gap_partner", "rho", "partner_second", "kl_two_level")
 
 
 @dataclass(frozen=True)
 class SampleRegions:
-    """The regions of a distribution, and the region that each sample of each split lies in."""
+    """The regions of a distribution, and the region of each sample in each split."""
 
     distribution: Regions
     index: Mapping[str, np.ndarray]
@@ -57,7 +57,7 @@ class SampleRegions:
         return self.distribution.shared[self.index[split]]
 
     def means(self, split: str, values: np.ndarray) -> dict[str, float]:
-        """Return the means of values (n,) over own and over shared regions; NaN if a split has no such samples."""
+        """Return the means of values (n,) over own and over shared regions; NaN if a split has no samples there."""
         shared = self.shared(split)
         return {name: _mean(values[mask]) for name, mask in (("own", ~shared), ("shared", shared))}
 
@@ -65,7 +65,7 @@ class SampleRegions:
 def scores(
     samples: Mapping[str, np.ndarray], regions: SampleRegions, split: str, labels: str
 ) -> dict[str, np.ndarray | float]:
-    """Return the additional scores reported for a split's samples, scored against `labels`."""
+    """Return the additional scores of a split's samples against `labels`."""
     if labels == "noisy":
         apart = regions.means(split, samples["kl"])
         per_log_k = samples["kl"] / math.log(regions.distribution.posterior.shape[1])
@@ -79,15 +79,16 @@ def scores(
 def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "test") -> dict[str, float]:
     """Return the mean gaps of logits (n, k) on a split, and the KL that two-level logits with these gaps would have.
 
-    Gaps are measured from the level of the other classes, log mean exp(beta z) / beta. This is the common logit with
-    which they would have the same total mass at the temperature 1 / `beta`. It is above their mean, since the largest
-    logits take most of the mass.
+    Gaps are measured from the level of the other classes, log mean exp(beta z) / beta. With this common logit, these
+    classes would have the same total mass at the temperature 1 / `beta`. The level is above their mean logit, since the
+    largest logits take most of the mass.
 
-    On own regions, ``gap_own`` is how far the class's logit is above all others. On shared regions, ``gap_top`` and
-    ``gap_partner`` are how far the group's largest logit and the mean of its others are above the classes outside the
-    group, or above the partners if there are none; ``rho`` is partner / top, and ``partner_second`` the share of
-    samples for which the group has the m largest logits. ``kl_two_level`` is `two_level_kl` of the gaps. All are NaN if
-    a split has no shared or no own samples, or if the posterior isn't two-level.
+    On own regions, ``gap_own`` is the distance of the class's logit above the level of all others. On shared regions,
+    ``gap_top`` and ``gap_partner`` are the distances of the group's largest logit and of the mean of its other logits
+    above the level of the classes outside the group, or of the partners if there are no such classes. ``rho`` is
+    partner / top, and ``partner_second`` is the share of samples for which the group has the m largest logits.
+    ``kl_two_level`` is `two_level_kl` of the gaps. All are NaN if a split has no shared or no own samples, or if the
+    posterior isn't two-level.
     """
     distribution, shared = regions.distribution, regions.shared(split)
     group = _group_size(distribution)
@@ -114,7 +115,7 @@ def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "
 
 
 def _level(logits: np.ndarray, others: np.ndarray, beta: float) -> np.ndarray:
-    """Return the common logit (n,) with which the classes in `others`, bool (n, k), have the same mass at 1 / beta."""
+    """Return the common logit (n,) that gives the classes in `others`, bool (n, k), the same mass at T = 1 / beta."""
     masked = np.where(others, logits, -np.inf)
     top = masked.max(axis=1)
     if not np.isfinite(beta):
@@ -126,7 +127,7 @@ def _level(logits: np.ndarray, others: np.ndarray, beta: float) -> np.ndarray:
 
 
 def _group_size(regions: Regions) -> int | None:
-    """Return how many classes share a region; None unless posteriors are one-hot on own and uniform on shared ones."""
+    """Return how many classes share a region; None unless own regions are one-hot and shared ones are uniform."""
     sizes = (regions.posterior > 0).sum(axis=1)
     even = np.isclose(regions.posterior.max(axis=1), 1 / sizes).all()
     shared = sizes[regions.shared]

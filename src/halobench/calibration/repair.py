@@ -1,25 +1,26 @@
-"""The repair ladder: a model's NLL split into noise, training, a richer map of the logits and a temperature.
+"""Compute the repair ladder: a model's NLL split into noise, training, a richer map of the logits and a temperature.
 
     NLL = noise + training + richer_map + temperature
 
 - noise, H(Y | X), is the lowest NLL that any classifier can reach; it is known only if the posterior is.
-- training is the difference from there to the NLL of the best map of the logits, E[P(y | x) | logits]. No calibration
-  can repair it, since the logits don't contain the information (this is the grouping loss of Perez-Lebel et al.).
-- richer_map is the difference from there to the NLL at the best temperature.
-- temperature is the difference from there to the NLL of the logits as they are.
+- training is the difference between the noise and the NLL of the best map of the logits, E[P(y | x) | logits]. No
+  calibration can repair it, since the logits don't contain the information (it is the grouping loss of Perez-Lebel et
+  al.).
+- richer_map is the difference between the NLLs of the best map and of the best temperature.
+- temperature is the difference between the NLLs at the best temperature and of the logits as they are.
 
 The best map is unknown, so its NLL is estimated from two sides. Neither estimate is a bound.
 
 The *upper estimate* is the lowest NLL of the families in `halobench.calibration.logit_maps`, and of their mixture, on
 samples that the maps weren't fitted to. No map has a lower expected NLL than the best one, so the estimate is too high
-on average, by what these maps still miss. Then `training` is too large and `richer_map` too small.
+on average, by the amount that these maps still miss. `training` is then too large, and `richer_map` too small.
 
-The *lower estimate* comes from the learning curve. Let d be how far the upper estimate falls from maps fitted to fewer
-samples to maps fitted to all, r times as many. What is missing is assumed to shrink at least as fast as n^-1/4, the
-rate of nearest neighbours in six dimensions, so at most d / (r^1/4 - 1) is left. Two standard errors of d are added to
-d and to the upper estimate. The estimate fails if the learning curve has yet to become steep (hundreds of clusters,
-many changes of direction, interactions between many logits; `benchmarks/ladder.py` has such cases), and the range is
-wide if labels are few.
+The *lower estimate* comes from the learning curve. Let d be the decrease of the upper estimate from maps fitted to
+fewer samples to maps fitted to all, r times as many. The amount still missed is assumed to shrink at least as fast as
+n^-1/4, the rate of nearest neighbours in six dimensions, so at most d / (r^1/4 - 1) is left. Two standard errors of d
+are added to d and to the upper estimate. The estimate fails if the learning curve has yet to become steep (hundreds of
+clusters, many changes of direction, interactions between many logits; see the cases in `benchmarks/ladder.py`), and the
+range is wide if there are few labels.
 
 References
 ----------
@@ -44,10 +45,10 @@ from halobench.core.errors import require
 from halobench.core.seeding import generator
 from halobench.core.specs import LADDER_SAMPLES
 
-# What maps still miss is assumed to shrink at least as fast as the number of samples to the power of minus this.
+# The amount that maps still miss is assumed to shrink at least as fast as the number of samples to the power -RATE.
 RATE = 0.25
 
-FOLDS, HALVES = 5, 2  # numbers of folds for the upper estimate, and for maps that are fitted to fewer samples
+FOLDS, HALVES = 5, 2  # numbers of folds for the upper estimate, and for maps fitted to fewer samples
 MIXTURE = "mixture"
 
 
@@ -71,19 +72,19 @@ class RepairLadder:
     noise : Rung or None
         H(Y | X); None if targets are labels, because the posterior is then unknown.
     training : Rung
-        The part that only training can repair, by the upper estimate of the best map's NLL. If the noise is unknown, it
-        is included here, and this is the refinement error.
+        The part that only training can repair, by the upper estimate of the best map's NLL. Unknown noise is included
+        here, and the part is then the refinement error.
     richer_map : Rung
         The part that a richer map of the logits can repair, by the same estimate.
     temperature : Rung
         The part that a temperature can repair.
     best_map_range : (float, float)
-        Lower and upper estimate of the best map's NLL, which the module's docstring derives. Neither is a bound.
+        Lower and upper estimate of the best map's NLL, as the module's docstring explains. Neither is a bound.
     map : str
         The family with the lowest NLL on samples that it wasn't fitted to: ``temperature``, ``partner``,
         ``regression``, ``network``, ``neighbours``, ``trees``, or their ``mixture``.
     families : dict of str to float
-        That NLL by family.
+        The NLL on such samples, by family.
     """
 
     nll: Rung
@@ -106,35 +107,35 @@ def repair_ladder(
 ) -> RepairLadder:
     """Split a model's expected NLL into the parts due to noise, training, a richer map and a temperature.
 
-    All maps are fitted to these samples, so the model must not have been trained on any of them. Each of five folds is
-    scored with maps, and with a temperature, fitted to the other folds, unless there are `more` samples to fit them to.
+    The maps are fitted to these samples, so the model must not have been trained on any of them. Each of five folds is
+    scored with maps and a temperature that are fitted to the other folds, or to `more` samples if there are any.
 
     Parameters
     ----------
     logits : (n, k) array
         Finite, n >= 50.
     targets : (n,) integers or (n, k) array
-        Labels, or the known posterior P(y | x) as rows of probabilities, in which case the parts are expectations under
-        it and the noise is a separate part. Partner scaling and the splits of trees are fitted to labels drawn from
-        the posterior, and everything else to the posterior itself. Samples must be independent draws.
+        Labels, or the known posterior P(y | x) as rows of probabilities. With a posterior, the parts are expectations
+        under it, and the noise is a separate part; partner scaling and the splits of trees are fitted to labels drawn
+        from it, and everything else to the posterior itself. Samples must be independent draws.
     more : (array, array), optional
-        Logits and targets of further samples, as of a distribution that can be drawn from without limit, at least 50.
-        The maps are then fitted to these alone, and only the mixture's weights to the other samples. Without them,
+        Logits and targets of at least 50 further samples, for example from a distribution that can be sampled without
+        limit. The maps are then fitted to these alone, and only the mixture's weights to the other samples. Otherwise,
         maps are fitted to four fifths of the samples.
     draws : int
         Number of bootstrap resamples, at least 1.
     seed : int
-        Used to draw folds, resamples, the maps' random numbers and, if there is a posterior, labels.
+        Determines folds, resamples, the maps' random numbers and, if there is a posterior, the labels drawn from it.
 
     Raises
     ------
     SpecError
-        If probabilities are passed as logits, logits aren't finite, targets have the wrong shape or only one label,
-        there are fewer than 50 samples, or the largest logit is always the label's, so that no temperature is optimal.
+        If probabilities are passed as logits; logits aren't finite; targets have the wrong shape or only one label;
+        there are fewer than 50 samples; or the largest logit is always the label's, so that no temperature is optimal.
 
     Examples
     --------
-    Uninformative logits leave everything to training, except what the class frequencies explain:
+    With uninformative logits, only training can repair whatever the class frequencies don't explain:
 
     >>> ladder = repair_ladder(np.zeros((400, 2)), np.tile([[0.9, 0.1], [0.1, 0.9]], (200, 1)))
     >>> round(ladder.noise.value, 3), round(ladder.training.value, 2), round(ladder.nll.value, 3)
@@ -161,7 +162,7 @@ def ladder(
     seed: int = 0,
     families: Sequence[str] = FAMILIES,
 ) -> RepairLadder:
-    """Compute `repair_ladder` for arrays that may look like probabilities or be separable, as those of a cell may."""
+    """Compute `repair_ladder` for arrays that may look like probabilities or be separable, as a cell's arrays may."""
     logits, targets = _checked(logits, targets)
     n = len(logits)
     expected = f"at least {LADDER_SAMPLES} rows, since maps are fitted to some of them"
@@ -203,7 +204,7 @@ def _logarithm(probabilities: np.ndarray) -> np.ndarray:
 def _range(upper: np.ndarray, fewer: np.ndarray, ratio: float, noise: float) -> tuple[float, float]:
     """Return the lower and the upper estimate of the best map's NLL.
 
-    `upper` and `fewer` are the NLLs (n,) of maps fitted to all and to a smaller number of samples, `ratio` times fewer.
+    `upper` and `fewer` are the NLLs (n,) of maps fitted to all samples and to fewer, by the factor `ratio`.
     """
     gain = fewer - upper
     error = 2 * float(gain.std(ddof=1)) / np.sqrt(len(gain))
@@ -221,7 +222,7 @@ def _held_out(
     seed: int,
     families: Sequence[str],
 ) -> dict[str, np.ndarray]:
-    """Return the NLLs (n,) by family: on each fold, of the map fitted to the other folds, or to a share of `more`."""
+    """Return NLLs (n,) by family, scoring each fold with maps fitted to the other folds, or to a share of `more`."""
     fold = generator(seed, "repair", "folds").permutation(len(logits)) % folds
     if more is None:
         labels = _drawn(targets, seed)

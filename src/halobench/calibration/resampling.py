@@ -1,4 +1,4 @@
-"""Resample labels and samples, for the floor of ECE and for bootstrap intervals."""
+"""Resample labels for the floor of ECE, and samples for bootstrap intervals."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from halobench.core.errors import require
 def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.Generator) -> float:
     """Return the mean ECE that a perfectly calibrated predictor with these confidences would show on n samples.
 
-    Correctness is drawn as Bernoulli(confidence), `draws` times. An observed ECE near the floor is not evidence against
-    calibration. For expected metrics (whose target rows are posteriors), no labels are drawn, so this is an upper bound
-    on their floor, which is 0 for the posterior itself.
+    Correctness is drawn from Bernoulli(confidence), `draws` times. An observed ECE near the floor is not evidence
+    against calibration. For expected metrics (whose target rows are posteriors), no labels are drawn, so this is an
+    upper bound on their floor, which is 0 for the posterior itself.
 
     `probabilities` are (n, k); `bins` and `draws` are whole numbers of at least 1.
     """
@@ -57,8 +57,8 @@ def bootstrap_intervals(
     Returns
     -------
     low, high : (m,) arrays
-        Order statistics of the resampled means. Sharing resamples pairs the columns, so a difference between two can be
-        bootstrapped as a column of its own.
+        Order statistics of the resampled means. Shared resamples pair the columns, so the difference between two
+        columns can be bootstrapped as a third.
 
     References
     ----------
@@ -75,7 +75,7 @@ def bootstrap_intervals(
     touched = endless.any(axis=0)
     means = []
     for size in _draw_sizes(draws, n):
-        # The counts of each sample are multinomial, so one product resamples all columns.
+        # The samples' counts in a resample are multinomial, so one matrix product resamples all columns.
         counts = np.empty((size, n))
         for row, picks in zip(counts, rng.integers(n, size=(size, n)), strict=True):
             row[...] = np.bincount(picks, minlength=n)

@@ -1,4 +1,4 @@
-"""Divide logits by a temperature. Arrays must already have been checked (finite or -inf, with no row all -inf)."""
+"""Divide logits by a temperature. They must have been checked: each is finite or -inf, and no row is all -inf."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from halobench.calibration.arrays import blocks
 
-# The range, in logits, that `temper` leaves in a row at infinite T; it changes a mean NLL by less than this.
+# The range of logits that `temper` leaves in a row at infinite T; it changes a mean NLL by a smaller amount.
 FLAT = 1e-9
 
 
 def rescale(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Multiply logits by `beta` (finite, at least 0) and subtract each row's largest; return float64 (n, k)."""
+    """Multiply logits by `beta` (finite, at least 0) and subtract the largest of each row; return float64 (n, k)."""
     scaled = np.empty(logits.shape)
     for rows in blocks(*logits.shape):
         shifted = scaled[rows]
@@ -26,7 +26,7 @@ def rescale(logits: np.ndarray, beta: float) -> np.ndarray:
 
 
 def temper(logits: np.ndarray, beta: float) -> np.ndarray:
-    """Scale logits as `rescale` does, but to a range of `FLAT` per row if `beta` leaves less in every row."""
+    """Scale logits as `rescale` does, but to a range of `FLAT` per row if `beta` leaves less than that in every row."""
     scaled = rescale(logits, beta)
     lowest = scaled.min()
     if not np.isfinite(lowest):  # some class has no mass
@@ -46,14 +46,14 @@ def temper(logits: np.ndarray, beta: float) -> np.ndarray:
 def power_of_two(logits: np.ndarray) -> float:
     """Return a power of two near the largest logit's magnitude; logits divided by it can be squared at any scale.
 
-    The division is exact, so a sum of squares, scaled back, is the same as without it wherever that is finite.
+    The division is exact, so a sum of squares that is scaled back equals the original sum wherever that is finite.
     """
     largest = max(abs(float(logits.max())), abs(float(logits.min())))
     return math.ldexp(1.0, math.frexp(largest)[1] - 1) if largest else 1.0
 
 
 def spread(logits: np.ndarray) -> float:
-    """Return the standard deviation of finite logits (n, k) about their row's mean, or 1 if it is 0."""
+    """Return the standard deviation of finite logits (n, k) about their rows' means, or 1 if it is 0."""
     unit = power_of_two(logits)
     scaled = logits / unit
     return float((scaled - scaled.mean(axis=1, keepdims=True)).std()) * unit or 1.0

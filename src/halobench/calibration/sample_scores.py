@@ -1,4 +1,4 @@
-"""Softmax, cross-entropy and predictions of arrays that have already been checked.
+"""Compute softmax, cross-entropy and predictions of arrays that have already been checked.
 
 Logits and probabilities are (n, k), with logits finite or -inf; targets are labels (n,) or rows of probabilities
 (n, k). All computations are in float64, on a block of rows at a time.

@@ -18,7 +18,7 @@ from halobench.core.seeding import generator
 from halobench.core.specs import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS
 
-# For distributions that consist of regions, KL on own regions, KL on shared regions and KL / log k are also reported.
+# For distributions made of regions, the KL on own and on shared regions and KL / log k are also reported.
 APART = ("kl_own", "kl_shared", "kl_per_log_k")
 
 
@@ -28,7 +28,7 @@ def metrics_row(split: str, labels: str, calibrator: str, name: str, value: floa
 
 
 class SplitScores:
-    """The rows of one split in the table of metrics, and its bins of reliability, one calibrator after another."""
+    """The rows of one split in the metrics table, and its reliability bins, one calibrator after another."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class SplitScores:
         self._columns: list[tuple[int, np.ndarray]] = []  # row numbers, and the values whose mean each row contains
 
     def add(self, calibrator: str, calibrated: np.ndarray | None, reported: Sequence[str]) -> None:
-        """Score the float64 logits `calibrated` (n, k), which are overwritten, against the labels `reported`.
+        """Score the float64 logits `calibrated` (n, k), overwriting them, against the labels `reported`.
 
-        If there are none, because the fit failed or has no finite optimum, all values are NaN.
+        If `calibrated` is None, because the fit failed or has no finite optimum, all values are NaN.
         """
         if calibrated is None:
             missing = [(labels, name) for labels in reported for name in (*self._reported(labels), "ece_floor")]
@@ -85,7 +85,7 @@ class SplitScores:
                 ]
 
     def add_intervals(self) -> None:
-        """Fill in the intervals of rows that are means over samples, all from the same resamples."""
+        """Fill in the intervals of rows that are means over samples, using the same resamples for all."""
         if not self._columns:
             return
         values = np.stack([column for _, column in self._columns], axis=1)
@@ -95,12 +95,12 @@ class SplitScores:
             self.rows[index] |= {"low": float(lower), "high": float(upper)}
 
     def _reported(self, labels: str) -> list[str]:
-        """List the metrics that are reported against `labels`; some require a posterior, or labels."""
+        """List the metrics reported against `labels`; some require a posterior, others labels."""
         kind = metric.by_kind(self.targets[labels])
         return [name for name, score in self.metrics.items() if score.fits(kind)]
 
     def _compute(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Return the values of the metrics that take only these arrays."""
+        """Compute the metrics that take only these arrays."""
         return {name: score.compute(arrays) for name, score in self.metrics.items() if score.applies_to(arrays)}
 
     def _add_row(self, labels: str, calibrator: str, name: str, value: np.ndarray | float) -> None:

@@ -1,4 +1,4 @@
-"""Read and check the targets that a cell's splits are scored against, from its named arrays.
+"""Read the targets of a cell's splits from its named arrays, and check them.
 
 The labels to score against are ``drawn`` (one label per sample, as used in training), ``clean`` (before label noise)
 and ``noisy`` (the expectation under the known posterior P(y | x), with no labels drawn).
@@ -60,8 +60,8 @@ def read_targets(
 ) -> Targets:
     """Check and return the targets of each split; ``noisy`` is included only if the posterior is known.
 
-    ``drawn`` is always included, since the fits and the nearest-neighbour reference use it; `reported_labels` lists the
-    labels that a split is scored against.
+    ``drawn`` is always included, since the fits and the nearest-neighbour reference use it. `reported_labels` lists
+    those that a split is scored against.
     """
     targets = {}
     for split in splits:

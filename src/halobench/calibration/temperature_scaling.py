@@ -1,7 +1,7 @@
-"""Temperature scaling (TS): the exact fit and its certificate.
+"""Fit temperature scaling (TS) exactly, with a certificate of optimality.
 
-The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T, so its optimum is found to
-machine precision and proved optimal by a sign change of the derivative. Needs only numpy. For parity,
+The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T. Its optimum is therefore found
+to machine precision, and proved optimal by a sign change of the derivative. For comparison,
 `halobench.calibration.paper_fit` provides the paper's fit.
 
 References
@@ -29,7 +29,7 @@ from halobench.calibration.nll_curve import (
 from halobench.calibration.rescaling import rescale, temper
 from halobench.core.errors import require
 
-CERTIFICATE = 1e-7  # relative half-width of the interval of beta between whose ends the gradient must change sign
+CERTIFICATE = 1e-7  # relative half-width of the interval around beta in which the gradient must change sign
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,18 @@ class TemperatureFit:
     T : float
         The temperature; inf if the optimum is beta = 0, NaN if there is no finite optimum.
     beta : float
-        1 / T; inf if the NLL keeps falling as beta grows.
+        The inverse temperature, 1 / T; inf if the NLL keeps falling as beta grows.
     nll : float
         Mean NLL at beta, in nats (its limit if beta is inf).
     gradient : float
-        d NLL / d beta at beta; for the exact fit, from the Taylor series about the last point evaluated, close to beta.
+        d NLL / d beta at beta; for the exact fit, by a Taylor series about the last point evaluated, close to beta.
     converged : bool
-        For `fit_temperature`, the gradient changes sign within beta (1 +- 1e-7), as proved by bounds on the curvature
-        or by its values at both ends, or beta = 0 is the constrained optimum.
-        For `fit_paper`, abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
+        For `fit_temperature`, True if the gradient changes sign within beta (1 +- 1e-7), as proved by bounds on the
+        curvature or by the gradient at both ends, or if beta = 0 is the constrained optimum. For `fit_paper`, True if
+        abs(d NLL / d T) is at most the optimiser's own tolerance, 1e-7.
     separable : bool
-        No target has mass below its row's largest logit (and some logit is below it), so no finite beta is optimal.
+        True if no target has mass below its row's largest logit (and some logit is below it), so that no finite beta is
+        optimal.
     """
 
     T: float
@@ -65,7 +66,7 @@ class TemperatureFit:
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """Find the temperature with the lowest mean NLL, to machine precision.
 
-    Uses Halley's method on beta = 1 / T, safeguarded by a bracket and, if there are many rows, started from a fit to a
+    The search uses Halley's method on beta = 1 / T within a bracket. If there are many rows, it starts from a fit to a
     subsample.
 
     Parameters
@@ -80,18 +81,18 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     -------
     TemperatureFit
         Separable data yield ``separable=True``, T = NaN and beta = inf, never a number that depends on when the
-        optimiser stopped. Data on which no positive beta beats the uniform prediction yield T = inf, beta = 0.
+        optimiser stopped. If no positive beta beats the uniform prediction, T = inf and beta = 0.
 
     Raises
     ------
     SpecError
-        If probabilities are passed instead of logits; logits are NaN, inf, or not (n, k) with n >= 1 and k >= 2, or
-        -inf where a target has mass; logits are so close to each other that the optimal temperature is too small for
-        float64; or targets have the wrong shape, are out of range, or are rows that do not sum to 1.
+        If probabilities are passed instead of logits; logits are NaN, inf, not (n, k) with n >= 1 and k >= 2, or -inf
+        where a target has mass; logits are so close to each other that the optimal temperature is too small for
+        float64; or targets have the wrong shape, are out of range, or are rows that don't sum to 1.
 
     Examples
     --------
-    Three of four labels agree with a logit of 1 against 0, so the best confidence is 3/4 and beta = log 3.
+    Three of four labels belong to the larger logit, 1 against 0, so the best confidence is 3/4 and beta = log 3.
 
     >>> fit = fit_temperature(np.array([[1.0, 0.0]] * 4), np.array([0, 0, 0, 1]))
     >>> round(fit.beta, 12), fit.converged, fit.separable
@@ -138,7 +139,7 @@ def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def finite_beta(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Return TS's beta, or on separable data, where TS has no optimum, that of `fit_smoothed`."""
+    """Return TS's beta or, on separable data, for which TS has no optimum, the beta of `fit_smoothed`."""
     ts = fit_exactly(logits, labels)
     return fit_smoothed(logits, labels) if ts.separable else ts.beta
 
@@ -152,9 +153,9 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
     Parameters
     ----------
     logits : (n, k) array
-        Finite, or -inf for a class without mass, which stays -inf; no row may be all -inf, or SpecError is raised.
+        Finite, or -inf for a class without mass, which stays -inf; SpecError is raised if a row is all -inf.
     beta : float
-        At least 0 and finite, or SpecError is raised.
+        At least 0 and finite; otherwise, SpecError is raised.
     """
     _check_beta(beta)
     return rescale(check_logits(logits, masked=True), beta)
@@ -163,8 +164,8 @@ def scale(logits: np.ndarray, beta: float) -> np.ndarray:
 def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
     """Scale logits to inverse temperature `beta` as `scale` does, but keep predictions even in the limit T = infinity.
 
-    At beta = 0, or if `beta` leaves less than `FLAT` between any two logits in a row, all rows are scaled to that range
-    instead, so confidences are 1/k and logits that rounding would tie stay distinct. Errors are those of `scale`.
+    If beta = 0, or if it leaves a range below `FLAT` in every row, all rows are scaled to that range instead.
+    Confidences are then 1/k, and logits that rounding would tie stay distinct. Errors are those of `scale`.
 
     Examples
     --------
@@ -184,11 +185,11 @@ def _minimise(
 ) -> tuple[float, float, Derivatives]:
     """Return the slope's root b (1 + x) > 0, known to exist, as (b, x, derivatives at b), where x is a small step.
 
-    Uses Halley's method within a bracket, which is bisected if a step leaves it or is more than half the previous step:
-    far left of the optimum, steps would stay constant. The relative error of the last step is about `tolerance`.
+    Halley's method is used within a bracket, which is bisected if a step leaves it or is more than half the previous
+    step; far left of the optimum, steps would stay constant. The relative error of the last step is about `tolerance`.
     """
     low, high, step = 0.0, math.inf, math.inf
-    for iteration in range(1000):  # usually a few are enough; logits of 1e150 need about a hundred from beta = 1
+    for iteration in range(1000):  # a few usually suffice; from beta = 1, logits of 1e150 need about a hundred
         curve = derivatives(logits, linear, beta)
         if curve.slope == 0 or high - low <= 4e-16 * beta:
             break
@@ -197,7 +198,7 @@ def _minimise(
         proposal = beta * (1 + x)
         slow = iteration > 2 and not abs(proposal - beta) <= abs(step) / 2
         if slow or not max(low, beta / 16) < proposal < min(high, beta * 16):
-            # The geometric mean of the bracket, or a factor of 4 beyond its end if the other end is open.
+            # The geometric mean of the bracket or, if one end is open, a factor of 4 beyond the other.
             middle = beta / 4 if low == 0 else math.sqrt(low) * math.sqrt(high)
             proposal = beta * 4 if high == math.inf else middle
         elif abs(x) <= 1e-8 or abs(x) ** 3 * max(10.0, (curve.third / curve.curvature) ** 2) <= tolerance:
@@ -209,9 +210,9 @@ def _minimise(
 def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> bool:
     """Return True if `curve`, at b, proves that the slope changes sign within b (1 + x) (1 +- CERTIFICATE).
 
-    A row's third cumulant is at most its variance times `spread`, the largest difference between two entries of u =
-    b s. So the curvature at b (1 + d) lies between its value at b times exp(+-spread d), and the slope there between
-    slope -+ curvature (exp(-+spread d) - 1) / spread. Bounds within `noise` of 0 prove nothing.
+    A row's third cumulant is at most its variance times `spread`, the largest difference between two entries of u = b
+    s. The curvature at b (1 + d) therefore lies between its value at b times exp(+-spread d), and the slope there
+    between slope -+ curvature (exp(-+spread d) - 1) / spread. Bounds within `noise` of 0 prove nothing.
     """
     below, above = ((1 + x) * (1 + sign * CERTIFICATE) - 1 for sign in (-1, 1))
     if not 0 < spread * max(-below, above) < 1:
@@ -222,7 +223,7 @@ def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> 
 
 
 def _ends_differ(logits: np.ndarray, linear: float, beta: float) -> bool:
-    """Return True if the slope, evaluated at both ends, changes sign between beta (1 -+ CERTIFICATE)."""
+    """Return True if the slopes at beta (1 -+ CERTIFICATE) have opposite signs."""
     ends = [beta * (1 + sign * CERTIFICATE) for sign in (-1, 1)]
     below, above = (derivatives(logits, linear, end).slope for end in ends)
     noise = [slope_rounding(logits.shape[1], s, end * linear) for s, end in zip((below, above), ends, strict=True)]
@@ -230,7 +231,7 @@ def _ends_differ(logits: np.ndarray, linear: float, beta: float) -> bool:
 
 
 def _first_guess(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Return beta fitted to evenly spaced rows (a 16th or about a thousand) if there are many more; otherwise 1."""
+    """Return 1 or, if there are many rows, beta fitted to evenly spaced ones (a 16th or about a thousand)."""
     stride = min(16, len(logits) // 1024)
     if stride < 4:
         return 1.0

@@ -1,4 +1,4 @@
-"""Entries in a list of calibrators, which are plain names or plug-ins with options under custom names."""
+"""Read the entries in a list of calibrators: plain names, or plug-ins with options under custom names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from halobench.core.plugin_spec import PluginSpec, named_entry, suggested
 from halobench.core.plugins import check_known, without_defaults
 from halobench.core.spec_codec import Text, check_distinct, spec
 
-# Built in, since these temperature fits need a cell's targets. All others are plug-ins.
+# These fits of a temperature are built in, since they need a cell's targets. All others are plug-ins.
 CALIBRATORS = ("none", "exact", "paper", "oracle")
 
 
@@ -31,13 +31,13 @@ class CalibratorSpec(PluginSpec):
 
 
 def _read_calibrator(entry: Any) -> Any:
-    """Return a listed calibrator: its name (``paper`` for the paper's fit), or {NAME: CalibratorSpec}."""
+    """Return a listed calibrator as a name (``paper`` for the paper's fit) or as {NAME: CalibratorSpec}."""
     if isinstance(entry, str):
         check_known("calibrators", "", entry, CALIBRATORS)
         return entry
     form = "a name, or NAME: {name: PLUG-IN, OPTION: VALUE}"
     name, plug_in = named_entry(CalibratorSpec, entry, form, CALIBRATORS, "built in")
-    # Figures and claims would mistake it for the plug-in of that name.
+    # Otherwise, figures and claims would mistake it for the plug-in of that name.
     fits = name == plug_in.name or name not in plugins.names("calibrators")
     require(fits, "", name, "a name that isn't used by another plug-in")
     return {name: plug_in}

@@ -1,4 +1,4 @@
-"""The console that commands print to: rich in a terminal, plain in a file."""
+"""Provide the console that commands print to: rich text in a terminal, plain text in a file."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from rich.console import Console
 
 from halobench.core.errors import shown
 
-PLAIN_WIDTH = 250  # columns if the output isn't a terminal, so no line wraps
+PLAIN_WIDTH = 250  # columns if the output isn't a terminal, so that no line wraps
 
 
 class Output(Console):
-    """A console that leaves a closed pipe (as with ``| head``) to the command line, which exits quietly."""
+    """A console that raises BrokenPipeError if a pipe is closed (as by ``| head``), so that commands exit quietly."""
 
     def on_broken_pipe(self) -> None:
-        raise  # the BrokenPipeError; rich would print a traceback and exit
+        raise  # otherwise, rich would print a traceback and exit
 
 
 def console() -> Console:
-    """Return a console on standard output; files and pipes get lines of COLUMNS, or else `PLAIN_WIDTH`."""
+    """Return a console on standard output; for files and pipes, lines have COLUMNS or else `PLAIN_WIDTH` columns."""
     terminal = Output(highlight=False, emoji=False, markup=False)
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() else PLAIN_WIDTH

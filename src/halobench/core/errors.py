@@ -1,7 +1,7 @@
-"""Errors for bad input, each a single line with the key, the value and what was expected, or else a sentence.
+"""Define errors for bad input, each a single line with the key, the value and what was expected, or a sentence.
 
-Also the functions that build such lines: `shown` for values, `one_of` and `hint` for names, `describe_error` for
-exceptions raised by other code.
+The module also has the functions that build such lines: `shown` for values, `one_of` and `hint` for names, and
+`describe_error` for exceptions raised by other code.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import re
 import signal
 from collections.abc import Iterable, Iterator
 
-LARGEST = 2**63  # whole numbers stay below this so every table can hold them
+LARGEST = 2**63  # whole numbers must be below this, so that every table can store them
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
 class SpecError(ValueError):
-    """Bad input, reported on one line with the key, the value and what would be right.
+    """Bad input, reported on one line with the key, the value and what was expected.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class SpecError(ValueError):
     value : object
         The value found there.
     expected : str
-        What would be right, phrased to follow "expected".
+        A valid input in words, phrased to follow "expected".
     """
 
     def __init__(self, key: str, value: object, expected: str):
@@ -39,9 +39,9 @@ class SpecError(ValueError):
 
 
 class RefusedError(SpecError):
-    """Bad input whose fault isn't a single value, reported as a sentence that says what happened and what to do.
+    """Bad input for which no single value is at fault, reported as a sentence that says what happened and what to do.
 
-    It comes without a full stop, after its location `key`, which is "" if that is everything.
+    The sentence has no full stop and follows the location `key`, which is "" if the whole input is at fault.
     """
 
     def __init__(self, key: str, sentence: str):
@@ -54,11 +54,11 @@ class RefusedError(SpecError):
 
 
 class DivergedError(RuntimeError):
-    """A loss or logit isn't finite; the message says where."""
+    """Raised if a loss or logit isn't finite; the message says where."""
 
 
 class Interrupted(RuntimeError):
-    """A signal (`signum`) asked the process to stop, and its progress has been saved."""
+    """Raised if a signal (`signum`) asked the process to stop, after its progress has been saved."""
 
     def __init__(self, signum: int, what: str):
         super().__init__(f"stopped by {signal.Signals(signum).name}; {what}")
@@ -67,7 +67,7 @@ class Interrupted(RuntimeError):
 
 @contextlib.contextmanager
 def naming(prefix: str) -> Iterator[None]:
-    """Prepend `prefix` to the keys of errors raised in this context, as `SpecError.within` does."""
+    """Prepend `prefix` to the keys of SpecErrors raised in this context, as `SpecError.within` does."""
     try:
         yield
     except SpecError as error:
@@ -75,10 +75,10 @@ def naming(prefix: str) -> Iterator[None]:
 
 
 def shown(value: object, most: int = 200) -> str:
-    """Format `value` as Python prints it, on one line of at most `most` characters, so even a table fits."""
+    """Format `value` as Python prints it, on one line of at most `most` characters, whatever its size."""
     try:
         text = repr(value)
-    except ValueError:  # Python refuses to print a whole number of more than 4,300 digits
+    except ValueError:  # Python refuses to print integers with more than 4,300 digits
         text = f"<{type(value).__name__} too long to print>"
     line = _printable(text[: most + 1])
     return line if len(line) <= most else f"{line[:most]}..."
@@ -110,9 +110,9 @@ def one_of(names: Iterable[str], value: object = None) -> str:
 
 
 def hint(names: Iterable[str], value: object) -> str:
-    """Suggest the closest of `names` in parentheses; return "" if none is close or `value` is among them."""
+    """Suggest the closest of `names`, in parentheses; return "" if none is close or `value` is among them."""
     names = list(names)
-    # Checks build their message before they know whether they pass, and comparing with every name takes time.
+    # Messages are built before it is known whether a check passes, and comparing with every name takes time.
     needless = value is None or value in names
     near = [] if needless else difflib.get_close_matches(str(value), names, n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""

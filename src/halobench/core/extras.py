@@ -1,11 +1,11 @@
-"""The extras of the package: the modules that each installs, and what to install if one is missing."""
+"""List the package's extras with the modules that they install, and say what to install if a module is missing."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
 
-# Each module stands under the extra that installs it, as in pyproject.toml; the core's dependencies are always there.
+# Each module is listed under the extra that installs it, as in pyproject.toml; the core's dependencies always exist.
 EXTRAS = {
     "plot": ("matplotlib", "seaborn"),
     "train": ("torch", "torchvision", "timm", "PIL", "mlxtend", "safetensors", "pynvml"),
@@ -16,7 +16,7 @@ EXTRAS = {
 
 
 class MissingExtraError(ImportError):
-    """A module of an extra isn't installed; the message, one line, says what to install."""
+    """Raised if a module of an extra isn't installed; the one-line message says what to install."""
 
 
 def install(extra: str) -> str:
@@ -31,9 +31,9 @@ def extra_of(module: str) -> str | None:
 
 @contextlib.contextmanager
 def explained(what: str) -> Iterator[None]:
-    """Raise MissingExtraError if `what`, the subject of its message, can't import a module of an extra.
+    """Raise MissingExtraError if a module of an extra can't be imported; `what` is the subject of its message.
 
-    The error of any other module stays a ModuleNotFoundError.
+    For any other module, the ModuleNotFoundError isn't changed.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""What plug-ins say about themselves: constants at the top of their files, which are read without importing them.
+"""Read the facts about plug-ins from constants at the top of their files, without importing them.
 
 Everything that shows a plug-in (figures, pages, tables, documentation) takes its title, colour, order and source from
-here, so that adding a plug-in takes one file. A plug-in that says nothing is shown by its name.
+here, so that adding a plug-in requires only one file. A plug-in without such constants is shown by its name.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 
-LAST = 1000  # the order of plug-ins that don't say where they come
-ADAPTORS = {"models": ("timm/",)}  # names that stand for a library's plug-ins, all of which one file builds
+LAST = 1000  # the order of plug-ins that don't define it
+ADAPTORS = {"models": ("timm/",)}  # prefixes of a library's plug-ins, all of which one file builds
 
-# The fits of a temperature, which need a cell's targets and are therefore no plug-ins.
+# The fits of a temperature, which aren't plug-ins because they need a cell's targets.
 TEMPERATURES: dict[str, dict[str, Any]] = {
     "none": {
         "TITLE": "uncalibrated",
@@ -50,28 +50,28 @@ TEMPERATURES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What a plug-in says about itself."""
+    """The facts that a plug-in states about itself."""
 
     title: str
     short: str = ""
-    about: str = ""  # a sentence fragment that says what it is
-    source: str = ""  # where it comes from, as Markdown
-    order: int = LAST  # where it comes among others, in legends and lists
-    style: tuple[Any, ...] = ()  # its colour, marker and perhaps dashes
+    about: str = ""  # a phrase that describes it
+    source: str = ""  # its source, as Markdown
+    order: int = LAST  # its position in legends and lists
+    style: tuple[Any, ...] = ()  # its colour, marker and optional dashes
     unit: str = ""
-    family: str = ""  # what a loss is a form of; a claim can compare with all losses that are in no family
-    category: str = ""  # where the report lists a figure or table
+    family: str = ""  # of losses; a claim can compare with all losses that have no family
+    category: str = ""  # the report's heading for a figure or table
     caption: str = ""  # how to read it
     variants: Mapping[str, Facts] = field(default_factory=dict)  # names for the plug-in with certain options
 
     @property
     def label(self) -> str:
-        """The short title if there is one, or else the title."""
+        """The short title or, if there is none, the title."""
         return self.short or self.title
 
 
 def facts(kind: str, name: str) -> Facts:
-    """Return what a plug-in says about itself; the title of one that says nothing is its name."""
+    """Return the facts about a plug-in; if it doesn't state a title, its name is the title."""
     if kind == "calibrators" and name in TEMPERATURES:
         return _shown(name, TEMPERATURES[name])
     constants = plugins.constants(kind, name)
@@ -84,14 +84,14 @@ def facts(kind: str, name: str) -> Facts:
 
 
 def _shown(name: str, constants: Mapping[str, Any], order: int = 0) -> Facts:
-    """Return what constants say, besides the name and order that hold if they don't say these."""
+    """Return the facts in constants; the name and order are defaults for the title and order."""
     fields = {each.name for each in dataclasses.fields(Facts)} - {"variants"}
     said: dict[str, Any] = {"title": name, "order": order}
     return Facts(**said | {key.lower(): value for key, value in constants.items() if key.lower() in fields})
 
 
 def title(kind: str, name: str) -> str:
-    """Return a plug-in's title; the title of a name that is no plug-in, or whose file is missing, is the name."""
+    """Return a plug-in's title, or the name itself if it isn't a plug-in's or the file is missing."""
     try:
         return facts(kind, name).title
     except SpecError:
@@ -106,7 +106,7 @@ def _last(name: str) -> str:
 def named(kind: str) -> dict[str, Facts]:
     """Return the facts of the package's plug-ins of a kind, and of their variants, by name and in order.
 
-    A plug-in whose constants are wrong, which is reported where it is used, is shown by its name.
+    A plug-in with invalid constants is shown by its name; the error is reported where it is used.
     """
     listed = {name: facts(kind, name) for name in TEMPERATURES} if kind == "calibrators" else {}
     for name in plugins.names(kind):
@@ -121,9 +121,9 @@ def named(kind: str) -> dict[str, Facts]:
 
 
 def shown_text() -> str:
-    """Return a text that changes if the words change that figures and pages use for what they show.
+    """Return a text that changes whenever a title that figures and pages show changes.
 
-    A plug-in that says nothing is shown by its name, so a new or unfinished one changes nothing.
+    A plug-in without constants is shown by its name, so a new or unfinished one changes nothing.
     """
     kinds = ("losses", "models", "data", "calibrators", "metrics", "probes", "searches")
     return repr([(kind, {name: each for name, each in named(kind).items() if each != Facts(name)}) for kind in kinds])

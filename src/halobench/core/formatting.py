@@ -1,4 +1,4 @@
-"""Format quantities for people to read: numbers, times, bytes and counts."""
+"""Format numbers, times, bytes and counts for human readers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 
 def number(value: float | None, form: str = ".3f", missing: str = "–") -> str:
-    """Format a number by a format specification; by default to three decimals, or as a power of ten from 10,000 up.
+    """Format a number, by default with three decimals, or in scientific notation from 10,000 up.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def number(value: float | None, form: str = ".3f", missing: str = "–") -> str:
 
 
 def duration(seconds: float) -> str:
-    """Format a time, passed in seconds, in the most readable unit."""
+    """Format a duration in seconds in the most readable unit."""
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.{0 if seconds >= 360_000 else 1}f} h"
@@ -43,12 +43,12 @@ def interval(low: float, high: float, form: str = ".3f") -> str:
 
 
 def count(many: int, what: str, plural: str = "") -> str:
-    """Format a number with its noun: ``1 job``, ``2 jobs``, or with `plural` if the noun is irregular."""
+    """Format a number with its noun, as in ``1 job`` and ``2 jobs``; pass `plural` if it is irregular."""
     return f"{many:,} {what if many == 1 else plural or f'{what}s'}"
 
 
 def within(label: str) -> str:
-    """Return a label as it is written inside a sentence: without its initial capital, unless it is an acronym.
+    """Return a label as written within a sentence: without its initial capital, unless it begins with an acronym.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Calibrators of other libraries, ``probmetrics/NAME`` and ``netcal/NAME``, where NAME is the name of a class.
+"""Find calibrators of other libraries, ``probmetrics/NAME`` and ``netcal/NAME``, where NAME is the name of a class.
 
 Names and options are read from the libraries' source text, because importing either library takes seconds.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from halobench.core.errors import SpecError, hint
 
-MODULES = {"probmetrics": ("calibrators",), "netcal": ("scaling", "binning")}  # where each library defines them
+MODULES = {"probmetrics": ("calibrators",), "netcal": ("scaling", "binning")}  # the modules that define calibrators
 NAMES = "probmetrics/NAME, netcal/NAME"
 
 
@@ -22,7 +22,7 @@ def is_from_library(name: str) -> bool:
 
 
 def adaptor(name: str) -> str:
-    """Return the path in the package of the adaptor for a calibrator's library."""
+    """Return the path, within the package, of the adaptor for a calibrator's library."""
     return f"calibration/adaptors/{name.partition('/')[0]}.py"
 
 
@@ -45,7 +45,7 @@ def source(key: str, name: str) -> Path | None:
 
 @functools.cache
 def _classes(library: str, root: Path) -> dict[str, Path]:
-    """Return the classes that a library's modules export, and the file that defines each."""
+    """Return the classes that a library's modules export, each with the file that defines it."""
     classes: dict[str, Path] = {}
     for module in MODULES[library]:
         for node in ast.parse((root / module / "__init__.py").read_bytes()).body:

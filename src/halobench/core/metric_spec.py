@@ -1,4 +1,4 @@
-"""Entries in a list of metrics, which are plain names or plug-ins with options under custom names."""
+"""Read the entries in a list of metrics: plain names, or plug-ins with options under custom names."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from halobench.core.spec_codec import Text, spec
 OF_PROBABILITIES = ("probabilities", "confidence", "correct")
 OF_TARGETS = ("correct", "labels", "posterior", "targets")
 PARAMETERS = tuple(dict.fromkeys(("logits", *OF_PROBABILITIES, *OF_TARGETS)))
-RESERVED = ("ece_floor",)  # computed besides the plug-ins
+RESERVED = ("ece_floor",)  # computed in addition to the plug-ins
 
 
 def parameters(name: str, key: str = "name") -> list[str]:
-    """Return what the function of a metric takes.
+    """Return the names of the arrays that a metric's function takes.
 
-    Raise SpecError if there is no such metric, or it takes something that doesn't exist, both logits and what is
-    computed from probabilities, or nothing about targets.
+    Raise SpecError if there is no such metric, if it takes an unknown array, if it takes both logits and arrays
+    computed from probabilities, or if it doesn't take any targets.
     """
     plugins.check_known("metrics", key, name, ())
     takes = plugins.parameters("metrics", name)
@@ -47,7 +47,7 @@ class MetricSpec(PluginSpec):
 
 
 def _read_metric(entry: Any) -> Any:
-    """Return a listed metric: the name of one outside the package, or {NAME: MetricSpec}."""
+    """Return a listed metric as the name of one outside the package or as {NAME: MetricSpec}."""
     if isinstance(entry, str):
         parameters(entry, "")
         require(":" in entry, "", entry, "module:object, or NAME: {name: METRIC, OPTION: VALUE}; it is always computed")

@@ -1,4 +1,4 @@
-"""The constants that a plug-in may define at the top of its file, and the form that each must have."""
+"""Define the constants that a plug-in may have at the top of its file, and their forms."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from halobench.core.errors import SpecError
 
-Form = tuple[str, Callable[[Any], bool]]  # what a constant must be, in words and as a test
+Form = tuple[str, Callable[[Any], bool]]  # a constant's required form, in words and as a test
 
 
 def _is_texts(value: Any) -> bool:
@@ -54,12 +54,12 @@ OF_KIND: dict[str, tuple[str, ...]] = {
     "figures": _DISPLAY,
     "tables": _DISPLAY,
 }
-# Constants that only readers see, so results don't depend on them.
+# Constants that are only for readers, so results don't depend on them.
 WORDS = frozenset({"TITLE", "SHORT", "ABOUT", "SOURCE", "ORDER", "STYLE", "UNIT", "VARIANTS"})
 
 
 def literal(node: ast.expr | None) -> Any:
-    """Return the value of a literal, or ``...``."""
+    """Return the value of a literal, or ``...`` if the node isn't one."""
     try:
         return ast.literal_eval(node) if node is not None else ...
     except ValueError:
@@ -67,10 +67,10 @@ def literal(node: ast.expr | None) -> Any:
 
 
 def read_constants(kind: str, tree: ast.Module) -> dict[str, Any]:
-    """Return the constants of a kind of plug-in that a file assigns at its top level.
+    """Return the constants of a kind of plug-in that are assigned at a file's top level.
 
-    An expression under the name of one that only readers see (``ORDER = rng.permutation(9)``) is the file's own. The
-    SpecError about one of the wrong form has the constant as its key.
+    If the name of a constant for readers is assigned an expression (``ORDER = rng.permutation(9)``), it is the file's
+    own variable. A constant of the wrong form raises SpecError with the constant's name as the key.
     """
     constants: dict[str, Any] = {}
     for node in tree.body:
@@ -86,7 +86,7 @@ def read_constants(kind: str, tree: ast.Module) -> dict[str, Any]:
 
 
 def without_words(tree: ast.Module) -> ast.Module:
-    """Return a file's syntax tree without the `WORDS` that the file itself doesn't use."""
+    """Return a file's syntax tree without those `WORDS` that the file itself doesn't use."""
     names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
     words = WORDS - {node.id for node in names if isinstance(node.ctx, ast.Load)}
 

@@ -1,4 +1,4 @@
-"""The spec of a plug-in, of which any key that isn't a field is an option, and entries in lists of plug-ins."""
+"""Define the spec of a plug-in, in which any key that isn't a field is an option, and entries in lists of plug-ins."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def suggested(kind: str, *others: str) -> Any:
 
 @spec
 class PluginSpec:
-    """A plug-in and its `options`, which are all keys that aren't fields, plus any under the key ``options``."""
+    """A plug-in and its `options`: all keys that aren't fields, plus those under the key ``options``."""
 
     @model_validator(mode="before")
     @classmethod
     def _gather_options(cls, keys: Any) -> Any:
-        """Return the keys with every option moved under ``options``."""
+        """Return the keys with all options moved under ``options``."""
         if not isinstance(keys, dict):
             return keys
         fields = {field.name for field in dataclasses.fields(cls)}
@@ -42,7 +42,7 @@ class PluginSpec:
 
 
 def _plain_option(key: str, value: Any) -> Any:
-    """Return a plug-in's option if JSON can hold it (no dates, no infinities); raise SpecError otherwise."""
+    """Return a plug-in's option if JSON can represent it (no dates, no infinities); raise SpecError otherwise."""
     if isinstance(value, dict):
         return {str(inner): _plain_option(f"{key}.{inner}", v) for inner, v in value.items()}
     if isinstance(value, list | tuple):

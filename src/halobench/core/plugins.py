@@ -1,7 +1,7 @@
 """Find plug-ins by name, and read their options from the source text without importing them.
 
 A plug-in is a file: ``halobench/losses/mixup.py`` is the loss that configurations call ``mixup``. A name with a colon,
-``module:object``, refers to a callable outside the package. Signatures are read without importing anything, so code
+``module:object``, refers to a callable outside the package. Since signatures are read without importing anything, code
 that needs only names and defaults runs without torch.
 """
 
@@ -37,7 +37,7 @@ FOLDERS = {
     "figures": "reporting/figures",
     "tables": "reporting/tables",
 }
-# The function that a plug-in of each kind defines; a loss instead defines a class named after its file.
+# The function that each kind of plug-in defines; a loss instead defines a class named after its file.
 ENTRIES = {
     "data": "load",
     "models": "build",
@@ -65,14 +65,14 @@ def entry(kind: str, name: str) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of the package's plug-ins of a kind, i.e. of files that define the entry or can't be parsed."""
+    """Return the names of the package's plug-ins of a kind: of all files that define the entry or can't be parsed."""
     return sorted(path.stem for path in folder(kind).glob("[!_]*.py") if _is_plugin(kind, path))
 
 
 def _is_plugin(kind: str, path: Path) -> bool:
     try:
         return _definition(path, entry(kind, path.stem)) is not None
-    except SpecError:  # reported by `locate` when this plug-in is requested
+    except SpecError:  # `locate` reports it when this plug-in is requested
         return True
 
 
@@ -85,13 +85,13 @@ def _key(kind: str) -> str:
 
 
 def locate(kind: str, name: str) -> Path:
-    """Return the file that holds a plug-in; raise SpecError if there is none, or if one of its constants is wrong."""
+    """Return the file of a plug-in; raise SpecError if there is none, or if one of its constants is invalid."""
     constants(kind, name)
     return _file(kind, name)
 
 
 def _file(kind: str, name: str) -> Path:
-    """Return the file that holds a plug-in, once it is known to be Python."""
+    """Return the file of a plug-in, after checking that it is Python."""
     key = _key(kind)
     if kind == "models" and name.startswith(LIBRARY_PREFIXES):
         return PACKAGE / "models/library_models.py"
@@ -112,7 +112,7 @@ def _file(kind: str, name: str) -> Path:
 
 
 def _or_outside(kind: str) -> str:
-    """Return how plug-ins of a kind that aren't in the package may be named, to end a list of those that are."""
+    """Return the end of a list of the package's plug-ins: the form of names for plug-ins from elsewhere."""
     return f", {OUTSIDE[kind]} or module:object" if kind in OUTSIDE else " or module:object"
 
 
@@ -139,7 +139,7 @@ def _outside(key: str, name: str) -> Path:
 def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None:
     """Check that `name` is either `built_in`, which needs no file, or a plug-in of this kind.
 
-    A plug-in whose file has a built-in name is refused, too, since it would never be used.
+    A plug-in whose file has a built-in name is also refused, since it would never be used.
     """
     if name in built_in:
         hidden = folder(kind) / f"{name}.py"
@@ -155,9 +155,9 @@ def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None
 
 
 def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
-    """Raise SpecError, naming the extra, unless the modules that plug-ins (kind, name) list as ``PACKAGES`` are there.
+    """Raise SpecError, naming the extra, unless the ``PACKAGES`` of plug-ins (kind, name) are installed.
 
-    They aren't imported for that.
+    Nothing is imported.
     """
     for kind, name in plugins:
         packages = constant(kind, name, "PACKAGES") or ()
@@ -171,7 +171,7 @@ def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
 
 
 def constants(kind: str, name: str) -> dict[str, Any]:
-    """Return the constants that a plug-in's file defines, of those in `halobench.core.plugin_constants.OF_KIND`."""
+    """Return those constants in `halobench.core.plugin_constants.OF_KIND` that a plug-in's file defines."""
     path = _file(kind, name)
     return _constants(kind, name, path, path.stat().st_mtime_ns)
 
@@ -192,12 +192,12 @@ def constant(kind: str, name: str, attribute: str) -> Any:
 
 
 def signature(kind: str, name: str) -> dict[str, Any] | None:
-    """Return a plug-in's options with their defaults, from its keyword-only arguments; None if it takes any (``**``).
+    """Return a plug-in's options (its keyword-only arguments) and their defaults; None if it takes any option (``**``).
 
     For a class, the other arguments count as well, since nobody passes them by position.
 
-    An option without a default, or whose default isn't a literal, maps to ``...``. Models under ``timm/`` and
-    ``torchvision/`` pass any option on to those libraries, and so do calibrators of a library that isn't installed.
+    An option maps to ``...`` if it has no default, or one that isn't a literal. Models under ``timm/`` and
+    ``torchvision/`` pass all options on to those libraries, as do calibrators of a library that isn't installed.
     """
     node = _entry_node(kind, name)
     if kind == "models" and name.startswith(LIBRARY_PREFIXES):
@@ -225,13 +225,13 @@ def signature(kind: str, name: str) -> dict[str, Any] | None:
 def is_distribution(loader: str) -> bool:
     """Return True if a loader's ``load`` is annotated to return a ``Distribution``, which is resampled per seed."""
     returns = getattr(_entry_node("data", loader), "returns", None)
-    # A quoted annotation is a constant.
+    # A quoted annotation is parsed as a constant.
     text = returns.value if isinstance(returns, ast.Constant) else ast.unparse(returns) if returns else ""
     return str(text).rpartition(".")[2] == "Distribution"
 
 
 def parameters(kind: str, name: str) -> list[str]:
-    """Return the names of a plug-in function's positional parameters (for a figure or table, the tables it reads)."""
+    """Return the names of a plug-in function's positional parameters (of a figure or table: the tables it reads)."""
     node = _entry_node(kind, name)
     if not isinstance(node, ast.FunctionDef):
         raise SpecError(f"{kind}.{name}", name, "a function whose parameters name the tables that it reads")
@@ -239,7 +239,7 @@ def parameters(kind: str, name: str) -> list[str]:
 
 
 def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return `options` without those equal to the plug-in's defaults; raise SpecError if it doesn't have one of them.
+    """Return `options` without those equal to their defaults; raise SpecError if the plug-in doesn't have one of them.
 
     The error's key is the option's name.
     """
@@ -255,14 +255,14 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True doesn't equal 1."""
+    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True and 1 differ."""
     if isinstance(default, list | tuple):
         return isinstance(value, list | tuple) and len(value) == len(default) and all(map(_same, value, default))
     return isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
 def _entry_node(kind: str, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    """Return the syntax tree of a plug-in's entry; None for a library's model or calibrator."""
+    """Return the syntax tree of a plug-in's entry, or None for a library's model or calibrator."""
     return _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
 
 
@@ -278,7 +278,7 @@ def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
 def parsed(path: Path, mtime_ns: int) -> ast.Module:
     """Return a file's syntax tree (`mtime_ns` keys the cache); raise SpecError with its path if it isn't Python."""
     try:
-        return ast.parse(path.read_bytes())  # bytes, so the file may declare its encoding
+        return ast.parse(path.read_bytes())  # as bytes, so that the file may declare its encoding
     except (SyntaxError, ValueError) as error:
         raise SpecError(str(path), describe_error(error), "valid Python") from None
 
@@ -302,10 +302,10 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def calling(key: str, seed: int = 0) -> Iterator[None]:
-    """Seed the global generators around a call to a plug-in's function, and restore them afterwards.
+    """Seed the global generators before a call to a plug-in's function, and restore them afterwards.
 
-    This way, even a plug-in that breaks the rules by drawing from one of them gives the same numbers each time.
-    Whatever it raises becomes a SpecError with its file and line.
+    Even a plug-in that draws from one of them, against the rules, thus returns the same numbers each time. Any
+    exception becomes a SpecError with its file and line.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Derive independent random streams from one seed. Each use is named, so adding one doesn't affect the others."""
+"""Derive independent random streams from one seed. Each is named after its use, so a new one doesn't affect others."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
     """Return a generator for one purpose, e.g. ``generator(seed, "split")``; each purpose has its own stream.
 
-    The same seed and purpose give the same stream whatever the model or loss, so cells that differ only in those share
-    common random numbers.
+    The same seed and purpose give the same stream whatever the model or loss, so cells that differ only in model or
+    loss share random numbers.
     """
     digest = hashlib.sha256("/".join(map(str, purpose)).encode()).digest()
     words = [int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4)]
@@ -27,8 +27,8 @@ def torch_seed(seed: int, *purpose: str | int) -> int:
 def seed_libraries(seed: int) -> None:
     """Seed torch's, Python's and numpy's global generators, since third-party models and losses may draw from them.
 
-    Only torch's CPU and CUDA generators are seeded, because torch.manual_seed also looks for four other kinds of
-    device, which takes a millisecond per epoch.
+    Of torch's generators, only those for CPU and CUDA are seeded, because torch.manual_seed also looks for four other
+    kinds of device, which takes a millisecond per epoch.
     """
     import torch
 

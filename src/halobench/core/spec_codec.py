@@ -34,7 +34,7 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise SpecError(key, value, "a whole number" if kind is int else "a number")
     require(isinstance(value, int) or math.isfinite(value), key, value, "a finite number")
-    # A whole number beyond the range of floats would overflow in float() below.
+    # An integer beyond the range of floats would overflow in float() below.
     require(isinstance(value, float) or abs(value) < LARGEST, key, value, "a number below 2**63")
     if kind is int:
         require(float(value).is_integer() and abs(value) < LARGEST, key, value, "a whole number below 2**63")
@@ -42,18 +42,18 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
 
 
 def read_exponent(value: Any) -> Any:
-    """Return the number that a text such as 1e-3 stands for, which YAML 1.1 reads as a string; or else `value`."""
+    """Convert text such as 1e-3, which YAML 1.1 reads as a string, to a number; return any other `value` as is."""
     return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
 
 
 def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Return `values`; raise SpecError if one is repeated, since it would count only once, perhaps unintentionally."""
+    """Return `values`; raise SpecError if one is repeated, which would count only once and may be a mistake."""
     for i, value in enumerate(values):
         require(value not in values[:i], "", value, "no duplicates")
     return values
 
 
-# The types of keys. Other types aren't converted: text isn't accepted as a number, nor a number as true or false.
+# The types of keys. Other types aren't converted: neither text to numbers, nor numbers to true or false.
 Text = StrictStr
 Flag = StrictBool
 _whole = BeforeValidator(functools.partial(convert_number, int, ""))
@@ -74,8 +74,8 @@ Distinct = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(check_di
 def spec(cls: type[T]) -> type[T]:
     """Turn a class into a frozen dataclass whose values are checked, whether it is built in Python or read by `parse`.
 
-    Every field is a key, described by ``Field(default=..., description=...)`` and any other limits on its values.
-    Checks that involve several keys go in `__post_init__`, which raises SpecError.
+    Every field is a key, described by ``Field(default=..., description=...)``, which can also limit its values. Checks
+    that involve several keys belong in `__post_init__`, which raises SpecError.
     """
     checked: Any = pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))(cls)
     build = checked.__init__
@@ -105,7 +105,7 @@ def parse(cls: type[T], mapping: Any) -> T:
 
 
 def canonical(spec: Any) -> dict[str, Any]:
-    """Return a spec as a plain dict without the values that equal their defaults; plug-in options are kept."""
+    """Return a spec as a plain dict, omitting values that equal their defaults, except for plug-in options."""
     return adapter(type(spec)).dump_python(spec, mode="json", exclude_defaults=True)
 
 
@@ -133,8 +133,8 @@ WORDS = {
 
 
 def spec_errors(cls: type, error: pydantic.ValidationError) -> list[SpecError]:
-    """Return the problems that pydantic found in a value for the spec `cls`, with their keys relative to that spec."""
-    # Missing keys come last, since a misspelt key says more. pydantic also reports a list of bad entries as too short.
+    """Return the problems that pydantic found in a value for the spec `cls`, with keys relative to that spec."""
+    # Missing keys come last, since a misspelt key says more. pydantic also reports lists of bad entries as too short.
     listed: list[Any] = error.errors(include_url=False)
     problems = sorted(listed, key=lambda each: each["type"] == "missing")
     return [_spec_error(cls, **each) for each in problems if each["type"] != "too_short" or not each["input"]]
@@ -161,9 +161,9 @@ def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str,
 
 
 def _dotted(loc: tuple[Any, ...], type: str) -> str:
-    """Return the location of a problem as a reader of the configuration would write it: ``grid[0].seeds``."""
+    """Return the location of a problem as a user of the configuration would write it: ``grid[0].seeds``."""
     keys = [step for step in loc if step != "[key]"]
-    last = len(keys) - 1 if "[key]" in loc or type == "invalid_key" else None  # a key, even if it is a number
+    last = len(keys) - 1 if "[key]" in loc or type == "invalid_key" else None  # this is a key, even if it is a number
     steps = [f"[{key}]" if isinstance(key, int) and i != last else f".{key}" for i, key in enumerate(keys)]
     return "".join(steps).removeprefix(".")
 

@@ -2,8 +2,8 @@
 
 A spec is plain data (strings, numbers, tuples), so it can be written as JSON, hashed, compared and passed on a command
 line. `halobench.core.spec_codec` reads and writes specs. A spec's canonical form omits values that equal their
-defaults, so a new option with a default changes no old spec. Never change a released default, because results computed
-with the old one would not be recomputed. The fields' descriptions make up the text of docs/configuration.md.
+defaults, so a new option with a default doesn't change any old spec. Never change a released default: results computed
+with the old one would not be recomputed. docs/configuration.md is generated from the fields' descriptions.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from halobench.core.spec_codec import (
 
 
 def _called_here(kind: Any) -> Any:
-    """Refuse the literature's name of uniform noise, which is close to that of another kind."""
+    """Refuse the literature's name for uniform noise, which is close to the name of another kind."""
     require(kind != "symmetric", "", kind, "uniform, as symmetric noise is called here")
     return kind
 
 
 @spec
 class NoiseSpec:
-    """Label noise, drawn from the cell's seed: with probability `p`, a label is replaced by the rule `kind`."""
+    """Label noise, drawn from the cell's seed: with probability `p`, the rule `kind` replaces a label."""
 
     kind: Annotated[Literal["pair_flip", "asymmetric", "uniform"], BeforeValidator(_called_here)] = Field(
         default="pair_flip",
@@ -71,7 +71,7 @@ LADDER_SAMPLES = 50
 
 @spec
 class DatasetSpec:
-    """A source cut into splits of `train`, `val` and `test` samples, with label noise."""
+    """A source divided into splits of `train`, `val` and `test` samples, with label noise."""
 
     source: Text = Field(description="Name of one of the sources.")
     train: Whole = Field(ge=2, description="Number of training samples.")
@@ -101,7 +101,7 @@ Channels = Annotated[
 
 @spec
 class Normalisation:
-    """The mean and standard deviation that normalise a model's inputs: one number each, or one per channel."""
+    """The mean and standard deviation that normalise a model's inputs, each a single number or one per channel."""
 
     mean: Channels = Field(description="Mean of the pixel values in [0, 1]: one number, or one per channel.")
     std: Channels = Field(
@@ -142,9 +142,9 @@ Outputs = Annotated[dict[str, NotNegative], BeforeValidator(_by_text)]
 class ModelSpec(PluginSpec):
     """A model's builder: a file in ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
 
-    With `weights` or `pretrained`, nothing is trained. `preprocess` specifies how inputs are normalised: as the data
-    set says (``dataset``, as for models trained here), as timm does for its weights (``timm``), or with a given mean
-    and std. `outputs` specifies which outputs of the weights stand for the classes; the others are dropped. If the
+    With `weights` or `pretrained`, nothing is trained. `preprocess` specifies how inputs are normalised: with the data
+    set's statistics (``dataset``, as for models trained here), as timm does for its weights (``timm``), or with a given
+    mean and std. `outputs` specifies which outputs of the weights represent the classes; the others are dropped. If the
     weights are given, a probe treats only samples of the source `trained_on` as training samples.
     """
 
@@ -208,7 +208,7 @@ class ModelSpec(PluginSpec):
 
     @property
     def comes_trained(self) -> bool:
-        """Return True if the weights come from elsewhere, so the model isn't trained here."""
+        """Return True if the weights come from elsewhere, so that the model isn't trained here."""
         return bool(self.pretrained) or self.weights is not None
 
     @property
@@ -217,7 +217,7 @@ class ModelSpec(PluginSpec):
         return self.comes_trained and self.is_timm and self.preprocess in (None, "timm")
 
     def output_rows(self, classes: int, names: Sequence[str] = ()) -> list[int]:
-        """Return the output of the given weights for each class, found by the class's name, if any, or its number."""
+        """Return the output of the given weights for each class, identified by the class's name, if any, or number."""
         outputs, rows = self.outputs or {}, []
         for label in range(classes):
             keys = [*names[label : label + 1], str(label)]
@@ -240,7 +240,7 @@ class LossSpec(PluginSpec):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
-# The recipe keys that a probe reads, and those that matter for a model that isn't trained.
+# The recipe keys that a probe reads, and the keys that matter for a model that isn't trained.
 PROBE_KEYS = ("precision", "channels_last", "eval_batch", "device", "threads")
 EVALUATION_KEYS = (*PROBE_KEYS, "deterministic")
 # The recipe keys that apply only to images.
@@ -249,10 +249,10 @@ IMAGE_KEYS = ("random_crop", "flip", "channels_last")
 
 @spec
 class Recipe:
-    """The keys of a recipe, each checked on its own, since a single layer of a configuration needn't be consistent.
+    """The keys of a recipe, each checked on its own, since a single layer of a configuration need not be consistent.
 
-    `random_crop` and `flip` are augmentations, drawn for each image in each epoch. With `micro_batch`, which uses less
-    memory, batch norm sees only parts of a batch. Without `deterministic`, kernels may be chosen by trial and may sum
+    `random_crop` and `flip` are augmentations, drawn for each image in each epoch. With `micro_batch`, which saves
+    memory, batch norm sees only parts of a batch. Without `deterministic`, kernels may be chosen by timing and may sum
     in any order, so results may differ in their last bits from run to run.
     """
 
@@ -310,7 +310,7 @@ class TrainSpec(Recipe):
     def __post_init__(self):
         fits = self.micro_batch is None or self.micro_batch <= self.batch
         require(fits, "micro_batch", self.micro_batch, f"at most the batch size, {self.batch}")
-        # Set in the spec, so the spec states what is actually done and a recipe with few epochs needs no special
+        # Set in the spec, so that it states what is actually done, and a recipe with few epochs needs no special
         # warm-up.
         object.__setattr__(self, "warmup", min(self.warmup, self.epochs - 1))
 
@@ -326,16 +326,16 @@ def _known_probe(kind: str) -> str:
 
 
 Distances = Annotated[Several[Distance], AfterValidator(_increasing)]
-# The keys that control how a probe walks along rays, and those that only searches have.
+# The keys that control how a probe walks along rays, and the keys that only searches have.
 RAY_KEYS = ("directions", "radii", "relative_radii", "components", "bisections")
 SEARCH_KEYS = ("norm", "restarts", "steps")
 
 
 @spec
 class ProbeSpec:
-    """One probe, i.e. which samples it starts from and where it goes.
+    """One probe: the samples that it starts from, and the directions that it takes.
 
-    Most kinds walk along rays and read confidences at given distances; a search (``adversarial``, ``certified``,
+    Most kinds walk along rays and record the confidence at given distances; a search (``adversarial``, ``certified``,
     ``far_field``) finds the distances itself. Keys that don't apply to a kind are refused.
     """
 
@@ -395,13 +395,13 @@ class ProbeSpec:
 
     @property
     def plugged(self) -> list[tuple[str, str]]:
-        """Return the plug-in that it runs, as a list of one (kind, name)."""
+        """Return the plug-in that the probe runs, as a list with one (kind, name)."""
         return [("searches" if self.searches else "probes", self.kind)]
 
 
 @spec
 class MetricsSpec:
-    """Which metrics are computed, and with which bins and draws."""
+    """The metrics to compute, and their numbers of bins and draws."""
 
     _: dataclasses.KW_ONLY
     bins: Count = Field(default=15, le=10_000, description="Number of equal-width bins.")
@@ -415,21 +415,21 @@ class MetricsSpec:
 
     @property
     def scores(self) -> dict[str, MetricSpec]:
-        """All metrics, by their names in tables: the package's in their order, and those of `also`."""
+        """All metrics, by their names in tables: first the package's in their order, then those of `also`."""
         scores = {name: MetricSpec(name) for name in facts.named("metrics")}
         for entry in self.also:
             scores |= {entry: MetricSpec(entry)} if isinstance(entry, str) else entry
         return scores
 
-    @functools.cached_property  # as thousands of jobs ask
+    @functools.cached_property  # thousands of jobs use it
     def scored_by(self) -> list[tuple[str, str]]:
-        """The plug-ins that compute its metrics, as (kind, name)."""
+        """The plug-ins that compute the metrics, as (kind, name)."""
         return list(dict.fromkeys(("metrics", each.name) for each in self.scores.values()))
 
 
 @spec
 class CalibrateSpec(MetricsSpec):
-    """Which calibrators are fitted, and how metrics are computed."""
+    """The calibrators to fit, and the metrics to compute."""
 
     calibrators: Calibrators = Field(
         default=CALIBRATORS,
@@ -438,12 +438,12 @@ class CalibrateSpec(MetricsSpec):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of its calibrators in tables."""
+        """The names of the calibrators in tables."""
         return tuple(each if isinstance(each, str) else next(iter(each)) for each in self.calibrators)
 
     @property
     def plug_ins(self) -> dict[str, CalibratorSpec]:
-        """Its calibrators that are plug-ins, by their names in tables."""
+        """The calibrators that are plug-ins, by their names in tables."""
         entries = (
             {each: CalibratorSpec(each)} if isinstance(each, str) else each
             for each in self.calibrators
@@ -453,6 +453,6 @@ class CalibrateSpec(MetricsSpec):
 
     @functools.cached_property
     def plugged(self) -> list[tuple[str, str]]:
-        """The plug-ins that it runs, as (kind, name)."""
+        """The plug-ins to run, as (kind, name)."""
         calibrators = dict.fromkeys(("calibrators", each.name) for each in self.plug_ins.values())
         return [*calibrators, *self.scored_by]

@@ -1,4 +1,4 @@
-"""``netcal/NAME``: a calibrator of netcal (Apache-2.0), a class in its modules scaling or binning."""
+"""Fit ``netcal/NAME``, a calibrator of netcal (Apache-2.0) by the name of its class in scaling or binning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fit(
 
     def calibrated(p: np.ndarray) -> np.ndarray:
         mapped = fitted.transform(p)
-        # Of two classes, it returns the probability of the second alone.
+        # With two classes, it returns only the probability of the second.
         return mapped if mapped.ndim == 2 else np.stack([1 - mapped, mapped], axis=1)
 
     return calibrated

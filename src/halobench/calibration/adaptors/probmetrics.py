@@ -1,6 +1,6 @@
-"""``probmetrics/NAME``: a calibrator of probmetrics (Apache-2.0), by the name of its class.
+"""Fit ``probmetrics/NAME``, a calibrator of probmetrics (Apache-2.0) by the name of its class.
 
-An option that takes another calibrator is given the name of that calibrator's class.
+For an option that takes another calibrator, pass the name of that calibrator's class.
 """
 
 from __future__ import annotations

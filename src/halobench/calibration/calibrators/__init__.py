@@ -1,9 +1,9 @@
 """Post-hoc calibrators other than temperature scaling (TS), one file each, looked up by name.
 
-Each file says in `ABOUT` what it fits, and docs/calibrate.md which to use when. ``probmetrics/NAME`` and
-``netcal/NAME`` are the classes of these libraries, such as ``netcal/HistogramBinning``. Both libraries take
-probabilities, and many of their maps can return a probability of 0. If a test sample then has that class, NLL and KL
-are infinite and are reported as such: clipping probabilities would count a number that depends on the threshold.
+Each file describes its map in `ABOUT`, and docs/calibrate.md explains when to use which. ``probmetrics/NAME`` and
+``netcal/NAME`` are classes of these libraries, such as ``netcal/HistogramBinning``. Both libraries take probabilities,
+and many of their maps can return a probability of 0. If a test sample then has that class, NLL and KL are infinite and
+are reported as such: with clipped probabilities, they would depend on the threshold.
 
 Each file here defines ``fit(logits, labels)``; a ``module:object`` has the same signature. `fit` receives validation
 logits, float64 (n, k), and labels (n,) in [0, k). It returns either a function that maps logits (m, k) to calibrated
@@ -11,6 +11,6 @@ ones (-inf for a probability of 0), whose softmax is then scored, or a `halobenc
 which can also state why the fit failed. The same data must produce the same bytes, so draw random numbers only from a
 generator with a fixed seed.
 
-Two optional constants are read without importing the file. ``PACKAGES`` lists the modules that must be installed, and
-``LIBRARIES`` the distributions whose versions are recorded with a result.
+Two optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed, and
+``LIBRARIES`` lists the distributions whose versions are recorded with a result.
 """

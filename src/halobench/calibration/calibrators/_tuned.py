@@ -1,4 +1,4 @@
-"""Calibrators whose penalty is chosen by cross-validation, and the search for the best affine map of features."""
+"""Fit calibrators whose penalty is chosen by cross-validation, and search for the best affine map of features."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from halobench.calibration.calibrator import Calibrator, Map, scored
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.core.seeding import generator
 
-# Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which it stopped.
+# Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which its fit stopped.
 Path = Callable[[np.ndarray, np.ndarray, Sequence[Any], float], list[tuple[Map, float]]]
 
 FOLDS = 4
 
-# The largest gradient at which the search for an optimum ends: on folds (only to rank settings) and on all data.
+# The largest gradients at which the search for an optimum ends: on folds (only to rank settings) and on all data.
 ROUGH, EXACT = 1e-4, 1e-6
 
 
@@ -41,7 +41,7 @@ def weights_along(
     """Return the best weights for each ridge, and the largest entry of the objective's gradient there.
 
     The objective is convex: the mean NLL of softmax(start + x W), plus half the sum of ridge times W squared, over n.
-    Each search starts where the previous one ended, so ridges (d, k) go from strong to weak.
+    Each search starts where the previous one ended, so pass ridges (d, k) from strong to weak.
     """
     from scipy.optimize import minimize
 

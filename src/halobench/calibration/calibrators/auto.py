@@ -1,4 +1,4 @@
-"""The candidate that gains most over temperature scaling out of fold, or temperature scaling if none gains clearly.
+"""The candidate with the largest out-of-fold gain over temperature scaling, which is kept if no gain is clear.
 
 See `halobench.calibration.auto` for the rule and the references.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Candidates are found by name, so these imports only make their code a part of this calibrator's code version.
+# Candidates are found by name; these imports only make their code part of this calibrator's code version.
 from halobench.calibration.adaptors import netcal, probmetrics  # noqa: F401
 from halobench.calibration.auto import OWN, check_candidates, fit_auto_checked
 from halobench.calibration.calibrator import Calibrator
@@ -28,7 +28,7 @@ LIBRARIES = ("scipy",)
 
 
 def fit(logits: np.ndarray, labels: np.ndarray, *, candidates: Sequence[str] = OWN) -> Calibrator:
-    """Choose between TS and `candidates`, and return the fit of the chosen one; finite even on separable data.
+    """Choose between TS and `candidates`, and return the chosen fit, which is finite even on separable data.
 
     The default candidates don't depend on what is installed, unlike those of `halobench.fit_auto`.
     """

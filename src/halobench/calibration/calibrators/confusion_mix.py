@@ -5,8 +5,8 @@ With a as the predicted class, the map is
     P(j) = (1 - w) softmax(z / T)_j + w C_aj,    C_aj = (N_aj + r / k) / (N_a + r)
 
 N_aj counts validation samples with prediction a and label j, N_a is their sum over j, and r is the size of a uniform
-prior, in samples. T, w and r have the lowest leave-one-out NLL: each sample is left out of its own counts. The two
-parts of a mixture are fitted together, because T can be lower if the confusions cover the errors.
+prior, in samples. T, w and r minimise the leave-one-out NLL, in which each sample is left out of its own counts. The
+two parts of the mixture are fitted together, because T can be lower if the confusions cover the errors.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ ORDER = 16
 STYLE = ("#2F8F46", (5, 0, 180), (0, (2, 1)))
 
 PRIORS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # sizes r of the uniform prior to try, in samples per predicted class
-# The grid of inverse temperatures: so many steps from TS's divided by `REACH` to TS's times `REACH`.
+# The grid of inverse temperatures: `STEPS` steps from TS's divided by `REACH` to TS's times `REACH`.
 STEPS, REACH = 24, 32.0
 
 HALVINGS = 60
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit T, w and r together; finite even on separable data, since w is at least 1 / (n + 1).
+    """Fit T, w and r together; the fit is finite even on separable data, since w is at least 1 / (n + 1).
 
     The reported gradient is the violation of the Karush-Kuhn-Tucker conditions in w and log T. The NLL isn't convex in
-    T; the best of a grid is refined.
+    T, so the best value of a grid is refined.
     """
     n, k = logits.shape
     top = logits.argmax(axis=1)
     counts = np.zeros((k, k))
     np.add.at(counts, (top, labels), 1)
-    seen, total = counts[top, labels] - 1, counts.sum(axis=1)[top] - 1  # each sample is left out
+    seen, total = counts[top, labels] - 1, counts.sum(axis=1)[top] - 1  # each sample is left out of its own counts
     beta = finite_beta(logits, labels) or 1 / (float(-rescale(logits, 1.0).min()) or 1.0)
     grid = np.linspace(math.log(beta / REACH), math.log(beta * REACH), 2 * STEPS + 1)
     likelihoods = [_likelihood(logits, labels, at)[0] for at in grid]
@@ -60,7 +60,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     confusions = held_out[prior]
 
     def slope(at: float) -> tuple[float, _Mixture]:
-        """Return the derivative of the NLL in log beta at the best w, and the mixture there."""
+        """Return the derivative of the NLL with respect to log beta at the best w, and the mixture there."""
         likelihood, derivative = _likelihood(logits, labels, at)
         mixture = _mix(likelihood, confusions, least)
         return -float(((1 - mixture.weight) * derivative / mixture.likelihood).mean()), mixture
@@ -90,7 +90,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
 
 def _likelihood(logits: np.ndarray, labels: np.ndarray, log_beta: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the label's probability at an inverse temperature and its derivative in log beta, (n,) each."""
+    """Return the label's probability at an inverse temperature and its derivative by log beta, (n,) each."""
     values = np.empty((2, len(labels)))
     for rows in blocks(*logits.shape):
         scaled = rescale(logits[rows], math.exp(log_beta))
@@ -110,9 +110,9 @@ class _Mixture(NamedTuple):
 
 
 def _mix(likelihood: np.ndarray, confusions: np.ndarray, least: float) -> _Mixture:
-    """Find the weight in [least, 1] of `confusions` (n,) next to `likelihood` (n,) that has the lowest NLL.
+    """Find the weight of `confusions` (n,), in [least, 1], whose mixture with `likelihood` (n,) has the lowest NLL.
 
-    The NLL is convex in the weight: Newton's method, safeguarded by a bracket.
+    The NLL is convex in the weight, so Newton's method is used within a bracket.
     """
     difference = confusions - likelihood
     low, high, weight = least, 1.0, max(least, 0.5)
@@ -125,7 +125,7 @@ def _mix(likelihood: np.ndarray, confusions: np.ndarray, least: float) -> _Mixtu
         if high - low <= 1e-15:
             break
         newton = weight - steep / float((ratio**2).mean())
-        # A Newton step that leaves the bracket goes to its end, which is the optimum if the slope points outwards.
+        # A Newton step that leaves the bracket ends at its boundary, which is the optimum if the slope points outwards.
         step = min(max(newton, low), high)
         weight = step if step != weight else (low + high) / 2
     mixed = likelihood + weight * difference

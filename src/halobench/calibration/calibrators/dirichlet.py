@@ -1,11 +1,11 @@
 """Dirichlet calibration with off-diagonal and intercept regularisation (ODIR), both chosen by cross-validation.
 
 The map is softmax(W x + b), where x is the log of the model's own probabilities, so shifting a row of logits changes
-nothing. The off-diagonal entries of W and the intercepts each have a ridge penalty. The pair of strengths is the one
-with the lowest 4-fold cross-validated NLL. Two details differ from the authors': they leave the diagonal free, while
-here it has a slight ridge towards TS, which makes the optimum finite and unique on any data; and the intercepts that
-the ridge draws to 0 are those at the mean of x, because those at x = 0 depend so strongly on W that the search is four
-times slower.
+nothing. The off-diagonal entries of W and the intercepts each have a ridge penalty; the pair of strengths has the
+lowest 4-fold cross-validated NLL. Two details differ from the authors' method. They leave the diagonal free, whereas
+here it has a slight ridge towards TS, which makes the optimum finite and unique on any data. And here the ridge draws
+the intercepts at the mean of x to 0, because those at x = 0 depend so strongly on W that the search is four times
+slower.
 
 References
 ----------
@@ -34,7 +34,7 @@ STYLE = ("#A0522D", (4, 1, 0), (0, (3, 1, 1, 1, 1, 1)))
 LIBRARIES = ("scipy",)
 
 # Strengths to try for the ridges off the diagonal and on the intercepts, which are added to a sum over samples.
-# Neighbours differ in one of the two, because each search starts where the previous one ended.
+# Successive pairs differ in one strength, because each search starts where the previous one ended.
 STRENGTHS: tuple[tuple[float, float], ...] = ((1000.0, 100.0), (1000.0, 1.0), (100.0, 1.0), (100.0, 100.0))
 STRENGTHS += ((10.0, 100.0), (10.0, 1.0), (1.0, 1.0), (1.0, 100.0))
 ROUGH = 5e-4  # the largest gradient at which a search on the folds ends
@@ -50,7 +50,7 @@ def _path(
 ) -> list[tuple[Map, float]]:
     """Return the map for each pair of strengths and the largest entry of its objective's gradient."""
     beta = finite_beta(logits, labels)
-    unit = max(1.0, spread(logits))  # at least 1, because logits close to each other have log-probabilities near -log k
+    unit = max(1.0, spread(logits))  # at least 1, because nearly equal logits have log-probabilities near -log k
     x = _log_probabilities(logits, unit)
     centre = x.mean(axis=0)
     x = np.hstack([x - centre, np.ones((len(x), 1))])
@@ -60,7 +60,7 @@ def _path(
 
 
 def _ridge(k: int, off: float, intercept: float) -> np.ndarray:
-    """Return the strengths for each weight, (k + 1, k)."""
+    """Return the strength of the ridge for each weight, (k + 1, k)."""
     ridge = np.full((k + 1, k), off)
     np.fill_diagonal(ridge, RIDGE)
     ridge[k] = intercept

@@ -1,8 +1,8 @@
 """Gap scaling: a temperature that depends on the gap between the two largest logits.
 
-The inverse temperature is b0 (1 - f) + b1 f, where f = gap / (gap + mean gap), so it goes from b0 at a gap of 0 to b1
-at a large gap. Both b0 and b1 are at least 0, which preserves the order of the classes. The NLL is convex in (b0, b1),
-and TS is the case b0 = b1.
+The inverse temperature is b0 (1 - f) + b1 f, where f = gap / (gap + mean gap), so it changes from b0 at a gap of 0 to
+b1 at large gaps. Both b0 and b1 are at least 0, which preserves the order of the classes. The NLL is convex in (b0,
+b1), and TS is the case b0 = b1.
 
 References
 ----------
@@ -29,7 +29,7 @@ STYLE = ("#B8860B", "X", (0, (5, 1, 1, 1)))
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit b0 and b1 to minimise NLL plus a small ridge towards TS; finite on separable data, and never above TS's NLL.
+    """Fit b0 and b1 to minimise the NLL plus a small ridge towards TS; finite on separable data, never above TS's NLL.
 
     The reported gradient is the violation of the Karush-Kuhn-Tucker conditions of an optimum with b0, b1 >= 0.
     """
@@ -41,7 +41,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     def transform(z: np.ndarray) -> np.ndarray:
         shifted = rescale(z, 1.0)
         spread = np.maximum(-shifted.min(axis=1), np.finfo(float).tiny)
-        # Never flatter than `FLAT`, so rounding creates no ties.
+        # Never flatter than `FLAT`, so that rounding creates no ties.
         return shifted * np.maximum(_basis(_gaps(z), mean_gap) @ weights * scale, FLAT / spread)[:, None]
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
     centre = np.full(2, beta / scale)
     weights = minimise(objective, centre).weights
-    if weights.min() < 0:  # this weight is then 0 at the constrained optimum
+    if weights.min() < 0:  # the negative weight is 0 at the constrained optimum
         other = 1 - int(weights.argmin())
         weights = np.zeros(2)
         weights[other] = max(0.0, minimise(_along(objective, other), centre[:1]).weights[0])

@@ -1,11 +1,11 @@
 """Predict a sample from validation samples with similar logits: nearest neighbours and trees, mixed with smooth maps.
 
-Where the logits identify the region that a sample comes from, as those of an attention model do, the labels of
-validation samples with similar logits say more than the top class and the gap, and partner scaling looks at nothing
-else. The map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised trees
-(`halobench.calibration.logit_maps`). The weights are fitted to samples that the four maps weren't fitted to, so where
-nothing is local, the mixture is close to its smooth parts. The weights have no ridge: with a dozen samples, they may be
-far off. Samples must be independent draws, since copies of a sample in several folds would favour local maps.
+If the logits identify the region that a sample comes from, as an attention model's logits do, the labels of validation
+samples with similar logits are more informative than the top class and the gap, which are all that partner scaling
+uses. The map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised trees
+(`halobench.calibration.logit_maps`). The weights are fitted to samples that the four maps weren't fitted to, so without
+local structure, the mixture is close to its smooth parts. The weights have no ridge, so with a dozen samples, they may
+be far off. Samples must be independent draws, since copies of a sample in several folds would favour local maps.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FOLDS = 5
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit the four maps and their weights; finite even on separable data."""
+    """Fit the four maps and their weights, which are finite even on separable data."""
     n = len(logits)
     weights = np.eye(len(PARTS))[0]
     if n >= 2 * FOLDS:

@@ -1,9 +1,9 @@
 """Matrix scaling with a ridge, to show the best that an affine map of the logits can do.
 
-The map adds V x + b to the logits of TS, where x is the logits at unit spread. V and b have a ridge, whose strength has
-the lowest 4-fold cross-validated NLL. ``probmetrics/SMSCalibrator`` (structured matrix scaling) derives the strength
-from the numbers of samples and classes instead. `dirichlet` has weaker ridges on the diagonal and on b than on the
-rest, which is worse with few samples.
+The map adds V x + b to the logits of TS, where x is the logits scaled to unit spread. V and b have a ridge penalty,
+whose strength has the lowest 4-fold cross-validated NLL. ``probmetrics/SMSCalibrator`` (structured matrix scaling)
+derives the strength from the numbers of samples and classes instead. The ridges of `dirichlet` on the diagonal and on b
+are weaker than on the rest, which is worse with few samples.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def fit(
     """Fit matrix scaling with the best of the ridge's `strengths`; finite even on separable data."""
     positive = len(strengths) > 0 and all(strength > 0 for strength in strengths)
     require(positive, "strengths", strengths, "at least one strength above 0")
-    # The name only seeds the folds; the numbers in docs/repair.md come from these.
+    # The name only seeds the folds, which the numbers in docs/repair.md come from.
     return fit_tuned(_path, sorted(strengths, reverse=True), logits, labels, "matrix_cv")
 
 

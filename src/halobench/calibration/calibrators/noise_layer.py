@@ -1,9 +1,10 @@
 """Temperature scaling followed by a noise layer, a matrix of transitions between classes.
 
-The map is P(j) = sum over c of softmax(z / T)_c Q_cj, where each row of Q sums to 1. The label is thus seen as a noisy
-version of a class c that the model predicts. Such layers are usually trained with the network; here, T and Q are fitted
-to validation samples by expectation maximisation. Row c of Q has a Dirichlet prior worth s samples of class c and
-`SPREAD` samples of all classes, and s has the lowest 4-fold cross-validated NLL. As s grows, the map becomes TS.
+The map is P(j) = sum over c of softmax(z / T)_c Q_cj, where each row of Q sums to 1. The label is thus treated as a
+noisy version of a class c that the model predicts. Such layers are usually trained with the network; here, T and Q are
+fitted to validation samples by expectation maximisation. Row c of Q has a Dirichlet prior worth s samples of class c
+and `SPREAD` samples spread over all classes; s has the lowest 4-fold cross-validated NLL. As s grows, the map
+approaches TS.
 """
 
 from __future__ import annotations
@@ -31,19 +32,20 @@ ORDER = 17
 STYLE = ("#5B4A3F", (6, 1, 0), (0, (4, 1, 1, 1)))
 
 STRENGTHS = (1000.0, 100.0, 10.0, 1.0)  # numbers s of samples to try for the prior on the diagonal of Q
-SPREAD = 0.1  # the part of the prior that is spread over all classes, in samples per row; it makes every label possible
-# The largest gradient at which expectation maximisation ends on the folds; it begins slowly, so 1e-4 is too soon.
+SPREAD = 0.1  # the part of the prior spread over all classes, in samples per row; it makes every label possible
+# The largest gradient at which expectation maximisation ends on the folds; it starts slowly, so 1e-4 is too soon.
 ROUGH = 1e-5
 
-FLATTEST = 1e-3  # TS's beta, for logits at unit spread, if its T is infinite
-STEPS, LARGEST = 2000, 0.7  # the largest number of steps, and of each one in log beta
+FLATTEST = 1e-3  # replaces TS's beta, for logits with unit spread, if T is infinite
+STEPS, LARGEST = 2000, 0.7  # the largest number of steps, and the largest step in log beta
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit T, Q and s; finite even on separable data, since log T has a slight ridge towards TS.
 
-    The objective isn't concave. The search starts at TS with the mode of the strongest prior, and for each weaker prior
-    at the previous optimum. The reported gradient is the largest entry in log T and in the logits of Q.
+    The objective isn't concave. The search starts at TS with the mode of the strongest prior; for each weaker prior, it
+    starts at the previous optimum. The reported gradient is the largest entry with respect to log T and the logits of
+    Q.
     """
     return fit_tuned(_path, STRENGTHS, logits, labels, "noise_layer", ROUGH)
 
@@ -78,8 +80,8 @@ def _maximise(
 ) -> tuple[float, np.ndarray, float]:
     """Return beta, Q and the largest entry of the gradient after expectation maximisation from `start`, a beta and Q.
 
-    Each step updates Q in closed form, and log beta, whose ridge has its centre at log `centre`, by one step of
-    Newton's method with Fisher's information in place of the curvature.
+    Each step updates Q in closed form, and log beta, whose ridge is centred at log `centre`, by one step of Newton's
+    method with the Fisher information in place of the curvature.
     """
     (n, k), (beta, layer) = z.shape, start
     labelled = np.zeros((n, k))
@@ -88,7 +90,7 @@ def _maximise(
         p = softmax(rescale(z, beta))
         mean = np.einsum("ij,ij->i", p, z)
         variance = float(np.einsum("ij,ij,ij->i", p, z, z).mean() - (mean**2).mean())
-        share = p * layer.T[labels]  # how likely each class is to have turned into the label
+        share = p * layer.T[labels]  # how likely each class is to have become the label
         share /= share.sum(axis=1, keepdims=True)
         counts = share.T @ labelled + prior
         totals = counts.sum(axis=1, keepdims=True)

@@ -1,6 +1,6 @@
 """Partner scaling: temperature scaling that learns from validation samples which classes are confused with each other.
 
-See `halobench.calibration.partner_scaling` for its form, the proven properties of the fit, and the references.
+See `halobench.calibration.partner_scaling` for its formula, the proven properties of the fit, and the references.
 """
 
 from __future__ import annotations

@@ -4,8 +4,9 @@ With a as the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, a
 
     log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
 
-TS is the case v = w = 1, c = 0. It treats all classes alike, so it finds a class's partners only where the logits show
-them, and gains nothing on one-hot logits. It is partner scaling without counts, so what it repairs needs no counts.
+TS is the case v = w = 1, c = 0. Top-versus-rest scaling treats all classes alike, so it finds a class's partners only
+if the logits show them, and gains nothing on one-hot logits. It is partner scaling without counts, so its gain doesn't
+need any.
 
 References
 ----------
@@ -30,9 +31,10 @@ STYLE = ("#5E8C31", "H", (0, (7, 1.5)))
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit v, c and w to minimise the NLL, which has two convex parts, each with a slight ridge towards TS.
+    """Fit v, c and w to minimise the two convex parts of the NLL, each with a slight ridge towards TS.
 
-    The fit is finite on separable data, and its NLL on these data is never above that of TS if TS has an optimum.
+    The fit is finite on separable data, and its NLL on the data used for fitting is never above TS's if TS has an
+    optimum.
     """
     beta = finite_beta(logits, labels)
     parts = [_parts(logits[rows], beta)[1:] for rows in blocks(*logits.shape)]
@@ -62,8 +64,8 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         value = float(np.logaddexp(0.0, score).sum() - score[right].sum())
         return value, (p - right) @ x, (x * (p * (1 - p))[:, None]).T @ x
 
-    # The ridge is in units of u. Scaling by the size of u, which is large because most classes are far below the top,
-    # would make it too strong.
+    # The ridge is in units of u. Scaling it by the size of u would make it too strong: u is large, because most classes
+    # are far below the top.
     rest = minimise(which, np.ones(1))
     head = minimise(whether, np.array([1.0, 0.0]), np.array([float(np.sqrt((odds**2).mean())) or 1.0, 1.0]))
 
@@ -87,7 +89,7 @@ def _parts(logits: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _times(factor: float, scores: np.ndarray) -> np.ndarray:
-    """Return scores times a factor of any sign; -inf stays -inf."""
+    """Multiply scores by a factor of any sign; -inf stays -inf."""
     return np.multiply(scores, factor, out=np.full_like(scores, -np.inf), where=np.isfinite(scores))
 
 

@@ -1,6 +1,6 @@
 """Scores of predictions, one file each, looked up by name; ``module:object`` refers to one outside the package.
 
-Each file defines ``score``, whose parameters say what it takes; options are keyword-only arguments with defaults.
+Each file defines ``score``, whose parameters name the arrays that it takes; options are keyword-only, with defaults.
 
 ================= ===================================================================================================
 ``logits``        (n, k) float64, finite or -inf; a metric takes either logits or what is computed from probabilities
@@ -12,8 +12,8 @@ Each file defines ``score``, whose parameters say what it takes; options are key
 ``targets``       either; under a posterior, a metric should be its expectation, with no labels drawn
 ================= ===================================================================================================
 
-A score is a number for all samples, or an array (n,) whose mean then has a bootstrap interval. An option ``bins`` gets
-the number of bins in the configuration. Optional constants, which are read without importing the file: ``TITLE``,
-``ABOUT`` (what it is), ``UNIT``, ``LOWER_IS_BETTER``, ``SOURCE``, and ``ORDER`` among the rows of a table.
-`halobench.testing.check_metric` checks a metric.
+A score is a number for all samples, or an array (n,) whose mean has a bootstrap interval. An option ``bins`` is set to
+the number of bins in the configuration. Optional constants, which are read without importing the file, are ``TITLE``,
+``ABOUT`` (a description), ``UNIT``, ``LOWER_IS_BETTER``, ``SOURCE``, and ``ORDER`` (the position among the rows of a
+table). `halobench.testing.check_metric` checks a metric.
 """

@@ -17,7 +17,7 @@ ORDER = 7
 def score(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
     """Return the mean of abs(accuracy - confidence) over equal-sized groups of consecutive confidences.
 
-    Samples with equal confidence are all assigned their mean correctness, so their order doesn't matter.
+    Samples with equal confidence are assigned their mean correctness, so their order doesn't matter.
     """
     levels, group, size = np.unique(confidence, return_inverse=True, return_counts=True)
     confidence = np.repeat(levels, size)

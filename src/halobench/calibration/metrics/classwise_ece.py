@@ -17,11 +17,11 @@ ORDER = 9
 
 
 def score(probabilities: np.ndarray, targets: np.ndarray, *, bins: int = 15) -> float:
-    """Return the ECE of "is it class k?" with confidence p_k in equal-width bins, averaged over the classes."""
+    """Return the mean over classes k of the ECE of "is it class k?", with confidence p_k in equal-width bins."""
     edges = bin_edges(bins)
     n, k = probabilities.shape
-    # Signed sums of p - t by bin and class. At most `bins` entries of a row lie above the first bin, so only these are
-    # assigned to bins one by one, and the first bin receives the rest of each class's total.
+    # Signed sums of p - t by bin and class. At most `bins` entries of a row lie above the first bin. Only these are
+    # assigned to bins one by one; the first bin receives the rest of each class's total.
     sums = np.zeros((bins, k))
     total = np.zeros(k)
     for rows in blocks(n, k):

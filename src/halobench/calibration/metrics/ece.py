@@ -17,7 +17,7 @@ ORDER = 5
 
 
 def score(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
-    """Return the mean over samples of abs(accuracy - confidence) of their bin of equal width.
+    """Return the mean over samples of abs(accuracy - confidence) in each sample's equal-width bin.
 
     Examples
     --------

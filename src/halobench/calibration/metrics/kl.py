@@ -21,5 +21,5 @@ def score(logits: np.ndarray, posterior: np.ndarray) -> np.ndarray:
     for rows in blocks(*posterior.shape):
         mass = posterior[rows].astype(np.float64)
         values[rows] += np.einsum("ij,ij->i", mass, np.log(np.where(mass > 0, mass, 1)))
-    # The divergence is at least 0; rounding may leave about -1e-16.
+    # The divergence is at least 0, but rounding may yield about -1e-16.
     return np.maximum(values, 0, out=values)

@@ -17,7 +17,7 @@ ORDER = 2
 def score(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return -sum over k of t_k log softmax(logits)_k for each sample in nats, (n,).
 
-    A logit of -inf contributes inf if the target has mass on it, and nothing otherwise.
+    A logit of -inf contributes inf if the target has mass on its class, and nothing otherwise.
 
     Examples
     --------
