@@ -1,4 +1,4 @@
-"""Compute the mean and standard deviation of images per channel, and of each feature."""
+"""Compute the mean and standard deviation of each channel of images, or of each feature."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BLOCK = 2**22  # values squared at a time
 class ChannelStats:
     """Mean and standard deviation of each channel over all pixels of the images added.
 
-    The sums are over whole numbers and therefore exact, so dividing the images into blocks changes nothing.
+    The sums are over integers and therefore exact, so dividing the images into blocks changes nothing.
     """
 
     def __init__(self, channels: int):

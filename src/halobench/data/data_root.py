@@ -1,7 +1,7 @@
-"""The data root: the folder that data sets are read from, and whether missing ones may be downloaded into it.
+"""Find the data root, the folder that data sets are read from, and whether missing ones may be downloaded there.
 
-Where data is stored isn't part of its identity, so no spec contains it. Instead, a run's configuration passes it to its
-jobs through their environment.
+Where data is stored isn't part of its identity, so specs don't contain the data root. Instead, a run's configuration
+passes it to jobs through their environment.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from halobench.core.errors import SpecError, require
 from halobench.storage.files import nearest_existing
 
 ROOT, FETCH = "HALOBENCH_DATA", "HALOBENCH_FETCH"
-_noted: dict[str, str] = {}  # what configurations have set in this process
-_before: dict[str, str] = {}  # what the environment said before
+_noted: dict[str, str] = {}  # values that configurations have set in this process
+_before: dict[str, str] = {}  # earlier values of the environment
 
 
 def note(config: Mapping[str, Any]) -> None:
     """Put ``data_root`` and ``fetch`` from a configuration into the environment of this process and its children.
 
-    A missing key stands for what the environment said before any configuration did. Bad values are ignored, since
-    `halobench.experiment.config_loader` reports them. Another configuration of this process, as of another module of a
-    workflow, can't set another value.
+    A missing key restores the environment's value from before any configuration. Bad values are ignored, since
+    `halobench.experiment.config_loader` reports them. A second configuration in this process, such as that of another
+    module of a workflow, can't set a different value.
     """
     for variable, default in ((ROOT, "data"), (FETCH, "1")):
         _before.setdefault(variable, os.environ.get(variable) or default)
@@ -42,7 +42,7 @@ def note(config: Mapping[str, Any]) -> None:
 
 
 def data_root() -> Path:
-    """Return the data root: HALOBENCH_DATA, or else the folder ``data`` in the working directory."""
+    """Return the data root: HALOBENCH_DATA or, by default, the folder ``data`` in the working directory."""
     return Path(os.environ.get(ROOT) or "data").expanduser()
 
 
@@ -56,7 +56,7 @@ def check_root() -> None:
 
 
 def unfit(path: str | Path) -> str | None:
-    """Describe what is at a path, following links; return None if it is a non-empty file or there is nothing."""
+    """Describe what is at a path, following links; return None if it is a non-empty file or doesn't exist."""
     try:
         info = os.stat(path)
     except OSError:
@@ -67,5 +67,5 @@ def unfit(path: str | Path) -> str | None:
 
 
 def may_fetch() -> bool:
-    """Return whether missing data sets may be downloaded (yes, unless HALOBENCH_FETCH is 0)."""
+    """Return True if missing data sets may be downloaded, which they may unless HALOBENCH_FETCH is 0."""
     return os.environ.get(FETCH) != "0"

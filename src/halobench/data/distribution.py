@@ -1,4 +1,4 @@
-"""Distributions: sources whose samples are drawn separately for each seed and whose posterior is known exactly.
+"""Define distributions: sources with an exactly known posterior, whose samples are drawn separately for each seed.
 
 A loader defines a distribution if its ``load`` is annotated to return a `Distribution`; the annotation is read from the
 source text.
@@ -25,7 +25,7 @@ class Sample:
     inputs : float32 array (n, C, H, W)
     labels : int64 array (n,)
     region : int64 array (n,) or None
-        The region that each sample was drawn from, if the distribution is made up of regions.
+        The region that each sample was drawn from, if the distribution consists of regions.
     """
 
     inputs: np.ndarray
@@ -39,7 +39,7 @@ class Regions:
 
     posterior: np.ndarray  # P(label | region), float64 (R, k)
     mass: np.ndarray  # P(region), float64 (R,), summing to 1
-    shared: np.ndarray  # whether more than one class draws from the region, bool (R,)
+    shared: np.ndarray  # whether several classes draw from the region, bool (R,)
 
     def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Draw the regions and labels of `count` samples, int64 (n,) each."""
@@ -84,7 +84,7 @@ class Distribution:
         Raises
         ------
         SpecError
-            If it isn't known for the distribution, or the distribution can't produce one of the inputs.
+            If the posterior isn't known, or the distribution can't produce one of the inputs.
         """
         raise SpecError("posterior", type(self).__name__, "a distribution whose posterior is known")
 
@@ -97,7 +97,7 @@ def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generato
 
 
 def overlap_regions(classes: int, group: int, beta: float, shares: list[float] | None = None) -> Regions:
-    """Return the regions for k classes in groups of m, after checking all: one for each class, one for each group.
+    """Check the parameters, and return the regions for k classes in groups of m: one per class and one per group.
 
     `beta` is the total mass of the shared regions, and `shares` are P(class | shared region), equal by default.
     """
@@ -128,7 +128,7 @@ def _checked_shares(shares: list[float] | None, group: int) -> np.ndarray:
 
 
 def checked_shape(shape: Any) -> tuple[int, int, int]:
-    """Return (C, H, W) from a list of three whole numbers."""
+    """Return (C, H, W) from a list of three positive integers."""
     fine = isinstance(shape, list | tuple) and len(shape) == 3
     require(fine, "shape", shape, "[channels, height, width]")
     sizes = tuple(convert_number(int, f"shape[{i}]", size) for i, size in enumerate(shape))
@@ -137,21 +137,21 @@ def checked_shape(shape: Any) -> tuple[int, int, int]:
 
 
 def positive(key: str, value: object) -> float:
-    """Return a length after checking that it is far enough from 0 and infinity for float32 inputs."""
+    """Return a length if it is far enough from 0 and infinity for float32 inputs."""
     number = convert_number(float, key, value)
     require(1e-6 <= number <= 1e6, key, value, "a number from 1e-6 to 1e6")
     return number
 
 
 def layout_generator(layout: object) -> np.random.Generator:
-    """Return the generator for what is part of a distribution, and so doesn't depend on a cell's seed."""
+    """Return the generator for the fixed part of a distribution, which doesn't depend on a cell's seed."""
     number: int = convert_number(int, "layout", layout)
     require(number >= 0, "layout", number, "a whole number of at least 0")
     return generator(number, "layout")
 
 
 def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
-    """Return the error for inputs if the distribution can't produce some of them, marked in `outside` (n,)."""
+    """Return the error for inputs that the distribution can't produce, which are marked in `outside` (n,)."""
     first = int(np.flatnonzero(outside)[0])
     count = f"{int(outside.sum())} of {len(outside)}"
     what = f"inputs inside a region, but {count} are outside all regions (the first at index {first})"

@@ -1,4 +1,4 @@
-"""Rows of a memory-mapped array, read on demand, for a split of a source of any size."""
+"""Read rows of a memory-mapped array on demand, for splits of sources of any size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Rows:
-    """The rows `index` (n,) of an array (N, ...), with a shape, a type and a length; each access copies those rows."""
+    """The rows `index` (n,) of an array (N, ...), with a shape, a type and a length; each access copies its rows."""
 
     def __init__(self, array: np.ndarray, index: np.ndarray):
         self.array, self.index = np.asarray(array), np.asarray(index)
@@ -26,7 +26,7 @@ class Rows:
 
 
 class Normalised:
-    """Images (n, C, H, W) or features as normalised flat rows, float32 (n, D), computed when rows are read."""
+    """Images (n, C, H, W) or features as flat normalised rows, float32 (n, D), computed when they are read."""
 
     def __init__(self, images: np.ndarray | Rows, mean: np.ndarray, std: np.ndarray):
         self.images, self.mean, self.std = images, mean, std

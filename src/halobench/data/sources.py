@@ -1,8 +1,8 @@
 """Describe sources before a run, then load them (unless they are sampled later) and write them.
 
-A loader may return its images as an array, or as anything that returns blocks of them (`Images`). The blocks are
-decoded, written and added up one after another, so a source of any size needs memory for only one block. Rows of
-features are handled like images: their shape is (D,), and each feature counts as a channel. `written_sources` reads
+A loader may return its images as an array, or as an object that returns blocks of one (`Images`). Blocks are decoded,
+written and included in the statistics one after another, so a source of any size needs memory for only one block. Rows
+of features are handled like images: their shape is (D,), and each feature counts as a channel. `written_sources` reads
 written sources back.
 """
 
@@ -27,7 +27,7 @@ from halobench.data.distribution import Distribution
 from halobench.data.mapped_rows import row_bytes
 from halobench.storage import arrays_io, files
 
-ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the last only if the loader provides it
+ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the posterior only if the loader provides it
 SPLITS = ("train", "val", "test")
 SUM_TOLERANCE = 1e-4  # how far the sum of a row of the posterior may be from 1
 BLOCK = 2**25  # bytes of images loaded and written at a time
@@ -38,9 +38,8 @@ REPORT_EVERY = 60.0  # seconds between progress reports while writing
 class Description:
     """The declared contents of a source: a sample's shape, the numbers of classes and samples, and official parts.
 
-    `shape` is (C, H, W) for images and (D,) for features; `parts` are as in `Images`. `size` is None for a
-    distribution, from which any number of samples can be drawn. `names` are the class names, as in `Images`; a loader
-    need not provide them.
+    `shape` is (C, H, W) for images and (D,) for features. `size` is None for a distribution, from which any number of
+    samples can be drawn. `parts` and the optional `names` of classes are as in `Images`.
     """
 
     shape: tuple[int, ...]
@@ -60,18 +59,18 @@ class Images:
     Attributes
     ----------
     images : uint8 array (N, C, H, W), or float32 or float64 array (N, D)
-        Images, or features, which are stored as float32. May also be an object that returns blocks of such an array, if
+        Images, or features, which are stored as float32. An object that returns blocks of such an array will also do if
         it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row is read once, in order.
     labels : int64 array (N,)
         In [0, classes).
     parts : mapping of str to (start, stop)
-        Official ``train`` and ``test`` parts, and perhaps a ``val`` part, as disjoint ranges of rows; empty if the
+        Official ``train`` and ``test`` parts, and optionally a ``val`` part, as disjoint ranges of rows; empty if the
         source has none.
     names : tuple of str
         Names of the classes, in order; empty if they have none.
     posterior : float array (N, classes), optional
-        P(label | sample), e.g. the share of annotators who chose a label. Rows where it isn't known are NaN; within a
-        part, it must be known for all rows or for none.
+        P(label | sample), e.g. the share of annotators who chose a label. Unknown rows are NaN; within a part, the
+        posterior must be known for all rows or for none.
     """
 
     images: Any
@@ -83,17 +82,17 @@ class Images:
 
 
 def sample_type(shape: tuple[int, ...]) -> np.dtype:
-    """Return the type in which samples of this shape are stored: uint8 images (C, H, W), float32 features (D,)."""
+    """Return the type in which samples of this shape are stored: images (C, H, W) in uint8, features (D,) in float32."""
     return np.dtype(np.uint8 if len(shape) == 3 else np.float32)
 
 
 def _require(condition: object, spec: SourceSpec, expected: str) -> None:
-    """Raise SpecError, which names the loader, unless `condition` is true."""
+    """Raise SpecError, naming the loader, unless `condition` is true."""
     require(condition, "loader", spec.loader, expected)
 
 
 def describe(spec: SourceSpec) -> Description:
-    """Describe the contents of the source of `spec` without loading it; the description must be well-formed."""
+    """Return the description of a source without loading it, after checking that it is well-formed."""
     loader = plugins.load("data", spec.loader)
     if plugins.is_distribution(spec.loader):
         source = load_distribution(spec)
@@ -115,7 +114,7 @@ def _fits(shape: tuple[int, ...], classes: int) -> bool:
 
 
 def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
-    """Return whether official parts, if any, are train, test and perhaps val, as disjoint ranges within `size` rows."""
+    """Return True if official parts, if any, are train, test and optionally val, as disjoint ranges of `size` rows."""
     if not parts:
         return True
     if not {"train", "test"} <= set(parts) <= set(SPLITS) or any(len(part) != 2 for part in parts.values()):
@@ -126,7 +125,7 @@ def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
 
 
 def load_distribution(spec: SourceSpec) -> Distribution:
-    """Load the distribution of a source, which must be what the loader's annotation says, and well-formed."""
+    """Load the distribution of a source, which must have the annotated type and be well-formed."""
     source = plugins.load("data", spec.loader)(**spec.options)
     expected = f"a loader that returns a Distribution, as its annotation says, not {type(source).__name__}"
     _require(isinstance(source, Distribution), spec, expected)
@@ -155,7 +154,7 @@ def plain_images(key: str, loader: str) -> Images:
 
 
 def load_source(spec: SourceSpec) -> Images:
-    """Load a source's images or features, or an object that returns blocks of them, as its ``describe`` declares."""
+    """Load a source's images or features, or an object that returns blocks of them, and compare with ``describe``."""
     with _loading(spec):
         described = describe(spec)
         images = plugins.load("data", spec.loader)(**spec.options)
@@ -182,7 +181,7 @@ def load_source(spec: SourceSpec) -> Images:
 
 
 def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) -> np.ndarray:
-    """Return the posterior as float64 (N, classes), each row a distribution or NaN, for all of a part or for none."""
+    """Return the posterior as float64 (N, classes), whose rows are distributions or, for whole parts, NaN."""
     shape = (loaded.size, loaded.classes)
     expected = f"a floating-point posterior of shape {shape}, not {rows.dtype} {rows.shape}"
     _require(rows.shape == shape and rows.dtype.kind == "f", spec, expected)
@@ -211,7 +210,7 @@ def _loading(spec: SourceSpec) -> Iterator[None]:
 
 
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
-    """Write a source's arrays (`ARRAYS`; none for a distribution) and ``meta.json``, and return their paths."""
+    """Write a source's ``meta.json`` and, unless it is a distribution, its arrays (`ARRAYS`); return their paths."""
     place = folder / "meta.json"
     meta: dict[str, Any] = {"spec": canonical(spec), "size": 0, "parts": {}, "checksums": {}}
     written: list[Path] = []
@@ -227,7 +226,7 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
         meta["parts"] = {name: list(part) for name, part in source.parts.items()}
         meta["checksums"] = {path.name: files.checksum(path) for path in written}
         meta |= {"names": list(source.names)} if source.names else {}
-    for name in {*ARRAYS} - {path.name for path in written}:  # arrays that the source used to have
+    for name in {*ARRAYS} - {path.name for path in written}:  # arrays that an earlier version of the source had
         (folder / name).unlink(missing_ok=True)
     numbers = {"mean": list(map(float, mean)), "std": list(map(float, std))}
     files.write_json(place, meta | {"shape": list(shape), "classes": classes} | numbers)
@@ -255,7 +254,7 @@ def save_blocks(
     stats: ChannelStats | FeatureStats | None = None,
     part: tuple[int, int] = (0, 0),
 ) -> None:
-    """Write a source's images or features as ``np.save`` would, block by block; add the rows in `part` to `stats`."""
+    """Write a source's images or features block by block, as ``np.save`` would; add the rows in `part` to `stats`."""
     shape, began = tuple(map(int, images.shape)), time.monotonic()
     step, reported, kept = max(1, BLOCK // row_bytes(images)), began, sample_type(shape[1:])
     with open(path, "wb") as file:
@@ -280,7 +279,7 @@ def save_blocks(
 
 
 def _as_kept(spec: SourceSpec, block: np.ndarray, kept: np.dtype, start: int) -> np.ndarray:
-    """Convert a block, whose first row is `start`, to the type that is stored; raise SpecError unless it is finite."""
+    """Convert a block, whose first row is `start`, to the stored type; raise SpecError unless it is finite."""
     if block.dtype.kind != "f":
         return block
     with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""Cut a source into splits and add label noise."""
+"""Divide a source into splits and add label noise."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from halobench.data.sources import SPLITS, load_distribution
 from halobench.data.written_sources import read_arrays, read_meta
 
 COPIED = 2**26  # bytes of a split's images held in memory; larger splits are read on demand
-MOST_BLOCKS, FEWEST_BLOCKS = 10, 3  # of test samples that are set aside from all training; fewer aren't worth it
+MOST_BLOCKS, FEWEST_BLOCKS = 10, 3  # of test samples set aside from all training; fewer aren't worthwhile
 
 
 @dataclass(frozen=True)
 class Split:
-    """The samples of one split, n in number."""
+    """The n samples of one split."""
 
     index: np.ndarray  # rows of the source; 0 to n - 1 if the samples were drawn from a distribution
     images: np.ndarray | Rows  # float32 if drawn from a distribution; `Rows` of the source's file for a large split
-    labels: np.ndarray  # with the label noise that was drawn, for training
+    labels: np.ndarray  # with the drawn label noise, for training
     clean: np.ndarray  # as in the source
-    region: np.ndarray | None = None  # that each sample was drawn from, if the distribution is made up of regions
-    posterior: np.ndarray | None = None  # P(clean label | sample), float64 (n, classes), if the loader provides it
+    region: np.ndarray | None = None  # that each sample was drawn from, if the distribution consists of regions
+    posterior: np.ndarray | None = None  # P(clean label | sample), float64 (n, classes), if provided by the loader
 
 
 @dataclass(frozen=True)
 class Data:
-    """The splits of a data set for one seed, with the distribution of its label noise."""
+    """The splits of a data set for one seed, and the distribution of its label noise."""
 
     splits: Mapping[str, Split]
     classes: int
     shape: tuple[int, ...]  # (C, H, W) for images, (D,) for features
-    mean: np.ndarray  # per channel on the scale of the pixels or inputs, or per feature
+    mean: np.ndarray  # per channel (on the scale of pixels or inputs) or per feature
     std: np.ndarray
     transition: np.ndarray  # P(label = j | clean label = i), float64 (classes, classes)
     distribution: Distribution | None = None  # that the splits were drawn from
@@ -54,11 +54,11 @@ class Data:
         return normalise(self.splits[split].images, self.mean, self.std)
 
     def flat(self, split: str) -> Normalised:
-        """Return the same inputs flattened to (n, D), each slice being normalised when it is read."""
+        """Return the same inputs flattened to (n, D), where each slice is normalised when it is read."""
         return Normalised(self.splits[split].images, self.mean, self.std)
 
     def targets(self) -> dict[str, np.ndarray]:
-        """Return what `halobench.calibration.evaluate` reads besides logits: labels, clean labels and the posterior.
+        """Return all that `halobench.calibration.evaluate` reads besides logits: labels, clean labels and the posterior.
 
         For images, the posterior is ``transition``, plus ``{split}.posterior`` for any split whose posterior the source
         provides. For a distribution, it is ``{split}.posterior``, or the posterior by region along with each sample's
@@ -97,12 +97,12 @@ class Data:
 
 
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
-    """Cut a written source into the splits of `spec`, or draw them from it, and add label noise, all based on `seed`.
+    """Divide a written source into the splits of `spec`, or draw them from it, and add label noise; all use `seed`.
 
-    Which samples are chosen depends only on the seed and the sizes, so data sets that differ only in noise share them.
+    The choice of samples depends only on the seed and the sizes, so data sets that differ only in noise share samples.
     """
     source, meta = read_meta(folder)
-    if not meta["size"]:  # it holds no samples, so they are drawn here
+    if not meta["size"]:  # a distribution has no stored samples, so they are drawn here
         return _drawn(load_distribution(source), source.loader, spec, seed)
     samples = read_arrays(folder, source, meta)
     transition = noise_transition(spec.noise, meta["classes"], generator(seed, "noise-map"))
@@ -111,7 +111,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
         clean = samples.labels[index]
         noisy = draw_labels(transition, clean, generator(seed, "noise", name))
         posterior = None if samples.posterior is None else samples.posterior[index]
-        if posterior is not None and np.isnan(posterior).any():  # known for all samples of a part, or none
+        if posterior is not None and np.isnan(posterior).any():  # known for all samples of a part or for none
             posterior = None
         splits[name] = Split(index, rows_of(samples.images, index, COPIED), noisy, clean, posterior=posterior)
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
@@ -121,13 +121,13 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
 
 
 def check_neighbours(data: Data) -> None:
-    """Raise SpecError if a training sample has no neighbour with another label, but only copies of itself.
+    """Raise SpecError if a training sample's only neighbours with other labels are copies of itself.
 
-    That happens if one value is so large that normalisation makes the others equal.
+    This happens if one value is so large that normalisation makes the others equal.
     """
     rows, labels = data.flat("train"), data.splits["train"].labels
     differing = next((row for row in range(1, len(rows)) if (rows[row : row + 1] != rows[:1]).any()), 0)
-    for label in {labels[0], labels[differing]}:  # the others of any other label include these two, which differ
+    for label in {labels[0], labels[differing]}:  # for other labels, two of the others differ
         others, alike = np.flatnonzero(labels != label), np.flatnonzero(labels == label)
         first = rows[others[:1]]
         same = len(others) and all((rows[[row]] == first).all() for row in others)
@@ -150,7 +150,7 @@ def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> D
 
 
 def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None) -> None:
-    """Raise SpecError if a source of `size` images (None means any number) can't fill the splits of `spec`."""
+    """Raise SpecError if a source of `size` images (None if unlimited) can't fill the splits of `spec`."""
     if size is None:
         return
     if not parts:
@@ -171,15 +171,15 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
 def blocks_of(spec: DatasetSpec, size: int, parts: Mapping[str, Any]) -> int:
     """Return how many disjoint blocks of test samples are set aside from training; 0 if there are none.
 
-    A source without official parts has blocks if it is large enough for `FEWEST_BLOCKS`. Seeds on different blocks
-    share no test sample, and none of them trains on what another one tests on.
+    A source without official parts has blocks if it is large enough for `FEWEST_BLOCKS`. Seeds with different blocks
+    share no test samples, and no seed trains on another's test samples.
     """
     blocks = 0 if parts else min(MOST_BLOCKS, (size - spec.train - spec.val) // spec.test)
     return blocks if blocks >= FEWEST_BLOCKS else 0
 
 
 def split_indices(spec: DatasetSpec, size: int, parts: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
-    """Draw disjoint rows for each split, without replacement, from the official parts if the source has them.
+    """Draw disjoint rows for each split without replacement, from the official parts if the source has any.
 
     Without an official ``val`` part, validation samples come from the ``train`` part. Without any parts, test samples
     are one of the blocks that are set aside (see `blocks_of`), if the source is large enough.
@@ -212,7 +212,7 @@ def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) ->
         order = rng.permutation(classes)
         partner[order] = np.roll(order, -1)
     else:
-        # An offset in [1, classes) never leads to the class itself, and leads to every other class with equal
+        # An offset in [1, classes) never leads to the class itself, and leads to all other classes with equal
         # probability.
         partner[:] = (np.arange(classes) + rng.integers(1, classes, size=classes)) % classes
     return (1 - spec.p) * identity + spec.p * identity[partner]

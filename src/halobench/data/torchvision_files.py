@@ -1,7 +1,8 @@
-"""Data sets that torchvision's classes download and read, stored in torchvision's layout under the data root.
+"""Load the data sets that torchvision downloads and reads, stored in its layout under the data root.
 
-Only the published archives are read. Their checksums are compared first, because CIFAR's contain pickles; torchvision
-then does the same for each file in them. They are unpacked into a temporary folder, so the data root may be read-only.
+Only the published archives are read. Their checksums are compared first, because CIFAR's archives contain pickles;
+torchvision then compares the checksum of each file in them. Archives are unpacked into a temporary folder, so the data
+root may be read-only.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from halobench.data.data_root import check_root, data_root, may_fetch, unfit
 from halobench.data.sources import Description, Images
 from halobench.storage import files as store
 
-PATIENCE = 60.0  # seconds without receiving a byte before a download fails
+PATIENCE = 60.0  # seconds without a received byte after which a download fails
 
 
 @dataclass(frozen=True)
 class VisionSet:
-    """A set with official parts, which implements a loader's ``describe`` and ``load``.
+    """A data set with official parts, which implements a loader's ``describe`` and ``load``.
 
-    File names are listed here, so describing a set doesn't require torch.
+    File names are listed here, so that describing a data set doesn't require torch.
     """
 
     title: str
@@ -45,10 +46,10 @@ class VisionSet:
     shape: tuple[int, int, int]
     files: tuple[str, ...]  # that torchvision downloads, as paths under the data root
     classes: int = 10
-    payloads: tuple[str, ...] = ()  # SHA-256 of each archive's contents, which identifies it if it was recompressed
+    payloads: tuple[str, ...] = ()  # SHA-256 of each archive's contents, which identifies recompressed ones
 
     def describe(self) -> Description:
-        """Return the shape, classes and sizes without opening any file; raise SpecError if there can't be any."""
+        """Return the shape, classes and sizes without opening any file; raise SpecError if files can't be obtained."""
         self._check_places()
         if not self._complete() and not may_fetch():
             raise self._absent("fetch: true")
@@ -71,7 +72,7 @@ class VisionSet:
         return all((data_root() / name).is_file() for name in self.files)
 
     def _check_places(self) -> None:
-        """Raise SpecError if the data root isn't a folder, or something else is in the place of a file."""
+        """Raise SpecError if the data root isn't a folder, or if something else is in a file's place."""
         check_root()
         for path in (data_root() / name for name in self.files):
             if kind := unfit(path):
@@ -82,7 +83,7 @@ class VisionSet:
         return SpecError("data_root", str(data_root()), expected)
 
     def _download(self, published: Any) -> None:
-        """Download the set into a folder next to its place, one process at a time, and move the missing files over."""
+        """Download the data set into a neighbouring folder, one process at a time, and move the missing files over."""
         if not may_fetch():
             raise self._absent("fetch: true")
         root, before = data_root(), socket.getdefaulttimeout()
@@ -108,7 +109,7 @@ class VisionSet:
             raise self._absent(f"a network connection to fetch them ({why})") from None
 
     def _read(self, published: Any) -> list[tuple[np.ndarray, np.ndarray, Sequence[str]]]:
-        """Check all files, put them into a temporary folder with the archives unpacked, and read both parts there."""
+        """Check all files, unpack the archives into a temporary folder, and read both parts there."""
         from torchvision.datasets.utils import extract_archive
 
         checksums, payloads = published_checksums(published), dict(zip(self.files, self.payloads, strict=False))
@@ -126,7 +127,7 @@ class VisionSet:
 
 
 def idx_set(title: str, published: str, **more: Any) -> VisionSet:
-    """Return MNIST, or a set in its format: four files, each in its own archive."""
+    """Return MNIST, or a data set in its format: four files, each in its own archive."""
     kinds = [f"{part}-{kind}-ubyte.gz" for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
     names = tuple(f"{published}/raw/{kind}" for kind in kinds)
     return VisionSet(title, published, 60_000, 10_000, (1, 28, 28), names, **more)
@@ -134,7 +135,7 @@ def idx_set(title: str, published: str, **more: Any) -> VisionSet:
 
 def published_checksums(published: Any) -> dict[str, str]:
     """Return the MD5 of each file that a torchvision class downloads, by file name."""
-    if hasattr(published, "resources"):  # MNIST and its like
+    if hasattr(published, "resources"):  # MNIST and similar data sets
         return dict(published.resources)
     if hasattr(published, "split_list"):  # SVHN
         return {name: md5 for _, name, md5 in published.split_list.values()}
@@ -142,7 +143,7 @@ def published_checksums(published: Any) -> dict[str, str]:
 
 
 def check(path: Path, md5: str, payload: str | None = None) -> None:
-    """Check a file's MD5 or, if that differs and `payload` is known, the SHA-256 of its decompressed contents."""
+    """Check a file's MD5 or, if it differs and `payload` is known, the SHA-256 of the decompressed contents."""
     from torchvision.datasets.utils import calculate_md5
 
     with store.reading(path, "a readable file"):
@@ -153,7 +154,7 @@ def check(path: Path, md5: str, payload: str | None = None) -> None:
 
 
 def payload_checksum(path: Path) -> str:
-    """Return the SHA-256 of a gzip archive's contents; an empty string if the archive is damaged."""
+    """Return the SHA-256 of a gzip archive's contents, or "" if the archive is damaged."""
     with contextlib.suppress(OSError, EOFError, zlib.error), gzip.open(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
     return ""
@@ -164,7 +165,7 @@ def read(
 ) -> tuple[np.ndarray, np.ndarray, Sequence[str]]:
     """Read the images, uint8 (n, C, H, W), labels (n,) and class names of the part ``train`` or ``test``.
 
-    The torchvision class `published` reads `folder` and, with `download`, fetches whatever is missing there.
+    The torchvision class `published` reads `folder` and, with `download`, downloads whatever is missing there.
     """
     if hasattr(published, "split_list"):  # SVHN
         data = published(folder, split=part, download=download)

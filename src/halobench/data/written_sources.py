@@ -1,4 +1,4 @@
-"""Read the arrays of written sources back with checks, and restore them if they are lost."""
+"""Read and check the arrays of written sources, and restore them if they are lost."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from halobench.core.specs import SourceSpec
 from halobench.data.sources import ARRAYS, Images, load_source, sample_type, save_blocks
 from halobench.storage import arrays_io, files, records
 
-HASHED = 1_000_000_000  # bytes; for arrays up to this size, each job compares checksums, for larger ones only sizes
+HASHED = 1_000_000_000  # bytes; of larger arrays, jobs compare only the sizes, not the checksums
 KEYS = ("spec", "shape", "size", "classes", "parts", "mean", "std", "checksums")
 
 
 def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
-    """Read the spec and metadata of a written source, which must be what its stage wrote."""
+    """Read the spec and metadata of a written source, which must be as its stage wrote them."""
     place = folder / "meta.json"
     meta = files.read_json(place, KEYS)
     records.check_recorded(place)
@@ -30,22 +30,22 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
 
 
 def sampler(folder: Path) -> list[tuple[str, str]]:
-    """Return the plug-in that draws a written source's samples, for the code version; none if it holds images."""
+    """Return the plug-in that draws a written source's samples, for the code version; none if it stores images."""
     spec, meta = read_meta(folder)
     return [] if meta["size"] else [("data", spec.loader)]
 
 
 def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Images:
-    """Read a written source, whose `spec` and `meta` are those of `read_meta`; images and posterior are memory-mapped.
+    """Read a written source with the `spec` and `meta` from `read_meta`; images and posterior are memory-mapped.
 
-    Lost arrays are restored. Checksums of files above 1 GB are left to ``halobench verify``, because comparing them
-    would take each job minutes.
+    Lost arrays are restored. Checksums of files above 1 GB are left to ``halobench verify``, because each job would
+    take minutes to compare them.
     """
     digests, size = meta["checksums"], meta["size"]
     restore_arrays(folder, spec, digests)
 
     def read(name: str, dtype: str, shape: tuple[int, ...], mapped: bool = True) -> np.ndarray:
-        # meta.json has the checksums that count, so those in the stage's record needn't be compared as well.
+        # The checksums in meta.json are compared, so those in the stage's record need not be.
         array = arrays_io.read_npy(folder / name, dtype, (size, *shape), mapped=mapped, most=0)
         if (folder / name).stat().st_size <= HASHED:
             files.check_sum(folder / name, digests[name], "the content recorded in meta.json")
@@ -58,7 +58,7 @@ def read_arrays(folder: Path, spec: SourceSpec, meta: Mapping[str, Any]) -> Imag
 
 
 def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -> None:
-    """Reload a source's arrays if they are lost, e.g. deleted to free space, but only with the same checksums."""
+    """Reload a source's arrays if they are lost, e.g. deleted to free space; their checksums must be the same."""
     lost = [name for name in digests if not os.path.lexists(folder / name)]
     if not lost:
         return

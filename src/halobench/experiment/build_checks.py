@@ -1,6 +1,7 @@
 """Check a configuration by building what it specifies: losses score a batch, and models run on their samples.
 
-Run as a program, it reads a configuration and a results folder as JSON, and prints a line for each problem, as JSON.
+Run as a program, the module reads a configuration and a results folder as JSON, and prints a line for each problem, as
+JSON.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ from halobench.experiment.sections import Cell
 from halobench.storage import records
 from halobench.storage.requests import changes
 
-CERTIFIED = "certified"  # the kind of probe that only accepts networks made of known layers
+CERTIFIED = "certified"  # the kind of probe that accepts only networks made of known layers
 SMALL = (1, 4, 4)  # the shape of the images that losses are tried on
 
 
 def run(config: Config, results: Path) -> list[str]:
-    """Build everything that the experiments to run need; return a line for each problem."""
+    """Build everything that the experiments to be run need; return a line for each problem."""
     build = _Build(config, results)
     for name in sorted({config.datasets[cell.dataset].source for cell in build.cells}):
         build.check_source(name)
@@ -54,7 +55,7 @@ def outside_displays(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _to_run(config: Config) -> list[str]:
-    """Return the experiments to run that have no problems of their own."""
+    """Return the experiments to be run that have no problems of their own."""
     return [name for name in config.run if name in config.experiments]
 
 
@@ -69,14 +70,14 @@ class _Build:
         self.probed = {dataclasses.replace(cell, seed=0) for name in names for cell in config.probed(name)}
         self.problems: list[str] = []
         self.descriptions: dict[str, sources.Description] = {}
-        self.results_of: dict[tuple[Any, ...], Any] = {}  # of checks that many cells share
+        self.results_of: dict[tuple[Any, ...], Any] = {}  # results of checks that many cells share
 
     def attempt(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
-        """Return the result of `check`; if it raises anything, note a problem of `plugin` or `place`; return None."""
+        """Return the result of `check`; if it raises an error, note a problem of `plugin` or `place` and return None."""
         try:
             return check(*arguments)
         except SpecError as error:
-            elsewhere = not place or error.key == "data_root" or os.sep in error.key  # a file
+            elsewhere = not place or error.key == "data_root" or os.sep in error.key  # the key is a file
             self.problems.append(str(error if elsewhere else error.within(place)))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
             what = f"expected a plug-in that can be built ({describe_error(error)})"
@@ -84,13 +85,13 @@ class _Build:
         return None
 
     def attempt_once(self, key: tuple[Any, ...], *arguments: Any, **options: Any) -> Any:
-        """Return the result of `attempt`, which is called only once for each key."""
+        """Return the result of `attempt`, calling it only once per key."""
         if key not in self.results_of:
             self.results_of[key] = self.attempt(*arguments, **options)
         return self.results_of[key]
 
     def check_source(self, name: str) -> None:
-        """Describe a source, as it was written or as its loader does."""
+        """Check a source's description, as written or as given by its loader."""
         written = written_description(self.config, name, self.results)
         if source := written or self.attempt(f"sources.{name}", sources.describe, self.config.sources[name]):
             self.descriptions[name] = source
@@ -102,7 +103,7 @@ class _Build:
             self.attempt(f"datasets.{name}", splits.check_size, dataset, source.size, source.parts)
 
     def check_cell(self, cell: Cell) -> None:
-        """Score a batch with a cell's loss, and run its model on samples in batches like those that the loss makes."""
+        """Score a batch with a cell's loss, and run its model on batches like those that the loss returns."""
         dataset, model = self.config.datasets[cell.dataset], self.config.models[cell.model]
         source = self.descriptions.get(dataset.source)
         rows = self._rows(cell, source)
@@ -113,7 +114,7 @@ class _Build:
             self.attempt("", self._check_augmentation, cell, source)
             micro = self.config.recipe(cell.dataset, cell.model).micro_batch
         part = smallest_part(micro, rows)
-        # Many losses and batch sizes lead to the same smallest part; one of a single sample is blamed on the recipe.
+        # Many losses and batch sizes lead to the same smallest part; if it is a single sample, the recipe is blamed.
         key = ("model", cell.model, dataset.source, dataset.train, cell if part < 2 else part)
         arguments = (self._check_model, cell, source, rows, part)
         size = self.attempt_once(key, "", *arguments, plugin=f"models.{cell.model}")
@@ -157,7 +158,7 @@ class _Build:
         require(fits, self._place(cell, "random_crop"), recipe.random_crop, what)
 
     def _check_model(self, cell: Cell, source: sources.Description, rows: int, part: int) -> int:
-        """Check a model on `part` samples; if it fails only on a single one, blame the recipe for such small parts."""
+        """Check a model on `part` samples; if it fails only on a single sample, blame the recipe for such small parts."""
         from halobench.models import shape_check
 
         spec, points = self.config.models[cell.model], self.config.datasets[cell.dataset].train
@@ -181,9 +182,9 @@ class _Build:
 
 
 def written_description(config: Config, name: str, results: Path) -> sources.Description | None:
-    """Return the description of a source that reads from disk, if it was written with its current spec and code.
+    """Return the description of a source that reads from disk if it was written with its current spec and code.
 
-    The original may then be deleted. A loader declares with ``FROM_DISK = True`` that it reads from disk.
+    The original files may then have been deleted. A loader declares by ``FROM_DISK = True`` that it reads from disk.
     """
     folder = results / "sources" / name
     with contextlib.suppress(SpecError):
@@ -197,12 +198,12 @@ def written_description(config: Config, name: str, results: Path) -> sources.Des
 
 
 def smallest_part(micro: int | None, rows: int) -> int:
-    """Return the number of samples, capped at 2, in the smallest part of a batch of `rows` that a model gets."""
+    """Return the number of samples, capped at 2, in the smallest part of a batch of `rows` that a model receives."""
     return min(rows % (micro or rows) or micro or rows, 2)
 
 
 def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[int, ...] = SMALL) -> int:
-    """Build a loss and score a batch with it, as training would; return the number of rows it turns the batch into."""
+    """Build a loss and score a batch as in training; return the number of rows in the batch that the loss returns."""
     import numpy as np
     import torch
 
@@ -219,7 +220,7 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         kind = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
         learns = kind == () and value.requires_grad
         number = value.item() if learns else 0.0
-    except SpecError as error:  # raised for these samples
+    except SpecError as error:  # raised because of these samples
         raise SpecError("name", spec.name, f"a loss for these samples, but this one takes {error.expected}") from None
     except Exception as error:
         raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
@@ -235,7 +236,7 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
 
 
 def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> int:
-    """Check a loss on a training batch of `batch` samples; return the number of rows it turns the batch into."""
+    """Check a loss on a training batch of `batch` samples; return the number of rows in the batch that it returns."""
     from halobench.losses import base
     from halobench.losses.mixup import Mixup
 
@@ -258,7 +259,7 @@ def check_certified(spec: ModelSpec, description: sources.Description, name: str
 
 
 def main() -> None:
-    """Read a configuration and a results folder, and print the problems; a sound part of a bad one is checked too."""
+    """Read a configuration and a results folder, and print all problems; the sound part of a bad one is checked too."""
     raw, results = json.load(sys.stdin)
     try:
         config: Config | None = load_config(raw)

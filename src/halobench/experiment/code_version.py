@@ -1,9 +1,9 @@
-"""The code map, {module: digest}, of the code that a job's numbers depend on, which decides what is rerun.
+"""Compute the code map, {module: digest}, of the code that a job's numbers depend on; changes to it cause reruns.
 
-Imports are read from the source text and followed from a stage's modules and the plug-ins in a spec, so a helper that
-is split off, or that sits next to a loss outside the package, counts from the start. They aren't followed into the
-standard library, installed packages (whose versions are in the record) or anything that a module loads without an
-import statement.
+Imports are read from the source text and followed from a stage's modules and a spec's plug-ins. A helper that is split
+off, or that is next to a loss outside the package, therefore counts from the start. Imports aren't followed into the
+standard library, into installed packages (whose versions are in the record), or into anything that a module loads
+without an import statement.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from halobench.core.plugin_constants import without_words
 from halobench.core.plugins import PACKAGE, locate, parsed
 from halobench.storage.layout import STAGES
 
-# Modules that don't affect any number. A spec's meaning is in its JSON, and the values in files don't depend on how the
+# Modules that don't affect any number. A spec's JSON is all that counts of it, and values in files don't depend on how
 # files are found, written and locked, or on where a stopped job resumes.
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL_WINGS = ("core", "storage")
-COUNTED = {"core/seeding", "core/formatting", "storage/columns"}  # in these wings, the modules that do
+COUNTED = {"core/seeding", "core/formatting", "storage/columns"}  # modules in these wings that do affect numbers
 
 STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
-NAMES = "results/names"  # where pages and figures get the titles of plug-ins, which are in the plug-ins' files
-TITLES = "titles of plug-ins"  # stands for these in a map
-RENDERING, TEMPLATES = "reporting/rendering", "reporting/templates"  # what pages are made with, and of
+NAMES = "results/names"  # provides pages and figures with the titles in plug-ins' files
+TITLES = "titles of plug-ins"  # represents these titles in a map
+RENDERING, TEMPLATES = "reporting/rendering", "reporting/templates"  # the code that renders pages, and their templates
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
-    """Return digests of the code that the numbers of a stage with these plug-ins (kind, name) depend on, by module.
+    """Return digests, by module, of the code on which the numbers of a stage with these plug-ins (kind, name) depend.
 
-    A module of the package is identified by its path in the package (``losses/mixup``), any other by its path with a
-    suffix (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. Files are taken as they
+    A module of the package is identified by its path in the package (``losses/mixup``), and any other by its path with
+    a suffix (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. Files count as they
     were when this process first read them.
     """
     return dict(_code_map(stage, tuple((kind, name) for kind, name in plugins)))
 
 
 def read_ahead(stage: str) -> None:
-    """Read and parse the files of a stage, so that forks of this process needn't, unless a file is edited by then."""
+    """Read and parse the files of a stage, so that forks of this process only need to do so for files edited since."""
     _code_map.__wrapped__(stage, ())
 
 
 def code_digest(code: Mapping[str, str]) -> str:
-    """Return a digest of a code map, by which a job may be given its code version."""
+    """Return a digest of a code map, by which a job's code version can be specified."""
     text = json.dumps(dict(code), sort_keys=True, separators=(",", ":"))  # the module must load without pydantic
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -65,7 +65,8 @@ def require_code(
 ) -> dict[str, str]:
     """Return the code map of a job that was requested with `code`, a map or its digest.
 
-    Raises SpecError if the code was edited since then, because the result would count as made by the requested code.
+    Raises SpecError if the code has been edited since, because the result would count as computed by the requested
+    code.
     """
     present = code_map(stage, plugins)
     if code not in (None, present, code_digest(present)):
@@ -101,7 +102,7 @@ def _key(module: str, path: Path) -> str:
 
 
 def _closure(roots: dict[str, Path]) -> dict[str, Path]:
-    """Return the modules and everything they import, by dotted name, except for neutral modules of the package."""
+    """Return the modules and everything that they import, by dotted name, except for the package's neutral modules."""
     tops = frozenset(map(_top, roots))
     modules: dict[str, Path] = {}
     left = dict(roots)
@@ -128,7 +129,7 @@ def _is_neutral(path: Path) -> bool:
 
 @functools.cache
 def _imports(path: Path, module: str, mtime: int, tops: frozenset[str]) -> list[tuple[str, Path]]:
-    """Return the modules that a module may import anywhere; for ``from a import b``, both ``a`` and ``a.b``.
+    """Return the modules imported anywhere in a module; for ``from a import b``, both ``a`` and ``a.b``.
 
     Libraries' modules are left out, except for those in `tops`.
     """
@@ -137,7 +138,7 @@ def _imports(path: Path, module: str, mtime: int, tops: frozenset[str]) -> list[
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            with contextlib.suppress(ImportError):  # it leaves the package, and so fails
+            with contextlib.suppress(ImportError):  # fails if the import leaves the package
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
                 names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
     files = (file for name in dict.fromkeys(names) for file in _files(name, tops))
@@ -158,7 +159,7 @@ def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
 
 @functools.cache
 def _places(top: str, named: bool) -> tuple[Path, ...]:
-    """Return the folders that hold a top-level module; none if it belongs to a library and isn't `named` in a spec.
+    """Return the folders that contain a top-level module; none if it belongs to a library and isn't `named` in a spec.
 
     Nothing is imported, since importing a library can take seconds.
     """
@@ -177,9 +178,9 @@ def _places(top: str, named: bool) -> tuple[Path, ...]:
 
 
 def _is_library(top: str, folder: Path) -> bool:
-    """Return whether a top-level module was installed into a folder, wherever that is and by whatever installer.
+    """Return True if a top-level module was installed into a folder, anywhere and by any installer.
 
-    An editable installation leaves the module in its project, so it isn't a library: the user may be working on it.
+    An editable installation leaves the module in its project, where the user may be editing it, so it isn't a library.
     """
     usual = {"site-packages", "dist-packages"} & {*folder.parts}
     return bool(usual) or folder.is_relative_to(STANDARD) or top in _installed(folder)
@@ -189,7 +190,7 @@ def _is_library(top: str, folder: Path) -> bool:
 def _installed(folder: Path) -> frozenset[str]:
     """Return the top-level modules and packages that installers have recorded in a folder.
 
-    Projects' own folders may have metadata too (``.egg-info``), but without such a record.
+    A project's own folder may also have metadata (``.egg-info``), but without such a record.
     """
     installed = importlib.metadata.distributions(path=[str(folder)])
     files = (file for each in installed if each.read_text("RECORD") for file in each.files or ())
@@ -198,17 +199,17 @@ def _installed(folder: Path) -> frozenset[str]:
 
 @functools.cache
 def _file_digest(path: Path, mtime: int) -> str:
-    """Return the digest of a file last modified at `mtime` (ns), without what only readers see."""
+    """Return the digest of a file last modified at `mtime` (ns), without its constants for readers."""
     return tree_digest(without_words(parsed(path, mtime)))
 
 
 def tree_digest(tree: ast.Module) -> str:
-    """Return the first 16 hex digits of the SHA-256 of a syntax tree, the same on every supported Python."""
+    """Return the first 16 hex digits of the SHA-256 of a syntax tree, which are the same on every supported Python."""
     return hashlib.sha256(_plain(tree).encode()).hexdigest()[:16]
 
 
 def _plain(node: Any) -> str:
-    """Format a syntax tree as text without positions, docstrings and empty fields, as these vary between Pythons."""
+    """Format a syntax tree as text, without docstrings, or positions and empty fields, which vary between Pythons."""
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, node)) + "]"
     if not isinstance(node, ast.AST):

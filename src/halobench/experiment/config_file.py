@@ -1,4 +1,4 @@
-"""Check the files that a configuration is read from."""
+"""Read the files of a configuration, and check them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from halobench.core.errors import describe_error, shown
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 
-MOST = 300_000  # parts of a file as JSON, where what an alias stands for counts again
+MOST = 300_000  # largest number of parts of a file as JSON, in which each alias is expanded
 
 
 class StrictLoader(yaml.SafeLoader):
-    """A loader that builds only plain data and refuses duplicate keys in a mapping (YAML would keep the last)."""
+    """A loader that builds only plain data and refuses duplicate keys in a mapping (YAML would keep the last value)."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
@@ -34,7 +34,7 @@ class StrictLoader(yaml.SafeLoader):
 
 
 def typed(value: Any) -> Any:
-    """Read a ``--config`` value as YAML would, since Snakemake leaves numbers in lists and mappings as text.
+    """Convert a ``--config`` value as YAML would, since Snakemake leaves numbers in lists and mappings as text.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def typed(value: Any) -> Any:
 
 
 def typed_entries(entries: Iterable[str]) -> dict[str, Any]:
-    """Read values given as ``KEY=VALUE``, where VALUE is YAML."""
+    """Read entries of the form ``KEY=VALUE``, where VALUE is YAML."""
     config = {}
     for key, _, text in (entry.partition("=") for entry in entries):
         try:
@@ -71,7 +71,7 @@ def read_file(path: Path | str) -> dict[str, Any]:
         raise ConfigError([f"{path}: expected a UTF-8 text file ({describe_error(error)})"]) from None
     try:
         content = yaml.load(text, StrictLoader)
-        parts = json.JSONEncoder(default=str, skipkeys=True).iterencode(content)  # refuses what contains itself
+        parts = json.JSONEncoder(default=str, skipkeys=True).iterencode(content)  # refuses circular references
         if len(list(itertools.islice(parts, MOST))) == MOST:
             raise ValueError("aliases make it too long")
     except yaml.MarkedYAMLError as error:

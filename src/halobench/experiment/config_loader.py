@@ -1,7 +1,7 @@
 """Load a configuration and check that its names are consistent.
 
 All problems that can be found without importing torch are found here and reported together;
-`halobench.experiment.validation` finds those that only show up when things are built.
+`halobench.experiment.validation` finds those that appear only when models and losses are built.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # 
 class ConfigError(ValueError):
     """All `problems` with a configuration, one per line.
 
-    `plain` is the configuration without the parts that have problems of their own, and `sound` the same, if it can be
-    read.
+    `plain` is the configuration without the parts that have problems of their own; `sound` is the same as a `Config`,
+    if it can be read.
     """
 
     def __init__(self, problems: Iterable[str], plain: Mapping[str, Any] | None = None, sound: Config | None = None):
@@ -41,7 +41,9 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     raw = _without_null(raw)
     config, plain, problems = _read(raw)
     names = {section: list(entries) for section, entries in raw.items() if isinstance(entries, Mapping)}
-    train_is_bad = any(problem.key.partition(".")[0] == "train" for problem in problems)  # a layer of every recipe
+    train_is_bad = any(
+        problem.key.partition(".")[0] == "train" for problem in problems
+    )  # train is a layer of every recipe
     problems += _check_capitals(names)
     if config is not None:
         problems += _check_references(config, names)
@@ -56,7 +58,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
 
 
 def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop the names that a configuration sets to null, which is how a file that overrides another removes names."""
+    """Drop names set to null, by which a configuration file removes the names of another that it overrides."""
     kept = dict(raw)
     for section in NAMED:
         if isinstance(raw.get(section), Mapping):
@@ -65,7 +67,7 @@ def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(raw: Mapping[str, Any]) -> tuple[Config | None, Mapping[str, Any], list[SpecError]]:
-    """Return a configuration without its bad entries, read (None if it can't be) and plain, and their problems."""
+    """Return a configuration without its bad entries, both read (None if impossible) and plain, and the problems."""
     read = adapter(Config).validate_python
     try:
         return read(raw), raw, []
@@ -81,12 +83,12 @@ def _read(raw: Mapping[str, Any]) -> tuple[Config | None, Mapping[str, Any], lis
                 kept.pop(section, None)
     try:
         return read(kept), kept, problems
-    except pydantic.ValidationError:  # a required section is bad, or is empty without its bad entries
+    except pydantic.ValidationError:  # a required section is bad, or empty without its bad entries
         return None, kept, problems
 
 
 def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
-    """Report names that differ only in case, since some disks ignore case, and a loss named like a reference."""
+    """Report names that differ only in case, which some file systems ignore, and a loss with a reference's name."""
     for section in ("sources", "datasets", "models", "losses", "experiments"):
         first: dict[str, str] = {}
         for name in filter(NAME.fullmatch, map(str, names.get(section, ()))):
@@ -100,7 +102,7 @@ def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
 
 
 def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
-    """Report each name that is used but isn't in the configuration, and any calibrator that isn't installed."""
+    """Report each name that is used but missing from the configuration, and each calibrator that isn't installed."""
     uses: list[tuple[str, str, str | None]] = [("run", "experiments", name) for name in config.run]
     uses += [(f"datasets.{name}.source", "sources", entry.source) for name, entry in config.datasets.items()]
     uses += [(f"models.{name}.trained_on", "sources", entry.trained_on) for name, entry in config.models.items()]
@@ -120,7 +122,7 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
 
 
 def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
-    """Report each model that is to be probed but that no probe visits, unless the probes have problems of their own."""
+    """Report each model to be probed that no probe includes, unless the probes have problems of their own."""
     if len(config.probes) < len(names.get("probes", ())):
         return
     for experiment, entry in config.experiments.items():
@@ -132,7 +134,7 @@ def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[Sp
 
 
 def _check_noise(config: Config) -> Iterator[SpecError]:
-    """Report each data set whose name says another label noise than it has, since figures and pages show the name."""
+    """Report each data set whose name states a different label noise from its own, since figures and pages show names."""
     for name, dataset in config.datasets.items():
         said = re.search(r"-noise(\d\d)$", name)
         if said and abs(100 * dataset.noise.p - int(said[1])) > 0.5:
@@ -141,7 +143,7 @@ def _check_noise(config: Config) -> Iterator[SpecError]:
 
 
 def _check_ladders(config: Config) -> Iterator[SpecError]:
-    """Report each data set with too few test samples for the ladders that an experiment asks for."""
+    """Report each data set with too few test samples for the repair ladders that an experiment requests."""
     used = {cell.dataset for experiment in config.experiments for cell in config.laddered(experiment)}
     for name in sorted(used & set(config.datasets)):
         if config.datasets[name].test < LADDER_SAMPLES:
@@ -150,7 +152,7 @@ def _check_ladders(config: Config) -> Iterator[SpecError]:
 
 
 def _check_recipes(config: Config) -> Iterator[SpecError]:
-    """Report the recipes in grids whose layers don't fit together."""
+    """Report the recipes in grids whose layers are inconsistent."""
     blocks = [block for experiment in config.experiments.values() for block in experiment.grid]
     pairs = {(dataset, model) for block in blocks for dataset in block.datasets for model in block.models}
     for dataset, model in sorted(pairs):
@@ -162,7 +164,7 @@ def _check_recipes(config: Config) -> Iterator[SpecError]:
 
 
 def _check_recipes_of_trained(config: Config) -> Iterator[SpecError]:
-    """Report each training key in the own recipe of a model whose weights come from elsewhere."""
+    """Report each training key in a model's own recipe if the model's weights come from elsewhere."""
     training_keys = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATION_KEYS)
     what = f"this key to be left out, since the model's weights are given; only {', '.join(EVALUATION_KEYS)} apply"
     for name, model in sorted(config.models.items()):

@@ -1,4 +1,4 @@
-"""Say what figures and tables for print read, and for which experiments they have something to show."""
+"""Determine which tables figures and print tables read, and for which experiments they have something to show."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from halobench.core.errors import SpecError, one_of, require
 from halobench.storage.layout import PAGES, TABLES
 
 KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
-ALL = "all"  # in a configuration, stands for all in the package that have something to show
+ALL = "all"  # in a configuration, means all in the package that have something to show
 LADDER = "repair"  # the figure and table of repair ladders; cells get ladders if an experiment lists either
-CAPTION = "Made from the experiment's tables in ``results/tables``."  # of figures and tables that bring none
-IMAGES = "any images"  # in a plug-in's SHOWS, stands for all loaders that aren't distributions
+CAPTION = "Made from the experiment's tables in ``results/tables``."  # of figures and tables without a caption
+IMAGES = "any images"  # in a plug-in's SHOWS, means all loaders that aren't distributions
 
 
 def file_stem(name: str) -> str:
-    """Return the stem of a figure's or table's files: its own name with a dot in place of the colon.
+    """Return the stem of a figure's or table's files: its name with a dot in place of the colon.
 
     Examples
     --------
@@ -28,21 +28,21 @@ def file_stem(name: str) -> str:
 
 
 def display_facts(kind: str, stem: str) -> facts.Facts:
-    """Return what the figure or table whose files have this stem says about itself."""
+    """Return the facts about the figure or table whose files have this stem."""
     name = ":".join(stem.rsplit(".", 1))
     try:
         return facts.facts(kind, name)
-    except SpecError:  # its module isn't here, as on another machine
+    except SpecError:  # its module is missing, for example on another machine
         return facts.Facts(name)
 
 
 def captions(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return how to read each of the `figures` and `tables` (stems) that are shown, as reStructuredText."""
+    """Return the captions of the `figures` and `tables` (stems) that are shown, as reStructuredText."""
     return {stem: display_facts(kind, stem).caption or CAPTION for kind in KINDS for stem in shown[kind]}
 
 
 def tables_read(kind: str, name: str) -> list[str]:
-    """Return the tables that a figure or a table for print is made from, which are the parameters of its function."""
+    """Return the tables from which a figure or print table is made, which are its function's parameters."""
     parameters, results = plugins.parameters(kind, name), (*TABLES, "claims")
     function = name.partition(":")[2] or plugins.entry(kind, name)
     for table in parameters or [""]:
@@ -58,8 +58,8 @@ def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterabl
     """Return True if a figure or table has something to show for these loaders, kinds of probe and calibrators.
 
     It always does unless its file defines ``SHOWS`` or ``BEYOND``. ``SHOWS`` lists loaders or kinds of probes, at least
-    one of which it needs; if the list is empty, it is shown only where it is named. ``BEYOND`` lists calibrators, and
-    it needs at least one that isn't listed.
+    one of which it needs; with an empty list, it is shown only in experiments that name it. ``BEYOND`` lists
+    calibrators; at least one must not be in the list.
     """
     shows, beyond = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND"))
     fits = shows is None or bool(set(shows) & set(shown))

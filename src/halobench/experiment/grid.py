@@ -1,4 +1,4 @@
-"""A checked configuration: what its sections expand to, as grids of cells and as the specs that stages get."""
+"""Expand a checked configuration into grids of cells and the specs of stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def _once(method: Method) -> Method:
-    """Make a method of `Config` run only once for the same arguments, since thousands of cells ask the same."""
+    """Cache a method of `Config`, which thousands of cells call with the same arguments."""
 
     @functools.wraps(method)
     def cached(self: Any, *arguments: str) -> Any:
@@ -45,7 +45,7 @@ class Config(Sections):
         return self.experiments[experiment].cells()
 
     def is_sound(self, cell: Cell) -> bool:
-        """Return True if the configuration has everything a cell refers to, and a consistent recipe."""
+        """Return True if the configuration has everything that a cell refers to, and a consistent recipe for it."""
         named = cell.dataset in self.datasets and cell.model in self.models and cell.loss in self.losses
         if not named or self.datasets[cell.dataset].source not in self.sources:
             return False
@@ -56,17 +56,17 @@ class Config(Sections):
         return True
 
     def probed(self, experiment: str) -> frozenset[Cell]:
-        """Return an experiment's probed cells, which are those in blocks with `probe`."""
+        """Return an experiment's probed cells: those in blocks with `probe`."""
         blocks = self.experiments[experiment].grid
         return frozenset(cell for block in blocks if block.probe for cell in block.cells())
 
     def laddered(self, experiment: str) -> frozenset[Cell]:
-        """Return the cells that get a repair ladder: all, if the experiment's figures or tables include `repair`."""
+        """Return the cells with a repair ladder: all, if the experiment's figures or tables include `repair`."""
         shown = (*self.figures(experiment), *self.tables(experiment))
         return frozenset(self.cells(experiment) if LADDER in shown else ())
 
     def references(self, experiment: str) -> list[tuple[str, int]]:
-        """Return the data set and seed of each calibrator-free reference that an experiment compares with."""
+        """Return the data set and seed of each untrained reference that an experiment compares with."""
         return sorted({(cell.dataset, cell.seed) for cell in self.cells(experiment)})
 
     # --- Figures and tables --------------------------------------------------------------------------------------
@@ -95,10 +95,10 @@ class Config(Sections):
         return [name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators)]
 
     # --- Recipes and specs of stages -----------------------------------------------------------------------------
-    # Specs are canonical plain data, without default values. Cells that differ only in their seed share them.
+    # Specs are canonical plain data, without default values. Cells that differ only in their seeds share them.
 
     def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
-        """Return the layers of a recipe by their places in the configuration; each overrides those before it."""
+        """Return the layers of a recipe by their places in the configuration; each overrides the previous ones."""
         return {
             "train": self.train,
             f"models.{model}.recipe": self.models[model].recipe,
@@ -128,7 +128,7 @@ class Config(Sections):
         return canonical(self.sources[source])
 
     def weights_spec(self, model: str) -> dict[str, Any]:
-        """Return the spec of a weights stage, which fetches the published weights of a model."""
+        """Return the spec of a weights stage, which downloads or copies the published weights of a model."""
         spec = self.models[model]
         return canonical(ModelSpec(spec.name, pretrained=spec.pretrained))
 
@@ -143,7 +143,7 @@ class Config(Sections):
 
     @_once
     def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
-        """Return the spec of a probe stage, with only the recipe keys that say how a model is evaluated."""
+        """Return the spec of a probe stage, with only the recipe keys that control how a model is evaluated."""
         recipe = self.recipe(dataset, model)
         return {
             "dataset": canonical(self.datasets[dataset]),
@@ -183,11 +183,11 @@ class Config(Sections):
 
     @functools.cached_property
     def distributions(self) -> frozenset[str]:
-        """Return the loaders that are distributions; their files are read once, as there may be thousands of cells."""
+        """Return the loaders that are distributions; their files are read only once, for maybe thousands of cells."""
         return frozenset(filter(plugins.is_distribution, {source.loader for source in self.sources.values()}))
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:
-        """Return, in a list, the plug-in that draws a data set's samples; the list is empty if none does."""
+        """Return a list with the plug-in that draws a data set's samples, or an empty list if none does."""
         loader = self.sources[self.datasets[dataset].source].loader
         return [("data", loader)] if loader in self.distributions else []
 

@@ -1,4 +1,4 @@
-"""The job list: every job of a run's experiments, what it has to do, and the record that it leaves.
+"""Build the job list: every job of a run's experiments, with its task and its record.
 
 The workflow's rules, the status of results and the inventory of cells all use this list.
 """
@@ -26,11 +26,11 @@ class Job:
     """One job."""
 
     stage: str
-    key: str  # identifies it among those of its stage, e.g. clean/mlp/mixup2/seed0
-    spec: Mapping[str, Any]  # what it has to do
-    plugins: tuple[tuple[str, str], ...] = ()  # (kind, name) of those that it runs
+    key: str  # identifies it among the jobs of its stage, e.g. clean/mlp/mixup2/seed0
+    spec: Mapping[str, Any]  # its task
+    plugins: tuple[tuple[str, str], ...] = ()  # (kind, name) of the plug-ins that it runs
     seed: int | None = None
-    scope: str = ""  # partial/ for output made from the finished cells only
+    scope: str = ""  # partial/ for outputs from finished cells only
     needs: tuple[tuple[str, str], ...] = ()  # (stage, key) of the jobs whose outputs it reads
 
     @property
@@ -52,7 +52,7 @@ class Job:
 
     @property
     def paths(self) -> list[str]:
-        """The paths of its outputs and of its record, below the results folder."""
+        """The paths of the job's outputs and record, below the results folder."""
         return [f"{self.scope}{path}" for path in STAGES[self.stage].paths(self.key)]
 
 
@@ -61,7 +61,7 @@ def source_job(config: Config, source: str) -> Job:
 
 
 def weights_job(config: Config, model: str) -> Job:
-    """Return the job that downloads the weights of a pretrained model."""
+    """Return the job that downloads or copies the weights of a pretrained model."""
     return Job("weights", model, config.weights_spec(model))
 
 
@@ -85,13 +85,13 @@ def calibrate_job(config: Config, cell: Cell) -> Job:
 
 
 def repair_job(config: Config, cell: Cell) -> Job:
-    """Return the job that splits a cell's NLL by what could repair it."""
+    """Return the job that computes a cell's repair ladder."""
     needs = (_source(config, cell.dataset), ("train", cell.path))
     return Job("repair", cell.path, {}, (), cell.seed, needs=needs)
 
 
 def reference_job(config: Config, dataset: str, seed: int) -> Job:
-    """Return the job that scores the calibrator-free predictors of a data set."""
+    """Return the job that scores the untrained reference predictors of a data set."""
     plugins = (*config.sampler(dataset), *config.calibrate.scored_by)
     needs = (_source(config, dataset),)
     return Job("reference", f"{dataset}/seed{seed}", config.reference_spec(dataset), plugins, seed, needs=needs)
@@ -102,7 +102,7 @@ def _source(config: Config, dataset: str) -> tuple[str, str]:
 
 
 def _weights(config: Config, model: str) -> list[tuple[str, str]]:
-    """Return the job that provides a model's weights, if a job does: a download, or the training of another cell."""
+    """Return the job that provides a model's weights, if there is one: a download, or the training of another cell."""
     spec = config.models[model]
     if spec.pretrained:
         return [("weights", model)]
@@ -127,7 +127,7 @@ def manifest_job(config: Config, experiment: str) -> Job:
 
 
 def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "") -> list[Job]:
-    """Return the jobs that make an experiment's tables, figures and pages; `note` is their remark on missing cells."""
+    """Return the jobs that produce an experiment's tables, figures and pages; `note` is a remark on missing cells."""
     shown = {"table": config.tables(experiment), "figure": config.figures(experiment)}
     aggregate, claims = ("aggregate", experiment), ("claims", experiment)
     overview = {"experiment": experiment, "note": note, "config": config.used(experiment)}
@@ -154,7 +154,7 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
 
 
 def front_figure(config: Config, experiment: str) -> str:
-    """Return the file name of the figure that sums up an experiment: its summary, or else its first; empty if none."""
+    """Return the file name of an experiment's summary figure, or else of its first figure; "" if it has none."""
     figures = config.figures(experiment)
     return "summary" if "summary" in figures else file_stem(next(iter(figures), ""))
 
@@ -162,7 +162,7 @@ def front_figure(config: Config, experiment: str) -> str:
 def explorer_job(
     config: Config, experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = ""
 ) -> Job:
-    """Return the job that makes the pages on all experiments of a run; `note` may differ by experiment."""
+    """Return the job that writes the pages about all experiments of a run; `note` may differ by experiment."""
     figures = {name: front_figure(config, name) for name in experiments}
     needs = tuple(
         job
@@ -174,7 +174,7 @@ def explorer_job(
 
 
 def computed_jobs(config: Config, experiment: str) -> list[Job]:
-    """Return the jobs that an experiment's tables are aggregated from."""
+    """Return the jobs from whose outputs an experiment's tables are aggregated."""
     cells, probed, laddered = config.cells(experiment), config.probed(experiment), config.laddered(experiment)
     pretrained = sorted({cell.model for cell in cells if config.models[cell.model].pretrained})
     return [
@@ -186,7 +186,7 @@ def computed_jobs(config: Config, experiment: str) -> list[Job]:
 
 
 def jobs(config: Config, experiments: Iterable[str] | None = None) -> list[Job]:
-    """Return all jobs of a run's experiments, or of others, each once, with those that provide weights for them."""
+    """Return all jobs of a run's experiments, or of the given ones, once each, including those that provide weights."""
     listed: dict[tuple[str, str], Job] = {}
     for name in config.run if experiments is None else experiments:
         for job in (*computed_jobs(config, name), manifest_job(config, name), *drawn_jobs(config, name)):
@@ -222,7 +222,7 @@ def list_cells(
     probed: Container[Cell],
     laddered: Container[Cell] = (),
 ) -> dict[str, Any]:
-    """List cells and references as plain data, with names and folders, and whether a cell is probed or has a ladder."""
+    """List cells and references as plain data: their names and folders, and whether cells are probed or have ladders."""
     listed = [
         vars(cell) | {"path": cell.path, "probe": cell in probed} | ({"repair": True} if cell in laddered else {})
         for cell in cells

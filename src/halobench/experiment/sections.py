@@ -1,6 +1,6 @@
-"""The sections of a configuration as specs.
+"""Define the sections of a configuration as specs.
 
-Each field is a section or a key, and its description is the text in docs/configuration.md.
+Each field is a section or a key, whose description appears in docs/configuration.md.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ T = TypeVar("T")
 
 
 def _given_keys(layer: Any, check: Callable[[Any], Recipe]) -> dict[str, Any]:
-    """Return a layer of a recipe with its values checked; keys that it leaves out come from other layers."""
+    """Return a layer of a recipe after checking its values; keys that it omits come from other layers."""
     recipe = check(layer)
     return {key: getattr(recipe, key) for key in layer}
 
 
 def _without_defaults(kind: str, entry: Any) -> Any:
-    """Return a plug-in's spec without options at their defaults; raise SpecError on an unknown plug-in or option."""
+    """Return a plug-in's spec without default options; raise SpecError for an unknown plug-in or option."""
     name = entry.loader if kind == "data" else entry.name
     return dataclasses.replace(entry, options=plugins.without_defaults(kind, name, entry.options))
 
 
 def _named_kinds(probes: Any) -> Any:
-    """Return the probes, each with its name as its kind if it specifies none."""
+    """Return the probes; the kind of a probe that doesn't specify one is its name."""
     if not isinstance(probes, dict):
         return probes
     return {name: {"kind": name} | keys if isinstance(keys, dict) else keys for name, keys in probes.items()}
@@ -54,7 +54,7 @@ def _check_folder(path: str) -> str:
     return path
 
 
-# Stages that take seconds, and run in the main process of a run on a cluster. Manifests always do.
+# Stages that take seconds and may run in the main process of a run on a cluster. Manifests always do.
 SMALL = tuple(stage for stage in STAGES if stage not in ("train", "probe", "manifest"))
 
 
@@ -74,28 +74,28 @@ Name = Annotated[
 Named = Annotated[dict[Name, T], Field(min_length=1)]
 if TYPE_CHECKING:
     Layer = dict[str, Any]
-else:  # one layer of a recipe, with any of a recipe's keys, each checked as in the whole recipe
+else:  # one layer of a recipe, with any of its keys, each checked as in a whole recipe
     Layer = Annotated[Recipe, WrapValidator(_given_keys)]
 RECIPE = "Keys of `train` to override."
 
 
 @spec
 class DatasetEntry(DatasetSpec):
-    """A data set and its layer of recipes."""
+    """A data set and its layer of the recipes."""
 
     recipe: Layer = Field(default_factory=dict, exclude=True, description=RECIPE)
 
 
 @spec
 class ModelEntry(ModelSpec):
-    """A model and its layer of recipes."""
+    """A model and its layer of the recipes."""
 
     recipe: Layer = Field(default_factory=dict, exclude=True, description=RECIPE)
 
 
 @spec
 class ProbeEntry(ProbeSpec):
-    """A probe and the models whose cells it visits."""
+    """A probe and the models whose cells it probes."""
 
     models: Distinct[Text] | None = Field(
         default=None,
@@ -128,7 +128,7 @@ class Cell:
 
 @spec
 class Block:
-    """A full grid of every data set x model x loss x seed; with `probe`, the neighbourhoods of its cells are probed."""
+    """A full grid of data sets x models x losses x seeds; with `probe`, the neighbourhoods of its cells are probed."""
 
     datasets: Distinct[Text] = Field(description="Names of data sets.")
     models: Distinct[Text] = Field(description="Names of models.")
@@ -143,7 +143,7 @@ class Block:
 
 
 def _known_display(kind: str, name: str) -> str:
-    """Return the name of a figure or a table; raise SpecError if no function of that name takes tables."""
+    """Return the name of a figure or table; raise SpecError if no function of that name takes tables."""
     try:
         if name != ALL:
             tables_read(kind, name)

@@ -1,6 +1,6 @@
 """Check a configuration as a whole before any job runs, by reading it and by building what it specifies.
 
-Building imports torch and runs plug-ins, so it happens in a process of its own, and not again once it has passed.
+Building imports torch and runs plug-ins, so it takes place in a separate process, and is skipped if it passed before.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from halobench.storage.provenance import PACKAGE, versions
 
 
 def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> Config:
-    """Load a configuration, and build what it specifies unless that has passed before."""
+    """Load a configuration, and build what it specifies unless it has passed this check before."""
     try:
         config = load_config(raw)
     except ConfigError as error:
@@ -51,10 +51,10 @@ def _outside(config: Config) -> list[tuple[str, str]]:
 
 
 def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) -> Path | None:
-    """Return the path of the note that a configuration passed, or None if that can't be noted.
+    """Return the path of the note that a configuration has passed, or None if there can be no note.
 
-    It depends on the package, any module of which may take part in the checks, the plug-ins, the libraries and the
-    files of weights. What is on disk may change until it has been written as a source.
+    The path depends on the package, any module of which may be involved in the checks, and on the plug-ins, libraries
+    and files of weights. Data on disk may change until they have been written as a source.
     """
     for name, source in config.sources.items():
         from_disk = plugins.constant("data", source.loader, "FROM_DISK")
@@ -78,13 +78,13 @@ def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) ->
 def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]:
     """Build everything in a configuration in a separate process; return a line for each problem."""
     command = [sys.executable, "-m", "halobench.experiment.build_checks"]
-    # Use the same module search path, so ``module:object`` means the same in that process.
+    # Use the same module search path, so that ``module:object`` means the same in that process.
     search_path = os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search_path}
     request = json.dumps([plain, str(results)])
     done = subprocess.run(command, input=request, capture_output=True, text=True, env=environment, check=False)
     try:
-        return json.loads(done.stdout.splitlines()[-1])  # plug-ins may have printed something before it
+        return json.loads(done.stdout.splitlines()[-1])  # plug-ins may have printed something first
     except (IndexError, ValueError):  # a plug-in ended the process
         last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
         names = ", ".join(sorted({name for _, name in _outside(config)}))
@@ -93,7 +93,7 @@ def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]
 
 
 def check_folders(paths: Iterable[str]) -> None:
-    """Check that each folder of result files is a folder or doesn't exist yet."""
+    """Check that each of the results folders is a folder or doesn't exist yet."""
     lowest = set(map(os.path.dirname, paths))
     folders = {str(folder) for path in lowest for folder in (Path(path), *Path(path).parents)}
     bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not os.path.isdir(folder)]

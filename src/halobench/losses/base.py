@@ -1,4 +1,4 @@
-"""The base class of all losses."""
+"""Define the base class of all losses."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ class Loss:
     To use a loss on its own, call ``inputs, targets = loss.mix(inputs, one_hot, rng)`` and then
     ``loss(model(inputs), targets)``.
 
-    A loss should draw all random numbers from `rng` and keep no state between batches, since a resumed training run
-    builds a new loss. A loss whose attributes change can still be used, but its training isn't checkpointed.
+    A loss should draw all random numbers from `rng` and keep no state between batches, since a new loss is built when
+    training resumes. A loss whose attributes change can still be used, but its training isn't checkpointed.
 
-    A loss whose class sets ``LABELS = True`` receives labels (m,) instead of rows of probabilities; see `takes_labels`.
+    If its class sets ``LABELS = True``, a loss receives labels (m,) instead of rows of probabilities; see
+    `takes_labels`.
     """
 
     def mix(
@@ -28,8 +29,8 @@ class Loss:
         """Return the batch (n, ...) and its rows of probabilities (n, k), mixed for training; by default, unchanged.
 
         The batch may grow or shrink to any m >= 1 inputs (m, ...), with one row of targets (m, k) for each. Only
-        `__call__` reads the targets; their rows need not sum to 1. ``ROWS = 2`` at the top of the loss's file declares
-        that the batch doubles, for time estimates. `rng` draws on the host, so CPU and CUDA see the same draws.
+        `__call__` reads the targets, and their rows need not sum to 1. For time estimates, ``ROWS = 2`` at the top of
+        the loss's file declares that the batch doubles. `rng` draws on the host, so draws are the same on CPU and CUDA.
         """
         return inputs, targets
 
@@ -39,10 +40,10 @@ class Loss:
 
 
 def takes_labels(loss: Loss) -> bool:
-    """Return whether a loss doesn't mix batches and takes labels (m,) as targets (its class sets ``LABELS = True``).
+    """Return True if a loss doesn't mix batches and takes labels (m,) as targets (its class sets ``LABELS = True``).
 
-    This avoids expanding labels into rows of probabilities, which takes a twentieth of a step for small models.
-    Subclasses don't inherit this setting, since they may override `mix` or `__call__`.
+    Labels then needn't be expanded into rows of probabilities, which takes a twentieth of a step for small models.
+    Subclasses don't inherit the setting, since they may override `mix` or `__call__`.
     """
     return bool(vars(type(loss)).get("LABELS", False))
 
@@ -64,18 +65,18 @@ def build(spec: LossSpec) -> Loss:
 
 
 class ModuleLoss(Loss):
-    """A plain torch module used as a loss; it takes logits (n, k) and labels (n,), and returns their mean loss."""
+    """A plain torch module used as a loss, which takes logits (n, k) and labels (n,) and returns their mean loss."""
 
     LABELS = True
 
     def __init__(self, module: torch.nn.Module, name: str):
         learned = [each for each, _ in module.named_parameters()]
-        # No optimiser would train them.
+        # No optimiser would train its parameters.
         require(not learned, "name", name, f"a loss without trainable parameters (it has {', '.join(learned)})")
         self.module = module
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return self.module.to(logits.device)(logits, targets)  # moves its buffers too, e.g. class weights
+        return self.module.to(logits.device)(logits, targets)  # also moves its buffers, e.g. class weights
 
 
 def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -16,7 +16,7 @@ STYLE = ("#1A9A0F", "p", (0, (3, 1.5)))
 class Brier(Loss):
     """Mean of sum_j (p_j - t_j)^2, in [0, 2].
 
-    For a soft target, this is the expected score over labels drawn from it, minus 1 - sum_j t_j^2, which doesn't depend
+    For a soft target, this is the expected score over labels drawn from it minus 1 - sum_j t_j^2, which doesn't depend
     on the model.
     """
 

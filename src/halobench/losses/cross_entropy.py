@@ -16,7 +16,7 @@ STYLE = ("#D55E00", "o")
 class CrossEntropy(Loss):
     """Mean of -sum_j t_j log p_j."""
 
-    LABELS = True  # takes labels as they are
+    LABELS = True  # accepts labels as targets
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return soft_cross_entropy(logits, targets)

@@ -19,12 +19,12 @@ STYLE = ("#662B0A", "X", (0, (5, 1, 1, 1)))
 
 
 class Cutmix(Loss):
-    """Cross entropy on images with a box pasted in from another image, and targets mixed according to its area.
+    """Cross entropy on images with a box pasted in from another image, and targets mixed according to the box's area.
 
     The box, shared by the whole batch, has the image's proportions and is centred on a uniformly drawn pixel. Its sides
     are sqrt(1 - share) times the image's, with share ~ Beta(alpha, alpha), rounded to pixels; parts outside the image
-    are cut off. Targets are mixed in proportion to the remaining area. The other images are a random permutation of the
-    batch.
+    are cut off. Targets are mixed in proportion to the area that is left. The boxes come from a random permutation of
+    the batch.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class Cutmix(Loss):
         share = rng.beta(self.alpha, self.alpha)
         rows, columns = (_side(size, math.sqrt(1 - share), rng) for size in inputs.shape[2:])
         order = send(rng.permutation(len(inputs)), inputs.device)
-        if rng.random() >= self.probability:  # drawn last, so boxes don't depend on the probability
+        if rng.random() >= self.probability:  # drawn last, so that boxes don't depend on the probability
             return inputs, targets
         mixed = inputs.clone()
         mixed[:, :, rows, columns] = inputs[:, :, rows, columns][order]

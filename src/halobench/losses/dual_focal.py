@@ -22,7 +22,7 @@ class DualFocal(Loss):
     """Mean of -sum_i t_i (1 - p_i + q_i)^gamma log p_i, where q_i is the largest probability below p_i, or 0.
 
     For a label, this is the paper's loss: focal loss with a term for the runner-up. For a soft target, the losses of
-    the classes are weighted by the target, as in focal loss. The gradient flows through q as well.
+    the classes are weighted by the target, as in focal loss. The gradient also flows through q.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class DualFocal(Loss):
 
 
 def next_below(values: torch.Tensor) -> torch.Tensor:
-    """Return the next smaller entry in the same row for each entry of `values` (n, k), or 0 for a row's smallest."""
+    """Return, for each entry of `values` (n, k), the next smaller one in its row, or 0 for a row's smallest."""
     rising, order = values.sort(dim=1)
     place = torch.arange(values.shape[1], device=values.device).expand_as(order)
     # Equal entries form a run; the next smaller entry is the one just before the run starts.

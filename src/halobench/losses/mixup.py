@@ -18,7 +18,7 @@ SOURCE = (
 ORDER = 6
 STYLE = ("#56B4E9", "s", (0, (5, 1.2)))
 FAMILY = "Mixup of several samples"
-# Names that configurations give to it with a number of points.
+# Its names in configurations, by number of points.
 VARIANTS = {
     "mixup2": {
         "TITLE": "2-point Mixup",
@@ -41,9 +41,9 @@ VARIANTS = {
 class Mixup(Loss):
     """Cross entropy at convex combinations of training samples.
 
-    The weights of the `points` members (the batch and `points` - 1 random permutations of it) are drawn from
-    Dirichlet(alpha, ..., alpha). The loss is the same combination of the members' cross entropies. Since cross entropy
-    is linear in the target, this equals the cross entropy against the mixed target.
+    The weights of the batch and of `points` - 1 random permutations of it are drawn from Dirichlet(alpha, ..., alpha).
+    The loss combines their cross entropies with the same weights. Since cross entropy is linear in the target, this
+    equals the cross entropy against the mixed target.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Mixup(Loss):
     alpha : float
         Concentration of the weights, positive; 1 makes them uniform on the simplex.
     weights : {"batch", "sample"}
-        Whether weights are drawn once per batch (as in the paper's released code) or once per row.
+        Draw weights once per batch (as in the paper's released code) or once per row.
 
     Raises
     ------

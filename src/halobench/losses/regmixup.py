@@ -1,4 +1,4 @@
-"""RegMixup: Mixup as a regulariser on top of the clean batch, not in place of it."""
+"""RegMixup: Mixup as a regulariser in addition to the clean batch, not in place of it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SOURCE = "F. Pinto et al., *RegMixup*, NeurIPS 2022, [arXiv 2206.14502](https://
 ORDER = 7
 STYLE = ("#2516D9", "*", (0, (7, 1.5)))
 
-ROWS = 2  # rows that `mix` returns per input row; time estimates rely on this
+ROWS = 2  # number of rows that `mix` returns per input row; time estimates rely on it
 
 
 class Regmixup(Mixup):
     """Cross entropy of the clean batch plus eta times that of its two-sample Mixup.
 
-    `mix` returns 2n rows, the batch followed by its Mixup, which go through the model together, so batch norm sees
-    both. Cross entropy is linear in the target, so the weights of the two terms are folded into the targets, whose rows
-    sum to 2 and 2 eta. The mean over the 2n rows is then the loss.
+    `mix` returns 2n rows, the batch followed by its Mixup. Both pass through the model together, so batch norm sees
+    both. Since cross entropy is linear in the target, the weights of the two terms are folded into the targets, whose
+    rows sum to 2 and 2 eta. The loss is then the mean over the 2n rows.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Regmixup(Mixup):
     eta : float
         Weight of the Mixup term, positive.
     weights : {"batch", "sample"}
-        As for Mixup.
+        As in `Mixup`.
 
     Raises
     ------

@@ -28,8 +28,8 @@ def build(
     """Build a model from samples (n, *input_shape) to logits (n, classes), with weights from torch's global generator.
 
     Models with their own preprocessing undo the data set's normalisation by `moments` (mean and std per channel, for
-    pixel values up to 255). The weights of a pretrained model stay random without the file `weights`, and don't require
-    gradients. Its `outputs` may refer to the classes' `names`.
+    pixel values up to 255). A pretrained model's weights don't require gradients; without the file `weights`, they stay
+    random. Its `outputs` may refer to the classes' `names`.
     """
     if len(input_shape) == 1:
         _check_takes_features(spec)
@@ -51,7 +51,7 @@ def build(
 
 
 def _check_takes_features(spec: ModelSpec) -> None:
-    """Raise SpecError for a model that takes only images (a library's, or one whose file sets ``IMAGES = True``)."""
+    """Raise SpecError if a model takes only images (a library's model, or one whose file sets ``IMAGES = True``)."""
     require(spec.resize is None, "resize", spec.resize, "this key to be left out, since the samples aren't images")
     normalised = isinstance(spec.preprocess, Normalisation)
     require(not normalised, "preprocess", spec.preprocess, "this key to be left out, since the samples aren't images")
@@ -73,7 +73,7 @@ def network_of(model: nn.Module) -> nn.Module:
 
 
 def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of samples as they reach the network, if the data set's samples have `input_shape`."""
+    """Return the shape in which samples reach the network if the data set's samples have `input_shape`."""
     if len(input_shape) == 1:
         return input_shape
     channels, *sides = input_shape
@@ -91,7 +91,7 @@ def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...
 def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """Build a model without its resizing or preprocessing.
 
-    A network of another package, which has a fixed size, is built from its options alone.
+    Another package's network, which has a fixed size, is built from its options alone.
     """
     shape = image_shape(spec, input_shape)
     if spec.name.startswith(plugins.LIBRARY_PREFIXES):
@@ -107,10 +107,10 @@ def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.
 
 
 def _takes(build: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
-    """Return True if a function or class can be called with these arguments, as far as its signature says."""
+    """Return True if, by its signature, a function or class can be called with these arguments."""
     try:
         inspect.signature(build).bind(*arguments, **options)
-    except (TypeError, ValueError):  # the latter if it has no signature
+    except (TypeError, ValueError):  # ValueError if it has no signature
         return False
     return True
 
@@ -118,7 +118,7 @@ def _takes(build: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
 def kept_rows(
     spec: ModelSpec, input_shape: tuple[int, ...], classes: int, names: Sequence[str] = ()
 ) -> dict[str, list[int]]:
-    """Return the rows of the spec's `outputs`, if any, for each tensor whose shape depends on the number of classes."""
+    """Return the rows that the spec's `outputs` select, for each tensor whose shape depends on the number of classes."""
     if spec.outputs is None:
         return {}
     rows = spec.output_rows(classes, names)

@@ -1,6 +1,6 @@
-"""Models from timm and torchvision, by name, adapted to a data set's channels, image size and classes.
+"""Build timm's and torchvision's models by name, adapted to a data set's channels, image size and classes.
 
-Both libraries are imported only when needed, because they take seconds to load.
+Both libraries are imported only if needed, because this takes seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 from halobench.core.errors import SpecError
 
 ORDER = 4
-# Names that the experiments give to models of these libraries.
+# The experiments' names for models of these libraries.
 VARIANTS = {
     "efficientnet": {"TITLE": "EfficientNet"},
     "resnet": {"TITLE": "ResNet"},
@@ -31,11 +31,11 @@ VARIANTS = {
     "densenet121-small": {"TITLE": "DenseNet-121, small stem"},
 }
 
-# These are set here, not by options, because they follow from the data set or the source of the weights.
+# These aren't options, because they follow from the data set or the source of the weights.
 RESERVED = {"num_classes", "in_chans", "pretrained", "weights", "checkpoint_path", "cache_dir"}
 # The arguments that a convolution keeps when its number of input channels changes.
 KEPT = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
-# Paths of the first convolution in torchvision's models, and of the pooling that may follow it.
+# Paths of the first convolution in torchvision's models, and of any pooling that follows it.
 STEMS = ("conv1", "features.conv0", "features.0.0")
 POOLS = ("maxpool", "features.pool0", "stem.pool")
 
@@ -66,7 +66,7 @@ def native_size(name: str) -> tuple[int, int]:
 
 
 def _check_name(name: str) -> None:
-    """Raise SpecError unless timm has a model of this name and, if it ends in a weights tag, weights of that tag."""
+    """Raise SpecError unless timm has a model of this name and, if the name has a weights tag, those weights."""
     import timm
 
     models, (model, _, tag) = timm.list_models(), name.partition("/")[2].partition(".")
@@ -86,7 +86,7 @@ def _shrink_stem(name: str, model: nn.Module) -> None:
     first_convolution = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")  # set by timm's models
     path = next((path for path in (first_convolution, *STEMS) if isinstance(path, str) and path in paths), None)
     first = paths[path] if path is not None else None
-    # A patch embedding reads each pixel once, while a stem's windows overlap (ConvNeXt's don't, but it is a stem too).
+    # A patch embedding reads each pixel once, while a stem's windows overlap (except for ConvNeXt's, also a stem).
     patches = path is not None and ("embed" in path or path == "stem.proj")
     if path is None or not isinstance(first, nn.Conv2d) or patches:
         what = f"plain, since {name} doesn't start with a convolution over pixels"
@@ -127,10 +127,10 @@ def _timm(name: str, model: str, input_shape: tuple[int, ...], classes: int, opt
 
 
 def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None:
-    """Raise SpecError if a timm model would drop border pixels that lie beyond the last whole patch."""
+    """Raise SpecError if a timm model would drop border pixels beyond the last whole patch."""
     from timm.layers import PatchEmbed
 
-    for embedding in (getattr(model, "patch_embed", None), getattr(model, "stem", None)):  # the latter in mixers
+    for embedding in (getattr(model, "patch_embed", None), getattr(model, "stem", None)):  # mixers have a stem
         if not isinstance(embedding, PatchEmbed) or embedding.img_size is None or embedding.dynamic_img_pad:
             continue
         (high, wide), sides = embedding.patch_size, embedding.img_size
@@ -151,7 +151,7 @@ def _torchvision(
     if model not in models:
         raise _unknown(name, model, models)
     sized: dict[str, Any] = {"weights": None, "num_classes": classes}
-    # Its transformers need the image's side length; its other models don't accept it.
+    # torchvision's transformers need the image's side length; its other models don't accept it.
     if model.startswith("vit_"):
         sized["image_size"] = input_shape[1]
     elif model.startswith("maxvit"):
@@ -175,7 +175,7 @@ def _adapt_channels(model: nn.Module, channels: int) -> None:
 
 
 def _unknown(name: str, model: str, models: list[str]) -> SpecError:
-    """Return an error that suggests the nearest names, since the libraries have hundreds."""
+    """Return an error that suggests the closest names, since the libraries have hundreds."""
     library = name.partition("/")[0]
     near = difflib.get_close_matches(model, models, n=3, cutoff=0.5)
     hint = f"; closest: {', '.join(f'{library}/{n}' for n in near)}" if near else ""

@@ -1,4 +1,4 @@
-"""Weights that an installed package ships, found without importing the package."""
+"""Find the weights that an installed package ships, without importing the package."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def find(name: str) -> Path:
-    """Return the weights file ``PACKAGE/PATH`` of an installed package, or ``PACKAGE``'s only one."""
+    """Return the weights file ``PACKAGE/PATH`` of an installed package, or for ``PACKAGE`` the only one that it has."""
     package, _, path = name.partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     what = "the name of an installed package that ships weights, as Python imports it"
@@ -32,5 +32,5 @@ def find(name: str) -> Path:
 
 
 def distributions(name: str) -> list[str]:
-    """Return the names under which the package of `name` was installed, for its versions in a record."""
+    """Return the distributions that installed the package of `name`, whose versions belong in a record."""
     return importlib.metadata.packages_distributions().get(name.partition("/")[0], [])

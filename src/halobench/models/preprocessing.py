@@ -1,4 +1,4 @@
-"""Models that resize or normalise their images before anything else."""
+"""Wrap models so that they first resize or normalise their images."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Resized(nn.Module):
 
 
 class Normalise(nn.Module):
-    """Multiplies each channel by `scale` and adds `offset`; a single channel becomes one for each of their entries."""
+    """Multiplies each channel by `scale` and adds `offset`; a single channel is repeated for each of their entries."""
 
     scale: torch.Tensor
     offset: torch.Tensor
@@ -58,9 +58,9 @@ class Normalise(nn.Module):
 class Preprocessed(nn.Module):
     """A model preceded by its own preprocessing, for images that are normalised for a data set.
 
-    It undoes the data set's normalisation, resizes images to `side` (unless that is None), and normalises pixels in
-    [0, 1] by the model's moments. The data set's moments are for pixel values up to 255. If the probe walks beyond the
-    valid pixel range, the model sees pixels outside [0, 1].
+    The preprocessing undoes the data set's normalisation, resizes images to `side` (unless that is None), and
+    normalises pixels in [0, 1] by the model's moments. The data set's moments are for pixel values up to 255. If the
+    probe walks beyond the valid pixel range, the model sees pixels outside [0, 1].
     """
 
     def __init__(
@@ -87,19 +87,20 @@ class Preprocessed(nn.Module):
 
 
 def preprocessed(model: nn.Module, moments: Moments, side: int | None) -> Preprocessed:
-    """Wrap a timm model in timm's own preprocessing, at size `side` or else the size that its weights expect."""
+    """Wrap a timm model in timm's own preprocessing, at size `side` or else at the size that its weights expect."""
     from timm.data import resolve_model_data_config
 
     config = resolve_model_data_config(model)
     channels = len(moments[0])
-    # For grey images, timm sums the first layer's weights over the colours, so means and stds are averaged over them.
+    # For grey images, timm sums the first layer's weights over the colours, so means and stds are averaged over
+    # colours.
     by_colour = [np.asarray(config[key]) for key in ("mean", "std")]
     mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in by_colour)
     return Preprocessed(model, moments, (mean, std), side or config["input_size"][-1], config["interpolation"])
 
 
 def coloured(channels: int, by: Normalisation) -> int:
-    """Return the number of channels after normalisation: by three means or stds, grey images become colour images."""
+    """Return the number of channels after normalisation; three means or stds turn grey images into colour images."""
     return 3 if channels == 1 and 3 in (len(by.mean), len(by.std)) else channels
 
 

@@ -1,4 +1,4 @@
-"""Weights trained elsewhere, which are read from a file or a package or downloaded by timm, and never trained here."""
+"""Load weights that were trained elsewhere, from a file, from a package, or downloaded by timm."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from halobench.core.specs import ModelSpec
 from halobench.models import package_weights
 from halobench.storage import files
 
-Kept = Mapping[str, Sequence[int]]  # tensor name -> rows of the outputs that stand for classes
+Kept = Mapping[str, Sequence[int]]  # tensor name -> rows of the outputs that represent classes
 
 FORMAT = "a .safetensors file of weights (docs/run.md shows how to make one from a .pth or .pt file)"
-ORDER = "halobench.order"  # the metadata that lists the tensors in their original order, since safetensors sorts them
-NESTED = ("state_dict", "model")  # the keys under which some checkpoints hold the tensors
+ORDER = "halobench.order"  # metadata that lists the tensors in their original order, since safetensors sorts them
+NESTED = ("state_dict", "model")  # the keys under which some checkpoints store the tensors
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
-    """Return the tensors of a safetensors file by name, and whether they are in the order of their own model."""
+    """Return the tensors of a safetensors file by name, and whether they are in their own model's order."""
     from safetensors import SafetensorError, safe_open
 
     wrong = "this is a directory" if path.is_dir() else "there is no such file"
@@ -40,12 +40,12 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
 
 
 def _read_shipped(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
-    """Return the tensors of a package's file in the same way, without running code that the file may contain."""
+    """Return the tensors of a package's file as `_read` does, without running any code in the file."""
     if path.suffix == ".safetensors":
         return _read(path)
     content: Any
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)  # also if they were saved on a GPU
+        content = torch.load(path, map_location="cpu", weights_only=True)  # even if they were saved on a GPU
     except Exception as error:  # damaged files raise many kinds of errors
         what = f"a file that torch.load can read with weights_only=True ({describe_error(error)})"
         raise SpecError("weights", str(path), what) from None
@@ -58,7 +58,7 @@ def _read_shipped(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
 
 
 def check(spec: ModelSpec, model: nn.Module, kept: Kept) -> None:
-    """Raise SpecError, naming the first tensor that differs, unless a spec's file or package has weights of `model`."""
+    """Raise SpecError, naming the first mismatched tensor, unless a spec's file or package has weights for `model`."""
     with torch.device("cpu"):
         if spec.weights is not None:
             _fitting(Path(spec.weights), *_read(Path(spec.weights)), model, kept)
@@ -73,14 +73,14 @@ def check(spec: ModelSpec, model: nn.Module, kept: Kept) -> None:
 
 def load(path: Path, model: nn.Module, kept: Kept) -> None:
     """Load the weights in a file into `model`; for tensors listed in `kept`, load only the given rows."""
-    # Tied tensors are stored only once; the rest have been checked.
+    # Tied tensors are stored only once; the others have been checked.
     model.load_state_dict(_fitting(path, *_read(path), model, kept), strict=False)
 
 
 def _fitting(
     path: Path, tensors: dict[str, torch.Tensor], ordered: bool, model: nn.Module, kept: Kept
 ) -> dict[str, torch.Tensor]:
-    """Return a file's tensors, which must be finite, under the names of `model`, which they must fit."""
+    """Return a file's tensors under the names of `model`; they must be finite and fit the model."""
     for name, tensor in tensors.items():
         # Converted to float32, the type that the model will hold.
         bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
@@ -99,9 +99,9 @@ def _fitting(
 def _named_for(model: nn.Module, values: Mapping[str, torch.Tensor], ordered: bool) -> dict[str, torch.Tensor]:
     """Return `values` under `model`'s names.
 
-    If no name is the model's, the prefix ``model.``, which resizing or preprocessing adds, is removed. Otherwise, if
-    the values are `ordered` as another project's model has them, and their last names, such as ``running_mean``, are
-    the same as the model's, the model's names are used in order.
+    If none of their names is the model's, the prefix ``model.``, which resizing or preprocessing adds, is removed. If
+    they still don't match, but are `ordered` as in another project's model, and the last parts of their names, such as
+    ``running_mean``, are the same as the model's, the model's names are used in order.
     """
     wanted, prefix = list(model.state_dict()), "model."
     if not values or set(values) & set(wanted):
@@ -118,11 +118,11 @@ def _last(name: str) -> str:
 
 
 def _check_layout(path: str, stored: Mapping[str, torch.Tensor], model: nn.Module) -> None:
-    """Raise SpecError if a tensor is missing or superfluous, or has a different shape or an impossible type."""
+    """Raise SpecError if a tensor is missing, superfluous, of a different shape or of an impossible type."""
     wanted = model.state_dict(keep_vars=True)
     present = {id(tensor) for name, tensor in wanted.items() if name in stored}
     for name, tensor in wanted.items():
-        if name not in stored and id(tensor) not in present:  # safetensors stores a shared tensor under one name
+        if name not in stored and id(tensor) not in present:  # safetensors stores a shared tensor only once
             what = f"weights of this model, but {name} {tuple(tensor.shape)} is missing"
             if not present:
                 first = next(iter(stored), "none")
@@ -146,8 +146,8 @@ def _check_layout(path: str, stored: Mapping[str, torch.Tensor], model: nn.Modul
 def fetch(spec: ModelSpec, out: Path) -> Path:
     """Write the weights that timm or a package publishes for a model to `out`, as safetensors.
 
-    Those of timm are taken from its cache if possible. Those of a package keep their names; a model's own are found
-    when they are loaded.
+    timm's weights are taken from its cache if possible. A package's weights keep their names; the model's names for
+    them are found when they are loaded.
     """
     import timm
     from safetensors.torch import save_file, save_model
@@ -162,7 +162,7 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
     published(spec)
     try:
         model = timm.create_model(spec.name.partition("/")[2], pretrained=True)
-    except Exception as error:  # the hub raises many kinds of errors, some of them network errors
+    except Exception as error:  # the hub raises many kinds of errors, including network errors
         what = f"weights in timm's cache, or a network connection to fetch them ({describe_error(error)})"
         raise SpecError("pretrained", spec.name, what) from None
     with files.replacing(out) as temporary:

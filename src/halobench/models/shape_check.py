@@ -28,9 +28,9 @@ def check(
 ) -> int:
     """Build a model without allocating its weights and run it on `batch` samples, in training and eval mode.
 
-    `samples` is the number of training samples that a model built around them will receive, and `names` are the class
-    names, if any. Weights in a file or a package are read to check that they are finite and belong to this model.
-    Returns the number of bytes that its weights and buffers will take.
+    `samples` is the number of training samples, which matters for a model that is built around them, and `names` are
+    the class names, if any. Weights in a file or a package are read to check that they are finite and belong to this
+    model. The function returns the number of bytes that the model's weights and buffers will take.
     """
     arguments = input_shape, classes, batch, samples, names
     try:
@@ -56,7 +56,7 @@ def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int)
 
 
 def _on_meta_or_cpu(attempt: Callable[[], T]) -> T:
-    """Run `attempt` on the meta device or, if that fails (an operation may have no meta kernel), on the CPU."""
+    """Run `attempt` on the meta device or, if this fails (an operation may have no meta kernel), on the CPU."""
     try:
         with torch.device("meta"), torch.no_grad():
             return attempt()
@@ -70,7 +70,7 @@ def _on_meta_or_cpu(attempt: Callable[[], T]) -> T:
 def _runs(spec: ModelSpec, *arguments: Any) -> bool:
     try:
         _on_meta_or_cpu(lambda: _try(spec, *arguments))
-    except Exception:  # any kind of error, since builders check little
+    except Exception:  # may be any kind of error, since builders check little
         return False
     return True
 
@@ -91,7 +91,7 @@ def _try(
         take(torch.zeros(samples, *input_shape), torch.zeros(samples, classes))
     for module in model.modules():
         module.register_forward_hook(watch)
-    with torch.enable_grad():  # so that an output knows the operation that it comes from
+    with torch.enable_grad():  # so that each output knows the operation that produced it
         inputs = torch.zeros(batch, *input_shape, requires_grad=True)
         outputs = [model.train(training)(inputs.clone()) for training in (True, False)]
     for output in outputs:

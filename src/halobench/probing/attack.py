@@ -1,8 +1,8 @@
 """Attack confidences: find the nearest point at which a model's confidence in a sample's label is below a level.
 
-The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like
-rays, it may leave the valid pixel range. Step sizes are relative to the distance that the gradient suggests. From
-several starts per sample, the search follows the gradient of the margin
+The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like a
+ray, it may leave the valid pixel range. Step sizes are relative to the distance that the gradient suggests. From
+several starting points per sample, the search follows the gradient of the margin
 
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
@@ -28,7 +28,7 @@ from halobench.probing.search import as_function
 HALVINGS = 24  # bisections along the best direction
 START_HALVINGS = 8  # bisections along the line to a start
 REACH = 1e5  # the largest distance tried, in normalised inputs
-NUMBERS = 2**22  # maximum number of elements in the inputs held at a time
+NUMBERS = 2**22  # maximum number of elements in the inputs held at once
 STEP = (1.0, 0.01)  # first and last step size, relative to the distance, as in FMN
 CHANGE = (0.05, 0.001)  # first and last relative change of the distance per step
 
@@ -63,7 +63,7 @@ class Effort:
         return offsets.norm(dim=1) if self.norm == "l2" else offsets.abs().amax(dim=1)
 
     def steepest(self, slopes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the steps of length 1 that most increase margins with these slopes (r, D), and the increases (r,)."""
+        """Return the unit steps that most increase margins with these slopes (r, D), and the increases (r,)."""
         size = slopes.norm(dim=1) if self.norm == "l2" else slopes.abs().sum(dim=1)
         ways = slopes / size.clamp_min(1e-30)[:, None] if self.norm == "l2" else slopes.sign()
         return ways, size
@@ -82,10 +82,10 @@ class Attacked:
     Attributes
     ----------
     radius : float64 array (n,)
-        The distance of each point: 0 if the confidence at the sample itself is below the level, and the largest
-        distance tried if no point was found.
+        The distance of each point from its sample: 0 if the confidence at the sample itself is below the level, and the
+        largest distance tried if no point was found.
     censored : bool array (n,)
-        Whether no point was found.
+        True if no point was found.
     points : float tensor (n, ...)
         The points, or the sample itself if none was found.
     """
@@ -97,7 +97,7 @@ class Attacked:
 
 @dataclass(frozen=True)
 class _Margin:
-    """A model's margins around samples (r, ...) with labels (r,), with the logit of the level subtracted."""
+    """A model's margins around samples (r, ...) with labels (r,), minus the logit of the level."""
 
     model: torch.nn.Module
     samples: torch.Tensor
@@ -107,7 +107,7 @@ class _Margin:
     batch: int
 
     def rows(self, which: torch.Tensor) -> _Margin:
-        """Return the margins around the samples in the given rows, which may repeat."""
+        """Return the margins around the samples in the given rows, which may be repeated."""
         return replace(self, samples=self.samples[which], labels=self.labels[which])
 
     def at(self, offsets: torch.Tensor) -> torch.Tensor:
@@ -121,7 +121,7 @@ class _Margin:
         for part in self._parts():
             places = self._places(offsets, part).requires_grad_()
             margin = self._read(places.clone(), part)  # cloned, since the model may change it in place
-            # Logits that depend on the input only through comparisons have no gradient.
+            # Logits that depend on the input through comparisons alone have no gradient.
             slope = torch.autograd.grad(margin.sum(), places)[0] if margin.requires_grad else torch.zeros_like(places)
             margins.append(margin.detach())
             slopes.append(slope.flatten(1))
@@ -156,11 +156,11 @@ def attack(
     effort: Effort,
     others: torch.Tensor | None = None,
 ) -> list[Attacked]:
-    """Attack samples (m, ...) at each inverse temperature, with a model under `halobench.probing.search.as_function`.
+    """Attack samples (m, ...) at each inverse temperature; the model must be within `halobench.probing.search.as_function`.
 
     At the first temperature, the search starts at the sample, at `others` (m, D), which are samples with other labels,
-    and in random directions. At each later one, it starts at the sample and at the point where the previous search
-    ended.
+    and in random directions. At each later temperature, it starts at the sample and at the point where the previous
+    search ended.
     """
     targets = torch.from_numpy(labels).to(samples.device)
     searches = []  # by temperature: the offsets found, and the largest distances tried
@@ -177,7 +177,7 @@ def attack(
 def _starts(
     samples: torch.Tensor, others: torch.Tensor | None, restarts: int, rng: np.random.Generator
 ) -> list[torch.Tensor]:
-    """Return the starting offsets (m, D): zero, those to `others`, and random ones (drawn whether needed or not)."""
+    """Return the starting offsets (m, D): zero, offsets to `others`, and random ones (drawn even if not needed)."""
     flat = samples.flatten(1)
     starts = [torch.zeros_like(flat)] + ([others - flat] if others is not None else [])
     for _ in range(restarts - len(starts)):
@@ -186,7 +186,7 @@ def _starts(
 
 
 def _descend(margin: _Margin, starts: list[torch.Tensor], effort: Effort) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the shortest offsets (m, D) found below the level (NaN if none was), and the largest distances tried."""
+    """Return the shortest offsets (m, D) found below the level (NaN if none), and the largest distances tried."""
     count = len(margin.labels)
     above = (margin.at(torch.zeros_like(starts[0])) >= 0).nonzero()[:, 0]
     best, farthest = torch.zeros_like(starts[0]), torch.zeros(count, dtype=torch.float64, device=above.device)
@@ -205,7 +205,7 @@ def _descend(margin: _Margin, starts: list[torch.Tensor], effort: Effort) -> tup
 def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Follow the gradient from starts (r, D).
 
-    Returns the shortest offsets found below the level, their lengths (infinite where none was found), and the largest
+    Returns the shortest offsets found below the level, their lengths (infinite if none was found), and the largest
     distances tried.
     """
     offsets = _first(margin, starts, effort)
@@ -221,8 +221,8 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
         anneal = (1 + math.cos(math.pi * step / effort.steps)) / 2
         size, change = (last + (first - last) * anneal for first, last in (STEP, CHANGE))
         linear = length + (values / rise.double().clamp_min(1e-30)).to(length)
-        # Go slightly farther than the gradient suggests, since a step that ends exactly at the level would never be
-        # below it.
+        # Go slightly farther than the gradient suggests, since steps that end exactly at the level would never be below
+        # it.
         larger = torch.where(torch.isinf(lengths), linear, allowed) * (1 + change)
         allowed = torch.where(below, torch.minimum(allowed * (1 - change), lengths), larger).clamp(max=REACH)
         # Without a gradient, continue straight ahead.
@@ -232,7 +232,7 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return offsets at which the level is crossed on the way to each start or, by the gradient, estimated to be."""
+    """Return offsets at which the level is crossed on the way to each start or, by the gradient, would be crossed."""
     values, slopes = margin.slopes(torch.zeros_like(starts))
     length = effort.length(starts)
     estimate = (values / effort.steepest(slopes)[1].double().clamp_min(1e-30)).to(length).clamp(max=REACH)
@@ -242,9 +242,9 @@ def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tenso
 
 
 def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which offsets (r, D) are below the level, and all offsets, with those below shortened to a level crossing.
+    """Return which offsets (r, D) are below the level, and all offsets, with these shortened to a crossing of the level.
 
-    The model was evaluated at the shortened offsets, which are below the level. The other offsets are unchanged.
+    The model was evaluated at the shortened offsets, which are below the level. Other offsets are unchanged.
     """
     below = margin.at(offsets) < 0
     low, high = torch.zeros_like(offsets[:, 0]), torch.ones_like(offsets[:, 0])
@@ -256,7 +256,7 @@ def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torc
 
 
 def _nearest(margin: _Margin, candidates: list[torch.Tensor], farthest: torch.Tensor, effort: Effort) -> Attacked:
-    """Return each sample's nearest crossing along any of the offsets (m, D), which are NaN where none was found."""
+    """Return each sample's nearest crossing along any of the offsets (m, D), which are NaN if none was found."""
     flat = torch.cat([offsets.nan_to_num() for offsets in candidates])
     repeated = torch.arange(len(farthest), device=flat.device).repeat(len(candidates))
     below, offsets = _bisect(margin.rows(repeated), flat, HALVINGS)
@@ -284,14 +284,14 @@ def attacked_radius(
 ) -> np.ndarray:
     """Return the smallest distance from each sample at which an attack found the label's confidence below `level`.
 
-    The model was evaluated at a point at this distance, so the true smallest distance is no larger.
+    The model was evaluated at a point at this distance, so the true smallest distance is at most as large.
 
     Parameters
     ----------
     model : nn.Module
-        Any model that maps inputs (b, ...) to logits (b, k) and that torch can differentiate, in eval mode.
+        Any model in eval mode that maps inputs (b, ...) to logits (b, k) and that torch can differentiate.
     inputs : float tensor (n, ...)
-        Samples, on the model's device. Distances are measured in the samples' units.
+        Samples on the model's device. Distances are in the samples' units.
     labels : int array or tensor (n,)
         The labels whose confidences are attacked, in [0, k).
     level : float
@@ -301,13 +301,13 @@ def attacked_radius(
     effort : Effort, optional
         The norm to use, and how long to search.
     seed : int, optional
-        Seed for drawing the starts.
+        Determines the random starts.
 
     Returns
     -------
     float64 array (n,)
-        0 if the confidence at the sample itself is below the level, or infinite if no point below the level was found.
-        No point is tried at a distance above 1e5, so rescale inputs that aren't in units of normalised pixels.
+        0 if the confidence at the sample itself is below the level, infinite if no point below the level was found. No
+        point is tried at a distance above 1e5, so rescale inputs that aren't in units of normalised pixels.
 
     Raises
     ------

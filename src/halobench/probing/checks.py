@@ -1,4 +1,4 @@
-"""Checks of what callers pass to probes, attacks, certificates and the far field; whatever these call isn't checked."""
+"""Check the arguments that callers pass to probes, attacks, certificates and the far field."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The far field: which class, if any, a network becomes certain of infinitely far from a sample (see docs/halos.md).
+"""Find the class, if any, of which a network becomes certain infinitely far from a sample (see docs/halos.md).
 
 Along a ray x + t d, a network of affine maps, sums, rectifiers and max pooling is piecewise affine in the distance t,
 with finitely many pieces. On the last piece, each value has the form a + b t. `_last_piece` computes the pairs (a, b)
-layer by layer, without evaluating the network far away. The class whose logit has the largest slope b wins; its
+layer by layer, without evaluating the network far away. The class whose logit has the largest slope b wins: its
 confidence never falls on the last piece, and tends to 1 if no other class has the same slope.
 """
 
@@ -21,8 +21,8 @@ from halobench.probing.checks import check_confidence, check_model
 
 ROUNDED = 1e-12  # slopes and their gaps count as rounding error if below this fraction of their terms
 HALVINGS = 60
-DISTANCES = (1e3, 1e5, 1e7)  # where other networks are evaluated
-NEARLY_ONE = 1e-4  # how far below 1 the confidence may be at the last distance and still count as tending to 1
+DISTANCES = (1e3, 1e5, 1e7)  # distances at which other networks are evaluated
+NEARLY_ONE = 1e-4  # how far the confidence at the last distance may be below 1 and still count as tending to 1
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,20 @@ class FarField:
     classes : int64 array (n, R)
         The class that eventually has the largest logit.
     tends_to_one : bool array (n, R)
-        Whether that class's confidence tends to 1.
+        True if that class's confidence tends to 1.
     slope_gap : float64 array (n, R)
-        How much faster that class's logit grows than any other, per unit of distance. A gap of less than 1e-12 of the
-        terms that the last layer adds up counts as 0, since it could be due to rounding.
+        How much faster that class's logit grows than any other, per unit of distance. A gap below 1e-12 of the terms
+        that the last layer adds up counts as 0, since it could be due to rounding.
     last_kink : float64 array (n, R)
         The last distance at which a rectifier or a comparison in max pooling changes its decision, or 0 if there is
-        none. Beyond it, the logits are affine. NaN if not `exact`.
+        none; NaN if not `exact`. Beyond this distance, the logits are affine.
     certain_from : float64 array (n, R)
         The distance, at or beyond the last kink, from which that class's confidence stays at or above the level;
         infinite if it doesn't tend to 1.
     exact : bool
-        Whether these results were derived from the last affine piece. If not, the logits were evaluated at `DISTANCES`,
-        a confidence within `NEARLY_ONE` of 1 at the last of them counts as tending to 1, and certain_from is one of
-        them.
+        True if these results were derived from the last affine piece. Otherwise, the logits were evaluated at
+        `DISTANCES`; a confidence within `NEARLY_ONE` of 1 at the last distance counts as tending to 1, and certain_from
+        is one of these distances.
     reason : str
         One line that explains why the results aren't exact.
     """
@@ -63,7 +63,7 @@ class FarField:
 
 @dataclass(frozen=True)
 class Tails:
-    """The logits far out along rays (r,), either as a + b t beyond the last kink or as values at `DISTANCES`."""
+    """The logits far out along rays (r,), as a + b t beyond the last kink or as values at `DISTANCES`."""
 
     offsets: torch.Tensor  # a (r, k), or the last values
     slopes: torch.Tensor  # b (r, k), or slopes between the last two values
@@ -76,22 +76,22 @@ class Tails:
 def far_field(
     model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, level: float = 0.9, beta: float = 1.0
 ) -> FarField:
-    """Determine which class, if any, a model becomes certain of along each ray, infinitely far from the samples.
+    """Determine the class, if any, of which a model becomes certain along each ray, infinitely far from the samples.
 
-    The result is exact, and computed in float64 in a single pass, for networks of linear layers, convolutions, batch
-    norm, ReLU, average and max pooling, resizing, flatten, addition and dropout. Other models are evaluated at
-    distances of 1e3, 1e5 and 1e7, and their results are marked as inexact.
+    For networks of linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing, flatten, addition
+    and dropout, the result is exact and computed in float64 in a single pass. Other models are evaluated at distances
+    of 1e3, 1e5 and 1e7, and their results are marked as inexact.
 
     Parameters
     ----------
     model : nn.Module
-        Maps inputs (b, ...) to logits (b, k), in eval mode.
+        Maps inputs (b, ...) to logits (b, k); must be in eval mode.
     inputs : float tensor (n, ...)
-        Samples, on the model's device.
+        Samples on the model's device.
     directions : float tensor (n, R, D)
-        Directions of any positive length, with their D numbers in the same order as in a flattened sample.
+        Directions of any positive length, with their D numbers in the order of a flattened sample.
     level : float
-        In (0, 1); the confidence used for ``certain_from``, the only result that depends on it.
+        Confidence, in (0, 1), used for ``certain_from``, the only result that depends on it.
     beta : float
         Positive inverse temperature; only ``certain_from`` depends on it.
 
@@ -148,10 +148,10 @@ def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor
 def _last_piece(
     network: Network, starts: torch.Tensor, ways: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the logits' offsets and slopes on the last affine piece, where that piece begins, and the slopes' `sizes`.
+    """Return the logits' offsets and slopes on the last affine piece, its start, and the slopes' `sizes`.
 
-    Once all steps before a rectifier have reached their final decisions, its argument a + b t is affine, and its own
-    decision is final beyond -a / b. The last kink is therefore the largest of these distances.
+    Once all steps before a rectifier have reached their final decisions, the rectifier's argument a + b t is affine,
+    and its own decision is final beyond -a / b. The last kink is therefore the largest of these distances.
     """
     offsets, slopes = [starts], [ways]
     last, size = starts.new_zeros(len(starts)), ways.abs()
@@ -203,7 +203,7 @@ def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
 
 
 def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
-    """Return how much the slopes (r,) of `classes` exceed all slopes (r, k), or 0 where that may be due to rounding."""
+    """Return how much the slopes of `classes` (r,) exceed all slopes (r, k), or 0 if that may be due to rounding."""
     column = classes[:, None]
     lead = tails.slopes.gather(1, column) - tails.slopes
     size = tails.sizes.gather(1, column) + tails.sizes
@@ -211,9 +211,9 @@ def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
 
 
 def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:
-    """Return where the confidence reaches the level, at or beyond the last kink; it never falls after that.
+    """Return the distance, at or beyond the last kink, at which the confidence reaches the level; it never falls again.
 
-    It is found by bisection, up to a distance at which every other class has fallen so far behind that even all of them
+    The distance is found by bisection, up to one at which the other classes are so far behind that even all of them
     together leave the confidence at the level.
     """
     column, need = classes[:, None], math.log(level) - math.log1p(-level)
@@ -236,11 +236,11 @@ def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float
 
 
 def _certain_read(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return whether the evaluated confidences tend to 1, and the distance from which all of them reach the level."""
+    """Return whether the evaluated confidences tend to 1, and the distance from which they all reach the level."""
     assert tails.read is not None
     column = classes[:, None, None].expand(-1, len(DISTANCES), 1)
     confidences = torch.softmax(beta * tails.read, dim=2).gather(2, column)[:, :, 0]
     one = (confidences[:, -1] >= 1 - NEARLY_ONE) & (confidences[:, -1] >= level)
-    holds = (confidences >= level).flip(1).cumprod(dim=1).sum(dim=1)  # how many in a row, up to the last one
+    holds = (confidences >= level).flip(1).cumprod(dim=1).sum(dim=1)  # how many consecutive ones, up to the last
     far = confidences.new_tensor([*DISTANCES, torch.inf])
     return one, far[len(DISTANCES) - holds]

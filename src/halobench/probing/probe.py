@@ -1,12 +1,12 @@
-"""The probe, which measures how a model's confidence in a sample's label falls with distance from that sample.
+"""Probe how a model's confidence in a sample's label falls with distance from that sample.
 
-Around each sample, it walks along rays in normalised input space and records the softmax confidence in the sample's
-label and the logit gap (the label's logit minus the largest other logit). Each kind of ray has its own file in
+Around each sample, the probe walks along rays in normalised input space and records the softmax confidence in the
+sample's label and the logit gap (the label's logit minus the largest other logit). Each kind of ray has its own file in
 ``probing/directions``.
 
-Directions depend only on the generator, so models probed with the same seed see the same rays (common random numbers).
-They are drawn separately for each sample; sharing one set among all samples would also be unbiased, but would have a
-larger variance.
+Directions depend only on the generator, so models probed with the same seed are probed along the same rays (common
+random numbers). Directions are drawn separately for each sample; sharing one set among all samples would also be
+unbiased, but would have a larger variance.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ class Neighbourhood:
     Attributes
     ----------
     curves : DataFrame
-        radius (normalised inputs; NaN on rows of the relative grid), relative_radius (NaN on rows of the absolute one),
-        confidence and logit_gap (means over samples and rays), confidence_se and logit_gap_se (standard errors
-        clustered by sample). Each standard error is the standard deviation of the sample means divided by the square
-        root of their number, which treats the samples as draws from an infinite population. Since they are actually
-        drawn without replacement from the training set, it is on average no smaller than the standard error of the mean
-        over that set.
+        Columns are radius (in normalised inputs; NaN on rows of the relative grid), relative_radius (NaN on rows of the
+        absolute grid), confidence and logit_gap (means over samples and rays), and confidence_se and logit_gap_se
+        (standard errors clustered by sample). Each standard error is the standard deviation of the sample means divided
+        by the square root of their number, which treats the samples as draws from an infinite population. Since samples
+        are actually drawn without replacement from the training set, it is on average no smaller than the standard
+        error of the mean over that set.
     radii : DataFrame
         One row per sample, ray, quantity and calibrator. The radius is the first distance at which the confidence is
-        below the threshold (for the quantity ``certainty``) or half of what it is at distance 0 (``half_level``), or at
-        which another class overtakes the label (``decision``). The columns are point (the sample), ray, quantity,
-        calibrator, threshold, radius, censored (whether the walk ended first; radius is then its length),
+        below the threshold (for the quantity ``certainty``) or half its value at distance 0 (``half_level``), or at
+        which another class overtakes the label (``decision``). Columns are point (the sample), ray, quantity,
+        calibrator, threshold, radius, censored (True if the walk ended first; radius is then its length),
         other_distance (the distance to the nearest training sample with a different label) and line_length (the
         distance to the ray's target; NaN if there is none).
     """
@@ -64,16 +64,16 @@ class Neighbourhood:
 
 @dataclass(frozen=True)
 class ProbedModel:
-    """A trained model in eval mode, with everything that a probe needs to know about it."""
+    """A trained model in eval mode, with the facts that a probe needs."""
 
     model: torch.nn.Module
     recipe: TrainSpec  # how the model is evaluated (layout, precision, batch)
-    beta: float | None = None  # inverse of the exact temperature, which separable validation data don't have
+    beta: float | None = None  # inverse of the exact temperature; None if validation data are separable
     fitted: bool = True  # whether the model was fitted to the data set's training samples
 
     @property
     def device(self) -> torch.device:
-        """Return the device that the model is on."""
+        """Return the model's device."""
         return next(self.model.parameters()).device
 
     def options(self, chunks: Chunks) -> ProbeOptions:
@@ -87,16 +87,16 @@ def probe_cell(
 ) -> Neighbourhood:
     """Probe a trained model around training and held-out samples.
 
-    Held-out samples are test samples whose labels are drawn with the data set's noise, just like the training labels.
-    The seed draws samples and rays, which are the same for every model and loss. Returns tables whose first two columns
-    are points (``train``, ``evaluation`` if the model wasn't fitted to these samples, or ``heldout``) and probe. If a
-    signal arrives, Interrupted is raised, and the checkpoint holds the completed chunks.
+    Held-out samples are test samples whose labels are drawn with the data set's noise, like the training labels. The
+    seed determines samples and rays, which are the same for every model and loss. Returns tables whose first two
+    columns are points (``train``, ``evaluation`` if the model wasn't fitted to these samples, or ``heldout``) and
+    probe. If a signal arrives, Interrupted is raised, and the checkpoint holds the completed chunks.
     """
     progress, parts = progress or Progress(), []
     predict = predictor(probed.model, probed.recipe, progress.save_if_signalled)
     train = data.splits["train"]
     surroundings = Surroundings(batches_of(train.images, probed.recipe, probed.device, data), train.labels)
-    # The outer loop is over sets of samples, since probes of the same samples share their distances to other labels.
+    # The outer loop is over sets of samples, since probes of the same samples share distances to other labels.
     for points, split in (("train", train), ("heldout", data.splits["test"])):
         for name, spec in probes.items():
             count = spec.points if points == "train" else spec.control
@@ -119,7 +119,7 @@ def probe_cell(
 
 
 def choose_samples(size: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw `count` of `size` rows without replacement (or all rows, if there are no more), and return them sorted."""
+    """Draw `count` of `size` rows without replacement (all rows if there are too few), and return them sorted."""
     return np.sort(rng.permutation(size)[:count])
 
 
@@ -147,21 +147,21 @@ def probe(
     predict : callable
         Maps normalised inputs (b, ...) to logits (b, k), in eval mode.
     inputs : float tensor (n, ...)
-        Normalised samples on the model's device. All are probed; the spec's `points` and `control` aren't used.
+        Normalised samples on the model's device. All are probed, whatever the spec's `points` and `control`.
     labels : int array or tensor (n,)
-        The labels whose confidences are read, in [0, k).
+        The labels whose confidences are recorded, in [0, k).
     spec : ProbeSpec
     surroundings : Surroundings
         The training samples, which several probes can share.
     rng : numpy Generator
-        Used to draw the directions.
+        Draws the directions.
     options : ProbeOptions, optional
 
     Raises
     ------
     SpecError
-        If a module is in train mode, an argument isn't as described above, the inputs differ in shape from the training
-        samples, or no training sample has a different label than some sample.
+        If a module is in train mode, an argument doesn't match its description, the inputs differ in shape from the
+        training samples, or all training samples have the same label as some sample.
     DivergedError
         If a logit is not finite.
     """
@@ -187,7 +187,7 @@ def probe(
 
 
 def _curves(spec: ProbeSpec, confidence: np.ndarray, gap: np.ndarray) -> pd.DataFrame:
-    """Return means over samples (n, 1 + A + B) with standard errors clustered by sample, one row per distance."""
+    """Return means over samples of arrays (n, 1 + A + B), with standard errors clustered by sample, per distance."""
     absolute, relative = len(spec.radii), len(spec.relative_radii)
     columns = {
         "radius": np.concatenate([spec.radii, np.full(relative, np.nan)]),

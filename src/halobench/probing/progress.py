@@ -1,4 +1,4 @@
-"""The progress of a probe: the completed chunks of samples, and the generator's state after them."""
+"""Track the progress of a probe: its completed chunks of samples, and the generator's state after them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Progress:
-    """The progress of all probes of a cell, held in one checkpoint, which is saved between chunks when it is due."""
+    """The progress of all probes of a cell, in one checkpoint, which is saved between chunks when it is due."""
 
     def __init__(self, checkpoint: Checkpoint | None = None, log: Callable[[str], None] = print):
         self.checkpoint, self.log = checkpoint, log
@@ -31,7 +31,7 @@ class Progress:
 
     @property
     def place(self) -> str:
-        """Return a description of the progress so far."""
+        """Describe the progress so far."""
         done = [f"{Chunks(self, name).done} points of {name}" for name in self.arrays]
         return ", ".join(done) or "0 points"
 
@@ -40,7 +40,7 @@ class Progress:
         return Chunks(self, name)
 
     def save_if_due(self) -> None:
-        """Save to the checkpoint if it is due; raise Interrupted if a signal has arrived."""
+        """Save the checkpoint if it is due; raise Interrupted if a signal has arrived."""
         if self.checkpoint is not None and self.checkpoint.due():
             tensors = {
                 f"{p}.{key}": torch.from_numpy(a) for p, arrays in self.arrays.items() for key, a in arrays.items()
@@ -48,7 +48,7 @@ class Progress:
             self.checkpoint.save(tensors, {"states": self.states}, self.place)
 
     def save_if_signalled(self) -> None:
-        """If a signal has arrived, save the completed chunks (without the current one) and raise Interrupted."""
+        """If a signal has arrived, save the completed chunks, but not the current one, and raise Interrupted."""
         if self.checkpoint is not None and self.checkpoint.signals.received is not None:
             self.save_if_due()
 
@@ -61,22 +61,22 @@ class Chunks:
 
     @property
     def done(self) -> int:
-        """Return the number of samples done."""
+        """Return the number of completed samples."""
         return len(next(iter(self.arrays.values()))) if self.arrays else 0
 
     @property
     def arrays(self) -> Arrays:
-        """Return the arrays for all samples done so far."""
+        """Return the arrays for all completed samples."""
         return self.progress.arrays.get(self.name, {})
 
     def resume(self, rng: np.random.Generator) -> int:
-        """Restore `rng` to its state after the completed chunks; return the number of samples done."""
+        """Restore `rng` to its state after the completed chunks; return the number of completed samples."""
         if self.name in self.progress.states:
             rng.bit_generator.state = self.progress.states[self.name]
         return self.done
 
     def add(self, arrays: Mapping[str, np.ndarray], rng: np.random.Generator) -> None:
-        """Append a chunk, and save if a checkpoint is due."""
+        """Append a chunk, and save the checkpoint if it is due."""
         done = self.arrays
         joined = {key: np.concatenate([done[key], new]) if done else new for key, new in arrays.items()}
         self.progress.arrays[self.name] = joined

@@ -1,8 +1,8 @@
 """Find the distances at which the confidence falls along each ray, by bracketing and bisection.
 
 There are three kinds of radius: ``certainty`` is the first distance at which the confidence is below the threshold,
-``half_level`` the first at which it is half of what it is at distance 0, and ``decision`` the first at which another
-class overtakes the label. The first two are found for each calibrator, and the last only once, since it doesn't depend
+``half_level`` is the first at which it is half its value at distance 0, and ``decision`` is the first at which another
+class overtakes the label. The first two are found for each calibrator, but the last only once, since it doesn't depend
 on temperature.
 """
 
@@ -29,11 +29,11 @@ def quantities(spec: ProbeSpec, calibrators: Iterable[str]) -> list[tuple[str, s
 def find_radii(
     walk: RayWalk, spec: ProbeSpec, distances: np.ndarray, readings: Readings
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the radius of each quantity on each ray: bracket where it first ends on the grid, then bisect.
+    """Find the radius of each quantity on each ray: bracket the point where it first ends on the grid, then bisect.
 
-    The grid of distances (m, S) is where the `readings` (m, R, S) were taken. Returns radii (m, Q, R), in the order of
-    `quantities`, and whether they are censored: the quantity then ends nowhere on the grid, and the radius is the
-    grid's largest distance.
+    The `readings` (m, R, S) were taken at a grid of `distances` (m, S). Returns radii (m, Q, R), in the order of
+    `quantities`, and whether they are censored. A quantity with a censored radius doesn't end on the grid, and the
+    radius is the grid's largest distance.
     """
     brackets = []
     for quantity, name, _ in quantities(spec, readings.confidences):
@@ -52,9 +52,9 @@ def find_radii(
 class Bracket:
     """The two distances between which one quantity first ends on each of the rays (m, R).
 
-    A crossing and recrossing between two neighbouring grid distances goes unnoticed, so the grid (m, S) determines what
-    counts as first. The value below `level` is the confidence of the calibrator `name` or, if that is None, the logit
-    gap; `ended` (m, R, S) says at which distances it is.
+    If a value falls below the level and recovers between two neighbouring grid distances, this goes unnoticed, so the
+    grid (m, S) determines what counts as first. The value compared with `level` is the confidence of the calibrator
+    `name` or, if that is None, the logit gap; `ended` (m, R, S) marks the distances at which it is below the level.
     """
 
     def __init__(self, distances: np.ndarray, ended: np.ndarray, name: str | None, level: np.ndarray | float):
@@ -76,19 +76,19 @@ class Bracket:
         return (self.lower + self.upper) / 2
 
     def narrow(self, values: np.ndarray) -> None:
-        """Keep the half of each bracket in which its ray ends, according to the values (b,) read in the middle."""
+        """Keep the half of each bracket in which the quantity ends, according to the values (b,) read in the middle."""
         middle, over = self.middle, values < self.level
         self.upper, self.lower = np.where(over, middle, self.upper), np.where(over, self.lower, middle)
 
     def radius(self) -> np.ndarray:
-        """Return the distances (m, R) at which rays end."""
+        """Return the distances (m, R) at which the quantity ends."""
         radius = self.high.copy()
         radius[self.sample, self.ray] = self.middle
         return radius
 
 
 def _halve(walk: RayWalk, brackets: list[Bracket]) -> None:
-    """Halve the brackets of all quantities together, so a point that several of them need is read only once."""
+    """Halve the brackets of all quantities together, so that points needed by several of them are read only once."""
     if not brackets:
         return
     rays = walk.directions.shape[1]
@@ -106,7 +106,8 @@ def radii_table(
 ) -> pd.DataFrame:
     """Return the radii of all samples as a long table, in the format of `halobench.probing.probe.Neighbourhood`.
 
-    `arrays` are ``radius`` and ``censored`` (n, Q, R), and ``length`` (n, R) of rays; `kinds` are the Q `quantities`.
+    `arrays` are ``radius`` and ``censored``, (n, Q, R), and the rays' ``length``, (n, R); `kinds` are the Q
+    `quantities`.
     """
     count, rays = arrays["length"].shape
     sample, ray = np.repeat(np.arange(count), rays), np.tile(np.arange(rays), count)

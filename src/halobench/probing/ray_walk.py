@@ -16,26 +16,26 @@ from halobench.probing.rays import Rays
 from halobench.training.device import autocast, in_memory, memory_format
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
-DIRECTIONS = 2**22  # maximum number of elements in the directions held at a time
-PLACES = 2**20  # maximum number of elements in the inputs built at a time, unless BATCHES batches need more
+DIRECTIONS = 2**22  # maximum number of elements in the directions held at once
+PLACES = 2**20  # maximum number of elements in the inputs built at once, unless BATCHES batches need more
 BATCHES = 4
 FORWARDS = 2**14  # forward passes per chunk; a killed probe repeats its last chunk
 
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """How a probe reads its model.
+    """How a probe evaluates its model.
 
     Attributes
     ----------
     betas : mapping of calibrator to inverse temperature
-        Confidences are computed from logits multiplied by each of these.
+        Confidences are computed from logits multiplied by each inverse temperature.
     batch : int
         Largest number of inputs per forward pass.
     layout : torch.memory_format
         Layout of the images (b, C, H, W) passed to the model.
     chunks : Chunks, optional
-        Completed results of an interrupted probe, which new ones are added to.
+        Completed results of an interrupted probe, to which new ones are added.
     """
 
     betas: Mapping[str, float] = field(default_factory=lambda: {"none": 1.0})
@@ -55,12 +55,12 @@ class Readings:
 def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None] = lambda: None) -> Predict:
     """Return a function from inputs (b, ...) to float32 logits (b, k), using the recipe's layout and precision.
 
-    It calls `tick` before each batch. The model must not change afterwards, since batch norms are folded, and bf16
-    casts of its weights may be kept (`halobench.training.device.kept_casts`).
+    The function calls `tick` before each batch. The model must not change afterwards, since batch norms are folded, and
+    bf16 casts of its weights may be kept (`halobench.training.device.kept_casts`).
     """
     device, network = next(model.parameters()).device, folded(model)
 
-    # Not inference_mode, in which autocast would recast the weights for each batch.
+    # In inference_mode, autocast would recast the weights for each batch.
     @torch.no_grad()
     def predict(batch: torch.Tensor) -> torch.Tensor:
         tick()
@@ -72,14 +72,14 @@ def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None
 
 
 def chunk_samples(spec: ProbeSpec, size: int, calibrators: int) -> int:
-    """Return how many samples fit in a chunk, given the limits on forward passes and directions of `size` numbers."""
+    """Return how many samples fit into a chunk, given the limits on forward passes and on directions of `size` numbers."""
     quantities = 2 * calibrators + 1
     forwards = 1 + len(spec.radii) + len(spec.relative_radii) + quantities * spec.bisections
     return max(1, min(DIRECTIONS // (spec.directions * size), FORWARDS // (spec.directions * forwards)))
 
 
 def grid_distances(spec: ProbeSpec, other_distance: np.ndarray) -> np.ndarray:
-    """Return the distances (m, 1 + A + B) to visit for each sample: 0, A absolute ones and B relative ones."""
+    """Return the distances (m, 1 + A + B) to visit for each sample: 0, A absolute and B relative distances."""
     absolute = np.tile(np.asarray(spec.radii), (len(other_distance), 1))
     relative = np.asarray(spec.relative_radii) * other_distance[:, None]
     return np.concatenate([np.zeros((len(other_distance), 1)), absolute, relative], axis=1)
@@ -88,8 +88,8 @@ def grid_distances(spec: ProbeSpec, other_distance: np.ndarray) -> np.ndarray:
 class RayWalk:
     """Evaluates a model at given distances along the rays from m samples.
 
-    Samples and directions are stored flat, in the order of the model's memory layout, so the points along a ray are
-    written only once, in the form that the model reads. A logit that isn't finite raises DivergedError.
+    Samples and directions are stored as flat rows in the order of the model's memory layout, so the points along a ray
+    are written only once, in the form that the model reads. A logit that isn't finite raises DivergedError.
     """
 
     def __init__(self, predict: Predict, inputs: torch.Tensor, labels: np.ndarray, rays: Rays, options: ProbeOptions):
@@ -100,7 +100,7 @@ class RayWalk:
         self.labels, self.highest = torch.from_numpy(labels).to(inputs.device), int(labels.max())
 
     def at(self, sample: np.ndarray, ray: np.ndarray, distance: np.ndarray) -> Readings:
-        """Read the model at b points, each given by a sample, one of its rays and a distance along it, all as (b,)."""
+        """Evaluate the model at b points, each given by a sample, one of its rays and a distance along it, all (b,)."""
         device, rows = self.flat.device, torch.from_numpy(sample * self.directions.shape[1] + ray)
         samples, rows = torch.from_numpy(sample).to(device), rows.to(device)
         far = torch.from_numpy(distance.astype(np.float32)).to(device)
@@ -113,9 +113,9 @@ class RayWalk:
         return self._readings(np.concatenate(values, axis=1))
 
     def along(self, distances: np.ndarray) -> Readings:
-        """Read every ray at its sample's distances (m, S); return arrays (m, R, S)."""
+        """Evaluate every ray at its sample's distances (m, S); return arrays (m, R, S)."""
         samples, rays = self.directions.shape[:2]
-        still = (distances == 0).all(axis=0)  # a sample itself is on all of its rays, and read only once
+        still = (distances == 0).all(axis=0)  # a sample is on all of its rays, but evaluated only once
         values = np.empty((1 + len(self.options.betas), samples, rays, len(still)))
         if still.any():
             values[..., still] = self._at_samples()[:, :, None, None]
@@ -125,17 +125,17 @@ class RayWalk:
 
     @property
     def _block(self) -> int:
-        """Return the number of points to build at a time."""
+        """Return the number of points to build at once."""
         return max(PLACES // self.flat.shape[1], BATCHES * self.options.batch)
 
     def _at_samples(self) -> np.ndarray:
-        """Read the samples themselves; return (1 + betas, m)."""
+        """Evaluate the samples themselves; return (1 + betas, m)."""
         parts = [slice(start, start + self._block) for start in range(0, len(self.flat), self._block)]
         zeros = np.zeros(len(self.flat))
         return np.concatenate([self._read(self.flat[p].clone(), self.labels[p], zeros[p]) for p in parts], axis=1)
 
     def _along_rays(self, distances: np.ndarray) -> np.ndarray:
-        """Read every ray at its sample's distances (m, S); return (1 + betas, m, R, S)."""
+        """Evaluate every ray at its sample's distances (m, S); return (1 + betas, m, R, S)."""
         (samples, count), size, rays = distances.shape, self.flat.shape[1], self.directions.shape[1]
         far = torch.from_numpy(distances.astype(np.float32)).to(self.flat.device)
         every, values = self.directions.flatten(0, 1), []
@@ -152,7 +152,7 @@ class RayWalk:
     def _read(self, places: torch.Tensor, labels: torch.Tensor, distance: np.ndarray) -> np.ndarray:
         """Return the logit gap and the label confidence for each of the betas, (1 + betas, b), at `places` (b, D)."""
         parts = places.tensor_split(-(-len(places) // self.options.batch))
-        with torch.no_grad():  # if `predict` is a plain module, it would record gradients
+        with torch.no_grad():  # otherwise, a plain module as `predict` would record gradients
             logits = torch.cat([self.predict(self._images(part)) for part in parts])
         expected = f"labels from 0 to {logits.shape[1] - 1}, one for each column of the logits"
         require(self.highest < logits.shape[1], "labels", self.highest, expected)

@@ -1,4 +1,4 @@
-"""The geometry of the probe: rays from samples, and distances to the nearest training sample with another label."""
+"""Compute the probe's geometry: rays from samples, and distances to the nearest training sample with another label."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from halobench.models.distances import squared_distances
 from halobench.training.batches import Batches
 
 MANIFOLD_SAMPLES = 5000  # largest number of training samples used to compute principal components
-BLOCK_BYTES = 2**28  # bytes of training samples to which distances are computed at a time
-ROWS = 256  # samples whose distances are computed at a time
+BLOCK_BYTES = 2**28  # bytes of training samples to which distances are computed at once
+ROWS = 256  # samples whose distances are computed at once
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class _Neighbours:
 
 
 class Surroundings:
-    """The labelled training samples that surround the probed ones, with results that several probes can share.
+    """The labelled training samples that surround the probed samples, with results that several probes can share.
 
     Parameters
     ----------
     inputs : float tensor (N, ...), or Batches
-        Normalised. Samples from a `Batches` are never all held in memory at once.
+        Normalised samples; those of a `Batches` are never all held in memory at once.
     labels : int array (N,)
     """
 
@@ -75,7 +75,7 @@ class Surroundings:
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 
     def nearest(self, samples: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `nearest_of_another_label` of samples (n, D), cached for probes of the same ones or a part of them."""
+        """Return `nearest_of_another_label` of samples (n, D), cached for probes of the same samples or of a part of them."""
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
         if self._neighbours is None or run is None:
             self._neighbours = _Neighbours(samples, labels, *nearest_of_another_label(samples, labels, self))
@@ -83,7 +83,7 @@ class Surroundings:
         return self._neighbours.rows[run], self._neighbours.distances[run]
 
     def basis(self, count: int) -> torch.Tensor:
-        """Return the `principal_components` of the first training samples, computed only once per `count`."""
+        """Return the `principal_components` of the first training samples, computing them only once per `count`."""
         if count not in self._bases:
             first = np.arange(min(len(self.labels), MANIFOLD_SAMPLES))
             self._bases[count] = principal_components(self.take(first), count)
@@ -107,12 +107,12 @@ class Geometry:
         self._directions: Any = plugins.load("probes", spec.kind)
         options = plugins.signature("probes", spec.kind) or {}
         self._options = {"components": spec.components} if "components" in options else {}
-        # Seeds the global generators, which plug-ins shouldn't draw from. It is drawn from a copy, so `rng` doesn't
+        # Seeds the global generators, from which plug-ins shouldn't draw. A copy draws it, so that `rng` doesn't
         # advance.
         self._seed = int(copy.deepcopy(rng).integers(2**31))
 
     def rays(self, part: slice) -> Rays:
-        """Return the rays from the samples in `part`; request parts in order, since each draws from the generator."""
+        """Return the rays from the samples in `part`; request parts in order, since all draw from the generator."""
         samples, labels, count = self.samples[part], np.array(self.labels[part]), self.spec.directions
         key = f"probes.{self.spec.kind}"
         with plugins.calling(key, self._seed + part.start):
@@ -142,8 +142,8 @@ def nearest_of_another_label(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest training sample with a different label for each of `samples` (n, D), `chunk` of them at a time.
 
-    Exact copies of a sample that have a different label are skipped, since they don't define a direction. Returns the
-    training samples' rows (n,), and distances (n,) in float64.
+    Exact copies of a sample with a different label are skipped, since they don't define a direction. Returns the
+    training samples' rows (n,), and their distances (n,) in float64.
     """
     device, count = samples.device, len(surroundings.labels)
     targets = torch.from_numpy(labels).to(device)

@@ -19,7 +19,7 @@ from halobench.probing.rays import Surroundings
 from halobench.training.device import in_memory
 
 SAMPLES = 32  # samples per part; a killed probe repeats its last part
-# (quantity, calibrator) -> radii (m, R) and whether they are censored; calibrator is None if the temperature is
+# (quantity, calibrator) -> radii (m, R), and whether they are censored; calibrator is None if temperature is
 # irrelevant.
 Radii = Mapping[tuple[str, Any], tuple[np.ndarray, np.ndarray]]
 

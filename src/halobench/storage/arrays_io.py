@@ -1,4 +1,4 @@
-"""Read and write arrays: .npy and safetensors."""
+"""Read and write arrays as .npy and safetensors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """Read named arrays from safetensors; raise SpecError if they differ from their stage's record."""
+    """Read named arrays from safetensors; raise SpecError if the file differs from its stage's record."""
     from safetensors.numpy import load_file
 
     with reading(path, "arrays as safetensors"):
@@ -47,10 +47,10 @@ def check_arrays(path: Path | str) -> None:
 def read_npy(
     path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped: bool = False, most: int | None = None
 ) -> np.ndarray:
-    """Read an array of this type and shape, where None is any length; check the checksum of at most `most` bytes."""
+    """Read an array of this type and shape, where None is any length; compare the checksum of up to `most` bytes."""
     expected = f"a .npy array of {dtype} {shape}".replace("None", "n")
     with reading(path, expected):
-        # An archive of arrays can be read as well, but isn't an array.
+        # An archive of arrays can also be read, but isn't an array.
         array = np.lib.format.open_memmap(path, mode="r") if mapped else np.load(path, allow_pickle=False)
         fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
         if not fits or any(n is not None and n != length for n, length in zip(shape, array.shape, strict=True)):

@@ -1,18 +1,18 @@
-"""The columns of the tables, which readers of results rely on."""
+"""List the columns of the tables, on which readers of results rely."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# These are empty if no cell is probed, nothing is trained, or nothing is fitted.
+# These tables are empty if no cell is probed, nothing is trained, or nothing is fitted.
 MAY_BE_EMPTY = ("neighbourhood", "radii", "history", "fits")
 
 KEYS = ["dataset", "model", "loss", "seed"]  # the columns that identify a cell
 PAIRED = ["dataset", "model", "seed"]  # losses are compared for equal values of these
-REFERENCE = "reference"  # the loss that marks rows of calibrator-free predictors, which were not trained
+REFERENCE = "reference"  # the loss that marks rows of untrained reference predictors
 METRICS_COLUMNS = ("split", "labels", "calibrator", "metric", "value", "low", "high")
 RELIABILITY_COLUMNS = ("split", "labels", "calibrator", "bin", "lower", "upper", "count", "confidence", "accuracy")
-# Each row is a job, from its record; spec, hardware and versions are JSON.
+# Each row describes a job, as in its record; spec, hardware and versions are JSON.
 JOB_COLUMNS = (
     *("stage", "key", "seed", "device", "seconds", "peak_memory_mib"),
     *("started", "finished", "commit", "spec", "hardware", "versions"),

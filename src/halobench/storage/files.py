@@ -1,4 +1,4 @@
-"""Write files under a temporary name and rename them, so readers never see half a file; read files with checks."""
+"""Write files under a temporary name before renaming them, so readers never see half a file; read files with checks."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from halobench.core.errors import SpecError, describe_error, require
 REMEDY = "(if this is a result, delete it; the next run that needs it will recreate it)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
 LEAST_AGE = 60.0  # seconds
-AHEAD = 60.0  # seconds by which the clock of a file server may be ahead
-LOCK = ".lock"  # the file in a folder that a process locks to work there alone
+AHEAD = 60.0  # seconds by which a file server's clock may be ahead
+LOCK = ".lock"  # the file that a process locks to work alone in a folder
 
 
 @contextlib.contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path next to `path`, with its suffix; rename it to `path` on success, remove it on failure.
+    """Yield a temporary path next to `path`, with its suffix; rename the file to `path` on success, or else remove it.
 
     The temporary file is locked meanwhile, so `sweep` can distinguish a live writer's file from a dead one's.
     """
@@ -45,7 +45,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except Exception as error:
-        # Some writers wrap the system's error in one of their own, and the temporary name means nothing to users.
+        # Some writers wrap the system's error in their own, and users don't know the temporary name.
         if isinstance(error, OSError) or "os error" in str(error):
             raise OSError(f"{path} can't be written ({describe_error(error)})") from error
         raise
@@ -56,41 +56,41 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone(folder: Path | str) -> Iterator[None]:
-    """Lock a folder with a file in it, which is removed afterwards; other processes that want the lock wait."""
+    """Lock a folder by a file in it, which is removed afterwards; other processes that want the lock wait."""
     lock = _lock(Path(folder) / LOCK)
-    # On a file system without locks nobody waits, but the work done under this lock is quick, or harmless if repeated.
+    # On a file system without locks, nobody waits, but the work done under this lock is quick, or harmless if repeated.
     with contextlib.suppress(OSError):
         lock.acquire()
     try:
         yield
     finally:
-        if lock.is_locked:  # removed while locked, so a waiting process sees that it is gone and locks a new one
+        if lock.is_locked:  # removed while locked, so that a waiting process notices and locks a new file
             Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 
 def sweep(folder: Path | str) -> None:
-    """Remove the temporary files that killed writers left in a folder, i.e. those that nobody has locked.
+    """Remove the temporary files that killed writers left in a folder, which are those that nobody has locked.
 
-    Files younger than `LEAST_AGE` seconds are kept, since a writer creates its file a moment before locking it.
+    Files younger than `LEAST_AGE` seconds are kept, since a writer creates its file just before locking it.
     """
     for path in Path(folder).glob(f"{TEMPORARY}*"):
-        with contextlib.suppress(OSError):  # its writer is alive or has just renamed it, or nothing can be locked here
+        with contextlib.suppress(OSError):  # its writer is alive or has just renamed it, or locks don't work here
             if time.time() - path.stat().st_mtime >= LEAST_AGE:
                 with _lock(path).acquire(blocking=False):
                     path.unlink()
 
 
 def _lock(path: Path) -> FileLock:
-    """Return a lock on a file, which the system releases when its holder ends, however that happens.
+    """Return a lock on a file, which the system releases when its holder ends for whatever reason.
 
-    On a file system without such locks it can't be acquired, because filelock's own fallback would write into the file.
+    On a file system without locks, it can't be acquired, because filelock's own fallback would write into the file.
     """
     return FileLock(path, fallback_to_soft=False)
 
 
 def nearest_existing(folder: Path) -> Path:
-    """Return a folder or, if there is nothing at its path, the nearest of its parents that isn't missing."""
+    """Return a folder or, if it doesn't exist, its nearest existing parent."""
     return next(place for place in (folder, *folder.absolute().parents) if os.path.lexists(place))
 
 
@@ -104,10 +104,9 @@ def check_writable(folder: Path) -> None:
 
 
 def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
-    """Check that no file was last modified after the present time `now` (seconds since the epoch).
+    """Check that no existing file was modified after the present time `now` (seconds since the epoch).
 
-    Otherwise, the clock has been set back, and Snakemake would find what jobs write older than what they read. Missing
-    files don't count.
+    Otherwise, the clock has been set back, and Snakemake would consider the jobs' outputs older than their inputs.
     """
     times: dict[str, float] = {}
     for path in map(str, paths):
@@ -120,12 +119,12 @@ def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
 
 
 def _local(seconds: float) -> str:
-    """Return a time in this machine's time zone."""
+    """Format a time in this machine's time zone."""
     return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
 
 
 def _umask() -> int:
-    """Return the process's umask, which can only be read by setting it."""
+    """Return the process's umask, which can be read only by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
@@ -139,7 +138,7 @@ def write_json(path: Path | str, value: Any) -> None:
 
 @contextlib.contextmanager
 def reading(path: PurePath | str, what: str) -> Iterator[None]:
-    """Turn any error while decoding `path` into a SpecError that names the file and says what it should contain."""
+    """Turn any error in decoding `path` into a SpecError that names the file and says what it should contain."""
     try:
         yield
     except SpecError as error:
@@ -148,12 +147,12 @@ def reading(path: PurePath | str, what: str) -> Iterator[None]:
         raise SpecError(f"{path}: {error.key}", error.value, f"{error.expected} {REMEDY}") from None
     except FileNotFoundError:
         raise SpecError(str(path), "no such file", what) from None
-    except Exception as error:  # decoders raise a dozen kinds of errors, including their own
+    except Exception as error:  # decoders raise a dozen types of errors, including their own
         raise SpecError(str(path), describe_error(error), f"{what} {REMEDY}") from None
 
 
 def check_sum(path: Path | str, digest: str, expected: str, current: str = "") -> None:
-    """Raise SpecError unless `path`, whose `current` checksum may be known, has the checksum `digest`."""
+    """Raise SpecError unless `path` has the checksum `digest`; pass its `current` checksum if it is known."""
     with reading(path, expected):
         current = current or checksum(path)
     if current != digest:
@@ -161,7 +160,7 @@ def check_sum(path: Path | str, digest: str, expected: str, current: str = "") -
 
 
 def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
-    """Return the content of a file; raise SpecError if it can't be read, or its record has a different checksum."""
+    """Return the content of a file; raise SpecError if it can't be read or its checksum differs from the record's."""
     expected = "a file" if digest is None else "the content recorded for it"
     with reading(path, expected):
         content = Path(path).read_bytes()
@@ -171,7 +170,7 @@ def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
 
 
 def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
-    """Read a JSON file; if there are `keys`, it must hold a mapping that has them."""
+    """Read a JSON file; if `keys` are passed, it must contain a mapping with these keys."""
     with reading(path, "JSON"):
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     keys = list(keys)

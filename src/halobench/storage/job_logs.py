@@ -7,17 +7,17 @@ from pathlib import Path
 
 DONE = "(succeeded, without output)"
 SILENT = "(no output: killed, ended without a message, or never started)"
-STOPPED = "stopped by SIG"  # in the last line of a stage that saved its work and ended on a signal
-INTERRUPTED = ("KeyboardInterrupt", "halobench: error: killed by SIGINT")  # last lines of one that was still importing
+STOPPED = "stopped by SIG"  # in the last line of a stage that saved its work and ended because of a signal
+INTERRUPTED = ("KeyboardInterrupt", "halobench: error: killed by SIGINT")  # of a stage that was still importing
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-# How SLURM's daemons, and the Snakemake that runs a job on a node, report why it ended.
+# How SLURM's daemons, and the Snakemake process that runs a job on a node, report why the job ended.
 REASON = re.compile(
     r"slurmstepd.*|.*\boom[-_ ]kill.*|.*(?:No such file|not found|denied|Errno).*|\w*(?:Error|Exception): .+"
 )
 
 
 def lines(log: Path) -> list[str]:
-    """Return the non-empty lines of a log, stripped, without a terminal's colours; none if it can't be read."""
+    """Return the stripped non-empty lines of a log without terminal colours; none if it can't be read."""
     try:
         text = ESCAPE.sub("", log.read_text(errors="replace"))
     except OSError:
@@ -41,13 +41,13 @@ def before_last(log: Path, most: int = 2) -> list[str]:
 
 
 def python_path(log: Path) -> str:
-    """Return the part of a log's command that sets PYTHONPATH, for a shell; empty if there is no such part or log."""
+    """Return the part of a log's command that sets PYTHONPATH in a shell; empty if there is no such part or log."""
     first = next(iter(lines(log)), "")
     return first.removeprefix("$ ").partition(" halobench ")[0] if first.startswith("$ PYTHONPATH=") else ""
 
 
 def why_ended(log: Path) -> str:
-    """Return the line of a SLURM log that says why its job ended; empty if there is none."""
+    """Return the line of a SLURM log that says why its job ended; "" if there is none."""
     reasons = [line for line in lines(log) if REASON.fullmatch(line)]
-    # SLURM reports a time limit or a kill; the Snakemake around the stage only adds that the job failed.
+    # SLURM reports a time limit or a kill; Snakemake, which runs the stage, only adds that the job failed.
     return next((line for line in reversed(reasons) if line.startswith("slurmstepd")), reasons[-1] if reasons else "")

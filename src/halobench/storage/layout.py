@@ -1,4 +1,4 @@
-"""The layout of results: the stages and the files that they leave.
+"""Define the layout of results: the stages and the files that they write.
 
 Only this module knows which stages exist. The workflow's rules, logs, estimates, verification, aggregation and the
 table of failed jobs all go through `STAGES`.
@@ -17,18 +17,18 @@ CELL = "{dataset}/{model}/{loss}/seed{seed}"
 class Stage:
     """One stage: a program that turns files into other files and leaves a record of its work."""
 
-    name: str  # of its command and of its rule
-    key: str  # identifies one of its jobs, using the wildcards of its rule
+    name: str  # of the stage, its command and its rule
+    key: str  # identifies each of its jobs by the wildcards of its rule
     record: str  # the path of a job's record below the results folder; {} stands for its key
-    # The files that it declares to Snakemake besides its record, in the record's folder. If the stage has `each`, {}
-    # stands for the name of a figure or table.
+    # The files in the record's folder that it declares to Snakemake, besides its record. If `each` is true, {} stands
+    # for the name of a figure or table.
     outputs: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()  # the stages whose outputs it reads
     undeclared: tuple[str, ...] = ()  # other files that it may write there
-    scoped: bool = False  # whether it can also run on only the finished cells, with its files below partial/
+    scoped: bool = False  # whether it can also run on only the finished cells, and then write below partial/
     each: bool = False  # whether each figure or table has its own rule, named {stage}_{name}
-    # The modules that determine its numbers; the rest are found through their imports, so an edit of any of them reruns
-    # it. None if it computes nothing.
+    # The modules that determine its numbers. Modules that these import are found, so an edit to any of them reruns the
+    # stage. Empty if it computes nothing.
     modules: tuple[str, ...] = ()
 
     def record_path(self, key: str) -> str:
@@ -45,22 +45,22 @@ class Stage:
 
     @property
     def records(self) -> tuple[str, ...]:
-        """Patterns that match the paths of its records below the results folder."""
+        """Patterns for the paths of its records below the results folder."""
         pattern = self.record.format("/".join("*" if "{" in part else part for part in self.key.split("/")))
         return (pattern, f"partial/{pattern}") if self.scoped else (pattern,)
 
     @property
     def output_patterns(self) -> tuple[str, ...]:
-        """Patterns that match the paths of its files; none if each figure or table has files of its own."""
+        """Patterns for the paths of its files; none if each figure or table has files of its own."""
         names = () if self.each else (*self.outputs, *self.undeclared)
         paths = map(PurePosixPath, self.records)
         return tuple(str(path.with_name(name.format(path.stem))) for path in paths for name in names)
 
 
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # the tables of an experiment
-ORIGINS = ("jobs", "fits")  # how these results came about, for the experiment's pages; parquet only
+ORIGINS = ("jobs", "fits")  # how the results were computed, for the experiment's pages; parquet only
 PAGES = ("overview", "leaderboard", "figures", "tables")
-EXPLORED = ("metrics", "neighbourhood", "radii", "reliability", "runs", "history", *ORIGINS)  # what the explorer reads
+EXPLORED = ("metrics", "neighbourhood", "radii", "reliability", "runs", "history", *ORIGINS)  # read by the explorer
 
 _STAGES = (
     Stage(
@@ -68,7 +68,7 @@ _STAGES = (
         "{source}",
         "sources/{}/source.json",
         outputs=("meta.json",),
-        undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not every source has all; stages restore lost ones
+        undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not in every source; stages restore lost ones
         modules=("data/sources",),
     ),
     Stage(
@@ -115,7 +115,7 @@ _STAGES = (
         needs=("source",),
         modules=("calibration/reference_predictors", "data/splits"),
     ),
-    # The manifest is its own record, since it is sealed and takes only a moment.
+    # The manifest is its own record, since it contains its own checksum and takes only a moment to write.
     Stage(
         "manifest",
         "{experiment}",

@@ -1,4 +1,4 @@
-"""What produced a result: versions, hardware and commit."""
+"""Record what produced a result: versions, hardware and commit."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SLURM = {"job": "SLURM_JOB_ID", "node": "SLURMD_NODENAME", "gpus": "CUDA_VISIBLE
 
 
 def begin() -> None:
-    """Treat the process as one that starts now; for forks, which don't import this module again."""
+    """Treat the process as starting now; for forks, which don't import this module again."""
     _started[:] = [datetime.now(UTC).isoformat(timespec="microseconds")]
 
 
 def started() -> str:
-    """Return approximately when this process started, in UTC."""
+    """Return the approximate time, in UTC, at which this process started."""
     return _started[0]
 
 
@@ -45,7 +45,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:
-    """Return the host, processor, cores and, on CUDA, the card; in a SLURM job, its number, node and GPUs as well."""
+    """Return the host, processor, cores and, for CUDA, the card; in a SLURM job, also its number, node and GPUs."""
     facts: dict[str, Any] = {"host": platform.node(), "machine": platform.machine(), "cores": os.cpu_count()}
     facts["processor"] = _processor()
     if "SLURM_JOB_ID" in os.environ:
@@ -58,7 +58,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 
 def here(device: str = "cpu") -> str:
-    """Return the machine, its processor or card and torch's version, which affect the last digits of training."""
+    """Return the machine, its processor or card, and torch's version, which affect the last digits of training."""
     facts = hardware(device)
     chip = facts.get("gpu", facts["processor"])
     return f"{facts['host']} ({chip}, torch {importlib.metadata.version('torch')})"
@@ -74,7 +74,7 @@ def _processor() -> str:
 
 
 def short(commit: str) -> str:
-    """Return the first twelve digits of a commit, keeping the mark of an edited checkout.
+    """Return the first twelve digits of a commit, keeping the ``-dirty`` of an edited checkout.
 
     Examples
     --------
@@ -87,9 +87,9 @@ def short(commit: str) -> str:
 
 @functools.cache
 def commit(folder: Path | None = None) -> str | None:
-    """Return the commit of the checkout that holds a folder, with ``-dirty`` if it was edited; None outside git.
+    """Return the commit of the checkout that contains a folder, with ``-dirty`` if it was edited; None outside git.
 
-    The default is the folder of the package, where a new file, such as a plug-in, also counts as an edit.
+    The default is the package's folder, where a new file, such as a plug-in, also counts as an edit.
     """
 
     def git(*arguments: str) -> str:
@@ -108,7 +108,7 @@ def commit(folder: Path | None = None) -> str | None:
 
 
 def outside_plugins(plugins: Iterable[tuple[str, str]]) -> dict[str, dict[str, str | None]]:
-    """Return the file of each plug-in (kind, name) from outside the package, and the commit of the file's folder."""
+    """Return the file of each plug-in (kind, name) outside the package, and the commit of the file's folder."""
     paths = {name: locate(kind, name) for kind, name in plugins if ":" in name}
     return {
         name: {"text": path.read_text(encoding="utf-8", errors="replace"), "commit": commit(path.parent)}
@@ -125,9 +125,9 @@ def record(
     device: str = "cpu",
     facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return a stage's record: its request, versions and hardware, how long it took, and each output's checksum.
+    """Return a stage's record: its request, versions, hardware and duration, and each output's checksum.
 
-    The record has its own checksum, so edits to it are noticed as well.
+    The record contains its own checksum, so edits to it are noticed too.
     """
     entries = {
         "stage": request.stage,

@@ -1,4 +1,4 @@
-"""Records, which each stage leaves next to its outputs, with the outputs' checksums."""
+"""Seal, read and check records, which stages write next to their outputs with the outputs' checksums."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from halobench.storage.layout import STAGES
 
 
 def check_recorded(path: Path | str, most: int | None = None) -> None:
-    """Raise SpecError if the record next to `path`, from the stage that wrote it, holds a different checksum for it.
+    """Raise SpecError if the checksum of `path` differs from the one in its stage's record, next to it.
 
-    A file without a record, e.g. one from elsewhere, passes, as does one of more than `most` bytes.
+    Files without a record, such as those from elsewhere, and files of more than `most` bytes pass.
     """
     path = Path(path)
     if most is not None and path.stat().st_size > most:
@@ -32,7 +32,7 @@ def check_recorded(path: Path | str, most: int | None = None) -> None:
 
 
 def seal(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `record` with its own checksum as ``self`` (SHA-256 of the rest as sorted JSON), so edits are noticed."""
+    """Return `record` with a checksum of itself as ``self`` (SHA-256 of the rest as sorted JSON) to reveal edits."""
     rest = {key: value for key, value in record.items() if key != "self"}
     return rest | {"self": hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()}
 
@@ -43,7 +43,7 @@ def check_seal(path: Path | str, content: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a stage's record, which must have `keys` and at least the checksums of the files that the stage wrote."""
+    """Read a stage's record, which must have `keys` and the checksums of the files that the stage wrote."""
     record = read_json(path, ["outputs", *keys])
     if not isinstance(record["outputs"], Mapping):
         raise SpecError(str(path), record["outputs"], f"checksums by file name under 'outputs' {REMEDY}")

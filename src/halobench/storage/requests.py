@@ -1,4 +1,4 @@
-"""Requests: what a job should do and with which code, and how a record's differs from it."""
+"""Define requests (what a job should do, and with which code), and compare them with records."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ class Request:
     """What a job should do."""
 
     stage: str
-    spec: Mapping[str, Any]  # as plain data; jobs that differ only in their seed share it
+    spec: Mapping[str, Any]  # as plain data; jobs that differ only in their seeds share it
     code: Mapping[str, str]  # the modules that the result depends on, with their digests
 
 
 def outside_plugins(spec: Any) -> bool:
-    """Return whether a spec uses a plug-in outside the package, ``module:object``."""
+    """Return True if a spec uses a plug-in outside the package, ``module:object``."""
     return OUTSIDE.search(to_json(spec)) is not None
 
 
 def changes(record: Mapping[str, Any], request: Request, seed: int | None = None) -> list[str]:
-    """Describe how a request differs from that of a record: by key, value and module; empty if they are the same.
+    """List the differences between a request and a record's, by key, value and module.
 
-    A result was made as requested if nothing differs.
+    If there are none, the result was computed as requested.
     """
     if record.get("seed") != seed:
         return [f"seed was {record.get('seed')} and is now {seed}"]
@@ -39,7 +39,7 @@ def changes(record: Mapping[str, Any], request: Request, seed: int | None = None
 
 
 def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """List what changed between two specs, by dotted key; a missing key is at its default."""
+    """List what changed between two specs, by dotted key; a missing key has its default value."""
     old, new = _flat(before), _flat(now)
     alike: dict[tuple[str, str], list[str]] = {}
     for key in sorted(old.keys() | new.keys()):
@@ -52,7 +52,7 @@ def spec_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
 
 
 def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return a spec's values by dotted key as in the config, where options stand next to the name they belong to."""
+    """Return a spec's values by dotted key as in the configuration, where options are next to their plug-in's name."""
     values: dict[str, Any] = {}
     for key, value in spec.items():
         path = prefix if key == "options" else f"{prefix}{key}."
@@ -61,10 +61,10 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longest: int = 60) -> str:
-    """Format a value as JSON, leaving out its middle if it's long.
+    """Format a value as JSON, leaving out its middle if it is long.
 
-    A missing value is either the default or is absent along with everything around it, as with another plug-in's
-    options or a whole probe.
+    A missing value is either at its default or absent along with everything around it, as are another plug-in's options
+    or a whole probe.
     """
     if key in values:
         text = json.dumps(values[key])
@@ -75,7 +75,7 @@ def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longe
 
 
 def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bool = False) -> list[str]:
-    """List modules that changed, and those added or dropped unless a changed spec (`swapped`) already shows them."""
+    """List modules that changed, and those added or dropped unless a changed spec (`swapped`) explains these."""
     both = [([module for module in now if module in before and before[module] != now[module]], "changed")]
     if not swapped:
         moved = (
@@ -87,7 +87,7 @@ def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bo
 
 
 def _file(module: str) -> str:
-    """Return a module of a code map as a file in the package, or as the config refers to it."""
+    """Return a module of a code map as a file in the package, or as the configuration refers to it."""
     return module if any(sign in module for sign in ": ") or "." in module.rpartition("/")[2] else f"{module}.py"
 
 

@@ -1,4 +1,4 @@
-"""Read and write tables: CSV and parquet."""
+"""Read and write tables as CSV and parquet."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LONG = 20_000  # rows; tables of at least this length are written by pyarrow
-SLICE = 2**18  # rows of a long table held as text at a time
+SLICE = 2**18  # number of rows of a long table that are held as text at once
 
 
 # --- Writing ---------------------------------------------------------------------------------------------------------
 
 
 def write_csv(path: Path | str, table: pd.DataFrame) -> None:
-    """Write a table as CSV, with floats in the shortest form that reads back as the same number."""
+    """Write a table as CSV, with floats in the shortest form that is read back as the same number."""
     with replacing(path) as temporary:
         if len(table) < LONG or not _write_long_csv(temporary, table):
             table.to_csv(temporary, index=False, lineterminator="\n")
 
 
 def _write_long_csv(path: Path, table: pd.DataFrame) -> bool:
-    """Write the bytes of ``table.to_csv`` with pyarrow; return False if it can't handle a type or a value.
+    """Write the same bytes as ``table.to_csv`` with pyarrow; return False if it can't handle a type or value.
 
     The long tables of 1,500 cells (960,000 rows) take 0.7 s of CPU time this way; pandas takes 6.1 s.
     """
@@ -42,7 +42,7 @@ def _write_long_csv(path: Path, table: pd.DataFrame) -> bool:
     import pyarrow.csv
 
     columns = [column for _, column in table.items()]
-    if len(columns) == 1 or not all(map(_is_plain, columns)):  # pandas quotes missing values in a lone column
+    if len(columns) == 1 or not all(map(_is_plain, columns)):  # pandas quotes missing values in a single column
         return False
     options = pa.csv.WriteOptions(include_header=False, quoting_style="none")
     with open(path, "wb") as file:
@@ -52,13 +52,13 @@ def _write_long_csv(path: Path, table: pd.DataFrame) -> bool:
             texts = [_float_texts(part) if part.dtype == np.float64 else pa.array(part) for part in parts]
             try:
                 pa.csv.write_csv(pa.table(texts, names=list(table.columns)), file, options)
-            except pa.ArrowInvalid:  # a comma, a quote or a line break in a value
+            except pa.ArrowInvalid:  # a value contains a comma, a quote or a line break
                 return False
     return True
 
 
 def _is_plain(column: pd.Series) -> bool:
-    """Return whether a column holds only double-precision floats, only whole numbers or only strings."""
+    """Return True if a column holds only double-precision floats, only integers or only strings."""
     numbers = column.dtype == np.float64 or pd.api.types.is_integer_dtype(column.dtype)
     return numbers or pd.api.types.infer_dtype(column) == "string"
 
@@ -96,9 +96,9 @@ def read_tables(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
 
 
 def parse_csv(path: Path | str, content: bytes, columns: Iterable[str] = (), least: int = 1) -> pd.DataFrame:
-    """Parse CSV, with each number as the nearest float; raise SpecError, naming `path`, as `read_parquet` does."""
+    """Parse CSV, with each number as the nearest float; raise the same errors as `read_parquet`, naming `path`."""
     with reading(path, "a table as CSV"):
-        # Older versions of pandas round numbers differently unless "round_trip" is chosen.
+        # Without "round_trip", older versions of pandas round numbers differently.
         table = pd.read_csv(io.BytesIO(content), float_precision="round_trip")
         _check_shape(path, list(table.columns), len(table), columns, least)
     return table
@@ -108,7 +108,7 @@ def read_parquet(path: Path | str, columns: Iterable[str] = (), least: int = 1) 
     """Read a parquet file; raise SpecError unless it is a table with at least `least` rows and all of `columns`."""
     import pyarrow  # noqa: F401 (see above)
 
-    # The file is opened here, because pandas, if passed a folder, would read all the files in it.
+    # The file is opened here, because pandas would read all files in a folder if passed one.
     with reading(path, "a table as parquet"), open(path, "rb") as file:
         table = pd.read_parquet(file)
         _check_shape(path, list(table.columns), len(table), columns, least)
@@ -122,9 +122,9 @@ def parse_parquet(
     dictionary: Iterable[str] = (),
     least: int = 1,
 ) -> pa.Table:
-    """Parse a parquet file's content as a table.
+    """Parse the content of a parquet file as a pyarrow table.
 
-    It stays a pyarrow table because, for a cell's small file, converting it to pandas would take most of the time.
+    It isn't converted to pandas because this would take most of the time for a cell's small file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -137,7 +137,7 @@ def parse_parquet(
 
 
 def join_tables(paths: Sequence[Path], tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of several files' tables, one after another; columns missing from some become null there."""
+    """Concatenate the tables of several files; columns missing from some become null there."""
     import pyarrow as pa
 
     with contextlib.suppress(pa.ArrowException):

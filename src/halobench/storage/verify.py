@@ -1,4 +1,4 @@
-"""Verify results: find files that differ from what their stage recorded."""
+"""Verify results: find files that differ from their stages' records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EDITED = "doesn't match its own checksum, so it was edited"
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that differs from its record; `record` is that record's file, or the file itself."""
+    """A file that differs from its record; `record` is the record's path, or the file's own."""
 
     path: Path
     record: Path
@@ -29,7 +29,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class Verification:
-    """How many records were read, how many files they list, and what is wrong with those files."""
+    """The numbers of records read and of files listed in them, and the faults of those files."""
 
     records: int
     files: int
@@ -37,10 +37,10 @@ class Verification:
 
 
 def verify(results: Path) -> Verification:
-    """Check every file that a record lists against the checksum in that record; links are followed.
+    """Check every file listed in a record against its checksum there, following links.
 
-    Where a stage's record belongs, anything else is a fault, as is a file that is named like an output of a stage but
-    isn't listed in any record next to it. Other files are someone else's.
+    Anything but a record at a record's path is a fault, as is a file that is named like an output of a stage but isn't
+    listed in any record next to it. Other files are ignored.
     """
     count, files, listed, faults = 0, 0, set[Path](), list[Fault]()
     for path in _matches(results, (pattern for stage in STAGES.values() for pattern in stage.records)):
@@ -75,7 +75,7 @@ def is_record(content: Any) -> bool:
 
 
 def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
-    """Check a record and, if it is fine, the files that it lists in its folder; yield each fault found."""
+    """Check a record and, if it is intact, the files that it lists in its folder; yield each fault found."""
     if record != seal(record):
         yield Fault(path, path, EDITED)
         return
@@ -89,9 +89,9 @@ def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
 
 
 def remove(faults: tuple[Fault, ...]) -> list[Path]:
-    """Remove everything that the stages of faulty files wrote, including records, so they rerun; return the paths.
+    """Remove everything that the stages of faulty files wrote, including records, so that they rerun; return the paths.
 
-    If a record can't be read or was edited, the files that it still lists are removed with it.
+    If a record can't be read or was edited, whatever files it still lists are removed with it.
     """
     removed = []
     for record in sorted({fault.record for fault in faults}):

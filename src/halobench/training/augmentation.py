@@ -1,4 +1,4 @@
-"""Augmentation of batches with random crops and mirroring, drawn on the host."""
+"""Augment batches with random crops and mirroring, drawn on the host."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Provide samples as normalised tensors on a device, kept there if they fit and read ahead in batches otherwise.
 
-Where samples are kept doesn't change any number, since they are normalised by the same operations everywhere.
+Numbers don't depend on where samples are kept, since they are normalised by the same operations everywhere.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from halobench.data.splits import Data
 from halobench.losses.base import send, staged
 from halobench.training.device import memory_format
 
-FLOATS = 2**26  # bytes of normalised samples that the CPU keeps, to avoid normalising each batch again
-SHARE = 0.5  # share of a GPU's free memory used for samples; weights, moments and activations need the rest
+FLOATS = 2**26  # bytes of normalised samples that the CPU keeps to avoid normalising each batch again
+SHARE = 0.5  # share of a GPU's free memory used for samples; weights, optimiser state and activations need the rest
 AHEAD = 2  # batches read ahead while one is in use
 
 
 def form_that_fits(images: Any, device: torch.device) -> str:
-    """Return the form in which a device keeps `images`: ``floats``, ``bytes`` or ``nothing``, as for `Batches`.
+    """Return the form in which a device keeps `images`: ``floats``, ``bytes`` or ``nothing``, as in `Batches`.
 
     A GPU keeps images as they are, up to half of its free memory. The CPU keeps normalised samples if there are few
-    enough, and otherwise images that are in memory anyway; it keeps nothing from a larger mapped file.
+    enough; otherwise, it keeps images that are in memory anyway, but nothing from a larger mapped file.
     """
     size = int(np.prod(images.shape))
     if device.type == "cuda":
@@ -41,9 +41,9 @@ def form_that_fits(images: Any, device: torch.device) -> str:
 class Batches:
     """The samples of a split, in batches; images (n, C, H, W) or features (n, D) may be rows of a mapped file.
 
-    They are normalised per channel as `halobench.data.mapped_rows.normalise` does; without a `mean`, they must already
-    be normalised. Batches have the memory `layout`. What to `keep` on the device is normalised samples (``floats``),
-    images as they are (``bytes``), or ``nothing``, in which case batches are read ahead; by default, whatever fits.
+    Samples are normalised per channel as by `halobench.data.mapped_rows.normalise`; without a `mean`, they must already
+    be normalised. Batches have the memory `layout`. The device can `keep` normalised samples (``floats``), images as
+    they are (``bytes``), or ``nothing``, in which case batches are read ahead; the default is the form that fits.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Batches:
         return len(self.images)
 
     def take(self, rows: np.ndarray) -> torch.Tensor:
-        """Return the samples in these rows (m,), normalised, as float32 (m, C, H, W) or (m, D) on the device."""
+        """Return the normalised samples in these rows (m,), as float32 (m, C, H, W) or (m, D) on the device."""
         if self.kept is None:
             return self._normalised(self._read(rows).to(self.device, non_blocking=True))
         return self._kept_rows(self.kept, send(np.ascontiguousarray(rows), self.device))
 
     def in_order(self, order: np.ndarray, batch: int, first: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield rows (batch,) and samples of full batches of `order` (n,) on the device, starting at batch `first`."""
+        """Yield the rows (batch,) and samples of `order` (n,) in full batches, on the device, from batch `first` on."""
         count = len(order) // batch
         rows = send(np.ascontiguousarray(order), self.device)
         parts = [slice(step * batch, (step + 1) * batch) for step in range(first, count)]
@@ -97,16 +97,16 @@ class Batches:
         return centre, scale
 
     def _read(self, rows: np.ndarray) -> torch.Tensor:
-        """Return rows of the images as they are, ready to be copied to the device."""
+        """Return unchanged rows of the images, ready to be copied to the device."""
         return staged(np.ascontiguousarray(self.images[rows]), self.device)
 
     def _kept_rows(self, kept: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """Return rows of the kept tensor, normalised."""
+        """Return normalised rows of the kept tensor."""
         images = self._images(kept.index_select(0, rows))
         return images if self.keep == "floats" else self._normalised(images)
 
     def _in_rows(self, images: torch.Tensor) -> torch.Tensor:
-        """Flatten images to rows (n, D) in the layout's memory order, so each row is read in one piece."""
+        """Flatten images to rows (n, D) in the layout's memory order, so that each row is read in one piece."""
         last = self.layout == torch.channels_last
         return (images.permute(0, 2, 3, 1) if last else images).contiguous().flatten(1)
 

@@ -23,7 +23,7 @@ from halobench.training.checkpoint import Checkpoint
 from halobench.training.device import autocast, in_memory, kept_casts, place, resolve_device, set_kernels
 from halobench.training.loop import TrainingRun, TrainingSet, fit
 
-INTERPOLATION = 0.99  # a model interpolates if its accuracy on the labels it was trained on is at least this
+INTERPOLATION = 0.99  # the least accuracy on its training labels at which a model counts as interpolating
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def train_cell(
     log: Callable[[str], None] = print,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
-    """Build, train and evaluate one cell; initialisation, order and mixing are all derived from `seed`."""
+    """Build, train and evaluate one cell; `seed` determines its initialisation, order and mixing."""
     network, inputs = _start(data, model, spec, seed)
     samples = TrainingSet(inputs, data.splits["train"].labels, data.classes)
     run = fit(network, samples, base.build(loss), spec, seed, log, checkpoint)
@@ -60,10 +60,10 @@ def evaluate_cell(
     seed: int,
     log: Callable[[str], None] = print,
 ) -> Trained:
-    """Evaluate a model that was trained elsewhere, whose weights are in the file `weights`.
+    """Evaluate a model that was trained elsewhere and whose weights are in the file `weights`.
 
     If it wasn't fitted to the data set's source, the facts say so, and it never counts as interpolating, whatever its
-    train accuracy.
+    training accuracy.
     """
     network, inputs = _start(data, model, spec, seed, weights)
     log("the model has nothing to train")
@@ -74,7 +74,7 @@ def evaluate_cell(
 def _start(
     data: Data, model: ModelSpec, spec: TrainSpec, seed: int, weights: Path | None = None
 ) -> tuple[nn.Module, Batches]:
-    """Build the model on its device, and the batches of the training samples."""
+    """Return the model on its device, and the batches of training samples."""
     for key in IMAGE_KEYS if len(data.shape) == 1 else ():
         value = getattr(spec, key)
         require(not value, f"train.{key}", value, "this key to be left out, since the samples aren't images")
@@ -119,11 +119,11 @@ def check_finite(logits: np.ndarray, what: str) -> None:
         )
 
 
-@torch.no_grad()  # not inference_mode, in which autocast would recast the weights for each batch
+@torch.no_grad()  # in inference_mode, autocast would recast the weights for each batch
 def predict(
     model: nn.Module, inputs: np.ndarray | Batches, spec: TrainSpec, tick: Callable[[], None] = lambda: None
 ) -> np.ndarray:
-    """Return logits in eval mode, float32 (n, classes), for normalised inputs (n, C, H, W); tick before each batch."""
+    """Return eval-mode logits, float32 (n, classes), for normalised inputs (n, C, H, W); `tick` before each batch."""
     model.eval()
     device = next(model.parameters()).device
     samples = inputs if isinstance(inputs, Batches) else batches_of(inputs, spec, device)

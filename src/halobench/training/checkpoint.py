@@ -1,8 +1,8 @@
-"""Checkpoints, which record a stage's progress so that a killed or preempted job can resume.
+"""Save a stage's progress in checkpoints, so that a killed or preempted job can resume.
 
 A checkpoint is one safetensors file, replaced atomically at regular intervals and when a signal asks the process to
-stop. It isn't a result, so if anything is wrong with it, it is discarded with a warning and the stage starts over. On
-the same machine, resuming from one gives the same bytes as an uninterrupted run.
+stop. It isn't a result: if anything is wrong with it, it is discarded with a warning, and the stage starts over. On the
+same machine, a resumed run gives the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Tensors = dict[str, torch.Tensor]
 class Signals:
     """Records SIGTERM, SIGUSR1, SIGURG and SIGINT while active instead of exiting; ``received`` is the first, or None.
 
-    Batch systems send them ahead of a time limit or a preemption, and again soon after. Any other process on the way,
-    such as a job's Snakemake, ignores SIGURG by default, so profiles/slurm asks for that one. All are merely
-    recorded, so later ones don't interrupt the save that the first one triggered. If SIGINT was ignored, it stays
-    ignored, because shells ignore it for a script's background processes, which Ctrl-C isn't meant for.
+    Batch systems send such signals ahead of a time limit or a preemption, and again soon after. By default, SIGURG is
+    ignored by other processes that receive it, such as a job's Snakemake, so profiles/slurm requests it. Signals are
+    merely recorded, so later ones don't interrupt the save that the first one triggered. If SIGINT was ignored, it
+    stays ignored: shells ignore it for a script's background processes, for which Ctrl-C isn't meant.
     """
 
     def __init__(self) -> None:
@@ -60,12 +60,12 @@ class Signals:
 
 
 class Checkpoint:
-    """The checkpoint of one stage of one cell, saved after `every` seconds and when one of the `signals` arrives.
+    """The checkpoint of one stage of one cell, saved every `every` seconds and when one of the `signals` arrives.
 
-    The `key` is everything that the stage's results depend on (spec, seed, code version, checksums of its inputs), as
-    plain data; a file written under a different key is not used. `here` describes the machine and versions that this
-    process runs on (`halobench.storage.provenance.here`). `made_on` lists each distinct one of the processes that
-    contributed, this one's last, since resuming gives the same bytes only on the same machine.
+    The `key` contains everything that the stage's results depend on (spec, seed, code version, checksums of its
+    inputs), as plain data; a file written under a different key is not used. `here` describes this process's machine
+    and versions (`halobench.storage.provenance.here`). `made_on` lists the distinct descriptions of all processes that
+    contributed, with this one's last, since resuming gives the same bytes only on the same machine.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Checkpoint:
         self.remove()
 
     def due(self) -> bool:
-        """Return whether it is time to save, because `every` seconds have passed or a signal has arrived."""
+        """Return True if it is time to save, because `every` seconds have passed or a signal has arrived."""
         return self.signals.received is not None or time.monotonic() - self._last >= self.every
 
     def save(self, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], at: str) -> None:
@@ -129,12 +129,12 @@ class Checkpoint:
         try:
             with files.replacing(self.path) as temporary:
                 save_file(kept, temporary, about)
-        except OSError as error:  # a full disk needn't stop a job that has nothing else to write yet
+        except OSError as error:  # a full disk need not stop a job that has no results to write yet
             line = f"warning: not saved at {at}: {error}"
         self._report(line)
 
     def skip(self, why: str) -> None:
-        """Report like `save`, without saving, because nothing could resume from this checkpoint."""
+        """Report as `save` does, but don't save, because nothing could resume from this checkpoint."""
         self._last = time.monotonic()
         self._report(f"warning: not saved because {why}")
 
@@ -145,7 +145,7 @@ class Checkpoint:
         self.log(line)
 
     def remove(self) -> None:
-        """Remove the file; if that fails, only warn, since it is unusable or the stage has finished successfully."""
+        """Remove the file; if this fails, only warn, since it is unusable or the stage has already succeeded."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -162,12 +162,12 @@ def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
 
 
 def _bytes(tensor: torch.Tensor) -> np.ndarray:
-    """Return a tensor's bytes, whatever its type, as uint8 (n,), without copying if it is contiguous and on the CPU."""
+    """Return the bytes of a tensor of any type as uint8 (n,), without copying if it is contiguous and on the CPU."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
 def fingerprint(value: Any, depth: int = 8) -> str:
-    """Return a string that changes if an object's numbers, arrays, generators or, down to `depth`, contents change."""
+    """Return a string that changes with an object's numbers, arrays, generators and, to `depth`, nested contents."""
     if depth == 0 or value is None or isinstance(value, str | bytes | int | float | complex):
         return repr(value) if depth else "..."
     if isinstance(value, np.ndarray):
@@ -189,7 +189,7 @@ def fingerprint(value: Any, depth: int = 8) -> str:
 
 
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
-    """Return copies of a model's parameters and buffers and an optimiser's state, by name, on their device."""
+    """Return copies of a model's parameters and buffers and of an optimiser's state, by name, on their device."""
     tensors = {f"model.{name}": tensor for name, tensor in _named(model).items()}
     for number, (_, state) in enumerate(_states(optimizer)):
         tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items() if torch.is_tensor(value)}
@@ -205,7 +205,7 @@ def restore(tensors: Mapping[str, torch.Tensor], model: nn.Module, optimizer: to
         prefix = f"optimizer.{number}."
         for name in (name for name in tensors if name.startswith(prefix)):
             saved = tensors[name]
-            # Fused kernels traverse a parameter and its moments in step, so both need the same memory layout.
+            # Fused kernels traverse a parameter and its moments together, so both need the same memory layout.
             like = torch.empty_like(parameter if saved.shape == parameter.shape else saved, device=parameter.device)
             state[name.removeprefix(prefix)] = like.to(saved.dtype).copy_(saved)
 
@@ -216,7 +216,7 @@ def _named(model: nn.Module) -> Tensors:
 
 
 def _states(optimizer: torch.optim.Optimizer) -> list[tuple[torch.Tensor, dict[str, Any]]]:
-    """Return each of an optimiser's parameters with its state."""
+    """Return an optimiser's parameters, each with its state."""
     return [(p, optimizer.state[p]) for group in optimizer.param_groups for p in group["params"]]
 
 

@@ -1,4 +1,4 @@
-"""Devices, precision and memory for training and probing."""
+"""Set up devices, precision and memory for training and probing."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from halobench.core.specs import TrainSpec
 def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
     """Let glibc keep up to `most` bytes of freed memory, since each training step reallocates the same blocks.
 
-    This applies to blocks of up to `largest` bytes each if glibc accepts that (2.35 does), otherwise of up to 32 MiB.
-    Returning them to the system and faulting them in again took a third of the small CNN's training time, and two
-    thirds of its forward pass on 500 images. Results don't change; if the C library isn't glibc, this does nothing.
+    This applies to blocks of up to `largest` bytes if glibc accepts that (2.35 does), and otherwise of up to 32 MiB.
+    Returning blocks to the system and faulting them in again took a third of the small CNN's training time, and two
+    thirds of its forward pass on 500 images. Results don't change. If the C library isn't glibc, nothing happens.
     """
     import ctypes
 
@@ -31,7 +31,7 @@ def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device for a recipe, which torch must see; ``auto`` means CUDA if available, otherwise the CPU."""
+    """Return a recipe's device, which torch must find; ``auto`` means CUDA if available, and otherwise the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda"):
@@ -42,7 +42,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def set_kernels(spec: TrainSpec) -> None:
-    """Set the number of CPU threads and choose fast or deterministic kernels (torch only warns if there are none)."""
+    """Set the number of CPU threads, and choose fast or deterministic kernels; if there are none, torch only warns."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(spec.threads)
     # Like torch.use_deterministic_algorithms(True, warn_only=True), which also imports the compiler (2 s per job).
@@ -63,7 +63,7 @@ def autocast(spec: TrainSpec, device: torch.device) -> contextlib.AbstractContex
 
 
 def kept_casts(device: torch.device) -> contextlib.AbstractContextManager:
-    """Return a context that keeps `autocast`'s casts of weights between batches; weights must not change within it."""
+    """Return a context that keeps `autocast`'s casts of weights between batches; weights must not change meanwhile."""
     # Autocast drops its casts when its outermost context ends.
     return torch.autocast(device.type, enabled=False)
 

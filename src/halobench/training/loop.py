@@ -1,4 +1,4 @@
-"""The training loop, which is deterministic given its seed and can be resumed."""
+"""Train a model in a loop that is deterministic given its seed and can be resumed."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def fit(
 ) -> TrainingRun:
     """Train `model` in place, resuming from its checkpoint if there is one.
 
-    The model must already be on its device, in the recipe's memory layout. `log` is passed one line per epoch. The
-    checkpoint is saved between steps whenever it is due. A loss that is not finite raises DivergedError at that very
-    step on the CPU, and after the epoch on other devices; a signal raises Interrupted once the progress is saved.
+    The model must already be on its device, in the recipe's memory layout. `log` receives one line per epoch. The
+    checkpoint is saved between steps whenever it is due. If the loss isn't finite, DivergedError is raised, immediately
+    on the CPU and after the epoch on other devices. A signal raises Interrupted once the progress is saved.
     """
     device, count = next(model.parameters()).device, len(samples.labels)
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -86,11 +86,11 @@ def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 class TrainingRun:
-    """A training run in progress: its state, its losses, and how it is saved and resumed.
+    """A training run in progress: its state and losses, with methods to save and resume it.
 
-    Every random stream is seeded separately for each epoch with (seed, epoch) and drawn on the host, so the results of
-    an epoch depend only on the weights at its start. Without an `optimizer`, there is nothing to train. The `loss` is
-    checked for internal state, which checkpoints don't include.
+    Every random stream is seeded for each epoch with (seed, epoch) and drawn on the host, so the results of an epoch
+    depend only on the weights at its start. Without an `optimizer`, there is nothing to train. The `loss` is checked
+    for internal state, which checkpoints don't include.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class TrainingRun:
         self.model, self.spec, self.device = model, spec, device
         self.optimizer: Any = optimizer
         self.steps_per_epoch, self.checkpoint = steps_per_epoch, checkpoint
-        self.epoch = self.step = 0  # completed epochs, and completed steps in the current one
+        self.epoch = self.step = 0  # completed epochs, and completed steps of the current one
         self.history: list[dict[str, float]] = []  # the last step of each epoch, and its mean loss
         self.losses = torch.zeros(steps_per_epoch, device=device)  # of each step in the current epoch
         self.norm = torch.full((), math.nan, device=device)  # of the gradient in the last step of an epoch
@@ -118,7 +118,7 @@ class TrainingRun:
 
     @property
     def reads_at_once(self) -> bool:
-        """Return whether a number can be read from the device without waiting."""
+        """Return True if a number can be read from the device without waiting."""
         return self.device.type == "cpu"
 
     @property
@@ -149,7 +149,7 @@ class TrainingRun:
         log(f"resuming at {self.place}")
 
     def start_epoch(self, seed: int, count: int) -> tuple[np.random.Generator, np.ndarray]:
-        """Return the epoch's generator and order of `count` samples, restored to a saved state if it is resumed."""
+        """Return the epoch's generator and order of `count` samples; a resumed epoch restores the generator's state."""
         rng = generator(seed, "epoch", self.epoch)
         seed_libraries(torch_seed(seed, "epoch-torch", self.epoch))
         order = rng.permutation(count)
@@ -165,11 +165,11 @@ class TrainingRun:
     def take_step(
         self, forward: Forward, images: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> None:
-        """Train on a batch of images (n, C, H, W) with targets in the loss's format; save a checkpoint if it is due."""
+        """Train on a batch of images (n, C, H, W) with targets in the loss's format; save a checkpoint if due."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
         mixed, soft = self.loss.mix(augmented(images, self.spec, rng), targets, rng)
-        for parameter in self.parameters:  # so the step allocates its own
+        for parameter in self.parameters:  # so that the step allocates its own
             parameter.grad = None
         self.watch(backward(forward, self.loss, mixed, soft, self.spec))
         self.optimizer.step()
@@ -180,8 +180,8 @@ class TrainingRun:
     def watch(self, value: torch.Tensor) -> None:
         """Record a step's loss before the optimiser steps, and its gradient norm at the end of an epoch.
 
-        On the CPU, reading a number costs nothing, so the loss is checked at once. On other devices it would make the
-        host wait, so losses stay there until the epoch ends.
+        On the CPU, reading a number costs nothing, so the loss is checked at once. On other devices, this would make
+        the host wait, so losses stay there until the epoch ends.
         """
         self.losses[self.step] = value.detach()
         if self.reads_at_once and not math.isfinite(value.item()):
@@ -202,7 +202,7 @@ class TrainingRun:
             )
 
     def end_epoch(self) -> str:
-        """Add the epoch to the history, advance to the next one, and return a line for the log."""
+        """Add the epoch to the history, advance to the next one, and return a log line."""
         self.check(self.steps_per_epoch - 1)
         rate = self.rate(self.steps_per_epoch - 1)
         mean, norm = self.losses.double().mean().item(), self.norm.item()
@@ -213,7 +213,7 @@ class TrainingRun:
         return f"epoch {self.epoch}/{self.spec.epochs}  loss {mean:.4f}  lr {rate:.2e}  {left:.0f} s left"
 
     def save(self, rng: np.random.Generator) -> None:
-        """Save to the checkpoint between two steps, unless the loss has acquired internal state, which would be lost.
+        """Save the checkpoint between two steps, unless the loss has acquired internal state, which would be lost.
 
         Losses that aren't finite are never saved.
         """
@@ -228,7 +228,7 @@ class TrainingRun:
         self._write(self.checkpoint, tensors, {"random": state})
 
     def save_if_signalled(self) -> None:
-        """If a signal has arrived, save the trained state and raise Interrupted; resuming predicts logits again."""
+        """If a signal has arrived, save the trained state and raise Interrupted; a resumed job repeats the predictions."""
         if self.checkpoint is not None and self.checkpoint.signals.received is not None:
             self._write(self.checkpoint, {}, {})
 
@@ -242,7 +242,7 @@ class TrainingRun:
 def backward(
     forward: Forward, loss: Loss, inputs: torch.Tensor, targets: torch.Tensor, spec: TrainSpec
 ) -> torch.Tensor:
-    """Accumulate the gradient of a batch's mean loss in the parameters, part by part; return that loss."""
+    """Accumulate the gradient of a batch's mean loss in the parameters, part by part, and return the loss."""
     count = len(inputs)
     losses: list[torch.Tensor] = []
     size = spec.micro_batch or count

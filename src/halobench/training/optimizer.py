@@ -1,4 +1,4 @@
-"""A recipe's optimiser, its learning rate at each step, and the norm of gradients."""
+"""Provide a recipe's optimiser, its learning rate at each step, and the norm of gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
 
 
 def learning_rate(step: int, steps_per_epoch: int, spec: TrainSpec) -> float:
-    """Return the rate at step `step` (from 0): a linear warm-up, then constant or a half-cosine that ends at 0."""
+    """Return the learning rate at `step` (from 0): a linear warm-up, then constant or a half-cosine that ends at 0."""
     warmup, total = spec.warmup * steps_per_epoch, spec.epochs * steps_per_epoch
     if step < warmup:
         return spec.lr * (step + 1) / warmup
@@ -33,5 +33,5 @@ def learning_rate(step: int, steps_per_epoch: int, spec: TrainSpec) -> float:
 
 def gradient_norm(gradients: list[torch.Tensor]) -> torch.Tensor:
     """Return the Euclidean norm of all gradients together, as a scalar on their device."""
-    # One kernel for all of them, which torch.nn.utils only provides from torch 2.6 on.
+    # One kernel handles all gradients; torch.nn.utils provides this only from torch 2.6 on.
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))

@@ -1,7 +1,7 @@
-"""The overlap distribution on collages, where a region is a pair of kinds of image, one above the other.
+"""The overlap distribution on collages, where a region is a pair of image classes, one above the other.
 
-A sample of a region is the upper half of any image of one class of another loader, above the lower half of any image of
-a second class, such as the collar of a coat above the sole of a boot. With C classes there are C^2 such pairs, from
+A sample of a region is the upper half of any image of one class, from another loader, above the lower half of any image
+of a second class, such as the collar of a coat above the sole of a boot. With C classes, there are C^2 such pairs, from
 which regions are drawn; their samples are as varied as the images. Halves that images of two classes share are left
 out, so the region of a collage, and hence the posterior, is exact. Classes, groups and masses are as in
 `halobench.data.loaders.overlap`.
@@ -20,14 +20,14 @@ from halobench.data.sources import Images, plain_images
 
 TITLE = "Collages in pairs"
 ORDER = 13
-# How the experiments name it, before the number of classes.
+# Its names in the experiments, without the number of classes.
 VARIANTS = {
     "fashion-overlap": {"TITLE": "Fashion-MNIST collages in pairs"},
 }
 
 
 class Halves:
-    """One half of each image, uint8 (N, C, h, W), sorted by the image's class, without those shared by two classes."""
+    """One half of each image, uint8 (N, C, h, W), sorted by class, without halves shared by two classes."""
 
     def __init__(self, pixels: np.ndarray, labels: np.ndarray, classes: int):
         self.owner: dict[bytes, int] = {}
@@ -40,17 +40,17 @@ class Halves:
         self.counts = np.bincount(labels[order], minlength=classes)
 
     def class_of(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the class that each half comes from, int64 (n,); -1 if it is of none or of several."""
+        """Return the class that each half comes from, int64 (n,); -1 if there is none, or several."""
         return np.array([self.owner.get(row.tobytes(), -1) for row in pixels], dtype=np.int64)
 
     def draw(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw a half of an image of each of the given classes (n,)."""
+        """Draw half an image for each of the given classes (n,)."""
         first = np.cumsum(self.counts) - self.counts
         return self.pixels[first[classes] + rng.integers(self.counts[classes])]
 
 
 class Collage(Distribution):
-    """Collages of `images`' classes, upper and lower as in `pairs` (R, 2), with levels from 0 to 255."""
+    """Collages of `images`, whose upper and lower classes are in `pairs` (R, 2), with levels from 0 to 255."""
 
     regions: Regions
 
@@ -63,7 +63,7 @@ class Collage(Distribution):
 
     @cached_property
     def halves(self) -> tuple[Halves, Halves]:
-        """The upper and the lower halves that collages consist of."""
+        """The upper and the lower halves of which collages consist."""
         middle, images = self.shape[1] // 2, self.images
         upper, lower = (
             Halves(np.ascontiguousarray(part), images.labels, images.classes)
@@ -100,7 +100,7 @@ def load(
     shares: list[float] | None = None,  # as for `overlap`
     layout: int = 0,  # seed for drawing the pairs that become regions
 ) -> Distribution:
-    """Return the distribution, unless it needs more regions than there are pairs of the images' classes."""
+    """Return the distribution; raise SpecError if it needs more regions than there are pairs of classes."""
     regions = overlap_regions(classes, group, beta, shares)
     source, count = plain_images("images", images), len(regions.mass)
     pairs = source.classes**2

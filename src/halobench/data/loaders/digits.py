@@ -1,7 +1,7 @@
 """scikit-learn's digits: 1,797 greyscale images of 8x8 pixels in 10 classes.
 
-Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (its
-test part).
+Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (the test
+part).
 """
 
 from __future__ import annotations

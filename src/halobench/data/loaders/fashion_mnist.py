@@ -1,6 +1,6 @@
 """Fashion-MNIST: greyscale images of clothing, 28x28 pixels, 60,000 for training and 10,000 for testing.
 
-Debian's package ``dataset-fashion-mnist`` has the same files, recompressed.
+Debian's package ``dataset-fashion-mnist`` contains the same files, recompressed.
 """
 
 from __future__ import annotations

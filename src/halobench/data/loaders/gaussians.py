@@ -1,8 +1,8 @@
 """Gaussians with unit covariance: k equally likely classes in R^D, with all means equally far from one another.
 
 With two classes and `mu`, this is the paper's distribution, whose means are 0 and mu in each of 3 x 10 x 10 coordinates
-(arXiv 2306.00740, section 5). The posterior is softmax(-|x - mean|^2 / 2). Two classes at separation s have Bayes error
-Phi(-s / 2).
+(arXiv 2306.00740, section 5). The posterior is softmax(-|x - mean|^2 / 2). Two classes at separation s have a Bayes
+error of Phi(-s / 2).
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def load(
     classes: int = 2,  # k, at least 2; at most D + 1 with `separation`, and exactly 2 with `mu`
     shape: Sequence[int] = (3, 10, 10),  # [C, H, W] of an input; D is their product
     separation: float | None = None,  # distance between any two means
-    mu: float | None = None,  # instead of `separation`: the means are 0 and mu in each coordinate, mu sqrt(D) apart
+    mu: float | None = None,  # instead of `separation`: means are 0 and mu in each coordinate, and mu sqrt(D) apart
     layout: int = 0,  # seed for the directions of the means
 ) -> Distribution:
-    """Return the distribution with `separation` or `mu`, exactly one of which must be set."""
+    """Return the distribution; exactly one of `separation` and `mu` must be set."""
     sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
     rng, size = layout_generator(layout), int(np.prod(sizes))
     require(classes >= 2, "classes", classes, "at least 2")
@@ -68,7 +68,8 @@ def load(
 def simplex(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draw `count` random points (count, size) around 0 that are all sqrt(2) apart; count <= size + 1."""
     corners = np.eye(count) - 1 / count
-    # The corners span count - 1 dimensions; express them in an orthonormal basis of these, and rotate it randomly.
+    # The corners span count - 1 dimensions. They are expressed in an orthonormal basis of these, which is then randomly
+    # rotated.
     basis = np.linalg.svd(corners)[2][: count - 1]
     turned = np.linalg.qr(rng.standard_normal((size, count - 1)))[0]
     return corners @ basis.T @ turned.T

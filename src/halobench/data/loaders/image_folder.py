@@ -1,7 +1,7 @@
 """Any folder of images with one subfolder per class, as for torchvision's ImageFolder and ImageNet.
 
-Each image is decoded once, converted, resized so that its shorter side has `size` pixels (bilinear, antialiased) and
-cropped to the square in its middle, like torchvision's ``Resize(size)`` and ``CenterCrop(size)``. This happens block by
+Each image is decoded once, converted, resized so that its shorter side has `size` pixels (bilinear, antialiased), and
+cropped to the central square, like torchvision's ``Resize(size)`` and ``CenterCrop(size)``. This is done block by
 block, so memory grows only with the list of files. Camera orientation tags are ignored, as in torchvision. Only the
 first image of animations and multi-page files is read.
 
@@ -25,7 +25,7 @@ from halobench.data.sources import Description, Images
 
 TITLE = "Image folder"
 ORDER = 10
-# The data sets of the experiments that use it.
+# The experiments' data sets that use this loader.
 VARIANTS = {
     "imagenet-val": {"TITLE": "ImageNet"},
 }
@@ -41,7 +41,7 @@ LARGEST = 2**14  # pixels per side
 def describe(
     *, folder: str | None = None, size: int | None = None, mode: str = "RGB", test_folder: str | None = None
 ) -> Description:
-    """Return the shape, classes, sizes and parts, from the names and sizes of files."""
+    """Return the shape, classes, size and parts, using only the names and sizes of files."""
     images, labels, names, parts = _listed(folder, size, mode, test_folder)
     return Description(images.shape[1:], len(names), len(labels), parts, names)
 
@@ -51,9 +51,9 @@ def load(
     folder: str | None = None,  # absolute, or relative to the data root
     size: int | None = None,  # side of the images, in pixels
     mode: str = "RGB",  # or L (grey), to which all images are converted
-    test_folder: str | None = None,  # of the official test part; then `folder` is the train part
+    test_folder: str | None = None,  # of the official test part; `folder` is then the train part
 ) -> Images:
-    """Return the images, class by class, ordered by name."""
+    """Return the images, class by class, sorted by name."""
     images, labels, names, parts = _listed(folder, size, mode, test_folder)
     return Images(images, labels, len(names), parts, names)
 
@@ -61,11 +61,11 @@ def load(
 def _listed(
     folder: Any, size: Any, mode: Any, test_folder: Any
 ) -> tuple[FolderImages, np.ndarray, tuple[str, ...], dict[str, tuple[int, int]]]:
-    """Check all options; return the images, still to be decoded, with their labels, the classes and the parts."""
+    """Check all options; return the images, not yet decoded, with their labels, the classes and the parts."""
     side: int = convert_number(int, "size", size)
     require(1 <= side <= LARGEST, "size", side, f"a side of 1 to {LARGEST} pixels")
     require(isinstance(mode, str) and mode in CHANNELS, "mode", mode, one_of(CHANNELS, mode))
-    listed: dict[str, str] = {}  # for both folders, since a test image must not be a training image
+    listed: dict[str, str] = {}  # shared by both folders, since a test image must not be a training image
     classes = list_folder("folder", folder, listed)
     names, paths, labels = tuple(classes), _joined(classes), _labels(classes)
     if test_folder is None:
@@ -90,10 +90,10 @@ def list_folder(key: str, folder: Any, listed: dict[str, str]) -> dict[str, list
     """List the paths of the images under a folder by class, in torchvision's order, without opening them.
 
     `key` is the option that specifies the folder. `listed` maps the real path of each folder that counts as listed to
-    the path that led there; the folders listed now are added, and so are those that contain them.
+    the path that led there. The folders listed now are added to it, as are those that contain them.
     """
     require(isinstance(folder, str) and folder, key, folder, "a folder with a subfolder of images for each class")
-    root = Path(os.path.expanduser(folder))  # unlike Path's method, it leaves unknown users as they are
+    root = Path(os.path.expanduser(folder))  # unlike Path's method, this leaves unknown users unchanged
     if not root.is_absolute():
         check_root()
         root = data_root() / root
@@ -101,7 +101,7 @@ def list_folder(key: str, folder: Any, listed: dict[str, str]) -> dict[str, list
         classes = _walk(str(root), listed)
     except SpecError:
         raise
-    except (OSError, ValueError) as error:  # the latter for what can't be a path
+    except (OSError, ValueError) as error:  # ValueError for invalid paths
         expected = f"a folder with a subfolder of images for each class, but {root} can't be read"
         raise SpecError(key, folder, f"{expected} ({describe_error(error)})") from None
     least = f"at least 2 subfolders of images, one per class, but {root} has {list(classes)}"
@@ -112,7 +112,7 @@ def list_folder(key: str, folder: Any, listed: dict[str, str]) -> dict[str, list
 
 
 def _walk(root: str, listed: dict[str, str]) -> dict[str, list[str]]:
-    """Return the sorted paths of each class's images; links are followed, but no folder may be met twice."""
+    """Return the sorted paths of each class's images; links are followed, but no folder may occur twice."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -137,7 +137,7 @@ def _walk(root: str, listed: dict[str, str]) -> dict[str, list[str]]:
 
 
 def _is_image(path: str) -> bool:
-    """Return whether a file is named like an image; a broken link is refused, as it might be a missing class."""
+    """Return True if a file is named like an image; refuse a broken link, as it might be a missing class."""
     image = path.lower().endswith(SUFFIXES)
     kind = unfit(path) if image or os.path.islink(path) else None
     if kind and (image or kind == "a broken link"):
@@ -158,12 +158,13 @@ class FolderImages:
         return len(self.paths)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        # Decoding releases Python's lock. An error is that of the first bad image, whichever thread met one first.
+        # Decoding releases Python's lock. The error is always that of the first bad image, whichever thread fails
+        # first.
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
             return np.stack(list(pool.map(self._decoded, self.paths[rows])))
 
     def _decoded(self, path: str) -> np.ndarray:
-        """Return one image, uint8 (C, size, size); refuse levels that 8 bits can't hold, which would be clipped."""
+        """Return one image, uint8 (C, size, size); refuse levels beyond 8 bits, which would be clipped."""
         try:
             with Image.open(path, formats=FORMATS) as image:
                 expected = "an image with 8 bits per channel: convert it or move it elsewhere"
@@ -178,7 +179,7 @@ class FolderImages:
 
 
 def square(image: Image.Image, size: int) -> Image.Image:
-    """Resize an image to a shorter side of `size` pixels and crop it to the square in its middle, like torchvision."""
+    """Resize an image to a shorter side of `size` pixels and crop it to the central square, like torchvision."""
     width, height = image.size
     shorter = min(width, height)
     if shorter != size:

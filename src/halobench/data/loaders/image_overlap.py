@@ -1,9 +1,9 @@
 """The overlap distribution on images, where each region consists of a real image under small affine changes.
 
 Prototypes, one per region, are images from another loader. A sample of a region is its prototype, slightly and randomly
-shifted, turned and scaled, provided that it stays within `reach` of the prototype, which is less than half the distance
-to the nearest other prototype. Regions are therefore disjoint, so the region of an image, and hence the posterior, is
-exact. Classes, groups and masses are as in `halobench.data.loaders.overlap`; the contents of prototypes don't matter.
+shifted, rotated and scaled. It must stay within `reach` of the prototype, which is less than half the distance to the
+nearest other prototype. Regions are therefore disjoint, so the region of an image, and hence the posterior, is exact.
+Classes, groups and masses are as in `halobench.data.loaders.overlap`; the contents of prototypes don't matter.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from halobench.data.sources import plain_images
 
 TITLE = "Images in pairs"
 ORDER = 12
-# How the experiments name it, before the number of classes.
+# Its names in the experiments, without the number of classes.
 VARIANTS = {
     "overlap-image": {"TITLE": "MNIST images in pairs"},
 }
 
-APART = 0.49  # reach, as a share of the distance to the nearest other prototype
+APART = 0.49  # `reach`, as a share of the distance to the nearest other prototype
 CANDIDATES = 4  # images considered for each prototype
 BLOCK = 512  # images rendered at a time
-TRIES = 30  # rounds of redrawing images that left their region
-TRIAL = 4  # samples per region drawn to check that it is possible
+TRIES = 30  # rounds of redrawing images that left their regions
+TRIAL = 4  # samples drawn per region to check that this is possible
 
 
 class ImageOverlap(Distribution):
@@ -65,7 +65,7 @@ class ImageOverlap(Distribution):
         raise SpecError("shift, turn, growth", self.options, what)
 
     def _changed(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return each region's prototype after a random affine change, bilinearly interpolated on black background."""
+        """Return each region's prototype after a random affine change, interpolated bilinearly on a black background."""
         from scipy.ndimage import map_coordinates
 
         down, right, turn, growth = (rng.uniform(-1, 1, size=(len(region), 4)) * self.change[[0, 0, 1, 2]]).T
@@ -77,7 +77,8 @@ class ImageOverlap(Distribution):
             cosine = (np.cos(turn[part]) / (1 + growth[part]))[:, None]
             sine = (np.sin(turn[part]) / (1 + growth[part]))[:, None]
             y, x = rows - down[part, None], columns - right[part, None]
-            # The first coordinate picks the prototype; since it is a whole number, the neighbours have no weight.
+            # The first coordinate selects the prototype; since it is an integer, neighbouring prototypes have no
+            # weight.
             which = np.broadcast_to(region[part, None], y.shape)
             at = np.stack([which, cosine * y - sine * x + middle[0], sine * y + cosine * x + middle[1]])
             for channel in range(self.shape[0]):
@@ -111,7 +112,7 @@ def load(
     shares: list[float] | None = None,  # as for `overlap`
     layout: int = 0,  # seed for drawing the images that become prototypes
 ) -> Distribution:
-    """Return the distribution, unless too many changed images would leave their region."""
+    """Return the distribution; raise SpecError if too many changed images would leave their regions."""
     regions = overlap_regions(classes, group, beta, shares)
     change, rng = _change(shift, turn, growth), layout_generator(layout)
     images = np.asarray(plain_images("prototypes", prototypes).images)
@@ -122,12 +123,12 @@ def load(
     stats = ChannelStats(images.shape[1])
     stats.add(images)
     distribution = ImageOverlap(images[chosen], regions, stats.result(), change)
-    distribution.sample(TRIAL * count, generator(int(layout), "trial"))  # fails now rather than in a job
+    distribution.sample(TRIAL * count, generator(int(layout), "trial"))  # fail now rather than in a job
     return distribution
 
 
 def spread_out(images: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Pick rows of `count` images that are far apart, each the farthest from its predecessors among a random few."""
+    """Pick the rows of `count` distant images, each the farthest from its predecessors among a few random ones."""
     pool = rng.choice(len(images), size=count * CANDIDATES, replace=False)
     flat = images[pool].reshape(len(pool), -1).astype(np.float64)
     chosen = [0]

@@ -1,10 +1,10 @@
 """Crops of four photographs that packages ship, each showing one of ImageNet's 1,000 classes.
 
 This source is for models whose weights were trained on ImageNet, if ImageNet itself isn't available. The crops of a
-photograph are much alike, so these are four scenes rather than 144 samples. Photographs to which several classes apply
-(scikit-image's cat, motorcycle and rocket) or none (its astronaut) aren't used. Sources: ``camera.png`` and
-``coffee.png`` of scikit-image, which the extra ``zoo`` installs; ``china.jpg``, a photograph of the Summer Palace, of
-scikit-learn; ``grace_hopper.jpg`` of matplotlib.
+photograph are much alike, so these are four scenes rather than 144 independent samples. Photographs to which several
+classes apply (scikit-image's cat, motorcycle and rocket) or none (its astronaut) aren't used. Sources: scikit-image's
+``camera.png`` and ``coffee.png``, which the extra ``zoo`` installs; scikit-learn's ``china.jpg``, a photograph of the
+Summer Palace; and matplotlib's ``grace_hopper.jpg``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from halobench.data.sources import Description, Images
 
 TITLE = "ImageNet photographs"
 ORDER = 10
-FROM_DISK = True  # from a package that needn't be installed
+FROM_DISK = True  # from a package that may not be installed
 
 CLASSES = 1000
 # The package, the path in it, and the class in ImageNet's order: tripod, espresso, palace and military uniform.
@@ -31,8 +31,8 @@ PHOTOGRAPHS = (
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg", 652),
 )
 SHARES = (0.9, 0.8)  # sides of the crops, as shares of the photograph's shorter side
-PLACES = (0.0, 0.5, 1.0)  # of a crop within the photograph, along both axes
-CROPS = 2 * len(SHARES) * len(PLACES) ** 2  # each is mirrored, too
+PLACES = (0.0, 0.5, 1.0)  # positions of a crop within the photograph, along both axes
+CROPS = 2 * len(SHARES) * len(PLACES) ** 2  # each is also mirrored
 
 
 def describe(*, side: int = 240) -> Description:

@@ -1,10 +1,10 @@
 """The overlap distribution: k classes in groups of m that share a region of the input space.
 
-Each class has a region to itself, and each group has one that its classes share. Regions are balls in R^D, or discs,
-i.e. balls in a random p-dimensional subspace through their centre. Centres lie in random directions at a fixed norm.
-With probability beta, a sample is drawn from the shared regions, where its label is any class of the group; within a
-region, samples are uniform. See `halobench.calibration.overlap_theory` for closed forms. This generalises Definition
-4.1 of arXiv 2306.00740.
+Each class has a region to itself, and each group has one that its classes share. Regions are balls in R^D or discs,
+which are balls in a random p-dimensional subspace through their centre. Centres lie in random directions at a fixed
+norm. With probability beta, a sample is drawn from a shared region, where its label can be any class of the group.
+Within a region, samples are uniform. See `halobench.calibration.overlap_theory` for closed forms. This generalises
+Definition 4.1 of arXiv 2306.00740.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from halobench.data.distribution import (
 
 TITLE = "Balls in pairs"
 ORDER = 11
-# How the experiments name its forms, before the number of classes.
+# The experiments' names for its forms, without the number of classes.
 VARIANTS = {
     "overlap-m4": {"TITLE": "Balls in fours"},
     "overlap-all": {"TITLE": "Balls, one region for all"},
@@ -36,7 +36,7 @@ VARIANTS = {
     "overlap-disc": {"TITLE": "Discs in pairs"},
 }
 
-TOLERANCE = 1e-4  # relative, for inputs rounded to float32
+TOLERANCE = 1e-4  # relative tolerance, for inputs rounded to float32
 
 
 class Overlap(Distribution):
@@ -97,7 +97,7 @@ def load(
     shares: list[float] | None = None,  # P(class | shared region), m values; equal by default
     layout: int = 0,  # seed for the directions of centres and discs, which are part of the distribution
 ) -> Distribution:
-    """Return the distribution; its regions mustn't meet, since the posterior would be wrong there."""
+    """Return the distribution; its regions must not meet, since the posterior would be wrong there."""
     sizes = checked_shape(shape)
     regions = overlap_regions(classes, group, beta, shares)
     norm, radius = positive("norm", norm), positive("radius", radius)
@@ -127,12 +127,12 @@ def in_ball(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
 def _check_apart(centres: np.ndarray, radius: float, bases: np.ndarray | None, norm: float) -> None:
     """Raise SpecError if two regions meet.
 
-    Two balls are disjoint if their centres are more than 2 radii apart, and so are two discs. Closer discs are disjoint
-    if the affine subspaces that contain them are, which is checked with a least-squares fit.
+    Two balls or discs are disjoint if their centres are more than 2 radii apart. Closer discs are disjoint if the
+    affine subspaces that contain them are, which a least-squares fit checks.
     """
     square = ((centres**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)) - 2 * centres @ centres.T
     distance = np.sqrt(np.maximum(square, 0))
-    # Regions must be further apart than twice the rounding tolerance of `region_of`, so it never confuses two of them.
+    # Regions must be further apart than twice the rounding tolerance of `region_of`, so that it never confuses two.
     first, second = np.nonzero(np.triu(distance <= 2 * radius + 3 * TOLERANCE * (radius + norm), k=1))
     slack = 10 * TOLERANCE * (radius + norm)
     for a, b in zip(first, second, strict=True):

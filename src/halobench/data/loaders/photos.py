@@ -1,8 +1,8 @@
 """Square patches of three colour photographs shipped with scikit-learn and matplotlib, one class per photograph.
 
-This is a small stand-in for a colour data set, for use when nothing can be downloaded. Smooth patches, e.g. of sky or
-a blurred background, look alike in all three. Sources: ``china.jpg`` and ``flower.jpg`` of scikit-learn's sample
-images; ``grace_hopper.jpg`` of matplotlib's sample data.
+This is a small stand-in for a colour data set if nothing can be downloaded. Smooth patches, e.g. of sky or a blurred
+background, look alike in all three. Sources: ``china.jpg`` and ``flower.jpg`` from scikit-learn's sample images, and
+``grace_hopper.jpg`` from matplotlib's sample data.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
 def load(*, side: int = 16, contrast: float = 0.0) -> Images:
     """Load the patches of each photograph, row by row from the upper left corner, without overlap.
 
-    `side` is that of a patch, 4 to 100 pixels. Patches whose standard deviation over pixels, averaged over colours, is
-    below `contrast` (0 to 255) are left out, because patches without any structure are so alike that no network can
-    fit wrong labels for them.
+    `side` is the side of a patch, 4 to 100 pixels. Patches whose standard deviation over pixels, averaged over colours,
+    is below `contrast` (0 to 255) are left out, because patches without structure are so alike that no network can fit
+    wrong labels for them.
     """
     from matplotlib.cbook import get_sample_data
     from PIL import Image

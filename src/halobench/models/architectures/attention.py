@@ -1,8 +1,8 @@
 """The normalised radial-basis classifier: softmax attention from an input to the training samples.
 
-Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. With a small bandwidth h, it is a
-smoothed nearest-neighbour rule; with a large one, it averages over many samples. So h alone moves the model between
-local interpolation and no interpolation.
+Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. With a small bandwidth h, the model is a
+smoothed nearest-neighbour rule; with a large one, it averages over many samples. The bandwidth alone thus moves the
+model between local interpolation and no interpolation.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from halobench.models.distances import AroundSamples, squared_distances
 TITLE = "Attention"
 ORDER = 6
 
-BLOCK = 1024  # number of samples whose distances to all others are held at a time
+BLOCK = 1024  # number of samples whose distances to all others are held at once
 
 
 class Attention(AroundSamples):
-    """Softmax attention whose weights W (k, N) and b (k,) start at 0 and whose log bandwidth can be learned too."""
+    """Softmax attention whose weights W (k, N) and b (k,) start at 0, and whose log bandwidth can also be learned."""
 
     def __init__(self, classes: int, bandwidth: float, learned: bool):
         super().__init__()
@@ -44,7 +44,7 @@ class Attention(AroundSamples):
 
 
 def median_nearest(samples: torch.Tensor) -> torch.Tensor:
-    """Return the median distance from samples (N, D) to the nearest one that isn't a copy, or 1 if all are copies."""
+    """Return the median distance from samples (N, D) to their nearest non-identical neighbours, or 1 if all are equal."""
     rows = torch.arange(len(samples), device=samples.device)
     least = [squared_distances(samples[part], samples, part[:, None] == rows).amin(dim=1) for part in rows.split(BLOCK)]
     nearest = torch.cat(least)

@@ -9,7 +9,7 @@ from halobench.core.spec_codec import convert_number
 
 TITLE = "CNN"
 ORDER = 3
-# Names of the experiments' CNNs whose second word doesn't say enough.
+# The experiments' CNNs whose names don't describe them well enough.
 VARIANTS = {
     "cnn-bare": {"TITLE": "CNN, no batch norm"},
     "cnn-shift": {"TITLE": "CNN, shifted images"},
@@ -23,7 +23,7 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, n
     """Build four 3x3 convolutions with width, width, 2 width and 2 width channels, for images (C, H, W).
 
     With `norm`, each convolution is followed by batch norm; otherwise, it has a bias. Feature maps are halved in size
-    before the last convolution, and also after the first if images have at least 16 pixels per side; the final maps are
+    before the last convolution and, if images have at least 16 pixels per side, after the first. The final maps are
     averaged.
     """
     require(convert_number(int, "width", width) >= 1, "width", width, "at least 1")
@@ -37,7 +37,7 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, n
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
     narrow, broad = int(width), 2 * int(width)
-    # The second convolution would be the costliest at full size, so larger images are halved before it.
+    # At full size, the second convolution would be the costliest, so larger images are halved before it.
     early = [nn.MaxPool2d(2)] if min(height, wide) >= 16 else []
     layers = [*block(channels, narrow), *early, *block(narrow, narrow), *block(narrow, broad), nn.MaxPool2d(2)]
     return nn.Sequential(

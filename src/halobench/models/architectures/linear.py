@@ -1,4 +1,4 @@
-"""A linear model, i.e. multinomial logistic regression."""
+"""A linear model: multinomial logistic regression."""
 
 from __future__ import annotations
 

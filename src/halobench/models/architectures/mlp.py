@@ -16,7 +16,7 @@ ORDER = 2
 
 
 def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
-    """Build a network with `depth` hidden layers of `width` rectified units on the flattened sample."""
+    """Build a network with `depth` hidden layers of `width` rectified units, applied to flattened samples."""
     return perceptron(input_shape, classes, width, depth, lambda features: ())
 
 

@@ -11,5 +11,5 @@ ORDER = 7
 
 
 def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 3) -> nn.Module:
-    """Build `depth` hidden layers of `width` units on the flattened sample, each batch-normalised, then rectified."""
+    """Build a network with `depth` hidden layers of `width` units, each batch-normalised and then rectified."""
     return perceptron(input_shape, classes, width, depth, lambda features: (nn.BatchNorm1d(features),))

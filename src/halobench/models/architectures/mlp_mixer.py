@@ -21,8 +21,8 @@ def build(
 ) -> nn.Module:
     """Build an MLP-Mixer (Tolstikhin et al. 2021) of `depth` blocks on patches of `patch` x `patch` pixels.
 
-    The defaults are those of arXiv 2306.00740. Hidden layers have width / 2 units across patches and 4 width across
-    channels. Images that don't consist of whole patches are padded with zeros at the right and bottom.
+    The defaults are those of arXiv 2306.00740. Hidden layers have width / 2 units across patches and 4 width units
+    across channels. Images that don't consist of whole patches are padded with zeros at the right and bottom.
     """
     for key, value, least in (("patch", patch, 1), ("width", width, 2), ("depth", depth, 1)):
         require(convert_number(int, key, value) >= least, key, value, f"at least {least}")

@@ -1,7 +1,7 @@
-"""The one-hot nearest-neighbour interpolator, which puts all confidence on the nearest training sample's label.
+"""The one-hot nearest-neighbour interpolator, which is fully confident in the nearest training sample's label.
 
-Nothing is trained. The model fits every training label, whatever the loss, and its best temperature is known in closed
-form for overlap distributions (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
+Nothing is trained. The model fits every training label, whatever the loss. For overlap distributions, its best
+temperature has a closed form (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ORDER = 5
 class Nearest(AroundSamples):
     """A model whose logit is `scale` for the label of the nearest training sample and 0 for every other label.
 
-    Nearness is Euclidean, and ties are broken in favour of the first sample.
+    Distances are Euclidean, and ties are broken in favour of the first sample.
     """
 
     targets: torch.Tensor

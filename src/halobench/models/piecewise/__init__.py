@@ -1,1 +1,1 @@
-"""Piecewise affine networks: trained models as lists of affine maps, sums and rectifiers, to be read one by one."""
+"""Piecewise affine networks: trained models as lists of affine maps, sums and rectifiers."""

@@ -1,4 +1,4 @@
-"""Convert a model to a float64 network, and compare that network with the model itself."""
+"""Convert a model to a float64 network, and check the network against the model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.network import Network
 
 TRIED = 8  # number of samples at which both are evaluated
-AWAY = (0.0, 1.0, -1e6, 1e6)  # how far from them, relative to the largest number in them, or to 1 if that is larger
+AWAY = (0.0, 1.0, -1e6, 1e6)  # how far from the samples, in units of their largest number or, if that is larger, of 1
 TOLERANCE = 1e-8
 
 
 def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
     """Convert a model to a float64 `Network`, and compare the two at and away from float64 samples (n, ...).
 
-    The layers alone don't reveal hooks, a replaced `forward`, or `h += x`, which torch.fx traces as `h + x`.
+    The comparison reveals what the layers alone don't: hooks, a replaced `forward`, or `h += x`, which torch.fx traces
+    as `h + x`.
     """
     model = copy.deepcopy(model).to(samples.device, torch.float64)
     network, first = network_of(model, samples.shape[1:]), samples[:TRIED]
@@ -33,7 +34,7 @@ def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
             same = ours.shape == theirs.shape and bool(((ours - theirs).abs() <= TOLERANCE * largest).all())
         except (Interrupted, torch.OutOfMemoryError):
             raise
-        except RuntimeError:  # from a hook or a replaced `forward` that accepts only float32
+        except RuntimeError:  # raised by a hook or a replaced `forward` that accepts only float32
             same = False
     require(same, "model", type(model).__name__, "a network that computes what its layers define, without hooks")
     return network

@@ -1,7 +1,8 @@
 """Convert a trained model to a `Network`, layer by layer, as traced by torch.fx.
 
-The functional graph of torch.export would need no account of storage, but it isn't always the model's. In torch 2.13,
-it takes dropout in eval mode for a copy, and misses that an in-place operation on the result changes the source too.
+With the functional graph of torch.export, there would be no need to keep track of storage, but that graph doesn't
+always match the model. In torch 2.13, it treats dropout in eval mode as a copy, and misses that an in-place operation
+on the result also changes the source.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ KINDS = (
 )
 VIEWS = ("view", "reshape", torch.reshape)
 ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
-# Functions and methods, each mapped to the layer that does the same.
+# Functions and methods, mapped to the equivalent layers.
 FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
     **dict.fromkeys((F.relu, torch.relu, "relu"), nn.ReLU),
     **dict.fromkeys((F.relu_, torch.relu_, "relu_"), lambda: nn.ReLU(inplace=True)),
@@ -40,10 +41,10 @@ FUNCTIONS: dict[Any, Callable[..., nn.Module]] = {
 
 def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
     """Convert a model in eval mode to a `Network` for samples of `shape`; its weights may be on the meta device."""
-    model = nn.Sequential(model) if type(model) in LAYERS else model  # else torch.fx would trace into a lone layer
+    model = nn.Sequential(model) if type(model) in LAYERS else model  # else torch.fx would trace into a single layer
     try:
         graph = _Tracer(model, shape).trace(model)
-    except Exception as error:  # whatever a forward pass raises on stand-ins for tensors
+    except Exception as error:  # a forward pass may raise anything for stand-ins
         what = f"a network of only {KINDS}; torch.fx can't trace this one ({describe_error(error)})"
         raise SpecError("model", type(model).__name__, what) from None
     with torch.no_grad():
@@ -51,9 +52,9 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
 
 
 class _Tracer(fx.Tracer):
-    """A tracer that doesn't trace into known layers, and knows the shapes that the values of one sample have.
+    """A tracer that doesn't trace into known layers, and that knows the shapes of values for one sample.
 
-    Many networks check the shape of their input, or flatten by ``x.view(x.size(0), -1)``.
+    Many networks check the shape of their input, or flatten it by ``x.view(x.size(0), -1)``.
     """
 
     def __init__(self, model: nn.Module, shape: Sequence[int]):
@@ -69,13 +70,13 @@ class _Tracer(fx.Tracer):
 
     def create_proxy(self, *arguments: Any, **keywords: Any) -> fx.Proxy:
         proxy = super().create_proxy(*arguments, **keywords)
-        # If a value can't be had, it stays unknown, and so do those that are computed from it.
+        # A value that can't be computed stays unknown, as do values computed from it.
         with contextlib.suppress(Exception):
             proxy.node.meta["value"] = self._value(proxy.node)
         return proxy
 
     def _value(self, node: fx.Node) -> Any:
-        """Return the value of a node for one sample, as a tensor without contents."""
+        """Return the value of a node for one sample, as a tensor without data."""
         if node.op == "placeholder":
             return self.sample
         if node.op == "call_module":
@@ -88,7 +89,7 @@ class _Tracer(fx.Tracer):
 
 
 class _Shaped(fx.Proxy):
-    """A stand-in for a tensor that knows its shape for one sample, if the tracer does."""
+    """A stand-in for a tensor, which knows its shape for one sample if the tracer does."""
 
     @property
     def shape(self) -> Any:
@@ -99,7 +100,7 @@ class _Shaped(fx.Proxy):
 
 
 def _output_shapes(model: nn.Module, shape: Sequence[int]) -> dict[str, Iterator[Sequence[int]]]:
-    """Return the shape of each output that each module returns for one sample, in the order of its calls."""
+    """Return the shapes of the outputs that each module returns for one sample, in the order of its calls."""
     shapes: dict[str, list[Sequence[int]]] = {name: [] for name, _ in model.named_modules()}
     hooks = [
         module.register_forward_hook(lambda _m, _i, output, name=name: shapes[name].append(output.shape))
@@ -108,7 +109,7 @@ def _output_shapes(model: nn.Module, shape: Sequence[int]) -> dict[str, Iterator
     try:
         with torch.no_grad():
             model(torch.zeros(1, *shape, device=next((p.device for p in model.parameters()), None)))
-    except Exception:  # shapes of what ran before the error are known
+    except Exception:  # the shapes recorded before the error remain
         pass
     finally:
         for hook in hooks:
@@ -123,12 +124,12 @@ class _Writer:
         self.modules = dict(model.named_modules())
         self.network = Network(shape, next((p.device for p in model.parameters()), torch.device("cpu")))
         self.places: dict[fx.Node, int] = {}
-        self.storage: dict[int, int] = {}  # the step whose storage another may share, as a view or in-place result
-        self.written: dict[int, int | None] = {}  # by storage: the last in-place result (None for a step to come)
-        self.pending: set[fx.Node] = set()  # rectifiers to be moved behind the max pooling that reads them
+        self.storage: dict[int, int] = {}  # the step whose storage another shares, as a view or in-place result
+        self.written: dict[int, int | None] = {}  # the last in-place result by storage (None for a later step)
+        self.pending: set[fx.Node] = set()  # rectifiers to be moved behind the max pooling that follows
 
     def write(self, graph: fx.Graph) -> Network:
-        """Append the steps of all nodes; unknown layers are reported before unknown operations between layers."""
+        """Append the steps of all nodes; report unknown layers before unknown operations between layers."""
         for node in graph.nodes:
             if node.op == "call_module" and type(self.modules[str(node.target)]) not in LAYERS:
                 self._refuse(type(self.modules[str(node.target)]).__name__, node.target)
@@ -154,7 +155,7 @@ class _Writer:
         return self._refuse("a value read after an in-place operation changed its storage", node.name)
 
     def _write(self, before: int, after: int | None) -> None:
-        """Record that an in-place operation turned a step's value into that of `after`."""
+        """Record that an in-place operation replaced the value of step `before` by that of `after`."""
         root = self.storage.get(before, before)
         self.written[root] = after
         if after is not None:
@@ -211,7 +212,7 @@ class _Writer:
     def _rectify(self, node: fx.Node, before: int, in_place: bool) -> int:
         """Append a rectifier, or defer it to the max pooling that follows if nothing else reads it.
 
-        The two commute, since a rectifier is monotone, and after the pooling it has fewer inputs.
+        The two commute, since a rectifier is monotone; after the pooling, it has fewer inputs.
         """
         readers = [*node.users]
         alone = len(readers) == 1 and len(node.all_input_nodes[0].users) == 1
@@ -274,7 +275,7 @@ def _maximum(network: Network, place: int, layer: nn.MaxPool2d) -> int | None:
     if dilation != (1, 1) or layer.ceil_mode or layer.return_indices or len(network.steps[place].shape) != 3:
         return None
     if padding != (0, 0):
-        # A window at the border contains the outermost pixel, so copies of that pixel don't change the maximum.
+        # A window at the border contains the outermost pixel, so padding with copies of it doesn't change the maximum.
         (rows, columns), shape = padding, network.steps[place].shape
         copied = maps.without_weights(lambda x: F.pad(x, (columns, columns, rows, rows), mode="replicate"), shape)
         place = network.append("affine", place, affine=copied)

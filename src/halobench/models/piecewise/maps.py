@@ -1,4 +1,4 @@
-"""The affine maps that networks consist of, with their transposes, in float64."""
+"""Define the affine maps that networks consist of, with their transposes, in float64."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Map = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Patch:
-    """Rows (b, ...) of coefficients for a step's outputs; for images, a part (b, C, h, w), beyond which all are 0."""
+    """Rows (b, ...) of coefficients for a step's outputs; for images, only the part (b, C, h, w) that isn't all 0."""
 
     rows: torch.Tensor
-    corner: tuple[int, int] = (0, 0)  # top and left of the part in the image
+    corner: tuple[int, int] = (0, 0)  # top and left position of the part in the image
 
     @property
     def view(self) -> tuple[slice, ...]:
@@ -31,7 +31,7 @@ class Patch:
         return slice(None), slice(top, top + height), slice(left, left + width)
 
     def grown(self, corner: tuple[int, int], end: Sequence[int]) -> Patch:
-        """Return the same patch, padded with zeros to cover the part from `corner` up to `end`."""
+        """Pad the patch with zeros to cover the part from `corner` up to `end`."""
         if self.rows.dim() != 4 or (self.corner == corner and self.end == tuple(end)):
             return self
         (top, left), (bottom, right) = self.corner, self.end
@@ -58,11 +58,11 @@ class Affine:
     """An affine map of samples (n, ...)."""
 
     linear: Map
-    transpose: Callable[[Patch], Patch]  # of the linear part: maps a patch of outputs to one of inputs
-    absolute: Map | None = None  # the linear part with the absolute values of its coefficients, if some are negative
+    transpose: Callable[[Patch], Patch]  # of the linear part; maps a patch of outputs to one of inputs
+    absolute: Map | None = None  # the linear part with absolute values of its coefficients, if any are negative
     bias: torch.Tensor | None = None
-    terms: torch.Tensor | None = None  # sum of absolute values of the terms that make up the bias, if it isn't exact
-    local: bool = True  # whether `transpose` accepts a part of an image rather than only the whole
+    terms: torch.Tensor | None = None  # sum of the absolute values of the bias's terms, if the bias isn't exact
+    local: bool = True  # whether `transpose` accepts part of an image, not only all of it
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return the outputs."""
@@ -70,11 +70,11 @@ class Affine:
         return outputs if self.bias is None else outputs + self.bias
 
     def spread(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return how much each output can change, at most, if the inputs change by at most `inputs`."""
+        """Return the largest possible change of each output if the inputs change by at most `inputs`."""
         return (self.absolute or self.linear)(inputs)
 
     def magnitude(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the sum of the absolute values of each output's terms, if inputs are at most `inputs` in magnitude."""
+        """Return the sum of the absolute values of each output's terms for inputs of at most `inputs` in magnitude."""
         spread = self.spread(inputs)
         if self.bias is None:
             return spread
@@ -82,10 +82,10 @@ class Affine:
 
 
 def dense(layer: nn.Linear) -> Affine:
-    """Return a linear layer's map, along the last axis."""
+    """Return the map of a linear layer, along the last axis."""
     weight, bias = layer.weight.double(), _double(layer.bias)
     absolute = weight.abs()
-    # Applied to an image, this mixes the columns, so it can't be restricted to a part of one.
+    # Applied to an image, this mixes its columns, so it can't be restricted to a part.
     return Affine(
         lambda x: F.linear(x, weight),
         lambda a: Patch(a.rows @ weight),
@@ -96,13 +96,13 @@ def dense(layer: nn.Linear) -> Affine:
 
 
 def convolution(layer: nn.Conv2d, shape: Sequence[int]) -> Affine:
-    """Return a convolution's map for images of shape (C, H, W)."""
+    """Return the map of a convolution for images of shape (C, H, W)."""
     weight, bias = layer.weight.double(), _double(layer.bias)
     stride, dilation = layer.stride, layer.dilation
     padding = cast("tuple[int, int]", layer.padding)
 
     def transpose(patch: Patch) -> Patch:
-        """Carry a part back to everything that its windows cover, and cut off what lies in the padding."""
+        """Map a part back to everything that its windows cover, cutting off the padding."""
         count, channels, *sides = len(patch.rows), shape[0], *patch.rows.shape[2:]
         seen = [
             (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(sides, stride, dilation, weight.shape[2:], strict=True)
@@ -119,14 +119,14 @@ def convolution(layer: nn.Conv2d, shape: Sequence[int]) -> Affine:
 
 
 def _cut(rows: torch.Tensor, start: Sequence[int], shape: Sequence[int]) -> Patch:
-    """Return a part of images that starts at `start` as a patch, cropped to images of the given shape."""
+    """Return the part of images that begins at `start` as a patch, cropped to images of the given shape."""
     (top, left), (height, width) = start, shape[1:]
     rows = rows[..., max(0, -top) : max(0, height - top), max(0, -left) : max(0, width - left)]
     return Patch(rows, (max(0, top), max(0, left)))
 
 
 def taps(shape: Sequence[int], axis: int, count: int, stride: int, weights: dict[int, int]) -> Affine:
-    """Return the map to `count` sums of pixels along axis 1 or 2, one every `stride`, with a weight per offset."""
+    """Return the map to `count` weighted sums of pixels along axis 1 or 2, `stride` apart, with a weight per offset."""
     first, last = min(weights), max(weights)
 
     def view(start: int, number: int) -> tuple[Any, ...]:
@@ -172,7 +172,7 @@ def reshaped(shape: Sequence[int]) -> Affine:
 
 
 def without_weights(linear: Map, shape: Sequence[int]) -> Affine:
-    """Return a linear map of samples of a shape; within each output, all coefficients must have the same sign."""
+    """Return a linear map as `Affine`; within each output, all its coefficients must have the same sign."""
 
     def transpose(patch: Patch) -> Patch:
         with torch.enable_grad():

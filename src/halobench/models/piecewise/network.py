@@ -1,6 +1,6 @@
-"""Networks represented as lists of affine maps, sums and rectifiers, in float64.
+"""Represent networks as lists of affine maps, sums and rectifiers, in float64.
 
-Max pooling is also expressed with rectifiers, as max(a, b) = b + relu(a - b), applied pairwise over a window, columns
+Max pooling is also expressed by rectifiers: max(a, b) = b + relu(a - b) is applied pairwise over a window, columns
 first. The difference between two pixels has far tighter bounds than the pixels themselves, since their common part
 cancels.
 """
@@ -28,12 +28,12 @@ class Step:
 
     @property
     def size(self) -> int:
-        """Return the number of its outputs per sample."""
+        """Return the number of outputs per sample."""
         return math.prod(self.shape)
 
 
 class Network:
-    """Steps in order of computation; the first is the input and the last outputs the logits."""
+    """Steps in the order of computation, from the input to the logits."""
 
     def __init__(self, shape: Sequence[int], device: torch.device):
         self.steps, self.device = [Step("input", (), tuple(shape))], device
@@ -56,7 +56,7 @@ class Network:
 
         best = taps({0: 1})
         for offset in range(1, size):
-            if offset == 1:  # here the difference is a single affine map of the source, so there is less to bound
+            if offset == 1:  # here, the difference is a single affine map of the source, so there is less to bound
                 gap = taps({0: -1, 1: 1})
             else:
                 gap = self.append("add", taps({offset: 1}), self.append("affine", best, affine=maps.NEGATIVE))

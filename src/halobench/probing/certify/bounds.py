@@ -1,15 +1,15 @@
 """Bound a network's outputs on balls around samples, first with affine forms, then with CROWN (see docs/halos.md).
 
 Forms are propagated forwards: each expresses an output as an affine function of the offset from the ball's centre, up
-to an error. This costs as much as one forward pass per number in a sample. Where a form leaves the sign of a
-rectifier's input undetermined, rows are propagated backwards from it: linear functions of a step's outputs, carried to
-the input through transposed affine maps, with a line in place of each rectifier.
+to an error. This costs as much as one forward pass per number in a sample. If a form leaves the sign of a rectifier's
+input undetermined, rows are propagated backwards from that input. Rows are linear functions of a step's outputs,
+carried to the network's input through transposed affine maps, with a line in place of each rectifier.
 
-Bounds cover the rounding of float64 sums of fewer than N terms: in any order, it is at most g = N u / (1 - N u) times
-the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and Stability of Numerical Algorithms,
-2nd edition, section 3.1). A row A costs at most g |A| H per step, where H bounds the sum of the absolute values of the
-terms that a step adds up on the ball; a form is widened by g H. N is the number of outputs of all steps, plus 64 per
-step, and g is multiplied by four to cover the rounding of these terms themselves.
+Bounds cover the rounding of float64 sums of fewer than N terms. In any order, the rounding is at most g = N u / (1 - N
+u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and Stability of Numerical
+Algorithms, 2nd edition, section 3.1). A row A loses at most g |A| H per step, where H bounds the sum of the absolute
+values of the terms that a step adds up on the ball; a form is widened by g H. N is the number of outputs of all steps,
+plus 64 per step, and g is multiplied by four to cover the rounding of these terms themselves.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import torch
 from halobench.models.piecewise.maps import Patch
 from halobench.models.piecewise.network import Network, Step
 
-HELD = 2**22  # maximum number of elements in the rows held at a time
+HELD = 2**22  # maximum number of elements in the rows held at once
 UNIT = 2.0**-53
 Bounds = dict[int, tuple[torch.Tensor, torch.Tensor]]  # bounds (m, size) on each rectifier's input, by step
 
@@ -61,16 +61,16 @@ class Form:
 
 @dataclass(frozen=True)
 class Rows:
-    """Linear functions of the input that bound given functions of a step's outputs from below, each on its ball."""
+    """Linear functions of the input, each of which bounds a function of a step's outputs from below on its ball."""
 
-    least: torch.Tensor  # (b,), their values at the balls' centres, minus the largest possible rounding error
+    least: torch.Tensor  # (b,), their values at the balls' centres minus the largest possible rounding error
     norms: torch.Tensor  # (b,), their steepest rates of decrease
 
 
 class Balls:
     """Bounds on a network's values on balls with radii (m,) around samples (m, ...).
 
-    `within` are bounds on balls of at least these radii around the same samples, which hold here too.
+    `within` are bounds on balls of at least these radii around the same samples, which are also valid here.
     """
 
     def __init__(self, network: Network, samples: torch.Tensor, radii: torch.Tensor, within: Bounds | None = None):
@@ -93,7 +93,7 @@ class Balls:
                     forms.pop(source, None)
 
     def _form(self, place: int, step: Step, sources: list[Form]) -> tuple[Form, torch.Tensor]:
-        """Return a step's form, and H for each sample (m, ...)."""
+        """Return a step's form, and H (m, ...) for each sample."""
         if step.kind == "input":
             shape = (len(self.samples), *step.shape)
             slope = torch.eye(step.size, dtype=torch.float64).view(1, step.size, *step.shape)
@@ -118,12 +118,12 @@ class Balls:
         return Form(slope, centre, error + self.unit * cost, reach.view(centre.shape)), cost
 
     def _bound(self, place: int, source: int, form: Form, within: Bounds | None) -> None:
-        """Bound a rectifier's input by its form, by `within`, and by rows where 0 lies between the two bounds."""
+        """Bound a rectifier's input by its form, by `within` and, if 0 lies between the two bounds, by rows."""
         half = form.reach + form.error
         least, most = ((form.centre + sign * half).flatten(1) for sign in (-1, 1))
         if within:
             least, most = torch.maximum(least, within[place][0]), torch.minimum(most, within[place][1])
-        # Forms of affine functions are exact. Rows for the same pixel depend on the same part of the input.
+        # Forms of affine functions are exact. Rows for the same pixel depend on the same part of the input image.
         if self.lines:
             samples, units = ((least < 0) & (most > 0)).nonzero(as_tuple=True)
             for sample, unit in self._batches(source, samples, units):
@@ -146,7 +146,7 @@ class Balls:
                 yield samples[chosen], units[chosen]
 
     def _range(self, place: int, sample: torch.Tensor, unit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Use rows to bound units (b,) of samples (b,), all at one pixel of an image."""
+        """Bound units (b,) of samples (b,), all at one pixel of an image, by rows."""
         shape, corner = self.network.steps[place].shape, (0, 0)
         if len(shape) == 3:
             spot = int(unit[0]) % math.prod(shape[1:])

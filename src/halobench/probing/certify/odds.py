@@ -1,4 +1,4 @@
-"""Upper bounds on the log odds against samples' labels, on balls around the samples.
+"""Bound the log odds against samples' labels from above, on balls around the samples.
 
 With t_j = beta (z_j - z_y), the confidence in the label y is 1 / (1 + sum_j exp(t_j)), where j != y. Rows of a
 network's logits bound each t_j from both sides, so t_j is in [l_j, u_j] on the ball. Then
@@ -6,8 +6,8 @@ network's logits bound each t_j from both sides, so t_j is in [l_j, u_j] on the 
     sum_j exp(t_j)  <=  sum_j exp(u_j)                                      (each class at its worst), and
     sum_j exp(t_j)  <=  sum_j (exp(u_j) - s_j u_j) + max of sum_j s_j t_j,  s_j = (exp(u_j) - exp(l_j)) / (u_j - l_j),
 
-since the exponential lies below its chord. The sum in the second bound is a single row, in which the classes can't all
-be at their worst at once. The smaller of the two bounds is used.
+since the exponential lies below its chord. The sum in the second bound is a single row, so not all classes can be at
+their worst at once. The smaller of the two bounds is used.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import torch
 from halobench.models.piecewise.maps import Patch
 from halobench.probing.certify.bounds import Balls
 
-ROUNDED = 1e-12  # relative error, far more than float64 loses in a sum of exponentials
+ROUNDED = 1e-12  # relative error, far above the loss of float64 in a sum of exponentials
 
 
 def log_odds(margins: torch.Tensor, beta: float) -> torch.Tensor:
-    """Return the log odds (m,), rounded up, against labels whose logits lead the others by margins (m, k - 1)."""
+    """Return the log odds (m,), rounded up, against labels whose logits exceed the others by margins (m, k - 1)."""
     scaled = beta * margins
     return scaled.neg().logsumexp(dim=1) + ROUNDED * (1 + scaled.abs().amax(dim=1))
 
@@ -34,7 +34,7 @@ def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 class Odds:
-    """Bounds on the log odds against labels, whose `contrasts` are `rows`, on balls and on smaller ones inside them."""
+    """Bounds on the log odds against labels with the `contrasts` `rows`, on balls and on smaller balls inside them."""
 
     def __init__(self, balls: Balls, rows: torch.Tensor, beta: float):
         self.balls, self.beta, count = balls, beta, rows.shape[1]
@@ -44,7 +44,7 @@ class Odds:
         upper, lower = -beta * worst[:, :count], beta * worst[:, count:]
         self.top = upper.amax(dim=1)
         high, low = (upper - self.top[:, None]).exp(), (lower - self.top[:, None]).exp()
-        slopes = (high - low).clamp_min(0) / (upper - lower).clamp_min(1e-9)  # a flatter line is an upper bound too
+        slopes = (high - low).clamp_min(0) / (upper - lower).clamp_min(1e-9)  # a flatter line is also an upper bound
         self.constant = (high - slopes * upper).sum(dim=1)
         self.constant += ROUNDED * (high + (slopes * upper).abs()).sum(dim=1)
         least, norms = self._carried(beta * (slopes[..., None] * rows).sum(dim=1, keepdim=True))
@@ -57,13 +57,13 @@ class Odds:
         return lines.least.view(rows.shape[:2]), lines.norms.view(rows.shape[:2])
 
     def bound(self, radii: torch.Tensor) -> torch.Tensor:
-        """Return the bounds (m,) on balls of these radii (m,), which must not exceed those of the original balls."""
+        """Return the bounds (m,) on balls of these radii (m,), which must not exceed the radii of the original balls."""
         simple = log_odds(self.least - radii[:, None] * self.norms, self.beta)
         joint = self.constant - (self.joint_least - radii * self.joint_norms)
         return torch.minimum(simple, self.top + joint.clamp_min(1e-300).log() + ROUNDED * (1 + self.top.abs()))
 
     def reach(self, budget: float) -> torch.Tensor:
-        """Return the largest radii (m,) within the balls at which the bounds are at most `budget`, or 0 if none are."""
+        """Return the largest radii (m,) within the balls at which the bounds are at most `budget`, or 0 if there are none."""
         high = self.balls.radii
         low = torch.where(self.bound(high) <= budget, high, torch.zeros_like(high))
         for _ in range(40):

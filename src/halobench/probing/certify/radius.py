@@ -1,4 +1,4 @@
-"""Certified radii: find the largest balls around samples on which a confidence provably stays at or above a level."""
+"""Find the largest balls around samples on which a confidence provably stays at or above a level."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from halobench.probing.checks import check_confidence, check_model
 
 PASSES = 8  # largest number of balls tried per sample
 NEAR = 1.02  # a search ends when the smallest failed radius is within this factor of the largest proved one
-FIRST = 0.2  # first radius tried, as a fraction of the one at which the linearised network loses its confidence
+FIRST = 0.2  # first radius tried, as a fraction of that at which the linearised network loses its confidence
 LARGEST = 1e6
-HELD = 2**23  # maximum number of elements in a step's forms held at a time
+HELD = 2**23  # maximum number of elements in a step's forms held at once
 
 
 def certified_radius(
@@ -31,8 +31,8 @@ def certified_radius(
 ) -> np.ndarray:
     """Return radii of balls on which a model's confidence in a sample's label is proved to be at least `level`.
 
-    The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball, and float64 rounding. It
-    implies nothing about larger balls; an attack bounds the radius from the other side.
+    The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball and float64 rounding. It implies
+    nothing about larger balls; an attack bounds the radius from above.
 
     Parameters
     ----------
@@ -51,14 +51,14 @@ def certified_radius(
     Returns
     -------
     float64 array (n,)
-        In the units of `inputs`, and at most 1e6. A radius is 0 if nothing was proved, because the confidence at the
+        Radii in the units of `inputs`, at most 1e6. A radius is 0 if nothing was proved, because the confidence at the
         sample itself is below the level or exceeds it by less than the rounding error.
 
     Raises
     ------
     SpecError
-        If the model has any other kind of layer (which the error names) or is in train mode, or if an argument is not
-        as described above.
+        If the model has any other kind of layer (which the error names) or is in train mode, or if an argument doesn't
+        match its description.
 
     References
     ----------
@@ -78,7 +78,7 @@ def certified(
     beta: float,
     tick: Callable[[], None] = lambda: None,
 ) -> np.ndarray:
-    """Return radii without checking the arguments; `tick` is called before each ball is tried."""
+    """Return certified radii without checking the arguments; call `tick` before trying each ball."""
     samples, targets = inputs.detach().cpu().double().clone(), torch.from_numpy(labels)
     network = exact_network(model, samples)
     with torch.no_grad():
@@ -91,7 +91,7 @@ class Search:
     """A search for the certified radii of some samples, which tries balls around all of them at once.
 
     The bounds on a ball are linear functions of the input, so they also show on which smaller balls the confidence is
-    proved. The next ball is chosen by modelling the rise in the log odds against the label at the boundary as a power
+    proved. To choose the next ball, the rise in the log odds against the label at the boundary is modelled as a power
     of the radius.
     """
 
@@ -99,7 +99,7 @@ class Search:
         self.network, self.samples, self.beta = network, samples, beta
         self.contrasts = contrasts(labels, network.steps[-1].size)
         budget = math.log((1 - level) / level)
-        self.budget = budget - 1e-12 * (1 + abs(budget))  # margin for the rounding of the budget itself
+        self.budget = budget - 1e-12 * (1 + abs(budget))  # leaves a margin for the rounding of the budget itself
         with torch.enable_grad():
             inputs = samples.detach().requires_grad_()
             odds = log_odds(torch.einsum("mjk,mk->mj", self.contrasts, network(inputs)), beta)
@@ -110,7 +110,7 @@ class Search:
         self.proved, self.failed = torch.zeros_like(room), torch.full_like(room, torch.inf)
         self.powers = torch.full_like(room, 2.0)
         self.open = room > 0
-        self.previous: tuple[torch.Tensor, torch.Tensor] | None = None  # radii, and the rise in log odds on them
+        self.previous: tuple[torch.Tensor, torch.Tensor] | None = None  # radii, and the rise in log odds there
         self.bounds: Bounds = {}  # bounds on the smallest ball that failed
 
     def run(self, tick: Callable[[], None] = lambda: None) -> torch.Tensor:

@@ -1,10 +1,10 @@
 """The kinds of probe that walk along rays, each with a function that returns directions, in a file found by name.
 
-The function's signature is ``directions(points, labels, surroundings, *, count, rng)``. `points` are the samples around
-which the probe walks, as a float tensor (m, D), normalised, on the model's device; `labels` (m,) are the labels whose
-confidences are read; `surroundings` holds the training samples, as a `halobench.probing.rays.Surroundings`; `count` is
-the number of rays per sample; and `rng` is a numpy Generator, the only source of random numbers. The function returns
-directions of any positive length as a tensor (m, count, D), or as `halobench.probing.rays.Rays`, which
+The function's signature is ``directions(points, labels, surroundings, *, count, rng)``. `points` are the normalised
+samples around which the probe walks, as a float tensor (m, D) on the model's device. `labels` (m,) are the labels whose
+confidences are recorded. `surroundings` holds the training samples, as a `halobench.probing.rays.Surroundings`. `count`
+is the number of rays per sample, and `rng`, a numpy Generator, is the only source of random numbers. The function
+returns directions of any positive length as a tensor (m, count, D), or as `halobench.probing.rays.Rays`, which
 `halobench.probing.rays.towards` builds from targets. It is called for consecutive parts of the samples, in order.
 
 A function with a keyword argument ``components`` receives its value from the probe's spec. If a kind has only one ray

@@ -1,4 +1,4 @@
-"""The lines to random training samples with other labels, which are the segments that Mixup trains on."""
+"""The lines to random training samples with other labels, which are segments that Mixup trains on."""
 
 from __future__ import annotations
 

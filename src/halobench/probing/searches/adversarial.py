@@ -1,4 +1,4 @@
-"""The nearest point that an attack finds below the threshold; its distance bounds the worst-case radius from above.
+"""The nearest point below the threshold that an attack finds; its distance bounds the worst-case radius from above.
 
 For each calibrator, the search returns one ``certainty`` radius per sample.
 """

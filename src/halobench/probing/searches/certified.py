@@ -1,4 +1,4 @@
-"""The largest ball on which the confidence provably meets the threshold; its radius bounds the worst case from below.
+"""The largest ball on which the confidence provably reaches the threshold, which bounds the worst case from below.
 
 For each calibrator, the search returns one ``certainty`` radius per sample. See `halobench.probing.certify`.
 """

@@ -2,8 +2,8 @@
 
 For each ray, the search returns ``last_kink``, the distance beyond which the logits are affine (only for piecewise
 affine models). For each calibrator, it also returns ``certain_from``, the distance from which the confidence in the
-winning class stays at or above the threshold, and ``label_from``, which is the same distance if that class is the
-label. Both are censored if the confidence doesn't tend to 1; ``label_from`` is also censored if another class wins. See
+winning class stays at or above the threshold, and ``label_from``, the same distance if that class is the label. Both
+are censored if the confidence doesn't tend to 1; ``label_from`` is also censored if another class wins. See
 `halobench.probing.far_field`.
 """
 
