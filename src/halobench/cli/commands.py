@@ -1,4 +1,4 @@
-"""Commands for running the workflow, for looking at results, and for logits from elsewhere."""
+"""Define the commands for running the workflow, for viewing results, and for logits from elsewhere."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _show(args: argparse.Namespace) -> None:
 
     name = name_below_runs(args.cell)
     untrained = not (args.results / "runs" / name / "train.json").exists()
-    if not (untrained and describe_logs(args.results, name)):  # of a cell that failed, there is nothing else
+    if not (untrained and describe_logs(args.results, name)):  # a failed cell has nothing else to show
         name = find_cell(args.results, name)
         terminal.show(read_cell(args.results, name))
     print("\n".join(describe_logs(args.results, name)))
@@ -109,7 +109,7 @@ def _diagnose(args: argparse.Namespace) -> None:
 
 
 def add(commands: Any) -> None:
-    """Add the commands to the parsers of all commands; those that are `passed_on` hand other arguments to Snakemake."""
+    """Add the commands to the parsers of all commands; those with `passed_on` pass other arguments on to Snakemake."""
 
     command = functools.partial(options.command, commands)
     run = command("run", "Run Snakemake, resuming an interrupted run.", RUN, run=_run, passed_on=True)

@@ -1,4 +1,4 @@
-"""The command line: commands for runs and for results, and one that runs a single stage."""
+"""Provide the command line: commands for runs and results, and a command that runs a single stage."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _print_error(line: str) -> None:
 
 
 def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
-    """Return the first line of a job's log, which is the command that reproduces the job.
+    """Return the first line of a job's log: the command that reproduces the job.
 
     A job in a run finds plug-ins outside the package through PYTHONPATH, which the run sets.
     """
@@ -73,7 +73,7 @@ def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; bad input results in one line on standard error and exit code 2."""
+    """Run a command; for bad input, print one line on standard error and return 2."""
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     is_job = arguments[0] == "stage"
     if is_job and os.environ.get("HALOBENCH_WARM"):
@@ -84,9 +84,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A log should show how far a job is, and lose no lines if the job dies; some encodings have no Greek.
+            # A log should show the progress of a job, and lose no lines if the job dies; some encodings have no Greek
+            # letters.
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    # Thread pools are sized when numpy and torch load, so this must come first. One thread is the specs' default.
+    # Thread pools are sized when numpy and torch are imported, so this must come first. The specs' default is one
+    # thread.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from halobench.core.errors import DivergedError, Interrupted, SpecError
@@ -97,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_opening(args, arguments), flush=True)
         with explained(" ".join(arguments[: 2 if is_job else 1])):
             return args.run(args) or 0
-    except BrokenPipeError:  # e.g. from `| head`: the reader has seen enough
+    except BrokenPipeError:  # e.g. from `| head`, which has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13
     except (SpecError, OSError, MissingExtraError) as error:
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _print_error("halobench: stopped by SIGINT")
         return 130
-    except SystemExit as stop:  # from a plug-in; a stage that ends this way hasn't done its work, whatever its code
+    except SystemExit as stop:  # from a plug-in; such a stage hasn't done its work, whatever its exit code
         if hasattr(args, "rest"):  # Snakemake refused the arguments
             raise
         _print_error(f"halobench: error: ended by SystemExit({stop.code!r}), raised by a plug-in")

@@ -1,4 +1,4 @@
-"""The options of stages and of other commands, and how their values are read."""
+"""Define the options of stages and of other commands, and parse their values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def read_json(text: str) -> Any:
-    """Parse JSON from the command line, or from the file given after an @."""
+    """Parse JSON from the command line, or from the file named after an @."""
     try:
         return json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
     except (OSError, ValueError) as error:
@@ -19,7 +19,7 @@ def read_json(text: str) -> Any:
 
 
 def at_least(least: int, kind: type, what: str) -> Callable[[str], Any]:
-    """Return a function that parses a number of this kind, which must be finite and at least `least`."""
+    """Return a function that parses a number of this kind; the number must be finite and at least `least`."""
 
     def read(text: str) -> Any:
         try:
@@ -34,23 +34,23 @@ def at_least(least: int, kind: type, what: str) -> Callable[[str], Any]:
 
 
 def read_file(text: str) -> Path | None:
-    """Return a path, or None for an empty string, which the workflow passes if there is no file."""
+    """Return a path, or None for the empty string, which the workflow passes if there is no file."""
     return Path(text) if text else None
 
 
 def folder(text: str, **options: Any) -> dict[str, Any]:
-    """Return the settings of an option that is a folder."""
+    """Return the settings of an option whose value is a folder."""
     return {"type": Path, "metavar": "FOLDER", "help": text} | options
 
 
 def file(text: str, **options: Any) -> dict[str, Any]:
-    """Return the settings of an option that is a file."""
+    """Return the settings of an option whose value is a file."""
     return {"type": Path, "metavar": "FILE", "help": text} | options
 
 
 whole, seconds = at_least(0, int, "a whole number"), at_least(0, float, "a number of seconds")
 count = at_least(1, int, "a whole number")
-# What `ArgumentParser.add_argument` gets for each option, by the option's name.
+# The keyword arguments of `ArgumentParser.add_argument` for each option.
 OPTIONS: dict[str, dict[str, Any]] = {
     "spec": {"type": read_json, "metavar": "JSON", "help": "what to do, as JSON or @FILE"},
     "code": {"metavar": "DIGEST", "help": "the code version that a run requests; other code is refused"},
@@ -86,7 +86,7 @@ def add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
 
 
 def command(commands: Any, name: str, summary: str, epilog: str = "", **defaults: Any) -> argparse.ArgumentParser:
-    """Add a command to the parsers of others, with an epilog that keeps its lines; return its own."""
+    """Add a command, whose epilog keeps its line breaks, to the parsers of all commands; return its parser."""
     form = argparse.RawDescriptionHelpFormatter
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=summary, description=summary, epilog=epilog, formatter_class=form, allow_abbrev=False

@@ -1,4 +1,4 @@
-"""The command `stage`, which runs one stage, and the table of stages with their options."""
+"""Define the command `stage`, which runs one stage, and the table of stages with their options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLE_TRAIN = """example:
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: a line of help, its MODULE:FUNCTION in the wing `pipeline`, and the options that the function takes."""
+    """A stage: its line of help, its MODULE:FUNCTION in the wing `pipeline`, and the options of that function."""
 
     summary: str
     function: str
@@ -77,14 +77,14 @@ def _run(args: argparse.Namespace) -> None:
     arguments = {key: value for key, value in vars(args).items() if key not in ("command", "stage", "run")}
     if args.stage in ("table", "figure"):
         arguments = _displayed(args.stage, **arguments)
-    if args.stage == "explorer":  # a page without the other experiments that have tables would replace theirs
+    if args.stage == "explorer":  # otherwise, the page would lose other experiments
         arguments |= {"results": args.tables.parent, "spec": {"experiments": (), **args.spec}, "others": True}
     module, _, function = STAGES[args.stage].function.partition(":")
     getattr(importlib.import_module(f"halobench.pipeline.{module}"), function)(**arguments)
 
 
 def _displayed(kind: str, spec: Any, tables: Path, out: Path, code: str | None) -> dict[str, Any]:
-    """Return what the stage of a figure or table gets; its files are `out` with suffixes, or next to a record `out`."""
+    """Return the arguments of a figure's or table's stage; files are `out` with suffixes, or next to a record `out`."""
     from halobench.core.errors import require
 
     is_spec = isinstance(spec, Mapping) and isinstance(spec.get(kind), str)

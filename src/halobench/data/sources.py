@@ -82,7 +82,7 @@ class Images:
 
 
 def sample_type(shape: tuple[int, ...]) -> np.dtype:
-    """Return the type in which samples of this shape are stored: images (C, H, W) in uint8, features (D,) in float32."""
+    """Return the type in which samples of this shape are stored: uint8 images (C, H, W) or float32 features (D,)."""
     return np.dtype(np.uint8 if len(shape) == 3 else np.float32)
 
 

@@ -73,7 +73,7 @@ class _Build:
         self.results_of: dict[tuple[Any, ...], Any] = {}  # results of checks that many cells share
 
     def attempt(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
-        """Return the result of `check`; if it raises an error, note a problem of `plugin` or `place` and return None."""
+        """Return the result of `check`; if it raises an error, note a problem of `plugin` or `place`, return None."""
         try:
             return check(*arguments)
         except SpecError as error:
@@ -158,7 +158,7 @@ class _Build:
         require(fits, self._place(cell, "random_crop"), recipe.random_crop, what)
 
     def _check_model(self, cell: Cell, source: sources.Description, rows: int, part: int) -> int:
-        """Check a model on `part` samples; if it fails only on a single sample, blame the recipe for such small parts."""
+        """Check a model on `part` samples; if it fails only on a single one, blame the recipe for so small a part."""
         from halobench.models import shape_check
 
         spec, points = self.config.models[cell.model], self.config.datasets[cell.dataset].train

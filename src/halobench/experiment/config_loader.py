@@ -41,9 +41,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     raw = _without_null(raw)
     config, plain, problems = _read(raw)
     names = {section: list(entries) for section, entries in raw.items() if isinstance(entries, Mapping)}
-    train_is_bad = any(
-        problem.key.partition(".")[0] == "train" for problem in problems
-    )  # train is a layer of every recipe
+    train_is_bad = any(problem.key.partition(".")[0] == "train" for problem in problems)  # part of every recipe
     problems += _check_capitals(names)
     if config is not None:
         problems += _check_references(config, names)
@@ -134,7 +132,7 @@ def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[Sp
 
 
 def _check_noise(config: Config) -> Iterator[SpecError]:
-    """Report each data set whose name states a different label noise from its own, since figures and pages show names."""
+    """Report each data set whose name contradicts its label noise, since figures and pages show the name."""
     for name, dataset in config.datasets.items():
         said = re.search(r"-noise(\d\d)$", name)
         if said and abs(100 * dataset.noise.p - int(said[1])) > 0.5:

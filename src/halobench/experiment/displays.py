@@ -59,7 +59,7 @@ def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterabl
 
     It always does unless its file defines ``SHOWS`` or ``BEYOND``. ``SHOWS`` lists loaders or kinds of probes, at least
     one of which it needs; with an empty list, it is shown only in experiments that name it. ``BEYOND`` lists
-    calibrators; at least one must not be in the list.
+    calibrators; it needs at least one that isn't in this list.
     """
     shows, beyond = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND"))
     fits = shows is None or bool(set(shows) & set(shown))

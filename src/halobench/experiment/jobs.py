@@ -222,7 +222,7 @@ def list_cells(
     probed: Container[Cell],
     laddered: Container[Cell] = (),
 ) -> dict[str, Any]:
-    """List cells and references as plain data: their names and folders, and whether cells are probed or have ladders."""
+    """List cells and references as plain data: names, folders, and whether cells are probed or have ladders."""
     listed = [
         vars(cell) | {"path": cell.path, "probe": cell in probed} | ({"repair": True} if cell in laddered else {})
         for cell in cells

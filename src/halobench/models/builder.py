@@ -118,7 +118,7 @@ def _takes(build: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
 def kept_rows(
     spec: ModelSpec, input_shape: tuple[int, ...], classes: int, names: Sequence[str] = ()
 ) -> dict[str, list[int]]:
-    """Return the rows that the spec's `outputs` select, for each tensor whose shape depends on the number of classes."""
+    """Return the rows that the spec's `outputs` select, for each tensor whose shape depends on the class count."""
     if spec.outputs is None:
         return {}
     rows = spec.output_rows(classes, names)

@@ -1,4 +1,4 @@
-"""The manifest, aggregate and claims stages."""
+"""Run the aggregate and claims stages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run_aggregate(manifest: Path, results: Path, out: Path, code: Code | None = 
 
 
 def run_claims(claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
-    """Judge the claims in a file using an experiment's tables; write claims.csv, .parquet and .html to `out`."""
+    """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet and .html to `out`."""
     with stage("claims", out / "claims.json", {}, code=code, packages=["pandas", "scipy"]) as run:
         from halobench.reporting import rendering
         from halobench.reporting.pages.claims_page import claims_html

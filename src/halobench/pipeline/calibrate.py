@@ -1,4 +1,4 @@
-"""The calibrate and reference stages."""
+"""Run the calibrate and reference stages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path, code: Code |
 
 
 def run_reference(spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None) -> None:
-    """Score the calibrator-free predictors of a data set; write calibration.json and metrics.csv to `out`."""
+    """Score the untrained reference predictors of a data set; write calibration.json and metrics.csv to `out`."""
     specs = parse_parts(spec, {"dataset": DatasetSpec, "calibrate": CalibrateSpec})
     require_folders(source=source)
     used, packages = [*written_sources.sampler(source), *specs["calibrate"].scored_by], ["pandas"]

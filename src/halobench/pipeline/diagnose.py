@@ -1,4 +1,4 @@
-"""The command ``diagnose``, which isn't a stage of the workflow."""
+"""Run the command ``diagnose``, which isn't a stage of the workflow."""
 
 from __future__ import annotations
 

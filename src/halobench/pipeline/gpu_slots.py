@@ -1,10 +1,10 @@
-"""GPU slots, which make concurrent processes on one machine use different devices.
+"""Assign concurrent processes on one machine to different devices, by GPU slots.
 
-Snakemake's ``gpu`` resource caps how many jobs use a GPU at a time; this module finds a GPU for each of them. Each
-device has a fixed number of slots, and each slot is a file that the process using it locks. The system releases a lock
-when the process holding it ends, even if it is killed.
+Snakemake's ``gpu`` resource limits how many jobs use GPUs at once; this module finds a GPU for each of them. Each
+device has a fixed number of slots. A slot is a file that is locked by the process using it, and the system releases the
+lock when the process ends, even if it is killed.
 
-CUDA_VISIBLE_DEVICES is honoured: a process takes one of its entries (UUIDs, or indices as nvidia-smi shows them) and
+CUDA_VISIBLE_DEVICES is honoured: a process takes one of its entries (UUIDs, or indices as shown by nvidia-smi) and
 removes the others. If it isn't set, any GPU may be taken. Without an NVIDIA driver, nothing is set or locked. Processes
 see each other's locks only if they share a user, host, TMPDIR and SLURM job, since SLURM may deliberately assign a GPU
 to several jobs.
@@ -28,7 +28,7 @@ from halobench.core.errors import SpecError, describe_error, require
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
 NONE = ("", "-1", "NoDevFiles")  # entries at which CUDA_VISIBLE_DEVICES ends; NoDevFiles is SLURM's
-POLL = 0.5  # seconds between checks while all devices are taken
+POLL = 0.5  # seconds between checks while all devices are in use
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def list_gpus() -> dict[str, str]:
     import pynvml
 
     gpus = {}
-    with contextlib.suppress(pynvml.NVMLError):  # no driver, or one that doesn't answer
+    with contextlib.suppress(pynvml.NVMLError):  # no driver, or one that doesn't respond
         pynvml.nvmlInit()
         for index in range(pynvml.nvmlDeviceGetCount()):
             with contextlib.suppress(pynvml.NVMLError):  # a GPU that has failed
@@ -54,9 +54,9 @@ def list_gpus() -> dict[str, str]:
 
 
 def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list[Device]:
-    """Return the devices that a process may take, each once: the entries of CUDA_VISIBLE_DEVICES, or all of `gpus`.
+    """Return the devices that a process may take, once each: the entries of CUDA_VISIBLE_DEVICES, or all of `gpus`.
 
-    An entry that matches no device is an error, because CUDA would ignore it and all those after it.
+    An entry that matches no device is an error, because CUDA would ignore it and all later entries.
     """
     if not gpus or VISIBLE not in environ:
         return [Device(uuid, uuid) for uuid in gpus.values()]
@@ -70,7 +70,7 @@ def visible_devices(environ: Mapping[str, str], gpus: Mapping[str, str]) -> list
 
 
 def _find(entry: str, gpus: Mapping[str, str]) -> str:
-    """Return the UUID that an entry of CUDA_VISIBLE_DEVICES stands for, in full or by a prefix."""
+    """Return the UUID for an entry of CUDA_VISIBLE_DEVICES, which may be a prefix of it."""
     matches = [uuid for uuid in gpus.values() if entry.startswith("GPU-") and uuid.startswith(entry)]
     listed = ", ".join(f"{index} ({uuid})" for index, uuid in gpus.items())
     require(len(matches) == 1, VISIBLE, entry, f"the index or UUID of one of this machine's GPUs: {listed}")
@@ -81,8 +81,8 @@ def _find(entry: str, gpus: Mapping[str, str]) -> str:
 def device_slot(slots: int = 1) -> Iterator[Device | None]:
     """Hold one of a device's `slots`, waiting for one if necessary, and let CUDA see only that device.
 
-    Enter this context before torch first uses CUDA, which reads the environment only once. It yields None if there is
-    no device or none is allowed.
+    Enter this context before torch first uses CUDA, which reads the environment only once. The context yields None if
+    there is no device or none is allowed.
     """
     require(slots >= 1, "slots", slots, "at least 1")
     devices = visible_devices(os.environ, list_gpus())
@@ -92,7 +92,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
     device, lock = _wait(devices, slots)
     before = {name: os.environ[name] for name in (VISIBLE, ORDER) if name in os.environ}
     try:
-        # Make CUDA's indices the same as nvidia-smi's; by default, CUDA puts the fastest GPU first.
+        # Make CUDA's indices match nvidia-smi's; by default, CUDA puts the fastest GPU first.
         os.environ.update({ORDER: "PCI_BUS_ID"} | before | {VISIBLE: device.value})
         yield device
     finally:
@@ -103,7 +103,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
 
 
 def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
-    """Take a slot as soon as one is free; log it if that takes a while."""
+    """Take a slot as soon as one is free; log the wait if it takes a while."""
     whose = [str(os.geteuid()), platform.node(), os.environ.get("SLURM_JOB_ID", "")]
     folder = Path(tempfile.gettempdir()) / "-".join(["halobench-slots", *filter(None, whose)])
     try:
@@ -121,7 +121,7 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
 
 def _take(devices: Sequence[Device], slots: int, folder: Path) -> tuple[Device, FileLock] | None:
     """Take a slot on the device with the most free ones (the first in a tie); return None if none is free."""
-    with FileLock(folder / "choose.lock", fallback_to_soft=False):  # otherwise two processes would block each other
+    with FileLock(folder / "choose.lock", fallback_to_soft=False):  # otherwise, two processes could block each other
         free = []
         for device in devices:
             for number in range(slots):

@@ -1,4 +1,4 @@
-"""The probe stage."""
+"""Run the probe stage."""
 
 from __future__ import annotations
 

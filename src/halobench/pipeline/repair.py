@@ -1,4 +1,4 @@
-"""The repair stage."""
+"""Run the repair stage."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from halobench.core.seeding import generator
 from halobench.pipeline.stage import Code, require_folders, stage
 from halobench.storage import arrays_io, files, tables_io
 
-FURTHER = 2  # further draws that the maps are fitted to, in multiples of the number of test samples
+FURTHER = 2  # number of further draws to fit maps to, as a multiple of the number of test samples
 
 
 def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
-    """Split the NLL of the cell in `folder` by what could repair it; write repair.csv there."""
+    """Compute the repair ladder of the cell in `folder`; write repair.csv there."""
     require(spec == {}, "spec", spec, "{}, since this stage has no options")
     require_folders(run=folder)
     packages = ["pandas", "scipy", "scikit-learn", "torch"]
@@ -38,7 +38,7 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
 
 
 def _further_draws(folder: Path, seed: int, test: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return the model's logits and the posterior of further draws from the distribution of the cell's data, if any."""
+    """Return the model's logits and the posterior for further draws from the cell's distribution, if it has one."""
     from halobench.data.mapped_rows import normalise
     from halobench.results.trained_cell import open_cell
     from halobench.training.cell import predict

@@ -1,4 +1,4 @@
-"""The stages that present results: overview, figure, table and explorer."""
+"""Run the stages that present results: overview, figure, table and explorer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from halobench.storage import tables_io
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
 from halobench.storage.records import read_record
 
-TABLE_STAGES = ("aggregate", "claims")  # their records are next to the tables
+TABLE_STAGES = ("aggregate", "claims")  # stages with records next to the tables
 
 
 def run_overview(
@@ -31,9 +31,9 @@ def run_overview(
 ) -> None:
     """Write an experiment's pages, listed in `halobench.storage.layout.PAGES`, to `out`, from its folder of tables.
 
-    The spec has ``config``, the part of the configuration that the experiment used; ``note``, a text shown at the top
-    of each page (for example, to say that cells are missing); ``experiment``, by default the name of the folder; and
-    ``figures`` and ``tables``, the names of those to link to.
+    The spec contains ``config``, the part of the configuration that the experiment used; ``note``, a text shown at the
+    top of each page (for example, to say that cells are missing); ``experiment``, by default the name of the folder;
+    and ``figures`` and ``tables``, the names of those to link to.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys config and note")
     names = (*TABLES, *ORIGINS, "claims")
@@ -53,7 +53,7 @@ def run_overview(
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Plot a figure of this name from the tables that it uses, to `out`.pdf, .svg and .png, with a note in a corner."""
+    """Draw the figure of this name from its tables, as `out`.pdf, .svg and .png, with a note in a corner."""
     with _displaying("figure", name, tables, out, note, code, ["matplotlib", "pandas", "seaborn"]) as (run, figure):
         from halobench.reporting.plotting import saving
 
@@ -63,7 +63,7 @@ def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | 
 
 
 def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
-    """Make a table for print of this name from the tables that it uses, as `out`.csv, .tex and .html, with a note."""
+    """Make the print table of this name from its tables, as `out`.csv, .tex and .html, with a note."""
     with _displaying("table", name, tables, out, note, code, ["pandas"]) as (run, table):
         from halobench.reporting.print_tables import layout
 
@@ -74,7 +74,7 @@ def run_table(name: str, tables: Path, out: Path, note: str = "", code: Code | N
 def _displaying(
     stage_name: str, name: str, tables: Path, out: Path, note: str, code: Code | None, packages: list[str]
 ) -> Iterator[tuple[StageRun, Any]]:
-    """Run the stage of a figure or table; yield its run and what the plug-in makes from the tables that it reads."""
+    """Run the stage of a figure or table; yield its run and the plug-in's result from the tables that it reads."""
     kind, spec = f"{stage_name}s", {stage_name: name, "note": note}
     with stage(stage_name, Path(f"{out}.json"), spec, code=code, plugins=[(kind, name)], packages=packages) as run:
         names = tables_read(kind, name)
@@ -83,7 +83,7 @@ def _displaying(
 
 
 def _called(kind: str, name: str, tables: Iterable[pd.DataFrame]) -> Any:
-    """Return what a plug-in makes; if it raises, the log has the traceback and ends with the plug-in's own line."""
+    """Return a plug-in's result; if it raises an error, log the traceback, ending with the plug-in's own line."""
     function = plugins.load(kind, name)
     try:
         return function(*tables)
@@ -101,7 +101,7 @@ def _called(kind: str, name: str, tables: Iterable[pd.DataFrame]) -> Any:
 
 
 def _explored(tables: Path) -> list[str]:
-    """Return the tables of an experiment that its part of the pages reads; one that wasn't judged has no claims."""
+    """Return the tables of an experiment that the shared pages read; without verdicts, there is no table of claims."""
     return [name for name in (*EXPLORED, "claims") if (tables / f"{name}.parquet").exists()]
 
 
@@ -113,11 +113,11 @@ def run_explorer(
     code: Code | None = None,
     others: bool = False,
 ) -> None:
-    """Write the page for exploring cells to `out`, and the entrance to all pages, index.html, next to it.
+    """Write the page for exploring cells to `out`, and index.html, which leads to all pages, next to it.
 
-    The spec has ``experiments``, by default all that have tables (with `others`, these are shown as well); ``note``, a
-    text shown on the pages, or a mapping of experiments' names to such texts; and ``figures``, which maps experiments
-    to the file names of the figures that sum them up.
+    The spec contains ``experiments``, by default all that have tables (with `others`, these are shown as well);
+    ``note``, a text shown on the pages, or a mapping from experiments' names to such texts; and ``figures``, which maps
+    experiments to the file names of their summary figures.
     """
     from halobench.reporting import explorer
     from halobench.reporting.pages.index import write_index

@@ -1,4 +1,4 @@
-"""The source and weights stages, which fetch what later stages need from elsewhere."""
+"""Run the source and weights stages, which load or download the data and weights that later stages need."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The protocol that all stages share: each turns files into files and seals them with a record.
+"""Define the protocol that all stages share: each turns files into files and seals them with a record.
 
-A stage itself parses the spec, does the work and writes the outputs. This module does everything around that: it
-refuses code edited since the run was started, clears away what killed writers left behind, takes a GPU slot, handles
+A stage itself parses the spec, does the work and writes the outputs. This module does everything else: it refuses code
+that was edited after the start of the run, removes files that killed writers left behind, takes a GPU slot, handles
 signals, and seals the outputs with a record.
 """
 
@@ -26,12 +26,12 @@ from halobench.storage.requests import Request
 if TYPE_CHECKING:
     from halobench.training.checkpoint import Checkpoint
 
-Code = str | Mapping[str, str]  # a code version, by module, or its digest
+Code = str | Mapping[str, str]  # a code version by module, or its digest
 
 
 @dataclass
 class StageRun:
-    """One run of a stage, which the stage fills in."""
+    """A stage's run, which the stage fills in."""
 
     name: str  # a key of `STAGES`
     record: Path  # next to the outputs
@@ -40,22 +40,22 @@ class StageRun:
     code: Mapping[str, str]  # the code version of the result, by module
     packages: list[str]  # whose versions go into the record
     outputs: list[Path]  # the files that the record seals; by default, those that the stage table declares
-    # Checksums of what was read, by which `halobench.results.status` sees whether it has changed since.
+    # Checksums of the inputs, by which `halobench.results.status` detects later changes.
     inputs: dict[str, str] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)  # further entries in the record
     device: str = "cpu"
-    seconds: float = 0.0  # that earlier processes spent on the run
+    seconds: float = 0.0  # spent on the run by earlier processes
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def claim_folder(self) -> None:
         """Hold the folder until the record is written, unless a process that started later has written another result.
 
-        An orphaned process of a killed run may end long after its cell was edited and recomputed.
+        An orphaned process of a killed run may end long after its cell's spec was edited and the cell recomputed.
         """
         self.record.parent.mkdir(parents=True, exist_ok=True)
         self._held.enter_context(files.alone(self.record.parent))
         other: Mapping[str, Any] = {"started": ""}
-        with contextlib.suppress(SpecError):  # no record, or a damaged one
+        with contextlib.suppress(SpecError):  # there is no record, or a damaged one
             other = read_record(self.record, ["started", "spec", "seed", "code"])
         if other["started"] > started():
             mine = to_json([self.spec, self.seed, dict(self.code)])
@@ -75,9 +75,9 @@ def stage(
     plugins: Iterable[tuple[str, str]] = (),
     packages: Iterable[str] = (),
 ) -> Iterator[StageRun]:
-    """Run a stage: yield a run for it to fill in, then seal its outputs with a record.
+    """Run a stage: yield a run for it to fill in, and then seal its outputs with a record.
 
-    The `code` that was requested must be the current one. The result depends on the `plugins`, as (kind, name).
+    The requested `code` must be the current one. The result depends on the `plugins`, given as (kind, name).
     """
     began = time.perf_counter()
     plugins = list(plugins)
@@ -101,8 +101,8 @@ def resumable(
 ) -> Iterator[Callable[[str, Mapping[str, Path]], Checkpoint]]:
     """Take a GPU slot, handle signals, and name the cell in the message if it diverges or is stopped.
 
-    Yields a function of the device and the input files, which notes both and returns the checkpoint of the run; it
-    depends on the contents of these files, too.
+    Yields a function of the device and the input files, which notes both and returns the run's checkpoint. The
+    checkpoint also depends on the contents of these files.
     """
     from halobench.training.checkpoint import Checkpoint, Signals
 
@@ -119,7 +119,7 @@ def resumable(
 
 @contextlib.contextmanager
 def _gpu_slot(device: str, slots: int) -> Iterator[None]:
-    """Use only one GPU in this context, if the recipe leaves open which one (``auto`` or ``cuda``)."""
+    """Use only one GPU in this context if the recipe doesn't specify which (``auto`` or ``cuda``)."""
     if device not in ("auto", "cuda"):
         yield
         return
@@ -133,7 +133,7 @@ def _gpu_slot(device: str, slots: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _naming(folder: Path) -> Iterator[None]:
-    """Prefix the message about a cell that diverged or was stopped with its name, the last four parts of its path."""
+    """Prefix messages about a cell that diverged or was stopped with its name, the last four parts of its path."""
     try:
         yield
     except (DivergedError, Interrupted) as error:
@@ -142,7 +142,7 @@ def _naming(folder: Path) -> Iterator[None]:
 
 
 def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
-    """Parse each part of a stage's spec, which must have all of these parts and no others."""
+    """Parse each part of a stage's spec, which must have exactly these parts."""
     if not isinstance(spec, Mapping):
         raise SpecError("spec", spec, f"a mapping with the keys {', '.join(kinds)}")
     for key in spec:
@@ -158,7 +158,7 @@ def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
 
 
 def require_folders(**folders: Path) -> None:
-    """Raise SpecError unless the folders that a stage reads exist; keywords are its arguments (`source`, `run`)."""
+    """Raise SpecError unless the folders that a stage reads exist; keywords name its arguments (`source`, `run`)."""
     writers = {"source": "source", "run": "train"}
     for name, folder in folders.items():
         what = f"an existing folder, as written by `halobench {writers[name]}`"
@@ -166,5 +166,5 @@ def require_folders(**folders: Path) -> None:
 
 
 def canonical_parts(specs: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn parsed parts back into plain data."""
+    """Convert parsed parts back to plain data."""
     return {key: canonical(value) for key, value in specs.items()}

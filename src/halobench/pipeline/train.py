@@ -1,4 +1,4 @@
-"""The train stage."""
+"""Run the train stage."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def run_train(
 ) -> None:
     """Train a cell on the data set's `source`; write model.safetensors, logits.safetensors and history.csv to `out`.
 
-    `weights` are those of a model that isn't trained; by default, its spec has them. A checkpoint is saved `every` so
-    many seconds, and at most `slots` processes share a GPU.
+    `weights` is the weights file of a model that isn't trained, by default the one in its spec. A checkpoint is saved
+    every `every` seconds, and at most `slots` processes share a GPU.
     """
     specs = parse_parts(spec, PARTS)
     require_folders(source=source)
@@ -69,7 +69,7 @@ def run_train(
 
 
 def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -> None:
-    """Write a trained cell's weights, logits with their targets, and history."""
+    """Write a trained cell's weights, its logits and their targets, and its history."""
     from safetensors.torch import save_model
 
     model, logits, history = outputs
@@ -80,7 +80,7 @@ def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -
 
 
 def weights_file(model: ModelSpec, weights: Path | None) -> Path | None:
-    """Return the weights file of a model that isn't trained, which must exist; None if the model is trained."""
+    """Return the weights file of a model that isn't trained, which must exist, or None for a model that is."""
     if weights is None and model.weights is not None:
         weights = Path(model.weights)
     require(model.comes_trained or weights is None, "--weights", str(weights), "none, since this model will be trained")

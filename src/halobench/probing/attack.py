@@ -156,7 +156,7 @@ def attack(
     effort: Effort,
     others: torch.Tensor | None = None,
 ) -> list[Attacked]:
-    """Attack samples (m, ...) at each inverse temperature; the model must be within `halobench.probing.search.as_function`.
+    """Attack samples (m, ...) at each inverse temperature, with a model in `halobench.probing.search.as_function`.
 
     At the first temperature, the search starts at the sample, at `others` (m, D), which are samples with other labels,
     and in random directions. At each later temperature, it starts at the sample and at the point where the previous
@@ -242,7 +242,7 @@ def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tenso
 
 
 def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return which offsets (r, D) are below the level, and all offsets, with these shortened to a crossing of the level.
+    """Return which offsets (r, D) are below the level, and all offsets, with those below shortened to a crossing.
 
     The model was evaluated at the shortened offsets, which are below the level. Other offsets are unchanged.
     """

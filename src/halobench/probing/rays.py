@@ -75,7 +75,7 @@ class Surroundings:
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 
     def nearest(self, samples: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `nearest_of_another_label` of samples (n, D), cached for probes of the same samples or of a part of them."""
+        """Return `nearest_of_another_label` of samples (n, D), cached for probes of the same ones or some of them."""
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
         if self._neighbours is None or run is None:
             self._neighbours = _Neighbours(samples, labels, *nearest_of_another_label(samples, labels, self))

@@ -1,4 +1,4 @@
-"""Compare two cells, two losses over their seeds, or two results folders over their cells: which is better?"""
+"""Compare two cells, two losses over their seeds, or two results folders over their cells."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from halobench.results.names import LABELS, OVER_SAMPLES
 from halobench.results.t_intervals import t_interval
 
 KEYS = ["labels", "calibrator", "metric"]
-FITTED = "exact"  # the calibrator after which things are compared
-WITHOUT_DIRECTION = ("ece_floor",)  # of all other metrics, lower values are better
+FITTED = "exact"  # the calibrator whose results are compared
+WITHOUT_DIRECTION = ("ece_floor",)  # for all other metrics, lower values are better
 OTHER_SAMPLES = "They are scored on different test samples, since their data sets or seeds differ."
 Pair = tuple[CellResults, CellResults]
 
@@ -44,7 +44,7 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
 
 
 def _in_both(first: Path, second: Path) -> tuple[list[Pair], list[RenderableType]]:
-    """Return the cells that two results folders share, and what to say about the others and about changed specs."""
+    """Return the cells that two results folders share, and remarks on other cells and changed specs."""
     names = [cell_names(folder) for folder in (first, second)]
     pairs = [(read_cell(first, name), read_cell(second, name)) for name in names[0] if name in set(names[1])]
     same = sum(a.metrics.equals(b.metrics) for a, b in pairs)
@@ -58,12 +58,12 @@ def _in_both(first: Path, second: Path) -> tuple[list[Pair], list[RenderableType
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
-    """List the first names, and say how many more there are."""
+    """List the first names and the number of others."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _with_equal_seeds(results: Path, first: str, second: str) -> list[Pair]:
-    """Return the cells of two losses for each seed that both have, or two single cells."""
+    """Return the pairs of cells of two losses for the seeds that both have, or a single pair of cells."""
     seeds = [{name.rpartition("/")[2]: name for name in find_seeds(results, loss)} for loss in (first, second)]
     names = [(seeds[0][seed], seeds[1][seed]) for seed in seeds[0] if seed in seeds[1]]
     names = names if len(names) > 1 else [(find_cell(results, first), find_cell(results, second))]
@@ -71,22 +71,22 @@ def _with_equal_seeds(results: Path, first: str, second: str) -> list[Pair]:
 
 
 def _spec_differences(pairs: Sequence[Pair]) -> RenderableType:
-    """Return a table of what differs in the specs of two cells or losses."""
+    """Return a table of the differences between the specs of two cells or losses."""
     specs: list[tuple[str, Any, Any]] = differing(pairs[0][0].spec, pairs[0][1].spec)
     if not specs:
         return Text("Their specs are the same.")
     rows = [[key, console.value_text(a), console.value_text(b)] for key, a, b in specs]
     shown = terminal.table("Specs", ["", "A", "B"], rows, right=3)
-    # Label noise changes only which labels are drawn.
+    # Label noise changes only the drawn labels.
     other = any(key == "seed" or (key.startswith("dataset.") and ".noise" not in key) for key, _, _ in specs)
     return Group(Text(OTHER_SAMPLES), shown) if other else shown
 
 
 def changes(pairs: Iterable[tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    """Return the means of test scores over pairs of tables of metrics, and the mean change from first to second.
+    """Return the means of test scores over pairs of metrics tables, and the mean change from the first to the second.
 
-    The change has its 95% t interval if there are several pairs. ``better`` is "A" or "B" if 0 lies outside it or, with
-    one pair, if the intervals of the two values share no number, and otherwise empty.
+    If there are several pairs, the change has a 95% t interval. ``better`` is "A" or "B" if 0 lies outside this
+    interval or, with one pair, if the intervals of the two values don't overlap; otherwise, it is empty.
     """
     joined = [a.merge(b, on=["split", *KEYS], suffixes=("_a", "_b")) for a, b in pairs]
     both = pd.concat([*joined, pd.DataFrame(columns=["split", *KEYS])])
@@ -103,7 +103,7 @@ def changes(pairs: Iterable[tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
 
 
 def tables(moved: pd.DataFrame, pairs: int, everything: bool = False) -> list[RenderableType]:
-    """Tabulate changes: after optimal temperature scaling by the known posterior, if there is one, or else all."""
+    """Tabulate changes: all with `everything`, else those after optimal TS, by the known posterior if there is one."""
     if moved.empty:
         return [Text("They aren't calibrated in both yet.")]
     judges = list(dict.fromkeys(moved["labels"]))

@@ -1,6 +1,6 @@
 """Write the explorer, a self-contained page about the cells of experiments that works in a browser offline.
 
-The page contains its script, plotly.js and the compressed data. It shows what is in the experiments' tables and
+The page contains its script, plotly.js and the compressed data. It shows the contents of the experiments' tables and
 computes only means and t intervals over seeds.
 """
 
@@ -33,8 +33,8 @@ from halobench.storage.columns import KEYS, REFERENCE, SURVIVAL, SURVIVAL_COLUMN
 from halobench.storage.layout import EXPLORED
 from halobench.storage.tables_io import read_tables
 
-POINTS = 200  # maximum per training curve
-DIGITS = 6  # significant digits of curves; metrics keep all of theirs
+POINTS = 200  # maximum number per training curve
+DIGITS = 6  # significant digits of curves; metrics keep all digits
 COLUMNS = {
     "metrics": ("cell", "labels", "calibrator", "metric", "value", "low", "high"),
     "curves": ("cell", "points", "probe", "radius", "relative_radius", "confidence"),
@@ -61,7 +61,7 @@ def experiments_in(tables: Path) -> list[str]:
 def gather(
     tables: Path, experiments: Sequence[str], note: str | Mapping[str, str] = "", others: bool = False
 ) -> dict[str, Any]:
-    """Collect what the page shows as plain data: each experiment's data, and the labels and styles of names."""
+    """Collect the page's contents as plain data: each experiment's data, and the labels and styles of names."""
     available = experiments_in(tables)
     for name in experiments:
         what = f"an experiment with tables in {tables}: {one_of(available, name)}"
@@ -70,7 +70,7 @@ def gather(
     for name in (name for name in available if others and name not in experiments):
         try:
             shown[name] = _experiment(read_tables(tables / name, EXPLORED))
-        except SpecError as error:  # made by another version, or still being written by another run
+        except SpecError as error:  # written by another version, or still being written by another run
             print(f"skipping experiment {name}: {error}", flush=True)
     styles = loss_styles({cell["loss"] for data in shown.values() for cell in data["cells"]})
     return {
@@ -104,7 +104,7 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         "cells": [_card(run, cells[tuple(run[key] for key in KEYS)], sources) for run in runs],
         **{name: columns(_numbered(rows, index), COLUMNS[name]) for name, rows in shown.items()},
         "references": columns(references, ["dataset", "model", "seed", "labels", "calibrator", "metric", "value"]),
-        # The data set with the most label noise (on a tie the first), where calibration has the most to do.
+        # The data set with the most label noise (the first in a tie), where calibration has the most to do.
         "opens": max(labels.ordered(noise.index, labels.DATASETS), key=lambda name: noise[name]),
         **_names(tables),
     }
@@ -153,7 +153,7 @@ def _numbered(table: pd.DataFrame, index: Mapping[tuple, int]) -> pd.DataFrame:
 
 
 def columns(table: pd.DataFrame, wanted: Iterable[str]) -> dict[str, Any]:
-    """Return a table by column: numbers as lists (null for NaN, text for infinities), and text as names and codes."""
+    """Return a table by column: numbers as lists (null for NaN, text for infinities), and texts as names and codes."""
     data: dict[str, Any] = {}
     digits = None if "metric" in wanted else DIGITS
     for name in wanted:
@@ -167,7 +167,7 @@ def columns(table: pd.DataFrame, wanted: Iterable[str]) -> dict[str, Any]:
 
 
 def _number(value: float, digits: int | None = None) -> Any:
-    """Round a number to this many significant digits and return it as it is stored in JSON."""
+    """Round a number to this many significant digits, and return its form in JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return float(f"{value:.{digits}g}") if digits and isinstance(value, float) else value
@@ -183,7 +183,7 @@ def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
-    """Return the self-contained page; `pages` is where each experiment has a folder with its other pages."""
+    """Return the self-contained page; `pages` is the folder with a folder for each experiment's other pages."""
     from plotly.offline import get_plotlyjs
 
     packed = base64.b64encode(gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)).decode()
@@ -209,7 +209,7 @@ def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
 def write(
     out: Path, experiments: Sequence[str], tables: Path, note: str | Mapping[str, str] = "", others: bool = False
 ) -> list[str]:
-    """Write the page about `experiments`, whose tables are in the folder `tables`; return the experiments it shows."""
+    """Write the page about `experiments`, whose tables are in the folder `tables`; return the experiments shown."""
     data = gather(tables, experiments, note, others)
     pages = os.path.relpath(tables.resolve(), out.resolve().parent).replace(os.sep, "/")
     with files.replacing(out) as temporary:

@@ -12,9 +12,9 @@ import pandas as pd
 from halobench.core import facts
 from halobench.results import finding, names
 
-FEW = 10  # points; the accuracy of a bin with fewer says little
+FEW = 10  # samples; with fewer, the accuracy of a bin says little
 
-# Words for the parts of a data set's name after its first; other parts are shown as they are.
+# Words for the parts of a data set's name after the first; other parts are shown unchanged.
 PARTS = {
     r"k(\d+)": "k = {}",
     r"mu(\d+)": "μ = .{}",
@@ -44,14 +44,14 @@ def dataset_label(name: str) -> str:
 
 
 def _in_parts(name: str, titles: Mapping[str, str]) -> str:
-    """Return the title of what a name begins with, followed by the name's other parts in words."""
+    """Return the title of a name's first part, followed by its other parts in words."""
     stem = _stem(name, titles)
     parts = name[len(stem) :].strip("-").split("-") if len(stem) < len(name) else []
     return ", ".join([titles.get(stem, stem), *map(_part_in_words, parts)])
 
 
 def _stem(name: str, known: Container[str]) -> str:
-    """Return the longest part of a name, up to a hyphen or its end, that is known; if none is, the name itself."""
+    """Return the longest known beginning of a name, up to a hyphen or its end, or else the name itself."""
     stem = name
     while stem not in known and "-" in stem:
         stem = stem.rpartition("-")[0]
@@ -98,7 +98,7 @@ def metric_axis(name: str) -> str:
 
 
 def around(points: str) -> str:
-    """Say in words which samples a probe started from and which label it watched."""
+    """Describe which samples a probe started from, and which label's confidence it recorded."""
     words = {
         "train": "training points, in the label trained on",
         "evaluation": "evaluation points, which no model was fitted to, in their label",
@@ -114,7 +114,7 @@ def cell_label(dataset: str, model: str) -> str:
 
 
 def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
-    """Return names without duplicates: those in `first` and their continuations after a hyphen, then the others.
+    """Return names without duplicates: first those in `first`, alone or continued after a hyphen, then the others.
 
     Numbers in names are sorted by value.
     """
@@ -130,5 +130,5 @@ def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
 
 
 def test_label(row: Mapping[Any, Any]) -> str:
-    """Label a row of the claims table in words, saying so if it is a check rather than a claim."""
+    """Label a row of the claims table in words, marking checks, which aren't claims."""
     return f"{row['label']} (a check)" if finding.is_check(row) else str(row["label"])

@@ -1,7 +1,7 @@
 """Render pages from the templates in `templates/`, and define the parts that make up their tables.
 
-A page is one file that contains its style, script and data and needs no network. Python passes plain data to templates,
-and jinja2 escapes whatever it prints. Without scripts, a page shows every row in the initial order.
+A page is one file that contains its style, script and data, and needs no network. Python passes plain data to
+templates, and jinja2 escapes whatever it prints. Without scripts, a page shows all rows in the initial order.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its heading, whether it holds numbers, what its heading means, and the format of its numbers.
+    """A column: its heading, whether it holds numbers, an explanation of the heading, and the format of numbers.
 
-    A column with `more` set is hidden until it is requested.
+    A column with `more` is hidden until it is requested.
     """
 
     heading: str
@@ -54,9 +54,9 @@ class Entry:
 
 @dataclass(frozen=True)
 class Line:
-    """A row: its keys for filters, and a number, text or `Entry` for each column, the first of which heads the row.
+    """A row: its keys for filters, and a number, text or `Entry` for each column; the first is the row's heading.
 
-    `folded` has the entries of the rows folded below this one, which summarises them.
+    `folded` has the entries of the rows that are folded below this row, which summarises them.
     """
 
     keys: Mapping[str, str]
@@ -64,7 +64,7 @@ class Line:
     folded: tuple[tuple[Any, ...], ...] = ()
 
 
-# What rows can be filtered by: its heading, what labels a name, and the order of names.
+# The filters for rows: the heading, the function that labels a name, and the order of names.
 KINDS: dict[str, tuple[str, Callable[[str], str], Iterable[str]]] = {
     "dataset": ("Data set", labels.dataset_label, labels.DATASETS),
     "model": ("Model", labels.model_label, labels.MODELS),
@@ -77,9 +77,9 @@ KINDS: dict[str, tuple[str, Callable[[str], str], Iterable[str]]] = {
 
 
 def choices(items: Iterable[Mapping[str, str]]) -> list[tuple[str, str, list[tuple[str, str]]]]:
-    """Return menus of what items with these keys can be filtered by: key, heading, and options by value and label.
+    """Return the menus by which items with these keys can be filtered: key, heading, and options as value and label.
 
-    Menus with a single option are skipped.
+    Menus with a single option are omitted.
     """
     values: dict[str, set[str]] = {}
     for kind, value in itertools.chain.from_iterable(keys.items() for keys in items):
@@ -91,15 +91,15 @@ def choices(items: Iterable[Mapping[str, str]]) -> list[tuple[str, str, list[tup
     ]
 
 
-# The pages of the site, as their headers list them.
+# The pages of the site, as listed in their headers.
 SITE = {"index": "Start", "overview": "Overview", "claims": "Claims", "leaderboard": "Leaderboard"}
 SITE |= {"explorer": "Explorer", "figures": "Figures", "tables": "Tables", "cite": "Cite"}
 
 
 def site_address(page: str, experiment: str, folder: str = "", top: str = "../../", **choices: str) -> str:
-    """Return the address of a page of `SITE`; the explorer's includes `choices` of what it shows.
+    """Return the address of a page of `SITE`; the explorer's address includes `choices` of what it shows.
 
-    `folder` and `top` lead to the experiment's pages and to the pages that all experiments share.
+    `folder` leads to the experiment's pages, and `top` to the pages that all experiments share.
     """
     if page == "index":
         return f"{top}index.html#{experiment}"
@@ -119,7 +119,7 @@ def entry(value: Any, form: str = ".3f") -> Entry:
 
 
 def sort_key(value: float | str | None) -> str:
-    """Return the sort key for the script: a number in full in JavaScript's notation, or nothing for NaN and None."""
+    """Return the sort key for the script: a number, unrounded, in JavaScript's notation, or "" for NaN and None."""
     if value is None or isinstance(value, str):
         return value or ""
     if math.isfinite(value):
@@ -128,12 +128,12 @@ def sort_key(value: float | str | None) -> str:
 
 
 def inline(name: str) -> Markup:
-    """Return a style or script from `templates/`, to be inserted into a page unchanged."""
+    """Return a style or script from `templates/`, to be inserted unchanged into a page."""
     return raw((TEMPLATES / name).read_text("utf-8"))
 
 
 def raw(text: str) -> Markup:
-    """Mark a style or script of the package as safe to print, after making sure it can't close its own element."""
+    """Mark a style or script of the package as safe to print, after checking that it can't close its own element."""
     return Markup(text.replace("</script", "<\\/script"))
 
 
@@ -158,11 +158,11 @@ def _environment() -> Environment:
 
 
 def render(template: str, **data: Any) -> str:
-    """Return the page rendered from a file in ``templates/`` with its variables."""
+    """Render a page from a file in ``templates/`` with its variables."""
     return _environment().get_template(template).render(data)
 
 
 def write(path: Path, text: str) -> None:
-    """Write a page, completely or not at all, in ASCII, which reads the same in any encoding and inside other pages."""
+    """Write a page, completely or not at all, in ASCII, which is the same in any encoding and inside other pages."""
     with files.replacing(path) as temporary:
         temporary.write_text(text, encoding="ascii", errors="xmlcharrefreplace", newline="\n")

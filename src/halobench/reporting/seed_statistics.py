@@ -1,4 +1,4 @@
-"""Summarise tables over seeds as means with t intervals, and say in words what these are based on."""
+"""Summarise tables over seeds as means with t intervals, and state in words what these are based on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def over_seeds(
     per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
     keys = cast("pd.MultiIndex", per_seed.index).droplevel("seed").to_frame(index=False)
     values = per_seed.to_numpy(dtype=float)
-    # Rows are sorted by keys, so a group begins wherever a key changes.
+    # Rows are sorted by key, so a group begins wherever a key changes.
     firsts = np.flatnonzero(np.r_[len(keys) > 0, keys.ne(keys.shift()).any(axis=1).to_numpy()[1:]])
     sizes = np.diff([*firsts, len(values)])
     intervals = np.empty((len(firsts), 3))
@@ -35,7 +35,7 @@ def over_seeds(
 
 
 def seeds_note(*tables: pd.DataFrame) -> str:
-    """Say in words what is drawn: means over this many seeds, with an interval if there is one."""
+    """State in words what is drawn: means over this many seeds, with intervals if there are any."""
     cell = ["dataset", "model", "loss"]
     most = max((int(t.groupby(cell)["seed"].nunique().max()) for t in tables if len(t)), default=0)
     if most < 2:
@@ -44,5 +44,5 @@ def seeds_note(*tables: pd.DataFrame) -> str:
 
 
 def named(*tables: pd.DataFrame) -> bool:
-    """Return whether the tables' models and losses have names, as in a grid; those of a user's own arrays may not."""
+    """Return True if the tables' models and losses have names, as in a grid; in a user's own tables, they may not."""
     return any((table[column] != "").any() for table in tables for column in ("model", "loss"))

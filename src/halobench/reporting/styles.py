@@ -1,4 +1,4 @@
-"""The colours, markers and dashes of losses, calibrators, models and verdicts, with spare ones for those without."""
+"""Provide colours, markers and dashes for losses, calibrators, models and verdicts, and spare styles for others."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _LOSS_STYLES, CALIBRATOR_STYLES, VERDICT_STYLES = (
 
 
 def calibrator_style(name: str) -> Style:
-    """Return a calibrator's style, which is grey if it has none of its own."""
+    """Return a calibrator's style, or a grey one if it doesn't define any."""
     return CALIBRATOR_STYLES.get(name, Style("#777777", "v", (0, (1.2, 1))))
 
 
 def model_markers(models: Iterable[str]) -> dict[str, str]:
-    """Return a marker for each model in a panel whose colours stand for losses; they repeat beyond twelve models."""
+    """Return a marker for each model in a panel whose colours represent losses; markers repeat beyond twelve models."""
     return dict(zip(ordered(models, names.MODELS), itertools.cycle(_MODEL_MARKERS), strict=False))
 
 
 def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each calibrator, in order; those without a style of their own get spare ones."""
+    """Return a style for each calibrator, in order; those that don't define a style get spare ones."""
     spare = _spare_styles()
     return {name: CALIBRATOR_STYLES.get(name) or next(spare) for name in calibrators}
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses always get the same one, and others the next free one in order."""
+    """Return a style for each loss: known losses always have the same style, and others get the next free one."""
     spare = _spare_styles()
     return {loss: _LOSS_STYLES.get(loss) or next(spare) for loss in ordered(losses, KNOWN_LOSSES)}
 

@@ -20,21 +20,21 @@ from halobench.reporting.labels import (
 from halobench.reporting.styles import KNOWN_LOSSES
 from halobench.storage.columns import KEYS, REFERENCE
 
-CERTAIN = 1e-9  # nats; above the rounding error of an entropy that is 0
+CERTAIN = 1e-9  # nats; more than the rounding error of an entropy of 0
 
 
 def with_evaluation_as_train(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Rename ``evaluation`` samples, which stand in for training samples of models from elsewhere; name both kinds."""
+    """Rename ``evaluation`` samples, which replace training samples for models from elsewhere; name both kinds."""
     kinds = set(table["points"].unique()) - {"heldout"}
     kind = "both" if len(kinds) > 1 else kinds.pop() if kinds else "train"
     return table.assign(points=table["points"].replace("evaluation", "train")), around(kind)
 
 
 def by_kind(table: pd.DataFrame) -> pd.DataFrame:
-    """Name probes after their kinds, so that a figure knows them whatever the configuration calls them.
+    """Name probes after their kinds, so that figures recognise them whatever their names in the configuration.
 
-    Of several probes of a kind, only the first is renamed: the one that already has the kind's name, or else the first
-    in alphabetical order.
+    If there are several probes of a kind, only the first is renamed: the one that already has the kind's name, or else
+    the first in alphabetical order.
     """
     probes = table.loc[table["kind"] != "", ["probe", "kind"]].drop_duplicates().astype(str)
     probes = probes.assign(other=probes["probe"] != probes["kind"]).sort_values(["other", "probe"])
@@ -43,24 +43,24 @@ def by_kind(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def trained_here(runs: pd.DataFrame) -> pd.Series:
-    """Return whether each run's model was trained here: weights from elsewhere took no steps or may fit other data."""
+    """Return, for each run, whether its model was trained here; otherwise, it took no steps or may fit other data."""
     return runs["steps"].ne(0) & runs["fitted_here"].ne(False)
 
 
 def given_models(runs: pd.DataFrame) -> str:
-    """Say in words how many models in `runs` weren't trained here, and which; empty if all were."""
+    """State in words how many models in `runs` weren't trained here, and which; return "" if all were."""
     untrained = runs[~trained_here(runs)]
     names = ", ".join(model_label(name) for name in ordered(untrained["model"], MODELS))
     return f"{len(untrained)} not trained here ({names})" if names else ""
 
 
 def losses_in(table: pd.DataFrame) -> list[str]:
-    """Return the losses of a table in the order of legends, ignoring reference rows."""
+    """Return the losses in a table, without references, in the order of legends."""
     return ordered(set(table["loss"].unique()) - {REFERENCE}, KNOWN_LOSSES)
 
 
 def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return the (data set, model) pairs of a table in the order of panels, ignoring reference rows."""
+    """Return the (data set, model) pairs in a table, without references, in the order of panels."""
     rows = table.loc[table["loss"] != REFERENCE, ["dataset", "model"]].drop_duplicates()
     pairs = set(rows.itertuples(index=False, name=None))
     datasets, models = ordered((d for d, _ in pairs), DATASETS), ordered((m for _, m in pairs), MODELS)
@@ -70,10 +70,10 @@ def cells_in(table: pd.DataFrame) -> list[tuple[str, str]]:
 def noisiest_cells(
     table: pd.DataFrame, columns: Sequence[str], others: str, most: int = 12
 ) -> tuple[pd.DataFrame, str]:
-    """Return the rows of as many (data set, model) pairs as fit in `most` panels, and a sentence if not all pairs do.
+    """Return the rows of as many (data set, model) pairs as fit into `most` panels, and a sentence if some don't fit.
 
-    Data sets with more label noise come first; among those with equal noise, every first model comes before any second
-    one. At least one pair and all reference rows are kept.
+    Data sets with more label noise come first; among those with equal noise, the first model of each comes before any
+    second one. At least one pair and all reference rows are kept.
     """
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
@@ -105,20 +105,20 @@ def groups_of(table: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[Any, ...],
 def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
     """Return the mean entropy, in nats, of the known posterior of test labels, by data set with uncertain labels.
 
-    It is the difference between any prediction's NLL and its KL divergence, so `metrics` needs no reference rows.
+    The entropy is the difference between any prediction's NLL and its KL, so `metrics` needs no reference rows.
     """
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
     index = [key for key in (*KEYS, "calibrator") if key in rows]
     scores = rows[rows["metric"].isin(("nll", "kl"))].pivot_table("value", index, "metric")
     if not {"nll", "kl"} <= set(scores):
         return {}
-    excess = scores["nll"] - scores["kl"]  # NaN where both are infinite
+    excess = scores["nll"] - scores["kl"]  # NaN if both are infinite
     means = excess[np.isfinite(excess)].groupby("dataset").mean()
     return {str(name): float(mean) for name, mean in means.items() if mean > CERTAIN}
 
 
 def without_void_floors(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Drop ``ece_floor`` from the rows where ECE is an expectation, since no draw of labels lifts that above 0."""
+    """Drop rows of ``ece_floor`` if the ECE is an expectation, which no draw of labels raises above 0."""
     expected = (metrics["labels"] == "noisy") & metrics["dataset"].isin(posterior_entropies(metrics))
     return metrics[~expected | (metrics["metric"] != "ece_floor")]
 
@@ -143,7 +143,7 @@ def binned_ece(reliability: pd.DataFrame, by: Sequence[str]) -> pd.Series:
 
 
 def label_note(table: pd.DataFrame) -> str:
-    """Say in words which labels the rows of `table` are scored against."""
+    """State in words which labels the rows of `table` are scored against."""
     words = {
         "noisy": "test labels, in expectation if their posterior is known",
         "drawn": "test labels with noise drawn",

@@ -22,14 +22,14 @@ from halobench.results.cell import CellResults, commands, read_source_spec
 from halobench.results.names import LABELS, METRICS, OVER_SAMPLES, REGION_METRICS, REPAIRS
 from halobench.storage.provenance import short
 
-SHORT = 20  # terminal columns that a name may take before it is wrapped
+SHORT = 20  # terminal columns that a name may take up before it is wrapped
 NAMES, SCORED = 16, 18  # terminal columns for names of metrics, and for scores with intervals
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
 FOUR, TWO = ".4g", ".2g"  # significant digits
 
 
 def scored(value: float, low: float, high: float) -> str:
-    """Format a score with its interval, if any, on the line below, so tables don't wrap inside the brackets."""
+    """Format a score with its interval, if any, on the line below, so that tables don't wrap inside the brackets."""
     return number(value) + ("" if math.isnan(low) else "\n" + interval(low, high))
 
 
@@ -52,7 +52,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], rig
 
 
 def certificate(fit: Mapping[str, Any]) -> str:
-    """Say in words what is known about a fit; only temperature fits come with a proof."""
+    """State in words what is known about a fit; only temperature fits come with a proof."""
     name = fit["calibrator"]
     if "reason" in fit:
         return f"failed: {fit['reason']}"
@@ -72,7 +72,7 @@ def certificate(fit: Mapping[str, Any]) -> str:
 
 
 def temperature(fit: Mapping[str, Any]) -> str:
-    """Format the T of a fit that is in its JSON form."""
+    """Format the T of a fit in JSON form."""
     return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"], FOUR)
 
 
@@ -93,9 +93,9 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Table]:
-    """Return tables of a cell's test metrics for each kind of label: the usual ones and those of plug-ins.
+    """Return tables of a cell's test metrics, the usual ones and those of plug-ins, for each kind of label.
 
-    A table has as many calibrators as fit in `width` columns, by default the width of the terminal.
+    A table has as many calibrators as fit into `width` columns, by default the width of the terminal.
     """
     most = max(1, ((width or console().width) - NAMES) // SCORED)
     scores = table_views.without_void_floors(scores.assign(dataset=""))
@@ -116,7 +116,7 @@ def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Table]:
 
 
 def ladder(rows: pd.DataFrame) -> Table:
-    """Return a table of a cell's repair ladder: its test NLL, and how much each remedy would take off."""
+    """Return a table of a cell's repair ladder: its test NLL, and how much each remedy would remove."""
     parts = rows.set_index("metric")[["value", "low", "high"]]
     words = {"repair_nll": "the model as it is"}
     words |= {f"repair_{name}": f"repaired by {REPAIRS[name].label}" for name in reversed(REPAIRS)}
@@ -138,7 +138,7 @@ def facts(rows: Iterable[tuple[str, str]]) -> Table:
 
 
 def card(cell: CellResults) -> RenderableType:
-    """Return everything about a cell except its commands."""
+    """Return everything known about a cell except its commands."""
     train = cell.train
     lines = [("folder", str(cell.results / "runs" / cell.name))]
     lines += [(key, value_text(value)) for key, value in cell.spec.items()]
@@ -163,7 +163,7 @@ def card(cell: CellResults) -> RenderableType:
 
 
 def show(cell: CellResults) -> None:
-    """Print a cell's results and commands; the commands aren't wrapped, so they can be copied."""
+    """Print a cell's results and its commands, which aren't wrapped, so that they can be copied."""
     out = console()
     out.print(card(cell))
     for line in commands(cell, read_source_spec(cell.results, cell.source)):

@@ -1,4 +1,4 @@
-"""Join the files of an experiment's cells, as listed in a manifest, into long tables."""
+"""Join the files of an experiment's cells, which a manifest lists, into long tables."""
 
 from __future__ import annotations
 
@@ -26,28 +26,33 @@ from halobench.storage.layout import ORIGINS, STAGES, stage_records
 from halobench.storage.records import read_record
 from halobench.storage.tables_io import join_tables, parse_csv, parse_parquet, write_csv, write_parquet
 
-# For each table, the name of the cells' files that are joined into it.
+# The name of the cells' files that are joined into each table.
 FILES = {
     "metrics": "metrics.csv",
     "radii": "radii.parquet",
     "reliability": "reliability.csv",
     "history": "history.csv",
-    "neighbourhood": "neighbourhood.parquet",  # the longest, which is joined once the others have been written
+    "neighbourhood": "neighbourhood.parquet",  # the longest, joined after the others are written
 }
-LADDER = "repair.csv"  # extra rows of metrics, for cells that have this file
+LADDER = "repair.csv"  # additional rows of metrics, for cells with this file
 PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
-NOISY = ("metrics", "radii", "reliability", "neighbourhood")  # tables that repeat the label noise of a row's data set
-BATCH = 64  # cells read and joined at a time, with half a million radii in total
+NOISY = (
+    "metrics",
+    "radii",
+    "reliability",
+    "neighbourhood",
+)  # tables that repeat the data sets' label noise
+BATCH = 64  # cells read and joined at once, with half a million radii in total
 
-# A function that takes files, each as a path and its content, and returns all their rows and each file's row count.
+# Takes files, each as a path and its content, and returns all their rows and each file's row count.
 Reader = Callable[[Sequence[tuple[Path, bytes]]], tuple[pd.DataFrame, list[int]]]
 
 
 def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Yield the tables of an experiment, each with its name, from the files that a manifest lists and seals.
+    """Yield the names and tables of an experiment, from the files that a manifest lists with their checksums.
 
-    The first columns of each are dataset, model, loss and seed. Rows of calibrator-free predictors have the predictor's
-    name as the model and ``reference`` as the loss.
+    The first columns of each table are dataset, model, loss and seed. Rows of untrained reference predictors have the
+    predictor's name as the model and ``reference`` as the loss.
     """
     cells = manifest["cells"]
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in FILES}
@@ -71,7 +76,7 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
     yield "runs", with_seed_correction(pd.DataFrame(runs))
     yield "jobs", origins.jobs_table(jobs)
     yield "fits", origins.fits_table(fits)
-    for name in FILES:  # if no cell was probed, there is no file to take the columns from
+    for name in FILES:  # if no cell was probed, no file provides the columns
         yield name, _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))])
 
 
@@ -84,7 +89,7 @@ def write_tables(tables: Iterable[tuple[str, pd.DataFrame]], folder: Path) -> li
             write_csv(paths[-1], table)
         paths.append(folder / f"{name}.parquet")
         write_parquet(paths[-1], table)
-        del table  # otherwise it would be kept while the next one is joined
+        del table  # otherwise, it would be kept while the next one is joined
     return paths
 
 
@@ -93,19 +98,19 @@ def write_tables(tables: Iterable[tuple[str, pd.DataFrame]], folder: Path) -> li
 
 @dataclass(frozen=True)
 class _CellFiles:
-    """A cell's files, each of which is read only once, so the content that is joined is exactly what was checked."""
+    """A cell's files, each of which is read only once, so that the content joined is the content checked."""
 
     names: dict[str, Any]  # by column
     key: str
     folder: Path
     probed: bool
-    checksums: Mapping[str, str]  # of its files, by name
+    checksums: Mapping[str, str]  # of the cell's files, by name
     records: Mapping[str, Mapping[str, Any]]  # by stage
-    fits: list[dict[str, Any]]  # its rows in the table `fits`
+    fits: list[dict[str, Any]]  # the cell's rows in the table `fits`
 
     @property
     def noise(self) -> float:
-        """The probability with which labels were replaced."""
+        """The probability that a label was replaced."""
         with reading(self.folder / "train.json", "a training record"):
             return float(self.records["train"]["spec"]["dataset"].get("noise", {}).get("p", 0.0))
 
@@ -117,14 +122,14 @@ class _CellFiles:
 
     @property
     def attacks(self) -> list[str]:
-        """Return the probes that sought the nearest point in the Euclidean norm, in at least 2 dimensions."""
+        """Return the probes that searched for the nearest point in the Euclidean norm, in at least 2 dimensions."""
         if not self.probed or self.records["probe"].get("dimension", 0) < 2:
             return []
         probes = self.records["probe"]["spec"]["probes"].items()
         return [name for name, spec in probes if spec.get("kind") == "adversarial" and spec.get("norm", "l2") == "l2"]
 
     def file(self, name: str) -> tuple[Path, bytes]:
-        """Return a file's path and content; raise SpecError if its checksum differs."""
+        """Return a file's path and content; raise SpecError if its checksum is wrong."""
         return self.folder / name, read_bytes(self.folder / name, self.checksums.get(name))
 
 
@@ -142,10 +147,10 @@ def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
 
 
 def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.DataFrame:
-    """Join the cells' rows of the table `name`, with each cell's names in the first columns."""
+    """Join the cells' rows of the table `name`, with the cells' names in the first columns."""
     table, counts = READERS[name]([cell.file(file or FILES[name]) for cell in cells])
     for position, key in enumerate(KEYS):
-        column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # not a type in the stubs
+        column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # its type isn't in the stubs
         table.insert(position, key, column)
     if name in NOISY:
         table["noise"] = np.repeat([cell.noise for cell in cells], counts)
@@ -155,7 +160,7 @@ def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.Da
 
 
 def _kinds(probes: pd.Series, cells: Sequence[_CellFiles], counts: Sequence[int]) -> list[str]:
-    """Return the kind of each row's probe, from the records of the cells that the rows belong to."""
+    """Return the kind of each row's probe, from the record of the row's cell."""
     names, kinds = iter(probes.tolist()), []
     for cell, count in zip(cells, counts, strict=True):
         kind_of = cell.kinds
@@ -164,7 +169,7 @@ def _kinds(probes: pd.Series, cells: Sequence[_CellFiles], counts: Sequence[int]
 
 
 def _null_rows(cell: _CellFiles) -> pd.DataFrame:
-    """Return the rows of `radii` that say how far random rays would go with flat boundaries at the attacked radii."""
+    """Return rows of `radii` for the lengths of random rays if there were flat boundaries at the attacked radii."""
     path, content = cell.file(FILES["radii"])
     radii = parse_parquet(path, content, RADII_COLUMNS, GROUPED).to_pandas()
     radii = radii[(radii["quantity"] == "certainty") & radii["probe"].isin(cell.attacks)]
@@ -179,7 +184,7 @@ def _null_rows(cell: _CellFiles) -> pd.DataFrame:
 
 
 def _concat(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Concatenate tables; if any of them has rows, leave out empty ones, since their columns have no types."""
+    """Concatenate tables; unless all are empty, leave out empty ones, since their columns have no types."""
     return pd.concat([table for table in tables if len(table)] or tables[:1], ignore_index=True)
 
 
@@ -195,16 +200,16 @@ def _read_csvs(files: Sequence[tuple[Path, bytes]], least: int = 1) -> tuple[pd.
 
 
 def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.DataFrame, list[int]] | None:
-    """Read CSV files with the same header as if they were one; return None if headers differ or a row isn't one line.
+    """Read CSV files with the same header as one file; return None if headers differ or a row isn't one line.
 
-    Reading those of 1,500 cells takes 0.2 s of CPU time this way and 3.4 s one at a time.
+    Reading the files of 1,500 cells takes 0.2 s of CPU time this way, and 3.4 s one at a time.
     """
     header = files[0][1].partition(b"\n")[0] + b"\n"
     if not all(content.startswith(header) and content.endswith(b"\n") for _, content in files):
         return None
     lines = [content.removeprefix(header) for _, content in files]
     counts = [text.count(b"\n") for text in lines]
-    with contextlib.suppress(SpecError):  # reading each file alone reveals which one isn't a table
+    with contextlib.suppress(SpecError):  # reading the files separately reveals which one isn't a table
         table = parse_csv(files[0][0], header + b"".join(lines), least=0)
         # Quoted line breaks, empty lines and other line endings change the row count; an extra field becomes the index.
         if len(table) == sum(counts) and min(counts) >= least and isinstance(table.index, pd.RangeIndex):
@@ -231,7 +236,7 @@ READERS: dict[str, Reader] = {
 
 
 def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame:
-    """Read the metrics of the calibrator-free predictors for one data set and seed."""
+    """Read the metrics of the untrained reference predictors for one data set and seed."""
     path = results / "references" / reference["path"] / "metrics.csv"
     table = parse_csv(path, read_bytes(path, reference["outputs"][path.name]))
     lead = {"dataset": reference["dataset"], "model": table.pop("model"), "loss": REFERENCE, "seed": reference["seed"]}
@@ -239,14 +244,14 @@ def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame
 
 
 def _reference_jobs(results: Path, references: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of `jobs` for the jobs that scored calibrator-free predictors."""
+    """Return the rows of `jobs` for the jobs that scored untrained reference predictors."""
     stage, keys = STAGES["reference"], [reference["path"] for reference in references]
     return [origins.job_row(key, read_record(results / stage.record_path(key), origins.RECORD_KEYS)) for key in keys]
 
 
-# The keys of train.json that aggregation or a later stage reads, in addition to those that every record has.
+# The keys of train.json that aggregation or a later stage reads, in addition to the keys of every record.
 _TRAIN_KEYS = ("classes", "train_accuracy", "interpolates", "steps", "parameters")
-# The fit behind each temperature column: its calibrator and the labels it was fitted to.
+# The calibrator in each temperature column, and the labels that it was fitted to.
 _TEMPERATURES = {
     "temperature_exact": ("exact", "drawn"),
     "temperature_paper": ("paper", "drawn"),
@@ -271,7 +276,7 @@ def paper_near_exact(temperatures: Mapping[tuple[str, str], float]) -> float:
 
 
 def _run(cell: _CellFiles) -> dict[str, Any]:
-    """Return a cell's row of `runs` without the cell's names: what was trained, its temperatures and its cost."""
+    """Return a cell's row of `runs`, without the cell's names: facts about its training, temperatures and costs."""
     train = cell.records["train"]
     temperatures = {(fit["calibrator"], fit["labels"]): fit["T"] for fit in cell.fits}
     with reading(cell.folder / "train.json", "a training record"):
@@ -303,7 +308,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
 
 @functools.cache
 def _family(loss: str) -> str:
-    """Return the family of a loss plug-in; a loss whose file isn't here is in none."""
+    """Return the family of a loss plug-in, or none if its file is missing."""
     try:
         return facts("losses", loss).family
     except SpecError:
@@ -311,14 +316,15 @@ def _family(loss: str) -> str:
 
 
 def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
-    """Add the column ``seed_correction`` to the table `runs`: by how much seeds that share samples count for less.
+    """Add the column ``seed_correction`` to the table `runs`, which widens intervals over seeds that share samples.
 
-    It is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the ratio of test
-    samples to training samples if seeds resample one set of samples. It is 0 if they share no test sample and none
-    trains on what another tests on: if samples are drawn from a distribution, or each seed has its own test block.
+    The correction is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the
+    ratio of test samples to training samples if seeds resample one set of samples. It is 0 if seeds share no test
+    samples and none trains on another's, because samples are drawn from a distribution or each seed has its own test
+    block.
     """
     drawn = runs["distribution"] != ""
     blocks = runs.drop_duplicates(["dataset", "seed"]).groupby("dataset")["test_block"]
-    disjoint = runs["dataset"].map(blocks.nunique() == blocks.size())  # a missing block doesn't count as one
+    disjoint = runs["dataset"].map(blocks.nunique() == blocks.size())  # missing blocks don't count
     shared = runs["test_points"] / runs["train_points"]
     return runs.assign(seed_correction=shared.where(~(drawn | disjoint), 0.0))

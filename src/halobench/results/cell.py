@@ -1,4 +1,4 @@
-"""Find trained cells, read their results from their files or from tables, and compare the results of two cells."""
+"""Find trained cells, read their results from files or tables, and compare two cells."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from halobench.storage.requests import outside_plugins
 from halobench.storage.tables_io import parse_csv
 
 SCORE_KEYS = ["split", "labels", "calibrator", "metric"]  # the columns that identify a score
-# The record keys that are shown; other versions of halobench may have left some out.
+# The record keys to show; other versions of halobench may have omitted some.
 RECORD_KEYS = ["spec", "seed", "seconds", "finished", "commit", "device", "versions", "hardware"]
 TRAIN_KEYS = ["train_accuracy", "interpolates", "steps", "parameters"]
-MOST_NAMES = 12  # the maximum number of names that a message lists
+MOST_NAMES = 12  # largest number of names in a message
 
 
 @dataclass(frozen=True)
 class CellResults:
-    """The results of those of a cell's stages that have finished; tables of the others are empty."""
+    """The results of a cell's finished stages; tables of other stages are empty."""
 
     name: str  # the cell's folder below ``runs``: ``dataset/model/loss/seed0``
     results: Path
@@ -87,7 +87,7 @@ def cell_names(results: Path) -> list[str]:
 
 
 def find_cell(results: Path, name: str) -> str:
-    """Return the one trained cell whose name is or contains `name`, or whose path is `name`."""
+    """Return the only trained cell whose name is or contains `name`, or whose path is `name`."""
     names = cell_names(results)
     name = name if name in names else name_below_runs(name)
     if name in names:
@@ -105,7 +105,7 @@ def find_cell(results: Path, name: str) -> str:
 def find_seeds(results: Path, name: str) -> list[str]:
     """Return the cells, one per seed, of the data set, model and loss that `name` identifies, or an empty list.
 
-    It may be ``dataset/model/loss``, the path of such a folder, or a part that occurs in no other.
+    The name may be ``dataset/model/loss``, the path of such a folder, or an unambiguous part of it.
     """
     wanted, groups = name_below_runs(name), dict[str, list[str]]()
     for cell in cell_names(results):
@@ -122,7 +122,7 @@ def name_below_runs(path: str) -> str:
 
 
 def _no_cell(results: Path, name: str) -> SpecError:
-    """Make an error saying that `name` isn't a trained cell and listing the closest names."""
+    """Return an error that says that `name` isn't a trained cell and lists the closest names."""
     names = cell_names(results)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
     return SpecError("cell", name, f"one of the {len(names)} trained cells in {results} (closest: {', '.join(near)})")
@@ -132,7 +132,7 @@ def _no_cell(results: Path, name: str) -> SpecError:
 
 
 def read_cell(results: Path, name: str) -> CellResults:
-    """Read the results of the trained cell called `name`, each file once and by the checksums in its records."""
+    """Read the results of the trained cell `name`, each file once, comparing it with its record's checksum."""
     folder = results / "runs" / name
     if not (folder / "train.json").exists():
         raise _no_cell(results, name)
@@ -188,7 +188,7 @@ def read_source_spec(results: Path, source: str) -> Mapping[str, Any] | None:
 
 
 def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str = "again") -> list[str]:
-    """Return the commands that reproduce a cell in the folder `out`, from its source (see `read_source_spec`) on."""
+    """Return the commands that reproduce a cell in the folder `out`, beginning with its source (`read_source_spec`)."""
     source, folder = f"{out}/sources/{cell.source}", f"{out}/{cell.name}"
     lines, logs = [], cell.results / "logs"
     arguments: tuple[str, ...]
@@ -209,7 +209,7 @@ def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str 
 
 
 def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str:
-    """Format a command, with the location of any plug-ins outside the package (from a log, or else this folder)."""
+    """Format a command with the location of any plug-ins outside the package, from a log or else this folder."""
     place = (python_path(log) or "PYTHONPATH=.") if outside_plugins(spec) else ""
     return f"{place} {shlex.join(['halobench', 'stage', *arguments])}".lstrip()
 
@@ -218,6 +218,6 @@ def _line(log: Path, spec: Mapping[str, Any], arguments: tuple[str, ...]) -> str
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return the keys whose values differ between two `CellResults.spec`, with both values; None if one is missing."""
+    """Return the keys whose values differ between two `CellResults.spec`, and both values (None if missing)."""
     keys = [*first, *(key for key in second if key not in first)]
     return [(key, first.get(key), second.get(key)) for key in keys if first.get(key) != second.get(key)]

@@ -1,4 +1,4 @@
-"""Summarise what an experiment found: one sentence based on its verdicts, and the themes that its tests belong to."""
+"""Summarise an experiment's findings: one sentence based on its verdicts, and the effects by theme."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from halobench.storage.columns import CLAIM_COLUMNS
 
 Rows = Iterable[Mapping[Any, Any]]
 
-# The calibrations whose verdicts the sentence compares, and how it describes them. If neither was tested, the others
-# are used instead.
+# The calibrations whose verdicts the sentence compares, and their descriptions. If neither was tested, the others are
+# used instead.
 COMPARED = {
     "paper": "with the temperature that the paper's code fits",
     "exact": "with the optimal temperature",
@@ -24,7 +24,7 @@ OTHERS = {"oracle": "with the best temperature on the test data", "none": "witho
 TESTS = {"paper": " decided tests of the paper's claims", "own": " decided tests of the claims"}
 REPAIRS = " decided tests of its repair"
 DECIDED = ("holds", "does_not")
-# The question of each theme whose effect is stated; of a theme without it, the first one that was tested.
+# The question of each theme whose effect is stated; for other themes, it is the first question that was tested.
 STATED = {
     "halos": "worst_direction_level",
     "temperature_scaling": "ts_gap",
@@ -32,7 +32,7 @@ STATED = {
     "growth": "kl_grows",
     "repair": "map_against_ts",
 }
-# How the registration of a claim may begin, and what is said of tests whose registration begins so.
+# How the registration of a claim may begin, and the phrase for tests whose registration begins so.
 WHEN = {
     "before any run": "before any run",
     "with the first runs": "with the first runs",
@@ -43,7 +43,7 @@ PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds":
 
 
 def is_check(row: Mapping[Any, Any]) -> bool:
-    """Return whether a test checks what the paper takes for granted, and so is no claim of the paper."""
+    """Return True if a test checks what the paper takes for granted, and so isn't a claim of the paper."""
     return str(row["kind"]) == "check"
 
 
@@ -67,14 +67,14 @@ def counted(rows: Rows) -> str:
 
 
 def counted_of(theme: str, rows: Rows) -> str:
-    """Return `counted` for a theme's tests; if none that needs many numbers of classes was run, say how to run them."""
+    """Return `counted` for a theme's tests; if none that needs many class counts was run, say how to run them."""
     rows = list(rows)
     untested = theme == "growth" and all(row["verdict"] == "not_tested" for row in rows)
     return counted(rows) + ("; make theory tests them" if untested else "")
 
 
 def effects(rows: Rows) -> dict[str, str]:
-    """Return an effect and then the verdicts, by theme, e.g. ``{"Halos": "A: 0.3 [0.2, 0.4]... 8 tests..."}``."""
+    """Return an effect and the verdicts, by theme, e.g. ``{"Halos": "A: 0.3 [0.2, 0.4]... 8 tests..."}``."""
     rows, said = list(rows), {}
     for theme, tests in by_theme(rows).items():
         counts = f"{tests_of_questions(tests)}: {counted_of(theme, tests)}."
@@ -83,7 +83,7 @@ def effects(rows: Rows) -> dict[str, str]:
 
 
 def effect(theme: str, rows: Rows) -> str:
-    """State one effect of a theme: its estimate with interval, unit and verdict by fit, and on what it was measured.
+    """State one effect of a theme: its estimate with interval, unit and verdict by fit, and the data measured on.
 
     Tests that differ only in the fit are stated together. The text is empty if no test of the theme has an estimate.
     """
@@ -91,13 +91,13 @@ def effect(theme: str, rows: Rows) -> str:
     tests = _whole(rows)
     tests = [row for row in tests if row["question"] == STATED.get(theme)] or tests
     tests = [row for row in tests if row["label"] == tests[0]["label"]]
-    tests = [row for row in tests if row["fit"] != "oracle"] or tests  # nobody can use it
+    tests = [row for row in tests if row["fit"] != "oracle"] or tests  # unusable in practice
     if not tests:
         return ""
     values = "; ".join(_estimate(row) for row in tests)
     pairs = [row["scope"] for row in rows if row["claim"] == tests[0]["claim"] and row["scope"] != "all"]
     datasets, models = (sorted({scope.rpartition("/")[part] for scope in pairs}) for part in (0, 2))
-    of = f" of {', '.join(datasets)}" if pairs and tests[0]["statistic"] != "slope" else ""  # of one on log k, all
+    of = f" of {', '.join(datasets)}" if pairs and tests[0]["statistic"] != "slope" else ""  # slopes span all
     on = f"{of} with {', '.join(models)}" if pairs else ""
     return f"{tests[0]['label']}: {values} ({count(int(float(tests[0]['n'])), 'seed')}{on})."
 
@@ -120,7 +120,7 @@ def tests_of_questions(rows: Rows) -> str:
 
 
 def adjusted_line(rows: Rows) -> str:
-    """Say how many of the tests made are decided, what that means, and how many still are if adjusted for their number.
+    """Say how many of the tests are decided, what that means, and how many still are after adjusting for their number.
 
     The text is empty if nothing was decided.
     """
@@ -138,12 +138,12 @@ def adjusted_line(rows: Rows) -> str:
 
 
 def lost(row: Mapping[Any, Any]) -> bool:
-    """Return whether a decided verdict becomes undecided after Holm's correction."""
+    """Return True if a decided verdict becomes undecided after Holm's correction."""
     return row["verdict"] in DECIDED and row["adjusted"] == "undecided"
 
 
 def registration_line(rows: Rows) -> str:
-    """Say how many tests were registered before, with or after the first runs that they judge."""
+    """Say how many tests were registered before, with or after the first runs that they judged."""
     whole = _whole(rows)
     when = Counter(start for row in whole for start in REGISTERED if str(row["registered"]).startswith(start))
     parts = [f"{when[start]} {WHEN[start]}" for start in REGISTERED if when[start]]
@@ -165,8 +165,8 @@ def in_words(row: Mapping[Any, Any]) -> str:
 def finding(rows: Rows) -> str:
     """Sum up the outcome without naming individual tests: what holds, what further repair does, and what remains.
 
-    The text is empty if there are no tests. The first sentence counts claims of the paper only or, if there are none,
-    a study's own. The last ones count all tests.
+    The text is empty if there are no tests. The first sentence counts only the paper's claims or, if there are none, a
+    study's own. The last sentences count all tests.
     """
     rows = list(rows)
     if not any(row["kind"] in TESTS for row in _whole(rows)):
@@ -175,7 +175,7 @@ def finding(rows: Rows) -> str:
 
 
 def decides(rows: Rows) -> bool:
-    """Return whether a test of the paper's claims, or of a study's own, is decided over all cells."""
+    """Return True if a test of the paper's claims, or of a study's own, is decided over all cells."""
     return any(row["kind"] in TESTS and row["verdict"] in DECIDED for row in _whole(rows))
 
 
@@ -201,7 +201,7 @@ def _counts(rows: Rows) -> str:
 
 
 def _repaired(rows: Rows) -> str:
-    """Return a sentence on the tests of repair after training, which aren't claims of the paper, or "" if undecided."""
+    """Return a sentence on tests of repair after training, which aren't claims of the paper; "" if undecided."""
     counts = Counter(row["verdict"] for row in _whole(rows) if row["kind"] == "repair" and row["fit"] == "partner")
     if not counts["holds"] + counts["does_not"]:
         return ""

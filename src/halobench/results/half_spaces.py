@@ -1,15 +1,15 @@
-"""How far random rays go before they meet flat boundaries that touch a ball: the null for random directions.
+"""Compute how far random rays go before they meet flat boundaries that touch a ball: the null for random directions.
 
 Suppose that certainty ends at hyperplanes, and that the nearest of them lies at distance a from a sample. A ray in a
 uniformly random direction meets such a hyperplane at distance a / c, where c is the cosine of its angle to the normal,
 or never, if c <= 0. In dimension d, c is a coordinate of a uniformly random unit vector: its square has the law
 Beta(1/2, (d - 1) / 2), and its sign is a fair coin. Since c is about 1 / sqrt(d), rays cross the boundary at about
-sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). So random rays always reach much
-further than the worst one, whatever the model; only what exceeds these laws says something about the model.
+sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). Random rays thus always reach much
+further than the worst one, whatever the model; only an excess over these laws says something about the model.
 
-With several hyperplanes, all at distance a and with independent uniformly random normals, a ray ends at the first. One
-hyperplane is an upper bound for all convex regions: a convex region whose nearest boundary lies at distance a is
-contained in a half-space that begins there, and linear models are certain in convex regions.
+With several hyperplanes, all at distance a and with independent uniformly random normals, a ray ends at the first one
+that it meets. One hyperplane is an upper bound for all convex regions: a convex region whose nearest boundary lies at
+distance a is contained in a half-space that begins there, and linear models are certain in convex regions.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scipy import special
 from halobench.core.errors import require
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
-ONE, OTHERS = "half_space", "half_spaces"  # quantities in the table `radii`: one hyperplane, and one per other class
+ONE, OTHERS = "half_space", "half_spaces"  # quantities in the table `radii`: one hyperplane, or one per other class
 HALVINGS = 40  # bisections that find a quantile
 
 
@@ -76,14 +76,14 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
     Parameters
     ----------
     dimension, planes : int
-        As for `half_space_survival`.
+        As in `half_space_survival`.
     level : float, optional
-        The share of rays that are shorter, in (0, 1); by default, the factor is the median's.
+        The share of rays that are shorter, in (0, 1); by default, the factor is for the median.
 
     Returns
     -------
     float
-        Infinite if the rays at this quantile never meet a boundary, as half of all rays don't with a single hyperplane.
+        Infinite if rays at this quantile never meet a boundary. With a single hyperplane, half of all rays never do.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
     """
     _check(dimension, planes)
     require(0 < level < 1, "level", level, "a share between 0 and 1")
-    crossed = -np.expm1(np.log1p(-level) / planes)  # the share of rays that have crossed a given hyperplane
+    crossed = -np.expm1(np.log1p(-level) / planes)  # the share of rays that cross a given hyperplane
     if crossed >= 0.5:
         return float("inf")
     return float(special.betaincinv(0.5, (dimension - 1) / 2, 1 - 2 * crossed) ** -0.5)
@@ -106,10 +106,10 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
 def summarise_nulls(
     attacked: pd.DataFrame, dimension: int, planes: Mapping[str, int], levels: Mapping[str, float]
 ) -> dict[str, dict[str, Any]]:
-    """Summarise random rays from samples with flat boundaries at their attacked radii, as radii are summarised.
+    """Summarise random rays from samples with flat boundaries at their attacked radii, in the same way as radii.
 
-    `planes` gives the numbers of hyperplanes by quantity, and `levels` those of quantiles by name. Nothing is known
-    beyond a censored radius, so its sample's rays count as endless.
+    `planes` maps quantities to numbers of hyperplanes, and `levels` maps names of quantiles to their levels. Nothing is
+    known beyond a censored radius, so its sample's rays count as endless.
     """
     radius, unit = attacked["radius"].to_numpy(np.float64), attacked["other_distance"].to_numpy(np.float64)
     radius = np.where(attacked["censored"].to_numpy(bool), np.inf, radius)
@@ -155,7 +155,7 @@ def _quantiles(attacked: np.ndarray, dimension: int, planes: int, levels: np.nda
 @functools.lru_cache(maxsize=16)
 def _curve(dimension: int, planes: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the shares of rays beyond multiples of the boundaries' distance, and the multiples' logarithms."""
-    logs = np.linspace(0, 20, 8001)  # linear interpolation errs by less than 1e-5 of a share
+    logs = np.linspace(0, 20, 8001)  # linear interpolation changes shares by less than 1e-5
     return logs, half_space_survival(np.exp(logs), 1.0, dimension, planes)
 
 

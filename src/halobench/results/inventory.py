@@ -1,4 +1,4 @@
-"""The inventory of results: an experiment's finished cells, and what the others are missing."""
+"""Take the inventory of results: an experiment's finished cells, and what is missing for the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from halobench.results.status import Name, State, survey
 from halobench.storage.columns import REFERENCE
 from halobench.storage.records import read_record
 
-PARTIAL = "partial/"  # the scope of what is drawn from finished cells
+PARTIAL = "partial/"  # the scope of outputs from finished cells only
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class Inventory:
     """The finished cells of an experiment."""
 
     experiment: str
-    cells: tuple[Cell, ...]  # those that are complete and current
-    missing: tuple[Mapping[str, Any], ...]  # a row for each other cell and reference, with the stage and the reason
-    jobs: tuple[Job, ...]  # those of the finished cells and references
-    listed: Mapping[str, Any]  # the finished cells and references, as manifests list them
+    cells: tuple[Cell, ...]  # complete and current cells
+    missing: tuple[Mapping[str, Any], ...]  # for each other cell and reference, the stage and the reason
+    jobs: tuple[Job, ...]  # the jobs of finished cells and references
+    listed: Mapping[str, Any]  # the finished cells and references, as in manifests
 
     @property
     def note(self) -> str:
-        """A note on what is missing, for the corner of a figure; it is empty if nothing is missing."""
+        """A note on what is missing, for the corner of a figure; "" if nothing is."""
         size = len(self.cells) + sum(row["loss"] != REFERENCE for row in self.missing)
         return f"partial: {len(self.cells)} of {size} cells" if self.missing else ""
 
@@ -74,7 +74,7 @@ def manifest_of_finished(inventory: Inventory, results: Path) -> Job:
 
 
 def partial_jobs(config: Config, results: Path) -> list[Job]:
-    """Return the jobs of finished cells, and those that make a run's tables, figures and pages from them."""
+    """Return the jobs of finished cells, and those that produce a run's tables, figures and pages from them."""
     begun = {name: taken for name in config.run if (taken := take_inventory(config, name, results)).cells}
     listed: dict[Name, Job] = {}
     for name, taken in begun.items():
@@ -84,13 +84,13 @@ def partial_jobs(config: Config, results: Path) -> list[Job]:
 
 
 def explorer_of_finished(config: Config, inventories: Mapping[str, Inventory]) -> Job:
-    """Return the job that makes the page for looking up the finished cells of experiments."""
+    """Return the job that writes the page for looking up the experiments' finished cells."""
     notes = {name: taken.note for name, taken in inventories.items() if taken.note}
     return explorer_job(config, inventories, notes or "", PARTIAL)
 
 
 def list_inventory(inventory: Inventory, results: Path) -> dict[str, Any]:
-    """List what is present and missing as plain data, with a digest of the records that changes whenever they do."""
+    """List present and missing results as plain data, with a digest that changes whenever the records do."""
     checksums = [read_record(results / job.record)["self"] for job in inventory.jobs]
     digest = hashlib.sha256(to_json(checksums).encode()).hexdigest()
     return {**inventory.listed, "missing": list(map(dict, inventory.missing)), "records": digest}

@@ -1,4 +1,4 @@
-"""Compare losses and calibrators by their distance from the posterior, on each data set, and say which one leads."""
+"""Compare losses and calibrators by their distance from the posterior on each data set, and report the leader."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from halobench.results.names import CALIBRATIONS, METRICS, NO_LOSS
 from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import REFERENCE
 
-NOT_USABLE = "oracle"  # because it is fitted to the test data
+NOT_USABLE = "oracle"  # fitted to the test data
 METHOD = ["loss", "calibrator"]
 
 
 @dataclass(frozen=True)
 class Compared:
-    """The methods of one data set, over the models trained with every loss, or over all models if none was."""
+    """The methods on one data set, over the models trained with every loss or, if there are none, over all models."""
 
-    metric: str  # by which they are ranked: the KL from the known posterior, or the NLL if none is known
+    metric: str  # for ranking: the KL from the posterior or, if this is unknown, the NLL
     models: list[str]
-    means: pd.DataFrame  # over models, of each metric: rows are (loss, calibrator, metric), columns are seeds
+    means: pd.DataFrame  # of metrics over models; rows are (loss, calibrator, metric), columns are seeds
 
     @property
     def ranked(self) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def preferred_labels(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(metrics: pd.DataFrame) -> dict[str, Compared]:
-    """Return the methods that can be used in practice, by data set."""
+    """Return the comparison of methods that can be used in practice, by data set."""
     rows = preferred_labels(metrics)
     rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
     return {str(name): _compared(part) for name, part in rows.groupby("dataset", sort=False)}
@@ -59,16 +59,16 @@ def _compared(rows: pd.DataFrame) -> Compared:
 
 
 def leaders(metrics: pd.DataFrame) -> dict[str, str]:
-    """Return what `leader` says, by data set with several losses."""
+    """Return the text of `leader` for each data set with several losses."""
     said = {name: leader(methods) for name, methods in compared(metrics).items()}
     return {name: text for name, text in said.items() if text}
 
 
 def leader(methods: Compared) -> str:
-    """Say which loss is best, and by how much it beats the next one, or nothing if there is only one.
+    """Say which loss is best, and by how much it beats the next one; return "" if there is only one.
 
-    Each loss is taken with the calibrator that suits it best. The difference is paired over seeds. Its interval isn't
-    corrected for the choice of the two.
+    Each loss is combined with its best calibrator. The difference is paired over seeds, and its interval isn't
+    corrected for the choice of the two losses.
     """
     ranked = methods.ranked.dropna()
     order = ranked.mean(axis=1).sort_values(kind="stable").index

@@ -1,4 +1,4 @@
-"""Manifests: the cells and references of an experiment, with the checksums of their files."""
+"""Write and read manifests, which list an experiment's cells and references with the checksums of their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from halobench.storage.records import check_seal, read_record
 def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
     """Return the manifest for the cells and references listed by `halobench.experiment.jobs.list_cells`.
 
-    The manifest is that list plus the checksums of the cells' and references' files, which come from their records.
+    The manifest is that list, together with the checksums of the cells' and references' files from their records.
     """
 
     def outputs(folder: Path, records: Iterable[str]) -> dict[str, str]:
@@ -34,7 +34,7 @@ def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """Read a manifest, as returned by `list_files`; raise SpecError if it is none or has been edited."""
+    """Read a manifest, as returned by `list_files`; raise SpecError if the file isn't one or has been edited."""
     manifest = files.read_json(path, ("cells", "references"))
     check_seal(path, manifest)
     require(manifest["cells"], f"{path}: cells", manifest["cells"], "at least one cell")

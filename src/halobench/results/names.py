@@ -1,7 +1,7 @@
-"""The names of everything that figures, pages, tables and commands show, in one table for each kind of thing.
+"""Define the names of everything that figures, pages, tables and commands show, in one table per kind.
 
-Files and configurations refer to things by their keys; people read the labels listed here. Those of plug-ins come from
-their own files (`halobench.core.facts`); what isn't a plug-in is named here.
+Files and configurations refer to things by their keys, and people read the labels listed here. The labels of plug-ins
+come from their own files (`halobench.core.facts`); all others are defined here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Style:
 
 @dataclass(frozen=True)
 class Name:
-    """A short label, a sentence that explains it, its style if it is plotted, and the unit of its values."""
+    """A short label, a sentence that explains it, its style if it is plotted, and its unit."""
 
     label: str
     sentence: str
@@ -38,7 +38,7 @@ class Name:
 
 
 def _named(kind: str) -> dict[str, Name]:
-    """Return the names of the package's plug-ins of a kind, as their files say them, in order."""
+    """Return the names of the package's plug-ins of a kind from their files, in order."""
     return {
         name: Name(said.title, said.about, Style(*said.style) if said.style else None, said.unit)
         for name, said in facts.named(kind).items()
@@ -51,7 +51,7 @@ MODELS = _named("models")
 DATASETS = _named("data")
 PROBES = _named("probes") | _named("searches")
 
-# This isn't a loss but marks models whose weights come from elsewhere or that have none. It isn't counted as a loss.
+# This marks models that have no weights or whose weights come from elsewhere. It isn't counted as a loss.
 NO_LOSS = "untrained"
 LOSSES[NO_LOSS] = Name("not trained here", "not trained in this project", Style("#444444", "d", (0, (1, 1))))
 
@@ -77,7 +77,7 @@ METRICS = _named("metrics") | {
 # These are also computed for distributions that consist of regions.
 REGION_METRICS = ("kl_own", "kl_shared", "kl_per_log_k", "error_own", "error_shared", *GAPS)
 
-# The NLL, split into parts by what could repair them, as in `halobench.repair_ladder`. Plots stack these parts.
+# The parts of the NLL by what could repair them, as in `halobench.repair_ladder`. Plots stack these parts.
 REPAIRS = {
     "noise": Name(
         "nothing: noise",
@@ -112,13 +112,13 @@ THEMES = {
     "repair": Name("Repair after training", "Does a map that knows which classes overlap repair more than TS?"),
 }
 
-# The labels that scores are measured against.
+# The labels against which scores are computed.
 LABELS = {
     "noisy": "the known posterior, in expectation",
     "clean": "the source's labels, before any noise",
     "drawn": "labels as drawn",
 }
 
-# What the numbers in brackets mean, wherever they appear. The two kinds of interval answer different questions.
+# The meaning of numbers in brackets, wherever they appear. The two kinds of interval answer different questions.
 OVER_SEEDS = "95% t interval over seeds"
 OVER_SAMPLES = "95% bootstrap interval over test samples"

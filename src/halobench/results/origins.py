@@ -1,4 +1,4 @@
-"""Tables that show how results were produced: an experiment's jobs, from their records, and its calibrators' fits."""
+"""Build tables of how results were produced: an experiment's jobs, from their records, and its calibrators' fits."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from halobench.storage.columns import FIT_COLUMNS, JOB_COLUMNS, KEYS
 from halobench.storage.layout import STAGES
 from halobench.storage.records import read_record
 
-# The record keys that a row of `jobs` copies as they are, and those that it stores as JSON.
+# The record keys that a row of `jobs` copies unchanged, and those that it stores as JSON.
 FACTS = ("seed", "device", "seconds", "peak_memory_mib", "started", "finished", "commit")
 AS_JSON = ("spec", "hardware", "versions")
 RECORD_KEYS = ("stage", *FACTS, *AS_JSON)
@@ -26,11 +26,11 @@ def job_row(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the row of `jobs` for the job with this `key` in its stage, from its record (read with `RECORD_KEYS`)."""
     row = {"stage": record["stage"], "key": key} | {name: record[name] for name in FACTS}
     row |= {"seed": -1 if record["seed"] is None else record["seed"], "commit": record["commit"] or ""}
-    return row | {name: sys.intern(to_json(record[name])) for name in AS_JSON}  # most are shared by many jobs
+    return row | {name: sys.intern(to_json(record[name])) for name in AS_JSON}  # many jobs share most of these texts
 
 
 def source_rows(results: Path, jobs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the sources used by the training jobs in `jobs`; sources put in place by hand have none."""
+    """Return the rows of the sources used by the training jobs in `jobs`; sources copied there by hand have none."""
     specs = (json.loads(job["spec"]) for job in jobs if job["stage"] == "train")
     stage, rows = STAGES["source"], []
     for source in sorted({spec["dataset"]["source"] for spec in specs}):
@@ -40,7 +40,7 @@ def source_rows(results: Path, jobs: Iterable[Mapping[str, Any]]) -> list[dict[s
 
 
 def jobs_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Make the table of jobs from its rows; seed is -1 for none, and commit is empty outside git."""
+    """Make the table of jobs from its rows; without a seed, seed is -1, and outside git, commit is empty."""
     return pd.DataFrame(list(rows), columns=list(JOB_COLUMNS))
 
 

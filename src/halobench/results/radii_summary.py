@@ -21,14 +21,14 @@ Codes = tuple[np.ndarray, np.ndarray]  # (n,) indices of names, -1 for none; (m,
 
 
 def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
-    """Compute the quartiles of a cell's radii (with `RADII_COLUMNS`) in each group of rays, a row per group, sorted.
+    """Compute quartiles of a cell's radii (with `RADII_COLUMNS`), with one row per group of rays, sorted by group.
 
-    A censored radius is at least the length of its walk. It counts as larger than all uncensored radii when quartiles
-    are taken. A quartile that falls on censored radii is reported as the smallest of them, which is a lower bound.
+    A censored radius is at least as large as its walk is long. For quartiles, it counts as larger than all uncensored
+    radii. A quartile that falls on censored radii is reported as the smallest of them, which is a lower bound.
 
-    n is the number of rays, and censored the share of censored ones. The quartiles are those of radii in normalised
+    n is the number of rays, and censored is the share of censored ones. There are quartiles of radii in normalised
     inputs (``radius_*``), as multiples of the distance to the nearest sample with a different label (``relative_*``)
-    and as fractions of the ray's line (``fraction_*``); ``survival_0.1`` is the share of radii longer than 0.1 times
+    and as fractions of the ray's line (``fraction_*``). ``survival_0.1`` is the share of radii longer than 0.1 times
     that distance.
     """
     keys = {}
@@ -39,10 +39,10 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
-    """Summarise the radii of several cells as in `summarise_radii`; also return how many rows each cell has.
+    """Summarise the radii of several cells as in `summarise_radii`; also return each cell's number of rows.
 
-    The cell is an extra key, so many cells are summarised at once. For 1,500 cells of 4,375 radii each, this takes 3.1
-    s of CPU time in batches of 64, and 5.1 s one cell at a time.
+    The cell is an additional key, so many cells are summarised at once. For 1,500 cells of 4,375 radii each, this takes
+    3.1 s of CPU time in batches of 64, and 5.1 s one cell at a time.
     """
     tables = [parse_parquet(path, content, RADII_COLUMNS, GROUPED) for path, content in files]
     joined = join_tables([path for path, _ in files], tables).unify_dictionaries()
@@ -51,7 +51,7 @@ def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[
     for name in GROUPED:
         column = joined[name].combine_chunks()
         names = np.array(column.dictionary.to_pylist(), dtype=object)
-        ranks = np.append(np.argsort(np.argsort(names)), -1)  # the names' ranks when sorted; -1 without a name
+        ranks = np.append(np.argsort(np.argsort(names)), -1)  # the names' ranks in sorted order; -1 without a name
         keys[name] = (ranks[column.indices.fill_null(-1).to_numpy()], np.sort(names))
     columns = {name: joined[name].to_numpy() for name in RADII_COLUMNS if name not in keys}
     summary = _summarise(keys, columns)
@@ -59,7 +59,7 @@ def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[
 
 
 def _summarise(keys: Mapping[str, Codes], columns: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Summarise each group of rows that share all keys in one row, sorted with the first key outermost.
+    """Summarise each group of rows that share all keys in one row; sort the rows by the keys, in order.
 
     The `columns` are threshold, radius, censored, other_distance and line_length, each of shape (n,).
     """
@@ -90,8 +90,8 @@ def _groups(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """Group the rows that share all keys; rows without a name belong to no group.
 
-    Return the rows' indices (n,), group by group; where in them each group begins, and its size, (g,) each; and for
-    each key, the indices (g,) of the groups' names.
+    Return the rows' indices (n,), group by group; each group's start among these, and its size, (g,) each; and for each
+    key, the indices (g,) of the groups' names.
     """
     shape = tuple(len(names) for _, names in keys.values())
     rows = np.flatnonzero(np.logical_and.reduce([codes >= 0 for codes, _ in keys.values()]))
@@ -104,7 +104,7 @@ def _groups(
 
 
 def _quartiles(values: np.ndarray, censored: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the quartiles (g,), by name, of each row of values (g, n): order statistics, NaN if any value is NaN."""
+    """Return the quartiles (g,), by name, of each row of values (g, n): order statistics, or NaN if a value is NaN."""
     size = values.shape[1]
     uncensored = size - censored.sum(axis=1)
     bound = np.where(censored, values, np.inf).min(axis=1)
@@ -121,7 +121,7 @@ def _quartiles(values: np.ndarray, censored: np.ndarray) -> dict[str, np.ndarray
 def survival(values: np.ndarray, censored: np.ndarray) -> np.ndarray:
     """Return the shares (g, s) of right-censored values (g, n) that exceed each of `SURVIVAL`, by Kaplan and Meier.
 
-    `censored` (g, n) says which values are only lower bounds. The shares are NaN beyond a group's largest value if that
+    `censored` (g, n) marks values that are only lower bounds. The shares are NaN beyond a group's largest value if it
     is censored, since nothing is known there, and throughout any group that contains a NaN.
     """
     size = values.shape[1]

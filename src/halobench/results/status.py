@@ -1,7 +1,7 @@
-"""The status of results: which are current and, for each of the others, why not.
+"""Determine the status of results: which are current, and why the others aren't.
 
-This is the only place that decides whether a result is current. It compares the job list with the records that stages
-left, so it needs neither times of files nor what Snakemake remembers, and it writes nothing.
+Only this module decides whether a result is current. It compares the job list with the stages' records, so it depends
+neither on files' times nor on Snakemake's memory, and it writes nothing.
 """
 
 from __future__ import annotations
@@ -27,28 +27,28 @@ from halobench.storage.records import check_seal, read_record
 from halobench.storage.requests import changes, is_or_are, listed
 
 Name = tuple[str, str]  # of a job: its stage and key
-Inputs = Mapping[Name, Mapping[str, str]]  # checksums of what jobs read besides other jobs' outputs, by name
+Inputs = Mapping[Name, Mapping[str, str]]  # checksums, by name, of files that jobs read besides other jobs' outputs
 States = Mapping[Name, "State"]
-LARGE = 1_000_000_000  # bytes; a larger file that is newer than its record is left to the stages that read it
-MOST = 3  # reasons that a line lists
+LARGE = 1_000_000_000  # bytes; larger files that are newer than their records are left to the stages that read them
+MOST = 3  # number of reasons in a line
 NOTHING = "nothing would run: all results are current"
 
 
 @dataclass(frozen=True)
 class State:
-    """Whether a job's result is current."""
+    """The state of a job's result."""
 
-    # current, missing, failed (there is no result but a log), or changed (the result isn't the requested one)
+    # current, missing, failed (there is a log but no result), or changed (the result isn't the requested one)
     kind: str
     reasons: tuple[str, ...] = ()  # why it isn't current
-    record: Mapping[str, Any] | None = None  # that of the existing result
+    record: Mapping[str, Any] | None = None  # of the existing result
 
 
 def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
     """Return the state of one job.
 
-    `inputs` are the present checksums of what it reads; those that its record doesn't list don't count. Of its outputs,
-    only files that are newer than the record are compared or, if `thorough`, all but weights and logits.
+    `inputs` are the present checksums of the job's inputs; those that its record doesn't list don't count. Among its
+    outputs, only files newer than the record are compared or, if `thorough`, all except weights and logits.
     """
     path = results / job.record
     if not path.exists():
@@ -78,7 +78,7 @@ def _read(path: Path, job: Job) -> dict[str, Any]:
 
 
 def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
-    """Say which cells and references were added to a manifest or dropped from it."""
+    """List the cells and references that were added to a manifest or dropped from it."""
     places = {"cells": "runs", "references": "references"}
     before, now = (
         {f"{places[kind]}/{entry['path']}": entry for kind in places for entry in each[kind]}
@@ -93,7 +93,7 @@ def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
 
 
 def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
-    """Say which outputs are gone or were changed after they were written."""
+    """List the outputs that are gone or were changed after they were written."""
     outputs = {path.parent / name: digest for name, digest in record.get("outputs", {}).items()}
     declared = {file for file in outputs if file.name not in STAGES["source"].undeclared}
     gone = sorted(file.name for file in declared if not file.exists())
@@ -113,9 +113,9 @@ def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
 def survey(
     jobs: Sequence[Job], results: Path, external: Inputs | None = None, thorough: bool = False
 ) -> dict[Name, State]:
-    """Return the state of each job of a list, in an order in which they could run.
+    """Return the states of the jobs in a list, in an order in which they could run.
 
-    `external` holds the checksums of files that jobs read and no job writes, besides weights that specs name; for
+    `external` holds the checksums of files that jobs read but no job writes, except for weights named in specs. For
     `thorough`, see `state_of`.
     """
     by_name = {job.name: job for job in jobs}
@@ -133,13 +133,13 @@ def survey(
 
 
 def _weights(job: Job) -> dict[str, str]:
-    """Return the checksum of a weights file that a training job's spec names."""
+    """Return the checksum of the weights file named in a training job's spec, if any."""
     weights = job.spec.get("model", {}).get("weights") if job.stage == "train" else None
     return {"weights": file_digest(Path(weights))} if weights and Path(weights).is_file() else {}
 
 
 def _outputs(need: Name, state: State, job: Job, results: Path, reader: str) -> dict[str, str]:
-    """Return the recorded checksums of a job's outputs, named as in the inputs of a stage that reads them."""
+    """Return the recorded checksums of a job's outputs, named as in the inputs of the stage that reads them."""
     stage, key = need
     if state.record is None:
         return {}
@@ -155,7 +155,7 @@ def _outputs(need: Name, state: State, job: Job, results: Path, reader: str) -> 
 
 
 def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
-    """Return the state of a manifest, which isn't current if it lists other files than the records of what it needs."""
+    """Return the state of a manifest, which is current only if it lists the same files as the records that it needs."""
     manifest: Any = state.record
     listed_files = {("runs", cell["path"]): cell["outputs"] for cell in manifest["cells"]}
     listed_files |= {("references", one["path"]): one["outputs"] for one in manifest["references"]}
@@ -170,7 +170,7 @@ def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
 
 
 def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]:
-    """Return the jobs that a run of the whole list would run: those that aren't current, and those that need them."""
+    """Return the jobs that a run of the whole list would run: those that aren't current, and all that need them."""
     by_name, chosen = {job.name: job for job in jobs}, {}
     for name, state in states.items():  # in an order in which they could run
         if state.kind != "current" or any(need in chosen for need in by_name[name].needs):
@@ -179,7 +179,7 @@ def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]
 
 
 def needed(jobs: Sequence[Job], names: Iterable[Name]) -> set[Name]:
-    """Return the names of jobs and of all that they need, directly or not."""
+    """Return the names of jobs and of all jobs that they need, directly or indirectly."""
     by_name, left, reached = {job.name: job for job in jobs}, list(names), set[Name]()
     while left:
         name = left.pop()
@@ -190,7 +190,7 @@ def needed(jobs: Sequence[Job], names: Iterable[Name]) -> set[Name]:
 
 
 def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]:
-    """Return the jobs that would run whatever the others do, unlike those that only read what others make."""
+    """Return the jobs that would run in any case, unlike those that run only because their inputs change."""
 
     def follows(name: Name) -> bool:
         direct = [reason for reason in states[name].reasons if not reason.startswith("its input")]
@@ -200,9 +200,9 @@ def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]
 
 
 def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False) -> list[str]:
-    """Return the lines that say what would run: root causes first, each with its jobs, then the totals.
+    """Return lines that say what would run: root causes first, each with its jobs, then the totals.
 
-    With `each`, there is a line for each job, including those that run only because an earlier one does.
+    With `each`, there is a line for each job, including those that run only because an earlier job does.
     """
     chosen = to_run(jobs, states)
     if not chosen:
@@ -229,7 +229,7 @@ def _sentence(state: State) -> str:
 
 
 def _named(group: Sequence[Job]) -> str:
-    """Return the name of a job or a group, such as ``train, 480 jobs (clean/cnn/mixup2/seed0, ...)``."""
+    """Return the name of a job or a group of jobs, such as ``train, 480 jobs (clean/cnn/mixup2/seed0, ...)``."""
     first = group[0]
     if len(group) == 1:
         return f"{first.stage} {first.key}"
@@ -238,9 +238,9 @@ def _named(group: Sequence[Job]) -> str:
 
 
 def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State]) -> str:
-    """Return a rough estimate of the jobs' time on one core, from the records of the nearest jobs that have run.
+    """Return a rough estimate of the jobs' time on one core, from the records of the most similar jobs that have run.
 
-    Models that haven't been trained yet have a bound by published speeds instead, if these are known.
+    Models that haven't been trained yet have a bound from published speeds instead, if known.
     """
     seconds: dict[tuple[Any, ...], list[float]] = {}
     for job in jobs:
@@ -268,13 +268,13 @@ def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name,
 
 
 def _likeness(job: Job) -> list[tuple[Any, ...]]:
-    """Return what a job may have in common with others, nearest first."""
+    """Return what a job may have in common with others, closest similarity first."""
     parts = [to_json(job.spec.get(part)) for part in ("model", "dataset")]
     return [(job.stage, *parts), (job.stage, parts[0]), (job.stage,)]
 
 
 def file_digest(path: Path) -> str:
-    """Return a file's checksum, computed once as long as the file stays as it is; empty if there is no such file."""
+    """Return a file's checksum, computing it again only if the file changes; "" if there is no such file."""
     return _digest(path.absolute(), path.stat().st_ctime_ns) if path.is_file() else ""
 
 

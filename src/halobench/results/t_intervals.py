@@ -1,4 +1,4 @@
-"""Student's t intervals of means over seeds."""
+"""Compute Student's t intervals for means over seeds."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def t_interval(values: Sequence[float] | np.ndarray, correction: float = 0.0) ->
     `correction` is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of the mean if seeds resample
     the same samples: the ratio of test samples to training samples. It is 0 if seeds are independent.
 
-    The ends are NaN for fewer than two values, since a single seed has no spread, and for an infinite mean. All three
-    numbers are NaN if there are no values.
+    The ends are NaN for fewer than two values, since a single seed has no spread, and for an infinite mean. Without
+    values, all three numbers are NaN.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def t_interval(values: Sequence[float] | np.ndarray, correction: float = 0.0) ->
 def p_value(values: np.ndarray, margin: float, correction: float = 0.0) -> float:
     """Return the two-sided p-value of a t test of the mean of values (n,) against a margin; NaN for n < 2.
 
-    It is below 1 - `LEVEL` if and only if the margin lies outside the `t_interval`.
+    The p-value is below 1 - `LEVEL` if and only if the margin lies outside the `t_interval`.
     """
     return float(p_values(values[None], margin, correction)[0]) if len(values) >= 2 else math.nan
 
@@ -45,14 +45,14 @@ def p_values(values: np.ndarray, margin: float, correction: float = 0.0) -> np.n
     from scipy.special import stdtr
 
     gap, error = np.abs(values.mean(axis=1) - margin), _standard_errors(values, correction)
-    with np.errstate(divide="ignore", invalid="ignore"):  # values that are all the same
+    with np.errstate(divide="ignore", invalid="ignore"):  # if all values are the same
         p = 2 * stdtr(values.shape[1] - 1, -gap / error)
     return np.where(gap == 0, 1.0, p)
 
 
 def t_intervals(values: np.ndarray, correction: float = 0.0) -> np.ndarray:
     """Compute `t_interval` for each row of values (g, n), n >= 1, without NaN: mean, low and high, (g, 3)."""
-    from scipy.special import stdtrit  # slow to import, and a dry run reads the claims without judging them
+    from scipy.special import stdtrit  # slow to import, and a dry run reads claims without judging them
 
     count = values.shape[1]
     with np.errstate(invalid="ignore"):  # infinite values

@@ -1,4 +1,4 @@
-"""Published speeds of training, for a bound on the time of models that haven't been trained here yet."""
+"""Bound the training time of models that haven't been trained here yet, by published speeds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ IMAGES_PER_SECOND = {
     "timm/densenet121": 913.65,
     "timm/convnext_tiny": 819.24,
 }
-# At up to this size, even a stem for small images and patches of 4 pixels leave fewer positions than 224 pixels do.
+# Up to this size, even a stem for small images and patches of 4 pixels leave fewer positions than 224 pixels do.
 LARGEST = 56
 
 
 def training_bound(spec: Mapping[str, Any]) -> float | None:
-    """Return an upper bound on the seconds that a training job takes on `GPU`, from its spec; None if none is known."""
+    """Return an upper bound on the seconds of a training job on `GPU`, from its spec; None if none is known."""
     model = parse(ModelSpec, spec["model"])
     speed = IMAGES_PER_SECOND.get(model.name)
     if speed is None or model.resize is None or model.resize > LARGEST or model.comes_trained:

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainedCell:
-    """A trained cell, whose parts are read when they are first used: logits need neither the source nor plug-ins.
+    """A trained cell, whose parts are read on first use; logits need neither the source nor plug-ins.
 
     Attributes
     ----------
     folder, source : Path
         The folders of the cell and of its source.
     spec : mapping
-        The requested specs of dataset, model, loss and train, without values that are at their defaults.
+        The requested specs of dataset, model, loss and train, without default values.
     seed : int
     model : nn.Module
         The model in eval mode, on the CPU. It maps normalised images (n, C, H, W), such as ``data.inputs("test")``, to
@@ -41,9 +41,9 @@ class TrainedCell:
         The cell's splits; ``data.splits["train"].labels`` are the labels that the model was trained on.
     logits : mapping of name to array
         The contents of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and the
-        arrays that determine the posterior. `halobench.calibrate` accepts them as they are.
+        arrays that determine the posterior. `halobench.calibrate` accepts them unchanged.
     recipe : TrainSpec
-        How the model was trained and is evaluated.
+        How the model was trained and how it is evaluated.
     """
 
     folder: Path
@@ -88,10 +88,10 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
     Raises
     ------
     SpecError
-        If there is no trained cell; and, when a part of it is first used, if a file of the cell or of its source is
-        missing or differs from what was written.
+        If there is no trained cell or, on first use of a part, if a file of the cell or of its source is missing or
+        differs from its record.
     MissingExtraError
-        If the extra `train` isn't installed, when such a part is used.
+        If the extra `train` isn't installed, on first use of a part that needs it.
 
     Examples
     --------

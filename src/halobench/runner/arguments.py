@@ -1,4 +1,4 @@
-"""Snakemake's arguments, as Snakemake's own parser reads them, and the configuration that they specify."""
+"""Read Snakemake's arguments with its own parser, and the configuration that they specify."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from halobench.experiment.config_file import read_file, typed_entries
 from halobench.experiment.config_loader import ConfigError
 
 BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
-# Options that ask a question which Snakemake answers by itself, besides dry runs.
+# Options that ask a question, besides dry runs; Snakemake answers these by itself.
 QUESTIONS = re.compile(r"lint|(detailed_)?summary|dag|rulegraph|filegraph|d3dag|list_\w+|report|archive")
-IN_PROFILES = re.compile(r"^(config|configfiles?|directory|snakefile)\s*:", re.M)  # what a run would not see there
+IN_PROFILES = re.compile(r"^(config|configfiles?|directory|snakefile)\s*:", re.M)  # ignored in profiles
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
-# The targets of the workflow, each with the stages whose results it builds; with none, it builds all.
+# The targets of the workflow, each with the stages whose results it builds (all stages if none is listed).
 TARGETS = {
     "all": (),
     "trainings": ("train",),
@@ -30,7 +30,7 @@ TARGETS = {
     "probes": ("probe",),
     "figures": ("figure",),
 }
-DEFAULT = "config.yaml"  # the configuration file that the workflow reads in its working directory
+DEFAULT = "config.yaml"  # the configuration file in the working directory, which the workflow reads
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Arguments:
 
     @property
     def is_ours(self) -> bool:
-        """Whether that is this project's Snakefile, and not one that uses it as a module."""
+        """True if that is this project's Snakefile, and not one that uses it as a module."""
         path = self.snakefile
         if path is None or not path.is_file():
             return False
@@ -57,20 +57,20 @@ class Arguments:
 
     @property
     def asks(self) -> bool:
-        """Whether Snakemake answers a question instead of running anything (dry runs aside)."""
+        """True if Snakemake answers a question instead of running anything (dry runs don't count)."""
         return any(QUESTIONS.fullmatch(name) and value for name, value in vars(self.options).items())
 
     def with_options(self, *options: str) -> list[str]:
-        """Return all words with further options, before targets that follow ``--``."""
+        """Return all words with further options inserted before targets that follow ``--``."""
         end = [*self.words, "--"].index("--")
         return [*self.words[:end], *options, *self.words[end:]]
 
 
 def read_arguments(words: Sequence[str], results: Path | None = None) -> Arguments:
-    """Read Snakemake's arguments; a results folder is one more value of the configuration, and the last.
+    """Read Snakemake's arguments, adding a results folder as the last value of the configuration.
 
-    OSError is raised for what Snakemake would misunderstand: configuration files or values that are given by two
-    options, of which it would use the last, and a value without a key.
+    OSError is raised for arguments that Snakemake would misunderstand: configuration files or values given by two
+    options, of which it would use only the last, and a value without a key.
     """
     arguments = Arguments(tuple(words), _parsed(words))
     before = [word.partition("=")[0] for word in words[: [*words, "--"].index("--")]]
@@ -111,7 +111,7 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
     default = options.directory / DEFAULT
     for path in (*([default] if default.exists() else []), *options.configfile):
         update_config(config, read_file(path))
-    for entry in options.config or ():  # of which several may set parts of the same section
+    for entry in options.config or ():  # several entries may set parts of the same section
         update_config(config, typed_entries([entry]))
     return config
 
@@ -119,8 +119,9 @@ def configuration(options: argparse.Namespace) -> dict[str, Any]:
 def check_arguments(arguments: Arguments) -> None:
     """Check the files that Snakemake's arguments refer to, before Snakemake fails on one.
 
-    OSError is raised if there is no workflow or no core, the workflow profile doesn't exist (which Snakemake ignores),
-    the plug-in of its executor isn't installed, or a configuration file can't be read (with the line number).
+    OSError is raised if there is no workflow or no core, if the workflow profile doesn't exist (which Snakemake
+    ignores), if its executor's plug-in isn't installed, or if a configuration file can't be read (with the line
+    number).
     """
     options = arguments.options
     elsewhere = options.profile or arguments.asks  # a profile may specify a Snakefile
@@ -151,7 +152,7 @@ def check_profile(profile: str) -> None:
         _check_settings(path)
         match = re.search(r"^executor: *[\"']?([\w-]+)", path.read_text(), re.M)
         executor = match[1] if match else ""
-        # That of the package needs the one that it is built on.
+        # The package's own executor needs the one that it is built on.
         plugin = "slurm" if executor == "halobench-slurm" else executor.replace("-", "_")
         if executor and executor not in BUILT_IN and find_spec(f"snakemake_executor_plugin_{plugin}") is None:
             needed = f"install snakemake_executor_plugin_{plugin}"
@@ -160,6 +161,6 @@ def check_profile(profile: str) -> None:
 
 
 def _check_settings(path: Path) -> None:
-    """Raise OSError if a profile sets what must be known before Snakemake reads it."""
+    """Raise OSError if a profile contains settings that must be known before Snakemake reads it."""
     if match := IN_PROFILES.search(path.read_text(encoding="utf-8")):
         raise OSError(f"{path}: {match[1]}: expected in config.yaml or on the command line, which are read first")

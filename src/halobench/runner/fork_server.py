@@ -1,8 +1,9 @@
-"""A process that has imported what stages need and forks itself for each job of a run on this machine (Linux only).
+"""Serve the jobs of a run by forking a process that has already imported what stages need (Linux only).
 
-Importing torch and pandas takes longer than many cells take to train. A job's `halobench` process sends the server its
-arguments, environment and open files, passes on its signals, and exits the way its fork does. When it or the run's main
-process is killed, so is the fork. A job runs without a fork if forking might change more than its speed.
+Importing torch and pandas takes longer than training many of the cells. A job's `halobench` process sends the server
+its arguments, environment and open files, passes on its signals, and exits in the same way as its fork. If this process
+or the run's main process is killed, so is the fork. A job runs without a fork if forking might change more than its
+speed.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PLACE = "HALOBENCH_WARM"  # environment variable with the server's address, empty if there is no server
+PLACE = "HALOBENCH_WARM"  # environment variable with the server's address; empty if there is no server
 PROGRAM = """import os, sys; sys.path = [folder or sys.prefix for folder in sys.path]  # not from where this runs
 from halobench.cli.main import main; from halobench.runner.fork_server import serve
 serve(); code = main(); sys.stdout.flush(); sys.stderr.flush(); os._exit(code)  # a teardown takes half a second"""
-# The server imports these, if installed, for the first job that needs them. Optimisers import torch's compiler.
+# The server imports these modules, if installed, for the first job that needs them. Optimisers import torch's compiler.
 TORCH = ["halobench.pipeline.train", "halobench.training.cell", "halobench.probing.probe", "torch._dynamo", "timm"]
 TABLES = ["halobench.calibration.evaluate", "halobench.results.claims", "pyarrow.parquet", "pyarrow.dataset"]
 TABLES += ["seaborn", "matplotlib.backends.backend_pdf"]
-# Numpy and torch read these when they load; Snakemake sets all of them to a rule's number of threads.
+# Numpy and torch read these variables on import; Snakemake sets all of them to a rule's number of threads.
 THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
-VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}  # only read while a job runs
-PATIENCE = 2.0  # seconds in which a process that has connected must send its job
+VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}  # read only while a job runs
+PATIENCE = 2.0  # seconds within which a connected process must send its job
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
 _started: list[Any] = []  # keeps the server's standard input open for as long as this process lives
 
@@ -41,9 +42,9 @@ def start() -> None:
     if not sys.platform.startswith("linux") or PLACE in os.environ:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind("")  # to an address that the system chooses and that isn't a file
-        listener.listen(128)  # jobs can connect from here on, and wait until the server is ready
-        options: dict[str, Any] = {"pass_fds": [listener.fileno()], "start_new_session": True}  # jobs pass on Ctrl-C
+        listener.bind("")  # to an address that the system chooses, and which isn't a file
+        listener.listen(128)  # from now on, jobs can connect and wait until the server is ready
+        options: dict[str, Any] = {"pass_fds": [listener.fileno()], "start_new_session": True}  # jobs pass Ctrl-C on
         command, one = [sys.executable, "-c", PROGRAM, str(listener.fileno())], dict.fromkeys(THREADS, "1")
         _started.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | one, **options))
         os.environ[PLACE] = listener.getsockname()[1:].decode()
@@ -59,7 +60,7 @@ def ask(arguments: list[str]) -> int | None:
         with contextlib.suppress(ProcessLookupError):  # the fork has just ended
             os.kill(fork, number)
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until it is known which process should get them
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until it is known which process should receive them
     try:
         line.connect(f"\0{os.environ[PLACE]}")
         if not _is_ours(line):
@@ -68,32 +69,32 @@ def ask(arguments: list[str]) -> int | None:
         fork = int(line.recv(16))
         for number in FORWARDED:
             signal.signal(number, pass_on)
-    except (OSError, ValueError):  # no server, or it declined
+    except (OSError, ValueError):  # there is no server, or it declined
         return None
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
-    if not (reply := line.recv(16)):  # the process that would report was killed
+    if not (reply := line.recv(16)):  # the process that should report was killed
         pass_on(signal.SIGKILL, None)
     if (code := int(reply or -signal.SIGKILL)) < 0:
         print(f"halobench: error: killed by {signal.Signals(-code).name}", file=sys.stderr)
-    return code if code >= 0 else 128 - code  # as a shell reports it
+    return code if code >= 0 else 128 - code  # as shells report it
 
 
 def _is_ours(line: socket.socket) -> bool:
-    """Return whether the process at the other end is this user's, since anyone can use the address."""
+    """Return True if the process at the other end is this user's, since anyone can use the address."""
     credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)  # process, user, group
     return int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid()
 
 
 def _setting() -> str:
-    """Return, as text, the settings that determine how Python, the package and libraries load; forks share them."""
+    """Return, as text, the settings that determine how Python, the package and libraries load; forks share these."""
     variables = sorted(item for item in os.environ.items() if item[0] not in VARYING)
     files = sorted((str(path), path.lstat().st_mtime_ns) for path in Path(__file__).parents[1].rglob("*.py"))
     return repr([sys.prefix, sys.version, sys.flags, sys.path[1:], variables, files])
 
 
 def serve() -> None:
-    """Fork for each job until standard input ends; return only in the forks, which have become the jobs' processes."""
+    """Fork for each job until standard input ends; return only in forks, which have become the jobs' processes."""
     setting, listener = _setting(), socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system reaps forks
     while 0 not in select.select([0, listener.fileno()], [], [])[0]:
@@ -112,10 +113,10 @@ def serve() -> None:
 
 
 def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return the job that is asked for and its open files, or nothing.
+    """Return the requested job and its open files, or nothing.
 
-    Other users aren't listened to, and a process that sends nothing, such as a job that was stopped, isn't waited for,
-    so that neither can block other jobs. A job sends its message as soon as it is connected.
+    Other users' requests are ignored, and a process that sends nothing, such as a stopped job, isn't waited for, so
+    that neither can block other jobs. A job sends its message as soon as it is connected.
     """
     job, files = dict[str, Any](), list[int]()
     if _is_ours(line):
@@ -127,21 +128,21 @@ def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def _load(stage: str) -> bool:
-    """Import what a stage needs; return True if a fork would lose no threads (Arrow restarts its own in a fork)."""
+    """Import a stage's modules; return True if a fork would lose no threads (Arrow restarts its own in a fork)."""
     for name in TORCH if stage in ("train", "probe") else TABLES:
-        with contextlib.suppress(Exception):  # the job will fail the same way and report it
+        with contextlib.suppress(Exception):  # the job will fail in the same way and report it
             __import__(name)
     with contextlib.suppress(Exception):
         from halobench.experiment.code_version import read_ahead
 
         read_ahead(stage)
-    gc.freeze()  # so forks leave these pages alone
+    gc.freeze()  # so that forks don't copy these pages
     others = [path / "comm" for path in Path("/proc/self/task").iterdir() if path.name != str(os.getpid())]
     return {path.read_text() for path in others} <= {"jemalloc_bg_thd\n"}
 
 
 def _become(job: dict[str, Any], files: list[int], line: socket.socket) -> None:
-    """Fork again to become the job's process; this one reports how it ends, and kills it if the job or run is gone."""
+    """Fork again to become the job's process; the parent reports how it ends, and kills it if job or run is gone."""
     import tempfile
 
     from halobench.storage import provenance

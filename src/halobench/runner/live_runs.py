@@ -1,7 +1,7 @@
-"""A working directory's runs: which of them are alive, and what dead ones left behind.
+"""Find out which of a working directory's runs are alive, and clean up after dead ones.
 
-A run holds its own lock, ``.snakemake/halobench/runs/HOST-PROCESS.lock``, for as long as its process lives, and
-removes that file when it ends normally. Snakemake's locks don't record their owner, and they outlive a killed run.
+A run holds its own lock, ``.snakemake/halobench/runs/HOST-PROCESS.lock``, for as long as its process lives, and removes
+the file when it ends normally. Snakemake's own locks don't record their owners, and outlive a killed run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def name() -> str:
 
 
 def enrol(folder: Path) -> None:
-    """Register this process as a run in the working directory `folder` until it ends. A second call does nothing."""
+    """Register this process as a run in the working directory `folder` until it ends; a second call does nothing."""
     path = _locks(folder) / f"{name()}.lock"
     if path in _held:
         return
@@ -47,8 +47,8 @@ def enrol(folder: Path) -> None:
 def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
     """Return the names of a working directory's other runs that may be alive, and the locks that dead ones left.
 
-    A lock taken on another host may not be visible on this one, so a run on another host counts as alive until its
-    file is gone.
+    A lock taken on another host may not be visible here, so a run on another host counts as alive until its file is
+    gone.
     """
     left = {path: _is_free(path) for path in sorted(_locks(folder).glob("*.lock")) if path not in _held}
     dead = [path for path, free in left.items() if free and path.stem.rpartition("-")[0] == platform.node()]
@@ -56,7 +56,7 @@ def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
 
 
 def _is_free(path: Path) -> bool:
-    """Return True if no process known to this host holds a lock; during this check, no other run can check or enrol."""
+    """Return True if no process known to this host holds a lock; meanwhile, no other run can check or enrol."""
     with _deciding(path.parents[3]), contextlib.suppress(Timeout), FileLock(path, timeout=0):
         return True
     return False
@@ -72,7 +72,7 @@ def _deciding(folder: Path) -> FileLock:
 
 
 def enrol_in_shared(results: Path, folder: Path) -> None:
-    """Register this run in a results folder outside the working directory too, and name other runs that write there."""
+    """Also register this run in a results folder outside the working directory; name other runs that write there."""
     place = results.resolve()
     if place.is_relative_to(folder.resolve()):
         return
@@ -82,16 +82,16 @@ def enrol_in_shared(results: Path, folder: Path) -> None:
 
 
 def enrol_unlocked(options: argparse.Namespace) -> list[str]:
-    """Enrol, and remove the locks of dead runs if no other run is alive; return the live ones."""
+    """Enrol, and remove the locks of dead runs if no other run is alive; return the live runs."""
     folder = options.directory
     (folder / STATE).mkdir(parents=True, exist_ok=True)
     with _deciding(folder):
-        alive, dead = other_runs(folder)  # a dead run may have had the same number, as in a container
+        alive, dead = other_runs(folder)  # a dead run may have had the same process number, for example in a container
         enrol(folder)
         for other in alive:
             outcome.say(_words(other))
         if dead and not alive:
-            # Unlock without our workflow, which is slow to read; the run itself will report anything wrong with it.
+            # Unlock without the workflow, which is slow to read; the run itself will report any problem with it.
             values = {key: getattr(options, key) for key in UNLOCKING}
             kept = [f"--{key.replace('_', '-')}={value}" for key, value in values.items() if value]
             kept += [f"--profile={profile}" for profile in options.profile or ()]
@@ -104,7 +104,7 @@ def enrol_unlocked(options: argparse.Namespace) -> list[str]:
 
 
 def forget_other_hosts(folder: Path) -> None:
-    """Take the user's ``--unlock`` to mean that runs on other hosts are dead, unless one is known to be alive."""
+    """Interpret the user's ``--unlock`` to mean that runs on other hosts are dead, unless one is known to be alive."""
     for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
         if not _is_free(path):
             raise OSError(f"--unlock: expected no live run in this directory ({_words(path.stem)})")
@@ -121,7 +121,7 @@ def _words(run: str) -> str:
 
 
 def name_left_jobs(folder: Path) -> None:
-    """List the jobs that dead runs left in a cluster's queue, if SLURM answers."""
+    """List the jobs that dead runs left in a cluster's queue, if SLURM responds."""
     if not queue.noted(folder / SUBMITTED):
         return
     with contextlib.suppress(queue.SlurmError):
@@ -131,7 +131,7 @@ def name_left_jobs(folder: Path) -> None:
 
 
 def settle_left_jobs(folder: Path, cancel: bool) -> None:
-    """Make sure that no jobs of dead runs remain in a cluster's queue, then forget those runs."""
+    """Make sure that no jobs of dead runs remain in a cluster's queue, and then forget these runs."""
     runs = queue.noted(folder / SUBMITTED)
     try:
         settled = queue.settle(runs, cancel, lambda line: outcome.say(f"jobs of a run that died: {line}"))

@@ -1,4 +1,4 @@
-"""The configuration of a run: loaded with all checks that come before any job, frozen for its jobs, and surveyed."""
+"""Load the configuration of a run with all checks that precede any job, freeze it for the jobs, and survey results."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from halobench.runner.arguments import Arguments, configuration
 from halobench.runner.outcome import CLAIMS
 from halobench.storage import files
 
-FROZEN = "frozen"  # the key of a complete configuration, beneath which no default file is read: its jobs' code versions
+FROZEN = "frozen"  # holds jobs' code versions; marks a configuration as complete, so no default file is read
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A checked configuration."""
 
-    raw: Mapping[str, Any]  # as it was read
+    raw: Mapping[str, Any]  # the configuration as read
     config: Config
-    folder: Path  # the working directory of its runs
+    folder: Path  # the runs' working directory
     named: str  # the results folder, as rules name it
     workflow: Path  # the folder of the workflow's files
 
@@ -47,7 +47,7 @@ class Loaded:
         return self.folder / self.named
 
     def survey(self, which: str = "run") -> tuple[list[job_list.Job], dict[status.Name, status.State]]:
-        """Return the jobs of the experiments to "run", of "all", or of "partial" results, and their states."""
+        """Return the jobs of the experiments to "run", of "all", or of "partial" results, with their states."""
         with contextlib.chdir(self.folder):
             if which == "partial":
                 listed = partial_jobs(self.config, Path(self.named))
@@ -56,13 +56,13 @@ class Loaded:
             return listed, status.survey(listed, Path(self.named), {job.name: self._read_by(job) for job in listed})
 
     def _read_by(self, job: job_list.Job) -> dict[str, str]:
-        """Return the checksums of what a job reads and no job writes."""
+        """Return the checksums of files that a job reads but no job writes."""
         if job.stage == "claims":
             return {"claims": status.file_digest(claims_file(self.workflow))}
         return {}
 
     def freeze(self, state: Path, jobs: Iterable[job_list.Job]) -> Path:
-        """Write the configuration and the code versions of jobs to one file below a folder for the state of runs."""
+        """Write the configuration and the jobs' code versions to one file below a folder for the state of runs."""
         codes = {code_key(*kind): code_digest(code_map(*kind)) for kind in {(job.stage, job.plugins) for job in jobs}}
         text = yaml.safe_dump({**self.raw, FROZEN: dict(sorted(codes.items()))}, sort_keys=False)
         path = state.absolute() / "configurations" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
@@ -73,7 +73,7 @@ class Loaded:
 
 
 def code_key(stage: str, plugins: Iterable[tuple[str, str]]) -> str:
-    """Return the name by which a frozen configuration lists the code version of a stage with its plug-ins."""
+    """Return the key of the code version of a stage with its plug-ins in a frozen configuration."""
     return " ".join([stage, *map("/".join, plugins)])
 
 
@@ -83,7 +83,7 @@ def load(parsed: Arguments) -> Loaded | None:
     assert snakefile is not None
     folder = snakefile.absolute().parent
     workflow = folder if (folder / "rules").is_dir() else folder / "workflow"
-    if str(folder) not in sys.path:  # as Snakemake does it, so that ``module:object`` means the same
+    if str(folder) not in sys.path:  # as in Snakemake, so that ``module:object`` means the same
         sys.path.insert(0, str(folder))
     try:
         raw = configuration(parsed.options)
@@ -97,9 +97,10 @@ def load(parsed: Arguments) -> Loaded | None:
 
 
 def set_search_paths(folder: Path | str) -> None:
-    """Let jobs find `halobench`, even if no environment is activated, and ``module:object`` in the Snakefile's folder.
+    """Let jobs find `halobench`, even without an active environment, and ``module:object`` in the Snakefile's folder.
 
-    Set in the same way before the fork server starts and by the rules, since a job with other paths isn't forked.
+    The paths must be set in the same way by the rules and before the fork server starts, since a job with different
+    paths isn't forked.
     """
     _set_path("PATH", str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath))
     _set_path("PYTHONPATH", os.environ.get("PYTHONPATH"), str(folder))
@@ -111,22 +112,22 @@ def _set_path(variable: str, *paths: str | None) -> None:
 
 
 def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
-    """Return a configuration and its results folder, after all checks that come before any job; write nothing."""
+    """Return a configuration and its results folder, after all checks that precede any job; write nothing."""
     data_root.note(raw)
     folder = raw.get("results")
     named = os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
-    # Reports of checks that passed belong to no project.
+    # Notes on passed checks don't belong to any project.
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halobench"
     return validation.load_checked(raw, cache, Path(named)), named
 
 
 def claims_file(workflow: Path) -> Path:
-    """Return the claims file next to the configuration, or else the workflow's own."""
+    """Return the claims file next to the configuration or, if there is none, the workflow's own."""
     return Path(CLAIMS) if Path(CLAIMS).exists() else workflow / "claims.yaml"
 
 
 def check_claims(path: Path | str, config: Config) -> None:
-    """Check the claims file now, since claims are only judged once everything else has been computed."""
+    """Check the claims file now, since claims are judged only after everything else has been computed."""
     from halobench.results.claims import check_computed, load_claims
 
     calibrators = (*CALIBRATORS, *plugins.names("calibrators"), *config.calibrate.names)
@@ -139,7 +140,7 @@ def check_claims(path: Path | str, config: Config) -> None:
 
 
 def attempt(what: str, call: Callable[..., Any], *arguments: Any) -> Any:
-    """Return the result of a call; if it finds problems, print a line for each and exit before any job runs."""
+    """Return the result of a call; if it reports problems, print a line for each and exit before any job runs."""
     try:
         return call(*arguments)
     except (ConfigError, SpecError) as error:

@@ -1,4 +1,4 @@
-"""Find the logs of jobs, both the stages' own and SLURM's, and report what they contain."""
+"""Find the logs of jobs, both the stages' own and SLURM's, and report their contents."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from halobench.storage.job_logs import DONE, SILENT, STOPPED, before_last, last_line, why_ended
 from halobench.storage.layout import CELL, CELL_STAGES, STAGES
 
-STAGE = re.compile(rf"(?:^|_)({'|'.join(STAGES)})(?:_|$)")  # in a rule's name, to which a module may add a prefix
+STAGE = re.compile(rf"(?:^|_)({'|'.join(STAGES)})(?:_|$)")  # in a rule's name, which may have a module's prefix
 KEY = re.compile(r"(?:^|/)logs/[^/]+/(.+)\.log$")  # in the path of a stage's own log
-SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # below the results: from profiles/slurm, and by default
+SLURM_LOGS = ("logs/slurm", "../.snakemake/slurm_logs")  # below the results; by profiles/slurm, and by default
 
 
 def stage_of(rule: str) -> str:
-    """Return a rule's stage; individual figures and tables share one, and partial results count with full ones."""
+    """Return a rule's stage; all figures or tables share one, and partial results count with full ones."""
     return match[1] if (match := STAGE.search(rule)) else rule
 
 
@@ -27,13 +27,13 @@ class Job:
     """A job that Snakemake has started."""
 
     stage: str
-    key: str  # its cell, or whatever else it is for
+    key: str  # its cell, or whatever else it works on
     log: Path
     outputs: Sequence[str]  # the files that it declares
-    local: bool  # whether it runs on this machine, or was submitted to a cluster
+    local: bool  # True if it runs on this machine, False if it was submitted to a cluster
     since: float  # when it was started or submitted, in seconds since the epoch
-    reason: str = ""  # why it failed or was stopped, once that has happened
-    slurm: Sequence[str] = ()  # its SLURM logs, likewise
+    reason: str = ""  # why it failed or was stopped, once it has
+    slurm: Sequence[str] = ()  # its SLURM logs, once it has ended
 
     @classmethod
     def started(cls, record: Any) -> Job:
@@ -54,7 +54,7 @@ class Job:
 
     @property
     def written(self) -> bool:
-        """Whether it has written to its log; older lines are those of an earlier attempt."""
+        """True if the job has written to its log; older lines come from an earlier attempt."""
         try:
             return self.log.stat().st_mtime >= self.since - 1
         except OSError:
@@ -62,24 +62,24 @@ class Job:
 
     @property
     def state(self) -> str:
-        """Whether it is running, in the queue, failed, or stopped by a signal."""
+        """The job's state: running, in the queue, failed, or stopped by a signal."""
         if self.reason:
             return "stopped" if STOPPED in self.reason else "failed"
         return "running" if self.local or self.written else "in the queue"
 
     def end(self, slurm: Sequence[str]) -> None:
-        """Note why it ended without success, according to its log, and its logs of SLURM."""
+        """Note why the job ended without success, according to its log, and its SLURM logs."""
         self.reason, self.slurm = last_line(self.log).removeprefix(f"{self.key}: "), slurm
 
     def describe(self) -> list[str]:
-        """Return lines with its log, the end of that, and what SLURM's logs say about why it ended."""
+        """Return lines with the log's path, its last lines, and the reason in SLURM's logs why the job ended."""
         slurm = [f"{log}: {why_ended(Path(log))}".removesuffix(": ") for log in self.slurm]
         below = [*before_last(self.log), self.reason, *slurm]
         return [f"  {self.name} ({self.log})", *(f"    {line}" for line in below)]
 
 
 def describe_logs(results: Path, cell: str, most: int = 3) -> list[str]:
-    """Return lines with the log of each of a cell's stages, its last lines, and the logs of SLURM for it."""
+    """Return lines with the log of each of a cell's stages, its last lines, and its SLURM logs."""
     lines = []
     for stage in CELL_STAGES:
         log = results / stage.log.replace(CELL, cell)
@@ -94,8 +94,8 @@ def describe_logs(results: Path, cell: str, most: int = 3) -> list[str]:
 
 
 def _slurm_logs(results: Path, stage: str, cell: str) -> list[Path]:
-    """Return the logs that SLURM wrote for a cell's job or the group that it ran in, oldest first."""
-    name = re.sub(r"(^|/)seed(\d+)$", r"\1\2", cell).replace("/", "_")  # as the executor's plug-in writes it
+    """Return the logs that SLURM wrote for a cell's job, or for the group that it ran in, oldest first."""
+    name = re.sub(r"(^|/)seed(\d+)$", r"\1\2", cell).replace("/", "_")  # as written by the executor plug-in
     paths: list[Path] = []
     for folder in (results / place for place in SLURM_LOGS):
         paths += (folder / f"rule_{stage}" / name).glob("*.log")

@@ -1,4 +1,4 @@
-"""Report at the end of a run what it found, where its results are, and which command to run next."""
+"""At the end of a run, report its findings, the location of its results, and the next command to run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from halobench.runner import logs
 from halobench.storage.files import nearest_existing
 
 CLAIMS = "workflow/claims.yaml"  # the user's own claims, next to the configuration
-INDEX = "index.html"  # the entrance to all pages
+INDEX = "index.html"  # the page that leads to all others
 _place = [Path("results")]  # the results folder of this process's run
 
 
@@ -23,12 +23,12 @@ def note_place(results: Path) -> None:
 
 
 def say(line: str) -> None:
-    """Print one of our own lines among Snakemake's."""
+    """Print one of halobench's own lines among Snakemake's."""
     print(f"halobench: {line}", file=sys.stderr, flush=True)
 
 
 def summary(outputs: Iterable[str]) -> list[str]:
-    """Return the lines that say what a run found and wrote, from its jobs' outputs; without any, the existing pages."""
+    """Return lines about what a run found and wrote, from its jobs' outputs or, without any, the existing pages."""
     paths = sorted(map(PurePosixPath, outputs))
     if not paths:
         index = _place[0] / INDEX
@@ -42,7 +42,7 @@ def summary(outputs: Iterable[str]) -> list[str]:
 
 
 def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str]:
-    """Return the lines at the end of a run that isn't complete, of which `stopped` jobs were stopped by a signal."""
+    """Return the final lines of an incomplete run, in which `stopped` jobs were stopped by a signal."""
     if not failed:
         return [f"The run was stopped: {tally}. The same command resumes it."]
     ends = f", {len(failed):,} failed" + (f", {stopped:,} stopped" if stopped else "")
@@ -56,15 +56,15 @@ def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str
 
 
 def full_disk_line(folder: Path, least: int = 2**20) -> str:
-    """Return a line to show if fewer than `least` bytes are free, since logs may have no room for it, or else ""."""
+    """Return a warning if fewer than `least` bytes are free, since logs may have no room for one; otherwise, ""."""
     free = shutil.disk_usage(nearest_existing(folder)).free
     return f"{folder}: No space left on device ({size(free)} free): make room first." if free < least else ""
 
 
 def finding_lines(claims: Path) -> list[str]:
-    """Return what an experiment found, from its table of claims: effects by theme, then the verdicts counted.
+    """Return an experiment's findings, from its table of claims: effects by theme, then counts of verdicts.
 
-    If no test of a claim is decided, the lines say which loss leads on each data set, and by how much.
+    If no test of a claim is decided, the lines report which loss leads on each data set, and by how much.
     """
     rows = finding.read_claims(claims)
     sentence = finding.finding(rows)
@@ -78,7 +78,7 @@ def finding_lines(claims: Path) -> list[str]:
 
 def _leaders(metrics: Path) -> dict[str, str]:
     """Return which loss leads, by data set, from an experiment's table of metrics."""
-    import pandas as pd  # slow to import, and most runs decide a claim
+    import pandas as pd  # slow to import, and rarely needed, since most runs decide a claim
 
     from halobench.results.leaders import leaders
 

@@ -1,4 +1,4 @@
-"""What the workflow's rules ask for: the inputs, specs and resources of jobs, looked up in the job list."""
+"""Provide the workflow's rules with the inputs, specs and resources of jobs, from the job list."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
 
 
 def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleInputs:
-    """Return what the rules ask for, after all checks of a configuration that come before any job.
+    """Return the rules' functions, after all checks of a configuration that precede any job.
 
-    `config` is as Snakemake read it; values set by ``--config`` are then read as YAML, in place.
+    `config` is the configuration as read by Snakemake; values set by ``--config`` are parsed as YAML, in place.
     """
     set_search_paths(workflow.basedir)
     if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
     codes = config.pop(FROZEN, {})
-    # Snakemake has no public name for the values of --config alone, in whose lists and mappings numbers are text.
+    # Snakemake has no public name for the values of --config alone; in their lists and mappings, numbers are text.
     values = workflow.config_settings.config
     update_config(config, typed({key: value for key, value in values.items() if _holds(config.get(key), value)}))
     where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
@@ -58,7 +58,7 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
 
 
 def _holds(value: Any, part: Any) -> bool:
-    """Return whether a value of the configuration is a given one or, if both are mappings, holds all its values."""
+    """Return True if a value of the configuration equals a given one or, if both are mappings, contains its values."""
     if isinstance(value, Mapping) and isinstance(part, Mapping):
         return all(_holds(value.get(key), each) for key, each in part.items())
     return bool(value == part)
@@ -68,12 +68,12 @@ class RuleInputs:
     """The functions of the rules, which Snakemake calls with the wildcards of a job.
 
     Rules refer to the results folder as `named`. If the workflow is a module, Snakemake may prefix the paths in rules;
-    `place` then notes where the folder is. `codes` are the code versions at the start of the run, by `code_key`.
+    `place` then notes the folder's location. `codes` maps each `code_key` to the code version at the start of the run.
     """
 
     def __init__(self, config: Config, named: str, codes: Mapping[str, str]):
         self.config, self.named, self.results = config, named, Path(named)
-        # Take each inventory only once, so tables and figures show the same finished cells.
+        # Take each inventory only once, so that tables and figures show the same finished cells.
         self.inventory = functools.cache(lambda experiment: take_inventory(config, experiment, self.results))
         self._drawn = functools.cache(self._drawn_jobs)
         self._computed = functools.cache(self._computed_paths)
@@ -83,7 +83,7 @@ class RuleInputs:
         )
 
     def place(self, manifest: str) -> None:
-        """Note where the results folder is, from the path of its manifests."""
+        """Note the location of the results folder, from the path of its manifests."""
         self.results = Path(manifest).parents[1]
         outcome.note_place(self.results)
         paths = attempt("The figures and tables have", self._paths)
@@ -94,7 +94,7 @@ class RuleInputs:
         return str(self.results)
 
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
-        """Return a stage's job for the wildcards of its rule; `name` is the name of a figure's or table's files."""
+        """Return a stage's job for its rule's wildcards; `name` is the name of a figure's or table's files."""
         scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
         if stage == "explorer" and scope:
             return explorer_of_finished(self.config, {name: self.inventory(name) for name in self.experiments(scope)})
@@ -109,19 +109,19 @@ class RuleInputs:
         return jobs.job_of(self.config, stage, {"seed": "0", **wildcards})
 
     def spec(self, stage: str, name: str = "") -> Callable[[Any], str]:
-        """Return the function that returns the spec of a stage's job as JSON."""
+        """Return a function that returns the spec of a stage's job as JSON."""
         return lambda wildcards: to_json(self.shared_job(stage, wildcards, name).spec)
 
     def code(self, stage: str, name: str = "") -> Callable[[Any], str]:
-        """Return the function that returns the digest of the code of a stage's job, at the start of its run."""
+        """Return a function that returns the digest of the code of a stage's job, as it was at the start of the run."""
         return lambda wildcards: self._code(stage, self.shared_job(stage, wildcards, name).plugins)
 
     def digest(self, stage: str) -> Callable[[Any], str]:
-        """Return the function that returns a digest of the spec of a stage's job, which is too long for a command."""
+        """Return a function that returns a digest of the spec of a stage's job, which is too long for a command."""
         return lambda wildcards: hashlib.sha256(to_json(self.shared_job(stage, wildcards).spec).encode()).hexdigest()
 
     def shared_job(self, stage: str, wildcards: Any, name: str = "") -> Job:
-        """Return a stage's job without its seed, since many jobs differ only in that."""
+        """Return a stage's job without its seed, since many jobs differ only in their seeds."""
         names = tuple(sorted((key, value) for key, value in wildcards.items() if key != "seed"))
         return self._job(stage, names, name)
 
@@ -132,7 +132,7 @@ class RuleInputs:
         return {job.name: job for job in listed}
 
     def source(self, wildcards: Any) -> str:
-        """Return the file that describes a data set's source and holds the checksums of its arrays."""
+        """Return the file that describes a data set's source and contains the checksums of its arrays."""
         source = self.config.datasets[wildcards.dataset].source
         return f"{self.named}/{STAGES['source'].paths(source)[0]}"
 
@@ -146,30 +146,30 @@ class RuleInputs:
         path, place = os.path.normpath(model.weights), f"{self.results}/"
         if path in self._made_weights:
             return f"{self.named}/{path.removeprefix(place)}"
-        # A file in the results was left by an earlier configuration, so no rule should take it for its output and look
+        # A file in the results was left by an earlier configuration, and no rule should treat it as its output and look
         # for a cell that is gone. A file elsewhere must not get a prefix.
         return os.path.abspath(path) if path.startswith(place) or place != f"{self.named}/" else model.weights
 
     @functools.cached_property
     def _made_weights(self) -> set[str]:
-        """The weight files that rules make for this configuration."""
+        """The weights files that rules write for this configuration."""
         cells = {cell.path for name in self.config.experiments for cell in self.config.cells(name)}
         fetched = [name for name, model in self.config.models.items() if model.pretrained]
         paths = [STAGES["train"].paths(cell)[0] for cell in cells] + [STAGES["weights"].paths(m)[0] for m in fetched]
         return {f"{self.results}/{path}" for path in paths}
 
     def computed(self, wildcards: Any) -> list[str]:
-        """Return all files that an experiment's tables are read from."""
+        """Return all files from which an experiment's tables are read."""
         return [f"{self.named}/{path}" for path in self._computed(wildcards.experiment)]
 
     def _computed_paths(self, experiment: str) -> list[str]:
         stages = {*(stage.name for stage in CELL_STAGES), "reference"}
         listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in stages]
-        # Weights and logits are read only by later stages of the same cell.
+        # Only later stages of the same cell read weights and logits.
         return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 
     def write_manifest(self, experiment: str, out: str, missing: str = "") -> None:
-        """Write an experiment's manifest; given a file for the `missing` cells, one of the finished cells only."""
+        """Write an experiment's manifest or, with a file for the `missing` cells, one of the finished cells only."""
         listed: Mapping[str, Any]
         if missing:
             listed = list_inventory(self.inventory(experiment), self.results)
@@ -179,7 +179,7 @@ class RuleInputs:
         files.write_json(out, records.seal(list_files(listed, self.results)))
 
     def targets(self, name: str = "all") -> list[str]:
-        """Return the files of a target for the experiments to run, one by one, so deleted files are recreated."""
+        """Return the files of a target for the experiments to run, one by one, so that deleted files are recreated."""
         return [f"{self.named}/{path}" for path in self._paths(TARGETS[name])]
 
     def _paths(self, stages: tuple[str, ...] = ()) -> list[str]:
@@ -189,7 +189,7 @@ class RuleInputs:
         return [path for name in self.config.run for path in self._computed(name)] + self._shown(self.config.run)
 
     def partial_targets(self, wildcards: Any) -> list[str]:
-        """Return the files made from the finished cells of each experiment that has any."""
+        """Return the files made from finished cells, for each experiment that has any."""
         if not (begun := self.experiments(PARTIAL)):
             sys.exit(f"partial: no cell of {', '.join(self.config.run)} has finished yet")
         return [f"{self.named}/{path}" for path in self._shown(begun, PARTIAL)]
@@ -202,18 +202,18 @@ class RuleInputs:
         ]
 
     def experiments(self, scope: str = "") -> list[str]:
-        """Return the experiments that are shown (in a partial run, those that have a finished cell)."""
+        """Return the experiments to show (in a partial run, those with a finished cell)."""
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
     def explored(self, wildcards: Any) -> list[str]:
-        """Return the tables of all experiments that the explorer reads, and the figures that the entrance shows."""
+        """Return the tables of all experiments that the explorer reads, and the figures on the index page."""
         place, shown = f"{self.named}/{wildcards.scope}", self.experiments(wildcards.scope)
         tables = [f"{place}tables/{name}/{table}.parquet" for name in shown for table in (*EXPLORED, "claims")]
         figures = {name: jobs.front_figure(self.config, name) for name in shown}
         return tables + [f"{place}figures/{name}/{figure}.png" for name, figure in figures.items() if figure]
 
     def displays(self, kind: str) -> dict[str, str]:
-        """Return the figures or tables that have a rule, by file name: the package's own and any others specified."""
+        """Return the figures or tables with a rule, by file name: the package's own and any others specified."""
         named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
         return {file_stem(name): name for name in (*plugins.names(kind), *named)}
 
@@ -222,5 +222,5 @@ class RuleInputs:
         return self.config.recipe(wildcards.dataset, wildcards.model)
 
     def runs_here(self, stage: str) -> bool:
-        """Return whether a small stage runs in the main process, rather than wait in a queue longer than it takes."""
+        """Return True if a small stage runs in the main process, since it would queue for longer than it runs."""
         return stage not in self.config.submit

@@ -1,4 +1,4 @@
-"""Run Snakemake on what isn't current, or say what that is."""
+"""Run Snakemake on results that aren't current, or list them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from halobench.runner.live_runs import STATE
 from halobench.runner.loaded import Loaded, load, set_search_paths
 from halobench.storage import files
 
-LOGGER = "--logger=halobench"  # the plug-in that shows a run
-MOST_LINES = 20  # about trained cells that will be replaced
+LOGGER = "--logger=halobench"  # the plug-in that displays a run
+MOST_LINES = 20  # number of lines about trained cells to be replaced
 KEEP = "`halobench run --results FOLDER` keeps them and writes to another folder"
 
 
 def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = False) -> int:
     """Run Snakemake with these arguments, after unlocking its working directory if only dead runs locked it.
 
-    Snakemake gets the configuration as one file, so that jobs which start later use that of the start, and a list of
-    the results that aren't current. Jobs that dead runs left in a cluster's queue are ended, or waited for if they are
-    running and `cancel` is false. A dry run changes nothing, and says what would run and why. SlurmError is raised if
-    SLURM doesn't answer about such jobs, and OSError for what can't be run.
+    Snakemake gets a list of the results that aren't current, and the configuration as one file, so that later jobs use
+    the configuration from the start. Jobs that dead runs left in a cluster's queue are ended or, if they are running
+    and `cancel` is false, waited for. A dry run changes nothing, and reports what would run and why. SlurmError is
+    raised if SLURM doesn't respond about such jobs, and OSError if the arguments can't be run.
     """
     parsed = read_arguments(arguments, results)
     options = parsed.options
@@ -48,7 +48,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     if loaded is None:
         return 1
     jobs, states, needed = _survey(loaded, list(options.targets) or ["all"])
-    if not jobs:  # no cell has finished that could be drawn, as the workflow will say
+    if not jobs:  # no finished cell could be drawn, as the workflow will say
         return _pass_on(parsed, cancel)
     forcing = _forcing(parsed, loaded.named, needed, jobs, states)
     if options.dryrun:
@@ -65,11 +65,11 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         outcome.say(line)
     live_runs.enrol_in_shared(loaded.results, options.directory)
     frozen = loaded.freeze(options.directory / STATE, jobs)
-    return _pass_on(parsed, cancel, ["--config", "--configfile", str(frozen), *forcing])  # in place of those given
+    return _pass_on(parsed, cancel, ["--config", "--configfile", str(frozen), *forcing])  # replace the given ones
 
 
 def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:
-    """Print which results aren't current, and why, for the configuration that Snakemake's arguments specify."""
+    """Print which results aren't current, and why, for the configuration specified by Snakemake's arguments."""
     parsed = read_arguments(arguments, results)
     check_arguments(parsed)
     if not parsed.is_ours:
@@ -83,7 +83,7 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
 
 
 def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
-    """Run Snakemake with these arguments and further options, as a run that others see."""
+    """Run Snakemake with these arguments and further options, as a run that is visible to others."""
     options = parsed.options
     if options.dryrun or parsed.asks:
         return _snakemake(parsed.with_options(*further))
@@ -92,7 +92,7 @@ def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> in
     files.check_writable(options.directory / STATE)
     alive = live_runs.enrol_unlocked(options)
     if not alive and not options.unlock:
-        live_runs.settle_left_jobs(options.directory, cancel)  # which may take hours
+        live_runs.settle_left_jobs(options.directory, cancel)  # may take hours
     if parsed.snakefile and _is_local(options):
         set_search_paths(parsed.snakefile.absolute().parent)
         fork_server.start()
@@ -100,12 +100,12 @@ def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> in
 
 
 def _is_local(options: argparse.Namespace) -> bool:
-    """Return whether all jobs run on this machine."""
+    """Return True if all jobs run on this machine."""
     return options.executor in (None, "local") and not options.workflow_profile
 
 
 def check_devices(jobs: Iterable[Job]) -> None:
-    """Raise SpecError if a job that would run on this machine asks for a GPU that isn't here."""
+    """Raise SpecError if a job that would run on this machine requests a GPU that it doesn't have."""
     devices = {job.spec.get("train", {}).get("device", "auto") for job in jobs}
     for device in sorted(devices - {"auto", "cpu"}):
         from halobench.training.device import resolve_device
@@ -116,10 +116,11 @@ def check_devices(jobs: Iterable[Job]) -> None:
 def _forcing(
     parsed: Arguments, results: str, needed: Container[status.Name], jobs: Iterable[Job], states: status.States
 ) -> list[str]:
-    """Return the options that have Snakemake run what isn't current, whatever it remembers; what is missing it runs.
+    """Return the options that make Snakemake run jobs that aren't current, whatever it remembers.
 
-    The trigger that is left, besides times, is that of software environments, which no rule has. As Snakemake runs all
-    that is forced, only what the targets need may be. Targets that aren't in the job list are left to Snakemake.
+    Snakemake runs missing ones anyway. The remaining trigger, besides times, is software environments, which no rule
+    has. Snakemake runs all forced jobs, so only those that the targets need may be forced. Targets that aren't in the
+    job list are left to Snakemake.
     """
     if parsed.options.rerun_triggers or not needed:
         return []
@@ -129,21 +130,21 @@ def _forcing(
 
 
 def _survey(loaded: Loaded, targets: Sequence[str]) -> tuple[list[Job], status.States, set[status.Name]]:
-    """Return a list of jobs with their states, and which of them the targets need: none if Snakemake is to decide."""
+    """Return jobs with their states, and the names of those that the targets need (none if Snakemake is to decide)."""
     if targets == ["partial"]:
         jobs, states = loaded.survey("partial")
         return jobs, states, set(states)
     jobs, states = loaded.survey()
     if needed := _needed(targets, jobs, loaded.named):
         return jobs, states, needed
-    everything, all_states = loaded.survey("all")  # a target may be of another experiment
+    everything, all_states = loaded.survey("all")  # a target may belong to another experiment
     if needed := _needed(targets, everything, loaded.named):
         return everything, all_states, needed
     return jobs, states, set()
 
 
 def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[status.Name]:
-    """Return the jobs that targets need, or none if no job in the list makes one of the targets."""
+    """Return the jobs that targets need, or none if no listed job produces one of the targets."""
     makers = {f"{results}/{path}": [job.name] for job in jobs for path in job.paths}
     makers |= {
         target: [job.name for job in jobs if not stages or job.stage in stages] for target, stages in TARGETS.items()
@@ -153,10 +154,10 @@ def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[st
 
 
 def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
-    """Return a line for each folder that jobs can't write their outputs or logs to.
+    """Return a line for each folder to which jobs can't write their outputs or logs.
 
     Snakemake would end the run at the first such job, and may have removed the job's earlier outputs by then. If a
-    run's own folder or that of the results can't be written to at all, SpecError is raised.
+    run's own folder or the results folder isn't writable at all, SpecError is raised.
     """
     for folder in (state, results):
         files.check_writable(folder)
@@ -173,7 +174,7 @@ def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
 
 
 def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:
-    """List, one per line, the trained cells that a run will replace, and why."""
+    """List the trained cells that a run will replace, one per line, with the reason."""
     why = Counter(
         "; ".join(states[name].reasons) or "an earlier job makes what it reads"
         for name in chosen
@@ -184,7 +185,7 @@ def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status
 
 
 def _snakemake(arguments: Sequence[str]) -> int:
-    """Run Snakemake in this process; return its exit code. A signal that stops it stops its jobs too."""
+    """Run Snakemake in this process, and return its exit code; a signal that stops it also stops its jobs."""
     from snakemake.cli import main
 
     from halobench.runner import stopping

@@ -1,7 +1,7 @@
 """Stop a run's jobs along with the run.
 
-Ctrl-C in a terminal reaches the main process and its jobs, which save their progress and end. A supervisor sends its
-signal to the main process alone; Snakemake would then let the running jobs finish, however long they take.
+Ctrl-C in a terminal reaches the main process and its jobs, which save their progress and end. A supervisor signals only
+the main process; Snakemake would then let the running jobs finish, however long they take.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from halobench.runner import outcome
 
 @contextlib.contextmanager
 def with_jobs() -> Iterator[None]:
-    """Pass the first SIGINT or SIGTERM on to the jobs, besides what Snakemake does about it.
+    """Pass the first SIGINT or SIGTERM on to the jobs, in addition to Snakemake's own handling.
 
-    Jobs get SIGINT, on which all end in an orderly way, or SIGTERM if they inherit that SIGINT is ignored, as in a run
-    that a script starts in the background. Snakemake sets its own handlers; Python also writes the numbers of the
-    signals that these handle to a socket.
+    Jobs get SIGINT, on which all end in an orderly way. If they inherit that SIGINT is ignored, as in a run that a
+    script starts in the background, they get SIGTERM. Snakemake sets its own handlers; Python also writes the numbers
+    of the signals that these handle to a socket.
     """
     passed = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
     reader, writer = socket.socketpair()
@@ -57,11 +57,11 @@ def _watch(signals: socket.socket, passed: signal.Signals) -> None:
             with contextlib.suppress(psutil.Error):
                 if _is_job(process.cmdline()):
                     process.send_signal(passed)
-        with contextlib.suppress(TimeoutError):  # then repeat this, since jobs may just have been starting
+        with contextlib.suppress(TimeoutError):  # repeat, since jobs may have been starting
             number = signals.recv(1)
     signals.close()
 
 
 def _is_job(command: list[str]) -> bool:
-    """Return whether a process runs a stage, rather than a command of the cluster or, for a moment still, this one."""
+    """Return True if a process runs a stage, not a cluster's command or, as a new child does, this process's command."""
     return "halobench" in {Path(word).name for word in command[:2]} and command != psutil.Process().cmdline()

@@ -228,7 +228,7 @@ class TrainingRun:
         self._write(self.checkpoint, tensors, {"random": state})
 
     def save_if_signalled(self) -> None:
-        """If a signal has arrived, save the trained state and raise Interrupted; a resumed job repeats the predictions."""
+        """If a signal has arrived, save the trained state and raise Interrupted; a resumed job predicts again."""
         if self.checkpoint is not None and self.checkpoint.signals.received is not None:
             self._write(self.checkpoint, {}, {})
 

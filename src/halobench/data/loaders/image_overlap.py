@@ -65,7 +65,7 @@ class ImageOverlap(Distribution):
         raise SpecError("shift, turn, growth", self.options, what)
 
     def _changed(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return each region's prototype after a random affine change, interpolated bilinearly on a black background."""
+        """Return each region's prototype after a random affine change (bilinear, on a black background)."""
         from scipy.ndimage import map_coordinates
 
         down, right, turn, growth = (rng.uniform(-1, 1, size=(len(region), 4)) * self.change[[0, 0, 1, 2]]).T

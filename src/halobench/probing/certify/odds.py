@@ -57,13 +57,13 @@ class Odds:
         return lines.least.view(rows.shape[:2]), lines.norms.view(rows.shape[:2])
 
     def bound(self, radii: torch.Tensor) -> torch.Tensor:
-        """Return the bounds (m,) on balls of these radii (m,), which must not exceed the radii of the original balls."""
+        """Return the bounds (m,) on balls of these radii (m,), which must not exceed those of the original balls."""
         simple = log_odds(self.least - radii[:, None] * self.norms, self.beta)
         joint = self.constant - (self.joint_least - radii * self.joint_norms)
         return torch.minimum(simple, self.top + joint.clamp_min(1e-300).log() + ROUNDED * (1 + self.top.abs()))
 
     def reach(self, budget: float) -> torch.Tensor:
-        """Return the largest radii (m,) within the balls at which the bounds are at most `budget`, or 0 if there are none."""
+        """Return the largest radii (m,) within the balls at which the bounds are at most `budget`, or 0 if none are."""
         high = self.balls.radii
         low = torch.where(self.bound(high) <= budget, high, torch.zeros_like(high))
         for _ in range(40):

@@ -35,14 +35,14 @@ the NLL infinite.
 """
 
 TITLE = "What temperature scaling changes on test data"
-OTHER_TITLE = "What calibration changes on test data"  # if some calibrators aren't temperatures
+OTHER_TITLE = "What calibration changes on test data"  # the title if some calibrators aren't temperatures
 METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
 MOST_CELLS = 6
 
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw NLL and ECE by calibrator: means over seeds with t intervals, a marker per loss, references as lines."""
+    """Draw NLL and ECE by calibrator: means over seeds with t intervals, a marker per loss, and references as lines."""
     table = table_views.without_void_floors(preferred_labels(metrics))
     table = table[table["metric"].isin((*METRICS, "ece_floor"))]
     table, chosen = table_views.noisiest_cells(table, [], "the explorer", MOST_CELLS)
@@ -91,7 +91,7 @@ def _legend_keys(table: pd.DataFrame, styles: Mapping[str, Style]) -> list[Line2
 
 
 def _temperatures(calibrators: Collection[str]) -> str:
-    """Return sentences on what the displayed temperatures are fitted to, or an empty string if there are none."""
+    """Return sentences about the data to which the displayed temperatures are fitted, or "" if there are none."""
     words = {"paper": "by the paper's code", "exact": "at the optimum"}
     how = [text for name, text in words.items() if name in calibrators]
     fitted = f"Temperature scaling (TS) is fitted on validation data, {' or '.join(how)}" if how else ""
@@ -101,7 +101,7 @@ def _temperatures(calibrators: Collection[str]) -> str:
 
 
 def _others(calibrators: Iterable[str]) -> str:
-    """Return a sentence that lists the calibrators other than TS, or an empty string if there are none."""
+    """Return a sentence that lists the calibrators other than TS, or "" if there are none."""
     names = [labels.calibrator_label(name) for name in calibrators if name not in CALIBRATORS]
     return f"Also fitted on validation data: {', '.join(names)}. " if names else ""
 
@@ -116,7 +116,7 @@ def fits_below_0(runs: pd.DataFrame) -> list[str]:
 
 
 def missing_fits(rows: pd.DataFrame) -> list[str]:
-    """Return remarks on how often calibrators have no optimum or no finite NLL, merging identical remarks."""
+    """Return remarks on how often calibrators have no optimum or no finite NLL, merging identical ones."""
     remarks: dict[str, list[str]] = {}
     for calibrator, group in rows.groupby("calibrator", sort=True):
         what = "T" if calibrator in CALIBRATORS else "optimum"

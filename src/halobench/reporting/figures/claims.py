@@ -53,7 +53,7 @@ SIZE = 7.5  # font size in points
 
 @styled
 def draw(claims: pd.DataFrame) -> Figure:
-    """Draw a row per claim, with claims about the same statistic on one axis; untested ones are counted at the end."""
+    """Draw a row per claim, with claims about the same statistic on one axis, and count untested claims at the end."""
     groups: dict[str, list[pd.DataFrame]] = {}
     untested: Counter[str] = Counter()
     for _, rows in table_views.groups_of(claims.astype({"fit": str}), ["claim", "fit"]).items():
@@ -87,7 +87,7 @@ def group_of(statistic: str, measure: str) -> str:
 
 
 def _mark(verdict: str) -> dict[str, Any]:
-    """Return the style of a mark that shows the verdict by both shape and colour; undecided is hollow."""
+    """Return the style of a mark that shows the verdict by shape and colour; undecided marks are hollow."""
     color = VERDICT_STYLES.get(verdict, VERDICT_STYLES["not_tested"]).color
     return {"color": color, "mfc": "white" if verdict == "undecided" else color, "marker": MARKS.get(verdict, "|")}
 
@@ -124,9 +124,9 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame]) -> None:
 
 
 def _limits(rows: pd.DataFrame, statistic: str) -> tuple[float, float]:
-    """Return limits that include all estimates and margins, 0 if they are of differences, and intervals within reason.
+    """Return limits that include all estimates and margins, for differences also 0, and intervals within reason.
 
-    The axis of ratios is logarithmic. Intervals are included only as far as they don't dwarf the estimates.
+    The axis of ratios is logarithmic. Intervals are included only so far that they don't dwarf the estimates.
     """
     held = [*rows["margin"], *rows["estimate"].dropna()]
     if statistic == "ratio":

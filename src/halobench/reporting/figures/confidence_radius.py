@@ -1,6 +1,6 @@
 """Show mean label confidence against distance in normalised inputs, as in the first version of the paper.
 
-Logit gaps, which are more informative where confidence is 1, are in ``logit_gaps``.
+The figure ``logit_gaps`` shows logit gaps, which are more informative where the confidence is 1.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ FEW_TITLE = "What temperature scaling leaves, by number of classes"
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a panel per pair of distribution family and model: a line per loss, and one for 1-NN's closed form."""
+    """Draw a panel per pair of distribution family and model, with a line per loss and one for 1-NN's closed form."""
     table = class_families.scores(metrics, runs, {"kl": ("kl", "exact")})
     trained = table[(table["loss"] != REFERENCE) & (table["model"] != "nearest")]
     if trained.empty:

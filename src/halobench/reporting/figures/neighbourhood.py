@@ -28,9 +28,9 @@ HEADING = "Confidence in a point's own label on the way out from it"
 
 @styled
 def draw(neighbourhood: pd.DataFrame) -> Figure:
-    """Draw mean label confidence with a t band over seeds: a row per data set and model, a column per probe."""
+    """Draw mean label confidence with a t band over seeds, with a row per data set and model and a column per probe."""
     table = table_views.by_kind(neighbourhood)
-    # The sample itself is at distance 0 on either scale.
+    # The sample itself is at distance 0 on both scales.
     relative = table["relative_radius"].mask((table["radius"] == 0) & table["relative_radius"].isna(), 0.0)
     table = table.assign(relative_radius=relative).dropna(subset=["relative_radius", "confidence"])
     if table.empty:

@@ -32,7 +32,7 @@ CLASSES, GROUP, BETA, POINTS = 4, 2, 0.5, 20
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7")
 MARKERS = ("o", "s", "^", "D")
 ORDER = (0, 4, 1, 2, 5, 3)  # regions around the circle: own, shared, own for each group
-EDGE = 4.4  # edge of the part of the plane that is drawn
+EDGE = 4.4  # edge of the visible part of the plane
 TITLE = "Classes that overlap: each has a region of its own and shares one with its partner"
 NOTE = (
     f"k = {CLASSES} classes in groups of m = {GROUP}, shared mass beta = {BETA:g}, {POINTS} points per class; "
@@ -48,7 +48,7 @@ DOUBT = (
 
 @style.styled
 def draw(runs: pd.DataFrame) -> Figure:
-    """Draw regions, posteriors and nearest-neighbour labels in the plane, plus images if a cell was trained on any."""
+    """Draw regions, posteriors and nearest-neighbour labels in the plane, and images if a cell was trained on any."""
     images = "image_overlap" in set(runs["distribution"])
     distribution = plane()
     sample = distribution.sample(CLASSES * POINTS, np.random.default_rng(0))
@@ -70,7 +70,7 @@ def draw(runs: pd.DataFrame) -> Figure:
 
 
 def plane() -> Overlap:
-    """Return the distribution in the plane, with its regions evenly spaced around a circle."""
+    """Return the distribution in the plane, whose regions are evenly spaced around a circle."""
     regions = overlap_regions(CLASSES, GROUP, BETA)
     angle = np.pi / 2 - 2 * np.pi * np.argsort(ORDER) / len(ORDER)
     return Overlap((1, 1, 2), regions, 3.1 * np.stack([np.cos(angle), np.sin(angle)], axis=1), 1.0, None)

@@ -1,4 +1,4 @@
-"""Show measured against predicted KL: how close the two-level formula comes to what temperature scaling leaves."""
+"""Show measured against predicted KL: how close the two-level formula comes to the KL after temperature scaling."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LEAST = 1e-4  # nats; a smaller KL is drawn at the border
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw each cell's KL after the optimal TS against that of two-level logits with its mean gaps."""
+    """Draw each cell's KL after the optimal TS against the KL of two-level logits with the same mean gaps."""
     measures = {"predicted": ("kl_two_level", "none"), "measured": ("kl", "exact")}
     table = class_families.scores(metrics, runs, measures).dropna(subset=list(measures))
     table = table[table["loss"] != REFERENCE]

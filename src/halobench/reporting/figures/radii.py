@@ -43,7 +43,7 @@ COLUMNS["decision", "none"] = "Decision radius\n(TS can't change it)"
 
 @styled
 def draw(radii: pd.DataFrame) -> Figure:
-    """Draw median relative radii: means over seeds with t intervals, open if the median is censored for any seed."""
+    """Draw median relative radii as means over seeds with t intervals; open marks if a seed's median is censored."""
     table = table_views.by_kind(radii.dropna(subset=["relative_median"]))
     table = table[pd.MultiIndex.from_frame(table[["quantity", "calibrator"]]).isin(list(COLUMNS))]
     if table.empty:
@@ -110,7 +110,7 @@ def _draw_dots(ax: Axes, panel: pd.DataFrame, probes: Sequence[str], styles: Map
         ax.plot(control["mean"], control["y"], "|", color=color, ms=4.5, mew=1, alpha=0.65, zorder=2)
         ax.hlines(rows["y"], rows["low"], rows["high"], color=color, lw=1, zorder=2)
         look: dict[str, Any] = {"color": color, "marker": styles[loss].marker, "ms": 4.5, "mew": 1, "zorder": 4}
-        look["clip_on"] = False  # marks at the edge are whole
+        look["clip_on"] = False  # don't cut off marks at the edge
         for part, face in ((rows[~rows["open"]], color), (rows[rows["open"]], "white")):
             if len(part):
                 ax.plot(part["mean"], part["y"], ls="", mfc=face, **look)

@@ -1,6 +1,7 @@
 """Show reliability before and after temperature scaling, with ECE and the number of points in each bin.
 
-Other calibrators have their own figure, ``reliability_posthoc``, because more than three lines would clutter this one.
+Other calibrators have a figure of their own, ``reliability_posthoc``, because more than three lines would clutter this
+one.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ ENDING = f"Bars: test points per bin; bins of fewer than {labels.FEW} are faint.
 
 @styled
 def draw(reliability: pd.DataFrame) -> Figure:
-    """Draw accuracy against confidence above bars that count points: a column per loss, a line per calibrator."""
+    """Draw accuracy against confidence above bars that count samples: a column per loss, a line per calibrator."""
     return compare(reliability, CALIBRATORS)
 
 

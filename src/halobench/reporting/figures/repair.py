@@ -1,4 +1,4 @@
-"""Show what could repair each model, with its NLL split into noise, training, a richer map and a temperature."""
+"""Show what could repair each model, by splitting its NLL into noise, training, a richer map and a temperature."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ line spans the range between two estimates of that map's NLL; neither is a bound
 orange part includes the noise.
 """
 
-SHOWS = ()  # drawn only if an experiment lists it, in which case cells get their ladders
+SHOWS = ()  # drawn only if an experiment lists it; its cells then get repair ladders
 TITLE = "What could repair it? Each model's test NLL, by what it would take"
 HEAD, WIDE = 0.7, 2.8  # inches: height around a panel, width of a panel
 
 
 @styled
 def draw(metrics: pd.DataFrame) -> Figure:
-    """Draw a panel per model with a stacked bar per data set, for cross-entropy or else the first loss."""
+    """Draw a panel per model with a stacked bar per data set, for cross-entropy or, without it, the first loss."""
     parts, loss = repair_bars.ladders(metrics)
     if parts.empty:
         return empty_page(TITLE, "No cell has a repair ladder.")

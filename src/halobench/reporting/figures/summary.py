@@ -64,7 +64,7 @@ def _page(columns: Sequence[Sequence[parts.Part]], title: str, note: str, keys: 
     places = figure.subfigures(1, len(shown), width_ratios=widths, squeeze=False)[0]
     for place, (width, column), height in zip(places, shown, heights, strict=True):
         ratios, rest = [part_height for part_height, _ in column], max(heights) - height
-        if width == max(widths):  # panels fill a shorter column; the foot of one that ends in rows of signs stays empty
+        if width == max(widths):  # panels fill a shorter column, but a column that ends in rows of signs stays short
             ratios[-1] += rest
         elif rest:
             ratios.append(rest)

@@ -1,4 +1,4 @@
-"""Show training loss against epochs, and whether each model ends up interpolating its training labels."""
+"""Show training loss against epochs, and whether each model finally interpolates its training labels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTE = (
     "Each loss is plotted as its own objective, so compare heights only within a loss. Thin: single seeds; thick: "
     "their mean. The final mark is filled if every seed fits at least 99% of the labels trained on, noise included."
 )
-MOST_POINTS = 200  # per line; more points of a noisy loss would form a solid block
+MOST_POINTS = 200  # per line; with more, a noisy loss would be a solid block
 
 
 @styled
@@ -66,7 +66,7 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None:
     """Draw one cell's seeds and their mean, which ends in a mark for the share of seeds that interpolate."""
     seeds = rows.pivot_table("train_loss", "epoch", "seed")
-    left = np.arange(len(seeds))[::-1] // -(-len(seeds) // MOST_POINTS)  # windows until the end, where lines end too
+    left = np.arange(len(seeds))[::-1] // -(-len(seeds) // MOST_POINTS)  # windows are aligned at the end of the lines
     seeds = seeds.groupby([-left]).mean().set_axis(seeds.index[np.append(np.diff(left) < 0, True)])
     mean = seeds.mean(axis=1)
     ax.plot(seeds.index, seeds, color=style.color, lw=0.5, alpha=0.5, zorder=2)

@@ -34,15 +34,15 @@ COLUMNS = (
     Column("Note", more=True),
 )
 UNTESTED = (Column("Test"), Column("Calibration"), Column("Why it is not tested"))
-# The figure that shows what a theme's tests are about; tests of radii have their own.
+# The figure for each theme's tests; tests of radii have a figure of their own.
 FIGURES = {"halos": "neighbourhood", "temperature_scaling": "calibration", "mixup": "calibration", "growth": "log_k"}
 
 
 def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> str:
     """Return the verdicts as one HTML page.
 
-    A row per claim shows scope ``all``; folded below it, each pair of data set and model has its own row. Verdicts are
-    words, which colours only repeat. Claims that weren't tested come last, folded.
+    A row per claim shows scope ``all``; below it, folded, each pair of data set and model has its own row. Verdicts are
+    in words, and colours only repeat them. Untested claims come last, folded.
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
     tested, untested = whole[whole["verdict"] != "not_tested"], whole[whole["verdict"] == "not_tested"]
@@ -89,7 +89,7 @@ def _test(row: Any) -> Entry:
 
 
 def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
-    """Return the entries of a row after its name; verdicts sort from claims that hold to untested ones."""
+    """Return the entries of a row after its name; verdicts are sorted from claims that hold to untested ones."""
     kept = labels.VERDICTS[row.adjusted] if row.scope == "all" else "–"
     return (
         labels.calibrator_label(row.fit),
@@ -110,11 +110,11 @@ def _rank(verdict: str) -> str:
 
 
 def _interval(before: str, low: float, high: float) -> Entry:
-    """Return the entry of an interval, which sorts by its lower end."""
+    """Return the entry of an interval, which is sorted by its lower end."""
     finite = bool(np.isfinite(low))
     return Entry(f"{before}{interval(low, high)}" if finite else "–", low if finite else None)
 
 
 def claimed(row: Mapping[Any, Any]) -> str:
-    """Return what a row of the table claims about its estimate."""
+    """Return the claim that a row of the table makes about its estimate."""
     return f"{'<' if row['direction'] == 'below' else '>'} {number(row['margin'], 'g')}"

@@ -1,4 +1,4 @@
-"""Write the page of a diagnosis: the answers in a list, and below it what each is based on."""
+"""Write the page of a diagnosis: the list of answers, followed by the evidence for each."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _gains(diagnosis: Diagnosis) -> dict[str, Any]:
     if not tried:
         return {"gains": [], "zero": 0}
     largest = max(0.005, *(abs(fit.value) for fit in tried), *(fit.high for fit in tried))
-    low = max(min(0.0, *(fit.low for fit in tried)), -largest)  # a long way below 0, it doesn't matter how far
+    low = max(min(0.0, *(fit.low for fit in tried)), -largest)  # far below 0, exact positions don't matter
     width = (largest - low) * 1.04
 
     def at(value: float) -> float:
@@ -72,7 +72,7 @@ def _curve(diagnosis: Diagnosis) -> dict[str, Any] | None:
     (first, _), (last, _) = fit.curve[0], fit.curve[-1]
     marks = [("uncalibrated", 1.0, fit.nll, "none")]
     marks += [(OTHERS[name], other.T, other.nll, name) for name, other in fit.others.items() if first < other.T < last]
-    marks.append(("optimal", fit.exact.T, fit.exact.nll, "exact"))  # drawn over one that reaches it
+    marks.append(("optimal", fit.exact.T, fit.exact.nll, "exact"))  # drawn over any mark at the same place
     low, top = fit.exact.nll, max(nll for _, _, nll, _ in marks)
     high = low + max(1e-3, 1.15 * (top - low))
 
@@ -95,7 +95,7 @@ def _color(name: str) -> str:
 
 
 def _parts(diagnosis: Diagnosis) -> list[dict[str, Any]]:
-    """Return the parts of the NLL, from what nothing removes to what a temperature does."""
+    """Return the parts of the NLL, from the part that nothing removes to the part that a temperature removes."""
     ladder = diagnosis.ladder
     if ladder is None:
         return []

@@ -23,7 +23,7 @@ def figures_page(experiment: str, figures: Iterable[str], captions: Mapping[str,
 
 
 def tables_page(experiment: str, tables: Iterable[str], captions: Mapping[str, str], note: str = "") -> str:
-    """Return the page of tables, with the files of those for print and of those that figures are drawn from."""
+    """Return the page of tables, with the files of print tables and of the tables from which figures are drawn."""
     printed = _listed("tables", tables, captions)
     data = [(name, ("csv", "parquet")) for name in (*TABLES, "claims")] + [(name, ("parquet",)) for name in ORIGINS]
     return render(
@@ -32,7 +32,7 @@ def tables_page(experiment: str, tables: Iterable[str], captions: Mapping[str, s
 
 
 def _listed(kind: str, names: Iterable[str], captions: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return the file name, title and the beginning of the caption of each figure or table."""
+    """Return the file name, the title and the beginning of the caption of each figure or table."""
     listed = [(name, display_facts(kind, name).label, captions.get(name, "")) for name in names]
     return [{"name": name, "title": title, "caption": first_sentences(text)} for name, title, text in listed]
 

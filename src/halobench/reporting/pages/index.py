@@ -1,4 +1,4 @@
-"""Write the entrance to the results: each experiment with its finding, its figure and links to all its pages."""
+"""Write the index page of the results: each experiment with its finding, figure and links to all its pages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from halobench.results import finding
 def write_index(
     path: Path, experiments: Sequence[str], tables: Path, figures: Mapping[str, str], notes: Mapping[str, str]
 ) -> None:
-    """Write the page; `figures` names those that sum up experiments, by default their summaries."""
+    """Write the page; `figures` names the figure to show for each experiment, by default its summary."""
     shown = []
     for name in experiments:
         figure = tables.parent / "figures" / name / f"{figures.get(name) or 'summary'}.png"

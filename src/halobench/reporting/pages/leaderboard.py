@@ -1,8 +1,8 @@
 """Write the leaderboard, which ranks losses and calibrators on each data set by their distance from the posterior.
 
 Ranks are intervals. A method's best rank counts the methods that are clearly better, and its worst rank those that
-aren't clearly worse. Clearly means that the 95% t interval over seeds of their paired difference, over the models that
-both have, excludes 0. There is no correction for multiple comparisons.
+aren't clearly worse. A method is clearly better or worse if the 95% t interval over seeds of the paired difference,
+over the models that both have, excludes 0. There is no correction for multiple comparisons.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from halobench.results.leaders import Compared, compared, leader
 from halobench.results.names import OVER_SEEDS
 from halobench.results.t_intervals import t_intervals
 
-OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the ranking one
+OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the ranking metric
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """Return the best and worst rank of each method by paired differences over seeds; lower values are better.
+    """Return each method's best and worst rank by paired differences over seeds; lower values are better.
 
     Examples
     --------
@@ -33,7 +33,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
     better = np.zeros((len(values), len(values)), dtype=bool)
     for i, method in enumerate(values):
         with np.errstate(invalid="ignore"):
-            differences = method - values  # inf - inf is NaN: unknown
+            differences = method - values  # inf - inf is NaN, i.e. unknown
         for j, row in enumerate(differences):
             paired = row[~np.isnan(row)]
             if len(paired):

@@ -1,4 +1,4 @@
-"""Write an experiment's overview (what was run and what came out) and its other pages."""
+"""Write an experiment's overview (what was run, and the results) and its other pages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from halobench.storage.provenance import short
 
 CELL = ("dataset", "model", "loss")
 SECTIONS = ("experiments", "sources", "datasets", "models", "losses", "recipes", "probes", "calibrate")
-MOST = 6  # the most machines or commits listed
+MOST = 6  # the largest number of machines or commits to list
 COLUMNS = {
     "grid": (
         *(Column("Data set"), Column("Model"), Column("Loss"), Column("Seeds"), Column("Cells", number=True, form="d")),
@@ -106,7 +106,7 @@ def _costs(costs: pd.DataFrame) -> list[Line]:
 
 
 def _facts(jobs: pd.DataFrame, costs: pd.DataFrame) -> dict[str, Any]:
-    """Return when jobs ran (UTC), what they cost, and their machines, commits and versions."""
+    """Return the jobs' times (UTC), costs, machines, commits and versions."""
     begun, ended = (f"{time[:16].replace('T', ' ')} UTC" for time in (jobs["started"].min(), jobs["finished"].max()))
     return {
         **{"begun": begun, "ended": ended, "peak": float(costs["peak"].max())},
@@ -126,7 +126,7 @@ def _cost_by_stage(jobs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _versions(jobs: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the versions of each package that jobs used, Python and halobench first."""
+    """Return the versions of each package that jobs used, with Python and halobench first."""
     recorded = pd.DataFrame([json.loads(versions) for versions in jobs["versions"].unique()])
     packages = sorted(map(str, recorded), key=lambda name: (name != "python", name != "halobench", name))
     return {name: sorted(recorded[name].dropna().unique()) for name in packages}
@@ -147,14 +147,14 @@ def _shares(names: pd.Series) -> list[str]:
 
 
 def _configuration(config: Mapping[str, Any]) -> str:
-    """Return the part of the configuration as YAML, with the grid first."""
+    """Return the experiment's part of the configuration as YAML, with the grid first."""
     first = [key for key in SECTIONS if key in config]
     parts = {key: config[key] for key in [*first, *sorted(config.keys() - set(first))]}
     return yaml.safe_dump(parts, sort_keys=False, default_flow_style=None, width=100, allow_unicode=True)
 
 
 def _sources(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the sources of the package's plug-ins that an experiment used, as plain text, by their titles."""
+    """Return the sources of the package's plug-ins that an experiment used, by title, as plain text."""
 
     def of(section: str, key: str) -> list[str]:
         return [entry.get(key, name) for name, entry in config.get(section, {}).items()]

@@ -1,4 +1,4 @@
-"""Draw confidence in a sample's label, or its logit gap, against the distance from it in normalised inputs."""
+"""Draw confidence in a sample's label, or its logit gap, against distance from the sample in normalised inputs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from halobench.reporting.styles import loss_styles
 def draw_absolute(neighbourhood: pd.DataFrame, title: str, value: str) -> Figure:
     """Draw ``confidence``, with its held-out control, or ``logit_gap``: a row per data set, a column per model.
 
-    The rows are those of the sphere probe, or else of the first probe in order.
+    The values come from the sphere probe or, without it, from the first probe in order.
     """
     gap = value == "logit_gap"
     table = table_views.by_kind(neighbourhood.dropna(subset=["radius", value]))

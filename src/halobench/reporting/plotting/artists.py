@@ -20,12 +20,12 @@ HELD_OUT = (0, (3, 2))  # dashes of lines around held-out samples
 
 
 def key(label: str, color: str = INK, **options: Any) -> Line2D:
-    """Return a legend entry: a line, a marker, or both; `options` go to `Line2D`."""
+    """Return a legend entry: a line, a marker, or both; `options` are passed to `Line2D`."""
     return Line2D([], [], color=color, label=label, **options)
 
 
 def loss_keys(styles: Mapping[str, Style], **options: Any) -> list[Line2D]:
-    """Return legend entries for losses with a name: with colour, marker and, unless `options` has another, a line."""
+    """Return legend entries, with colour, marker and (unless `options` overrides it) a line, for losses with a name."""
     return [key(loss_label(x), s.color, **({"marker": s.marker} | options)) for x, s in styles.items() if x]
 
 
@@ -45,7 +45,7 @@ def held_out_key() -> Line2D:
 
 
 def log_ticks(ax: Axes, values: Iterable[float]) -> None:
-    """Make the horizontal axis logarithmic, with ticks at these values only."""
+    """Make the horizontal axis logarithmic, with ticks only at these values."""
     ticks = sorted(set(values))
     ax.set_xscale("log")
     ax.set_xticks(ticks, [f"{tick:.3g}" if tick < 1000 else f"{tick:.0f}" for tick in ticks])
@@ -53,7 +53,7 @@ def log_ticks(ax: Axes, values: Iterable[float]) -> None:
 
 
 def set_confidence_axes(ax: Axes) -> None:
-    """Set the limits and ticks of confidence against distance, so that labels don't touch those of the next panel."""
+    """Set the limits and ticks of confidence against distance, so that labels don't touch the next panel's."""
     ax.set(ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))
     ax.xaxis.set(major_locator=MaxNLocator(4, prune="upper"), major_formatter=StrMethodFormatter("{x:g}"))
 

@@ -20,7 +20,7 @@ from halobench.results.names import DATASETS, Style
 from halobench.storage.columns import REFERENCE
 
 CELL = ["dataset", "model", "loss", "seed"]
-GROWTH = 3  # fewer class counts aren't joined by lines, since two points always lie on one
+GROWTH = 3  # fewer class counts aren't joined by lines, since two points always lie on a line
 
 CLOSED_FORM: dict[str, Any] = {"color": INK, "lw": 1.0}
 UNIFORM: dict[str, Any] = {"color": INK, "lw": 0.9, "ls": (0, (1, 1.5))}
@@ -32,7 +32,7 @@ def family(dataset: str) -> str:
 
 
 def scores(metrics: pd.DataFrame, runs: pd.DataFrame, measures: dict[str, tuple[str, str]]) -> pd.DataFrame:
-    """Return a row per cell on distributions with regions; `measures` has its columns' metrics and calibrators."""
+    """Return a row per cell on distributions with regions; `measures` maps columns to metrics and calibrators."""
     facts = runs[runs["beta"].notna()].drop_duplicates("dataset")[["dataset", "classes", "beta", "group"]]
     rows = metrics[(metrics["split"] == "test") & (metrics["labels"] == "noisy")]
     table = facts.merge(rows[CELL].drop_duplicates())
@@ -40,7 +40,7 @@ def scores(metrics: pd.DataFrame, runs: pd.DataFrame, measures: dict[str, tuple[
         values = rows[(rows["metric"] == metric) & (rows["calibrator"] == calibrator)]
         table = table.merge(values[[*CELL, "value"]].rename(columns={"value": column}), "left", CELL)
     table = table.dropna(subset=list(measures), how="all").merge(runs[[*CELL, "interpolates"]], "left", CELL)
-    table["interpolates"] = table["interpolates"].ne(False)  # predictors that need no training aren't among the runs
+    table["interpolates"] = table["interpolates"].ne(False)  # untrained predictors aren't among the runs
     return table.assign(family=table["dataset"].map(family))
 
 
@@ -50,12 +50,12 @@ def families(table: pd.DataFrame) -> list[str]:
 
 
 def shows_growth(rows: pd.DataFrame) -> bool:
-    """Return whether rows of one family have enough different numbers of classes to show growth."""
+    """Return True if the rows of a family have enough different numbers of classes to show growth."""
     return rows["classes"].nunique() >= GROWTH
 
 
 def legend_keys(styles: Mapping[str, Style], joined: bool = True) -> list[Line2D]:
-    """Return the legend entries of `draw_panel`; `joined` says whether lines join the marks."""
+    """Return the legend entries of `draw_panel`; pass `joined` if lines join the marks."""
     return [
         *artists.loss_keys(styles, **({} if joined else {"ls": ""})),
         artists.key("1-NN, closed form", **CLOSED_FORM),
@@ -84,7 +84,7 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
         ax.vlines(line["classes"], line["low"], line["high"], color=style.color, lw=1, zorder=3)
         look: dict[str, Any] = {"color": style.color, "marker": style.marker, "ls": ""}
         ax.plot(*line.loc[line["full"], ["classes", "mean"]].to_numpy().T, ms=4, mew=0.9, zorder=4, **look)
-        # They are large enough to show the white inside, even in a plus or a star.
+        # Marks are large enough to show the white inside, even in a plus or a star.
         ax.plot(
             *line.loc[~line["full"], ["classes", "mean"]].to_numpy().T, mfc="white", ms=7, mew=0.8, zorder=4, **look
         )

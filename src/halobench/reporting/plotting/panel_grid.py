@@ -1,4 +1,4 @@
-"""Draw grids of panels under a head with title, note and legend, by which the page grows on saving."""
+"""Draw grids of panels below a head with title, note and legend, which enlarges the page on saving."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from halobench.reporting.plotting.style import GREY, INK
 
 LETTER = 0.53  # average ratio of a letter's width to its font size
 LEAST = 6.4  # width of the head, in inches
-LONE = 3.4  # minimum width of a lone panel, in inches
-SPARSE = 0.8  # if a smaller share of a grid's places has panels, these follow each other like words
+LONE = 3.4  # minimum width of a single panel, in inches
+SPARSE = 0.8  # if a smaller share of a grid's places has panels, they are laid out one after another, like words
 WIDEST = 14.0  # width of a page's panels, in inches; beyond it, 7-point text is under 8 px on a page of 1,280 px
 TALL = 1.7  # a page's height over its width; on taller pages, rows continue to the right
 
@@ -31,7 +31,7 @@ Page = tuple[Figure, dict[Key, Axes]]
 
 @dataclass(frozen=True)
 class PageText:
-    """The text around panels; `xlabel` is drawn once, `ylabel` once per line of panels, as are ticks if `shared`."""
+    """The text around panels; `xlabel` is drawn once, `ylabel` (and, if `shared`, ticks) once per line of panels."""
 
     title: str
     note: str
@@ -50,7 +50,7 @@ def draw_grid(
 ) -> Page:
     """Return a page of empty panels by (row, column), with row headings on the left and column headings on top.
 
-    If few places have a panel or there are too many columns, panels follow each other under their own headings.
+    If few places have panels or there are too many columns, panels follow one another under their own headings.
     """
     filled = set(present)
     keys = [key for key in itertools.product(rows, columns) if key in filled]
@@ -83,7 +83,7 @@ def draw_panels(text: PageText, headings: Mapping[Any, str], size: tuple[float, 
     """Return a page of empty panels laid out line by line, each under its heading; see `draw_grid`."""
     keys: list[Key | None] = list(headings)
     wide = max(math.ceil(math.sqrt(len(keys) * size[1] / size[0] / 1.2)), 1)
-    # Use one more column if that leaves fewer places empty.
+    # Use one more column if this leaves fewer places empty.
     across = min(min(wide, wide + 1, key=lambda count: -len(keys) % count), max(int(WIDEST / size[0]), 1))
     keys += [None] * (-len(keys) % across)
     figure, axes = _page(text, [keys[i : i + across] for i in range(0, len(keys), across)], size)
@@ -119,7 +119,7 @@ def empty_page(title: str, why: str) -> Figure:
 
 
 def blank_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of this size in inches, without pyplot's global state and open windows."""
+    """Return an empty figure of this size in inches, without pyplot's global state or windows."""
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(h_pad=0.07, w_pad=0.05))
     FigureCanvasAgg(figure)
     return figure

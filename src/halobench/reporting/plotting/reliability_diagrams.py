@@ -58,9 +58,9 @@ def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]
         line = pooled[pooled[by] == name]
         x, y, few = line["confidence"], line["accuracy"], line["count"] < FEW
         look: dict[str, Any] = {"color": style.color, "marker": style.marker, "mew": 0, "ls": "", "zorder": 3}
-        # If TS changes little, the line without it is hidden beneath, but its larger marks still show.
+        # If TS changes little, its line hides the uncalibrated one, whose larger marks still show.
         size = 3 + (name == "none")
-        # Bins with few points say little, so they are drawn faint and no line leads to them.
+        # Bins with few samples say little, so they are drawn faintly and no line leads to them.
         ax.plot(x, y.mask(few), color=style.color, ls=style.dash, lw=1, zorder=2)
         ax.plot(x[~few], y[~few], ms=size, **look)
         if few.any():
@@ -69,7 +69,7 @@ def draw_reliability(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]
 
 
 def _draw_counts(ax: Axes, pooled: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw a row of bars per calibrator below a diagram: test points per bin, relative to the largest bin."""
+    """Draw a row of bars per calibrator below a diagram: test samples per bin, relative to the largest bin."""
     for row, (name, style) in enumerate(styles.items(), 1):
         line = pooled[pooled["calibrator"] == name]
         heights, widths = 0.14 * line["count"] / line["count"].max(), line["upper"] - line["lower"]
@@ -90,6 +90,6 @@ def _print_ece(ax: Axes, errors: Mapping[str, float], styles: Mapping[str, Style
 def _noise_caps(reliability: pd.DataFrame) -> str:
     """Return a sentence on the highest possible accuracy if bins are scored in expectation under label noise."""
     percents = sorted({round(100 * p) for p in reliability.loc[reliability["labels"] == "noisy", "noise"].unique()})
-    # Above one half, the label that replaces the true one may be more likely.
+    # Above one half, the replacement may be more likely than the true label.
     caps = [f"{1 - p / 100:.2g} under {p}% label noise" for p in percents if 0 < p <= 50]
     return f"No answer is more accurate than {', '.join(caps)}. " if caps else ""

@@ -15,11 +15,11 @@ from halobench.results.names import NO_LOSS, REPAIRS
 
 BAR = 0.24  # height of a bar, in inches
 LABEL = 1.7  # width of a data set's name, in inches
-ROOM = 1.15  # ratio of the horizontal axis's length to the longest bar without the temperature's part
+ROOM = 1.15  # ratio of the horizontal axis's length to the longest bar without its temperature part
 
 
 def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the ladders of models trained with cross-entropy (or else the first loss) or not at all, and that loss."""
+    """Return the ladders of models trained with cross-entropy (or else the first loss) or untrained, and this loss."""
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     wide = rows.assign(part=rows["metric"].str.removeprefix("repair_"))
     wide = wide.pivot_table("value", ["dataset", "model", "loss", "seed"], "part")
@@ -31,7 +31,7 @@ def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def axis_end(parts: pd.DataFrame) -> float:
-    """Return where the horizontal axis ends: beyond all parts but the temperature's."""
+    """Return the end of the horizontal axis, which is beyond all parts except the temperature's."""
     means = parts.groupby(["dataset", "model"])[list(REPAIRS)[:-1]].mean().clip(lower=0).sum(axis=1)
     return ROOM * float(means.max())
 

@@ -1,4 +1,4 @@
-"""Save figures as PNG, PDF and SVG; the same figure always gives the same bytes."""
+"""Save figures as PNG, PDF and SVG, with the same bytes for the same figure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from halobench.reporting.plotting.style import RC
 from halobench.storage import files
 
 DPI = 150
-MOST_PIXELS, LONGEST = 48e6, 32_000  # pixels of a PNG and of its side, which browsers can show in 200 MB of memory
+MOST_PIXELS, LONGEST = 48e6, 32_000  # pixels of a PNG and of its side, which browsers can show in 200 MB
 MARGIN = 0.12  # inches
-WARNING = "#b3261e"  # colour of a note that readers mustn't miss
+WARNING = "#b3261e"  # colour of notes that readers must not miss
 
 
 def add_note(figure: Figure, text: str) -> None:
@@ -34,14 +34,14 @@ def resolution(page: Bbox) -> float:
 
 
 def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
-    """Write `stem`.pdf, `stem`.svg and `stem`.png, each completely or not at all, with nothing cut off.
+    """Write `stem`.pdf, `stem`.svg and `stem`.png, each completely or not at all, without cutting anything off.
 
     Returns
     -------
     tuple of Path
         The files written, in this order.
     """
-    # Dates and versions would change the bytes but not the picture.
+    # Dates and versions would change the bytes, but not the image.
     options: dict[str, dict[str, Any]] = {
         "pdf": {"metadata": {"Creator": None, "Producer": None, "CreationDate": None, "ModDate": None}},
         "svg": {"metadata": {"Creator": None, "Date": None}},

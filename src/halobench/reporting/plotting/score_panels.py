@@ -17,7 +17,7 @@ from halobench.reporting.plotting.style import INK
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import Style
 
-FAR = 3  # times the largest other mean, beyond which the paper's fit is not drawn
+FAR = 3  # times the largest other mean: the paper's fit isn't drawn beyond this
 LONGEST_WORD = 12  # characters per line of a plug-in's name below its column
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
@@ -35,8 +35,8 @@ def draw_panel(
     calibrators: Sequence[str],
     floor: pd.DataFrame | None = None,
 ) -> list[str]:
-    """Draw a score by calibrator and loss, from a cell's rows of `means_of`; return remarks on what isn't drawn."""
-    # The paper's fit may end below 0, which sets its score far apart from all others.
+    """Draw a score by calibrator and loss, from a cell's rows of `means_of`; return remarks on omitted values."""
+    # The paper's fit may end below 0, and its score is then far from all others.
     paper, place = shown["calibrator"] == "paper", {name: i for i, name in enumerate(calibrators)}
     far = shown[paper & (shown["mean"] > FAR * shown.loc[np.isfinite(shown["mean"]) & ~paper, "mean"].max())]
     ends = [f"{value:.2f}" for value in sorted({far["mean"].min(), far["mean"].max()})] if len(far) else []
@@ -60,14 +60,14 @@ def reference_keys(names: Collection[str]) -> list[Line2D]:
 
 
 def _short_lines(label: str) -> Iterable[str]:
-    """Yield a label's words; a plug-in's name is split at underscores, to keep clear of its neighbours."""
+    """Yield a label's words, splitting a plug-in's name at underscores to avoid overlaps."""
     for word in label.split(" "):
         lines = textwrap.wrap(word.replace("_", "_ "), LONGEST_WORD) if "_" in word else [word]
         yield from (line.replace("_ ", "_") for line in lines)
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the means of a data set's untrained predictors: ``nearest`` after the optimal TS, the others before it."""
+    """Return the means of a data set's untrained predictors: ``nearest`` after the optimal TS, others without TS."""
     values = {}
     for name in labels.REFERENCES:
         means = rows[rows["model"] == name].set_index("calibrator")["mean"]
@@ -99,8 +99,8 @@ def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Map
 def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> list[str]:
     """Set the vertical limits and draw the references within them; return the others as text.
 
-    The limits include the means and the Bayes posterior. Intervals, which may be wide with few seeds, extend them by at
-    most 30% of their span on each side, and other references by at most 25%.
+    The limits include the means and the Bayes posterior. Intervals, which may be wide with few seeds, extend the limits
+    by at most 30% of their span on each side, and other references extend them by at most 25%.
     """
     means = [*shown["mean"][np.isfinite(shown["mean"])], *(v for name, v in references.items() if name == "bayes")]
     if not means:  # all are infinite, as the remarks say

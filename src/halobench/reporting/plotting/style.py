@@ -1,4 +1,4 @@
-"""Define the look that all figures share: matplotlib settings and shades of grey."""
+"""Define the style that all figures share: matplotlib settings and shades of grey."""
 
 from __future__ import annotations
 

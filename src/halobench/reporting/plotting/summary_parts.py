@@ -1,6 +1,6 @@
 """Choose and draw the parts of the summary page.
 
-Each part's function returns its height in inches and what draws it, or None if there is nothing to show.
+Each part's function returns its height in inches and a function that draws it, or None if there is nothing to show.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from halobench.storage.columns import REFERENCE
 
 TOP, SCORES, GROWTH = 3.9, 3.1, 2.9  # heights of A and C, of B, and of E
 MOST_DATASETS, MOST_LOSSES, MOST_MODELS = 3, 4, 4
-MOST_CURVES, MOST_LADDERS = 3, 8  # probes of part A, data sets of part F
-PROBES = (*survival.WORST, "sphere", "nearest_other", "manifold", "mixup_line")  # those of part A, preferred ones first
+MOST_CURVES, MOST_LADDERS = 3, 8  # numbers of probes in part A, and of data sets in part F
+PROBES = (*survival.WORST, "sphere", "nearest_other", "manifold", "mixup_line")  # in part A, preferred ones first
 LOSSES = ("cross_entropy", "mixup2")  # the losses that part A prefers
 CALIBRATIONS = ("none", "paper", "exact", "oracle")  # in the order of the columns of verdicts
 NAMES, MOST_SIGNS = 7.6, 14  # widths of the names and of a row of signs, in signs
@@ -39,7 +39,7 @@ Part = tuple[float, Callable[[SubFigure], None]]
 
 @dataclass(frozen=True)
 class Selection:
-    """What a page shows of a large grid: `model` on `datasets` (some of those `of_model`), in diagrams on `dataset`."""
+    """The part of a large grid on a page: `model` on `datasets` (some of those `of_model`); for diagrams, `dataset`."""
 
     losses: list[str]
     model: str
@@ -54,14 +54,14 @@ class Selection:
 
 
 def select(runs: pd.DataFrame) -> Selection:
-    """Choose what to show of these runs: those on images if there are any, since distributions have their own part."""
+    """Choose which runs to show: those on images if there are any, since distributions have their own part."""
     images = runs[runs["distribution"] == ""]
     pictured = images if len(images) else runs
     cells = table_views.cells_in(pictured)
     # Weights from elsewhere say less about the effects of training.
     trained = table_views.cells_in(pictured[table_views.trained_here(pictured)]) or cells
     models = labels.ordered((model for _, model in trained), labels.MODELS)
-    model = max(models, key=lambda name: sum(name == other for _, other in trained))  # the one with most data sets
+    model = max(models, key=lambda name: sum(name == other for _, other in trained))  # the one with the most data sets
     of_model = [dataset for dataset, other in cells if other == model]
     by = pictured[pictured["model"] == model].groupby("dataset")
     noise, losses = by["noise"].max(), by["loss"].nunique()
@@ -83,7 +83,7 @@ def _head(part: SubFigure, title: str, more: str) -> None:
 
 
 def reach(radii: pd.DataFrame, watched: str, selection: Selection) -> Part | None:
-    """Return part A, the share of points whose certainty reaches a distance, by data set (columns) and loss (rows)."""
+    """Return part A, the share of samples whose certainty reaches a distance, by data set (columns) and loss (rows)."""
     datasets = selection.datasets
     rows = radii[radii["quantity"].isin(survival.SHOWN) & (radii["calibrator"] == "none")]
     rows = rows[(rows["points"] == "train") & (rows["model"] == selection.model) & rows["dataset"].isin(datasets)]
@@ -119,7 +119,7 @@ def reach(radii: pd.DataFrame, watched: str, selection: Selection) -> Part | Non
 
 
 def scores(metrics: pd.DataFrame, selection: Selection, styles: Mapping[str, Style]) -> Part:
-    """Return part B, NLL by calibration on each of the data sets of part A, as in the figure of calibrations."""
+    """Return part B, NLL by calibration on each data set of part A, as in the figure of calibrations."""
     nll = metrics[(metrics["metric"] == "nll") & metrics["dataset"].isin(selection.datasets)]
     trained = (nll["model"] == selection.model) & (nll["loss"] != REFERENCE)
     calibrators = labels.ordered(nll.loc[trained, "calibrator"], labels.CALIBRATORS)
@@ -230,7 +230,7 @@ def growth(overlap: pd.DataFrame, styles: Mapping[str, Style]) -> Part | None:
 
 
 def ladders(metrics: pd.DataFrame) -> Part | None:
-    """Return part F, what could repair the two models with the most data sets: a bar per data set."""
+    """Return part F, what could repair the two models with the most data sets, with a bar per data set."""
     parts, loss = repair_bars.ladders(metrics)
     parts = parts[parts["loss"] == loss]
     if parts.empty:

@@ -1,4 +1,4 @@
-"""Draw how many samples stay certain up to each distance: proved, attacked, and in other directions."""
+"""Draw the share of samples that stay certain up to each distance: as proved, under attack, and in other directions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from halobench.results.names import PROBES, Style
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
 WORST = ("certified", "adversarial")
-NULLS = (OTHERS, ONE)  # quantities: the shares of random rays if boundaries were flat, the lower one first
+NULLS = (OTHERS, ONE)  # quantities: shares of random rays if boundaries were flat, the lower one first
 SHOWN = ("certainty", *NULLS)
 CELL = ["dataset", "model", "loss"]
 AMBER = "#B07D00"
@@ -34,26 +34,26 @@ def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def equally_searched(shares: pd.DataFrame) -> pd.Series:
-    """Return, for each cell with certified and attacked shares, whether they are those of equally many samples."""
+    """Return, for each cell with certified and attacked shares, whether both are for equally many samples."""
     searched = shares[shares["probe"].isin(WORST) & (shares["quantity"] == "certainty")].groupby(CELL)
     return searched["samples"].nunique().eq(1)[searched["probe"].nunique().eq(len(WORST))]
 
 
 def unequal_note(shares: pd.DataFrame) -> str:
-    """Return a sentence if certified and attacked samples differ, and so don't bound the same shares."""
+    """Return a sentence if certified and attacked samples differ, so that they don't bound the same shares."""
     text = "Not shaded: where attacked and certified points differ in number, and so don't bound the same shares. "
     return "" if equally_searched(shares).all() else text
 
 
 def probe_styles(probes: pd.Series) -> dict[str, Style]:
-    """Return the styles of probes in order: black, then grey, for directions that are set by chance or by the data."""
+    """Return the styles of probes in order: black, then grey, for directions determined by chance or by the data."""
     grey = iter(RANDOM * len(probes))
     names = labels.ordered(probes, [*WORST, *(name for name in PROBES if name not in WORST)])
     return {name: (PROBES[name].style if name in PROBES else None) or next(grey) for name in names}
 
 
 def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw a cell's curves, the region between the two bounds, and that of random directions if boundaries are flat."""
+    """Draw a cell's curves, the region between the two bounds, and that of random rays if boundaries were flat."""
     plain = rows[(rows["calibrator"] == "none") & (rows["distance"] > 0)]
     nulls = {name: plain[plain["quantity"] == name].set_index("distance")["mean"] for name in NULLS}
     plain = plain[plain["quantity"] == "certainty"]

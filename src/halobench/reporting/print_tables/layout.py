@@ -1,4 +1,4 @@
-"""Write tables for print as CSV, LaTeX (booktabs, graphicx) and HTML; the same table always gives the same bytes."""
+"""Write print tables as CSV, LaTeX (booktabs, graphicx) and HTML, with the same bytes for the same table."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from halobench.core.formatting import number
 from halobench.reporting import rendering
 from halobench.storage import files, tables_io
 
-MOST_ROWS = 46  # rows of a printed part, block headings included, that fit on a page at its font size
+MOST_ROWS = 46  # rows of a printed part, including block headings, that fit on a page at its font size
 
 
 @dataclass(frozen=True)
 class Value:
-    """A mean over seeds, as one cell of a table shows it.
+    """A mean over seeds, as shown in a cell of a table.
 
     Parameters
     ----------
     mean, sd : float
-        Mean and standard deviation (n - 1), or half of an interval. NaN if there is none.
+        Mean and standard deviation (n - 1), or half the width of an interval; NaN if there is none.
     n, seeds : int
-        The number of seeds that have a value, and the number of all seeds.
+        The number of seeds with a value, and the number of all seeds.
     best : bool
-        Whether the value is set in bold.
+        True if the value is printed in bold.
     """
 
     mean: float
@@ -47,16 +47,16 @@ ABSENT = Value(math.nan, n=0, seeds=0)
 
 @dataclass(frozen=True)
 class Part:
-    """What stands under one caption.
+    """The part of a table under one caption.
 
     Parameters
     ----------
     key : str
-        The part's name, for references to it.
+        The part's name in references.
     caption : str
     cells : DataFrame of Value or None
-        The rows' index has a block's heading and a row's label, and the columns' index a group's heading and a column's
-        heading. A block or group may have no heading (an empty string), and None leaves a cell empty.
+        The index of the rows has the headings of blocks and the labels of rows; the index of the columns has the
+        headings of groups and of columns. A block's or group's heading may be empty, and None leaves a cell empty.
     """
 
     key: str
@@ -66,7 +66,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Table:
-    """A table for print: its title, all its numbers in long form, and the parts that show some of them."""
+    """A print table: its title, all its numbers in long form, and the parts that show some of them."""
 
     title: str
     numbers: pd.DataFrame
@@ -76,14 +76,14 @@ class Table:
 def grid(
     values: Mapping[Any, Value | None], rows: Mapping[Any, tuple[str, str]], columns: Mapping[Any, tuple[str, str]]
 ) -> pd.DataFrame:
-    """Return the cells of a part from values by row and column, whose headings are given in order."""
+    """Return the cells of a part from values by row and column; the headings of both are in order."""
     cells = [[values.get((row, column), ABSENT) for column in columns] for row in rows]
     index, heads = (pd.MultiIndex.from_tuples([*headings.values()], names=[None] * 2) for headings in (rows, columns))
     return pd.DataFrame(cells, index, heads, dtype=object)
 
 
 def pages(cells: pd.DataFrame, most: int = MOST_ROWS) -> list[pd.DataFrame]:
-    """Split a part's rows between blocks into pieces of at most `most` lines; longer blocks stay whole."""
+    """Split a part's rows between blocks into pieces of at most `most` lines, keeping longer blocks whole."""
     pieces: list[list[pd.DataFrame]] = []
     height = most
     for block, rows in cells.groupby(level=0, sort=False):
@@ -97,7 +97,7 @@ def pages(cells: pd.DataFrame, most: int = MOST_ROWS) -> list[pd.DataFrame]:
 
 
 def printed(value: Value | None, bold: str, deviation: str, raised: str, escape: Callable[[str], str] = str) -> str:
-    """Return a value with its signs, each written as its template says; `escape` is applied to the mean."""
+    """Return a value with its signs, each written by its template; `escape` is applied to the mean."""
     if value is None:
         return ""
     mean = escape(number(value.mean, missing="--"))
@@ -129,7 +129,7 @@ FLOAT = r"""
 
 
 def escaped(text: str) -> str:
-    """Return `text` escaped so LaTeX prints it literally, with unsupported characters given by their number."""
+    """Escape `text` so that LaTeX prints it literally; unsupported characters become their numbers."""
     return "".join(ESCAPES.get(c, c if c.isascii() else f"[U+{ord(c):04X}]") for c in text)
 
 
@@ -158,10 +158,10 @@ def latex(table: Table, name: str, note: str = "") -> str:
 
 
 def tabular(cells: pd.DataFrame) -> str:
-    """Return a part's blocks and columns as a tabular; a block's heading extends over the empty cells next to it."""
+    """Return a part's blocks and columns as a tabular; blocks' headings extend over the empty cells next to them."""
     groups = [len([*heads]) for _, heads in itertools.groupby(cells.columns.get_level_values(0))]
     ends = itertools.accumulate(groups, initial=1)
-    # The rules below groups' headings start the row that follows.
+    # The rules below groups' headings are at the start of the next row.
     rules = "".join(rf"\cmidrule(lr){{{start + 1}-{end}}}" for start, end in itertools.pairwise(ends))
     names: Iterable[Any] = cells.columns
     heads = [(escaped(group), stacked(head)) for group, head in names]
@@ -187,7 +187,7 @@ def tabular(cells: pd.DataFrame) -> str:
 
 
 def _html(cells: pd.DataFrame) -> Markup:
-    """Return a part's table; a block without a heading continues to its rows' labels."""
+    """Return a part's table as HTML; without a heading, a block begins with its rows' labels."""
     shown = functools.partial(
         printed, bold="<b>{}</b>", deviation=' <span class="sd">± {}</span>', raised="<sup>{}</sup>"
     )
@@ -197,14 +197,14 @@ def _html(cells: pd.DataFrame) -> Markup:
 
 
 def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the sentences that all of several captions share, and the captions without them."""
+    """Return the sentences that all captions share, and the captions without these."""
     sentences = [re.split(r"(?<=\.) (?=[^a-z])", caption) for caption in captions]
     shared = [text for text in sentences[0] if all(text in others for others in sentences)] if len(captions) > 1 else []
     return shared, [" ".join(text for text in texts if text not in shared) for texts in sentences]
 
 
 def save(table: Table, stem: Path | str, note: str = "", experiment: str = "") -> list[Path]:
-    """Write `stem`.csv (all numbers, long), `stem`.tex and `stem`.html, each completely or not at all.
+    """Write `stem`.csv (all numbers in long form), `stem`.tex and `stem`.html, each completely or not at all.
 
     The page is self-contained, with its LaTeX folded, and shows `experiment` in its header.
 

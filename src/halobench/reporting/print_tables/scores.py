@@ -41,15 +41,15 @@ def images(
 ) -> Table:
     """Return scores on data sets, with a part per data set and noise level, a block per model and a line per loss.
 
-    `judge` is the kind of label that test samples are scored against, as a key of `JUDGED`. Of `METRICS`, those
-    `printed` have a column for each of the `calibrators` that a cell has; the CSV has all of both.
+    `judge` is the kind of label that test samples are scored against, as a key of `JUDGED`. Each of the `METRICS` in
+    `printed` has a column for each of the `calibrators` that a cell has; the CSV contains all metrics and calibrators.
     """
     rows = runs[runs["distribution"].fillna("") == ""]
     datasets = labels.ordered(rows["dataset"], labels.DATASETS)
     numbers = summarise(metrics, rows, datasets, judge, "noise")
     heads = _heads(printed, calibrators, numbers)
     uncertain = table_views.posterior_entropies(metrics).keys()
-    # If its labels are certain, a data set's posterior equals them, and the posterior's own scores are all 0.
+    # If a data set's labels are certain, its posterior equals them, and the posterior's own scores are all 0.
     certain = JUDGED["as they are" if judge == "noisy" else judge]
     title = " and ".join(", ".join(METRICS[name] for name in printed).rsplit(", ", 1))
     title += f" on data sets, {certain if datasets and uncertain.isdisjoint(datasets) else JUDGED[judge]}"
@@ -107,14 +107,14 @@ def summarise(
         "loss": labels.ordered(table["loss"], styles.KNOWN_LOSSES),
         **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(METRICS)},
     }
-    # The posterior's own scores come after those of the models.
+    # The posterior's own scores come after the models' scores.
     table = table.assign(reference=table["loss"] == REFERENCE).sort_values("seed")
     table = table.assign(**{key: pd.Categorical(table[key], order) for key, order in orders.items()})
     values = table.groupby([*orders], observed=True)["value"]
     numbers = values.agg(mean=_mean, sd=_deviation, n="count", seeds="size").reset_index()
     numbers = numbers.astype({key: object for key in orders if key != "reference"})
     facts = runs.drop_duplicates("dataset")[["dataset", fact]]
-    # Weights from elsewhere were trained on other labels, or on those before noise was added here.
+    # Weights from elsewhere were trained on other labels, or on these labels without the noise added here.
     interpolates = runs[table_views.trained_here(runs)].groupby(CELL)["interpolates"].mean().reset_index()
     numbers = numbers.merge(facts, "left").merge(interpolates, "left", CELL).assign(labels=judge)
     return numbers[["dataset", fact, *COLUMNS]]
@@ -130,9 +130,9 @@ def _deviation(values: pd.Series) -> float:
 
 
 def failures_note(runs: pd.DataFrame) -> str:
-    """Return a sentence on how many of the paper's fits failed; empty if none did.
+    """Return a sentence on how many of the paper's fits failed; "" if none did.
 
-    A fit fails if it isn't near the optimum or is below 0, which counts as a failure even if there is no optimum.
+    A fit fails if it isn't near the optimum or, even without an optimum, if it is below 0.
     """
     below = runs["temperature_paper"] < 0
     failed = int((below | runs["paper_near_exact"].eq(0)).sum())
@@ -142,7 +142,7 @@ def failures_note(runs: pd.DataFrame) -> str:
 
 
 def _heads(printed: Iterable[str], calibrators: Iterable[str], numbers: pd.DataFrame) -> dict[Any, tuple[str, str]]:
-    """Return the headings of the columns to print, by metric and calibrator, for the calibrators that a cell has."""
+    """Return the headings of the printed columns, by metric and calibrator, for the calibrators that a cell has."""
     pairs = itertools.product(printed, [name for name in calibrators if name in set(numbers["calibrator"])])
     return {pair: (labels.metric_axis(pair[0]), labels.calibrator_label(pair[1])) for pair in pairs}
 
@@ -154,9 +154,9 @@ def _part(
     heads: Mapping[Any, tuple[str, str]],
     failed: str,
 ) -> list[Part]:
-    """Return a part with the caption that its rows need, or none if it would be empty.
+    """Return a part, with the caption that its rows need, or none if it would be empty.
 
-    `blocks` has headings and rows of numbers; each loss gets a line, as does the posterior itself.
+    `blocks` has headings and rows of numbers. Each loss gets a line, as does the posterior itself.
     """
     rows: dict[Any, tuple[str, str]] = {}
     values: dict[Any, Value | None] = {}
@@ -182,7 +182,7 @@ def _part(
 
 
 def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
-    """Mark the lowest of the means with these keys if every other exceeds it by more than either's deviation."""
+    """Mark the lowest of the means with these keys if all others exceed it by more than both standard deviations."""
     present = {key: value for key in keys if (value := values.get(key)) and not math.isnan(value.mean)}
     if len(present) < 2 or not all(math.isfinite(value.sd) and value.n == value.seeds for value in present.values()):
         return
@@ -192,7 +192,7 @@ def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
 
 
 def caption(what: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame) -> str:
-    """Return a caption that says `what` the table shows and explains each of its calibrations and signs."""
+    """Return a caption that says `what` the table shows and explains its calibrations and signs."""
     values: list[Value] = [value for value in cells.to_numpy().flat if value]
     seeds = max((value.seeds for value in values), default=0)
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
@@ -221,7 +221,7 @@ def caption(what: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame) ->
 def by_cell(
     key: str, text: str, values: pd.DataFrame, columns: Mapping[str, Sequence[tuple[str, str]]]
 ) -> tuple[pd.DataFrame, list[Part]]:
-    """Return means over seeds with half of their t intervals, and a part with a block per data set, if it has any."""
+    """Return means over seeds with half-widths of their t intervals, and a part with a block per data set, if any."""
     numbers = over_seeds(values, [*CELL, "column"], "value")
     present = set(numbers["column"])
     heads = {name: (group, head) for group, pairs in columns.items() for name, head in pairs if name in present}

@@ -1,4 +1,4 @@
-"""Show each model's NLL by what could repair it (see `halobench.repair_ladder`), and what calibrations left."""
+"""Show each model's NLL by what could repair it (see `halobench.repair_ladder`), and the KL after calibration."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ classifier can get below; what only different training can repair; what a richer
 a temperature can. The figure of the same name explains how to read them.
 """
 
-SHOWS = ()  # made only if an experiment lists it, in which case cells get their ladders
+SHOWS = ()  # made only if an experiment lists it; its cells then get repair ladders
 TITLE = "Test NLL by what could repair it"
 PART_CAPTION = (
     "Test NLL by what could repair it: the parts add up to the NLL of the model as it is. Where the posterior isn't"

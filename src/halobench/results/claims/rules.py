@@ -23,20 +23,20 @@ from halobench.storage.columns import REFERENCE, TABLE_COLUMNS
 
 CLASSES = 5  # number of values of k needed to fit a slope on log k
 
-# The tables that claims may read, and the columns of each that they may use.
+# The tables that claims may read, each with the columns that they may use.
 COLUMNS = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
 
 COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
 
-# The columns in which the rows of a cell differ, each of which a claim must have a condition on.
+# The columns that distinguish the rows of a cell; a claim must have a condition on each.
 ROWS = {
     "metrics": ("split", "labels", "calibrator", "metric"),
     "neighbourhood": ("points", "probe"),
     "radii": ("points", "probe", "quantity", "calibrator"),
     "runs": (),
 }
-LADDER = "repair_"  # with which the metrics of repair ladders begin
-# What the values of a column are called, for the texts of claims that stand for several.
+LADDER = "repair_"  # prefix of the metrics of repair ladders
+# The titles of a column's values, for the texts of entries that define several claims.
 TITLES = {"loss": LOSSES, "calibrator": CALIBRATIONS, "probe": PROBES, "dataset": DATASETS, "model": MODELS}
 TEXTS = ("statement", "label")
 
@@ -47,12 +47,11 @@ Conditions = dict[str, Any]
 class Claim:
     """A claim of the paper and the rule for judging it.
 
-    Together with those of `where`, a side's conditions must leave one row per cell and fix one `loss`. A condition on a
-    column of the table or of ``runs`` is a value, a list of values, a comparison (``">0"``) or a pattern
-    (``"overlap*"``).
+    A side's conditions, together with `where`, must select one row per cell and fix one `loss`. A condition on a column
+    of the table or of ``runs`` is a value, a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``).
 
     For each data set x model pair, the best baseline in the grid is chosen by its mean over seeds, not seed by seed,
-    because the best of each seed would beat any baseline that a user could pick. Any optimism in this choice favours
+    because the best for each seed would beat any baseline that a user could pick. Any optimism in this choice favours
     the baseline, not the claim.
     """
 
@@ -127,12 +126,12 @@ class Claim:
             require(in_claim, "interpolating", loss, f"a loss in this claim: {one_of(losses, loss)}")
 
     def _named_sides(self) -> dict[str, Conditions]:
-        """Return the own conditions of each side that the claim has."""
+        """Return the conditions of each of the claim's sides, without `where`."""
         sides = {"a": self.a, "b": self.b, "otherwise": self.otherwise}
         return {key: conditions for key, conditions in sides.items() if conditions is not None}
 
     def _check_conditions(self, key: str, conditions: Conditions) -> None:
-        """Refuse conditions on columns that don't exist or that `where` has as well, and those that nothing meets."""
+        """Refuse conditions on unknown columns, on columns also in `where`, and those that nothing can meet."""
         columns = {*COLUMNS[self.table], *COLUMNS["runs"]} - {"seed", self.value}
         for column, condition in conditions.items():
             place = f"{key}.{column}"
@@ -142,7 +141,7 @@ class Claim:
             _check_condition(place, condition)
 
     def _check_side(self, key: str, conditions: Conditions) -> None:
-        """Refuse a side that has no loss, leaves several rows per cell, or is paired with another data set or model."""
+        """Refuse a side without a loss, with several rows per cell, or paired with another data set or model."""
         loss = {**self.where, **conditions}.get("loss")
         require(_is_name(loss), f"{key}.loss", loss, "the name of a single loss, here or in `where`")
         require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss (a reference can only be b)")
@@ -168,7 +167,7 @@ class Claim:
 
     @property
     def sides(self) -> list[dict[str, Any]]:
-        """All conditions on each side, with those in `where`: a, then b and `otherwise`."""
+        """All conditions on each side, including `where`: first a, then b and `otherwise`."""
         return [{**self.where, **conditions} for conditions in self._named_sides().values()]
 
     @property
@@ -192,7 +191,7 @@ class Claim:
         return f"{self.statistic} of {self.table}.{self.value}: {body}{otherwise}{where}"
 
     def must_interpolate(self, loss: str) -> bool:
-        """Return whether cells with a given loss count only if they interpolate."""
+        """Return True if cells with a given loss count only if they interpolate."""
         return loss != REFERENCE and (self.interpolating is None or loss in self.interpolating)
 
 
@@ -228,10 +227,10 @@ def described(conditions: Mapping[str, Any]) -> str:
 
 
 def load_claims(path: Path | str) -> list[Claim]:
-    """Read the claims in a YAML file; raise SpecError if one is wrong or has the name of another.
+    """Read the claims in a YAML file; raise SpecError if one is invalid or two have the same name.
 
-    An entry with ``each: {column: [values]}`` stands for one claim per combination of values, with ``{column}``
-    replaced in all of its strings.
+    An entry with ``each: {column: [values]}`` defines one claim per combination of values, which replace ``{column}``
+    in all of its strings.
     """
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -247,9 +246,9 @@ def load_claims(path: Path | str) -> list[Claim]:
 
 
 def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators: Iterable[str]) -> None:
-    """Raise SpecError if a claim reads a metric or calibrator other than these, since no run would ever test it.
+    """Raise SpecError if a claim reads any other metric or calibrator, since no run would ever test it.
 
-    Names with a pattern or a comparison may match anything.
+    Patterns and comparisons may match any name.
     """
     computed = {"metric": {*metrics, "ece_floor", *REGION_METRICS}, "calibrator": {*calibrators}}
     for claim in claims:
@@ -261,13 +260,13 @@ def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators:
 
 
 def claims_digest(claims: Iterable[Claim]) -> str:
-    """Return the SHA-256 of everything that claims say, which comments and the order of keys don't change."""
+    """Return the SHA-256 of the contents of claims, whatever the comments and the order of keys."""
     content = to_json([dataclasses.asdict(claim) for claim in claims])
     return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _parsed(entries: list[Any]) -> list[Claim]:
-    """Return the claims that the file's entries stand for."""
+    """Return the claims that the file's entries define."""
     claims: dict[str, Claim] = {}
     for position, entry in enumerate(entries):
         place = f"claims[{position}]"
@@ -281,7 +280,7 @@ def _parsed(entries: list[Any]) -> list[Claim]:
 
 
 def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
-    """Yield the claims that an entry stands for, which is one or, with ``each``, one per combination of values."""
+    """Yield the claims that an entry defines: one or, with ``each``, one per combination of values."""
     each = entry.get("each", {})
     lists = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
     what = "a non-empty list of values for each placeholder, e.g. {loss: [mixup2, mixup5]}"
@@ -297,14 +296,14 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
 
 
 def _title(column: str, value: str) -> str:
-    """Return what a value of a column is called within a sentence."""
+    """Return the title of a column's value as written within a sentence."""
     named = TITLES.get(column, {})
     label = named[value].label if value in named else value
     return within(label) if column in ("probe", "dataset") else label
 
 
 def _filled(value: Any, values: Mapping[str, Any]) -> Any:
-    """Return `value` with every ``{placeholder}`` in its strings replaced, at any depth."""
+    """Return `value` with all ``{placeholder}`` in its strings replaced, at any depth."""
     if isinstance(value, str):
         for key, text in values.items():
             value = value.replace(f"{{{key}}}", str(text))

@@ -18,11 +18,11 @@ _COMPARE = {">=": np.greater_equal, "<=": np.less_equal, "!=": np.not_equal, ">"
 
 
 class NotTested(Exception):
-    """The grid doesn't have what a claim needs; the message says what is missing."""
+    """Raised if the grid doesn't have what a claim needs; the message says what is missing."""
 
 
 class ClaimTables:
-    """An experiment's tables by name, with cached row selections, since most claims share a few conditions."""
+    """An experiment's tables by name, with cached selections of rows, since most claims share a few conditions."""
 
     def __init__(self, tables: Mapping[str, pd.DataFrame]):
         self.by_name = tables
@@ -58,19 +58,19 @@ class ClaimTables:
         return runs.groupby("dataset")[[column for column in DATASET if column in runs]].first()
 
     def correction(self, dataset: str) -> float:
-        """Return how much the intervals of a data set are widened since its seeds share samples (0: not at all)."""
+        """Return the correction that widens a data set's intervals if its seeds share samples; otherwise, it is 0."""
         return float(self.by_dataset["seed_correction"].get(dataset, 0.0))
 
 
 def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables) -> pd.DataFrame:
     """Return a side's cells by dataset, model and seed, with columns value, loss, interpolates, steps and censored.
 
-    Raise NotTested if no row meets the conditions, or more than one row per cell does.
+    Raise NotTested if the conditions select no rows, or more than one row per cell.
     """
     tables.table("runs")
     table = tables.table(claim.table)
     of_table, of_runs = ({c: v for c, v in conditions.items() if (c in table) == inside} for inside in (True, False))
-    # Filter on the table's own columns first, since joining `runs` to millions of rows just to keep a few would be
+    # Filter by the table's own columns first, since joining `runs` to millions of rows to keep only a few would be
     # slow.
     rows = _with_runs(tables.rows(claim.table, of_table), tables)
     for column in of_runs:
@@ -93,7 +93,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
 
 
 def _require_loss(loss: str, tables: ClaimTables) -> None:
-    """Raise NotTested if the grid has no loss of that name, even if it has the loss under another name."""
+    """Raise NotTested if no loss in the grid has this name, even if the same loss has another name there."""
     names = sorted(set(tables.by_name["runs"]["loss"]))
     if loss not in (*names, REFERENCE):
         what = "claims refer to losses by their names in the configuration"
@@ -101,9 +101,9 @@ def _require_loss(loss: str, tables: ClaimTables) -> None:
 
 
 def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:
-    """Add to a table any columns of `runs` that it doesn't have.
+    """Add to a table the columns of `runs` that it doesn't have.
 
-    References have no run, so they only get the columns that describe the data set.
+    References have no run, so they get only the columns that describe the data set.
     """
     runs = tables.by_name["runs"]
     extra = [column for column in runs if column not in table]
@@ -125,14 +125,14 @@ def _meets(values: pd.Series, condition: Any) -> np.ndarray:
         numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)
         return np.isclose(numbers, condition, rtol=1e-9, atol=1e-12)
     if isinstance(condition, str) and "*" in condition:
-        # Match only the distinct values, which are few, whereas a table may have a million rows.
+        # Match only the few distinct values, whereas a table may have a million rows.
         matching = {value for value in values.unique() if isinstance(value, str) and fnmatchcase(value, condition)}
         return values.isin(matching).to_numpy(dtype=bool)
     return (values == condition).fillna(False).to_numpy(dtype=bool)
 
 
 def _censored(claim: Claim, rows: pd.DataFrame) -> list[bool]:
-    """Return, for each row, whether its quantile of radii is only a lower bound because censored radii reach it."""
+    """Return, for each row, whether its quantile of radii is only a lower bound because it falls on censored radii."""
     level = QUARTILES.get(claim.value.rpartition("_")[2])
     if claim.table != "radii" or level is None or "censored" not in rows:
         return [False] * len(rows)

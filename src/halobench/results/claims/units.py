@@ -1,9 +1,9 @@
-"""Measure a claim's statistic as units, each of which is one value for a scope and seed.
+"""Measure a claim's statistic in units, each with one value for a scope and seed.
 
-A table of units has the columns scope, dataset ("" if it spans several), seed, value (of a ratio, its logarithm), bound
-("<" or ">" if a radius is censored), reason (why the unit isn't used, "" if it is), zero (which side of a ratio isn't
-above 0, "" if both are), remark, correction (for seeds that share samples), cells (how many cells a used unit stands
-for) and left_out (how many cells it leaves out).
+A table of units has the columns scope, dataset ("" if it spans several), seed, value (for ratios, the logarithm), bound
+("<" or ">" if a radius is censored), reason (why the unit isn't used; "" if it is), zero (which side of a ratio isn't
+above 0; "" if both are), remark, correction (for seeds that share samples), cells (the number of cells in a used unit)
+and left_out (the number of cells left out of it).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from halobench.storage.columns import PAIRED, REFERENCE
 
 
 def measure(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Return the units of a claim; raise NotTested if the grid doesn't have what the claim needs."""
+    """Return the units of a claim; raise NotTested if the grid is missing something that the claim needs."""
     by_statistic = {"against_best": _against_best_units, "slope": _slope_units}
     return by_statistic.get(claim.statistic, _plain_units)(claim, tables)
 
@@ -50,7 +50,7 @@ def _plain_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 
 
 def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
-    """Measure a minus the best baseline that the grid has for each data set x model pair."""
+    """Measure a minus the best baseline in the grid for each data set x model pair."""
     a = side_cells(claim, claim.sides[0], tables)
     rivals = []
     for loss in tables.losses(claim.baselines or {}):
@@ -74,8 +74,8 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
     """Return a sort key for how hard a baseline is to beat: first whether it can be tested, then its mean.
 
-    Means are compared through the paired difference from a, which gives the same ranking as the baselines' own means if
-    they have the same seeds and stays fair if one of them is missing a seed.
+    Means are compared by the paired difference from a. This gives the same ranking as the baselines' own means if they
+    have the same seeds, and stays fair if a seed is missing from one of them.
     """
     used = units.loc[units["reason"] == "", "value"]
     mean = used.mean() if len(used) else -math.inf
@@ -154,7 +154,7 @@ def _pair_units(claim: Claim, tables: ClaimTables, a: pd.DataFrame, b: pd.DataFr
 
 
 def _without_seeds(cells: pd.DataFrame) -> pd.Index:
-    index: Any = cells.index  # which the stubs take for one of a single level
+    index: Any = cells.index  # the stubs assume a single level
     return index.droplevel("seed")
 
 
@@ -165,19 +165,19 @@ def _log_ratio(joined: pd.DataFrame) -> pd.Series:
 
 
 def _zero_side(row: Mapping[Any, Any]) -> str:
-    """Return which side of a ratio is 0 or less, or "" if neither is."""
+    """Return the side of a ratio that is 0 or less, or "" if there is none."""
     return " and ".join(side for side in ("a", "b") if row[f"value_{side}"] <= 0)
 
 
 def _broadcast(reference: pd.DataFrame, a: pd.DataFrame) -> pd.DataFrame:
-    """Repeat a reference's rows, which have no model, for every model that a has on the same data set."""
+    """Repeat a reference's rows, which have no model, for every model of a on the same data set."""
     models = a.index.to_frame(index=False)[["dataset", "model"]].drop_duplicates()
     rows = reference.reset_index().drop(columns="model").merge(models, on="dataset")
     return rows.set_index(PAIRED)
 
 
 def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: bool) -> str:
-    """Return why a pair of cells can't be used, or "" if it can; across data sets, the numbers of steps may differ."""
+    """Return why a pair of cells can't be used, or "" if it can; across data sets, numbers of steps may differ."""
     for side in sides:
         if not isinstance(row[f"loss_{side}"], str):
             return "only one side has this seed"
@@ -195,6 +195,6 @@ def _reason(claim: Claim, row: Mapping[Any, Any], sides: list[str], same_steps: 
 
 
 def _bound(row: Mapping[Any, Any], sides: list[str]) -> str:
-    """Return "<" if the unit is a lower bound (a is censored), ">" if it is an upper bound (b is), both, or ""."""
+    """Return "<" for a lower bound (a is censored), ">" for an upper bound (b is censored), both, or ""."""
     marks = {"a": "<", "b": ">"}
     return "".join(marks[side] for side in sides if row[f"censored_{side}"] in (True,))

@@ -1,4 +1,4 @@
-"""Judge claims by comparing an interval over seeds, which are the replicates, with a margin."""
+"""Judge claims by comparing intervals over seeds, which are the replicates, with margins."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ COUNTS = ("n", "excluded", "pairs", "opposite", "datasets")
 
 
 def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Judge claims from an experiment's tables, by name; claims whose table is missing aren't tested.
+    """Judge claims by an experiment's tables, which are passed by name; claims whose table is missing aren't tested.
 
     For each claim, there is one row with scope ``all``, then one per data set x model pair (``dataset/model``; for
     slopes ``log k/model``; for ratios of two data sets ``a's : b's/model``), with the columns `CLAIM_COLUMNS`:
 
-    - measure is the metric or column that is read, and loss that of side a;
-    - low and high are the ends of the 95% t interval over the n seeds, excluded counts cells or pairs of cells left
-      out, and p is that of a two-sided t test of the margin (1 if the verdict is withheld because of censored radii);
-    - seed_correction is explained in `t_interval`; that of scope ``all`` is the largest among its data sets';
-    - only rows of scope ``all`` have pairs (tested ones), opposite (those decided the other way; if the verdict is
-      undecided, those against the majority of the decided ones), holm and holm_theme (p-values adjusted for all tests
-      and for those of the theme), adjusted (the verdict by holm), and the mean over data sets with its interval, for
-      which data sets are the replicates (NaN for fewer than two).
+    - measure is the metric or column that is read, and loss is the loss of side a;
+    - low and high are the ends of the 95% t interval over the n seeds, excluded is the number of cells or pairs of
+      cells left out, and p is the p-value of a two-sided t test of the margin (1 if the verdict is withheld because of
+      censored radii);
+    - seed_correction is explained in `t_interval`; for scope ``all``, it is the largest of all its data sets;
+    - only rows of scope ``all`` have pairs (the number tested), opposite (the number of pairs with the opposite verdict
+      or, if the verdict is undecided, against the majority of decided pairs), holm and holm_theme (p-values adjusted
+      for all tests and for those of the theme), adjusted (the verdict by holm), and the mean over data sets with its
+      interval, for which data sets are the replicates (NaN for fewer than two).
     """
     shared = ClaimTables(tables)
     rows = [row for claim in claims for row in _judge(claim, shared)]
@@ -69,8 +70,8 @@ def verdict(low: float, high: float, margin: float, direction: str) -> str:
 def adjusted(p: np.ndarray) -> np.ndarray:
     """Return the adjusted p-values (m,) of Holm's step-down procedure, which assumes nothing about dependence.
 
-    If those at or below 5% are rejected, the probability of any false rejection is at most 5%. NaNs are no tests; they
-    stay NaN and aren't counted.
+    If hypotheses at or below 5% are rejected, the probability of any false rejection is at most 5%. NaNs stay NaN and
+    don't count as tests.
 
     Examples
     --------
@@ -85,7 +86,7 @@ def adjusted(p: np.ndarray) -> np.ndarray:
 
 
 def _adjust(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Fill in the columns that adjust the tests over all pairs for their number."""
+    """Fill in the columns that adjust the tests over all pairs for the number of tests."""
     tests = (verdicts["scope"] == "all") & (verdicts["verdict"] != "not_tested")
     verdicts.loc[tests, "holm"] = adjusted(verdicts.loc[tests, "p"].to_numpy())
     for _, rows in verdicts[tests].groupby("theme"):
@@ -120,14 +121,14 @@ def _pair_row(claim: Claim, group: pd.DataFrame) -> dict[str, Any]:
 
 
 def _remarks(used: pd.DataFrame) -> list[str]:
-    """Return the remarks of a pair's units, with the number of seeds if it isn't all of them."""
+    """Return the remarks of a pair's units, with the number of seeds if some are missing."""
     counts = used.loc[used["remark"] != "", "remark"].value_counts(sort=False)
     total = len(used)
     return [f"{text}: {count} of {total} seeds" if count < total else str(text) for text, count in counts.items()]
 
 
 def _without_logarithm(claim: Claim, units: pd.DataFrame) -> str:
-    """Return which cells of a ratio aren't above 0, since leaving out just those would select by the outcome."""
+    """Say which cells of a ratio aren't above 0, since leaving out just those would select by the outcome."""
     bad = units[(units["zero"] != "") & (units["reason"] == "")]
     if claim.statistic != "ratio" or bad.empty:
         return ""
@@ -139,7 +140,7 @@ def _without_logarithm(claim: Claim, units: pd.DataFrame) -> str:
 def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
     """Return the row with scope all, which averages, for each seed, over the scopes that are complete in every seed.
 
-    Its correction is the largest among its pairs' data sets. It isn't tested if any side of a ratio isn't above 0.
+    Its correction is the largest of its pairs' data sets. It isn't tested if any side of a ratio isn't above 0.
     """
     if without := _without_logarithm(claim, units):
         return _row(claim, "all", _Sample(), int(units["left_out"].sum()), [without])
@@ -165,10 +166,10 @@ def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
 
 
 def _over_datasets(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
-    """Return the columns on the mean over data sets, each of which counts once, with its interval.
+    """Return the columns with the mean over data sets, each of which counts once, and its interval.
 
-    The data sets are the replicates, so the interval is about data sets like these. Units that span several data sets
-    (slopes, and ratios of two data sets) have no such mean.
+    The data sets are the replicates, so the interval is about data sets like these. There is no such mean for units
+    that span several data sets (slopes, and ratios of two data sets).
     """
     means = units[units["dataset"] != ""].groupby("dataset")["value"].mean().to_numpy()
     interval = t_interval(means) if len(means) >= 2 else (math.nan,) * 3
@@ -177,14 +178,14 @@ def _over_datasets(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
 
 
 def _on_its_scale(claim: Claim, *values: float) -> list[float]:
-    """Return values on the scale of the margin: of ratios, the logarithms are reversed."""
+    """Return values on the scale of the margin; for ratios, the logarithms are reversed."""
     return [float(np.exp(value)) if claim.statistic == "ratio" else value for value in values]
 
 
 def _common_seeds(planned: Iterable[frozenset[int]]) -> frozenset[int]:
     """Return the seeds to average over: the planned set that keeps the most units and, in a tie, the most seeds.
 
-    The choice depends only on the grid, never on the values. If all pairs have the same seeds, those are chosen.
+    The choice depends only on the grid, never on values. If all pairs have the same seeds, these are chosen.
     """
     planned = list(planned)
     return max(
@@ -195,10 +196,10 @@ def _common_seeds(planned: Iterable[frozenset[int]]) -> frozenset[int]:
 
 @dataclass(frozen=True)
 class _Sample:
-    """What a row is judged by: one value per seed, (n,)."""
+    """The values by which a row is judged, one per seed, (n,)."""
 
     values: np.ndarray = field(default_factory=lambda: np.array([]))
-    # Where the truth may lie if values are only bounds ("<": it may be larger; ">": smaller), as of unreached radii.
+    # Where the truth may lie if values are only bounds, e.g. for censored radii ("<": it may be larger; ">": smaller).
     bounds: str = ""
     correction: float = 0.0  # see `t_interval`
 
@@ -231,7 +232,7 @@ def _row(claim: Claim, scope: str, sample: _Sample, excluded: int, notes: list[s
 
 
 def _may_be_overturned(judged: str, bounds: str, direction: str) -> bool:
-    """Return whether the truth, beyond its bounds, could lie on the other side of the margin than the estimate."""
+    """Return True if the truth, beyond its bounds, and the estimate could be on different sides of the margin."""
     other = "above" if direction == "below" else "below"
     over = {"holds": direction, "does_not": other}.get(judged)
     return ("<" in bounds and over == "below") or (">" in bounds and over == "above")

@@ -1,4 +1,4 @@
-"""What jobs request from a cluster, and a check that its nodes see what they need."""
+"""Describe what jobs request from a cluster, and check that its nodes see the files that they need."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 
 from halobench.runner.slurm.queue import PATIENCE, SlurmError, ask
 
-# What a job requests, by the names used in profiles.
+# The resources that a job can request, by their names in profiles.
 ASKED = (
     *("slurm_partition", "slurm_account", "qos", "gpu", "gpu_model", "gres", "constraint"),
     *("mem_mb", "runtime", "cpus_per_task", "nodes", "slurm_extra"),
 )
-# Those that determine the kind of node, and srun's options for them.
+# The resources that determine the kind of node, and srun's options for them.
 NODE = {"slurm_partition": "partition", "slurm_account": "account", "qos": "qos", "constraint": "constraint"}
 NODE |= {"gpu": "gpus", "gres": "gres"}
 FREE = 15  # seconds to wait for a free node
 
 
 def asked(job: Any) -> str:
-    """Return what a job requests, as ``gpu = 1, mem_mb = 4000``."""
+    """Return a job's requested resources, such as ``gpu = 1, mem_mb = 4000``."""
     values = {key: job.resources.get(key) for key in ASKED}
     return ", ".join(f"{key} = {value}" for key, value in values.items() if value not in (None, ""))
 
 
 def unseen(job: Any, mark: Path) -> str:
-    """Let a node of the kind that a job requests, if free, look for `mark` and Python; return a problem, or ``""``."""
+    """Let a free node, if any, of the kind that a job requests look for `mark` and Python; return a problem or ""."""
     where = [f"--{option}={job.resources.get(key)}" for key, option in NODE.items() if job.resources.get(key)]
     file, python = shlex.quote(str(mark.absolute())), shlex.quote(sys.executable)
     look = f"test -f {file} && {python} -c 'import halobench, snakemake'"

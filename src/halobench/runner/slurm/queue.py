@@ -1,4 +1,4 @@
-"""SLURM's queue, and the jobs that our runs left in it when they died.
+"""Query SLURM's queue, and handle the jobs that dead runs left there.
 
 Every query has a timeout because, with slurmctld down, each SLURM command would wait for minutes.
 """
@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 PATIENCE = 20  # seconds to wait for an answer from SLURM
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD", "REQUEUE_FED"}
-# States of jobs that may still write; any others that squeue lists have ended.
+# States of jobs that may still write; any others listed by squeue have ended.
 ALIVE = {"RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "STOPPED", "RESIZING", "SIGNALING", "STAGE_OUT", *WAITING}
 
 
 class SlurmError(OSError):
-    """SLURM doesn't answer, or refuses."""
+    """Raised if SLURM doesn't respond, or refuses a request."""
 
 
 class QueuedJob(NamedTuple):
-    """A job in the queue: its number, state, purpose, and its node or the reason why it is waiting."""
+    """A job in the queue: its number, state and purpose, and its node or the reason why it is waiting."""
 
     number: str
     state: str
@@ -34,7 +34,7 @@ class QueuedJob(NamedTuple):
 
 
 def ask(*command: str, timeout: float = PATIENCE) -> str:
-    """Return the output of one of SLURM's commands; raise SlurmError with its message if it fails or is silent."""
+    """Return the output of one of SLURM's commands; raise SlurmError if it fails (with its message) or is silent."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL)
     except FileNotFoundError:
@@ -49,12 +49,12 @@ def ask(*command: str, timeout: float = PATIENCE) -> str:
 
 
 def states(run: str) -> dict[str, tuple[str, str]]:
-    """Return the state of each of a run's jobs that squeue knows, by number, and why it is waiting, as a SLURM code."""
+    """Return the states of a run's jobs that squeue lists, by number, with SLURM's codes for why they are waiting."""
     return {number: (state, reason) for number, state, reason in _rows([run], "%i|%T|%r")}
 
 
 def queued(runs: Iterable[str]) -> list[QueuedJob]:
-    """Return the queue's pending and running jobs of these runs."""
+    """Return these runs' pending and running jobs in the queue."""
     jobs = (QueuedJob(*row) for row in _rows(runs, "%i|%T|%k|%R"))
     # The comment that the executor plugin puts on a job, such as rule_train_wildcards_clean_mlp_mixup2_0.
     named = (job._replace(what=job.what.removeprefix("rule_").replace("_wildcards_", " ")) for job in jobs)
@@ -62,7 +62,7 @@ def queued(runs: Iterable[str]) -> list[QueuedJob]:
 
 
 def _rows(runs: Iterable[str], form: str) -> list[list[str]]:
-    """Return the fields that squeue shows of each job of these runs; each element of an array is a job."""
+    """Return squeue's fields for each job of these runs, counting each element of an array as a job."""
     if not (names := ",".join(runs)):
         return []
     text = ask("squeue", "--array", "--noheader", "--states=all", "--me", f"--name={names}", f"--format={form}")
@@ -70,7 +70,7 @@ def _rows(runs: Iterable[str], form: str) -> list[list[str]]:
 
 
 def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object]) -> list[QueuedJob]:
-    """Cancel the runs' pending jobs and wait for the running ones or, if `cancel`, stop them; return all of them."""
+    """Cancel the runs' pending jobs, and wait for running ones or, with `cancel`, stop them; return all of these."""
     reported = ""
     first = left = queued(runs)
     while left:
@@ -87,14 +87,14 @@ def settle(runs: Collection[str], cancel: bool, report: Callable[[str], object])
 
 
 def note(folder: Path, run: str, controller: str) -> Path:
-    """Note in a folder the run that a process controls, before its first job is submitted; return the note's path."""
+    """Note in a folder, before the first job is submitted, which process controls a run; return the note's path."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{controller}.{run}").touch()
     return folder / f"{controller}.{run}"
 
 
 def noted(folder: Path, alive: Collection[str] = ()) -> list[str]:
-    """Return the noted runs, except those of live processes."""
+    """Return the noted runs, except for those of live processes."""
     notes = (path.name.rpartition(".") for path in sorted(folder.glob("[!.]*")))
     return [run for controller, _, run in notes if controller not in alive]
 
