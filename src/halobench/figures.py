@@ -49,7 +49,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot confidence against distance, relative to the distance of the nearest sample with a different label.
+    """Plot confidence against distance, in multiples of the distance to the nearest sample with a different label.
 
     Parameters
     ----------

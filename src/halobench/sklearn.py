@@ -243,7 +243,9 @@ class PartnerScaling(_Scaling):
 
 
 class AutoCalibrator(_Scaling):
-    """The calibrator that cross-fitting chooses, or temperature scaling if none is clearly better; can't be pickled.
+    """The calibrator that cross-fitting chooses, or temperature scaling if none is clearly better.
+
+    It can't be pickled.
 
     Parameters
     ----------

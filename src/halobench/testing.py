@@ -162,7 +162,7 @@ def check_direction(name: str) -> None:
 
 
 def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> Any:
-    """Draw or make a figure or print table (`kind`: ``figures`` or ``tables``) from an experiment's tables; return it.
+    """Check a figure or print table (`kind`: ``figures`` or ``tables``) on an experiment's tables, and return it.
 
     It must read only tables that experiments have, must not change them, and must work even if only ``runs`` has rows.
     """
@@ -190,7 +190,7 @@ def check_metric(name: str, **options: Any) -> None:
     """Check a metric by its name or ``module:object``.
 
     The metric's constants must have the right types. Its parameters must be among those that metrics can take, and it
-    must return one number in all or one per sample, even for a single sample or two classes. It must not change its
+    must return either one number or one per sample, even for a single sample or two classes. It must not change its
     arguments, and must return the same result each time. The order of samples must not matter, labels must score as
     one-hot posteriors do, and right predictions must not score worse than wrong ones.
 

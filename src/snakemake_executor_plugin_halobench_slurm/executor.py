@@ -1,4 +1,4 @@
-"""The executor. README.md explains each change to snakemake-executor-plugin-slurm (2.8)."""
+"""Define the executor; README.md explains each change to snakemake-executor-plugin-slurm (2.8)."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Executor(SlurmExecutor):
         super().__init__(workflow, logger)
 
     def __post_init__(self) -> None:
-        """Refuse to start if SLURM doesn't respond, or still has jobs of a dead run, which may write the same files."""
+        """Refuse to start if SLURM doesn't respond or still has jobs of a dead run, which may write the same files."""
         from halobench.runner.live_runs import SUBMITTED, other_runs
 
         settings = self.workflow.executor_settings

@@ -45,7 +45,7 @@ LIBRARY = ("probmetrics/SMSCalibrator", "probmetrics/SVSCalibrator")
 FOLDS = 5
 FEWEST = 4 * FOLDS  # with fewer samples, TS is kept without a trial
 MARGIN = 1.5  # in standard errors
-WIDENING = math.sqrt(1 + FOLDS / (FOLDS - 1))  # of the standard error in intervals
+WIDENING = math.sqrt(1 + FOLDS / (FOLDS - 1))  # factor by which intervals are widened
 NORMAL = 1.96  # 95% of a normal distribution lies within this many standard deviations
 # Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
 # then skipped.
@@ -101,7 +101,7 @@ class AutoFit:
     classes: int
 
     def predict_proba(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, for logits (n, k), finite or, if TS is kept, -inf."""
+        """Return calibrated probabilities (n, k), float64, for logits (n, k), which may be -inf if TS is kept."""
         logits, transform = check_logits(as_rows(logits), masked=self.chosen == TS), self.calibrator.transform
         assert transform is not None
         width = logits.shape[1]
@@ -172,7 +172,7 @@ def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
 def fit_auto_checked(
     logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0, work: float = WORK
 ) -> AutoFit:
-    """Choose and fit a calibrator as `fit_auto` does, for float64 logits and labels that have been checked."""
+    """Choose and fit a calibrator as `fit_auto` does; float64 logits and labels must already have been checked."""
     if not names:
         return kept(logits, labels, names, "no candidate was given")
     if len(labels) < FEWEST:

@@ -17,7 +17,7 @@ class Reliability:
     Attributes
     ----------
     lower, upper : edges of each bin, in confidence.
-    count : number of samples.
+    count : number of samples; 0 in an empty bin.
     confidence, accuracy : means over the samples; NaN in an empty bin.
     """
 

@@ -19,12 +19,12 @@ from halobench.calibration.logit_tables import rows_of
 from halobench.calibration.repair import RepairLadder, Rung
 from halobench.core.formatting import count
 
-WIDTH = 80  # of the text
+WIDTH = 80  # columns of the text
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """The results of `diagnose`, printed as sentences.
+    """The results of `diagnose`, which are printed as sentences.
 
     Attributes
     ----------

@@ -17,10 +17,10 @@ from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactl
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 
-POINTS = 40  # of the curve of the NLL
+POINTS = 40  # number of points on the NLL's curve
 WIDEST = 64  # others beyond this multiple or fraction of the optimal temperature are left out of the curve
 PAIRS = 5  # number of confusions to list
-LEVEL = 0.01  # of the two tests for a shift together
+LEVEL = 0.01  # joint level of the two tests for a shift
 EXPECTED = 5  # the smallest expected count of a class in the test of class counts; rarer classes are pooled
 LADDER_MOST = 2000  # if there are more samples than this, the ladder is computed from as many drawn at random
 
@@ -63,7 +63,7 @@ class Temperature:
 
     @classmethod
     def of(cls, logits: np.ndarray, labels: np.ndarray) -> Temperature:
-        """Fit the temperature, exactly and as others do, and estimate its error."""
+        """Fit the temperature, both exactly and as other programs do, and estimate its error."""
         exact = fit_exactly(logits, labels)
         others = {"paper": fit_as_paper(logits, labels), "copied": fit_as_paper(logits, labels, *COPIED)}
         low = high = cost = math.nan

@@ -103,7 +103,7 @@ def is_optimal(temperature: Temperature, samples: int) -> Answer:
 
 
 def _other_fit(name: str, fit: TemperatureFit, optimum: float, start: float) -> str:
-    """Say where another program's fit ends, if at a number, and how far it falls short from `start` to `optimum`."""
+    """Say where another program's fit ends, if at a number, and how much of `start` - `optimum` it doesn't gain."""
     if math.isnan(fit.T):
         return ""
     cost, saved = fit.nll - optimum, start - optimum

@@ -52,7 +52,7 @@ SLOW = ("regression", "network", "trees")  # these take minutes with hundreds of
 def fit_families(
     logits: np.ndarray, targets: np.ndarray, labels: np.ndarray, seed: int, names: Sequence[str] = FAMILIES
 ) -> dict[str, Map]:
-    """Fit a map of each family to checked float64 arrays; `labels` are the targets, or drawn from them."""
+    """Fit a map of each family to checked float64 arrays; `labels` are the targets themselves, or drawn from them."""
     rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
     kind = "posterior" if targets.ndim == 2 else "labels"
     ts = fit_exactly(logits, targets)
@@ -73,7 +73,7 @@ def fit_families(
 
 
 def _regression(logits: np.ndarray, rows: np.ndarray, start: Map, ridge: float) -> Map:
-    """Correct the map `start` by a multinomial regression on the logits, the top class, and their gap per top class."""
+    """Correct the map `start` by a multinomial regression on the logits, the top class, and the top class times gap."""
     n, k = logits.shape
     unit = float(np.abs(rescale(logits, 1.0)).mean()) or 1.0
 
@@ -213,7 +213,7 @@ def _trees(
 ) -> Map:
     """Average the targets of samples in the same leaves of trees, and mix the average with the map `start`.
 
-    The trees are extremely randomised, and grown on labels and on logits, their ranks and tempered probabilities.
+    The trees are extremely randomised, and are grown from labels, logits, the logits' ranks and tempered probabilities.
     """
     from scipy.sparse import csr_array
     from sklearn.ensemble import ExtraTreesClassifier

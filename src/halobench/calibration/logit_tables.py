@@ -26,7 +26,7 @@ PLURALS = {"logit": "logits", "probability": "probabilities", "posterior": "post
 
 
 def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
-    """Return the arrays of a table, named as in an .npz file, and the names of its classes if they aren't 0, 1, ..."""
+    """Return a table's arrays under the names of an .npz file, and the names of its classes if they aren't 0, 1, ..."""
     columns, names = _class_columns(table)
     require("label" in table, "columns", _shown(table), EXPECTED)
     require(len(table) > 0, "rows", 0, "at least one row")

@@ -87,7 +87,7 @@ class Metric:
 
 
 def by_kind(targets: np.ndarray) -> dict[str, np.ndarray]:
-    """Return targets under the names by which metrics take them."""
+    """Return targets under the names that metrics use for them."""
     return {"targets": targets, "labels" if targets.ndim == 1 else "posterior": targets}
 
 

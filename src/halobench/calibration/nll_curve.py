@@ -104,7 +104,7 @@ class Curve:
 
     @property
     def separable(self) -> bool:
-        """Return True if no target has mass below its row's largest logit, and some logit is below it."""
+        """Return True if no target has mass below its row's largest logit, and some logit is smaller than that."""
         return self.summary.linear == 0 and self.summary.slope_at_zero < 0
 
     @classmethod
@@ -190,7 +190,7 @@ def _fit_blocks(logits: np.ndarray) -> Iterator[slice]:
 def _shifted(block: np.ndarray) -> np.ndarray:
     """Transpose a block of logits to float64 (k, samples), and subtract each sample's largest logit.
 
-    The result's memory layout makes reductions over the classes fast.
+    In the result's memory layout, reductions over the classes are fast.
     """
     shifted = np.array(block.T, dtype=np.float64, order="C" if len(block.T) < MANY_CLASSES else "F")
     shifted -= shifted.max(axis=0)

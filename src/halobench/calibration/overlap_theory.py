@@ -216,7 +216,7 @@ def _two_level_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 def _two_level_slope_at(t: np.ndarray, values: tuple[np.ndarray, ...]) -> np.ndarray:
-    """Return dKL/dt."""
+    """Return the derivative dKL/dt."""
     k, beta, m, own_gap, top, partner = values
     log_odds = np.log(k - 1) - t * own_gap
     missing = np.exp(log_odds - np.logaddexp(0.0, log_odds))
@@ -257,7 +257,7 @@ def _broadcast(*values: np.ndarray | float) -> tuple[np.ndarray, ...]:
 
 
 def _require(fine: np.ndarray, key: str, values: np.ndarray, expected: str) -> None:
-    """Raise SpecError with the first value that isn't `fine`."""
+    """Raise SpecError for the first value that isn't `fine`."""
     if not np.all(fine):
         raise SpecError(key, float(np.broadcast_to(values, np.shape(fine))[~np.asarray(fine)].flat[0]), expected)
 

@@ -53,7 +53,7 @@ class SampleRegions:
         return self.distribution.posterior[self.index[split]]
 
     def shared(self, split: str) -> np.ndarray:
-        """Return a bool mask (n,) of the samples in regions that more than one class draws from."""
+        """Return a bool mask (n,) of the samples in regions that several classes share."""
         return self.distribution.shared[self.index[split]]
 
     def means(self, split: str, values: np.ndarray) -> dict[str, float]:

@@ -54,7 +54,7 @@ MIXTURE = "mixture"
 
 @dataclass(frozen=True)
 class Rung:
-    """A part of the NLL in nats, with its 95% bootstrap interval over samples (the maps aren't refitted)."""
+    """A part of the NLL in nats, with its 95% bootstrap interval over samples, for which the maps aren't refitted."""
 
     value: float
     low: float

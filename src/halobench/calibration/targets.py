@@ -23,13 +23,13 @@ Targets = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """Return the array with that name; raise SpecError if it is missing."""
+    """Return the array called `name`; raise SpecError if it is missing."""
     require_array(arrays, name)
     return as_array(arrays[name])
 
 
 def require_array(arrays: Mapping[str, Any], name: str) -> None:
-    """Raise SpecError if there is no array with that name."""
+    """Raise SpecError if there is no array called `name`."""
     if name not in arrays:
         raise SpecError(name, None, f"an array with this name (found: {', '.join(sorted(arrays)) or 'none'})")
 

@@ -128,7 +128,7 @@ def _fit(curve: Curve, guess: float) -> TemperatureFit:
 def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
     """Return the beta with the lowest NLL for labels smoothed by 1 / (n + 1), which is finite even on separable data.
 
-    Smoothing spreads over the classes whose logits are finite. Arrays must already have been checked.
+    The smoothing mass is spread over the classes with finite logits. Arrays must already have been checked.
     """
     curve = Curve.of(logits, labels)
     if not curve.falls:

@@ -134,7 +134,7 @@ def add(commands: Any) -> None:
     verify = command("verify", "Compare results with the checksums in their records.", run=_verify)
     what = "the results folder (default: results)"
     verify.add_argument("results", nargs="?", **options.folder(what, default=RESULTS))
-    verify.add_argument("--remove", action="store_true", help="remove faulty results so they are computed again")
+    verify.add_argument("--remove", action="store_true", help="remove faulty results, so that they are computed again")
 
     diagnose = command("diagnose", "Diagnose and calibrate logits from any project.", DIAGNOSE, run=_diagnose)
     diagnose.add_argument("file", **options.file("logits and labels: an .npz, .csv or .parquet file"))

@@ -84,11 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            # A log should show the progress of a job, and lose no lines if the job dies; some encodings have no Greek
+            # A log should show a job's progress, and lose no lines if the job dies; some encodings have no Greek
             # letters.
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    # Thread pools are sized when numpy and torch are imported, so this must come first. The specs' default is one
-    # thread.
+    # Thread pools are sized when numpy and torch load, so this must come first. The specs' default is one thread.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from halobench.core.errors import DivergedError, Interrupted, SpecError

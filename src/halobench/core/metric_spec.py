@@ -35,7 +35,7 @@ def parameters(name: str, key: str = "name") -> list[str]:
 
 @spec
 class MetricSpec(PluginSpec):
-    """A metric (a file in ``calibration/metrics`` or ``module:object``) and its options."""
+    """A metric plug-in (a file in ``calibration/metrics`` or ``module:object``) and its options."""
 
     name: Text = Field(description="Name of the metric, or module:object.")
     options: dict[str, Any] = Field(default_factory=dict)

@@ -53,7 +53,7 @@ OUTSIDE = {"models": "timm/NAME, torchvision/NAME", "calibrators": library_calib
 
 
 def folder(kind: str) -> Path:
-    """Return the package folder that holds plug-ins of a kind."""
+    """Return the package's folder of plug-ins of a kind."""
     return PACKAGE / FOLDERS[kind]
 
 
@@ -187,7 +187,7 @@ def _constants(kind: str, name: str, path: Path, mtime_ns: int) -> dict[str, Any
 
 
 def constant(kind: str, name: str, attribute: str) -> Any:
-    """Return one of `constants`; None if the plug-in doesn't define it."""
+    """Return one of a plug-in's `constants`, or None if the plug-in doesn't define it."""
     return constants(kind, name).get(attribute)
 
 
@@ -287,7 +287,7 @@ def parsed(path: Path, mtime_ns: int) -> ast.Module:
 
 
 def load(kind: str, name: str) -> Callable[..., Any]:
-    """Import a plug-in and return its entry; raise SpecError if that isn't possible."""
+    """Import a plug-in and return its entry; raise SpecError if this fails."""
     locate(kind, name)
     if ":" not in name:
         module = f"{PACKAGE.name}.{FOLDERS[kind].replace('/', '.')}.{name}"

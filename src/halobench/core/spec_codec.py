@@ -1,7 +1,7 @@
 """Turn classes into specs, read specs from plain data, and write them in canonical form.
 
-pydantic checks the values. Its findings are reported in the project's own words, as a `SpecError` with the key, the
-value and what was expected.
+pydantic checks the values, and the problems that it finds are reported in the project's own words, as a `SpecError`
+with the key, the value and what was expected.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def canonical(spec: Any) -> dict[str, Any]:
 
 
 def to_json(value: Any) -> str:
-    """Return canonical JSON: sorted keys, no spaces, no NaN. A spec is first put into canonical form."""
+    """Return canonical JSON, with sorted keys and without spaces or NaN; a spec is first put into canonical form."""
     plain = canonical(value) if dataclasses.is_dataclass(value) else value
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

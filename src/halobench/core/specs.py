@@ -59,7 +59,7 @@ class NoiseSpec:
 
 @spec
 class SourceSpec(PluginSpec):
-    """Where samples come from: a loader (a file in ``halobench/data/loaders`` or ``module:object``) and its options."""
+    """The origin of samples: a loader (a file in ``halobench/data/loaders`` or ``module:object``) and its options."""
 
     loader: Text = Field(description="Name of the loader, or module:object.", json_schema_extra=suggested("data"))
     options: dict[str, Any] = Field(default_factory=dict)
@@ -123,7 +123,7 @@ def _read_preprocessing(value: Any) -> Any:
 
 
 def _by_text(outputs: Any) -> Any:
-    """Return a mapping with its keys as text, since YAML reads names such as 7 as numbers."""
+    """Convert a mapping's keys to text, since YAML reads names such as 7 as numbers."""
     return {str(name): output for name, output in outputs.items()} if isinstance(outputs, dict) else outputs
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-BLOCK = 2**22  # values squared at a time
+BLOCK = 2**22  # values squared at once
 
 
 class ChannelStats:
@@ -34,7 +34,7 @@ class ChannelStats:
 
 
 class FeatureStats:
-    """Mean and standard deviation of each feature over the rows added, using scikit-learn's StandardScaler."""
+    """Mean and standard deviation of each feature over the rows added, computed by scikit-learn's StandardScaler."""
 
     def __init__(self) -> None:
         from sklearn.preprocessing import StandardScaler

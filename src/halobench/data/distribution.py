@@ -55,7 +55,7 @@ class Distribution:
     shape : (C, H, W)
     classes : int
     mean, std : float arrays (C,)
-        Used to normalise inputs; 0 and 1 unless the inputs are pixels.
+        For normalising inputs; 0 and 1 unless the inputs are pixels.
     regions : Regions or None
     """
 

@@ -30,7 +30,7 @@ from halobench.storage import arrays_io, files
 ARRAYS = ("images.npy", "labels.npy", "posterior.npy")  # the posterior only if the loader provides it
 SPLITS = ("train", "val", "test")
 SUM_TOLERANCE = 1e-4  # how far the sum of a row of the posterior may be from 1
-BLOCK = 2**25  # bytes of images loaded and written at a time
+BLOCK = 2**25  # bytes of images loaded and written at once
 REPORT_EVERY = 60.0  # seconds between progress reports while writing
 
 

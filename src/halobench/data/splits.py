@@ -43,10 +43,10 @@ class Data:
     mean: np.ndarray  # per channel (on the scale of pixels or inputs) or per feature
     std: np.ndarray
     transition: np.ndarray  # P(label = j | clean label = i), float64 (classes, classes)
-    distribution: Distribution | None = None  # that the splits were drawn from
-    loader: str = ""  # of the distribution
-    source: str = ""  # its name in the configuration
-    names: tuple[str, ...] = ()  # of the classes
+    distribution: Distribution | None = None  # from which the splits were drawn
+    loader: str = ""  # the distribution's loader
+    source: str = ""  # the source's name in the configuration
+    names: tuple[str, ...] = ()  # names of the classes
     test_block: int | None = None  # see `blocks_of`
 
     def inputs(self, split: str) -> np.ndarray:
@@ -127,7 +127,7 @@ def check_neighbours(data: Data) -> None:
     """
     rows, labels = data.flat("train"), data.splits["train"].labels
     differing = next((row for row in range(1, len(rows)) if (rows[row : row + 1] != rows[:1]).any()), 0)
-    for label in {labels[0], labels[differing]}:  # for other labels, two of the others differ
+    for label in {labels[0], labels[differing]}:  # for any other label, these two rows differ
         others, alike = np.flatnonzero(labels != label), np.flatnonzero(labels == label)
         first = rows[others[:1]]
         same = len(others) and all((rows[[row]] == first).all() for row in others)

@@ -30,7 +30,7 @@ from halobench.storage import records
 from halobench.storage.requests import changes
 
 CERTIFIED = "certified"  # the kind of probe that accepts only networks made of known layers
-SMALL = (1, 4, 4)  # the shape of the images that losses are tried on
+SMALL = (1, 4, 4)  # the shape of the images on which losses are tried
 
 
 def run(config: Config, results: Path) -> list[str]:
@@ -48,7 +48,7 @@ def run(config: Config, results: Path) -> list[str]:
 
 
 def outside_displays(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield the kind and name of the figures and tables that come from outside the package."""
+    """Yield the kind and name of each figure and table from outside the package."""
     for kind in KINDS:
         named = {name for experiment in _to_run(config) for name in getattr(config.experiments[experiment], kind) or ()}
         yield from ((kind, name) for name in sorted(named) if ":" in name)
@@ -73,7 +73,7 @@ class _Build:
         self.results_of: dict[tuple[Any, ...], Any] = {}  # results of checks that many cells share
 
     def attempt(self, place: str, check: Callable[..., Any], *arguments: Any, plugin: str = "") -> Any:
-        """Return the result of `check`; if it raises an error, note a problem of `plugin` or `place`, return None."""
+        """Return the result of `check`; after an error, note a problem of `plugin` or `place` and return None."""
         try:
             return check(*arguments)
         except SpecError as error:
@@ -141,7 +141,7 @@ class _Build:
         return min(recipe.batch, self.config.datasets[cell.dataset].train)
 
     def _place(self, cell: Cell, key: str) -> str:
-        """Return where the configuration sets a key of a cell's recipe."""
+        """Return the place where the configuration sets a key of a cell's recipe."""
         return f"{self.config.layer_that_sets(cell.dataset, cell.model, key)}.{key}"
 
     def _check_augmentation(self, cell: Cell, source: sources.Description) -> None:

@@ -27,7 +27,7 @@ from halobench.core.plugin_constants import without_words
 from halobench.core.plugins import PACKAGE, locate, parsed
 from halobench.storage.layout import STAGES
 
-# Modules that don't affect any number. A spec's JSON is all that counts of it, and values in files don't depend on how
+# Modules that don't affect any number. A spec's meaning is all in its JSON, and values in files don't depend on how
 # files are found, written and locked, or on where a stopped job resumes.
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL_WINGS = ("core", "storage")
@@ -209,7 +209,7 @@ def tree_digest(tree: ast.Module) -> str:
 
 
 def _plain(node: Any) -> str:
-    """Format a syntax tree as text, without docstrings, or positions and empty fields, which vary between Pythons."""
+    """Format a syntax tree as text, without positions, docstrings and empty fields, which vary between Pythons."""
     if isinstance(node, list):
         return "[" + ",".join(map(_plain, node)) + "]"
     if not isinstance(node, ast.AST):

@@ -1,4 +1,4 @@
-"""Determine which tables figures and print tables read, and for which experiments they have something to show."""
+"""Determine which tables a figure or print table reads, and for which experiments it has something to show."""
 
 from __future__ import annotations
 

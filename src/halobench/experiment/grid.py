@@ -162,7 +162,7 @@ class Config(Sections):
     def used(self, experiment: str) -> dict[str, Any]:
         """Return the part of the configuration that an experiment uses, as plain data without default values.
 
-        Its recipes are merged into one for each data set and model.
+        The recipes are merged into one for each data set and model.
         """
         cells = self.cells(experiment)
         datasets, models, losses = (sorted({getattr(cell, k) for cell in cells}) for k in ("dataset", "model", "loss"))
@@ -183,7 +183,7 @@ class Config(Sections):
 
     @functools.cached_property
     def distributions(self) -> frozenset[str]:
-        """Return the loaders that are distributions; their files are read only once, for maybe thousands of cells."""
+        """Return the loaders that are distributions; their files are read once, as there may be thousands of cells."""
         return frozenset(filter(plugins.is_distribution, {source.loader for source in self.sources.values()}))
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ from halobench.storage.requests import Request
 
 @dataclass(frozen=True)
 class Job:
-    """One job."""
+    """A job: one run of a stage."""
 
     stage: str
     key: str  # identifies it among the jobs of its stage, e.g. clean/mlp/mixup2/seed0

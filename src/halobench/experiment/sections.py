@@ -47,7 +47,7 @@ def _named_kinds(probes: Any) -> Any:
 
 
 def _check_folder(path: str) -> str:
-    """Return a path if it can be used unquoted in rules and shells; raise SpecError if it can't."""
+    """Return a path; raise SpecError if it can't be used unquoted in rules and shells."""
     expected = "a folder other than the working directory, with only letters, digits and . _ + - / in its path"
     other = os.path.realpath(path) != os.path.realpath(".")
     require(re.fullmatch(r"[\w.+/-]+", path, re.ASCII) and other, "", path, expected)

@@ -23,8 +23,8 @@ class Cutmix(Loss):
 
     The box, shared by the whole batch, has the image's proportions and is centred on a uniformly drawn pixel. Its sides
     are sqrt(1 - share) times the image's, with share ~ Beta(alpha, alpha), rounded to pixels; parts outside the image
-    are cut off. Targets are mixed in proportion to the area that is left. The boxes come from a random permutation of
-    the batch.
+    are cut off. Targets are mixed in proportion to the area of the box after this cut. The other images are a random
+    permutation of the batch.
 
     Parameters
     ----------

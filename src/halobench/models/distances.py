@@ -30,7 +30,7 @@ class AroundSamples(nn.Module):
     points: torch.Tensor
 
     def hold(self, inputs: torch.Tensor) -> None:
-        """Store the training samples (N, ...)."""
+        """Store training samples (N, ...)."""
         samples = inputs.flatten(1)
         # Distances are computed from products; centring both factors first keeps cancellation small.
         centre = samples.mean(dim=0)

@@ -86,7 +86,7 @@ def _shrink_stem(name: str, model: nn.Module) -> None:
     first_convolution = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")  # set by timm's models
     path = next((path for path in (first_convolution, *STEMS) if isinstance(path, str) and path in paths), None)
     first = paths[path] if path is not None else None
-    # A patch embedding reads each pixel once, while a stem's windows overlap (except for ConvNeXt's, also a stem).
+    # A patch embedding reads each pixel once. A stem's windows overlap, except for ConvNeXt's, which is also a stem.
     patches = path is not None and ("embed" in path or path == "stem.proj")
     if path is None or not isinstance(first, nn.Conv2d) or patches:
         what = f"plain, since {name} doesn't start with a convolution over pixels"
@@ -100,7 +100,7 @@ def _shrink_stem(name: str, model: nn.Module) -> None:
 
 
 def _put(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Replace a submodule."""
+    """Replace the submodule at a path."""
     parent, _, leaf = path.rpartition(".")
     setattr(model.get_submodule(parent), leaf, module)
 

@@ -28,7 +28,7 @@ class Resize(nn.Module):
 
 
 class Resized(nn.Module):
-    """A model that first resizes its images, and the training samples that it may be built around."""
+    """A model that first resizes its images, and any training samples that it is built around."""
 
     def __init__(self, model: Any, side: int):
         super().__init__()
@@ -92,8 +92,7 @@ def preprocessed(model: nn.Module, moments: Moments, side: int | None) -> Prepro
 
     config = resolve_model_data_config(model)
     channels = len(moments[0])
-    # For grey images, timm sums the first layer's weights over the colours, so means and stds are averaged over
-    # colours.
+    # For grey images, timm sums the first layer's weights over the colours, so means and stds are averaged too.
     by_colour = [np.asarray(config[key]) for key in ("mean", "std")]
     mean, std = (values if len(values) == channels else np.full(channels, values.mean()) for values in by_colour)
     return Preprocessed(model, moments, (mean, std), side or config["input_size"][-1], config["interpolation"])

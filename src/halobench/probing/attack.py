@@ -35,7 +35,7 @@ CHANGE = (0.05, 0.001)  # first and last relative change of the distance per ste
 
 @dataclass(frozen=True)
 class Effort:
-    """How an attack searches.
+    """The norm and the effort of an attack.
 
     Attributes
     ----------
@@ -221,8 +221,7 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
         anneal = (1 + math.cos(math.pi * step / effort.steps)) / 2
         size, change = (last + (first - last) * anneal for first, last in (STEP, CHANGE))
         linear = length + (values / rise.double().clamp_min(1e-30)).to(length)
-        # Go slightly farther than the gradient suggests, since steps that end exactly at the level would never be below
-        # it.
+        # Go slightly farther than the gradient suggests: steps that end exactly at the level would never be below it.
         larger = torch.where(torch.isinf(lengths), linear, allowed) * (1 + change)
         allowed = torch.where(below, torch.minimum(allowed * (1 - change), lengths), larger).clamp(max=REACH)
         # Without a gradient, continue straight ahead.
@@ -329,7 +328,7 @@ def attacked(
     effort: Effort = Effort(),
     seed: int = 0,
 ) -> Attacked:
-    """Return the points found by `attacked_radius`, with their distances; the arguments are the same."""
+    """Return the points that `attacked_radius` finds, with their distances; the arguments are the same."""
     targets, inputs = check_model(model, inputs, labels), inputs.detach()
     check_confidence(level, beta)
     require(isinstance(effort, Effort), "effort", effort, "a halobench.Effort")

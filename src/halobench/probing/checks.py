@@ -17,7 +17,7 @@ from halobench.probing.rays import Surroundings
 def check_arguments(
     predict: Predict, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor, surroundings: Surroundings | None = None
 ) -> np.ndarray:
-    """Return the labels as an int64 array (n,); raise SpecError unless they fit the model and the samples."""
+    """Return the labels as an int64 array (n,); raise SpecError unless they match the model and the samples."""
     in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
     require(not in_training, "model", "a module in train mode", "one in eval mode (call model.eval())")
     is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()

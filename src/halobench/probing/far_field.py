@@ -19,7 +19,7 @@ from halobench.models.piecewise.exact import exact_network
 from halobench.models.piecewise.network import Network
 from halobench.probing.checks import check_confidence, check_model
 
-ROUNDED = 1e-12  # slopes and their gaps count as rounding error if below this fraction of their terms
+ROUNDED = 1e-12  # slopes and gaps below this fraction of their terms count as rounding errors
 HALVINGS = 60
 DISTANCES = (1e3, 1e5, 1e7)  # distances at which other networks are evaluated
 NEARLY_ONE = 1e-4  # how far the confidence at the last distance may be below 1 and still count as tending to 1
@@ -187,7 +187,7 @@ def _read(model: torch.nn.Module, starts: torch.Tensor, ways: torch.Tensor, dtyp
 
 
 def describe(tails: Tails, rays: int, level: float, beta: float) -> FarField:
-    """Return the limiting behaviour of the confidence along `rays` rays per sample at an inverse temperature."""
+    """Return the limiting behaviour of the confidence at an inverse temperature, along `rays` rays per sample."""
     exact = tails.read is None
     steepest = _lead(tails, tails.slopes.argmax(dim=1)) == 0
     classes = torch.where(steepest, tails.offsets, -torch.inf).argmax(dim=1) if exact else tails.offsets.argmax(dim=1)

@@ -124,7 +124,7 @@ def choose_samples(size: int, count: int, rng: np.random.Generator) -> np.ndarra
 
 
 def _named(tables: Neighbourhood, index: np.ndarray, **names: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both tables with `names` as leading columns, identifying samples by their rows in the source."""
+    """Return both tables with `names` as leading columns, and with samples identified by their rows in the source."""
     radii = tables.radii.assign(point=index[tables.radii["point"]])
     curves, radii = (table.assign(**names)[[*names, *table.columns]] for table in (tables.curves, radii))
     return curves, radii
@@ -154,7 +154,7 @@ def probe(
     surroundings : Surroundings
         The training samples, which several probes can share.
     rng : numpy Generator
-        Draws the directions.
+        Determines the directions.
     options : ProbeOptions, optional
 
     Raises

@@ -1,4 +1,4 @@
-"""Walk along rays and read a model's label confidences and logit gaps at many distances."""
+"""Walk along rays and record a model's label confidences and logit gaps at many distances."""
 
 from __future__ import annotations
 

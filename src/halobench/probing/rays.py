@@ -30,7 +30,7 @@ class Rays:
 
 @dataclass(frozen=True)
 class _Neighbours:
-    """Samples (n, D), their labels, and the row and distance (n,) of each one's nearest sample with another label."""
+    """Samples (n, D), their labels, and the rows and distances (n,) of their nearest samples with other labels."""
 
     samples: torch.Tensor
     labels: np.ndarray
@@ -169,7 +169,7 @@ def nearest_of_another_label(
 
 
 def principal_components(training: torch.Tensor, count: int) -> torch.Tensor:
-    """Return orthonormal leading principal directions (c, D) of samples (N, D); c < `count` if the rank is lower."""
+    """Return leading orthonormal principal directions (c, D) of samples (N, D); c < `count` if the rank is lower."""
     samples = training[:MANIFOLD_SAMPLES].double()
     _, scales, basis = torch.linalg.svd(samples - samples.mean(dim=0), full_matrices=False)
     rank = int((scales > 1e-9 * scales[0]).sum())

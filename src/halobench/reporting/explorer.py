@@ -183,7 +183,7 @@ def _names(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
 
 
 def explorer_page(data: Mapping[str, Any], pages: str = "tables") -> str:
-    """Return the self-contained page; `pages` is the folder with a folder for each experiment's other pages."""
+    """Return the self-contained page; `pages` is the folder that has a folder of other pages per experiment."""
     from plotly.offline import get_plotlyjs
 
     packed = base64.b64encode(gzip.compress(json.dumps(data, allow_nan=False).encode(), mtime=0)).decode()

@@ -82,7 +82,7 @@ def calibrator_label(name: str) -> str:
 
 
 def probe_label(name: str) -> str:
-    """Return the direction of a probe in words."""
+    """Return a probe's direction in words."""
     return PROBES.get(name, name)
 
 

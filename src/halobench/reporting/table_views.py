@@ -43,7 +43,7 @@ def by_kind(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def trained_here(runs: pd.DataFrame) -> pd.Series:
-    """Return, for each run, whether its model was trained here; otherwise, it took no steps or may fit other data."""
+    """Return, for each run, whether its model was trained here; others took no steps or may fit other data."""
     return runs["steps"].ne(0) & runs["fitted_here"].ne(False)
 
 
@@ -118,7 +118,7 @@ def posterior_entropies(metrics: pd.DataFrame) -> dict[str, float]:
 
 
 def without_void_floors(metrics: pd.DataFrame) -> pd.DataFrame:
-    """Drop rows of ``ece_floor`` if the ECE is an expectation, which no draw of labels raises above 0."""
+    """Drop rows of ``ece_floor`` if the ECE is an expectation, since no draw of labels then raises it above 0."""
     expected = (metrics["labels"] == "noisy") & metrics["dataset"].isin(posterior_entropies(metrics))
     return metrics[~expected | (metrics["metric"] != "ece_floor")]
 

@@ -36,12 +36,7 @@ FILES = {
 }
 LADDER = "repair.csv"  # additional rows of metrics, for cells with this file
 PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
-NOISY = (
-    "metrics",
-    "radii",
-    "reliability",
-    "neighbourhood",
-)  # tables that repeat the data sets' label noise
+NOISY = ("metrics", "radii", "reliability", "neighbourhood")  # tables that repeat the data sets' label noise
 BATCH = 64  # cells read and joined at once, with half a million radii in total
 
 # Takes files, each as a path and its content, and returns all their rows and each file's row count.
@@ -218,7 +213,7 @@ def _read_joined(files: Sequence[tuple[Path, bytes]], least: int) -> tuple[pd.Da
 
 
 def _read_curves(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
-    """Read the cells' curves."""
+    """Read the cells' curves and their numbers of rows."""
     tables = [parse_parquet(path, content, least=0) for path, content in files]  # searches have no curves
     return join_tables([path for path, _ in files], tables).to_pandas(), [len(table) for table in tables]
 

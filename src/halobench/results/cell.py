@@ -76,7 +76,7 @@ def _flat(spec: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def cell_names(results: Path) -> list[str]:
-    """Return the names of the trained cells in a results folder, sorted; raise SpecError if there are none."""
+    """Return the sorted names of the trained cells in a results folder; raise SpecError if there are none."""
     expected = "a results folder created by `halobench run`, containing a `runs` folder"
     if not (results / "runs").is_dir():
         raise SpecError(str(results), "no such folder" if not results.is_dir() else "no `runs` folder in it", expected)

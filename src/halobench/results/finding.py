@@ -83,7 +83,7 @@ def effects(rows: Rows) -> dict[str, str]:
 
 
 def effect(theme: str, rows: Rows) -> str:
-    """State one effect of a theme: its estimate with interval, unit and verdict by fit, and the data measured on.
+    """State one effect of a theme: its estimate with interval, unit and verdict by fit, and the data behind it.
 
     Tests that differ only in the fit are stated together. The text is empty if no test of the theme has an estimate.
     """
@@ -114,7 +114,7 @@ def _estimate(row: Mapping[Any, Any]) -> str:
 
 
 def tests_of_questions(rows: Rows) -> str:
-    """Count tests and the questions that they are variants of, e.g. ``8 tests of 3 questions``."""
+    """Count tests, and the questions of which they are variants, e.g. ``8 tests of 3 questions``."""
     rows = list(rows)
     return f"{count(len(rows), 'test')} of {count(len({row['question'] for row in rows}), 'question')}"
 
@@ -153,7 +153,7 @@ def registration_line(rows: Rows) -> str:
 
 
 def in_words(row: Mapping[Any, Any]) -> str:
-    """Return a verdict in words, with the pairs that contradict it: ``holds on average; opposite for 2 of 5 pairs``."""
+    """Return a verdict in words, counting pairs that contradict it: ``holds on average; opposite for 2 of 5 pairs``."""
     words, opposite, pairs = VERDICTS[row["verdict"]].label, int(float(row["opposite"])), int(float(row["pairs"]))
     if not opposite:
         return words

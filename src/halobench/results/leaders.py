@@ -31,7 +31,7 @@ class Compared:
 
 
 def preferred_labels(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the test rows scored against one kind of label per data set: the posterior, drawn or clean labels."""
+    """Return test rows for one kind of label per data set: preferably the posterior, else drawn or clean labels."""
     table = table[table["split"] == "test"]
     kept = []
     for _, rows in table.groupby("dataset", sort=False):
@@ -51,7 +51,7 @@ def _compared(rows: pd.DataFrame) -> Compared:
     models = rows.groupby("model")["loss"].nunique()
     whole = models[models == rows["loss"].nunique()].index
     rows = rows[rows["model"].isin(whole)] if len(whole) else rows
-    with np.errstate(invalid="ignore"):  # infinite values
+    with np.errstate(invalid="ignore"):  # values may be infinite
         means = rows.pivot_table(
             "value", [*METHOD, "metric"], "seed", aggfunc=lambda x: x.mean(skipna=False), dropna=False
         )

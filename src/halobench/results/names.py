@@ -15,7 +15,7 @@ from halobench.core import facts
 
 @dataclass(frozen=True)
 class Style:
-    """The colour, marker and dashes of a line. Either the colour or the marker alone identifies it."""
+    """The colour, marker and dashes of a line. Its colour or its marker is enough to identify it."""
 
     color: str
     marker: str | tuple[int, int, int]
@@ -74,7 +74,7 @@ METRICS = _named("metrics") | {
     ),
 }
 
-# These are also computed for distributions that consist of regions.
+# Metrics that are also computed for distributions that consist of regions.
 REGION_METRICS = ("kl_own", "kl_shared", "kl_per_log_k", "error_own", "error_shared", *GAPS)
 
 # The parts of the NLL by what could repair them, as in `halobench.repair_ladder`. Plots stack these parts.

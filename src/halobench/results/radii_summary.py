@@ -23,8 +23,8 @@ Codes = tuple[np.ndarray, np.ndarray]  # (n,) indices of names, -1 for none; (m,
 def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
     """Compute quartiles of a cell's radii (with `RADII_COLUMNS`), with one row per group of rays, sorted by group.
 
-    A censored radius is at least as large as its walk is long. For quartiles, it counts as larger than all uncensored
-    radii. A quartile that falls on censored radii is reported as the smallest of them, which is a lower bound.
+    A censored radius is at least the length of its walk. For quartiles, it counts as larger than all uncensored radii.
+    A quartile that falls on censored radii is reported as the smallest of them, which is a lower bound.
 
     n is the number of rays, and censored is the share of censored ones. There are quartiles of radii in normalised
     inputs (``radius_*``), as multiples of the distance to the nearest sample with a different label (``relative_*``)

@@ -26,7 +26,7 @@ from halobench.storage.layout import STAGES
 from halobench.storage.records import check_seal, read_record
 from halobench.storage.requests import changes, is_or_are, listed
 
-Name = tuple[str, str]  # of a job: its stage and key
+Name = tuple[str, str]  # a job's stage and key
 Inputs = Mapping[Name, Mapping[str, str]]  # checksums, by name, of files that jobs read besides other jobs' outputs
 States = Mapping[Name, "State"]
 LARGE = 1_000_000_000  # bytes; larger files that are newer than their records are left to the stages that read them
@@ -223,7 +223,7 @@ def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False
 
 def _sentence(state: State) -> str:
     if state.kind == "current":
-        return "an earlier job makes what it reads"
+        return "an earlier job writes its inputs"
     more = [f"and {len(state.reasons) - MOST} more changes"] if len(state.reasons) > MOST + 1 else []
     return "; ".join([*state.reasons[: MOST if more else None], *more]) or "it has never run"
 
@@ -268,7 +268,7 @@ def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name,
 
 
 def _likeness(job: Job) -> list[tuple[Any, ...]]:
-    """Return what a job may have in common with others, closest similarity first."""
+    """Return what a job may have in common with others, from most to least similar."""
     parts = [to_json(job.spec.get(part)) for part in ("model", "dataset")]
     return [(job.stage, *parts), (job.stage, parts[0]), (job.stage,)]
 

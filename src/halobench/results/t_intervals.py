@@ -55,7 +55,7 @@ def t_intervals(values: np.ndarray, correction: float = 0.0) -> np.ndarray:
     from scipy.special import stdtrit  # slow to import, and a dry run reads claims without judging them
 
     count = values.shape[1]
-    with np.errstate(invalid="ignore"):  # infinite values
+    with np.errstate(invalid="ignore"):  # values may be infinite
         mean = values.mean(axis=1)
         if count == 1:
             half = np.full(len(mean), np.nan)

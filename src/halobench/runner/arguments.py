@@ -20,7 +20,7 @@ from halobench.experiment.config_loader import ConfigError
 BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
 # Options that ask a question, besides dry runs; Snakemake answers these by itself.
 QUESTIONS = re.compile(r"lint|(detailed_)?summary|dag|rulegraph|filegraph|d3dag|list_\w+|report|archive")
-IN_PROFILES = re.compile(r"^(config|configfiles?|directory|snakefile)\s*:", re.M)  # ignored in profiles
+IN_PROFILES = re.compile(r"^(config|configfiles?|directory|snakefile)\s*:", re.M)  # settings that a run wouldn't see
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
 # The targets of the workflow, each with the stages whose results it builds (all stages if none is listed).
 TARGETS = {
@@ -35,7 +35,7 @@ DEFAULT = "config.yaml"  # the configuration file in the working directory, whic
 
 @dataclass(frozen=True)
 class Arguments:
-    """Snakemake's command-line arguments, as given and as its parser reads them."""
+    """Snakemake's command-line arguments, as given and as parsed by Snakemake."""
 
     words: tuple[str, ...]
     options: argparse.Namespace
@@ -77,7 +77,7 @@ def read_arguments(words: Sequence[str], results: Path | None = None) -> Argumen
     for option in ("--configf", "--config$|-C"):
         uses = [word for word in before if re.match(option, word)]
         if len(uses) > 1:
-            raise OSError(f"{uses[-1]}: expected only once, with all its values, since Snakemake uses the last")
+            raise OSError(f"{uses[-1]}: expected only once, with all its values, since Snakemake uses only the last")
     entries = arguments.options.config or []
     for entry in entries:
         if "=" not in entry:
@@ -89,7 +89,7 @@ def read_arguments(words: Sequence[str], results: Path | None = None) -> Argumen
 
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace:
-    """Parse Snakemake's arguments; profiles are left out."""
+    """Parse Snakemake's arguments, without profiles."""
     from snakemake.cli import get_argument_parser  # named in Snakemake's documentation, under "All Options"
     from snakemake.exceptions import CliException
 
@@ -106,7 +106,7 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
 
 
 def configuration(options: argparse.Namespace) -> dict[str, Any]:
-    """Return the configuration that Snakemake's arguments specify, merged in the order that Snakemake uses."""
+    """Return the configuration that Snakemake's arguments specify, merged in Snakemake's order."""
     config: dict[str, Any] = {}
     default = options.directory / DEFAULT
     for path in (*([default] if default.exists() else []), *options.configfile):

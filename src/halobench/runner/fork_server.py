@@ -42,7 +42,7 @@ def start() -> None:
     if not sys.platform.startswith("linux") or PLACE in os.environ:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind("")  # to an address that the system chooses, and which isn't a file
+        listener.bind("")  # to an address chosen by the system, which isn't a file
         listener.listen(128)  # from now on, jobs can connect and wait until the server is ready
         options: dict[str, Any] = {"pass_fds": [listener.fileno()], "start_new_session": True}  # jobs pass Ctrl-C on
         command, one = [sys.executable, "-c", PROGRAM, str(listener.fileno())], dict.fromkeys(THREADS, "1")

@@ -67,7 +67,7 @@ def _locks(folder: Path) -> Path:
 
 
 def _deciding(folder: Path) -> FileLock:
-    """Return the lock that one run at a time holds for a few seconds to enrol and clean up after dead runs."""
+    """Return the lock that a run holds alone, for a few seconds, to enrol and clean up after dead runs."""
     return FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True)
 
 
@@ -140,6 +140,6 @@ def settle_left_jobs(folder: Path, cancel: bool) -> None:
         right = f"run this where SLURM responds, or remove {folder / SUBMITTED} if that cluster no longer exists"
         raise queue.SlurmError(f"{where}, which can't be queried ({error}); {right}") from None
     if settled:
-        outcome.say(f"jobs of a run that died: found {len(settled)} in the queue, none left now")
+        outcome.say(f"jobs of a run that died: found {len(settled)} in the queue; none are left")
     for run_ in runs:
         queue.forget(folder / SUBMITTED, run_)

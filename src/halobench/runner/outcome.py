@@ -77,7 +77,7 @@ def finding_lines(claims: Path) -> list[str]:
 
 
 def _leaders(metrics: Path) -> dict[str, str]:
-    """Return which loss leads, by data set, from an experiment's table of metrics."""
+    """Return the leading loss of each data set, from an experiment's table of metrics."""
     import pandas as pd  # slow to import, and rarely needed, since most runs decide a claim
 
     from halobench.results.leaders import leaders

@@ -118,9 +118,9 @@ def _forcing(
 ) -> list[str]:
     """Return the options that make Snakemake run jobs that aren't current, whatever it remembers.
 
-    Snakemake runs missing ones anyway. The remaining trigger, besides times, is software environments, which no rule
-    has. Snakemake runs all forced jobs, so only those that the targets need may be forced. Targets that aren't in the
-    job list are left to Snakemake.
+    Snakemake runs jobs with missing outputs anyway. The remaining trigger, besides times, is software environments,
+    which no rule has. Snakemake runs all forced jobs, so only those that the targets need may be forced. Targets that
+    aren't in the job list are left to Snakemake.
     """
     if parsed.options.rerun_triggers or not needed:
         return []
@@ -176,7 +176,7 @@ def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
 def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:
     """List the trained cells that a run will replace, one per line, with the reason."""
     why = Counter(
-        "; ".join(states[name].reasons) or "an earlier job makes what it reads"
+        "; ".join(states[name].reasons) or "an earlier job writes its inputs"
         for name in chosen
         if name[0] == "train" and states[name].record is not None
     )

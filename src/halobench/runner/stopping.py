@@ -63,5 +63,5 @@ def _watch(signals: socket.socket, passed: signal.Signals) -> None:
 
 
 def _is_job(command: list[str]) -> bool:
-    """Return True if a process runs a stage, not a cluster's command or, as a new child does, this process's command."""
+    """Return True if a process runs a stage, not a cluster's command or, as a new child may, this process's own."""
     return "halobench" in {Path(word).name for word in command[:2]} and command != psutil.Process().cmdline()

@@ -36,7 +36,7 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
 
 def check_arrays(path: Path | str) -> None:
-    """Raise SpecError if `read_arrays` would, without keeping the arrays in memory."""
+    """Raise the same errors as `read_arrays`, without keeping the arrays in memory."""
     from safetensors import safe_open
 
     with reading(path, "arrays as safetensors"), safe_open(path, framework="numpy"):
@@ -47,7 +47,7 @@ def check_arrays(path: Path | str) -> None:
 def read_npy(
     path: Path | str, dtype: str, shape: tuple[int | None, ...], mapped: bool = False, most: int | None = None
 ) -> np.ndarray:
-    """Read an array of this type and shape, where None is any length; compare the checksum of up to `most` bytes."""
+    """Read an array of this type and shape (None: any length); compare its checksum if it has at most `most` bytes."""
     expected = f"a .npy array of {dtype} {shape}".replace("None", "n")
     with reading(path, expected):
         # An archive of arrays can also be read, but isn't an array.

@@ -19,7 +19,7 @@ from halobench.core.errors import SpecError, describe_error, require
 
 REMEDY = "(if this is a result, delete it; the next run that needs it will recreate it)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
-LEAST_AGE = 60.0  # seconds
+LEAST_AGE = 60.0  # in seconds
 AHEAD = 60.0  # seconds by which a file server's clock may be ahead
 LOCK = ".lock"  # the file that a process locks to work alone in a folder
 
@@ -36,7 +36,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     writer = _lock(temporary)
-    with contextlib.suppress(OSError):  # a file system without locks
+    with contextlib.suppress(OSError):  # the file system may not have locks
         writer.acquire(blocking=False)
     try:
         yield temporary

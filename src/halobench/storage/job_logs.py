@@ -1,4 +1,4 @@
-"""Read the ends of job logs."""
+"""Read job logs, mainly their last lines."""
 
 from __future__ import annotations
 

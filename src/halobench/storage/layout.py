@@ -27,8 +27,8 @@ class Stage:
     undeclared: tuple[str, ...] = ()  # other files that it may write there
     scoped: bool = False  # whether it can also run on only the finished cells, and then write below partial/
     each: bool = False  # whether each figure or table has its own rule, named {stage}_{name}
-    # The modules that determine its numbers. Modules that these import are found, so an edit to any of them reruns the
-    # stage. Empty if it computes nothing.
+    # The modules that determine its numbers. Their imports are found, so an edit to any of these reruns the stage.
+    # Empty if it computes nothing.
     modules: tuple[str, ...] = ()
 
     def record_path(self, key: str) -> str:
@@ -184,7 +184,7 @@ _STAGES = (
         modules=("reporting/explorer", "reporting/pages/index"),
     ),
 )
-STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order they run
+STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order in which they run
 CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
 
 

@@ -15,7 +15,7 @@ OUTSIDE = re.compile(r'"[A-Za-z_][\w.]*:[A-Za-z_]\w*"')  # a plug-in outside the
 
 @dataclass(frozen=True)
 class Request:
-    """What a job should do."""
+    """The task of a job and its code version."""
 
     stage: str
     spec: Mapping[str, Any]  # as plain data; jobs that differ only in their seeds share it

@@ -66,7 +66,7 @@ def verify(results: Path) -> Verification:
 
 
 def _matches(results: Path, patterns: Iterable[str]) -> list[Path]:
-    """Return the files below the results folder whose paths match any of the patterns, sorted."""
+    """Return the files below the results folder whose paths match any of the patterns, in sorted order."""
     return sorted({path for pattern in patterns for path in results.glob(pattern) if path.is_file()})
 
 

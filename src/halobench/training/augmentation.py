@@ -20,7 +20,7 @@ def augmented(images: torch.Tensor, spec: TrainSpec, rng: np.random.Generator) -
 
 
 def shifted(images: torch.Tensor, most: int, rng: np.random.Generator) -> torch.Tensor:
-    """Shift each of the images (n, C, H, W) down and right by whole pixels in [-most, most]; repeat border pixels."""
+    """Shift each image (n, C, H, W) down and right by random whole pixels in [-most, most]; repeat border pixels."""
     if not most:
         return images
     padded = nn.functional.pad(images, (most,) * 4, mode="replicate")

@@ -88,7 +88,7 @@ def _start(
 
 
 def _evaluate(run: TrainingRun, data: Data, inputs: Batches, when: str, fitted: bool = True) -> Trained:
-    """Predict the logits of all splits; `inputs` are the training samples, and `when` completes error messages."""
+    """Predict the logits of all splits, and collect facts; `when` completes error messages about these logits."""
     logits = {}
     for name, split in data.splits.items():
         samples = inputs if name == "train" else batches_of(split.images, run.spec, run.device, data)
@@ -123,7 +123,7 @@ def check_finite(logits: np.ndarray, what: str) -> None:
 def predict(
     model: nn.Module, inputs: np.ndarray | Batches, spec: TrainSpec, tick: Callable[[], None] = lambda: None
 ) -> np.ndarray:
-    """Return eval-mode logits, float32 (n, classes), for normalised inputs (n, C, H, W); `tick` before each batch."""
+    """Return eval-mode logits, float32 (n, classes), for normalised inputs (n, C, H, W), calling `tick` per batch."""
     model.eval()
     device = next(model.parameters()).device
     samples = inputs if isinstance(inputs, Batches) else batches_of(inputs, spec, device)

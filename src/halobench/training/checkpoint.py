@@ -153,7 +153,7 @@ class Checkpoint:
 
 
 def _digest(tensors: Mapping[str, torch.Tensor], facts: str) -> str:
-    """Return the SHA-256 of the names and bytes of the tensors and the facts."""
+    """Return the SHA-256 of the tensors' names and bytes and of the facts."""
     digest = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
         digest.update(name.encode())

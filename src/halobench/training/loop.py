@@ -250,7 +250,7 @@ def backward(
         with autocast(spec, inputs.device):
             logits = forward(part)
         value = loss(logits.float(), part_targets)
-        if len(part) < count:  # since losses are means over rows
+        if len(part) < count:  # weighted, since losses are means over rows
             value = value * (len(part) / count)
         value.backward()
         losses.append(value.detach())

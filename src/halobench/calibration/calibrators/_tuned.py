@@ -23,7 +23,7 @@ ROUGH, EXACT = 1e-4, 1e-6
 def fit_tuned(
     path: Path, settings: Sequence[Any], logits: np.ndarray, labels: np.ndarray, name: str, rough: float = ROUGH
 ) -> Calibrator:
-    """Fit with the setting whose NLL on held-out folds is lowest; a `name` determines the folds."""
+    """Fit with the setting that has the lowest NLL on held-out folds, which `name` determines."""
     n = len(logits)
     fold = generator(0, name, "folds").permutation(n) % min(FOLDS, n)
     held_out = np.zeros(len(settings))

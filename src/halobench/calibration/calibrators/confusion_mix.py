@@ -101,7 +101,7 @@ def _likelihood(logits: np.ndarray, labels: np.ndarray, log_beta: float) -> tupl
 
 
 class _Mixture(NamedTuple):
-    """The best weight of the confusions, the likelihoods (n,) and NLL there, and the violation of optimality in w."""
+    """The best weight w of the confusions, the likelihoods (n,) and NLL there, and the violation of optimality in w."""
 
     weight: float
     likelihood: np.ndarray

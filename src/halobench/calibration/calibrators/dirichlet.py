@@ -41,7 +41,7 @@ ROUGH = 5e-4  # the largest gradient at which a search on the folds ends
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit Dirichlet calibration with tuned ridges; finite even on separable data."""
+    """Fit Dirichlet calibration with tuned ridges, which is finite even on separable data."""
     return fit_tuned(_path, STRENGTHS, logits, labels, "dirichlet", ROUGH)
 
 

@@ -33,10 +33,10 @@ LIBRARIES = ("scipy",)
 def fit(
     logits: np.ndarray, labels: np.ndarray, *, strengths: Sequence[float] = (1000.0, 100.0, 10.0, 3.0, 1.0, 0.1)
 ) -> Calibrator:
-    """Fit matrix scaling with the best of the ridge's `strengths`; finite even on separable data."""
+    """Fit matrix scaling with the best of the ridge's `strengths`; the fit is finite even on separable data."""
     positive = len(strengths) > 0 and all(strength > 0 for strength in strengths)
     require(positive, "strengths", strengths, "at least one strength above 0")
-    # The name only seeds the folds, which the numbers in docs/repair.md come from.
+    # The name only seeds the folds; the numbers in docs/repair.md were computed with these folds.
     return fit_tuned(_path, sorted(strengths, reverse=True), logits, labels, "matrix_cv")
 
 

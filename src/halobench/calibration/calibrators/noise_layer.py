@@ -41,7 +41,7 @@ STEPS, LARGEST = 2000, 0.7  # the largest number of steps, and the largest step 
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit T, Q and s; finite even on separable data, since log T has a slight ridge towards TS.
+    """Fit T, Q and s, which are finite even on separable data, since log T has a slight ridge towards TS.
 
     The objective isn't concave. The search starts at TS with the mode of the strongest prior; for each weaker prior, it
     starts at the previous optimum. The reported gradient is the largest entry with respect to log T and the logits of

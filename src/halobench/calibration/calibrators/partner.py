@@ -18,6 +18,6 @@ STYLE = ("#00695C", "*")
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
-    """Fit partner scaling; finite even on separable data."""
+    """Fit partner scaling, which is finite even on separable data."""
     fitted = fit_checked(logits, labels)
     return scored(fitted.log_probabilities, logits, labels, fitted.gradient, fitted.converged, WORK)

@@ -17,5 +17,5 @@ ORDER = 6
 
 
 def score(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
-    """Return the unweighted mean of abs(accuracy - confidence) over the non-empty bins of equal width."""
+    """Return the unweighted mean of abs(accuracy - confidence) over the non-empty equal-width bins."""
     return float(bin_by_confidence(confidence, correct, bins).gaps()[1].mean())

@@ -14,5 +14,5 @@ ORDER = 8
 
 
 def score(confidence: np.ndarray, correct: np.ndarray, *, bins: int = 15) -> float:
-    """Return the largest abs(accuracy - confidence) of any non-empty bin of equal width."""
+    """Return the largest abs(accuracy - confidence) of any non-empty equal-width bin."""
     return float(bin_by_confidence(confidence, correct, bins).gaps()[1].max())

@@ -68,8 +68,7 @@ def load(
 def simplex(count: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draw `count` random points (count, size) around 0 that are all sqrt(2) apart; count <= size + 1."""
     corners = np.eye(count) - 1 / count
-    # The corners span count - 1 dimensions. They are expressed in an orthonormal basis of these, which is then randomly
-    # rotated.
+    # The corners span count - 1 dimensions. Express them in an orthonormal basis of these, then rotate it randomly.
     basis = np.linalg.svd(corners)[2][: count - 1]
     turned = np.linalg.qr(rng.standard_normal((size, count - 1)))[0]
     return corners @ basis.T @ turned.T

@@ -146,7 +146,7 @@ def _is_image(path: str) -> bool:
 
 
 class FolderImages:
-    """Images by their paths, decoded when a slice is read, as a uint8 array (n, C, size, size)."""
+    """Images by their paths; a slice is decoded when it is read, as a uint8 array (n, C, size, size)."""
 
     dtype = np.dtype(np.uint8)
 
@@ -158,8 +158,7 @@ class FolderImages:
         return len(self.paths)
 
     def __getitem__(self, rows: slice) -> np.ndarray:
-        # Decoding releases Python's lock. The error is always that of the first bad image, whichever thread fails
-        # first.
+        # Decoding releases Python's lock. The error is that of the first bad image, whichever thread fails first.
         with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
             return np.stack(list(pool.map(self._decoded, self.paths[rows])))
 

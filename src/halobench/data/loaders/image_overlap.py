@@ -28,7 +28,7 @@ VARIANTS = {
 
 APART = 0.49  # `reach`, as a share of the distance to the nearest other prototype
 CANDIDATES = 4  # images considered for each prototype
-BLOCK = 512  # images rendered at a time
+BLOCK = 512  # images rendered at once
 TRIES = 30  # rounds of redrawing images that left their regions
 TRIAL = 4  # samples drawn per region to check that this is possible
 
@@ -77,8 +77,7 @@ class ImageOverlap(Distribution):
             cosine = (np.cos(turn[part]) / (1 + growth[part]))[:, None]
             sine = (np.sin(turn[part]) / (1 + growth[part]))[:, None]
             y, x = rows - down[part, None], columns - right[part, None]
-            # The first coordinate selects the prototype; since it is an integer, neighbouring prototypes have no
-            # weight.
+            # The first coordinate selects the prototype; since it is an integer, neighbours have no weight.
             which = np.broadcast_to(region[part, None], y.shape)
             at = np.stack([which, cosine * y - sine * x + middle[0], sine * y + cosine * x + middle[1]])
             for channel in range(self.shape[0]):

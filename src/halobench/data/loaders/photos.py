@@ -52,7 +52,7 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
 
 
 def cut_patches(photograph: np.ndarray, side: int) -> np.ndarray:
-    """Cut a photograph (H, W, C) into patches (n, C, side, side), dropping what remains at the right and bottom."""
+    """Cut a photograph (H, W, C) into patches (n, C, side, side), dropping incomplete ones at the right and bottom."""
     down, right = photograph.shape[0] // side, photograph.shape[1] // side
     kept = photograph[: down * side, : right * side].reshape(down, side, right, side, -1)
     return np.ascontiguousarray(kept.transpose(0, 2, 4, 1, 3).reshape(down * right, -1, side, side))

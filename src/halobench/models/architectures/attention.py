@@ -44,7 +44,7 @@ class Attention(AroundSamples):
 
 
 def median_nearest(samples: torch.Tensor) -> torch.Tensor:
-    """Return the median distance from samples (N, D) to the nearest ones that aren't copies, or 1 if all are."""
+    """Return the median distance from samples (N, D) to the nearest ones that aren't copies, or 1 if all are copies."""
     rows = torch.arange(len(samples), device=samples.device)
     least = [squared_distances(samples[part], samples, part[:, None] == rows).amin(dim=1) for part in rows.split(BLOCK)]
     nearest = torch.cat(least)

@@ -39,6 +39,6 @@ class Nearest(AroundSamples):
 
 
 def build(input_shape: tuple[int, ...], classes: int, *, scale: float = 20.0) -> nn.Module:
-    """Build a `Nearest`; `scale`, above 0, is the predicted class's logit (20 gives a confidence of 1 - k / 5e8)."""
+    """Build a `Nearest`; `scale` > 0 is the predicted class's logit (20 gives a confidence of 1 - k / 5e8)."""
     require(0 < convert_number(float, "scale", scale) <= 1e6, "scale", scale, "a logit above 0 and at most 1e6")
     return Nearest(float(scale))

@@ -11,7 +11,7 @@ from halobench.core.errors import Interrupted, require
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.network import Network
 
-TRIED = 8  # number of samples at which both are evaluated
+TRIED = 8  # number of samples at which both networks are evaluated
 AWAY = (0.0, 1.0, -1e6, 1e6)  # how far from the samples, in units of their largest number or, if that is larger, of 1
 TOLERANCE = 1e-8
 

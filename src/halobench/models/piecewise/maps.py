@@ -16,7 +16,7 @@ Map = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Patch:
-    """Rows (b, ...) of coefficients for a step's outputs; for images, only the part (b, C, h, w) that isn't all 0."""
+    """Rows (b, ...) of coefficients for a step's outputs; for images, a part (b, C, h, w) outside which all are 0."""
 
     rows: torch.Tensor
     corner: tuple[int, int] = (0, 0)  # top and left position of the part in the image

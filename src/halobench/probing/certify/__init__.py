@@ -1,1 +1,1 @@
-"""Certified radii: `bounds` bounds a network on balls around samples, and `radius` searches for the largest ball."""
+"""Certified radii: `bounds` bounds networks on balls around samples, and `radius` searches for the largest balls."""

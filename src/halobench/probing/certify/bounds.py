@@ -30,7 +30,7 @@ Bounds = dict[int, tuple[torch.Tensor, torch.Tensor]]  # bounds (m, size) on eac
 
 
 class Lines(NamedTuple):
-    """Lines that enclose rectifiers, per sample and unit (m, ...): ``lower x`` below and ``upper x + shift`` above."""
+    """Lines that enclose rectifiers, per sample and unit (m, ...): ``lower x`` and, above it, ``upper x + shift``."""
 
     lower: torch.Tensor
     upper: torch.Tensor
@@ -38,7 +38,7 @@ class Lines(NamedTuple):
 
 
 def lines_around(least: torch.Tensor, most: torch.Tensor) -> Lines:
-    """Return lines that enclose relu(x) for x in [least, most]; the lower one is whichever of 0 and x is closer."""
+    """Return lines that enclose relu(x) for x in [least, most]; the lower line is 0 or x, whichever is closer."""
     below, above = least.clamp_max(0), most.clamp_min(0)
     upper = torch.where(below < 0, above / (above - below).clamp_min(1e-300), (above > 0).to(above))
     return Lines((above > -below).to(above), upper, -upper * below)

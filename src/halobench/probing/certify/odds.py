@@ -34,7 +34,7 @@ def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
 
 
 class Odds:
-    """Bounds on the log odds against labels with the `contrasts` `rows`, on balls and on smaller balls inside them."""
+    """Bounds on the log odds against labels, whose `contrasts` are `rows`, on balls and on smaller balls inside."""
 
     def __init__(self, balls: Balls, rows: torch.Tensor, beta: float):
         self.balls, self.beta, count = balls, beta, rows.shape[1]

@@ -114,7 +114,7 @@ class Search:
         self.bounds: Bounds = {}  # bounds on the smallest ball that failed
 
     def run(self, tick: Callable[[], None] = lambda: None) -> torch.Tensor:
-        """Return the radii (m,)."""
+        """Run the search, and return the radii (m,)."""
         for _ in range(PASSES):
             chosen = self.open.nonzero()[:, 0]
             if not len(chosen):
@@ -137,7 +137,7 @@ class Search:
         self._choose(chosen, (odds.bound(radii) - self.start[chosen]).clamp_min(1e-12))
 
     def _keep(self, balls: Balls, chosen: torch.Tensor, failed: torch.Tensor) -> None:
-        """Keep the bounds on balls that failed, since the balls tried next lie inside them."""
+        """Keep the bounds on failed balls, since the next balls lie inside them."""
         for place, bounds in balls.bounds.items():
             if place not in self.bounds:
                 whole = (len(self.samples), bounds[0].shape[1])

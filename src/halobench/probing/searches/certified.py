@@ -1,4 +1,4 @@
-"""The largest ball on which the confidence provably reaches the threshold, which bounds the worst case from below.
+"""The largest ball on which the confidence provably meets the threshold; its radius bounds the worst case from below.
 
 For each calibrator, the search returns one ``certainty`` radius per sample. See `halobench.probing.certify`.
 """
@@ -38,7 +38,7 @@ def search(
     batch: int,
     threshold: float,
 ) -> Radii:
-    """Certify the samples; a signal stops the search between two balls."""
+    """Certify the samples; signals stop the search between two balls."""
 
     def tick() -> None:
         with torch.no_grad():

@@ -42,13 +42,13 @@ def search(
     threshold: float,
     directions: int,
 ) -> Radii:
-    """Follow `directions` rays from each sample, in directions drawn uniformly from the sphere."""
+    """Follow `directions` rays from each sample, in uniformly random directions."""
     normal = rng.standard_normal((len(samples), directions, samples[0].numel()), dtype=np.float32)
     ends = tails(model, samples, torch.from_numpy(normal).to(samples.device), batch)
     radii: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
     for name, beta in betas.items():
         field = describe(ends, directions, threshold, beta)
-        far = np.nan_to_num(field.last_kink, nan=DISTANCES[-1])  # the farthest distance examined
+        far = np.nan_to_num(field.last_kink, nan=DISTANCES[-1])  # the largest distance examined
         for quantity, ends_so in (("certain_from", True), ("label_from", field.classes == labels[:, None])):
             counts = field.tends_to_one & ends_so
             radii[quantity, name] = np.where(counts, field.certain_from, far), ~counts

@@ -1,1 +1,1 @@
-"""Contain the figures, one module each; the parameters of each ``draw`` are the tables it reads."""
+"""The figures, one module each; the parameters of a ``draw`` function are the tables that it reads."""

@@ -86,7 +86,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def _mark_after(ax: Axes, rows: pd.DataFrame) -> None:
-    """Mark the share of the samples themselves that TS leaves certain."""
+    """Mark the share of samples at which the model is still certain after TS."""
     after = rows[(rows["distance"] == 0) & (rows["calibrator"] == "exact") & rows["probe"].isin(WORST)]
     after = after[after["quantity"] == "certainty"]
     if len(after):

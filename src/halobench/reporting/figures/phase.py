@@ -45,7 +45,7 @@ LAW = ["family", "beta", "group"]
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw KL* / log k of two-level logits as colour over k and rho, and models as points in the same colours."""
+    """Draw KL* / log k of two-level logits as colours over k and rho, and models as points on the same colour scale."""
     measures = {"rho": ("rho", "none"), "share": ("kl_per_log_k", "exact")}
     table = class_families.scores(metrics, runs, measures).dropna(subset=["rho", "share"])
     table = table[(table["loss"] != REFERENCE) & (table["group"] < table["classes"])]

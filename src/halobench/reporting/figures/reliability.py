@@ -39,7 +39,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
 
 
 def compare(reliability: pd.DataFrame, calibrators: Sequence[str]) -> Figure:
-    """Draw the diagrams of these calibrators, which may have names of their own."""
+    """Draw the diagrams of these calibrators, which may have custom names."""
     table = preferred_labels(reliability)
     table = table[table["calibrator"].isin(calibrators)]
     if not table["count"].any():

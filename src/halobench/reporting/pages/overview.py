@@ -140,7 +140,7 @@ def _machine(hardware: str) -> str:
 
 
 def _shares(names: pd.Series) -> list[str]:
-    """List names, most jobs first, with their job counts; a long list is cut short."""
+    """List names with their job counts, largest first; a long list is shortened."""
     counts = sorted(names.value_counts().items(), key=lambda item: (-item[1], str(item[0])))
     more = [f"and {len(counts) - MOST} more"] if len(counts) > MOST else []
     return [f"{name} ({count(jobs, 'job')})" for name, jobs in counts[:MOST]] + more

@@ -33,7 +33,7 @@ RC: dict[Any, Any] = {
     "lines.linewidth": 1.3,
     "lines.markersize": 4,
     "pdf.fonttype": 42,
-    "text.hinting": "none",  # keeps text in a PDF as wide as it was when the page was laid out
+    "text.hinting": "none",  # keeps text in a PDF as wide as in the page's layout
     "svg.hashsalt": "halobench",
 }
 INK, GREY, FAINT = "#222222", "#777777", "#bbbbbb"

@@ -49,7 +49,7 @@ class Selection:
 
     @property
     def shown(self) -> str:
-        """The model and, unless all are shown, how many of its data sets."""
+        """The model and, unless all are shown, the number of its data sets."""
         return labels.model_label(self.model) + part_of(len(self.datasets), len(self.of_model), "data sets")
 
 
@@ -72,7 +72,7 @@ def select(runs: pd.DataFrame) -> Selection:
 
 
 def part_of(shown: int, total: int, what: str) -> str:
-    """Say how many are shown, unless all are, e.g. ``; 4 of 9 losses``."""
+    """Say how many things are shown, unless all are, e.g. ``; 4 of 9 losses``."""
     return f"; {shown} of {total} {what}" if shown < total else ""
 
 

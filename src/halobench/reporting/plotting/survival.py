@@ -25,7 +25,7 @@ RANDOM = (Style(INK, "o"), *(Style(GREY, "o", dash) for dash in ((0, (5, 1.5)), 
 
 
 def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
-    """Return means over seeds of the shares in rows of ``radii`` by distance, with the number of ``samples`` in all."""
+    """Return means over seeds of the shares in rows of ``radii``, by distance, with the total number of ``samples``."""
     kinds = ["dataset", "model", "loss", "probe", "quantity", "calibrator"]
     long = table.rename(columns=dict(zip(SURVIVAL_COLUMNS, SURVIVAL, strict=True)))
     long = long.melt([*kinds, "seed"], list(SURVIVAL), "distance", "share").astype({"distance": float})

@@ -1,1 +1,1 @@
-"""Contain the tables for print, one module each; the parameters of each ``make`` are the tables it reads."""
+"""The print tables, one module each; the parameters of a ``make`` function are the tables that it reads."""

@@ -24,8 +24,8 @@ The rules, in short:
   the grid has too few seeds or is missing something else that the claim needs. ``holds`` and ``does_not`` are thus
   mirror images and require the same evidence, since each rejects the other at the 2.5% level. A measured effect that is
   smaller than the margin gets ``does_not``, because it isn't the effect that was claimed to matter.
-- *Tests are many.* ``holm`` is the p-value over all pairs, adjusted for all tests of a run by Holm's procedure, and
-  ``adjusted`` is the resulting verdict at 5%. ``holm_theme`` is adjusted only for the tests of the theme.
+- *There are many tests.* ``holm`` is the p-value over all pairs, adjusted for all tests of a run by Holm's procedure,
+  and ``adjusted`` is the resulting verdict at 5%. ``holm_theme`` is adjusted only for the tests of the theme.
 - *A censored radius is a lower bound*, and a verdict that its true value could overturn is withheld (``undecided``).
 """
 

@@ -162,7 +162,7 @@ class Claim:
 
     @property
     def across_datasets(self) -> bool:
-        """Whether the statistic is a ratio between two data sets."""
+        """True if the statistic is a ratio between two data sets."""
         return self.statistic == "ratio" and any("dataset" in side for side in (self.a, self.b or {}))
 
     @property

@@ -28,7 +28,7 @@ def asked(job: Any) -> str:
 
 
 def unseen(job: Any, mark: Path) -> str:
-    """Let a free node, if any, of the kind that a job requests look for `mark` and Python; return a problem or ""."""
+    """Let a free node of the requested kind, if any, look for `mark` and Python; return a problem, or ""."""
     where = [f"--{option}={job.resources.get(key)}" for key, option in NODE.items() if job.resources.get(key)]
     file, python = shlex.quote(str(mark.absolute())), shlex.quote(sys.executable)
     look = f"test -f {file} && {python} -c 'import halobench, snakemake'"
