@@ -228,15 +228,16 @@ def records(folder: Path) -> dict[str, Any]:
 
 def runs_table() -> str:
     """Return the table of published runs, from their records."""
-    lines = ["| run | models | seeds | finished | commit | on |", "|---|---|---|---|---|---|"]
+    lines, machines = ["| run | models | seeds | finished | commit |", "|---|---|---|---|---|"], []
     for folder in sorted(path for path in PUBLISHED.iterdir() if path.is_dir()):
         record, runs = records(folder)["aggregate"], table(folder.name, "runs")
         low, high = (getattr(runs.groupby(["dataset", "model", "loss"])["seed"].nunique(), f)() for f in ("min", "max"))
         seeds = f"{low}" if low == high else f"{low} to {high}"
-        hardware = record["hardware"]
-        on = f"{hardware['processor']}, {hardware['cores']} cores, {record['device']}"
-        cells = [folder.name, len(runs), seeds, record["finished"][:10], record["commit"][:7], on]
+        cells = [folder.name, len(runs), seeds, record["finished"][:10], record["commit"][:7]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
+        hardware = record["hardware"]
+        machines.append(f"{hardware['processor']}, {hardware['cores']} cores, {record['device']}")
+    lines += ["", f"Machines: {'; '.join(dict.fromkeys(machines))}."]
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 
