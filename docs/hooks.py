@@ -110,7 +110,7 @@ def configuration(schema: Mapping[str, Any]) -> str:
         if name == top:
             rows[top] = [f"## `{top}`", node.get("description", "")]
             if not any(key in node for key in ("properties", "patternProperties")):
-                rows[top].append(f"Takes {values(node, schema)}." + default(node))
+                rows[top].append(f"Type: {values(node, schema)}." + default(node))
             continue
         if ".recipe." in name:  # described once, under train
             continue

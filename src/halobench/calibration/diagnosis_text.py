@@ -152,7 +152,7 @@ def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], erro
 def are_enough(
     temperature: Temperature, auto: AutoFit, resolution: float, samples: int, errors: int, rarest: int, unseen: str
 ) -> Answer:
-    """Say whether there are enough validation samples for each purpose."""
+    """Say whether there are enough validation samples for a temperature and for a richer map."""
     question, cost = "Are there enough validation samples?", temperature.cost
     for_temperature, few = cost < NEGLIGIBLE, errors < FEW_ERRORS
     for_map = resolution <= SMALL or (auto.chosen != TS and auto.gain.low > 0)

@@ -17,13 +17,13 @@ SHORT = "Gaussians"
 CATEGORY = "5 Theory"
 CAPTION = """\
 KL from the known posterior to the model on two Gaussian classes, against the distance between the means. The columns
-are uncalibrated, TS (paper's code) and TS (optimal). If the means are close, a network fits labels that are little
-more than noise; the optimal temperature then tends to infinity and removes nearly all of the error. Both axes are
-logarithmic.
+show models without calibration, after TS (paper's code) and after TS (optimal). If the means are close, a network fits
+labels that are little more than noise; the optimal temperature then tends to infinity and removes nearly all of the
+error. Both axes are logarithmic.
 """
 
 SHOWS = ("gaussians",)
-TITLE = "Gaussian classes: how far from the posterior, by separation and number of points mixed"
+TITLE = "Gaussian classes: distance from the posterior, by separation and number of mixed points"
 HEADINGS = {name: labels.calibrator_label(name) for name in ("none", "paper", "exact")}
 
 

@@ -17,13 +17,13 @@ CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
 Mean softmax confidence in a point's training label by relative distance, with a column for each probe. A distance of 1
 is the distance to the nearest training point with a different label. Under label noise the training label is often
-wrong. Mixup trains on points between training points, so probes that walk towards other points favour it; only
-principal components favour no loss. Dashed lines, around held-out points, start at a height that shows how well the
-model generalises. For each seed, all models and losses share points and directions, so differences between lines are
-known more precisely than each band suggests.
+wrong. Mixup trains on points between training points, so probes that walk towards other points favour it; the probe
+along principal components favours no loss. Dashed lines, around held-out points, start at a height that shows how well
+the model generalises. For each seed, all models and losses share points and directions, so differences between lines
+are known more precisely than each band suggests.
 """
 
-HEADING = "Confidence in a point's own label on the way out from it"
+HEADING = "Confidence in a point's own label, by distance from it"
 
 
 @styled

@@ -36,7 +36,7 @@ EDGE = 4.4  # edge of the visible part of the plane
 TITLE = "Classes that overlap: each has a region of its own and shares one with its partner"
 NOTE = (
     f"k = {CLASSES} classes in groups of m = {GROUP}, shared mass beta = {BETA:g}, {POINTS} points per class; "
-    "drawn in the plane, where regions of the test distributions are balls or discs in 64 dimensions."
+    "drawn in the plane; the regions of the actual distributions are balls or discs in 64 dimensions."
 )
 TITLES = ("A  Training points and regions", "B  Posterior P(class | region)", "C  What the nearest training point says")
 TITLE_OF_IMAGES = "D  The same on images: a region is one image under small affine changes (three draws of each)"

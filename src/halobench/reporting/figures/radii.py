@@ -29,7 +29,7 @@ model isn't certain even at the typical point itself. The table ``radii.csv`` al
 (optimal).
 """
 
-TITLE = "How far out from a point its certainty, half its confidence and its decision last"
+TITLE = "How far from a point certainty, half the confidence and the decision last"
 COLUMNS = {
     (quantity, fit): f"{label}\n{labels.calibrator_label(fit)}"
     for quantity, label, fits in (

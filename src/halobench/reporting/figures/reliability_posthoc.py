@@ -23,7 +23,7 @@ predicted class, so accuracies may differ between panels.
 TITLE = "Reliability after calibrators other than a temperature"
 BEYOND = ("none", "paper", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 REMARKS = (
-    "; first after the optimal temperature, for comparison",
+    "; the first column, after the optimal temperature, is for comparison",
     f"Bins of fewer than {labels.FEW} points are faint.",
 )
 

@@ -101,7 +101,7 @@ def reach(radii: pd.DataFrame, watched: str, selection: Selection) -> Part | Non
         if unequal := survival.unequal_note(shares):
             more += f"\n{unequal}"
         worst = ", in the worst direction too" if set(survival.WORST) & set(probes) else ""
-        _head(part, f"A  How far out are points still certain{worst}?", more)
+        _head(part, f"A  How far does certainty reach{worst}?", more)
         axes = part.subplots(len(losses), len(datasets), squeeze=False)
         for ax, (loss, dataset) in zip(axes.flat, itertools.product(losses, datasets), strict=True):
             if (loss, dataset) not in groups:

@@ -320,7 +320,7 @@ function drawCurves() {
   const x = scale === "radius" ? "distance (normalised inputs)" : `distance / distance to nearest${gap}training point of another label`;
   const y = reach ? "share of points still certain" : `confidence in${gap}the point's label`;
   plot("curves", traces, { showlegend: false, xaxis: { ...axis(), type: reach ? "log" : "linear", title: { text: x } }, yaxis: { ...axis(), title: { text: y }, range: [0, 1.02] } });
-  const what = reach ? `Share of points around which certainty reaches this far, ${word("calibrator", chosen("calibrator") === "exact" ? "exact" : "none")}.` : "How sure models are of a point's own label on the way out from it.";
+  const what = reach ? `Share of points around which certainty reaches this far, ${word("calibrator", chosen("calibrator") === "exact" ? "exact" : "none")}.` : "How sure models are of a point's own label, by distance from it.";
   byId("curves-note").textContent = shown.length ? `${what} Lines are means over seeds; dots are cells.` : "No probe data for this selection: attacks and certificates yield only the distance that certainty reaches.";
   walk.hidden = rows.curves.length + rows.radii.length === 0;
 }
