@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from contact_sheet import compressed
+from pictures import compressed
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from rich.console import Console
