@@ -100,7 +100,7 @@ def test_a_check_says_what_is_wrong(tmp_path, monkeypatch):
         with pytest.raises(AssertionError, match=words):
             testing.check_loss(f"wrong_losses:{name}")
     (tmp_path / "untitled_losses.py").write_text(WRONG.format(title="5"))
-    with pytest.raises(AssertionError, match=r"a plug-in in whose file TITLE is text \(it is 5\)"):
+    with pytest.raises(AssertionError, match=r"a plug-in whose file defines TITLE as text \(it is 5\)"):
         testing.check_loss("untitled_losses:Same")
 
 

@@ -74,7 +74,7 @@ def _class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
     for kind, by_name in columns.items():
-        expected = f"the classes {', '.join(names)}, as in the others"
+        expected = f"the classes {', '.join(names)}, as in the other columns"
         require(set(by_name) == set(names), kind, ", ".join(by_name), expected)
     return columns, names
 

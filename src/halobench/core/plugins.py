@@ -182,7 +182,7 @@ def _constants(kind: str, name: str, path: Path, mtime_ns: int) -> dict[str, Any
     try:
         return read_constants(kind, parsed(path, mtime_ns))
     except SpecError as error:
-        what = f"a plug-in in whose file {error.key} is {error.expected}"
+        what = f"a plug-in whose file defines {error.key} as {error.expected}"
         raise SpecError(_key(kind), name, f"{what} (it is {error.value!r})") from None
 
 

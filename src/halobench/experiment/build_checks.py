@@ -217,8 +217,10 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         shapes = tuple(mixed.shape), tuple(soft.shape)
         logits = torch.linspace(-1, 1, len(soft) * classes).view(-1, classes).requires_grad_()
         value = loss(logits, soft)
-        kind = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
-        learns = kind == () and value.requires_grad
+        is_tensor = isinstance(value, torch.Tensor)
+        learns = is_tensor and value.shape == () and value.requires_grad
+        returned = f"a tensor of shape {tuple(value.shape)}" if is_tensor else f"a {type(value).__name__}"
+        returned += " without a gradient" if is_tensor and not value.requires_grad else ""
         number = value.item() if learns else 0.0
     except SpecError as error:  # raised because of these samples
         raise SpecError("name", spec.name, f"a loss for these samples, but this one takes {error.expected}") from None
@@ -229,7 +231,7 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         batch_shapes = f"a batch with shapes {tuple(images.shape)} and {tuple(targets.shape)}"
         wanted = f"{batch_shapes}, possibly with a different number of rows (at least one, and the same in both)"
         raise SpecError("name", spec.name, f"a loss whose mix returns {wanted}, not {shapes[0]} and {shapes[1]}")
-    what = f"a loss that returns a scalar tensor with a gradient for each batch, not {kind}"
+    what = f"a loss that returns a scalar tensor with a gradient for each batch, not {returned}"
     require(learns, "name", spec.name, what)
     require(math.isfinite(number), "name", spec.name, f"a loss that is finite for logits from -1 to 1, not {number}")
     return rows

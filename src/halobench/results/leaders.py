@@ -18,7 +18,7 @@ METHOD = ["loss", "calibrator"]
 
 @dataclass(frozen=True)
 class Compared:
-    """The methods on one data set, over the models trained with every loss or, if there are none, over all models."""
+    """The methods on one data set, compared over the models trained with every loss or, if there are none, over all."""
 
     metric: str  # for ranking: the KL from the posterior or, if this is unknown, the NLL
     models: list[str]

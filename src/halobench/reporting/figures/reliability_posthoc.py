@@ -20,7 +20,7 @@ many parameters can fit the noise of the validation data, and their lines then l
 predicted class, so accuracies may differ between panels.
 """
 
-TITLE = "Reliability after calibrators other than a temperature"
+TITLE = "Reliability after calibrators other than temperature scaling"
 BEYOND = ("none", "paper", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
 REMARKS = (
     "; the first column, after the optimal temperature, is for comparison",
@@ -36,7 +36,7 @@ def draw(reliability: pd.DataFrame) -> Figure:
     table = table[table["calibrator"].isin(["exact", *others])]
     counted = table[table["count"] > 0]
     if not others or counted.empty:
-        return empty_page(TITLE, "No bins were counted after calibrators other than a temperature.")
+        return empty_page(TITLE, "No bins were counted after calibrators other than temperature scaling.")
     headings = {name: labels.calibrator_label(name) for name in ("exact", *others)}
     styles = loss_styles(table_views.losses_in(counted))
     return draw_diagrams(table, TITLE, "calibrator", headings, styles, REMARKS)

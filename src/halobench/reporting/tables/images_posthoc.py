@@ -1,4 +1,4 @@
-"""Show NLL and ECE on data sets after calibrators other than a temperature, next to the exact temperature."""
+"""Show NLL and ECE on data sets after calibrators other than temperature scaling, next to the optimal TS."""
 
 from __future__ import annotations
 
