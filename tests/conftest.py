@@ -51,10 +51,14 @@ def needs(there: bool, what: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def fresh_data_root() -> None:
-    """Each test is as a process of its own to the data root, of which a process has one."""
+def fresh_process() -> Iterator[None]:
+    """Give each test the data root and the environment of a new process; a run sets search paths and its fork server."""
     data_root._noted.clear()
     data_root._before.clear()
+    environment = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture(scope="session")

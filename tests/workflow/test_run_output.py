@@ -75,9 +75,8 @@ def test_a_signal_to_the_main_process_alone_stops_its_jobs_and_says_how_to_go_on
             assert process.poll() is None
             time.sleep(0.1)
         if sys.platform.startswith("linux"):
-            server = next(
-                each for each in children(process.pid) if b"serve()" in Path(f"/proc/{each}/cmdline").read_bytes()
-            )
+            programs = {each: Path(f"/proc/{each}/cmdline").read_bytes() for each in children(process.pid)}
+            (server,) = (each for each, program in programs.items() if b"serve()" in program)
             assert children(server), "the training is a fork of the run's server"
         os.kill(process.pid, number)
         said = process.communicate(timeout=600)[1]
