@@ -52,7 +52,7 @@ def needs(there: bool, what: str) -> None:
 
 @pytest.fixture(autouse=True)
 def fresh_process() -> Iterator[None]:
-    """Give each test the data root and the environment of a new process; a run sets search paths and its fork server."""
+    """Give each test the data root and environment of a new process; a run sets search paths and its fork server."""
     data_root._noted.clear()
     data_root._before.clear()
     environment = dict(os.environ)

@@ -109,8 +109,8 @@ def test_a_wrong_constant_is_told_when_a_configuration_is_read(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     for position, (constant, words) in enumerate(
         {
-            'SHOWS = ("gaussians")': r"SHOWS is a tuple of strings \(it is 'gaussians'\)",
-            "SHOWS = tuple(range(3))": r"SHOWS is a tuple of strings \(it is 'an expression'\)",
+            'SHOWS = ("gaussians")': r"SHOWS as a tuple of strings \(it is 'gaussians'\)",
+            "SHOWS = tuple(range(3))": r"SHOWS as a tuple of strings \(it is 'an expression'\)",
             'STYLE = "red"': None,  # no constant of figures
             "TITLE = str(3)": None,  # the file's own
         }.items()
