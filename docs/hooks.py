@@ -151,7 +151,7 @@ HEADINGS = "| key | takes | default | meaning |\n|---|---|---|---|"
 CLAIMS = """## Claims
 
 The claims are in a separate file, `workflow/claims.yaml`, whose first lines explain their conditions and margins; a
-file of that name in the working folder replaces it. `claims` is a list of claims, each with these keys. An entry with
+`workflow/claims.yaml` in the working folder replaces it. `claims` is a list of claims, each with these keys. An entry with
 `each: {column: [values]}` stands for one claim per combination of values, with `{column}` filled in. The metrics and
 calibrators that a claim names must belong to the package or the configuration.
 

@@ -56,7 +56,7 @@ def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str
 
 
 def full_disk_line(folder: Path, least: int = 2**20) -> str:
-    """Return a warning if fewer than `least` bytes are free, since logs may have no room for one; otherwise, ""."""
+    """Return a warning if fewer than `least` bytes are free, since jobs may have no room to log one; otherwise, ""."""
     free = shutil.disk_usage(nearest_existing(folder)).free
     return f"{folder}: No space left on device ({size(free)} free): make room first." if free < least else ""
 

@@ -122,7 +122,7 @@ def _walk(root: str, listed: dict[str, str]) -> dict[str, list[str]]:
     for place, folders, files in os.walk(root, followlinks=True, onerror=fail):
         real = os.path.realpath(place)
         if real in listed:
-            expected = f"each image only once, but {listed[real]} contains it or is also listed: remove the link"
+            expected = f"each image only once, but {listed[real]} contains this link or is listed too: remove the link"
             raise SpecError(place, f"the folder {listed[real]}", expected)
         listed[real] = place
         if place == root:
