@@ -151,9 +151,9 @@ HEADINGS = "| key | takes | default | meaning |\n|---|---|---|---|"
 CLAIMS = """## Claims
 
 The claims are in a separate file, `workflow/claims.yaml`, whose first lines explain their conditions and margins; a
-`workflow/claims.yaml` in the working folder replaces it. `claims` is a list of claims, each with these keys. An entry with
-`each: {column: [values]}` stands for one claim per combination of values, with `{column}` filled in. The metrics and
-calibrators that a claim names must belong to the package or the configuration.
+`workflow/claims.yaml` in the working folder replaces it. `claims` is a list of claims, each with these keys. An entry
+with `each: {column: [values]}` stands for one claim per combination of values, with `{column}` filled in. The metrics
+and calibrators that a claim names must belong to the package or the configuration.
 
 """
 OPENING = """# Configuration

@@ -21,6 +21,7 @@ import yaml
 
 from halobench.data import data_root
 from halobench.experiment.config_loader import load_config
+from halobench.runner import fork_server
 from halobench.storage import records
 from halobench.storage.verify import verify
 
@@ -57,6 +58,8 @@ def fresh_process() -> Iterator[None]:
     data_root._before.clear()
     environment = dict(os.environ)
     yield
+    while fork_server._started:
+        fork_server._started.pop().stdin.close()
     os.environ.clear()
     os.environ.update(environment)
 

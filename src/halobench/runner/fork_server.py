@@ -29,14 +29,20 @@ TABLES = ["halobench.calibration.evaluate", "halobench.results.claims", "pyarrow
 TABLES += ["seaborn", "matplotlib.backends.backend_pdf"]
 # Numpy and torch read these variables on import; Snakemake sets all of them to a rule's number of threads.
 THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
-VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}  # read only while a job runs
+# Only read while a job runs. The last two say where data are; in a module of another workflow, its rules set them.
+VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}
+VARYING |= {"HALOBENCH_DATA", "HALOBENCH_FETCH"}
 PATIENCE = 2.0  # seconds within which a connected process must send its job
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
+FORWARDED += (signal.SIGTSTP, signal.SIGCONT)
 _started: list[Any] = []  # keeps the server's standard input open for as long as this process lives
 
 
-def start() -> None:
-    """Start a server that lives as long as this process, and put its address in the environment (Linux only)."""
+def start(folder: Path | str = ".") -> None:
+    """Start a server that lives as long as this process, and put its address in the environment (Linux only).
+
+    It works in the folder of the jobs, where matplotlib looks for its settings.
+    """
     import subprocess
 
     if not sys.platform.startswith("linux") or PLACE in os.environ:
@@ -46,7 +52,7 @@ def start() -> None:
         listener.listen(128)  # from now on, jobs can connect and wait until the server is ready
         options: dict[str, Any] = {"pass_fds": [listener.fileno()], "start_new_session": True}  # jobs pass Ctrl-C on
         command, one = [sys.executable, "-c", PROGRAM, str(listener.fileno())], dict.fromkeys(THREADS, "1")
-        _started.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | one, **options))
+        _started.append(subprocess.Popen(command, stdin=subprocess.PIPE, env=os.environ | one, cwd=folder, **options))
         os.environ[PLACE] = listener.getsockname()[1:].decode()
 
 
@@ -57,8 +63,11 @@ def ask(arguments: list[str]) -> int | None:
     line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def pass_on(number: int, _: object) -> None:
+        pause = number == signal.SIGTSTP
         with contextlib.suppress(ProcessLookupError):  # the fork has just ended
-            os.kill(fork, number)
+            os.kill(fork, signal.SIGSTOP if pause else number)
+        if pause:
+            os.kill(os.getpid(), signal.SIGSTOP)
 
     signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)  # until it is known which process should receive them
     try:
@@ -162,6 +171,8 @@ def _become(job: dict[str, Any], files: list[int], line: socket.socket) -> None:
     for number, file in enumerate(files):
         os.dup2(file, number)
         os.close(file)
+    # A stream that was opened for a file fails if the job's is a pipe.
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode, closefd=False) for number, mode in enumerate("rww"))
     os.chdir(job["folder"])
     os.environ |= job["vary"]
     sys.argv, sys.path[:] = ["halobench", *job["arguments"]], job["path"]

@@ -95,7 +95,7 @@ def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> in
         live_runs.settle_left_jobs(options.directory, cancel)  # may take hours
     if parsed.snakefile and _is_local(options):
         set_search_paths(parsed.snakefile.absolute().parent)
-        fork_server.start()
+        fork_server.start(options.directory)
     return _snakemake(parsed.with_options(*further, *([] if options.logger else [LOGGER])))
 
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -122,12 +123,33 @@ def test_a_fork_ends_with_its_job_and_run_and_a_job_with_its_fork(start, source,
         assert code == (-signal.SIGKILL if aim == "job" else 128 + signal.SIGKILL)
 
 
+def test_a_paused_job_pauses_its_fork(start, source, tmp_path):
+    """Ctrl-Z reaches the job alone, as its fork is in another session."""
+    _, server, variables = start()
+    job = train(source, tmp_path, LONG, str(Path(sys.executable).with_name("halobench")), **variables)
+    while not job.stdout.readline().startswith("epoch 1/"):
+        assert job.poll() is None
+    both = [job.pid, *children(*children(server))]
+
+    def paused() -> list[bool]:
+        assert job.poll() is None
+        time.sleep(0.05)
+        return [Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "T" for process in both]
+
+    for number, expected in ((signal.SIGTSTP, [True, True]), (signal.SIGCONT, [False, False])):
+        job.send_signal(number)
+        while paused() != expected:
+            pass
+    job.send_signal(signal.SIGTERM)
+    assert ending(job)[0] == 128 + signal.SIGTERM
+
+
 def test_a_job_runs_by_itself_where_a_fork_could_differ(start, source, tmp_path):
     package = shutil.copytree(ROOT / "src/halobench", tmp_path / "copy/halobench")
     _, _, variables = start(PYTHONPATH=str(tmp_path / "copy"))
     for more in ({"OMP_NUM_THREADS": "2"}, {"MKL_CBWR": "COMPATIBLE"}, {"PYTHONPATH": "/more"}):
         assert ending(train(source, tmp_path, BAD, **(variables | more)))[:2] == (2, "by itself"), more
-    variables |= {"SHLVL": "7", "TMPDIR": str(tmp_path)}
+    variables |= {"SHLVL": "7", "TMPDIR": str(tmp_path), "HALOBENCH_FETCH": "0"}
     assert ending(train(source, tmp_path, BAD, **variables))[:2] == (2, "by a fork")
     os.utime(package / "core/errors.py")
     assert ending(train(source, tmp_path, BAD, **variables))[:2] == (2, "by itself")
