@@ -202,7 +202,7 @@ class OneHost:
     def kill_node(self, name: str) -> None:
         """Kill a node: its daemon, the daemon's helpers and all processes of its jobs."""
         # The helpers (slurmstepd) have detached from the daemon, but write to its log; jobs are their descendants.
-        for process in _writers(self._log(name)):
+        for process in _paused_writers(self._log(name)):
             with contextlib.suppress(psutil.Error):
                 process.kill()
         if daemon := self._processes.pop(name, None):
@@ -337,13 +337,23 @@ def _end(process: subprocess.Popen) -> None:
             process.wait()
 
 
-def _writers(file: Path) -> list[psutil.Process]:
-    """Return the processes that have a file open, and all their descendants."""
+def _paused_writers(file: Path) -> list[psutil.Process]:
+    """Pause the processes that have a file open and all their descendants, and return them."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if any(opened.path == str(file) for opened in process.open_files()):
-                found += [process, *process.children(recursive=True)]
+                found += _paused(process)
+    return found
+
+
+def _paused(process: psutil.Process) -> list[psutil.Process]:
+    """Pause a process and its descendants, each before its children are listed, so that none is missed."""
+    found = [process]
+    with contextlib.suppress(psutil.Error):
+        process.suspend()
+        for child in process.children():
+            found += _paused(child)
     return found
 
 
