@@ -33,8 +33,8 @@ THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP",
 VARYING = {PLACE, "PWD", "OLDPWD", "SHLVL", "_", "TMPDIR", "TMP", "TEMP", "TEMPDIR"}
 VARYING |= {"HALOBENCH_DATA", "HALOBENCH_FETCH"}
 PATIENCE = 2.0  # seconds within which a connected process must send its job
-FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT)
-FORWARDED += (signal.SIGTSTP, signal.SIGCONT)
+FORWARDED = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGQUIT]
+FORWARDED += [signal.SIGTSTP, signal.SIGCONT]
 _started: list[Any] = []  # keeps the server's standard input open for as long as this process lives
 
 
