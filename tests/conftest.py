@@ -38,6 +38,11 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
+def children(process: int) -> list[int]:
+    """The processes that the main thread of a process has started (Linux only)."""
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Leave long trials, marked `soak`, to `make soak`."""
     for item in () if SOAK else items:

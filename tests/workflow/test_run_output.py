@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SOAK, Workspace, few_cells, heed_interrupts, one_cell
+from conftest import SOAK, Workspace, children, few_cells, heed_interrupts, one_cell
 
 pytestmark = pytest.mark.workflow
 FINISHED = re.compile(r"\[ *(\d+)/(\d+)\] \S+(?: \S+)?  [\d.]+ (?:s|min)(?:  about [\d.]+ (?:s|min|h) left)?")
@@ -51,10 +51,6 @@ def test_a_run_prints_a_line_per_job_and_where_its_results_are(tmp_path):
     again = printed(workspace, "--cores", "2")
     assert any(line.startswith("Nothing to be done") for line in again)
     assert len(again) <= 4
-
-
-def children(process: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 @pytest.mark.faults

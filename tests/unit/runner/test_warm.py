@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, needs
+from conftest import ROOT, children, needs
 from halobench.core.specs import SourceSpec
 from halobench.data import sources
 from halobench.runner import fork_server
@@ -67,10 +67,6 @@ def source(tmp_path_factory) -> str:
 def train(source: str, out: Path, spec: dict, *program: str, **variables: str) -> subprocess.Popen:
     words = ["--source", source, "--seed", "1", "--out", str(out), "--spec", json.dumps(spec)]
     return command(*(program or (*PYTHON, JOB)), "stage", "train", *words, **variables)
-
-
-def children(process: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def ending(process: subprocess.Popen) -> tuple[int, str, str]:
