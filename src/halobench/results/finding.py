@@ -23,15 +23,7 @@ COMPARED = {
 OTHERS = {"oracle": "with the best temperature on the test data", "none": "without calibration"}
 TESTS = {"paper": " decided tests of the paper's claims", "own": " decided tests of the claims"}
 REPAIRS = " decided tests of its repair"
-DECIDED = ("holds", "does_not")
-# The question of each theme whose effect is stated; for other themes, it is the first question that was tested.
-STATED = {
-    "halos": "worst_direction_level",
-    "temperature_scaling": "ts_gap",
-    "mixup": "mixup_against_ts",
-    "growth": "kl_grows",
-    "repair": "map_against_ts",
-}
+DECIDED = ("holds", "does_not", "mixed")
 # How the registration of a claim may begin, and the phrase for tests whose registration begins so.
 WHEN = {
     "before any run": "before any run",
@@ -40,6 +32,7 @@ WHEN = {
 }
 REGISTERED = tuple(WHEN)
 PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds": "hold", "does_not": "do not hold"}
+UNMADE = ("not_tested", "not_testable")
 
 
 def is_check(row: Mapping[Any, Any]) -> bool:
@@ -60,8 +53,8 @@ def by_theme(rows: Rows) -> dict[str, list[Mapping[Any, Any]]]:
 
 
 def counted(rows: Rows) -> str:
-    """Say how many tests over all cells have each verdict, e.g. ``29 hold, 7 do not hold``."""
-    counts = Counter(row["verdict"] for row in _whole(rows))
+    """Say how many tests over all cells have each verdict after Holm's correction, e.g. ``2 hold, 1 mixed``."""
+    counts = Counter(row["adjusted"] for row in _whole(rows))
     words = {name: PLURAL[name] if counts[name] != 1 else VERDICTS[name].label for name in VERDICTS}
     return ", ".join(f"{counts[name]} {words[name]}" for name in VERDICTS if counts[name])
 
@@ -74,22 +67,21 @@ def counted_of(theme: str, rows: Rows) -> str:
 
 
 def effects(rows: Rows) -> dict[str, str]:
-    """Return an effect and the verdicts, by theme, e.g. ``{"Halos": "A: 0.3 [0.2, 0.4]... 8 tests..."}``."""
+    """Return an effect and the verdicts, by theme, e.g. ``{"Halos": "A: 0.3 [0.2, 0.4]... 4 tests..."}``."""
     rows, said = list(rows), {}
     for theme, tests in by_theme(rows).items():
-        counts = f"{tests_of_questions(tests)}: {counted_of(theme, tests)}."
+        counts = f"{count(len(tests), 'test')}: {counted_of(theme, tests)}."
         said[THEMES[theme].label] = " ".join(filter(None, (effect(theme, rows), counts)))
     return said
 
 
 def effect(theme: str, rows: Rows) -> str:
-    """State one effect of a theme: its estimate with interval, unit and verdict by fit, and the data behind it.
+    """State the effect of a theme's first test that was made: estimate, unit and verdict by fit, and the data behind it.
 
     Tests that differ only in the fit are stated together. The text is empty if no test of the theme has an estimate.
     """
-    rows = [row for row in rows if row["theme"] == theme and row["verdict"] != "not_tested"]
+    rows = [row for row in rows if row["theme"] == theme and row["verdict"] not in UNMADE]
     tests = _whole(rows)
-    tests = [row for row in tests if row["question"] == STATED.get(theme)] or tests
     tests = [row for row in tests if row["label"] == tests[0]["label"]]
     tests = [row for row in tests if row["fit"] != "oracle"] or tests  # unusable in practice
     if not tests:
@@ -103,38 +95,32 @@ def effect(theme: str, rows: Rows) -> str:
 
 
 def _estimate(row: Mapping[Any, Any]) -> str:
-    """Return a test's estimate with its interval, unit, fit, margin and verdict."""
+    """Return a test's estimate with its unit, fit, margin and verdict.
+
+    The estimate is the mean with its interval and the range of pairs; of pairs with opposite verdicts, only the range.
+    """
     unit = METRICS[row["measure"]].unit if row["measure"] in METRICS else ""
     unit = {"ratio": "times", "slope": f"{unit} per unit of log k".strip()}.get(row["statistic"], unit)
-    mean, low, high = (float("nan" if row[key] == "" else row[key]) for key in ("estimate", "low", "high"))
     fit = f"with {CALIBRATIONS[row['fit']].label}" if row["fit"] in CALIBRATIONS and row["fit"] != "none" else ""
-    measured = " ".join(filter(None, (f"{number(mean)} {interval(low, high)}", unit, fit)))
+    mean, low, high = (float("nan" if row[key] == "" else row[key]) for key in ("estimate", "low", "high"))
+    pairs, spread = int(float(row["pairs"])), " to ".join(number(float(row[key])) for key in ("least", "most"))
+    if row["verdict"] == "mixed":
+        measured = " ".join(filter(None, (spread, unit, fit, f"for {pairs} pairs")))
+    else:
+        between = f"({spread} for {pairs} pairs)" if pairs > 1 else ""
+        measured = " ".join(filter(None, (f"{number(mean)} {interval(low, high)}", unit, fit, between)))
     claimed = f"{row['direction']} {number(float(row['margin']), 'g')}"
-    return f"{measured}, claimed {claimed}: {VERDICTS[row['verdict']].label}"
-
-
-def tests_of_questions(rows: Rows) -> str:
-    """Count tests, and the questions of which they are variants, e.g. ``8 tests of 3 questions``."""
-    rows = list(rows)
-    return f"{count(len(rows), 'test')} of {count(len({row['question'] for row in rows}), 'question')}"
+    return f"{measured}, claimed {claimed}: {VERDICTS[row['adjusted']].label}"
 
 
 def adjusted_line(rows: Rows) -> str:
-    """Say how many of the tests are decided, what that means, and how many still are after adjusting for their number.
-
-    The text is empty if nothing was decided.
-    """
-    tested = [row for row in _whole(rows) if row["verdict"] != "not_tested"]
-    decided = [row for row in tested if row["verdict"] in DECIDED]
-    if not decided:
+    """Say how many of the tests that were made have each verdict after Holm's correction; "" if none was made."""
+    tested = [row for row in _whole(rows) if row["verdict"] not in UNMADE]
+    if not any(row["adjusted"] in DECIDED for row in tested):
         return ""
-    remain = sum(row["adjusted"] in DECIDED for row in decided)
-    opposite = sum(int(float(row["opposite"])) > 0 for row in decided)
-    are, remaining = ("is" if tests == 1 else "are" for tests in (len(decided), remain))
-    meaning = f"{len(decided)} {are} decided: the 95% interval lies on one side of the claim's margin"
-    split = f"; for {opposite} of the {len(decided)}, some pair of data set and model is decided the opposite way"
-    holm = f"After Holm's correction for the number of tests, {remain} still {remaining}{split if opposite else ''}."
-    return f"Of {tests_of_questions(tested)}, {meaning}. {holm}"
+    mixed = any(row["adjusted"] == "mixed" for row in tested)
+    meaning = " Mixed: for some pairs of data set and model, but not for others." if mixed else ""
+    return f"Of {count(len(tested), 'test')}, {counted(tested)} after Holm's correction for their number.{meaning}"
 
 
 def lost(row: Mapping[Any, Any]) -> bool:
@@ -153,13 +139,12 @@ def registration_line(rows: Rows) -> str:
 
 
 def in_words(row: Mapping[Any, Any]) -> str:
-    """Return a verdict in words, counting pairs that contradict it: ``holds on average; opposite for 2 of 5 pairs``."""
-    words, opposite, pairs = VERDICTS[row["verdict"]].label, int(float(row["opposite"])), int(float(row["pairs"]))
-    if not opposite:
+    """Return a verdict in words, with its pairs unless they agree, e.g. ``mixed; of 3 pairs: for 1, not for 2``."""
+    words, (pairs, hold, fail) = VERDICTS[row["verdict"]].label, (int(float(row[key])) for key in ("pairs", "hold", "fail"))
+    if row["verdict"] in UNMADE or pairs < 2 or pairs in (hold, fail):
         return words
-    if row["verdict"] == "undecided":
-        return f"{words} on average; holds for some of the {pairs} pairs, not for others"
-    return f"{words} on average; opposite for {opposite} of {pairs} pairs"
+    parts = ((hold, "for"), (fail, "not for"), (pairs - hold - fail, "undecided for"))
+    return f"{words}; of {pairs} pairs: {', '.join(f'{how} {number}' for number, how in parts if number)}"
 
 
 def finding(rows: Rows) -> str:
@@ -176,7 +161,7 @@ def finding(rows: Rows) -> str:
 
 def decides(rows: Rows) -> bool:
     """Return True if a test of the paper's claims, or of a study's own, is decided over all cells."""
-    return any(row["kind"] in TESTS and row["verdict"] in DECIDED for row in _whole(rows))
+    return any(row["kind"] in TESTS and row["adjusted"] in DECIDED for row in _whole(rows))
 
 
 def _counts(rows: Rows) -> str:
@@ -184,11 +169,11 @@ def _counts(rows: Rows) -> str:
     rows = list(rows)
     whose = next(kind for kind in TESTS if any(row["kind"] == kind for row in _whole(rows)))
     whole = [row for row in _whole(rows) if row["kind"] == whose]
-    verdicts = {fit: Counter(row["verdict"] for row in whole if row["fit"] == fit) for fit in (*COMPARED, *OTHERS)}
-    decided = {fit: counts for fit, counts in verdicts.items() if counts["holds"] + counts["does_not"]}
+    verdicts = {fit: Counter(row["adjusted"] for row in whole if row["fit"] == fit) for fit in (*COMPARED, *OTHERS)}
+    decided = {fit: counts for fit, counts in verdicts.items() if any(counts[name] for name in DECIDED)}
     shown = [fit for fit in COMPARED if fit in decided] or [fit for fit in OTHERS if fit in decided][:1]
     if not shown:
-        checks = sum(row["verdict"] in DECIDED for row in _whole(rows) if row["kind"] == "check")
+        checks = sum(row["adjusted"] in DECIDED for row in _whole(rows) if row["kind"] == "check")
         further = f" ({count(checks, 'further check')} {'is' if checks == 1 else 'are'} decided)" if checks else ""
         claims = TESTS[whose].partition(" of ")[2]
         return f"This grid decides no test of {claims}{further}; the leaderboard compares its losses and calibrators."
@@ -202,22 +187,24 @@ def _counts(rows: Rows) -> str:
 
 def _repaired(rows: Rows) -> str:
     """Return a sentence on tests of repair after training, which aren't claims of the paper; "" if undecided."""
-    counts = Counter(row["verdict"] for row in _whole(rows) if row["kind"] == "repair" and row["fit"] == "partner")
-    if not counts["holds"] + counts["does_not"]:
+    counts = Counter(row["adjusted"] for row in _whole(rows) if row["kind"] == "repair" and row["fit"] == "partner")
+    if not any(counts[name] for name in DECIDED):
         return ""
     return f"After partner scaling, which uses counts of confused classes, {_outcome(counts, REPAIRS)}."
 
 
 def _outcome(counts: Mapping[str, int], of_what: str) -> str:
-    """Say how many of the decided tests hold and how many fail, e.g. ``3 of 10 hold and 7 fail``."""
-    hold, fail = counts["holds"], counts["does_not"]
-    if hold and fail:
-        verb = "holds" if hold == 1 else "hold"
-        return f"{hold} of {hold + fail}{of_what} {verb} and {fail} {'fails' if fail == 1 else 'fail'}"
-    alike, total = ("hold" if hold else "fail"), hold + fail
+    """Say how many of the decided tests have which verdict, e.g. ``3 of 10 hold, 6 fail and 1 is mixed``."""
+    verbs = {"holds": ("holds", "hold"), "does_not": ("fails", "fail"), "mixed": ("is mixed", "are mixed")}
+    present, total = [name for name in DECIDED if counts[name]], sum(counts[name] for name in DECIDED)
+    first, *others = present
+    if others:
+        said = [f"{counts[name]} {verbs[name][counts[name] != 1]}" for name in others]
+        start = f"{counts[first]} of {total}{of_what} {verbs[first][counts[first] != 1]}"
+        return f"{', '.join([start, *said[:-1]])} and {said[-1]}"
     if total == 1:
-        return f"the 1{of_what.replace('tests', 'test')} {alike}s"
-    return f"{'both' if total == 2 else f'all {total}'}{of_what} {alike}"
+        return f"the 1{of_what.replace('tests', 'test')} {verbs[first][0]}"
+    return f"{'both' if total == 2 else f'all {total}'}{of_what} {verbs[first][1]}"
 
 
 def read_claims(path: Path) -> list[dict[str, str]]:

@@ -100,7 +100,11 @@ REPAIRS = {
 VERDICTS = {
     "holds": Name("holds", "the interval lies entirely on the claimed side of the margin", Style("#00785A", "✓")),
     "does_not": Name("does not hold", "the interval lies entirely on the other side", Style("#B84A00", "✗")),
+    "mixed": Name("mixed", "holds for some pairs of data set and model, but not for others", Style("#7B4BA0", "±")),
     "undecided": Name("undecided", "the margin lies within the interval", Style("#555555", "?")),
+    "not_testable": Name(
+        "not testable", "the margin is out of reach, or the estimate is only a bound", Style("#6B6B6B", "○")
+    ),
     "not_tested": Name("not tested", "the grid doesn't have what the test needs", Style("#6B6B6B", "–")),
 }
 

@@ -21,10 +21,10 @@ FIT_COLUMNS = (*KEYS, "calibrator", "split", "labels", "T", "beta", "nll", "grad
 # Columns of `runs` that describe the data set and are the same in all its cells.
 DATASET = ("noise", "classes", "train_points", "distribution", "beta", "group", "separation", "seed_correction")
 CLAIM_COLUMNS = (
-    *("claim", "label", "statement", "theme", "question", "kind", "scope", "fit", "loss"),
+    *("claim", "label", "statement", "theme", "kind", "scope", "fit", "loss"),
     *("table", "measure", "statistic", "formula", "estimate", "low", "high"),
-    *("margin", "direction", "n", "excluded", "seed_correction", "verdict", "pairs", "opposite"),
-    *("p", "holm", "holm_theme", "adjusted", "datasets", "mean_datasets", "low_datasets", "high_datasets"),
+    *("margin", "direction", "n", "excluded", "seed_correction", "verdict"),
+    *("pairs", "hold", "fail", "left_out", "least", "most", "p", "holm", "adjusted"),
     *("registered", "note"),
 )
 # The share of radii beyond each multiple of the distance to the nearest training sample with a different label.

@@ -11,14 +11,11 @@ from synthetic import CLAIM_ROW
 
 PAPER, OPTIMAL = "the temperature that the paper's code fits", "the optimal temperature"
 TESTS = "decided tests of the paper's claims"
-DECIDED = (
-    "decided: the 95% interval lies on one side of the claim's margin. After Holm's correction for the number of tests,"
-)
 
 
 def rows(**verdicts: str) -> list[dict]:
-    """Rows by calibration: h holds, f does not, u undecided, n not tested."""
-    words = {"h": "holds", "f": "does_not", "u": "undecided", "n": "not_tested"}
+    """Rows by calibration: h holds, f does not, m mixed, u undecided, n not tested."""
+    words = {"h": "holds", "f": "does_not", "m": "mixed", "u": "undecided", "n": "not_tested"}
     return [
         CLAIM_ROW | {"fit": fit, "verdict": words[v], "adjusted": words[v]}
         for fit, each in verdicts.items()
@@ -52,31 +49,30 @@ def test_the_finding_counts_decided_tests_over_all_cells(verdicts, sentence):
     assert finding.finding(shuffled).partition(" Of ")[0] == sentence
 
 
-def test_holm_is_counted_over_all_tests_with_their_questions_and_pairs():
-    made = rows(exact="hhhfu", none="n")
-    made[0] |= {"adjusted": "undecided", "question": "b"}
-    made[1] |= {"opposite": 2, "pairs": 3}
-    made[3] |= {"kind": "check"}
-    line = f"Of 5 tests of 2 questions, 4 are {DECIDED} 3 still are"
-    opposite = "; for 1 of the 4, some pair of data set and model is decided the opposite way."
-    assert finding.adjusted_line(made) == line + opposite
-    assert finding.finding(made).endswith(f"all 3 {TESTS} hold. {line}{opposite}")
+def test_verdicts_are_counted_after_holms_correction():
+    made = rows(exact="hhhmfu", none="n")
+    made[0] |= {"adjusted": "undecided"}
+    made[4] |= {"kind": "check"}
+    line = "Of 6 tests, 2 hold, 1 does not hold, 1 mixed, 2 undecided after Holm's correction for their number."
+    line += " Mixed: for some pairs of data set and model, but not for others."
+    assert finding.adjusted_line(made) == line
+    assert finding.finding(made) == f"With {OPTIMAL}, 2 of 3 {TESTS} hold and 1 is mixed. {line}"
     text = [{key: str(value) for key, value in row.items()} for row in made]  # as read from a CSV file
     assert finding.finding(text) == finding.finding(made)
     assert finding.adjusted_line(rows(exact="un")) == ""
     assert finding.effects(made) == {
-        "Mixup against TS": f"{finding.effect('mixup', made)} 6 tests of 2 questions:"
-        " 3 hold, 1 does not hold, 1 undecided, 1 not tested."
+        "Mixup against TS": f"{finding.effect('mixup', made)} 7 tests:"
+        " 2 hold, 1 does not hold, 1 mixed, 2 undecided, 1 not tested."
     }
 
 
 def test_a_theme_states_an_effect_by_fit_with_its_unit_and_what_it_was_measured_on():
-    """Of the theme's own question, if it was tested; as numbers or as read from a CSV file."""
+    """Of the theme's first test, as numbers or as read from a CSV file."""
     made = rows(paper="h", exact="f", oracle="f", none="n")
     for row in made:
-        row |= {"question": finding.STATED["mixup"], "label": "B", "claim": f"b_{row['fit']}"}
+        row |= {"label": "B", "claim": f"b_{row['fit']}"}
     pair = made[0] | {"scope": "digits/mlp"}
-    given = [CLAIM_ROW, *made, pair, made[0] | {"scope": "digits/cnn"}]
+    given = [*made, CLAIM_ROW, pair, made[0] | {"scope": "digits/cnn"}]
     each = "0.300 [0.200, 0.400] nats with TS ({}), claimed above 0.1: {}"
     said = "; ".join([each.format("paper's code", "holds"), each.format("optimal", "does not hold")])
     assert finding.effect("mixup", given) == f"B: {said} (3 seeds of digits with cnn, mlp)."
@@ -84,6 +80,13 @@ def test_a_theme_states_an_effect_by_fit_with_its_unit_and_what_it_was_measured_
     assert finding.effect("mixup", text) == finding.effect("mixup", given)
     zero = [CLAIM_ROW | {"estimate": 0.0, "low": 0.0}]
     assert finding.effect("mixup", zero).startswith("A: 0.000 [0.000, 0.400] nats")
+    several = CLAIM_ROW | {"pairs": 3, "least": -0.1, "most": 0.5}
+    ends = "claimed above 0.1: {} (3 seeds)."
+    spread = "A: 0.300 [0.200, 0.400] nats with TS (optimal) (−0.100 to 0.500 for 3 pairs), "
+    assert finding.effect("mixup", [several]) == spread + ends.format("holds")
+    mixed = several | {"verdict": "mixed", "adjusted": "mixed"}
+    alone = "A: −0.100 to 0.500 nats with TS (optimal) for 3 pairs, " + ends.format("mixed")
+    assert finding.effect("mixup", [mixed]) == alone, "a mean over opposite verdicts isn't stated"
     slope = finding.effect("mixup", [CLAIM_ROW | {"statistic": "slope"}])
     assert slope.startswith("A: 0.300 [0.200, 0.400] nats per unit of log k")
     assert finding.effect("mixup", rows(exact="n")) == finding.effect("halos", made) == ""
@@ -122,9 +125,9 @@ def test_a_study_with_claims_of_its_own_is_summed_up_by_them():
 
 def test_growth_says_how_it_is_tested_and_checks_are_known():
     growth = [row | {"theme": "growth"} for row in rows(exact="nn")]
-    said = "2 tests of 1 question: 2 not tested; make theory tests them."
+    said = "2 tests: 2 not tested; make theory tests them."
     assert finding.effects(growth) == {"Growth with classes": said}
-    (decided,) = finding.effects([*growth, growth[0] | {"verdict": "holds"}]).values()
+    (decided,) = finding.effects([*growth, growth[0] | {"verdict": "holds", "adjusted": "holds"}]).values()
     assert "make theory" not in decided
     check = growth[0] | {"kind": "check"}
     assert [finding.is_check(row) for row in (growth[0], check, check | {"kind": "repair"})] == [False, True, False]

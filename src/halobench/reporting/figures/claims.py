@@ -25,9 +25,9 @@ CATEGORY = "1 Claims"
 CAPTION = """\
 The estimate for every claim, compared with the claim's margin, the smallest effect that would matter. A claim *holds*
 if the whole 95% interval lies on the shaded side, *does not hold* if all of it lies on the other side, and is
-*undecided* otherwise. *Not after Holm* marks verdicts that become undecided after correction for the number of tests,
-and *opposite* counts the pairs of data set and model that are decided the other way. Differences are paired within each
-data set, model and seed, at equal numbers of optimiser steps, and ratios are geometric means.
+*undecided* otherwise. It is *mixed* if it holds for some pairs of data set and model, but not for others; then, no mean
+is drawn. *Not after Holm* marks verdicts that become undecided after correction for the number of tests. Differences
+are paired within each data set, model and seed, at equal numbers of optimiser steps, and ratios are geometric means.
 """
 
 TITLE = "The tests of the claims, by what they measure"
@@ -35,8 +35,8 @@ NOTE = (
     "Large mark and line: mean over data sets and models with its 95% t-interval over seeds. Small marks below: single "
     "pairs of data set and model, each with its own verdict. Black tick: the claim's margin; shaded: the side that the "
     "claim predicts. A claim holds, or doesn't, if the interval is entirely on one side; otherwise it is undecided. "
-    "Not after Holm: undecided after Holm's correction for the number of tests. Opposite: pairs decided the other way. "
-    "Left out: runs that the claim isn't about, such as those that don't interpolate the training labels."
+    "Mixed: holds for some pairs, but not for others; no mean is drawn. Not after Holm: undecided after Holm's correction "
+    "for the number of tests. Left out: runs that the claim isn't about, such as those that don't interpolate the training labels."
 )
 KINDS = {
     "level": "Level of {}",
@@ -45,7 +45,8 @@ KINDS = {
     "slope": "Slope of {} on log k",
     "ratio": "Ratio of {}",
 }
-MARKS = {"holds": "o", "does_not": "X", "undecided": "D", "not_tested": "|"}
+MARKS = {"holds": "o", "does_not": "X", "mixed": "P", "undecided": "D", "not_testable": "o", "not_tested": "|"}
+HOLLOW = ("undecided", "not_testable")
 WIDTH, LABEL = 9.4, 4.2  # width of the figure and of the tests' labels, in inches
 ROW, AXIS = 0.35, 0.56  # height of a claim, and of an axis's title and ticks, in inches
 SIZE = 7.5  # font size in points
@@ -57,7 +58,7 @@ def draw(claims: pd.DataFrame) -> Figure:
     groups: dict[str, list[pd.DataFrame]] = {}
     untested: Counter[str] = Counter()
     for _, rows in table_views.groups_of(claims.astype({"fit": str}), ["claim", "fit"]).items():
-        if rows["verdict"].eq("not_tested").all():
+        if rows["verdict"].isin(finding.UNMADE).all():
             untested[THEMES[str(rows["theme"].iloc[0])].label] += 1
         else:
             groups.setdefault(group_of(*rows[["statistic", "measure"]].iloc[0]), []).append(rows)
@@ -70,12 +71,12 @@ def draw(claims: pd.DataFrame) -> Figure:
             ax.set_title(heading, loc="left", weight="bold", size=8.5)
     keys = [
         artists.key(f"{labels.VERDICTS[name]} ({VERDICT_STYLES[name].marker})", ls="", ms=5, **_mark(name))
-        for name in ("holds", "does_not", "undecided")
+        for name in ("holds", "does_not", "mixed", "undecided")
     ]
     panel_grid.add_head(figure, TITLE, NOTE, keys)
     if untested:
         counts = ", ".join(f"{label} {number}" for label, number in untested.items())
-        text = f"Not tested on this grid, by theme: {counts}. The page claims.html says what each test needs."
+        text = f"Not tested or not testable on this grid, by theme: {counts}. The page claims.html says what each test needs."
         figure.text(0, 0, text, size=SIZE, color=GREY, va="top", parse_math=False)
     return figure
 
@@ -87,9 +88,9 @@ def group_of(statistic: str, measure: str) -> str:
 
 
 def _mark(verdict: str) -> dict[str, Any]:
-    """Return the style of a mark that shows the verdict by shape and colour; undecided marks are hollow."""
+    """Return the style of a mark that shows the verdict by shape and colour; marks of open questions are hollow."""
     color = VERDICT_STYLES.get(verdict, VERDICT_STYLES["not_tested"]).color
-    return {"color": color, "mfc": "white" if verdict == "undecided" else color, "marker": MARKS.get(verdict, "|")}
+    return {"color": color, "mfc": "white" if verdict in HOLLOW else color, "marker": MARKS.get(verdict, "|")}
 
 
 def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame]) -> None:
@@ -107,6 +108,8 @@ def _draw_forest(ax: Axes, claims: Sequence[pd.DataFrame]) -> None:
         ax.plot([first["margin"]] * 2, [y - 0.46, y + 0.46], color=INK, lw=1, zorder=2)
         row: Any
         for row in rows.itertuples():
+            if row.scope == "all" and row.verdict == "mixed":
+                continue
             if row.scope == "all" and np.isfinite(row.low):
                 ends, color = np.clip([row.low, row.high], *limits), _mark(row.verdict)["color"]
                 ax.plot(ends, [y - 0.12] * 2, color=color, lw=1.6, zorder=3)
@@ -156,7 +159,5 @@ def _write_verdict(ax: Axes, rows: pd.DataFrame, y: float) -> None:
         tested = [verdict for verdict in labels.VERDICTS if verdict != "not_tested" and verdict in counts]
         parts = [f"{counts[verdict]} {VERDICT_STYLES[verdict].marker}" for verdict in tested]
         left_out = int((whole if len(whole) else cells)["excluded"].sum())
-        opposite = int(whole["opposite"].sum())
         counted = f"of {(cells['verdict'] != 'not_tested').sum()}: {'  '.join(parts)}"
-        text = counted + (f"; {opposite} opposite" if opposite else "")
-        ax.text(1.03, y + 0.22, text + (f"; {left_out} left out" if left_out else ""), size=7, color=GREY, **look)
+        ax.text(1.03, y + 0.22, counted + (f"; {left_out} left out" if left_out else ""), size=7, color=GREY, **look)

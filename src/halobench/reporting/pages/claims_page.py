@@ -17,21 +17,15 @@ from halobench.results.names import OVER_SEEDS
 COLUMNS = (
     *(Column("Test"), Column("Calibration"), Column("Verdict"), Column("Estimate", number=True)),
     Column("95% interval", number=True, means=f"{OVER_SEEDS}, widened if seeds share samples; sorted by its lower end"),
+    Column("Pairs", number=True, means="the smallest and largest estimate of a pair of data set and model"),
     Column("Claimed", number=True, means="the value that the estimate should be below or above"),
     Column("After Holm", means="the verdict after Holm's correction for all tests of the run, at 5%"),
     Column("p", number=True, means="of a two-sided t test of the margin", form=".2g", more=True),
     Column("p, Holm", number=True, means="adjusted for all tests of the run", form=".2g", more=True),
-    Column("p, Holm, theme", number=True, means="adjusted for the tests of the theme", form=".2g", more=True),
-    Column(
-        "Over data sets",
-        number=True,
-        means="the mean over data sets and its 95% t interval, with data sets as replicates instead of seeds",
-        more=True,
-    ),
     Column("Seeds", number=True, form="d", more=True),
     Column("Excluded", number=True, means="cells, or pairs of cells, that were left out", form="d", more=True),
     *(Column("See"), Column("Registered", means="when the claim and its margin were set", more=True)),
-    Column("Note", more=True),
+    Column("Note", means="which pairs are not in the mean, and why", more=True),
 )
 UNTESTED = (Column("Test"), Column("Calibration"), Column("Why it is not tested"))
 # The figure for each theme's tests; tests of radii have a figure of their own.
@@ -45,7 +39,8 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
     in words, and colours only repeat them. Untested claims come last, folded.
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
-    tested, untested = whole[whole["verdict"] != "not_tested"], whole[whole["verdict"] == "not_tested"]
+    unmade = whole["verdict"].isin(finding.UNMADE)
+    tested, untested = whole[~unmade], whole[unmade]
     pairs = {str(claim): part for claim, part in table[table["scope"] != "all"].groupby("claim", sort=False)}
     decided: Iterable[Any] = tested.itertuples()
     left: Iterable[Any] = untested.itertuples()
@@ -96,11 +91,10 @@ def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
         Entry(finding.in_words(row._asdict()), _rank(row.verdict), f"verdict {row.verdict}"),
         row.estimate,
         _interval("", row.low, row.high),
+        Entry(f"{number(row.least)} to {number(row.most)}", row.least) if row.pairs > 1 else Entry("–"),
         Entry(claimed(row._asdict()), row.margin),
         Entry(kept, _rank(row.adjusted) if row.scope == "all" else None),
-        *(row.p, row.holm, row.holm_theme),
-        _interval(f"{number(row.mean_datasets)} ", row.low_datasets, row.high_datasets),
-        *(row.n, row.excluded, Entry("", links=see)),
+        *(row.p, row.holm, row.n, row.excluded, Entry("", links=see)),
         *(Entry(text, text, "small") for text in (row.registered if row.scope == "all" else "", row.note)),
     )
 

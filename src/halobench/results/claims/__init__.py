@@ -12,21 +12,23 @@ The rules, in short:
   all the claim's losses). A loss that is not meant to fit hard labels (Mixup, focal, label smoothing) can be exempted,
   since excluding its cells would exclude the very method being compared. Pairs trained for different numbers of
   optimiser steps are also excluded and counted.
-- *Scope ``all``* averages, for each seed, over the data set x model pairs that are complete in every seed; the rest are
-  counted as excluded. The result is a statement about these data sets and models, not about others. Each pair has its
-  own row below, and pairs with the opposite verdict are counted (``opposite``). The mean over data sets is reported
-  as well, with its interval.
-- *A ratio is judged by its logarithm*, whose mean and interval are shown on the ratio's scale. If a side isn't above 0,
-  neither its pair nor the whole is tested, since leaving out such cells would select by the outcome.
+- *Pairs come first.* Each pair of data set and model has its own row and verdict. Scope ``all`` averages, for each
+  seed, over the pairs that are complete in every seed; its row gives the range of the pairs' estimates, and its note
+  names the pairs that aren't in the mean, and why. If some pairs are decided one way and some the other, the verdict of
+  scope ``all`` is ``mixed``, since a mean over effects of opposite sign says nothing about any of them.
+- *A ratio is judged by its logarithm*, whose mean and interval are shown on the ratio's scale.
 - *The margin is the claim's own threshold*, with its sign: ``below`` claims that estimate < margin, ``above`` that
   estimate > margin. The verdict is ``holds`` if the interval lies entirely on the claimed side of the margin,
-  ``does_not`` if it lies entirely on the other side, ``undecided`` if it contains the margin, and ``not_tested`` if
-  the grid has too few seeds or is missing something else that the claim needs. ``holds`` and ``does_not`` are thus
-  mirror images and require the same evidence, since each rejects the other at the 2.5% level. A measured effect that is
-  smaller than the margin gets ``does_not``, because it isn't the effect that was claimed to matter.
+  ``does_not`` if it lies entirely on the other side, and ``undecided`` if it contains the margin. ``holds`` and
+  ``does_not`` are thus mirror images and require the same evidence, since each rejects the other at the 2.5% level. A
+  measured effect that is smaller than the margin gets ``does_not``, because it isn't the effect that was claimed to
+  matter.
+- *What can't come out otherwise isn't a test.* A pair is ``not_testable`` if the margin of a difference is out of reach
+  whatever the other side does, if one side is at its bound (0) in every seed, so that the difference only repeats the
+  other, if a side of a ratio isn't above 0, or if radii are censored so that the truth may lie on the other side of the
+  margin. ``not_tested`` means that the grid has too few seeds or is missing something else that the claim needs.
 - *There are many tests.* ``holm`` is the p-value over all pairs, adjusted for all tests of a run by Holm's procedure,
-  and ``adjusted`` is the resulting verdict at 5%. ``holm_theme`` is adjusted only for the tests of the theme.
-- *A censored radius is a lower bound*, and a verdict that its true value could overturn is withheld (``undecided``).
+  and ``adjusted`` is the resulting verdict at 5%, which summaries count. Verdicts of single pairs aren't adjusted.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import itertools
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,8 @@ from halobench.core.formatting import within
 from halobench.core.spec_codec import Number, Text, parse, spec, to_json
 from halobench.results.finding import REGISTERED
 from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, REGION_METRICS, THEMES
-from halobench.storage.columns import REFERENCE, TABLE_COLUMNS
+from halobench.results.radii_summary import QUARTILES, SCALES
+from halobench.storage.columns import REFERENCE, SURVIVAL_COLUMNS, TABLE_COLUMNS
 
 CLASSES = 5  # number of values of k needed to fit a slope on log k
 
@@ -36,6 +38,15 @@ ROWS = {
     "runs": (),
 }
 LADDER = "repair_"  # prefix of the metrics of repair ladders
+# The smallest and largest values that a measure can take, from which it follows whether a margin can be reached. A
+# measure that isn't listed here, such as a metric of one's own, has no known bounds.
+SHARES = ("confidence", "censored", "error", "ece", "ece_floor", "mce", "classwise_ece", "ace_average", "ace_equal_mass")
+BOUNDS = {
+    **dict.fromkeys((*SHARES, "paper_near_exact", "error_own", "error_shared", *SURVIVAL_COLUMNS), (0.0, 1.0)),
+    **dict.fromkeys(("kl", "kl_own", "kl_shared", "kl_per_log_k", "nll"), (0.0, math.inf)),
+    **{f"{scale}_{level}": (0.0, math.inf) for scale in SCALES for level in QUARTILES},
+    "brier": (0.0, 2.0),
+}
 # The titles of a column's values, for the texts of entries that define several claims.
 TITLES = {"loss": LOSSES, "calibrator": CALIBRATIONS, "probe": PROBES, "dataset": DATASETS, "model": MODELS}
 TEXTS = ("statement", "label")
@@ -60,10 +71,6 @@ class Claim:
     statement: Text = Field(description="The claim in plain words.")
     place: Text = Field(description="Where the paper makes the claim, or what the test checks.")
     theme: Text = Field(description=f"The theme of the claim: {', '.join(THEMES)}.")
-    question: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(
-        description="A key shared by claims that are variants of one question, such as the same comparison by another"
-        " metric or for another loss."
-    )
     registered: Text = Field(
         description="When the claim and its margin were set, compared with the runs that they judge: begins with"
         f" {' or '.join(repr(start.strip()) for start in REGISTERED)}, followed by what was seen, a commit and a date."
@@ -113,6 +120,11 @@ class Claim:
             side, unused = getattr(self, key), f"this key to be left out, since {self.statistic} doesn't use it"
             expected = f"conditions, since {self.statistic} needs {key}" if key == needed else unused
             require((side is not None) == (key == needed), key, side, expected)
+        if self.statistic == "level":
+            (lowest, highest), above = self.bounds, self.direction == "above"
+            reached = lowest <= self.margin < highest if above else lowest < self.margin <= highest
+            what = f"a margin within reach, since {self.measure} lies between {lowest:g} and {highest:g}"
+            require(reached, "margin", self.margin, what)
         paired = self.b is not None and not self.across_datasets
         require(self.otherwise is None or paired, "otherwise", self.otherwise, "this key only with b, within pairs")
         self._check_conditions("where", self.where)
@@ -174,6 +186,11 @@ class Claim:
     def measure(self) -> str:
         """The metric or column whose values are compared."""
         return str(self.sides[0].get("metric", "metric")) if self.value == "value" else self.value
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and largest values that the measure can take; infinite if unknown."""
+        return BOUNDS.get(self.measure, (-math.inf, math.inf))
 
     @property
     def formula(self) -> str:

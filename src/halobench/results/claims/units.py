@@ -2,8 +2,8 @@
 
 A table of units has the columns scope, dataset ("" if it spans several), seed, value (for ratios, the logarithm), bound
 ("<" or ">" if a radius is censored), reason (why the unit isn't used; "" if it is), zero (which side of a ratio isn't
-above 0; "" if both are), remark, correction (for seeds that share samples), cells (the number of cells in a used unit)
-and left_out (the number of cells left out of it).
+above 0; "" if both are), remark, correction (for seeds that share samples), cells (the number of cells in a used unit),
+left_out (the number of cells left out of it), and a and b (the two sides' values; NaN without one).
 """
 
 from __future__ import annotations
@@ -30,6 +30,36 @@ def reasons(units: pd.DataFrame) -> list[str]:
     """List the reasons why units were left out, each with its count."""
     counts = units.loc[units["reason"] != ""].groupby("reason", sort=True)["left_out"].sum()
     return [f"{count} left out: {reason}" for reason, count in counts.items()]
+
+
+def untestable(claim: Claim, units: pd.DataFrame) -> str:
+    """Say why the units of one pair can't decide a claim, whatever the other side does; return "" if they can.
+
+    The margin of a difference may be out of reach: if side a's mean is .05 and the measure is at least 0, a - b can't
+    be above .1. If one side is at its bound in every seed, as a certainty radius is where the confidence at the sample
+    itself is too low, the difference only repeats the level of the other side. A ratio needs sides above 0; leaving out
+    just the cells that aren't would select by the outcome.
+    """
+    used = units[units["reason"] == ""]
+    if claim.statistic == "ratio":
+        bad = used[used["zero"] != ""]
+        cells = [f"{row.scope} seed {row.seed} ({row.zero})" for row in bad.itertuples()]
+        more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
+        named = f"{', '.join(cells[:5])}{more}"
+        return cells and f"a ratio needs sides above 0, which these aren't: {named}; claim a difference instead" or ""
+    if claim.statistic not in ("difference", "against_best") or used.empty:
+        return ""
+    (lowest, highest), (a, b) = claim.bounds, (used[side].mean() for side in "ab")
+    for side in "ab":
+        if np.isfinite(lowest) and (used[side] == lowest).all():
+            other = "b" if side == "a" else "a"
+            return f"{side} is {lowest:g} in every seed, so the difference only repeats {other}"
+    above = claim.direction == "above"
+    reach = min(a - lowest, highest - b) if above else max(lowest - b, a - highest)
+    if (reach <= claim.margin) if above else (reach >= claim.margin):
+        most = "most" if above else "least"
+        return f"the margin is out of reach: at a = {a:.3g} and b = {b:.3g}, a - b can be {reach:.3g} at {most}"
+    return ""
 
 
 def _plain_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
@@ -108,7 +138,7 @@ def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
             kept = rows.iloc[:0] if reason else rows[rows["dataset"].isin(complete)]
             slope = math.nan if reason else np.polyfit(np.log(kept["k"].astype(float)), kept["value"], 1)[0]
             unit: dict[str, Any] = {"scope": f"log k/{model}", "dataset": "", "seed": seed, "value": slope}
-            unit |= {"bound": "", "reason": reason, "zero": "", "remark": remark}
+            unit |= {"bound": "", "reason": reason, "zero": "", "remark": remark, "a": math.nan, "b": math.nan}
             unit |= {"correction": rows["correction"].max(), "cells": len(kept), "left_out": len(rows) - len(kept)}
             units.append(unit)
     return pd.DataFrame(units)
@@ -146,6 +176,7 @@ def _pair_units(claim: Claim, tables: ClaimTables, a: pd.DataFrame, b: pd.DataFr
     units["bound"] = [_bound(row, sides) for row in rows]
     units.loc[(units["reason"] == "") & (units["bound"] == "<>"), "reason"] = "both radii censored"
     units["zero"] = [_zero_side(row) for row in rows] if divides else ""
+    units["a"], units["b"] = joined["value_a"].to_numpy(), joined["value_b"].to_numpy() if b is not None else math.nan
     units["remark"] = ""
     cells = 2 if across else 1
     units["cells"] = cells * (units["reason"] == "").astype(int)

@@ -12,19 +12,17 @@ import pandas as pd
 
 from halobench.results.claims.rules import Claim
 from halobench.results.claims.sides import ClaimTables, NotTested
-from halobench.results.claims.units import measure, reasons
+from halobench.results.claims.units import measure, reasons, untestable
 from halobench.results.t_intervals import LEVEL, p_value, t_interval
 from halobench.storage.columns import CLAIM_COLUMNS
 
-NUMBERS = (
-    *("estimate", "low", "high", "margin", "seed_correction", "p", "holm", "holm_theme"),
-    *("mean_datasets", "low_datasets", "high_datasets"),
-)
+NUMBERS = ("estimate", "low", "high", "margin", "seed_correction", "p", "holm", "least", "most")
 OF_CLAIM = (
-    *("label", "theme", "question", "kind", "fit", "table", "measure", "statistic", "formula"),
+    *("label", "theme", "kind", "fit", "table", "measure", "statistic", "formula"),
     *("margin", "direction", "registered"),
 )
-COUNTS = ("n", "excluded", "pairs", "opposite", "datasets")
+COUNTS = ("n", "excluded", "pairs", "hold", "fail", "left_out")
+OPEN = ("not_tested", "not_testable")  # verdicts of tests that weren't made
 
 
 def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -35,13 +33,12 @@ def evaluate(claims: Iterable[Claim], tables: Mapping[str, pd.DataFrame]) -> pd.
 
     - measure is the metric or column that is read, and loss is the loss of side a;
     - low and high are the ends of the 95% t interval over the n seeds, excluded is the number of cells or pairs of
-      cells left out, and p is the p-value of a two-sided t test of the margin (1 if the verdict is withheld because of
-      censored radii);
+      cells left out, and p is the p-value of a two-sided t test of the margin;
     - seed_correction is explained in `t_interval`; for scope ``all``, it is the largest of all its data sets;
-    - only rows of scope ``all`` have pairs (the number tested), opposite (the number of pairs with the opposite verdict
-      or, if the verdict is undecided, against the majority of decided pairs), holm and holm_theme (p-values adjusted
-      for all tests and for those of the theme), adjusted (the verdict by holm), and the mean over data sets with its
-      interval, for which data sets are the replicates (NaN for fewer than two).
+    - only rows of scope ``all`` have pairs (the number tested), hold and fail (how many of them hold, and don't), least
+      and most (the smallest and largest of their estimates), left_out (the number of pairs that aren't part of the
+      estimate, which the note lists with the reasons), holm (the p-value adjusted for all tests) and adjusted (the
+      verdict by holm).
     """
     shared = ClaimTables(tables)
     rows = [row for claim in claims for row in _judge(claim, shared)]
@@ -86,13 +83,12 @@ def adjusted(p: np.ndarray) -> np.ndarray:
 
 
 def _adjust(verdicts: pd.DataFrame) -> pd.DataFrame:
-    """Fill in the columns that adjust the tests over all pairs for the number of tests."""
-    tests = (verdicts["scope"] == "all") & (verdicts["verdict"] != "not_tested")
+    """Fill in the columns that adjust the tests over all pairs for the number of tests; a mixed verdict stays mixed."""
+    whole = verdicts["scope"] == "all"
+    tests = whole & ~verdicts["verdict"].isin(OPEN)
     verdicts.loc[tests, "holm"] = adjusted(verdicts.loc[tests, "p"].to_numpy())
-    for _, rows in verdicts[tests].groupby("theme"):
-        verdicts.loc[rows.index, "holm_theme"] = adjusted(rows["p"].to_numpy())
-    kept = verdicts["verdict"].where(verdicts["holm"] < 1 - LEVEL, "undecided").where(tests, "not_tested")
-    return verdicts.assign(adjusted=kept.where(verdicts["scope"] == "all", ""))
+    kept = (verdicts["holm"] < 1 - LEVEL) | (verdicts["verdict"] == "mixed") | ~tests
+    return verdicts.assign(adjusted=verdicts["verdict"].where(kept, "undecided").where(whole, ""))
 
 
 def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
@@ -102,22 +98,28 @@ def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
     except NotTested as missing:
         return [_row(claim, "all", _Sample(), 0, [str(missing)])]
     rows = [_pair_row(claim, group) for _, group in units.groupby("scope", sort=True)]
-    whole = _all_row(claim, units)
-    verdicts = [row["verdict"] for row in rows]
-    whole["pairs"] = len(verdicts) - verdicts.count("not_tested")
-    against = {"holds": ("does_not",), "does_not": ("holds",), "undecided": ("holds", "does_not")}
-    whole["opposite"] = min(map(verdicts.count, against.get(whole["verdict"], ("none",))))
+    out = {row["scope"]: row["note"] for row in rows if row["verdict"] == "not_testable"}
+    whole = _all_row(claim, units[~units["scope"].isin(out)], out)
+    tested = [row for row in rows if row["verdict"] not in OPEN]
+    verdicts, estimates = [row["verdict"] for row in tested], [row["estimate"] for row in tested]
+    whole |= {"pairs": len(tested), "hold": verdicts.count("holds"), "fail": verdicts.count("does_not")}
+    whole |= {"least": min(estimates, default=math.nan), "most": max(estimates, default=math.nan)}
+    if whole["hold"] and whole["fail"]:
+        whole["verdict"] = "mixed"
+    elif out and not tested and whole["verdict"] == "not_tested":
+        whole["verdict"] = "not_testable"
     return [whole, *rows]
 
 
 def _pair_row(claim: Claim, group: pd.DataFrame) -> dict[str, Any]:
     """Return the row of one pair from its units."""
     excluded, scope = int(group["left_out"].sum()), str(group["scope"].iloc[0])
-    if without := _without_logarithm(claim, group):
-        return _row(claim, scope, _Sample(), excluded, [without])
-    used = group[group["reason"] == ""]
+    why, used = untestable(claim, group), group[group["reason"] == ""]
+    if why and claim.statistic == "ratio":
+        return _row(claim, scope, _Sample(), excluded, [why]) | {"verdict": "not_testable"}
     sample = _Sample(used["value"].to_numpy(), "".join(sorted(set(used["bound"]))), float(group["correction"].max()))
-    return _row(claim, scope, sample, excluded, [*_remarks(used), *reasons(group)])
+    row = _row(claim, scope, sample, excluded, [*filter(None, [why]), *_remarks(used), *reasons(group)])
+    return row | ({"verdict": "not_testable", "p": math.nan} if why and row["verdict"] not in OPEN else {})
 
 
 def _remarks(used: pd.DataFrame) -> list[str]:
@@ -127,23 +129,12 @@ def _remarks(used: pd.DataFrame) -> list[str]:
     return [f"{text}: {count} of {total} seeds" if count < total else str(text) for text, count in counts.items()]
 
 
-def _without_logarithm(claim: Claim, units: pd.DataFrame) -> str:
-    """Say which cells of a ratio aren't above 0, since leaving out just those would select by the outcome."""
-    bad = units[(units["zero"] != "") & (units["reason"] == "")]
-    if claim.statistic != "ratio" or bad.empty:
-        return ""
-    cells = [f"{row.scope} seed {row.seed} ({row.zero})" for row in bad.itertuples()]
-    more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
-    return f"a ratio needs sides above 0, which these aren't: {', '.join(cells[:5])}{more}; claim a difference instead"
-
-
-def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
+def _all_row(claim: Claim, units: pd.DataFrame, out: Mapping[str, str]) -> dict[str, Any]:
     """Return the row with scope all, which averages, for each seed, over the scopes that are complete in every seed.
 
-    Its correction is the largest of its pairs' data sets. It isn't tested if any side of a ratio isn't above 0.
+    `out` has the scopes that can't be tested, with the reasons. The row's correction is the largest of its pairs' data
+    sets.
     """
-    if without := _without_logarithm(claim, units):
-        return _row(claim, "all", _Sample(), int(units["left_out"].sum()), [without])
     planned = {scope: frozenset(group["seed"]) for scope, group in units.groupby("scope", sort=True)}
     used = units[units["reason"] == ""]
     seeds = _common_seeds(planned.values())
@@ -151,10 +142,13 @@ def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
     chosen = used["scope"].isin(complete) & used["seed"].isin(seeds)
     kept, dropped = used[chosen], used[~chosen]
     excluded = int(units["left_out"].sum() + dropped["cells"].sum())
-    word = "model" if claim.statistic == "slope" or claim.across_datasets else "data set x model pair"
-    notes = [f"mean over {len(complete)} of {len(planned)} {word}{'s' * (len(planned) != 1)}"]
+    word, total = "model" if claim.statistic == "slope" or claim.across_datasets else "pair", len(planned) + len(out)
+    notes = [f"mean over {len(complete)} of {total} {word}{'s' * (total != 1)}"]
     if not complete:
-        notes = [f"no {word} is complete in every seed"]
+        notes = [f"no {word} is complete in every seed" if planned else f"no {word} can be tested"]
+    why = {scope: _why_incomplete(units[units["scope"] == scope]) for scope in planned if scope not in complete}
+    notes += [f"not in the mean: {', '.join(f'{scope} ({reason})' for scope, reason in why.items())}"] if why else []
+    notes += [f"not testable: {', '.join(f'{scope} ({why})' for scope, why in out.items())}"] if out else []
     remarks = kept.drop_duplicates(["scope", "remark"])["remark"].replace("", np.nan).dropna()
     notes += [f"{remark}: {count} of {len(complete)}" for remark, count in remarks.value_counts(sort=False).items()]
     notes += reasons(units)
@@ -162,19 +156,12 @@ def _all_row(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
         notes.append(f"{dropped['cells'].sum()} left out for balance")
     values, correction = kept.groupby("seed")["value"].mean().to_numpy(), kept["correction"].max()
     sample = _Sample(values, "".join(sorted(set(kept["bound"]))), float(correction) if len(kept) else 0.0)
-    return _row(claim, "all", sample, excluded, notes) | _over_datasets(claim, kept)
+    return _row(claim, "all", sample, excluded, notes) | {"left_out": total - len(complete)}
 
 
-def _over_datasets(claim: Claim, units: pd.DataFrame) -> dict[str, Any]:
-    """Return the columns with the mean over data sets, each of which counts once, and its interval.
-
-    The data sets are the replicates, so the interval is about data sets like these. There is no such mean for units
-    that span several data sets (slopes, and ratios of two data sets).
-    """
-    means = units[units["dataset"] != ""].groupby("dataset")["value"].mean().to_numpy()
-    interval = t_interval(means) if len(means) >= 2 else (math.nan,) * 3
-    names = ("mean_datasets", "low_datasets", "high_datasets")
-    return {"datasets": len(means)} | dict(zip(names, _on_its_scale(claim, *interval), strict=True))
+def _why_incomplete(units: pd.DataFrame) -> str:
+    """Return the reasons why a scope's units can't be used, or that it has other seeds than most."""
+    return " and ".join(sorted(set(units["reason"]) - {""})) or "other seeds"
 
 
 def _on_its_scale(claim: Claim, *values: float) -> list[float]:
@@ -191,6 +178,7 @@ def _common_seeds(planned: Iterable[frozenset[int]]) -> frozenset[int]:
     return max(
         set(planned),
         key=lambda seeds: (len(seeds) * sum(seeds <= other for other in planned), len(seeds), sorted(seeds)),
+        default=frozenset(),
     )
 
 
@@ -221,13 +209,14 @@ def _row(claim: Claim, scope: str, sample: _Sample, excluded: int, notes: list[s
     if sample.bounds and n >= 2:
         notes = [*notes, "censored radii: the estimate is a bound"]
         if _may_be_overturned(judged, sample.bounds, claim.direction):
-            judged, p = "undecided", 1.0
+            judged, p, notes = "not_testable", math.nan, [*notes, "the truth may lie on the other side of the margin"]
     return {
         **{key: getattr(claim, key) for key in OF_CLAIM},
         **{"claim": claim.name, "statement": f"{claim.statement} [{claim.place}]", "loss": claim.sides[0]["loss"]},
         **{"scope": scope, "estimate": estimate, "low": low, "high": high, "p": p, "verdict": judged},
         **{"n": n, "excluded": excluded, "seed_correction": sample.correction if n else math.nan},
-        **{"pairs": 0, "opposite": 0, "datasets": 0, "note": "; ".join(notes)},
+        **{"pairs": 0, "hold": 0, "fail": 0, "left_out": 0, "least": math.nan, "most": math.nan},
+        "note": "; ".join(notes),
     }
 
 
