@@ -1,5 +1,8 @@
 """Attack confidences: find the nearest point at which a model's confidence in a sample's label is below a level.
 
+The level is a confidence, or half the confidence at the sample itself. At an infinite inverse temperature, the
+confidence is 1 if the label has the largest logit and 0 if not, so the search finds where the decision changes.
+
 The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like a
 ray, it may leave the valid pixel range. Step sizes are relative to the distance that the gradient suggests. From
 several starting points per sample, the search follows the gradient of the margin
@@ -7,7 +10,7 @@ several starting points per sample, the search follows the gradient of the margi
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
 which is negative where the confidence is below the level, and whose gradient doesn't vanish where the confidence is
-nearly 1. It then bisects along the best direction.
+nearly 1; at an infinite beta, the margin is z_y - max_{j != y} z_j. The search then bisects along the best direction.
 """
 
 from __future__ import annotations
@@ -96,19 +99,44 @@ class Attacked:
 
 
 @dataclass(frozen=True)
+class Goal:
+    """What an attack looks for: a confidence below `level` at an inverse temperature `beta`, which may be infinite.
+
+    If `level` is None, it is half the confidence at the sample itself.
+    """
+
+    beta: float
+    level: float | None
+
+
+DECISION = Goal(math.inf, 0.5)  # another class has the largest logit
+
+
+@dataclass(frozen=True)
 class _Margin:
-    """A model's margins around samples (r, ...) with labels (r,), minus the logit of the level."""
+    """A model's margins around samples (r, ...) with labels (r,), minus the logits of their levels (r,)."""
 
     model: torch.nn.Module
     samples: torch.Tensor
     labels: torch.Tensor
     beta: float
-    level: float
+    levels: torch.Tensor
     batch: int
+
+    def towards(self, goal: Goal) -> _Margin:
+        """Return the margins whose sign says whether a goal is reached."""
+        plain = replace(self, beta=goal.beta, levels=torch.zeros_like(self.levels))
+        if goal.level is None:
+            # The logit of p / 2, where p = sigmoid(m), is -log(1 + 2 exp(-m)).
+            start = plain.at(torch.zeros_like(self.samples.flatten(1)))
+            return replace(plain, levels=-torch.nn.functional.softplus(math.log(2) - start))
+        if math.isinf(goal.beta):
+            return plain
+        return replace(plain, levels=plain.levels + math.log(goal.level) - math.log1p(-goal.level))
 
     def rows(self, which: torch.Tensor) -> _Margin:
         """Return the margins around the samples in the given rows, which may be repeated."""
-        return replace(self, samples=self.samples[which], labels=self.labels[which])
+        return replace(self, samples=self.samples[which], labels=self.labels[which], levels=self.levels[which])
 
     def at(self, offsets: torch.Tensor) -> torch.Tensor:
         """Return the margins (r,) at offsets (r, D) from the samples, in float64."""
@@ -135,11 +163,12 @@ class _Margin:
         return samples + offsets[part].view_as(samples)
 
     def _read(self, places: torch.Tensor, part: slice) -> torch.Tensor:
-        logits = self.model(places).double() * self.beta
+        decides = math.isinf(self.beta)
+        logits = self.model(places).double() * (1.0 if decides else self.beta)
         column = self.labels[part, None]
-        others = logits.scatter(1, column, -torch.inf).logsumexp(dim=1)
-        least = math.log(self.level) - math.log1p(-self.level)
-        margin = logits.gather(1, column)[:, 0] - others - least
+        others = logits.scatter(1, column, -torch.inf)
+        largest = others.amax(dim=1) if decides else others.logsumexp(dim=1)
+        margin = logits.gather(1, column)[:, 0] - largest - self.levels[part]
         if not torch.isfinite(margin).all():
             raise DivergedError("logits are not finite near a point under attack")
         return margin
@@ -150,22 +179,22 @@ def attack(
     samples: torch.Tensor,
     labels: np.ndarray,
     *,
-    level: float,
-    betas: Sequence[float],
+    goals: Sequence[Goal],
     rng: np.random.Generator,
     effort: Effort,
     others: torch.Tensor | None = None,
 ) -> list[Attacked]:
-    """Attack samples (m, ...) at each inverse temperature, with a model in `halobench.probing.search.as_function`.
+    """Attack samples (m, ...) for each goal, with a model in `halobench.probing.search.as_function`.
 
-    At the first temperature, the search starts at the sample, at `others` (m, D), which are samples with other labels,
-    and in random directions. At each later temperature, it starts at the sample and at the point where the previous
-    search ended.
+    For the first goal, the search starts at the sample, at `others` (m, D), which are samples with other labels, and in
+    random directions. For each later goal, it starts at the sample and at the point where the previous search ended.
     """
     targets = torch.from_numpy(labels).to(samples.device)
-    searches = []  # by temperature: the offsets found, and the largest distances tried
+    searches = []  # by goal: the offsets found, and the largest distances tried
     starts = _starts(samples, others, effort.restarts, rng)
-    margins = [_Margin(model, samples, targets, beta, level, effort.batch) for beta in betas]
+    zeros = torch.zeros(len(samples), dtype=torch.float64, device=samples.device)
+    plain = _Margin(model, samples, targets, 1.0, zeros, effort.batch)
+    margins = [plain.towards(goal) for goal in goals]
     for margin in margins:
         offsets, farthest = _descend(margin, starts, effort)
         searches.append((offsets, farthest))
@@ -296,7 +325,8 @@ def attacked_radius(
     level : float
         In (0, 1).
     beta : float
-        Positive inverse temperature by which the logits are multiplied.
+        Positive inverse temperature by which the logits are multiplied. If it is ``math.inf``, the confidence is 1 or
+        0, and the distance is that at which another class overtakes the label, whatever the level.
     effort : Effort, optional
         The norm to use, and how long to search.
     seed : int, optional
@@ -337,6 +367,6 @@ def attacked(
     with as_function(model):
         for start in range(0, len(targets), step):
             part = slice(start, start + step)
-            parts += attack(model, inputs[part], targets[part], level=level, betas=[beta], rng=rng, effort=effort)
+            parts += attack(model, inputs[part], targets[part], goals=[Goal(beta, level)], rng=rng, effort=effort)
     radius, censored = (np.concatenate([getattr(part, name) for part in parts]) for name in ("radius", "censored"))
     return Attacked(radius, censored, torch.cat([part.points for part in parts]))

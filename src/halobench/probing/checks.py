@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from numbers import Real
 
 import numpy as np
@@ -41,9 +40,9 @@ def check_arguments(
 
 
 def check_confidence(level: float, beta: float) -> None:
-    """Raise SpecError unless `level` is a valid confidence and `beta` a valid inverse temperature."""
+    """Raise SpecError unless `level` is a valid confidence and `beta` a valid inverse temperature; it may be infinite."""
     require(isinstance(level, Real) and 0 < level < 1, "level", level, "a confidence above 0 and below 1")
-    require(isinstance(beta, Real) and 0 < beta < math.inf, "beta", beta, "a finite inverse temperature above 0")
+    require(isinstance(beta, Real) and beta > 0, "beta", beta, "an inverse temperature above 0")
 
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:

@@ -109,6 +109,7 @@ def far_field(
     check_model(model, inputs, np.zeros(len(inputs), dtype=np.int64))
     check_directions(inputs, directions)
     check_confidence(level, beta)
+    require(beta < math.inf, "beta", beta, "a finite inverse temperature")
     return describe(tails(model, inputs, directions), directions.shape[1], level, beta)
 
 

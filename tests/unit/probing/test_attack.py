@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
-from scipy.special import logit, logsumexp
+from scipy.special import expit, logit, logsumexp
 from torch import nn
 
 from halobench import attacked_radius
@@ -16,7 +16,7 @@ from halobench.core.errors import DivergedError, SpecError
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.splits import Data, Split
 from halobench.probing import ray_walk
-from halobench.probing.attack import Effort, attack, attacked
+from halobench.probing.attack import DECISION, Effort, Goal, attack, attacked
 from halobench.probing.probe import ProbedModel, probe_cell
 from halobench.probing.progress import Progress
 from halobench.probing.search import as_function
@@ -61,10 +61,11 @@ def test_of_two_classes_of_a_linear_model_the_radius_is_the_distance_to_a_plane(
     model, gap = linear(weight / scale, bias), (samples.flatten(1).numpy() @ weight.T + bias) @ [1, -1]
     away, rng = np.linalg.norm(weight[0] - weight[1], ord=dual), np.random.default_rng(0)
     with as_function(model):
-        options = {"level": 0.8, "betas": [1.0, 0.3, 4.0], "rng": rng, "effort": Effort(norm)}
-        found = attack(model, scale * samples, labels, **options)
-    for beta, each in zip([1.0, 0.3, 4.0], found, strict=True):
-        exact = scale * np.maximum(np.abs(gap) - logit(0.8) / beta, 0) / away
+        goals = [*(Goal(beta, 0.8) for beta in (1.0, 0.3, 4.0)), Goal(0.3, None), DECISION]
+        found = attack(model, scale * samples, labels, goals=goals, rng=rng, effort=Effort(norm))
+    for goal, each in zip(goals, found, strict=True):
+        level = logit(expit(goal.beta * np.abs(gap)) / 2 if goal.level is None else goal.level)
+        exact = scale * np.maximum(np.abs(gap) - level / goal.beta, 0) / away
         np.testing.assert_allclose(each.radius, exact, rtol=2e-4, atol=1e-5 * scale)
         assert not each.censored.any()
 
@@ -172,7 +173,7 @@ def silent(line):
 
 
 def test_no_random_ray_ends_before_the_attacked_radius(cell):
-    """This holds for each sample, calibrator and threshold; censored or not, each sample and calibrator has a row."""
+    """This holds for each sample, quantity, calibrator and threshold; each has a row, whether it is censored or not."""
     probed, data = cell
     count = {"points": 40, "control": 20}
     for threshold in (0.6, 0.9):
@@ -183,11 +184,12 @@ def test_no_random_ray_ends_before_the_attacked_radius(cell):
         }
         found = probe_cell(probed, data, probes, 0, Progress(log=silent))
         assert set(found.curves["probe"]) == {"rays", "line"}
+        keys = ["points", "point", "quantity", "calibrator"]
+        least = found.radii.pivot_table(index=keys, columns="probe", values="radius", aggfunc="min", observed=True)
+        assert least.groupby("quantity", observed=True).size().to_dict() == {
+            "certainty": 2 * 60, "decision": 60, "half_level": 2 * 60
+        }
         rows = found.radii[found.radii["quantity"] == "certainty"]
-        least = rows.pivot_table(
-            index=["points", "point", "calibrator"], columns="probe", values="radius", aggfunc="min", observed=True
-        )
-        assert len(least) == 2 * 60
         assert (least["attacked"] <= 1.001 * least[["rays", "line"]].min(axis=1) + 1e-6).all()
         attacks = rows[rows["probe"] == "attacked"]
         assert len(attacks) == 2 * 60
@@ -243,8 +245,7 @@ def test_a_signal_ends_a_search_between_two_passes_and_leaves_the_model_as_it_wa
             model,
             torch.zeros(1, 1, 2, 4),
             np.zeros(1, int),
-            level=1e-9,
-            betas=[1.0],
+            goals=[Goal(1.0, 1e-9)],
             rng=np.random.default_rng(0),
             effort=Effort(),
         )

@@ -8,9 +8,13 @@ network's logits bound each t_j from both sides, so t_j is in [l_j, u_j] on the 
 
 since the exponential lies below its chord. The sum in the second bound is a single row, so not all classes can be at
 their worst at once. The smaller of the two bounds is used.
+
+At an infinite beta, the largest of z_j - z_y takes the place of the log odds: it is negative where the label wins.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 
@@ -22,6 +26,8 @@ ROUNDED = 1e-12  # relative error, far above the loss of float64 in a sum of exp
 
 def log_odds(margins: torch.Tensor, beta: float) -> torch.Tensor:
     """Return the log odds (m,), rounded up, against labels whose logits exceed the others by margins (m, k - 1)."""
+    if math.isinf(beta):
+        return margins.neg().amax(dim=1) + ROUNDED * (1 + margins.abs().amax(dim=1))
     scaled = beta * margins
     return scaled.neg().logsumexp(dim=1) + ROUNDED * (1 + scaled.abs().amax(dim=1))
 
@@ -38,6 +44,9 @@ class Odds:
 
     def __init__(self, balls: Balls, rows: torch.Tensor, beta: float):
         self.balls, self.beta, count = balls, beta, rows.shape[1]
+        if math.isinf(beta):
+            self.least, self.norms = self._carried(rows)
+            return
         least, norms = self._carried(torch.cat([rows, -rows], dim=1))
         self.least, self.norms = least[:, :count], norms[:, :count]
         worst = least - balls.radii[:, None] * norms
@@ -59,6 +68,8 @@ class Odds:
     def bound(self, radii: torch.Tensor) -> torch.Tensor:
         """Return the bounds (m,) on balls of these radii (m,), which must not exceed those of the original balls."""
         simple = log_odds(self.least - radii[:, None] * self.norms, self.beta)
+        if math.isinf(self.beta):
+            return simple
         joint = self.constant - (self.joint_least - radii * self.joint_norms)
         return torch.minimum(simple, self.top + joint.clamp_min(1e-300).log() + ROUNDED * (1 + self.top.abs()))
 

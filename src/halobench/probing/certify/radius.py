@@ -46,7 +46,8 @@ def certified_radius(
     level : float
         Between 0 and 1.
     beta : float
-        Positive inverse temperature.
+        Positive inverse temperature. If it is ``math.inf``, the proof is that the label's logit is at least as large as
+        any other, whatever the level: the radius is that of the decision.
 
     Returns
     -------
@@ -98,7 +99,7 @@ class Search:
     def __init__(self, network: Network, samples: torch.Tensor, labels: torch.Tensor, level: float, beta: float):
         self.network, self.samples, self.beta = network, samples, beta
         self.contrasts = contrasts(labels, network.steps[-1].size)
-        budget = math.log((1 - level) / level)
+        budget = 0.0 if math.isinf(beta) else math.log((1 - level) / level)
         self.budget = budget - 1e-12 * (1 + abs(budget))  # leaves a margin for the rounding of the budget itself
         with torch.enable_grad():
             inputs = samples.detach().requires_grad_()

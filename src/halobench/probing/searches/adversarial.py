@@ -1,6 +1,7 @@
 """The nearest point below the threshold that an attack finds; its distance bounds the worst-case radius from above.
 
-For each calibrator, the search returns one ``certainty`` radius per sample.
+For each calibrator, the search returns one ``certainty`` and one ``half_level`` radius per sample; the ``decision``
+radius, at which another class overtakes the label, depends on no temperature.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from halobench.probing.attack import Effort, attack
+from halobench.probing.attack import DECISION, Effort, Goal, attack
 from halobench.probing.rays import Surroundings
 from halobench.probing.search import Radii
 
@@ -43,9 +44,9 @@ def search(
 ) -> Radii:
     """Attack the samples; one of the starts is the nearest training sample with a different label."""
     rows, _ = surroundings.nearest(samples.flatten(1), labels)
-    options: Any = {"level": threshold, "betas": list(betas.values()), "rng": rng, "others": surroundings.take(rows)}
+    goals: dict[tuple[str, str | None], Goal] = {("certainty", name): Goal(beta, threshold) for name, beta in betas.items()}
+    goals |= {("half_level", name): Goal(beta, None) for name, beta in betas.items()}
+    goals["decision", None] = DECISION
+    options: Any = {"goals": list(goals.values()), "rng": rng, "others": surroundings.take(rows)}
     attacks = attack(model, samples, labels, effort=Effort(norm, restarts, steps, batch), **options)
-    return {
-        ("certainty", name): (each.radius[:, None], each.censored[:, None])
-        for name, each in zip(betas, attacks, strict=True)
-    }
+    return {key: (each.radius[:, None], each.censored[:, None]) for key, each in zip(goals, attacks, strict=True)}

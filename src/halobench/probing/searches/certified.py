@@ -1,10 +1,12 @@
 """The largest ball on which the confidence provably meets the threshold; its radius bounds the worst case from below.
 
-For each calibrator, the search returns one ``certainty`` radius per sample. See `halobench.probing.certify`.
+For each calibrator, the search returns one ``certainty`` radius per sample, and one ``decision`` radius, on which the
+label's logit is proved to be the largest, whatever the temperature. See `halobench.probing.certify`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -45,7 +47,8 @@ def search(
             model(samples[:1].clone())
 
     radii: dict[tuple[str, str | None], tuple[np.ndarray, np.ndarray]] = {}
-    for name, beta in betas.items():
+    kinds: dict[tuple[str, str | None], float] = {("certainty", name): beta for name, beta in betas.items()}
+    for kind, beta in (kinds | {("decision", None): math.inf}).items():
         radius = certified(model, samples, labels, threshold, beta, tick)[:, None]
-        radii["certainty", name] = radius, radius >= LARGEST
+        radii[kind] = radius, radius >= LARGEST
     return radii

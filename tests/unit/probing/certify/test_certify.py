@@ -202,7 +202,7 @@ def test_bounds_hold_for_what_every_rectifier_reads(name):
     assert strays(built(name)) == 0
 
 
-@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("beta", [0.5, 1.0, 3.0, math.inf])
 def test_of_two_classes_of_a_linear_model_the_radius_is_the_distance_to_a_plane(beta):
     torch.manual_seed(0)
     layer = nn.Linear(6, 2).eval()
@@ -212,7 +212,7 @@ def test_of_two_classes_of_a_linear_model_the_radius_is_the_distance_to_a_plane(
     gap = (samples.double() @ weight.T + bias) @ torch.tensor([1.0, -1.0], dtype=torch.float64)
     exact = (gap.abs() - logit(0.8) / beta).clamp_min(0) / (weight[0] - weight[1]).norm()
     found = certified_radius(layer, samples, labels, 0.8, beta)
-    assert 0 < (found > 0).sum() < 30
+    assert 0 < (found > 0).sum() < 30 or beta == math.inf, "every decision is the label"
     np.testing.assert_allclose(found, exact, rtol=1e-6, atol=1e-9)
     assert (found <= exact.numpy() * (1 + 1e-15)).all()
 
@@ -270,13 +270,13 @@ def test_against_the_exact_worst_case_of_small_networks():
 
 
 FAST = ("mlp", "pre-activation")
-COMBINATIONS = [(0.5, 1.0), (0.9, 1.0), (0.9, 3.0), (0.99, 2.0), (0.4, 0.3)]
+COMBINATIONS = [(0.5, 1.0), (0.9, 1.0), (0.9, 3.0), (0.5, math.inf), (0.99, 2.0), (0.4, 0.3)]
 
 
 @pytest.mark.parametrize("name", ZOO)
 def test_certified_balls_hold_no_place_below_the_level(name):
     """Neither an attack nor sampling finds one, for random networks of all kinds, levels and temperatures."""
-    found, combinations = [], COMBINATIONS if name in FAST or SOAK else COMBINATIONS[1:3]
+    found, combinations = [], COMBINATIONS if name in FAST or SOAK else COMBINATIONS[1:4]
     for seed, (level, beta) in enumerate(combinations):
         model = built(name, seed)
         found.append(violations(model, *drawn(model, 80 if name in FAST else 20, seed), level, beta))
@@ -356,12 +356,12 @@ def test_a_probe_gives_the_radii_of_every_calibrator():
         rng=np.random.default_rng(0),
         options=ProbeOptions({"none": 1.0, "exact": 0.5}, batch=10),
     )
-    assert (found["quantity"] == "certainty").all()
-    assert (found["threshold"] == 0.8).all()
     assert not found["censored"].any()
-    for name, beta in (("none", 1.0), ("exact", 0.5)):
-        expected = certified_radius(model, samples, labels, 0.8, beta)
-        np.testing.assert_array_equal(found.loc[found["calibrator"] == name, "radius"], expected)
+    for quantity, name, beta in (("certainty", "none", 1.0), ("certainty", "exact", 0.5), ("decision", "none", math.inf)):
+        rows = found[(found["quantity"] == quantity) & (found["calibrator"] == name)]
+        assert (rows["threshold"] == 0.8).all() if quantity == "certainty" else rows["threshold"].isna().all()
+        np.testing.assert_array_equal(rows["radius"], certified_radius(model, samples, labels, 0.8, beta))
+    assert len(found) == 3 * len(samples)
 
 
 @pytest.mark.parametrize(("model", "line"), REFUSED)
