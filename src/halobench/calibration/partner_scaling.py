@@ -33,9 +33,10 @@ many samples, r and the symmetry are chosen on a subset.
 References
 ----------
 G. Kerrigan, P. Smyth, M. Steyvers, "Combining Human Predictions with Model Probabilities via Confusion Matrices and
-Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, but of a human. A. Le
-Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many Classes", NeurIPS 2024: the part about the
-top class only. docs/calibrate.md lists related methods.
+Calibration", NeurIPS 2021: the same product of calibrated probabilities and a confusion matrix, but of a human. F.
+Yáñez et al., "Confidence-weighted integration of human and machine judgments for superior decision-making", Patterns
+2025: fitted weights of such a combination. A. Le Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with
+Many Classes", NeurIPS 2024: the part about the top class only. docs/calibrate.md lists related methods.
 """
 
 from __future__ import annotations

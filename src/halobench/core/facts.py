@@ -35,7 +35,8 @@ TEMPERATURES: dict[str, dict[str, Any]] = {
         "TITLE": "TS (optimal)",
         "ABOUT": "temperature scaling at the certified optimum on validation data",
         "SOURCE": "C. Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017, "
-        "[arXiv 1706.04599](https://arxiv.org/abs/1706.04599); the certificate of the optimum is halobench's own",
+        "[arXiv 1706.04599](https://arxiv.org/abs/1706.04599); certified by the sign of the NLL's slope on both "
+        "sides of the optimum",
         "STYLE": ("#7A3DB8", "D"),
     },
     "oracle": {
