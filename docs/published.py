@@ -12,10 +12,15 @@ name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name wi
 ``TABLE.COLUMN`` (`TABLES`), ``claims.NAME``, or ``found``, the run's own sentence. Conditions are ``column=value``
 (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
-be one row, unless a word reduces it: ``min max median spread count slope``. ``minus`` or ``over``, with the
-conditions that differ (``value=`` for another name), compares with other rows. ``neg`` changes the sign. Of a claim,
-``estimate``, ``claimed`` (``above .5``), ``verdict``, ``verdicts`` (the same, and the one after Holm's correction if it
-differs) and other columns can be shown. Formats are Python's: ``.3f`` (the default), ``+.2f``, ``.0%``.
+be one row, unless a word reduces it: ``min max median spread count slope``; ``interval`` adds the 95% t interval over
+seeds, corrected for seeds that share samples. ``minus`` or ``over``, with the conditions that differ (``value=`` for
+another name), compares with other rows. ``neg`` changes the sign. Formats are Python's: ``.3f`` (the default),
+``+.2f``, ``.0%``.
+
+Claims are judged here, by today's ``workflow/claims.yaml`` and the published tables. A claim shows its estimate and
+interval, ``spread`` (the smallest and largest estimate of a pair), ``claimed`` (``above .5``), ``verdict``,
+``verdicts`` (the same, and the one after Holm's correction if it differs), ``words`` (the verdict after Holm's
+correction, and those of its pairs) or another column.
 """
 
 from __future__ import annotations
@@ -39,6 +44,7 @@ import pandas as pd
 
 from halobench.experiment.code_version import code_map
 from halobench.results import finding
+from halobench.results.claims import evaluate, load_claims
 from halobench.results.names import VERDICTS
 from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS
@@ -46,8 +52,9 @@ from halobench.storage.records import seal
 
 ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "results/published"
-TABLES = ("claims", "metrics", "runs", "radii", "neighbourhood", "jobs")
-RECORDS = ("aggregate", "claims")
+TABLES = ("metrics", "runs", "radii", "neighbourhood", "jobs")
+RECORDS = ("aggregate",)
+CLAIMS = ROOT / "workflow/claims.yaml"
 STAGES = ("train", "probe", "calibrate", "repair")  # whose code is compared with today's
 PAGES = ("README.md", *(f"docs/{name}.md" for name in ("findings", "repair", "halos", "theory", "paper")))
 BENCHMARKED = ("docs/calibrate.md",)  # with further numbers, of benchmarks, which are typed
@@ -56,7 +63,7 @@ END = "<!--/-->"
 FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
 COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": operator.truediv}
 APART = ("points", "probe", "quantity", "calibrator", "labels", "split", "threshold")
-REDUCE = ("min", "max", "median", "spread", "count", "slope")
+REDUCE = ("min", "max", "median", "spread", "count", "slope", "interval")
 # What the check of typed numbers doesn't read: code, formulas, comments, addresses, pictures, and versions.
 SKIPPED = re.compile(
     r"```.*?```|^ {4,}[^|\s].*?$|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$|<!--[cn] .*?<!--/-->|<!--.*?-->"
@@ -73,6 +80,8 @@ class Wrong(Exception):
 @functools.cache
 def table(run: str, name: str) -> pd.DataFrame:
     """Return a published table. Runs from before ``paper`` was called so have its older name."""
+    if name == "claims":
+        return verdicts(run)
     path = PUBLISHED / run / f"{name}.parquet"
     if not path.exists():
         raise Wrong(f"results/published/{run} has no table {name}")
@@ -80,6 +89,12 @@ def table(run: str, name: str) -> pd.DataFrame:
     for column in frame.columns.intersection(["calibrator", "fit", "claim"]):
         frame[column] = frame[column].str.replace("released", "paper")
     return frame
+
+
+def verdicts(run: str) -> pd.DataFrame:
+    """Judge today's claims by a run's published tables."""
+    names = [name for name in ("runs", "metrics", "radii") if (PUBLISHED / run / f"{name}.parquet").exists()]
+    return evaluate(load_claims(CLAIMS), {name: table(run, name) for name in names})
 
 
 def where(rows: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
@@ -128,8 +143,8 @@ def compared(run: str, name: str, sides: list[dict[str, str]], compare: str) -> 
     return COMPARE[compare](a, b)
 
 
-def reduced(rows: pd.DataFrame, how: str) -> list[float]:
-    """Return the numbers that a word makes of rows by seed."""
+def reduced(rows: pd.DataFrame, how: str, run: str) -> list[float]:
+    """Return the numbers that a word makes of a run's rows by seed."""
     means = rows.mean(axis=1)
     if how in ("min", "max", "median"):
         return [float(getattr(means, how)())]
@@ -144,6 +159,9 @@ def reduced(rows: pd.DataFrame, how: str) -> list[float]:
     if len(means) != 1:
         apart = [key for key in rows.index.names if rows.index.get_level_values(key).nunique() > 1]
         raise Wrong(f"{len(means)} rows, which differ in {', '.join(apart)}")
+    if how == "interval":
+        corrections = table(run, "runs").groupby("dataset")["seed_correction"].first()
+        return list(t_interval(rows.iloc[0].to_numpy(), float(corrections[rows.index.get_level_values("dataset")[0]])))
     return [float(means.iloc[0])]
 
 
@@ -177,8 +195,12 @@ def claim(name: str, run: str, conditions: Mapping[str, str], words: list[str], 
         if word == "claimed":
             direction = row["direction"] if sign > 0 else {"above": "below", "below": "above"}[row["direction"]]
             return f"{direction} {shown(sign * row['margin'], 'g')}"
+        if word == "spread":
+            return listed(sorted([sign * float(row["least"]), sign * float(row["most"])]), form)
+        if word == "words":
+            return finding.in_words(row.to_dict() | {"verdict": row["adjusted"] or row["verdict"]})
         return label.get(word) or listed([sign * float(row[word])], "d" if isinstance(row[word], int) else form)
-    if row["verdict"] == "not_tested":
+    if np.isnan(float(row["estimate"])):
         return label["verdict"]
     values = [sign * float(row[key]) for key in ("estimate", "low", "high")]
     return listed([values[0], *sorted(values[1:])], form)
@@ -216,7 +238,7 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     for values in itertools.product(*several.values()):
         chosen = {**conditions, **dict(zip(several, values, strict=True))}
         rows = compared(run, name, [chosen, sides[1]], compare)
-        result = [sign * value for value in reduced(rows, words[0] if words else "")]
+        result = [sign * value for value in reduced(rows, words[0] if words else "", run)]
         texts.append(listed([*result[:1], *sorted(result[1:])], ".0f" if words == ["count"] else form))
     return separator.join(texts)
 

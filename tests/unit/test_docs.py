@@ -195,7 +195,7 @@ def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
     page = "<!--numbers run=mine-->\n\nIt is <!--n claims.a .1f-->.3 [.2, .4]<!--/-->, <!--c setting-->.9<!--/-->.\n"
     folder = tmp_path / "mine"
     folder.mkdir()
-    pd.DataFrame([CLAIM_ROW | {"adjusted": "undecided"}]).to_parquet(folder / "claims.parquet")
+    monkeypatch.setattr(published, "verdicts", lambda run: pd.DataFrame([CLAIM_ROW | {"adjusted": "undecided"}]))
     monkeypatch.setattr(published, "PUBLISHED", tmp_path)
     assert published.written(page) == (page, [])
     filled = {word: published.filled(f"claims.a {word}", {"run": "mine"}, ", ") for word in ("claimed", "verdicts")}
@@ -208,12 +208,13 @@ def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
     for other in ("It is .25", "<!--c setting-->.9<!--/-->", *(f"It is {mark}" for mark in marks)):
         wrong = published.written(page.replace(".9<!--/-->", f".9<!--/-->\n{other}"))[1]
         assert [line for line, _ in wrong] == [4], other
-    outputs = {"claims.parquet": hashlib.sha256((folder / "claims.parquet").read_bytes()).hexdigest()}
-    kept = {name: seal({"outputs": outputs if name == "claims" else {}}) for name in published.RECORDS}
+    pd.DataFrame({"seed": [0]}).to_parquet(folder / "runs.parquet")
+    outputs = {"runs.parquet": hashlib.sha256((folder / "runs.parquet").read_bytes()).hexdigest()}
+    kept = {name: seal({"outputs": outputs}) for name in published.RECORDS}
     (folder / "records.json").write_text(json.dumps(kept))
     monkeypatch.setattr(published, "ROOT", tmp_path)
     assert list(published.damaged()) == []
-    pd.DataFrame([CLAIM_ROW | {"estimate": 0.31}]).to_parquet(folder / "claims.parquet")
+    pd.DataFrame({"seed": [1]}).to_parquet(folder / "runs.parquet")
     assert len(list(published.damaged())) == 1
 
 
@@ -223,7 +224,7 @@ def test_numbers_are_means_intervals_and_slopes_over_seeds(tmp_path, monkeypatch
     rng = np.random.default_rng(0)
     cells = [(f"d{k}", k, model, seed) for k in (2, 4, 8, 16) for model in ("a", "b") for seed in range(3)]
     runs = pd.DataFrame(
-        {"dataset": d, "model": m, "loss": "l", "seed": s, "classes": k, "seed_correction": 0.0} for d, k, m, s in cells
+        {"dataset": d, "model": m, "loss": "l", "seed": s, "classes": k, "seed_correction": 0.3} for d, k, m, s in cells
     )
     kl = runs[["dataset", "model", "loss", "seed"]].assign(
         split="test", labels="noisy", calibrator="exact", metric="kl", value=rng.random(len(runs))
@@ -245,6 +246,10 @@ def test_numbers_are_means_intervals_and_slopes_over_seeds(tmp_path, monkeypatch
     half = scipy.stats.t.ppf(0.975, 2) * np.std(slopes, ddof=1) / np.sqrt(3)
     mean = np.mean(slopes)
     assert np.allclose(said("kl slope model=a .6f"), [mean, mean - half, mean + half], atol=1e-6)
+    one = value["a", 4].to_numpy()
+    half = scipy.stats.t.ppf(0.975, 2) * np.std(one, ddof=1) * np.sqrt(1 / 3 + 0.3)
+    expected = [one.mean(), one.mean() - half, one.mean() + half]
+    assert np.allclose(said("kl dataset=d4 model=a interval .6f"), expected, atol=1e-6)
     with pytest.raises(published.Wrong, match="differ in dataset"):
         published.filled("kl model=a", {"run": "r"}, ", ")
 
