@@ -199,7 +199,9 @@ def claim(name: str, run: str, conditions: Mapping[str, str], words: list[str], 
             return listed(sorted([sign * float(row["least"]), sign * float(row["most"])]), form)
         if word == "words":
             return finding.in_words(row.to_dict() | {"verdict": row["adjusted"] or row["verdict"]})
-        return label.get(word) or listed([sign * float(row[word])], "d" if isinstance(row[word], int) else form)
+        if word in label or isinstance(row[word], int | np.integer):
+            return label.get(word, str(row[word]))
+        return listed([sign * float(row[word])], form)
     if np.isnan(float(row["estimate"])):
         return label["verdict"]
     values = [sign * float(row[key]) for key in ("estimate", "low", "high")]
