@@ -2,9 +2,9 @@
 
 Run from the repository: ``.venv/bin/python docs/untrained.py CELL ...``, with folders of cells, such as
 ``results/runs/digits/mlp-untrained/cross_entropy/seed0``. An untrained network isn't certain of anything, but it
-decides for a class. Here, each sample's label is the class that the network decides for, and a huge inverse temperature
-makes confidence fall from 1 to 0 at the boundary of that class. For each cell, a line shows the median distance at
-which an attack ends the decision, the lower quartile and the median of how many times further random rays get, and the
+decides for a class. Here, each sample's label is the class that the network decides for, and an infinite inverse
+temperature makes confidence fall from 1 to 0 at the boundary of that class. For each cell, a line shows the median
+distance at which an attack ends the decision, the lower quartile and the median of how many times further random rays get, and the
 share of rays that get more than `FAR` times as far. The last lines show the same for flat boundaries.
 """
 
@@ -21,7 +21,7 @@ from halobench.theory import half_space_factor, half_space_survival
 SAMPLES, RAYS = 32, 20
 FAR = 200.0
 FACTORS = np.geomspace(1, FAR, 107)  # in steps of 5%
-BETA = 1e6
+BETA = float("inf")
 
 
 def factors(folder: str) -> tuple[int, float, np.ndarray]:
