@@ -274,10 +274,10 @@ def test_a_file_of_wrong_content_ends_the_stage_in_a_line(finished, capsys, wron
 def test_bad_claims_are_told_before_any_job_and_end_the_stage_in_the_same_line(finished, capsys):
     """tests/unit/results/test_claims.py has everything that can be wrong with them."""
     place = Path("workflow/claims.yaml")
-    place.write_text(place.read_text().replace("table: neighbourhood", "table: neighborhod", 1))
+    place.write_text(place.read_text().replace("table: radii", "table: radi", 1))
     line = (
-        r"workflow/claims\.yaml: claims\.halo_at_training_points\.table = 'neighborhod': expected one of"
-        r" .* \(did you mean 'neighbourhood'\?\)"
+        r"workflow/claims\.yaml: claims\.certain_half_way_in_the_worst_direction\.table = 'radi': expected one of"
+        r" .* \(did you mean 'radii'\?\)"
     )
     assert_stage_refuses(logged_command("claims/tiny"), line, capsys)
     assert_refused(finished, [re.compile(line)], what="claims")

@@ -347,8 +347,12 @@ def test_claims_draws_estimates_intervals_and_words(tables):
     figure = claims.draw(table)
     overall = table[(table["scope"] == "all") & (table["verdict"] != "not_tested")]
     points = [line.get_xdata() for ax in figure.axes for line in ax.lines]
+    assert {"mixed", "holds", "does_not"} <= set(overall["verdict"])
     for row in overall.itertuples():
-        assert any(len(x) == 1 and x[0] == pytest.approx(row.estimate) for x in points)
+        drawn_mean = any(len(x) == 1 and x[0] == pytest.approx(row.estimate) for x in points)
+        assert drawn_mean == (row.verdict != "mixed")
+        if row.verdict == "mixed":
+            continue
         assert any(len(x) == 2 and tuple(x) == pytest.approx((row.low, row.high)) for x in points)
         assert any(len(x) == 2 and tuple(x) == pytest.approx((row.margin, row.margin)) for x in points)
     for verdict, label in names.VERDICTS.items():

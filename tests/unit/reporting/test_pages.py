@@ -217,6 +217,8 @@ def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
     claims = tables["claims"].to_dict("records")
     assert finding.finding(claims) in text
+    undecided = tables | {"claims": tables["claims"].assign(verdict="undecided", adjusted="undecided")}
+    text = " ".join("".join(Page(overview.pages(undecided, spec())["overview"]).text).split())
     assert all(said in text for said in leaders(tables["metrics"]).values()), "no claim is decided"
     decided = tables | {"claims": tables["claims"].assign(verdict="holds", adjusted="holds", kind="paper")}
     text = " ".join("".join(Page(overview.pages(decided, spec())["overview"]).text).split())
