@@ -67,7 +67,9 @@ def draw() -> plt.Figure:
     figure.legend(keys, [LOSSES[name].label for name in SHOWN], loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(
         "Mixup lowers the confidence (left), but its decision reaches about as far (right)",
-        fontsize=17, x=0.01, ha="left",
+        fontsize=17,
+        x=0.01,
+        ha="left",
     )
     return figure
 

@@ -4,8 +4,8 @@ Run from the repository: ``.venv/bin/python docs/untrained.py CELL ...``, with f
 ``results/runs/digits/mlp-untrained/cross_entropy/seed0``. An untrained network isn't certain of anything, but it
 decides for a class. Here, each sample's label is the class that the network decides for, and an infinite inverse
 temperature makes confidence fall from 1 to 0 at the boundary of that class. For each cell, a line shows the median
-distance at which an attack ends the decision, the lower quartile and the median of how many times further random rays get, and the
-share of rays that get more than `FAR` times as far. The last lines show the same for flat boundaries.
+distance at which an attack ends the decision, the lower quartile and the median of how many times further random rays
+get, and the share of rays that get more than `FAR` times as far. The last lines show the same for flat boundaries.
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def judged(run: str, again: Mapping[str, pd.DataFrame] | None = None) -> pd.Data
 
 
 def moved(run: str, after: pd.DataFrame, exact: bool) -> pd.DataFrame:
-    """The claims, judged by the published tables, that new numbers change; unless `exact`, those that they change by more than seeds do."""
+    """The claims that new numbers change; unless `exact`, those that they change by more than seeds do."""
     shown = ["estimate", "low", "high", "verdict"]
     both = judged(run)[shown].join(after[shown], rsuffix=" again", how="inner")
     if exact:

@@ -40,7 +40,7 @@ def check_arguments(
 
 
 def check_confidence(level: float, beta: float) -> None:
-    """Raise SpecError unless `level` is a valid confidence and `beta` a valid inverse temperature; it may be infinite."""
+    """Raise SpecError unless `level` is a valid confidence and `beta` an inverse temperature, which may be infinite."""
     require(isinstance(level, Real) and 0 < level < 1, "level", level, "a confidence above 0 and below 1")
     require(isinstance(beta, Real) and beta > 0, "beta", beta, "an inverse temperature above 0")
 

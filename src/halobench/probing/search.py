@@ -86,6 +86,8 @@ def _table(arrays: Mapping[str, np.ndarray], other_distance: np.ndarray, thresho
     }
     count, _, rays = stacked["radius"].shape
     stacked["length"] = np.full((count, rays), np.nan)
-    levels = [threshold if calibrator and quantity != "half_level" else np.nan for quantity, calibrator in names]
-    kinds = [(quantity, calibrator or "none", level) for (quantity, calibrator), level in zip(names, levels, strict=True)]
+    kinds = [
+        (quantity, calibrator or "none", threshold if calibrator and quantity != "half_level" else np.nan)
+        for quantity, calibrator in names
+    ]
     return radii_table(kinds, stacked, other_distance)

@@ -76,7 +76,7 @@ def effects(rows: Rows) -> dict[str, str]:
 
 
 def effect(theme: str, rows: Rows) -> str:
-    """State the effect of a theme's first test that was made: estimate, unit and verdict by fit, and the data behind it.
+    """State the effect of a theme's first test that was made: its estimate, unit and verdict by fit, and its data.
 
     Tests that differ only in the fit are stated together. The text is empty if no test of the theme has an estimate.
     """
@@ -105,12 +105,17 @@ def _estimate(row: Mapping[Any, Any]) -> str:
     mean, low, high = (float("nan" if row[key] == "" else row[key]) for key in ("estimate", "low", "high"))
     pairs, spread = int(float(row["pairs"])), " to ".join(number(float(row[key])) for key in ("least", "most"))
     if row["verdict"] == "mixed":
-        measured = " ".join(filter(None, (spread, unit, fit, f"for {pairs} pairs")))
+        measured = " ".join(filter(None, (spread, unit, fit, f"for {_units(row)}")))
     else:
-        between = f"({spread} for {pairs} pairs)" if pairs > 1 else ""
+        between = f"({spread} for {_units(row)})" if pairs > 1 else ""
         measured = " ".join(filter(None, (f"{number(mean)} {interval(low, high)}", unit, fit, between)))
     claimed = f"{row['direction']} {number(float(row['margin']), 'g')}"
     return f"{measured}, claimed {claimed}: {VERDICTS[row['adjusted']].label}"
+
+
+def _units(row: Mapping[Any, Any]) -> str:
+    """Count the pairs of data set and model of a test; a slope has one per model."""
+    return count(int(float(row["pairs"])), "model" if row["statistic"] == "slope" else "pair")
 
 
 def adjusted_line(rows: Rows) -> str:
@@ -140,11 +145,12 @@ def registration_line(rows: Rows) -> str:
 
 def in_words(row: Mapping[Any, Any]) -> str:
     """Return a verdict in words, with its pairs unless they agree, e.g. ``mixed; of 3 pairs: for 1, not for 2``."""
-    words, (pairs, hold, fail) = VERDICTS[row["verdict"]].label, (int(float(row[key])) for key in ("pairs", "hold", "fail"))
+    words = VERDICTS[row["verdict"]].label
+    pairs, hold, fail = (int(float(row[key])) for key in ("pairs", "hold", "fail"))
     if row["verdict"] in UNMADE or pairs < 2 or pairs in (hold, fail):
         return words
     parts = ((hold, "for"), (fail, "not for"), (pairs - hold - fail, "undecided for"))
-    return f"{words}; of {pairs} pairs: {', '.join(f'{how} {number}' for number, how in parts if number)}"
+    return f"{words}; of {_units(row)}: {', '.join(f'{how} {number}' for number, how in parts if number)}"
 
 
 def finding(rows: Rows) -> str:

@@ -187,7 +187,9 @@ def test_no_random_ray_ends_before_the_attacked_radius(cell):
         keys = ["points", "point", "quantity", "calibrator"]
         least = found.radii.pivot_table(index=keys, columns="probe", values="radius", aggfunc="min", observed=True)
         assert least.groupby("quantity", observed=True).size().to_dict() == {
-            "certainty": 2 * 60, "decision": 60, "half_level": 2 * 60
+            "certainty": 2 * 60,
+            "decision": 60,
+            "half_level": 2 * 60,
         }
         rows = found.radii[found.radii["quantity"] == "certainty"]
         assert (least["attacked"] <= 1.001 * least[["rays", "line"]].min(axis=1) + 1e-6).all()

@@ -44,8 +44,9 @@ def search(
 ) -> Radii:
     """Attack the samples; one of the starts is the nearest training sample with a different label."""
     rows, _ = surroundings.nearest(samples.flatten(1), labels)
-    goals: dict[tuple[str, str | None], Goal] = {("certainty", name): Goal(beta, threshold) for name, beta in betas.items()}
-    goals |= {("half_level", name): Goal(beta, None) for name, beta in betas.items()}
+    goals: dict[tuple[str, str | None], Goal] = {}
+    for quantity, level in (("certainty", threshold), ("half_level", None)):
+        goals |= {(quantity, name): Goal(beta, level) for name, beta in betas.items()}
     goals["decision", None] = DECISION
     options: Any = {"goals": list(goals.values()), "rng": rng, "others": surroundings.take(rows)}
     attacks = attack(model, samples, labels, effort=Effort(norm, restarts, steps, batch), **options)

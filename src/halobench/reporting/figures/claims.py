@@ -35,8 +35,9 @@ NOTE = (
     "Large mark and line: mean over data sets and models with its 95% t-interval over seeds. Small marks below: single "
     "pairs of data set and model, each with its own verdict. Black tick: the claim's margin; shaded: the side that the "
     "claim predicts. A claim holds, or doesn't, if the interval is entirely on one side; otherwise it is undecided. "
-    "Mixed: holds for some pairs, but not for others; no mean is drawn. Not after Holm: undecided after Holm's correction "
-    "for the number of tests. Left out: runs that the claim isn't about, such as those that don't interpolate the training labels."
+    "Mixed: holds for some pairs, but not for others; no mean is drawn. Not after Holm: undecided after Holm's "
+    "correction for the number of tests. Left out: runs that the claim isn't about, such as those that don't "
+    "interpolate the training labels."
 )
 KINDS = {
     "level": "Level of {}",
@@ -76,7 +77,9 @@ def draw(claims: pd.DataFrame) -> Figure:
     panel_grid.add_head(figure, TITLE, NOTE, keys)
     if untested:
         counts = ", ".join(f"{label} {number}" for label, number in untested.items())
-        text = f"Not tested or not testable on this grid, by theme: {counts}. The page claims.html says what each test needs."
+        text = (
+            f"Not tested or testable on this grid, by theme: {counts}. The page claims.html says what each test needs."
+        )
         figure.text(0, 0, text, size=SIZE, color=GREY, va="top", parse_math=False)
     return figure
 

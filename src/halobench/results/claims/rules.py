@@ -40,9 +40,12 @@ ROWS = {
 LADDER = "repair_"  # prefix of the metrics of repair ladders
 # The smallest and largest values that a measure can take, from which it follows whether a margin can be reached. A
 # measure that isn't listed here, such as a metric of one's own, has no known bounds.
-SHARES = ("confidence", "censored", "error", "ece", "ece_floor", "mce", "classwise_ece", "ace_average", "ace_equal_mass")
+SHARES = (
+    *("confidence", "censored", "paper_near_exact", "error", "error_own", "error_shared"),
+    *("ece", "ece_floor", "mce", "classwise_ece", "ace_average", "ace_equal_mass", *SURVIVAL_COLUMNS),
+)
 BOUNDS = {
-    **dict.fromkeys((*SHARES, "paper_near_exact", "error_own", "error_shared", *SURVIVAL_COLUMNS), (0.0, 1.0)),
+    **dict.fromkeys(SHARES, (0.0, 1.0)),
     **dict.fromkeys(("kl", "kl_own", "kl_shared", "kl_per_log_k", "nll"), (0.0, math.inf)),
     **{f"{scale}_{level}": (0.0, math.inf) for scale in SCALES for level in QUARTILES},
     "brier": (0.0, 2.0),

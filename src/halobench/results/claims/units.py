@@ -45,8 +45,10 @@ def untestable(claim: Claim, units: pd.DataFrame) -> str:
         bad = used[used["zero"] != ""]
         cells = [f"{row.scope} seed {row.seed} ({row.zero})" for row in bad.itertuples()]
         more = f" and {len(cells) - 5} more" if len(cells) > 5 else ""
-        named = f"{', '.join(cells[:5])}{more}"
-        return cells and f"a ratio needs sides above 0, which these aren't: {named}; claim a difference instead" or ""
+        why = (
+            f"a ratio needs sides above 0, which these aren't: {', '.join(cells[:5])}{more}; claim a difference instead"
+        )
+        return why if cells else ""
     if claim.statistic not in ("difference", "against_best") or used.empty:
         return ""
     (lowest, highest), (a, b) = claim.bounds, (used[side].mean() for side in "ab")

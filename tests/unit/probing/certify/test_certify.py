@@ -357,7 +357,8 @@ def test_a_probe_gives_the_radii_of_every_calibrator():
         options=ProbeOptions({"none": 1.0, "exact": 0.5}, batch=10),
     )
     assert not found["censored"].any()
-    for quantity, name, beta in (("certainty", "none", 1.0), ("certainty", "exact", 0.5), ("decision", "none", math.inf)):
+    kinds = (("certainty", "none", 1.0), ("certainty", "exact", 0.5), ("decision", "none", math.inf))
+    for quantity, name, beta in kinds:
         rows = found[(found["quantity"] == quantity) & (found["calibrator"] == name)]
         assert (rows["threshold"] == 0.8).all() if quantity == "certainty" else rows["threshold"].isna().all()
         np.testing.assert_array_equal(rows["radius"], certified_radius(model, samples, labels, 0.8, beta))
