@@ -54,29 +54,40 @@ class Rows:
         return [name if i < self.right else name.replace(" (", "\n(") for i, name in enumerate(self.columns)]
 
     @property
-    def least_widths(self) -> list[int]:
-        """The fewest terminal columns that each column needs."""
-        columns = zip(self.headings, *self.rows, strict=True)
-        longest = [max(cell_len(line) for entry in column for line in entry.split("\n")) for column in columns]
-        fixed = [i >= self.right and name != self.loose for i, name in enumerate(self.columns)]
-        return [width if keep else min(width, SHORT) for width, keep in zip(longest, fixed, strict=True)]
-
-    @property
     def least_width(self) -> int:
         """The fewest terminal columns in which the table fits."""
-        return sum(self.least_widths) + 3 * len(self.columns) - 1  # two between columns of text, one for each rule
+        return sum(least for _, least in self._limits) + self._between
+
+    @property
+    def _between(self) -> int:
+        """The terminal columns between the table's columns and at its edges."""
+        return 3 * len(self.columns) - 1
+
+    @property
+    def _limits(self) -> list[tuple[int, int]]:
+        """The widths of each column with all lines unwrapped, and at least: those of numbers don't change."""
+        limits = []
+        for index, column in enumerate(zip(self.headings, *self.rows, strict=True)):
+            longest = max(cell_len(line) for entry in column for line in entry.split("\n"))
+            word = min(SHORT, max((cell_len(word) for entry in column for word in entry.split()), default=0))
+            fixed = index >= self.right and self.columns[index] != self.loose
+            limits.append((longest, longest if fixed else word))
+        return limits
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table or, if it doesn't fit, the list."""
-        yield self._table() if self.least_width <= options.max_width else self._list(options.max_width)
+        width = options.max_width
+        yield self._table(width) if self.least_width <= width else self._list(width)
 
-    def _table(self) -> Table:
+    def _table(self, width: int) -> Table:
+        widths, least = map(list, zip(*self._limits, strict=True))
+        while sum(widths) + self._between > width:  # narrow the widest column that can be narrowed
+            widest = max((i for i in range(len(widths)) if widths[i] > least[i]), key=widths.__getitem__)
+            widths[widest] -= 1
         shown = Table(title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-        for index, (heading, width) in enumerate(zip(self.headings, self.least_widths, strict=True)):
-            right = index >= self.right
-            wrapped = not right or self.columns[index] == self.loose
-            justify: Literal["left", "right"] = "right" if right else "left"
-            shown.add_column(heading, overflow="fold", min_width=width, justify=justify, no_wrap=not wrapped)
+        for index, heading in enumerate(self.headings):
+            justify: Literal["left", "right"] = "right" if index >= self.right else "left"
+            shown.add_column(heading, overflow="fold", width=widths[index], justify=justify)
         for row in self.rows:
             shown.add_row(*row)
         return shown
