@@ -247,8 +247,8 @@ jobs behind them.
 
 The leaderboard ranks losses and calibrations on each data set, by KL from the known posterior, or by NLL if no
 posterior is known. A method ranks above another only if the 95% t interval of their difference, paired over seeds and
-models, excludes 0. A rank of *1-3*, for example, means that two other methods may or may not be better. The comparisons
-are not corrected for multiple testing.
+models, excludes 0. A rank of *1-3*, for example, means that two other methods may or may not be better. Intervals are
+widened if seeds share samples, as they are for claims, but the comparisons are not corrected for multiple testing.
 
 ### explorer
 

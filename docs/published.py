@@ -60,6 +60,7 @@ PAGES = ("README.md", *(f"docs/{name}.md" for name in ("findings", "repair", "ha
 BENCHMARKED = ("docs/calibrate.md",)  # with further numbers, of benchmarks, which are typed
 MARK = re.compile(r"<!--(?P<kind>numbers|runs|n|c)\b ?(?P<text>.*?)-->", re.DOTALL)
 END = "<!--/-->"
+OLDER, NEWER = "released", "paper"  # the name of a fit in the first runs, whose tables are kept as they were written
 FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
 COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": operator.truediv}
 APART = ("points", "probe", "quantity", "calibrator", "labels", "split", "threshold")
@@ -77,17 +78,22 @@ class Wrong(Exception):
     """A marker that can't be filled in."""
 
 
-@functools.cache
-def table(run: str, name: str) -> pd.DataFrame:
-    """Return a published table. Runs from before ``paper`` was called so have its older name."""
-    if name == "claims":
-        return verdicts(run)
+def stored(run: str, name: str) -> pd.DataFrame:
+    """Return a published table as it is stored."""
     path = PUBLISHED / run / f"{name}.parquet"
     if not path.exists():
         raise Wrong(f"results/published/{run} has no table {name}")
-    frame = pd.read_parquet(path).rename(columns=lambda column: column.replace("released", "paper"))
-    for column in frame.columns.intersection(["calibrator", "fit", "claim"]):
-        frame[column] = frame[column].str.replace("released", "paper")
+    return pd.read_parquet(path)
+
+
+@functools.cache
+def table(run: str, name: str) -> pd.DataFrame:
+    """Return a published table with the newer name of a fit; `runs_table` lists the runs that have the older one."""
+    if name == "claims":
+        return verdicts(run)
+    frame = stored(run, name).rename(columns=lambda column: column.replace(OLDER, NEWER))
+    for column in frame.columns.intersection(["calibrator"]):
+        frame[column] = frame[column].str.replace(OLDER, NEWER)
     return frame
 
 
@@ -253,7 +259,8 @@ def records(folder: Path) -> dict[str, Any]:
 def runs_table() -> str:
     """Return the table of published runs, from their records."""
     lines, machines = ["| run | models | seeds | finished | commit |", "|---|---|---|---|---|"], []
-    for folder in sorted(path for path in PUBLISHED.iterdir() if path.is_dir()):
+    folders = sorted(path for path in PUBLISHED.iterdir() if path.is_dir())
+    for folder in folders:
         record, runs = records(folder)["aggregate"], table(folder.name, "runs")
         low, high = (getattr(runs.groupby(["dataset", "model", "loss"])["seed"].nunique(), f)() for f in ("min", "max"))
         seeds = f"{low}" if low == high else f"{low} to {high}"
@@ -262,6 +269,9 @@ def runs_table() -> str:
         hardware = record["hardware"]
         machines.append(f"{hardware['processor']}, {hardware['cores']} cores, {record['device']}")
     lines += ["", f"Machines: {'; '.join(dict.fromkeys(machines))}."]
+    named = [folder.name for folder in folders if any(OLDER in column for column in stored(folder.name, "runs"))]
+    if named:
+        lines += ["", f"The tables of {', '.join(named)} call the fit `{NEWER}` by its older name, `{OLDER}`."]
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 

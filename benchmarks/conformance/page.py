@@ -100,6 +100,7 @@ def _section(implementation, row: list[dict], best: dict, reproduce: Reproduce) 
     lines = [head, f"<p>{_text(implementation.about)}</p>"]
     if not faults:
         return "\n".join([*lines, "<p>All right.</p>"])
+    lines += [f"<p>{_text(implementation.note)}</p>"] if implementation.note else []
     lines.append("<table><tr><th>set<th>verdict<th>T<th>best T<th>nats above the lowest NLL<th>what happened</tr>")
     for cell in faults:
         colour, above = COLOURS[cell["verdict"]], cell.get("excess", "")
@@ -173,7 +174,7 @@ def reports(known: dict, matrix: dict, best: dict, reproduce: Reproduce) -> dict
     """Return, for each implementation that others maintain and that isn't always right, a text for its maintainers."""
     texts = {}
     for name, row in rows_of(known, matrix).items():
-        worst = gravest(row)
+        worst = next((cell for cell in row if cell["set"] == known[name].show), gravest(row))
         if known[name].upstream and worst:
             texts[name] = _report(known[name], row, worst, best, reproduce)
     return texts
@@ -187,7 +188,7 @@ def _report(implementation, row: list[dict], worst: dict, best: dict, reproduce:
         f"# {implementation.title} {version_of(row)}: sets of logits where temperature scaling misses the optimum",
         f"For {implementation.upstream}.",
         f"With default settings ({implementation.about.rstrip('.')}), we fitted temperatures to {tried} sets of logits "
-        f"whose optimum is known: {right} fits were within {EXACT:g} nats of it, "
+        f"of our choice whose optimum is known: {right} fits were within {EXACT:g} nats of it, "
         f"and {len(bad)} ended more than {CLOSE:g} nats above it, or with an error; one of each kind is shown. "
         "The NLL is convex in 1/T, so the optimum is unique; each below is proved by a change of sign of the slope.",
         "| set | T | best T | nats above the lowest NLL | |\n|---|---:|---:|---:|---|",
@@ -197,6 +198,7 @@ def _report(implementation, row: list[dict], worst: dict, best: dict, reproduce:
         right_T = "infinite" if beta == 0 else "none" if beta == float("inf") else f"{1 / beta:.4g}"
         above = "" if above is None else f"{float(above):.2g}"
         lines[-1] += f"\n| {cell['set']} | {cell.get('T', '')} | {right_T} | {above} | {cell.get('reason', '')} |"
+    lines += [implementation.note] if implementation.note else []
     lines += [
         f"The set *{worst['set']}*, in a new environment:",
         f"```text\n{reproduce(implementation, worst['set'])}```",

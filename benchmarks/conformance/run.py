@@ -27,7 +27,7 @@ WORK = ROOT / "build/conformance"
 MATRIX, REPORTS, DOCS, PAGE = HERE / "matrix.json", HERE / "reports", ROOT / "docs/conformance.md", WORK / "page.html"
 SECONDS, PATIENCE, GIBIBYTES = 60, 3600, 6  # the limits on each set; on a busy machine, seconds of the clock pass fast
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-CONSTANTS = ("TITLE", "REQUIRES", "ALONE", "TAKES", "SUPPORTS", "CLASSES", "UPSTREAM", "ADVICE")
+CONSTANTS = ("TITLE", "REQUIRES", "ALONE", "TAKES", "SUPPORTS", "CLASSES", "UPSTREAM", "ADVICE", "NOTE", "SHOW")
 for name in THREADS:  # before numpy is imported
     os.environ.setdefault(name, "1")
 
@@ -47,6 +47,7 @@ class Implementation:
     supports : kinds of sets that it is run on only if it says so: "soft targets".
     classes : the only number of classes that it takes; 0 if any.
     upstream, advice : where it is maintained, and which settings make it right.
+    note, show : what its maintainers would say to the results, and the set that its report reproduces.
     """
 
     file: Path
@@ -59,6 +60,8 @@ class Implementation:
     classes: int
     upstream: str
     advice: str
+    note: str = ""
+    show: str = ""
 
     @property
     def name(self) -> str:
@@ -96,6 +99,8 @@ class Implementation:
             said.get("CLASSES", 0),
             said.get("UPSTREAM", ""),
             said.get("ADVICE", ""),
+            said.get("NOTE", ""),
+            said.get("SHOW", ""),
         )
 
 

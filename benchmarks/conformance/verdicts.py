@@ -108,7 +108,7 @@ def judge(found: dict, best: Optimum, kind: str, z: np.ndarray, y: np.ndarray) -
         return Verdict(FAILED if best.finite else RIGHT, "NaN")
     off = FAILED if admits else WRONG
     if T < 0:
-        return Verdict(off, "reverses the ranking of the classes")
+        return Verdict(off, f"reverses the ranking of the classes{', and says so' if admits else ''}")
     beta = 1 / T if T else math.inf
     excess = _excess(z, y, beta, best)
     if excess < -1e-9 * max(1.0, abs(best.nll)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -21,6 +22,8 @@ from halobench.storage.layout import STAGES
 from .lines import Lines
 
 AROUND = 6  # number of lines besides those for stages and running jobs
+NARROW = 60  # terminal columns below which there are no bars
+BAR, BESIDES = 30, 50  # terminal columns of a bar, and of what stands next to it
 
 
 class Bars(Lines):
@@ -56,20 +59,36 @@ class Bars(Lines):
         """Return the bars and, while jobs run, the time left and each running job with the last line of its log."""
         states = [(job, job.state) for job in [*self.running.values(), *self.failed.values()]]
         counts = Counter((job.stage, state) for job, state in states)
-        bars, shown = Table.grid(padding=(0, 1)), Table.grid(padding=(0, 2))
+        bars, shown = list[tuple[RenderableType, ...]](), list[tuple[RenderableType, ...]]()
+        width = min(BAR, self.console.width - BESIDES)
         for stage in [*sorted(self.total, key=[*STAGES, *self.total].index), "all"]:
             stages = self.total if stage == "all" else [stage]
             done, total = (sum(jobs[name] for name in stages) for jobs in (self.done, self.total))
-            bar = ProgressBar(total=total, completed=done, width=30, complete_style="green", finished_style="green")
+            bar = ProgressBar(total=total, completed=done, width=width, complete_style="green", finished_style="green")
             notes = ", ".join(f"{n:,} {state}" for (name, state), n in counts.items() if name == stage)
-            bars.add_row(stage, bar, f"{done:,}/{total:,}", notes, style="red" if "failed" in notes else "")
+            style = "red" if "failed" in notes else ""
+            bars.append((Text(stage, style), bar, Text(f"{done:,}/{total:,}", style), Text(notes, style)))
         if not self.running:
-            return bars
+            return self._grid(bars, 2)
         running = [job for job, state in states if state == "running"]
         most = max(1, self.console.height - len(self.total) - AROUND)
         for job in running[:most]:
             last = last_line(job.log).replace(SILENT, "") if job.written else ""
-            shown.add_row(f"  {job.name}", duration(job.age), Text(last, no_wrap=True, overflow="ellipsis"))
+            shown.append(
+                (Text(f"  {job.name}"), Text(duration(job.age)), Text(last, no_wrap=True, overflow="ellipsis"))
+            )
         if len(running) > most:
-            shown.add_row(f"  and {len(running) - most:,} more")
-        return Group(bars, f"{duration(time.time() - self.began)} elapsed{self.left(', about {} left')}", shown)
+            shown.append((Text(f"  and {len(running) - most:,} more"), Text(), Text()))
+        elapsed = f"{duration(time.time() - self.began)} elapsed{self.left(', about {} left')}"
+        return Group(self._grid(bars, 2), elapsed, self._grid(shown, 1))
+
+    def _grid(self, rows: Sequence[Sequence[RenderableType]], kept: int) -> RenderableType:
+        """Return rows in columns, of which `kept` is never wrapped, or as lines of text in a narrow terminal."""
+        if self.console.width < NARROW:
+            return Group(*(Text(" ").join(cell for cell in row if isinstance(cell, Text)) for row in rows))
+        grid = Table.grid(padding=(0, 1))
+        for column in range(len(rows[0])):
+            grid.add_column(overflow="fold", no_wrap=column == kept)
+        for row in rows:
+            grid.add_row(*row)
+        return grid

@@ -273,7 +273,7 @@ def test_verify_follows_links_and_knows_a_record_by_its_name(finished_one, tmp_p
     named = {fault.path for fault in faults}
     assert {tmp_path / CELL / name for name in harms} <= named
     assert results / "tables/tiny/aggregate.json" in named
-    removed = remove(faults)
+    removed = remove(faults, results)
     assert tmp_path / CELL / "probe.json" in removed
     assert tmp_path / CELL / "radii.parquet" in removed
     assert verify(results).faults == ()

@@ -32,8 +32,10 @@ SHOW = """examples:
   halobench show noise50/mlp/focal          the only cell whose name contains this"""
 
 COMPARE = """One row per metric after optimal temperature scaling, with the side that is better, if the change is
-clear: over several seeds or cells, a 95% t interval of the paired change leaves out 0; with one cell
-each, their 95% bootstrap intervals over test samples don't overlap, which is stricter.
+clear: over seeds, the 95% t interval of the paired change, widened as in claims if seeds share
+samples, leaves out 0. For two results folders, changes are averaged over the cells of each seed.
+Two single cells are compared by their 95% bootstrap intervals over test samples, which must not
+overlap. A metric's file says by LOWER_IS_BETTER which side is better.
 
 examples:
   halobench compare digits/mlp/{cross_entropy,mixup2}
@@ -94,7 +96,7 @@ def _verify(args: argparse.Namespace) -> int:
     for fault in verification.faults:
         print(fault)
     if args.remove:
-        for path in remove(verification.faults):
+        for path in remove(verification.faults, args.results):
             print(f"removed {path}")
     bad = len({fault.path for fault in verification.faults})
     state = f"{bad} faulty" if bad else "all checksums match"

@@ -60,6 +60,7 @@ class Facts:
     order: int = LAST  # its position in legends and lists
     style: tuple[Any, ...] = ()  # its colour, marker and optional dashes
     unit: str = ""
+    lower_is_better: bool | None = None  # of metrics; None if the file doesn't say
     family: str = ""  # of losses; a claim can compare with all losses that have no family
     category: str = ""  # the report's heading for a figure or table
     caption: str = ""  # how to read it
@@ -97,6 +98,14 @@ def title(kind: str, name: str) -> str:
         return facts(kind, name).title
     except SpecError:
         return _last(name)
+
+
+def lower_is_better(metric: str) -> bool | None:
+    """Return whether lower values of a metric are better; None if its file doesn't say so or can't be found."""
+    try:
+        return facts("metrics", metric).lower_is_better
+    except SpecError:
+        return None
 
 
 def _last(name: str) -> str:

@@ -82,8 +82,9 @@ class DatasetSpec:
     )
     noise: NoiseSpec = Field(
         default=NoiseSpec(),
-        description="Label noise in training and validation samples. Test samples are scored against the labels without"
-        " noise and, in expectation, against the known distribution of labels with noise.",
+        description="Label noise in training, validation and test labels alike. Models and calibrators are fitted to"
+        " labels with noise. Test metrics use the labels without noise and, in expectation, the known distribution of"
+        " labels with noise, never the noisy test labels that were drawn.",
     )
 
 

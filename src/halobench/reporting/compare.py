@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +11,21 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from halobench.core import console
-from halobench.core.errors import SpecError
+from halobench.core.errors import SpecError, require
+from halobench.core.facts import lower_is_better
 from halobench.core.formatting import count, number
 from halobench.reporting import terminal
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, cell_names, differing, find_cell, find_seeds, read_cell
-from halobench.results.names import LABELS, OVER_SAMPLES
+from halobench.results.names import LABELS, OVER_SAMPLES, PARTS
+from halobench.results.shared_samples import sampling, with_seed_correction
 from halobench.results.t_intervals import t_interval
 
 KEYS = ["labels", "calibrator", "metric"]
 FITTED = "exact"  # the calibrator whose results are compared
-WITHOUT_DIRECTION = ("ece_floor",)  # for all other metrics, lower values are better
+HIDDEN = ("ece_floor",)  # what an ECE should be compared with; no score of its own
 OTHER_SAMPLES = "They are scored on different test samples, since their data sets or seeds differ."
+UNKNOWN = "which side is better isn't known; a metric's file, on PYTHONPATH, says so by LOWER_IS_BETTER."
 Pair = tuple[CellResults, CellResults]
 
 
@@ -33,14 +36,18 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
         other = second if folders[0] else first
         what = f"two cells or two results folders, but {other} has no `runs` folder"
         raise SpecError("compare", [first, second], what)
+    cells = False
     if all(folders):
         pairs, about = _in_both(Path(first), Path(second))
     else:
-        pairs = _with_equal_seeds(results, first, second)
+        seeds = [find_seeds(results, name) for name in (first, second)]
+        cells = not all(seeds)
+        names = [(find_cell(results, first), find_cell(results, second))] if cells else _with_equal_seeds(*seeds)
+        pairs = [(read_cell(results, a), read_cell(results, b)) for a, b in names]
         about = [_spec_differences(pairs)]
-    moved = changes((a.metrics, b.metrics) for a, b in pairs)
+    moved = changes(pairs, cells)
     lines = [Text(f"A: {first}"), Text(f"B: {second}"), Text()]
-    console.console().print(Group(*lines, *about, *tables(moved, len(pairs), everything)))
+    console.console().print(Group(*lines, *about, *tables(moved, cells, everything)))
 
 
 def _in_both(first: Path, second: Path) -> tuple[list[Pair], list[RenderableType]]:
@@ -62,12 +69,12 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _with_equal_seeds(results: Path, first: str, second: str) -> list[Pair]:
-    """Return the pairs of cells of two losses for the seeds that both have, or a single pair of cells."""
-    seeds = [{name.rpartition("/")[2]: name for name in find_seeds(results, loss)} for loss in (first, second)]
-    names = [(seeds[0][seed], seeds[1][seed]) for seed in seeds[0] if seed in seeds[1]]
-    names = names if len(names) > 1 else [(find_cell(results, first), find_cell(results, second))]
-    return [(read_cell(results, a), read_cell(results, b)) for a, b in names]
+def _with_equal_seeds(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the names of two losses' cells, in pairs, for the seeds that both have."""
+    a, b = ({name.rpartition("/")[2]: name for name in names} for names in (first, second))
+    has = [", ".join(seeds) for seeds in (a, b)]
+    require(a.keys() & b.keys(), "compare", has, "a seed that both have, or the names of two cells")
+    return [(a[seed], b[seed]) for seed in a if seed in b]
 
 
 def _spec_differences(pairs: Sequence[Pair]) -> RenderableType:
@@ -82,44 +89,101 @@ def _spec_differences(pairs: Sequence[Pair]) -> RenderableType:
     return Group(Text(OTHER_SAMPLES), shown) if other else shown
 
 
-def changes(pairs: Iterable[tuple[pd.DataFrame, pd.DataFrame]]) -> pd.DataFrame:
-    """Return the means of test scores over pairs of metrics tables, and the mean change from the first to the second.
+def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
+    """Return the means of test scores over pairs of cells, and the mean change from the first to the second.
 
-    If there are several pairs, the change has a 95% t interval. ``better`` is "A" or "B" if 0 lies outside this
-    interval or, with one pair, if the intervals of the two values don't overlap; otherwise, it is empty.
+    Changes are averaged over all cells of a seed, and only seeds in which all of these have values count. Over at
+    least two seeds, the mean change has a 95% t interval, with the correction of claims for seeds that share samples.
+    ``lower`` says whether lower values of the metric are better, and is None if this isn't known. ``better`` is "A" or
+    "B" if it is known and the interval excludes 0 or, for a single pair of `cells`, if the two bootstrap intervals
+    over test samples don't overlap; otherwise, it is empty.
     """
-    joined = [a.merge(b, on=["split", *KEYS], suffixes=("_a", "_b")) for a, b in pairs]
-    both = pd.concat([*joined, pd.DataFrame(columns=["split", *KEYS])])
-    rows = []
-    for key, group in both[both["split"] == "test"].groupby(KEYS, sort=False):
-        equal = (group["value_a"] == group["value_b"]) | (group["value_a"].isna() & group["value_b"].isna())
-        change, low, high = t_interval((group["value_b"] - group["value_a"]).mask(equal, 0.0).to_numpy(float))
+    correction, plugged = _correction(pairs), _plugged(pairs)
+    both = pd.concat([*map(_joined, pairs), pd.DataFrame(columns=["split", *KEYS])])
+    rows, groups = [], both[both["split"] == "test"].groupby(KEYS, sort=False)
+    key: Any
+    for key, group in groups:
+        seeds = _by_seed(group)
+        change, low, high = t_interval(seeds["change"].to_numpy(float), correction)
         only: Any = group.iloc[0]
         apart = only["low_b"] > only["high_a"] or only["low_a"] > only["high_b"]
-        clear = apart if len(group) == 1 else low > 0 or high < 0
-        better = "" if not clear or key[2] in WITHOUT_DIRECTION else "A" if change > 0 else "B"
-        rows.append((*key, group["value_a"].mean(), group["value_b"].mean(), change, low, high, better))
-    return pd.DataFrame(rows, columns=[*KEYS, "a", "b", "change", "low", "high", "better"])
+        clear = apart if cells else low > 0 or high < 0
+        lower = lower_is_better(plugged.get(key[2], PARTS.get(key[2], key[2])))
+        better = "" if lower is None or not clear else "AB"[(change > 0) != lower]
+        means = seeds[["value_a", "value_b"]].mean()
+        rows.append((*key, *means, change, low, high, len(seeds), correction, lower, better))
+    numbers = ["a", "b", "change", "low", "high", "seeds", "correction"]
+    return pd.DataFrame(rows, columns=[*KEYS, *numbers, "lower", "better"]).astype({"lower": object})
 
 
-def tables(moved: pd.DataFrame, pairs: int, everything: bool = False) -> list[RenderableType]:
+def _joined(pair: Pair) -> pd.DataFrame:
+    """Return the scores that two cells have in common, with the seed and the group of cells that differ in it."""
+    group, _, seed = pair[0].name.rpartition("/")
+    joined = pair[0].metrics.merge(pair[1].metrics, on=["split", *KEYS], suffixes=("_a", "_b"))
+    return joined.assign(group=group, seed=seed)
+
+
+def _by_seed(group: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean scores and changes by seed, over the seeds in which every group of cells has a change."""
+    equal = (group["value_a"] == group["value_b"]) | (group["value_a"].isna() & group["value_b"].isna())
+    group = group.assign(change=(group["value_b"] - group["value_a"]).mask(equal, 0.0))
+    present = group.pivot(index="group", columns="seed", values="change").notna().all()
+    kept = group[group["seed"].isin(present.index[present])]
+    return kept.groupby("seed")[["value_a", "value_b", "change"]].mean()
+
+
+def _correction(pairs: Sequence[Pair]) -> float:
+    """Return the largest correction for seeds that share samples of any data set on either side, as for claims."""
+    sides = [
+        pd.DataFrame(
+            [{"dataset": cell.name.split("/")[0], "seed": cell.train["seed"]} | sampling(cell.train) for cell in side]
+        )
+        for side in zip(*pairs, strict=True)
+    ]
+    return max((float(with_seed_correction(runs)["seed_correction"].max()) for runs in sides), default=0.0)
+
+
+def _plugged(pairs: Iterable[Pair]) -> dict[str, str]:
+    """Return the plug-ins of metrics that the cells' configurations list, by their names in tables."""
+    specs = [cell.records["calibrate"]["spec"] for pair in pairs for cell in pair if "calibrate" in cell.records]
+    entries = [entry for spec in specs for entry in spec.get("also", ()) if isinstance(entry, Mapping)]
+    return {name: metric["name"] for entry in entries for name, metric in entry.items()}
+
+
+def tables(moved: pd.DataFrame, cells: bool = False, everything: bool = False) -> list[RenderableType]:
     """Tabulate changes: all with `everything`, else those after optimal TS, by the known posterior if there is one."""
     if moved.empty:
         return [Text("They aren't calibrated in both yet.")]
     judges = list(dict.fromkeys(moved["labels"]))
     if not everything:
-        moved = moved[(moved["calibrator"] == FITTED) & ~moved["metric"].isin(WITHOUT_DIRECTION)]
+        moved = moved[(moved["calibrator"] == FITTED) & ~moved["metric"].isin(HIDDEN)]
         judges = [judges[0]] if "noisy" not in judges else ["noisy"]
-    clear = f"over {pairs} pairs, 95% t interval of the change" if pairs > 1 else f"better: by the {OVER_SAMPLES}"
+    moved = moved[moved["labels"].isin(judges)]
     parts: list[RenderableType] = []
     groups: Iterable[Any] = moved.groupby(["labels", "calibrator"], sort=False)
     for (labels, calibrator), rows in groups:
-        if labels in judges:
-            title = f"Test scores after {calibrator_label(calibrator)}, judged by\n{LABELS.get(labels, labels)}"
-            cells = []
-            row: Any
-            for row in rows.itertuples():
-                change = terminal.scored(row.change, row.low, row.high)
-                cells.append([metric_label(row.metric), number(row.a), number(row.b), change, row.better or "–"])
-            parts.append(terminal.table(f"{title}\n({clear})", ["metric", "A", "B", "B - A", "better"], cells))
+        title = f"Test scores after {calibrator_label(calibrator)}, judged by\n{LABELS.get(labels, labels)}"
+        shown = []
+        row: Any
+        for row in rows.itertuples():
+            change = terminal.scored(row.change, row.low, row.high)
+            shown.append([metric_label(row.metric), number(row.a), number(row.b), change, row.better or "–"])
+        heading = ["metric", "A", "B", "B - A", "better"]
+        parts.append(terminal.table(f"{title}\n({_replicates(rows, cells)})", heading, shown))
+    if not cells and moved["seeds"].max() < 2:
+        parts.append(Text("One seed has no interval over seeds, so neither side is called better."))
+    if len(unknown := moved.loc[[value is None for value in moved["lower"]], "metric"].unique()):
+        parts.append(Text(f"{', '.join(map(metric_label, unknown))}: {UNKNOWN}"))
     return parts
+
+
+def _replicates(rows: pd.DataFrame, cells: bool) -> str:
+    """Say over what the intervals of a table are, or by what its two cells are judged."""
+    if cells:
+        return f"better: by the {OVER_SAMPLES}"
+    fewest, most = rows["seeds"].min(), rows["seeds"].max()
+    seeds = count(most, "seed") if fewest == most else f"{fewest} to {most} seeds"
+    if most < 2:
+        return f"from {seeds}"
+    widened = ", widened since they share samples" if rows["correction"].iloc[0] else ""
+    return f"95% t interval of the change over {seeds}{widened}"

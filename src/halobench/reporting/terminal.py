@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pandas as pd
 from rich import box
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -22,8 +24,7 @@ from halobench.results.cell import CellResults, commands, read_source_spec
 from halobench.results.names import LABELS, METRICS, OVER_SAMPLES, REGION_METRICS, REPAIRS
 from halobench.storage.provenance import short
 
-SHORT = 20  # terminal columns that a name may take up before it is wrapped
-NAMES, SCORED = 16, 18  # terminal columns for names of metrics, and for scores with intervals
+SHORT = 20  # terminal columns that a text may take up before it is wrapped; no number in one is longer
 SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
 FOUR, TWO = ".4g", ".2g"  # significant digits
 
@@ -33,22 +34,77 @@ def scored(value: float, low: float, high: float) -> str:
     return number(value) + ("" if math.isnan(low) else "\n" + interval(low, high))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, loose: str = "") -> Table:
-    """Return a table whose columns from index `right` on hold numbers, which are never wrapped.
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table whose columns from index `right` on hold numbers, which are never cut or wrapped.
 
-    In a narrow terminal, the column `loose` is wrapped first, and then long entries in the first columns.
+    Texts in other columns, and in the column `loose`, are wrapped first. A terminal that is still too narrow shows a
+    list with one line per entry instead of the table.
     """
-    listed = list(rows)
-    shown = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
-    for index, column in enumerate(columns):
-        longest = max((len(line) for row in listed for line in row[index].split("\n")), default=0)
-        style: dict[str, Any] = {"overflow": "fold", "min_width": min(longest, SHORT)}
-        if index >= right:
-            style = {"justify": "right", "no_wrap": column != loose}
-        shown.add_column(column.replace(" (", "\n(") if index >= right else column, **style)
-    for row in listed:
-        shown.add_row(*row)
-    return shown
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    right: int = 1
+    loose: str = ""
+
+    @property
+    def headings(self) -> list[str]:
+        """The headings of the columns; those of numbers are broken before brackets."""
+        return [name if i < self.right else name.replace(" (", "\n(") for i, name in enumerate(self.columns)]
+
+    @property
+    def least_width(self) -> int:
+        """The fewest terminal columns in which the table fits."""
+        return sum(least for _, least in self._limits) + self._between
+
+    @property
+    def _between(self) -> int:
+        """The terminal columns between the table's columns and at its edges."""
+        return 3 * len(self.columns) - 1
+
+    @property
+    def _limits(self) -> list[tuple[int, int]]:
+        """The widths of each column with all lines unwrapped, and at least: those of numbers don't change."""
+        limits = []
+        for index, column in enumerate(zip(self.headings, *self.rows, strict=True)):
+            longest = max(cell_len(line) for entry in column for line in entry.split("\n"))
+            word = min(SHORT, max((cell_len(word) for entry in column for word in entry.split()), default=0))
+            fixed = index >= self.right and self.columns[index] != self.loose
+            limits.append((longest, longest if fixed else word))
+        return limits
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the table or, if it doesn't fit, the list."""
+        width = options.max_width
+        yield self._table(width) if self.least_width <= width else self._list(width)
+
+    def _table(self, width: int) -> Table:
+        widths, least = map(list, zip(*self._limits, strict=True))
+        while sum(widths) + self._between > width:  # narrow the widest column that can be narrowed
+            widest = max((i for i in range(len(widths)) if widths[i] > least[i]), key=widths.__getitem__)
+            widths[widest] -= 1
+        shown = Table(title=self.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+        for index, heading in enumerate(self.headings):
+            justify: Literal["left", "right"] = "right" if index >= self.right else "left"
+            shown.add_column(heading, overflow="fold", width=widths[index], justify=justify)
+        for row in self.rows:
+            shown.add_row(*row)
+        return shown
+
+    def _list(self, width: int) -> Group:
+        parts: list[RenderableType] = [Text(self.title, style="bold")]
+        parts.append(Text(f"(a list, since a terminal of {width} columns is too narrow for the table)"))
+        for first, *others in self.rows:
+            parts.append(Text("\n" + first.replace("\n", " "), style="bold", overflow="fold"))
+            lines = (f"{name}: {entry}" for name, entry in zip(self.columns[1:], others, strict=True))
+            parts += [Text(line.replace("\n", " "), overflow="fold") for line in lines]
+        return Group(*parts, Text())
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: int = 1, loose: str = "") -> Rows:
+    """Return `Rows`, which print as a table or, in a narrow terminal, as a list."""
+    return Rows(title, columns, list(rows), right, loose)
 
 
 def certificate(fit: Mapping[str, Any]) -> str:
@@ -76,7 +132,7 @@ def temperature(fit: Mapping[str, Any]) -> str:
     return "∞" if fit["T"] is None and fit["beta"] == 0 else number(fit["T"], FOUR)
 
 
-def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
+def fits(fitted: Sequence[Mapping[str, Any]]) -> Rows:
     """Return a table of the fits of a cell's calibrators."""
     rows = [
         [
@@ -92,12 +148,12 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Table:
     return table("Calibrators", ["", "fitted to", "T", "NLL", "gradient", "optimum?"], rows, 2, "optimum?")
 
 
-def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Table]:
+def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Rows]:
     """Return tables of a cell's test metrics, the usual ones and those of plug-ins, for each kind of label.
 
     A table has as many calibrators as fit into `width` columns, by default the width of the terminal.
     """
-    most = max(1, ((width or console().width) - NAMES) // SCORED)
+    width = width or console().width
     scores = table_views.without_void_floors(scores.assign(dataset=""))
     tables = []
     for labels, part in scores[scores["split"] == "test"].groupby("labels", sort=False):
@@ -108,14 +164,23 @@ def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Table]:
         cells = part.assign(text=texts).pivot(index="metric", columns="calibrator", values="text")
         cells = cells.reindex(index=listed, columns=part["calibrator"].unique()).fillna("–")
         title = f"test, judged by {LABELS.get(str(labels), labels)}\nin brackets the {OVER_SAMPLES}"
-        for start in range(0, cells.shape[1], most):
-            shown = cells.iloc[:, start : start + most]
-            rows = [[metric_label(metric), *values] for metric, *values in shown.itertuples(name=None)]
-            tables.append(table(title, ["", *map(calibrator_label, shown)], rows))
+        calibrators = list(cells)
+        while calibrators:
+            sizes = range(1, len(calibrators) + 1)
+            several = [_scores(title, cells[calibrators[:size]]) for size in sizes]
+            most = max((size for size in sizes if several[size - 1].least_width <= width), default=1)
+            tables.append(several[most - 1])
+            calibrators = calibrators[most:]
     return tables
 
 
-def ladder(rows: pd.DataFrame) -> Table:
+def _scores(title: str, cells: pd.DataFrame) -> Rows:
+    """Return the table of formatted scores, with a row per metric and a column per calibrator."""
+    rows = [[metric_label(metric), *values] for metric, *values in cells.itertuples(name=None)]
+    return table(title, ["", *map(calibrator_label, cells)], rows)
+
+
+def ladder(rows: pd.DataFrame) -> Rows:
     """Return a table of a cell's repair ladder: its test NLL, and how much each remedy would remove."""
     parts = rows.set_index("metric")[["value", "low", "high"]]
     words = {"repair_nll": "the model as it is"}
@@ -127,10 +192,12 @@ def ladder(rows: pd.DataFrame) -> Table:
     return table(title, ["", "test NLL (nats)"], shown)
 
 
-def facts(rows: Iterable[tuple[str, str]]) -> Table:
-    """Return a table of names and values."""
+def facts(rows: Sequence[tuple[str, str]], width: int | None = None) -> RenderableType:
+    """Return names and values as a table or, if values would have fewer than `SHORT` columns, as lines."""
+    if max(cell_len(name) for name, _ in rows) + 2 + SHORT > (width or console().width):
+        return Group(*(Text(f"{name}: {value}", overflow="fold") for name, value in rows))
     shown = Table.grid(padding=(0, 2))
-    shown.add_column(style="dim")
+    shown.add_column(style="dim", no_wrap=True)
     shown.add_column(overflow="fold")
     for row in rows:
         shown.add_row(*row)

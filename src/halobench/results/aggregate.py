@@ -20,6 +20,7 @@ from halobench.core.facts import facts
 from halobench.results import origins
 from halobench.results.half_spaces import ONE, OTHERS, summarise_nulls
 from halobench.results.radii_summary import GROUPED, QUARTILES, RADII_COLUMNS, read_radii
+from halobench.results.shared_samples import sampling, with_seed_correction
 from halobench.storage.columns import KEYS, REFERENCE, TABLE_COLUMNS
 from halobench.storage.files import read_bytes, reading
 from halobench.storage.layout import ORIGINS, STAGES, stage_records
@@ -275,17 +276,17 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
     train = cell.records["train"]
     temperatures = {(fit["calibrator"], fit["labels"]): fit["T"] for fit in cell.fits}
     with reading(cell.folder / "train.json", "a training record"):
-        dataset, loss = train["spec"]["dataset"], train["spec"]["loss"]["name"]
+        sampled, loss = sampling(train), train["spec"]["loss"]["name"]
     return {
         "noise": cell.noise,
         "classes": train["classes"],
-        "train_points": dataset["train"],
-        "distribution": train.get("distribution", ""),
+        "train_points": sampled["train_points"],
+        "distribution": sampled["distribution"],
         "beta": train.get("beta", math.nan),
         "group": train.get("group", math.nan),
         "separation": train.get("separation", math.nan),
-        "test_points": dataset["test"],
-        "test_block": train.get("test_block", math.nan),
+        "test_points": sampled["test_points"],
+        "test_block": sampled["test_block"],
         "train_accuracy": train["train_accuracy"],
         "interpolates": train["interpolates"],
         "fitted_here": train.get("fitted_here", True),
@@ -308,18 +309,3 @@ def _family(loss: str) -> str:
         return facts("losses", loss).family
     except SpecError:
         return ""
-
-
-def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
-    """Add the column ``seed_correction`` to the table `runs`, which widens intervals over seeds that share samples.
-
-    The correction is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the
-    ratio of test samples to training samples if seeds resample one set of samples. It is 0 if seeds share no test
-    samples and none trains on another's, because samples are drawn from a distribution or each seed has its own test
-    block.
-    """
-    drawn = runs["distribution"] != ""
-    blocks = runs.drop_duplicates(["dataset", "seed"]).groupby("dataset")["test_block"]
-    disjoint = runs["dataset"].map(blocks.nunique() == blocks.size())  # missing blocks don't count
-    shared = runs["test_points"] / runs["train_points"]
-    return runs.assign(seed_correction=shared.where(~(drawn | disjoint), 0.0))

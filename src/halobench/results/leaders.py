@@ -22,6 +22,7 @@ class Compared:
 
     metric: str  # for ranking: the KL from the posterior or, if this is unknown, the NLL
     models: list[str]
+    correction: float  # of intervals over seeds that share samples, as in `t_interval`
     means: pd.DataFrame  # of metrics over models; rows are (loss, calibrator, metric), columns are seeds
 
     @property
@@ -40,14 +41,15 @@ def preferred_labels(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(kept) if kept else table
 
 
-def compared(metrics: pd.DataFrame) -> dict[str, Compared]:
-    """Return the comparison of methods that can be used in practice, by data set."""
+def compared(metrics: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Compared]:
+    """Return the comparison of methods that can be used in practice, by data set, from an experiment's tables."""
     rows = preferred_labels(metrics)
     rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
-    return {str(name): _compared(part) for name, part in rows.groupby("dataset", sort=False)}
+    corrections = runs.groupby("dataset")["seed_correction"].max()
+    return {str(name): _compared(part, corrections[name]) for name, part in rows.groupby("dataset", sort=False)}
 
 
-def _compared(rows: pd.DataFrame) -> Compared:
+def _compared(rows: pd.DataFrame, correction: float) -> Compared:
     models = rows.groupby("model")["loss"].nunique()
     whole = models[models == rows["loss"].nunique()].index
     rows = rows[rows["model"].isin(whole)] if len(whole) else rows
@@ -55,20 +57,20 @@ def _compared(rows: pd.DataFrame) -> Compared:
         means = rows.pivot_table(
             "value", [*METHOD, "metric"], "seed", aggfunc=lambda x: x.mean(skipna=False), dropna=False
         )
-    return Compared("kl" if "kl" in set(rows["metric"]) else "nll", sorted(set(rows["model"])), means)
+    return Compared("kl" if "kl" in set(rows["metric"]) else "nll", sorted(set(rows["model"])), correction, means)
 
 
-def leaders(metrics: pd.DataFrame) -> dict[str, str]:
+def leaders(metrics: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
     """Return the text of `leader` for each data set with several losses."""
-    said = {name: leader(methods) for name, methods in compared(metrics).items()}
+    said = {name: leader(methods) for name, methods in compared(metrics, runs).items()}
     return {name: text for name, text in said.items() if text}
 
 
 def leader(methods: Compared) -> str:
     """Say which loss is best, and by how much it beats the next one; return "" if there is only one.
 
-    Each loss is combined with its best calibrator. The difference is paired over seeds, and its interval isn't
-    corrected for the choice of the two losses.
+    Each loss is combined with its best calibrator. The difference is paired over seeds. Its interval is widened if
+    seeds share samples, but not corrected for the choice of the two losses.
     """
     ranked = methods.ranked.dropna()
     order = ranked.mean(axis=1).sort_values(kind="stable").index
@@ -77,15 +79,16 @@ def leader(methods: Compared) -> str:
         return ""
     (first, second, *_), metric = best.values(), METRICS[methods.metric]
     lowest, next_one = ranked.loc[first].to_numpy(), ranked.loc[second].to_numpy()
+    level, gap = (_mean(values, methods.correction) for values in (lowest, next_one - lowest))
     return (
-        f"{_method(first)} has the lowest {metric.label}, {_mean(lowest)} {metric.unit};"
-        f" {_method(second)} is {_mean(next_one - lowest)} above it"
+        f"{_method(first)} has the lowest {metric.label}, {level} {metric.unit};"
+        f" {_method(second)} is {gap} above it"
         f" ({count(len(lowest), 'seed')} with {', '.join(methods.models)})."
     )
 
 
-def _mean(values: np.ndarray) -> str:
-    mean, low, high = t_interval(values)
+def _mean(values: np.ndarray, correction: float) -> str:
+    mean, low, high = t_interval(values, correction)
     return f"{number(mean)} {interval(low, high)}" if len(values) > 1 else number(mean)
 
 

@@ -70,16 +70,17 @@ def finding_lines(claims: Path) -> list[str]:
     sentence = finding.finding(rows)
     if not sentence:
         return []
-    said = finding.effects(rows) if finding.decides(rows) else _leaders(claims.with_name("metrics.csv"))
+    said = finding.effects(rows) if finding.decides(rows) else _leaders(claims.parent)
     lines = [*(f"{name}: {text}" for name, text in said.items()), sentence]
     lines = [f"  {line}" for line in (*lines, f"All tests: {claims.with_suffix('.html')}")]
     return [f"{claims.parent.name}:", *lines]
 
 
-def _leaders(metrics: Path) -> dict[str, str]:
-    """Return the leading loss of each data set, from an experiment's table of metrics."""
+def _leaders(tables: Path) -> dict[str, str]:
+    """Return the leading loss of each data set, from the folder of an experiment's tables."""
     import pandas as pd  # slow to import, and rarely needed, since most runs decide a claim
 
     from halobench.results.leaders import leaders
 
-    return leaders(pd.read_csv(metrics)) if metrics.exists() else {}
+    paths = [tables / f"{name}.csv" for name in ("metrics", "runs")]
+    return leaders(*map(pd.read_csv, paths)) if all(path.exists() for path in paths) else {}

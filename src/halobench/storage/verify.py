@@ -1,10 +1,10 @@
-"""Verify results: find files that differ from their stages' records."""
+"""Verify results: find files that differ from their stages' records, or that are listed but lost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from halobench.core.errors import SpecError, require
@@ -17,7 +17,7 @@ EDITED = "doesn't match its own checksum, so it was edited"
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that differs from its record; `record` is the record's path, or the file's own."""
+    """A file that differs from its record or is lost; `record` is the path of what lists it, or its own."""
 
     path: Path
     record: Path
@@ -40,9 +40,10 @@ def verify(results: Path) -> Verification:
     """Check every file listed in a record against its checksum there, following links.
 
     Anything but a record at a record's path is a fault, as is a file that is named like an output of a stage but isn't
-    listed in any record next to it. Other files are ignored.
+    listed in any record next to it. Files that a manifest lists must exist too. Other files are ignored.
     """
     count, files, listed, faults = 0, 0, set[Path](), list[Fault]()
+    manifests: dict[Path, Any] = {}
     for path in _matches(results, (pattern for stage in STAGES.values() for pattern in stage.records)):
         listed.add(path)
         try:
@@ -56,18 +57,51 @@ def verify(results: Path) -> Verification:
             faults += check_record(path, content)
         elif not isinstance(content, dict) or "self" not in content:
             faults.append(Fault(path, path, "isn't a record; it was overwritten"))
-        elif content != seal(content):  # a manifest
+        elif content != seal(content):
             faults.append(Fault(path, path, EDITED))
+        else:
+            manifests[path] = content
     require(count, "results", str(results), "a results folder with at least one stage's record")
     unrecorded = "isn't listed in any record; its stage's record is missing or damaged"
     outputs = _matches(results, (pattern for stage in STAGES.values() for pattern in stage.output_patterns))
     faults += [Fault(path, path, unrecorded) for path in outputs if path not in listed]
+    faults += _lost(results, manifests, {fault.path for fault in faults})
     return Verification(count, files, tuple(faults))
 
 
 def _matches(results: Path, patterns: Iterable[str]) -> list[Path]:
     """Return the files below the results folder whose paths match any of the patterns, in sorted order."""
     return sorted({path for pattern in patterns for path in results.glob(pattern) if path.is_file()})
+
+
+def _lost(results: Path, manifests: Mapping[Path, Any], known: Container[Path] = ()) -> Iterator[Fault]:
+    """Yield the files that manifests list but that don't exist, each once; a folder without any of its files is one."""
+    seen = set[Path]()
+    for path, manifest in manifests.items():
+        folders = (("runs", "cells"), ("references", "references"))
+        try:
+            entries = [
+                (top, str(each["path"]), list(each["outputs"])) for top, key in folders for each in manifest[key]
+            ]
+        except (KeyError, TypeError):
+            yield Fault(path, path, "isn't a manifest; it was overwritten")
+            continue
+        for top, name, outputs in entries:
+            if bad := [each for each in (name, *outputs) if _leaves(each)]:
+                yield Fault(path, path, f"lists {bad[0]!r}, which is outside its folder")
+                continue
+            folder = results / top / name
+            missing = [folder / each for each in outputs if not (folder / each).is_file()]
+            lost = [folder] if len(missing) == len(outputs) else missing
+            for each in (each for each in lost if each not in known and each not in seen):
+                seen.add(each)
+                yield Fault(each, path, f"is lost; {path.relative_to(results)} lists it")
+
+
+def _leaves(name: str) -> bool:
+    """Return True if a relative path would leave the folder that it is relative to."""
+    path = PurePosixPath(name)
+    return path.is_absolute() or ".." in path.parts
 
 
 def is_record(content: Any) -> bool:
@@ -81,17 +115,20 @@ def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
         return
     for name, digest in record["outputs"].items():
         output = path.parent / name
-        if not output.is_file():
+        if _leaves(name):
+            yield Fault(path, path, f"lists {name!r}, which is outside its folder")
+        elif not output.is_file():
             yield Fault(output, path, f"is missing; the {record['stage']} stage wrote it")
         elif (current := checksum(output)) != digest:
             changed = f"was changed after the {record['stage']} stage wrote it"
             yield Fault(output, path, f"{changed} (SHA-256 {current[:12]}..., recorded {str(digest)[:12]}...)")
 
 
-def remove(faults: tuple[Fault, ...]) -> list[Path]:
+def remove(faults: tuple[Fault, ...], results: Path) -> list[Path]:
     """Remove everything that the stages of faulty files wrote, including records, so that they rerun; return the paths.
 
-    If a record can't be read or was edited, whatever files it still lists are removed with it.
+    If a record can't be read or was edited, whatever files it still lists are removed with it. Manifests that list
+    removed or lost files are removed too.
     """
     removed = []
     for record in sorted({fault.record for fault in faults}):
@@ -103,4 +140,8 @@ def remove(faults: tuple[Fault, ...]) -> list[Path]:
             if path.is_file() or path.is_symlink():
                 path.unlink()
                 removed.append(path)
+    manifests = {path: read_json(path) for path in _matches(results, STAGES["manifest"].records)}
+    for path in {fault.record for fault in _lost(results, manifests)}:
+        path.unlink()
+        removed.append(path)
     return removed

@@ -143,7 +143,7 @@ def test_pages_are_well_formed_and_ask_nothing_of_a_network(pages, tmp_path):
 
 def test_the_order_of_the_tables_rows_changes_nothing(tables):
     shuffled = {name: table.sample(frac=1, random_state=0) for name, table in tables.items() if name != "claims"}
-    made = [leaderboard.leaderboard_page("demo", each["metrics"]) for each in (tables, shuffled)]
+    made = [leaderboard.leaderboard_page("demo", each["metrics"], each["runs"]) for each in (tables, shuffled)]
     assert made[0] == made[1]
 
 
@@ -157,7 +157,7 @@ def test_numbers_are_shown_short_and_sorted_in_full():
 def test_names_from_the_tables_are_escaped(tables):
     nasty = '<i>"&'
     renamed = tables["metrics"].replace("mixup2", nasty)
-    page = Page(leaderboard.leaderboard_page(nasty, renamed, nasty))
+    page = Page(leaderboard.leaderboard_page(nasty, renamed, tables["runs"], nasty))
     assert "i" not in {tag for tag, _ in page.tags}
     rows = [row for _, row in page.rows if len(row) > 1 and row[1][0] == {"data-value": nasty}]
     assert rows
@@ -175,6 +175,13 @@ def test_ranks_are_of_paired_differences_and_alike_for_one_seed():
     assert leaderboard.ranks(values).tolist() == expected
     assert leaderboard.ranks(values[:, :1]).tolist() == [[1, 6]] * 6
     assert leaderboard.ranks(np.zeros((3, 4))).tolist() == [[1, 3]] * 3
+    # Seeds that share samples are worth fewer: the variance of a mean of 5 is 1 / 5 + .5 of one seed's.
+    gaps = values[:, None] - values
+    half = stats.t.ppf(0.975, 4) * gaps.std(axis=2, ddof=1) * np.sqrt(1 / 5 + 0.5)
+    surely = gaps.mean(axis=2) + half < 0
+    expected = [[1 + surely[:, i].sum(), 6 - surely[i].sum()] for i in range(6)]
+    assert leaderboard.ranks(values, 0.5).tolist() == expected
+    assert surely.sum() < better.sum()
     # An infinite score is worse than any finite one, and seeds missing from one side are left out.
     values = np.array([[1.0, 1.1, 1.2], [np.inf, 2.0, 3.0], [np.nan, 5.1, 5.2]])
     assert leaderboard.ranks(values).tolist() == [[1, 1], [2, 3], [2, 3]]
@@ -186,7 +193,7 @@ def test_the_leaderboard_pools_the_models_that_all_losses_have(tables):
     metrics = pd.concat(
         [metrics, metrics[alone].assign(model="alone", value=99.0)]
     )  # pooled, it would change the means
-    boards = leaderboard.boards(metrics)
+    boards = leaderboard.boards(metrics, tables["runs"])
     assert {board["dataset"] for board in boards} == set(tables["runs"]["dataset"])
     for board in boards:
         rows = metrics[(metrics["dataset"] == board["dataset"]) & (metrics["split"] == "test")]
@@ -217,12 +224,13 @@ def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
     claims = tables["claims"].to_dict("records")
     assert finding.finding(claims) in text
-    undecided = tables | {"claims": tables["claims"].assign(verdict="undecided", adjusted="undecided")}
-    text = " ".join("".join(Page(overview.pages(undecided, spec())["overview"]).text).split())
-    assert all(said in text for said in leaders(tables["metrics"]).values()), "no claim is decided"
-    decided = tables | {"claims": tables["claims"].assign(verdict="holds", adjusted="holds", kind="paper")}
-    text = " ".join("".join(Page(overview.pages(decided, spec())["overview"]).text).split())
-    assert all(said in text for said in finding.effects(decided["claims"].to_dict("records")).values())
+    for verdict in ("holds", "undecided"):
+        judged = tables | {"claims": tables["claims"].assign(verdict=verdict, adjusted=verdict, kind="paper")}
+        effects = finding.effects(judged["claims"].to_dict("records"))
+        expected = effects if verdict == "holds" else leaders(tables["metrics"], runs)
+        text = " ".join("".join(Page(overview.pages(judged, spec())["overview"]).text).split())
+        assert expected
+        assert all(said in text for said in expected.values()), verdict
 
 
 def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):

@@ -18,7 +18,7 @@ from conftest import ROOT
 from halobench.core.errors import SpecError
 from halobench.probing.probe import CURVES
 from halobench.reporting import seed_statistics
-from halobench.results import aggregate, radii_summary
+from halobench.results import aggregate, radii_summary, shared_samples
 from halobench.results.claims import evaluate, load_claims
 from halobench.results.half_spaces import summarise_nulls
 from halobench.results.origins import temperature
@@ -402,7 +402,7 @@ def test_seeds_that_share_samples_are_corrected_for():
     ]
     runs = pd.DataFrame(cells, columns=["dataset", "seed", "test_block", "distribution"])
     runs = pd.concat([runs.assign(model=model) for model in ("mlp", "cnn")]).assign(train_points=1000, test_points=450)
-    found = aggregate.with_seed_correction(runs).groupby("dataset")["seed_correction"].unique()
+    found = shared_samples.with_seed_correction(runs).groupby("dataset")["seed_correction"].unique()
     assert {name: list(values) for name, values in found.items()} == {
         **{"digits": [0.45], "mnist": [0.0], "more": [0.45], "overlap": [0.0]}
     }

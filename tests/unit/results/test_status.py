@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import tiny_config
+from halobench.cli.main import main
 from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import Job, jobs
@@ -209,8 +210,9 @@ def test_verify_and_remove_speak_of_the_stages_own_files_only(results):
     (folder / "radii.parquet").write_text("edited")
     (fault,) = verify.verify(results).faults
     assert str(fault).startswith(f"{folder}/radii.parquet: was changed after the probe stage wrote it (SHA-256 ")
-    removed = verify.remove((fault,))
-    assert set(removed) == {folder / name for name in ("probe.json", "neighbourhood.parquet", "radii.parquet")}
+    removed = verify.remove((fault,), results)
+    gone = {folder / name for name in ("probe.json", "neighbourhood.parquet", "radii.parquet")}
+    assert set(removed) == {*gone, results / "manifests/tiny.json"}, "the manifest lists files that are gone"
     assert set(results.rglob("*")) == everything - set(removed)
     assert verify.verify(results).faults == ()
     (results / "weights/mine").mkdir(parents=True)
@@ -218,6 +220,41 @@ def test_verify_and_remove_speak_of_the_stages_own_files_only(results):
     assert [fault.path for fault in verify.verify(results).faults] == [results / "weights/mine/model.safetensors"]
     with pytest.raises(SpecError, match="expected a results folder with at least one stage's record"):
         verify.verify(results / "mine")
+
+
+@pytest.mark.faults
+def test_verify_names_what_a_manifest_lists_and_the_disk_lacks(results, capsys):
+    """A cell without any file, or the single files of a stage that is gone with its record."""
+    folder, reference = results / RUN, results / "references/clean/seed0"
+    for name in ("probe.json", "neighbourhood.parquet", "radii.parquet"):
+        (folder / name).unlink()
+    shutil.rmtree(reference)
+    faults = verify.verify(results).faults
+    assert {fault.path for fault in faults} == {folder / "neighbourhood.parquet", folder / "radii.parquet", reference}
+    assert all(str(fault).endswith(": is lost; manifests/tiny.json lists it") for fault in faults)
+    shutil.rmtree(folder)
+    assert {fault.path for fault in verify.verify(results).faults} == {folder, reference}
+    assert main(["verify", str(results)]) == 1
+    assert f"{folder}: is lost" in capsys.readouterr().out
+    assert verify.remove(verify.verify(results).faults, results) == [results / "manifests/tiny.json"]
+    assert verify.verify(results).faults == ()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["../../../../../secret", "/etc/hostname", "sub/../../logits.safetensors"])
+def test_verify_follows_no_path_out_of_a_records_or_manifests_folder(results, name):
+    """Whoever forges a record with a valid checksum learns nothing about files elsewhere."""
+    (results.parent / "secret").write_text("secret")
+    for path in (results / RUN / "calibrate.json", results / "manifests/tiny.json"):
+        content = files.read_json(path)
+        (content["cells"][0] if "cells" in content else content)["outputs"] = {name: "0" * 64}
+        files.write_json(path, records.seal(content))
+    faults = {fault.path: fault.problem for fault in verify.verify(results).faults}
+    for path in (results / RUN / "calibrate.json", results / "manifests/tiny.json"):
+        assert faults.pop(path) == f"lists {name!r}, which is outside its folder"
+    assert all("isn't listed in any record" in problem for problem in faults.values())
+    assert not {path for path in verify.remove(verify.verify(results).faults, results) if results not in path.parents}
+    assert (results.parent / "secret").exists()
 
 
 def test_a_record_that_is_damaged_or_was_edited_does_not_count(results):

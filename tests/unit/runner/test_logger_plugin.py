@@ -357,6 +357,7 @@ def test_the_summary_names_what_was_written(folder):
     metrics = pd.DataFrame([("clean", "mlp", loss, 0, value) for loss, value in (("mine", 0.25), ("focal", 0.75))])
     metrics.columns = ["dataset", "model", "loss", "seed", "value"]
     metrics.assign(split="test", labels="noisy", calibrator="none", metric="kl").to_csv(claims.with_name("metrics.csv"))
+    pd.DataFrame({"dataset": ["clean"], "seed_correction": [0.45]}).to_csv(claims.with_name("runs.csv"))
     leader = "clean: mine (uncalibrated) has the lowest KL, 0.250 nats; focal (uncalibrated) is 0.500 above it"
     assert outcome.summary(["results/tables/tiny/claims.csv"])[1] == f"  {leader} (1 seed with mlp)."
     assert outcome.summary(["results/partial/figures/tiny/summary.png"]) == [
@@ -376,8 +377,8 @@ def bars() -> Iterator[Bars]:
     view.close()
 
 
-def drawn(view: Bars) -> list[str]:
-    console = Console(file=io.StringIO(), width=100, height=30, color_system=None)
+def drawn(view: Bars, width: int = 100) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, height=30, color_system=None)
     console.print(view.picture())
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -393,6 +394,20 @@ def test_bars_by_stage_and_the_jobs_that_run(bars):
     rows = [" ".join(word for word in line.split() if not set(word) <= set("━╸╺")) for line in picture]
     assert rows[:4] == ["source 0/1", "train 1/4 1 running, 1 failed", "figure 0/2", "all 1/7"]
     assert rows[4:] == ["0.0 s elapsed", "train clean/mlp/mixup2/seed0 0.0 s epoch 2/3 loss 2 7 s left"]
+
+
+@pytest.mark.parametrize("width", [*range(20, 101)])
+def test_no_width_cuts_a_number_of_the_bars(bars, width):
+    """Only a log's last line may end in an ellipsis."""
+    begin(bars, {"train": 12345, "calibrate": 6789})
+    for number in (1, 2, 3):
+        bars.take(job(number))
+    fail(bars, 2)
+    bars.console.width = width
+    lines = drawn(bars, width)
+    assert max(map(len, lines)) <= width
+    for words in ("train 0/12,345 2 running, 1 failed", "calibrate 0/6,789", "all 0/19,134", "0.0 s"):
+        assert set(words.split()) <= set(" ".join(lines).split())
 
 
 def test_a_submitted_job_waits_in_the_queue_until_it_writes_to_its_log(bars):

@@ -2,7 +2,8 @@
 
 Ranks are intervals. A method's best rank counts the methods that are clearly better, and its worst rank those that
 aren't clearly worse. A method is clearly better or worse if the 95% t interval over seeds of the paired difference,
-over the models that both have, excludes 0. There is no correction for multiple comparisons.
+over the models that both have, excludes 0. Intervals are widened if seeds share samples, as those of claims are.
+There is no correction for multiple comparisons.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from halobench.results.t_intervals import t_intervals
 OTHERS = ("nll", "ece", "error")  # metrics shown in addition to the ranking metric
 
 
-def ranks(values: np.ndarray) -> np.ndarray:
+def ranks(values: np.ndarray, correction: float = 0.0) -> np.ndarray:
     """Return each method's best and worst rank by paired differences over seeds; lower values are better.
+
+    `correction` widens intervals over seeds that share samples, as in `t_interval`.
 
     Examples
     --------
@@ -37,26 +40,27 @@ def ranks(values: np.ndarray) -> np.ndarray:
         for j, row in enumerate(differences):
             paired = row[~np.isnan(row)]
             if len(paired):
-                mean, _, high = t_intervals(paired[None])[0]
+                mean, _, high = t_intervals(paired[None], correction)[0]
                 better[i, j] = high < 0 or (len(paired) > 1 and mean == -np.inf)
     return np.stack([1 + better.sum(axis=0), len(values) - better.sum(axis=1)], axis=1)
 
 
-def boards(metrics: pd.DataFrame, experiment: str = "") -> list[dict[str, Any]]:
+def boards(metrics: pd.DataFrame, runs: pd.DataFrame, experiment: str = "") -> list[dict[str, Any]]:
     """Return a table per data set with its name, models, metric, columns and lines."""
-    groups = compared(metrics)
+    groups = compared(metrics, runs)
     return [_board(experiment, name, groups[name]) for name in labels.ordered(groups, labels.DATASETS)]
 
 
 def _board(experiment: str, dataset: str, methods: Compared) -> dict[str, Any]:
     """Return the table of one data set."""
-    metric, means, ranked = methods.metric, methods.means, methods.ranked
+    metric, means, ranked, correction = methods.metric, methods.means, methods.ranked, methods.correction
     others = [name for name in OTHERS if name != metric]
     values = ranked.to_numpy(dtype=float)
     lines = []
-    for (loss, calibrator), (first, last), seeds in zip(ranked.index, ranks(values).tolist(), values, strict=True):
+    places = ranks(values, correction).tolist()
+    for (loss, calibrator), (first, last), seeds in zip(ranked.index, places, values, strict=True):
         scored, of_method = ~np.isnan(seeds), means.loc[loss, calibrator].reindex(others)
-        mean, low, high = t_intervals(seeds[scored][None])[0].tolist()
+        mean, low, high = t_intervals(seeds[scored][None], correction)[0].tolist()
         cells = site_address("explorer", experiment, dataset=dataset, loss=loss)
         entries = (
             Entry(f"{first}" if first == last else f"{first}–{last}", first, "best" if first == 1 else ""),
@@ -81,9 +85,9 @@ def _board(experiment: str, dataset: str, methods: Compared) -> dict[str, Any]:
     }
 
 
-def leaderboard_page(experiment: str, metrics: pd.DataFrame, note: str = "") -> str:
+def leaderboard_page(experiment: str, metrics: pd.DataFrame, runs: pd.DataFrame, note: str = "") -> str:
     """Return the page of the leaderboards."""
-    tables = boards(metrics, experiment)
+    tables = boards(metrics, runs, experiment)
     selects = choices(line.keys for table in tables for line in table["lines"])
     title = f"Leaderboard of {experiment}"
     return render("leaderboard.html", title=title, note=note, experiment=experiment, selects=selects, boards=tables)

@@ -49,7 +49,7 @@ def pages(
         "overview.html",
         title=f"Experiment {experiment}: what came out, and what was run",
         **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": _facts(jobs, costs)},
-        **{"finding": finding.finding(verdicts), "effects": _effects(verdicts, tables["metrics"])},
+        **{"finding": finding.finding(verdicts), "effects": _effects(verdicts, tables["metrics"], runs)},
         checks=any(map(finding.is_check, verdicts)),
         selects=choices(line.keys for line in grid),
         columns=COLUMNS,
@@ -59,15 +59,15 @@ def pages(
     )
     return {
         "overview": overview,
-        "leaderboard": leaderboard_page(experiment, tables["metrics"], note),
+        "leaderboard": leaderboard_page(experiment, tables["metrics"], runs, note),
         "figures": files_pages.figures_page(experiment, spec["figures"], captions or {}, note),
         "tables": files_pages.tables_page(experiment, spec["tables"], captions or {}, note),
     }
 
 
-def _effects(verdicts: finding.Rows, metrics: pd.DataFrame) -> dict[str, str]:
+def _effects(verdicts: finding.Rows, metrics: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
     """Return the effects by theme or, if no claim is decided, the loss that leads by data set."""
-    return finding.effects(verdicts) if finding.decides(verdicts) else leaders(metrics)
+    return finding.effects(verdicts) if finding.decides(verdicts) else leaders(metrics, runs)
 
 
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:

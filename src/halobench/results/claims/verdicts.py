@@ -146,9 +146,9 @@ def _all_row(claim: Claim, units: pd.DataFrame, out: Mapping[str, str]) -> dict[
     notes = [f"mean over {len(complete)} of {total} {word}{'s' * (total != 1)}"]
     if not complete:
         notes = [f"no {word} is complete in every seed" if planned else f"no {word} can be tested"]
-    why = {scope: _why_incomplete(units[units["scope"] == scope]) for scope in planned if scope not in complete}
-    notes += [f"not in the mean: {', '.join(f'{scope} ({reason})' for scope, reason in why.items())}"] if why else []
-    notes += [f"not testable: {', '.join(f'{scope} ({why})' for scope, why in out.items())}"] if out else []
+    missing = {scope: _why_incomplete(units[units["scope"] == scope]) for scope in planned if scope not in complete}
+    for what, scopes in (("not in the mean", missing), ("not testable", out)):
+        notes += [f"{what}: {', '.join(f'{scope} ({why})' for scope, why in scopes.items())}"] if scopes else []
     remarks = kept.drop_duplicates(["scope", "remark"])["remark"].replace("", np.nan).dropna()
     notes += [f"{remark}: {count} of {len(complete)}" for remark, count in remarks.value_counts(sort=False).items()]
     notes += reasons(units)

@@ -1,0 +1,35 @@
+"""Compute the correction that widens intervals over seeds if the seeds share samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+
+def sampling(train: Mapping[str, Any]) -> dict[str, Any]:
+    """Return from a training record how a cell's samples were drawn, as columns that `with_seed_correction` reads."""
+    dataset = train["spec"]["dataset"]
+    return {
+        "distribution": train.get("distribution", ""),
+        "train_points": dataset["train"],
+        "test_points": dataset["test"],
+        "test_block": train.get("test_block", math.nan),
+    }
+
+
+def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
+    """Add the column ``seed_correction`` to the table `runs`, which widens intervals over seeds that share samples.
+
+    The correction is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the
+    ratio of test samples to training samples if seeds resample one set of samples. It is 0 if seeds share no test
+    samples and none trains on another's, because samples are drawn from a distribution or each seed has its own test
+    block.
+    """
+    drawn = runs["distribution"] != ""
+    blocks = runs.drop_duplicates(["dataset", "seed"]).groupby("dataset")["test_block"]
+    disjoint = runs["dataset"].map(blocks.nunique() == blocks.size())  # missing blocks don't count
+    shared = runs["test_points"] / runs["train_points"]
+    return runs.assign(seed_correction=shared.where(~(drawn | disjoint), 0.0))
