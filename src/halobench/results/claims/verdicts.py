@@ -146,7 +146,7 @@ def _all_row(claim: Claim, units: pd.DataFrame, out: Mapping[str, str]) -> dict[
     notes = [f"mean over {len(complete)} of {total} {word}{'s' * (total != 1)}"]
     if not complete:
         notes = [f"no {word} is complete in every seed" if planned else f"no {word} can be tested"]
-    missing = {scope: _why_incomplete(units[units["scope"] == scope]) for scope in planned if scope not in complete}
+    missing = {str(name): _why_incomplete(units[units["scope"] == name]) for name in planned if name not in complete}
     for what, scopes in (("not in the mean", missing), ("not testable", out)):
         notes += [f"{what}: {', '.join(f'{scope} ({why})' for scope, why in scopes.items())}"] if scopes else []
     remarks = kept.drop_duplicates(["scope", "remark"])["remark"].replace("", np.nan).dropna()
