@@ -54,7 +54,8 @@ class Calibrated:
         Columns are split, labels, calibrator, metric, value, low, high. Metrics that are means over all samples have
         95% percentile bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals don't have the
         right coverage. If the fit failed or has no finite optimum, all values are NaN. If the distribution consists of
-        regions, `halobench.calibration.region_scores.scores` are added and, for ``none`` on test, the module's `gaps`.
+        regions, `halobench.calibration.region_scores.scores` are added and, for ``none`` on test, the module's `gaps`;
+        intervals on test are then too wide, since they ignore that each region has its share of the test samples.
     reliability : DataFrame
         Columns are split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy. An empty bin has
         count 0 and NaN means.

@@ -39,16 +39,26 @@ class Regions:
 
     posterior: np.ndarray  # P(label | region), float64 (R, k)
     mass: np.ndarray  # P(region), float64 (R,), summing to 1
-    shared: np.ndarray  # whether several classes draw from the region, bool (R,)
+    shared: np.ndarray  # whether the region belongs to a group of classes rather than to one of them, bool (R,)
 
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the regions and labels of `count` samples, int64 (n,) each."""
-        region = rng.choice(len(self.mass), size=count, p=self.mass)
-        return region.astype(np.int64), draw_labels(self.posterior, region, rng)
+    def draw(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw the regions of `count` independent samples, int64 (n,)."""
+        return rng.choice(len(self.mass), size=count, p=self.mass).astype(np.int64)
+
+    def allocate(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Draw the regions of `count` samples in proportion to the masses, int64 (n,), in random order.
+
+        This is systematic sampling: one random number shifts `count` equidistant marks along the cumulative masses. The
+        number of samples in a region, or in a run of consecutive regions, is `count` times its mass, rounded down or
+        up, and exact on average, so means over the samples are unbiased.
+        """
+        marks = (np.arange(count) + rng.random()) / count
+        region = np.searchsorted(np.cumsum(self.mass)[:-1], marks, side="right")
+        return rng.permutation(region).astype(np.int64)
 
 
 class Distribution:
-    """A distribution of labelled inputs.
+    """A distribution of labelled inputs, which defines `inputs_in` if it consists of regions, and `sample` if not.
 
     Attributes
     ----------
@@ -66,16 +76,39 @@ class Distribution:
     regions: Regions | None = None
 
     def facts(self) -> dict[str, float | int]:
-        """Return facts for the tables: beta if there are regions, and the group size if all shares are equal."""
+        """Return facts for the tables: beta if there are regions, and the group size if classes share them equally."""
         if self.regions is None:
             return {}
         shared = self.regions.posterior[self.regions.shared]
         group = int((shared > 0).sum(axis=1).max())
         facts = {"beta": round(float(self.regions.mass[self.regions.shared].sum()), 12)}
-        return facts | ({"group": group} if np.allclose(shared.max(axis=1), 1 / group) else {})
+        even = group > 1 and np.allclose(shared.max(axis=1), 1 / group)
+        return facts | ({"group": group} if even else {})
 
     def sample(self, count: int, rng: np.random.Generator) -> Sample:
-        """Draw `count` samples."""
+        """Draw `count` independent samples, for training and fitting."""
+        if self.regions is None:
+            raise NotImplementedError
+        return self._sample_in(self.regions.draw(count, rng), rng)
+
+    def test_sample(self, count: int, rng: np.random.Generator) -> Sample:
+        """Draw `count` samples for scoring.
+
+        If there are regions, each has a share of the samples equal to its mass. Scores then estimate the same
+        expectations as with `sample`, but don't depend on how many samples happen to be in shared regions.
+        """
+        if self.regions is None:
+            return self.sample(count, rng)
+        return self._sample_in(self.regions.allocate(count, rng), rng)
+
+    def _sample_in(self, region: np.ndarray, rng: np.random.Generator) -> Sample:
+        """Draw a label and an input in each of the given regions (n,)."""
+        assert self.regions is not None
+        labels = draw_labels(self.regions.posterior, region, rng)
+        return Sample(self.inputs_in(region, rng), labels, region)
+
+    def inputs_in(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Draw an input in each of the given regions (n,), float32 (n, C, H, W)."""
         raise NotImplementedError
 
     def posterior(self, inputs: np.ndarray) -> np.ndarray:
@@ -99,7 +132,8 @@ def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generato
 def overlap_regions(classes: int, group: int, beta: float, shares: list[float] | None = None) -> Regions:
     """Check the parameters, and return the regions for k classes in groups of m: one per class and one per group.
 
-    `beta` is the total mass of the shared regions, and `shares` are P(class | shared region), equal by default.
+    `beta` is the total mass of the shared regions, and `shares` are P(class | shared region), equal by default. With
+    shares of 1 and 0, each shared region belongs to one class, so no classes overlap: a control with the same regions.
     """
     classes, group = convert_number(int, "classes", classes), convert_number(int, "group", group)
     beta = convert_number(float, "beta", beta)
@@ -122,8 +156,8 @@ def _checked_shares(shares: list[float] | None, group: int) -> np.ndarray:
         return np.full(group, 1 / group)
     require(isinstance(shares, list | tuple), "shares", shares, f"a list of {group} shares")
     p = np.array([convert_number(float, f"shares[{i}]", share) for i, share in enumerate(shares)])
-    fine = len(p) == group and (p > 0).all() and abs(p.sum() - 1) < 1e-6
-    require(fine, "shares", list(shares), f"{group} positive shares that add up to 1, one for each class in a group")
+    fine = len(p) == group and (p >= 0).all() and abs(p.sum() - 1) < 1e-6
+    require(fine, "shares", list(shares), f"{group} shares of at least 0 that add up to 1, one per class in a group")
     return p / p.sum()
 
 
@@ -141,6 +175,15 @@ def positive(key: str, value: object) -> float:
     number = convert_number(float, key, value)
     require(1e-6 <= number <= 1e6, key, value, "a number from 1e-6 to 1e6")
     return number
+
+
+def sample_generator(distribution: Distribution, seed: int, *purpose: str) -> np.random.Generator:
+    """Return the generator for drawing samples from a distribution with a cell's seed.
+
+    Distributions with the same number of classes share random numbers, so that a control without overlap, for example,
+    has the same regions and inputs. Those with different numbers don't, so slopes on log k are over independent draws.
+    """
+    return generator(seed, *purpose, distribution.classes)
 
 
 def layout_generator(layout: object) -> np.random.Generator:

@@ -138,6 +138,8 @@ def load_distribution(spec: SourceSpec) -> Distribution:
         _require(fine, spec, f"a distribution whose {name} has one finite number per channel")
     shared = source.regions is None or np.any(source.regions.shared)
     _require(shared, spec, "a distribution with at least one shared region, or with regions = None")
+    defined = source.regions is None or type(source).inputs_in is not Distribution.inputs_in
+    _require(defined, spec, "a distribution that defines inputs_in, or with regions = None")
     return source
 
 

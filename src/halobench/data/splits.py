@@ -12,7 +12,7 @@ import numpy as np
 from halobench.core.errors import RefusedError, SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs import DatasetSpec, NoiseSpec
-from halobench.data.distribution import Distribution, draw_labels
+from halobench.data.distribution import Distribution, Sample, draw_labels, sample_generator
 from halobench.data.mapped_rows import Normalised, Rows, normalise, rows_of
 from halobench.data.sources import SPLITS, load_distribution
 from halobench.data.written_sources import read_arrays, read_meta
@@ -138,12 +138,13 @@ def check_neighbours(data: Data) -> None:
 
 
 def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:
-    """Draw the splits of a data set from a distribution."""
+    """Draw the splits of a data set from a distribution: test samples for scoring, and the others independently."""
     transition = noise_transition(spec.noise, source.classes, generator(seed, "noise-map"))
     splits = {}
     for name in SPLITS:
-        drawn = source.sample(getattr(spec, name), generator(seed, "sample", name))
-        noisy = draw_labels(transition, drawn.labels, generator(seed, "noise", name))
+        draw = source.test_sample if name == "test" else source.sample
+        drawn: Sample = draw(getattr(spec, name), sample_generator(source, seed, "sample", name))
+        noisy = draw_labels(transition, drawn.labels, sample_generator(source, seed, "noise", name))
         splits[name] = Split(np.arange(len(noisy)), drawn.inputs, noisy, drawn.labels, drawn.region)
     mean, std = np.asarray(source.mean, dtype=float), np.asarray(source.std, dtype=float)
     return Data(splits, source.classes, tuple(source.shape), mean, std, transition, source, loader, spec.source)

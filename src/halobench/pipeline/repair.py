@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from halobench.core.errors import require
-from halobench.core.seeding import generator
 from halobench.pipeline.stage import Code, require_folders, stage
 from halobench.storage import arrays_io, files, tables_io
 
@@ -39,6 +38,7 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
 
 def _further_draws(folder: Path, seed: int, test: int) -> tuple[np.ndarray, np.ndarray] | None:
     """Return the model's logits and the posterior for further draws from the cell's distribution, if it has one."""
+    from halobench.data.distribution import sample_generator
     from halobench.data.mapped_rows import normalise
     from halobench.results.trained_cell import open_cell
     from halobench.training.cell import predict
@@ -47,7 +47,7 @@ def _further_draws(folder: Path, seed: int, test: int) -> tuple[np.ndarray, np.n
     data, distribution = cell.data, cell.data.distribution
     if distribution is None:
         return None
-    drawn = distribution.sample(FURTHER * test, generator(seed, "sample", "repair"))
+    drawn = distribution.sample(FURTHER * test, sample_generator(distribution, seed, "sample", "repair"))
     logits = predict(cell.model, normalise(drawn.inputs, data.mean, data.std), cell.recipe)
     if distribution.regions is not None and drawn.region is not None:
         posterior = distribution.regions.posterior[drawn.region]

@@ -32,7 +32,7 @@ def drawn(k: int, n: int = 20, val: int = 4000, test: int = 20_000, seed: int = 
 def regions_of(k: int, m: int, counts: int, beta: float = 0.5, shares=None) -> SampleRegions:
     """Regions of `counts` drawn test points."""
     law = overlap_regions(k, m, beta, shares)
-    region, _ = law.draw(counts, np.random.default_rng(0))
+    region = law.draw(counts, np.random.default_rng(0))
     return SampleRegions(law, {"test": region})
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import minimize, minimize_scalar
+from scipy.spatial import KDTree
 from scipy.special import logsumexp
+from scipy.stats import chi2
 
 from halobench.calibration.overlap_theory import (
     mixup_kl_bound,
@@ -16,9 +18,13 @@ from halobench.calibration.overlap_theory import (
     two_level_slope,
     uniform_kl,
 )
+from halobench.calibration.temperature_scaling import fit_exactly
 from halobench.core.errors import SpecError
+from halobench.core.specs import DatasetSpec, SourceSpec
 from halobench.data.distribution import overlap_regions
 from halobench.data.loaders.overlap import load as overlap
+from halobench.data.sources import write_source
+from halobench.data.splits import load_data
 
 pytestmark = pytest.mark.theory
 
@@ -64,6 +70,29 @@ def test_one_nearest_neighbour_against_one_hot_rows(k, shares):
     logits[1 + np.arange(m), np.arange(m)] = 1  # the nearest point's label, drawn from the shares
     given = None if shares is None else p
     assert nearest_neighbour_kl(k, 0.4, m, given) == pytest.approx(minimised(logits, posterior, mass), abs=1e-8)
+
+
+def test_one_nearest_neighbour_exceeds_its_closed_form_by_the_fit_of_the_temperature_alone(tmp_path):
+    """On test samples, 1-NN's KL is the closed form at the best temperature, with no error from sampling.
+
+    The temperature that is fitted to n validation labels instead costs KL((1 - b, b) || frequencies of errors), about
+    chi^2(1) / 2n, so 2n times the excess, summed over independent cells, is chi^2 with as many degrees of freedom.
+    """
+    n, scaled = 2000, []
+    for k in (4, 8, 16, 32):
+        write_source(SourceSpec("overlap", {"classes": k}), tmp_path)
+        for seed in range(4):
+            data = load_data(tmp_path, DatasetSpec("s", 20 * k, n, 1000), seed)
+            inputs = {name: split.images.reshape(len(split.images), -1) for name, split in data.splits.items()}
+            tree = KDTree(inputs["train"])
+            one_hot = {name: np.eye(k)[data.splits["train"].labels[tree.query(inputs[name])[1]]] for name in inputs}
+            posterior, weights = data.posterior("test"), np.full(1000, 1 / 1000)
+            closed = nearest_neighbour_kl(k, 0.5, 2)
+            best = fit_exactly(one_hot["test"], posterior).beta
+            assert expected_kl(best * one_hot["test"], posterior, weights) == pytest.approx(closed, abs=1e-9)
+            fitted = fit_exactly(one_hot["val"], data.splits["val"].labels).beta
+            scaled.append(2 * n * (expected_kl(fitted * one_hot["test"], posterior, weights) - closed))
+    assert 1e-4 < chi2.cdf(sum(scaled), len(scaled)) < 1 - 1e-4
 
 
 CASES = [tuple(values) for values in np.random.default_rng(7).uniform(size=(40, 5))]

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 from scipy.special import entr
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
 from halobench.calibration.overlap_theory import posterior_entropy
 from halobench.core.errors import SpecError
@@ -99,6 +99,59 @@ def test_the_posterior_against_counting(name):
         assert entropy.mean() == pytest.approx(expected, abs=5 * entropy.std() / np.sqrt(draws))
 
 
+@pytest.mark.parametrize("count", [1, 37, 4000])
+def test_samples_are_allocated_in_proportion_to_masses(count):
+    """Counts are expectations, rounded, and right on average; the share of all shared regions is as exact."""
+    mass = np.append(np.random.default_rng(5).dirichlet(np.full(12, 0.5)), 0.0)
+    shared, rng, draws = np.arange(13) >= 8, np.random.default_rng(6), 2000
+    regions = Regions(np.full((13, 2), 0.5), mass, shared)
+    found = [regions.allocate(count, rng) for _ in range(draws)]
+    counts = np.array([np.bincount(region, minlength=13) for region in found])
+    for number, expected in ((counts, count * mass), (counts[:, shared].sum(axis=1), count * mass[shared].sum())):
+        assert (np.abs(number - expected) < 1).all()
+        up = expected % 1  # how often the expectation is rounded up
+        assert (np.abs(number.mean(axis=0) - expected) <= 5 * np.sqrt(up * (1 - up) / draws) + 1e-9).all()
+    first = np.bincount([region[0] for region in found], minlength=13) / draws  # the order is random
+    assert (np.abs(first - mass) <= 5 * np.sqrt(mass * (1 - mass) / draws)).all()
+
+
+def test_only_test_samples_are_allocated_and_each_number_of_classes_has_its_own_draws(tmp_path):
+    """Over seeds, the share of shared samples is binomial in training, independently for each k, and exact in test."""
+    seeds, n = 300, 80
+    share = {}
+    for k in (4, 8):
+        sources.write_source(parse(SourceSpec, {"loader": "overlap", "classes": k, "shape": [1, 4, 4]}), tmp_path)
+        for seed in range(seeds):
+            drawn = splits.load_data(tmp_path, DatasetSpec("s", n, n, n), seed)
+            shared = drawn.distribution.regions.shared
+            for name, split in drawn.splits.items():
+                share.setdefault((name, k), []).append(shared[split.region].mean())
+    for k in (4, 8):
+        assert set(share["test", k]) == {0.5}
+        for name in ("train", "val"):
+            chi_square = ((np.array(share[name, k]) - 0.5) ** 2).sum() * 4 * n
+            assert chi2.cdf(chi_square, seeds) == pytest.approx(0.5, abs=0.4999)
+    pairs = [("train", 4), ("train", 8), ("val", 4), ("val", 8)]
+    correlations = np.corrcoef([share[pair] for pair in pairs])[np.triu_indices(4, 1)]
+    assert np.abs(correlations).max() < 4.5 / np.sqrt(seeds)
+
+
+@pytest.mark.parametrize("name", ["balls", "collages"])
+def test_the_control_without_overlap_differs_in_shared_labels_alone(name):
+    """With shares of 1 and 0, the same random numbers give the same regions and inputs."""
+    pairs, apart = (load_distribution(parse(SourceSpec, MADE[name] | {"shares": p})) for p in ([0.5, 0.5], [1, 0]))
+    first, second = (found.sample(500, np.random.default_rng(2)) for found in (pairs, apart))
+    np.testing.assert_array_equal(first.inputs, second.inputs)
+    np.testing.assert_array_equal(first.region, second.region)
+    np.testing.assert_array_equal(pairs.regions.mass, apart.regions.mass)
+    own = np.append(np.arange(apart.classes), np.arange(0, apart.classes, 2))  # the class that each region belongs to
+    np.testing.assert_array_equal(second.labels, own[second.region])
+    np.testing.assert_array_equal(apart.posterior(second.inputs), np.eye(apart.classes)[second.labels])
+    unshared = ~pairs.regions.shared[first.region]
+    np.testing.assert_array_equal(first.labels[unshared], second.labels[unshared])
+    assert apart.facts() == {"beta": 0.5}
+
+
 def test_collages_leave_out_what_two_classes_share():
     """Halves that images of two classes have in common would belong to two regions, where the posterior differs."""
     pixels = np.zeros((4, 1, 4, 2), np.uint8)
@@ -183,12 +236,14 @@ def test_a_distribution_that_knows_no_posterior_says_so(tmp_path):
 
 
 NONE_SHARED = Regions(np.eye(2), np.array([0.5, 0.5]), np.zeros(2, dtype=bool))
+ONE_SHARED = Regions(np.full((2, 2), 0.5), np.array([0.5, 0.5]), np.array([False, True]))
 
 
 @pytest.mark.parametrize(
     ("attribute", "value", "line"),
     [
         ("regions", NONE_SHARED, "a distribution with at least one shared region, or with regions = None"),
+        ("regions", ONE_SHARED, "a distribution that defines inputs_in, or with regions = None"),
         ("std", np.array([1.0, np.nan]), "a distribution whose std has one finite number per channel"),
     ],
 )
@@ -254,7 +309,10 @@ def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_p
         ({"classes": 8, "norm": 1.0}, r"radius = 1.0: expected less than 0.581, half .* or a larger norm"),
         ({"classes": 8, "disc": 64}, r"disc = 64: expected a dimension from 1 to 63"),
         ({"classes": 8, "disc": 6, "radius": 5.0, "shape": [1, 3, 3]}, r"radius = 5.0: expected less than"),
-        ({"classes": 8, "shares": [0.5, 0.6]}, r"shares = \[0.5, 0.6\]: expected 2 positive shares that add up to 1"),
+        (
+            {"classes": 8, "shares": [0.5, 0.6]},
+            r"shares = \[0.5, 0.6\]: expected 2 shares of at least 0 that add up to",
+        ),
         ({"classes": 8, "shares": 0.5}, r"shares = 0.5: expected a list of 2 shares"),
         ({"classes": 8, "shape": [64]}, r"shape = \[64\]: expected \[channels, height, width\]"),
         ({"classes": "8"}, r"classes = '8': expected a whole number"),

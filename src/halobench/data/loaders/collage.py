@@ -15,7 +15,7 @@ import numpy as np
 
 from halobench.core.errors import require
 from halobench.data.channel_stats import ChannelStats
-from halobench.data.distribution import Distribution, Regions, Sample, layout_generator, overlap_regions, unknown
+from halobench.data.distribution import Distribution, Regions, layout_generator, overlap_regions, unknown
 from halobench.data.sources import Images, plain_images
 
 TITLE = "Collages in pairs"
@@ -23,6 +23,9 @@ ORDER = 13
 # Its names in the experiments, without the number of classes.
 VARIANTS = {
     "fashion-overlap": {"TITLE": "Fashion-MNIST collages in pairs"},
+    "fashion-disjoint": {"TITLE": "Fashion-MNIST collages, no overlap"},
+    "fashion-overlap-other": {"TITLE": "Fashion-MNIST collages in pairs, other regions"},
+    "fashion-disjoint-other": {"TITLE": "Fashion-MNIST collages, no overlap, other regions"},
 }
 
 
@@ -71,10 +74,9 @@ class Collage(Distribution):
         )
         return upper, lower
 
-    def sample(self, count: int, rng: np.random.Generator) -> Sample:
-        region, labels = self.regions.draw(count, rng)
+    def inputs_in(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         parts = [half.draw(self.pairs[region, place], rng) for place, half in enumerate(self.halves)]
-        return Sample(np.concatenate(parts, axis=2).astype(np.float32), labels, region)
+        return np.concatenate(parts, axis=2).astype(np.float32)
 
     def posterior(self, inputs: np.ndarray) -> np.ndarray:
         pixels = np.asarray(inputs).astype(np.uint8)

@@ -16,7 +16,7 @@ from halobench.core.errors import SpecError, require
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
 from halobench.data.channel_stats import ChannelStats
-from halobench.data.distribution import Distribution, Regions, Sample, layout_generator, overlap_regions, unknown
+from halobench.data.distribution import Distribution, Regions, layout_generator, overlap_regions, unknown
 from halobench.data.sources import plain_images
 
 TITLE = "Images in pairs"
@@ -52,15 +52,14 @@ class ImageOverlap(Distribution):
         np.fill_diagonal(distance, np.inf)
         self.reach = APART * distance.min(axis=1)
 
-    def sample(self, count: int, rng: np.random.Generator) -> Sample:
-        region, labels = self.regions.draw(count, rng)
-        images = np.empty((count, *self.shape), dtype=np.float32)
-        left = np.arange(count)
+    def inputs_in(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        images = np.empty((len(region), *self.shape), dtype=np.float32)
+        left = np.arange(len(region))
         for _ in range(TRIES):
             images[left] = self._changed(region[left], rng)
             left = left[self._offset(images[left], region[left]) > self.reach[region[left]]]
             if not len(left):
-                return Sample(images, labels, region)
+                return images
         what = "smaller values, fewer classes or prototypes further apart, since too many images leave their region"
         raise SpecError("shift, turn, growth", self.options, what)
 

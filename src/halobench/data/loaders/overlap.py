@@ -18,7 +18,6 @@ from halobench.core.spec_codec import convert_number
 from halobench.data.distribution import (
     Distribution,
     Regions,
-    Sample,
     checked_shape,
     layout_generator,
     overlap_regions,
@@ -56,14 +55,13 @@ class Overlap(Distribution):
         self.centres, self.radius, self.bases = centres, radius, bases
         self.mean, self.std = np.zeros(shape[0]), np.ones(shape[0])
 
-    def sample(self, count: int, rng: np.random.Generator) -> Sample:
-        region, labels = self.regions.draw(count, rng)
+    def inputs_in(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         width = self.centres.shape[1] if self.bases is None else self.bases.shape[2]
-        offsets = in_ball(count, width, rng) * self.radius
+        offsets = in_ball(len(region), width, rng) * self.radius
         if self.bases is not None:
             offsets = np.einsum("ndp,np->nd", self.bases[region], offsets)
         points = (self.centres[region] + offsets).astype(np.float32)
-        return Sample(points.reshape(count, *self.shape), labels, region)
+        return points.reshape(-1, *self.shape)
 
     def posterior(self, inputs: np.ndarray) -> np.ndarray:
         return self.regions.posterior[self.region_of(inputs)]
@@ -94,7 +92,7 @@ def load(
     norm: float = 4.0,  # distance of the centres from the origin
     radius: float = 1.0,  # distance of a region's border from its centre
     disc: int | None = None,  # dimension p of discs, at least 1 and less than D; regions are balls by default
-    shares: list[float] | None = None,  # P(class | shared region), m values; equal by default
+    shares: list[float] | None = None,  # P(class | shared region), m values; equal by default; 1 and 0: no overlap
     layout: int = 0,  # seed for the directions of centres and discs, which are part of the distribution
 ) -> Distribution:
     """Return the distribution; its regions must not meet, since the posterior would be wrong there."""
