@@ -33,6 +33,8 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
     numbers = _class_numbers(table["label"], names)
     arrays: dict[str, np.ndarray] = {}
     for prefix, rows in _parts(table).items():
+        if "group" in table and prefix != "test_":
+            arrays[f"{prefix}groups"] = rows["group"].to_numpy()
         arrays |= {prefix + kind: as_rows(rows[[by_name[name] for name in names]]) for kind, by_name in columns.items()}
         labels, missing = rows["label"], rows["label"].isna().to_numpy()
         if not (prefix == "test_" and missing.all()):
