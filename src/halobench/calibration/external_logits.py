@@ -7,9 +7,11 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 ``val_labels``, ``test_labels`` (n,), whole numbers from 0 to k - 1
 ``val_posterior``,              optional: (n, k), P(label | x) if it is known. Scores are then also expectations
 ``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
+``val_groups``                  optional, for `diagnose_file` only: (n,), numbers or names that are equal for samples
+                                that belong together
 =============================== ===========================================================================
 
-or one set (``logits``, ``labels`` and optionally ``posterior``), which `calibrate_file` randomly halves.
+or one set (``logits``, ``labels`` and optionally ``posterior`` and ``groups``), which `calibrate_file` randomly halves.
 `diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``, since their
 logarithm equals the logits up to a constant per row. A probability of 0, which random forests can output, or a logit of
 -inf means that the class is ruled out. Temperature scaling can still be fitted as long as no ``val`` label is a class

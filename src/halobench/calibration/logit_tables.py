@@ -1,8 +1,9 @@
 """Read logits from data frames, which have one row per sample and a column for each class.
 
-The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``), and ``logit_NAME``,
-``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the class's label. If no label is such a name,
-labels are the positions of the classes among the columns, counted from 0. Other columns are ignored.
+The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``) and ``group`` (equal for samples
+that belong together), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the
+class's label. If no label is such a name, labels are the positions of the classes among the columns, counted from 0.
+Other columns are ignored.
 """
 
 from __future__ import annotations
