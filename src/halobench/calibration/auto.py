@@ -277,7 +277,7 @@ def missing_classes(logits: np.ndarray, labels: np.ndarray) -> list[int]:
     with np.errstate(divide="ignore"):
         none_drawn = np.log1p(-p[:, absent]).sum(axis=0)
     plenty = counts[~absent].min() >= PLENTY
-    return np.flatnonzero(absent)[plenty | (none_drawn < math.log(UNLIKELY / absent.sum()))].tolist()
+    return np.flatnonzero(absent)[plenty | (none_drawn < math.log(UNLIKELY / len(counts)))].tolist()
 
 
 def listed(names: Sequence[str]) -> str:
