@@ -477,7 +477,7 @@ def choices(measured: dict[str, dict]) -> str:
     """Return the table of what auto states and what comes true, by block."""
     lines = [
         "| block | splits | TS kept | gain stated, on test | coverage | worse than TS: worst kind, split "
-        "| beyond the stated bound | behind the best candidate: mean, worst kind, kinds above .01 |",
+        "| below the stated interval | behind the best candidate: mean, worst kind, kinds above .01 |",
         "|---|" + "---|" * 7,
     ]
     for block in ("unplanted", "planted", "shift"):

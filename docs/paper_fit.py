@@ -2,10 +2,13 @@
 
 Logits are Gaussian and labels are drawn from their softmax, so that scaling the logits by c makes T = c optimal. The
 fit equals torch's own LBFGS to 1e-6 over the same sweep (tests/unit/calibration/test_temperature.py).
+
+``python docs/paper_fit.py ends`` instead prints where the fit ends on logits of other shapes and numbers of classes.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -32,6 +35,39 @@ def sweep(n: int) -> tuple[np.ndarray, np.ndarray]:
     return tuple(np.array([fit(scale * logits, labels).T for scale in scales]) for fit in (fit_temperature, fit_paper))
 
 
+def shapes(rng: np.random.Generator, n: int, k: int) -> dict[str, np.ndarray]:
+    """Return logits (n, k) of several shapes: different tails, sparse, and with clusters that are easy to classify."""
+    at_class = np.eye(k)[rng.integers(k, size=n)]
+    return {
+        "Gaussian": 2 * rng.normal(size=(n, k)),
+        "small": 0.5 * rng.normal(size=(n, k)),
+        "heavy tails": rng.standard_t(3, size=(n, k)),
+        "sparse": 4 * rng.normal(size=(n, k)) * (rng.random((n, k)) < 0.2),
+        "clusters": 6 * at_class + rng.normal(size=(n, k)),
+        "confidence varies": rng.lognormal(size=(n, 1)) * rng.normal(size=(n, k)),
+    }
+
+
+def ends() -> None:
+    """Print, by the optimal temperature, where the paper's fit ends: quantiles over sets of logits."""
+    found = []
+    for seed, (n, k) in enumerate((n, k) for n in (300, 1000, 3000) for k in (2, 3, 10, 100)):
+        rng = np.random.default_rng(seed)
+        for logits in shapes(rng, n, k).values():
+            labels = (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+            for scale in (0.05, 0.1, 0.2, 0.3, 0.4, 0.45, 0.6, 0.8, 1.25, 2.0, 5.0):
+                best = fit_temperature(scale * logits, labels).T
+                found.append((best, fit_paper(scale * logits, labels).T))
+    best, ended = np.array(found).T
+    for low, high in ((0.0, 0.5), (0.5, 0.54), (0.54, 0.7), (0.7, np.inf)):
+        there = ended[(best > low) & (best <= high)]
+        quantiles = np.quantile(there, (0, 0.05, 0.25, 0.5, 0.75, 0.95, 1)).round(3).tolist()
+        near, far = (np.abs(there - 0.91) < 0.03).sum(), (there <= 0).sum()
+        print(
+            f"optimum in ({low}, {high}]: {len(there)} sets, {near} end within .03 of .91, {far} at T <= 0; {quantiles}"
+        )
+
+
 def main() -> None:
     """Draw it."""
     figure, axes = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
@@ -56,4 +92,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    ends() if sys.argv[1:] == ["ends"] else main()

@@ -152,13 +152,17 @@ class _Scaling(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: Any, y: Any) -> Self:
         """Fit to validation samples: logits (n, k), or (n,) for the second of two classes, and labels."""
+        return self._fitted(X, y)
+
+    def _fitted(self, X: Any, y: Any, **options: Any) -> Self:
+        """Check logits and labels, and fit to them."""
         logits = self._logits(X, reset=True)
         y = column_or_1d(as_array(y), warn=True)
         check_classification_targets(y)
         self.classes_ = self._classes_of(y, logits.shape[1])
         _check_known(y, self.classes_)
         places = {label: place for place, label in enumerate(self.classes_.tolist())}
-        self._fit(logits, np.array([places[label] for label in y.tolist()]))
+        self._fit(logits, np.array([places[label] for label in y.tolist()]), **options)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -265,8 +269,12 @@ class AutoCalibrator(_Scaling):
         super().__init__(classes)
         self.candidates = candidates
 
-    def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        self.fit_ = fit_auto(logits, labels, candidates=self.candidates)
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+        """Fit as the other classifiers do; `groups` (n,) are equal for samples that belong together."""
+        return self._fitted(X, y, groups=groups)
+
+    def _fit(self, logits: np.ndarray, labels: np.ndarray, groups: Any = None) -> None:
+        self.fit_ = fit_auto(logits, labels, groups=groups, candidates=self.candidates)
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return self.fit_.predict_proba(logits)

@@ -127,6 +127,32 @@ def test_the_tutorial_runs(tmp_path):
     assert "train 18" in " ".join(done.stdout.split()), "3 losses x 2 data sets x 3 seeds"
 
 
+EXAMPLE = ("docs/start.md",)  # the pages that show the output of `halobench diagnose mine.npz`
+PLAIN = "import sys; sys.modules.update(probmetrics=None, netcal=None); from halobench.cli.main import main; main()"
+NUMBER = r"-?\d+(?:[.,]\d+)*"
+
+
+def test_the_pages_show_what_diagnose_prints_without_extras(tmp_path):
+    """Words are equal, and numbers differ by at most 2% or .005, since libraries round differently; [...] is any."""
+    (tmp_path / "mine.py").write_text(titled_code("docs/start.md")["mine.py"])
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    for command in (["mine.py"], ["-c", PLAIN, "diagnose", "mine.npz"]):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    printed = " ".join(done.stdout.split())
+    for page in EXAMPLE:
+        (block,) = re.findall(r"^```text\n(?:\$ .*\n)?(mine\.npz\n.*?)^```", (ROOT / page).read_text(), re.M | re.S)
+        shown = " ".join(block.split())
+        pattern = re.sub(NUMBER, "0", shown).split("[...]")
+        pattern = ".*?".join(re.escape(part.strip()).replace("0", f"({NUMBER})") for part in pattern)
+        match = re.match(pattern.replace(r"\ .*?", ".*?"), printed)
+        assert match, f"{page} shows\n{shown}\nand diagnose prints\n{printed}"
+        for ours, theirs in zip(re.findall(NUMBER, shown), match.groups(), strict=True):
+            assert float(theirs) == pytest.approx(float(ours), rel=0.02, abs=0.0051), page
+
+
 def library_code() -> list[str]:
     """The Python blocks of the page on the library."""
     page = (ROOT / "docs/library.md").read_text()

@@ -1,38 +1,48 @@
 """Choose a calibrator by cross-fitting: the best candidate, or temperature scaling (TS) if none gains clearly.
 
-The validation samples are randomly divided into `FOLDS` folds. On each fold, TS and the candidates are scored after
-being fitted to the other folds, so each sample has an NLL under maps that haven't seen it. A candidate's gain is the
-mean, over samples, of TS's NLL minus the candidate's. Its standard error is the larger of the observed one and the one
-expected if TS were the truth, which accounts for rare labels that haven't been drawn yet. Among the candidates whose
-gain exceeds `MARGIN` standard errors, the one with the largest gain is chosen and fitted to all samples. If there is
-none, if its reported gain isn't positive, or if every prediction is right, TS is kept.
+The validation samples are randomly divided into `FOLDS` folds; groups of samples that belong together stay in one fold.
+On each fold, TS and the candidates are scored after being fitted to the other folds, so each sample has an NLL under
+maps that haven't seen it. A candidate's gain is the mean, over samples, of TS's NLL minus the candidate's. Its standard
+error, over groups, is the larger of the observed one and the one expected if TS were the truth, which accounts for rare
+labels that haven't been drawn yet. Among the candidates whose gain exceeds `MARGIN` standard errors, the one with the
+largest gain is chosen and fitted to all samples. If there is none, or if every prediction is right, TS is kept. So it
+is if a class has no label although it should have some, since other maps could rule that class out.
 
-Choosing the largest gain doesn't bias the reported gain, which on each fold is that of the candidate that is best on
-the other folds. Its 95% interval is 1.5 times as wide as for independent samples: Nadeau and Bengio's correction
-accounts for folds whose maps share samples. The gain is for samples like the validation samples; a shift isn't
-detected.
+The gain of a candidate that has passed this gate is larger than its true gain on average. The reported gain is
+therefore reduced by the non-negative garrote: from g to g - c^2 / g if the gate is at c, i.e. to 0 at the gate and
+hardly at all far above it. So is the lower end of its 95% interval, but not the upper end, since gains that were large
+are hardly affected by the gate. Standard errors are multiplied by 1.5: Nadeau and Bengio's correction accounts for
+folds whose maps share samples. The gain is for samples like the validation samples; a shift isn't detected.
+`benchmarks/auto_gain.py` compares reported and true gains.
 
 References
 ----------
 M. Stone, "Cross-Validatory Choice and Assessment of Statistical Predictions", JRSS B 1974. M. van der Laan, E. Polley,
 A. Hubbard, "Super Learner", 2007: the choice of the best candidate by cross-validation. L. Breiman et al.,
-"Classification and Regression Trees", 1984: a margin in standard errors. C. Nadeau, Y. Bengio, "Inference for the
-Generalization Error", Machine Learning 52, 2003: the variance times 1 + 5 / 4 for five folds.
+"Classification and Regression Trees", 1984: a margin in standard errors. L. Breiman, "Better Subset Regression Using
+the Nonnegative Garrote", Technometrics 37, 1995; H.-Y. Gao, "Wavelet Shrinkage Denoising Using the Non-Negative
+Garrote", Journal of Computational and Graphical Statistics 7, 1998: the reduction of an estimate that passed a
+threshold. C. Nadeau, Y. Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003: the variance times
+1 + 5 / 4 for five folds.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_labels, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import Calibrator, fit_checked, scored
+from halobench.calibration.copies import find_copies
+from halobench.calibration.groups import Groups, check_groups
+from halobench.calibration.metrics import ece
 from halobench.calibration.rescaling import rescale, temper
-from halobench.calibration.sample_scores import cross_entropy, softmax
+from halobench.calibration.sample_scores import correctness, cross_entropy, predictions, softmax
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core import plugins
 from halobench.core.errors import SpecError, require
@@ -43,13 +53,16 @@ OWN = ("top_rest", "partner", "matrix")
 LIBRARY = ("probmetrics/SMSCalibrator", "probmetrics/SVSCalibrator")
 
 FOLDS = 5
-FEWEST = 4 * FOLDS  # with fewer samples, TS is kept without a trial
+FEWEST = 4 * FOLDS  # with fewer samples or groups, TS is kept without a trial
 MARGIN = 1.5  # in standard errors
 WIDENING = math.sqrt(1 + FOLDS / (FOLDS - 1))  # factor by which intervals are widened
 NORMAL = 1.96  # 95% of a normal distribution lies within this many standard deviations
 # Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
 # then skipped.
 WORK, BY_PAIR = 1e8, ("matrix", "probmetrics/SMSCalibrator")
+# A class without labels is missing rather than rare if every other class has at least `PLENTY` labels, or if the
+# probability of drawing none is below `UNLIKELY` according to TS, after Bonferroni's correction.
+PLENTY, UNLIKELY = 5, 0.01
 
 
 @dataclass(frozen=True)
@@ -61,7 +74,7 @@ class Gain:
     name : str
         The calibrator's name in configurations.
     value, low, high : float
-        NaN if the calibrator wasn't tried.
+        NaN if the calibrator wasn't tried. Losses are negative. The interval isn't a bound.
     reason : str
         Why it wasn't tried or its fit failed.
     """
@@ -73,6 +86,29 @@ class Gain:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Confidence:
+    """How sure a calibrator is, and how often it is right, out of fold; all three lie in [0, 1].
+
+    Attributes
+    ----------
+    mean : float
+        The mean confidence.
+    accuracy : float
+    ece : float
+        The expected calibration error.
+    """
+
+    mean: float
+    accuracy: float
+    ece: float
+
+    @classmethod
+    def of(cls, confidence: np.ndarray, correct: np.ndarray) -> Confidence:
+        """Compute them from confidences (n,) and whether the predictions are right."""
+        return cls(float(confidence.mean()), float(correct.mean()), ece.score(confidence, correct))
+
+
 @dataclass(frozen=True, eq=False)
 class AutoFit:
     """A calibrator that was chosen by cross-fitting.
@@ -82,11 +118,15 @@ class AutoFit:
     chosen : str
         Its name in configurations; ``exact`` if TS is kept.
     gain : Gain
-        Its gain over TS on samples like these, corrected for the choice; 0 if TS is kept.
+        Its gain over TS on samples like these, reduced for the choice; 0 if TS is kept.
     candidates : tuple of Gain
-        The out-of-fold gain of each candidate, for comparing candidates; each interval is for that candidate alone.
+        The out-of-fold gain of each candidate, for comparing candidates; not reduced.
     reason : str
         Why TS is kept, if it is.
+    confidence : dict of str to Confidence
+        Confidence and accuracy of TS (``exact``) and of the chosen calibrator, out of fold; empty if TS is kept.
+    groups : Groups
+        The samples that were kept together: as given, or copies that were found.
     calibrator : Calibrator
         The chosen calibrator, fitted to all samples.
     classes : int
@@ -97,6 +137,8 @@ class AutoFit:
     gain: Gain
     candidates: tuple[Gain, ...]
     reason: str
+    confidence: dict[str, Confidence]
+    groups: Groups
     calibrator: Calibrator
     classes: int
 
@@ -119,7 +161,12 @@ def default_candidates() -> tuple[str, ...]:
 
 
 def fit_auto(
-    logits: np.ndarray, labels: np.ndarray, *, candidates: Sequence[str] | None = None, seed: int = 0
+    logits: np.ndarray,
+    labels: np.ndarray,
+    *,
+    groups: Any = None,
+    candidates: Sequence[str] | None = None,
+    seed: int = 0,
 ) -> AutoFit:
     """Choose between temperature scaling and richer calibrators by cross-fitting, and fit the chosen one.
 
@@ -128,7 +175,10 @@ def fit_auto(
     logits : (n, k) array
         Finite.
     labels : (n,) integers
-        In [0, k). Samples must be independent draws, since copies of a sample in several folds favour rich maps.
+        In [0, k).
+    groups : (n,) numbers or names, optional
+        Equal for samples that belong together, such as versions of one image or images of one patient. Without it,
+        samples must be independent draws; copies among them are found by `halobench.calibration.copies`, and grouped.
     candidates : sequence of str, optional
         Names of calibrators in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics is
         installed, its ``SMSCalibrator`` and ``SVSCalibrator``.
@@ -139,7 +189,8 @@ def fit_auto(
     ------
     SpecError
         If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2;
-        labels have the wrong shape, type or range; or a candidate doesn't exist or isn't installed.
+        labels or groups have the wrong shape, type or range; there is only one group; or a candidate doesn't exist or
+        isn't installed.
 
     Examples
     --------
@@ -155,7 +206,17 @@ def fit_auto(
     labels = check_labels(as_rows(labels), logits.shape)
     check_whole("seed", seed, 0)
     names = default_candidates() if candidates is None else check_candidates(candidates)
-    return fit_auto_checked(logits.astype(np.float64, copy=False), labels, names, seed, WORK)
+    together = None if groups is None else check_groups(groups, len(labels))
+    logits = logits.astype(np.float64, copy=False)
+    return fit_auto_checked(logits, labels, names, seed, WORK, grouped(logits, labels, together))
+
+
+def grouped(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> Groups:
+    """Return the groups (n,) that were given, or else the copies among samples with finite logits (n, k)."""
+    if groups is not None:
+        return Groups(groups, "given")
+    found = find_copies(logits, labels)
+    return Groups(np.arange(len(labels)), "") if found is None else Groups(found, "copies")
 
 
 def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
@@ -170,52 +231,94 @@ def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
 
 
 def fit_auto_checked(
-    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int = 0, work: float = WORK
+    logits: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    seed: int = 0,
+    work: float = WORK,
+    groups: Groups | None = None,
+    classes: Sequence[str] | None = None,
 ) -> AutoFit:
-    """Choose and fit a calibrator as `fit_auto` does; float64 logits and labels must already have been checked."""
+    """Choose and fit a calibrator as `fit_auto` does; float64 logits and labels must already have been checked.
+
+    By default, groups are the copies that are found, and the names of the `classes` are their numbers.
+    """
+    groups = grouped(logits, labels, None) if groups is None else groups
     if not names:
-        return kept(logits, labels, names, "no candidate was given")
-    if len(labels) < FEWEST:
-        return kept(logits, labels, names, f"there are fewer than {FEWEST} samples")
+        return kept(logits, labels, names, "no candidate was given", groups)
+    if groups.count < FEWEST:
+        return kept(logits, labels, names, f"there are fewer than {FEWEST} {groups.noun}", groups)
     if (logits.argmax(axis=1) == labels).all():
-        return kept(logits, labels, names, "every prediction is right, so there are no errors to learn from")
-    trials = _cross_fitted(logits, labels, names, seed, work)
+        return kept(logits, labels, names, "every prediction is right, so there are no errors to learn from", groups)
+    if missing := missing_classes(logits, labels):
+        which = listed([str(j) if classes is None else classes[j] for j in missing])
+        reason = f"no label is of {which}, and a map that is fitted without such labels can rule them out"
+        return kept(logits, labels, names, reason, groups)
+    trials = _cross_fitted(logits, labels, names, seed, work, groups)
     name, candidates = trials.choice(), trials.by_candidate()
-    gain = trials.of_choice(name) if name else None
-    if not (name and gain and gain.value > 0):  # the best candidate on some folds may lose on others
+    if name is None:
         reason = "no candidate gains clearly" if trials.names else "no candidate could be tried"
-        return kept(logits, labels, candidates, reason)
+        return kept(logits, labels, candidates, reason, groups)
     fitted = fit_checked(name, logits, labels, {})
     if fitted.transform is None:
-        return kept(logits, labels, candidates, f"the fit of {name} to all samples failed: {fitted.reason}")
-    return AutoFit(name, gain, candidates, "", fitted, logits.shape[1])
+        reason = f"the fit of {name} to all samples failed: {fitted.reason}"
+        return kept(logits, labels, candidates, reason, groups)
+    confidence = {each: trials.confidence[each] for each in (TS, name)}
+    return AutoFit(name, trials.of_choice(name), candidates, "", confidence, groups, fitted, logits.shape[1])
 
 
-def kept(logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain], reason: str) -> AutoFit:
+def missing_classes(logits: np.ndarray, labels: np.ndarray) -> list[int]:
+    """Return the classes without a label that aren't just rare: TS expects some, or the other classes have plenty."""
+    counts = np.bincount(labels, minlength=logits.shape[1])
+    absent = counts == 0
+    if not absent.any():
+        return []
+    p = softmax(temper(logits, finite_beta(logits, labels)))
+    with np.errstate(divide="ignore"):
+        none_drawn = np.log1p(-p[:, absent]).sum(axis=0)
+    plenty = counts[~absent].min() >= PLENTY
+    return np.flatnonzero(absent)[plenty | (none_drawn < math.log(UNLIKELY / len(counts)))].tolist()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name at most three classes; "" if there are none."""
+    if len(names) > 3:
+        return f"{len(names)} of the classes"
+    return " ".join(["class" if len(names) == 1 else "the classes", " and ".join(names)]) if names else ""
+
+
+def kept(
+    logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain], reason: str, groups: Groups
+) -> AutoFit:
     """Return TS as the choice; candidates that are only names weren't tried, for the given reason."""
     gains = tuple(each if isinstance(each, Gain) else Gain(each, reason=reason) for each in candidates)
     beta = finite_beta(logits, labels)
     ts = scored(lambda z: temper(z, beta), logits, labels)
-    return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, ts, logits.shape[1])
+    return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, {}, groups, ts, logits.shape[1])
 
 
 class _Trials(NamedTuple):
     """Out-of-fold results of the candidates `names`, which were fitted on all folds; `reasons` says why others failed.
 
-    `gains` and `variances`, (n, m), hold each sample's gain, and its variance if TS were the truth.
+    `gains` and `variances`, (n, m), hold each sample's gain, and its variance if TS were the truth. `confidence` has
+    the candidates and TS.
     """
 
     names: tuple[str, ...]
-    fold: np.ndarray
+    groups: Groups
     gains: np.ndarray
     variances: np.ndarray
+    confidence: dict[str, Confidence]
     reasons: dict[str, str]
 
     @property
     def errors(self) -> np.ndarray:
         """The standard error (m,) of each candidate's mean gain."""
-        observed = self.gains.var(axis=0, ddof=1)
-        return np.sqrt(np.maximum(observed, self.variances.mean(axis=0)) / len(self.fold))
+        with np.errstate(invalid="ignore"):  # a candidate that rules out a label has a gain of -inf
+            observed = self.groups.squared_error(self.gains)
+        # Labels of a group may depend on each other in any way; they then vary most if all are alike.
+        expected = (self.groups.sums(np.sqrt(self.variances)) ** 2).sum(axis=0) / len(self.gains) ** 2
+        return np.sqrt(np.maximum(observed, expected))
 
     def choice(self) -> str | None:
         """Return the candidate with the largest gain among those with a clear gain, or None if there is none."""
@@ -229,37 +332,49 @@ class _Trials(NamedTuple):
         return (*tried, *(Gain(name, reason=reason) for name, reason in self.reasons.items()))
 
     def of_choice(self, name: str) -> Gain:
-        """Return, as the gain of `name`, the gain on each fold of the candidate that is best on the other folds."""
-        values = np.empty(len(self.fold))
-        for out in (self.fold == number for number in range(FOLDS)):
-            values[out] = self.gains[out, self.gains[~out].mean(axis=0).argmax()]
-        error = max(float(values.std(ddof=1)) / math.sqrt(len(values)), float(self.errors[self.names.index(name)]))
-        return _interval(name, float(values.mean()), error)
+        """Return the gain of `name`, with its value and lower end reduced since it has passed the gate."""
+        place = self.names.index(name)
+        raw, error = self.by_candidate()[place], float(self.errors[place])
+        reduced = _interval(name, raw.value - (MARGIN * error) ** 2 / raw.value, error)
+        return dataclasses.replace(reduced, high=raw.high)
 
 
-def _cross_fitted(logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int, work: float) -> _Trials:
+def _cross_fitted(
+    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int, work: float, groups: Groups
+) -> _Trials:
     """For each fold, fit all candidates to the other folds and score them on it."""
     n, k = logits.shape
     # Not stratified: folds with equal shares of each label would reveal its frequency on the held-out fold to the maps.
-    fold = generator(seed, "auto", "folds").permutation(n) % FOLDS
+    fold = groups.folds(FOLDS, generator(seed, "auto", "folds"))
     slow = [name for name in names if name in BY_PAIR and n * k**2 > work]
     reasons = {name: f"too slow for {k} classes and {n} samples" for name in slow}
-    gains = {name: np.empty((2, n)) for name in names if name not in reasons}  # and their variances
+    # For each sample: the gain, its variance, the confidence, and whether the prediction is right.
+    results = {name: np.zeros((4, n)) for name in (TS, *names) if name not in reasons}
     for out in (fold == number for number in range(FOLDS)):
         inside, held_out = (logits[~out], labels[~out]), logits[out]
         ts = rescale(held_out, finite_beta(*inside))
         p, loss = softmax(ts), cross_entropy(ts, labels[out])
         ts -= np.log(np.exp(ts).sum(axis=1, keepdims=True))
-        for name in list(gains):
+        results[TS][2:, out] = _confidence(ts, labels[out])
+        for name in [name for name in results if name != TS]:
             try:
                 scores = fit_checked(name, *inside, {}).logits(held_out)
             except SpecError as error:
                 reasons[name] = str(error.value)
-                del gains[name]
+                del results[name]
                 continue
-            gains[name][:, out] = loss - cross_entropy(scores, labels[out]), _variance(p, ts, scores)
-    by_sample, variances = np.stack(list(gains.values()), axis=-1) if gains else np.empty((2, n, 0))
-    return _Trials(tuple(gains), fold, by_sample, variances, reasons)
+            gains = loss - cross_entropy(scores, labels[out])
+            results[name][:, out] = gains, _variance(p, ts, scores), *_confidence(scores, labels[out])
+    confidence = {name: Confidence.of(*rows[2:]) for name, rows in results.items()}
+    del results[TS]
+    gains, variances, *_ = np.stack(list(results.values()), axis=-1) if results else np.empty((4, n, 0))
+    return _Trials(tuple(results), groups, gains, variances, confidence, reasons)
+
+
+def _confidence(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the confidence (n,) in each prediction, and whether it is right."""
+    predicted, confidence = predictions(softmax(scores))
+    return confidence, correctness(predicted, labels)
 
 
 def _interval(name: str, mean: float, error: float) -> Gain:

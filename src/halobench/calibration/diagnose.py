@@ -31,6 +31,7 @@ from halobench.calibration.auto import TS, AutoFit, Gain
 from halobench.calibration.diagnosis import Diagnosis
 from halobench.calibration.diagnosis_parts import WORK, Shift, Temperature, confusions, quick_ladder
 from halobench.calibration.external_logits import Samples, as_sets, in_file, read_samples, read_sets
+from halobench.calibration.groups import Groups
 from halobench.calibration.logit_tables import table_arrays
 from halobench.calibration.repair import Rung
 from halobench.calibration.rescaling import rescale, temper
@@ -48,6 +49,7 @@ def diagnose(
     test_logits: Any = None,
     test_labels: Any = None,
     *,
+    groups: Any = None,
     posterior: Any = None,
     names: Any = None,
     candidates: Sequence[str] | None = None,
@@ -65,6 +67,8 @@ def diagnose(
         In [0, k).
     test_logits, test_labels : arrays, optional
         Logits and labels of the samples whose probabilities are wanted; labels may be omitted.
+    groups : (n,) numbers or names, optional
+        Groups of validation samples that belong together, as in `fit_auto`. A data frame has a column instead.
     posterior : (n, k) array, optional
         P(label | x) of the validation samples, if known. The noise in the NLL is then reported separately.
     names : list or array of str, optional
@@ -91,9 +95,10 @@ def diagnose(
         require(hasattr(logits, "columns"), "labels", None, "labels, or a data frame with a column label")
         for name, value in {"test_logits": test_logits, "test_labels": test_labels, "posterior": posterior}.items():
             require(value is None, name, "alongside a data frame", "rows of the data frame, with the split test")
+        require(groups is None, "groups", "alongside a data frame", "a column group of the data frame")
         table, classes = table_arrays(logits)
         return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed)
-    arrays = {"logits": logits, "labels": labels, "posterior": _aligned(posterior, logits)}
+    arrays = {"logits": logits, "labels": labels, "groups": groups, "posterior": _aligned(posterior, logits)}
     arrays |= {"test_logits": _aligned(test_logits, logits), "test_labels": test_labels}
     arrays = {name: as_rows(value) for name, value in arrays.items() if value is not None}
     val, test = read_samples(arrays), None
@@ -143,12 +148,19 @@ def _computed(
     """Diagnose float64 logits (n, k)."""
     labels, (n, k) = val["labels"], logits.shape
     counts, top = np.bincount(labels, minlength=k), logits.argmax(axis=1)
-    temperature = Temperature.of(logits, labels)
+    groups, finite = val.get("groups"), bool(np.isfinite(logits).all())
+    together = auto.grouped(logits, labels, groups) if finite or groups is not None else Groups(np.arange(n), "")
+    one_each = together.one_each(generator(seed, "diagnose", "groups"))
+    temperature = Temperature.of(logits, labels, together)
     beta = finite_beta(logits, labels)
     tempered = temper(logits, beta)
-    chosen = _choice(logits, labels, test, tried, seed)
+    chosen = _choice(logits, labels, test, tried, seed, together, names)
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]
-    ladder, no_ladder = quick_ladder(logits, val.get("posterior", labels), seed)
+    # Neither the ladder nor the tests for a shift know groups, so they get one sample of each.
+    ladder, no_ladder = quick_ladder(logits[one_each], val.get("posterior", labels)[one_each], seed)
+    shift = None
+    if test is not None:
+        shift = Shift.of(tempered[one_each], labels[one_each], temper(test["logits"], beta), test.get("labels"))
     scores, test_gain = _scores(temperature, beta, chosen, test, seed)
     return Diagnosis(
         samples=n,
@@ -164,20 +176,28 @@ def _computed(
         no_ladder=no_ladder,
         confusions=confusions(softmax(tempered), top, labels),
         test_samples=0 if test is None else len(test["logits"]),
-        shift=None if test is None else Shift.of(tempered, labels, temper(test["logits"], beta), test.get("labels")),
+        shift=shift,
         scores=scores,
         test_gain=test_gain,
     )
 
 
-def _choice(logits: np.ndarray, labels: np.ndarray, test: Samples | None, tried: Sequence[str], seed: int) -> AutoFit:
+def _choice(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    test: Samples | None,
+    tried: Sequence[str],
+    seed: int,
+    groups: Groups,
+    names: Sequence[str],
+) -> AutoFit:
     """Choose a calibrator, or keep TS if a logit is -inf."""
     reason = "" if np.isfinite(logits).all() else "logits of -inf (probabilities of 0)"
     if not reason and test is not None and not (finite := np.isfinite(test["logits"]).all(axis=1)).all():
         reason = f"test row {finite.argmin()} has a logit of -inf (a probability of 0)"
     if reason:
-        return auto.kept(logits, labels, tried, f"{reason}, which richer calibrators can't map")
-    return auto.fit_auto_checked(logits, labels, tried, seed, WORK)
+        return auto.kept(logits, labels, tried, f"{reason}, which richer calibrators can't map", groups)
+    return auto.fit_auto_checked(logits, labels, tried, seed, WORK, groups, names)
 
 
 def _scores(

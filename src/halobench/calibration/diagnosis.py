@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration import diagnosis_text as words
-from halobench.calibration.auto import AutoFit, Gain
+from halobench.calibration.auto import AutoFit, Gain, listed
 from halobench.calibration.diagnosis_parts import Confusion, Shift, Temperature
 from halobench.calibration.external_logits import read_samples
 from halobench.calibration.logit_tables import rows_of
@@ -85,23 +85,27 @@ class Diagnosis:
     def as_json(self) -> dict[str, Any]:
         """Return all numbers as plain data, with None for those that aren't finite."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        auto = {name: getattr(self.auto, name) for name in ("chosen", "gain", "candidates", "reason")}
+        auto = {name: getattr(self.auto, name) for name in ("chosen", "gain", "candidates", "reason", "confidence")}
+        auto |= {"groups": self.auto.groups.count, "grouped": self.auto.groups.kind}
         return _plain(fields | {"auto": auto})
 
     def summary(self) -> str:
         """Describe the samples in one line."""
         line = f"{count(self.classes, 'class', 'classes')}, {count(self.samples, 'validation sample')}"
+        if self.auto.groups.kind:
+            line += f" in {count(self.auto.groups.count, 'group')}"
         if self.test_samples:
             line += f", {count(self.test_samples, 'test sample')}{'' if self.scores else ' without labels'}"
         return line
 
     def answers(self) -> list[words.Answer]:
         """Return the answers in reading order."""
-        unseen = words.unseen_classes([self.names[j] for j in self.unseen])
+        independent = self.auto.groups.count if self.auto.groups.kind else self.samples
+        unseen = listed([self.names[j] for j in self.unseen])
         answers = [
             words.which_calibrator(self.auto, self.test_gain, unseen),
             words.is_optimal(self.temperature, self.samples),
-            words.what_is_left(self.ladder, self.no_ladder, self.samples, self.classes),
+            words.what_is_left(self.ladder, self.no_ladder, independent, self.classes),
             words.which_confusions(self.confusions, self.names, self.errors, self.samples),
             words.are_enough(
                 self.temperature, self.auto, self.resolution, self.samples, self.errors, self.rarest, unseen

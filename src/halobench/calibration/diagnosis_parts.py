@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from halobench.calibration.auto import NORMAL
+from halobench.calibration.groups import Groups
 from halobench.calibration.logit_maps import FAMILIES, SLOW
 from halobench.calibration.paper_fit import fit_as_paper
 from halobench.calibration.repair import RepairLadder, ladder
@@ -62,13 +63,14 @@ class Temperature:
     curve: tuple[tuple[float, float], ...]
 
     @classmethod
-    def of(cls, logits: np.ndarray, labels: np.ndarray) -> Temperature:
-        """Fit the temperature, both exactly and as other programs do, and estimate its error."""
+    def of(cls, logits: np.ndarray, labels: np.ndarray, groups: Groups | None = None) -> Temperature:
+        """Fit the temperature, both exactly and as other programs do, and estimate its error, over groups if any."""
+        groups = Groups(np.arange(len(labels)), "") if groups is None else groups
         exact = fit_exactly(logits, labels)
         others = {"paper": fit_as_paper(logits, labels), "copied": fit_as_paper(logits, labels, *COPIED)}
         low = high = cost = math.nan
         if 0 < exact.beta < math.inf:
-            variance, curvature = _log_variance(rescale(logits, exact.beta), labels)
+            variance, curvature = _log_variance(rescale(logits, exact.beta), labels, groups)
             low, high = (exact.T * math.exp(sign * min(NORMAL * math.sqrt(variance), 700.0)) for sign in (-1, 1))
             cost = variance * curvature / (2 * len(labels))
         nll = float(cross_entropy(logits, labels).mean())
@@ -81,12 +83,12 @@ class Temperature:
         return cls(exact, low, high, cost, nll, others, curve)
 
 
-def _log_variance(u: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+def _log_variance(u: np.ndarray, labels: np.ndarray, groups: Groups) -> tuple[float, float]:
     """Return the variance of log T (a sandwich estimator) and the summed NLL's curvature in log T at the optimum."""
     p = softmax(u)
     u = np.where(p > 0, u, 0.0)
     mean = np.einsum("ij,ij->i", p, u)
-    slopes = mean - u[np.arange(len(u)), labels]
+    slopes = groups.sums(mean - u[np.arange(len(u)), labels])
     curvature = float((np.einsum("ij,ij,ij->i", p, u, u) - mean**2).sum())
     return float(slopes @ slopes) / curvature**2 if curvature > 0 else math.inf, curvature
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from halobench.calibration.auto import TS, AutoFit, Gain
 from halobench.calibration.diagnosis_parts import LADDER_MOST, Confusion, Shift, Temperature
+from halobench.calibration.groups import Groups
 from halobench.calibration.logit_maps import SLOW
 from halobench.calibration.repair import RepairLadder, Rung
 from halobench.calibration.temperature_scaling import TemperatureFit
@@ -16,12 +17,14 @@ from halobench.core.formatting import count, interval, number
 
 NEGLIGIBLE = 0.005  # nats: the largest cost of a temperature's sampling error at which there are enough samples
 SMALL = 0.01  # nats: the size of gains that enough samples can reveal
+WORSE = 0.02  # the largest increase in ECE that goes without a warning
 FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
 RARE = 5  # samples of a class; with fewer, its confusions can't be learned
 BLIND = (
     "These tests see only the logits, so they miss labels that change while the logits stay the same, and inputs whose "
     "logits look normal."
 )
+ONE_EACH = "The parts of the NLL, and the comparison with test samples, are computed from one sample per group."
 OTHERS = {"paper": "the paper's code", "copied": "gpleiss/temperature_scaling"}
 
 
@@ -40,13 +43,6 @@ def label(calibrator: str) -> str:
     return facts.title("calibrators", calibrator)
 
 
-def unseen_classes(names: Sequence[str]) -> str:
-    """Name at most three classes without a validation label; "" if there are none."""
-    if len(names) > 3:
-        return f"{len(names)} of the classes"
-    return " ".join(["class" if len(names) == 1 else "the classes", " and ".join(names)]) if names else ""
-
-
 def which_calibrator(auto: AutoFit, test_gain: Gain | None, unseen: str) -> Answer:
     """Say which calibrator to use, and why."""
     question = "Which calibrator should I use?"
@@ -62,22 +58,46 @@ def which_calibrator(auto: AutoFit, test_gain: Gain | None, unseen: str) -> Answ
                 f"None of {count(len(tried), 'richer map')} gains clearly on samples that it wasn't fitted to. The "
                 f"best, {label(best.name)}, gains {number(best.value)} nats {interval(best.low, best.high)}."
             )
-        return Answer(question, "Keep temperature scaling.", _joined(reason, left_out))
+        sentences = _joined(reason, _groups(auto.groups), left_out)
+        return Answer(question, "Keep temperature scaling.", sentences, auto.groups.kind == "copies")
     name, loses = label(auto.chosen), test_gain is not None and test_gain.high < 0
-    gains = f"{number(auto.gain.value)} nats {interval(auto.gain.low, auto.gain.high)}"
-    short = f"{name[:1].upper()}{name[1:]}: it gains {gains}{', but loses on the test samples' if loses else ''}."
-    others = ", ".join(f"{label(gain.name)} {number(gain.value)}" for gain in tried if gain.name != auto.chosen)
+    gain, ts, own = auto.gain, auto.confidence[TS], auto.confidence[auto.chosen]
+    unsure = own.ece - ts.ece > WORSE
+    others = ", ".join(f"{label(other.name)} {number(other.value)}" for other in tried if other.name != auto.chosen)
+    raw = next(other.value for other in tried if other.name == auto.chosen)
     sentences = _joined(
-        "This is its gain in NLL over the best temperature on samples that it wasn't fitted to. The 95% interval takes "
-        f"into account that it was chosen. In configurations, it is called {auto.chosen}.",
-        auto.gain.low < 0
-        and f"On new samples it may be worse than the best temperature, by up to {number(-auto.gain.low)}.",
+        "This is its gain in NLL over the best temperature on samples that it wasn't fitted to: the 95% interval and "
+        f"the best guess. The mean there is {number(raw)}; the guess is lower since only maps with a clear gain are "
+        f"recommended. In configurations, it is called {auto.chosen}.",
+        gain.low < 0
+        and "The interval includes losses, and isn't a bound: on new samples it may be worse than the "
+        "best temperature.",
+        f"Its accuracy there is {number(own.accuracy)} at a mean confidence of {number(own.mean)}, with an ECE of "
+        f"{number(own.ece)} (the best temperature: {number(ts.accuracy)}, {number(ts.mean)}, {number(ts.ece)}).",
+        unsure and "So if confidence in the predicted class is what matters, keep the temperature.",
         test_gain and f"On the test samples it gains {_with_interval(test_gain)}.",
-        others and f"Others: {others}.",
+        others and f"Others, not reduced: {others}.",
+        _groups(auto.groups),
         left_out,
     )
-    short = _joined(short, unseen and f"It hasn't seen {unseen}.")
-    return Answer(question, short, sentences, loses or bool(unseen))
+    short = _joined(
+        f"{name[:1].upper()}{name[1:]}: it gains {number(gain.low)} to {number(gain.high)} nats, probably about "
+        f"{number(gain.value)}{', but loses on the test samples' if loses else ''}.",
+        unsure and "But its confidence is further from its accuracy.",
+        unseen and f"It hasn't seen {unseen}.",
+    )
+    return Answer(question, short, sentences, loses or unsure or bool(unseen) or auto.groups.kind == "copies")
+
+
+def _groups(groups: Groups) -> str:
+    """Say which samples were kept together; "" if none were."""
+    if groups.kind == "copies":
+        return (
+            "Many validation samples seem to be copies: their logits hardly differ from others', and unusual labels "
+            f"agree. The {len(groups.of):,} samples were divided into {groups.count:,} groups, which count as one "
+            f"sample each. {ONE_EACH} If you know which samples belong together, pass groups."
+        )
+    return f"The {groups.count:,} groups count as one sample each. {ONE_EACH}" if groups.kind else ""
 
 
 def is_optimal(temperature: Temperature, samples: int) -> Answer:
@@ -98,19 +118,17 @@ def is_optimal(temperature: Temperature, samples: int) -> Answer:
         short = f"T = {number(exact.T, '.4g')}{', proved optimal' if exact.converged else ''}."
         precision = f"Its 95% interval is {interval(temperature.low, temperature.high, '.3g')}."
     saved = f"It lowers the NLL from {number(nll)} (T = 1) to {number(exact.nll)}."
-    others = (_other_fit(OTHERS[name], fit, exact.nll, nll) for name, fit in temperature.others.items())
+    others = (_other_fit(OTHERS[name], fit, exact.nll) for name, fit in temperature.others.items())
     return Answer(question, short, _joined(precision, saved, *others))
 
 
-def _other_fit(name: str, fit: TemperatureFit, optimum: float, start: float) -> str:
-    """Say where another program's fit ends, if at a number, and how much of `start` - `optimum` it doesn't gain."""
+def _other_fit(name: str, fit: TemperatureFit, optimum: float) -> str:
+    """Say where another program's fit ends, if at a number, and its NLL."""
     if math.isnan(fit.T):
         return ""
-    cost, saved = fit.nll - optimum, start - optimum
-    if cost < 5e-4:
+    if fit.nll - optimum < 5e-4:
         return f"The fit of {name} reaches it."
-    lost = f" and leaves {_nats(cost)} of these {_nats(saved)} nats" if cost < saved else f", {_nats(cost)} nats worse"
-    return f"The fit of {name} ends at T = {number(fit.T, '.3g')}{lost}."
+    return f"The fit of {name} ends at T = {number(fit.T, '.3g')}, where the NLL is {number(fit.nll)}."
 
 
 def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, classes: int) -> Answer:

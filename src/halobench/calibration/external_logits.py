@@ -7,9 +7,11 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 ``val_labels``, ``test_labels`` (n,), whole numbers from 0 to k - 1
 ``val_posterior``,              optional: (n, k), P(label | x) if it is known. Scores are then also expectations
 ``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
+``val_groups``                  optional, for `diagnose_file` only: (n,), numbers or names that are equal for samples
+                                that belong together
 =============================== ===========================================================================
 
-or one set (``logits``, ``labels`` and optionally ``posterior``), which `calibrate_file` randomly halves.
+or one set (``logits``, ``labels`` and optionally ``posterior`` and ``groups``), which `calibrate_file` randomly halves.
 `diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``, since their
 logarithm equals the logits up to a constant per row. A probability of 0, which random forests can output, or a logit of
 -inf means that the class is ruled out. Temperature scaling can still be fitted as long as no ``val`` label is a class
@@ -29,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from halobench.calibration.arrays import check_labels, check_logits, check_matrix, check_rows, check_unscaled
+from halobench.calibration.groups import check_groups
 from halobench.calibration.logit_tables import SPLITS, table_arrays
 from halobench.calibration.sample_scores import logarithm
 from halobench.core.errors import SpecError, one_of, require
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
     from halobench.core.specs import CalibrateSpec
 
 KINDS = ("logits", "probabilities", "labels", "posterior")
-NAMES = (*KINDS, *(f"{split}_{kind}" for split in SPLITS for kind in KINDS))
+NAMES = (*KINDS, "groups", *(f"{split}_{kind}" for split in SPLITS for kind in KINDS), "val_groups")
 FEWEST = 2  # the smallest number of samples that can be halved
 
 # The logits, labels and, if known, the posterior of a set of samples; test samples may have no labels.
@@ -80,6 +83,8 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     with in_file(path):
         arrays, _ = _load(Path(path))
         val, test = as_sets(arrays)
+        expected = "no groups: calibrators in a list are fitted as if samples were independent (diagnose uses groups)"
+        require("groups" not in val, "groups" if "groups" in arrays else "val_groups", "an array", expected)
         if set(KINDS) & set(arrays):
             val, test = _halves(val, seed)
         if test is None:
@@ -135,7 +140,7 @@ def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
     """Check arrays with the names of an .npz file, and return the validation samples and any test samples."""
     for name in arrays:
         require(name in NAMES, name, f"shape {np.shape(arrays[name])}", one_of(NAMES, name))
-    single, split = ([name for name in arrays if (name in KINDS) == alone] for alone in (True, False))
+    single, split = ([name for name in arrays if (name in (*KINDS, "groups")) == alone] for alone in (True, False))
     if single and split:
         expected = "either arrays whose names begin with val_ or test_, or a single set without these prefixes"
         raise SpecError(single[0], f"alongside {', '.join(sorted(split))}", expected)
@@ -145,7 +150,7 @@ def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
 
 
 def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: int | None = None) -> Samples:
-    """Check and return the logits, labels and any posterior among the arrays whose names begin with `prefix`.
+    """Check and return the logits, labels, any groups and any posterior among arrays whose names begin with `prefix`.
 
     If `classes`, the number of classes in the validation samples, is passed, these are test samples, which may have no
     labels.
@@ -168,6 +173,8 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
         labels = check_labels(np.asarray(arrays[f"{prefix}labels"]), logits.shape, f"{prefix}labels")
         samples["labels"] = labels.astype(np.int64)
     require("labels" in samples or classes is not None, f"{prefix}labels", "no such array", f"labels for {name}")
+    if f"{prefix}groups" in arrays:
+        samples["groups"] = check_groups(arrays[f"{prefix}groups"], len(logits), f"{prefix}groups")
     if f"{prefix}posterior" in arrays:
         name, rows = f"{prefix}posterior", arrays[f"{prefix}posterior"]
         require(rows.shape == logits.shape, name, f"shape {rows.shape}", f"the shape of the logits, {logits.shape}")

@@ -1,8 +1,9 @@
 """Read logits from data frames, which have one row per sample and a column for each class.
 
-The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``), and ``logit_NAME``,
-``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the class's label. If no label is such a name,
-labels are the positions of the classes among the columns, counted from 0. Other columns are ignored.
+The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``) and ``group`` (equal for samples
+that belong together), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the
+class's label. If no label is such a name, labels are the positions of the classes among the columns, counted from 0.
+Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
     numbers = _class_numbers(table["label"], names)
     arrays: dict[str, np.ndarray] = {}
     for prefix, rows in _parts(table).items():
+        if "group" in table and prefix != "test_":
+            arrays[f"{prefix}groups"] = rows["group"].to_numpy()
         arrays |= {prefix + kind: as_rows(rows[[by_name[name] for name in names]]) for kind, by_name in columns.items()}
         labels, missing = rows["label"], rows["label"].isna().to_numpy()
         if not (prefix == "test_" and missing.all()):

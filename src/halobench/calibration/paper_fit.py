@@ -19,10 +19,10 @@ def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     history 100 and tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter, the two-loop recursion reduces
     to the secant step through the latest accepted pair, which is computed here in float64. T moves by about 1% of a
     secant step per iteration. With a few hundred samples or more and an optimum anywhere above about 0.7, T ends
-    between 0.88 and 1.11. With an optimum of about 0.54 to 0.69, as for an underconfident model, the NLL as a function
-    of T has its inflection point near T = 1, where secant steps are huge. T can then end anywhere, even below 0,
-    however many samples there are. The same can happen with only a few dozen samples. In both cases, `converged` is
-    False.
+    between 0.88 and 1.11; with an optimum below 0.5, it mostly ends between 0.6 and 1. With an optimum of about 0.54 to
+    0.69, as for an underconfident model, the NLL as a function of T has its inflection point near T = 1, where secant
+    steps are huge. T can then end anywhere, even below 0, however many samples there are. The same can happen with only
+    a few dozen samples. In both cases, `converged` is False. (``python docs/paper_fit.py ends`` measures this.)
 
     Parameters
     ----------

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from halobench import diagnose, fit_auto
+from halobench import SpecError, diagnose, fit_auto
 from halobench.calibration import auto, calibrator
 from halobench.calibration.auto import FOLDS, TS
+from halobench.calibration.copies import find_copies
+from halobench.calibration.groups import Groups
 from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.seeding import generator
@@ -48,40 +50,154 @@ def test_choice_and_gain_are_those_of_plain_code(flips):
     if chosen < 0:
         assert (fit.gain.value, fit.gain.low, fit.gain.high) == (0, 0, 0)
         return
-    picks = [gains[fold != number].mean(axis=0).argmax() for number in range(FOLDS)]
-    values = np.array([gains[i, picks[f]] for i, f in enumerate(fold)])
-    assert fit.gain.value == pytest.approx(values.mean(), abs=1e-9)
-    error = np.sqrt(max(values.var(ddof=1), gains[:, chosen].var(ddof=1), variances[:, chosen].mean()) / len(y))
+    error = np.sqrt(max(gains[:, chosen].var(ddof=1), variances[:, chosen].mean()) / len(y))
+    mean = gains[:, chosen].mean()
+    assert fit.gain.value == pytest.approx(mean - (1.5 * error) ** 2 / mean, abs=1e-9)
     assert fit.gain.value - fit.gain.low == pytest.approx(1.96 * 1.5 * error, rel=1e-9)
-    assert fit.gain.high - fit.gain.value == pytest.approx(1.96 * 1.5 * error, rel=1e-9)
+    assert fit.gain.high - mean == pytest.approx(1.96 * 1.5 * error, rel=1e-9)
     whole = calibrator.fit(OWN[chosen], z, y)
     np.testing.assert_array_equal(fit.predict_proba(z), whole.probabilities(z))
 
 
-def test_a_choice_that_would_state_a_loss_is_not_made(monkeypatch):
-    """The first candidate gains clearly on all samples, but whichever is best on four folds loses on the fifth."""
-    fold = np.arange(100) % FOLDS
-    gains = np.array([[0.2, -0.1]] * 4 + [[-0.5, 0.6]])[fold]
-    trials = auto._Trials(OWN, fold, gains, np.zeros_like(gains), {})
-    assert trials.choice() == OWN[0]
-    assert trials.of_choice(OWN[0]).value == pytest.approx(-0.18)
-    monkeypatch.setattr(auto, "_cross_fitted", lambda *_: trials)
-    fit = fit_auto(*drawn(100), candidates=OWN)
-    assert (fit.chosen, fit.reason) == (TS, "no candidate gains clearly")
-    np.testing.assert_allclose([each.value for each in fit.candidates], [0.06, 0.04])
+def trials(gains: np.ndarray, variances: np.ndarray, groups: np.ndarray | None = None) -> auto._Trials:
+    """Trials of one candidate, with the gains (n,) of samples and their variances if TS were the truth."""
+    groups = np.arange(len(gains)) if groups is None else groups
+    return auto._Trials(("partner",), Groups(groups, "given"), gains[:, None], variances[:, None], {}, {})
 
 
 def test_rare_labels_that_were_not_drawn_count():
     """A candidate that gains on all samples isn't chosen if its gain would vary widely, were TS the truth."""
-    fold, gains = np.arange(60) % FOLDS, np.where(np.arange(60) < 2, -0.01, 0.1)[:, None]
-    for variance, choice in ((0.0, "partner"), (1.0, None)):
-        trials = auto._Trials(("partner",), fold, gains, np.full_like(gains, variance), {})
-        assert trials.choice() == choice
+    gains = np.where(np.arange(60) < 2, -0.01, 0.1)
+    assert trials(gains, np.zeros(60)).choice() == "partner"
+    assert trials(gains, np.ones(60)).choice() is None
     z = 3 * np.eye(3)
     p, certain = softmax(z), 20 * z
     ratio = certain - 60 - z + np.log(np.exp(z).sum(axis=1, keepdims=True))
     expected = (p * ratio**2).sum(axis=1) - (p * ratio).sum(axis=1) ** 2
     np.testing.assert_allclose(auto._variance(p, np.log(p), certain), expected, rtol=1e-9)
+
+
+def test_the_reduced_gain_is_less_biased_than_the_one_that_passed_the_gate():
+    """Over true gains of either sign, the mean of the stated gain is near the true one, and far below the raw one."""
+    rng, stated, raw, true = np.random.default_rng(0), [], [], []
+    for gain in rng.normal(scale=0.1, size=4000):
+        one = trials(gain + rng.normal(size=100), np.zeros(100))
+        if one.choice():
+            found = one.of_choice("partner")
+            stated.append(found.value)
+            raw.append(one.gains.mean())
+            true.append(gain)
+            assert 0 < found.value < one.gains.mean() < found.high
+            assert found.low < found.value
+    bias, before = np.mean(stated) - np.mean(true), np.mean(raw) - np.mean(true)
+    assert before > 0.05
+    assert abs(bias) < before / 3
+
+
+def test_copies_of_samples_leave_the_standard_error_as_it_is():
+    """Gains of five copies each have the error of the samples that were copied, in closed form."""
+    rng = np.random.default_rng(0)
+    gains, variances = rng.normal(size=40), rng.random(40)
+    alone = trials(gains, variances).errors
+    copied = trials(np.repeat(gains, 5), np.repeat(variances, 5), np.repeat(np.arange(40), 5)).errors
+    assert alone**2 == pytest.approx(max(gains.var(ddof=1), variances.mean()) / 40, rel=1e-12)
+    np.testing.assert_allclose(copied, alone, rtol=1e-12)
+    ignored = trials(np.repeat(gains, 5), np.repeat(variances, 5)).errors
+    np.testing.assert_allclose(ignored, alone / np.sqrt(5), rtol=0.02)
+
+
+def test_folds_keep_groups_together_and_are_the_usual_ones_for_single_samples():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(30, size=400)
+    groups = np.unique(groups, return_inverse=True)[1]
+    fold = Groups(groups, "given").folds(FOLDS, np.random.default_rng(1))
+    assert all(len(set(fold[groups == group])) == 1 for group in range(30))
+    sizes = np.bincount(fold)
+    assert sizes.max() - sizes.min() <= np.bincount(groups).max()
+    single = Groups(np.arange(83), "").folds(FOLDS, np.random.default_rng(1))
+    np.testing.assert_array_equal(single, np.random.default_rng(1).permutation(83) % FOLDS)
+
+
+def test_groups_may_have_any_names_and_single_ones_change_nothing():
+    z, y = drawn(200, flips=0.35)
+    plain = fit_auto(z, y, candidates=OWN)
+    single = fit_auto(z, y, candidates=OWN, groups=[f"patient {i:03}" for i in range(200)])
+    assert (single.chosen, single.candidates) == (plain.chosen, plain.candidates)
+    assert single.groups.kind == "given"
+    pairs = np.arange(200) // 2
+    named = np.array(list("abcdefghij"), dtype=object)[pairs // 10] + pairs.astype(str).astype(object)
+    by_name, by_number = (fit_auto(z, y, candidates=OWN, groups=each) for each in (named, 7 * pairs + 0.5))
+    assert by_name.groups.count == by_number.groups.count == 100
+    few = fit_auto(z, y, candidates=OWN, groups=np.arange(200) // 11)
+    assert (few.chosen, few.reason) == (TS, "there are fewer than 20 groups")
+
+
+@pytest.mark.parametrize(
+    ("groups", "expected"),
+    [
+        (np.zeros(99), r"groups = 'shape \(99,\)': expected one group per sample, i.e. shape \(100,\)"),
+        (["clinic"] * 100, "groups = 'clinic for every sample': expected at least two groups"),
+        (np.r_[np.arange(99), np.nan], r"groups\[99\] = 'missing'"),
+        ([None] + ["a", "b", "c"] * 33, r"groups\[0\] = 'missing'"),
+    ],
+)
+def test_bad_groups_are_named(groups, expected):
+    z, y = drawn(100)
+    with pytest.raises(SpecError, match=expected):
+        fit_auto(z, y, groups=groups)
+    with pytest.raises(SpecError, match=expected):
+        diagnose(z, y, groups=groups)
+
+
+@pytest.mark.parametrize("k", [3, 10, 40])
+@pytest.mark.parametrize("noise", [0.0, 0.001])
+def test_copies_are_found_whatever_the_scale(k, noise):
+    z, y = drawn(60, k, flips=0.2)
+    groups = np.random.default_rng(0).permutation(np.repeat(np.arange(60), 4))
+    near = (z + noise * z.std() * np.random.default_rng(1).normal(size=(4, *z.shape)))[np.arange(240) % 4, groups]
+    found = find_copies(near, y[groups])
+    together = groups[:, None] == groups
+    np.testing.assert_array_equal(found[:, None] == found, together)
+    moved = 1e4 * near + np.random.default_rng(2).normal(size=(240, 1)).round()
+    again = find_copies(moved, y[groups])
+    assert (again[:, None] == again).mean() == pytest.approx(together.mean(), rel=0.05)
+
+
+@pytest.mark.parametrize("k", [2, 3, 10, 40])
+def test_samples_that_are_independent_are_no_copies(k):
+    """Neither if logits are distinct, nor if they coincide, as those of nearest neighbours and votes do."""
+    z, y = drawn(400, k, flips=0.2)
+    one_hot, votes = np.eye(k)[z.argmax(axis=1)], softmax(z / 3).round(1)
+    permuted = np.roll(z, 1, axis=1)
+    for each in (z, z.round(), one_hot, np.log(votes + 0.01), permuted):
+        assert find_copies(each, y) is None
+
+
+def test_copies_are_grouped_and_reported():
+    z, y = drawn(60, flips=0.35)
+    rows = np.repeat(np.arange(60), 5)
+    fit, known = fit_auto(z[rows], y[rows], candidates=OWN), fit_auto(z[rows], y[rows], candidates=OWN, groups=rows)
+    assert fit.groups.kind == "copies"
+    assert fit.groups.count == known.groups.count == 60
+    found = diagnose(z[rows], y[rows], candidates=OWN)
+    text, (first, *_) = " ".join(str(found).split()), found.answers()
+    assert "300 validation samples in 60 groups" in text
+    assert "The 300 samples were divided into 60 groups" in text
+    assert first.warning
+    single = diagnose(z, y, candidates=OWN).temperature
+    assert (found.temperature.low, found.temperature.high) == pytest.approx((single.low, single.high), rel=1e-6)
+
+
+def test_a_class_that_is_missing_keeps_ts_and_a_rare_one_does_not():
+    z, y = drawn(1000, flips=0.35)
+    there = y != 2
+    fit = fit_auto(z[there], y[there], candidates=OWN)
+    assert (fit.chosen, fit.candidates[0].reason) == (TS, fit.reason)
+    assert "no label is of class 2" in fit.reason
+    assert "no label is of class c" in str(diagnose(z[there], y[there], names=list("abcd"), candidates=OWN))
+    tail = np.column_stack([z, np.full((len(z), 2), z.min() - 9)])
+    assert auto.missing_classes(tail, np.where(np.arange(len(y)) < 2, 4, y)) == [], "like the other rare class"
+    assert auto.missing_classes(tail, y) == [4, 5], "all other classes have plenty"
 
 
 def test_it_does_not_depend_on_shifts():

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import torch
 
-from halobench import SpecError, diagnose, diagnose_file, diagnosis_page, fit_temperature
+from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagnosis_page, fit_temperature
+from halobench.calibration import auto, diagnosis_parts
 from halobench.calibration import diagnose as module
-from halobench.calibration import diagnosis_parts
 from halobench.calibration.diagnosis_parts import Shift, Temperature
 from halobench.calibration.metric import nll, softmax
 from halobench.cli.main import main
@@ -188,13 +188,15 @@ def test_frames_are_aligned_by_name_and_can_be_mapped_as_they_were_given(monkeyp
 
 def test_what_wasnt_seen_and_a_loss_on_test_samples_are_said_first(monkeypatch):
     monkeypatch.setattr(module, "quick_ladder", lambda *_: (None, "it takes seconds"))
+    monkeypatch.setattr(auto, "missing_classes", lambda *_: [])  # as if class c were only rare
     z, y = drawn(2000, flips=0.35)
     seen = y != 2
     found = diagnose(z[seen], y[seen], *drawn(2000, seed=1), names=list("abcd"), candidates=OWN)
     assert found.auto.chosen == "partner"
     assert found.test_gain.high < 0
     first = found.answers()[0]
-    assert first.short.endswith("but loses on the test samples. It hasn't seen class c.")
+    assert "but loses on the test samples." in first.short
+    assert first.short.endswith("It hasn't seen class c.")
     assert first.warning
     assert short(found, "enough") == "Yes, except for class c."
 
@@ -302,6 +304,45 @@ def test_hard_data_get_an_answer(case, words, answer):
     assert diagnosis_page(found)
     assert "prediction is right" not in str(found) or found.errors == 0
     assert short(found, words) == answer or answer is None
+
+
+def test_groups_come_from_every_kind_of_input(monkeypatch, tmp_path):
+    monkeypatch.setattr(module, "quick_ladder", lambda *_: (None, "it takes seconds"))
+    z, y = drawn(flips=0.35)
+    patients = np.array([f"patient {i // 3}" for i in range(300)])
+    found = diagnose(z, y, groups=patients, candidates=OWN)
+    assert found.auto.groups.kind == "given"
+    assert found.as_json()["auto"]["groups"] == 100
+    assert "The 100 groups count as one sample each." in " ".join(str(found).split())
+    np.savez(tmp_path / "one.npz", logits=z, labels=y, groups=patients)
+    np.savez(tmp_path / "two.npz", val_logits=z, val_labels=y, val_groups=patients)
+    table = pd.DataFrame(z).add_prefix("logit_").assign(label=y, group=patients)
+    table.to_csv(tmp_path / "mine.csv")
+    others = [diagnose_file(tmp_path / name, candidates=OWN) for name in ("one.npz", "two.npz", "mine.csv")]
+    for each in (*others, diagnose(table, candidates=OWN)):
+        assert each.as_json() == found.as_json()
+    with pytest.raises(SpecError, match="groups = 'alongside a data frame': expected a column group"):
+        diagnose(table, groups=patients)
+    with pytest.raises(SpecError, match=r"one.npz: groups = 'an array': expected no groups"):
+        calibrate_file(tmp_path / "one.npz")
+    np.savez(tmp_path / "short.npz", logits=z, labels=y, groups=patients[1:])
+    with pytest.raises(SpecError, match=r"short.npz: groups = 'shape \(299,\)'"):
+        diagnose_file(tmp_path / "short.npz")
+
+
+def test_a_recommendation_that_worsens_the_ece_says_so(flipped):
+    """The sentence has the out-of-fold accuracy, confidence and ECE of both; the warning has a margin."""
+    *_, found = flipped
+    assert "Its accuracy there is" in " ".join(str(found).split())
+    ts, own = found.auto.confidence["exact"], found.auto.confidence["partner"]
+    assert 0 < own.ece < 0.2
+    assert abs(own.mean - own.accuracy) <= own.ece + 1e-12
+    for ece, warned in ((ts.ece + 0.021, True), (ts.ece + 0.019, False)):
+        confidence = {"exact": ts, "partner": dataclasses.replace(own, ece=ece)}
+        changed = dataclasses.replace(found, auto=dataclasses.replace(found.auto, confidence=confidence))
+        first = changed.answers()[0]
+        assert first.warning == warned
+        assert ("But its confidence is further from its accuracy." in first.short) == warned
 
 
 def test_the_text_fits_and_the_page_needs_nothing_else(flipped):

@@ -1,0 +1,95 @@
+"""Groups of samples that belong together, such as copies of an image or the images of a patient.
+
+Samples of a group aren't independent, so a group stays in one fold, and standard errors are computed over groups.
+
+References
+----------
+K.-Y. Liang, S. Zeger, "Longitudinal data analysis using generalized linear models", Biometrika 73, 1986: standard
+errors over clusters.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from halobench.calibration.arrays import as_rows
+from halobench.core.errors import require
+
+
+def check_groups(groups: Any, samples: int, key: str = "groups") -> np.ndarray:
+    """Return groups (n,), given as numbers or text, as whole numbers from 0; raise SpecError if they are unusable."""
+    groups = as_rows(groups)
+    expected = f"one group per sample, i.e. shape ({samples},)"
+    require(groups.shape == (samples,), key, f"shape {groups.shape}", expected)
+    import pandas as pd
+
+    missing = np.asarray(pd.isna(groups))
+    row = int(missing.argmax())
+    require(not missing.any(), f"{key}[{row}]", "missing", "a group (a number or a name)")
+    names, numbers = np.unique(groups.astype(str) if groups.dtype == object else groups, return_inverse=True)
+    expected = "at least two groups; leave groups out if all samples are independent"
+    require(len(names) > 1, key, f"{names[0]!s} for every sample", expected)
+    return numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Which samples belong together.
+
+    Attributes
+    ----------
+    of : (n,) array
+        The group of each sample, numbered from 0.
+    kind : str
+        ``given``, ``copies`` (found among the samples), or "" if each sample is its own group.
+    """
+
+    of: np.ndarray
+    kind: str
+
+    @property
+    def count(self) -> int:
+        """The number of groups."""
+        return int(self.of.max()) + 1
+
+    @property
+    def noun(self) -> str:
+        """The word for what is independent."""
+        return "groups" if self.kind else "samples"
+
+    def folds(self, folds: int, rng: np.random.Generator) -> np.ndarray:
+        """Return the fold (n,) of each sample: groups are put at random into folds of similar sizes.
+
+        The largest groups are placed first, each in the fold with the fewest samples so far.
+        """
+        sizes = np.bincount(self.of)
+        order = np.lexsort((rng.permutation(len(sizes)), -sizes))
+        fold, loads = np.empty(len(sizes), dtype=int), [(0, number) for number in range(folds)]
+        for group in order.tolist():
+            load, number = loads[0]
+            fold[group] = number
+            heapq.heapreplace(loads, (load + int(sizes[group]), number))
+        return fold[self.of]
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums (count, ...) of values (n, ...) over the samples of each group."""
+        sums = np.zeros((self.count, *values.shape[1:]))
+        np.add.at(sums, self.of, values)
+        return sums
+
+    def squared_error(self, values: np.ndarray) -> np.ndarray:
+        """Return the squared standard error (...) of the mean of values (n, ...), over independent groups.
+
+        If each sample is its own group, this is the variance (with n - 1) divided by n.
+        """
+        sums = self.sums(values - values.mean(axis=0))
+        return len(sums) / (len(sums) - 1) * (sums**2).sum(axis=0) / len(values) ** 2
+
+    def one_each(self, rng: np.random.Generator) -> np.ndarray:
+        """Return the row of one sample per group, drawn at random, in ascending order."""
+        order = rng.permutation(len(self.of))
+        return np.sort(order[np.unique(self.of[order], return_index=True)[1]])
