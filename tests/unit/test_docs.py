@@ -127,7 +127,7 @@ def test_the_tutorial_runs(tmp_path):
     assert "train 18" in " ".join(done.stdout.split()), "3 losses x 2 data sets x 3 seeds"
 
 
-EXAMPLE = ("docs/start.md",)  # the pages that show the output of `halobench diagnose mine.npz`
+EXAMPLE = ("README.md", "docs/start.md")  # the pages that show the output of `halobench diagnose mine.npz`
 PLAIN = "import sys; sys.modules.update(probmetrics=None, netcal=None); from halobench.cli.main import main; main()"
 NUMBER = r"-?\d+(?:[.,]\d+)*"
 
