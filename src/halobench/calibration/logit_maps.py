@@ -40,7 +40,7 @@ SHRINKAGE = (0.3, 3.0, 30.0)  # weights of partner scaling's prediction to try, 
 # The largest number of samples used to choose the number of neighbours, each being left out of its own average.
 QUERIES = 1000
 
-BINS = (1, 4, 16)  # numbers of bins, each with its own frequencies by rank, to try
+BINS = (4, 16)  # numbers of bins, each with its own frequencies by rank, to try instead of one
 
 TREES = 100
 LEAF = {"labels": 5, "posterior": 2}  # the smallest number of samples in a leaf
@@ -161,8 +161,9 @@ def _ranks(logits: np.ndarray, rows: np.ndarray, beta: float) -> Map:
         return sample_scores.softmax(rescale(z, beta)).max(axis=1)
 
     mass = np.take_along_axis(rows, _order(logits), axis=1)
-    whole = (mass.sum(axis=0) + 1 / k) / (n + 1)
-    best, setting = np.inf, (confidence, np.empty(0), whole[None])
+    total = mass.sum(axis=0)
+    others, whole = (total - mass + 1 / k) / n, (total + 1 / k) / (n + 1)
+    best, setting = -float((mass * np.log(others)).sum()), (confidence, np.empty(0), whole[None])
     for feature in (confidence, gap, largest):
         values = feature(logits)
         for bins in BINS:
@@ -171,9 +172,9 @@ def _ranks(logits: np.ndarray, rows: np.ndarray, beta: float) -> Map:
             counts = np.zeros((len(edges) + 1, k))
             np.add.at(counts, index, mass)
             sizes = np.bincount(index, minlength=len(counts))[:, None]
+            inside, many = counts[index] - mass, sizes[index] - 1
             for weight in SHRINKAGE:
-                left = (counts[index] - mass + weight * whole) / (sizes[index] - 1 + weight)
-                nll = -float((mass * np.log(left)).sum())
+                nll = -float((mass * np.log((inside + weight * others) / (many + weight))).sum())
                 if nll < best:
                     best, setting = nll, (feature, edges, (counts + weight * whole) / (sizes + weight))
     feature, edges, table = setting

@@ -10,7 +10,7 @@
 - temperature is the difference between the NLLs at the best temperature and of the logits as they are.
 
 The best map is a map of the model's probabilities, which is what calibrators map. A constant that is added to all
-logits of a row doesn't change them, so what it may tell about the label counts as information that only other training
+logits of a row doesn't change them, so what it may say about the label counts as information that only other training
 can make visible.
 
 The best map is unknown. Its *upper estimate* is the lowest NLL of the families in `halobench.calibration.logit_maps`,
@@ -54,7 +54,7 @@ from halobench.core.specs import LADDER_SAMPLES
 
 NORMAL = 1.96  # standard errors from the centre of a 95% interval to its ends
 
-CELLS = 8.0  # the smallest number of samples along each direction from which a learning curve tells what is left
+CELLS = 8.0  # the smallest number of samples along each direction from which a learning curve shows what is left
 REPEATS = 5  # the average number of samples per distinct row from which logits count as a few different rows
 CONSISTENT = ("neighbours", "trees")
 
@@ -203,11 +203,11 @@ def ladder(
     curves = [(upper - noise, fewer[best_of_fewer] - noise)]
     curves += [(nlls[name] - noise, fewer[name] - noise) for name in CONSISTENT if name in nlls]
     span = _range(curves, ratio ** _rate(logits if more is None else more[0]))
-    error = _error(noise)
-    expected = tuple(float(noise.mean()) + end + shift for end, shift in zip(span, (-error, error), strict=True))
+    centre, error = float(noise.mean()), _error(noise)
+    on_new = centre - error + span[0], centre + error + span[1]
     families_nll = {name: float(nll.mean()) for name, nll in nlls.items()}
     known = entropy if has_posterior else None
-    return RepairLadder(nll, known, training, richer_map, temperature, span, expected, best, families_nll)
+    return RepairLadder(nll, known, training, richer_map, temperature, span, on_new, best, families_nll)
 
 
 def _checked(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -81,7 +81,7 @@ def test_nearest_neighbours_have_the_parts_of_the_closed_forms(k, m):
     assert ladder.richer_map.low - 0.01 < gap < ladder.richer_map.high + 0.01
     low, high = ladder.training_range
     assert low - 0.01 < partner_kl(k, 0.5, m) < high + 0.01  # of all samples, not of these
-    assert high - low < 0.03, "one-hot logits are a few different rows, so the learning curve tells what is left"
+    assert high - low < 0.03, "one-hot logits are a few different rows, so the learning curve shows what is left"
 
 
 @pytest.mark.parametrize("known", [True, False])

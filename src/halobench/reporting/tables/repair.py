@@ -24,7 +24,7 @@ PART_CAPTION = (
     " known, the part that only training "
     "repairs includes the noise. The upper estimate of the best map's NLL is the lowest that a map reached on samples "
     "that it wasn't fitted to, with its sampling error, so the part for training is, if anything, too large. The lower "
-    "estimate comes from learning curves, and is the noise (or 0) where the samples are too few to tell."
+    "estimate comes from learning curves, and is the noise (or 0) where samples are too few."
 )
 
 LEFT = (
