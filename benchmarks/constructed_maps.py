@@ -189,6 +189,14 @@ def stripes(rng: np.random.Generator, n: int) -> Drawn:
     return 2 * z, p, p
 
 
+def fine_checkerboard(rng: np.random.Generator, n: int) -> Drawn:
+    """The likely class changes 40 times along each of two directions, which 1,000 samples don't resolve."""
+    at = rng.uniform(-3, 3, size=(n, 2))
+    p = np.full((n, 3), 0.1)
+    p[np.arange(n), np.floor(at / 0.15).sum(axis=1).astype(int) % 3] = 0.8
+    return at @ np.linalg.svd(np.eye(3) - 1 / 3)[0][:, :2].T, p, p
+
+
 def _with(function: Callable[..., Drawn], *options: float) -> Case:
     return lambda rng, n: function(*options, rng, n)
 
@@ -218,6 +226,7 @@ CASES: dict[str, Case] = {
     "the row's offset carries it, k = 4": offset,
     "cells of a grid, k = 4": cells,
     "oblique stripes, k = 4": stripes,
+    "a checkerboard that is too fine, k = 3": fine_checkerboard,
 }
 
 
