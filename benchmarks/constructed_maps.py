@@ -1,7 +1,7 @@
 """Logits whose best map is known by construction, to judge estimates of it.
 
 Each function draws n samples and returns their logits, their posterior P(y | x), and the best map E[P(y | x) | logits],
-(n, k) each. `CASES` has them by name.
+(n, k) each. `CASES` has them by name. A map of the logits here means a map of their softmax probabilities.
 """
 
 from __future__ import annotations
@@ -147,6 +147,56 @@ def quadratic(rng: np.random.Generator, n: int) -> Drawn:
     return 2 * z, p, p
 
 
+def by_rank(rng: np.random.Generator, n: int) -> Drawn:
+    """The label is at the second rank in 55% of the samples, whichever class that is."""
+    z, p = 2 * rng.normal(size=(n, 20)), np.empty((n, 20))
+    np.put_along_axis(p, np.argsort(-z, axis=1), np.r_[0.337, 0.55, np.full(18, 0.113 / 18)][None], axis=1)
+    return z, p, p
+
+
+def by_rank_and_gap(rng: np.random.Generator, n: int) -> Drawn:
+    """The second rank is likelier than the first where the gap is small."""
+    z, p = 2 * rng.normal(size=(n, 15)), np.full((n, 15), 0.05 / 13)
+    order, i = np.argsort(-z, axis=1), np.arange(n)
+    gap = z[i, order[:, 0]] - z[i, order[:, 1]]
+    p[i, order[:, 0]], p[i, order[:, 1]] = 0.95 * expit(2 * gap - 1.5), 0.95 * expit(1.5 - 2 * gap)
+    return z, p, p
+
+
+def offset(rng: np.random.Generator, n: int) -> Drawn:
+    """The sign of a constant that is added to a row tells whether its prediction is right; probabilities lack it."""
+    z, right = 3 * rng.normal(size=(n, 4)), rng.integers(2, size=n)
+    top = np.eye(4)[z.argmax(axis=1)]
+    p = np.where(right[:, None] == 1, 0.91 * top + 0.03 * (1 - top), 0.25)
+    return z + 5.0 * (2 * right[:, None] - 1), p, (0.91 * top + 0.03 * (1 - top) + 0.25) / 2
+
+
+def cells(rng: np.random.Generator, n: int) -> Drawn:
+    """Each cell of a grid in three directions has its own posterior."""
+    z = 1.5 * rng.normal(size=(n, 4))
+    z -= z.mean(axis=1, keepdims=True)
+    i, j, m = np.floor(z[:, :3]).astype(int).T + 10
+    p = np.random.default_rng(17).dirichlet(np.full(4, 0.3), size=(21, 21, 21))[i, j, m]
+    return 2 * z, p, p
+
+
+def stripes(rng: np.random.Generator, n: int) -> Drawn:
+    """The likely class changes along one direction, oblique to the logits."""
+    z, p = 1.5 * rng.normal(size=(n, 4)), np.full((n, 4), 0.04)
+    z -= z.mean(axis=1, keepdims=True)
+    direction = np.random.default_rng(1031).normal(size=4)
+    p[np.arange(n), np.floor(2.5 * z @ direction).astype(int) % 4] = 0.88
+    return 2 * z, p, p
+
+
+def fine_checkerboard(rng: np.random.Generator, n: int) -> Drawn:
+    """The likely class changes 40 times along each of two directions, which 1,000 samples don't resolve."""
+    at = rng.uniform(-3, 3, size=(n, 2))
+    p = np.full((n, 3), 0.1)
+    p[np.arange(n), np.floor(at / 0.15).sum(axis=1).astype(int) % 3] = 0.8
+    return at @ np.linalg.svd(np.eye(3) - 1 / 3)[0][:, :2].T, p, p
+
+
 def _with(function: Callable[..., Drawn], *options: float) -> Case:
     return lambda rng, n: function(*options, rng, n)
 
@@ -171,6 +221,12 @@ CASES: dict[str, Case] = {
     "logits are noise, k = 20": uninformative,
     "waves in five dimensions, k = 5": waves,
     "quadratic forms of all logits, k = 20": quadratic,
+    "labels at the second rank, k = 20": by_rank,
+    "second rank by the gap, k = 15": by_rank_and_gap,
+    "the row's offset carries it, k = 4": offset,
+    "cells of a grid, k = 4": cells,
+    "oblique stripes, k = 4": stripes,
+    "a checkerboard that is too fine, k = 3": fine_checkerboard,
 }
 
 

@@ -26,8 +26,8 @@ def cell_ladder(
     """Compute a cell's repair ladder, and its rows of the metrics table.
 
     `more` contains the model's logits for further draws from the distribution, and their posterior. Without a
-    posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` consists of its lower
-    and its upper estimate.
+    posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` is the range of the
+    best map's NLL on these samples.
     """
     logits = read_array(arrays, "test.logits")
     require(logits.ndim == 2, "test.logits", f"shape {logits.shape}", "an array (n, k)")
@@ -35,7 +35,8 @@ def cell_ladder(
     targets, labels = (read_array(arrays, "test.clean"), "clean") if posterior is None else (posterior, "noisy")
     repairs = ladder(logits, targets, more if targets.ndim == 2 else None, seed=seed)
     rungs = {"nll": repairs.nll, **{part: getattr(repairs, part) for part in PARTS}}
-    low, high = repairs.best_map_range
+    noise = repairs.noise.value if repairs.noise else 0.0
+    low, high = (noise + end for end in repairs.training_range)
     values = {name: (rung.value, rung.low, rung.high) for name, rung in rungs.items() if rung is not None}
     values["best_map"] = (repairs.families[repairs.map], low, high)
     rows = [("test", labels, "none", f"repair_{name}", *value) for name, value in values.items()]

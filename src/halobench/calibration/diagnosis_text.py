@@ -19,6 +19,7 @@ NEGLIGIBLE = 0.005  # nats: the largest cost of a temperature's sampling error a
 SMALL = 0.01  # nats: the size of gains that enough samples can reveal
 WORSE = 0.02  # the largest increase in ECE that goes without a warning
 FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
+FEW_PER_CLASS = 10  # samples a class; with fewer, maps that distinguish the classes can't be learned
 RARE = 5  # samples of a class; with fewer, its confusions can't be learned
 BLIND = (
     "These tests see only the logits, so they miss labels that change while the logits stay the same, and inputs whose "
@@ -136,21 +137,28 @@ def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, clas
     question = "What is left, and what could remove it?"
     if ladder is None:
         return Answer(question, "Unknown.", f"The NLL can't be split into its parts, since {no_ladder}.")
-    some = f" (of {LADDER_MOST:,} samples, drawn at random)" if samples > LADDER_MOST else ""
-    or_noise = "" if ladder.noise else " (or nothing can: it includes label noise)"
+    used = min(samples, LADDER_MOST)
+    some = f" (of {LADDER_MOST:,} samples, drawn at random)" if samples > used else ""
+    or_noise = "" if ladder.noise else ", or nothing can, since it includes label noise,"
     left_out = ", ".join(name for name in SLOW if name not in ladder.families)
+    removed, more, left = ladder.temperature, ladder.richer_map, number(ladder.training.value)
+    (low, high), per_class = ladder.training_range, used / classes
+    span = f"between {number(low)} and {number(high)}"
     sentences = _joined(
-        f"Of an NLL of {number(ladder.nll.value)}{some}, a temperature removes {_with_interval(ladder.temperature)}, a "
-        f"richer map of the logits could remove {_with_interval(ladder.richer_map)}. Only other training can remove "
-        f"{_with_interval(ladder.training)}{or_noise}.",
+        f"Of an NLL of {number(ladder.nll.value)}{some}, a temperature removes {_with_interval(removed)}, and a richer "
+        f"map of the probabilities could remove at least {_with_interval(more)}. The best map found leaves {left}. "
+        f"What only other training can remove{or_noise} is {span} (95% range).",
+        low == 0 and high > 0 and "These samples don't rule out that a richer map removes all of it.",
+        per_class < FEW_PER_CLASS
+        and f"With {number(per_class, '.2g')} samples a class on average, maps learn little, and the range is vague.",
         ladder.noise and f"The known posterior's own noise is {number(ladder.noise.value)}.",
         ladder.map != "temperature"
         and f"The best of {len(ladder.families)} kinds of maps out of fold is {ladder.map}.",
         left_out
         and f"Left out, as too slow for {classes} classes: {left_out}; with these, a richer map may remove more.",
     )
-    parts = (number(part.value) for part in (ladder.temperature, ladder.richer_map, ladder.training))
-    return Answer(question, "A temperature {}, a richer map {}, training at most {}.".format(*parts), sentences)
+    parts = f"A temperature {number(removed.value)}, a richer map at least {number(more.value)}"
+    return Answer(question, f"{parts}, only other training {span}.", sentences)
 
 
 def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], errors: int, samples: int) -> Answer:

@@ -2,7 +2,9 @@
 
 Smooth maps change slowly with the logits: a temperature, partner scaling, a multinomial regression and a small network.
 Local maps predict a sample from samples with similar logits: nearest neighbours, with or without a kernel, and trees.
-All except the temperature start from partner scaling, or shrink towards it where there are few samples.
+These start from partner scaling, or shrink towards it where there are few samples. Maps by rank disregard the classes:
+they predict how often the label has the largest logit, the second largest and so on. No map depends on a constant that
+is added to all logits of a row, since the probabilities don't either.
 
 References
 ----------
@@ -38,6 +40,8 @@ SHRINKAGE = (0.3, 3.0, 30.0)  # weights of partner scaling's prediction to try, 
 # The largest number of samples used to choose the number of neighbours, each being left out of its own average.
 QUERIES = 1000
 
+BINS = (4, 16)  # numbers of bins, each with its own frequencies by rank, to try instead of one
+
 TREES = 100
 LEAF = {"labels": 5, "posterior": 2}  # the smallest number of samples in a leaf
 FEATURES = 24  # the smallest number of features to try at each split of a tree, if there are that many
@@ -45,7 +49,7 @@ FLOOR = 0.02  # partner scaling's share of the trees' prediction, which keeps al
 LARGE = 1e15  # the largest logit, in units of the spread, that the network and the local maps can distinguish
 TINY = 1e-300  # the smallest probability that a local map predicts
 WORK = 1 << 22  # elements of a block of distances between samples
-FAMILIES = ("temperature", "partner", "regression", "network", "neighbours", "trees")
+FAMILIES = ("temperature", "partner", "ranks", "regression", "network", "neighbours", "trees")
 SLOW = ("regression", "network", "trees")  # these take minutes with hundreds of classes
 
 
@@ -61,6 +65,7 @@ def fit_families(
     fits: dict[str, Callable[[], Map]] = {
         "temperature": lambda: lambda z: rescale(z, beta),
         "partner": lambda: partner,
+        "ranks": lambda: _ranks(logits, rows, beta),
         "regression": lambda: _regression(logits, rows, partner, RIDGES[kind]),
         "network": lambda: _network(logits, rows, partner, RIDGES[kind], seed),
         "neighbours": lambda: _neighbours(logits, rows, partner, beta, seed),
@@ -134,6 +139,58 @@ def _lowest(objective: Callable[[np.ndarray], tuple[float, np.ndarray]], start: 
     from scipy.optimize import minimize
 
     return minimize(objective, start, jac=True, method="L-BFGS-B", options={"maxiter": ITERATIONS}).x
+
+
+def _ranks(logits: np.ndarray, rows: np.ndarray, beta: float) -> Map:
+    """Predict the frequency of the label's rank, the class with the largest logit having rank 0.
+
+    The frequencies may differ between bins of the confidence, of the gap between the two largest logits, or of the
+    largest logit. They shrink towards those of all samples, and these towards equal ones. The feature, the number of
+    bins and the shrinkage are those with the lowest NLL if each sample is left out of the frequencies.
+    """
+    n, k = logits.shape
+    scale = spread(logits)
+
+    def largest(z: np.ndarray) -> np.ndarray:
+        return _centred(z, scale).max(axis=1)
+
+    def gap(z: np.ndarray) -> np.ndarray:
+        return -np.partition(rescale(z / scale, 1.0), -2, axis=1)[:, -2]
+
+    def confidence(z: np.ndarray) -> np.ndarray:
+        return sample_scores.softmax(rescale(z, beta)).max(axis=1)
+
+    mass = np.take_along_axis(rows, _order(logits), axis=1)
+    total = mass.sum(axis=0)
+    others, whole = (total - mass + 1 / k) / n, (total + 1 / k) / (n + 1)
+    best, setting = -float((mass * np.log(others)).sum()), (confidence, np.empty(0), whole[None])
+    for feature in (confidence, gap, largest):
+        values = feature(logits)
+        for bins in BINS:
+            edges = np.unique(np.quantile(values, np.arange(1, bins) / bins))
+            index = np.searchsorted(edges, values, side="right")
+            counts = np.zeros((len(edges) + 1, k))
+            np.add.at(counts, index, mass)
+            sizes = np.bincount(index, minlength=len(counts))[:, None]
+            inside, many = counts[index] - mass, sizes[index] - 1
+            for weight in SHRINKAGE:
+                nll = -float((mass * np.log((inside + weight * others) / (many + weight))).sum())
+                if nll < best:
+                    best, setting = nll, (feature, edges, (counts + weight * whole) / (sizes + weight))
+    feature, edges, table = setting
+
+    def transform(z: np.ndarray) -> np.ndarray:
+        out = np.empty(z.shape)
+        by_rank = np.log(table[np.searchsorted(edges, feature(z), side="right")])
+        np.put_along_axis(out, _order(z), by_rank, axis=1)
+        return out
+
+    return transform
+
+
+def _order(logits: np.ndarray) -> np.ndarray:
+    """Return the classes (n, k) of each row from the largest to the smallest logit, in the order of classes if tied."""
+    return np.argsort(-logits, axis=1, kind="stable")
 
 
 # --- Local families --------------------------------------------------------------------------------------------------

@@ -3,30 +3,37 @@
     NLL = noise + training + richer_map + temperature
 
 - noise, H(Y | X), is the lowest NLL that any classifier can reach; it is known only if the posterior is.
-- training is the difference between the noise and the NLL of the best map of the logits, E[P(y | x) | logits]. No
-  calibration can repair it, since the logits don't contain the information (it is the grouping loss of Perez-Lebel et
-  al.).
+- training is the difference between the noise and the NLL of the best map, E[P(y | x) | softmax(logits)]. No
+  calibration can repair it, since the probabilities don't contain the information (it is the grouping loss of
+  Perez-Lebel et al.).
 - richer_map is the difference between the NLLs of the best map and of the best temperature.
 - temperature is the difference between the NLLs at the best temperature and of the logits as they are.
 
-The best map is unknown, so its NLL is estimated from two sides. Neither estimate is a bound.
+The best map is a map of the model's probabilities, which is what calibrators map. A constant that is added to all
+logits of a row doesn't change them, so what it may say about the label counts as information that only other training
+can make visible.
 
-The *upper estimate* is the lowest NLL of the families in `halobench.calibration.logit_maps`, and of their mixture, on
-samples that the maps weren't fitted to. No map has a lower expected NLL than the best one, so the estimate is too high
-on average, by the amount that these maps still miss. `training` is then too large, and `richer_map` too small.
+The best map is unknown. Its *upper estimate* is the lowest NLL of the families in `halobench.calibration.logit_maps`,
+and of their mixture, on samples that the maps weren't fitted to. No map has a lower expected NLL than the best one, so
+the estimate is too high on average, by the amount that these maps still miss. `training` is then too large, and
+`richer_map` too small. Up to sampling error, this is a bound.
 
-The *lower estimate* comes from the learning curve. Let d be the decrease of the upper estimate from maps fitted to
-fewer samples to maps fitted to all, r times as many. The amount still missed is assumed to shrink at least as fast as
-n^-1/4, the rate of nearest neighbours in six dimensions, so at most d / (r^1/4 - 1) is left. Two standard errors of d
-are added to d and to the upper estimate. The estimate fails if the learning curve has yet to become steep (hundreds of
-clusters, many changes of direction, interactions between many logits; see the cases in `benchmarks/ladder.py`), and the
-range is wide if there are few labels.
+There is no such bound from below: logits that never repeat may identify each sample, and its label with it. The *lower
+estimate* therefore assumes that the best map varies on scales that the samples resolve, in the D directions in which
+logits vary (k - 1, or 0 if there are only a few different rows). It may jump. The amount that maps still miss then
+shrinks at least as fast as n^-1/(1 + D), the best rate for such functions (C. Stone's n^-2s/(2s + D), with the
+smoothness s of 1/2 that a jump has). If r times as many samples lower the NLL by d, at most d / (r^1/(1 + D) - 1) is
+left to gain. The estimate is the lowest one of three learning curves: those of the best family, of nearest neighbours
+and of trees. The last two approach the best map for any distribution. With fewer than CELLS^D samples, a curve may be
+flat only because all structure is finer than the distances between samples. Nothing is then known, and the lower
+estimate is the trivial bound: the noise, or 0 if that isn't known. Each end includes 1.96 standard errors.
 
 References
 ----------
 A. Perez-Lebel, M. Le Morvan, G. Varoquaux, "Beyond Calibration: Estimating the Grouping Loss of Modern Neural
 Networks", ICLR 2023: the same term, bounded from below by partitioning the inputs. E. Berta et al., "Rethinking Early
-Stopping: Refine, Then Calibrate", arXiv 2501.19195: refinement error by cross-fitted recalibration.
+Stopping: Refine, Then Calibrate", arXiv 2501.19195: refinement error by cross-fitted recalibration. C. Stone, "Optimal
+Global Rates of Convergence for Nonparametric Regression", Annals of Statistics 10, 1982.
 """
 
 from __future__ import annotations
@@ -45,8 +52,11 @@ from halobench.core.errors import require
 from halobench.core.seeding import generator
 from halobench.core.specs import LADDER_SAMPLES
 
-# The amount that maps still miss is assumed to shrink at least as fast as the number of samples to the power -RATE.
-RATE = 0.25
+NORMAL = 1.96  # standard errors from the centre of a 95% interval to its ends
+
+CELLS = 8.0  # the smallest number of samples along each direction from which a learning curve shows what is left
+REPEATS = 5  # the average number of samples per distinct row from which logits count as a few different rows
+CONSISTENT = ("neighbours", "trees")
 
 FOLDS, HALVES = 5, 2  # numbers of folds for the upper estimate, and for maps fitted to fewer samples
 MIXTURE = "mixture"
@@ -78,10 +88,14 @@ class RepairLadder:
         The part that a richer map of the logits can repair, by the same estimate.
     temperature : Rung
         The part that a temperature can repair.
+    training_range : (float, float)
+        The range of the part that only training can repair, at least 0: from the lower to the upper estimate, each with
+        its sampling error. The module's docstring explains what the lower end assumes; it is 0 unless the samples show
+        that no map of the probabilities repairs the part.
     best_map_range : (float, float)
-        Lower and upper estimate of the best map's NLL, as the module's docstring explains. Neither is a bound.
+        The same range of the best map's expected NLL on new samples.
     map : str
-        The family with the lowest NLL on samples that it wasn't fitted to: ``temperature``, ``partner``,
+        The family with the lowest NLL on samples that it wasn't fitted to: ``temperature``, ``partner``, ``ranks``,
         ``regression``, ``network``, ``neighbours``, ``trees``, or their ``mixture``.
     families : dict of str to float
         The NLL on such samples, by family.
@@ -92,6 +106,7 @@ class RepairLadder:
     training: Rung
     richer_map: Rung
     temperature: Rung
+    training_range: tuple[float, float]
     best_map_range: tuple[float, float]
     map: str
     families: dict[str, float]
@@ -185,10 +200,14 @@ def ladder(
     nll, entropy, *parts = (Rung(*map(float, ends)) for ends in zip(values.mean(axis=0), low, high, strict=True))
     training, richer_map, temperature = parts
     ratio = 2.0 if more else (1 - 1 / FOLDS) / (1 - 1 / HALVES)
-    span = _range(upper, fewer[best_of_fewer], ratio, float(noise.mean()))
+    curves = [(upper - noise, fewer[best_of_fewer] - noise)]
+    curves += [(nlls[name] - noise, fewer[name] - noise) for name in CONSISTENT if name in nlls]
+    span = _range(curves, ratio ** _rate(logits if more is None else more[0]))
+    centre, error = float(noise.mean()), _error(noise)
+    on_new = centre - error + span[0], centre + error + span[1]
     families_nll = {name: float(nll.mean()) for name, nll in nlls.items()}
     known = entropy if has_posterior else None
-    return RepairLadder(nll, known, training, richer_map, temperature, span, best, families_nll)
+    return RepairLadder(nll, known, training, richer_map, temperature, span, on_new, best, families_nll)
 
 
 def _checked(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -201,16 +220,36 @@ def _logarithm(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities, TINY))
 
 
-def _range(upper: np.ndarray, fewer: np.ndarray, ratio: float, noise: float) -> tuple[float, float]:
-    """Return the lower and the upper estimate of the best map's NLL.
+def _rate(logits: np.ndarray) -> float:
+    """Return the power of the number of samples by which what maps still miss shrinks, or 0 if there are too few."""
+    n, k = logits.shape
+    centred = logits - logits.mean(axis=1, keepdims=True)
+    rows = np.unique(np.round(centred / (np.abs(centred).max() or 1.0), 9), axis=0)
+    directions = 0 if REPEATS * len(rows) <= n else k - 1
+    return 0.0 if n < CELLS**directions else 1 / (1 + directions)
 
-    `upper` and `fewer` are the NLLs (n,) of maps fitted to all samples and to fewer, by the factor `ratio`.
+
+def _range(curves: Sequence[tuple[np.ndarray, np.ndarray]], growth: float) -> tuple[float, float]:
+    """Return the lower and the upper estimate of the best map's NLL above the noise.
+
+    `curves` are the values (n,) of maps fitted to all samples and to fewer, first the best family's. What maps still
+    miss is assumed to have shrunk by the factor `growth` between the two; with 1, nothing is known.
     """
-    gain = fewer - upper
-    error = 2 * float(gain.std(ddof=1)) / np.sqrt(len(gain))
-    left = (max(float(gain.mean()), 0.0) + error) / (ratio**RATE - 1)
-    mean = float(upper.mean())
-    return max(noise, mean - left), mean + error
+    best = curves[0][0]
+    high = float(best.mean()) + _error(best)
+    if growth == 1:
+        return 0.0, max(high, 0.0)
+    low = np.inf
+    for upper, fewer in curves:
+        gain = fewer - upper
+        left = (max(float(gain.mean()), 0.0) + _error(gain)) / (growth - 1)
+        low = min(low, float(upper.mean()) - _error(upper) - left)
+    return max(low, 0.0), max(high, 0.0)
+
+
+def _error(values: np.ndarray) -> float:
+    """Return half the width of the 95% interval of the mean of values (n,)."""
+    return NORMAL * float(values.std(ddof=1)) / float(np.sqrt(len(values)))
 
 
 def _held_out(

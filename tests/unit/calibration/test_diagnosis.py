@@ -240,6 +240,20 @@ def test_a_shift_of_classes_or_confidences_is_seen_and_nothing_rarely_is():
     assert relabelled.nll[2] < 0.01
 
 
+def test_the_range_is_printed_and_its_limits_are_said():
+    """Three samples a class say little; with 20 classes, nothing is known about the lower end."""
+    rng = np.random.default_rng(0)
+    z, y = rng.normal(size=(60, 20)), np.arange(60) % 20
+    found = diagnose(z, y, candidates=())
+    low, high = found.ladder.training_range
+    assert low == 0
+    told = " ".join(str(found).split())
+    assert f"only other training between 0.000 and {high:.3f}." in told
+    assert f"since it includes label noise, is between 0.000 and {high:.3f} (95% range)." in told
+    assert "don't rule out that a richer map removes all of it" in told
+    assert told.count("With 3 samples a class on average") == 1
+
+
 def test_noise_is_apart_where_the_posterior_is_known():
     z, y = drawn(400)
     found = diagnose(z, y, posterior=softmax(z / 3), candidates=OWN)
@@ -389,7 +403,7 @@ def test_with_many_classes_slow_maps_are_left_out_by_name(monkeypatch):
     for limited in (module, diagnosis_parts):
         monkeypatch.setattr(limited, "WORK", 100 * 4**2 - 1)
     found = diagnose(*drawn(100, flips=0.35), candidates=("matrix", "partner"))
-    assert set(found.ladder.families) == {"temperature", "partner", "neighbours", "mixture"}
+    assert set(found.ladder.families) == {"temperature", "partner", "ranks", "neighbours", "mixture"}
     told = " ".join(str(found).split())
     assert "Left out: matrix scaling, too slow for 4 classes and 100 samples." in told
     assert "too slow for 4 classes: regression, network, trees; with these, a richer map may remove more." in told

@@ -49,10 +49,38 @@ def test_the_scale_of_the_logits_does_not_matter(scale):
 def test_each_family_ignores_shifts_and_is_finite_far_away(name):
     z, y, _ = clusters(300)
     (fitted,) = logit_maps.fit_families(z, y, y, 0, [name]).values()
-    (shifted,) = logit_maps.fit_families(z + 7, y, y, 0, [name]).values()
+    (shifted,) = logit_maps.fit_families(z + 7 * y[:, None], y, y, 0, [name]).values()
     fresh = clusters(50, 1)[0]
-    np.testing.assert_allclose(softmax(shifted(fresh + 7)), softmax(fitted(fresh)), atol=1e-6)
+    moved = fresh + np.arange(50)[:, None] % 4
+    np.testing.assert_allclose(softmax(shifted(moved)), softmax(fitted(fresh)), atol=1e-6)
     assert np.isfinite(cross_entropy(fitted(1e4 * fresh), np.zeros(50, int))).all()
+
+
+def test_ranks_have_the_frequencies_of_the_labels_ranks():
+    """Rows that are permutations of each other share a bin; 60% of the labels have the second rank, 40% the last."""
+    rng = np.random.default_rng(4)
+    z = rng.permuted(np.tile([3.0, 2.0, 1.0, 0.0], (500, 1)), axis=1)
+    order = np.argsort(-z, axis=1)
+    y = order[np.arange(500), np.where(np.arange(500) % 5 < 3, 1, 3)]
+    (fitted,) = logit_maps.fit_families(z, y, y, 0, ["ranks"]).values()
+    p = np.exp(fitted(z))
+    np.testing.assert_allclose(np.take_along_axis(p, order, axis=1)[0], [0, 0.6, 0, 0.4], atol=0.001)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+
+
+def test_ranks_may_differ_between_bins():
+    """The second rank is right below a gap of 1, and the first above it."""
+    rng = np.random.default_rng(5)
+    z, z_new = 2 * rng.normal(size=(2, 2000, 5))
+
+    def label(z: np.ndarray) -> np.ndarray:
+        order = np.argsort(-z, axis=1)
+        gap = np.diff(-np.sort(-z, axis=1)[:, :2], axis=1)[:, 0]
+        return order[np.arange(len(z)), (gap > -1).astype(int)]
+
+    y = label(z)
+    (fitted,) = logit_maps.fit_families(z, y, y, 0, ["ranks"]).values()
+    assert (fitted(z_new).argmax(axis=1) == label(z_new)).mean() > 0.95
 
 
 def test_neighbours_of_tied_logits_are_all_that_tie():

@@ -23,8 +23,8 @@ PART_CAPTION = (
     "Test NLL by what could repair it: the parts add up to the NLL of the model as it is. Where the posterior isn't"
     " known, the part that only training "
     "repairs includes the noise. The upper estimate of the best map's NLL is the lowest that a map reached on samples "
-    "that it wasn't fitted to, so the part for training is, if anything, too large. The lower estimate comes from the "
-    "learning curve. Neither is a bound."
+    "that it wasn't fitted to, with its sampling error, so the part for training is, if anything, too large. The lower "
+    "estimate comes from learning curves, and is the noise (or 0) where samples are too few."
 )
 
 LEFT = (
