@@ -620,6 +620,7 @@ def written(folder: Path, content: object) -> Path:
         (RATIO | {"margin": 0}, "margin"),
         (RATIO | {"otherwise": {"noise": 0}}, "otherwise"),
         (RATIO | {"b": {"dataset": "small", "model": "m"}}, "b.model"),
+        (BEST | {"b": None, "where": FIXED | {"metric": "rho"}}, "best"),
         (LEVEL | {"b": None, "margin": -0.1}, "margin"),  # an NLL is never below it
         (LEVEL | {"b": None, "direction": "below", "margin": 0.0}, "margin"),
         (LEVEL | {"b": None, "where": FIXED | {"metric": "ece"}, "margin": 1.0}, "margin"),

@@ -16,6 +16,7 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from halobench.core.errors import SpecError, check_name, naming, one_of, require
+from halobench.core.facts import lower_is_better
 from halobench.core.formatting import within
 from halobench.core.spec_codec import Number, Text, parse, spec, to_json
 from halobench.results.finding import REGISTERED
@@ -107,7 +108,11 @@ class Claim:
     baselines: Conditions | None = Field(
         default=None, description="Conditions that the losses to choose from meet, for against_best."
     )
-    best: Literal["lowest", "highest"] = Field(default="lowest", description="Which baseline is the best.")
+    best: Literal["lowest", "highest"] | None = Field(
+        default=None,
+        description="Which baseline is the best, for against_best; by default, the lowest if smaller values of the"
+        " metric are better, and the highest if larger ones are.",
+    )
     interpolating: tuple[Text, ...] | None = Field(
         default=None, description="Losses whose cells must interpolate; by default, all of the claim's losses."
     )
@@ -128,6 +133,8 @@ class Claim:
             reached = lowest <= self.margin < highest if above else lowest < self.margin <= highest
             what = f"a margin within reach, since {self.measure} lies between {lowest:g} and {highest:g}"
             require(reached, "margin", self.margin, what)
+        what = f"lowest or highest, since {self.measure} doesn't say which values are better (LOWER_IS_BETTER)"
+        require(self.statistic != "against_best" or self.lowest_is_best is not None, "best", None, what)
         paired = self.b is not None and not self.across_datasets
         require(self.otherwise is None or paired, "otherwise", self.otherwise, "this key only with b, within pairs")
         self._check_conditions("where", self.where)
@@ -189,6 +196,11 @@ class Claim:
     def measure(self) -> str:
         """The metric or column whose values are compared."""
         return str(self.sides[0].get("metric", "metric")) if self.value == "value" else self.value
+
+    @property
+    def lowest_is_best(self) -> bool | None:
+        """True if the best baseline has the lowest value, and None if neither the claim nor the metric says so."""
+        return self.best == "lowest" if self.best else lower_is_better(self.measure)
 
     @property
     def bounds(self) -> tuple[float, float]:

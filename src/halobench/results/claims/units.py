@@ -111,7 +111,7 @@ def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
     """
     used = units.loc[units["reason"] == "", "value"]
     mean = used.mean() if len(used) else -math.inf
-    return len(used) >= 2, mean if claim.best == "lowest" or not len(used) else -mean
+    return len(used) >= 2, mean if claim.lowest_is_best or not len(used) else -mean
 
 
 def _slope_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
