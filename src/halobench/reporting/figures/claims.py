@@ -49,7 +49,7 @@ KINDS = {
 MARKS = {"holds": "o", "does_not": "X", "mixed": "P", "undecided": "D", "not_testable": "o", "not_tested": "|"}
 HOLLOW = ("undecided", "not_testable")
 WIDTH, LABEL = 9.4, 4.2  # width of the figure and of the tests' labels, in inches
-ROW, AXIS = 0.35, 0.56  # height of a claim, and of an axis's title and ticks, in inches
+ROW, AXIS = 0.42, 0.56  # height of a claim, and of an axis's title and ticks, in inches
 SIZE = 7.5  # font size in points
 
 

@@ -86,11 +86,12 @@ def _test(row: Any) -> Entry:
 def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
     """Return the entries of a row after its name; verdicts are sorted from claims that hold to untested ones."""
     kept = labels.VERDICTS[row.adjusted] if row.scope == "all" else "–"
+    mixed = row.verdict == "mixed"  # a mean over pairs that are decided both ways stands for none of them
     return (
         labels.calibrator_label(row.fit),
         Entry(finding.in_words(row._asdict()), _rank(row.verdict), f"verdict {row.verdict}"),
-        row.estimate,
-        _interval("", row.low, row.high),
+        Entry("–") if mixed else row.estimate,
+        Entry("–") if mixed else _interval(row.low, row.high),
         Entry(f"{number(row.least)} to {number(row.most)}", row.least) if row.pairs > 1 else Entry("–"),
         Entry(claimed(row._asdict()), row.margin),
         Entry(kept, _rank(row.adjusted) if row.scope == "all" else None),
@@ -103,10 +104,10 @@ def _rank(verdict: str) -> str:
     return str([*labels.VERDICTS].index(verdict))
 
 
-def _interval(before: str, low: float, high: float) -> Entry:
+def _interval(low: float, high: float) -> Entry:
     """Return the entry of an interval, which is sorted by its lower end."""
     finite = bool(np.isfinite(low))
-    return Entry(f"{before}{interval(low, high)}" if finite else "–", low if finite else None)
+    return Entry(interval(low, high) if finite else "–", low if finite else None)
 
 
 def claimed(row: Mapping[Any, Any]) -> str:
