@@ -17,7 +17,7 @@ from halobench.results.t_intervals import LEVEL, p_values, t_intervals
 TRIALS = 40_000
 SEEDS = (3, 5, 10)  # numbers of seeds
 SHARED = 0.45  # test samples over training samples of the demo's digits
-TESTS = 62  # made in the demo
+TESTS = 17  # made in the demo
 
 Draw = Callable[[np.random.Generator, int, int], np.ndarray]
 
