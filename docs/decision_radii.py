@@ -22,11 +22,13 @@ PAIRS = {  # label: run, data set, model
     "MNIST-5k, MLP": ("halos", "mnist5k", "mlp"),
     "Fashion-MNIST, MLP": ("fashion", "fashion", "mlp"),
     "Fashion-MNIST, CNN": ("fashion", "fashion2k", "cnn"),
+    "Fashion-MNIST, a quarter noisy, MLP": ("fashion", "fashion-noise25", "mlp"),
     "digits, half the labels noisy, MLP": ("halos", "digits-noise50", "mlp"),
     "digits, half noisy, CNN": ("halos", "digits-noise50", "cnn"),
     "digits, half noisy, ResNet": ("halos", "digits-noise50", "resnet"),
     "MNIST-5k, half noisy, MLP": ("halos", "mnist5k-noise50", "mlp"),
-    "Fashion-MNIST, half noisy, MLP": ("fashion", "fashion-pairs50", "mlp"),
+    "Fashion-MNIST, half noisy, MLP": ("fashion", "fashion-noise50", "mlp"),
+    "Fashion-MNIST, half flipped in pairs, MLP": ("fashion", "fashion-pairs50", "mlp"),
     "Fashion-MNIST, half noisy, CNN": ("fashion", "fashion2k-noise50", "cnn"),
 }
 MEASURES = {  # title: probe, quantity
@@ -40,7 +42,7 @@ SHOWN = ("cross_entropy", "mixup2", "mixup5")
 def draw() -> plt.Figure:
     """Return the picture."""
     plt.rcParams.update({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False})
-    figure, axes = plt.subplots(1, 3, figsize=(14, 6.6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(14, 7.4), sharey=True, layout="constrained")
     for axis, (title, (probe, quantity)) in zip(axes, MEASURES.items(), strict=True):
         for y, (run, dataset, model) in enumerate(PAIRS.values()):
             where = {"dataset": dataset, "model": model, "points": "train", "probe": probe, "quantity": quantity}
@@ -59,14 +61,16 @@ def draw() -> plt.Figure:
         axis.grid(axis="x", color="#eeeeee")
     axes[0].set_yticks(range(len(PAIRS)), list(PAIRS))
     axes[0].set_ylim(len(PAIRS) - 0.5, -0.5)
-    axes[0].text(0.51, 11.35, "1-nearest neighbour", color="#777777", fontsize=12)
+    axes[0].text(0.51, len(PAIRS) - 0.65, "1-nearest neighbour", color="#777777", fontsize=12)
     keys = [
         plt.Line2D([], [], ls="", marker=LOSSES[name].style.marker, color=LOSSES[name].style.color, ms=8)
         for name in SHOWN
     ]
-    figure.legend(keys, [LOSSES[name].label for name in SHOWN], loc="outside lower center", ncols=3, frameon=False)
+    keys += [plt.Line2D([], [], ls="", marker=mark, mfc="white", color="#444444", ms=8) for mark in ("|", ">")]
+    names = [*(LOSSES[name].label for name in SHOWN), "single seeds", "beyond the axis"]
+    figure.legend(keys, names, loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle(
-        "Mixup lowers the confidence (left), but its decision reaches about as far (right)",
+        "Mixup lowers the confidence (left) more than it moves the decision (right)",
         fontsize=17,
         x=0.01,
         ha="left",

@@ -228,8 +228,9 @@ only the data sets with the most label noise, and say so; the [explorer](#explor
   which results from label noise or comes with the data. **Clean** labels are the source's, before any noise.
 - **Margin**: the smallest effect that would matter, stated with each claim.
 - **Verdict**: a claim *holds* or *does not hold* if the whole 95% interval of an estimate lies on one side of the
-  margin; otherwise it is *undecided*. Over several pairs of data set and model, it is *mixed* if it holds for some and
-  not for others. It is *not testable* if the margin is out of reach or the estimate only a bound.
+  margin; otherwise it is *undecided*. Over several pairs of data set and model, it is *mixed* if these disagree:
+  decided both ways, or with effects of opposite sign. It is *not testable* if the margin is out of reach or the
+  estimate only a bound.
 - **Rho**: on regions that classes share, how far the logits of the top class's partners lie above those of the other
   classes, divided by how far the top class's own logit lies above them: 0 if partners are like any other class, 1 if
   they are level with the top class."""

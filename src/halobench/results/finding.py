@@ -123,9 +123,11 @@ def adjusted_line(rows: Rows) -> str:
     tested = [row for row in _whole(rows) if row["verdict"] not in UNMADE]
     if not any(row["adjusted"] in DECIDED for row in tested):
         return ""
-    mixed = any(row["adjusted"] == "mixed" for row in tested)
-    meaning = " Mixed: for some pairs of data set and model, but not for others." if mixed else ""
-    return f"Of {count(len(tested), 'test')}, {counted(tested)} after Holm's correction for their number.{meaning}"
+    mixed = sum(row["adjusted"] == "mixed" for row in tested)
+    others = counted(row for row in tested if row["adjusted"] != "mixed")
+    whole = f"Of {count(len(tested), 'test')}, {others or 'none is decided'} after Holm's correction for their number"
+    verb = "is" if mixed == 1 else "are"
+    return f"{whole}; {mixed} {verb} mixed, since pairs of data set and model disagree." if mixed else f"{whole}."
 
 
 def lost(row: Mapping[Any, Any]) -> bool:

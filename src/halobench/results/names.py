@@ -101,7 +101,11 @@ REPAIRS = {
 VERDICTS = {
     "holds": Name("holds", "the interval lies entirely on the claimed side of the margin", Style("#00785A", "✓")),
     "does_not": Name("does not hold", "the interval lies entirely on the other side", Style("#B84A00", "✗")),
-    "mixed": Name("mixed", "holds for some pairs of data set and model, but not for others", Style("#7B4BA0", "±")),
+    "mixed": Name(
+        "mixed",
+        "pairs of data set and model disagree: decided both ways, or with effects of opposite sign",
+        Style("#7B4BA0", "±"),
+    ),
     "undecided": Name("undecided", "the margin lies within the interval", Style("#555555", "?")),
     "not_testable": Name(
         "not testable", "the margin is out of reach, or the estimate is only a bound", Style("#6B6B6B", "○")

@@ -208,6 +208,12 @@ def test_a_verdict_over_pairs_that_are_decided_both_ways_is_mixed_whatever_the_m
     assert (row["verdict"], row["adjusted"], row["pairs"], row["hold"], row["fail"]) == ("mixed", "mixed", 3, 2, 1)
     assert (row["least"], row["most"], row["left_out"]) == (pytest.approx(-0.9), pytest.approx(0.2), 1)
     assert finding.in_words(row) == "mixed; of 3 pairs: for 2, not for 1"
+    near = two_losses([0.97, 0.975, 0.98], ones, "d1") | two_losses([1.2, 1.21, 1.22], ones, "d2")
+    row = judged(DIFFERENCE, grid(near))  # the one gains less than the margin, the other loses
+    assert [row["verdict"], row["hold"], row["fail"]] == ["does_not", 0, 2], "no pair gains as much as claimed"
+    near |= two_losses([0.95, 0.94, 0.96], ones, "d3")
+    row = judged(DIFFERENCE, grid(near))
+    assert [row["verdict"], row["hold"], row["fail"]] == ["mixed", 0, 2], "one pair gains, about as much as claimed"
     alike = {key: value for key, value in cells.items() if key[0] in ("d1", "d2")}
     row = judged(DIFFERENCE, grid(alike | two_losses([0.5, 1.9, 0.1], ones, "d3")))
     assert (row["verdict"], row["hold"], row["fail"]) == ("undecided", 2, 0)

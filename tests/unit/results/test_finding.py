@@ -53,8 +53,8 @@ def test_verdicts_are_counted_after_holms_correction():
     made = rows(exact="hhhmfu", none="n")
     made[0] |= {"adjusted": "undecided"}
     made[4] |= {"kind": "check"}
-    line = "Of 6 tests, 2 hold, 1 does not hold, 1 mixed, 2 undecided after Holm's correction for their number."
-    line += " Mixed: for some pairs of data set and model, but not for others."
+    line = "Of 6 tests, 2 hold, 1 does not hold, 2 undecided after Holm's correction for their number;"
+    line += " 1 is mixed, since pairs of data set and model disagree."
     assert finding.adjusted_line(made) == line
     assert finding.finding(made) == f"With {OPTIMAL}, 2 of 3 {TESTS} hold and 1 is mixed. {line}"
     text = [{key: str(value) for key, value in row.items()} for row in made]  # as read from a CSV file

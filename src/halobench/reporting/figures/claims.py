@@ -25,9 +25,10 @@ CATEGORY = "1 Claims"
 CAPTION = """\
 The estimate for every claim, compared with the claim's margin, the smallest effect that would matter. A claim *holds*
 if the whole 95% interval lies on the shaded side, *does not hold* if all of it lies on the other side, and is
-*undecided* otherwise. It is *mixed* if it holds for some pairs of data set and model, but not for others; then, no mean
-is drawn. *Not after Holm* marks verdicts that become undecided after correction for the number of tests. Differences
-are paired within each data set, model and seed, at equal numbers of optimiser steps, and ratios are geometric means.
+*undecided* otherwise. It is *mixed* if pairs of data set and model disagree (decided both ways, or with effects of
+opposite sign); then, no mean is drawn. *Not after Holm* marks verdicts that become undecided after correction for the
+number of tests. Differences are paired within each data set, model and seed, at equal numbers of optimiser steps, and
+ratios are geometric means.
 """
 
 TITLE = "The tests of the claims, by what they measure"
@@ -35,8 +36,8 @@ NOTE = (
     "Large mark and line: mean over data sets and models with its 95% t-interval over seeds. Small marks below: single "
     "pairs of data set and model, each with its own verdict. Black tick: the claim's margin; shaded: the side that the "
     "claim predicts. A claim holds, or doesn't, if the interval is entirely on one side; otherwise it is undecided. "
-    "Mixed: holds for some pairs, but not for others; no mean is drawn. Not after Holm: undecided after Holm's "
-    "correction for the number of tests. Left out: runs that the claim isn't about, such as those that don't "
+    "Mixed: pairs are decided both ways, or have opposite effects; no mean is drawn. Not after Holm: undecided after "
+    "Holm's correction for the number of tests. Left out: runs that the claim isn't about, such as those that don't "
     "interpolate the training labels."
 )
 KINDS = {

@@ -14,8 +14,10 @@ The rules, in short:
   optimiser steps are also excluded and counted.
 - *Pairs come first.* Each pair of data set and model has its own row and verdict. Scope ``all`` averages, for each
   seed, over the pairs that are complete in every seed; its row gives the range of the pairs' estimates, and its note
-  names the pairs that aren't in the mean, and why. If some pairs are decided one way and some the other, the verdict of
-  scope ``all`` is ``mixed``, since a mean over effects of opposite sign says nothing about any of them.
+  names the pairs that aren't in the mean, and why. The verdict of scope ``all`` is ``mixed`` if some pairs are decided
+  one way and some the other, or if their verdicts differ and the intervals of some lie above no effect, and those of
+  others below: a mean over effects of opposite sign says nothing about any of them. Pairs' verdicts aren't adjusted for
+  their number, and so neither is ``mixed``.
 - *A ratio is judged by its logarithm*, whose mean and interval are shown on the ratio's scale.
 - *The margin is the claim's own threshold*, with its sign: ``below`` claims that estimate < margin, ``above`` that
   estimate > margin. The verdict is ``holds`` if the interval lies entirely on the claimed side of the margin,

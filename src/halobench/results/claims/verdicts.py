@@ -104,11 +104,20 @@ def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
     verdicts, estimates = [row["verdict"] for row in tested], [row["estimate"] for row in tested]
     whole |= {"pairs": len(tested), "hold": verdicts.count("holds"), "fail": verdicts.count("does_not")}
     whole |= {"least": min(estimates, default=math.nan), "most": max(estimates, default=math.nan)}
-    if whole["hold"] and whole["fail"]:
+    if (whole["hold"] and whole["fail"]) or (len(set(verdicts)) > 1 and _opposed(claim, tested)):
         whole["verdict"] = "mixed"
     elif out and not tested and whole["verdict"] == "not_tested":
         whole["verdict"] = "not_testable"
     return [whole, *rows]
+
+
+def _opposed(claim: Claim, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Return True if the intervals of some pairs lie above no effect, and those of others below; levels have no sign."""
+    if claim.statistic == "level":
+        return False
+    none = 1.0 if claim.statistic == "ratio" else 0.0
+    ends = [(row["low"], row["high"]) for row in rows]
+    return any(low > none for low, _ in ends) and any(high < none for _, high in ends)
 
 
 def _pair_row(claim: Claim, group: pd.DataFrame) -> dict[str, Any]:
