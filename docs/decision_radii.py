@@ -56,7 +56,7 @@ def draw() -> plt.Figure:
                 axis.plot([min(mean, 1.0)], [place], marker, color=style.color, mfc=face, ms=8, clip_on=False, zorder=5)
         axis.axvline(0.5, color="#777777", lw=1, dashes=(4, 3), zorder=0)
         axis.axhline(5.5, color="#cccccc", lw=1, zorder=0)
-        axis.set_title(title, loc="left", fontsize=14)
+        axis.set_title(title, loc="left", fontsize=13)
         axis.set(xlim=(-0.02, 1.0), xlabel="relative to the nearest other label")
         axis.grid(axis="x", color="#eeeeee")
     axes[0].set_yticks(range(len(PAIRS)), list(PAIRS))

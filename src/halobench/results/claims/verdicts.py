@@ -112,7 +112,7 @@ def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
 
 
 def _opposed(claim: Claim, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Return True if the intervals of some pairs lie above no effect, and those of others below; levels have no sign."""
+    """Return True if some pairs' intervals lie above no effect and others' below; levels have no sign."""
     if claim.statistic == "level":
         return False
     none = 1.0 if claim.statistic == "ratio" else 0.0
