@@ -87,7 +87,7 @@ class Bars(Lines):
         if self.console.width < NARROW:
             return Group(*(Text(" ").join(cell for cell in row if isinstance(cell, Text)) for row in rows))
         grid = Table.grid(padding=(0, 1))
-        for column in range(len(rows[0])):
+        for column in range(len(rows[0]) if rows else 0):
             grid.add_column(overflow="fold", no_wrap=column == kept)
         for row in rows:
             grid.add_row(*row)

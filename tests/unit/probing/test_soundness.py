@@ -284,8 +284,8 @@ BAD = {
     "too few labels": ({"labels": [0]}, "expected one label per sample"),
     "no level": ({"level": None}, "level = None: expected a confidence"),
     "level 1": ({"level": 1.0}, "level = 1.0: expected a confidence above 0 and below 1"),
-    "a word": ({"beta": "a"}, "beta = 'a': expected a finite inverse temperature"),
-    "beta 0": ({"beta": 0.0}, "beta = 0.0: expected a finite inverse temperature above 0"),
+    "a word": ({"beta": "a"}, "beta = 'a': expected an inverse temperature"),
+    "beta 0": ({"beta": 0.0}, "beta = 0.0: expected an inverse temperature above 0"),
 }
 
 

@@ -22,7 +22,7 @@ from halobench.results.shared_samples import sampling, with_seed_correction
 
 RESAMPLED, DISJOINT, DRAWN = {}, {"test_block": True}, {"distribution": "overlap"}
 CLAIM = {
-    **{"name": "own", "label": "own", "statement": "own", "place": "own", "theme": "mixup", "question": "own"},
+    **{"name": "own", "label": "own", "statement": "own", "place": "own", "theme": "mixup"},
     **{"registered": "before any run", "kind": "own", "statistic": "difference", "table": "metrics", "value": "value"},
     **{"direction": "above", "margin": 0.0, "interpolating": []},
     "where": {"split": "test", "labels": "clean", "calibrator": "exact", "metric": "nll"},
