@@ -378,7 +378,7 @@ def test_summary_draws_the_finding_a_sign_per_test_and_one_models_nll_by_calibra
     table = tables["claims"]
     figure = drawn("summary", tables)
     assert finding(table.to_dict("records")) in words(figure)
-    verdicts = table.loc[table["scope"] == "all", "verdict"].value_counts()
+    verdicts = table.loc[table["scope"] == "all", "adjusted"].value_counts()
     signs = {style.marker: name for name, style in VERDICT_STYLES.items()}
     shown = [text for text in figure.findobj(mpl.text.Text) if text.get_text() in signs]
     assert {signs[s]: n for s, n in Counter(t.get_text() for t in shown).items()} == dict(verdicts)

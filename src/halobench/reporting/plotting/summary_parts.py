@@ -177,7 +177,7 @@ def verdicts(claims: pd.DataFrame) -> Part | None:
 
     def draw(part: SubFigure) -> None:
         signs = "  ".join(f"{style.marker} {labels.VERDICTS[verdict]}" for verdict, style in VERDICT_STYLES.items())
-        _head(part, "D  Which tests of the claims hold?", f"a sign per test: {signs}")
+        _head(part, "D  Which tests of the claims hold?", f"a sign per test, after Holm's correction:\n{signs}")
         ax, y, most = part.subplots(), 0.0, MOST_SIGNS
         for theme, tests in themes.items():
             ax.text(0, y, f"{THEMES[theme].label}: {count(len(tests), 'test')}", weight="bold", va="center")
@@ -185,11 +185,11 @@ def verdicts(claims: pd.DataFrame) -> Part | None:
             y += 1.7
             for fit in labels.ordered({str(test["fit"]) for test in tests}, CALIBRATIONS):
                 of_fit = [test for test in tests if test["fit"] == fit]
-                of_fit.sort(key=lambda test: (is_check(test), ranks.index(test["verdict"])))
+                of_fit.sort(key=lambda test: (is_check(test), ranks.index(test["adjusted"])))
                 most = max(most, len(of_fit))
                 ax.text(NAMES, y, labels.calibrator_label(fit), ha="right", va="center")
                 for x, test in enumerate(of_fit, 1):
-                    style, check = VERDICT_STYLES[test["verdict"]], is_check(test)
+                    style, check = VERDICT_STYLES[test["adjusted"]], is_check(test)
                     face = {"mfc": "white", "mew": 1, "ms": 9.5} if check else {"mew": 0, "ms": 10.5}
                     ax.plot([NAMES + 0.4 + x], [y], marker="s", color=style.color, ls="", **face)
                     look: dict[str, Any] = {"ha": "center", "va": "center_baseline", "weight": "bold", "size": 7.5}
