@@ -276,7 +276,9 @@ def missing_classes(logits: np.ndarray, labels: np.ndarray) -> list[int]:
     p = softmax(temper(logits, finite_beta(logits, labels)))
     with np.errstate(divide="ignore"):
         none_drawn = np.log1p(-p[:, absent]).sum(axis=0)
-    plenty = counts[~absent].min() >= PLENTY
+    plenty = (counts[~absent].min() >= PLENTY) & (
+        p[:, absent].sum(axis=0) > UNLIKELY
+    )  # not an output that is never used
     return np.flatnonzero(absent)[plenty | (none_drawn < math.log(UNLIKELY / len(counts)))].tolist()
 
 

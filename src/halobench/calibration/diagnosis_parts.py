@@ -17,6 +17,7 @@ from halobench.calibration.sample_scores import cross_entropy, predictions, soft
 from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
+from halobench.core.specs import LADDER_SAMPLES
 
 POINTS = 40  # number of points on the NLL's curve
 WIDEST = 64  # others beyond this multiple or fraction of the optimal temperature are left out of the curve
@@ -71,7 +72,8 @@ class Temperature:
         low = high = cost = math.nan
         if 0 < exact.beta < math.inf:
             variance, curvature = _log_variance(rescale(logits, exact.beta), labels, groups)
-            low, high = (exact.T * math.exp(sign * min(NORMAL * math.sqrt(variance), 700.0)) for sign in (-1, 1))
+            half = _quantile(groups.count, len(labels)) * math.sqrt(variance)
+            low, high = (exact.T * math.exp(sign * min(half, 700.0)) for sign in (-1, 1))
             cost = variance * curvature / (2 * len(labels))
         nll = float(cross_entropy(logits, labels).mean())
         curve: tuple[tuple[float, float], ...] = ()
@@ -81,6 +83,15 @@ class Temperature:
             grid = np.geomspace(min(shown) / 1.5, max(shown) * 1.5, POINTS)
             curve = tuple((float(T), float(cross_entropy(rescale(logits, 1 / T), labels).mean())) for T in grid)
         return cls(exact, low, high, cost, nll, others, curve)
+
+
+def _quantile(groups: int, samples: int) -> float:
+    """Return half the width of a 95% interval in standard errors: normal or, with groups, Student's t over them."""
+    if groups == samples:
+        return NORMAL
+    from scipy.special import stdtrit
+
+    return float(stdtrit(groups - 1, 0.975)) * math.sqrt(groups / (groups - 1))
 
 
 def _log_variance(u: np.ndarray, labels: np.ndarray, groups: Groups) -> tuple[float, float]:
@@ -180,6 +191,8 @@ def quick_ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[Re
     """Return the repair ladder of some samples (without slow maps if there are many classes), or why there is none."""
     if not np.isfinite(logits).all():
         return None, "it needs finite logits"
+    if len(logits) < LADDER_SAMPLES:
+        return None, f"it needs at least {LADDER_SAMPLES} independent samples, and there are {len(logits)}"
     if targets.ndim == 1 and len(np.unique(targets)) < 2:
         return None, "there is only one label"
     if targets.ndim == 1 and fit_exactly(logits, targets).separable:

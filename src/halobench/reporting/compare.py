@@ -92,18 +92,18 @@ def _spec_differences(pairs: Sequence[Pair]) -> RenderableType:
 def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
     """Return the means of test scores over pairs of cells, and the mean change from the first to the second.
 
-    Changes are averaged over all cells of a seed, and only seeds in which all of these have values count. Over at
-    least two seeds, the mean change has a 95% t interval, with the correction of claims for seeds that share samples.
-    ``lower`` says whether lower values of the metric are better, and is None if this isn't known. ``better`` is "A" or
-    "B" if it is known and the interval excludes 0 or, for a single pair of `cells`, if the two bootstrap intervals
-    over test samples don't overlap; otherwise, it is empty.
+    Changes are averaged over the cells of a seed; groups of cells with other seeds than most are left out, as in
+    claims, and counted in ``left_out``. Over at least two seeds, the mean change has a 95% t interval, with the
+    correction of claims for seeds that share samples. ``lower`` says whether lower values of the metric are better, and
+    is None if this isn't known. ``better`` is "A" or "B" if it is known and the interval excludes 0 or, for a single
+    pair of `cells`, if the two bootstrap intervals over test samples don't overlap; otherwise, it is empty.
     """
     correction, plugged = _correction(pairs), _plugged(pairs)
     both = pd.concat([*map(_joined, pairs), pd.DataFrame(columns=["split", *KEYS])])
     rows, groups = [], both[both["split"] == "test"].groupby(KEYS, sort=False)
     key: Any
     for key, group in groups:
-        seeds = _by_seed(group)
+        seeds, left_out = _by_seed(group)
         change, low, high = t_interval(seeds["change"].to_numpy(float), correction)
         only: Any = group.iloc[0]
         apart = only["low_b"] > only["high_a"] or only["low_a"] > only["high_b"]
@@ -111,8 +111,8 @@ def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
         lower = lower_is_better(plugged.get(key[2], PARTS.get(key[2], key[2])))
         better = "" if lower is None or not clear else "AB"[(change > 0) != lower]
         means = seeds[["value_a", "value_b"]].mean()
-        rows.append((*key, *means, change, low, high, len(seeds), correction, lower, better))
-    numbers = ["a", "b", "change", "low", "high", "seeds", "correction"]
+        rows.append((*key, *means, change, low, high, len(seeds), left_out, correction, lower, better))
+    numbers = ["a", "b", "change", "low", "high", "seeds", "left_out", "correction"]
     return pd.DataFrame(rows, columns=[*KEYS, *numbers, "lower", "better"]).astype({"lower": object})
 
 
@@ -123,13 +123,20 @@ def _joined(pair: Pair) -> pd.DataFrame:
     return joined.assign(group=group, seed=seed)
 
 
-def _by_seed(group: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean scores and changes by seed, over the seeds in which every group of cells has a change."""
+def _by_seed(group: pd.DataFrame) -> tuple[pd.DataFrame, int]:
+    """Return the mean scores and changes by seed, over the groups and seeds that keep the most cells.
+
+    Every group that is kept has a change in every seed that is kept, as in a claim's mean over pairs. The second value
+    is the number of groups that are left out.
+    """
     equal = (group["value_a"] == group["value_b"]) | (group["value_a"].isna() & group["value_b"].isna())
     group = group.assign(change=(group["value_b"] - group["value_a"]).mask(equal, 0.0))
-    present = group.pivot(index="group", columns="seed", values="change").notna().all()
-    kept = group[group["seed"].isin(present.index[present])]
-    return kept.groupby("seed")[["value_a", "value_b", "change"]].mean()
+    present = group.pivot(index="group", columns="seed", values="change").notna()
+    planned = {frozenset(row.index[row]) for _, row in present.iterrows()}
+    seeds = max(planned, key=lambda one: (len(one) * sum(present[list(one)].all(axis=1)), len(one), sorted(one)))
+    whole = present.index[present[list(seeds)].all(axis=1)]
+    kept = group[group["seed"].isin(seeds) & group["group"].isin(whole)]
+    return kept.groupby("seed")[["value_a", "value_b", "change"]].mean(), len(present) - len(whole)
 
 
 def _correction(pairs: Sequence[Pair]) -> float:
@@ -186,4 +193,6 @@ def _replicates(rows: pd.DataFrame, cells: bool) -> str:
     if most < 2:
         return f"from {seeds}"
     widened = ", widened since they share samples" if rows["correction"].iloc[0] else ""
-    return f"95% t interval of the change over {seeds}{widened}"
+    without = int(rows["left_out"].max())
+    left_out = f", without {count(without, 'group')} of cells with other seeds" if without else ""
+    return f"95% t interval of the change over {seeds}{widened}{left_out}"

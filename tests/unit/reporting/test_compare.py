@@ -90,6 +90,9 @@ def test_over_several_data_sets_seeds_are_the_replicates():
     assert fewer["seeds"] == 3
     assert fewer["change"] == pytest.approx(np.diff(values[:3]).mean())
     assert fewer["b"] - fewer["a"] == pytest.approx(fewer["change"])
+    single = compare.changes(losses(values[:1], "e/m") + one).iloc[0]
+    assert (single["seeds"], single["left_out"]) == (5, 1), "a group of one seed would leave nothing to compare"
+    assert single["change"] == pytest.approx(np.diff(values).mean())
 
 
 ONE, TWO, WIDE, NONE = (1, 0.9, 1.1), (2, 1.2, 2.5), (2, 1.1, 2.5), (1, np.nan, np.nan)

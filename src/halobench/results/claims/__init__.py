@@ -26,9 +26,10 @@ The rules, in short:
   measured effect that is smaller than the margin gets ``does_not``, because it isn't the effect that was claimed to
   matter.
 - *What can't come out otherwise isn't a test.* A pair is ``not_testable`` if the margin of a difference is out of reach
-  whatever the other side does, if one side is at its bound (0) in every seed, so that the difference only repeats the
-  other, if a side of a ratio isn't above 0, or if radii are censored so that the truth may lie on the other side of the
-  margin. ``not_tested`` means that the grid has too few seeds or is missing something else that the claim needs.
+  whatever the other side does (unless the effect is in the opposite direction), if side b is at its bound or a radius
+  is 0 in every seed, so that the difference only repeats the other side, if a side of a ratio isn't above 0, or if
+  radii are censored so that the truth may lie on the other side of the margin. ``not_tested`` means that the grid has
+  too few seeds or is missing something else that the claim needs.
 - *There are many tests.* ``holm`` is the p-value over all pairs, adjusted for all tests of a run by Holm's procedure,
   and ``adjusted`` is the resulting verdict at 5%, which summaries count. Verdicts of single pairs aren't adjusted.
 """

@@ -135,6 +135,7 @@ class Claim:
             require(reached, "margin", self.margin, what)
         what = f"lowest or highest, since {self.measure} doesn't say which values are better (LOWER_IS_BETTER)"
         require(self.statistic != "against_best" or self.lowest_is_best is not None, "best", None, what)
+        require(self.b != self.a, "b", self.b, "other conditions than those of a")
         paired = self.b is not None and not self.across_datasets
         require(self.otherwise is None or paired, "otherwise", self.otherwise, "this key only with b, within pairs")
         self._check_conditions("where", self.where)

@@ -36,8 +36,8 @@ def untestable(claim: Claim, units: pd.DataFrame) -> str:
     """Say why the units of one pair can't decide a claim, whatever the other side does; return "" if they can.
 
     The margin of a difference may be out of reach: if side a's mean is .05 and the measure is at least 0, a - b can't
-    be above .1. If one side is at its bound in every seed, as a certainty radius is where the confidence at the sample
-    itself is too low, the difference only repeats the level of the other side. A ratio needs sides above 0; leaving out
+    be above .1. If side b is at its bound in every seed, the difference only repeats the level of a; so does a radius
+    of 0 on side a, as where the confidence at the sample itself is too low. A ratio needs sides above 0; leaving out
     just the cells that aren't would select by the outcome.
     """
     used = units[units["reason"] == ""]
@@ -52,11 +52,11 @@ def untestable(claim: Claim, units: pd.DataFrame) -> str:
     if claim.statistic not in ("difference", "against_best") or used.empty:
         return ""
     (lowest, highest), (a, b) = claim.bounds, (used[side].mean() for side in "ab")
-    for side in "ab":
-        if np.isfinite(lowest) and (used[side] == lowest).all():
-            other = "b" if side == "a" else "a"
-            return f"{side} is {lowest:g} in every seed, so the difference only repeats {other}"
     above = claim.direction == "above"
+    bounds = {"b": lowest if above else highest} | ({"a": lowest} if claim.table == "radii" else {})
+    for side, bound in bounds.items():
+        if np.isfinite(bound) and np.allclose(used[side], bound, rtol=0, atol=1e-12):
+            return f"{side} is {bound:g} in every seed, so the difference only repeats {'b' if side == 'a' else 'a'}"
     reach = min(a - lowest, highest - b) if above else max(lowest - b, a - highest)
     if (reach <= claim.margin) if above else (reach >= claim.margin):
         most = "most" if above else "least"

@@ -106,7 +106,7 @@ def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
     whole |= {"least": min(estimates, default=math.nan), "most": max(estimates, default=math.nan)}
     if (whole["hold"] and whole["fail"]) or (len(set(verdicts)) > 1 and _opposed(claim, tested)):
         whole["verdict"] = "mixed"
-    elif out and not tested and whole["verdict"] == "not_tested":
+    elif rows and len(out) == len(rows):
         whole["verdict"] = "not_testable"
     return [whole, *rows]
 
@@ -128,7 +128,10 @@ def _pair_row(claim: Claim, group: pd.DataFrame) -> dict[str, Any]:
         return _row(claim, scope, _Sample(), excluded, [why]) | {"verdict": "not_testable"}
     sample = _Sample(used["value"].to_numpy(), "".join(sorted(set(used["bound"]))), float(group["correction"].max()))
     row = _row(claim, scope, sample, excluded, [*filter(None, [why]), *_remarks(used), *reasons(group)])
-    return row | ({"verdict": "not_testable", "p": math.nan} if why and row["verdict"] not in OPEN else {})
+    # An effect in the opposite direction contradicts the claim, whatever the margin.
+    against = row["low"] > 0 if claim.direction == "below" else row["high"] < 0
+    open_ = why and row["verdict"] not in OPEN and not against
+    return row | ({"verdict": "not_testable", "p": math.nan} if open_ else {})
 
 
 def _remarks(used: pd.DataFrame) -> list[str]:
