@@ -137,7 +137,7 @@ def test_two_cells(results, capsys):
 def test_two_losses_over_their_seeds(results, capsys):
     """The change is paired within seeds, and its interval is Student's t, widened since seeds resample one set."""
     text = said(capsys, "compare", "noisy/mlp/cross_entropy", "noisy/mlp/mixup2", "--results", results, "--all")
-    assert "(95% t interval of the change over 2 seeds, widened since they share samples)" in text
+    assert "(95% t interval of the change over 2 seeds, widened since they share samples" in " ".join(text.split())
     dataset = cell.read_cell(results, CELL).train["spec"]["dataset"]
     wider = np.sqrt(1 + 2 * dataset["test"] / dataset["train"])
     for key in (NLL, ("test", "clean", "exact", "ece")):
@@ -173,7 +173,7 @@ def test_two_folders(results, tmp_path, capsys):
     assert "Cells in both: 14, 13 of them with the same metrics." in text
     assert "Only in A: clean/cnn/mixup2/seed0, clean/cnn/mixup2/seed1" in text
     assert f"Different specs in 1 cell: {CELL}" in text
-    assert "(95% t interval of the change over 2 seeds, widened since they share samples)" in text
+    assert "(95% t interval of the change over 2 seeds, widened since they share samples" in " ".join(text.split())
 
 
 def without(record, *keys: str) -> None:

@@ -105,7 +105,15 @@ def test_a_cells_card_shows_the_same_numbers_at_any_width(monkeypatch, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_comparison_shows_the_same_numbers_at_any_width(width):
-    keys = {"labels": "clean", "calibrator": "exact", "lower": True, "better": "A", "seeds": 3, "correction": 0.0}
+    keys = {
+        "labels": "clean",
+        "calibrator": "exact",
+        "lower": True,
+        "better": "A",
+        "seeds": 3,
+        "left_out": 0,
+        "correction": 0.0,
+    }
     values = {"a": 0.1234, "b": 12345.6, "change": 0.056789, "low": -0.123, "high": 0.236}
     moved = pd.DataFrame([keys | values | {"metric": "nll"}, keys | values | {"metric": "ece", "a": -1e-9}])
     shown, wide = (NUMBER.findall(printed(Group(*compare.tables(moved)), size)) for size in (width, 250))
