@@ -18,7 +18,7 @@ from halobench.reporting import terminal
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, cell_names, differing, find_cell, find_seeds, read_cell
 from halobench.results.names import LABELS, OVER_SAMPLES, PARTS
-from halobench.results.shared_samples import sampling, with_seed_correction
+from halobench.results.shared_samples import common_seeds, sampling, with_seed_correction
 from halobench.results.t_intervals import t_interval
 
 KEYS = ["labels", "calibrator", "metric"]
@@ -132,8 +132,7 @@ def _by_seed(group: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     equal = (group["value_a"] == group["value_b"]) | (group["value_a"].isna() & group["value_b"].isna())
     group = group.assign(change=(group["value_b"] - group["value_a"]).mask(equal, 0.0))
     present = group.pivot(index="group", columns="seed", values="change").notna()
-    planned = {frozenset(row.index[row]) for _, row in present.iterrows()}
-    seeds = max(planned, key=lambda one: (len(one) * sum(present[list(one)].all(axis=1)), len(one), sorted(one)))
+    seeds = common_seeds(frozenset(row.index[row]) for _, row in present.iterrows())
     whole = present.index[present[list(seeds)].all(axis=1)]
     kept = group[group["seed"].isin(seeds) & group["group"].isin(whole)]
     return kept.groupby("seed")[["value_a", "value_b", "change"]].mean(), len(present) - len(whole)

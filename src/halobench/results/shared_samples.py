@@ -1,9 +1,9 @@
-"""Compute the correction that widens intervals over seeds if the seeds share samples."""
+"""Choose the seeds to average over, and compute the correction that widens intervals if seeds share samples."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -33,3 +33,16 @@ def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
     disjoint = runs["dataset"].map(blocks.nunique() == blocks.size())  # missing blocks don't count
     shared = runs["test_points"] / runs["train_points"]
     return runs.assign(seed_correction=shared.where(~(drawn | disjoint), 0.0))
+
+
+def common_seeds(planned: Iterable[frozenset[Any]]) -> frozenset[Any]:
+    """Return the seeds to average over: the planned set that keeps the most units and, in a tie, the most seeds.
+
+    The choice depends only on the grid, never on values. If all pairs have the same seeds, these are chosen.
+    """
+    planned = list(planned)
+    return max(
+        set(planned),
+        key=lambda seeds: (len(seeds) * sum(seeds <= other for other in planned), len(seeds), sorted(seeds)),
+        default=frozenset(),
+    )

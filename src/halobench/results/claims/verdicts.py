@@ -13,6 +13,7 @@ import pandas as pd
 from halobench.results.claims.rules import Claim
 from halobench.results.claims.sides import ClaimTables, NotTested
 from halobench.results.claims.units import measure, reasons, untestable
+from halobench.results.shared_samples import common_seeds
 from halobench.results.t_intervals import LEVEL, p_value, t_interval
 from halobench.storage.columns import CLAIM_COLUMNS
 
@@ -149,7 +150,7 @@ def _all_row(claim: Claim, units: pd.DataFrame, out: Mapping[str, str]) -> dict[
     """
     planned = {scope: frozenset(group["seed"]) for scope, group in units.groupby("scope", sort=True)}
     used = units[units["reason"] == ""]
-    seeds = _common_seeds(planned.values())
+    seeds = common_seeds(planned.values())
     complete = [scope for scope in planned if seeds <= set(used.loc[used["scope"] == scope, "seed"])]
     chosen = used["scope"].isin(complete) & used["seed"].isin(seeds)
     kept, dropped = used[chosen], used[~chosen]
@@ -179,19 +180,6 @@ def _why_incomplete(units: pd.DataFrame) -> str:
 def _on_its_scale(claim: Claim, *values: float) -> list[float]:
     """Return values on the scale of the margin; for ratios, the logarithms are reversed."""
     return [float(np.exp(value)) if claim.statistic == "ratio" else value for value in values]
-
-
-def _common_seeds(planned: Iterable[frozenset[int]]) -> frozenset[int]:
-    """Return the seeds to average over: the planned set that keeps the most units and, in a tie, the most seeds.
-
-    The choice depends only on the grid, never on values. If all pairs have the same seeds, these are chosen.
-    """
-    planned = list(planned)
-    return max(
-        set(planned),
-        key=lambda seeds: (len(seeds) * sum(seeds <= other for other in planned), len(seeds), sorted(seeds)),
-        default=frozenset(),
-    )
 
 
 @dataclass(frozen=True)
