@@ -19,6 +19,7 @@ import one_host
 import pytest
 import yaml
 
+import traces
 from halobench.data import data_root
 from halobench.experiment.config_loader import load_config
 from halobench.runner import fork_server
@@ -44,9 +45,10 @@ def children(process: int) -> list[int]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave long trials, marked `soak`, to `make soak`."""
-    for item in () if SOAK else items:
-        if item.get_closest_marker("soak"):
+    """Mark tests by their folder, and leave long trials, marked `soak`, to `make soak`."""
+    for item in items:
+        item.add_marker(item.path.relative_to(ROOT / "tests").parts[0])
+        if item.get_closest_marker("soak") and not SOAK:
             item.add_marker(pytest.mark.skip(reason="a long trial, of `make soak`"))
 
 
@@ -56,17 +58,35 @@ def needs(there: bool, what: str) -> None:
         (pytest.fail if os.environ.get("HALOBENCH_CI") else pytest.skip)(f"needs {what}")
 
 
+# Variables that halobench itself sets in its process: see data_root, loaded, fork_server and device.
+OURS = {data_root.ROOT, data_root.FETCH, "PATH", "PYTHONPATH", fork_server.PLACE, "CUBLAS_WORKSPACE_CONFIG"}
+PYTESTS = {"PYTEST_CURRENT_TEST"}
+
+
 @pytest.fixture(autouse=True)
-def fresh_process() -> Iterator[None]:
-    """Give each test the data root and environment of a new process; a run sets search paths and its fork server."""
+def fresh_process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give each test the data root and environment of a new process, and let it leave nothing behind."""
     data_root._noted.clear()
     data_root._before.clear()
-    environment = dict(os.environ)
-    yield
-    while fork_server._started:
-        fork_server._started.pop().stdin.close()
-    os.environ.clear()
-    os.environ.update(environment)
+    own = str(request.getfixturevalue("tmp_path")) if "tmp_path" in request.fixturenames else "none"
+    marks = {mark.name for mark in request.node.iter_markers()}
+    before = {key: os.environ.get(key) for key in OURS}
+    try:
+        alone = "unit" in marks and "process" not in marks
+        with traces.watched(alone, own, str(of_run(tmp_path_factory)), OURS | PYTESTS):
+            yield
+            while fork_server._started:
+                fork_server._started.pop().stdin.close()
+    finally:
+        for key in OURS:
+            os.environ.pop(key, None)
+        os.environ.update({key: value for key, value in before.items() if value is not None})
+
+
+def of_run(factory: pytest.TempPathFactory) -> Path:
+    """The folder for temporary files that all test processes of this run share."""
+    base = factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
 
 @pytest.fixture(scope="session")
@@ -247,8 +267,7 @@ def finished_workspace(
 
     All test processes share it; the first that needs it builds it.
     """
-    base = factory.getbasetemp()
-    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    shared = of_run(factory)
     folder, done = shared / name, shared / f"{name}.ok"
     with open(shared / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
