@@ -5,12 +5,17 @@ BIN := $(VENV)/bin
 SNAKEMAKE := $(BIN)/snakemake
 WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
-.PHONY: help demo theory cluster-demo test soak bench bench-quick conformance lint numbers docs clean
+# Versions that passed all tests; `make test CONSTRAINTS=` takes the newest of everything instead.
+CONSTRAINTS ?= constraints.txt
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup
+
+.PHONY: help demo theory cluster-demo test check soak bench bench-quick conformance lint numbers docs constraints clean
 help:
 	@echo "make demo    run the demo experiment, with its pages"
 	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
 	@echo "make cluster-demo  run a tiny grid on a SLURM cluster of two nodes that it starts on this host, and stops"
-	@echo "make test    lint, then run the tests, of long trials a sample"
+	@echo "make test    the unit tests and a tiny grid, with ruff and import-linter (MINUTES_TEST)"
+	@echo "make check   all other linters and tests: reruns, kills, SLURM, browser, packages; of long trials a sample (MINUTES_CHECK)"
 	@echo "make soak    all tests, with every long trial: kills, edits, SLURM, benchmarks, published cells (two hours)"
 	@echo "make bench   how fast it is, compared with others: fills in benchmarks/README.md (most of an hour, on an idle machine)"
 	@echo "make bench-quick  the same with small sizes, which shows that the benchmarks run (a few minutes)"
@@ -18,34 +23,19 @@ help:
 	@echo "make lint    ruff, import-linter, mypy, hadolint, snakefmt, check-jsonschema, snakemake --lint, make numbers"
 	@echo "make numbers check that every number on the pages is the one in results/published"
 	@echo "make docs    build the documentation as a site, in site/index.html"
+	@echo "make constraints  test with the newest of every dependency, and write constraints.txt"
 	@echo "make clean   remove the environment and caches (results stay)"
 
-$(VENV)/.made:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "halobench needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
-	$(PYTHON) -m venv $(VENV)
-	touch $@
+# What an extra of pyproject.toml needs, e.g. .venv/.installed-check.
+$(VENV)/.installed-%: pyproject.toml constraints.txt .ci/install.py
+	@$(PYTHON) .ci/install.py $(VENV) $* $(CONSTRAINTS)
+	@touch $@
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/.made
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[workflow]'
-	touch $@
-
-$(VENV)/.installed-test: pyproject.toml | $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	touch $@
-
-$(VENV)/.installed-slurm: pyproject.toml | $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[slurm]'
-	touch $@
-
-$(VENV)/.installed-bench: pyproject.toml | $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	touch $@
-
-demo: $(VENV)/.installed
+demo: $(VENV)/.installed-workflow
 	$(BIN)/halobench run --config 'run=[demo]'
 	@echo "Open results/index.html. For the tests of growth: make theory"
 
-theory: $(VENV)/.installed
+theory: $(VENV)/.installed-workflow
 	$(BIN)/halobench run --config 'run=[theory]'
 	@echo "Open results/index.html."
 
@@ -55,21 +45,18 @@ cluster-demo: $(VENV)/.installed-slurm
 		--configfile workflow/experiments/tiny.yaml
 	@echo "Look at results/figures/tiny/summary.png; \`$(BIN)/halobench show noisy/mlp/mixup2/seed0\` shows a cell and its logs."
 
-$(VENV)/.installed-docs: pyproject.toml | $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-	touch $@
-
 docs: $(VENV)/.installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Look at site/index.html (\`$(BIN)/mkdocs serve\` shows it in a browser, with its search)."
 
-numbers: $(VENV)/.installed
+numbers: $(VENV)/.installed-workflow
 	$(BIN)/python docs/published.py
 
-lint: $(VENV)/.installed-test numbers
+lint: $(VENV)/.installed-check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/python docs/published.py
 	$(BIN)/python docs/words.py
 	$(BIN)/mypy
 	$(BIN)/hadolint Containerfile
@@ -79,11 +66,17 @@ lint: $(VENV)/.installed-test numbers
 	$(SNAKEMAKE) --lint 2>&1 | awk '{said = said $$0 "\n"} /^Lints for|^Congratulations/ {ran = 1} \
 		/^    \* / && !/Specify a conda environment or container/ {bad = 1} END {if (bad || !ran) {printf "%s", said; exit 1}}'
 
-test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+test: $(VENV)/.installed-test
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/lint-imports
+	$(PYTEST) tests/smoke tests/unit -m "not process"
 
-soak: $(VENV)/.installed-test
-	HALOBENCH_SOAK=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -rA --durations=20
+check: lint
+	$(PYTEST) -m "process or not (unit or smoke)"
+
+soak: $(VENV)/.installed-check
+	HALOBENCH_SOAK=1 $(PYTEST) -rA --durations=20
 
 # Benchmarks that time the workflow start `snakemake`: it must be the one of .venv.
 bench: $(VENV)/.installed-bench
@@ -93,8 +86,15 @@ bench-quick: $(VENV)/.installed-bench
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python benchmarks/bench.py --quick $(TOPICS)
 
 # Each implementation is installed into an environment of its own, in build/conformance.
-conformance: $(VENV)/.installed
+conformance: $(VENV)/.installed-workflow
 	$(BIN)/python benchmarks/conformance/run.py $(NAMES)
+
+# Local builds, such as torch's for processors, have versions of their own: their minor release is the bound.
+constraints:
+	$(MAKE) VENV=build/newest CONSTRAINTS= test check
+	build/newest/bin/python -m pip freeze --all --exclude-editable --exclude pip \
+		| sed -E 's/==([0-9]+\.[0-9]+)\..*\+.*/==\1.*/' > constraints.new
+	mv constraints.new constraints.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache build dist src/*.egg-info

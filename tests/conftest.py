@@ -278,7 +278,7 @@ def finished_workspace(
         made = Workspace(folder, config)
         for path, content in own.items():
             (folder / path).write_text(content)
-        ran = made.snakemake("--cores", "2", *aims)
+        ran = made.halobench("run", "--cores", "2", *aims)
         assert ran.returncode == 0, ran.stderr[-4000:]
         done.touch()
     return made

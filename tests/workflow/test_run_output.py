@@ -1,4 +1,4 @@
-"""What `halobench run` prints to a file; for a cell that fails, see test_faults.py."""
+"""A run that a signal stops; for a cell that fails, see test_faults.py."""
 
 from __future__ import annotations
 
@@ -12,45 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import SOAK, Workspace, children, few_cells, heed_interrupts, one_cell
-
-pytestmark = pytest.mark.workflow
-FINISHED = re.compile(r"\[ *(\d+)/(\d+)\] \S+(?: \S+)?  [\d.]+ (?:s|min)(?:  about [\d.]+ (?:s|min|h) left)?")
-
-
-def printed(workspace: Workspace, *arguments: str) -> list[str]:
-    """The lines that `halobench run` prints, which go to standard error."""
-    done = workspace.module("halobench.cli.main", "run", *arguments)
-    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
-    return done.stderr.splitlines()
-
-
-def test_a_run_prints_a_line_per_job_and_where_its_results_are(tmp_path):
-    workspace = Workspace(tmp_path, few_cells())
-    lines = printed(workspace, "--cores", "2")
-    jobs = [match for match in map(FINISHED.fullmatch, lines) if match]
-    total = int(jobs[0][2])
-    assert [(int(match[1]), int(match[2])) for match in jobs] == [(n + 1, total) for n in range(total)]
-    names = [line.split("] ")[1].split("  ")[0] for line in lines if FINISHED.fullmatch(line)]
-    cells = [f"{stage} noisy/mlp/{loss}/seed0" for stage in ("train", "probe", "calibrate")
-             for loss in ("cross_entropy", "mixup2")]  # fmt: skip
-    drawn = ["manifest tiny", "aggregate tiny", "claims tiny", "figure tiny/summary", "overview tiny", "explorer"]
-    assert {"source digits", "reference noisy/seed0", *cells, *drawn} <= set(names)
-    # A cell's stages come one after the other.
-    for loss in ("cross_entropy", "mixup2"):
-        order = [names.index(f"{stage} noisy/mlp/{loss}/seed0") for stage in ("train", "probe")]
-        assert order == sorted(order)
-    assert names.index("figure tiny/summary") > max(map(names.index, cells))
-    assert any("left" in match[0] for match in jobs)
-    assert len(lines) <= total + 20
-    assert not any("Select jobs" in line or "steps (" in line for line in lines)
-    rest = "\n".join(line for line in lines if not FINISHED.fullmatch(line))
-    assert re.search(rf"^{total} jobs done in ", rest, re.M)
-    assert "Figures: results/figures/tiny/summary.png" in rest
-    assert "Start at results/index.html: it leads to all pages." in rest
-    again = printed(workspace, "--cores", "2")
-    assert any(line.startswith("Nothing to be done") for line in again)
-    assert len(again) <= 4
+from conftest import SOAK, Workspace, children, heed_interrupts, one_cell
 
 
 @pytest.mark.faults

@@ -1,0 +1,54 @@
+"""Install an extra of halobench into a virtual environment, or say in one line why that failed.
+
+Usage: install.py FOLDER EXTRA [CONSTRAINTS]. It must run on any Python 3, to say which one is needed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+
+MEANINGS = {  # what pip and venv say -> what to do
+    r"No space left on device|Disk quota exceeded": "the disk is full: this needs about 3 GB (10 GB with CUDA) here and in "
+    "the folder for temporary files (TMPDIR)",
+    r"establish a new connection|name resolution|Name or service not known|unreachable|Connection refused|"
+    r"Read timed out|ConnectTimeout|ProxyError": "no package index could be reached: check the network (or PIP_INDEX_URL)",
+    r"ensurepip": "Python can't make virtual environments: install its venv package, e.g. apt install python3-venv",
+    r"No module named venv": "Python has no module venv: install it, e.g. apt install python3-venv",
+}
+
+
+def reason(said):
+    """The line that explains a failure."""
+    for pattern, meaning in MEANINGS.items():
+        if re.search(pattern, said):
+            return meaning
+    errors = [line for line in said.splitlines() if line.lstrip().startswith(("ERROR", "error"))]
+    return (errors or said.splitlines() or ["no message"])[-1].strip()
+
+
+def run(command, **variables):
+    """Run a command in silence; if it fails, end with the reason."""
+    done = subprocess.run(
+        command, env=dict(os.environ, **variables), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        sys.exit("halobench: {}; then run the same command again".format(reason(done.stdout)))
+
+
+def main(folder, extra, constraints=""):
+    """Make the environment if there is none, and install the extra."""
+    if sys.version_info < (3, 11):
+        version = "{}.{}".format(*sys.version_info[:2])
+        sys.exit("halobench: Python 3.11 or newer is needed, and this is {}: make PYTHON=python3.12 ...".format(version))
+    print("Installing into {}: this takes a few minutes the first time.".format(folder), flush=True)
+    python = os.path.join(folder, "bin", "python")
+    pip = [python, "-m", "pip"]
+    if not os.path.exists(python) or subprocess.run([*pip, "--version"], capture_output=True).returncode:
+        run([sys.executable, "-m", "venv", folder])
+    # What builds packages is bound by the second variable, or by the first if pip is older than 25.3.
+    bound = {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints} if constraints else {}
+    run([*pip, "install", "--quiet", "--disable-pip-version-check", "--editable", ".[{}]".format(extra)], **bound)
+
+
+main(*sys.argv[1:])
