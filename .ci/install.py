@@ -8,18 +8,17 @@ import re
 import subprocess
 import sys
 
+NETWORK = "establish a new connection|name resolution|Name or service not known|unreachable|Connection refused"
 MEANINGS = {  # what pip and venv say -> what to do
-    r"No space left on device|Disk quota exceeded": "the disk is full: this needs about 3 GB (10 GB with CUDA) here and in "
-    "the folder for temporary files (TMPDIR)",
-    r"establish a new connection|name resolution|Name or service not known|unreachable|Connection refused|"
-    r"Read timed out|ConnectTimeout|ProxyError": "no package index could be reached: check the network (or PIP_INDEX_URL)",
+    r"No space left on device|Disk quota exceeded": "the disk is full: this needs about 3 GB here (10 GB with CUDA)",
+    NETWORK + "|Read timed out|ConnectTimeout|ProxyError": "pip reaches no package index: check the network",
     r"ensurepip": "Python can't make virtual environments: install its venv package, e.g. apt install python3-venv",
     r"No module named venv": "Python has no module venv: install it, e.g. apt install python3-venv",
 }
 
 
 def reason(said):
-    """The line that explains a failure."""
+    """Return the line that explains a failure."""
     for pattern, meaning in MEANINGS.items():
         if re.search(pattern, said):
             return meaning
@@ -39,8 +38,7 @@ def run(command, **variables):
 def main(folder, extra, constraints=""):
     """Make the environment if there is none, and install the extra."""
     if sys.version_info < (3, 11):
-        version = "{}.{}".format(*sys.version_info[:2])
-        sys.exit("halobench: Python 3.11 or newer is needed, and this is {}: make PYTHON=python3.12 ...".format(version))
+        sys.exit("halobench: Python 3.11 or newer is needed: make PYTHON=python3.12 ...")
     print("Installing into {}: this takes a few minutes the first time.".format(folder), flush=True)
     python = os.path.join(folder, "bin", "python")
     pip = [python, "-m", "pip"]

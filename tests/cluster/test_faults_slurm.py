@@ -1,6 +1,6 @@
 """Jobs that SLURM ends early: in the end, the results are those of an undisturbed run, byte for byte.
 
-`make test` cancels a job and kills a main process; `make soak` has all other disturbances too.
+`make check` cancels a job and kills a main process; `make soak` has all other disturbances too.
 """
 
 from __future__ import annotations

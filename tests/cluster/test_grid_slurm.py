@@ -1,6 +1,6 @@
 """Grids on a SLURM cluster: slots, nodes, and results as in a local run.
 
-`make test` runs one grid; `make soak` has all other ways to submit jobs too.
+`make check` runs one grid; `make soak` has all other ways to submit jobs too.
 """
 
 from __future__ import annotations

@@ -63,4 +63,4 @@ def test_a_grid_runs_once_and_an_edit_reruns_what_it_changes(tmp_path):
     assert set(jobs) >= DRAWN - {"claims tiny"}
     assert {path: path.stat().st_mtime_ns for path in results.glob("runs/**/train.json")} == trained
     assert records.read_record(results / cell / "probe.json")["spec"] != old["spec"]
-    assert 1.0 in set(pd.read_parquet(results / cell / "curves.parquet").query("probe == 'sphere'")["radius"])
+    assert 1.0 in set(pd.read_parquet(results / cell / "neighbourhood.parquet").query("probe == 'sphere'")["radius"])

@@ -1,6 +1,6 @@
 """Processes that die in all sorts of ways: in the end, the results are those of an undisturbed run, byte for byte.
 
-`make soak` runs as many trials as it takes to be convincing, and `make test` a sample of them.
+`make soak` runs as many trials as it takes to be convincing, and `make check` a sample of them.
 """
 
 from __future__ import annotations
