@@ -5,15 +5,17 @@ Usage: install.py FOLDER EXTRA [CONSTRAINTS]. It must run on any Python 3, to sa
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
+ROOM = 3e9  # bytes that everything takes with torch for processors
 NETWORK = "establish a new connection|name resolution|Name or service not known|unreachable|Connection refused"
 MEANINGS = {  # what pip and venv say -> what to do
-    r"No space left on device|Disk quota exceeded": "the disk is full: this needs about 3 GB here (10 GB with CUDA)",
-    NETWORK + "|Read timed out|ConnectTimeout|ProxyError": "pip reaches no package index: check the network",
-    r"ensurepip": "Python can't make virtual environments: install its venv package, e.g. apt install python3-venv",
-    r"No module named venv": "Python has no module venv: install it, e.g. apt install python3-venv",
+    r"No space left on device|Disk quota exceeded": "the disk is full",
+    NETWORK
+    + r"|Read timed out|ConnectTimeout|ProxyError|\(from versions: none\)": "pip reaches no package index: check the network",
+    r"ensurepip is not available|No module named venv": "Python lacks its package venv: e.g. apt install python3-venv",
 }
 
 
@@ -43,6 +45,9 @@ def main(folder, extra, constraints=""):
     python = os.path.join(folder, "bin", "python")
     pip = [python, "-m", "pip"]
     if not os.path.exists(python) or subprocess.run([*pip, "--version"], capture_output=True).returncode:
+        free = shutil.disk_usage(os.path.dirname(os.path.abspath(folder))).free
+        if free < ROOM:
+            sys.exit("halobench: the disk has {:.1f} GB free, and {:.0f} GB are needed".format(free / 1e9, ROOM / 1e9))
         run([sys.executable, "-m", "venv", folder])
     # What builds packages is bound by the second variable, or by the first if pip is older than 25.3.
     bound = {"PIP_CONSTRAINT": constraints, "PIP_BUILD_CONSTRAINT": constraints} if constraints else {}
