@@ -10,12 +10,10 @@ import subprocess
 import sys
 
 ROOM = 3e9  # bytes that everything takes with torch for processors
-NETWORK = "establish a new connection|name resolution|Name or service not known|unreachable|Connection refused"
-MEANINGS = {  # what pip and venv say -> what to do
-    r"No space left on device|Disk quota exceeded": "the disk is full",
-    NETWORK
-    + r"|Read timed out|ConnectTimeout|ProxyError|\(from versions: none\)": "pip reaches no package index: check the network",
-    r"ensurepip is not available|No module named venv": "Python lacks its package venv: e.g. apt install python3-venv",
+MEANINGS = {  # what pip and venv say -> what it means
+    "No space left on device|Disk quota exceeded": "the disk is full",
+    r"connection broken by|\(from versions: none\)": "pip reaches no package index: check the network",
+    "ensurepip is not available|No module named venv": "Python lacks its package venv: e.g. apt install python3-venv",
 }
 
 

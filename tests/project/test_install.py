@@ -19,7 +19,7 @@ from conftest import ROOT
 SCRIPT = ROOT / ".ci/install.py"
 NOWHERE = {
     "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
-    "PIP_RETRIES": "0",
+    "PIP_RETRIES": "1",
     "PIP_FIND_LINKS": "",
     "PIP_CONFIG_FILE": os.devnull,
 }
