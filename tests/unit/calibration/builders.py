@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 
 def drawn(n: int = 300, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -12,6 +13,23 @@ def drawn(n: int = 300, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[
     z = 2 * rng.normal(size=(n, k))
     labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
     return 3 * z, np.where(rng.random(n) < flips, (labels + 1) % k, labels)
+
+
+def distorted(n: int = 600, k: int = 5, strength: float = 3.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax at 1 / strength the labels are drawn from, then distorted slightly per class."""
+    rng = np.random.default_rng(seed)
+    z = 1.5 * rng.standard_normal((n, k))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    return strength * z * rng.uniform(0.8, 1.2, k) + rng.normal(0, 0.3, k), labels
+
+
+def posterior_sample(n: int = 700, k: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Over-confident logits, labels, and posterior rows."""
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.standard_normal((n, k))
+    posterior = softmax(z / 2, axis=1)
+    labels = (posterior.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    return z, labels, posterior
 
 
 def torch_lbfgs(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, steps: int = 20) -> float:
