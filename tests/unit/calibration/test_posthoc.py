@@ -27,10 +27,9 @@ OWN = [name for name in plugins.names("calibrators") if name != "auto"]  # it is
 
 
 @pytest.mark.parametrize("name", OWN)
-@pytest.mark.parametrize("k", [2, 4])
-def test_each_gives_distributions_and_calibrates_and_float32_changes_no_byte(name, k):
-    logits, labels = distorted(500, k, 4.0)
-    new, answers = distorted(4000, k, 4.0)
+def test_each_gives_distributions_and_calibrates_and_float32_changes_no_byte(name):
+    logits, labels = distorted(500, 4, 4.0)
+    new, answers = distorted(4000, 4, 4.0)
     narrow = logits.astype(np.float32)
     fit, wide = (calibrator.fit(name, z, labels) for z in (narrow, narrow.astype(float)))
     assert fit.logits(narrow).tobytes() == wide.logits(narrow.astype(float)).tobytes()
@@ -47,11 +46,10 @@ def test_each_gives_distributions_and_calibrates_and_float32_changes_no_byte(nam
 
 @pytest.mark.parametrize("name", OWN)
 def test_classes_that_validation_lacks_get_little_or_nothing(name):
-    logits, labels = distorted(600, 5)
-    there = labels != 2
-    fit = calibrator.fit(name, logits[there], labels[there])
+    logits, labels = distorted(300, 5)
+    seen = labels != 2
+    fit = calibrator.fit(name, logits[seen], labels[seen])
     p = fit.probabilities(logits)
-    assert np.isfinite(p).all()
     assert p[:, 2].mean() < softmax(logits)[:, 2].mean() or name in ("gap", "top_rest")
     assert nll(fit.logits(logits), labels) < math.inf
 
@@ -81,7 +79,7 @@ def test_it_is_close_to_ts_where_ts_is_the_truth(name):
 
 def test_matrix_scaling_is_the_optimum_that_scipy_finds_at_its_strength():
     """BFGS without a gradient, on weights and biases of the raw logits; the strength with the least error wins."""
-    logits, labels = distorted(300, 3)
+    logits, labels = distorted(120, 3)
     beta, spread = fit_temperature(logits, labels).beta, (logits - logits.mean(axis=1, keepdims=True)).std()
 
     def mapped(flat, z):
@@ -105,7 +103,7 @@ def test_matrix_scaling_is_the_optimum_that_scipy_finds_at_its_strength():
 
 def test_dirichlet_calibration_is_the_optimum_that_scipy_finds_at_its_strengths(monkeypatch):
     """BFGS without a gradient, on W and b of the log-probabilities themselves, from the identity."""
-    logits, labels = drawn(300, 3, flips=0.2)
+    logits, labels = drawn(120, 3, flips=0.2)
     log_p = np.log(softmax(logits))
     beta = fit_temperature(logits, labels).beta
     unit = max(1.0, (logits - logits.mean(axis=1, keepdims=True)).std())
@@ -168,7 +166,7 @@ def test_the_mixture_has_the_least_leave_one_out_nll_of_a_fine_grid():
 
 def test_the_noise_layer_is_the_optimum_that_scipy_finds_at_its_strength(monkeypatch):
     """BFGS on log beta and the logits of Q, for the log-likelihood with its prior and a ridge towards TS."""
-    logits, labels = drawn(300, 3, flips=0.2)
+    logits, labels = drawn(120, 3, flips=0.2)
     n, prior = len(labels), np.full((3, 3), noise_layer.SPREAD / 3) + 10 * np.eye(3)
     monkeypatch.setattr(noise_layer, "STRENGTHS", (10.0,))
 
