@@ -57,7 +57,8 @@ class Traces:
         elif event in CONNECTS and self.alone:
             pytest.fail(f"a unit test uses the network ({event} {arguments[-1]}): mark it `process`")
         elif event in PATHS and (event != "open" or arguments[2] & WRITES):
-            for path in map(self.absolute, arguments[: PATHS[event]]):
+            first = 1 if event == "os.symlink" else 0  # where a link points to stays as it is
+            for path in map(self.absolute, arguments[first : PATHS[event]]):
                 if path and path not in self.new:
                     (self.changed if os.path.lexists(path) else self.new).add(path)
 

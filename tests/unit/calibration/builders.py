@@ -32,6 +32,26 @@ def posterior_sample(n: int = 700, k: int = 6, seed: int = 0) -> tuple[np.ndarra
     return z, labels, posterior
 
 
+def nearest(n: int, k: int, m: int, beta: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One-hot nearest-neighbour logits on the overlap distribution, drawn labels, and the posterior."""
+    rng = np.random.default_rng(seed)
+    first = m * rng.integers(k // m, size=n)
+    shared = rng.random(n) < beta
+    own, top, label = (first + rng.integers(m, size=n) for _ in range(3))
+    group = (np.arange(k) // m == first[:, None] // m) / m
+    posterior = np.where(shared[:, None], group, np.eye(k)[own])
+    return np.eye(k)[np.where(shared, top, own)], np.where(shared, label, own), posterior
+
+
+def hard(case: str) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels from which little can be learnt."""
+    return {
+        "separable": (9 * np.eye(3)[np.arange(60) % 3], np.arange(60) % 3),
+        "one class": (np.random.default_rng(0).normal(size=(60, 4)), np.zeros(60, int)),
+        "no logit stands out": (np.zeros((60, 3)), np.arange(60) % 3),
+    }[case]
+
+
 def torch_lbfgs(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, steps: int = 20) -> float:
     """The temperature of torch's LBFGS in float64; by default, as in the paper's code."""
     torch = pytest.importorskip("torch")

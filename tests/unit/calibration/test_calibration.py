@@ -24,7 +24,7 @@ from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs import CalibrateSpec
 
-SPEC = CalibrateSpec(draws=200, floor_draws=50)
+SPEC = CalibrateSpec(draws=40, floor_draws=5)
 SIZES = {"train": 120, "val": 90, "test": 150}
 K = 4
 PERIOD = np.roll(np.arange(K), -1)
@@ -60,7 +60,7 @@ def value(table: pd.DataFrame, **names: str) -> float:
 
 JUDGED = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
 FAMILIES = ("gap", f"{__name__}:certain")
-ALL = CalibrateSpec(("none", "exact", "paper", "oracle", *FAMILIES), draws=200, floor_draws=50)
+ALL = CalibrateSpec(("none", "exact", "paper", "oracle", *FAMILIES), draws=40, floor_draws=5)
 
 
 def certain(logits, labels):
@@ -138,7 +138,7 @@ def test_tables_are_those_of_the_public_fits_and_metrics():
         numbers = {name: getattr(fit, name, math.nan) for name in ("T", "beta", "nll", "gradient")}
         numbers |= {"converged": fit.converged, "separable": getattr(fit, "separable", False)}
         assert {name: told[key][name] for name in numbers} == {
-            name: None if math.isnan(number) else number for name, number in numbers.items()
+            name: number if math.isfinite(number) else None for name, number in numbers.items()
         }
 
 
@@ -176,7 +176,6 @@ def test_fits_without_an_optimum_give_nan_rows_and_json():
     missing = found.metrics["calibrator"].isin(without - {"paper"})  # the paper's always stops somewhere
     assert found.metrics.loc[missing, ["value", "low", "high"]].isna().all(axis=None)
     assert found.metrics.loc[~missing, "value"].notna().all()
-    assert len(found.metrics) == len(calibrate(cell(), ALL, 0).metrics)
     assert set(found.reliability["calibrator"]) == {"none", "paper", "oracle", *FAMILIES}
 
 

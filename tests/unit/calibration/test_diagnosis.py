@@ -91,21 +91,13 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path):
     ("change", "told"),
     [
         (lambda table: table.drop(columns="label"), r"columns = .*expected a column label, and logit_NAME"),
-        (
-            lambda table: table.rename(columns={"logit_1": "logit_9"}),
-            r"label\[\d+\] = 1: expected one of 0, 2, 9, as in the columns",
-        ),
+        (lambda table: table.rename(columns={"logit_1": "logit_9"}), r"label\[\d+\] = 1: expected one of 0, 2, 9"),
         (lambda table: table.assign(split=["val", "train"] * 30), "split = 'train': expected one of test, val"),
         (lambda table: table.assign(split="test"), "split = 'no val'"),
         (lambda table: table.assign(label=[np.nan] + [0] * 59), r"label\[0\] = 'missing'"),
         (lambda table: table.assign(probability_0=0.5), "probabilities = '0': expected the classes 0, 1, 2"),
         (lambda table: table.assign(logit_0=0.2, logit_1=0.3, logit_2=0.5), "rename the array probabilities"),
         (lambda table: table.assign(logit_scale=1.0), "columns = 'scale': expected the number of a class"),
-        (lambda table: table.rename(columns={"logit_0": "logit_a"}), r"label\[\d+\] = 0: expected one of 1, 2, a"),
-        (
-            lambda table: table.rename(columns=lambda name: name.replace("0", "a")).assign(label="b"),
-            r"label\[0\] = 'b': expected one of 1, 2, a",
-        ),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
@@ -379,6 +371,8 @@ def test_the_text_fits_and_the_page_needs_nothing_else(flipped):
 @fast
 def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(auto, "default_candidates", lambda: OWN)
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # which a command sets in its process
+        monkeypatch.setenv(name, "1")
     (z, y), (new_z, _) = drawn(flips=0.35), drawn(seed=1)
     path, out = tmp_path / "mine.npz", tmp_path / "out"
     np.savez(path, val_logits=z, val_labels=y, test_logits=new_z)

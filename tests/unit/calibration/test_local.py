@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 from halobench import kl
 from halobench.calibration import calibrator, logit_maps, pooling
 from halobench.calibration.sample_scores import cross_entropy, softmax
+from unit.calibration.builders import hard
 
 
 def clusters(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,6 +42,13 @@ def test_each_family_ignores_shifts_and_scale_and_is_finite_far_away(name):
     for scale in (1e-200, 1e200):
         np.testing.assert_allclose(softmax(fitted(scale * z)(scale * fresh)), p, atol=0.01)
     assert np.isfinite(cross_entropy(fitted(z)(1e4 * fresh), np.zeros(50, int))).all()
+
+
+@pytest.mark.parametrize("case", ["separable", "one class", "no logit stands out"])
+def test_each_family_is_finite_on_hard_data(case):
+    z, y = hard(case)
+    for name, fitted in logit_maps.fit_families(z, y, y, 0).items():
+        assert np.isfinite(softmax(fitted(z))).all(), name
 
 
 def test_ranks_have_the_frequencies_of_the_labels_ranks():

@@ -127,24 +127,22 @@ def probabilities(kind: str, n: int, k: int) -> np.ndarray:
     return metric.softmax(z)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(
-    ("kind", "n", "k"),
+    ("kind", "n", "k", "bins"),
     [
-        ("drawn", 1, 2),
-        ("drawn", 500, 2),
-        ("drawn", 9000, 10),
-        ("drawn", 300, 300),
-        ("sharp", 300, 6),
-        ("certain", 200, 4),
-        ("uniform", 200, 3),
-        ("masked", 300, 5),
+        ("drawn", 1, 2, 15),
+        ("drawn", 500, 2, 1),
+        ("drawn", 9000, 10, 15),
+        ("drawn", 300, 300, 15),
+        ("sharp", 300, 6, 15),
+        ("certain", 200, 4, 15),
+        ("uniform", 200, 3, 15),
+        ("masked", 300, 5, 15),
     ],
 )
-@pytest.mark.parametrize("bins", [1, 15])
 @pytest.mark.parametrize("soft", [False, True])
-def test_binned_errors_are_those_of_plain_code(kind, n, k, dtype, bins, soft):
-    p = probabilities(kind, n, k).astype(dtype)
+def test_binned_errors_are_those_of_plain_code(kind, n, k, bins, soft):
+    p = probabilities(kind, n, k).astype(np.float32 if soft else np.float64)
     targets = np.random.default_rng(1).integers(k, size=n)
     if soft:
         targets = np.random.default_rng(1).dirichlet(np.ones(k), size=n)
@@ -186,9 +184,9 @@ def test_the_largest_of_each_row_is_predicted_whatever_the_type(dtype):
 def test_ece_floor_is_the_mean_ece_under_calibrated_labels():
     _, _, t = posterior_sample(n=200)
     rng = np.random.default_rng(4)
-    drawn = [metric.ece(t, (t.cumsum(axis=1) < rng.random((200, 1))).sum(axis=1).clip(max=5)) for _ in range(600)]
-    floor = ece_floor(t, 15, 2000, rng)
-    assert floor == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / math.sqrt(600))
+    drawn = [metric.ece(t, (t.cumsum(axis=1) < rng.random((200, 1))).sum(axis=1).clip(max=5)) for _ in range(200)]
+    floor = ece_floor(t, 15, 500, rng)
+    assert floor == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / math.sqrt(200))
 
 
 @pytest.mark.parametrize(
