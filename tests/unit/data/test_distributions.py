@@ -114,7 +114,7 @@ def test_samples_are_allocated_in_proportion_to_masses(count):
 
 def test_only_test_samples_are_allocated_and_each_number_of_classes_has_its_own_draws(tmp_path):
     """Over seeds, the share of shared samples is binomial in training, independently for each k, and exact in test."""
-    seeds, n = 150, 80
+    seeds, n = 100, 80
     share = {}
     for k in (4, 8):
         sources.write_source(parse(SourceSpec, {"loader": "overlap", "classes": k, "shape": [1, 4, 4]}), tmp_path)

@@ -50,7 +50,7 @@ def lively(name: str, shape: tuple[int, int, int], **options) -> nn.Module:
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=[(1, 8, 8), (3, 8, 7)], ids=["grey", "colour"])
+@pytest.fixture(scope="module", params=[(1, 5, 5), (3, 6, 5)], ids=["grey", "colour"])
 def points(request):
     """6 images with labels of 5 classes."""
     rng = np.random.default_rng(0)
