@@ -154,14 +154,14 @@ def test_bad_groups_are_named(groups, expected):
 
 @pytest.mark.parametrize("k", [3, 40])
 @pytest.mark.parametrize("noise", [0.0, 0.001])
-def test_copies_are_found_whatever_the_scale(k, noise):
+def test_copies_are_found_whatever_the_scale_and_constants_of_rows(k, noise):
     z, y = drawn(60, k, flips=0.2)
     groups = np.random.default_rng(0).permutation(np.repeat(np.arange(60), 4))
     near = (z + noise * z.std() * np.random.default_rng(1).normal(size=(4, *z.shape)))[np.arange(240) % 4, groups]
     found = find_copies(near, y[groups])
     together = groups[:, None] == groups
     np.testing.assert_array_equal(found[:, None] == found, together)
-    moved = 1e4 * near + np.random.default_rng(2).normal(size=(240, 1)).round()
+    moved = 1e4 * (near + np.random.default_rng(2).normal(size=(240, 1)).round())
     again = find_copies(moved, y[groups])
     assert (again[:, None] == again).mean() == pytest.approx(together.mean(), rel=0.05)
 

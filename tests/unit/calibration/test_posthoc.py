@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.special import log_softmax
 
 from halobench.calibration import calibrator
 from halobench.calibration.calibrators import confusion_mix, dirichlet, noise_layer
@@ -23,12 +24,16 @@ from unit.calibration.builders import distorted, drawn
 OWN = [name for name in plugins.names("calibrators") if name != "auto"]  # it is one of the others, or TS
 
 
+def plain_nll(logits: np.ndarray, labels: np.ndarray) -> float:
+    return -log_softmax(logits, axis=1)[np.arange(len(labels)), labels].mean()
+
+
 # What holds for each --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", OWN)
 def test_each_gives_distributions_and_calibrates_and_float32_changes_no_byte(name):
-    logits, labels = distorted(500, 4, 4.0)
+    logits, labels = distorted(400, 4, 4.0)
     new, answers = distorted(4000, 4, 4.0)
     narrow = logits.astype(np.float32)
     fit, wide = (calibrator.fit(name, z, labels) for z in (narrow, narrow.astype(float)))
@@ -87,7 +92,7 @@ def test_matrix_scaling_is_the_optimum_that_scipy_finds_at_its_strength():
         return beta * z + (z - z.mean(axis=1, keepdims=True)) / spread @ V.reshape(3, 3) + b
 
     def objective(flat, strength):
-        return nll(mapped(flat, logits), labels) + strength / 2 * float(flat @ flat) / len(labels)
+        return plain_nll(mapped(flat, logits), labels) + strength / 2 * float(flat @ flat) / len(labels)
 
     for strength in (3.0, 1e6):
         p = calibrator.fit("matrix", logits, labels, strengths=[strength]).probabilities(logits)
@@ -117,7 +122,7 @@ def test_dirichlet_calibration_is_the_optimum_that_scipy_finds_at_its_strengths(
         """The ridges act on weights of x / unit, i.e. unit times those of x."""
         W, b = flat[:9].reshape(3, 3), flat[9:]
         ridge = off * (unit * W[away]) ** 2, 0.3 * (unit * (np.diag(W) - beta)) ** 2, intercept * b**2
-        return nll(mapped(flat, log_p), labels) + sum(each.sum() for each in ridge) / 2 / len(labels)
+        return plain_nll(mapped(flat, log_p), labels) + sum(each.sum() for each in ridge) / 2 / len(labels)
 
     for strengths in ((1.0, 100.0), (100.0, 1.0)):
         monkeypatch.setattr(dirichlet, "STRENGTHS", (strengths,))
@@ -132,11 +137,11 @@ def test_dirichlet_calibration_is_the_optimum_that_scipy_finds_at_its_strengths(
 @pytest.mark.parametrize("name", ["confusion_mix", "noise_layer"])
 def test_one_hot_logits_get_the_frequencies_of_labels(name):
     """Logits that show only the predicted class leave nothing else to learn."""
-    top = np.repeat(np.arange(3), 4000)
+    top = np.repeat(np.arange(3), 1000)
     shares = np.array([[0.7, 0.2, 0.1], [0.0, 0.9, 0.1], [0.25, 0.25, 0.5]])
-    labels = np.concatenate([np.repeat(np.arange(3), np.round(4000 * row).astype(int)) for row in shares])
+    labels = np.concatenate([np.repeat(np.arange(3), np.round(1000 * row).astype(int)) for row in shares])
     p = calibrator.fit(name, 8 * np.eye(3)[top], labels).probabilities(8 * np.eye(3))
-    np.testing.assert_allclose(p, shares, atol=0.005)
+    np.testing.assert_allclose(p, shares, atol=0.01)
 
 
 def test_the_mixture_has_the_least_leave_one_out_nll_of_a_fine_grid():
