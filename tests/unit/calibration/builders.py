@@ -1,10 +1,18 @@
-"""Logits with known properties, shared by the tests of this wing."""
+"""Logits with known properties, and a fixture, shared by the tests of this wing."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 from scipy.special import softmax
+
+from halobench.calibration import diagnose
+
+
+@pytest.fixture
+def without_ladder(monkeypatch):
+    """Leave the repair ladder out of diagnoses, since it takes most of their time."""
+    monkeypatch.setattr(diagnose, "quick_ladder", lambda *_: (None, "it takes seconds"))
 
 
 def drawn(n: int = 300, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

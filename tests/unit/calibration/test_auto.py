@@ -15,6 +15,7 @@ from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.seeding import generator
 from unit.calibration.builders import drawn
+from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 
 OWN = ("top_rest", "partner")
 

@@ -18,6 +18,7 @@ from halobench.calibration.diagnosis_parts import Shift, Temperature
 from halobench.calibration.metric import nll, softmax
 from halobench.cli.main import main
 from unit.calibration.builders import drawn, torch_lbfgs
+from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 
 OWN = ("top_rest", "partner")
 
