@@ -60,6 +60,7 @@ def needs(there: bool, what: str) -> None:
 
 # Variables that halobench itself sets in its process: see data_root, loaded, fork_server and device.
 OURS = {data_root.ROOT, data_root.FETCH, "PATH", "PYTHONPATH", fork_server.PLACE, "CUBLAS_WORKSPACE_CONFIG"}
+OURS |= {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR"}  # which scikit-learn and torch set
 PYTESTS = {"PYTEST_CURRENT_TEST"}
 
 

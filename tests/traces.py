@@ -30,7 +30,7 @@ CONNECTS = {"socket.connect", "socket.bind", "socket.getaddrinfo", "urllib.Reque
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PATHS = {"open": 1, "os.mkdir": 1, "os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.link": 2, "os.symlink": 2}
 PATHS |= {"os.truncate": 1, "os.chmod": 1, "os.utime": 1}  # how many of the first arguments of an event are paths
-CACHES = ("/__pycache__", "/.cache/")  # which Python, matplotlib and numba write to whenever they like
+CACHES = ("/__pycache__", "/.cache/", "/torchinductor_")  # which Python, matplotlib, numba and torch write to
 
 
 @dataclass
@@ -57,7 +57,8 @@ class Traces:
         elif event in CONNECTS and self.alone:
             pytest.fail(f"a unit test uses the network ({event} {arguments[-1]}): mark it `process`")
         elif event in PATHS and (event != "open" or arguments[2] & WRITES):
-            for path in map(self.absolute, arguments[: PATHS[event]]):
+            first = 1 if event == "os.symlink" else 0  # where a link points to stays as it is
+            for path in map(self.absolute, arguments[first : PATHS[event]]):
                 if path and path not in self.new:
                     (self.changed if os.path.lexists(path) else self.new).add(path)
 

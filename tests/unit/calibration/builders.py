@@ -1,9 +1,18 @@
-"""Logits with known properties, shared by the tests of this wing."""
+"""Logits with known properties, and a fixture, shared by the tests of this wing."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+
+from halobench.calibration import diagnose
+
+
+@pytest.fixture
+def without_ladder(monkeypatch):
+    """Leave the repair ladder out of diagnoses, since it takes most of their time."""
+    monkeypatch.setattr(diagnose, "quick_ladder", lambda *_: (None, "it takes seconds"))
 
 
 def drawn(n: int = 300, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -12,6 +21,43 @@ def drawn(n: int = 300, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[
     z = 2 * rng.normal(size=(n, k))
     labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
     return 3 * z, np.where(rng.random(n) < flips, (labels + 1) % k, labels)
+
+
+def distorted(n: int = 600, k: int = 5, strength: float = 3.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits whose softmax at 1 / strength the labels are drawn from, then distorted slightly per class."""
+    rng = np.random.default_rng(seed)
+    z = 1.5 * rng.standard_normal((n, k))
+    labels = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    return strength * z * rng.uniform(0.8, 1.2, k) + rng.normal(0, 0.3, k), labels
+
+
+def posterior_sample(n: int = 700, k: int = 6, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Over-confident logits, labels, and posterior rows."""
+    rng = np.random.default_rng(seed)
+    z = 2 * rng.standard_normal((n, k))
+    posterior = softmax(z / 2, axis=1)
+    labels = (posterior.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    return z, labels, posterior
+
+
+def nearest(n: int, k: int, m: int, beta: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One-hot nearest-neighbour logits on the overlap distribution, drawn labels, and the posterior."""
+    rng = np.random.default_rng(seed)
+    first = m * rng.integers(k // m, size=n)
+    shared = rng.random(n) < beta
+    own, top, label = (first + rng.integers(m, size=n) for _ in range(3))
+    group = (np.arange(k) // m == first[:, None] // m) / m
+    posterior = np.where(shared[:, None], group, np.eye(k)[own])
+    return np.eye(k)[np.where(shared, top, own)], np.where(shared, label, own), posterior
+
+
+def hard(case: str) -> tuple[np.ndarray, np.ndarray]:
+    """Logits and labels from which little can be learnt."""
+    return {
+        "separable": (9 * np.eye(3)[np.arange(60) % 3], np.arange(60) % 3),
+        "one class": (np.random.default_rng(0).normal(size=(60, 4)), np.zeros(60, int)),
+        "no logit stands out": (np.zeros((60, 3)), np.arange(60) % 3),
+    }[case]
 
 
 def torch_lbfgs(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, steps: int = 20) -> float:

@@ -15,6 +15,7 @@ from halobench.calibration.sample_scores import softmax
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core.seeding import generator
 from unit.calibration.builders import drawn
+from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 
 OWN = ("top_rest", "partner")
 
@@ -29,7 +30,7 @@ def plain_choice(gains: np.ndarray, variances: np.ndarray) -> int:
     return chosen
 
 
-@pytest.mark.parametrize("flips", [0.0, 0.1, 0.35])
+@pytest.mark.parametrize("flips", [0.0, 0.35])
 def test_choice_and_gain_are_those_of_plain_code(flips):
     z, y = drawn(300, flips=flips)
     fold = generator(3, "auto", "folds").permutation(len(y)) % FOLDS
@@ -122,6 +123,8 @@ def test_folds_keep_groups_together_and_are_the_usual_ones_for_single_samples():
 def test_groups_may_have_any_names_and_single_ones_change_nothing():
     z, y = drawn(200, flips=0.35)
     plain = fit_auto(z, y, candidates=OWN)
+    by_name = calibrator.fit("auto", z, y, candidates=OWN)
+    np.testing.assert_array_equal(by_name.probabilities(z), plain.predict_proba(z))
     single = fit_auto(z, y, candidates=OWN, groups=[f"patient {i:03}" for i in range(200)])
     assert (single.chosen, single.candidates) == (plain.chosen, plain.candidates)
     assert single.groups.kind == "given"
@@ -150,21 +153,21 @@ def test_bad_groups_are_named(groups, expected):
         diagnose(z, y, groups=groups)
 
 
-@pytest.mark.parametrize("k", [3, 10, 40])
+@pytest.mark.parametrize("k", [3, 40])
 @pytest.mark.parametrize("noise", [0.0, 0.001])
-def test_copies_are_found_whatever_the_scale(k, noise):
+def test_copies_are_found_whatever_the_scale_and_constants_of_rows(k, noise):
     z, y = drawn(60, k, flips=0.2)
     groups = np.random.default_rng(0).permutation(np.repeat(np.arange(60), 4))
     near = (z + noise * z.std() * np.random.default_rng(1).normal(size=(4, *z.shape)))[np.arange(240) % 4, groups]
     found = find_copies(near, y[groups])
     together = groups[:, None] == groups
     np.testing.assert_array_equal(found[:, None] == found, together)
-    moved = 1e4 * near + np.random.default_rng(2).normal(size=(240, 1)).round()
+    moved = 1e4 * (near + np.random.default_rng(2).normal(size=(240, 1)).round())
     again = find_copies(moved, y[groups])
     assert (again[:, None] == again).mean() == pytest.approx(together.mean(), rel=0.05)
 
 
-@pytest.mark.parametrize("k", [2, 3, 10, 40])
+@pytest.mark.parametrize("k", [2, 3, 40])
 def test_samples_that_are_independent_are_no_copies(k):
     """Neither if logits are distinct, nor if they coincide, as those of nearest neighbours and votes do."""
     z, y = drawn(400, k, flips=0.2)
@@ -174,63 +177,45 @@ def test_samples_that_are_independent_are_no_copies(k):
         assert find_copies(each, y) is None
 
 
-def test_copies_are_grouped_and_reported():
+@pytest.mark.usefixtures("without_ladder")
+def test_copies_are_grouped_and_widen_the_interval_of_the_temperature():
     z, y = drawn(60, flips=0.35)
     rows = np.repeat(np.arange(60), 5)
-    fit, known = fit_auto(z[rows], y[rows], candidates=OWN), fit_auto(z[rows], y[rows], candidates=OWN, groups=rows)
-    assert fit.groups.kind == "copies"
-    assert fit.groups.count == known.groups.count == 60
-    found = diagnose(z[rows], y[rows], candidates=OWN)
-    text, (first, *_) = " ".join(str(found).split()), found.answers()
-    assert "300 validation samples in 60 groups" in text
-    assert "The 300 samples were divided into 60 groups" in text
-    assert first.warning
-    single = diagnose(z, y, candidates=OWN).temperature
-    wider = np.log(found.temperature.high / found.temperature.low) / np.log(single.high / single.low)
+    known = fit_auto(z[rows], y[rows], candidates=OWN, groups=rows)
+    found, single = (diagnose(*each, candidates=OWN) for each in ((z[rows], y[rows]), (z, y)))
+    assert found.auto.groups.kind == "copies"
+    assert found.auto.groups.count == known.groups.count == 60
+    assert found.answers()[0].warning
+    assert "The 300 samples were divided into 60 groups" in " ".join(str(found).split())
+    intervals = [each.temperature.high / each.temperature.low for each in (found, single)]
     student = scipy.stats.t.ppf(0.975, 59) * np.sqrt(60 / 59)  # over 60 groups
-    assert wider == pytest.approx(student / 1.96, rel=1e-3)
+    assert np.log(intervals[0]) / np.log(intervals[1]) == pytest.approx(student / 1.96, rel=1e-3)
 
 
+@pytest.mark.usefixtures("without_ladder")
 def test_a_class_that_is_missing_keeps_ts_and_a_rare_one_does_not():
     z, y = drawn(1000, flips=0.35)
-    there = y != 2
-    fit = fit_auto(z[there], y[there], candidates=OWN)
+    seen = y != 2
+    fit = fit_auto(z[seen], y[seen], candidates=OWN)
     assert (fit.chosen, fit.candidates[0].reason) == (TS, fit.reason)
     assert "no label is of class 2" in fit.reason
-    assert "no label is of class c" in str(diagnose(z[there], y[there], names=list("abcd"), candidates=OWN))
+    assert "no label is of class c" in str(diagnose(z[seen], y[seen], names=list("abcd"), candidates=OWN))
     tail = np.column_stack([z, np.full((len(z), 2), z.min() - 9)])
     assert auto.missing_classes(tail, np.where(np.arange(len(y)) < 2, 4, y)) == [], "like the other rare class"
     assert auto.missing_classes(tail, y) == [4, 5], "all other classes have plenty"
 
 
-def test_it_does_not_depend_on_shifts():
-    z, y = drawn(200, flips=0.3)
-    first = fit_auto(z, y, candidates=OWN)
-    shifted = z + np.random.default_rng(0).normal(size=(len(z), 1))
-    np.testing.assert_allclose(
-        fit_auto(shifted, y, candidates=OWN).predict_proba(shifted), first.predict_proba(z), atol=1e-7
-    )
-    p = calibrator.fit("auto", z, y, candidates=OWN).probabilities(z)
-    np.testing.assert_array_equal(p, first.predict_proba(z))
-
-
 def test_a_candidate_that_fails_is_left_out_with_its_reason(monkeypatch):
-    fit_checked = auto.fit_checked
-
-    def failing(name, logits, labels, options):
-        if name == "partner":
-            return calibrator.Calibrator(None, np.nan, converged=False, reason="no luck")
-        return fit_checked(name, logits, labels, options)
-
-    monkeypatch.setattr(auto, "fit_checked", failing)
-    z, y = drawn(200, flips=0.3)
-    fit = fit_auto(z, y, candidates=OWN)
-    (partner,) = (each for each in fit.candidates if each.name == "partner")
+    fit, failed = auto.fit_checked, calibrator.Calibrator(None, np.nan, converged=False, reason="no luck")
+    monkeypatch.setattr(auto, "fit_checked", lambda name, *rest: failed if name == "partner" else fit(name, *rest))
+    found = fit_auto(*drawn(200, flips=0.3), candidates=OWN)
+    (partner,) = (each for each in found.candidates if each.name == "partner")
     assert partner.reason == "no luck"
     assert np.isnan(partner.value)
-    assert fit.chosen in (TS, "top_rest")
+    assert found.chosen in (TS, "top_rest")
 
 
+@pytest.mark.usefixtures("without_ladder")
 def test_candidates_that_were_not_tried_are_named(monkeypatch):
     z, y = drawn(200, flips=0.3)
     assert fit_auto(z, y, candidates=()).reason == "no candidate was given"

@@ -18,6 +18,7 @@ from halobench.calibration.diagnosis_parts import Shift, Temperature
 from halobench.calibration.metric import nll, softmax
 from halobench.cli.main import main
 from unit.calibration.builders import drawn, torch_lbfgs
+from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 
 OWN = ("top_rest", "partner")
 
@@ -28,10 +29,15 @@ def short(diagnosis, words: str) -> str:
     return answer.short
 
 
+fast = pytest.mark.usefixtures("without_ladder")
+
+
 @pytest.fixture(scope="module")
 def flipped():
     (z, y), (new_z, new_y) = drawn(flips=0.35), drawn(seed=1, flips=0.35)
-    return z, y, new_z, new_y, diagnose(z, y, new_z, new_y, candidates=OWN)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(diagnosis_parts, "WORK", 0)
+        return z, y, new_z, new_y, diagnose(z, y, new_z, new_y, candidates=OWN)
 
 
 def test_its_numbers_are_those_of_the_functions_it_combines(flipped):
@@ -53,8 +59,8 @@ def test_its_numbers_are_those_of_the_functions_it_combines(flipped):
     assert all((each.predicted + 1) % 4 == each.label for each in found.confusions[:4]), "these were flipped"
 
 
-def test_every_kind_of_input_gives_the_same(flipped, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "quick_ladder", lambda *_: (None, "it takes seconds"))
+@fast
+def test_every_kind_of_input_gives_the_same(flipped, tmp_path):
     z, y, new_z, new_y, _ = flipped
     found = diagnose(z, y, new_z, new_y, candidates=OWN)
     rng = np.random.default_rng(0)
@@ -86,21 +92,13 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path, monkeypatch):
     ("change", "told"),
     [
         (lambda table: table.drop(columns="label"), r"columns = .*expected a column label, and logit_NAME"),
-        (
-            lambda table: table.rename(columns={"logit_1": "logit_9"}),
-            r"label\[\d+\] = 1: expected one of 0, 2, 9, as in the columns",
-        ),
+        (lambda table: table.rename(columns={"logit_1": "logit_9"}), r"label\[\d+\] = 1: expected one of 0, 2, 9"),
         (lambda table: table.assign(split=["val", "train"] * 30), "split = 'train': expected one of test, val"),
         (lambda table: table.assign(split="test"), "split = 'no val'"),
         (lambda table: table.assign(label=[np.nan] + [0] * 59), r"label\[0\] = 'missing'"),
         (lambda table: table.assign(probability_0=0.5), "probabilities = '0': expected the classes 0, 1, 2"),
         (lambda table: table.assign(logit_0=0.2, logit_1=0.3, logit_2=0.5), "rename the array probabilities"),
         (lambda table: table.assign(logit_scale=1.0), "columns = 'scale': expected the number of a class"),
-        (lambda table: table.rename(columns={"logit_0": "logit_a"}), r"label\[\d+\] = 0: expected one of 1, 2, a"),
-        (
-            lambda table: table.rename(columns=lambda name: name.replace("0", "a")).assign(label="b"),
-            r"label\[0\] = 'b': expected one of 1, 2, a",
-        ),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
@@ -155,17 +153,18 @@ def test_bad_arguments_are_named(change, told):
         (["2", "3", "5"], [2, 3, 5]),
     ],
 )
-@pytest.mark.parametrize("convert", [False, True])
-def test_labels_are_names_of_classes_or_their_positions(names, labels, convert):
+@fast
+def test_labels_are_names_of_classes_or_their_positions(names, labels):
     table = pd.DataFrame(9 * np.eye(len(names))[: len(labels)], columns=[f"logit_{name}" for name in names])
     table = pd.concat([table.assign(label=labels)] * 9, ignore_index=True)
-    found = diagnose(table.convert_dtypes() if convert else table, candidates=OWN)
-    assert found.errors == 0
-    assert sorted(found.names) == sorted(names)
+    for each in (table, table.convert_dtypes()):
+        found = diagnose(each, candidates=())
+        assert found.errors == 0
+        assert sorted(found.names) == sorted(names)
 
 
-def test_frames_are_aligned_by_name_and_can_be_mapped_as_they_were_given(monkeypatch):
-    monkeypatch.setattr(module, "quick_ladder", lambda *_: (None, "it takes seconds"))
+@fast
+def test_frames_are_aligned_by_name_and_can_be_mapped_as_they_were_given():
     (z, y), (new_z, new_y) = drawn(flips=0.35), drawn(seed=1, flips=0.35)
     frame, new = (pd.DataFrame(each, columns=list("abcd")) for each in (z, new_z))
     names = np.array(list("abcd"))
@@ -186,8 +185,8 @@ def test_frames_are_aligned_by_name_and_can_be_mapped_as_they_were_given(monkeyp
             one.predict_proba(z[:, :3])
 
 
+@fast
 def test_what_wasnt_seen_and_a_loss_on_test_samples_are_said_first(monkeypatch):
-    monkeypatch.setattr(module, "quick_ladder", lambda *_: (None, "it takes seconds"))
     monkeypatch.setattr(auto, "missing_classes", lambda *_: [])  # as if class c were only rare
     z, y = drawn(2000, flips=0.35)
     seen = y != 2
@@ -202,23 +201,23 @@ def test_what_wasnt_seen_and_a_loss_on_test_samples_are_said_first(monkeypatch):
 
 
 def test_the_interval_and_the_cost_of_a_temperature_are_right():
-    """Over 200 draws of 150 samples, the interval holds the true T, and the cost is what 20,000 samples say."""
-    (new_z, new_y), held, costs, measured = drawn(20_000, seed=9), 0, [], []
+    """Over 100 draws of 150 samples, the interval holds the true T, and the cost is what 4000 samples say."""
+    (new_z, new_y), held, costs, measured = drawn(4000, seed=9), 0, [], []
     best = nll(new_z / fit_temperature(new_z, new_y).T, new_y)
-    for seed in range(200):
+    for seed in range(100):
         found = Temperature.of(*drawn(150, seed=100 + seed))
         held += found.low <= 3 <= found.high
         costs.append(found.cost)
         measured.append(nll(new_z * found.exact.beta, new_y) - best)
-    assert 180 <= held <= 198
+    assert 89 <= held <= 99
     assert np.mean(costs) == pytest.approx(np.mean(measured), rel=0.35)
 
 
-@pytest.mark.parametrize("scale", [0.3, 1.0, 3.0])
-def test_the_copied_fit_is_torchs(scale):
+def test_the_copied_fit_is_torchs():
     z, y = drawn(500)
-    found = Temperature.of(scale * z, y).others["copied"]
-    assert pytest.approx(torch_lbfgs(scale * z, y, 1.5, 50), rel=1e-6) == found.T
+    for scale in (0.3, 3.0):
+        found = Temperature.of(scale * z, y).others["copied"]
+        assert pytest.approx(torch_lbfgs(scale * z, y, 1.5, 50), rel=1e-6) == found.T
 
 
 def test_a_shift_of_classes_or_confidences_is_seen_and_nothing_rarely_is():
@@ -240,21 +239,20 @@ def test_a_shift_of_classes_or_confidences_is_seen_and_nothing_rarely_is():
     assert relabelled.nll[2] < 0.01
 
 
-def test_the_range_is_printed_and_its_limits_are_said():
+def test_the_range_of_what_training_could_remove_is_printed(monkeypatch):
     """Three samples a class say little; with 20 classes, nothing is known about the lower end."""
-    rng = np.random.default_rng(0)
-    z, y = rng.normal(size=(60, 20)), np.arange(60) % 20
+    monkeypatch.setattr(diagnosis_parts, "WORK", 0)
+    z, y = np.random.default_rng(0).normal(size=(60, 20)), np.arange(60) % 20
     found = diagnose(z, y, candidates=())
     low, high = found.ladder.training_range
     assert low == 0
-    told = " ".join(str(found).split())
-    assert f"only other training between 0.000 and {high:.3f}." in told
-    assert f"since it includes label noise, is between 0.000 and {high:.3f} (95% range)." in told
-    assert "don't rule out that a richer map removes all of it" in told
-    assert told.count("With 3 samples a class on average") == 1
+    text = " ".join(str(found).split())
+    assert text.count(f"between 0.000 and {high:.3f}") == 2
+    assert text.count("With 3 samples a class on average") == 1
 
 
-def test_noise_is_apart_where_the_posterior_is_known():
+def test_noise_is_apart_where_the_posterior_is_known(monkeypatch):
+    monkeypatch.setattr(diagnosis_parts, "WORK", 0)
     z, y = drawn(400)
     found = diagnose(z, y, posterior=softmax(z / 3), candidates=OWN)
     entropy = nll(z / 3, softmax(z / 3))
@@ -306,7 +304,8 @@ def hard(case: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ("wrong", "enough", "Unknown, since no finite temperature is best."),
     ],
 )
-def test_hard_data_get_an_answer(case, words, answer):
+def test_hard_data_get_an_answer(case, words, answer, monkeypatch):
+    monkeypatch.setattr(diagnosis_parts, "WORK", 0)
     z, y, new = hard(case)
     found = diagnose(z, y, new, y[:60] if len(y) >= 60 else None, candidates=OWN)
     assert np.allclose(found.predict_proba(new).sum(axis=1), 1)
@@ -320,8 +319,8 @@ def test_hard_data_get_an_answer(case, words, answer):
     assert short(found, words) == answer or answer is None
 
 
-def test_groups_come_from_every_kind_of_input(monkeypatch, tmp_path):
-    monkeypatch.setattr(module, "quick_ladder", lambda *_: (None, "it takes seconds"))
+@fast
+def test_groups_come_from_every_kind_of_input(tmp_path):
     z, y = drawn(flips=0.35)
     patients = np.array([f"patient {i // 3}" for i in range(300)])
     found = diagnose(z, y, groups=patients, candidates=OWN)
@@ -365,14 +364,16 @@ def test_the_text_fits_and_the_page_needs_nothing_else(flipped):
     page = diagnosis_page(found, "<mine>")
     assert not re.search(r'(?:src|href)="(?!#|data:)', page)
     assert "&lt;mine&gt;" in page
-    for answer in found.answers():
-        assert answer.short in page
-    assert "Partner scaling" in short(found, "calibrator")
+    assert all(answer.short in page for answer in found.answers())
     assert "drawn at random" not in str(found)
     assert "of 2,000 samples, drawn at random" in " ".join(str(dataclasses.replace(found, samples=2500)).split())
 
 
-def test_the_command_prints_and_writes(tmp_path, capsys):
+@fast
+def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(auto, "default_candidates", lambda: OWN)
+    for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # which a command sets in its process
+        monkeypatch.setenv(name, "1")
     (z, y), (new_z, _) = drawn(flips=0.35), drawn(seed=1)
     path, out = tmp_path / "mine.npz", tmp_path / "out"
     np.savez(path, val_logits=z, val_labels=y, test_logits=new_z)

@@ -66,48 +66,39 @@ def test_a_posterior_gives_the_divergence(tmp_path):
     assert found["test", "noisy", "oracle", "kl"] == pytest.approx(0, abs=1e-6)
 
 
+FIFTHS = np.full((400, 5), 0.2)
+
+
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "error"),
     [
         ({"val_labels": None}, "val_labels = 'no such array': expected labels for val_logits"),
         ({"test_logits": None}, "test_logits = 'no such array'"),
         ({"test_logits": None, "test_labels": None}, "test_logits = 'no such array': expected samples to be scored"),
-        ({"test_logits": np.full((400, 5), np.nan)}, r"test_logits\[0\] = nan: expected finite numbers"),
-        ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)': expected an array \(n, k\)"),
-        ({"test_logits": np.full((400, 5), 0.2)}, "test_logits = .*probabilities.*rename the array test_prob"),
-        ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5: expected a label from 0 to 4"),
+        ({"test_logits": FIFTHS * np.nan}, r"test_logits\[0\] = nan"),
+        ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)'"),
+        ({"test_logits": FIFTHS}, "test_logits = .*probabilities.*rename the array test_prob"),
+        ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5"),
         (
-            {"test_logits": drawn(400)[0], "test_labels": np.full(400, 4)},  # not that there is no label 4
-            "test_logits = '4 classes': expected 5 classes, as in the validation logits",
+            {"test_logits": drawn(400)[0], "test_labels": np.full(400, 4)},
+            "test_logits = '4 classes': expected 5 classes",
         ),
-        (
-            {"val_posterior": np.full((400, 5), 0.3)},
-            r"val_posterior\[0\] = 'a sum of 1.5': .*divide each row by its sum",
-        ),
-        (
-            {"val_posterior": np.full((400, 5), 0.2)},
-            "val_posterior = 'without test_posterior': expected test_posterior too",
-        ),
+        ({"val_posterior": np.full((400, 5), 0.3)}, r"val_posterior\[0\] = 'a sum of 1.5'"),
+        ({"val_posterior": FIFTHS}, "val_posterior = 'without test_posterior'"),
         ({"val_posterior": np.full((400, 4), 0.25)}, r"val_posterior = 'shape \(400, 4\)'"),
+        ({"val_probabilities": FIFTHS}, "val_logits = 'alongside val_probabilities'"),
+        ({"val_probabilities": FIFTHS, "val_logits": None, "val_labels": None}, "val_probabilities"),
+        ({"test_logits": FIFTHS * -np.inf}, r"test_logits\[0\] = -inf"),
         (
-            {"val_probabilities": np.full((400, 5), 0.2)},
-            "val_logits = 'alongside val_probabilities': expected only one",
-        ),
-        ({"val_probabilities": np.full((400, 5), 0.2), "val_logits": None, "val_labels": None}, "val_probabilities"),
-        (
-            {"test_logits": np.full((400, 5), -np.inf)},
-            r"test_logits\[0\] = -inf: expected finite numbers, or -inf in a row",
-        ),
-        (
-            {"val_logits": np.where(np.eye(5)[np.zeros(400, int)], -np.inf, 1.0), "val_labels": np.zeros(400, int)},
-            r"val_logits\[0\] = '-inf \(label 0\)': expected a finite logit.*\(rows affected: 400\)",
+            {"val_logits": np.where(np.arange(5) > 0, 1.0, -np.inf) + 0 * FIFTHS, "val_labels": np.zeros(400, int)},
+            "label 0",
         ),
         ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
         ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
     ],
 )
-def test_what_is_wrong_is_named(tmp_path, changed, told):
-    with pytest.raises(SpecError, match=told) as caught:
+def test_what_is_wrong_is_named(tmp_path, changed, error):
+    with pytest.raises(SpecError, match=error) as caught:
         calibrate_file(saved(tmp_path, **apart(**changed)), QUICK)
     assert str(tmp_path / "mine.npz") in str(caught.value)
 

@@ -13,6 +13,7 @@ from halobench import fit_partner, fit_temperature, kl, nll
 from halobench.calibration import calibrator, convex, partner_scaling
 from halobench.calibration.temperature_scaling import fit_smoothed
 from halobench.theory import nearest_neighbour_kl, partner_kl
+from unit.calibration.builders import nearest
 
 
 def confused(n: int = 400, k: int = 6, seed: int = 0, share: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
@@ -21,17 +22,6 @@ def confused(n: int = 400, k: int = 6, seed: int = 0, share: float = 0.3) -> tup
     labels = rng.integers(k, size=n)
     top = np.where(rng.random(n) < share, np.minimum(labels ^ 1, k - 1), labels)
     return rng.normal(size=(n, k)) + 4 * rng.uniform(0.3, 1, (n, 1)) * np.eye(k)[top], labels
-
-
-def nearest(n: int, k: int, m: int, beta: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One-hot nearest-neighbour logits on the overlap distribution, drawn labels, and the posterior."""
-    rng = np.random.default_rng(seed)
-    first = m * rng.integers(k // m, size=n)
-    shared = rng.random(n) < beta
-    own, top, label = (first + rng.integers(m, size=n) for _ in range(3))
-    group = (np.arange(k) // m == first[:, None] // m) / m
-    posterior = np.where(shared[:, None], group, np.eye(k)[own])
-    return np.eye(k)[np.where(shared, top, own)], np.where(shared, label, own), posterior
 
 
 # The docstring's formulas, term by term -------------------------------------------------------------------------------
@@ -76,7 +66,7 @@ def test_predictions_are_those_of_the_formula(share):
 
 
 def test_the_numbers_are_those_that_scipy_finds_with_each_sample_really_left_out():
-    logits, labels = confused(150, 5)
+    logits, labels = confused(100, 5)
     fit = fit_partner(logits, labels)
     without = [counted(np.delete(logits, i, 0), np.delete(labels, i), fit.symmetric) for i in range(len(labels))]
     rows = list(zip(logits, labels, without, strict=True))
@@ -152,15 +142,7 @@ def test_what_must_not_matter_does_not():
     np.testing.assert_allclose(renamed, expected[:, names], atol=1e-7)
 
 
-def test_where_temperature_scaling_is_the_truth_it_stays_within_a_hundredth():
-    rng = np.random.default_rng(0)
-    z = 2 * rng.normal(size=(4000, 8))
-    labels = (rng.random((4000, 1)) > np.exp(log_softmax(z, axis=1)).cumsum(axis=1)).sum(axis=1)
-    p = np.exp(log_softmax(z[2000:], axis=1))
-    assert kl(np.log(fit_partner(3 * z[:2000], labels[:2000]).predict_proba(3 * z[2000:])), p) < 0.01
-
-
-@pytest.mark.parametrize(("k", "m"), [(8, 2), (32, 2), (32, 4)])
+@pytest.mark.parametrize(("k", "m"), [(8, 2), (32, 4)])
 def test_it_reaches_the_closed_form_of_known_partners(k, m):
     """One-hot nearest neighbours, 200 samples per class: within .01 nats of the best map, far below TS."""
     logits, labels, _ = nearest(200 * k, k, m, 0.5)
@@ -168,16 +150,6 @@ def test_it_reaches_the_closed_form_of_known_partners(k, m):
     left = kl(np.log(fit_partner(logits, labels).predict_proba(new)), posterior)
     assert left == pytest.approx(partner_kl(k, 0.5, m), abs=0.012)
     assert left < nearest_neighbour_kl(k, 0.5, m) - 0.2
-
-
-def test_partners_cost_as_many_samples_as_the_formula_says():
-    """With c samples per class and m = 2, a pair is never confused with probability exp(-beta c): mean of 24 draws."""
-    k, c, beta = 32, 3, 0.5
-    new, _, posterior = nearest(4000, k, 2, beta, seed=99)
-    draws = (nearest(c * k, k, 2, beta, seed) for seed in range(24))
-    left = [kl(np.log(fit_partner(z, y).predict_proba(new)), posterior) for z, y, _ in draws]
-    excess = np.mean(left) - partner_kl(k, beta, 2)
-    assert excess == pytest.approx(beta / 2 * math.log(k - 1) * math.exp(-beta * c), rel=0.2)
 
 
 def test_a_one_way_confusion_is_found():
@@ -202,7 +174,7 @@ def bad_cases() -> dict[str, tuple[np.ndarray, np.ndarray]]:
         "never seen": (logits[labels != 2], labels[labels != 2]),
         "constant gap": (np.eye(6)[logits.argmax(axis=1)], labels),
         "two classes": confused(100, 2),
-        "few samples": confused(8, 40),
+        "few samples": confused(8, 20),
         "one wrong sample": (np.array([[3.0, 1.0, 0.0]]), np.array([1])),
         "separable": (logits, logits.argmax(axis=1)),
         "separable but for ties": (np.repeat([[1.0, 1.0, 0.0], [0.0, 2.0, 0.0]], 5, axis=0), np.repeat([1, 1], 5)),

@@ -108,13 +108,13 @@ def test_where_nothing_is_two_level_gaps_are_nan(case):
     assert all(np.isnan(found[name]) for name in GAPS)
 
 
-@pytest.mark.parametrize("k", [2, 16, 128])
+@pytest.mark.parametrize("k", [2, 32])
 def test_nearest_neighbours_meet_their_closed_form(k):
     """A cell of the model `nearest`, run through data, training and calibration, is within 3%.
 
     The reference of that name is a separate implementation, in numpy, and agrees.
     """
-    data = drawn(k)
+    data = drawn(k, val=2000, test=4000)
     cell = train_cell(data, ModelSpec("nearest"), LossSpec("cross_entropy"), TrainSpec(), 0, log=lambda line: None)
     assert cell.facts["train_accuracy"] == 1
     assert cell.facts["steps"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import astuple
 from pathlib import Path
@@ -14,7 +15,7 @@ from halobench import SpecError, fit_temperature, kl, nll, repair_ladder
 from halobench.calibration import repair
 from halobench.calibration.cell_ladder import PARTS, cell_ladder
 from halobench.theory import nearest_neighbour_kl, partner_kl
-from unit.calibration.test_partner import nearest
+from unit.calibration.builders import hard, nearest
 
 sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
 from constructed_maps import draw
@@ -24,16 +25,19 @@ def parts(ladder: repair.RepairLadder) -> list[repair.Rung]:
     return [part for part in (ladder.noise, ladder.training, ladder.richer_map, ladder.temperature) if part]
 
 
-def posteriors(n: int = 1200, k: int = 5, seed: int = 0) -> np.ndarray:
+SMOOTH, LOCAL = ("temperature", "partner", "regression"), ("temperature", "partner", "neighbours")
+
+
+def posteriors(n: int = 300, k: int = 5, seed: int = 0) -> np.ndarray:
     return softmax(1.5 * np.random.default_rng(seed).normal(size=(n, k)), axis=1)
 
 
 @pytest.mark.parametrize("known", [True, False])
 def test_parts_add_up_and_intervals_hold_them(known):
-    p = posteriors(500)
+    p = posteriors(100)
     targets = p if known else p.argmax(axis=1)
     logits = 3 * np.log(p) + np.random.default_rng(1).normal(size=p.shape)
-    ladder = repair_ladder(logits, targets)
+    ladder = repair.ladder(logits, targets, families=LOCAL)
     assert sum(part.value for part in parts(ladder)) == pytest.approx(ladder.nll.value, abs=1e-9)
     assert ladder.nll.value == pytest.approx(nll(logits, targets), abs=1e-12)
     assert (ladder.noise is None) != known
@@ -46,12 +50,12 @@ def test_parts_add_up_and_intervals_hold_them(known):
     assert 0 <= ladder.training_range[0] <= ladder.training.value <= ladder.training_range[1]
     assert ladder.families[ladder.map] == pytest.approx(above_noise, abs=1e-9)
     assert ladder.families[ladder.map] == min(ladder.families.values()) <= high
-    assert repair_ladder(logits, targets) == ladder, "the same again"
-    assert repair_ladder(logits, targets, seed=1) != ladder
+    assert repair.ladder(logits, targets, families=LOCAL) == ladder, "the same again"
+    assert repair.ladder(logits, targets, families=LOCAL, seed=1) != ladder
 
 
 def test_a_tempered_posterior_is_repaired_by_its_temperature_alone():
-    p = posteriors()
+    p = posteriors(100)
     ladder = repair_ladder(4 * np.log(p), p)
     assert ladder.noise.value == pytest.approx(-(p * np.log(p)).sum(axis=1).mean(), abs=1e-12)
     assert ladder.temperature.value == pytest.approx(kl(4 * np.log(p), p), abs=1e-9)
@@ -61,21 +65,21 @@ def test_a_tempered_posterior_is_repaired_by_its_temperature_alone():
 
 def test_an_affine_map_is_found_to_be_a_richer_map():
     """Logits mixed by a matrix: no temperature undoes this, but a linear map does."""
-    p = posteriors()
+    p = posteriors(600)
     turn = np.eye(5) + 0.6 * np.random.default_rng(2).normal(size=(5, 5))
     z = np.log(p) - np.log(p).mean(axis=1, keepdims=True)
-    ladder = repair_ladder(z @ turn, p)
+    ladder = repair.ladder(z @ turn, p, families=SMOOTH)
     ts = kl(fit_temperature(z @ turn, p).beta * z @ turn, p)
     assert ladder.training.value < 0.2 * ts
     assert ladder.richer_map.value == pytest.approx(ts - ladder.training.value, abs=0.01)
     assert ladder.best_map_range[0] <= ladder.noise.value + 0.2 * ts
 
 
-@pytest.mark.parametrize(("k", "m"), [(8, 2), (16, 4)])
-def test_nearest_neighbours_have_the_parts_of_the_closed_forms(k, m):
+def test_nearest_neighbours_have_the_parts_of_the_closed_forms():
     """Training's part is the KL with known partners; a richer map's part is the rest of TS's KL."""
-    logits, _, posterior = nearest(2000, k, m, 0.5)
-    ladder = repair_ladder(12 * logits, posterior)
+    k, m = 12, 4
+    logits, _, posterior = nearest(1000, k, m, 0.5)
+    ladder = repair.ladder(12 * logits, posterior, families=LOCAL)
     assert ladder.training.value == pytest.approx(partner_kl(k, 0.5, m), rel=0.05)
     gap = nearest_neighbour_kl(k, 0.5, m) - partner_kl(k, 0.5, m)
     assert ladder.richer_map.low - 0.01 < gap < ladder.richer_map.high + 0.01
@@ -85,12 +89,14 @@ def test_nearest_neighbours_have_the_parts_of_the_closed_forms(k, m):
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_a_cell_has_the_ladder_of_its_test_samples(known):
+def test_a_cell_has_the_ladder_of_its_test_samples(known, monkeypatch):
     """As rows of the metrics table; one-hot logits, which look like probabilities, are used unchanged."""
-    logits, labels, posterior = nearest(500, 6, 2, 0.5)
+    few = functools.partial(repair.ladder, families=LOCAL)
+    monkeypatch.setattr("halobench.calibration.cell_ladder.ladder", few)
+    logits, labels, posterior = nearest(100, 6, 2, 0.5)
     arrays = {"test.logits": logits, "test.clean": labels} | ({"test.posterior": posterior} if known else {})
     found, rows = cell_ladder(arrays, 3)
-    assert found == repair.ladder(logits, posterior if known else labels, seed=3)
+    assert found == few(logits, posterior if known else labels, seed=3)
     assert set(rows["labels"]) == {"noisy" if known else "clean"}
     by = rows.set_index(rows["metric"].str.removeprefix("repair_"))
     assert ("noise" in by.index) == known
@@ -102,9 +108,9 @@ def test_a_cell_has_the_ladder_of_its_test_samples(known):
 
 def test_without_a_posterior_the_refinement_is_estimated():
     """With drawn labels, noise and training together are about the best map's expected NLL."""
-    p = posteriors()
+    p = posteriors(1200)
     labels = (np.random.default_rng(3).random((len(p), 1)) > p.cumsum(axis=1)).sum(axis=1)
-    ladder = repair_ladder(4 * np.log(p), labels)
+    ladder = repair.ladder(4 * np.log(p), labels, families=SMOOTH)
     assert ladder.training.low < -(p * np.log(p)).sum(axis=1).mean() < ladder.training.high
     assert ladder.temperature.value == pytest.approx(kl(4 * np.log(p), p), rel=0.1)
 
@@ -112,12 +118,8 @@ def test_without_a_posterior_the_refinement_is_estimated():
 @pytest.mark.parametrize("case", ["separable", "one class", "no logit stands out"])
 def test_hard_cells_are_finite(case):
     """A stage computes these, although `repair_ladder` refuses the first two."""
-    z, y = {
-        "separable": (9 * np.eye(3)[np.arange(60) % 3], np.arange(60) % 3),
-        "one class": (np.random.default_rng(0).normal(size=(60, 4)), np.zeros(60, int)),
-        "no logit stands out": (np.zeros((60, 3)), np.arange(60) % 3),
-    }[case]
-    ladder = repair.ladder(z, y)
+    z, y = hard(case)
+    ladder = repair.ladder(z, y, families=LOCAL)
     assert all(np.isfinite([part.value, part.low, part.high]).all() for part in parts(ladder))
     assert sum(part.value for part in parts(ladder)) == pytest.approx(ladder.nll.value, abs=1e-9)
     if case != "no logit stands out":
@@ -126,24 +128,22 @@ def test_hard_cells_are_finite(case):
 
 
 @pytest.mark.parametrize(
-    "case",
+    ("case", "families", "posterior"),
     [
-        "12 clusters, k = 4",
-        "rotated logits, k = 8",
-        "rings, k = 3",
-        "a feature missing from the logits, k = 2",
-        "the row's offset carries it, k = 4",
+        ("12 clusters, k = 4", LOCAL, False),
+        ("rotated logits, k = 8", SMOOTH, True),
+        ("rings, k = 3", ("temperature", "partner", "network"), True),
+        ("a feature missing from the logits, k = 2", LOCAL, True),
+        ("the row's offset carries it, k = 4", SMOOTH, False),
     ],
 )
-@pytest.mark.parametrize("posterior", [True, False])
-def test_the_range_holds_the_best_map_that_is_known_by_construction(case, posterior):
+def test_the_range_holds_the_best_map_that_is_known_by_construction(case, families, posterior):
     """The truth is the best map's NLL on the same samples; benchmarks/ladder.py has all cases."""
-    logits, targets, truth = draw(case, 800, 0, posterior)
-    found = repair.ladder(logits, targets)
+    logits, targets, truth = draw(case, 400, 0, posterior)
+    found = repair.ladder(logits, targets, families=families)
     low, high = found.training_range
     assert low - 0.002 < truth - (found.noise.value if posterior else 0) < high + 0.002
-    expected = draw(case, 20_000, 1, True)[2]
-    assert found.best_map_range[0] < expected < found.best_map_range[1], "on new samples"
+    assert found.best_map_range[0] < draw(case, 20_000, 1, True)[2] < found.best_map_range[1], "on new samples"
     if posterior:  # without the noise of labels, the range is narrow
         assert high - low < 0.25
 
@@ -157,7 +157,7 @@ def test_labels_by_rank_are_found_and_what_cannot_be_known_is_not_claimed():
 
 
 def test_the_ladder_ignores_constants_that_are_added_to_rows():
-    logits, labels, _ = draw("the row's offset carries it, k = 4", 200, 0, False)
+    logits, labels, _ = draw("the row's offset carries it, k = 4", 100, 0, False)
     centred = logits - logits.mean(axis=1, keepdims=True)
     one, other = (repair.ladder(z, labels, families=("partner", "ranks", "temperature")) for z in (logits, centred))
     np.testing.assert_allclose(list(one.families.values()), list(other.families.values()), rtol=1e-6)
@@ -166,8 +166,8 @@ def test_the_ladder_ignores_constants_that_are_added_to_rows():
 def test_further_samples_narrow_the_range():
     case = "40 clusters, k = 10"
     logits, targets, truth = draw(case, 400, 0, True)
-    alone = repair_ladder(logits, targets)
-    helped = repair_ladder(logits, targets, more=draw(case, 3000, 1, True)[:2])
+    more = draw(case, 3000, 1, True)[:2]
+    alone, helped = (repair.ladder(logits, targets, each, families=LOCAL) for each in (None, more))
     assert helped.best_map_range[0] - 0.002 < truth < helped.best_map_range[1] + 0.002
     assert np.ptp(helped.training_range) < np.ptp(alone.training_range) / 2
     assert helped.training.value < alone.training.value

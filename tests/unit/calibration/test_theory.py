@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.optimize import minimize, minimize_scalar
-from scipy.spatial import KDTree
 from scipy.special import logsumexp
-from scipy.stats import chi2
 
 from halobench.calibration.overlap_theory import (
     mixup_kl_bound,
@@ -18,13 +16,8 @@ from halobench.calibration.overlap_theory import (
     two_level_slope,
     uniform_kl,
 )
-from halobench.calibration.temperature_scaling import fit_exactly
 from halobench.core.errors import SpecError
-from halobench.core.specs import DatasetSpec, SourceSpec
 from halobench.data.distribution import overlap_regions
-from halobench.data.loaders.overlap import load as overlap
-from halobench.data.sources import write_source
-from halobench.data.splits import load_data
 
 pytestmark = pytest.mark.theory
 
@@ -59,8 +52,8 @@ def one_group(k: int, m: int, beta: float, shares: np.ndarray) -> tuple[np.ndarr
     return posterior, np.concatenate([[1 - beta], beta * shares])
 
 
-@pytest.mark.parametrize("shares", [None, (0.7, 0.3), (0.5, 0.3, 0.2)])
-@pytest.mark.parametrize("k", [6, 24, 120])
+@pytest.mark.parametrize("shares", [None, (0.5, 0.3, 0.2)])
+@pytest.mark.parametrize("k", [6, 120])
 def test_one_nearest_neighbour_against_one_hot_rows(k, shares):
     m = len(shares or (1, 1))
     p = np.array(shares or (0.5, 0.5))
@@ -72,30 +65,7 @@ def test_one_nearest_neighbour_against_one_hot_rows(k, shares):
     assert nearest_neighbour_kl(k, 0.4, m, given) == pytest.approx(minimised(logits, posterior, mass), abs=1e-8)
 
 
-def test_one_nearest_neighbour_exceeds_its_closed_form_by_the_fit_of_the_temperature_alone(tmp_path):
-    """On test samples, 1-NN's KL is the closed form at the best temperature, with no error from sampling.
-
-    The temperature that is fitted to n validation labels instead costs KL((1 - b, b) || frequencies of errors), about
-    chi^2(1) / 2n, so 2n times the excess, summed over independent cells, is chi^2 with as many degrees of freedom.
-    """
-    n, scaled = 2000, []
-    for k in (4, 8, 16, 32):
-        write_source(SourceSpec("overlap", {"classes": k}), tmp_path)
-        for seed in range(4):
-            data = load_data(tmp_path, DatasetSpec("s", 20 * k, n, 1000), seed)
-            inputs = {name: split.images.reshape(len(split.images), -1) for name, split in data.splits.items()}
-            tree = KDTree(inputs["train"])
-            one_hot = {name: np.eye(k)[data.splits["train"].labels[tree.query(inputs[name])[1]]] for name in inputs}
-            posterior, weights = data.posterior("test"), np.full(1000, 1 / 1000)
-            closed = nearest_neighbour_kl(k, 0.5, 2)
-            best = fit_exactly(one_hot["test"], posterior).beta
-            assert expected_kl(best * one_hot["test"], posterior, weights) == pytest.approx(closed, abs=1e-9)
-            fitted = fit_exactly(one_hot["val"], data.splits["val"].labels).beta
-            scaled.append(2 * n * (expected_kl(fitted * one_hot["test"], posterior, weights) - closed))
-    assert 1e-4 < chi2.cdf(sum(scaled), len(scaled)) < 1 - 1e-4
-
-
-CASES = [tuple(values) for values in np.random.default_rng(7).uniform(size=(40, 5))]
+CASES = [tuple(values) for values in np.random.default_rng(7).uniform(size=(15, 5))]
 
 
 @pytest.mark.parametrize("draw", CASES)
@@ -118,7 +88,7 @@ def test_two_levels_against_direct_minimisation(draw):
     )
 
 
-@pytest.mark.parametrize("beta", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("beta", [0.1, 0.9])
 @pytest.mark.parametrize(("k", "m", "shares"), [(8, 2, None), (32, 4, None), (6, 6, None), (12, 3, (0.5, 0.3, 0.2))])
 def test_known_partners_against_direct_minimisation(k, m, shares, beta):
     """Compares with the best answer to each neighbour's label, found without the formula."""
@@ -143,9 +113,9 @@ def test_known_partners_against_direct_minimisation(k, m, shares, beta):
         assert nearest_neighbour_kl(k, beta, m) - found == pytest.approx(b * np.log((k - 1) / (m - 1)), abs=1e-12)
 
 
-@pytest.mark.parametrize("own", [0.3, 0.8, 1.0, 2.0])
-@pytest.mark.parametrize("rho", [0.0, 0.2, 0.6])
-@pytest.mark.parametrize(("beta", "m"), [(0.5, 2), (0.2, 2), (0.5, 4)])
+@pytest.mark.parametrize("own", [0.3, 1.0, 2.0])
+@pytest.mark.parametrize("rho", [0.0, 0.6])
+@pytest.mark.parametrize(("beta", "m"), [(0.2, 2), (0.5, 4)])
 def test_the_asymptote(rho, own, beta, m):
     """Within 2% at 2^40 classes; if own regions are equally certain, beta (1 - 1/m) (1 - rho) per log k."""
     low, high = (two_level_kl(2.0**power, beta, m, own, 1, rho) for power in (39, 40))
@@ -155,43 +125,15 @@ def test_the_asymptote(rho, own, beta, m):
         assert slope == pytest.approx(beta * (1 - 1 / m) * (1 - rho))
 
 
-# With five even weights, too few points land inside.
-@pytest.mark.parametrize(("k", "points", "alpha"), [(4, 2, 1.0), (16, 3, 1.0), (64, 5, 0.3), (64, 2, 1.0)])
-def test_ideal_mixup_is_bounded_whatever_k_is(k, points, alpha):
-    """The best prediction that is constant on own and on shared regions, from drawn mixtures, is within its bound.
-
-    By symmetry, mixtures in all regions of a kind are pooled: weights on the first class of the region's group, on the
-    second, on all others. The minimiser of the mean cross entropy over them is found numerically.
-    """
-    rng = np.random.default_rng(points)
-    made, count = overlap(classes=k), 200_000
-    sample = made.sample(count, rng)
-    weights = rng.dirichlet(np.full(points, alpha), size=count).astype(np.float32)
-    members = np.stack([np.arange(count), *(rng.permutation(count) for _ in range(points - 1))], axis=1)
-    mixed = np.einsum("np,npd->nd", weights, sample.inputs.reshape(count, -1)[members])
-    main = sample.region[members[np.arange(count), weights.argmax(axis=1)]]
-    inside = np.linalg.norm(mixed - made.centres[main], axis=1) <= made.radius
-    for shared in (False, True):
-        chosen = inside & (made.regions.shared[main] == shared)
-        assert chosen.sum() > 1500
-        first = np.where(shared, 2 * (main - k), main)[chosen, None]
-        labels, weight = sample.labels[members[chosen]], weights[chosen]
-        target = np.stack([(weight * (labels == first + i)).sum(axis=1) for i in range(1 + shared)], axis=1)
-        target = np.concatenate([target, 1 - target.sum(axis=1, keepdims=True)], axis=1)
-        foreign = float((weight * (sample.region[members[chosen]] != main[chosen, None])).sum(axis=1).mean())
-
-        def loss(logits: np.ndarray, target: np.ndarray = target) -> float:
-            row = np.append(logits, 0.0)
-            return float(-(target @ (row - logsumexp(row))).mean())
-
-        best = np.append(minimize(loss, np.zeros(target.shape[1] - 1), tol=1e-12).x, 0.0)
-        ideal = np.exp(best - logsumexp(best))
-        p = np.full(1 + shared, 1 / (1 + shared))
-        divergence = float(np.sum(p * np.log(p / ideal[:-1])))
-        # Labels are drawn, so the partners' shares are even up to noise, which is a second-order effect.
-        assert divergence <= mixup_kl_bound(foreign) + 20 / chosen.sum()
-        assert foreign < 0.1
-        assert divergence < nearest_neighbour_kl(k, 0.5, 2) / 5
+def test_the_bound_of_ideal_mixup_holds_and_is_reached():
+    """What other regions add to a mixed target costs most if it is on classes without mass in this region."""
+    rng = np.random.default_rng(0)
+    p, q = rng.dirichlet(np.ones(5), size=(2, 200))
+    for foreign in (0.0, 0.03, 0.6):
+        bound = mixup_kl_bound(foreign)
+        mixed = (1 - foreign) * p + foreign * q
+        assert ((p * np.log(p / mixed)).sum(axis=1) <= bound + 1e-12).all()
+        np.testing.assert_allclose((p * np.log(p / ((1 - foreign) * p))).sum(axis=1), bound, atol=1e-12)
 
 
 def test_entropy_and_uniform_guess_and_that_values_broadcast():

