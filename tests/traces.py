@@ -43,17 +43,18 @@ class Traces:
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
     folder: str = field(default_factory=os.getcwd)
     sockets: set[int] = field(default_factory=lambda: open_sockets())
-    children: set[psutil.Process] = field(default_factory=lambda: set(psutil.Process().children()))
-    started: bool = False
+    children: set[psutil.Process] = field(default_factory=set)
     new: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        if not self.alone:
+            self.children = set(psutil.Process().children())
+
     def see(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Take note of an event of the interpreter; fail the test if it is one that the test may not cause."""
-        if event in STARTS:
-            self.started = True
-            if self.alone:
-                pytest.fail(f"a unit test starts a process ({event}): mark it `process`")
+        if event in STARTS and self.alone:
+            pytest.fail(f"a unit test starts a process ({event}): mark it `process`")
         elif event in CONNECTS and self.alone:
             pytest.fail(f"a unit test uses the network ({event} {arguments[-1]}): mark it `process`")
         elif event in PATHS and (event != "open" or arguments[2] & WRITES):
@@ -67,7 +68,9 @@ class Traces:
         if isinstance(path, int) or path is None:
             return None
         found = os.path.abspath(os.fsdecode(path))
-        if found.startswith((self.own, "/dev/")) or any(part in found for part in CACHES):
+        if f"{found}/".startswith((f"{self.own}/", "/dev/")) or any(part in found for part in CACHES):
+            return None
+        if "/pytest-of-" in found and not found.startswith(self.run):  # pytest clears old runs away
             return None
         return found
 
@@ -79,7 +82,7 @@ class Traces:
         if (folder := os.getcwd()) != self.folder:
             found.append(f"the working folder {folder}")
         found += [f"the open socket {number}" for number in sorted(open_sockets() - self.sockets)]
-        if self.started:
+        if not self.alone:
             new = set(psutil.Process().children()) - self.children
             found += [f"the process {each.pid}" for each in psutil.wait_procs(new, timeout=10)[1]]
         elsewhere = (path for path in sorted(self.new) if not path.startswith(self.run))
