@@ -75,6 +75,7 @@ def ending(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out.rstrip().rpartition("\n")[2], error
 
 
+@pytest.mark.process
 def test_the_same_bytes_and_lines_as_by_itself(start, source, tmp_path):
     """The first job comes before the server is ready, and waits for it."""
     files, lines, probe, calibrate = [], set(), json.dumps(PROBE), json.dumps(CALIBRATE)
@@ -97,6 +98,7 @@ def test_the_same_bytes_and_lines_as_by_itself(start, source, tmp_path):
     assert len(lines) == 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("aim", ["fork", "job", "run", "server", "nobody"])
 def test_a_fork_ends_with_its_job_and_run_and_a_job_with_its_fork(start, source, tmp_path, aim):
     """Each is killed in turn. Pipes are read to the end, which comes once no process that holds them is left."""
@@ -119,6 +121,7 @@ def test_a_fork_ends_with_its_job_and_run_and_a_job_with_its_fork(start, source,
         assert code == (-signal.SIGKILL if aim == "job" else 128 + signal.SIGKILL)
 
 
+@pytest.mark.process
 def test_a_paused_job_pauses_its_fork(start, source, tmp_path):
     """Ctrl-Z reaches the job alone, as its fork is in another session."""
     _, server, variables = start()
@@ -140,6 +143,7 @@ def test_a_paused_job_pauses_its_fork(start, source, tmp_path):
     assert ending(job)[0] == 128 + signal.SIGTERM
 
 
+@pytest.mark.process
 def test_a_job_runs_by_itself_where_a_fork_could_differ(start, source, tmp_path):
     package = shutil.copytree(ROOT / "src/halobench", tmp_path / "copy/halobench")
     _, _, variables = start(PYTHONPATH=str(tmp_path / "copy"))
@@ -171,6 +175,7 @@ def test_the_server_hears_its_own_user_alone_and_waits_for_nobody(monkeypatch):
         assert server.recv(100) == message
 
 
+@pytest.mark.process
 def test_what_the_server_imports_is_there_and_starts_no_threads():
     """Threads would be missing in forks, except the one that Arrow's allocator restarts there."""
     names = ", ".join(fork_server.TORCH + fork_server.TABLES)
