@@ -41,9 +41,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
-# --- Configurations ------------------------------------------------------------------------------------------------
-
-# The lines themselves are tested in tests/unit/experiment/test_bad_config.py.
+# --- Configurations: tests/unit/experiment/test_bad_config.py has all that can be wrong with them -------------------
 
 
 def assert_refused(workspace: Workspace, lines: list, *arguments: str, what: str = "configuration") -> None:
@@ -219,11 +217,6 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
         lambda: npy(f"{SOURCE}/images.npy", np.zeros((1797, 1, 8, 8), np.float32)),
         rf"{SOURCE}/images\.npy = 'float32 \(1797, 1, 8, 8\)': expected a \.npy array of uint8 \(1797, .*\){REMEDY}",
     ),
-    "an archive for an array": (
-        f"train/{LOG}",
-        lambda: (np.savez("x.npz", a=np.zeros(3)), os.replace("x.npz", f"{SOURCE}/labels.npy")),
-        rf"{SOURCE}/labels\.npy = 'NpzFile': expected a \.npy array of int64 \(1797,\){REMEDY}",
-    ),
     "a list for a record": (
         "aggregate/tiny",
         lambda: Path(RUNS).write_text("[]"),
@@ -233,11 +226,6 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
         "aggregate/tiny",
         lambda: edit_json(RUNS, lambda record: record.pop("train_accuracy")),
         rf"{RUNS} = \"no key 'train_accuracy'\": expected a mapping with the keys outputs, .*{REMEDY}",
-    ),
-    "a manifest without cells": (
-        "aggregate/tiny",
-        lambda: edit_json(MANIFEST, lambda manifest: manifest.update(cells=[])),
-        rf"{MANIFEST}: was edited or damaged after it was written{REMEDY}",
     ),
     "a table of something else": (
         "claims/tiny",

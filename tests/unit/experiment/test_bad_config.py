@@ -320,7 +320,7 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     "a list": (lambda text: "- a\n- b\n", f"config.yaml = ['a', 'b']: {TOP}"),
     "no YAML": (
         lambda text: "run: [tiny\n" + text,
-        f"config.yaml, line 2: {PLAIN} (while parsing a flow sequence expected ',' or ']', but got ':')",
+        f"config.yaml, line 2: {PLAIN} (...)",
     ),
     "a tab": (
         lambda text: text.replace("  lr:", "\tlr:"),
@@ -332,11 +332,11 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     ),
     "a tag that runs code": (
         lambda text: text.replace("loader: digits", f"loader: {OPENS}"),
-        f"config.yaml, line ...: {PLAIN} (could not determine a constructor for the tag '...os.system')",
+        f"config.yaml, line ...: {PLAIN} (...os.system...)",
     ),
     "a number of 5,000 digits": (
         lambda text: text.replace("epochs: 3", f"epochs: {HUGE_TEXT}"),
-        f"config.yaml: {PLAIN} (ValueError: Exceeds the limit ...)",
+        f"config.yaml: {PLAIN} (ValueError: ...)",
     ),
     "aliases of aliases": (
         lambda text: f"run:\n  - &x0 [a]\n{DOUBLED}",
@@ -344,7 +344,7 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     ),
     "an alias in what it stands for": (
         lambda text: "models: &models {mlp: {width: [*models]}}\n",
-        f"config.yaml: {PLAIN} (ValueError: Circular reference detected)",
+        f"config.yaml: {PLAIN} (ValueError: ...)",
     ),
     "another encoding": (
         lambda text: text.encode("utf-16"),
