@@ -95,7 +95,7 @@ def test_streams_differ_by_purpose_and_seed_and_repeat():
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     files.write_json(tmp_path / "a.json", {"x": 1})
-    with pytest.raises(ValueError)  # noqa: PT011  # json's own:
+    with pytest.raises(ValueError):  # noqa: PT011
         files.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert files.read_json(tmp_path / "a.json") == {"x": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
