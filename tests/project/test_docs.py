@@ -247,7 +247,8 @@ def test_badges_are_up_to_date():
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_examples_in_docstrings_give_what_they_show(path):
+def test_examples_in_docstrings_give_what_they_show(path, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     module = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts)
     assert doctest.testmod(importlib.import_module(module)).failed == 0
 
