@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import fcntl
 import os
@@ -10,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,9 @@ from halobench.experiment.config_loader import load_config
 from halobench.runner import fork_server
 from halobench.storage import records
 from halobench.storage.verify import verify
+
+with contextlib.suppress(ImportError):
+    import snakemake_executor_plugin_slurm  # noqa: F401  # Snakemake loads it as it starts; it then runs `which`
 
 for name in ("COLUMNS", "LINES"):  # workers of pytest-xdist inherit those that readline sets
     os.environ.pop(name, None)
@@ -58,8 +62,9 @@ def needs(there: bool, what: str) -> None:
         (pytest.fail if os.environ.get("HALOBENCH_CI") else pytest.skip)(f"needs {what}")
 
 
-# Variables that halobench itself sets in its process: see data_root, loaded, fork_server and device.
+# Variables that halobench itself sets in its process: see data_root, loaded, fork_server, device and main.
 OURS = {data_root.ROOT, data_root.FETCH, "PATH", "PYTHONPATH", fork_server.PLACE, "CUBLAS_WORKSPACE_CONFIG"}
+OURS |= {"OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"}
 OURS |= {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "TORCHINDUCTOR_CACHE_DIR"}  # which scikit-learn and torch set
 PYTESTS = {"PYTEST_CURRENT_TEST"}
 
@@ -100,6 +105,18 @@ def root() -> Path:
 def config() -> dict:
     """The committed configuration, to be edited."""
     return yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def put(path: str, value: object) -> Callable[[dict], None]:
+    """An edit of a configuration that sets the value at a dotted path, in which a number indexes a list."""
+
+    def edit(config: dict) -> None:
+        *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
+        for key in parents:
+            config = config[key]
+        config[last] = copy.deepcopy(value)
+
+    return edit
 
 
 def tiny_config() -> dict:

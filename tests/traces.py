@@ -30,7 +30,7 @@ CONNECTS = {"socket.connect", "socket.bind", "socket.getaddrinfo", "urllib.Reque
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 PATHS = {"open": 1, "os.mkdir": 1, "os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.link": 2, "os.symlink": 2}
 PATHS |= {"os.truncate": 1, "os.chmod": 1, "os.utime": 1}  # how many of the first arguments of an event are paths
-CACHES = ("/__pycache__", "/.cache/", "/torchinductor_")  # which Python, matplotlib, numba and torch write to
+CACHES = ("/__pycache__", "/.cache/", "/.config/matplotlib", "/torchinductor_")  # of Python and libraries
 
 
 @dataclass

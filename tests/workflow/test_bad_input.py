@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -42,9 +41,7 @@ def digest(folder: Path) -> dict[str, str]:
     return {str(f.relative_to(folder)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files if f.is_file()}
 
 
-# --- Configurations ------------------------------------------------------------------------------------------------
-
-# The lines themselves are tested in tests/unit/experiment/test_bad_config.py.
+# --- Configurations: tests/unit/experiment/test_bad_config.py has all that can be wrong with them -------------------
 
 
 def assert_refused(workspace: Workspace, lines: list, *arguments: str, what: str = "configuration") -> None:
@@ -220,11 +217,6 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
         lambda: npy(f"{SOURCE}/images.npy", np.zeros((1797, 1, 8, 8), np.float32)),
         rf"{SOURCE}/images\.npy = 'float32 \(1797, 1, 8, 8\)': expected a \.npy array of uint8 \(1797, .*\){REMEDY}",
     ),
-    "an archive for an array": (
-        f"train/{LOG}",
-        lambda: (np.savez("x.npz", a=np.zeros(3)), os.replace("x.npz", f"{SOURCE}/labels.npy")),
-        rf"{SOURCE}/labels\.npy = 'NpzFile': expected a \.npy array of int64 \(1797,\){REMEDY}",
-    ),
     "a list for a record": (
         "aggregate/tiny",
         lambda: Path(RUNS).write_text("[]"),
@@ -234,11 +226,6 @@ WRONG: dict[str, tuple[str, Callable[[], object], str]] = {
         "aggregate/tiny",
         lambda: edit_json(RUNS, lambda record: record.pop("train_accuracy")),
         rf"{RUNS} = \"no key 'train_accuracy'\": expected a mapping with the keys outputs, .*{REMEDY}",
-    ),
-    "a manifest without cells": (
-        "aggregate/tiny",
-        lambda: edit_json(MANIFEST, lambda manifest: manifest.update(cells=[])),
-        rf"{MANIFEST}: was edited or damaged after it was written{REMEDY}",
     ),
     "a table of something else": (
         "claims/tiny",
@@ -316,22 +303,6 @@ def test_results_that_were_edited_are_all_named_and_made_again(finished, capsys)
     after = digest(finished.folder)
     same = [path for path in before if Path(path).suffix in (".safetensors", ".csv") and Path(path).stem != "runs"]
     assert {path: after[path] for path in same} == {path: before[path] for path in same}
-
-
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        (["--cores", "0"], "--cores = 0: expected at least 1 core"),
-        (["--cores=-1"], "--cores = -1: expected at least 1 core"),
-        (["--config", "run=[tiny]", "partial"], "--config: expected KEY=VALUE, but got 'partial'"),
-    ],
-)
-def test_words_on_the_command_line_with_which_snakemake_hangs_or_fails_are_refused(finished, capsys, words, line):
-    with contextlib.suppress(SystemExit):
-        assert main.main(["run", *words])
-    said = capsys.readouterr().err
-    assert said.splitlines()[-1].removeprefix("halobench: error: ").startswith(line)
-    assert_no_traceback(said)
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,19 @@ def test_parts_of_each_cells_ladder_add_up_and_none_is_below_zero_but_by_chance(
     assert set(rows["dataset"]) == set(numbers["dataset"])
 
 
+def test_no_map_beats_bayes_and_no_temperature_the_oracle(bench):
+    """The oracle's temperature is the best on the scored points themselves, whose posterior is known."""
+    metrics = table(bench, "metrics")
+    kl = metrics[(metrics["metric"] == "kl") & (metrics["labels"] == "noisy") & (metrics["split"] == "test")]
+    by_calibrator = kl[kl["loss"] != "reference"].pivot(
+        index=["dataset", "model", "loss", "seed"], columns="calibrator", values="value"
+    )
+    assert len(by_calibrator) == 5
+    assert (by_calibrator.stack() >= 0).all()
+    temperatures = by_calibrator[["none", "paper", "exact"]]
+    assert temperatures.ge(by_calibrator["oracle"] - 1e-12, axis=0).all(axis=None)
+
+
 def test_nothing_runs_again_and_all_is_as_recorded(bench):
     done = bench.snakemake("--cores", "1", "-n")
     assert "Nothing to be done" in done.stdout + done.stderr

@@ -30,7 +30,8 @@ def with_jobs() -> Iterator[None]:
     passed = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    threading.Thread(target=_watch, args=[reader, passed], daemon=True).start()
+    watcher = threading.Thread(target=_watch, args=[reader, passed], daemon=True)
+    watcher.start()
     before = signal.set_wakeup_fd(writer.fileno()), signal.signal(signal.SIGTERM, _exit)
     try:
         yield
@@ -38,6 +39,7 @@ def with_jobs() -> Iterator[None]:
         signal.set_wakeup_fd(before[0])
         signal.signal(signal.SIGTERM, before[1])
         writer.close()
+        watcher.join()  # it closes its socket
 
 
 def _exit(number: int, _: object) -> None:

@@ -95,7 +95,7 @@ def test_streams_differ_by_purpose_and_seed_and_repeat():
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
     files.write_json(tmp_path / "a.json", {"x": 1})
-    with pytest.raises(ValueError, match="not JSON compliant"):
+    with pytest.raises(ValueError):  # noqa: PT011
         files.write_json(tmp_path / "a.json", {"x": float("nan")})
     assert files.read_json(tmp_path / "a.json") == {"x": 1}
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
@@ -139,6 +139,7 @@ def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
     assert plugins.without_defaults("models", "defaulted:build", dict(other)) == other
 
 
+@pytest.mark.process
 def test_a_commit_is_marked_if_a_tracked_file_is_edited_or_the_package_has_a_new_one(tmp_path, monkeypatch):
     package = tmp_path / "src/halobench"
     package.mkdir(parents=True)
@@ -163,6 +164,7 @@ def test_a_commit_is_marked_if_a_tracked_file_is_edited_or_the_package_has_a_new
     assert now() == f"{clean}-dirty"
 
 
+@pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system tells no other peak")
 def test_a_peak_of_memory_is_not_that_of_the_process_before(tmp_path):
     measure = "from halobench.storage.provenance import _peak_memory; print(_peak_memory())"

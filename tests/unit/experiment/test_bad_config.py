@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import datetime
 import re
 import sys
@@ -13,7 +12,7 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
-from conftest import one_cell, tiny_config
+from conftest import one_cell, put, tiny_config
 from halobench.core.errors import SpecError
 from halobench.core.specs import EVALUATION_KEYS, ModelSpec, TrainSpec
 from halobench.data import data_root
@@ -25,10 +24,8 @@ from halobench.models import builder
 
 @pytest.fixture(autouse=True)
 def _here(tmp_path, monkeypatch):
-    """Build models for checks in this process, and leave nothing in its environment."""
+    """Build models for checks in this process."""
     monkeypatch.setattr(validation, "_build", lambda plain, results, config: build_checks.run(config, results))
-    monkeypatch.setenv(data_root.ROOT, "data")
-    monkeypatch.setenv(data_root.FETCH, "1")
     monkeypatch.chdir(tmp_path)
 
 
@@ -45,19 +42,6 @@ def assert_refused(config: dict, lines: list) -> None:
     assert len(found) == len(lines), found
     for line, expected in zip(found, lines, strict=True):
         assert matches(expected, line), line
-
-
-def put(path: str, value: object) -> Callable[[dict], None]:
-    """An edit that sets the value at a dotted path, in which a number indexes a list."""
-
-    def edit(config: dict) -> None:
-        *parents, last = (int(key) if key.isdigit() else key for key in path.split("."))
-        at = config
-        for key in parents:
-            at = at[key]
-        at[last] = copy.deepcopy(value)
-
-    return edit
 
 
 def bad(path: str, value: object, expected: str, found: str = "") -> tuple:
@@ -100,10 +84,6 @@ CONFIGS: dict[str, list[tuple]] = {
         (
             together(BN, put("train.micro_batch", 7)),
             f"train.micro_batch = 7: {NEEDS} a batch of 50 rows leaves a part of 1",
-        ),
-        (
-            together(BN, put("train.micro_batch", 1)),
-            f"train.micro_batch = 1: {NEEDS} it gets one sample at a time",
         ),
         (
             together(BN, put("models.mlp.recipe", {"micro_batch": 9, "batch": 500})),
@@ -174,6 +154,7 @@ CONFIGS: dict[str, list[tuple]] = {
     ],
     "empty": [
         bad("models", {}, "a mapping with at least one named entry"),
+        (put("models.mlp", None), f"{GRID}[0].models = 'mlp': expected one of cnn"),  # null takes an entry away
         (
             put("probes", {}),
             f"{GRID}[0].models = ['mlp']: expected models that a probe visits, or probe: false; no probe lists mlp",
@@ -244,10 +225,20 @@ CONFIGS: dict[str, list[tuple]] = {
             "losses.mixup2.name = 'mixip': expected one of ... (did you mean 'mixup'?)...",
             "train.lr = -1.0: expected a number above 0",
         ),
-        (
-            together(put("losses.mixup2.alpha", 0), put("models.mlp.width", 0)),
+        (  # what is right beside them is built
+            together(
+                put("datasets.clean.train", 1),
+                put("datasets.clean.noise", {"kind": "pair_flop", "p": "x"}),
+                put("datasets.clean.tset", 3),
+                put("losses.mixup2.alpha", 0),
+                put("experiments.tiny.grid.0.models", ["mlp", "mpl"]),
+            ),
+            "datasets.clean.train = 1: expected at least 2",
+            "datasets.clean.noise.kind = 'pair_flop': expected ...",
+            "datasets.clean.noise.p = 'x': expected a number",
+            "datasets.clean.tset = 3: expected one of the keys ...",
+            f"{GRID}[0].models = 'mpl': expected one of ...",
             "losses.mixup2.alpha = 0: expected a concentration above 0",
-            "models.mlp.width = 0: expected at least 1",
         ),
     ],
 }
@@ -271,7 +262,8 @@ def test_a_probe_of_some_models_touches_no_other(tmp_path):
 
 
 @pytest.mark.parametrize(("edit", "lines"), CONFIG_CASES)
-def test_a_bad_value_is_refused(edit, lines):
+def test_a_bad_value_is_refused(edit, lines, monkeypatch):
+    monkeypatch.setattr(validation, "_note", lambda *_: None)  # don't look whether it has passed before
     config = one_cell()
     edit(config)
     assert_refused(config, lines)
@@ -305,6 +297,15 @@ def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
     assert_refused(config, [f"models.mlp.weights = {str(path)!r}: expected finite weights..."])
 
 
+def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(monkeypatch):
+    """The line names its extra, comes with all other problems, and needs no import of the library."""
+    config, name = one_cell() | {"calibrators": ["none", "probmetrics/SMSCalibrator"]}, "probmetrics/SMSCalibrator"
+    put("train.lr", -1)(config)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    line = f'calibrators = {name!r}: expected its packages to be installed (...): pip install "halobench[posthoc]"'
+    assert_refused(config, ["train.lr = -1.0: expected a number above 0", line])
+
+
 # --- The file itself ---------------------------------------------------------------------------------
 
 PLAIN = "expected YAML with plain data and unique keys"
@@ -319,7 +320,7 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     "a list": (lambda text: "- a\n- b\n", f"config.yaml = ['a', 'b']: {TOP}"),
     "no YAML": (
         lambda text: "run: [tiny\n" + text,
-        f"config.yaml, line 2: {PLAIN} (while parsing a flow sequence expected ',' or ']', but got ':')",
+        f"config.yaml, line 2: {PLAIN} (...)",
     ),
     "a tab": (
         lambda text: text.replace("  lr:", "\tlr:"),
@@ -331,11 +332,11 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     ),
     "a tag that runs code": (
         lambda text: text.replace("loader: digits", f"loader: {OPENS}"),
-        f"config.yaml, line ...: {PLAIN} (could not determine a constructor for the tag '...os.system')",
+        f"config.yaml, line ...: {PLAIN} (...os.system...)",
     ),
     "a number of 5,000 digits": (
         lambda text: text.replace("epochs: 3", f"epochs: {HUGE_TEXT}"),
-        f"config.yaml: {PLAIN} (ValueError: Exceeds the limit ...)",
+        f"config.yaml: {PLAIN} (ValueError: ...)",
     ),
     "aliases of aliases": (
         lambda text: f"run:\n  - &x0 [a]\n{DOUBLED}",
@@ -343,7 +344,7 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     ),
     "an alias in what it stands for": (
         lambda text: "models: &models {mlp: {width: [*models]}}\n",
-        f"config.yaml: {PLAIN} (ValueError: Circular reference detected)",
+        f"config.yaml: {PLAIN} (ValueError: ...)",
     ),
     "another encoding": (
         lambda text: text.encode("utf-16"),
@@ -407,12 +408,26 @@ def describe():
 
 def load(): ...
 """
+DISPLAYS = """
+import nowhere
+
+def draw(runs): ...
+
+def odd(rnus): ...
+
+def bare(): ...
+"""
 
 
 def on_features(case: tuple) -> tuple:
     """The same case, with a source of features."""
     edit, line = case
     return together(put("sources.digits", {"loader": "rows:load"}), edit), line
+
+
+def figure(name: str, expected: str) -> tuple:
+    """A case: a figure from outside the package that is refused."""
+    return bad("experiments.tiny.figures", [f"displays:{name}"], expected, f"[0] = 'displays:{name}'")
 
 
 OUTSIDE = {
@@ -458,6 +473,13 @@ OUTSIDE = {
     "logits of a wrong shape": plugin(
         "models.mlp", "mine:narrow", "a model that returns logits of shape (2, 10) for ..."
     ),
+    "a figure that is drawn from no table": figure("bare", "...names of tables..."),
+    "a figure from a table of no experiment": figure("odd", "...(did you mean 'runs'?)..."),
+    "a figure that is not there": figure("gone", "...doesn't define 'gone'"),
+    "a figure that can't be imported": (
+        put("experiments.tiny.figures", ["displays:draw"]),
+        "figures.name = 'displays:draw': expected a module that can be imported...",
+    ),
     "a source of one class": bad(
         "sources.digits", {"loader": "mine:load"}, "images (C, H, W) or features (D,) in ...", ".loader = 'mine:load'"
     ),
@@ -471,6 +493,7 @@ def test_a_bad_plugin_is_refused(tmp_path, monkeypatch, plugin):
     modules = {
         "mine": PLUGINS,
         "rows": ROWS,
+        "displays": DISPLAYS,
         "garbled": "class Loss(:\n",
         "leans": f"import garbled\n{body}",
         "broken": f"raise RuntimeError('boom')\n{body}",

@@ -120,6 +120,7 @@ print(json.dumps([list(sys.version_info[:2]), [tree_digest(ast.parse(text)) for 
 """
 
 
+@pytest.mark.process
 def test_other_pythons_agree_on_the_digest_of_every_file():
     """Files of this repository, and of Snakemake, written in another style (nested f-strings, match, type hints)."""
     import snakemake
@@ -244,8 +245,13 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("layout", [*LIBRARIES, *OWN])
-@pytest.mark.parametrize("by", ["the search path", "a .pth file"])
+BY_PTH = ("pip --target, or an overlay", "a folder on the path")
+
+
+@pytest.mark.parametrize(
+    ("layout", "by"),
+    [*((each, "the search path") for each in (*LIBRARIES, *OWN)), *((each, "a .pth file") for each in BY_PTH)],
+)
 def test_installed_packages_are_not_followed_wherever_they_are_and_what_the_user_wrote_is(
     layout, by, outside, outside_map, tmp_path, monkeypatch
 ):
@@ -271,6 +277,7 @@ def test_a_plugin_in_an_installed_package_counts_with_its_package(tmp_path, monk
     }
 
 
+@pytest.mark.process
 def test_libraries_are_not_imported_to_be_looked_at(outside):
     """Importing torch takes seconds, which is too slow for a dry run."""
     code = "import sys; from halobench.experiment.code_version import code_map;"

@@ -117,6 +117,7 @@ def test_the_environment_is_set_and_restored_and_the_slot_given_back(machine, mo
         assert {name: os.environ[name] for name in os.environ if name.startswith("CUDA_")} == before
 
 
+@pytest.mark.process
 def test_processes_that_start_at_once_fill_the_emptiest_device_first_and_one_too_many_waits(machine, start):
     machine(A, B, C)
     first = start(3, 2)
@@ -130,6 +131,7 @@ def test_processes_that_start_at_once_fill_the_emptiest_device_first_and_one_too
     assert line(seventh)[:40] == B
 
 
+@pytest.mark.process
 def test_one_device_is_one_lock_however_it_is_named_but_each_slurm_job_has_its_own(machine, start):
     machine(A, B)
     [by_index] = start(1, 1, CUDA_VISIBLE_DEVICES="0")
@@ -143,6 +145,7 @@ def test_one_device_is_one_lock_however_it_is_named_but_each_slurm_job_has_its_o
     assert line(sees_all)[:40] == B
 
 
+@pytest.mark.process
 def test_a_killed_process_frees_its_slot_though_its_children_live(machine, start):
     machine(A)
     [holder] = start(1, 1, "children")

@@ -33,6 +33,7 @@ def test_outputs_are_sealed_with_what_was_asked_for(tmp_path):
     assert {"python", "numpy", "halobench", "pandas"} == set(record["versions"])
 
 
+@pytest.mark.process
 def test_plug_ins_from_outside_are_kept_with_their_commit(tmp_path, monkeypatch):
     source = tmp_path / "mine/own_loader.py"
     source.parent.mkdir()
@@ -103,7 +104,7 @@ def test_the_folder_is_held_until_the_record_is_written(tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
-    for folder in ("file", "file/below", "dangling", "/proc/none"):
+    for folder in ("file", "file/below", "dangling"):
         with pytest.raises(SpecError, match=r"output folder = .*: expected a writable folder"):
             claim(tmp_path / folder)
     claim(tmp_path / "new/below")

@@ -161,6 +161,7 @@ def test_the_account_is_left_to_sbatch(made):
     assert list(made.get_account_arg(job)) == [" -A 'some one'"]
 
 
+@pytest.mark.process
 def test_snakemake_finds_the_plug_in_also_without_the_one_that_it_is_derived_from():
     code = (
         "import sys; sys.modules['snakemake_executor_plugin_slurm'] = None\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, children, needs
+from conftest import children, needs
 from halobench.core.specs import SourceSpec
 from halobench.data import sources
 from halobench.runner import fork_server
@@ -75,6 +74,7 @@ def ending(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out.rstrip().rpartition("\n")[2], error
 
 
+@pytest.mark.process
 def test_the_same_bytes_and_lines_as_by_itself(start, source, tmp_path):
     """The first job comes before the server is ready, and waits for it."""
     files, lines, probe, calibrate = [], set(), json.dumps(PROBE), json.dumps(CALIBRATE)
@@ -97,7 +97,8 @@ def test_the_same_bytes_and_lines_as_by_itself(start, source, tmp_path):
     assert len(lines) == 1
 
 
-@pytest.mark.parametrize("aim", ["fork", "job", "run", "server", "nobody"])
+@pytest.mark.process
+@pytest.mark.parametrize("aim", ["fork", "job", "run", "server"])
 def test_a_fork_ends_with_its_job_and_run_and_a_job_with_its_fork(start, source, tmp_path, aim):
     """Each is killed in turn. Pipes are read to the end, which comes once no process that holds them is left."""
     run, server, variables = start()
@@ -105,20 +106,19 @@ def test_a_fork_ends_with_its_job_and_run_and_a_job_with_its_fork(start, source,
     while not job.stdout.readline().startswith("epoch 1/"):
         assert job.poll() is None
     (fork,) = children(*children(server))
-    if aim != "nobody":
-        os.kill({"fork": fork, "job": job.pid, "run": run.pid, "server": server}[aim], signal.SIGKILL)
+    os.kill({"fork": fork, "job": job.pid, "run": run.pid, "server": server}[aim], signal.SIGKILL)
     if aim == "server":
         assert ending(train(source, tmp_path / "other", BAD, **variables))[:2] == (2, "by itself")
-    if aim in ("server", "nobody"):
         job.send_signal(signal.SIGTERM)
     code, _, error = ending(job)
-    if aim in ("server", "nobody"):
+    if aim == "server":
         assert (code, (tmp_path / ".train.safetensors").exists()) == (128 + signal.SIGTERM, True)
         assert "stopped by SIGTERM; saved at" in error
     else:
         assert code == (-signal.SIGKILL if aim == "job" else 128 + signal.SIGKILL)
 
 
+@pytest.mark.process
 def test_a_paused_job_pauses_its_fork(start, source, tmp_path):
     """Ctrl-Z reaches the job alone, as its fork is in another session."""
     _, server, variables = start()
@@ -140,16 +140,29 @@ def test_a_paused_job_pauses_its_fork(start, source, tmp_path):
     assert ending(job)[0] == 128 + signal.SIGTERM
 
 
+@pytest.mark.process
 def test_a_job_runs_by_itself_where_a_fork_could_differ(start, source, tmp_path):
-    package = shutil.copytree(ROOT / "src/halobench", tmp_path / "copy/halobench")
-    _, _, variables = start(PYTHONPATH=str(tmp_path / "copy"))
-    for more in ({"OMP_NUM_THREADS": "2"}, {"MKL_CBWR": "COMPATIBLE"}, {"PYTHONPATH": "/more"}):
-        assert ending(train(source, tmp_path, BAD, **(variables | more)))[:2] == (2, "by itself"), more
-    variables |= {"SHLVL": "7", "TMPDIR": str(tmp_path), "HALOBENCH_FETCH": "0"}
-    assert ending(train(source, tmp_path, BAD, **variables))[:2] == (2, "by a fork")
-    os.utime(package / "core/errors.py")
-    assert ending(train(source, tmp_path, BAD, **variables))[:2] == (2, "by itself")
+    _, _, variables = start()
+    assert ending(train(source, tmp_path, BAD, **variables, OMP_NUM_THREADS="2"))[:2] == (2, "by itself")
+    assert ending(train(source, tmp_path, BAD, **variables, TMPDIR=str(tmp_path)))[:2] == (2, "by a fork")
     assert not any(start(**{fork_server.PLACE: ""})[1:2])
+
+
+def test_a_fork_could_differ_by_variables_and_files_that_libraries_read_at_their_start(tmp_path, monkeypatch):
+    module = tmp_path / "runner/fork_server.py"
+    module.parent.mkdir()
+    module.touch()
+    monkeypatch.setattr(fork_server, "__file__", str(module))
+    before = fork_server._setting()
+    for name in ("SHLVL", "TMPDIR", "HALOBENCH_FETCH", fork_server.PLACE):
+        monkeypatch.setenv(name, "7")
+        assert fork_server._setting() == before, name
+    for name in ("OMP_NUM_THREADS", "MKL_CBWR", "PYTHONPATH"):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, "/more")
+            assert fork_server._setting() != before, name
+    os.utime(module, (0, 0))
+    assert fork_server._setting() != before
 
 
 def test_the_server_hears_its_own_user_alone_and_waits_for_nobody(monkeypatch):
@@ -171,6 +184,7 @@ def test_the_server_hears_its_own_user_alone_and_waits_for_nobody(monkeypatch):
         assert server.recv(100) == message
 
 
+@pytest.mark.process
 def test_what_the_server_imports_is_there_and_starts_no_threads():
     """Threads would be missing in forks, except the one that Arrow's allocator restarts there."""
     names = ", ".join(fork_server.TORCH + fork_server.TABLES)

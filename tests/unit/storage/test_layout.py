@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from types import SimpleNamespace
 
@@ -10,7 +11,8 @@ import pytest
 from conftest import ROOT, tiny_config
 from halobench.cli import stages
 from halobench.experiment.config_loader import load_config
-from halobench.experiment.jobs import drawn_jobs, job_of
+from halobench.experiment.grid import Config
+from halobench.experiment.jobs import drawn_jobs, job_of, jobs
 from halobench.runner import logs
 from halobench.storage.layout import STAGES, Stage
 
@@ -41,8 +43,6 @@ def test_every_stage_is_listed_everywhere(stage):
     rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     assert re.search(rf'f"{stage.name}_\{{\w+\}}"' if stage.each else rf"^rule {stage.name}:", rules, re.M)
     assert stage.name in stages.STAGES or stage.name == "manifest", "Snakemake itself writes manifests"
-    included = re.findall(r'^include: "(.+)"', (ROOT / "workflow/rules/stages.smk").read_text(), re.M)
-    assert {path.name for path in (ROOT / "workflow/rules").glob("*.smk")} == {"stages.smk", *included}
 
 
 def test_stages_come_in_an_order_in_which_each_needs_earlier_ones_and_no_others_are_listed():
@@ -50,14 +50,27 @@ def test_stages_come_in_an_order_in_which_each_needs_earlier_ones_and_no_others_
     assert all(names.index(earlier) < names.index(name) for name, stage in STAGES.items() for earlier in stage.needs)
 
 
-def test_every_stage_has_its_job(stage):
-    """`job_of` and the lists give it; tests/workflow/test_jobs.py checks that they match Snakemake's."""
+@functools.cache
+def grid() -> Config:
+    """The tiny configuration with a model whose weights are downloaded."""
     raw = tiny_config()
     raw["models"]["resnet"] = {"name": "timm/resnet18", "pretrained": True}
-    config = load_config(raw)
+    return load_config(raw)
+
+
+def test_every_stage_has_its_job(stage):
+    """`job_of` and the lists give it; tests/workflow/test_jobs.py compares them with what Snakemake would run."""
     names = {"dataset": "clean", "model": "mlp", "loss": "mixup2", "seed": "0", "source": "digits"}
-    if stage.name in {job.stage for job in drawn_jobs(config, "tiny")} | {"manifest", "explorer"}:
+    if stage.name in {job.stage for job in drawn_jobs(grid(), "tiny")} | {"manifest", "explorer"}:
         return
     names |= {"model": "resnet"} if stage.name == "weights" else {}
-    job = job_of(config, stage.name, names)
+    job = job_of(grid(), stage.name, names)
     assert (job.stage, job.key) == (stage.name, stage.key.format(**names))
+
+
+def test_jobs_need_jobs_of_the_list_that_write_what_their_stage_reads():
+    listed = jobs(grid())
+    names = {job.name for job in listed}
+    for job in listed:
+        assert set(job.needs) <= names
+        assert {stage for stage, _ in job.needs} <= set(STAGES[job.stage].needs)

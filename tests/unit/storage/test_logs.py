@@ -28,6 +28,8 @@ def write(path: Path, text: str, time: float = 1000.0) -> Path:
         ("$ halobench stage probe\n", job_logs.SILENT, []),
         ("", job_logs.SILENT, []),
         ("$ halobench stage train\nepoch 1/3\n", "epoch 1/3", []),
+        ("Traceback:\nKeyboardInterrupt\n", "stopped by SIGINT", ["Traceback:"]),
+        ("halobench: error: killed by SIGINT\n", "stopped by SIGINT", []),
     ],
 )
 def test_last_lines(tmp_path, text, last, before):

@@ -20,9 +20,8 @@ sys.path.append(str(ROOT / "benchmarks/conformance"))
 
 import page
 import run
-import sets
 import verdicts
-from sets import EVERYDAY, SETS, SOFT
+from sets import EVERYDAY, SETS
 from verdicts import FAILED, NEAR, RIGHT, UNSUPPORTED, WRONG
 
 CHEAP = {name: each for name, each in SETS.items() if each.kind not in (EVERYDAY, "many rows")}
@@ -65,9 +64,6 @@ def test_the_optimum_is_that_of_forty_digits(name):
 
 
 def test_sets_have_the_optimum_that_their_names_promise():
-    assert len(SETS) >= 50
-    assert {each.kind for each in SETS.values()} == set(sets.KINDS)
-    assert sum(each.kind == EVERYDAY for each in SETS.values()) >= 10
     betas = {name: verdicts.optimum(*each.arrays()).beta for name, each in CHEAP.items()}
     for name, beta in betas.items():
         if promised := re.search(r"T near ([\d.e+-]+)$", name):
@@ -78,9 +74,6 @@ def test_sets_have_the_optimum_that_their_names_promise():
     assert betas["ties, copies: one row, a thousand times"] == pytest.approx(math.log(3), rel=1e-12)
     assert betas["soft targets: the true posterior"] == pytest.approx(1 / 3, rel=1e-12)
     assert betas["no finite T: every label has the lowest logit"] == betas["no finite T: all logits equal"] == 0
-    sizes = {CHEAP[name].arrays()[0].shape for name in CHEAP}
-    assert (1, 3) in sizes
-    assert {2, 10_000} <= {k for _, k in sizes}
 
 
 @pytest.mark.parametrize("name", ["T .3 to 30: T near 3", "soft targets: smoothed labels", "classes: 2 classes"])
@@ -215,43 +208,20 @@ def test_what_cannot_be_installed_or_imported_has_its_reason(tmp_path):
     assert run.why(RuntimeError("ERROR: no matching distribution\nnote: this is no problem of pip")).startswith("ERROR")
 
 
-def test_a_first_look_shows_some_sets_and_writes_nothing(monkeypatch, tmp_path, capsys):
-    before = run.MATRIX.read_bytes()
-    monkeypatch.setattr(run, "arrays", lambda name: SETS[name].arrays())
-    monkeypatch.setattr(run, "referee", lambda name: verdicts.optimum(*SETS[name].arrays()))
-    measure = run.measure
-    monkeypatch.setattr(run, "measure", lambda *given, compute: measure(*given, work=tmp_path, compute=compute))
-    monkeypatch.setattr(sys, "argv", ["run.py", "tutorial_lbfgs", "--sets", "T near 1e-06"])
-    run.main()
-    head, line = capsys.readouterr().out.splitlines()
-    assert head == "tutorial_lbfgs"
-    assert re.fullmatch(r"  tiny or huge T: T near 1e-06; wrong; T = 1\.\d+, and the best T is 9\.9\d+e-07", line)
-    assert run.MATRIX.read_bytes() == before
-
-
-def test_every_implementation_says_what_it_is_and_imports_nothing_here():
+def test_what_an_implementation_does_not_take_is_not_held_against_it():
     known = run.implementations()
-    assert len(known) >= 14
     assert next(iter(known)) == "halobench"
-    for implementation in known.values():
-        assert implementation.about
-        assert implementation.takes in ("logits", "probabilities")
-        assert set(implementation.supports) <= set(sets.KINDS)
-        assert all("==" in spec for spec in (*implementation.alone, *implementation.requires)[:1])
-    binary = known["calikit"]
-    assert run.unsupported(binary, PLAIN, 10)
-    assert not run.unsupported(binary, SETS["classes: 2 classes"], 2)
+    assert run.unsupported(known["calikit"], PLAIN, 10)
+    assert not run.unsupported(known["calikit"], SETS["classes: 2 classes"], 2)
     assert run.unsupported(known["netcal"], SETS["soft targets: smoothed labels"], 10)
 
 
 def test_halobench_is_right_on_every_cheap_set():
-    implementation = run.implementations()["halobench"]
     for name, each in CHEAP.items():
         z, y = each.arrays()
         fit = verdicts.fit_temperature(z, y)
         found = {"T": fit.T, "converged": fit.converged, "separable": fit.separable}
         assert verdicts.judge(found, verdicts.optimum(z, y), each.kind, z, y).name == RIGHT, name
-    assert SOFT in implementation.supports
 
 
 def test_a_reproduction_runs_and_shows_the_same(monkeypatch, tmp_path):
@@ -268,24 +238,22 @@ def cell(name: str, verdict: str, **more) -> dict:
     return {"implementation": "toy", "version": "1.0", "set": name, "verdict": verdict, **more}
 
 
-def test_the_page_and_the_report_say_what_was_found():
+def test_the_committed_matrix_has_all_sets_and_halobench_is_right():
     matrix = json.loads(run.MATRIX.read_text())
     assert {cell["set"] for cell in matrix["cells"]} == set(SETS)
     assert {cell["verdict"] for cell in matrix["cells"]} <= set(page.VERDICTS)
     assert all(cell["verdict"] == RIGHT for cell in matrix["cells"] if cell["implementation"] == "halobench")
+
+
+def test_the_page_and_the_report_count_verdicts_and_escape_what_is_said():
     toy = run.Implementation(Path("toy.py"), "A toy.", "Toy & co", (), (), "logits", (), 0, "https://toy", "Cool it.")
     names = list(SETS)[:3]
     cells = [cell(names[0], RIGHT, T=1.0, excess=0.0), cell(names[1], WRONG, T=-3.0, reason="a < b")]
-    cells += [cell(names[2], UNSUPPORTED)]
+    shown = {"cells": [*cells, cell(names[2], UNSUPPORTED)], "not tried": {}}
     best = {name: {"beta": 0.5, "said": "the best T is 2"} for name in SETS}
-    shown = {"cells": cells, "not tried": {}}
     text = page.html({"toy": toy}, shown, best, lambda *_: "print(1)")
-    assert "Toy &amp; co" in text
-    assert "a &lt; b" in text
-    assert "1/2" in text  # of two that were tried, one is right
-    assert "print(1)" in text
+    for words in ("Toy &amp; co", "a &lt; b", "print(1)", "1/2"):  # of two that were tried, one is right
+        assert words in text
     assert "**1/2**" in page.table({"toy": toy}, shown)
     report = page.reports({"toy": toy}, shown, best, lambda *_: "print(1)\n")["toy"]
-    assert "print(1)" in report
-    assert "Cool it." in report
-    assert names[1] in report
+    assert all(words in report for words in ("print(1)", "Cool it.", names[1]))
