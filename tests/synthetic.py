@@ -14,6 +14,7 @@ from matplotlib.text import Text
 
 from halobench.calibration.overlap_theory import two_level_kl
 from halobench.core import plugins
+from halobench.reporting.print_tables.layout import Part, Table, Value, grid
 from halobench.results.claims import load_claims
 from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
@@ -377,3 +378,18 @@ def claims(cells) -> pd.DataFrame:
                 | (UNTESTED if untested else {})
             )
     return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
+
+
+def awkward_table() -> Table:
+    """A table of names and numbers that need special care in LaTeX and HTML."""
+    values = (
+        Value(np.nan, n=0, seeds=2),
+        Value(np.inf, n=2, seeds=2),
+        Value(0.5, 0.01, 2, 3),
+        Value(0.25, best=True),
+    )
+    columns = {i: pair for i, pair in enumerate((("G_1", "a"), ("G_1", "b_2"), ("H", "c"), ("H", "d")))}
+    rows = {"odd": ("x_y", r"own_loss & 50% #1 $x$ {y} ~z ^w \v <a> \"q\" 漢†"), "empty": ("x_y", "empty")}
+    cells = {("odd", i): value for i, value in enumerate(values)} | {("empty", i): None for i in columns}
+    part = Part("a_b", "Caption with 50% & under_score", grid(cells, rows, columns))
+    return Table("Title & 100%", pd.DataFrame({"a": [1]}), (part,))
