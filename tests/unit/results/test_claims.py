@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from halobench.core.errors import SpecError
 from halobench.core.spec_codec import parse
 from halobench.results import finding
 from halobench.results.claims import Claim, check_computed, claims_digest, evaluate, load_claims, verdict
-from halobench.results.t_intervals import p_value, t_interval
+from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import CLAIM_COLUMNS
 
 CLAIMS = Path(__file__).parents[3] / "workflow/claims.yaml"
@@ -82,8 +83,7 @@ def judged(entry: dict, tables: dict, scope: str = "all") -> pd.Series:
 # --- Verdicts --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("direction", ["above", "below"])
-@pytest.mark.parametrize("margin", [-0.2, 0.0, 0.3])
+@pytest.mark.parametrize(("direction", "margin"), [("above", 0.3), ("below", -0.2), ("above", 0.0)])
 def test_verdicts_mirror_at_the_margin(direction, margin):
     other = {"above": "below", "below": "above"}[direction]
     for low, high in [(0.1, 0.2), (-0.1, 0.2), (-0.5, -0.3), (0.0, 1.0)]:
@@ -156,15 +156,6 @@ def test_the_correction_is_that_of_nadeau_and_bengio_in_the_interval_and_in_p():
     interval = plain.confidence_interval(0.95)
     assert (row["low"], row["high"], row["p"]) == pytest.approx((interval.low, interval.high, plain.pvalue), rel=1e-9)
     assert "widened" not in row["note"]
-
-
-def test_the_correction_restores_the_error_rate_of_seeds_that_correlate():
-    """A correlation of rho makes the variance of the mean larger by rho / (1 - rho), in units of that within seeds."""
-    rng, n, rho = np.random.default_rng(3), 5, 0.3
-    values = np.sqrt(rho) * rng.normal(size=(4000, 1)) + np.sqrt(1 - rho) * rng.normal(size=(4000, n))
-    rates = [np.mean([p_value(row, 0.0, correction) < 0.05 for row in values]) for correction in (0, rho / (1 - rho))]
-    ratio = np.sqrt(1 + n * rho / (1 - rho))
-    assert rates == pytest.approx([2 * stats.t(n - 1).sf(stats.t(n - 1).ppf(0.975) / ratio), 0.05], abs=0.02)
 
 
 def test_holm_adjusts_over_a_run_and_within_themes():
@@ -320,15 +311,11 @@ def test_a_pair_that_lacks_a_seed_is_left_out_of_all_and_counted():
     row = judged(DIFFERENCE, grid(cells), "d2/m")
     assert (row["n"], row["excluded"]) == (2, 1)
     assert row["estimate"] == pytest.approx(3.1)
-
-
-def test_seeds_that_only_some_pairs_plan_are_left_out_of_all():
-    cells = two_losses([1, 1.1, 1.2, 9, 9], [2, 2, 2, 2, 2], "d1") | two_losses([1, 1.1, 1.2], [2, 2, 2], "d2")
-    cells |= two_losses([1, 1.1, 1.2], [2, 2, 2], "d3")
-    row = judged(DIFFERENCE, grid(cells))
-    assert (row["n"], row["excluded"]) == (3, 2)
-    assert row["estimate"] == pytest.approx(-0.9)
-    assert judged(DIFFERENCE, grid(cells), "d1/m")["n"] == 5
+    more = two_losses([1, 1.1, 1.2, 9, 9], [2, 2, 2, 2, 2], "d1")  # seeds that only some pairs plan count only there
+    more |= two_losses([1, 1.1, 1.2], [2, 2, 2], "d2") | two_losses([1, 1.1, 1.2], [2, 2, 2], "d3")
+    row = judged(DIFFERENCE, grid(more))
+    assert (row["n"], row["excluded"], row["estimate"]) == (3, 2, pytest.approx(-0.9))
+    assert judged(DIFFERENCE, grid(more), "d1/m")["n"] == 5
 
 
 # --- What is left out ------------------------------------------------------------------------------------------------
@@ -350,7 +337,7 @@ def test_what_cannot_be_compared_is_left_out_and_counted(first, facts, why):
     assert why in row["note"]
 
 
-@pytest.mark.parametrize(("losses", "excluded"), [(None, 3), (["cross_entropy"], 0), ([], 0), (["mixup2"], 3)], ids=str)
+@pytest.mark.parametrize(("losses", "excluded"), [(None, 3), (["cross_entropy"], 0), ([], 0)], ids=str)
 def test_the_yaml_says_which_losses_must_interpolate(losses, excluded):
     tables = grid(two_losses([1, 1.1, 1.2], [2, 2, 2]), interpolates=lambda d, m, loss, seed: loss != "mixup2")
     row = judged(DIFFERENCE | ({} if losses is None else {"interpolating": losses}), tables)
@@ -422,16 +409,10 @@ def test_a_verdict_that_censored_radii_could_overturn_is_withheld(radii, censore
     }
     tables = grid(cells)
     shares = tables["runs"]["loss"].map(dict(zip(losses, censored, strict=True)))
-    tables["radii"] = (
-        tables.pop("metrics").rename(columns={"value": "relative_median"}).assign(censored=shares, **RADII)
-    )
-    claim = DIFFERENCE | {
-        "table": "radii",
-        "value": "relative_median",
-        "where": RADII,
-        "direction": "above",
-        "margin": 0.1,
-    }
+    radii_table = tables.pop("metrics").rename(columns={"value": "relative_median"})
+    tables["radii"] = radii_table.assign(censored=shares, **RADII)
+    claim = DIFFERENCE | {"table": "radii", "value": "relative_median", "where": RADII}
+    claim |= {"direction": "above", "margin": 0.1}
     row = judged(claim | {"a": {"loss": "cross_entropy"}, "b": {"loss": "mixup2"}}, tables)
     assert row["verdict"] == expected
 
@@ -539,14 +520,14 @@ def test_a_ratio_is_as_well_judged_upside_down():
     up = RATIO | {"where": DIFFERENCE["where"]} | sides
     down = up | {"a": sides["b"], "b": sides["a"], "margin": 1 / 1.5, "direction": "below"}
     rng = np.random.default_rng(2)
-    for _ in range(20):
+    for _ in range(4):
         tables = grid(two_losses(list(rng.lognormal(0.8, 0.5, 4)), list(rng.lognormal(0.0, 0.5, 4))))
         one, other = judged(up, tables), judged(down, tables)
         assert (one["verdict"], one["p"]) == (other["verdict"], pytest.approx(other["p"]))
         assert (one["estimate"], one["low"]) == pytest.approx((1 / other["estimate"], 1 / other["high"]))
 
 
-@pytest.mark.parametrize(("a", "b", "side"), [(0.0, 1.0, "a"), (1.0, 0.0, "b"), (-1.0, 0.0, "a and b")])
+@pytest.mark.parametrize(("a", "b", "side"), [(0.0, 1.0, "a"), (-1.0, 0.0, "a and b")])
 def test_a_ratio_with_a_side_of_0_is_not_testable_and_names_the_cell(a, b, side):
     """Leaving out just that seed or pair would select by the outcome."""
     sides = {"a": {"loss": "mixup2"}, "b": {"loss": "cross_entropy"}}
@@ -600,7 +581,7 @@ def written(folder: Path, content: object) -> Path:
     ("change", "key"),
     [
         ({"marign": 0.1}, "marign"),
-        *(({key: None}, key) for key in DIFFERENCE if key not in ("name", "where", "b")),
+        ({"margin": None}, "margin"),
         ({"theme": "repairs"}, "theme"),
         ({"registered": "long ago"}, "registered"),
         ({"kind": "a check"}, "kind"),
@@ -724,12 +705,7 @@ def demo_tables() -> dict[str, pd.DataFrame]:
         return table.assign(**{value: rng.uniform(size=len(table)) for value in values})
 
     fits = ["none", "paper", "exact", "oracle", "partner"]
-    metrics = {
-        "split": ["test", "val"],
-        "labels": ["noisy", "clean"],
-        "calibrator": fits,
-        "metric": ["nll", "kl", "ece"],
-    }
+    metrics = {"split": ["test"], "labels": ["noisy", "clean"], "calibrator": fits, "metric": ["nll", "kl", "ece"]}
     places = {"points": ["train", "heldout"], "probe": ["sphere", "nearest_other", "manifold"]}
     searches = {"points": ["train", "heldout"], "probe": ["adversarial", "certified"]}
     nulls = searches | {"probe": ["adversarial"], "quantity": ["half_space", "half_spaces"], "calibrator": ["none"]}
@@ -757,7 +733,9 @@ def test_the_papers_claims_are_tested_by_the_demos_images_except_for_those_on_di
         assert row["n"] == (0 if elsewhere else 3)
 
 
-def test_there_are_at_most_twenty_tests_with_one_per_question_and_calibration():
+def test_there_are_at_most_twenty_tests_with_one_per_question_and_calibration_and_no_names_of_code():
     claims = load_claims(CLAIMS)
     assert len(claims) <= 20
     assert len({(claim.label, claim.fit) for claim in claims}) == len(claims)
+    spoken = " ".join(claim.label + claim.statement for claim in claims)
+    assert not re.search(r"\b\w+_\w+|\bmixup\d|\b(paper|exact) fit|calibration:", spoken)
