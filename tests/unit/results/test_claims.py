@@ -73,11 +73,16 @@ def two_losses(a: list[float], b: list[float], dataset="d", model="m") -> dict:
     return cells | {(dataset, model, "cross_entropy", seed): value for seed, value in enumerate(b)}
 
 
-def judged(entry: dict, tables: dict, scope: str = "all") -> pd.Series:
-    """The row of a scope."""
+def scopes(entry: dict, tables: dict) -> pd.DataFrame:
+    """The rows of a claim by scope."""
     found = evaluate([parse(Claim, entry)], tables)
     assert list(found.columns) == list(CLAIM_COLUMNS)
-    return found.set_index("scope").loc[scope]
+    return found.set_index("scope")
+
+
+def judged(entry: dict, tables: dict, scope: str = "all") -> pd.Series:
+    """The row of a scope."""
+    return scopes(entry, tables).loc[scope]
 
 
 # --- Verdicts --------------------------------------------------------------------------------------------------------
@@ -106,9 +111,8 @@ def test_verdicts_mirror_at_the_margin(direction, margin):
     ],
 )
 def test_each_verdict_comes_out_where_it_should(differences, expected):
-    tables = grid(two_losses([1 + d for d in differences], [1.0] * len(differences)))
-    for scope in ("all", "d/m"):
-        row = judged(DIFFERENCE, tables, scope)
+    rows = scopes(DIFFERENCE, grid(two_losses([1 + d for d in differences], [1.0] * len(differences))))
+    for _, row in rows.iterrows():
         assert row["verdict"] == expected
         assert row["estimate"] == pytest.approx(np.mean(differences))
         assert row["n"] == len(differences)
@@ -147,11 +151,12 @@ def test_the_correction_is_that_of_nadeau_and_bengio_in_the_interval_and_in_p():
     cells = {("d", "m", "cross_entropy", seed): value for seed, value in enumerate(values)}
     cells |= {("fresh", "m", "cross_entropy", seed): value for seed, value in enumerate(values)}
     tables = grid(cells, correction=lambda dataset, *rest: 0.45 if dataset == "d" else 0.0)
+    rows = scopes(LEVEL, tables)
     for scope in ("d/m", "all"):  # over all: the largest of its data sets
-        row = judged(LEVEL, tables, scope)
+        row = rows.loc[scope]
         assert (row["low"], row["high"], row["p"]) == pytest.approx((*expected, p), rel=1e-9)
         assert "interval widened for seeds that share samples (test / training: 0.45)" in row["note"]
-    row = judged(LEVEL, tables, "fresh/m")
+    row = rows.loc["fresh/m"]
     plain = stats.ttest_1samp(values, 0.5)
     interval = plain.confidence_interval(0.95)
     assert (row["low"], row["high"], row["p"]) == pytest.approx((interval.low, interval.high, plain.pvalue), rel=1e-9)
@@ -169,7 +174,8 @@ def test_holm_adjusts_over_a_run_and_within_themes():
         parse(Claim, LEVEL | {"name": f"c{i}", "a": {"loss": f"loss{i}"}, "theme": theme, "margin": 0.0})
         for i, theme in enumerate(themes)
     ] + [parse(Claim, LEVEL | {"name": "untested", "a": {"loss": "other"}})]
-    whole = evaluate(claims, grid(cells)).query("scope == 'all'").set_index("claim")
+    found = evaluate(claims, grid(cells))
+    whole = found[found["scope"] == "all"].set_index("claim")
 
     def rejected(p: pd.Series, level: float) -> set[str]:
         names: set[str] = set()
@@ -186,8 +192,7 @@ def test_holm_adjusts_over_a_run_and_within_themes():
     assert whole.loc["untested", "adjusted"] == "not_tested"
     for row in tests.itertuples():
         assert row.adjusted == (row.verdict if row.holm < 0.05 else "undecided")
-    pairs = evaluate(claims, grid(cells)).query("scope != 'all'")
-    assert set(pairs["adjusted"]) == {""}
+    assert set(found.loc[found["scope"] != "all", "adjusted"]) == {""}
 
 
 def test_a_verdict_over_pairs_that_are_decided_both_ways_is_mixed_whatever_the_mean():
@@ -244,8 +249,9 @@ def test_a_margin_out_of_reach_is_not_testable(change, a, b, expected):
     spread = np.array([0.999, 1.0, 1.001])
     tables = grid(two_losses([*(a * spread)], [*(b * spread)]))
     tables["metrics"]["metric"] = metric
-    row = judged(entry, tables, "d/m")
-    assert row["verdict"] == judged(entry, tables)["verdict"] == expected
+    rows = scopes(entry, tables)
+    row = rows.loc["d/m"]
+    assert row["verdict"] == rows.loc["all", "verdict"] == expected
     assert row["estimate"] == pytest.approx(a - b), "the number is shown all the same"
     assert "out of reach" in row["note"] or expected != "not_testable"
 
@@ -253,9 +259,9 @@ def test_a_margin_out_of_reach_is_not_testable(change, a, b, expected):
 def test_a_side_that_is_0_in_every_seed_only_repeats_the_other():
     """A certainty radius is 0 if the confidence at the sample itself is below the threshold."""
     entry, cells = DIFFERENCE | {"direction": "above"}, two_losses([0.9, 0.8, 0.85], [0.0, 0.0, 0.0])
-    row = judged(entry | {"margin": 0.1}, grid(cells))
-    assert (row["verdict"], row["pairs"]) == ("not_testable", 0)
-    pair = judged(entry | {"margin": 0.1}, grid(cells), "d/m")
+    rows = scopes(entry | {"margin": 0.1}, grid(cells))
+    assert (rows.loc["all", "verdict"], rows.loc["all", "pairs"]) == ("not_testable", 0)
+    pair = rows.loc["d/m"]
     assert (pair["verdict"], "b is 0 in every seed" in pair["note"]) == ("not_testable", True)
     one = judged(entry | {"margin": 0.1}, grid(cells | two_losses([0.9], [0.3], "one")))
     assert one["verdict"] == "not_tested", "the other pair could be tested with more seeds"
@@ -273,7 +279,7 @@ def test_where_b_has_no_value_its_stand_in_counts():
     tables["metrics"] = pd.concat([tables["metrics"], a, b], ignore_index=True)
     where = {key: FIXED[key] for key in ("metric", "split", "labels")} | {"loss": "cross_entropy"}
     claim = DIFFERENCE | {"where": where, "a": {"calibrator": "partner"}, "b": {"calibrator": "exact"}}
-    assert (judged(claim, tables)["n"], judged(claim, tables)["excluded"]) == (0, 4)
+    assert tuple(judged(claim, tables)[["n", "excluded"]]) == (0, 4)
     row = judged(claim | {"otherwise": {"calibrator": "none"}}, tables, "d/m")
     assert (row["n"], row["excluded"]) == (4, 0)
     assert row["estimate"] == pytest.approx(np.mean([-0.1, -0.09, -0.1, -0.1]))
@@ -293,29 +299,29 @@ def test_seeds_are_paired_and_all_is_t_over_seeds_of_means_over_pairs():
         cells |= two_losses(list((a + shared)[number]), list((b + shared)[number]), dataset)
     cells |= {("d3", "mlp", "mixup2", 0): 1.0, ("d3", "cnn", "cross_entropy", 0): 1.0}  # different models: no pair
     tables = {name: table.sample(frac=1, random_state=3) for name, table in grid(cells).items()}
-    for scope, values in (("all", (a - b).mean(axis=0)), ("d1/m", (a - b)[0]), ("d2/m", (a - b)[1])):
-        row = judged(DIFFERENCE, tables, scope)
+    rows = scopes(DIFFERENCE, tables)
+    assert list(rows.index) == ["all", "d1/m", "d2/m"]
+    for values, (_, row) in zip(((a - b).mean(axis=0), *(a - b)), rows.iterrows(), strict=True):
         assert (row["estimate"], row["low"], row["high"], row["n"]) == pytest.approx((*t_interval(values), 4))
-    found = evaluate([parse(Claim, DIFFERENCE)], tables)
-    assert list(found["scope"]) == ["all", "d1/m", "d2/m"]
-    assert "2 of 2" in found["note"][0]
+    assert "2 of 2" in rows.loc["all", "note"]
 
 
 def test_a_pair_that_lacks_a_seed_is_left_out_of_all_and_counted():
     cells = two_losses([1, 1.01, 1.02], [2, 2, 2], "d1") | two_losses([5, 5.1, 5.2], [2, 2, 2], "d2")
     del cells["d2", "m", "cross_entropy", 1]
-    row = judged(DIFFERENCE, grid(cells))
+    rows = scopes(DIFFERENCE, grid(cells))
+    row = rows.loc["all"]
     assert row["estimate"] == pytest.approx(-0.99)  # only d1
     assert (row["n"], row["excluded"]) == (3, 3)
     assert "1 of 2" in row["note"]
-    row = judged(DIFFERENCE, grid(cells), "d2/m")
+    row = rows.loc["d2/m"]
     assert (row["n"], row["excluded"]) == (2, 1)
     assert row["estimate"] == pytest.approx(3.1)
     more = two_losses([1, 1.1, 1.2, 9, 9], [2, 2, 2, 2, 2], "d1")  # seeds that only some pairs plan count only there
     more |= two_losses([1, 1.1, 1.2], [2, 2, 2], "d2") | two_losses([1, 1.1, 1.2], [2, 2, 2], "d3")
-    row = judged(DIFFERENCE, grid(more))
-    assert (row["n"], row["excluded"], row["estimate"]) == (3, 2, pytest.approx(-0.9))
-    assert judged(DIFFERENCE, grid(more), "d1/m")["n"] == 5
+    rows = scopes(DIFFERENCE, grid(more))
+    assert tuple(rows.loc["all", ["n", "excluded", "estimate"]]) == (3, 2, pytest.approx(-0.9))
+    assert rows.loc["d1/m", "n"] == 5
 
 
 # --- What is left out ------------------------------------------------------------------------------------------------
@@ -428,7 +434,7 @@ def four_losses(dataset: str, focal: list[float] | None) -> dict:
 def test_the_best_baseline_is_focal_where_it_wins():
     cells = four_losses("d1", [0.5, 0.6, 0.7]) | four_losses("d2", [3.0, 3.1, 3.2]) | four_losses("d3", None)
     tables = grid(cells)
-    beaten, won, without = (judged(BEST, tables, f"{dataset}/m") for dataset in ("d1", "d2", "d3"))
+    whole, beaten, won, without = (row for _, row in scopes(BEST, tables).iterrows())
     assert beaten["verdict"] == "does_not"
     assert "loss focal" in beaten["note"]
     assert beaten["estimate"] == pytest.approx(1.05 - 0.6)
@@ -438,7 +444,6 @@ def test_the_best_baseline_is_focal_where_it_wins():
     other_steps = grid(cells, steps=lambda dataset, model, loss, seed: 9000 if loss == "focal" else 1000)
     assert "cross_entropy" in judged(BEST, other_steps, "d1/m")["note"]
     assert judged(BEST, grid(four_losses("d4", [0.1])))["verdict"] == "holds", "one seed of focal is no test"
-    whole = judged(BEST, tables)
     assert whole["estimate"] == pytest.approx((0.45 - 1.05 - 1.05) / 3)
     assert "loss focal: 1 of 3" in whole["note"]
     assert "loss cross_entropy: 2 of 3" in whole["note"]
@@ -468,13 +473,14 @@ def series(slope: float, ks: tuple[int, ...], seeds: int = 3, model: str = "m") 
 @pytest.mark.parametrize(("slope", "expected"), [(0.25, "holds"), (0.0, "does_not"), (0.1, "undecided")])
 def test_slopes_are_on_the_natural_logarithm_of_the_number_of_classes(slope, expected):
     tables = series(slope, (2, 4, 8, 16, 32))
-    row = judged(SLOPE, tables)
+    rows = scopes(SLOPE, tables)
+    row = rows.loc["all"]
     assert row["verdict"] == expected
     metrics = tables["metrics"].merge(tables["runs"])
     slopes = [stats.linregress(np.log(rows["classes"]), rows["value"]).slope for _, rows in metrics.groupby("seed")]
     expected_row = t_interval(slopes)
     assert (row["estimate"], row["low"], row["high"]) == pytest.approx(expected_row)
-    assert judged(SLOPE, tables, "log k/m")["estimate"] == pytest.approx(row["estimate"])
+    assert rows.loc["log k/m", "estimate"] == pytest.approx(row["estimate"])
 
 
 RATIO = {key: value for key, value in LEVEL.items() if key not in ("a", "where")} | {
@@ -504,14 +510,14 @@ def test_ratios_are_paired_by_model_and_seed_across_data_sets_and_judged_by_thei
     )
     tables = grid(cells, steps=lambda dataset, *rest: {"big": 1504}.get(dataset, 1500))
     one, two = (np.log(values) for values in ([1.5, 1.5, 4.6 / 3], [1.0, 1.05, 1.0]))
+    rows = scopes(RATIO, tables)
     for scope, logs in (("big : small/one", one), ("big : small/two", two), ("all", (one + two) / 2)):
-        row = judged(RATIO, tables, scope)
+        row = rows.loc[scope]
         assert (row["estimate"], row["low"], row["high"]) == pytest.approx(tuple(np.exp(t_interval(logs))))
         assert row["p"] == pytest.approx(stats.ttest_1samp(logs, np.log(RATIO["margin"])).pvalue)
         assert row["margin"] == RATIO["margin"]
-    assert judged(RATIO, tables, "big : small/one")["verdict"] == "holds"
-    assert judged(RATIO, tables, "big : small/two")["verdict"] == "does_not"
-    assert "metrics.value: (dataset big) / (dataset small)" in judged(RATIO, tables)["formula"]
+    assert list(rows.loc[["big : small/one", "big : small/two"], "verdict"]) == ["holds", "does_not"]
+    assert "metrics.value: (dataset big) / (dataset small)" in rows.loc["all", "formula"]
 
 
 def test_a_ratio_is_as_well_judged_upside_down():
@@ -533,11 +539,12 @@ def test_a_ratio_with_a_side_of_0_is_not_testable_and_names_the_cell(a, b, side)
     sides = {"a": {"loss": "mixup2"}, "b": {"loss": "cross_entropy"}}
     within = RATIO | {"where": DIFFERENCE["where"], "margin": 0.9} | sides
     cells = two_losses([3.0, 4.4, 1.5, a], [1.5, 2.0, 1.0, b]) | two_losses([3, 4.4, 1.5, 2], [1, 2, 1, 1], "fine")
+    rows = scopes(within, grid(cells))
     for scope, verdict_there in (("all", "holds"), ("d/m", "not_testable"), ("fine/m", "holds")):
-        row = judged(within, grid(cells), scope)
+        row = rows.loc[scope]
         assert row["verdict"] == verdict_there
         assert (f"d/m seed 3 ({side})" in row["note"]) == (scope != "fine/m")
-    whole, fine = judged(within, grid(cells)), judged(within, grid(cells), "fine/m")
+    whole, fine = rows.loc["all"], rows.loc["fine/m"]
     assert (whole["pairs"], whole["left_out"], whole["estimate"]) == (1, 1, fine["estimate"])
 
 
