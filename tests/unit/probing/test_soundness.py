@@ -178,19 +178,13 @@ def hooked(model: nn.Module) -> nn.Module:
     return model
 
 
-def replaced(model: nn.Module) -> nn.Module:
-    layer = model[0]
-    layer.forward = lambda x: -F.linear(x.float(), layer.weight.float())
-    return model
-
-
 def replaced_far_away(model: nn.Module) -> nn.Module:
     layer = model[0]
     layer.forward = lambda x: F.linear(x.clamp(-1e4, 1e4), layer.weight.to(x), layer.bias.to(x))
     return model
 
 
-@pytest.mark.parametrize("change", [hooked, replaced, replaced_far_away])
+@pytest.mark.parametrize("change", [hooked, replaced_far_away])
 def test_a_model_that_does_more_than_its_layers_is_read_far_away_and_not_certified(change):
     plain = made(0, 1, nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3))
     model, samples, directions = change(copy.deepcopy(plain)), torch.ones(3, 2), torch.ones(3, 1, 2)
@@ -268,22 +262,14 @@ def followed(model, inputs, labels, level=0.9, beta=1.0):
 RADII = {"certified": certified_radius, "attacked": attacked_radius}
 SEARCHES = RADII | {"far field": followed}
 BAD = {
-    "train mode": ({"model": nn.Linear(2, 2)}, "a module in train mode"),
     "no module": ({"model": lambda batch: batch}, "expected a torch.nn.Module"),
     "one class": ({"model": linear([[1.0, 1.0]], [0.0])}, r"model = 'outputs of shape \(1, 1\)': expected logits"),
     "probabilities": ({"model": nn.Sequential(nn.Linear(2, 2), nn.Softmax(1)).eval()}, "outputs that look like"),
-    "no tensor": ({"inputs": np.zeros((2, 2))}, "expected a float tensor"),
-    "integers": ({"inputs": torch.zeros(2, 2, dtype=torch.int64)}, "expected a float tensor"),
     "NaN": ({"inputs": torch.full((2, 2), torch.nan)}, "expected finite numbers"),
-    "another size": (
-        {"inputs": torch.zeros(2, 3)},
-        "expected .* raised RuntimeError: .*mat1",
-    ),
+    "another size": ({"inputs": torch.zeros(2, 3)}, "expected .* raised RuntimeError: "),
     "a class too many": ({"labels": [0, 2]}, "labels = 2: expected labels from 0 to 1"),
-    "too few labels": ({"labels": [0]}, "expected one label per sample"),
     "no level": ({"level": None}, "level = None: expected a confidence"),
     "level 1": ({"level": 1.0}, "level = 1.0: expected a confidence above 0 and below 1"),
-    "a word": ({"beta": "a"}, "beta = 'a': expected an inverse temperature"),
     "beta 0": ({"beta": 0.0}, "beta = 0.0: expected an inverse temperature above 0"),
 }
 
