@@ -544,6 +544,12 @@ def test_a_ratio_with_a_side_of_0_is_not_testable_and_names_the_cell(a, b, side)
     assert (whole["pairs"], whole["left_out"], whole["estimate"]) == (1, 1, fine["estimate"])
 
 
+def test_ratios_across_data_sets_leave_out_both_cells_of_a_seed():
+    cells = two_data_sets({"m": [2.0, 3.0, 4.0, 5.0]}, {"m": [1.0, 1.0, np.inf, 1.0]})
+    tables = grid(cells, interpolates=lambda dataset, model, loss, seed: (dataset, seed) != ("small", 1))
+    assert tuple(judged(RATIO, tables, "big : small/m")[["n", "excluded"]]) == (2, 4)
+
+
 def test_a_slope_uses_data_sets_that_are_complete_in_every_seed():
     tables = series(0.25, (2, 4, 8, 16, 32, 64))
     unfit = (tables["runs"]["dataset"] == "overlap-k64") & (tables["runs"]["seed"] == 1)
