@@ -205,7 +205,8 @@ def test_a_killed_probe_resumes_to_the_same_bytes(cell, tmp_path, kind, monkeypa
     monkeypatch.setattr(search, "SAMPLES", 4)
     probed, data = cell
     walk = ProbeSpec("sphere", points=12, control=12, directions=2)
-    probes = {"a": ProbeSpec(kind, points=11, control=4), "b": walk}
+    effort = {"steps": 5, "restarts": 1} if kind == "adversarial" else {}
+    probes = {"a": ProbeSpec(kind, points=11, control=4, **effort), "b": walk}
     whole, stops = probe_cell(probed, data, probes, 0, Progress(log=lambda line: None)), 0
 
     class Stop(Exception):

@@ -276,7 +276,7 @@ COMBINATIONS = [(0.5, 1.0), (0.9, 1.0), (0.9, 3.0), (0.5, math.inf), (0.99, 2.0)
 @pytest.mark.parametrize("name", ZOO)
 def test_certified_balls_hold_no_place_below_the_level(name):
     """Neither an attack nor sampling finds one, for random networks of all kinds, levels and temperatures."""
-    found, combinations = [], COMBINATIONS if name in FAST or SOAK else COMBINATIONS[1:3]
+    found, combinations = [], COMBINATIONS if name in FAST or SOAK else COMBINATIONS[1:2]
     for seed, (level, beta) in enumerate(combinations):
         model = built(name, seed)
         found.append(violations(model, *drawn(model, 30 if name in FAST else 4, seed), level, beta))
