@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from halobench.calibration.overlap_theory import two_level_kl
+from halobench.core import plugins
+from halobench.reporting.print_tables.layout import Part, Table, Value, grid
 from halobench.results.claims import load_claims
 from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
+THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
+FIGURES = tuple(name for name in plugins.names("figures") if name not in THEORY)
 DEMO = [  # the demo's pairs, and more
     *itertools.product(
         ("digits", "digits-noise50", "mnist5k-noise50"), ("mlp", "cnn"), ("cross_entropy", "mixup2", "mixup5")
@@ -33,6 +40,58 @@ ALONG = {"sphere": 2.5, "manifold": 1.1, "nearest_other": 0.6, "mixup_line": 0.7
 FITS = {"temperature_exact": 2.5, "temperature_paper": 1.1, "paper_near_exact": 0.0}
 TRAINED = {"steps": 2000, "fitted_here": True}
 SCALE = {"none": 1.0, "paper": 0.75, "exact": 0.4, "oracle": 0.39}
+
+
+@functools.cache
+def made(*cells, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
+    """Tables of these cells, made once per process and never to be modified."""
+    return tables(cells or DEMO, seeds)
+
+
+@functools.cache
+def made_theory(*ks) -> dict[str, pd.DataFrame]:
+    """Tables of the theory bench, made once per process and never to be modified; of one cell if there is one k."""
+    if len(ks) == 1:
+        return theory_tables(ks, ("mlp",), ("cross_entropy",), (0,))
+    return theory_tables(*((ks, ("mlp",), ("cross_entropy", "mixup3"), (0, 1)) if ks else ()))
+
+
+def beside_theory(given: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Tables of cells on images, joined with those of the theory bench."""
+    theory = made_theory()
+    return given | {name: pd.concat([given[name], theory[name]], ignore_index=True) for name in theory}
+
+
+def beside_posthoc(reliability: pd.DataFrame) -> pd.DataFrame:
+    """These bins, and those of two calibrators other than temperature scaling."""
+    exact = reliability[reliability["calibrator"] == "exact"]
+    others = [exact.assign(calibrator=c, accuracy=x * exact["accuracy"]) for c, x in (("gap", 0.9), ("zz_own", 0.8))]
+    return pd.concat([reliability, *others], ignore_index=True)
+
+
+def plain(name: str, given: dict[str, pd.DataFrame]) -> Figure:
+    """A figure of these tables alone."""
+    return plugins.load("figures", name)(*(given[table] for table in plugins.parameters("figures", name)))
+
+
+def drawn(name: str, given: dict[str, pd.DataFrame]) -> Figure:
+    """A figure of these tables, with what it needs and `tables` doesn't make."""
+    if name == "reliability_posthoc" and len(given["reliability"]):
+        given = given | {"reliability": beside_posthoc(given["reliability"])}
+    if name == "halo" and len(given["radii"]):
+        given = given | {"radii": beside_searches(given["radii"])}
+    if name == "repair":
+        given = given | {"metrics": with_ladders(given["metrics"])}
+    return plain(name, given)
+
+
+def texts(figure: Figure) -> list[str]:
+    """All non-empty texts on a figure."""
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text()]
+
+
+def words(figure: Figure) -> str:
+    return " ".join(" ".join(texts(figure)).split())
 
 
 def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
@@ -107,13 +166,15 @@ def theory_tables(
         metrics.extend(lead | row | {"metric": metric, "value": value} for metric, value in values.items())
 
     families = [("overlap", 2)] + ([("overlap-m4", 4), ("overlap-image", 2)] if len(ks) > 2 else [])
+    trained = (*itertools.product(models, losses), ("nearest", "untrained"))
     for (family, m), k, seed in itertools.product(families, ks, seeds):
         dataset = f"{family}-k{k}"
-        for model, loss in (*itertools.product(models, losses), ("nearest", "untrained")):
-            lead = {"dataset": dataset, "model": model, "loss": loss, "seed": seed}
-            rng = np.random.default_rng(zlib.crc32(str(lead).encode()))
-            level = 0.0 if model == "nearest" else rho.get((model, loss), 0.8) + rng.normal(0, 0.01)
-            kl = two_level_kl(k, 0.5, m, 1.0, 1.0, level)
+        leads = [{"dataset": dataset, "model": model, "loss": loss, "seed": seed} for model, loss in trained]
+        off = [np.random.default_rng(zlib.crc32(str(lead).encode())).normal(0, 0.01) for lead in leads]
+        levels = [0.0 if cell[0] == "nearest" else rho.get(cell, 0.8) + x for cell, x in zip(trained, off, strict=True)]
+        kls = two_level_kl(k, 0.5, m, 1.0, 1.0, np.array(levels))
+        for lead, level, kl in zip(leads, levels, kls, strict=True):
+            loss = lead["loss"]
             share = {"kl_two_level": kl, "rho": level if k > m else np.nan}
             add(lead, "test", "noisy", "none", share | {"kl": 2 * kl, "nll": 2 * kl + 0.35})
             for calibrator in ("paper", "exact", "oracle"):
@@ -124,13 +185,8 @@ def theory_tables(
             runs.append(
                 lead | facts | {"interpolates": not (loss == "mixup3" and k > 32), "noise": 0.0} | FITS | TRAINED
             )
-        add(
-            {"dataset": dataset, "model": "uniform", "loss": "reference", "seed": seed},
-            "test",
-            "noisy",
-            "none",
-            {"kl": 1},
-        )
+        reference = {"dataset": dataset, "model": "uniform", "loss": "reference", "seed": seed}
+        add(reference, "test", "noisy", "none", {"kl": 1})
     for (mu, loss), seed in itertools.product(itertools.product((0.01, 0.05, 0.1), losses), seeds):
         lead = {"dataset": f"gaussians-mu{mu:g}", "model": "mlp", "loss": loss, "seed": seed}
         for calibrator, scale in SCALE.items():
@@ -322,3 +378,18 @@ def claims(cells) -> pd.DataFrame:
                 | (UNTESTED if untested else {})
             )
     return pd.DataFrame(rows, columns=list(CLAIM_COLUMNS))
+
+
+def awkward_table() -> Table:
+    """A table of names and numbers that need special care in LaTeX and HTML."""
+    values = (
+        Value(np.nan, n=0, seeds=2),
+        Value(np.inf, n=2, seeds=2),
+        Value(0.5, 0.01, 2, 3),
+        Value(0.25, best=True),
+    )
+    columns = {i: pair for i, pair in enumerate((("G_1", "a"), ("G_1", "b_2"), ("H", "c"), ("H", "d")))}
+    rows = {"odd": ("x_y", r"own_loss & 50% #1 $x$ {y} ~z ^w \v <a> \"q\" 漢†"), "empty": ("x_y", "empty")}
+    cells = {("odd", i): value for i, value in enumerate(values)} | {("empty", i): None for i in columns}
+    part = Part("a_b", "Caption with 50% & under_score", grid(cells, rows, columns))
+    return Table("Title & 100%", pd.DataFrame({"a": [1]}), (part,))

@@ -15,7 +15,7 @@ from halobench import attacked_radius
 from halobench.core.errors import DivergedError, SpecError
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.splits import Data, Split
-from halobench.probing import ray_walk
+from halobench.probing import ray_walk, search
 from halobench.probing.attack import DECISION, Effort, Goal, attack, attacked
 from halobench.probing.probe import ProbedModel, probe_cell
 from halobench.probing.progress import Progress
@@ -53,8 +53,7 @@ def network(seed: int = 0, size: int = 8, classes: int = 3) -> nn.Module:
     return model.eval()
 
 
-@pytest.mark.parametrize(("norm", "dual"), [("l2", 2), ("inf", 1)])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize(("norm", "dual", "scale"), [("l2", 2, 1e-3), ("l2", 2, 1e3), ("inf", 1, 1.0)])
 def test_of_two_classes_of_a_linear_model_the_radius_is_the_distance_to_a_plane(norm, dual, scale):
     """At each temperature, beta times the gap falls to the level's logit there, whatever the inputs' units."""
     weight, bias, samples, labels = drawn(2, 6, 20)
@@ -165,36 +164,32 @@ def cell():
         for name, rows in (("train", slice(0, 80)), ("val", slice(80, 90)), ("test", slice(90, 120)))
     }
     data = Data(splits, 3, (1, 2, 4), np.zeros(1), np.ones(1), np.eye(3))
-    return ProbedModel(model, TrainSpec(eval_batch=16), 0.4), data
-
-
-def silent(line):
-    """Print nothing."""
+    return ProbedModel(model, TrainSpec(eval_batch=64), 0.4), data
 
 
 def test_no_random_ray_ends_before_the_attacked_radius(cell):
     """This holds for each sample, quantity, calibrator and threshold; each has a row, whether it is censored or not."""
     probed, data = cell
-    count = {"points": 40, "control": 20}
+    count = {"points": 20, "control": 10}
     for threshold in (0.6, 0.9):
         probes = {
             "attacked": ProbeSpec("adversarial", threshold=threshold, **count),
-            "rays": ProbeSpec("sphere", directions=50, threshold=threshold, bisections=12, **count),
+            "rays": ProbeSpec("sphere", directions=30, threshold=threshold, bisections=12, **count),
             "line": ProbeSpec("nearest_other", threshold=threshold, bisections=12, **count),
         }
-        found = probe_cell(probed, data, probes, 0, Progress(log=silent))
+        found = probe_cell(probed, data, probes, 0, Progress(log=lambda line: None))
         assert set(found.curves["probe"]) == {"rays", "line"}
         keys = ["points", "point", "quantity", "calibrator"]
         least = found.radii.pivot_table(index=keys, columns="probe", values="radius", aggfunc="min", observed=True)
         assert least.groupby("quantity", observed=True).size().to_dict() == {
-            "certainty": 2 * 60,
-            "decision": 60,
-            "half_level": 2 * 60,
+            "certainty": 2 * 30,
+            "decision": 30,
+            "half_level": 2 * 30,
         }
         rows = found.radii[found.radii["quantity"] == "certainty"]
         assert (least["attacked"] <= 1.001 * least[["rays", "line"]].min(axis=1) + 1e-6).all()
         attacks = rows[rows["probe"] == "attacked"]
-        assert len(attacks) == 2 * 60
+        assert len(attacks) == 2 * 30
         assert (attacks["threshold"] == threshold).all()
         assert attacks["line_length"].isna().all()
         np.testing.assert_array_equal(
@@ -203,14 +198,16 @@ def test_no_random_ray_ends_before_the_attacked_radius(cell):
         )
 
 
-@pytest.mark.parametrize("kind", ["adversarial", "certified", "far_field"])
+@pytest.mark.parametrize("kind", ["adversarial", "far_field"])
 def test_a_killed_probe_resumes_to_the_same_bytes(cell, tmp_path, kind, monkeypatch):
     """It is interrupted after every part of the samples, in a search and on a walk along rays."""
     monkeypatch.setattr(ray_walk, "FORWARDS", 200)
+    monkeypatch.setattr(search, "SAMPLES", 4)
     probed, data = cell
-    walk = ProbeSpec("sphere", points=30, control=30, directions=2)
-    probes = {"a": ProbeSpec(kind, points=70, control=10), "b": walk}
-    whole, stops = probe_cell(probed, data, probes, 0, Progress(log=silent)), 0
+    walk = ProbeSpec("sphere", points=12, control=12, directions=2)
+    effort = {"steps": 5, "restarts": 1} if kind == "adversarial" else {}
+    probes = {"a": ProbeSpec(kind, points=11, control=4, **effort), "b": walk}
+    whole, stops = probe_cell(probed, data, probes, 0, Progress(log=lambda line: None)), 0
 
     class Stop(Exception):
         pass
@@ -222,12 +219,12 @@ def test_a_killed_probe_resumes_to_the_same_bytes(cell, tmp_path, kind, monkeypa
     while True:
         try:
             checkpoint = Checkpoint(tmp_path / "point.safetensors", "key", every=0, log=after_a_part)
-            parts = probe_cell(probed, data, probes, 0, Progress(checkpoint, silent))
+            parts = probe_cell(probed, data, probes, 0, Progress(checkpoint, lambda line: None))
             break
         except Stop:
             stops += 1
-    chunks = -(-30 // ray_walk.chunk_samples(walk, 8, 2))
-    assert chunks > 5
+    chunks = -(-12 // ray_walk.chunk_samples(walk, 8, 2))
+    assert chunks > 2
     assert stops == 3 + 1 + chunks + chunks
     assert parts.radii.equals(whole.radii)
     assert parts.curves.equals(whole.curves)
@@ -242,15 +239,9 @@ def test_a_signal_ends_a_search_between_two_passes_and_leaves_the_model_as_it_wa
         if len(passes) == 3:
             raise KeyboardInterrupt
 
+    rng, goals = np.random.default_rng(0), [Goal(1.0, 1e-9)]
     with pytest.raises(KeyboardInterrupt), as_function(model, tick):
-        attack(
-            model,
-            torch.zeros(1, 1, 2, 4),
-            np.zeros(1, int),
-            goals=[Goal(1.0, 1e-9)],
-            rng=np.random.default_rng(0),
-            effort=Effort(),
-        )
+        attack(model, torch.zeros(1, 1, 2, 4), np.zeros(1, int), goals=goals, rng=rng, effort=Effort())
     model(torch.zeros(1, 1, 2, 4))
     assert len(passes) == 3
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -37,7 +37,7 @@ def estimate(population, rows, rng=0, kind="nearest_other", **more) -> tuple[flo
     return float(curves["confidence"].iloc[0]), float(curves["confidence_se"].iloc[0])
 
 
-@pytest.mark.parametrize("count", [2, 4, 6])
+@pytest.mark.parametrize("count", [2, 6])
 def test_over_all_samples_the_mean_is_unbiased_and_its_stated_error_treats_points_as_infinitely_many(population, count):
     """Every sample without replacement is taken once; rays to the nearest other point are not random."""
     samples = list(itertools.combinations(range(SIZE), count))

@@ -76,11 +76,16 @@ class Page(HTMLParser):
         return [row for row in self.rows if "item" in (row[0].get("class") or "").split()]
 
 
+@pytest.fixture(autouse=True)
+def no_git(monkeypatch):
+    monkeypatch.setattr(provenance, "commit", lambda folder=None: None)
+
+
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
     """Made-up tables in the demo's shape, with the claims' verdicts."""
     found = {}
-    for name, table in synthetic.tables(seeds=(0, 1)).items():
+    for name, table in synthetic.made(seeds=(0, 1)).items():
         found[name] = table.reindex(columns=list(dict.fromkeys([*table.columns, *TABLE_COLUMNS.get(name, ())])))
     jobs = [record("train", 3.0), record("train", 5.0, "cuda:0", peak_memory_mib=900.0)]
     jobs += [record("probe", 1.5, commit="b" * 40 + "-dirty", started="2026-01-01T09:00:00+00:00")]
@@ -91,7 +96,9 @@ def tables() -> dict[str, pd.DataFrame]:
 
 def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | None = "a" * 40, **changes) -> dict:
     """A record as a stage writes it."""
-    made = provenance.record(Request(stage, {}, {}), 0, [], seconds, ["pandas"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance, "commit", lambda folder=None: None)
+        made = provenance.record(Request(stage, {}, {}), 0, [], seconds, ["pandas"])
     made |= {"device": device, "commit": commit, "started": "2026-01-01T10:00:30.5+00:00"}
     return made | {"finished": "2026-01-01T11:30:00+00:00", "peak_memory_mib": 100.0} | changes
 
@@ -206,9 +213,6 @@ def test_the_leaderboard_pools_the_models_that_all_losses_have(tables):
         shown = {(line.keys["loss"], line.keys["calibrator"]): line.entries[3] for line in board["lines"]}
         assert shown == pytest.approx(means.to_dict())
         assert list(shown.values()) == sorted(shown.values())
-
-
-# Figures and tables ---------------------------------------------------------------------------------------------------
 
 
 # The overview ---------------------------------------------------------------------------------------------------------

@@ -7,9 +7,7 @@ import html
 import itertools
 import math
 import re
-import shutil
 import statistics
-import subprocess
 
 import numpy as np
 import pandas as pd
@@ -18,7 +16,6 @@ from scipy import stats
 from scipy.stats import entropy
 
 import synthetic
-from conftest import needs
 from halobench.calibration.evaluate import calibrate
 from halobench.core import plugins
 from halobench.core.errors import SpecError
@@ -28,9 +25,9 @@ from halobench.pipeline.report import run_table
 from halobench.reporting import labels as names
 from halobench.reporting import table_views, terminal
 from halobench.reporting.print_tables import layout, scores
-from halobench.reporting.print_tables.layout import Part, Table, Value, grid
+from halobench.reporting.print_tables.layout import Value
 from halobench.results.names import REPAIRS
-from halobench.storage import files, records, tables_io
+from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import METRICS_COLUMNS, TABLE_COLUMNS
 
 pytestmark = pytest.mark.paper
@@ -40,16 +37,15 @@ LABELS = {"paper_images": "clean", "paper_gaussians": "clean"}
 
 
 @functools.cache
-def made_images():
-    """Tables of the demo's cells, joined with those of the theory bench, which these tables must leave out."""
-    given, theory = synthetic.tables(), synthetic.theory_tables()
-    return {name: pd.concat([given[name], theory[name]], ignore_index=True) for name in theory}
+def with_theory():
+    """Tables of the demo's cells, joined with those of the theory bench, which tables of images must leave out."""
+    return synthetic.beside_theory(synthetic.made())
 
 
 @functools.cache
 def made(name):
     """A table, made once."""
-    given = made_images() if name in IMAGES else synthetic.theory_tables()
+    given = with_theory() if name in IMAGES else synthetic.made_theory()
     return plugins.load("tables", name)(*(given[table] for table in plugins.parameters("tables", name)))
 
 
@@ -62,7 +58,7 @@ def rows_of(tex):
 
 
 def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
-    metrics = synthetic.with_ladders(synthetic.theory_tables()["metrics"])
+    metrics = synthetic.with_ladders(synthetic.made_theory()["metrics"])
     table = plugins.load("tables", "repair")(metrics)
     ladder, left = table.parts
     row = ladder.cells.loc["Balls in pairs, k = 8", "Attention, cross-entropy"]
@@ -88,7 +84,7 @@ def test_the_tables_of_repair_hold_means_with_half_widths_and_say_so():
 @pytest.mark.parametrize("name", IMAGES + GAUSSIANS)
 def test_numbers_are_the_means_and_deviations_of_the_metrics(name):
     """They are recomputed here one by one, with the standard library."""
-    given = made_images() if name in IMAGES else synthetic.theory_tables()
+    given = with_theory() if name in IMAGES else synthetic.made_theory()
     labels, fact = LABELS.get(name, "noisy"), "noise" if name in IMAGES else "separation"
     facts = given["runs"].drop_duplicates("dataset").set_index("dataset")[fact]
     images = {row.dataset for row in given["runs"].itertuples() if not row.distribution}
@@ -113,7 +109,7 @@ def test_the_posterior_stands_below_where_it_judges():
     judged, clean = made("paper_images_posterior"), made("paper_images")
     assert set(judged.numbers.loc[judged.numbers["loss"] == "reference", "model"]) == {"bayes"}
     assert not (clean.numbers["loss"] == "reference").any()
-    metrics = made_images()["metrics"]
+    metrics = with_theory()["metrics"]
     own = metrics[(metrics["model"] == "bayes") & (metrics["labels"] == "noisy") & (metrics["metric"] == "nll")]
     noise = judged.numbers.groupby("dataset")["noise"].first()
     assert set(noise) == {0.0, 0.5}
@@ -131,7 +127,7 @@ def test_the_posterior_stands_below_where_it_judges():
 
 def test_a_posterior_without_label_noise_judges_as_label_noise_does():
     """The scores show whether labels are certain; the configuration's noise doesn't cover a source's posterior."""
-    given = made_images()
+    given = with_theory()
     silent = scores.images(given["metrics"], given["runs"].assign(noise=0.0), "noisy")
     assert layout.latex(silent, "t") == layout.latex(made("paper_images_posterior"), "t")
 
@@ -179,7 +175,7 @@ def test_cells_in_print_are_those_of_the_csv():
 
 
 def test_other_calibrators_stand_beside_the_exact_temperature():
-    given = made_images()
+    given = with_theory()
     exact = given["metrics"][given["metrics"]["calibrator"] == "exact"]
     trained = exact[exact["loss"] != "reference"]
     more = [trained.assign(calibrator=name, value=trained["value"] + up) for name, up in (("gap", 10), ("matrix", 20))]
@@ -230,23 +226,8 @@ def test_a_page_says_once_what_all_its_parts_say():
     assert layout.shared_sentences([]) == ([], [])
 
 
-def awkward() -> Table:
-    """A table of names and numbers that need special care in LaTeX and HTML."""
-    values = (
-        Value(math.nan, n=0, seeds=2),
-        Value(math.inf, n=2, seeds=2),
-        Value(0.5, 0.01, 2, 3),
-        Value(0.25, best=True),
-    )
-    columns = {i: pair for i, pair in enumerate((("G_1", "a"), ("G_1", "b_2"), ("H", "c"), ("H", "d")))}
-    rows = {"odd": ("x_y", r"own_loss & 50% #1 $x$ {y} ~z ^w \v <a> \"q\" 漢†"), "empty": ("x_y", "empty")}
-    cells = {("odd", i): value for i, value in enumerate(values)} | {("empty", i): None for i in columns}
-    part = Part("a_b", "Caption with 50% & under_score", grid(cells, rows, columns))
-    return Table("Title & 100%", pd.DataFrame({"a": [1]}), (part,))
-
-
 def test_latex_escapes_names_and_tells_what_is_no_number():
-    text = layout.latex(awkward(), "t", "partial: 1_2")
+    text = layout.latex(synthetic.awkward_table(), "t", "partial: 1_2")
     assert r"own\_loss \& 50\% \#1 \$x\$ \{y\} \textasciitilde{}z \textasciicircum{}w \textbackslash{}v" in text
     assert "[U+6F22]" in text
     assert text.isascii()
@@ -259,7 +240,7 @@ def test_latex_escapes_names_and_tells_what_is_no_number():
 
 
 def test_html_holds_the_same_and_escapes(tmp_path):
-    text = layout.save(awkward(), tmp_path / "t", "partial: 1 < 2")[2].read_text()
+    text = layout.save(synthetic.awkward_table(), tmp_path / "t", "partial: 1 < 2")[2].read_text()
     assert "<a>" not in text
     whole = html.unescape(text)
     for part in (r"own_loss & 50% #1 $x$", "partial: 1 < 2", r"\begin{table}"):
@@ -283,7 +264,7 @@ def test_a_long_part_is_broken_between_blocks():
 @pytest.mark.parametrize("rows", [0, None])
 def test_empty_tables_say_so(rows, tmp_path):
     """Without a row, or without a calibrator that the table shows, as with ``calibrators: [matrix]``."""
-    given = {table: frame.iloc[:rows] for table, frame in made_images().items()}
+    given = {table: frame.iloc[:rows] for table, frame in with_theory().items()}
     table = scores.images(given["metrics"].assign(calibrator="matrix"), given["runs"], "clean")
     assert table.parts == ()
     csv, tex, page = layout.save(table, tmp_path / "t")
@@ -354,11 +335,12 @@ def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypat
         tables_read("tables", "by_class:Make")
 
 
-def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(tmp_path):
+def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "commit", lambda folder=None: None)
     folder, name = tmp_path / "tables", "paper_images"
     for table in ("metrics", "runs"):
-        columns = dict.fromkeys([*made_images()[table].columns, *TABLE_COLUMNS[table]])
-        tables_io.write_parquet(folder / f"{table}.parquet", made_images()[table].reindex(columns=list(columns)))
+        columns = dict.fromkeys([*with_theory()[table].columns, *TABLE_COLUMNS[table]])
+        tables_io.write_parquet(folder / f"{table}.parquet", with_theory()[table].reindex(columns=list(columns)))
     for out in ("one", "two"):
         run_table(name, folder, tmp_path / out / name, "partial: 1 of 2 cells")
     record = records.read_record(tmp_path / f"one/{name}.json")
@@ -371,42 +353,6 @@ def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(tmp_path):
     assert {f"reporting/tables/{name}", "reporting/print_tables/layout"} <= set(record["code"])
     read = pd.read_csv(tmp_path / f"one/{name}.csv", float_precision="round_trip")
     pd.testing.assert_frame_equal(read, made(name).numbers, check_exact=True, check_dtype=False)
-
-
-DOCUMENT = r"""\documentclass{article}
-%s
-\usepackage{booktabs}
-\usepackage{graphicx}
-\begin{document}
-%s
-\end{document}
-"""
-
-
-def test_latex_compiles_and_fits_the_page(tmp_path):
-    """In a plain article with narrow text, and on A4, nothing is wider than the text or longer than a page."""
-    there = shutil.which("kpsewhich") and subprocess.run(["kpsewhich", "booktabs.sty"], check=False).returncode == 0
-    needs(bool(there), "LaTeX: apt-get install --no-install-recommends texlive-latex-recommended")
-    large = synthetic.tables(synthetic.LARGE, (0, 1))
-    long = synthetic.tables([("d", f"m{i}", f"l_{j}") for i in range(9) for j in range(8)], (0, 1))
-    tables = {name: made(name) for name in IMAGES + GAUSSIANS} | {"awkward": awkward()}
-    for name, given in (("large", large), ("long", long)):
-        tables[name] = plugins.load("tables", "paper_images")(given["metrics"], given["runs"])
-    exact = large["metrics"][large["metrics"]["calibrator"] == "exact"]
-    wide = pd.concat([large["metrics"], *(exact.assign(calibrator=name) for name in plugins.names("calibrators"))])
-    tables["wide"] = plugins.load("tables", "images_posthoc")(wide, large["runs"])
-    tables["nothing"] = Table("Nothing", pd.DataFrame(), ())
-    for name, table in tables.items():
-        layout.save(table, tmp_path / name, "partial: 1 of 2 cells")
-    text = "".join(rf"\input{{{name}.tex}}" + "\n\\clearpage\n" for name in tables)
-    for preamble in ("", r"\usepackage[a4paper,margin=2.5cm]{geometry}"):
-        (tmp_path / "document.tex").write_text(DOCUMENT % (preamble, text))
-        command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "document.tex"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
-        assert done.returncode == 0, done.stdout[-3000:]
-        log = (tmp_path / "document.log").read_text(errors="replace")
-        faults = ("Overfull", "Float too large", "Missing character", "multiply defined")
-        assert not [fault for fault in faults if fault in log]
 
 
 def test_the_terminal_shows_own_metrics_below_the_usual_ones():

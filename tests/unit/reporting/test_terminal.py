@@ -18,7 +18,7 @@ from halobench.results.cell import CellResults
 from halobench.storage.columns import METRICS_COLUMNS
 
 NUMBER = re.compile(r"[+−-]?(?:\d[\d,]*)(?:\.\d+)?(?:e[+−-]?\d+)?|∞")
-WIDTHS = [*range(20, 90), 100, 120, 150, 200]
+WIDTHS = [*range(20, 90, 3), 100, 120, 200]
 
 
 def printed(what, width: int) -> str:
@@ -51,11 +51,10 @@ def entries(rng: np.random.Generator) -> list[list[str]]:
     return rows
 
 
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.parametrize(("right", "loose"), [(1, ""), (2, ""), (2, "optimum?"), (6, "")])
-def test_no_width_cuts_a_number_or_drops_a_column(seed, right, loose):
+@pytest.mark.parametrize(("right", "loose"), [(1, ""), (2, "optimum?"), (6, "")])
+def test_no_width_cuts_a_number_or_drops_a_column(right, loose):
     """As a table or, where this doesn't fit, as a list that says so."""
-    rows = entries(np.random.default_rng(seed))
+    rows = entries(np.random.default_rng(right))
     columns = ["", "fitted to", "score", "T", "test NLL (nats)", "optimum?"]
     forms = set()
     for width in WIDTHS:
@@ -92,29 +91,23 @@ def cell() -> CellResults:
     return CellResults("digits/mlp/ce/seed7", Path("results"), records, fits, metrics, pd.DataFrame())
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_cells_card_shows_the_same_numbers_at_any_width(monkeypatch, width):
-    monkeypatch.setenv("COLUMNS", str(width))
-    text = printed(terminal.card(cell()), width)
-    assert max(map(len, text.splitlines())) <= width
-    shown = set(NUMBER.findall(re.sub(rf"terminal\s+of\s+{width}", "", text)))
-    assert shown == set(NUMBER.findall(printed(Group(terminal.card(cell())), 250)))
-    assert "optimum?" in text
-    assert "−4.7e−18" in text
+def test_a_cells_card_shows_the_same_numbers_at_any_width(monkeypatch):
+    shown = cell()
+    whole = set(NUMBER.findall(printed(Group(terminal.card(shown)), 250)))
+    for width in WIDTHS:
+        monkeypatch.setenv("COLUMNS", str(width))
+        text = printed(terminal.card(shown), width)
+        assert max(map(len, text.splitlines())) <= width
+        assert set(NUMBER.findall(re.sub(rf"terminal\s+of\s+{width}", "", text))) == whole
+        assert "optimum?" in text
+        assert "−4.7e−18" in text
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_a_comparison_shows_the_same_numbers_at_any_width(width):
-    keys = {
-        "labels": "clean",
-        "calibrator": "exact",
-        "lower": True,
-        "better": "A",
-        "seeds": 3,
-        "left_out": 0,
-        "correction": 0.0,
-    }
-    values = {"a": 0.1234, "b": 12345.6, "change": 0.056789, "low": -0.123, "high": 0.236}
+def test_a_comparison_shows_the_same_numbers_at_any_width():
+    keys = {"labels": "clean", "calibrator": "exact", "lower": True, "better": "A", "seeds": 3, "left_out": 0}
+    values = {"a": 0.1234, "b": 12345.6, "change": 0.056789, "low": -0.123, "high": 0.236, "correction": 0.0}
     moved = pd.DataFrame([keys | values | {"metric": "nll"}, keys | values | {"metric": "ece", "a": -1e-9}])
-    shown, wide = (NUMBER.findall(printed(Group(*compare.tables(moved)), size)) for size in (width, 250))
-    assert sorted(set(shown) - {str(width)}) == sorted(set(wide) - {str(width)})
+    whole = set(NUMBER.findall(printed(Group(*compare.tables(moved)), 250))) - {"250"}
+    for width in WIDTHS:
+        shown = set(NUMBER.findall(printed(Group(*compare.tables(moved)), width)))
+        assert shown - {str(width)} == whole - {str(width)}
