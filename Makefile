@@ -7,7 +7,8 @@ WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
 
 # Versions that passed all tests; `make test CONSTRAINTS=` takes the newest of everything instead.
 CONSTRAINTS ?= constraints.txt
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadgroup
+# The tests of a file share what they make. Files that take long come first.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo theory cluster-demo test check soak bench bench-quick conformance lint numbers docs constraints clean
 help:
@@ -73,7 +74,7 @@ test: $(VENV)/.installed-test
 	$(PYTEST) tests/smoke tests/unit -m "not process"
 
 check: lint
-	$(PYTEST) -m "process or not (unit or smoke)"
+	$(PYTEST) tests/workflow tests/cluster tests/browser tests/project tests/others tests/unit -m "process or not unit"
 
 soak: $(VENV)/.installed-check
 	HALOBENCH_SOAK=1 $(PYTEST) -rA --durations=20

@@ -60,7 +60,7 @@ class Traces:
         elif event in PATHS and (event != "open" or arguments[2] & WRITES):
             first = 1 if event == "os.symlink" else 0  # where a link points to stays as it is
             for path in map(self.absolute, arguments[first : PATHS[event]]):
-                if path and path not in self.new:
+                if path and path not in self.new and not (event == "os.mkdir" and os.path.isdir(path)):
                     (self.changed if os.path.lexists(path) else self.new).add(path)
 
     def absolute(self, path: Any) -> str | None:
@@ -70,7 +70,8 @@ class Traces:
         found = os.path.abspath(os.fsdecode(path))
         if f"{found}/".startswith((f"{self.own}/", "/dev/")) or any(part in found for part in CACHES):
             return None
-        if "/pytest-of-" in found and not found.startswith(self.run):  # pytest clears old runs away
+        # Locks are there for others, and pytest clears old runs away.
+        if found.endswith("lock") or ("/pytest-of-" in found and not found.startswith(self.run)):
             return None
         return found
 

@@ -27,8 +27,6 @@ from packaging.requirements import Requirement
 from conftest import ROOT, SOAK
 from halobench.core.extras import EXTRAS
 
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("wheel")]
-
 DIGITS = {"loader": "digits"}
 CELL = {
     "dataset": {"source": "digits", "train": 100, "val": 60, "test": 80, "noise": {"p": 0.25}},

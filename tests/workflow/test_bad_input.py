@@ -21,7 +21,7 @@ from halobench.cli import main
 from halobench.storage import arrays_io, records, tables_io
 from halobench.storage import files as store
 
-pytestmark = [pytest.mark.workflow, pytest.mark.faults]
+pytestmark = pytest.mark.faults
 
 CELL = "results/runs/noisy/mlp/mixup2/seed0"
 SOURCE = "results/sources/digits"

@@ -17,7 +17,6 @@ import yaml
 from conftest import ROOT, SOAK, Workspace, needs, one_cell, two_modules
 from halobench.cli.main import main
 
-pytestmark = pytest.mark.workflow
 CELL = "runs/noisy/mlp/mixup2/seed0"
 FILES = {"Snakefile", "config.yaml", "config", "workflow", "profiles", "LICENSE", "mine.txt"}
 

@@ -25,7 +25,7 @@ from halobench.results.status import NOTHING
 from halobench.storage import arrays_io, files
 from halobench.storage.verify import remove, verify
 
-pytestmark = [pytest.mark.workflow, pytest.mark.faults]
+pytestmark = pytest.mark.faults
 QUIET = ("--quiet", "rules", "host", "progress")
 
 

@@ -22,7 +22,7 @@ from halobench.models.builder import build
 from halobench.results.trained_cell import open_cell
 from halobench.storage import arrays_io, files, records
 
-pytestmark = [pytest.mark.paper, pytest.mark.workflow, pytest.mark.xdist_group("given_weights")]
+pytestmark = pytest.mark.paper
 CELL = "results/runs/clean/{}/cross_entropy/seed0"
 WEIGHTS = "mine.safetensors"
 

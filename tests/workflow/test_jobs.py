@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from conftest import Workspace, tiny_config
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import jobs
 from halobench.storage.layout import STAGES
-
-pytestmark = pytest.mark.workflow
 
 
 def test_the_job_list_is_that_of_the_workflow(tmp_path):

@@ -20,7 +20,7 @@ import pytest
 from conftest import SOAK, heed_interrupts
 from halobench.storage import files
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("kills")]
+pytestmark = pytest.mark.faults
 
 EPOCHS = 80
 DATASET = {"source": "digits", "train": 600, "val": 100, "test": 100, "noise": {"p": 0.5}}

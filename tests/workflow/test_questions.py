@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from conftest import SOAK
-
-pytestmark = pytest.mark.workflow
 
 OTHER = ("--config", 'train={"lr": 0.5}')  # as somebody with another configuration might ask
 CELL = "noisy/mlp/mixup2/seed0"

@@ -21,7 +21,7 @@ from conftest import ROOT, SOAK, Seen, Workspace, tiny_config, tiny_figures, tin
 from halobench.results.status import NOTHING
 from halobench.storage.files import checksum
 
-pytestmark = [pytest.mark.workflow, pytest.mark.rerun]
+pytestmark = pytest.mark.rerun
 
 FIGURES = {f"figure_{name}": 1 for name in tiny_figures()}
 PRINTED = {f"table_{name}": 1 for name in tiny_tables()}

@@ -9,7 +9,7 @@ from conftest import Workspace, finished_workspace, tiny_config
 from halobench.experiment.config_loader import load_config
 from halobench.storage.verify import verify
 
-pytestmark = [pytest.mark.theory, pytest.mark.xdist_group("theory")]
+pytestmark = pytest.mark.theory
 GRID = {"datasets": ["overlap-k4", "overlap-k8"], "models": ["attention"], "losses": ["cross_entropy"], "seeds": [0]}
 FIGURES = ("log_k", "phase", "predicted", "overlap", "gaussians", "repair")  # those that no grid of images has
 

@@ -18,8 +18,6 @@ from halobench.storage import arrays_io, files, records
 from halobench.storage.columns import KEYS, REFERENCE, TABLE_COLUMNS
 from halobench.storage.verify import verify
 
-pytestmark = pytest.mark.workflow
-
 
 def table(workspace: Workspace, name: str) -> pd.DataFrame:
     """A table of the tiny experiment."""
