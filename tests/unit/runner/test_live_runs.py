@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -55,7 +56,7 @@ def left(process: object, host: str = platform.node()) -> Path:
     return path
 
 
-@pytest.mark.parametrize("process", ["another", live_runs.os.getpid()])
+@pytest.mark.parametrize("process", ["another", os.getpid()], ids=["another", "this"])
 def test_a_dead_runs_locks_are_removed(locked, capsys, process):
     """Even if it had the number that this process has, as in a container."""
     left(process)
