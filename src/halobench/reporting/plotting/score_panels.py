@@ -45,7 +45,7 @@ def draw_panel(
         for rows in (shown.drop(far.index), shown.iloc[:0] if floor is None else floor)
     )
     _draw_losses(ax, shown, floor, styles)
-    ax.set_xlim(-0.5, len(calibrators) - 0.5)
+    ax.set_xlim(-0.5, max(len(calibrators), 1) - 0.5)
     ticks = ["\n".join(_short_lines(labels.calibrator_label(name))) for name in calibrators]
     ax.set_xticks(range(len(calibrators)), ticks)
     ax.grid(axis="x", visible=False)
