@@ -70,8 +70,9 @@ class Traces:
         found = os.path.abspath(os.fsdecode(path))
         if f"{found}/".startswith((f"{self.own}/", "/dev/")) or any(part in found for part in CACHES):
             return None
-        # Locks are there for others, and pytest clears old runs away.
-        if found.endswith("lock") or ("/pytest-of-" in found and not found.startswith(self.run)):
+        # Locks are there for others, and pytest clears away older runs, whose folders lie beside that of this one.
+        older = found.startswith(f"{os.path.dirname(self.run)}/") and not f"{found}/".startswith(f"{self.run}/")
+        if older or found.endswith("lock"):
             return None
         return found
 
@@ -86,7 +87,7 @@ class Traces:
         if not self.alone:
             new = set(psutil.Process().children()) - self.children
             found += [f"the process {each.pid}" for each in psutil.wait_procs(new, timeout=10)[1]]
-        elsewhere = (path for path in sorted(self.new) if not path.startswith(self.run))
+        elsewhere = (path for path in sorted(self.new) if not path.startswith(f"{self.run}/"))
         found += [f"the file {path}" for path in elsewhere if os.path.lexists(path)]
         return found + [f"a change of {path}" for path in sorted(self.changed)]
 

@@ -18,14 +18,16 @@ import traces
 @pytest.fixture
 def outside(tmp_path) -> Path:
     """A folder with a file that isn't the watched test's own; the folder of its run is another."""
-    for name in ("own", "run", "outside"):
-        (tmp_path / name).mkdir()
+    for name in ("own", "runs/this", "outside"):
+        (tmp_path / name).mkdir(parents=True)
     (tmp_path / "outside/old").write_text("old")
     return tmp_path / "outside"
 
 
 def watched(outside: Path, alone: bool = True):
-    return traces.watched(alone, f"{outside.parent}/own", f"{outside.parent}/run", {"PYTEST_CURRENT_TEST", "OURS"})
+    return traces.watched(
+        alone, f"{outside.parent}/own", f"{outside.parent}/runs/this", {"PYTEST_CURRENT_TEST", "OURS"}
+    )
 
 
 def left(outside: Path, act, alone: bool = True) -> str:
@@ -68,7 +70,7 @@ def test_what_a_test_may_do_passes(outside):
         (outside / "brief").touch()
         (outside / "brief").unlink()
         (outside.parent / "own/mine").write_text("mine")
-        (outside.parent / "run/shared").write_text("of all")
+        (outside.parent / "runs/this/shared").write_text("of all")
         (outside / "old").read_text()
         os.environ["OURS"] = "1"
         first, second = socket.socketpair()
