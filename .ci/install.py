@@ -42,7 +42,8 @@ def main(folder, extra, constraints=""):
     python = os.path.join(folder, "bin", "python")
     pip = [python, "-m", "pip"]
     if not os.path.exists(python) or subprocess.run([*pip, "--version"], capture_output=True).returncode:
-        free = shutil.disk_usage(os.path.dirname(os.path.abspath(folder))).free
+        os.makedirs(folder, exist_ok=True)
+        free = shutil.disk_usage(folder).free
         if free < ROOM:
             sys.exit("halobench: the disk has {:.1f} GB free, and {:.0f} GB are needed".format(free / 1e9, ROOM / 1e9))
         run([sys.executable, "-m", "venv", folder])

@@ -30,7 +30,7 @@ def refused(monkeypatch, folder: Path) -> str:
     monkeypatch.setattr(sys, "argv", ["install.py", str(folder), "test"])
     with pytest.raises(SystemExit) as stop:
         runpy.run_path(str(SCRIPT), run_name="__main__")
-    assert not folder.exists()
+    assert not list(folder.parent.rglob("bin"))
     return str(stop.value)
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from conftest import SOAK, heed_interrupts
@@ -74,6 +75,16 @@ class Stage:
     def writing(self) -> bool:
         """Whether the resume point is being written at this moment."""
         return any(self.cell.glob(f"{files.TEMPORARY}{self.point.stem}-*"))
+
+    def save_once(self) -> None:
+        """Let it go on until it has saved again, and pause it while it writes nothing, since it would keep its lock."""
+        before, process = len(self.lines("saved at")), psutil.Process(self.process.pid)
+        process.resume()
+        assert self.wait_for(lambda: len(self.lines("saved at")) > before), self.log.read_text()[-1500:]
+        while process.status() != psutil.STATUS_STOPPED or self.writing():
+            process.resume()
+            time.sleep(0.001)
+            process.suspend()
 
     def kill(self) -> None:
         self.process.kill()
@@ -197,18 +208,22 @@ def test_a_signal_saves_ends_and_is_gone_on_from(base, tmp_path, stage):
 @pytest.mark.parametrize("trial", range(5 if SOAK else 1))
 @pytest.mark.parametrize("stage", ["train", pytest.param("probe", marks=pytest.mark.soak)])
 def test_two_processes_on_one_cell_end_with_the_same_bytes(base, tmp_path, stage, trial):
-    """An orphan of a killed run and its twin are alive and saving at the same time, as their logs show."""
+    """An orphan of a killed run and its twin save in turns, and then at the same time."""
     cell = tmp_path / stage
     prepare(base, cell, stage)
-    twins = [Stage(base, cell, stage, every=0.02, name=name) for name in ("first", "second")]
-    counts = []
-    while all(twin.process.poll() is None for twin in twins):
-        counts.append(tuple(len(twin.lines("saved at")) for twin in twins))
-        time.sleep(0.005)
-    assert [twin.end() for twin in twins] == [0, 0], [twin.log.read_text()[-1500:] for twin in twins]
-    # Both saved, in turns, while both were alive.
-    assert min(counts[-1]) >= 2, counts[-1]
-    assert any(after > before for (after, _), (before, _) in zip(counts[1:], counts[:-1], strict=True))
+    twins = []
+    try:
+        for name in ("first", "second"):
+            twins.append(Stage(base, cell, stage, every=0.02, name=name))
+            twins[-1].save_once()
+        for twin in twins:
+            twin.save_once()
+        for twin in twins:
+            twin.process.send_signal(signal.SIGCONT)
+        assert [twin.end() for twin in twins] == [0, 0], [twin.log.read_text()[-1500:] for twin in twins]
+    finally:
+        for twin in twins:
+            twin.kill()
     assert_undisturbed(base, cell, stage)
     assert not any(cell.glob(f"{files.TEMPORARY}*"))
 
