@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 
 import one_host
 import pytest
@@ -84,9 +84,16 @@ def fresh_process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
             while fork_server._started:
                 fork_server._started.pop().stdin.close()
     finally:
+        for name in [name for name, module in sys.modules.items() if (module_file(module) or "").startswith(f"{own}/")]:
+            del sys.modules[name]  # another test's plug-in may have the same name
         for key in OURS:
             os.environ.pop(key, None)
         os.environ.update({key: value for key, value in before.items() if value is not None})
+
+
+def module_file(module: object) -> str | None:
+    """The file of a module; some are odd objects, which have none or load slow ones if asked."""
+    return vars(module).get("__file__") if isinstance(module, ModuleType) else None
 
 
 def of_run(factory: pytest.TempPathFactory) -> Path:
