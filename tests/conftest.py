@@ -24,7 +24,7 @@ import traces
 from halobench.data import data_root
 from halobench.experiment.config_loader import load_config
 from halobench.runner import fork_server
-from halobench.storage import records
+from halobench.storage import provenance, records
 from halobench.storage.verify import verify
 
 with contextlib.suppress(ImportError):
@@ -87,6 +87,12 @@ def fresh_process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
         for key in OURS:
             os.environ.pop(key, None)
         os.environ.update({key: value for key, value in before.items() if value is not None})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_commit() -> None:
+    """Ask git for the commit once per process, as records do, before any test is watched for processes."""
+    provenance.commit()
 
 
 def of_run(factory: pytest.TempPathFactory) -> Path:
