@@ -24,7 +24,7 @@ import traces
 from halobench.data import data_root
 from halobench.experiment.config_loader import load_config
 from halobench.runner import fork_server
-from halobench.storage import records
+from halobench.storage import provenance, records
 from halobench.storage.verify import verify
 
 with contextlib.suppress(ImportError):
@@ -94,6 +94,12 @@ def fresh_process(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 def module_file(module: object) -> str | None:
     """The file of a module; some are odd objects, which have none or load slow ones if asked."""
     return vars(module).get("__file__") if isinstance(module, ModuleType) else None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _known_commit() -> None:
+    """Ask git for the commit once per process, as records do, before any test is watched for processes."""
+    provenance.commit()
 
 
 def of_run(factory: pytest.TempPathFactory) -> Path:

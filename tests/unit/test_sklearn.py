@@ -73,12 +73,12 @@ def samples(classes: int, size: int = 600) -> tuple[np.ndarray, np.ndarray]:
     return x, np.array(["a", "b", "c", "d", "e"])[y]
 
 
-@pytest.mark.parametrize("classes", [2, 5])
+@pytest.mark.parametrize(("classes", "cv"), [(2, None), (5, 3)])
 @pytest.mark.parametrize("classifier", [LinearSVC(), RandomForestClassifier(10, min_samples_leaf=5, random_state=0)])
-def test_a_pipeline_calibrates_as_scikit_learn_does(classifier, classes):
+def test_a_pipeline_calibrates_as_scikit_learn_does(classifier, classes, cv):
     x, y = samples(classes, 300)
-    model = make_pipeline(StandardScaler(), Logits(classifier), TemperatureScaling()).fit(x, y)
-    theirs = CalibratedClassifierCV(classifier, method="temperature", cv=5, ensemble=False)
+    model = make_pipeline(StandardScaler(), Logits(classifier, cv), TemperatureScaling()).fit(x, y)
+    theirs = CalibratedClassifierCV(classifier, method="temperature", cv=cv or 5, ensemble=False)
     theirs.fit(StandardScaler().fit_transform(x), y)
     assert model.classes_.tolist() == theirs.classes_.tolist() == sorted(set(y))
     expected = theirs.predict_proba(StandardScaler().fit_transform(x))

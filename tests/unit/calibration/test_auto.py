@@ -203,6 +203,8 @@ def test_a_class_that_is_missing_keeps_ts_and_a_rare_one_does_not():
     tail = np.column_stack([z, np.full((len(z), 2), z.min() - 9)])
     assert auto.missing_classes(tail, np.where(np.arange(len(y)) < 2, 4, y)) == [], "like the other rare class"
     assert auto.missing_classes(tail, y) == [4, 5], "all other classes have plenty"
+    few, plenty = (auto.missing_classes(tail, np.where(np.arange(len(y)) < count, 4, y)) for count in (4, 5))
+    assert (few, plenty) == ([], [5]), "plenty begins at five labels"
 
 
 def test_a_candidate_that_fails_is_left_out_with_its_reason(monkeypatch):

@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -53,6 +54,7 @@ BAD = {
     f"{CALIBRATE} {{}} --run nowhere": "--run = 'nowhere': expected",
     f"{TRAIN} {BRIER}": "--source = 'nowhere': expected an existing",
     f"{TRAIN} {{}} --slots-per-gpu 0": "--slots-per-gpu: expected a whole number of at least 1",
+    f"{TRAIN} {BRIER} --every inf": "expected a number of seconds of at least 0, not 'inf'",
     f"{TRAIN} {BRIER} --source . --weights x": "'x': expected none, since this",
     f"{TRAIN} {SPEC % '{}'}": "spec.loss.name = None: expected a value",
     f"{TRAIN} '{{\"datset\": 1}}'": "did you mean 'dataset'",
@@ -104,6 +106,29 @@ def test_bad_arguments_end_in_one_line(arguments, capsys, tmp_path, monkeypatch)
 def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
     given = main.parse_arguments(["run", *arguments])
     assert (given.orphans, given.rest) == (orphans, rest)
+
+
+@pytest.mark.parametrize("kind", ["figure", "table"])
+@pytest.mark.parametrize(("note", "expected"), [("", ""), (', "note": "2 of 3 cells"', "2 of 3 cells")])
+def test_figures_and_tables_are_given_all_that_a_run_says_of_them(kind, note, expected, monkeypatch):
+    """Files are named after a record, or as given."""
+    given = []
+    monkeypatch.setattr(f"halobench.pipeline.report.run_{kind}", lambda **arguments: given.append(arguments))
+    for out in ("y/radii.json", "y/radii"):
+        spec = f'{{"{kind}": "radii"{note}}}'
+        assert main.main(["stage", kind, "--spec", spec, "--tables", "x", "--out", out, "--code", "c"]) == 0
+        stem = Path("y/radii")
+        assert given.pop() == {"name": "radii", "tables": Path("x"), "out": stem, "note": expected, "code": "c"}
+
+
+@pytest.mark.parametrize(("spec", "shown"), [('{"experiments": ["one", "two"]}', ["one", "two"]), ("{}", [])])
+def test_the_explorer_shows_what_its_spec_lists(spec, shown, monkeypatch):
+    """And all experiments if it lists none."""
+    given = {}
+    monkeypatch.setattr("halobench.pipeline.report.run_explorer", lambda **arguments: given.update(arguments))
+    assert main.main(["stage", "explorer", "--spec", spec, "--tables", "r/tables", "--out", "r/explorer.html"]) == 0
+    assert list(given["spec"]["experiments"]) == shown
+    assert (given["results"], given["others"]) == (Path("r"), True)
 
 
 def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):

@@ -129,6 +129,14 @@ def test_plugins_are_files_and_their_options_are_read_without_importing():
     assert plugins.without_defaults("losses", "mixup", {"points": 2, "alpha": 0.5}) == {"alpha": 0.5}
 
 
+def test_each_argument_of_a_class_has_its_own_default_or_none(tmp_path, monkeypatch):
+    text = "class Own:\n    def __init__(self, weights, share, amount=0.1, *, level, power=2): ...\n"
+    (tmp_path / "own_losses.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    expected = {"weights": ..., "share": ..., "amount": 0.1, "level": ..., "power": 2}
+    assert plugins.signature("losses", "own_losses:Own") == expected
+
+
 def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
     """YAML and JSON have no tuples; in Python, True == 1."""
     text = "def build(input_shape, classes, *, sizes=(1, (2, 3)), deep=True, one=1, rate=0.5): ...\n"

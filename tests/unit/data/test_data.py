@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import sys
 
 import matplotlib  # noqa: F401  # the loader of photographs imports it, which makes a folder in the home
@@ -70,6 +71,17 @@ def test_drawn_labels_follow_the_transition(kind):
     counts = np.zeros((5, 5))
     np.add.at(counts, (clean, labels), 1 / 20000)
     np.testing.assert_allclose(counts, transition, atol=0.015)
+
+
+def test_label_noise_is_independent_between_splits(tmp_path):
+    """At p = 1/2, half of the pairs from two splits have both or neither of their labels flipped."""
+    sources.write_source(SourceSpec("digits"), tmp_path)
+    drawn = splits_.load_data(tmp_path, DatasetSpec("digits", 590, 590, 590, NoiseSpec("uniform", 0.5)), seed=0).splits
+    flipped = {name: split.labels != split.clean for name, split in drawn.items()}
+    for one, other in itertools.combinations(drawn, 2):
+        alike = drawn[one].clean == drawn[other].clean  # equal random numbers would give these equal labels
+        same = (flipped[one] == flipped[other])[alike]
+        assert same.mean() == pytest.approx(0.5, abs=4 * 0.5 / len(same) ** 0.5)
 
 
 def test_symmetric_noise_is_called_uniform():

@@ -273,9 +273,10 @@ def test_a_source_holds_meta_data_alone_and_samples_by_seed(tmp_path):
     assert np.abs(turned.centres - first.distribution.centres).max() > 0.1
 
 
-def test_label_noise_on_a_distribution_joins_its_posterior(tmp_path):
+@pytest.mark.parametrize("kind", ["uniform", "pair_flip", "asymmetric"])
+def test_label_noise_on_a_distribution_joins_its_posterior(tmp_path, kind):
     sources.write_source(parse(SourceSpec, MADE["balls"]), tmp_path)
-    drawn = splits.load_data(tmp_path, DatasetSpec("s", 10, 10, 20_000, NoiseSpec("uniform", 0.3)), seed=0)
+    drawn = splits.load_data(tmp_path, DatasetSpec("s", 10, 10, 20_000, NoiseSpec(kind, 0.3)), seed=0)
     split = drawn.splits["test"]
     posterior = drawn.targets()["regions.posterior"][split.region]
     np.testing.assert_allclose(posterior, drawn.posterior("test"))

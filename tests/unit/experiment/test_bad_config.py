@@ -210,6 +210,12 @@ CONFIGS: dict[str, list[tuple]] = {
             f"{GRID}[0].models = ['mlp']: expected models that a probe visits, or probe: false; no probe lists mlp",
         ),
     ],
+    "too few test samples for a repair ladder": [
+        (
+            together(put("experiments.tiny.tables", ["repair"]), put("datasets.noisy.test", 49)),
+            "datasets.noisy.test = 49: expected at least 50 test samples, which an experiment that shows `repair`...",
+        ),
+    ],
     "a name that says another noise": [
         bad(
             "datasets.x-noise20",
@@ -273,6 +279,7 @@ def test_what_just_fits_is_taken():
     config = one_cell()
     for edit in (put("train.random_crop", 7), put("losses.mixup2.points", 50), BN, put("train.micro_batch", 8)):
         edit(config)
+    together(put("experiments.tiny.tables", ["repair"]), put("datasets.noisy.test", 50))(config)
     data_root.note(config)
     validation.load_checked(config, Path("cache"), Path("results"))
 

@@ -75,6 +75,12 @@ def test_the_digest_is_a_known_constant_on_every_python():
     assert source_digest("x = [1, -2.5]\n") == "e89356884c79367b"
 
 
+def test_a_ladder_depends_on_all_that_further_draws_pass_through():
+    """Its maps are fitted to samples that are drawn again, and to the cell's model on them."""
+    needed = {"calibration/cell_ladder", "data/distribution", "data/splits", "models/builder", "training/cell"}
+    assert needed <= set(code_map("repair"))
+
+
 def test_a_search_counts_where_it_is_used_alone():
     """An edit of the attack reruns no probe that only walks along rays."""
     rays, attacked = code_map("probe", [("probes", "sphere")]), code_map("probe", [("searches", "adversarial")])

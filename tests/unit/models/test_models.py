@@ -287,6 +287,23 @@ def test_preprocessing_resizes_as_timm_does_and_takes_grey_images():
     torch.testing.assert_close(seen[0], torch.full_like(seen[0], -np.mean(told.mean) / np.mean(told.std)))
 
 
+@pytest.mark.paper
+@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet"])
+def test_images_are_resized_by_the_interpolation_that_the_weights_expect(name):
+    """Bilinear for one of the two, and bicubic for the other."""
+    told = timm.get_pretrained_cfg(name)
+    moments = np.zeros(3), np.full(3, 255.0)  # images are then pixels in [0, 1]
+    model = build(ModelSpec(f"timm/{name}", weights="w.safetensors"), (3, 40, 40), 5, moments).eval()
+    seen = []
+    model.model.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    images = torch.rand(2, 3, 40, 40)
+    with torch.no_grad():
+        model(images)
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (told.mean, told.std))
+    resized = nn.functional.interpolate((images - mean) / std, size=told.input_size[1:], mode=told.interpolation)
+    torch.testing.assert_close(seen[0], resized, rtol=1e-4, atol=1e-4)
+
+
 def spoilt(change):
     """A function that changes the first tensor of a weights file."""
 

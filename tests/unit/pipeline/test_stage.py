@@ -7,11 +7,12 @@ import subprocess
 import time
 
 import pytest
+import torch
 from filelock import FileLock, Timeout
 
 from halobench.core.errors import SpecError
 from halobench.experiment.code_version import code_map
-from halobench.pipeline.stage import stage
+from halobench.pipeline.stage import StageRun, resumable, stage
 from halobench.storage import files, provenance, records
 
 SPEC = {"loader": "digits"}
@@ -99,6 +100,19 @@ def test_the_folder_is_held_until_the_record_is_written(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["meta.json", "source.json"]
     with lock:
         pass
+
+
+@pytest.mark.parametrize("change", [{}, {"spec": {}}, {"seed": 1}, {"code": "b"}, {"content": "other"}])
+def test_a_resume_point_is_used_only_for_the_same_spec_seed_code_and_inputs(tmp_path, change):
+    def resume_point(spec=SPEC, seed=0, code="a", content="one"):
+        (tmp_path / "input").write_text(content)
+        running = StageRun("train", tmp_path / "train.json", spec, seed, {"module": code}, [], [])
+        with resumable(running, "cpu", 0.0, 1) as checkpoint_of:
+            return checkpoint_of("cpu", {"input": tmp_path / "input"})
+
+    resume_point().save({"weights": torch.ones(2)}, {"step": 3}, "step 3")
+    found = resume_point(**change).load()
+    assert (found is None) == bool(change)
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path):

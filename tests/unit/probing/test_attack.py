@@ -19,6 +19,8 @@ from halobench.probing import ray_walk, search
 from halobench.probing.attack import DECISION, Effort, Goal, attack, attacked
 from halobench.probing.probe import ProbedModel, probe_cell
 from halobench.probing.progress import Progress
+from halobench.probing.ray_walk import ProbeOptions
+from halobench.probing.rays import Surroundings
 from halobench.probing.search import as_function
 from halobench.training.checkpoint import Checkpoint
 
@@ -133,6 +135,31 @@ def test_without_gradients_the_starts_alone_are_searched_and_what_is_not_found_i
     assert never.censored.all()
     assert torch.equal(never.points, samples)
     assert np.isinf(attacked_radius(Steps(np.inf).eval(), samples, labels, effort=Effort(steps=5))).all()
+
+
+class Island(nn.Module):
+    """Logits without a gradient: class 1 within 1/2 of a place, class 0 elsewhere."""
+
+    def __init__(self, place: torch.Tensor):
+        super().__init__()
+        self.place = place
+
+    def forward(self, images):
+        inside = ((images - self.place).flatten(1).norm(dim=1) < 0.5).float()
+        return 20 * torch.stack([1 - inside, inside], dim=1)
+
+
+def test_a_search_tries_the_way_to_the_nearest_sample_of_another_class():
+    """The attack finds the other class nowhere else."""
+    place = 3 * torch.eye(40)[:1].view(1, 1, 2, 20)
+    samples, labels = torch.cat([torch.zeros_like(place), place]), np.array([0, 1])
+    model, spec = Island(place).eval(), ProbeSpec("adversarial", steps=5)
+    assert attacked(model, samples[:1], labels[:1], effort=Effort(steps=5)).censored.all()
+    around, rng = Surroundings(samples, labels), np.random.default_rng(0)
+    found = search.search_radii(model, samples[:1], labels[:1], spec, around, rng=rng, options=ProbeOptions())
+    assert set(found["quantity"]) == {"certainty", "half_level", "decision"}
+    np.testing.assert_allclose(found["radius"], 2.5, rtol=1e-5)
+    assert not found["censored"].any()
 
 
 @pytest.mark.parametrize("effort", [{"norm": "l1"}, {"restarts": 0}, {"steps": 0.5}, {"batch": -1}])

@@ -88,6 +88,15 @@ def test_certainty_that_never_ends_is_censored_and_that_never_begins_has_radius_
     assert (certainty["radius"], certainty["censored"]) == (0, False)
 
 
+def test_a_class_that_draws_level_with_the_label_has_not_overtaken_it(two_classes):
+    """All logits are 0 everywhere, so no ray ever reaches another decision."""
+    training, _ = two_classes
+    spec = ProbeSpec("sphere", radii=(0.0, 5.0), relative_radii=(0.5, 2.0))
+    radii = run(lambda batch: torch.zeros(len(batch), 2), training[:1], [0], spec, two_classes).radii
+    decision = radii[radii["quantity"] == "decision"].iloc[0]
+    assert (decision["radius"], decision["censored"]) == (6.0, True)
+
+
 def test_directions_do_not_depend_on_the_model_and_are_fresh_for_each_point(two_classes):
     seen = []
 

@@ -25,6 +25,7 @@ from halobench.results.origins import temperature
 from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
 from halobench.storage import tables_io
+from halobench.storage.columns import METRICS_COLUMNS
 from halobench.storage.layout import ORIGINS, STAGES, TABLES
 from halobench.storage.records import seal
 
@@ -178,6 +179,29 @@ def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
         tuple(cell[key] for key in KEYS) for cell in manifest["cells"]
     ]
+
+
+def test_repair_ladders_are_further_rows_of_metrics(grid):
+    """Of the cells that have one; the jobs that computed them are listed too."""
+    manifest, results = grid
+    before = dict(aggregate.aggregate(manifest, results))
+    for number in (2, 7):
+        cell = manifest["cells"][number]
+        folder = results / "runs" / cell["path"]
+        cell["repair"] = True
+        values = [("test", "clean", "none", "repair_training", number / 10, 0.0, 1.0)]
+        (folder / "repair.csv").write_text(pd.DataFrame(values, columns=METRICS_COLUMNS).to_csv(index=False))
+        cell["outputs"]["repair.csv"] = store.checksum(folder / "repair.csv")
+        record = json.loads((folder / "calibrate.json").read_text()) | {"stage": "repair", "outputs": {}}
+        (folder / "repair.json").write_text(json.dumps(seal(record)))
+    after = dict(aggregate.aggregate(manifest, results))
+    ladders = after["metrics"][after["metrics"]["metric"] == "repair_training"]
+    cells = [manifest["cells"][number] for number in (2, 7)]
+    assert ladders[KEYS].to_dict("records") == [{key: cell[key] for key in KEYS} for cell in cells]
+    assert ladders["value"].tolist() == [0.2, 0.7]
+    others = after["metrics"].drop(ladders.index).reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, before["metrics"])
+    assert after["jobs"].loc[after["jobs"]["stage"] == "repair", "key"].tolist() == [cell["path"] for cell in cells]
 
 
 def test_only_euclidean_attacks_on_cells_of_a_known_dimension_have_nulls(grid):

@@ -13,10 +13,11 @@ from halobench.core.errors import SpecError
 from halobench.experiment.code_version import code_digest
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import jobs
+from halobench.results.status import State
 from halobench.runner.arguments import check_arguments, configuration, read_arguments
 from halobench.runner.loaded import FROZEN, Loaded, code_key
 from halobench.runner.rule_inputs import RuleInputs, _holds
-from halobench.runner.run import _needed, check_devices
+from halobench.runner.run import _forcing, _needed, check_devices
 
 CELL = "clean/mlp/mixup2/seed0"
 
@@ -41,6 +42,20 @@ def test_a_target_needs_only_the_cells_that_it_is_made_from():
     needed = _needed([f"results/runs/{CELL}/metrics.csv"], jobs(load_config(tiny_config())), "results")
     assert {key for stage, key in needed if stage != "source"} == {CELL}
     assert len(_needed(["all"], jobs(load_config(tiny_config())), "results")) == len(jobs(load_config(tiny_config())))
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"), [([], []), (["--forcerun", "reference", "calibrate"], ["calibrate", "reference"])]
+)
+def test_what_is_outdated_is_forced_along_with_what_was_asked_for(words, asked):
+    """But not what the targets don't need; Snakemake would use only the last of two lists."""
+    listed = jobs(load_config(tiny_config()))
+    changed = {("train", CELL), ("probe", CELL)}
+    states = {job.name: State("changed" if job.name in changed else "current") for job in listed}
+    needed = _needed([f"results/runs/{CELL}/metrics.csv"], listed, "results")
+    found = _forcing(read_arguments(["--cores", "1", *words]), "results", needed, listed, states)
+    triggers = ["--rerun-triggers", "software-env"]
+    assert found == [*triggers, "--forcerun", *asked, f"results/runs/{CELL}/train.json"]
 
 
 def test_a_job_is_given_the_code_version_of_the_start_of_its_run(tmp_path):
