@@ -24,7 +24,7 @@ import pandas as pd
 import pytest
 from packaging.requirements import Requirement
 
-from conftest import ROOT, SOAK
+from conftest import ROOT, SOAK, of_run
 from halobench.core.extras import EXTRAS
 
 DIGITS = {"loader": "digits"}
@@ -76,8 +76,7 @@ def needed(wheel: Path, extra: str) -> dict[str, importlib.metadata.Distribution
 
 def shared(tmp_path_factory, name: str, make) -> Path:
     """Return a folder that all test processes share, filled by the first that needs it."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / name
+    folder = of_run(tmp_path_factory) / name
     folder.mkdir(exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

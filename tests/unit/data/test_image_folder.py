@@ -22,7 +22,6 @@ from halobench.experiment import build_checks, validation
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.pipeline.source import run_source
 from halobench.storage import files as store
-from halobench.storage import provenance
 
 pytestmark = pytest.mark.paper
 
@@ -289,8 +288,7 @@ def _built_here(monkeypatch):
 
 
 @pytest.mark.usefixtures("_built_here")
-def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "commit", lambda: "")  # which would start git
+def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp_path):
     config, place = configured(), tmp_path / "results"
     validation.load_checked(config, tmp_path / "cache", place)
     gone = root / "zoo/cow"

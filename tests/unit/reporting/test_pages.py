@@ -76,11 +76,6 @@ class Page(HTMLParser):
         return [row for row in self.rows if "item" in (row[0].get("class") or "").split()]
 
 
-@pytest.fixture(autouse=True)
-def no_git(monkeypatch):
-    monkeypatch.setattr(provenance, "commit", lambda folder=None: None)
-
-
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
     """Made-up tables in the demo's shape, with the claims' verdicts."""
@@ -96,9 +91,7 @@ def tables() -> dict[str, pd.DataFrame]:
 
 def record(stage: str, seconds: float = 2.0, device: str = "cpu", commit: str | None = "a" * 40, **changes) -> dict:
     """A record as a stage writes it."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(provenance, "commit", lambda folder=None: None)
-        made = provenance.record(Request(stage, {}, {}), 0, [], seconds, ["pandas"])
+    made = provenance.record(Request(stage, {}, {}), 0, [], seconds, ["pandas"])
     made |= {"device": device, "commit": commit, "started": "2026-01-01T10:00:30.5+00:00"}
     return made | {"finished": "2026-01-01T11:30:00+00:00", "peak_memory_mib": 100.0} | changes
 
@@ -319,6 +312,7 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(tmp_path, tab
 
 
 def test_a_figure_of_ones_own_that_fails_is_told_with_its_line(tmp_path, tables, monkeypatch):
+    monkeypatch.setattr(provenance, "commit", lambda folder=None: None)  # of its folder, by git
     tables_io.write_parquet(tmp_path / "runs.parquet", tables["runs"])
     outputs = {"runs.parquet": files.checksum(tmp_path / "runs.parquet")}
     files.write_json(tmp_path / "aggregate.json", records.seal(record("aggregate", outputs=outputs)))

@@ -27,7 +27,7 @@ from halobench.reporting import table_views, terminal
 from halobench.reporting.print_tables import layout, scores
 from halobench.reporting.print_tables.layout import Value
 from halobench.results.names import REPAIRS
-from halobench.storage import files, provenance, records, tables_io
+from halobench.storage import files, records, tables_io
 from halobench.storage.columns import METRICS_COLUMNS, TABLE_COLUMNS
 
 pytestmark = pytest.mark.paper
@@ -336,8 +336,7 @@ def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypat
         tables_read("tables", "by_class:Make")
 
 
-def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(tmp_path, monkeypatch):
-    monkeypatch.setattr(provenance, "commit", lambda folder=None: None)
+def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(tmp_path):
     folder, name = tmp_path / "tables", "paper_images"
     for table in ("metrics", "runs"):
         columns = dict.fromkeys([*with_theory()[table].columns, *TABLE_COLUMNS[table]])
