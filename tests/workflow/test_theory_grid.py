@@ -7,6 +7,7 @@ import pytest
 
 from conftest import Workspace, finished_workspace, tiny_config
 from halobench.experiment.config_loader import load_config
+from halobench.storage.records import read_record
 from halobench.storage.verify import verify
 
 pytestmark = pytest.mark.theory
@@ -92,6 +93,9 @@ def test_parts_of_each_cells_ladder_add_up_and_none_is_below_zero_but_by_chance(
         assert (parts["value"] >= -2 * (parts["high"] - parts["low"]) / 3.92 - 1e-12).all(), cell
     numbers = pd.read_csv(bench.folder / "results/tables/tiny/repair.csv")
     assert set(rows["dataset"]) == set(numbers["dataset"])
+    record = read_record(bench.folder / "results/runs/overlap-k4/attention/cross_entropy/seed0/repair.json", ["code"])
+    plugins = {"models/architectures/attention", "data/loaders/overlap"}
+    assert plugins < set(record["code"]), "an edit of what draws samples, or of the model that reads them, counts"
 
 
 def test_no_map_beats_bayes_and_no_temperature_the_oracle(bench):

@@ -191,6 +191,11 @@ class Config(Sections):
         loader = self.sources[self.datasets[dataset].source].loader
         return [("data", loader)] if loader in self.distributions else []
 
+    def repair_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
+        """Return the plug-ins that a repair stage runs, as kind and name; none if its samples aren't drawn."""
+        drawn = self.sampler(dataset)
+        return [("models", self.models[model].name), *drawn] if drawn else []
+
     def train_plugins(self, dataset: str, model: str, loss: str) -> list[tuple[str, str]]:
         return [("models", self.models[model].name), ("losses", self.losses[loss].name), *self.sampler(dataset)]
 

@@ -86,8 +86,9 @@ def calibrate_job(config: Config, cell: Cell) -> Job:
 
 def repair_job(config: Config, cell: Cell) -> Job:
     """Return the job that computes a cell's repair ladder."""
+    plugins = tuple(config.repair_plugins(cell.dataset, cell.model))
     needs = (_source(config, cell.dataset), ("train", cell.path))
-    return Job("repair", cell.path, {}, (), cell.seed, needs=needs)
+    return Job("repair", cell.path, {}, plugins, cell.seed, needs=needs)
 
 
 def reference_job(config: Config, dataset: str, seed: int) -> Job:

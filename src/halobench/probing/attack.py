@@ -187,7 +187,8 @@ def attack(
     """Attack samples (m, ...) for each goal, with a model in `halobench.probing.search.as_function`.
 
     For the first goal, the search starts at the sample, at `others` (m, D), which are samples with other labels, and in
-    random directions. For each later goal, it starts at the sample and at the point where the previous search ended.
+    random directions. For each later goal, it starts at the sample and at the point where the latest search that found
+    one ended, or at the last of the first goal's starts if none has.
     """
     targets = torch.from_numpy(labels).to(samples.device)
     searches = []  # by goal: the offsets found, and the largest distances tried
@@ -198,7 +199,7 @@ def attack(
     for margin in margins:
         offsets, farthest = _descend(margin, starts, effort)
         searches.append((offsets, farthest))
-        starts = [torch.zeros_like(offsets), torch.where(torch.isfinite(offsets), offsets, 0)]
+        starts = [torch.zeros_like(offsets), torch.where(torch.isfinite(offsets), offsets, starts[-1])]
     candidates = [offsets for offsets, _ in searches]
     return [_nearest(margin, candidates, far, effort) for margin, (_, far) in zip(margins, searches, strict=True)]
 

@@ -105,7 +105,7 @@ _STAGES = (
         "runs/{}/repair.json",
         outputs=("repair.csv",),
         needs=("source", "train"),
-        modules=("calibration/cell_ladder", "data/splits", "training/cell"),
+        modules=("calibration/cell_ladder", "results/further_draws"),
     ),
     Stage(
         "reference",

@@ -257,6 +257,20 @@ def test_a_killed_probe_resumes_to_the_same_bytes(cell, tmp_path, kind, monkeypa
     assert parts.curves.equals(whole.curves)
 
 
+def test_a_goal_after_one_that_nothing_meets_is_searched_for_as_far_as_the_first():
+    """Without a gradient, starting at the sample alone would find nothing and try no distance."""
+    samples, labels = torch.zeros(3, 1, 2, 4), np.zeros(3, int)
+    goals = [Goal(1.0, 1e-12), DECISION, Goal(1.0, 1e-12)]  # outside, the confidence is exp(-20), or 2e-9
+    model, rng = Steps(0.3).eval(), np.random.default_rng(0)
+    with as_function(model):
+        never, decision, last = attack(model, samples, labels, goals=goals, rng=rng, effort=Effort())
+    assert never.censored.all()
+    assert last.censored.all()
+    np.testing.assert_allclose(decision.radius, 0.3, rtol=1e-5)
+    assert not decision.censored.any()
+    assert (last.radius >= 0.3).all()
+
+
 def test_a_signal_ends_a_search_between_two_passes_and_leaves_the_model_as_it_was(cell):
     """Whatever is raised, no hook remains, and parameters require gradients again."""
     model, passes = copy.deepcopy(cell[0].model), []
