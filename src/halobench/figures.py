@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from halobench.calibration.binning import Reliability
     from halobench.calibration.evaluate import Calibrated
 
-__all__ = ["calibrated", "calibration", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability"]
-__all__ += ["calibrator_label", "loss_label", "loss_styles", "losses_in", "reliability_posthoc", "save", "styled"]
+__all__ = ["calibrated", "calibration", "neighbourhood", "radii", "reliability"]
+__all__ += ["calibrator_label", "loss_label", "loss_styles", "losses_in", "save", "styled"]
 
 # Default values of columns, for frames with only one cell or one split.
 DEFAULTS: Mapping[str, Any] = {
@@ -49,12 +49,12 @@ DEFAULTS: Mapping[str, Any] = {
 
 
 def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot confidence against distance, in multiples of the distance to the nearest sample with a different label.
+    """Plot confidence and logit gaps against distance in the normalised input space.
 
     Parameters
     ----------
     curves : DataFrame
-        As returned by `probe`; only rows with a ``relative_radius`` are plotted.
+        As returned by `probe`. Without absolute distances (``radius``), relative ones (``relative_radius``) are used.
     **columns
         Columns to set to a single value in all rows, e.g. ``probe="sphere"``.
 
@@ -64,16 +64,6 @@ def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
         If a column that can't be filled in is missing.
     """
     return _draw("neighbourhood", neighbourhood=curves.assign(**columns))
-
-
-def confidence_radius(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot rows with a ``radius`` as `neighbourhood` does, but against distance in the normalised input space."""
-    return _draw("confidence_radius", neighbourhood=curves.assign(**columns))
-
-
-def logit_gaps(curves: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot the label's logit minus the largest other logit against distance; otherwise like `confidence_radius`."""
-    return _draw("logit_gaps", neighbourhood=curves.assign(**columns))
 
 
 def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
@@ -123,11 +113,6 @@ def reliability(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **
     return styled(compare)(_filled("reliability", table), list(dict.fromkeys(table["calibrator"])))
 
 
-def reliability_posthoc(bins: pd.DataFrame | Reliability | Mapping[str, Reliability], **columns: Any) -> Figure:
-    """Plot accuracy against confidence, as `reliability` does, for the exact temperature and other calibrators."""
-    return _draw("reliability_posthoc", reliability=_bins(bins).assign(**columns))
-
-
 def calibration(metrics: pd.DataFrame, runs: pd.DataFrame | None = None, **columns: Any) -> Figure:
     """Plot each calibrator's NLL and ECE on the test split, as expectations under the posterior if it is known.
 
@@ -156,17 +141,13 @@ def calibrated(results: Calibrated, **columns: Any) -> dict[str, Figure]:
     Returns
     -------
     dict of str to Figure
-        ``calibration`` and ``reliability``, plus ``reliability_posthoc`` if any calibrator isn't a temperature.
+        ``calibration`` and ``reliability``.
     """
     fits = [{"temperature_paper": fit["T"]} for fit in results.fits if fit["calibrator"] == "paper"]
-    drawn = {
+    return {
         "calibration": calibration(results.metrics, pd.DataFrame(fits, columns=["temperature_paper"]), **columns),
         "reliability": reliability(results.reliability, **columns),
     }
-    temperatures = plugins.constant("figures", "reliability_posthoc", "BEYOND")
-    if set(results.reliability["calibrator"]) - set(temperatures):
-        drawn["reliability_posthoc"] = reliability_posthoc(results.reliability, **columns)
-    return drawn
 
 
 def _with_posterior(metrics: pd.DataFrame) -> pd.DataFrame:

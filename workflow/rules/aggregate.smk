@@ -66,6 +66,7 @@ rule claims:
             category="1 Claims",
             labels={"experiment": "{experiment}", "what": "verdicts, table"},
         ),
+        f"{TABLE}/answers.json",
         record=f"{TABLE}/claims.json",
     log:
         f"{RESULTS}/{{scope}}logs/claims/{{experiment}}.log",

@@ -1,6 +1,7 @@
 # What was run and what came out, on pages of their own.
 rule overview:
     input:
+        answers=f"{TABLE}/answers.json",
         tables=[f"{TABLE}/{table}.parquet" for table in (*TABLES, *ORIGINS, "claims")],
         records=[f"{TABLE}/{name}.json" for name in ("aggregate", "claims")],
     output:

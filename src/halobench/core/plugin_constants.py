@@ -33,7 +33,7 @@ _TRUTH: Form = ("True or False", lambda value: isinstance(value, bool))
 FORMS: dict[str, Form] = {
     **dict.fromkeys(("TITLE", "SHORT", "ABOUT", "SOURCE", "UNIT", "FAMILY", "CATEGORY", "CAPTION"), _TEXT),
     **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES"), _TEXTS),
-    **dict.fromkeys(("ORDER", "ROWS"), _WHOLE),
+    **dict.fromkeys(("ORDER", "ROWS", "LOSSES"), _WHOLE),
     **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER"), _TRUTH),
     "ONE_DIRECTION": _TEXT,
     "STYLE": ('a colour, a marker and perhaps dashes, e.g. ("#0072B2", "s", (0, (4, 2)))', _is_style),
@@ -41,7 +41,7 @@ FORMS: dict[str, Form] = {
 }
 SHOWN = ("TITLE", "ABOUT", "STYLE", "ORDER")
 _EVERY = ("TITLE", "ABOUT", "SOURCE", "ORDER")
-_DISPLAY = ("TITLE", "SHORT", "CATEGORY", "CAPTION", "SHOWS", "BEYOND")
+_DISPLAY = ("TITLE", "SHORT", "CATEGORY", "CAPTION", "SHOWS", "BEYOND", "LOSSES")
 # The constants that plug-ins of each kind may define.
 OF_KIND: dict[str, tuple[str, ...]] = {
     "losses": (*_EVERY, "STYLE", "FAMILY", "ROWS", "VARIANTS"),

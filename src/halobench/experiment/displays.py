@@ -13,6 +13,7 @@ KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may ch
 ALL = "all"  # in a configuration, means all in the package that have something to show
 LADDER = "repair"  # the figure and table of repair ladders; cells get ladders if an experiment lists either
 CAPTION = "Made from the experiment's tables in ``results/tables``."  # of figures and tables without a caption
+QUESTIONS = ("reach", "temperature", "mixup", "maps")  # the figures that answer the four questions, in order
 IMAGES = "any images"  # in a plug-in's SHOWS, means all loaders that aren't distributions
 
 
@@ -54,13 +55,13 @@ def tables_read(kind: str, name: str) -> list[str]:
     return parameters
 
 
-def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterable[str]) -> bool:
+def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterable[str], losses: int) -> bool:
     """Return True if a figure or table has something to show for these loaders, kinds of probe and calibrators.
 
-    It always does unless its file defines ``SHOWS`` or ``BEYOND``. ``SHOWS`` lists loaders or kinds of probes, at least
-    one of which it needs; with an empty list, it is shown only in experiments that name it. ``BEYOND`` lists
-    calibrators; it needs at least one that isn't in this list.
+    It always does unless its file defines ``SHOWS``, ``BEYOND`` or ``LOSSES``. ``SHOWS`` lists loaders or kinds of
+    probes, at least one of which it needs; with an empty list, it is shown only in experiments that name it. ``BEYOND``
+    lists calibrators; it needs at least one that isn't in this list. ``LOSSES`` is the least number of losses.
     """
-    shows, beyond = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND"))
-    fits = shows is None or bool(set(shows) & set(shown))
+    shows, beyond, least = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND", "LOSSES"))
+    fits = (shows is None or bool(set(shows) & set(shown))) and losses >= (least or 0)
     return fits and (beyond is None or bool(set(calibrators) - set(beyond)))

@@ -91,8 +91,9 @@ class Config(Sections):
         images = {IMAGES} if loaders - self.distributions else set()
         models = {cell.model for cell in self.probed(experiment)}
         probes = {probe.kind for probe in self.probes.values() if any(map(probe.visits, models))}
+        losses = {name for block in self.experiments[experiment].grid for name in block.losses}
         shown, calibrators = loaders | images | probes, self.calibrate.names
-        return [name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators)]
+        return [name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators, len(losses))]
 
     # --- Recipes and specs of stages -----------------------------------------------------------------------------
     # Specs are canonical plain data, without default values. Cells that differ only in their seeds share them.

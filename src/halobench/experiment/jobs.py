@@ -14,7 +14,7 @@ from typing import Any
 
 from halobench.core.spec_codec import to_json
 from halobench.experiment.code_version import code_map
-from halobench.experiment.displays import captions, file_stem, tables_read
+from halobench.experiment.displays import QUESTIONS, captions, file_stem, tables_read
 from halobench.experiment.grid import Config
 from halobench.experiment.sections import Cell
 from halobench.storage.layout import STAGES
@@ -154,21 +154,21 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
     ]
 
 
-def front_figure(config: Config, experiment: str) -> str:
-    """Return the file name of an experiment's summary figure, or else of its first figure; "" if it has none."""
-    figures = config.figures(experiment)
-    return "summary" if "summary" in figures else file_stem(next(iter(figures), ""))
+def front_figures(config: Config, experiment: str) -> list[str]:
+    """Return the file names of an experiment's figures on the index page: of the four questions, or its first."""
+    stems = [file_stem(name) for name in config.figures(experiment)]
+    return [name for name in QUESTIONS if name in stems] or stems[:1]
 
 
 def explorer_job(
     config: Config, experiments: Iterable[str], note: str | Mapping[str, str] = "", scope: str = ""
 ) -> Job:
     """Return the job that writes the pages about all experiments of a run; `note` may differ by experiment."""
-    figures = {name: front_figure(config, name) for name in experiments}
+    figures = {name: front_figures(config, name) for name in experiments}
     needs = tuple(
         job
-        for name, figure in figures.items()
-        for job in (("aggregate", name), ("claims", name), *([("figure", f"{name}/{figure}")] if figure else []))
+        for name, shown in figures.items()
+        for job in (("aggregate", name), ("claims", name), *(("figure", f"{name}/{figure}") for figure in shown))
     )
     spec = {"experiments": [*figures], "note": note, "figures": figures}
     return Job("explorer", "explorer", spec, scope=scope, needs=needs)

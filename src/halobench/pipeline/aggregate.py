@@ -22,15 +22,21 @@ def run_aggregate(manifest: Path, results: Path, out: Path, code: Code | None = 
 
 
 def run_claims(claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
-    """Judge the claims in a file by an experiment's tables; write claims.csv, .parquet and .html to `out`."""
+    """Judge the claims in a file by an experiment's tables, and answer the four questions from them.
+
+    Writes claims.csv, .parquet and .html, and answers.json, to `out`.
+    """
     with stage("claims", out / "claims.json", {}, code=code, packages=["pandas", "scipy"]) as run:
         from halobench.reporting import rendering
+        from halobench.reporting.answers.answers import answers, write_answers
         from halobench.reporting.pages.claims_page import claims_html
         from halobench.results.claims import claims_digest, evaluate, load_claims
 
         rules = load_claims(claims)
-        verdicts = evaluate(rules, tables_io.read_tables(tables, TABLES))
-        csv, parquet, page = run.outputs
+        read = tables_io.read_tables(tables, TABLES)
+        verdicts = evaluate(rules, read)
+        csv, parquet, page, answered = run.outputs
+        write_answers(answered, answers(read))
         tables_io.write_csv(csv, verdicts)
         tables_io.write_parquet(parquet, verdicts)
         run.facts["rules"] = claims_digest(rules)

@@ -17,6 +17,7 @@ from halobench.experiment.displays import captions, tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
 from halobench.storage import tables_io
+from halobench.storage.files import read_json
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
 from halobench.storage.records import read_record
 
@@ -46,7 +47,8 @@ def run_overview(
         read, name = tables_io.read_tables(tables, names), shown_spec["experiment"]
         rows = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
         read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
-        pages = overview.pages(read, shown_spec, captions(shown_spec))
+        answers = read_json(tables / "answers.json", ["answers"])["answers"]
+        pages = overview.pages(read, answers, shown_spec, captions(shown_spec))
         for path in run.outputs:
             rendering.write(path, pages[path.stem])
         run.inputs = tables_io.checksums(tables, names)
@@ -117,7 +119,7 @@ def run_explorer(
 
     The spec contains ``experiments``, by default all that have tables (with `others`, these are shown as well);
     ``note``, a text shown on the pages, or a mapping from experiments' names to such texts; and ``figures``, which maps
-    experiments to the file names of their summary figures.
+    experiments to the file names of the figures to show on the index page.
     """
     from halobench.reporting import explorer
     from halobench.reporting.pages.index import write_index

@@ -1,16 +1,13 @@
-"""Summarise an experiment's findings: one sentence based on its verdicts, and the effects by theme."""
+"""Summarise an experiment's verdicts in a few sentences."""
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from halobench.core.formatting import count, interval, number
-from halobench.results.names import CALIBRATIONS, METRICS, THEMES, VERDICTS
-from halobench.storage.columns import CLAIM_COLUMNS
+from halobench.core.formatting import count
+from halobench.results.names import VERDICTS
 
 Rows = Iterable[Mapping[Any, Any]]
 
@@ -45,72 +42,11 @@ def _whole(rows: Rows) -> list[Mapping[Any, Any]]:
     return [row for row in rows if row["scope"] == "all"]
 
 
-def by_theme(rows: Rows) -> dict[str, list[Mapping[Any, Any]]]:
-    """Group the tests over all cells (scope ``all``) by theme, in the order of `THEMES`, leaving out empty themes."""
-    whole = _whole(rows)
-    themes = {theme: [row for row in whole if row["theme"] == theme] for theme in THEMES}
-    return {theme: tests for theme, tests in themes.items() if tests}
-
-
 def counted(rows: Rows) -> str:
     """Say how many tests over all cells have each verdict after Holm's correction, e.g. ``2 hold, 1 mixed``."""
     counts = Counter(row["adjusted"] for row in _whole(rows))
     words = {name: PLURAL[name] if counts[name] != 1 else VERDICTS[name].label for name in VERDICTS}
     return ", ".join(f"{counts[name]} {words[name]}" for name in VERDICTS if counts[name])
-
-
-def counted_of(theme: str, rows: Rows) -> str:
-    """Return `counted` for a theme's tests; if none that needs many class counts was run, say how to run them."""
-    rows = list(rows)
-    untested = theme == "growth" and all(row["verdict"] == "not_tested" for row in rows)
-    return counted(rows) + ("; make theory tests them" if untested else "")
-
-
-def effects(rows: Rows) -> dict[str, str]:
-    """Return an effect and the verdicts, by theme, e.g. ``{"Halos": "A: 0.3 [0.2, 0.4]... 4 tests..."}``."""
-    rows, said = list(rows), {}
-    for theme, tests in by_theme(rows).items():
-        counts = f"{count(len(tests), 'test')}: {counted_of(theme, tests)}."
-        said[THEMES[theme].label] = " ".join(filter(None, (effect(theme, rows), counts)))
-    return said
-
-
-def effect(theme: str, rows: Rows) -> str:
-    """State the effect of a theme's first test that was made: its estimate, unit and verdict by fit, and its data.
-
-    Tests that differ only in the fit are stated together. The text is empty if no test of the theme has an estimate.
-    """
-    rows = [row for row in rows if row["theme"] == theme and row["verdict"] not in UNMADE]
-    tests = _whole(rows)
-    tests = [row for row in tests if row["label"] == tests[0]["label"]]
-    tests = [row for row in tests if row["fit"] != "oracle"] or tests  # unusable in practice
-    if not tests:
-        return ""
-    values = "; ".join(_estimate(row) for row in tests)
-    pairs = [row["scope"] for row in rows if row["claim"] == tests[0]["claim"] and row["scope"] != "all"]
-    datasets, models = (sorted({scope.rpartition("/")[part] for scope in pairs}) for part in (0, 2))
-    of = f" of {', '.join(datasets)}" if pairs and tests[0]["statistic"] != "slope" else ""  # slopes span all
-    on = f"{of} with {', '.join(models)}" if pairs else ""
-    return f"{tests[0]['label']}: {values} ({count(int(float(tests[0]['n'])), 'seed')}{on})."
-
-
-def _estimate(row: Mapping[Any, Any]) -> str:
-    """Return a test's estimate with its unit, fit, margin and verdict.
-
-    The estimate is the mean with its interval and the range of pairs; of pairs with opposite verdicts, only the range.
-    """
-    unit = METRICS[row["measure"]].unit if row["measure"] in METRICS else ""
-    unit = {"ratio": "times", "slope": f"{unit} per unit of log k".strip()}.get(row["statistic"], unit)
-    fit = f"with {CALIBRATIONS[row['fit']].label}" if row["fit"] in CALIBRATIONS and row["fit"] != "none" else ""
-    mean, low, high = (float("nan" if row[key] == "" else row[key]) for key in ("estimate", "low", "high"))
-    pairs, spread = int(float(row["pairs"])), " to ".join(number(float(row[key])) for key in ("least", "most"))
-    if row["verdict"] == "mixed":
-        measured = " ".join(filter(None, (spread, unit, fit, f"for {_units(row)}")))
-    else:
-        between = f"({spread} for {_units(row)})" if pairs > 1 else ""
-        measured = " ".join(filter(None, (f"{number(mean)} {interval(low, high)}", unit, fit, between)))
-    claimed = f"{row['direction']} {number(float(row['margin']), 'g')}"
-    return f"{measured}, claimed {claimed}: {VERDICTS[row['adjusted']].label}"
 
 
 def _units(row: Mapping[Any, Any]) -> str:
@@ -167,11 +103,6 @@ def finding(rows: Rows) -> str:
     return " ".join(filter(None, (_counts(rows), _repaired(rows), adjusted_line(rows))))
 
 
-def decides(rows: Rows) -> bool:
-    """Return True if a test of the paper's claims, or of a study's own, is decided over all cells."""
-    return any(row["kind"] in TESTS and row["adjusted"] in DECIDED for row in _whole(rows))
-
-
 def _counts(rows: Rows) -> str:
     """Return the sentence that counts the decided tests of the paper's claims, or of a study's own."""
     rows = list(rows)
@@ -213,13 +144,3 @@ def _outcome(counts: Mapping[str, int], of_what: str) -> str:
     if total == 1:
         return f"the 1{of_what.replace('tests', 'test')} {verbs[first][0]}"
     return f"{'both' if total == 2 else f'all {total}'}{of_what} {verbs[first][1]}"
-
-
-def read_claims(path: Path) -> list[dict[str, str]]:
-    """Read the rows of a CSV table of claims; return an empty list if there is no such table."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError):
-        return []
-    return rows if rows and set(CLAIM_COLUMNS) <= rows[0].keys() else []

@@ -1,4 +1,4 @@
-"""At the end of a run, report its findings, the location of its results, and the next command to run."""
+"""At the end of a run, report its answers, the location of its results, and the next command to run."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
+from halobench.core.errors import SpecError
 from halobench.core.formatting import count, size
-from halobench.results import finding
 from halobench.runner import logs
-from halobench.storage.files import nearest_existing
+from halobench.storage.files import nearest_existing, read_json
 
 CLAIMS = "workflow/claims.yaml"  # the user's own claims, next to the configuration
 INDEX = "index.html"  # the page that leads to all others
@@ -33,12 +33,11 @@ def summary(outputs: Iterable[str]) -> list[str]:
     if not paths:
         index = _place[0] / INDEX
         return [f"See {index}."] if index.exists() else []
-    lines = [line for path in paths if path.name == "claims.csv" for line in finding_lines(Path(path))]
-    drawn = [path for path in paths if "figures" in path.parts and path.suffix == ".png"]
-    for folder in dict.fromkeys(path.parent for path in drawn):
-        first = folder / "summary.png"
-        lines.append(f"Figures: {first if first in drawn else folder}")
-    return lines + [f"Start at {path}: it leads to all pages." for path in paths if path.name == INDEX]
+    lines = [line for path in paths if path.name == "answers.json" for line in answer_lines(Path(path))]
+    indices = [path for path in paths if path.name == INDEX]
+    figures = {path.parent for path in paths if "figures" in path.parts and path.suffix == ".png"}
+    lines += [f"Figures: {folder}" for folder in sorted(figures)] if not indices else []
+    return lines + [f"Start at {path}: it leads to all figures, tables and claims." for path in indices]
 
 
 def unfinished(tally: str, failed: Sequence[logs.Job], stopped: int) -> list[str]:
@@ -61,26 +60,10 @@ def full_disk_line(folder: Path, least: int = 2**20) -> str:
     return f"{folder}: No space left on device ({size(free)} free): make room first." if free < least else ""
 
 
-def finding_lines(claims: Path) -> list[str]:
-    """Return an experiment's findings, from its table of claims: effects by theme, then counts of verdicts.
-
-    If no test of a claim is decided, the lines report which loss leads on each data set, and by how much.
-    """
-    rows = finding.read_claims(claims)
-    sentence = finding.finding(rows)
-    if not sentence:
+def answer_lines(answers: Path) -> list[str]:
+    """Return an experiment's four questions with their answers, from the file that the claims stage wrote."""
+    try:
+        listed = read_json(answers, ["answers"])["answers"]
+    except SpecError:
         return []
-    said = finding.effects(rows) if finding.decides(rows) else _leaders(claims.parent)
-    lines = [*(f"{name}: {text}" for name, text in said.items()), sentence]
-    lines = [f"  {line}" for line in (*lines, f"All tests: {claims.with_suffix('.html')}")]
-    return [f"{claims.parent.name}:", *lines]
-
-
-def _leaders(tables: Path) -> dict[str, str]:
-    """Return the leading loss of each data set, from the folder of an experiment's tables."""
-    import pandas as pd  # slow to import, and rarely needed, since most runs decide a claim
-
-    from halobench.results.leaders import leaders
-
-    paths = [tables / f"{name}.csv" for name in ("metrics", "runs")]
-    return leaders(*map(pd.read_csv, paths)) if all(path.exists() for path in paths) else {}
+    return [f"{answers.parent.name}:", *(f"  {each['question']} {each['short']}" for each in listed)]

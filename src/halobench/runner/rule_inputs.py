@@ -206,11 +206,12 @@ class RuleInputs:
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
     def explored(self, wildcards: Any) -> list[str]:
-        """Return the tables of all experiments that the explorer reads, and the figures on the index page."""
+        """Return all experiments' tables that the explorer reads, and the answers and figures on the index page."""
         place, shown = f"{self.named}/{wildcards.scope}", self.experiments(wildcards.scope)
         tables = [f"{place}tables/{name}/{table}.parquet" for name in shown for table in (*EXPLORED, "claims")]
-        figures = {name: jobs.front_figure(self.config, name) for name in shown}
-        return tables + [f"{place}figures/{name}/{figure}.png" for name, figure in figures.items() if figure]
+        answers = [f"{place}tables/{name}/answers.json" for name in shown]
+        figures = [f"{name}/{figure}" for name in shown for figure in jobs.front_figures(self.config, name)]
+        return tables + answers + [f"{place}figures/{figure}.png" for figure in figures]
 
     def displays(self, kind: str) -> dict[str, str]:
         """Return the figures or tables with a rule, by file name: the package's own and any others specified."""

@@ -140,10 +140,10 @@ _STAGES = (
         "claims",
         "{experiment}",
         "tables/{}/claims.json",
-        outputs=("claims.csv", "claims.parquet", "claims.html"),
+        outputs=("claims.csv", "claims.parquet", "claims.html", "answers.json"),
         needs=("aggregate",),
         scoped=True,
-        modules=("results/claims/__init__", "reporting/pages/claims_page"),
+        modules=("results/claims/__init__", "reporting/pages/claims_page", "reporting/answers/answers"),
     ),
     Stage(
         "table",

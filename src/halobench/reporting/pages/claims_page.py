@@ -29,7 +29,7 @@ COLUMNS = (
 )
 UNTESTED = (Column("Test"), Column("Calibration"), Column("Why it is not tested"))
 # The figure for each theme's tests; tests of radii have a figure of their own.
-FIGURES = {"halos": "neighbourhood", "temperature_scaling": "calibration", "mixup": "calibration", "growth": "log_k"}
+FIGURES = {"halos": "reach", "temperature_scaling": "temperature", "growth": "log_k", "repair": "maps"}
 
 
 def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> str:
@@ -52,7 +52,6 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
         experiment=experiment,
         finding=finding.finding(rows),
         checks=any(map(finding.is_check, rows)),
-        effects=finding.effects(rows),
         registered=finding.registration_line(rows),
         rules=rules,
         columns=COLUMNS,
@@ -65,7 +64,7 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
 
 def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
     """Return the row of a test over all pairs of data set and model, with a row per pair below it."""
-    figure = "radii" if row.table == "radii" else FIGURES.get(row.theme, row.theme)
+    figure = FIGURES.get(row.theme, row.theme)
     cells = site_address("explorer", experiment, **({"loss": row.loss} if row.loss else {}))
     see = (("figure", f"figures.html#{figure}"), ("cells", cells))
     folded = []

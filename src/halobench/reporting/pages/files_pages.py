@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from halobench.experiment.displays import display_facts
+from halobench.experiment.displays import QUESTIONS, display_facts
 from halobench.reporting.rendering import render
 from halobench.storage.layout import ORIGINS, TABLES
 
-FIRST = ("summary", "claims")  # figures shown first
+FIRST = ("summary", *QUESTIONS)  # figures shown first
 
 
 def figures_page(experiment: str, figures: Iterable[str], captions: Mapping[str, str], note: str = "") -> str:

@@ -1,4 +1,4 @@
-"""Write the index page of the results: each experiment with its finding, figure and links to all its pages."""
+"""Write the index page of the results: each experiment's four questions with their answers and figures."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from halobench.reporting.pages.questions import questions
 from halobench.reporting.rendering import render, write
-from halobench.results import finding
+from halobench.storage.files import read_json
 
 
 def write_index(
-    path: Path, experiments: Sequence[str], tables: Path, figures: Mapping[str, str], notes: Mapping[str, str]
+    path: Path,
+    experiments: Sequence[str],
+    tables: Path,
+    figures: Mapping[str, Sequence[str]],
+    notes: Mapping[str, str],
 ) -> None:
-    """Write the page; `figures` names the figure to show for each experiment, by default its summary."""
+    """Write the page, which shows the named `figures` of each experiment."""
     shown = []
     for name in experiments:
-        figure = tables.parent / "figures" / name / f"{figures.get(name) or 'summary'}.png"
-        rows = finding.read_claims(tables / name / "claims.csv")
-        shown.append(
-            {
-                **{"name": name, "note": notes.get(name, ""), "folder": _relative(tables / name, path)},
-                **{"effects": finding.effects(rows), "finding": finding.finding(rows)},
-                "figure": _relative(figure, path) if figure.exists() else "",
-            }
-        )
+        drawn = tables.parent / "figures" / name
+        pictures = {stem: _relative(drawn / f"{stem}.png", path) for stem in figures.get(name, ())}
+        answered = tables / name / "answers.json"
+        answers = read_json(answered, ["answers"])["answers"] if answered.exists() else []
+        asked = questions(answers, pictures)
+        others = [picture for stem, picture in pictures.items() if stem not in {each["key"] for each in asked}]
+        folder = _relative(tables / name, path)
+        shown.append({"name": name, "note": notes.get(name, ""), "folder": folder, "asked": asked, "others": others})
     write(path, render("index.html", title="halobench results", note="", experiments=shown))
 
 

@@ -1,10 +1,10 @@
-"""Write an experiment's overview (what was run, and the results) and its other pages."""
+"""Write an experiment's overview (the four questions, and what was run) and its other pages."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -16,9 +16,9 @@ from halobench.core.formatting import count, duration, number
 from halobench.reporting import table_views
 from halobench.reporting.pages import files_pages
 from halobench.reporting.pages.leaderboard import leaderboard_page
+from halobench.reporting.pages.questions import details, questions
 from halobench.reporting.rendering import KINDS, Column, Entry, Line, choices, render
-from halobench.results import finding, names
-from halobench.results.leaders import leaders
+from halobench.results import names
 from halobench.storage.provenance import short
 
 CELL = ("dataset", "model", "loss")
@@ -38,19 +38,22 @@ COLUMNS = {
 
 
 def pages(
-    tables: Mapping[str, pd.DataFrame], spec: Mapping[str, Any], captions: Mapping[str, str] | None = None
+    tables: Mapping[str, pd.DataFrame],
+    answers: Iterable[Mapping[str, str]],
+    spec: Mapping[str, Any],
+    captions: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Return an experiment's `PAGES` by name."""
-    experiment, note = spec["experiment"], spec["note"]
-    runs, jobs, claims = (tables[name] for name in ("runs", "jobs", "claims"))
-    verdicts: Any = claims.to_dict("records")
+    """Return an experiment's `PAGES` by name, from its tables and its answers in words."""
+    experiment, note, figures = spec["experiment"], spec["note"], spec["figures"]
+    runs, jobs = tables["runs"], tables["jobs"]
+    pictures = {name: f"../../figures/{experiment}/{name}" for name in figures}
+    asked = [each | {"details": details(str(each["key"]), figures)} for each in questions(answers, pictures)]
     costs, grid = _cost_by_stage(jobs), _grid(runs)
     overview = render(
         "overview.html",
-        title=f"Experiment {experiment}: what came out, and what was run",
+        title=f"Experiment {experiment}: four questions, and what was run",
         **{"experiment": experiment, "note": note, "grid": _summary(runs), "facts": _facts(jobs, costs)},
-        **{"finding": finding.finding(verdicts), "effects": _effects(verdicts, tables["metrics"], runs)},
-        checks=any(map(finding.is_check, verdicts)),
+        asked=asked,
         selects=choices(line.keys for line in grid),
         columns=COLUMNS,
         lines={"grid": grid, "costs": _costs(costs)},
@@ -60,14 +63,9 @@ def pages(
     return {
         "overview": overview,
         "leaderboard": leaderboard_page(experiment, tables["metrics"], runs, note),
-        "figures": files_pages.figures_page(experiment, spec["figures"], captions or {}, note),
+        "figures": files_pages.figures_page(experiment, figures, captions or {}, note),
         "tables": files_pages.tables_page(experiment, spec["tables"], captions or {}, note),
     }
-
-
-def _effects(verdicts: finding.Rows, metrics: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
-    """Return the effects by theme or, if no claim is decided, the loss that leads by data set."""
-    return finding.effects(verdicts) if finding.decides(verdicts) else leaders(metrics, runs)
 
 
 def _summary(runs: pd.DataFrame) -> dict[str, Any]:

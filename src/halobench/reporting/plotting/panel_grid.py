@@ -125,10 +125,10 @@ def blank_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def add_head(figure: Figure, title: str, note: str = "", legend: Sequence[Line2D] = ()) -> None:
-    """Stack legend, note and title above a figure's area, at least `LEAST` inches wide."""
+def add_head(figure: Figure, title: str, note: str = "", legend: Sequence[Line2D] = (), least: float = LEAST) -> None:
+    """Stack legend, note and title above a figure's area, at least `least` inches wide."""
     wide, high = figure.get_size_inches()
-    width, gap = max(wide, LEAST), 0.06 / high
+    width, gap = max(wide, least), 0.06 / high
     top = 1 + 2 * gap
     look: dict[str, Any] = {"va": "bottom", "parse_math": False}
     if legend:

@@ -1,0 +1,165 @@
+"""Define an answer to a question, and what the answers share: pairs, scores, means over seeds and words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from halobench.core.formatting import count, number, within
+from halobench.reporting import labels, table_views
+from halobench.results.leaders import preferred_labels
+from halobench.results.names import NO_LOSS, Style
+from halobench.results.t_intervals import t_interval
+from halobench.storage.columns import KEYS, REFERENCE
+
+PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
+BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
+NLL = "test NLL above that of the known posterior (nats)"
+CHANGE = "change in test NLL from {} (nats)"
+
+
+@dataclass(frozen=True)
+class Series:
+    """The dots of one kind: their label (empty if the legend shows them once for several series), look and values.
+
+    Attributes
+    ----------
+    values : DataFrame
+        By dataset, model and loss, the mean over seeds and its interval (NaN for one seed), and whether the truth is
+        larger (`open`).
+    """
+
+    label: str
+    style: Style
+    values: pd.DataFrame
+    hollow: bool = False
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one question.
+
+    Attributes
+    ----------
+    key, question : str
+        The name of its figure, and the question.
+    short, detail, limit : str
+        The answer in one sentence, which says what is missing if there is none; further numbers; and what they don't
+        show.
+    series : tuple of Series
+        In the order of the legend; empty if there is no answer.
+    axis : str
+        The label of the axis of values, which have a line at `line`.
+    spans : DataFrame
+        By dataset, model and loss, a range from `low` to `high` behind the dots, explained by `span` in the legend.
+    hollow : str
+        What hollow marks mean, if their series have no labels of their own.
+    joined : bool
+        True if the dots of a row lie on one line, which joins them, rather than one below the other.
+    percent : bool
+        True if values are shown in percent.
+    """
+
+    key: str
+    question: str
+    short: str
+    detail: str = ""
+    limit: str = ""
+    series: tuple[Series, ...] = ()
+    axis: str = ""
+    line: float = 0.0
+    spans: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=[*GROUP, "low", "high"]))
+    span: str = ""
+    hollow: str = ""
+    joined: bool = False
+    percent: bool = False
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The answer without its figure, for files and pages."""
+        return {name: getattr(self, name) for name in ("key", "question", "short", "detail", "limit")}
+
+
+# Models and scores ----------------------------------------------------------------------------------------------------
+
+
+def with_base(table: pd.DataFrame) -> pd.DataFrame:
+    """Add the column `base`: the loss of the models that the questions are about, in each pair of data set and model.
+
+    It is cross-entropy or, in pairs without it, the first loss. Models that weren't trained here are left out, unless
+    all are such models.
+    """
+    table = table[table["loss"] != REFERENCE].astype(dict.fromkeys(GROUP, str))
+    trained = table[table["loss"] != NO_LOSS]
+    table = trained if len(trained) else table
+    base = {
+        pair: BASE if BASE in losses else losses[0]
+        for pair, rows in table_views.groups_of(table, PAIR).items()
+        for losses in [table_views.losses_in(rows)]
+    }
+    return table.assign(base=[base[pair] for pair in table[PAIR].itertuples(index=False, name=None)])
+
+
+def base_label(table: pd.DataFrame) -> str:
+    """Name the models that the questions are about, within a sentence, from a table with the column `base`."""
+    losses = set(table["base"])
+    if losses == {NO_LOSS}:
+        return "models trained elsewhere"
+    return within(labels.loss_label(losses.pop())) if len(losses) == 1 else "each pair's first loss"
+
+
+def excess_nll(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return test scores with a row per cell, indexed by dataset, model, loss, seed and `base`, and columns by fit.
+
+    A score is the KL from the known posterior, which is the NLL in excess of the lowest possible one, or the NLL.
+    """
+    rows = preferred_labels(metrics[metrics["metric"].isin(("kl", "nll"))])
+    rows = with_base(rows).astype({"calibrator": str, "metric": str})
+    wide = rows.pivot_table("value", [*KEYS, "base", "calibrator"], "metric").reindex(columns=["kl", "nll"])
+    return wide["kl"].fillna(wide["nll"]).unstack("calibrator")
+
+
+def of_base(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of scores whose loss is the base loss of their pair."""
+    return scores[scores.index.get_level_values("loss") == scores.index.get_level_values("base")]
+
+
+def over_seeds(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean and t interval over seeds of values indexed by dataset, model, loss, seed, in the order of pairs.
+
+    The interval is widened if seeds share samples.
+    """
+    corrections = runs.groupby("dataset", observed=True)["seed_correction"].max()
+    group: Any
+    rows = []
+    for group, part in values.dropna().groupby(level=GROUP):
+        rows.append((*group, *t_interval(part.to_numpy(), corrections.get(group[0], 0.0))))
+    table = pd.DataFrame(rows, columns=[*GROUP, "mean", "low", "high"]).assign(open=False)
+    order = {pair: i for i, pair in enumerate(table_views.cells_in(table))}
+    rank = [order[pair] for pair in table[PAIR].itertuples(index=False, name=None)]
+    return table.iloc[np.argsort(rank, kind="stable")].reset_index(drop=True)
+
+
+# Words ----------------------------------------------------------------------------------------------------------------
+
+
+def spread(values: pd.Series, form: str = ".2f") -> str:
+    """Return the smallest and largest value in words, e.g. ``0.12 to 0.30``, or one number if they are equal."""
+    return " to ".join(dict.fromkeys(number(value, form) for value in (values.min(), values.max())))
+
+
+def outcome(values: pd.DataFrame) -> str:
+    """Say on how many pairs a difference lies below 0 (a win) and above it (a loss), by its interval."""
+    low, high = (values[end].fillna(values["mean"]) for end in ("low", "high"))
+    wins, losses = int((high < 0).sum()), int((low > 0).sum())
+    return f"wins on {wins} of {count(len(values), 'pair')}, loses on {losses}"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Join parts of a sentence with semicolons, with a capital first letter and a full stop."""
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."

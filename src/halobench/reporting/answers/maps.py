@@ -1,0 +1,65 @@
+"""Answer which maps of the logits repair what a temperature leaves."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from halobench.core.formatting import count
+from halobench.reporting import labels
+from halobench.reporting.answers.answer import (
+    CHANGE,
+    GROUP,
+    Answer,
+    Series,
+    base_label,
+    excess_nll,
+    listed,
+    of_base,
+    outcome,
+    over_seeds,
+    spread,
+    with_base,
+)
+from halobench.reporting.styles import calibrator_styles
+
+QUESTION = "What can repair the rest?"
+MISSING = "Not measured: this grid fits no calibrator beyond a temperature. Add `partner` or `auto` to `calibrators`."
+TEMPERATURES = ("none", "paper", "exact", "oracle")
+MOST = 5  # calibrators; those of the user come first
+LIMIT = "For {}. All maps are fitted to validation samples; a map may change which class is predicted."
+CHOSEN = " The form of partner scaling was chosen on digits with pair flips and on classes that overlap in pairs."
+
+
+def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
+    """Answer from the excess NLL of each map minus that of the optimal temperature."""
+    scores = of_base(excess_nll(metrics)).droplevel("base")
+    others = [name for name in labels.ordered(scores.columns, labels.CALIBRATORS) if name not in TEMPERATURES]
+    if not others or "exact" not in scores:
+        return Answer("maps", QUESTION, MISSING)
+    own = [name for name in others if name not in labels.CALIBRATORS and "/" not in name]
+    preferred = [name for name in ("partner", "auto") if name in others]
+    shown = list(dict.fromkeys([*own, *preferred, *others]))[:MOST]
+    left = over_seeds(scores["exact"], runs)
+    gaps = {name: over_seeds(scores[name] - scores["exact"], runs) for name in shown}
+    shares = {name: _removed(values, left) for name, values in gaps.items()}
+    said = [f"{labels.calibrator_label(name)} removes {shares[name]}: it {outcome(gaps[name])}" for name in shown]
+    styles = calibrator_styles(shown)
+    more = len(others) - len(shown)
+    return Answer(
+        "maps",
+        QUESTION,
+        f"Of the excess NLL that the optimal temperature leaves, {said[0]}.",
+        (listed(said[1:]) if said[1:] else "") + (f" {count(more, 'more map')} in the leaderboard." if more else ""),
+        LIMIT.format(base_label(with_base(metrics))) + (CHOSEN if "partner" in shown else ""),
+        tuple(Series(labels.calibrator_label(name), styles[name], gaps[name].assign(loss="")) for name in shown),
+        CHANGE.format("the optimal temperature"),
+        0.0,
+        left[GROUP].assign(loss="", low=-left["mean"], high=-left["mean"]),
+        "all of it",
+    )
+
+
+def _removed(gaps: pd.DataFrame, left: pd.DataFrame) -> str:
+    """Return the range over pairs of the share of what is left that a map removes."""
+    both = gaps.merge(left, on=GROUP, suffixes=("", "_left"))
+    return spread(-both["mean"] / both["mean_left"], ".0%")

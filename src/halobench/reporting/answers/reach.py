@@ -1,0 +1,112 @@
+"""Answer how far certainty reaches around training samples."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from halobench.reporting import labels, table_views
+from halobench.reporting.answers.answer import GROUP, Answer, Series, base_label, over_seeds, spread, with_base
+from halobench.results.names import Style
+from halobench.storage.columns import KEYS
+
+QUESTION = "How far does certainty reach?"
+MISSING = "Not measured: this grid has no probes. Add `sphere` and `adversarial` to `probes`."
+UNIT = "of the way to the nearest other class"
+AXIS = "median distance, relative to the nearest point with another label"
+NULL = "null for random directions"
+RANDOM = ("sphere", "manifold", "mixup_line")  # the directions that stand for random ones, best first
+WORST = ("adversarial", "nearest_other")  # the directions that stand for the worst one, best first
+WAYS = {
+    "sphere": "in random directions",
+    "manifold": "along principal components",
+    "mixup_line": "towards random points of other classes",
+    "adversarial": "in the worst direction found",
+    "nearest_other": "towards the nearest other class",
+}
+SHORT = {
+    "sphere": "random direction",
+    "manifold": "principal components",
+    "mixup_line": "to random other class",
+    "adversarial": "worst direction",
+    "nearest_other": "to nearest other class",
+}
+ORANGE, BLUE, INK = "#D55E00", "#1F4E9E", "#222222"
+
+
+def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
+    """Answer from the medians of relative radii around training samples, or of evaluation samples of given models."""
+    table, around = table_views.with_evaluation_as_train(table_views.by_kind(radii))
+    table = with_base(table[(table["points"] == "train") & table["relative_median"].notna()])
+    table = table[table["loss"] == table["base"]]
+    random, worst = (_first(table, names) for names in (RANDOM, WORST))
+    changes = _first(table[table["quantity"] == "decision"], WORST)
+    after = f"the same after {labels.calibrator_label('exact')}"
+    wanted = [
+        (f"certain, {SHORT.get(random)}", Style(ORANGE, "o"), (random, "certainty", "none")),
+        (f"certain, {SHORT.get(worst)}", Style(BLUE, "s"), (worst, "certainty", "none")),
+        (after, Style(BLUE, "s"), (worst, "certainty", "exact")),
+        (f"decision changes, {SHORT.get(changes)}", Style(INK, "D"), (changes, "decision", "none")),
+    ]
+    measured = {which: _medians(table, *which, runs) for _, _, which in wanted}
+    series = [Series(label, look, measured[key], label == after) for label, look, key in wanted if len(measured[key])]
+    if not series:
+        return Answer("reach", QUESTION, MISSING)
+    null = _medians(table, "adversarial", "half_spaces", "none", runs) if random == "sphere" else pd.DataFrame()
+    said = {key: _way(values) for key, values in measured.items() if len(values)}
+    ends, alters = said.get((worst, "certainty", "exact")), said.get((changes, "decision", "none"))
+    detail = [f"After the optimal temperature, it ends after {ends} {WAYS[worst]}." if ends else ""]
+    detail += [f"The decision, which no temperature alters, changes after {alters} {WAYS[changes]}." if alters else ""]
+    return Answer(
+        "reach",
+        QUESTION,
+        _short(said.get((random, "certainty", "none")), said.get((worst, "certainty", "none")), random, worst),
+        " ".join(filter(None, detail)),
+        _limit(table, around, null),
+        tuple(series),
+        AXIS,
+        1.0,
+        null.assign(low=null["mean"], high=math.inf) if len(null) else Answer("", "", "").spans,
+        NULL,
+        percent=True,
+    )
+
+
+def _first(table: pd.DataFrame, names: tuple[str, ...]) -> str:
+    probes = set(table["probe"].astype(str))
+    return next((name for name in names if name in probes), "")
+
+
+def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return median radii over seeds; a median is open if more than half of the rays of some seed never got there."""
+    rows = table[(table["probe"] == probe) & (table["quantity"] == quantity) & (table["calibrator"] == calibrator)]
+    if rows.empty:
+        return pd.DataFrame()
+    means = over_seeds(rows.set_index(KEYS)["relative_median"], runs)
+    ends = rows.groupby(GROUP)["censored"].max().gt(0.5).rename("open").reset_index()
+    means = means.drop(columns="open").merge(ends, on=GROUP)
+    return means.assign(low=means["low"].clip(lower=0))
+
+
+def _way(values: pd.DataFrame) -> str:
+    return spread(values["mean"], ".0%") + (" or more" if values["open"].any() else "")
+
+
+def _short(at_random: str | None, at_worst: str | None, random: str, worst: str) -> str:
+    if at_random and at_worst:
+        return f"Certainty ends after {at_worst} {UNIT} {WAYS[worst]}, and after {at_random} {WAYS[random]}."
+    return f"Certainty ends after {at_random or at_worst} {UNIT} {WAYS[random if at_random else worst]}."
+
+
+def _limit(table: pd.DataFrame, around: str, null: pd.DataFrame) -> str:
+    level = " or ".join(f"{threshold:g}" for threshold in sorted(table["threshold"].dropna().unique()))
+    what = f"Certain: confidence above {level}, uncalibrated unless stated, with {base_label(table)}"
+    parts = [f"{what}; medians {around}."]
+    if len(null):
+        parts.append(
+            "Random directions say little in many dimensions: with flat boundaries at the distance that the attack"
+            f" found, certainty would last for {spread(null['mean'], '.0%')} or more."
+        )
+    parts.append("The true worst direction may end sooner than the one that an attack finds.")
+    return " ".join(parts)

@@ -1,0 +1,57 @@
+"""Answer what a temperature can repair."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from halobench.reporting import labels
+from halobench.reporting.answers.answer import (
+    NLL,
+    Answer,
+    Series,
+    base_label,
+    excess_nll,
+    of_base,
+    over_seeds,
+    spread,
+    with_base,
+)
+from halobench.reporting.styles import calibrator_style
+
+QUESTION = "What can a temperature repair?"
+MISSING = "Not measured: this grid doesn't fit the optimal temperature. Add `exact` to `calibrators`."
+FITS = ("none", "paper", "exact")
+BESIDES = ("mixup2", "mixup5")  # the losses that are shown next to the base loss
+LIMIT = (
+    "Excess: NLL above that of the known posterior (without label noise, the NLL itself), with {}. The temperature is"
+    " fitted to validation samples with the same label noise. It never changes which class is predicted."
+)
+
+
+def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
+    """Answer from the excess NLL by fit of the temperature."""
+    scores = excess_nll(metrics)
+    if not {"none", "exact"} <= set(scores):
+        return Answer("temperature", QUESTION, MISSING)
+    fits = [fit for fit in FITS if fit in scores]
+    base = {fit: over_seeds(of_base(scores)[fit], runs) for fit in fits}
+    losses = scores.index.get_level_values("loss")
+    shown = scores[losses.isin(BESIDES) | (losses == scores.index.get_level_values("base"))]
+    values = {fit: over_seeds(shown[fit], runs) for fit in fits}
+    detail = f"The paper's fit removes {_removed(base['none'], base['paper'])}." if "paper" in fits else ""
+    return Answer(
+        "temperature",
+        QUESTION,
+        f"The optimal temperature removes {_removed(base['none'], base['exact'])} of the excess NLL and leaves"
+        f" {spread(base['exact']['mean'])} nats.",
+        detail,
+        LIMIT.format(base_label(with_base(metrics))),
+        tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
+        NLL,
+        joined=True,
+    )
+
+
+def _removed(before: pd.DataFrame, after: pd.DataFrame) -> str:
+    """Return the range over pairs of the share of the excess that a fit removes."""
+    return spread(1 - after["mean"] / before["mean"], ".0%")

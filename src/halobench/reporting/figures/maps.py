@@ -1,0 +1,25 @@
+"""Answer in one figure: which maps of the logits repair what a temperature leaves?"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from halobench.reporting.answers.maps import maps
+from halobench.reporting.plotting.answer_panels import answer_page
+from halobench.reporting.plotting.style import styled
+
+SHORT = "What can repair the rest?"
+CATEGORY = "1 Answers"
+CAPTION = """\
+Change of the test NLL from the optimal temperature to each richer map of the logits, per pair of data set and model,
+with 95% t intervals over seeds. To the left of 0 the map wins. The black tick is the most that any map could gain: all
+of the excess over the known posterior (without label noise, the whole NLL).
+"""
+BEYOND = ("none", "paper", "exact", "oracle")  # the figure is drawn if there are calibrators other than these
+
+
+@styled
+def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Draw a row per data set and model."""
+    return answer_page(maps(metrics, runs))

@@ -1,0 +1,25 @@
+"""Answer in one figure: does Mixup, or another loss, avoid what a temperature can't repair?"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from halobench.reporting.answers.mixup import mixup
+from halobench.reporting.plotting.answer_panels import answer_page
+from halobench.reporting.plotting.style import styled
+
+SHORT = "Does Mixup avoid it?"
+CATEGORY = "1 Answers"
+CAPTION = """\
+Test NLL of each other loss, uncalibrated, minus that of cross-entropy after TS, per pair of data set and model, with
+95% t intervals over seeds. To the left of 0 the other loss wins. Filled marks compare with the optimal temperature,
+hollow ones with the temperature that the paper's code fits.
+"""
+LOSSES = 2
+
+
+@styled
+def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Draw a row per data set and model."""
+    return answer_page(mixup(metrics, runs))

@@ -1,0 +1,28 @@
+"""Answer in one figure: how far does certainty reach around training samples?"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from halobench.reporting.answers.reach import reach
+from halobench.reporting.plotting.answer_panels import answer_page
+from halobench.reporting.plotting.style import styled
+
+SHORT = "How far does certainty reach?"
+CATEGORY = "1 Answers"
+CAPTION = """\
+Median distances around training points at which certainty ends and the decision changes, relative to the nearest
+training point with another label, per pair of data set and model. Certainty depends on the temperature: after TS, it
+ends sooner (hollow squares). The distance at which the decision changes (diamonds) can't be altered by a temperature.
+The amber bars are a null for random directions: how far these would reach if certainty ended at flat boundaries, one
+for each other class, at the distance that the attack found. Dots within a bar say no more than the number of input
+dimensions does.
+"""
+SHOWS = ("sphere", "manifold", "mixup_line", "nearest_other", "adversarial")
+
+
+@styled
+def draw(radii: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Draw a row per data set and model."""
+    return answer_page(reach(radii, runs))

@@ -1,0 +1,24 @@
+"""Answer in one figure: what can a temperature repair?"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from halobench.reporting.answers.temperature import temperature
+from halobench.reporting.plotting.answer_panels import answer_page
+from halobench.reporting.plotting.style import styled
+
+SHORT = "What can a temperature repair?"
+CATEGORY = "1 Answers"
+CAPTION = """\
+Test NLL above that of the known posterior (without label noise, the NLL itself) uncalibrated, with the temperature that
+the paper's code fits, and with the optimal one, per data set, model and loss. Rows in bold are for cross-entropy, and
+those below them for Mixup. At 0, predictions would equal the posterior.
+"""
+
+
+@styled
+def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Draw a row per data set, model and loss, whose dots are joined."""
+    return answer_page(temperature(metrics, runs))

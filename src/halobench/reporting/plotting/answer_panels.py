@@ -1,0 +1,191 @@
+"""Draw answers as dot plots: a row per pair of data set and model, with a dot and an interval per series."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
+from matplotlib.ticker import PercentFormatter
+
+from halobench.reporting import labels, table_views
+from halobench.reporting.answers.answer import GROUP, Answer, Series
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.panel_grid import add_head, add_legend, blank_figure, empty_page, wrapped
+from halobench.reporting.plotting.style import GREY, INK
+
+MOST = 24  # rows; if there are more, the pairs of a data set share a row, without intervals
+ROW, LANE, ENDS = 0.25, 0.075, 0.7  # inches: heights of a row, of each lane after its first, and of an axis
+WIDTH, NAMES = 5.4, 1.8  # inches: of a page, which fits a phone, and of the names of rows
+SPAN = "#d8c391"
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of a panel: their names and whether these are bold, and the row of each data set, model and loss."""
+
+    names: list[tuple[str, bool]]
+    places: dict[tuple[str, str, str], int]
+    pooled: bool = False  # whether the pairs of a data set share a row
+
+    def of(self, table: pd.DataFrame) -> np.ndarray:
+        return np.array([self.places[group] for group in table[GROUP].itertuples(index=False, name=None)], float)
+
+
+def _rows(answer: Answer) -> _Rows:
+    """Return a row per pair, in bold if rows for its other losses follow, or, if they are too many, per data set."""
+    table = pd.concat([each.values[GROUP] for each in answer.series]).drop_duplicates()
+    losses = {pair: table_views.losses_in(rows) for pair, rows in table_views.groups_of(table, GROUP[:2]).items()}
+    pairs, total = table_views.cells_in(table), sum(map(len, losses.values()))
+    if total > MOST:
+        datasets = labels.ordered((dataset for dataset, _ in pairs), labels.DATASETS)
+        places = {(*pair, loss): datasets.index(pair[0]) for pair in pairs for loss in losses[pair]}
+        return _Rows([(labels.dataset_label(name), False) for name in datasets], places, True)
+    rows = [(*pair, loss) for pair in pairs for loss in losses[pair]]
+    first, bold = {(*pair, losses[pair][0]) for pair in pairs}, total > len(pairs)
+    names = [
+        (labels.cell_label(*row[:2]), bold) if row in first else (labels.loss_label(row[2]), False) for row in rows
+    ]
+    return _Rows(names, {row: y for y, row in enumerate(rows)})
+
+
+def _lanes(answer: Answer) -> list[Any]:
+    """Return the looks of series; those with the same look share a lane of a row, and all do if dots are joined."""
+    return list(dict.fromkeys(None if answer.joined else each.style for each in answer.series))
+
+
+def height(answer: Answer) -> float:
+    """Return the height of an answer's panel in inches."""
+    lanes = 1 if _rows(answer).pooled else len(_lanes(answer))
+    return ENDS + len(_rows(answer).names) * (ROW + LANE * (lanes - 1))
+
+
+def answer_page(answer: Answer) -> Figure:
+    """Return an answer's figure, whose title is the answer; without an answer, it says what is missing."""
+    figure = blank_figure(WIDTH, height(answer) if answer.series else 0.1)
+    if answer.series:
+        draw_answer(figure.subplots(), answer)
+    add_head(figure, answer.short, answer.question, legend(answer), WIDTH)
+    return figure
+
+
+def legend(answer: Answer) -> list[Line2D]:
+    """Return the legend of an answer's panel."""
+    look: dict[str, Any] = {"ls": "", "ms": 5}
+    keys = [
+        artists.key(each.label, each.style.color, marker=each.style.marker, **look, **_face(each, False))
+        for each in answer.series
+        if each.label
+    ]
+    if answer.hollow:
+        keys.append(artists.key(answer.hollow, GREY, marker="o", mfc="white", **look))
+    if any(each.values["open"].any() for each in answer.series):
+        keys.append(artists.key("larger than shown", GREY, marker=">", mfc="white", **look))
+    if len(answer.spans):
+        tick = {"marker": "|", "ls": "", "ms": 8, "mew": 1.5} if _ticks(answer) else {"lw": 6}
+        keys.append(artists.key(answer.span, INK if _ticks(answer) else SPAN, **tick))
+    return keys
+
+
+def _ticks(answer: Answer) -> bool:
+    return bool((answer.spans["low"] == answer.spans["high"]).all())
+
+
+def _face(series: Series, larger: bool) -> dict[str, Any]:
+    return {"mfc": "white" if series.hollow or larger else series.style.color, "mew": 1}
+
+
+def draw_answer(ax: Axes, answer: Answer) -> None:
+    """Draw an answer's dots, intervals and spans, with the names of rows on the left."""
+    rows = _rows(answer)
+    low, high = _limits(answer)
+    ax.axvline(answer.line, color="#8a8a8a", lw=0.8, zorder=1)
+    if len(answer.spans):
+        y, spans = rows.of(answer.spans), answer.spans
+        if _ticks(answer):
+            ax.plot(spans["low"], y, "|", color=INK, ms=9, mew=1.5, zorder=2)
+        else:
+            ax.hlines(y, spans["low"], spans["high"].clip(upper=high), color=SPAN, lw=6, zorder=1)
+    if answer.joined and not rows.pooled:
+        ends = pd.concat(each.values for each in answer.series).groupby(GROUP, sort=False)["mean"].agg(["min", "max"])
+        y = rows.of(ends.reset_index())
+        ax.hlines(y, ends["min"], ends["max"], color="#b5b5b5", lw=2.5, zorder=2)
+    lanes = _lanes(answer)
+    offsets = artists.dodge(len(lanes), 0.0 if rows.pooled else 0.75)
+    for each in answer.series:
+        offset = offsets[lanes.index(None if answer.joined else each.style)]
+        _draw_series(ax, each, rows.of(each.values) + offset, not (answer.joined or rows.pooled))
+    for artist in (*ax.lines, *ax.collections):  # within the limits, but their boxes confuse the layout of subfigures
+        artist.set_in_layout(False)
+    ax.set(xlim=(low, high), ylim=(len(rows.names) - 0.4, -0.6), yticks=range(len(rows.names)))
+    names = [wrapped(name, NAMES, 7.5).replace(" ·\n", "\n") for name, _ in rows.names]
+    ax.set_yticklabels(names, size=7.5)
+    for tick, (_, bold) in zip(ax.get_yticklabels(), rows.names, strict=True):
+        tick.set_fontweight("bold" if bold else "normal")
+    ax.tick_params(axis="y", length=0)
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(answer.axis)
+    if answer.percent:
+        ax.xaxis.set_major_formatter(PercentFormatter(1.0))
+
+
+def _limits(answer: Answer) -> tuple[float, float]:
+    columns = [each.values[name] for each in answer.series for name in ("mean", "low", "high")]
+    columns += [answer.spans[name] for name in ("low", "high")] + [pd.Series([answer.line])]
+    values = np.concatenate([column.to_numpy(float) for column in columns])
+    values = values[np.isfinite(values)]
+    pad = 0.04 * (values.max() - values.min())
+    return values.min() - pad, values.max() + pad
+
+
+def _draw_series(ax: Axes, series: Series, y: np.ndarray, intervals: bool) -> None:
+    values, color = series.values, series.style.color
+    if intervals:
+        ax.hlines(y, values["low"], values["high"], color=color, lw=1, zorder=3)
+    for larger in (False, True):
+        part = (values["open"] == larger).to_numpy()
+        marker = ">" if larger else series.style.marker
+        look: dict[str, Any] = {"color": color, "marker": marker, "ms": 5, "clip_on": False, "zorder": 4}
+        ax.plot(values["mean"][part], y[part], ls="", **look, **_face(series, larger))
+
+
+def answers_page(answers: Sequence[Answer]) -> Figure:
+    """Return a page with a panel per answer, in two columns, each below its question and answer."""
+    shown = [answer for answer in answers if answer.series]
+    if not shown:
+        return empty_page("None of the four questions is answered", "\n".join(answer.short for answer in answers))
+    columns = [column for column in (shown[::2], shown[1::2]) if column]
+    tallest = max(sum(map(_part_height, column)) for column in columns)
+    figure = blank_figure(WIDTH * len(columns), tallest)
+    for place, column in zip(figure.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True):
+        heights = [*map(_part_height, column)]
+        heights[-1] += tallest - sum(heights)
+        parts = place.subfigures(len(column), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for part, answer in zip(parts, column, strict=True):
+            _draw_part(part, answer)
+    return figure
+
+
+def _part_height(answer: Answer) -> float:
+    """Return the height in inches of a panel with its question, answer and legend."""
+    keys = legend(answer)
+    across = max(1, int(WIDTH / (0.5 + 0.065 * max(len(str(key.get_label())) for key in keys))))
+    lines = wrapped(answer.short, WIDTH, 8).count("\n") + 1 + math.ceil(len(keys) / across)
+    return height(answer) + 0.55 + 0.16 * lines
+
+
+def _draw_part(part: SubFigure, answer: Answer) -> None:
+    """Draw a panel below its question and answer, and above its legend."""
+    text = wrapped(answer.short, WIDTH, 8)
+    look: dict[str, Any] = {"x": 0.02, "ha": "left", "size": 11, "weight": "bold", "parse_math": False}
+    heading = part.suptitle(answer.question + "\n" * (text.count("\n") + 1), **look)
+    part.add_artist(Annotation(text, (0, 0), xycoords=heading, va="bottom", color=INK, parse_math=False))
+    draw_answer(part.subplots(), answer)
+    add_legend(part, legend(answer), WIDTH, loc="outside lower left")
