@@ -236,6 +236,8 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     if name == "found":
         rows: Any = table(run, "claims").to_dict("records")
         return f"\n\n{textwrap.fill(finding.finding(rows), 120)}\n\n"
+    if name in ("answers", "answer"):
+        return answered(*tokens)
     if name.startswith("claims."):
         return claim(name.partition(".")[2], run, conditions, words, form, sign)
     if unknown := set(words) - set(REDUCE):
@@ -249,6 +251,20 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
         result = [sign * value for value in reduced(rows, words[0] if words else "", run)]
         texts.append(listed([*result[:1], *sorted(result[1:])], ".0f" if words == ["count"] else form))
     return separator.join(texts)
+
+
+def answered(key: str = "") -> str:
+    """Return the block of one question's answer or, without a key, a list of all four."""
+    from answers import EVIDENCE, answer
+
+    if not key:
+        items = [
+            f"- **{answer(key).question}** {answer(key).short} *Measured on {on}.*" for key, (_, on) in EVIDENCE.items()
+        ]
+        return "\n\n" + "\n".join(textwrap.fill(item, 120, subsequent_indent="  ") for item in items) + "\n\n"
+    said = answer(key)
+    parts = [f"**{said.short}** {said.detail}", f"*Limits:* {said.limit}"]
+    return "\n\n" + "\n\n".join(textwrap.fill(part.strip(), 120) for part in parts) + "\n\n"
 
 
 def records(folder: Path) -> dict[str, Any]:
@@ -283,7 +299,7 @@ def written(text: str, typed: bool = True) -> tuple[str, list[tuple[int, str]]]:
         if match["kind"] == "numbers":
             defaults = dict(token.split("=", 1) for token in match["text"].split())
         end = text.find(END, match.end())
-        block = re.match(r"found|by ", match["text"]) or match["kind"] in ("numbers", "runs")
+        block = re.match(r"found|answers?\b|by ", match["text"]) or match["kind"] in ("numbers", "runs")
         if not block and not text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip():
             problems.append((line, "a line that begins with a marker ends the paragraph: put a word before it"))
         if match["kind"] in ("n", "runs"):

@@ -21,7 +21,17 @@ PARTS = {
     r"noise0?(\d\d?)": "{}% label noise",
     r"uniform(\d\d)": "{}% uniform noise",
     r"val(\d+)": "{} val. samples per class",
+    r"pairs(\d\d)": "{}% pair flips",
     "shuffled": "shuffled labels",
+    "blocks": "separate test images",
+}
+# Titles of data sets of the shipped experiments whose names aren't those of loaders.
+SHIPPED = {
+    "fashion": "Fashion-MNIST",
+    "fashion2k": "Fashion-MNIST-2k",
+    "fashion54k": "Fashion-MNIST-54k",
+    "fashion-overlap": "Collages in pairs",
+    "fashion-disjoint": "Collages without overlap",
 }
 
 
@@ -30,6 +40,7 @@ def _words(kind: Mapping[str, names.Name]) -> dict[str, str]:
 
 
 DATASETS, MODELS, LOSSES = map(_words, (names.DATASETS, names.MODELS, names.LOSSES))
+DATASETS |= SHIPPED
 PROBES, CALIBRATORS, METRICS = map(_words, (names.PROBES, names.CALIBRATIONS, names.METRICS))
 VERDICTS = _words(names.VERDICTS)
 REFERENCES = {"bayes": "Bayes posterior", "nearest": "1-nearest neighbour + TS", "uniform": "uniform guess"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -152,14 +152,21 @@ def spread(values: pd.Series, form: str = ".2f") -> str:
     return " to ".join(dict.fromkeys(number(value, form) for value in (values.min(), values.max())))
 
 
-def outcome(values: pd.DataFrame) -> str:
-    """Say on how many pairs a difference lies below 0 (a win) and above it (a loss), by its interval."""
-    low, high = (values[end].fillna(values["mean"]) for end in ("low", "high"))
-    wins, losses = int((high < 0).sum()), int((low > 0).sum())
-    return f"wins on {wins} of {count(len(values), 'pair')}, loses on {losses}"
+def wins(values: pd.DataFrame) -> int:
+    """Count the pairs on which a difference lies below 0, by its interval or, with one seed, by its value."""
+    return int((values["high"].fillna(values["mean"]) < 0).sum())
 
 
-def listed(parts: Sequence[str]) -> str:
-    """Join parts of a sentence with semicolons, with a capital first letter and a full stop."""
-    text = "; ".join(parts)
-    return f"{text[:1].upper()}{text[1:]}."
+def losses(values: pd.DataFrame) -> int:
+    """Count the pairs on which a difference lies above 0, by its interval or, with one seed, by its value."""
+    return int((values["low"].fillna(values["mean"]) > 0).sum())
+
+
+def pairs(values: pd.DataFrame) -> str:
+    """Count the pairs of data set and model."""
+    return count(len(values), "pair")
+
+
+def sentences(parts: Iterable[str]) -> str:
+    """Join sentences that aren't empty, each with a capital first letter."""
+    return " ".join(f"{part[:1].upper()}{part[1:]}" for part in parts if part)

@@ -13,11 +13,13 @@ from halobench.reporting.answers.answer import (
     Series,
     base_label,
     excess_nll,
-    listed,
+    losses,
     of_base,
-    outcome,
     over_seeds,
+    pairs,
+    sentences,
     spread,
+    wins,
     with_base,
 )
 from halobench.reporting.styles import calibrator_styles
@@ -41,15 +43,14 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     shown = list(dict.fromkeys([*own, *preferred, *others]))[:MOST]
     left = over_seeds(scores["exact"], runs)
     gaps = {name: over_seeds(scores[name] - scores["exact"], runs) for name in shown}
-    shares = {name: _removed(values, left) for name, values in gaps.items()}
-    said = [f"{labels.calibrator_label(name)} removes {shares[name]}: it {outcome(gaps[name])}" for name in shown]
+    said = [_gained(labels.calibrator_label(name), values, left) for name, values in gaps.items()]
     styles = calibrator_styles(shown)
     more = len(others) - len(shown)
     return Answer(
         "maps",
         QUESTION,
-        f"Of the excess NLL that the optimal temperature leaves, {said[0]}.",
-        (listed(said[1:]) if said[1:] else "") + (f" {count(more, 'more map')} in the leaderboard." if more else ""),
+        sentences(said[:1]),
+        sentences([*said[1:], f"{count(more, 'more map')}: see the leaderboard." if more else ""]),
         LIMIT.format(base_label(with_base(metrics))) + (CHOSEN if "partner" in shown else ""),
         tuple(Series(labels.calibrator_label(name), styles[name], gaps[name].assign(loss="")) for name in shown),
         CHANGE.format("the optimal temperature"),
@@ -59,7 +60,9 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _removed(gaps: pd.DataFrame, left: pd.DataFrame) -> str:
-    """Return the range over pairs of the share of what is left that a map removes."""
+def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame) -> str:
+    """Say which share of what is left a map removes, and on how many pairs it lowers and raises the NLL."""
     both = gaps.merge(left, on=GROUP, suffixes=("", "_left"))
-    return spread(-both["mean"] / both["mean_left"], ".0%")
+    share = spread(-both["mean"] / both["mean_left"], ".0%")
+    lowered = f"it lowers the NLL on {wins(gaps)} of {pairs(gaps)} and raises it on {losses(gaps)}"
+    return f"{name} removes {share} of what the optimal temperature leaves; {lowered}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from halobench.core.formatting import within
@@ -12,10 +14,12 @@ from halobench.reporting.answers.answer import (
     Series,
     base_label,
     excess_nll,
-    listed,
+    losses,
     of_base,
-    outcome,
     over_seeds,
+    pairs,
+    sentences,
+    wins,
     with_base,
 )
 from halobench.reporting.styles import loss_styles
@@ -24,16 +28,16 @@ MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
 MOST = 4  # losses; Mixup's come first
 LIMIT = (
-    "The other losses are uncalibrated. Differences in expected test NLL under the known label noise, paired by seed; a"
-    " win or a loss counts if its 95% interval excludes 0. Scores on clean labels can differ."
+    "A pair is a data set with a model. Only {} is calibrated. Test NLL in expectation under the known label noise,"
+    " paired by seed; a pair counts if its 95% interval excludes 0. The order can differ on clean labels."
 )
 
 
 def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer from the NLL of each loss, uncalibrated, minus that of the base loss after TS."""
     scores = excess_nll(metrics)
-    losses, base = (scores.index.get_level_values(name) for name in ("loss", "base"))
-    others, styles = scores[losses != base], loss_styles(losses[losses != base].unique())
+    trained, base = (scores.index.get_level_values(name) for name in ("loss", "base"))
+    others, styles = scores[trained != base], loss_styles(trained[trained != base].unique())
     shown = sorted(styles, key=lambda loss: not loss.startswith("mixup"))[:MOST]
     mixes = [loss for loss in shown if loss.startswith("mixup")]
     question = MIXUP if mixes or not shown else OTHER
@@ -42,24 +46,34 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     fits = [fit for fit in ("exact", "paper") if fit in scores]
     gaps = {fit: over_seeds(_gaps(others, of_base(scores), fit), runs) for fit in fits}
     of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
-    said = {key: f"{within(labels.loss_label(key[1]))} {outcome(values)}" for key, values in of_loss.items()}
-    rest = [said["exact", loss] for loss in shown if loss not in (mixes or shown)]
-    parts = [f"Against the paper's fit: {'; '.join(said['paper', loss] for loss in shown)}."] if len(fits) > 1 else []
+    models = base_label(with_base(metrics))
+    said = [_against(labels.loss_label(loss), models, {fit: of_loss[fit, loss] for fit in fits}) for loss in shown]
+    first = len(mixes) or 1
     return Answer(
         "mixup",
         question,
-        f"Against {base_label(with_base(metrics))} with the optimal temperature, "
-        f"{'; '.join(said['exact', loss] for loss in mixes or shown)}.",
-        " ".join([*([listed(rest)] if rest else []), *parts]),
-        LIMIT,
+        sentences(said[:first]),
+        sentences(said[first:]),
+        LIMIT.format(models),
         tuple(
             Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")
             for fit in fits
             for loss in shown
         ),
-        CHANGE.format(f"{base_label(with_base(metrics))} after TS"),
+        CHANGE.format(f"{models} after TS"),
         hollow=f"hollow: against {labels.calibrator_label('paper')}" if len(fits) > 1 else "",
     )
+
+
+def _against(loss: str, base: str, gaps: Mapping[str, pd.DataFrame]) -> str:
+    """Say on how many pairs a loss beats the base loss after each fit."""
+    optimal = f"with the optimal {'one' if 'paper' in gaps else 'temperature'} on {wins(gaps['exact'])}"
+    lost = f"(it loses on {losses(gaps['exact'])})"
+    total = pairs(gaps["exact"])
+    if "paper" not in gaps:
+        return f"{within(loss)} beats {base} {optimal} of {total} {lost}."
+    paper = f"with the paper's temperature on {wins(gaps['paper'])} of {total}"
+    return f"{within(loss)} beats {base} {paper}, and {optimal} {lost}."
 
 
 def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str) -> pd.Series:

@@ -23,8 +23,8 @@ MISSING = "Not measured: this grid doesn't fit the optimal temperature. Add `exa
 FITS = ("none", "paper", "exact")
 BESIDES = ("mixup2", "mixup5")  # the losses that are shown next to the base loss
 LIMIT = (
-    "Excess: NLL above that of the known posterior (without label noise, the NLL itself), with {}. The temperature is"
-    " fitted to validation samples with the same label noise. It never changes which class is predicted."
+    "With {}. The lowest possible NLL is that of the known posterior; without label noise, it counts as 0. The"
+    " temperature is fitted to validation samples with the same label noise, and doesn't change any prediction."
 )
 
 
@@ -38,13 +38,13 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     losses = scores.index.get_level_values("loss")
     shown = scores[losses.isin(BESIDES) | (losses == scores.index.get_level_values("base"))]
     values = {fit: over_seeds(shown[fit], runs) for fit in fits}
-    detail = f"The paper's fit removes {_removed(base['none'], base['paper'])}." if "paper" in fits else ""
+    early = _removed(base["none"], base["paper"]) if "paper" in fits else ""
     return Answer(
         "temperature",
         QUESTION,
-        f"The optimal temperature removes {_removed(base['none'], base['exact'])} of the excess NLL and leaves"
-        f" {spread(base['exact']['mean'])} nats.",
-        detail,
+        f"The optimal temperature removes {_removed(base['none'], base['exact'])} of the NLL above the lowest possible"
+        f" and leaves {spread(base['exact']['mean'])} nats of it.",
+        f"The paper's fit, which often stops early, removes {early}." if early else "",
         LIMIT.format(base_label(with_base(metrics))),
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
         NLL,

@@ -1,0 +1,77 @@
+"""Answer the four questions from the published runs, for README.md and docs/findings.md.
+
+``python docs/answers.py`` draws docs/answer-QUESTION.png for each question, and docs/answers.png with all four.
+docs/published.py writes the answers in words.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pictures
+import published
+
+from halobench.reporting.answers.answer import Answer
+from halobench.reporting.answers.answers import answers
+from halobench.reporting.plotting.answer_panels import answer_page, answers_page
+from halobench.reporting.plotting.saving import save
+from halobench.reporting.plotting.style import styled
+from halobench.storage.columns import KEYS
+
+DOCS = Path(__file__).parent
+WIDTH = 1000  # pixels
+# The runs that answer each question, and in words what the answer was measured on.
+EVIDENCE = {
+    "reach": (
+        ("halos", "fashion"),
+        "MLPs, CNNs and a ResNet that fit their labels, on digits, 5,000 MNIST and 10,000 Fashion-MNIST images",
+    ),
+    "temperature": (("headline", "fashion"), "MLPs and CNNs on the same images, most with half of the labels flipped"),
+    "mixup": (("headline", "fashion"), "the same models, with 3 to 10 seeds"),
+    "maps": (("repair", "fashion"), "the same images, and synthetic classes that overlap in pairs"),
+}
+# In `repair`, maps and data that were varied to understand partner scaling.
+LEFT_OUT = {"calibrator": ("matrix_cv", "svs"), "dataset": ("overlap-val", "overlap-m4", "overlap-all")}
+
+
+@functools.cache
+def answer(key: str) -> Answer:
+    """Return the answer to a question from its published runs; that on certainty is about models that interpolate."""
+    runs = EVIDENCE[key][0]
+    tables = {name: _joined(name, runs) for name in ("metrics", "radii", "runs")}
+    if key == "reach":
+        cells = tables["runs"].loc[tables["runs"]["interpolates"], KEYS]
+        tables["radii"] = tables["radii"].merge(cells, on=KEYS)
+    return next(each for each in answers(tables) if each.key == key)
+
+
+def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
+    """Return the rows of a table in all runs; of a cell in several runs, those of the first."""
+    parts = [published.table(run, name) for run in runs if (published.PUBLISHED / run / f"{name}.parquet").exists()]
+    if not parts:
+        return pd.DataFrame(columns=[*published.table("demo", name)])
+    if name == "radii":  # the tables of older runs don't repeat the kinds of probes, whose names are the same
+        parts = [part.assign(kind=part["probe"]) for part in parts]
+    joined = pd.concat([part.assign(run=i) for i, part in enumerate(parts)], ignore_index=True)
+    for column, beginnings in LEFT_OUT.items():
+        if column in joined:
+            joined = joined[~joined[column].astype(str).str.startswith(beginnings)]
+    first = joined.groupby(KEYS, observed=True)["run"].transform("min")
+    return joined[joined["run"] == first].drop(columns="run")
+
+
+@styled
+def draw_all() -> None:
+    """Draw the figures of all four questions."""
+    with tempfile.TemporaryDirectory() as folder:
+        figures = {f"answer-{key}": answer_page(answer(key)) for key in EVIDENCE}
+        for name, figure in (figures | {"answers": answers_page([*map(answer, EVIDENCE)])}).items():
+            *_, png = save(figure, Path(folder) / name)
+            pictures.write(png, DOCS / f"{name}.png", WIDTH if name != "answers" else 2 * WIDTH)
+
+
+if __name__ == "__main__":
+    draw_all()
