@@ -49,6 +49,17 @@ def draw() -> plt.Figure:
         axis.set_title(name, loc="left", fontsize=15, pad=2)
         axis.set(yticks=[0, 1], xticks=[1, 5, 6, 16], ylim=(0, 1.02))
     axes[-1].set_xlabel("class")
+    spread = axes[2]
+    spread.annotate(
+        f"the 15 others share it: {0.25 / (CLASSES - 1):.3f} each", (11.5, 0.42), ha="center", color="#b84a00"
+    )
+    for ends in ((1, 4.4), (5.6, 16)):
+        spread.annotate(
+            "",
+            (ends[0] - 0.4, 0.12),
+            (ends[1] + 0.4, 0.12),
+            arrowprops={"arrowstyle": "|-|", "color": "#b84a00", "mutation_scale": 4, "lw": 2},
+        )
     left.suptitle("Where classes 5 and 6 overlap: probabilities", fontsize=17, x=0.02, ha="left")
     axis = right.subplots()
     for label, (model, calibrator, dashes, offset) in LINES.items():
@@ -72,7 +83,7 @@ def draw() -> plt.Figure:
     )
     axis.set_xticklabels([4, 8, 16, 32, 64, 128])
     axis.minorticks_off()
-    right.suptitle("What calibration leaves, as classes are added", fontsize=17, x=0.02, ha="left")
+    right.suptitle("What it leaves on synthetic classes that overlap in pairs", fontsize=17, x=0.02, ha="left")
     return figure
 
 

@@ -41,6 +41,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from halobench.experiment.code_version import code_map
 from halobench.results import finding
@@ -55,6 +56,8 @@ PUBLISHED = ROOT / "results/published"
 TABLES = ("metrics", "runs", "radii", "neighbourhood", "jobs")
 RECORDS = ("aggregate",)
 CLAIMS = ROOT / "workflow/claims.yaml"
+GRIDS = ROOT / "docs/findings.yaml"
+MODEL_NAMES = {"attention": "attention", "mlp": "MLP", "cnn": "CNN"}
 STAGES = ("train", "probe", "calibrate", "repair")  # whose code is compared with today's
 PAGES = ("README.md", *(f"docs/{name}.md" for name in ("findings", "repair", "halos", "theory", "paper")))
 BENCHMARKED = ("docs/calibrate.md",)  # with further numbers, of benchmarks, which are typed
@@ -238,6 +241,8 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
         return f"\n\n{textwrap.fill(finding.finding(rows), 120)}\n\n"
     if name in ("answers", "answer"):
         return answered(*tokens)
+    if name == "grid":
+        return grid(*tokens)
     if name.startswith("claims."):
         return claim(name.partition(".")[2], run, conditions, words, form, sign)
     if unknown := set(words) - set(REDUCE):
@@ -265,6 +270,40 @@ def answered(key: str = "") -> str:
     said = answer(key)
     parts = [f"**{said.short}** {said.detail}", f"*Limits:* {said.limit}"]
     return "\n\n" + "\n\n".join(textwrap.fill(part.strip(), 120) for part in parts) + "\n\n"
+
+
+def grid(name: str) -> str:
+    """Return a table of `GRIDS`."""
+    spec = yaml.safe_load(GRIDS.read_text("utf-8"))[name]
+    columns, defaults = spec["columns"], spec.get("defaults", {}) | ({"run": spec["run"]} if "run" in spec else {})
+    rows = [[*columns], ["---"] * len(columns)]
+    for label, query in spec["rows"].items():
+        texts = []
+        for column in columns.values():
+            if column == "label":
+                texts.append(label)
+            elif column == "models":
+                models = re.search(r"model=(\S+)", query)
+                texts.append(" and ".join(MODEL_NAMES[model] for model in models[1].split(",")) if models else "")
+            else:
+                texts.append(cell(f"{query} {column}", defaults, spec.get("missing")))
+        rows.append(texts)
+    return "\n\n" + "\n".join(f"| {' | '.join(texts)} |" for texts in rows) + "\n\n"
+
+
+def cell(query: str, defaults: Mapping[str, str], missing: str | None) -> str:
+    """Return the text of a table's cell: what isn't in the published tables is `missing`, if the table allows it."""
+    name, *tokens = query.split()
+    latest = {token.partition("=")[0]: token for token in tokens}  # what a column says replaces what its row says
+    chosen = list(latest.values()) if not {*COMPARE} & {*tokens} else tokens
+    conditions = {} if name.startswith("claims.") else {k: v for k, v in defaults.items() if k != "run"}
+    chosen = [*(f"{key}={value}" for key, value in conditions.items()), *chosen]
+    try:
+        return filled(" ".join([name, *chosen]), defaults, ", ")
+    except Wrong:
+        if missing is None:
+            raise
+        return missing
 
 
 def records(folder: Path) -> dict[str, Any]:
@@ -299,7 +338,7 @@ def written(text: str, typed: bool = True) -> tuple[str, list[tuple[int, str]]]:
         if match["kind"] == "numbers":
             defaults = dict(token.split("=", 1) for token in match["text"].split())
         end = text.find(END, match.end())
-        block = re.match(r"found|answers?\b|by ", match["text"]) or match["kind"] in ("numbers", "runs")
+        block = re.match(r"found|answers?\b|grid|by ", match["text"]) or match["kind"] in ("numbers", "runs")
         if not block and not text[text.rfind("\n", 0, match.start()) + 1 : match.start()].strip():
             problems.append((line, "a line that begins with a marker ends the paragraph: put a word before it"))
         if match["kind"] in ("n", "runs"):
