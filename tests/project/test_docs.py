@@ -98,7 +98,7 @@ def titled_code(page: str) -> dict[str, str]:
 
 
 def test_the_tutorial_runs(tmp_path):
-    """Its logits are calibrated, and Snakemake accepts its grid with its data and its loss."""
+    """Its logits are calibrated, also in Python, and Snakemake accepts its grid with its data and its loss."""
     for name, text in titled_code("docs/start.md").items():
         (tmp_path / name).write_text(text)
     halobench = [sys.executable, "-m", "halobench.cli.main"]
@@ -106,6 +106,7 @@ def test_the_tutorial_runs(tmp_path):
     commands = [
         [sys.executable, "mine.py"],
         [*halobench, "diagnose", "mine.npz", "--out", "mine"],
+        [sys.executable, "apply.py"],
         [*halobench, *grid],
     ]
     for command in commands:
@@ -113,6 +114,8 @@ def test_the_tutorial_runs(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "mine/diagnosis.html").exists()
+    with np.load(tmp_path / "mine/probabilities.npz") as file:
+        np.testing.assert_array_equal(np.load(tmp_path / "probabilities.npy"), file["test_probabilities"])
     assert "train 18" in " ".join(done.stdout.split()), "3 losses x 2 data sets x 3 seeds"
 
 
