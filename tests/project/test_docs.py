@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 import yaml
@@ -151,7 +152,8 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     truth = rng.normal(size=(4000, 4))
     labels = np.array([rng.choice(4, p=np.exp(row) / np.exp(row).sum()) for row in truth])
     names = {"val_logits": 5 * truth[:2000], "val_labels": labels[:2000], "rng": rng}
-    names |= {"test_logits": 5 * truth[2000:], "test_labels": labels[2000:], "labels": labels[:40]}
+    names |= {"test_logits": 5 * truth[2000:], "test_labels": labels[2000:], "new_logits": 5 * truth[2000:]}
+    names |= {"labels": labels[:40]}
     names |= {"inputs": torch.randn(40, 3, 8, 8), "one_hot": torch.eye(4)[labels[:40]]}
     names |= {"x": truth[:400], "y": labels[:400], "x_val": truth[400:800], "y_val": labels[400:800]}
     names["classifier"] = LogisticRegression().fit(names["x"], names["y"])
@@ -159,19 +161,23 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/library.md").read_text(), re.M | re.S)
     monkeypatch.chdir(tmp_path)
     assert len(blocks) == 7
+    probabilities = []
     for block in blocks:
         lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]
         assert len(lines) <= 5, block
         exec(block, names)  # our own pages
+        probabilities += [names.pop("probabilities")] if "probabilities" in names else []
+    assert [len(rows) for rows in probabilities] == 3 * [2000], "temperature, saved partner scaling, the choice"
+    for rows in probabilities:
+        np.testing.assert_allclose(rows, scipy.special.softmax(truth[2000:], axis=1), atol=0.1)
     assert abs(names["fit"].T - 5) < 0.5, "the logits were five times too large"
     assert names["scaling"].temperature_ == names["fit"].T
     assert names["fit"].converged
     assert names["model"][1].weight.grad.abs().sum() > 0
     assert set(names["result"].curves["radius"].dropna()) == {1.0, 5.0}
     assert names["result"].radii["point"].nunique() == 40
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"{n}.{kind}" for n in ("halos", "radii") for kind in ("pdf", "png", "svg")
-    }
+    files = {f"{name}.{kind}" for name in ("halos", "radii") for kind in ("pdf", "png", "svg")}
+    assert {path.name for path in tmp_path.iterdir()} == files | {"calibrator.joblib", "svc.joblib"}
     assert capsys.readouterr().out.count("\n") >= 4
 
 
