@@ -206,34 +206,11 @@ def _plain(text: str) -> str:
 PAGES = ("overview",)
 READING = """# Reading the figures
 
-This page has the captions of all figures and tables of an experiment, with pictures from the demo. Those that would be
-empty are left out. The header of a figure explains its marks. Bands and bars are 95% t intervals over seeds unless the
-figure says otherwise; each seed redraws the split, the label noise and the initialisation. Figures of large grids show
-only the data sets with the most label noise, and say so; the [explorer](#explorer) has all cells.
-
-## Glossary
-
-- **Cell**: one model, trained with one loss on one data set with one seed.
-- **Halo**: the region around a training point within which a model is nearly certain of the label that it was trained
-  on, by default with a confidence of at least 0.9. How far it reaches depends on the direction, which is named with
-  each number: *random*, towards the *nearest other label*, or the *worst* one. In the worst direction, *attacked* radii
-  are upper bounds and *certified* ones are proved lower bounds.
-- **Relative radius**: a distance from a training point, divided by the distance from this point to the nearest training
-  point with a different label.
-- **Interpolate**: to predict at least 99% of the training labels, including the noisy ones.
-- **Exact, paper, oracle**: three fits of temperature scaling (TS). `exact` is the certified optimum on validation
-  data; `paper` is the fit of the paper's published code, which may stop short of that optimum. `oracle` is the optimum
-  on the test data: a bound on what any temperature can achieve, not a usable method.
-- **Under the posterior** (`noisy` in files): scored in expectation under the known distribution of a point's label,
-  which results from label noise or comes with the data. **Clean** labels are the source's, before any noise.
-- **Margin**: the smallest effect that would matter, stated with each claim.
-- **Verdict**: a claim *holds* or *does not hold* if the whole 95% interval of an estimate lies on one side of the
-  margin; otherwise it is *undecided*. Over several pairs of data set and model, it is *mixed* if these disagree:
-  decided both ways, or with effects of opposite sign. It is *not testable* if the margin is out of reach or the
-  estimate only a bound.
-- **Rho**: on regions that classes share, how far the logits of the top class's partners lie above those of the other
-  classes, divided by how far the top class's own logit lies above them: 0 if partners are like any other class, 1 if
-  they are level with the top class."""
+Look up here how to read each figure, page and table of an experiment; the pictures are from the demo, and the
+[glossary](glossary.md) explains the terms. Figures that would be empty are left out. The header of a figure explains
+its marks. Bands and bars are 95% t intervals over seeds unless the figure says otherwise; each seed redraws the split,
+the label noise and the initialisation. Figures of large grids show only the data sets with the most label noise, and
+say so; the [explorer](#explorer) has all cells."""
 
 
 PAGES_TEXT = """\

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 import scipy.stats
 import torch
 import yaml
@@ -47,7 +48,8 @@ def test_the_site_builds_strict(tmp_path):
     )
     assert done.returncode == 0, done.stderr[-3000:]
     pages = {path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*.html")}
-    assert {"index.html", "configuration.html", "commands.html", "reading.html", "library.html"} <= pages
+    expected = ("index", "configuration", "commands", "glossary", "reading", "library")
+    assert {f"{name}.html" for name in expected} <= pages
     text = "".join((tmp_path / "site" / name).read_text() for name in pages)
     loaded = set(re.findall(r"<(?:script|img|iframe)[^>]*\ssrc=\"?(https?://[^\" >]+)", text))
     loaded |= set(re.findall(r"<link[^>]*rel=\"?stylesheet\"?[^>]*href=\"?(https?://[^\" >]+)", text))
@@ -98,7 +100,7 @@ def titled_code(page: str) -> dict[str, str]:
 
 
 def test_the_tutorial_runs(tmp_path):
-    """Its logits are calibrated, and Snakemake accepts its grid with its data and its loss."""
+    """Its logits are calibrated, also in Python, and Snakemake accepts its grid with its data and its loss."""
     for name, text in titled_code("docs/start.md").items():
         (tmp_path / name).write_text(text)
     halobench = [sys.executable, "-m", "halobench.cli.main"]
@@ -106,6 +108,7 @@ def test_the_tutorial_runs(tmp_path):
     commands = [
         [sys.executable, "mine.py"],
         [*halobench, "diagnose", "mine.npz", "--out", "mine"],
+        [sys.executable, "apply.py"],
         [*halobench, *grid],
     ]
     for command in commands:
@@ -113,6 +116,8 @@ def test_the_tutorial_runs(tmp_path):
         done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / "mine/diagnosis.html").exists()
+    with np.load(tmp_path / "mine/probabilities.npz") as file:
+        np.testing.assert_array_equal(np.load(tmp_path / "probabilities.npy"), file["test_probabilities"])
     assert "train 18" in " ".join(done.stdout.split()), "3 losses x 2 data sets x 3 seeds"
 
 
@@ -148,7 +153,8 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     truth = rng.normal(size=(4000, 4))
     labels = np.array([rng.choice(4, p=np.exp(row) / np.exp(row).sum()) for row in truth])
     names = {"val_logits": 5 * truth[:2000], "val_labels": labels[:2000], "rng": rng}
-    names |= {"test_logits": 5 * truth[2000:], "test_labels": labels[2000:], "labels": labels[:40]}
+    names |= {"test_logits": 5 * truth[2000:], "test_labels": labels[2000:], "new_logits": 5 * truth[2000:]}
+    names |= {"labels": labels[:40]}
     names |= {"inputs": torch.randn(40, 3, 8, 8), "one_hot": torch.eye(4)[labels[:40]]}
     names |= {"x": truth[:400], "y": labels[:400], "x_val": truth[400:800], "y_val": labels[400:800]}
     names["classifier"] = LogisticRegression().fit(names["x"], names["y"])
@@ -156,19 +162,23 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/library.md").read_text(), re.M | re.S)
     monkeypatch.chdir(tmp_path)
     assert len(blocks) == 7
+    probabilities = []
     for block in blocks:
         lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]
         assert len(lines) <= 5, block
         exec(block, names)  # our own pages
+        probabilities += [names.pop("probabilities")] if "probabilities" in names else []
+    assert [len(rows) for rows in probabilities] == 3 * [2000], "temperature, saved partner scaling, the choice"
+    for rows in probabilities:
+        np.testing.assert_allclose(rows, scipy.special.softmax(truth[2000:], axis=1), atol=0.1)
     assert abs(names["fit"].T - 5) < 0.5, "the logits were five times too large"
     assert names["scaling"].temperature_ == names["fit"].T
     assert names["fit"].converged
     assert names["model"][1].weight.grad.abs().sum() > 0
     assert set(names["result"].curves["radius"].dropna()) == {1.0, 5.0}
     assert names["result"].radii["point"].nunique() == 40
-    assert {path.name for path in tmp_path.iterdir()} == {
-        f"{n}.{kind}" for n in ("halos", "radii") for kind in ("pdf", "png", "svg")
-    }
+    files = {f"{name}.{kind}" for name in ("halos", "radii") for kind in ("pdf", "png", "svg")}
+    assert {path.name for path in tmp_path.iterdir()} == files | {"calibrator.joblib", "svc.joblib"}
     assert capsys.readouterr().out.count("\n") >= 4
 
 

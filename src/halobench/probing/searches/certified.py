@@ -19,11 +19,10 @@ from halobench.probing.search import Radii
 TITLE = "Certified"
 ABOUT = "as far as certainty is proved to reach in every direction"
 SOURCE = (
-    "H. Zhang, T.-W. Weng, P.-Y. Chen, C.-J. Hsieh and L. Daniel, *Efficient Neural Network Robustness "
-    "Certification with General Activation Functions* (CROWN), NeurIPS 2018, [arXiv "
-    "1811.00866](https://arxiv.org/abs/1811.00866); affine forms as in G. Singh et al., *Fast and Effective "
-    "Robustness Certification* (DeepZ), NeurIPS 2018; rounding errors bounded as in N. J. Higham, *Accuracy and "
-    "Stability of Numerical Algorithms*, 2nd edition, SIAM 2002"
+    "H. Zhang et al., *Efficient Neural Network Robustness Certification with General Activation Functions* (CROWN), "
+    "NeurIPS 2018, [arXiv 1811.00866](https://arxiv.org/abs/1811.00866); affine forms as in G. Singh et al., *Fast "
+    "and Effective Robustness Certification* (DeepZ), NeurIPS 2018; rounding errors as in N. J. Higham, "
+    "*Accuracy and Stability of Numerical Algorithms*, SIAM 2002"
 )
 ORDER = 6
 STYLE = ("#1F4E9C", "^")
