@@ -37,7 +37,7 @@ the NLL infinite.
 TITLE = "What temperature scaling changes on test data"
 OTHER_TITLE = "What calibration changes on test data"  # the title if some calibrators aren't temperatures
 METRICS = {name: labels.metric_axis(name) for name in ("nll", "ece")}
-MOST_CELLS = 6
+MOST_CELLS = 4
 
 
 @styled
@@ -64,7 +64,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         {cell: labels.cell_label(*cell) for cell in table_views.cells_in(trained)},
         METRICS,
         {(key[:2], key[2]) for key in values},
-        (wide, 1.95),
+        (wide, 2.3),
     )
     means = score_panels.means_of(table)
     of_panel = table_views.groups_of(means, ["dataset", "model", "metric"])

@@ -1,4 +1,4 @@
-"""Show certainty, half-level and decision radii by probe and loss, before and after temperature scaling."""
+"""Show certainty and decision radii by probe and loss, before and after temperature scaling."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists
@@ -22,23 +21,16 @@ from halobench.results.names import Style
 SHORT = "Radii of certainty and decision"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-The distances at which certainty, half the confidence and the decision are lost, as medians over points. They are
-relative to the distance to the nearest training point with a different label. A temperature changes the certainty
-radius and shifts the half-level radius, but can't change the decision radius. A certainty radius of 0 means that the
-model isn't certain even at the typical point itself. The table ``radii.csv`` also has the half-level radii after TS
-(optimal).
+The distances at which certainty ends and the decision changes, as medians over points, relative to the distance to the
+nearest training point with a different label. A temperature changes the certainty radius, but not the decision radius.
+A certainty radius of 0 means that the model isn't certain even at the typical point itself. The table ``radii.csv``
+also has the distances at which the confidence is halved.
 """
 
-TITLE = "How far from a point certainty, half the confidence and the decision last"
-COLUMNS = {
-    (quantity, fit): f"{label}\n{labels.calibrator_label(fit)}"
-    for quantity, label, fits in (
-        ("certainty", "Certainty radius", ("none", "exact")),
-        ("half_level", "Half-level radius", ("none",)),
-    )
-    for fit in fits
-}
+TITLE = "How far from a point do certainty and the decision last?"
+COLUMNS = {("certainty", fit): f"Certainty radius\n{labels.calibrator_label(fit)}" for fit in ("none", "exact")}
 COLUMNS["decision", "none"] = "Decision radius\n(TS can't change it)"
+LINEAR = 0.01  # radii below it are on a linear scale, which has a 0
 
 
 @styled
@@ -65,9 +57,8 @@ def draw(radii: pd.DataFrame) -> Figure:
     below = " or ".join(f"{threshold:g}" for threshold in thresholds)
     note = (
         f"Median over rays {around}; {seeds_note(table)}. Certainty radius: where confidence in the label falls "
-        f"below {below or 'the threshold'} (0 where it starts below). {lost}Half-level: below half of its value at the "
-        "point; decision: where another label wins. Open: for some seed, more than half of the rays never got there. "
-        f"Radii of 0 are drawn at the left edge. {chosen}"
+        f"below {below or 'the threshold'} (0 where it starts below). {lost}Decision radius: where another label wins. "
+        f"Open: for some seed, more than half of the rays never got there. {chosen}"
     )
     legend = [
         *artists.loss_keys(styles, ls=""),
@@ -82,16 +73,16 @@ def draw(radii: pd.DataFrame) -> Figure:
         {(key[:2], key[2:]) for key in groups},
         (2.1, max(1.3, 0.6 + len(probes) * max(0.3, 0.1 * len(styles) + 0.06))),
     )
-    positive = means.loc[means["mean"] > 0, "mean"]
-    limits = (0.6 * positive.min(), 1.6 * positive.max()) if len(positive) else (0.1, 1.0)
+    largest = 1.6 * means["mean"].max() or 1.0
     for (cell, column), ax in axes.items():
         ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
         panel = groups[(*cell, *column)]
-        radii_shown = panel[["mean", "low", "high"]].clip(lower=limits[0])  # a radius of 0 is drawn at the edge
-        _draw_dots(ax, panel.assign(**radii_shown), probes, styles)
-        ax.set(xscale="log", xlim=limits, ylim=(len(probes) - 0.5, -0.5))
-        ax.xaxis.set(major_locator=LogLocator(numticks=4))  # more labels would touch
-        ax.xaxis.set(major_formatter=StrMethodFormatter("{x:g}"), minor_formatter=NullFormatter())
+        _draw_dots(ax, panel, probes, styles)
+        ax.set_xscale("symlog", linthresh=LINEAR, linscale=0.5)
+        ticks = [0.0, *(value for value in (0.01, 0.1, 1, 10) if value < largest)]
+        ax.set_xticks(ticks, [f"{value:g}" for value in ticks])
+        ax.set_xticks([], minor=True)
+        ax.set(xlim=(-LINEAR / 3, largest), ylim=(len(probes) - 0.5, -0.5))
         ax.set_yticks(range(len(probes)), [labels.probe_label(probe).replace(" other", "\nother") for probe in probes])
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)

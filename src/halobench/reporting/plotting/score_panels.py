@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,6 @@ from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import Style
 
 FAR = 3  # times the largest other mean: the paper's fit isn't drawn beyond this
-LONGEST_WORD = 12  # characters per line of a plug-in's name below its column
 REFERENCE_DASHES = {"bayes": "-", "nearest": (0, (4, 2)), "uniform": (0, (1, 1.5))}
 
 
@@ -46,8 +44,8 @@ def draw_panel(
     )
     _draw_losses(ax, shown, floor, styles)
     ax.set_xlim(-0.5, max(len(calibrators), 1) - 0.5)
-    ticks = ["\n".join(_short_lines(labels.calibrator_label(name))) for name in calibrators]
-    ax.set_xticks(range(len(calibrators)), ticks)
+    ticks = [labels.calibrator_label(name) for name in calibrators]
+    ax.set_xticks(range(len(calibrators)), ticks, rotation=30, ha="right", rotation_mode="anchor")
     ax.grid(axis="x", visible=False)
     ax.tick_params(axis="x", length=0)
     remarks = _limit(ax, pd.concat([shown, floor]), reference_values(references))
@@ -57,13 +55,6 @@ def draw_panel(
 def reference_keys(names: Collection[str]) -> list[Line2D]:
     """Return legend entries for untrained predictors."""
     return [artists.key(labels.REFERENCES[n], ls=d, lw=1) for n, d in REFERENCE_DASHES.items() if n in names]
-
-
-def _short_lines(label: str) -> Iterable[str]:
-    """Yield a label's words, splitting a plug-in's name at underscores to avoid overlaps."""
-    for word in label.split(" "):
-        lines = textwrap.wrap(word.replace("_", "_ "), LONGEST_WORD) if "_" in word else [word]
-        yield from (line.replace("_ ", "_") for line in lines)
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:

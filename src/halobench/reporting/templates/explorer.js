@@ -48,7 +48,8 @@ const cellOf = (row) => experiment().cells[row.cell];
 
 /** Fill a select, keeping what was chosen where it is still there, or else choosing `first`. */
 function fill(select, values, words, all = "", first = "") {
-  const before = values.includes(select.value) ? select.value : first;
+  const kept = values.includes(select.value) || (all && select.value === ALL);
+  const before = kept ? select.value : first;
   const options = (all ? [[ALL, all]] : []).concat(values.map((value) => [value, words(value)]));
   select.replaceChildren(...options.map(([value, text]) => new Option(text, value)));
   if (options.some(([value]) => value === before)) select.value = before;
@@ -84,7 +85,7 @@ function openDataset() {
   const here = rows.metrics;
   fill(choices.elements.model, inOrder("model", new Set(cells.map((c) => c.model))), (n) => word("model", n), "all models");
   fill(choices.elements.loss, inOrder("loss", new Set(cells.map((c) => c.loss))), (n) => word("loss", n), "all losses");
-  fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrations");
+  fill(choices.elements.calibrator, inOrder("calibrator", new Set(here.map((r) => r.calibrator))), (n) => word("calibrator", n), "all calibrations", "exact");
   const scores = unique(here.map((row) => row.metric));
   const known = Object.keys(data.metrics).filter((name) => scores.includes(name));
   fill(choices.elements.metric, known.concat(scores.filter((name) => !data.metrics[name])), metricName, "", "nll");
