@@ -169,7 +169,7 @@ def test_the_report_is_built_offline_and_holds_claims_first(finished):
     done = finished.snakemake("--nolock", "--report", "report.html")
     assert done.returncode == 0, done.stderr[-3000:]
     text = (finished.folder / "report.html").read_text()
-    for category in ("0 Overview", "1 Claims"):
+    for category in ("0 Overview", "1 Answers", "6 Claims"):
         assert category in text
     assert "3 Calibration" in text
     assert "Scores against clean labels: page and LaTeX" in text

@@ -63,7 +63,7 @@ rule claims:
         report(
             f"{TABLE}/claims.html",
             caption="../report/claims_table.rst",
-            category="1 Claims",
+            category="6 Claims",
             labels={"experiment": "{experiment}", "what": "verdicts, table"},
         ),
         f"{TABLE}/answers.json",

@@ -7,7 +7,7 @@ for stem, figure in INPUTS.displays("figures").items():
     said = display_facts("figures", stem)
     shown = dict(
         caption="../report/display.rst",
-        category=said.category or "6 Other",
+        category=said.category or "7 Other",
         labels={"experiment": "{experiment}", "what": said.label},
     )
 

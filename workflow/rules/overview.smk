@@ -5,7 +5,7 @@ rule overview:
         tables=[f"{TABLE}/{table}.parquet" for table in (*TABLES, *ORIGINS, "claims")],
         records=[f"{TABLE}/{name}.json" for name in ("aggregate", "claims")],
     output:
-        page("overview", "what was run, what came out"),
+        page("overview", "four questions, and what was run"),
         [f"{TABLE}/{name}.html" for name in ("leaderboard", "figures", "tables")],
         record=f"{TABLE}/overview.json",
     log:
