@@ -9,6 +9,7 @@ from halobench.core.spec_codec import to_json
 from halobench.core.specs import TrainSpec
 from halobench.experiment import code_version, validation
 from halobench.experiment.config_loader import load_config
+from halobench.experiment.displays import QUESTIONS
 from halobench.experiment.jobs import drawn_jobs, jobs
 
 
@@ -25,7 +26,9 @@ def test_figures_and_tables_from_outside_are_drawn_besides_all_or_none_at_all(co
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_display.py").write_text("def draw(runs): ...\n")
     demo = config["experiments"]["demo"]
+    demo["figures"] = ["all"]
     every = load_config(config).figures("demo")
+    assert {"summary", "phase"} <= {*every}
     demo["figures"], demo["tables"] = ["all", "own_display:draw", "summary"], ["own_display:draw"]
     loaded = load_config(config)
     assert loaded.figures("demo") == (*every, "own_display:draw")
@@ -47,9 +50,9 @@ def test_the_committed_config_is_the_demo_grid(config):
     loaded, tiny = load_config(config), load_config(tiny_config())
     theory = {cell for cell in loaded.cells("demo") if cell.dataset.startswith("overlap")}
     assert loaded.probed("demo") == set(loaded.cells("demo")) - theory
-    assert {"log_k", "phase", "summary"} <= set(loaded.figures("demo"))
-    assert "gaussians" not in loaded.figures("demo")
-    assert ["reliability_posthoc" in each.figures(each.run[0]) for each in (loaded, tiny)] == [True, False]
+    assert {"summary", *QUESTIONS} <= set(loaded.figures("demo"))
+    assert loaded.figures("theory")[: len(QUESTIONS) - 1] == QUESTIONS[1:], "it has no probes"
+    assert ["maps" in each.figures(each.run[0]) for each in (loaded, tiny)] == [True, False]
     assert loaded.tables("theory") == ("paper_gaussians", "paper_gaussians_posterior")
     assert not loaded.laddered("demo") | loaded.laddered("theory"), "only where an experiment names `repair`"
 
