@@ -20,15 +20,16 @@ from pathlib import Path
 from grid_files import Shape, write_grid
 from harness import ROOT, Row, main, over
 
+from halobench.experiment.displays import QUESTIONS
 from halobench.storage import files
 
 SECONDS, BYTES = 120, 2 * 2**30
-FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
-FIGURES += ("summary", "training")  # all the figures that a grid on images has
+FIGURES = ("summary", *QUESTIONS)  # with the next line, all the figures that a grid on images has
+FIGURES += ("calibration", "neighbourhood", "radii", "reliability", "training")
 PRINTED = ("paper_images", "paper_images_posterior")
 SIZES = {1000: Shape(5, 2), 3000: Shape(6, 5), 10_000: Shape(10, 10)}
 QUICK = {20: Shape(1, 1, 5, 4), 40: Shape(2, 1, 5, 4)}
-QUICK_FIGURES = ("claims", "radii")
+QUICK_FIGURES = ("reach", "radii")
 LONGEST = ("reliability", "radii", "neighbourhood")  # drawn first, so the cores finish together
 CORES, TURNS = 2, 3  # number of turns for the smallest grid; the others are run once
 ALL = "aggregate and figures"

@@ -49,7 +49,7 @@ def tables_read(kind: str, name: str) -> list[str]:
     for table in parameters or [""]:
         what = f"the parameters of {function} to be names of tables: {one_of(results, table)}"
         require(table in results, f"{kind}.{name}", table, what)
-    taken = kind == "tables" and name in (*results, "aggregate", *PAGES)
+    taken = kind == "tables" and name in (*results, "aggregate", "answers", *PAGES)
     what = "a different name, since the aggregate, claims or overview stage writes a file with this name"
     require(not taken, kind, name, what)
     return parameters
