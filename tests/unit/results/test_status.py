@@ -189,7 +189,7 @@ def test_an_inventory_lists_what_is_finished_and_why_the_rest_is_not(results):
 
 
 def test_other_answers_make_the_pages_that_show_them_again(results):
-    """As when their words were changed, and the run was stopped before its pages: figures and tables don't read them."""
+    """As when a run with other words was stopped before its pages. Figures and tables don't read answers."""
     claims = next(job for job in listed() if job.stage == "claims")
     write(claims, results, listed())
     answers = results / "tables/tiny/answers.json"
