@@ -13,8 +13,8 @@ from halobench.storage.columns import KEYS
 
 QUESTION = "How far does certainty reach?"
 MISSING = "Not measured: this grid has no probes. Add `sphere` and `adversarial` to `probes`."
-UNIT = "of the way to the nearest other class"
-AXIS = "median distance, relative to the nearest point with another label"
+UNIT = "of the distance to the nearest other class"
+AXIS = "median distance, in % of that to the nearest other label"
 NULL = "null for random directions"
 RANDOM = ("sphere", "manifold", "mixup_line")  # the directions that stand for random ones, best first
 WORST = ("adversarial", "nearest_other")  # the directions that stand for the worst one, best first
@@ -94,9 +94,11 @@ def _way(values: pd.DataFrame) -> str:
 
 
 def _short(at_random: str | None, at_worst: str | None, random: str, worst: str) -> str:
-    if at_random and at_worst:
-        return f"Certainty ends after {at_worst} {UNIT} {WAYS[worst]}, and after {at_random} {WAYS[random]}."
-    return f"Certainty ends after {at_random or at_worst} {UNIT} {WAYS[random if at_random else worst]}."
+    ways = [(way, WAYS[probe]) for way, probe in ((at_worst, worst), (at_random, random)) if way]
+    (first, direction), *others = ways
+    whole = "of the distance to it" if direction == WAYS["nearest_other"] else UNIT
+    start = f"{direction[0].upper()}{direction[1:]}, certainty ends after {first} {whole}"
+    return "; ".join([start, *(f"{other}, after {way}" for way, other in others)]) + "."
 
 
 def _limit(table: pd.DataFrame, around: str, null: pd.DataFrame) -> str:

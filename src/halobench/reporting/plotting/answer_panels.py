@@ -26,7 +26,7 @@ MOST, MOST_JOINED = (
     30,
 )  # rows, and rows with joined dots; if there are more, the pairs of a data set share a row, without intervals
 ROW, LANE, ENDS = 0.25, 0.075, 0.7  # inches: heights of a row, of each lane after its first, and of an axis
-WIDTH, NAMES = 5.4, 1.8  # inches: of a page, which fits a phone, and of the names of rows
+WIDTH, NAMES = 4.8, 1.6  # inches: of a page, which fits a phone, and of the names of rows
 SPAN = "#d8c391"
 
 
@@ -108,7 +108,7 @@ def _face(series: Series, larger: bool) -> dict[str, Any]:
 def draw_answer(ax: Axes, answer: Answer) -> None:
     """Draw an answer's dots, intervals and spans, with the names of rows on the left."""
     rows = _rows(answer)
-    low, high = _limits(answer)
+    low, high = _limits(answer, rows.pooled)
     ax.axvline(answer.line, color="#8a8a8a", lw=0.8, zorder=1)
     if len(answer.spans):
         y, spans = rows.of(answer.spans), answer.spans
@@ -139,8 +139,9 @@ def draw_answer(ax: Axes, answer: Answer) -> None:
         ax.xaxis.set_major_formatter(PercentFormatter(1.0))
 
 
-def _limits(answer: Answer) -> tuple[float, float]:
-    columns = [each.values[name] for each in answer.series for name in ("mean", "low", "high")]
+def _limits(answer: Answer, pooled: bool) -> tuple[float, float]:
+    drawn = ("mean",) if answer.joined or pooled else ("mean", "low", "high")
+    columns = [each.values[name] for each in answer.series for name in drawn]
     columns += [answer.spans[name] for name in ("low", "high")] + [pd.Series([answer.line])]
     values = np.concatenate([column.to_numpy(float) for column in columns])
     values = values[np.isfinite(values)]

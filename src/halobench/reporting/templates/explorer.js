@@ -237,11 +237,11 @@ function scoreLayout(lines, calibrators, floor) {
   const ruler = { color: paint("quiet"), width: 1, dash: "dot" };
   const label = { showarrow: false, font: { size: 11, color: paint("quiet") } };
   const across = (one) => (upright ? { xref: "paper", x0: 0, x1: 1, y0: one.value, y1: one.value } : { yref: "paper", y0: 0, y1: 1, x0: one.value, x1: one.value });
-  const nextTo = (one, i) => (upright ? { xref: "paper", x: 1.005, xanchor: "left", y: one.value } : { yref: "paper", y: -0.02, yanchor: "top", x: one.value, yshift: -50 - 14 * i });
-  const height = upright ? 380 : 170 + lines.length * Math.max(34, 15 * calibrators.length) + 14 * floor.length;
+  const nextTo = (one, i) => (upright ? { xref: "paper", x: 1.005, xanchor: "left", y: one.value } : { yref: "paper", y: -0.02, yanchor: "top", x: one.value, yshift: -60 - 14 * i });
+  const height = upright ? 380 : 180 + lines.length * Math.max(34, 15 * calibrators.length) + 14 * floor.length;
   return {
     barmode: "overlay", height, xaxis: upright ? names : values, yaxis: upright ? values : names,
-    margin: { ...MARGIN, r: upright && floor.length ? 110 : 10, b: upright ? 50 : 65 + 14 * floor.length },
+    margin: { ...MARGIN, r: upright && floor.length ? 110 : 10, b: upright ? 50 : 75 + 14 * floor.length },
     shapes: floor.map((one) => ({ type: "line", line: ruler, ...across(one) })),
     annotations: floor.map((one, i) => ({ ...label, text: one.name, ...nextTo(one, i) })),
   };
@@ -355,8 +355,8 @@ function element(tag, content, attributes = {}) {
 
 function table(heads, body) {
   const head = element("thead", [element("tr", heads.map((text) => element("th", text, { scope: "col" })))]);
-  const lines = body.map((cells) => element("tr", cells.map((cell) => (cell instanceof Node ? element("td", [cell]) : element("td", cell)))));
-  return element("table", [head, element("tbody", lines)]);
+  const entry = (cell, i) => element("td", cell instanceof Node ? [cell] : cell, { "data-label": heads[i] });
+  return element("table", [head, element("tbody", body.map((cells) => element("tr", cells.map(entry))))], { class: "stacks" });
 }
 
 /** A table of names and values. */
