@@ -215,8 +215,8 @@ say so; the [explorer](#explorer) has all cells."""
 
 PAGES_TEXT = """\
 `results/index.html` leads to all pages. It opens without a network connection and shows each experiment's four
-questions with their figures. Claims link to their figures and cells, and each page links to the files that contain its numbers. The
-filters of a page are stored in its address: `leaderboard.html#dataset=digits-noise50&loss=mixup2`.
+questions with their figures. Claims link to their figures and cells, and each page links to the files that contain its
+numbers. The filters of a page are stored in its address: `leaderboard.html#dataset=digits-noise50&loss=mixup2`.
 
 `snakemake --report report.html` writes Snakemake's own report, a single file with the figures, their captions and the
 jobs behind them.

@@ -98,6 +98,8 @@ def _way(values: pd.DataFrame) -> str:
 
 def _short(at_random: str | None, at_worst: str | None, random: str, worst: str) -> str:
     ways = [(way, WAYS[probe]) for way, probe in ((at_worst, worst), (at_random, random)) if way]
+    if {way for way, _ in ways} == {"0%"}:
+        return "Nowhere: the models aren't certain of most points' labels, even at the points themselves."
     (first, direction), *others = ways
     whole = "of the distance to it" if direction == WAYS["nearest_other"] else UNIT
     start = f"{direction[0].upper()}{direction[1:]}, certainty ends after {first} {whole}"
@@ -113,5 +115,7 @@ def _limit(table: pd.DataFrame, around: str, null: pd.DataFrame) -> str:
             "Random directions say little in many dimensions: with flat boundaries at the distance that the attack"
             f" found, certainty would last for {spread(null['mean'], '.0%')} or more."
         )
-    parts.append("The true worst direction may end sooner than the one that an attack finds.")
+    attacked = "An attack finds an upper bound: certainty may end sooner in a direction that it missed."
+    missing = "No attack was run (`adversarial`), so certainty may end much sooner in other directions."
+    parts.append(attacked if "adversarial" in set(table["probe"]) else missing)
     return " ".join(parts)
