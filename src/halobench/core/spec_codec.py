@@ -49,7 +49,7 @@ def read_exponent(value: Any) -> Any:
 def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     """Return `values`; raise SpecError if one is repeated, which would count only once and may be a mistake."""
     for i, value in enumerate(values):
-        require(value not in values[:i], "", value, "no duplicates")
+        require(value not in values[:i], "", value, "each value only once")
     return values
 
 

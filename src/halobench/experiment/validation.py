@@ -98,5 +98,5 @@ def check_folders(paths: Iterable[str]) -> None:
     folders = {str(folder) for path in lowest for folder in (Path(path), *Path(path).parents)}
     bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not os.path.isdir(folder)]
     if bad:
-        what = "expected a folder, but found a file or a broken link; move it elsewhere"
+        what = "this is a file or a broken link, but results need a folder here; move it elsewhere"
         raise ConfigError([f"{folder}: {what}" for folder in bad])
