@@ -80,7 +80,7 @@ def test_a_plugin_that_ends_the_process_is_refused_before_any_job(finished, monk
     config = one_cell()
     config["models"]["mlp"] = {"name": "quits:build"}
     finished.write(config)
-    line = r"plug-ins = .*quits:build.*: expected plug-ins that can be built, but .* exited with code 3 \(.*\)"
+    line = r"the plug-ins .*quits:build.* can't be built: the check exited with code 3 \(.*\)"
     assert_refused(finished, [re.compile(line)])
 
 

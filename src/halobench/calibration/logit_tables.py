@@ -77,7 +77,7 @@ def _class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
     for kind, by_name in columns.items():
-        expected = f"{', '.join(names)}, as in the other columns"
+        expected = f"the classes {', '.join(names)}, as in the other columns"
         require(set(by_name) == set(names), kind, Found(f"the classes {', '.join(by_name)}"), expected)
     return columns, names
 
@@ -109,9 +109,7 @@ def _class_numbers(column: pd.Series, names: Sequence[str]) -> dict[Any, Any]:
         odd = [name for name in names if not name.isdecimal()]
         others = sorted(set(names) - set(odd), key=int)
         if len(odd) == 1 and _are_indices(others) and by_name[odd[0]] not in numbers.values():
-            sentence = (
-                f"all classes but {odd[0]!r} are numbered; number it too, or rename the column if it isn't a class's"
-            )
+            sentence = f"all classes but {odd[0]!r} are numbered; number it too, or rename the column if it isn't one"
             raise RefusedError("columns", sentence)
     return {label: whole[label] if number is None else number for label, number in numbers.items()}
 

@@ -44,7 +44,7 @@ class SampleRegions:
         index = {split: np.asarray(arrays[f"{split}.region"]) for split in splits}
         for split, each in index.items():
             inside = each.ndim == 1 and each.dtype.kind in "iu" and each.min() >= 0 and each.max() < len(posterior)
-            require(inside, f"{split}.region", Found("other values"), f"whole numbers from 0 to {len(posterior) - 1}")
+            refuse(not inside, f"{split}.region", f"all values must be whole numbers from 0 to {len(posterior) - 1}")
         mass, shared = np.asarray(arrays["regions.mass"]), np.asarray(arrays["regions.shared"]) > 0
         return cls(Regions(posterior, mass, shared), index)
 

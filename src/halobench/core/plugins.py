@@ -281,7 +281,7 @@ def parsed(path: Path, mtime_ns: int) -> ast.Module:
     try:
         return ast.parse(path.read_bytes())  # as bytes, so that the file may declare its encoding
     except (SyntaxError, ValueError) as error:
-        raise RefusedError(str(path), f"isn't valid Python ({describe_error(error)})") from None
+        raise RefusedError(str(path), f"not valid Python ({describe_error(error)})") from None
 
 
 # --- Running ---------------------------------------------------------------------------------------------------------

@@ -198,5 +198,7 @@ def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
     first = int(np.flatnonzero(outside)[0])
     count = f"{int(outside.sum())} of {len(outside)}"
     start = shown(np.round(inputs[first].ravel()[:4], 3).tolist())
-    sentence = f"{count} are outside all regions, so the distribution can't produce them; the first begins with {start}"
+    sentence = (
+        f"{count} inputs are outside all regions, so the distribution can't produce them; this one begins with {start}"
+    )
     return RefusedError(f"inputs[{first}]", sentence)

@@ -80,8 +80,7 @@ class _Build:
             elsewhere = not place or error.key == "data_root" or os.sep in error.key  # the key is a file
             self.problems.append(str(error if elsewhere else error.within(place)))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
-            what = f"expected a plug-in that can be built ({describe_error(error)})"
-            self.problems.append(f"{plugin or place}: {what}")
+            self.problems.append(f"{plugin or place}: can't be built ({describe_error(error)})")
         return None
 
     def attempt_once(self, key: tuple[Any, ...], *arguments: Any, **options: Any) -> Any:

@@ -74,8 +74,7 @@ def read_file(path: Path | str) -> dict[str, Any]:
     try:
         content = yaml.load(text, StrictLoader)
         parts = json.JSONEncoder(default=str, skipkeys=True).iterencode(content)  # refuses circular references
-        if len(list(itertools.islice(parts, MOST))) == MOST:
-            raise ValueError("YAML aliases expand to too much data")
+        endless = len(list(itertools.islice(parts, MOST))) == MOST
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
@@ -83,8 +82,9 @@ def read_file(path: Path | str) -> dict[str, Any]:
         why += "; indent with spaces, not tabs" if "'\\t'" in why else ""
         raise ConfigError([f"{where}: can't be read as YAML with plain data and unique keys ({why})"]) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        why = str(error) if type(error) is ValueError else f"can't be read as YAML ({describe_error(error)})"
-        raise ConfigError([f"{path}: {why}"]) from None
+        raise ConfigError([f"{path}: can't be read as YAML ({describe_error(error)})"]) from None
+    if endless:
+        raise ConfigError([f"{path}: YAML aliases expand to too much data"])
     if not isinstance(content, Mapping):
         sections = ", ".join(field.name for field in dataclasses.fields(Config))
         raise ConfigError([f"{path}: found {shown(content)} at the top level, expected the sections {sections}"])

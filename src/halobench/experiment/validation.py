@@ -88,8 +88,7 @@ def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]
     except (IndexError, ValueError):  # a plug-in ended the process
         last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
         names = ", ".join(sorted({name for _, name in _outside(config)}))
-        what = f"plug-ins that can be built, but the build exited with code {done.returncode} ({last_line})"
-        return [f"plug-ins = {names}: expected {what}"]
+        return [f"the plug-ins {names} can't be built: the check exited with code {done.returncode} ({last_line})"]
 
 
 def check_folders(paths: Iterable[str]) -> None:

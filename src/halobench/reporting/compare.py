@@ -72,7 +72,7 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 def _with_equal_seeds(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
     """Return the names of two losses' cells, in pairs, for the seeds that both have."""
     a, b = ({name.rpartition("/")[2]: name for name in names} for names in (first, second))
-    has = " and ".join(", ".join(seeds) for seeds in (a, b))
+    has = "; ".join(", ".join(seeds) for seeds in (a, b))
     refuse(not a.keys() & b.keys(), "", f"the two losses have no seed in common ({has}); compare two cells instead")
     return [(a[seed], b[seed]) for seed in a if seed in b]
 

@@ -114,7 +114,7 @@ def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
             times[path] = os.stat(path).st_mtime
     newest = max(times, key=times.__getitem__, default="")
     if times.get(newest, now) > now + AHEAD:
-        what = f"was modified in the future ({_local(times[newest])}; it is now {_local(now)})"
+        what = f"modified in the future ({_local(times[newest])}; it is now {_local(now)})"
         raise RefusedError(newest, f"{what}; correct the clock or, if it is right, `touch` the file")
 
 
@@ -156,7 +156,7 @@ def check_sum(path: Path | str, digest: str, expected: str, current: str = "") -
     with reading(path, expected):
         current = current or checksum(path)
     if current != digest:
-        raise RefusedError(str(path), f"isn't {expected} (SHA-256 {current[:16]}, recorded {digest[:16]}) {REMEDY}")
+        raise RefusedError(str(path), f"not {expected} (SHA-256 {current[:16]}, recorded {digest[:16]}) {REMEDY}")
 
 
 def read_bytes(path: Path | str, digest: str | None = None) -> bytes:

@@ -124,7 +124,7 @@ def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_cl
         with pytest.raises(SpecError, match=match):
             probe(predict, inputs, np.asarray(labels), ProbeSpec(kind), around, rng=np.random.default_rng(0))
 
-    refused("kind = 'adversarial': expected a kind that walks along rays", kind="adversarial")
+    refused("kind: adversarial doesn't walk along rays", kind="adversarial")
     before = {name: value.clone() for name, value in model.state_dict().items()}
     refused("model = 'a module in train mode': expected one in eval mode", predict=model.train())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

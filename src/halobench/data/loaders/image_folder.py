@@ -124,8 +124,8 @@ def _walk(root: str, listed: dict[str, str]) -> dict[str, list[str]]:
     for place, folders, files in os.walk(root, followlinks=True, onerror=fail):
         real = os.path.realpath(place)
         if real in listed:
-            sentence = f"this link leads to {listed[real]}, whose images would count twice; remove the link"
-            raise RefusedError(place, sentence)
+            why = f"{listed[real]} contains this link or is listed too; remove the link"
+            raise RefusedError(place, f"its images would count twice, since {why}")
         listed[real] = place
         if place == root:
             listed |= {str(parent): str(parent) for parent in Path(real).parents}
@@ -143,7 +143,7 @@ def _is_image(path: str) -> bool:
     image = path.lower().endswith(SUFFIXES)
     kind = unfit(path) if image or os.path.islink(path) else None
     if kind and (image or kind == "a broken link"):
-        raise RefusedError(path, f"is {kind}, not an image; replace it or move it elsewhere")
+        raise RefusedError(path, f"is {kind}; replace it or move it elsewhere")
     return image
 
 

@@ -50,7 +50,7 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
         least >= 50,
         "contrast",
         contrast,
-        f"a lower value, since only {least} patches of a photograph reach this one, and at least 50 must",
+        f"a lower value, since only {least} patches of a photograph reach it, and at least 50 must",
     )
     labels = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return Images(np.concatenate(parts), labels, len(parts))

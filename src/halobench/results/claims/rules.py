@@ -274,7 +274,7 @@ def load_claims(path: Path | str) -> list[Claim]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RefusedError(str(path), f"isn't valid YAML ({' '.join(str(error).split())})") from None
+        raise RefusedError(str(path), f"not valid YAML ({' '.join(str(error).split())})") from None
     listed = isinstance(content, Mapping) and set(content) == {"claims"} and isinstance(content["claims"], list)
     keys = sorted(map(str, content)) if isinstance(content, Mapping) else content
     require(listed, str(path), keys, "the single key 'claims' with a list of claims")
