@@ -106,7 +106,7 @@ def test_a_wrong_constant_is_told_when_a_configuration_is_read(tmp_path, monkeyp
     for position, (constant, words) in enumerate(
         {
             'SHOWS = ("gaussians")': r"defines SHOWS = 'gaussians': expected a tuple of strings",
-            "SHOWS = tuple(range(3))": r"SHOWS as a tuple of strings \(it is 'an expression'\)",
+            "SHOWS = tuple(range(3))": r"defines SHOWS: found an expression, expected a tuple of strings",
             'STYLE = "red"': None,  # no constant of figures
             "TITLE = str(3)": None,  # the file's own
         }.items()

@@ -100,7 +100,7 @@ def test_a_trained_classifier_is_calibrated_on_other_samples_even_if_they_miss_a
     assert (model.predict(x) == classifier.predict(x)).all(), "a temperature changes no prediction"
     with pytest.raises(SpecError, match="y = 'c': expected only labels among the classes"):
         TemperatureScaling(classes=["a", "b", "d"]).fit(logits, y)
-    with pytest.raises(SpecError, match="y = 'd': expected labels among the classes"):
+    with pytest.raises(SpecError, match="y = 'd': expected only labels among the classes"):
         Logits(FrozenEstimator(classifier)).fit(x, np.where(y == "c", "d", y))
 
 

@@ -149,21 +149,21 @@ def single(path):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda path: path.unlink(), r"mine.npz: no such file"),
+        (lambda path: path.unlink(), "mine.npz: no such file"),
         (
             lambda path: (path.unlink(), path.mkdir()),
-            r"(pass a file|pass an \.npz file|found a single array, expected an \.npz file)",
+            "mine.npz: this is a folder; pass a file",
         ),
         (
             lambda path: path.write_text("a,b\n1,2\n"),
-            r"(pass a file|pass an \.npz file|found a single array, expected an \.npz file)",
+            r"can\'t be read \(.*\); pass an \.npz file",
         ),
         (
             lambda path: path.write_bytes(path.read_bytes()[:-40]),
-            r"(pass a file|pass an \.npz file|found a single array, expected an \.npz file)",
+            r"can\'t be read \(.*\); pass an \.npz file",
         ),
-        (pickled, r"(pass a file|pass an \.npz file|found a single array, expected an \.npz file)"),
-        (single, "a single array"),
+        (pickled, r"can\'t be read \(.*\); pass an \.npz file"),
+        (single, r"found a single array, expected an \.npz file"),
         (
             lambda path: np.savez(path, logits=np.zeros((1, 2)), labels=np.zeros(1, int)),
             "found 1 row, expected at least two",

@@ -466,7 +466,7 @@ def test_photos_are_patches_in_rows():
     np.testing.assert_array_equal(some.images, every.images[kept])
     assert (len(some.images), 3) == (photos.describe(side=8, contrast=20).size, some.classes)
     with pytest.raises(
-        SpecError, match="contrast = 200: expected a lower value, since only 0 patches .* at least 50 must"
+        SpecError, match=r"contrast = 200: expected a lower value, since only 0 patches .* at least 50 must"
     ):
         photos.describe(contrast=200)
 

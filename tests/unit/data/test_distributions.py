@@ -160,7 +160,9 @@ def test_collages_leave_out_what_two_classes_share():
     np.testing.assert_array_equal(sample.inputs[:, 0, 0, 0], np.where(sample.region == 0, 1, 3))
     np.testing.assert_array_equal(found.posterior(sample.inputs), regions.posterior[sample.region])
     for row in (pixels[1:2], pixels[:1] + 0.5, np.concatenate([pixels[:1, :, :2], pixels[:1, :, :2]], axis=2)):
-        with pytest.raises(SpecError, match="1 of 1 are outside all regions"):  # shared, no level, and no such pair
+        with pytest.raises(
+            SpecError, match="1 of 1 inputs are outside all regions"
+        ):  # shared, no level, and no such pair
             found.posterior(row)
 
 

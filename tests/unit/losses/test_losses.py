@@ -297,7 +297,7 @@ def test_a_mix_may_change_the_number_of_rows_and_nothing_else():
         ("uneven", r"returned shapes \(4, 1, 4, 4\) and \(8, 3\); .*a different number of rows"),
         ("empty", r"returned shapes \(0, 1, 4, 4\) and \(0, 3\); .*a different number of rows"),
         ("narrow", r"returned shapes \(4, 1, 4, 3\) and \(4, 3\); .*a different number of rows"),
-        ("scalar", f"name = '{name}': expected a loss"),
+        ("scalar", f"name: {name} can't score a batch"),
     ):
         with pytest.raises(SpecError, match=told):
             build_checks.check_loss(LossSpec(name, {"rule": rule}))

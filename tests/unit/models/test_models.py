@@ -142,7 +142,8 @@ def test_options_reach_builders_in_libraries_and_outside_the_package():
 )
 def test_images_too_small_are_named_and_resize_helps(name, shape, side):
     found = error(ModelSpec(name), shape)
-    assert str(found).startswith(f"name: {name} can't take images of ")
+    assert found.key == "name"
+    assert name in str(found)
     assert "`resize`" in str(found)
     assert "x".join(map(str, shape[1:])) in str(found)
     check(ModelSpec(name, resize=side), shape, 10)
@@ -323,10 +324,10 @@ def spoilt(change):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (spoilt(lambda first: torch.zeros(4, 1, 3, 3)), r"0\.weight is \(4, 1, 3, 3\)"),
-        (spoilt(lambda first: first.int()), r"0\.weight is of type torch\.int32"),
-        (spoilt(lambda first: first > 0), r"0\.weight is of type torch\.bool"),
-        (spoilt(lambda first: first + 0j), r"0\.weight is of type torch\.complex64"),
+        (spoilt(lambda first: torch.zeros(4, 1, 3, 3)), r"0\.weight in .* is \(4, 1, 3, 3\)"),
+        (spoilt(lambda first: first.int()), r"0\.weight in .* is of type torch\.int32"),
+        (spoilt(lambda first: first > 0), r"0\.weight in .* is of type torch\.bool"),
+        (spoilt(lambda first: first + 0j), r"0\.weight in .* is of type torch\.complex64"),
         (spoilt(lambda first: first / 0), r"72 of 72 values in 0\.weight of .* aren\'t finite"),
         (spoilt(lambda first: first.double() + 1e300), "aren't finite"),
         (

@@ -76,7 +76,7 @@ def test_a_living_runs_locks_stay_also_those_of_the_younger_of_two(locked, capsy
         said = capsys.readouterr().err
         assert f"run 2 on {platform.node()} is running here" in said
         assert "unlocked" not in said
-        with pytest.raises(OSError, match="--unlock refused: run 2 on .* is still running here"):
+        with pytest.raises(OSError, match=r"--unlock refused: run 2 on .* is still running here"):
             run.run(["--unlock"])
 
 

@@ -120,7 +120,7 @@ def test_a_profile_that_sets_what_must_be_known_before_it_is_read_is_refused(tmp
     (tmp_path / "p").mkdir()
     (tmp_path / "p/profile.yaml").write_text(f"cores: 1\n{setting}\n")
     key = setting.partition(":")[0]
-    with pytest.raises(OSError, match=f"p/profile.yaml: {key}: expected in config.yaml or on the command line"):
+    with pytest.raises(OSError, match=f"p/profile.yaml: {key} is read too late in a profile; set it in config.yaml"):
         check_arguments(read_arguments([option, "p"]))
 
 
