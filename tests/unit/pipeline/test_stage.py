@@ -121,7 +121,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     for folder in ("file", "file/below", "dangling"):
-        with pytest.raises(SpecError, match=r"file: can't be written to"):
+        with pytest.raises(SpecError, match=r"(file|dangling).*: can't be written to"):
             claim(tmp_path / folder)
     claim(tmp_path / "new/below")
 

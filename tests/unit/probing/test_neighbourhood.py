@@ -126,10 +126,10 @@ def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_cl
 
     refused("kind: adversarial doesn't walk along rays", kind="adversarial")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    refused("model = 'a module in train mode': expected one in eval mode", predict=model.train())
+    refused("model: a module is in train mode; call model.eval", predict=model.train())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.eval()[1].train()  # one layer is enough
-    refused("model = 'a module in train mode'", predict=model)
+    refused("model: a module is in train mode", predict=model)
     refused("inputs = 'ndarray of float32': expected a float tensor", inputs=inputs.numpy())
     refused("inputs = 'Tensor of torch.int64': expected a float tensor", inputs=inputs.long())
     refused(r"inputs\[0\] = 'NaN or infinity': expected finite", inputs=inputs * float("nan"))
