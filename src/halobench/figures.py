@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from halobench.core import plugins
-from halobench.core.errors import require
+from halobench.core.errors import Found, require
 from halobench.reporting.labels import calibrator_label, loss_label
 from halobench.reporting.plotting.saving import save
 from halobench.reporting.plotting.style import styled
@@ -172,7 +172,9 @@ def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = Non
     """Fill in missing columns from `DEFAULTS`; raise SpecError if others are missing."""
     filled = rows.assign(**{column: value for column, value in DEFAULTS.items() if column not in rows})
     missing = [column for column in (TABLE_COLUMNS[table] if needed is None else needed) if column not in filled]
-    require(not missing, table, f"no column {', '.join(missing)}", "a data frame from the library or an experiment")
+    require(
+        not missing, table, Found(f"no column {', '.join(missing)}"), "a data frame from the library or an experiment"
+    )
     return filled
 
 

@@ -37,7 +37,7 @@ from halobench.calibration.auto import fit_auto
 from halobench.calibration.metric import softmax
 from halobench.calibration.partner_scaling import fit_partner
 from halobench.calibration.temperature_scaling import fit_smoothed, fit_temperature, tempered
-from halobench.core.errors import require
+from halobench.core.errors import Found, require
 from halobench.core.formatting import count
 
 __all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "TemperatureScaling"]
@@ -80,7 +80,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         self.classes_ = self.estimator_.classes_
         _check_known(y, self.classes_)
         by_pair = len(self.classes_) > 2 and _scores_pairs(self.estimator_)
-        require(not by_pair, "decision_function_shape", "ovo", "'ovr', so that there is one logit per class")
+        require(not by_pair, "decision_function_shape", "ovo", "'ovr', which gives one logit per class")
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
@@ -102,7 +102,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
     def _of_classes(self, values: np.ndarray) -> np.ndarray:
         """Convert the output of the classifier's method to logits (n, k)."""
         logits, k = _as_logits(values, self._method), len(self.classes_)
-        require(logits.shape[1] == k, self._method, f"{logits.shape[1]} columns", f"one per class, {k}")
+        require(logits.shape[1] == k, self._method, Found(f"{logits.shape[1]} columns"), f"one per class, {k}")
         return logits
 
     @property
@@ -141,7 +141,7 @@ def _check_known(y: np.ndarray, classes: np.ndarray) -> None:
     """Raise SpecError if a label isn't among the classes."""
     known = set(classes.tolist())
     unknown = [label for label in np.unique(y).tolist() if label not in known]
-    require(not unknown, "y", unknown[0] if unknown else y, f"labels among the classes, {classes.tolist()}")
+    require(not unknown, "y", unknown[0] if unknown else y, f"only labels among the classes, {classes.tolist()}")
 
 
 class _Scaling(ClassifierMixin, BaseEstimator):
@@ -188,12 +188,12 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         """Return the labels of the columns."""
         if self.classes is not None:
             classes = np.asarray(self.classes)
-            require(classes.shape == (k,), "classes", f"{classes.size} labels", f"{k}, one per column of logits")
+            require(classes.shape == (k,), "classes", Found(f"{classes.size} labels"), f"{k}, one per column of logits")
             return classes
         seen = np.unique(y)
         # Whole numbers below k suggest 0, ..., k - 1, but could also be some of the labels 0, 2, 4, ... or 1, 2, 3, ...
-        what = f"those of {k}, one per column of logits; if a class is absent, pass all labels as the argument classes"
-        require(len(seen) == k, "y", f"labels of {count(len(seen), 'class', 'classes')}", what)
+        what = f"{k}, one per column of logits; if a class is absent, pass all labels as the argument classes"
+        require(len(seen) == k, "y", Found(f"labels of {count(len(seen), 'class', 'classes')}"), what)
         return seen
 
 

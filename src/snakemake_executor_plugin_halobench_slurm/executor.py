@@ -17,6 +17,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from halobench.runner.slurm import checks, queue
+from halobench.storage.requests import is_or_are, listed
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 
@@ -58,10 +59,14 @@ class Executor(SlurmExecutor):
         try:
             left = queue.queued([self.run_uuid, *dead])
         except queue.SlurmError as error:
-            raise WorkflowError(f"executor = halobench-slurm: expected a cluster that responds ({error})") from None
+            raise WorkflowError(
+                f"the cluster doesn't respond ({error}); run this where SLURM's commands work"
+            ) from None
         if left:
-            how = "`halobench run` waits for them, or `halobench run --orphans cancel` cancels them"
-            raise WorkflowError(f"queue = {', '.join(map(str, left))}: expected no jobs of a dead run; {how}")
+            noun, names = "job" if len(left) == 1 else "jobs", [str(job) for job in left]
+            what = f"{noun} {listed(names)} of a dead run {is_or_are(names)} still queued"
+            how = f"`halobench run` waits for the end, or cancel with `scancel {' '.join(job.number for job in left)}`"
+            raise WorkflowError(f"{what}; {how}")
         for run in dead:
             queue.forget(SUBMITTED, run)
 

@@ -261,7 +261,7 @@ def test_orphans_can_be_cancelled_and_are_gone_on_from(cluster, tmp_path, undist
     assert plain.returncode == 0
     refused = workspace.module("snakemake", "--workflow-profile", "profiles/slurm", environment=cluster.environment)
     assert refused.returncode == 1
-    assert f"queue = {job} (train noisy_mlp_slow_0, RUNNING node" in refused.stderr
+    assert f"job {job} (train noisy_mlp_slow_0, RUNNING node" in refused.stderr
     gone = workspace.module(
         "halobench.cli.main", "run", "--cores", "1", environment={"PATH": "/usr/bin:/bin"} | no_slurm(cluster)
     )

@@ -154,7 +154,7 @@ def test_captions_speak_of_what_is_shown(logits):
 
 
 def test_a_missing_column_is_named(probed):
-    with pytest.raises(SpecError, match="neighbourhood = 'no column confidence'"):
+    with pytest.raises(SpecError, match="neighbourhood: found no column confidence"):
         figures.neighbourhood(probed.curves.drop(columns="confidence"))
-    with pytest.raises(SpecError, match="radii = 'no column censored'"):
+    with pytest.raises(SpecError, match="radii: found no column censored"):
         figures.radii(probed.radii.drop(columns="censored"))

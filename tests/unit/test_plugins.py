@@ -96,7 +96,7 @@ def test_a_check_says_what_is_wrong(tmp_path, monkeypatch):
         with pytest.raises(AssertionError, match=words):
             testing.check_loss(f"wrong_losses:{name}")
     (tmp_path / "untitled_losses.py").write_text(WRONG.format(title="5"))
-    with pytest.raises(AssertionError, match=r"a plug-in whose file defines TITLE as text \(it is 5\)"):
+    with pytest.raises(AssertionError, match=r"defines TITLE = 5: expected text"):
         testing.check_loss("untitled_losses:Same")
 
 
@@ -105,8 +105,8 @@ def test_a_wrong_constant_is_told_when_a_configuration_is_read(tmp_path, monkeyp
     monkeypatch.syspath_prepend(tmp_path)
     for position, (constant, words) in enumerate(
         {
-            'SHOWS = ("gaussians")': r"SHOWS as a tuple of strings \(it is 'gaussians'\)",
-            "SHOWS = tuple(range(3))": r"SHOWS as a tuple of strings \(it is 'an expression'\)",
+            'SHOWS = ("gaussians")': r"defines SHOWS = 'gaussians': expected a tuple of strings",
+            "SHOWS = tuple(range(3))": r"defines SHOWS: found an expression, expected a tuple of strings",
             'STYLE = "red"': None,  # no constant of figures
             "TITLE = str(3)": None,  # the file's own
         }.items()

@@ -98,9 +98,9 @@ def test_a_trained_classifier_is_calibrated_on_other_samples_even_if_they_miss_a
     assert scaling.temperature_ == pytest.approx(fit.T, rel=1e-12)
     np.testing.assert_allclose(model.predict_proba(x), softmax(tempered(logits, fit.beta)), atol=1e-12)
     assert (model.predict(x) == classifier.predict(x)).all(), "a temperature changes no prediction"
-    with pytest.raises(SpecError, match="y = 'c': expected labels among the classes"):
+    with pytest.raises(SpecError, match="y = 'c': expected only labels among the classes"):
         TemperatureScaling(classes=["a", "b", "d"]).fit(logits, y)
-    with pytest.raises(SpecError, match="y = 'd': expected labels among the classes"):
+    with pytest.raises(SpecError, match="y = 'd': expected only labels among the classes"):
         Logits(FrozenEstimator(classifier)).fit(x, np.where(y == "c", "d", y))
 
 
@@ -147,7 +147,7 @@ class Pairs(LinearSVC):
 
 def test_a_decision_function_has_one_column_per_class():
     x, y = samples(3)
-    with pytest.raises(SpecError, match="decision_function = '6 columns': expected one per class, 3"):
+    with pytest.raises(SpecError, match="decision_function: found 6 columns, expected one per class, 3"):
         Logits(Pairs()).fit(x, y).transform(x)
 
 

@@ -344,13 +344,11 @@ def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
     config = tiny_config()
     config["losses"]["mixup2"] = {"name": "unfinished"}
     copied.workspace.write(config)
-    line = "losses.mixup2.name = 'unfinished': expected a plug-in, but unfinished.py isn't valid Python (SyntaxError: "
+    line = "losses.mixup2.name: the plug-in 'unfinished' can't be read: "
     copied.refused(line)
     copied.workspace.write(tiny_config())
     (package / "reporting/figures/odd.py").write_text("def draw(metric): ...\n")
-    copied.refused(
-        "figures.odd = 'metric': expected the parameters of draw to be names of tables: one of claims, history, "
-    )
+    copied.refused("figures.odd: draw has the parameter 'metric'; each must name a table: one of claims, history, ")
 
 
 def test_the_status_is_a_command_and_part_of_a_dry_run(copied):

@@ -71,8 +71,11 @@ def test_names_of_cells(results):
     for name in (f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"):
         assert cell.find_cell(results, name) == CELL
     for name, told in (
-        ("noisy/mlp/mixup3/seed1", "one of the 16 trained cells in .*closest: noisy/mlp/mixup2/seed1"),
-        ("mixup2/seed0", "of a single cell, but this matches clean/cnn/mixup2/seed0, clean/mlp/mixup2/seed0"),
+        (
+            "noisy/mlp/mixup3/seed1",
+            "no cell 'noisy/mlp/mixup3/seed1' among the 16 trained cells in .*closest: noisy/mlp/mixup2/seed1",
+        ),
+        ("mixup2/seed0", "'mixup2/seed0' matches several cells: clean/cnn/mixup2/seed0, clean/mlp/mixup2/seed0"),
         ("seed", "and 4 more"),
         ("quite another", "closest: clean/"),
     ):
@@ -104,7 +107,7 @@ def test_a_damaged_cell_is_refused(results, tmp_path, capsys):
     path = tmp_path / "runs" / CELL / "metrics.csv"
     path.write_text(path.read_text().replace("0.", "1.", 1))
     assert main(["show", CELL, "--results", str(tmp_path)]) == 2
-    assert "metrics.csv = 'sha256" in capsys.readouterr().err
+    assert "metrics.csv: not the content recorded for it (SHA-256" in capsys.readouterr().err
 
 
 def test_the_commands_make_the_same_bytes(results, tmp_path, monkeypatch):
@@ -201,11 +204,11 @@ def test_the_explorer_says_what_it_lacks(results, tmp_path, capsys):
         assert not page.exists()
         return capsys.readouterr().err
 
-    assert "tables = 'no such folder'" in told()
+    assert "tables: no such folder" in told()
     shutil.copytree(results / "tables", tables)
     assert "did you mean 'tiny'?" in told('{"experiments": ["tinny"]}')
     (tables / "tiny/runs.parquet").unlink()
-    assert "runs.parquet = 'no such file'" in told()
+    assert "runs.parquet: no such file" in told()
     (tables / "tiny/aggregate.json").unlink()
     assert "halobench run partial" in told()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import Found, SpecError, require
 
 # How far the sum of a row of probabilities may be from 1 (float32 rows of a thousand classes stay within 1e-5).
 SUM_TOLERANCE = 1e-4
@@ -27,7 +27,12 @@ def as_array(values: Any) -> np.ndarray:
     """Convert numbers to an array; tensors may be on any device and may require gradients."""
     if not hasattr(values, "detach"):
         # Conversion would expose the masked values.
-        require(not np.ma.is_masked(values), "array", "masked entries", "an array without a mask; drop its masked rows")
+        require(
+            not np.ma.is_masked(values),
+            "array",
+            Found("masked entries"),
+            "an array without a mask; drop its masked rows",
+        )
         return np.asarray(values)
     tensor = values.detach().cpu()
     return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
@@ -81,8 +86,8 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
     single = matrix.ndim == 1 or (matrix.ndim == 2 and matrix.shape[1] == 1)
     hint = " (for two classes and a single logit z, pass columns 0 and z)" if single else ""
     expected = f"an array (n, k) with at least one row and two classes{hint}"
-    require(shaped, key, f"shape {matrix.shape}", expected)
-    require(matrix.dtype.kind in "fiu", key, f"dtype {matrix.dtype}", "real numbers")
+    require(shaped, key, Found(f"shape {matrix.shape}"), expected)
+    require(matrix.dtype.kind in "fiu", key, Found(f"dtype {matrix.dtype}"), "real numbers")
     return matrix
 
 
@@ -108,7 +113,12 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     targets, (n, k) = as_array(targets), shape
     if targets.shape == (n,):
         return check_labels(targets, shape, "targets")
-    require(targets.shape == (n, k), "targets", f"shape {targets.shape}", f"labels ({n},) or probabilities ({n}, {k})")
+    require(
+        targets.shape == (n, k),
+        "targets",
+        Found(f"shape {targets.shape}"),
+        f"labels ({n},) or probabilities ({n}, {k})",
+    )
     return check_rows(targets, "targets")
 
 
@@ -117,11 +127,11 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
     labels, (n, k) = as_array(labels), shape
     hint = " (for one-hot rows, use argmax(axis=1))" if labels.shape == (n, k) else ""
     fits = labels.shape == (n,) and n > 0
-    require(fits, key, f"shape {labels.shape}", f"one label per point, i.e. shape ({n},){hint}")
+    require(fits, key, Found(f"shape {labels.shape}"), f"one label per point, i.e. shape ({n},){hint}")
     kind = labels.dtype.kind
     whole = kind == "b" or (kind == "f" and np.array_equal(labels, np.round(labels)))
     hint = f" (use {key}.astype(int))" if whole else ""
-    require(kind in "iu", key, f"dtype {labels.dtype}", f"whole numbers from 0 to {k - 1}{hint}")
+    require(kind in "iu", key, Found(f"dtype {labels.dtype}"), f"whole numbers from 0 to {k - 1}{hint}")
     outside = (labels < 0) | (labels >= k)
     row = int(outside.argmax())
     hint = "; labels start at 0, not 1" if labels.min() == 1 and labels.max() == k else ""
@@ -132,7 +142,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
 
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
     """Return `rows` (n, k) if each is a distribution, i.e. finite, nonnegative and with a sum within 1e-4 of 1."""
-    require(rows.dtype.kind in "fiu", key, f"dtype {rows.dtype}", "real numbers")
+    require(rows.dtype.kind in "fiu", key, Found(f"dtype {rows.dtype}"), "real numbers")
     for part in blocks(*rows.shape):
         _check_block(rows[part], key, part.start)
     return rows
@@ -149,4 +159,4 @@ def _check_block(block: np.ndarray, key: str, start: int) -> None:
     if not low[row] >= 0:
         raise SpecError(f"{key}[{start + row}]", float(low[row]), "non-negative probabilities")
     expected = f"a sum within {SUM_TOLERANCE:g} of 1; divide each row by its sum, in float32 or float64"
-    raise SpecError(f"{key}[{start + row}]", f"a sum of {total[row]:.6g}", expected)
+    raise SpecError(f"{key}[{start + row}]", Found(f"a sum of {total[row]:.6g}"), expected)

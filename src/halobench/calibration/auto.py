@@ -45,7 +45,7 @@ from halobench.calibration.rescaling import rescale, temper
 from halobench.calibration.sample_scores import correctness, cross_entropy, predictions, softmax
 from halobench.calibration.temperature_scaling import finite_beta
 from halobench.core import plugins
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import Found, SpecError, refuse, require
 from halobench.core.seeding import generator
 
 TS = "exact"  # its name in configurations
@@ -147,7 +147,9 @@ class AutoFit:
         logits, transform = check_logits(as_rows(logits), masked=self.chosen == TS), self.calibrator.transform
         assert transform is not None
         width = logits.shape[1]
-        require(width == self.classes, "logits", f"{width} columns", f"{self.classes}, one for each class in the fit")
+        require(
+            width == self.classes, "logits", Found(f"{width} columns"), f"{self.classes}, one for each class in the fit"
+        )
         return softmax(transform(logits))
 
 
@@ -224,8 +226,8 @@ def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
     names = (candidates,) if isinstance(candidates, str) else tuple(candidates)
     for name in names:
         plugins.check_known("calibrators", "candidates", name, ())
-        require(name != "auto", "candidates", name, "another calibrator than the one that chooses")
-    require(len(set(names)) == len(names), "candidates", list(names), "different names")
+        refuse(name == "auto", "candidates", "auto chooses among the candidates, so it can't be one of them")
+    require(len(set(names)) == len(names), "candidates", list(names), "each name only once")
     plugins.check_installed([("calibrators", name) for name in names])
     return names
 
@@ -362,7 +364,7 @@ def _cross_fitted(
             try:
                 scores = fit_checked(name, *inside, {}).logits(held_out)
             except SpecError as error:
-                reasons[name] = str(error.value)
+                reasons[name] = error.sentence
                 del results[name]
                 continue
             gains = loss - cross_entropy(scores, labels[out])

@@ -20,15 +20,15 @@ import numpy as np
 from halobench.calibration.arrays import blocks, check_labels, check_logits
 from halobench.calibration.sample_scores import cross_entropy, logarithm, softmax
 from halobench.core import plugins
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import Found, RefusedError, SpecError, refuse, require, shown
 from halobench.core.library_calibrators import is_from_library
 
 GRADIENT = 1e-7  # the largest gradient of the objective at which a fit counts as converged
 Map = Callable[[np.ndarray], np.ndarray]
 
 
-class LibraryError(SpecError):
-    """Raised if a calibrator of another library fails on logits that it wasn't fitted to; the value is the reason."""
+class LibraryError(RefusedError):
+    """Raised if a calibrator of another library fails on logits that it wasn't fitted to; its sentence says why."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Calibrator:
         Raises SpecError if the logits are not finite or not (n, k), or if the fit failed.
         """
         if self.transform is None:
-            raise SpecError("calibrator", self.reason, "data to which the calibrator can be fitted")
+            raise RefusedError("this calibrator couldn't be fitted", self.reason)
         return self.transform(check_logits(logits))
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -123,8 +123,8 @@ def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapp
         if fitted.transform is None:
             return fitted
         return dataclasses.replace(fitted, transform=_guarded(fitted.transform, key, packaged))
-    expected = "fit(logits, labels) to return a function of logits, or a halobench.calibration.calibrator.Calibrator"
-    require(callable(fitted), key, fitted, expected)
+    wanted = "return a function of logits or a halobench.calibration.calibrator.Calibrator"
+    refuse(not callable(fitted), key, f"fit(logits, labels) returned {shown(fitted)}; it must {wanted}")
     return scored(_guarded(fitted, key), logits, labels)
 
 
@@ -138,8 +138,7 @@ def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options
         try:
             return guarded(z)
         except SpecError as error:
-            reason = str(error.value if error.key == key else error)
-            raise LibraryError(key, reason, "a result for these logits") from error
+            raise LibraryError(key, error.sentence if error.key == key else str(error)) from error
 
     try:
         with plugins.calling(key), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -147,7 +146,7 @@ def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options
             guarded = _guarded(lambda z: logarithm(calibrated(softmax(z)).astype(np.float64)), key, packaged=True)
             return scored(transform, logits, labels)
     except SpecError as error:
-        return Calibrator(None, math.nan, converged=False, reason=str(error.value if error.key == key else error))
+        return Calibrator(None, math.nan, converged=False, reason=error.sentence if error.key == key else str(error))
 
 
 def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
@@ -157,9 +156,11 @@ def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
         with plugins.calling(key):
             calibrated = np.asarray(transform(logits.astype(np.float64, copy=not packaged)))
         fits = calibrated.shape == logits.shape
-        require(fits, key, f"calibrated logits of shape {calibrated.shape}", f"the input's shape, {logits.shape}")
+        require(
+            fits, key, Found(f"calibrated logits of shape {calibrated.shape}"), f"the input's shape, {logits.shape}"
+        )
         sums = len(calibrated) and calibrated.min() >= 0 and np.allclose(calibrated.sum(axis=1), 1, rtol=0, atol=1e-6)
-        require(not sums, key, "rows that sum to 1", "logits (the log of probabilities will do)")
+        require(not sums, key, Found("rows that sum to 1"), "logits (the log of probabilities will do)")
         try:
             return check_logits(calibrated, masked=True)
         except SpecError as error:

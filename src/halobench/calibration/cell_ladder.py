@@ -14,7 +14,7 @@ import pandas as pd
 from halobench.calibration.region_scores import SampleRegions
 from halobench.calibration.repair import RepairLadder, ladder
 from halobench.calibration.targets import read_array, read_posterior
-from halobench.core.errors import require
+from halobench.core.errors import Found, require
 from halobench.storage.columns import METRICS_COLUMNS
 
 PARTS = ("noise", "training", "richer_map", "temperature")
@@ -30,7 +30,7 @@ def cell_ladder(
     best map's NLL on these samples.
     """
     logits = read_array(arrays, "test.logits")
-    require(logits.ndim == 2, "test.logits", f"shape {logits.shape}", "an array (n, k)")
+    require(logits.ndim == 2, "test.logits", Found(f"shape {logits.shape}"), "an array (n, k)")
     posterior = read_posterior(arrays, "test", logits.shape[1], SampleRegions.read(arrays, ("test",)))
     targets, labels = (read_array(arrays, "test.clean"), "clean") if posterior is None else (posterior, "noisy")
     repairs = ladder(logits, targets, more if targets.ndim == 2 else None, seed=seed)

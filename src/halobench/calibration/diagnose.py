@@ -37,10 +37,11 @@ from halobench.calibration.repair import Rung
 from halobench.calibration.rescaling import rescale, temper
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature_scaling import finite_beta
-from halobench.core.errors import require
+from halobench.core.errors import refuse, require
 from halobench.core.seeding import generator
 
 DRAWS = 1000  # bootstrap resamples
+IN_FRAME = "can't be passed next to a data frame; put it into the data frame, as {}"
 
 
 def diagnose(
@@ -92,10 +93,18 @@ def diagnose(
     ('exact', 3)
     """
     if labels is None:
-        require(hasattr(logits, "columns"), "labels", None, "labels, or a data frame with a column label")
+        refuse(
+            not hasattr(logits, "columns"), "labels", "missing; pass labels, or a data frame with a column named label"
+        )
         for name, value in {"test_logits": test_logits, "test_labels": test_labels, "posterior": posterior}.items():
-            require(value is None, name, "alongside a data frame", "rows of the data frame, with the split test")
-        require(groups is None, "groups", "alongside a data frame", "a column group of the data frame")
+            refuse(
+                value is not None,
+                name,
+                IN_FRAME.format(
+                    "columns of rows with the split test" if name != "posterior" else "columns posterior_NAME"
+                ),
+            )
+        refuse(groups is not None, "groups", IN_FRAME.format("a column named group"))
         table, classes = table_arrays(logits)
         return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed)
     arrays = {"logits": logits, "labels": labels, "groups": groups, "posterior": _aligned(posterior, logits)}
@@ -104,7 +113,7 @@ def diagnose(
     val, test = read_samples(arrays), None
     if "test_logits" in arrays:
         test = read_samples(arrays, "test_", val["logits"].shape[1])
-    require(test is not None or test_labels is None, "test_labels", "without test_logits", "test_logits too")
+    refuse(test is None and test_labels is not None, "test_labels", "passed without test_logits; pass both or neither")
     return _diagnose(val, test, names, candidates, seed)
 
 
@@ -131,7 +140,12 @@ def _diagnose(val: Samples, test: Samples | None, names: Any, candidates: Sequen
     """Check the other arguments, and diagnose samples that have already been checked."""
     k = val["logits"].shape[1]
     listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # arrays and pandas indices have it
-    require(names is None or (listed and len(names) == k), "names", names, f"{k} names of classes, in a list")
+    require(
+        names is None or (listed and len(names) == k),
+        "names",
+        names,
+        f"a list of {k} class names, one for each column of the logits",
+    )
     check_whole("seed", seed, 0)
     tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
     # A single memory layout makes the last digits of results independent of the layout of the input.

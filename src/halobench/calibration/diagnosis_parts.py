@@ -205,4 +205,4 @@ def quick_ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[Re
     try:
         return ladder(logits[some], targets[some], seed=seed, families=families), ""
     except SpecError as error:
-        return None, f"it needs {error.expected.partition(',')[0]}"
+        return None, f"its fits fail ({error})"

@@ -114,7 +114,7 @@ def is_optimal(temperature: Temperature, samples: int) -> Answer:
     if exact.beta == 0 and math.isclose(nll, exact.nll, rel_tol=1e-12):
         short = "Every temperature gives the same NLL."
         return Answer(question, short, "The logits of each sample are equal.", warning=True)
-    short, precision = "T is infinite.", "No temperature is better than the same probability for every class."
+    short, precision = "T is infinite.", "Equal probabilities are at least as good as any temperature."
     if exact.beta > 0:
         short = f"T = {number(exact.T, '.4g')}{', proved optimal' if exact.converged else ''}."
         precision = f"Its 95% interval is {interval(temperature.low, temperature.high, '.3g')}."
@@ -198,7 +198,7 @@ def are_enough(
     )
     if for_temperature and for_map and not few:
         return Answer(question, f"Yes{unseen and f', except for {unseen}'}.", sentences, warning=bool(unseen))
-    short = "For a temperature, but hardly for more." if for_temperature else "No."
+    short = "Enough for a temperature, too few for richer maps." if for_temperature else "No."
     short = short if temperature.exact.beta else "Unknown, since no finite temperature is best."
     return Answer(question, short, sentences, warning=True)
 

@@ -34,7 +34,7 @@ from halobench.calibration.sample_scores import cross_entropy
 from halobench.calibration.scoring import SplitScores, metrics_row
 from halobench.calibration.targets import SPLITS, Targets, read_array, read_targets, reported_labels
 from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly, fit_temperature
-from halobench.core.errors import naming, require
+from halobench.core.errors import Found, naming, refuse, require
 from halobench.core.plugins import check_installed
 from halobench.core.specs import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS, RELIABILITY_COLUMNS
@@ -97,13 +97,15 @@ def calibrate(
     """
     check_installed(spec.plugged)
     logits = {split: read_array(arrays, f"{split}.logits") for split in splits}
-    require(logits["test"].ndim == 2, "test.logits", f"shape {logits['test'].shape}", "an array (n, k)")
+    require(logits["test"].ndim == 2, "test.logits", Found(f"shape {logits['test'].shape}"), "an array (n, k)")
     k = logits["test"].shape[1]
     regions = SampleRegions.read(arrays, splits)
     targets = read_targets(arrays, k, splits, regions)
     for split in splits:
         shape = (len(targets[split]["clean"]), k)
-        require(logits[split].shape == shape, f"{split}.logits", f"shape {logits[split].shape}", f"shape {shape}")
+        require(
+            logits[split].shape == shape, f"{split}.logits", Found(f"shape {logits[split].shape}"), f"shape {shape}"
+        )
         with naming(split):
             logits[split] = check_logits(logits[split], masked=True)
     calibrated = fit_and_score(logits, targets, spec, seed, regions)
@@ -166,8 +168,8 @@ def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec
             fits["oracle", "test", labels] = _fit_oracle(logits["test"], targets["test"][labels])
     for name, plugin in spec.plug_ins.items():
         for split, rows in logits.items():
-            expected = f"finite logits, as the calibrator {name} requires"
-            require(math.isfinite(rows.min()), f"{split}.logits", "-inf", expected)
+            endless = not math.isfinite(rows.min())
+            refuse(endless, f"{split}.logits", f"a logit is -inf, but the calibrator {name} requires finite logits")
         fit_to = logits["val"], targets["val"]["drawn"]
         fits[name, "val", "drawn"] = fit_checked(plugin.name, *fit_to, plugin.options)
     return fits
@@ -203,7 +205,7 @@ def _calibrated(fits: Fits, key: Key, logits: np.ndarray) -> np.ndarray | None:
     try:
         return None if fit.transform is None else fit.transform(logits)
     except LibraryError as error:
-        fits[key] = replace(fit, transform=None, converged=False, reason=str(error.value))
+        fits[key] = replace(fit, transform=None, converged=False, reason=error.sentence)
         return None
 
 

@@ -34,7 +34,7 @@ from halobench.calibration.arrays import check_labels, check_logits, check_matri
 from halobench.calibration.groups import check_groups
 from halobench.calibration.logit_tables import SPLITS, table_arrays
 from halobench.calibration.sample_scores import logarithm
-from halobench.core.errors import SpecError, one_of, require
+from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
 from halobench.core.extras import explained
 from halobench.core.seeding import generator
 
@@ -83,17 +83,22 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     with in_file(path):
         arrays, _ = _load(Path(path))
         val, test = as_sets(arrays)
-        expected = "no groups: calibrators in a list are fitted as if samples were independent (diagnose uses groups)"
-        require("groups" not in val, "groups" if "groups" in arrays else "val_groups", "an array", expected)
+        sentence = (
+            "remove this array; only `halobench diagnose` uses groups, and these fits treat samples as independent"
+        )
+        refuse("groups" in val, "groups" if "groups" in arrays else "val_groups", sentence)
         if set(KINDS) & set(arrays):
             val, test = _halves(val, seed)
         if test is None:
-            raise SpecError("test_logits", "no such array", "samples to be scored")
-        require("labels" in test, "test_labels", "no such array", "labels for the test samples")
+            raise RefusedError("test_logits", "missing; add logits and labels of test samples, which are scored")
+        refuse("labels" not in test, "test_labels", "missing; add the labels of the test samples, which are scored")
         # Calibrators are fitted to drawn labels, so a missing validation posterior only affects validation scores.
         alone = "posterior" in val and "posterior" not in test
-        expected = "test_posterior too, since test samples are scored"
-        require(not alone, "val_posterior", "without test_posterior", expected)
+        refuse(
+            alone,
+            "val_posterior",
+            "test_posterior is missing; add it, since test samples are scored, or remove this array",
+        )
     sets = zip(SPLITS, (val | {"clean": val["labels"]}, test | {"clean": test["labels"]}), strict=True)
     return {f"{split}.{kind}": array for split, samples in sets for kind, array in samples.items()}
 
@@ -139,11 +144,11 @@ def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...
 def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
     """Check arrays with the names of an .npz file, and return the validation samples and any test samples."""
     for name in arrays:
-        require(name in NAMES, name, f"shape {np.shape(arrays[name])}", one_of(NAMES, name))
+        refuse(name not in NAMES, name, f"unknown array; rename it to {one_of(NAMES, name)}, or remove it")
     single, split = ([name for name in arrays if (name in (*KINDS, "groups")) == alone] for alone in (True, False))
     if single and split:
-        expected = "either arrays whose names begin with val_ or test_, or a single set without these prefixes"
-        raise SpecError(single[0], f"alongside {', '.join(sorted(split))}", expected)
+        wanted = "use either only names that begin with val_ or test_, or only names without these prefixes"
+        raise RefusedError(single[0], f"the file also has {', '.join(sorted(split))}; {wanted}")
     val = read_samples(arrays, "val_" if split else "")
     has_test = any(name.startswith("test_") for name in arrays)
     return val, read_samples(arrays, "test_", val["logits"].shape[1]) if has_test else None
@@ -156,9 +161,9 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
     labels.
     """
     kinds = [kind for kind in KINDS[:2] if prefix + kind in arrays]
-    expected = f"either {prefix}logits or {prefix}probabilities, along with {prefix}labels"
-    require(bool(kinds), f"{prefix}logits", "no such array", expected)
-    require(len(kinds) == 1, f"{prefix}logits", f"alongside {prefix}probabilities", "only one of the two")
+    wanted = f"add {prefix}logits or {prefix}probabilities, along with {prefix}labels"
+    refuse(not kinds, f"{prefix}logits", f"missing; {wanted}")
+    refuse(len(kinds) > 1, f"{prefix}logits", f"the file also has {prefix}probabilities; keep only one of the two")
     name = prefix + kinds[0]
     if kinds == ["probabilities"]:
         logits = logarithm(check_rows(check_matrix(arrays[name], name), name).astype(np.float64))
@@ -167,17 +172,19 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
         advice = f"if these are probabilities, rename the array {prefix}probabilities; its logarithm is then taken"
         check_unscaled(logits, name, advice)
     fits = classes in (None, logits.shape[1])  # checked first; otherwise, the error would blame the labels
-    require(fits, name, f"{logits.shape[1]} classes", f"{classes} classes, as in the validation logits")
+    require(fits, name, Found(f"{logits.shape[1]} classes"), f"{classes} classes, as in the validation logits")
     samples = {"logits": logits}
     if f"{prefix}labels" in arrays:
         labels = check_labels(np.asarray(arrays[f"{prefix}labels"]), logits.shape, f"{prefix}labels")
         samples["labels"] = labels.astype(np.int64)
-    require("labels" in samples or classes is not None, f"{prefix}labels", "no such array", f"labels for {name}")
+    refuse("labels" not in samples and classes is None, f"{prefix}labels", f"missing; add the labels of {name}")
     if f"{prefix}groups" in arrays:
         samples["groups"] = check_groups(arrays[f"{prefix}groups"], len(logits), f"{prefix}groups")
     if f"{prefix}posterior" in arrays:
         name, rows = f"{prefix}posterior", arrays[f"{prefix}posterior"]
-        require(rows.shape == logits.shape, name, f"shape {rows.shape}", f"the shape of the logits, {logits.shape}")
+        require(
+            rows.shape == logits.shape, name, Found(f"shape {rows.shape}"), f"the shape of the logits, {logits.shape}"
+        )
         samples["posterior"] = check_rows(rows, name)
     return samples
 
@@ -192,28 +199,28 @@ def in_file(path: Path | str) -> Iterator[None]:
             raise
         split, _, rest = error.key.partition(".")
         key = f"{split}_{rest}" if split in SPLITS else error.key
-        raise SpecError(f"{path}: {key}", error.value, error.expected) from None
+        raise error.at(f"{path}: {key}") from None
 
 
 def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     """Load all arrays of a file without unpickling, and the names of its classes if it has them."""
     kind = path.suffix.lower()
-    expected = "an .npz file of numeric arrays, as written by numpy.savez (convert each with numpy.asarray first)"
+    wanted = "an .npz file of numeric arrays, as written by numpy.savez (convert each with numpy.asarray first)"
     if not path.is_file():
-        raise SpecError(str(path), "a folder" if path.is_dir() else "no such file", expected)
+        raise RefusedError(str(path), "this is a folder; pass a file" if path.is_dir() else "no such file")
     if is_table := kind in (".csv", ".parquet"):
-        expected = f"a table with a header, as written by pandas to {kind}"
+        wanted = f"a table with a header, as written by pandas to {kind}"
     try:
         if is_table:
             return table_arrays(_read_table(path))
         archive = np.load(path, allow_pickle=False)
-        require(isinstance(archive, Mapping), str(path), "a single array", expected)
+        require(isinstance(archive, Mapping), str(path), Found("a single array"), wanted)
         with archive:
             return dict(archive), None
     except (SpecError, ImportError):
         raise
     except Exception as error:  # numpy, zipfile and pandas raise a dozen types, and some messages suggest unpickling
-        raise SpecError(str(path), f"an unreadable file ({type(error).__name__})", expected) from None
+        raise RefusedError(str(path), f"can't be read ({type(error).__name__}); pass {wanted}") from None
 
 
 def _read_table(path: Path) -> pd.DataFrame:
@@ -229,8 +236,8 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _halves(samples: Samples, seed: int) -> tuple[Samples, Samples]:
     """Divide samples at random into the two splits, keeping their order."""
     count = len(samples["labels"])
-    expected = "at least two rows, since half are used for fitting and the rest for scoring"
-    require(count >= FEWEST, "logits", f"{count} row", expected)
+    expected = "at least two, since half are used for fitting and the rest for scoring"
+    require(count >= FEWEST, "logits", Found(f"{count} row"), expected)
     order = generator(seed, "halves").permutation(count)
     val, test = np.sort(order[: count // 2]), np.sort(order[count // 2 :])
     return {kind: array[val] for kind, array in samples.items()}, {kind: array[test] for kind, array in samples.items()}

@@ -17,22 +17,24 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.arrays import as_rows
-from halobench.core.errors import require
+from halobench.core.errors import Found, refuse, require
 
 
 def check_groups(groups: Any, samples: int, key: str = "groups") -> np.ndarray:
     """Return groups (n,), given as numbers or text, as whole numbers from 0; raise SpecError if they are unusable."""
     groups = as_rows(groups)
     expected = f"one group per sample, i.e. shape ({samples},)"
-    require(groups.shape == (samples,), key, f"shape {groups.shape}", expected)
+    require(groups.shape == (samples,), key, Found(f"shape {groups.shape}"), expected)
     import pandas as pd
 
     missing = np.asarray(pd.isna(groups))
     row = int(missing.argmax())
-    require(not missing.any(), f"{key}[{row}]", "missing", "a group (a number or a name)")
+    refuse(missing.any(), f"{key}[{row}]", "missing; give each sample a group (a number or a name)")
     names, numbers = np.unique(groups.astype(str) if groups.dtype == object else groups, return_inverse=True)
-    expected = "at least two groups; leave groups out if all samples are independent"
-    require(len(names) > 1, key, f"{names[0]!s} for every sample", expected)
+    sentence = (
+        f"all samples are in the group {names[0]!s}; pass at least two groups, or none if samples are independent"
+    )
+    refuse(len(names) < 2, key, sentence)
     return numbers
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from halobench.calibration.arrays import as_rows
-from halobench.core.errors import SpecError, one_of, require
+from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +29,8 @@ PLURALS = {"logit": "logits", "probability": "probabilities", "posterior": "post
 def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     """Return a table's arrays under the names of an .npz file, and the names of its classes if they aren't 0, 1, ..."""
     columns, names = _class_columns(table)
-    require("label" in table, "columns", _shown(table), EXPECTED)
-    require(len(table) > 0, "rows", 0, "at least one row")
+    require("label" in table, "columns", Found(_shown(table)), EXPECTED)
+    refuse(len(table) == 0, "", "the table has no rows")
     numbers = _class_numbers(table["label"], names)
     arrays: dict[str, np.ndarray] = {}
     for prefix, rows in _parts(table).items():
@@ -40,7 +40,7 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
         labels, missing = rows["label"], rows["label"].isna().to_numpy()
         if not (prefix == "test_" and missing.all()):
             row = labels.index[int(missing.argmax())]
-            require(not missing.any(), f"label[{row}]", "missing", "a label (or no label for any test sample)")
+            refuse(missing.any(), f"label[{row}]", "missing; label all samples, or none of the test samples")
             arrays[f"{prefix}labels"] = np.array([numbers[label] for label in labels.tolist()])
     return arrays, None if _are_indices(names) else tuple(names)
 
@@ -60,9 +60,9 @@ def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     if "split" not in table:
         return {"": table}
     others = sorted(set(map(str, table["split"].unique())) - set(SPLITS))
-    require(not others, "split", ", ".join(others), one_of(SPLITS))
+    require(not others, "split", Found(", ".join(others)), f"only {' and '.join(SPLITS)}")
     val, test = (table[table["split"] == split] for split in SPLITS)
-    require(len(val) > 0, "split", "no val", "rows with the split val")
+    refuse(len(val) == 0, "split", "no row has the split val; add rows, to which maps are fitted")
     return {"val_": val, "test_": test} if len(test) else {"": val}
 
 
@@ -72,13 +72,13 @@ def _class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list
     for column in table.columns:
         if match := COLUMN.fullmatch(str(column)):
             columns.setdefault(PLURALS[match[1]], {})[match[2]] = column
-    require(bool(set(columns) - {"posterior"}), "columns", _shown(table), EXPECTED)
+    require(bool(set(columns) - {"posterior"}), "columns", Found(_shown(table)), EXPECTED)
     names = list(next(iter(columns.values())))
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
     for kind, by_name in columns.items():
         expected = f"the classes {', '.join(names)}, as in the other columns"
-        require(set(by_name) == set(names), kind, ", ".join(by_name), expected)
+        require(set(by_name) == set(names), kind, Found(f"the classes {', '.join(by_name)}"), expected)
     return columns, names
 
 
@@ -109,8 +109,8 @@ def _class_numbers(column: pd.Series, names: Sequence[str]) -> dict[Any, Any]:
         odd = [name for name in names if not name.isdecimal()]
         others = sorted(set(names) - set(odd), key=int)
         if len(odd) == 1 and _are_indices(others) and by_name[odd[0]] not in numbers.values():
-            expected = "the number of a class, as in the other columns' names (rename the column if it isn't a class's)"
-            raise SpecError("columns", odd[0], expected)
+            sentence = f"all classes but {odd[0]!r} are numbered; number it too, or rename the column if it isn't one"
+            raise RefusedError("columns", sentence)
     return {label: whole[label] if number is None else number for label, number in numbers.items()}
 
 

@@ -25,7 +25,7 @@ from halobench.calibration.arrays import (
 )
 from halobench.calibration.binning import Reliability
 from halobench.core import plugins
-from halobench.core.errors import one_of, require
+from halobench.core.errors import Found, one_of, require
 from halobench.core.metric_spec import OF_PROBABILITIES, parameters
 
 ACE_KINDS = ("average", "equal_mass")
@@ -63,9 +63,14 @@ class Metric:
         with plugins.calling(key):
             value = np.asarray(plugins.load("metrics", self.name)(*arguments, **self.options), dtype=np.float64)
         n = len(arguments[0])
-        require(value.shape in ((), (n,)), key, f"shape {value.shape}", f"a number, or one per sample, ({n},)")
+        require(
+            value.shape in ((), (n,)),
+            key,
+            Found(f"a result of shape {value.shape}"),
+            f"a number, or one per sample, ({n},)",
+        )
         bad = np.isnan(value).any() or (value == -np.inf).any()
-        require(not bad, key, "NaN or -inf", "numbers, or inf")
+        require(not bad, key, Found("a result of NaN or -inf"), "finite numbers or inf")
         return value if value.ndim else float(value)
 
     def __call__(self, predictions: np.ndarray, targets: np.ndarray) -> float:
@@ -82,7 +87,12 @@ class Metric:
             predicted, arrays["confidence"] = sample_scores.predictions(predictions)
             arrays["correct"] = sample_scores.correctness(predicted, arrays["targets"])
         needed = "rows of probabilities" if "posterior" in self.takes else "labels"
-        require(self.fits(arrays), "targets", f"shape {arrays['targets'].shape}", f"{needed}, for {self.name}")
+        require(
+            self.fits(arrays),
+            "targets",
+            Found(f"shape {arrays['targets'].shape}"),
+            f"{needed}, which {self.name} needs",
+        )
         return float(np.mean(self.compute(arrays)))
 
 

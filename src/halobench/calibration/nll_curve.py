@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from halobench.calibration.arrays import BLOCK, blocks
-from halobench.core.errors import require
+from halobench.core.errors import Found, refuse, require
 
 # With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along short rows
 # take longer than copying the block to a layout in which they run across samples.
@@ -72,11 +72,11 @@ def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
             lowest = np.minimum(lowest, shifted.min())
     linear = _sum(picked) / len(logits)
     slope = _sum(total) / logits.size - linear
-    fits = all(map(math.isfinite, (lowest, linear, slope)))
-    require(fits, "logits", [float(logits.min()), float(logits.max())], "a spread within the range of float64")
+    refuse(not all(map(math.isfinite, (lowest, linear, slope))), "logits", TOO_FAR)
     return DataSummary(linear, slope, -float(lowest))
 
 
+TOO_FAR = "too far apart for float64; divide all logits by the same number"
 FAR = 1e100  # how far `Curve` puts a ruled-out class below a row's largest logit, in units of the others' spread
 
 
@@ -117,7 +117,7 @@ class Curve:
         with np.errstate(over="ignore"):
             shifted = logits - logits.max(axis=1, keepdims=True).astype(np.float64)
         spread = float(-shifted[finite].min())
-        require(math.isfinite(spread), "logits", spread, "a spread within the range of float64")
+        refuse(not math.isfinite(spread), "logits", TOO_FAR)
         unit = spread or 1.0
         scaled = np.where(finite, shifted / unit, 0.0)
         if targets.ndim == 1:
@@ -138,7 +138,7 @@ def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
     label = f" (label {targets[row]})" if targets.ndim == 1 else ""
     count = f"rows affected: {int((~good).sum())}"
     expected = f"a finite logit where a target has mass; otherwise the NLL is infinite at every temperature ({count})"
-    require(good.all(), f"logits[{row}]", f"-inf{label}", expected)
+    require(good.all(), f"logits[{row}]", Found(f"-inf{label}"), expected)
 
 
 def derivatives(logits: np.ndarray, linear: float, beta: float) -> Derivatives:

@@ -277,5 +277,5 @@ def _shares(group: int, shares: np.ndarray | None) -> np.ndarray:
         return np.full(int(group), 1 / group)
     checked = np.asarray(shares, dtype=float)
     fine = checked.shape == (int(group),) and (checked > 0).all() and abs(checked.sum() - 1) < 1e-9
-    require(fine, "shares", np.asarray(shares).tolist(), f"{int(group)} positive shares that add up to 1")
+    require(fine, "shares", np.asarray(shares).tolist(), f"{int(group)} shares above 0 that add up to 1")
     return checked

@@ -54,7 +54,7 @@ from halobench.calibration.calibrator import GRADIENT
 from halobench.calibration.convex import RIDGE, Optimum, minimise
 from halobench.calibration.rescaling import power_of_two
 from halobench.calibration.temperature_scaling import finite_beta
-from halobench.core.errors import require
+from halobench.core.errors import Found, require
 
 PRIORS = (0.3, 3.0, 30.0, 300.0)  # strengths r of the uniform prior to try, in samples per class
 # The largest number of logits on which r and the symmetry are chosen; the weights are then fitted to all logits.
@@ -121,7 +121,9 @@ class PartnerFit:
         """
         logits = check_logits(logits)
         k = len(self.confusions)
-        require(logits.shape[1] == k, "logits", f"{logits.shape[1]} classes", f"{k} classes, as in the fit")
+        require(
+            logits.shape[1] == k, "logits", Found(f"{logits.shape[1]} columns"), f"{k}, one for each class in the fit"
+        )
         probabilities = self.log_probabilities(logits)
         return np.exp(probabilities, out=probabilities)
 

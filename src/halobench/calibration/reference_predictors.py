@@ -13,7 +13,7 @@ from halobench.calibration.evaluate import Calibrated, fit_and_score
 from halobench.calibration.region_scores import SampleRegions
 from halobench.calibration.sample_scores import logarithm
 from halobench.calibration.targets import SPLITS, Targets, read_array, read_posterior, read_targets, require_array
-from halobench.core.errors import require
+from halobench.core.errors import Found, require
 from halobench.core.specs import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS
 
@@ -107,7 +107,7 @@ def _nearest_votes(inputs: Mapping[str, Any], targets: Targets, k: int) -> dict[
         require_array(inputs, split)
         train, queries = inputs["train"], inputs[split]
         shape = (len(targets[split]["clean"]), train.shape[-1])
-        require(queries.shape == shape, f"inputs.{split}", f"shape {queries.shape}", f"shape {shape}")
+        require(queries.shape == shape, f"inputs.{split}", Found(f"shape {queries.shape}"), f"shape {shape}")
         index = np.arange(len(train)) if split == "train" else nearest(queries, train)
         votes[split] = np.eye(k)[labels[index]]
     return votes

@@ -13,7 +13,7 @@ import numpy as np
 
 from halobench.calibration.arrays import check_rows
 from halobench.calibration.overlap_theory import two_level_kl
-from halobench.core.errors import require
+from halobench.core.errors import Found, refuse, require
 from halobench.data.distribution import Regions
 
 FLAT = 1e-9  # below this inverse temperature times logits, the mean is accurate enough
@@ -34,17 +34,17 @@ class SampleRegions:
             return None
         names = ["regions.mass", "regions.shared", *(f"{split}.region" for split in splits)]
         for name in names:
-            require(name in arrays, name, None, "an array with this name to go with regions.posterior")
+            refuse(name not in arrays, name, "missing; add this array, since there is an array regions.posterior")
         posterior = np.asarray(arrays["regions.posterior"], dtype=np.float64)
-        require(posterior.ndim == 2, "regions.posterior", f"shape {posterior.shape}", "an array (R, k)")
+        require(posterior.ndim == 2, "regions.posterior", Found(f"shape {posterior.shape}"), "an array (R, k)")
         check_rows(posterior, "regions.posterior")
         for name in names[:2]:
             shape = np.shape(arrays[name])
-            require(shape == posterior.shape[:1], name, f"shape {shape}", f"shape {posterior.shape[:1]}")
+            require(shape == posterior.shape[:1], name, Found(f"shape {shape}"), f"shape {posterior.shape[:1]}")
         index = {split: np.asarray(arrays[f"{split}.region"]) for split in splits}
         for split, each in index.items():
             inside = each.ndim == 1 and each.dtype.kind in "iu" and each.min() >= 0 and each.max() < len(posterior)
-            require(inside, f"{split}.region", "invalid values", f"whole numbers from 0 to {len(posterior) - 1}")
+            refuse(not inside, f"{split}.region", f"all values must be whole numbers from 0 to {len(posterior) - 1}")
         mass, shared = np.asarray(arrays["regions.mass"]), np.asarray(arrays["regions.shared"]) > 0
         return cls(Regions(posterior, mass, shared), index)
 

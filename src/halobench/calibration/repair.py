@@ -48,7 +48,7 @@ from halobench.calibration.arrays import check_logits, check_targets, check_unsc
 from halobench.calibration.logit_maps import FAMILIES, TINY, fit_families
 from halobench.calibration.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature_scaling import fit_exactly
-from halobench.core.errors import require
+from halobench.core.errors import Found, refuse, require
 from halobench.core.seeding import generator
 from halobench.core.specs import LADDER_SAMPLES
 
@@ -159,11 +159,16 @@ def repair_ladder(
     logits, targets = _checked(logits, targets)
     check_unscaled(logits)
     seen = np.unique(targets) if targets.ndim == 1 else targets
-    require(targets.ndim == 2 or len(seen) > 1, "targets", f"label {seen[0]} alone", "at least two different labels")
+    require(
+        targets.ndim == 2 or len(seen) > 1,
+        "targets",
+        Found(f"only the label {seen[0]}"),
+        "at least two different labels",
+    )
     if len(logits) >= LADDER_SAMPLES:
-        what = "samples of which at least one has another label, since otherwise no temperature is optimal"
         separable = fit_exactly(logits, targets).separable
-        require(not separable, "logits", "each label's logit is the largest", what)
+        what = "every sample's label has the largest logit, so no temperature is optimal; add misclassified samples"
+        refuse(separable, "logits", what)
     check_whole("draws", draws, 1)
     check_whole("seed", seed, 0)
     return ladder(logits, targets, more, draws, seed)
@@ -181,13 +186,13 @@ def ladder(
     logits, targets = _checked(logits, targets)
     n = len(logits)
     expected = f"at least {LADDER_SAMPLES} rows, since maps are fitted to some of them"
-    require(n >= LADDER_SAMPLES, "logits", f"{n} rows", expected)
+    require(n >= LADDER_SAMPLES, "logits", Found(f"{n} rows"), expected)
     if more is not None:
         more = _checked(*more)
         expected = f"at least {LADDER_SAMPLES} further rows, to which the maps are fitted"
-        require(len(more[0]) >= LADDER_SAMPLES, "more", f"{len(more[0])} rows", expected)
+        require(len(more[0]) >= LADDER_SAMPLES, "more", Found(f"{len(more[0])} rows"), expected)
         shape, others = (rows.shape[1:] + of.shape[1:] for rows, of in (more, (logits, targets)))
-        require(shape == others, "more", f"rows of shape {shape}", f"rows of shape {others}, like the others")
+        require(shape == others, "more", Found(f"rows of shape {shape}"), f"{others}, as in the other arrays")
     nlls = _held_out(logits, targets, more, FOLDS, 1.0, seed, families)
     fewer = _held_out(logits, targets, more, HALVES, 0.5, seed, families)
     best, best_of_fewer = (min(by_family, key=lambda name: by_family[name].mean()) for by_family in (nlls, fewer))

@@ -7,7 +7,7 @@ import numpy as np
 from halobench.calibration.arrays import check_probabilities, check_whole
 from halobench.calibration.binning import bin_edges, bin_index
 from halobench.calibration.sample_scores import predictions
-from halobench.core.errors import require
+from halobench.core.errors import Found, require
 
 
 def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.Generator) -> float:
@@ -67,10 +67,12 @@ def bootstrap_intervals(
     check_whole("draws", draws, 1)
     require(0 < level < 1, "level", level, "a coverage in (0, 1)")
     values = np.asarray(values, dtype=np.float64)
-    require(values.ndim == 2 and len(values) >= 1, "values", f"shape {values.shape}", "an array (n, m) with n >= 1")
+    require(
+        values.ndim == 2 and len(values) >= 1, "values", Found(f"shape {values.shape}"), "an array (n, m) with n >= 1"
+    )
     n, endless = len(values), np.isinf(values)
     bad = np.isnan(values).any() or (values == -np.inf).any()
-    require(not bad, "values", "NaN or -inf", "finite numbers or inf")
+    require(not bad, "values", Found("NaN or -inf"), "finite numbers or inf")
     finite = np.where(endless, 0, values)
     touched = endless.any(axis=0)
     means = []

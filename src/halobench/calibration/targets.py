@@ -13,7 +13,7 @@ import numpy as np
 
 from halobench.calibration.arrays import as_array, check_labels, check_rows
 from halobench.calibration.region_scores import SampleRegions
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import Found, RefusedError, require
 
 SPLITS = ("train", "val", "test")
 LABELS = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
@@ -31,7 +31,7 @@ def read_array(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
 def require_array(arrays: Mapping[str, Any], name: str) -> None:
     """Raise SpecError if there is no array called `name`."""
     if name not in arrays:
-        raise SpecError(name, None, f"an array with this name (found: {', '.join(sorted(arrays)) or 'none'})")
+        raise RefusedError(name, f"no such array (found: {', '.join(sorted(arrays)) or 'none'})")
 
 
 def read_posterior(
@@ -42,15 +42,15 @@ def read_posterior(
     shape = (len(clean), k)
     if f"{split}.posterior" in arrays:
         rows = read_array(arrays, f"{split}.posterior")
-        require(rows.shape == shape, f"{split}.posterior", f"shape {rows.shape}", f"shape {shape}")
+        require(rows.shape == shape, f"{split}.posterior", Found(f"shape {rows.shape}"), f"shape {shape}")
         return check_rows(rows, f"{split}.posterior").astype(np.float64)
     if "transition" in arrays:
         transition = read_array(arrays, "transition")
-        require(transition.shape == (k, k), "transition", f"shape {transition.shape}", f"shape {(k, k)}")
+        require(transition.shape == (k, k), "transition", Found(f"shape {transition.shape}"), f"shape {(k, k)}")
         return check_rows(transition, "transition").astype(np.float64)[clean]
     if regions is not None:
         rows = regions.rows(split)
-        require(rows.shape == shape, f"{split}.region", f"a posterior of shape {rows.shape}", f"shape {shape}")
+        require(rows.shape == shape, f"{split}.region", Found(f"a posterior of shape {rows.shape}"), f"shape {shape}")
         return rows
     return None
 

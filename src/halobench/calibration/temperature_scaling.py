@@ -27,7 +27,7 @@ from halobench.calibration.nll_curve import (
     summarise,
 )
 from halobench.calibration.rescaling import rescale, temper
-from halobench.core.errors import require
+from halobench.core.errors import refuse, require
 
 CERTIFICATE = 1e-7  # relative half-width of the interval around beta in which the gradient must change sign
 
@@ -119,7 +119,9 @@ def _fit(curve: Curve, guess: float) -> TemperatureFit:
         return TemperatureFit(math.nan, math.inf, limit_of_separable(logits), 0.0, False, True)
     start, x, at_start = _minimise(logits, linear, guess)
     beta, optimum = start * (1 + x), at_start.after_step(x)
-    require(beta < math.inf, "logits", spread, "a spread for which float64 can represent the optimal T")
+    refuse(
+        beta == math.inf, "logits", f"too close together (at most {spread:.3g} apart): 1/T exceeds the range of float64"
+    )
     noise = slope_rounding(k, at_start.slope, start * linear)
     proved = _changes_sign(at_start, x, start * spread, noise) or _ends_differ(logits, linear, beta)
     return TemperatureFit(1 / beta, beta, optimum.nll, optimum.slope / beta, proved, False)

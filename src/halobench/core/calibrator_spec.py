@@ -38,8 +38,8 @@ def _read_calibrator(entry: Any) -> Any:
     form = "a name, or NAME: {name: PLUG-IN, OPTION: VALUE}"
     name, plug_in = named_entry(CalibratorSpec, entry, form, CALIBRATORS, "built in")
     # Otherwise, figures and claims would mistake it for the plug-in of that name.
-    fits = name == plug_in.name or name not in plugins.names("calibrators")
-    require(fits, "", name, "a name that isn't used by another plug-in")
+    taken = name != plug_in.name and name in plugins.names("calibrators")
+    require(not taken, "", name, "a different name, since another plug-in has this one")
     return {name: plug_in}
 
 

@@ -16,26 +16,43 @@ LARGEST = 2**63  # whole numbers must be below this, so that every table can sto
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,63}")
 
 
+class Found(str):
+    """A description of bad input, such as its shape, which messages state instead of the value."""
+
+
 class SpecError(ValueError):
     """Bad input, reported on one line with the key, the value and what was expected.
+
+    The line is "KEY = VALUE: expected EXPECTED" or, if the value is a description (`Found`), "KEY: found DESCRIPTION,
+    expected EXPECTED".
 
     Parameters
     ----------
     key : str
         The location of the value as a dotted path, e.g. ``losses.mixup2.points``.
     value : object
-        The value found there.
+        The value found there, or its description.
     expected : str
         A valid input in words, phrased to follow "expected".
     """
 
     def __init__(self, key: str, value: object, expected: str):
-        super().__init__(f"{_printable(str(key))} = {shown(value)}: expected {_printable(expected)}")
+        found = f": found {value}, expected" if isinstance(value, Found) else f" = {shown(value)}: expected"
+        super().__init__(_printable(f"{key}{found} {expected}"))
         self.key, self.value, self.expected = key, value, expected
+
+    @property
+    def sentence(self) -> str:
+        """Return the message without the key, or the whole message if it begins with "KEY = VALUE"."""
+        return str(self).removeprefix(f"{_printable(self.key)}: ")
+
+    def at(self, key: str, more: str = "") -> SpecError:
+        """Return the same error with another key and with `more`, e.g. a remedy, at its end."""
+        return SpecError(key, self.value, self.expected + more)
 
     def within(self, prefix: str) -> SpecError:
         """Return the same error with `prefix`, the location of the spec that raised it, prepended to its key."""
-        return SpecError(f"{prefix}.{self.key}" if self.key else prefix, self.value, self.expected)
+        return self.at(f"{prefix}.{self.key}" if self.key else prefix)
 
 
 class RefusedError(SpecError):
@@ -48,9 +65,9 @@ class RefusedError(SpecError):
         ValueError.__init__(self, _printable(f"{key}: {sentence}" if key else sentence))
         self.key, self.value, self.expected = key, None, sentence
 
-    def within(self, prefix: str) -> RefusedError:
-        """Return the same error with `prefix` prepended to its key."""
-        return RefusedError(f"{prefix}.{self.key}" if self.key else prefix, self.expected)
+    def at(self, key: str, more: str = "") -> RefusedError:
+        """Return the same error with another key and with `more` at its end."""
+        return RefusedError(key, self.expected + more)
 
 
 class DivergedError(RuntimeError):
@@ -99,6 +116,12 @@ def require(condition: object, key: str, value: object, expected: str) -> None:
     """Raise SpecError unless `condition` is true."""
     if not condition:
         raise SpecError(key, value, expected)
+
+
+def refuse(condition: object, key: str, sentence: str) -> None:
+    """Raise RefusedError if `condition` is true."""
+    if condition:
+        raise RefusedError(key, sentence)
 
 
 def one_of(names: Iterable[str], value: object = None) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from halobench.core import plugins
-from halobench.core.errors import require
+from halobench.core.errors import Found, require
 from halobench.core.plugin_spec import PluginSpec, named_entry
 from halobench.core.spec_codec import Text, spec
 
@@ -25,11 +25,11 @@ def parameters(name: str, key: str = "name") -> list[str]:
     """
     plugins.check_known("metrics", key, name, ())
     takes = plugins.parameters("metrics", name)
-    key = f"metrics.{name}"
-    require(set(takes) <= set(PARAMETERS), key, takes, f"parameters among {', '.join(PARAMETERS)}")
-    require(set(takes) & set(OF_TARGETS), key, takes, f"one of the parameters {', '.join(OF_TARGETS)}")
+    key, parameters = f"metrics.{name}", Found(f"the parameters {', '.join(takes) or '()'}")
+    require(set(takes) <= set(PARAMETERS), key, parameters, f"only {', '.join(PARAMETERS)}")
+    require(set(takes) & set(OF_TARGETS), key, parameters, f"one of {', '.join(OF_TARGETS)} among them")
     mixed = "logits" in takes and set(takes) & set(OF_PROBABILITIES)
-    require(not mixed, key, takes, f"either logits or {', '.join(OF_PROBABILITIES)}")
+    require(not mixed, key, parameters, f"either logits or {', '.join(OF_PROBABILITIES)}, not both")
     return takes
 
 
@@ -50,7 +50,12 @@ def _read_metric(entry: Any) -> Any:
     """Return a listed metric as the name of one outside the package or as {NAME: MetricSpec}."""
     if isinstance(entry, str):
         parameters(entry, "")
-        require(":" in entry, "", entry, "module:object, or NAME: {name: METRIC, OPTION: VALUE}; it is always computed")
+        require(
+            ":" in entry,
+            "",
+            entry,
+            "module:object or NAME: {name: METRIC, OPTION: VALUE}, since metrics of the package are always computed",
+        )
         return entry
     form, taken = "a name, or NAME: {name: METRIC, OPTION: VALUE}", (*plugins.names("metrics"), *RESERVED)
     return dict([named_entry(MetricSpec, entry, form, taken, "that of another metric")])

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable
 from typing import Any
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import Found, SpecError
 
 Form = tuple[str, Callable[[Any], bool]]  # a constant's required form, in words and as a test
 
@@ -81,7 +81,7 @@ def read_constants(kind: str, tree: ast.Module) -> dict[str, Any]:
     for name, value in constants.items():
         words, fits = FORMS[name]
         if not fits(value):
-            raise SpecError(name, "an expression" if value is ... else value, words)
+            raise SpecError(name, Found("an expression") if value is ... else value, words)
     return constants
 
 

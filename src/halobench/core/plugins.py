@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core import library_calibrators
-from halobench.core.errors import RefusedError, SpecError, describe_error, hint, one_of, require
+from halobench.core.errors import RefusedError, SpecError, describe_error, hint, one_of, refuse
 from halobench.core.extras import extra_of, install
 from halobench.core.plugin_constants import literal, read_constants
 
@@ -107,7 +107,7 @@ def _file(kind: str, name: str) -> Path:
     try:
         parsed(path, path.stat().st_mtime_ns)
     except SpecError as error:
-        raise SpecError(key, name, f"a plug-in, but {path.name} isn't valid Python ({error.value})") from None
+        raise RefusedError(key, f"the plug-in {name!r} can't be read: {error}") from None
     return path
 
 
@@ -131,8 +131,8 @@ def _outside(key: str, name: str) -> Path:
     try:
         definition = _definition(path, attribute)
     except SpecError as error:
-        raise SpecError(key, name, f"module:object, but {path} isn't valid Python ({error.value})") from None
-    require(definition is not None, key, name, f"module:object, but {path} doesn't define {attribute!r}")
+        raise RefusedError(key, f"the plug-in {name!r} can't be read: {error}") from None
+    refuse(definition is None, key, f"{path} doesn't define {attribute!r}, which {name!r} asks for")
     return path
 
 
@@ -143,15 +143,16 @@ def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None
     """
     if name in built_in:
         hidden = folder(kind) / f"{name}.py"
-        require(not hidden.exists(), key, name, f"a different name for {kind}/{name}.py, since {name!r} is built in")
+        refuse(hidden.exists(), key, f"{name!r} is built in, so {kind}/{name}.py would never be used; rename that file")
         return
     try:
         locate(kind, name)
     except SpecError as error:
         candidates = (*built_in, *names(kind))
         from_package = ":" not in name and "/" not in name and name not in candidates
-        expected = one_of(candidates, name) + _or_outside(kind) if from_package else error.expected
-        raise SpecError(key, name, expected) from None
+        if not from_package:
+            raise error.at(key) from None
+        raise SpecError(key, name, one_of(candidates, name) + _or_outside(kind)) from None
 
 
 def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
@@ -163,8 +164,8 @@ def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
         packages = constant(kind, name, "PACKAGES") or ()
         missing = [package for package in packages if importlib.util.find_spec(package) is None]
         extra = next(filter(None, map(extra_of, missing)), None)
-        command = f": {install(extra)}" if extra else ""
-        require(not missing, kind, name, f"its packages to be installed ({' and '.join(packages)}){command}")
+        remedy = f"run {install(extra)}" if extra else "install them"
+        refuse(missing, kind, f"{name} needs {' and '.join(packages)}; {remedy}")
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------
@@ -182,8 +183,7 @@ def _constants(kind: str, name: str, path: Path, mtime_ns: int) -> dict[str, Any
     try:
         return read_constants(kind, parsed(path, mtime_ns))
     except SpecError as error:
-        what = f"a plug-in whose file defines {error.key} as {error.expected}"
-        raise SpecError(_key(kind), name, f"{what} (it is {error.value!r})") from None
+        raise RefusedError(_key(kind), f"the file of {name!r} defines {error}") from None
 
 
 def constant(kind: str, name: str, attribute: str) -> Any:
@@ -234,7 +234,9 @@ def parameters(kind: str, name: str) -> list[str]:
     """Return the names of a plug-in function's positional parameters (of a figure or table: the tables it reads)."""
     node = _entry_node(kind, name)
     if not isinstance(node, ast.FunctionDef):
-        raise SpecError(f"{kind}.{name}", name, "a function whose parameters name the tables that it reads")
+        raise RefusedError(
+            f"{kind}.{name}", f"{name} isn't a function; define one whose parameters name the tables that it reads"
+        )
     return [arg.arg for arg in node.args.args]
 
 
@@ -246,11 +248,10 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
     defaults = signature(kind, name)
     if defaults is None:
         return dict(options)
-    for key, value in options.items():
+    for key in options:
         if key not in defaults:
-            options_of = f"one of the options of {name}: {', '.join(defaults)}{hint(defaults, key)}"
-            none = f"this key to be left out, since {name} has no options"
-            raise SpecError(key, value, options_of if defaults else none)
+            known = f"no such option; those of {name} are {', '.join(defaults)}{hint(defaults, key)}"
+            raise RefusedError(key, known if defaults else f"{name} has no options; leave this key out")
     return {key: value for key, value in options.items() if not _same(value, defaults[key])}
 
 
@@ -280,7 +281,7 @@ def parsed(path: Path, mtime_ns: int) -> ast.Module:
     try:
         return ast.parse(path.read_bytes())  # as bytes, so that the file may declare its encoding
     except (SyntaxError, ValueError) as error:
-        raise SpecError(str(path), describe_error(error), "valid Python") from None
+        raise RefusedError(str(path), f"not valid Python ({describe_error(error)})") from None
 
 
 # --- Running ---------------------------------------------------------------------------------------------------------
@@ -296,8 +297,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (Exception, SystemExit) as error:
-        what = f"a module that can be imported ({describe_error(error)})"
-        raise SpecError(_key(kind), name, what) from error
+        raise RefusedError(_key(kind), f"{name!r} can't be imported ({describe_error(error)})") from error
 
 
 @contextlib.contextmanager
@@ -323,7 +323,7 @@ def calling(key: str, seed: int = 0) -> Iterator[None]:
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error} ({Path(last.filename).name}:{last.lineno})"
-        raise SpecError(key, what, "the plug-in not to raise an exception") from error
+        raise RefusedError(key, f"raised {what}") from error
     finally:
         random.setstate(python_state)
         np.random.set_state(numpy_state)  # noqa: NPY002

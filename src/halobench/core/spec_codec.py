@@ -20,7 +20,7 @@ import pydantic
 import pydantic.dataclasses
 from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictStr
 
-from halobench.core.errors import LARGEST, SpecError, hint, one_of, require
+from halobench.core.errors import LARGEST, RefusedError, SpecError, hint, one_of, require
 
 T = TypeVar("T")
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -49,7 +49,7 @@ def read_exponent(value: Any) -> Any:
 def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
     """Return `values`; raise SpecError if one is repeated, which would count only once and may be a mistake."""
     for i, value in enumerate(values):
-        require(value not in values[:i], "", value, "no duplicates")
+        require(value not in values[:i], "", value, "each value only once")
     return values
 
 
@@ -118,7 +118,6 @@ def to_json(value: Any) -> str:
 # --- Problems in the project's words ---------------------------------------------------------------------------------
 
 WORDS = {
-    "missing": "a value, since it has no default",
     "string_type": "a string",
     "bool_type": "true or false",
     "tuple_type": "a list",
@@ -143,6 +142,8 @@ def spec_errors(cls: type, error: pydantic.ValidationError) -> list[SpecError]:
 def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str, ctx: Any = None) -> SpecError:
     """Translate one of pydantic's problems into the project's words."""
     context, place = ctx or {}, _dotted(loc, type)
+    if type == "missing":
+        return RefusedError(place, "missing; set it, since it has no default")
     if isinstance(context.get("error"), SpecError):
         return context["error"].within(place) if place else context["error"]
     if type in ("unexpected_keyword_argument", "invalid_key"):
@@ -157,7 +158,7 @@ def _spec_error(cls: Any, type: str, loc: tuple[Any, ...], input: Any, msg: str,
     else:
         bounds = {key: bound.strip("^$()") if key == "pattern" else bound for key, bound in context.items()}
         expected = WORDS[type].format(**bounds) if type in WORDS else msg
-    return SpecError(place, None if type == "missing" else input, expected)
+    return SpecError(place, input, expected)
 
 
 def _dotted(loc: tuple[Any, ...], type: str) -> str:

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from halobench.core import facts
 from halobench.core.calibrator_spec import CALIBRATORS, Calibrators, CalibratorSpec
-from halobench.core.errors import hint, naming, one_of, require
+from halobench.core.errors import hint, naming, one_of, refuse, require
 from halobench.core.metric_spec import Metrics, MetricSpec
 from halobench.core.plugin_spec import PluginSpec, suggested
 from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, names, signature
@@ -40,7 +40,7 @@ from halobench.core.spec_codec import (
 
 def _called_here(kind: Any) -> Any:
     """Refuse the literature's name for uniform noise, which is close to the name of another kind."""
-    require(kind != "symmetric", "", kind, "uniform, as symmetric noise is called here")
+    require(kind != "symmetric", "", kind, "uniform, which is the name of symmetric noise here")
     return kind
 
 
@@ -192,7 +192,7 @@ class ModelSpec(PluginSpec):
             "plain, since only timm and torchvision models have other stems",
         )
         both = self.weights is not None and self.pretrained
-        require(not both, "weights", self.weights, "either weights or pretrained, not both")
+        refuse(both, "weights", "pretrained is set too; set only one of the two")
         what = "`weights: FILE` or the name of a package instead, since this isn't a timm model"
         require(self.is_timm or self.pretrained is not True, "pretrained", self.pretrained, what)
         fits = self.is_timm or self.preprocess != "timm"
@@ -201,7 +201,11 @@ class ModelSpec(PluginSpec):
         for key in ("preprocess", "trained_on", "outputs"):
             value = getattr(self, key)
             fits = value is None or self.comes_trained or isinstance(value, Normalisation)
-            require(fits, key, value, "`weights` or `pretrained` to be set as well")
+            refuse(
+                not fits,
+                key,
+                "only models with given weights have this key; set `weights` or `pretrained`, or leave it out",
+            )
 
     @property
     def is_timm(self) -> bool:
@@ -222,8 +226,8 @@ class ModelSpec(PluginSpec):
         outputs, rows = self.outputs or {}, []
         for label in range(classes):
             keys = [*names[label : label + 1], str(label)]
-            what = f"an output for each class, but {keys[0]!r} has none{hint(outputs, keys[0])}"
-            require(outputs.keys() & keys, "outputs", outputs, what)
+            missing = f"the class {keys[0]!r} has no output; add one{hint(outputs, keys[0])}"
+            refuse(not outputs.keys() & keys, "outputs", missing)
             rows.append(next(outputs[key] for key in keys if key in outputs))
         with naming("outputs"):
             return list(check_distinct(tuple(rows)))
@@ -317,7 +321,7 @@ class TrainSpec(Recipe):
 
 
 def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
-    require(all(a < b for a, b in itertools.pairwise(values)), "", list(values), "increasing distances")
+    require(all(a < b for a, b in itertools.pairwise(values)), "", list(values), "distances in increasing order")
     return values
 
 
@@ -381,12 +385,7 @@ class ProbeSpec:
         changed = canonical(self)
         taken = signature("searches", self.kind) or {} if self.searches else RAY_KEYS
         for key in (key for key in (*RAY_KEYS, *SEARCH_KEYS) if key not in taken):
-            require(
-                key not in changed,
-                key,
-                getattr(self, key),
-                f"this key to be left out, since {self.kind} doesn't use it",
-            )
+            refuse(key in changed, key, f"{self.kind} doesn't use this key; leave it out")
         why = None if self.searches else constant("probes", self.kind, "ONE_DIRECTION")
         require(why is None or self.directions == 1, "directions", self.directions, f"1, since {why}")
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import RefusedError, require
 from halobench.storage.files import nearest_existing
 
 ROOT, FETCH = "HALOBENCH_DATA", "HALOBENCH_FETCH"
@@ -36,7 +36,7 @@ def note(config: Mapping[str, Any]) -> None:
         values[FETCH] = str(int(config["fetch"]))
     for variable, value in values.items():
         other = _noted.setdefault(variable, value)
-        what = f"{other}, as in another module of this workflow, since its jobs share one environment"
+        what = f"{other}, as in another module of this workflow, since all jobs share one environment"
         require(value == other, "data_root" if variable == ROOT else "fetch", value, what)
     os.environ.update(values)
 
@@ -52,7 +52,9 @@ def check_root() -> None:
     nearest = nearest_existing(root)
     if not nearest.is_dir():
         what = "a link that doesn't point to a folder" if nearest.is_symlink() else "not a folder"
-        raise SpecError("data_root", str(root), f"a folder, but {nearest} is {what}")
+        raise RefusedError(
+            "data_root", f"{root} can't be a folder, since {nearest} is {what}; move it, or choose another data_root"
+        )
 
 
 def unfit(path: str | Path) -> str | None:

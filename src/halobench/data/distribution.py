@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core.errors import SpecError, require, shown
+from halobench.core.errors import RefusedError, SpecError, require, shown
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import convert_number
 
@@ -119,7 +119,7 @@ class Distribution:
         SpecError
             If the posterior isn't known, or the distribution can't produce one of the inputs.
         """
-        raise SpecError("posterior", type(self).__name__, "a distribution whose posterior is known")
+        raise RefusedError("posterior", f"the posterior of {type(self).__name__} isn't known")
 
 
 def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -164,7 +164,7 @@ def _checked_shares(shares: list[float] | None, group: int) -> np.ndarray:
 def checked_shape(shape: Any) -> tuple[int, int, int]:
     """Return (C, H, W) from a list of three positive integers."""
     fine = isinstance(shape, list | tuple) and len(shape) == 3
-    require(fine, "shape", shape, "[channels, height, width]")
+    require(fine, "shape", shape, "three whole numbers, [channels, height, width]")
     sizes = tuple(convert_number(int, f"shape[{i}]", size) for i, size in enumerate(shape))
     require(min(sizes) >= 1, "shape", list(sizes), "sizes of at least 1")
     return sizes
@@ -197,5 +197,8 @@ def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
     """Return the error for inputs that the distribution can't produce, which are marked in `outside` (n,)."""
     first = int(np.flatnonzero(outside)[0])
     count = f"{int(outside.sum())} of {len(outside)}"
-    what = f"inputs inside a region, but {count} are outside all regions (the first at index {first})"
-    return SpecError("inputs", shown(np.round(inputs[first].ravel()[:4], 3).tolist()), what)
+    start = shown(np.round(inputs[first].ravel()[:4], 3).tolist())
+    sentence = (
+        f"{count} inputs are outside all regions, so the distribution can't produce them; this one begins with {start}"
+    )
+    return RefusedError(f"inputs[{first}]", sentence)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, describe_error, require
+from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
 from halobench.core.spec_codec import canonical
 from halobench.core.specs import SourceSpec
 from halobench.data.channel_stats import ChannelStats, FeatureStats
@@ -86,9 +86,9 @@ def sample_type(shape: tuple[int, ...]) -> np.dtype:
     return np.dtype(np.uint8 if len(shape) == 3 else np.float32)
 
 
-def _require(condition: object, spec: SourceSpec, expected: str) -> None:
-    """Raise SpecError, naming the loader, unless `condition` is true."""
-    require(condition, "loader", spec.loader, expected)
+def _require(condition: object, spec: SourceSpec, sentence: str) -> None:
+    """Raise RefusedError, naming the loader, unless `condition` is true."""
+    refuse(not condition, "loader", f"{spec.loader} {sentence}")
 
 
 def describe(spec: SourceSpec) -> Description:
@@ -98,13 +98,17 @@ def describe(spec: SourceSpec) -> Description:
         source = load_distribution(spec)
         return Description(tuple(source.shape), source.classes, None)
     description = sys.modules[loader.__module__].describe(**spec.options)
-    expected = f"a loader whose describe() returns halobench.data.sources.Description, not {type(description).__name__}"
+    expected = f"must describe itself by a halobench.data.sources.Description, not {type(description).__name__}"
     _require(isinstance(description, Description), spec, expected)
     size = description.size or 0
     fine = _fits(description.shape, description.classes) and size >= 1
-    _require(fine, spec, f"images (C, H, W) or features (D,) in at least 2 classes, not {description}")
+    _require(
+        fine, spec, f"must describe images (C, H, W) or features (D,) of at least 2 classes, but returned {description}"
+    )
     parts = dict(description.parts)
-    expected = f"train, test and optionally val parts that are disjoint ranges of the {size} rows, not {parts}"
+    expected = (
+        f"must have train, test and optionally val parts that are disjoint ranges of the {size} rows, not {parts}"
+    )
     _require(_fine_parts(parts, size), spec, expected)
     return description
 
@@ -127,19 +131,19 @@ def _fine_parts(parts: Mapping[str, Any], size: int) -> bool:
 def load_distribution(spec: SourceSpec) -> Distribution:
     """Load the distribution of a source, which must have the annotated type and be well-formed."""
     source = plugins.load("data", spec.loader)(**spec.options)
-    expected = f"a loader that returns a Distribution, as its annotation says, not {type(source).__name__}"
+    expected = f"must return a Distribution, as its annotation says, but returned {type(source).__name__}"
     _require(isinstance(source, Distribution), spec, expected)
     contents = f"{source.shape} in {source.classes}"
     fine = _fits(source.shape, source.classes)
-    _require(fine, spec, f"inputs (C, H, W) or (D,) in at least 2 classes, not {contents}")
+    _require(fine, spec, f"must have inputs (C, H, W) or (D,) and at least 2 classes, but has {contents} classes")
     for name in ("mean", "std"):
         numbers = getattr(source, name)
         fine = np.shape(numbers) == tuple(source.shape[:1]) and np.isfinite(numbers).all()
-        _require(fine, spec, f"a distribution whose {name} has one finite number per channel")
+        _require(fine, spec, f"must have a {name} with one finite number per channel")
     shared = source.regions is None or np.any(source.regions.shared)
-    _require(shared, spec, "a distribution with at least one shared region, or with regions = None")
+    _require(shared, spec, "has no shared region; add one, or set regions = None")
     defined = source.regions is None or type(source).inputs_in is not Distribution.inputs_in
-    _require(defined, spec, "a distribution that defines inputs_in, or with regions = None")
+    _require(defined, spec, "has regions but doesn't define inputs_in; define it, or set regions = None")
     return source
 
 
@@ -148,10 +152,10 @@ def plain_images(key: str, loader: str) -> Images:
     require(isinstance(loader, str), key, loader, "the name of an image loader")
     try:
         options = plugins.signature("data", loader)
-        require(not plugins.is_distribution(loader), key, loader, "an image loader, not a distribution")
-        require(options is None or ... not in options.values(), key, loader, "a loader that needs no options")
+        refuse(plugins.is_distribution(loader), key, f"{loader} is a distribution; name a loader of images")
+        refuse(options is not None and ... in options.values(), key, f"{loader} needs options; name another loader")
     except SpecError as error:
-        raise SpecError(key, loader, error.expected) from None
+        raise error.at(key) from None
     return load_source(SourceSpec(loader))
 
 
@@ -160,7 +164,7 @@ def load_source(spec: SourceSpec) -> Images:
     with _loading(spec):
         described = describe(spec)
         images = plugins.load("data", spec.loader)(**spec.options)
-    expected = f"a loader that returns halobench.data.sources.Images, not {type(images).__name__}"
+    expected = f"must return halobench.data.sources.Images, but returned {type(images).__name__}"
     _require(isinstance(images, Images), spec, expected)
     pixels, labels = images.images, np.asarray(images.labels)
     if not isinstance(getattr(pixels, "dtype", None), np.dtype):
@@ -169,15 +173,17 @@ def load_source(spec: SourceSpec) -> Images:
     fine = pixels.dtype in {4: ["uint8"], 2: ["float32", "float64"]}.get(len(shape), [])
     fine = fine and labels.shape == shape[:1] and labels.dtype.kind in "iu"
     types = f"{pixels.dtype} {shape} and {labels.dtype} {labels.shape}"
-    expected = f"uint8 images (N, C, H, W) or float32 features (N, D), and N integer labels, not {types}"
+    expected = (
+        f"must return uint8 images (N, C, H, W) or float32 features (N, D), and N integer labels, but returned {types}"
+    )
     _require(fine, spec, expected)
     loaded = Description(shape[1:], images.classes, len(pixels), images.parts)
     same = (tuple(described.shape), described.classes, described.size) == (loaded.shape, loaded.classes, loaded.size)
-    _require(same, spec, f"the contents declared by its describe(), {described}, not {loaded}")
+    _require(same, spec, f"returned {loaded}, but its describe() declares {described}")
     fine = labels.min() >= 0 and labels.max() < images.classes
-    _require(fine, spec, f"every label to be in [0, {images.classes})")
+    _require(fine, spec, f"returned labels outside 0 to {images.classes - 1}")
     names = tuple(map(str, images.names))
-    _require(len(names) in (0, images.classes), spec, f"{images.classes} class names, not {len(names)}")
+    _require(len(names) in (0, images.classes), spec, f"returned {len(names)} class names for {images.classes} classes")
     posterior = None if images.posterior is None else _checked_posterior(spec, np.asarray(images.posterior), loaded)
     return Images(pixels, labels.astype(np.int64), images.classes, images.parts, names, posterior)
 
@@ -185,17 +191,21 @@ def load_source(spec: SourceSpec) -> Images:
 def _checked_posterior(spec: SourceSpec, rows: np.ndarray, loaded: Description) -> np.ndarray:
     """Return the posterior as float64 (N, classes), whose rows are distributions or, for whole parts, NaN."""
     shape = (loaded.size, loaded.classes)
-    expected = f"a floating-point posterior of shape {shape}, not {rows.dtype} {rows.shape}"
+    expected = f"must return a floating-point posterior of shape {shape}, but returned {rows.dtype} {rows.shape}"
     _require(rows.shape == shape and rows.dtype.kind == "f", spec, expected)
     rows = rows.astype(np.float64)
     labelled = ~np.isnan(rows).all(axis=1)
     bad = labelled & ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
     row = int(bad.argmax())
-    expected = f"a posterior whose rows are probabilities that sum to 1, unlike row {row}, {rows[row].tolist()}"
+    expected = (
+        f"must return a posterior whose rows are probabilities that sum to 1, unlike row {row}, {rows[row].tolist()}"
+    )
     _require(not bad.any(), spec, expected)
     for name, (start, stop) in (dict(loaded.parts) or {"only": (0, len(rows))}).items():
         share = labelled[start:stop]
-        expected = f"a posterior for all samples of the {name} part or for none, not for {share.sum()} of {len(share)}"
+        expected = (
+            f"must return a posterior for all or none of the {name} part, not for {share.sum()} of {len(share)} samples"
+        )
         _require(share.all() or not share.any(), spec, expected)
     return rows
 
@@ -208,7 +218,7 @@ def _loading(spec: SourceSpec) -> Iterator[None]:
     except SpecError:
         raise
     except Exception as error:
-        raise SpecError("loader", spec.loader, f"a loader that runs without error ({describe_error(error)})") from error
+        raise RefusedError("loader", f"{spec.loader} raised {describe_error(error)}") from error
 
 
 def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
@@ -266,9 +276,8 @@ def save_blocks(
             with _loading(spec):
                 block = np.ascontiguousarray(images[start : start + step])
             declared = (min(step, shape[0] - start), *shape[1:])
-            expected = (
-                f"images[{start}:{start + step}] to be {images.dtype} {declared}, not {block.dtype} {block.shape}"
-            )
+            rows = f"images[{start}:{start + step}]"
+            expected = f"must return {images.dtype} {declared} for {rows}, not {block.dtype} {block.shape}"
             _require(block.dtype == images.dtype and block.shape == declared, spec, expected)
             block = _as_kept(spec, block, kept, start)
             file.write(block.data)
@@ -287,5 +296,9 @@ def _as_kept(spec: SourceSpec, block: np.ndarray, kept: np.dtype, start: int) ->
     with np.errstate(over="ignore"):
         block = block.astype(kept, copy=False)
     finite = np.isfinite(block).all(axis=1)
-    _require(finite.all(), spec, f"features that are finite in float32, but row {start + int(np.argmin(finite))} isn't")
+    _require(
+        finite.all(),
+        spec,
+        f"must return features that are finite in float32, unlike row {start + int(np.argmin(finite))}",
+    )
     return block

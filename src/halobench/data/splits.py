@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core.errors import RefusedError, SpecError
+from halobench.core.errors import RefusedError
 from halobench.core.seeding import generator
 from halobench.core.specs import DatasetSpec, NoiseSpec
 from halobench.data.distribution import Distribution, Sample, draw_labels, sample_generator
@@ -132,9 +132,9 @@ def check_neighbours(data: Data) -> None:
         first = rows[others[:1]]
         same = len(others) and all((rows[[row]] == first).all() for row in others)
         if same and any((rows[[row]] == first).all() for row in alike):
-            copies = f"those with labels other than {label} are copies of one with that label"
-            what = f"training samples that differ after normalisation, but {copies}"
-            raise SpecError("dataset.source", data.source, what)
+            copies = f"all training samples of other classes equal a sample of class {label}"
+            what = f"after normalisation, {copies}; check the scale of the features in {data.source}"
+            raise RefusedError("dataset.source", what)
 
 
 def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:

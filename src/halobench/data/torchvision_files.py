@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError
 from halobench.data.data_root import check_root, data_root, may_fetch, unfit
 from halobench.data.sources import Description, Images
 from halobench.storage import files as store
@@ -52,7 +52,7 @@ class VisionSet:
         """Return the shape, classes and sizes without opening any file; raise SpecError if files can't be obtained."""
         self._check_places()
         if not self._complete() and not may_fetch():
-            raise self._absent("fetch: true")
+            raise self._absent("set fetch: true to download them, or copy them there")
         return Description(self.shape, self.classes, self.train + self.test, self._parts())
 
     def load(self) -> Images:
@@ -76,16 +76,16 @@ class VisionSet:
         check_root()
         for path in (data_root() / name for name in self.files):
             if kind := unfit(path):
-                raise self._absent(f"nothing in their place, but {path} is {kind}: move it elsewhere")
+                raise RefusedError(str(path), f"is {kind}, where a file of {self.title} should be; move it elsewhere")
 
-    def _absent(self, what: str) -> SpecError:
-        expected = f"the files of {self.title} in torchvision's layout ({', '.join(self.files)}), or {what}"
-        return SpecError("data_root", str(data_root()), expected)
+    def _absent(self, remedy: str) -> RefusedError:
+        missing = f"the files of {self.title} are missing from {data_root()} ({', '.join(self.files)})"
+        return RefusedError("data_root", f"{missing}; {remedy}")
 
     def _download(self, published: Any) -> None:
         """Download the data set into a neighbouring folder, one process at a time, and move the missing files over."""
         if not may_fetch():
-            raise self._absent("fetch: true")
+            raise self._absent("set fetch: true to download them, or copy them there")
         root, before = data_root(), socket.getdefaulttimeout()
         staging = root / f".fetching-{self.published}"
         try:
@@ -106,7 +106,7 @@ class VisionSet:
                         os.replace(staging / name, root / name)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise self._absent(f"a network connection to fetch them ({why})") from None
+            raise self._absent(f"fetching them failed ({why})") from None
 
     def _read(self, published: Any) -> list[tuple[np.ndarray, np.ndarray, Sequence[str]]]:
         """Check all files, unpack the archives into a temporary folder, and read both parts there."""
@@ -149,8 +149,8 @@ def check(path: Path, md5: str, payload: str | None = None) -> None:
     with store.reading(path, "a readable file"):
         digest = calculate_md5(path)
     if digest != md5 and (payload is None or payload_checksum(path) != payload):
-        expected = f"the published file, md5 {md5}; this one is damaged or truncated: delete it to fetch it again"
-        raise SpecError(str(path), f"md5 {digest}", expected)
+        sentence = f"is damaged or truncated (MD5 {digest}, published {md5}); delete it to fetch it again"
+        raise RefusedError(str(path), sentence)
 
 
 def payload_checksum(path: Path) -> str:

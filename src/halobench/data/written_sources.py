@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core.errors import require
+from halobench.core.errors import refuse
 from halobench.core.spec_codec import parse
 from halobench.core.specs import SourceSpec
 from halobench.data.sources import ARRAYS, Images, load_source, sample_type, save_blocks
@@ -75,6 +75,9 @@ def restore_arrays(folder: Path, spec: SourceSpec, digests: Mapping[str, str]) -
                     array = source.labels if name == ARRAYS[1] else source.posterior
                     np.save(temporary, np.asarray(array), allow_pickle=False)
                 remedy = f"if the data changed, delete {folder / 'meta.json'}, and the next run will rewrite the source"
-                expected = f"the same bytes as when the source was first loaded; {remedy}"
                 same = files.checksum(temporary) == digests[name]
-                require(same, str(folder / name), "different bytes", expected)
+                refuse(
+                    not same,
+                    str(folder / name),
+                    f"the source now has other contents than when it was first loaded; {remedy}",
+                )

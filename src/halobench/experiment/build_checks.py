@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, describe_error, require
+from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
 from halobench.core.specs import IMAGE_KEYS, LossSpec, ModelSpec
 from halobench.data import sources, splits
 from halobench.data.written_sources import read_meta
@@ -80,8 +80,7 @@ class _Build:
             elsewhere = not place or error.key == "data_root" or os.sep in error.key  # the key is a file
             self.problems.append(str(error if elsewhere else error.within(place)))
         except (Exception, SystemExit) as error:  # plug-ins outside the package may raise anything
-            what = f"expected a plug-in that can be built ({describe_error(error)})"
-            self.problems.append(f"{plugin or place}: {what}")
+            self.problems.append(f"{plugin or place}: can't be built ({describe_error(error)})")
         return None
 
     def attempt_once(self, key: tuple[Any, ...], *arguments: Any, **options: Any) -> Any:
@@ -149,8 +148,8 @@ class _Build:
         recipe, name = self.config.recipe(cell.dataset, cell.model), self.config.datasets[cell.dataset].source
         if len(source.shape) == 1:
             for key in IMAGE_KEYS:
-                value, what = getattr(recipe, key), f"this key to be left out, since samples of {name} aren't images"
-                require(not value, self._place(cell, key), value, what)
+                what = f"samples of {name} aren't images; leave this key out"
+                refuse(getattr(recipe, key), self._place(cell, key), what)
             return
         height, width = source.shape[1:]
         what = f"fewer pixels than the shorter side of the images in {name}, {height}x{width}"
@@ -177,7 +176,7 @@ class _Build:
         micro = self.config.recipe(cell.dataset, cell.model).micro_batch
         key, value = ("micro_batch", micro) if micro else ("batch", self._batch(cell))
         reason = f"a batch of {rows} rows leaves a part of 1" if (micro or rows) > 1 else "it gets one sample at a time"
-        what = f"parts of at least two samples, which the model {cell.model} needs in training, but {reason}"
+        what = f"parts of at least two samples, which the model {cell.model} needs in training ({reason})"
         raise SpecError(self._place(cell, key), value, what)
 
 
@@ -223,17 +222,21 @@ def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[in
         returned += " without a gradient" if is_tensor and not value.requires_grad else ""
         number = value.item() if learns else 0.0
     except SpecError as error:  # raised because of these samples
-        raise SpecError("name", spec.name, f"a loss for these samples, but this one takes {error.expected}") from None
+        raise RefusedError("name", f"{spec.name} can't be used for these samples: {error.sentence}") from None
     except Exception as error:
-        raise SpecError("name", spec.name, f"a loss that can score a batch ({describe_error(error)})") from error
+        raise RefusedError("name", f"{spec.name} can't score a batch ({describe_error(error)})") from error
     rows = max(shapes[1][0], 1) if shapes[1] else 1
     if shapes != ((rows, *images.shape[1:]), (rows, *targets.shape[1:])):
         batch_shapes = f"a batch with shapes {tuple(images.shape)} and {tuple(targets.shape)}"
         wanted = f"{batch_shapes}, possibly with a different number of rows (at least one, and the same in both)"
-        raise SpecError("name", spec.name, f"a loss whose mix returns {wanted}, not {shapes[0]} and {shapes[1]}")
-    what = f"a loss that returns a scalar tensor with a gradient for each batch, not {returned}"
-    require(learns, "name", spec.name, what)
-    require(math.isfinite(number), "name", spec.name, f"a loss that is finite for logits from -1 to 1, not {number}")
+        raise RefusedError(
+            "name", f"mix of {spec.name} returned shapes {shapes[0]} and {shapes[1]}; it must return {wanted}"
+        )
+    what = f"{spec.name} returned {returned}; a loss must return a scalar tensor with a gradient"
+    refuse(not learns, "name", what)
+    refuse(
+        not math.isfinite(number), "name", f"{spec.name} is {number} for logits from -1 to 1; it must be finite there"
+    )
     return rows
 
 
@@ -244,7 +247,7 @@ def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> i
 
     loss = base.build(spec)
     if isinstance(loss, Mixup) and loss.points > batch:
-        what = f"at most the batch size, {batch}, since each mixed point is from another ordering of the batch"
+        what = f"at most the batch size, {batch}, since each mixed sample comes from another ordering of the batch"
         raise SpecError("points", loss.points, what)
     return check_loss(spec, batch, shape=shape)
 
@@ -256,8 +259,7 @@ def check_certified(spec: ModelSpec, description: sources.Description, name: str
     try:
         shape_check.check_piecewise(spec, description.shape, description.classes)
     except SpecError as error:
-        what = f"models without {error.value}, which can't be certified; certification needs {error.expected}"
-        raise SpecError("models", name, what) from None
+        raise RefusedError("models", f"{name} can't be certified: {error.sentence}") from None
 
 
 def main() -> None:

@@ -68,22 +68,24 @@ def read_file(path: Path | str) -> dict[str, Any]:
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: expected a UTF-8 text file ({describe_error(error)})"]) from None
+        missing = isinstance(error, FileNotFoundError)
+        why = "no such file" if missing else f"can't be read as UTF-8 text ({describe_error(error)})"
+        raise ConfigError([f"{path}: {why}"]) from None
     try:
         content = yaml.load(text, StrictLoader)
         parts = json.JSONEncoder(default=str, skipkeys=True).iterencode(content)  # refuses circular references
-        if len(list(itertools.islice(parts, MOST))) == MOST:
-            raise ValueError("aliases make it too long")
+        endless = len(list(itertools.islice(parts, MOST))) == MOST
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
         why = " ".join(" ".join(filter(None, (error.context, error.problem))).split())
         why += "; indent with spaces, not tabs" if "'\\t'" in why else ""
-        raise ConfigError([f"{where}: expected YAML with plain data and unique keys ({why})"]) from None
+        raise ConfigError([f"{where}: can't be read as YAML with plain data and unique keys ({why})"]) from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        why = describe_error(error)
-        raise ConfigError([f"{path}: expected YAML with plain data and unique keys ({why})"]) from None
+        raise ConfigError([f"{path}: can't be read as YAML ({describe_error(error)})"]) from None
+    if endless:
+        raise ConfigError([f"{path}: YAML aliases expand to too much data"])
     if not isinstance(content, Mapping):
         sections = ", ".join(field.name for field in dataclasses.fields(Config))
-        raise ConfigError([f"{path} = {shown(content)}: expected sections at the top level: {sections}"])
+        raise ConfigError([f"{path}: found {shown(content)} at the top level, expected the sections {sections}"])
     return dict(content)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pydantic
 
-from halobench.core.errors import NAME, SpecError, one_of
+from halobench.core.errors import NAME, RefusedError, SpecError, one_of
 from halobench.core.plugins import check_installed
 from halobench.core.spec_codec import adapter, spec_errors
 from halobench.core.specs import EVALUATION_KEYS, LADDER_SAMPLES, TrainSpec
@@ -92,11 +92,11 @@ def _check_capitals(names: Mapping[str, Iterable[Any]]) -> Iterator[SpecError]:
         for name in filter(NAME.fullmatch, map(str, names.get(section, ()))):
             other = first.setdefault(name.lower(), name)
             if other != name:
-                expected = f"a name that differs from {other!r} by more than case, since names become folders"
-                yield SpecError(f"{section}.{name}", name, expected)
+                sentence = f"differs from {other!r} only in case; rename one of them, since names become folders"
+                yield RefusedError(f"{section}.{name}", sentence)
     if REFERENCE in names.get("losses", ()):
-        expected = "a different name, since tables use this one for predictors that weren't trained"
-        yield SpecError(f"losses.{REFERENCE}", REFERENCE, expected)
+        sentence = "tables use this name for predictors that weren't trained; rename the loss"
+        yield RefusedError(f"losses.{REFERENCE}", sentence)
 
 
 def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:
@@ -127,8 +127,8 @@ def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[Sp
         for i, block in enumerate(entry.grid):
             for model in block.models if block.probe else ():
                 if not config.probes_of(model):
-                    what = f"models that a probe visits, or probe: false; no probe lists {model}"
-                    yield SpecError(f"experiments.{experiment}.grid[{i}].models", list(block.models), what)
+                    what = f"no probe lists {model}; add it to a probe's models, or set probe: false"
+                    yield RefusedError(f"experiments.{experiment}.grid[{i}].models", what)
 
 
 def _check_noise(config: Config) -> Iterator[SpecError]:
@@ -164,8 +164,8 @@ def _check_recipes(config: Config) -> Iterator[SpecError]:
 def _check_recipes_of_trained(config: Config) -> Iterator[SpecError]:
     """Report each training key in a model's own recipe if the model's weights come from elsewhere."""
     training_keys = {field.name for field in dataclasses.fields(TrainSpec)} - set(EVALUATION_KEYS)
-    what = f"this key to be left out, since the model's weights are given; only {', '.join(EVALUATION_KEYS)} apply"
+    what = f"the model isn't trained here; leave this key out (only {', '.join(EVALUATION_KEYS)} apply)"
     for name, model in sorted(config.models.items()):
         for key in model.recipe if model.comes_trained else ():
             if key in training_keys:
-                yield SpecError(f"models.{name}.recipe.{key}", model.recipe[key], what)
+                yield RefusedError(f"models.{name}.recipe.{key}", what)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from halobench.core import facts, plugins
-from halobench.core.errors import SpecError, one_of, require
+from halobench.core.errors import SpecError, one_of, refuse
 from halobench.storage.layout import PAGES, TABLES
 
 KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
@@ -47,11 +47,10 @@ def tables_read(kind: str, name: str) -> list[str]:
     parameters, results = plugins.parameters(kind, name), (*TABLES, "claims")
     function = name.partition(":")[2] or plugins.entry(kind, name)
     for table in parameters or [""]:
-        what = f"the parameters of {function} to be names of tables: {one_of(results, table)}"
-        require(table in results, f"{kind}.{name}", table, what)
+        what = f"{function} has the parameter {table!r}" if table else f"{function} has no parameters"
+        refuse(table not in results, f"{kind}.{name}", f"{what}; each must name a table: {one_of(results, table)}")
     taken = kind == "tables" and name in (*results, "aggregate", "answers", *PAGES)
-    what = "a different name, since the aggregate, claims or overview stage writes a file with this name"
-    require(not taken, kind, name, what)
+    refuse(taken, kind, f"the aggregate, claims or overview stage writes a file named {name}; choose another name")
     return parameters
 
 

@@ -48,7 +48,7 @@ def _named_kinds(probes: Any) -> Any:
 
 def _check_folder(path: str) -> str:
     """Return a path; raise SpecError if it can't be used unquoted in rules and shells."""
-    expected = "a folder other than the working directory, with only letters, digits and . _ + - / in its path"
+    expected = "a folder other than the working directory, with only letters, digits, and . _ + - / in its path"
     other = os.path.realpath(path) != os.path.realpath(".")
     require(re.fullmatch(r"[\w.+/-]+", path, re.ASCII) and other, "", path, expected)
     return path
@@ -148,7 +148,7 @@ def _known_display(kind: str, name: str) -> str:
         if name != ALL:
             tables_read(kind, name)
     except SpecError as error:
-        raise SpecError("", name, error.expected) from None
+        raise error.at("") from None
     return name
 
 

@@ -88,8 +88,7 @@ def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]
     except (IndexError, ValueError):  # a plug-in ended the process
         last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
         names = ", ".join(sorted({name for _, name in _outside(config)}))
-        what = f"plug-ins that can be built, but the build exited with code {done.returncode} ({last_line})"
-        return [f"plug-ins = {names}: expected {what}"]
+        return [f"the plug-ins {names} can't be built: the check exited with code {done.returncode} ({last_line})"]
 
 
 def check_folders(paths: Iterable[str]) -> None:
@@ -98,5 +97,5 @@ def check_folders(paths: Iterable[str]) -> None:
     folders = {str(folder) for path in lowest for folder in (Path(path), *Path(path).parents)}
     bad = [folder for folder in sorted(folders) if os.path.lexists(folder) and not os.path.isdir(folder)]
     if bad:
-        what = "expected a folder, but found a file or a broken link; move it elsewhere"
+        what = "this is a file or a broken link, but results need a folder here; move it elsewhere"
         raise ConfigError([f"{folder}: {what}" for folder in bad])

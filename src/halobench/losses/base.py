@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import Found, RefusedError, refuse, require
 from halobench.core.specs import LossSpec
 
 
@@ -60,7 +60,7 @@ def build(spec: LossSpec) -> Loss:
     if isinstance(loss, torch.nn.Module):
         return ModuleLoss(loss, spec.name)
     if not isinstance(loss, Loss):
-        raise SpecError("name", spec.name, "a loss (a subclass of halobench.Loss or a torch.nn.Module)")
+        raise RefusedError("name", f"{spec.name} isn't a loss, i.e. a subclass of halobench.Loss or a torch.nn.Module")
     return loss
 
 
@@ -72,7 +72,7 @@ class ModuleLoss(Loss):
     def __init__(self, module: torch.nn.Module, name: str):
         learned = [each for each, _ in module.named_parameters()]
         # No optimiser would train its parameters.
-        require(not learned, "name", name, f"a loss without trainable parameters (it has {', '.join(learned)})")
+        refuse(learned, "name", f"{name} has trainable parameters ({', '.join(learned)}), which a loss can't have here")
         self.module = module
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -88,5 +88,5 @@ def staged(array: np.ndarray, device: torch.device) -> torch.Tensor:
 def send(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return an array as a tensor on `device`, without making the host wait for a GPU's queue."""
     # The device of a numpy array is a string.
-    require(isinstance(device, torch.device), "inputs", "an array", "a tensor, e.g. from torch.from_numpy")
+    require(isinstance(device, torch.device), "inputs", Found("an array"), "a tensor, e.g. from torch.from_numpy")
     return staged(array, device).to(device, non_blocking=True)

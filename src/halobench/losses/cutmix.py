@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import Found, SpecError, require
 from halobench.core.spec_codec import convert_number
 from halobench.losses.base import Loss, send, soft_cross_entropy
 
@@ -49,7 +49,9 @@ class Cutmix(Loss):
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
         if inputs.ndim != 4:
-            raise SpecError("inputs", f"shape {tuple(inputs.shape)}", "images (n, C, H, W), to cut boxes from")
+            raise SpecError(
+                "inputs", Found(f"shape {tuple(inputs.shape)}"), "images (n, C, H, W), from which boxes can be cut"
+            )
         share = rng.beta(self.alpha, self.alpha)
         rows, columns = (_side(size, math.sqrt(1 - share), rng) for size in inputs.shape[2:])
         order = send(rng.permutation(len(inputs)), inputs.device)

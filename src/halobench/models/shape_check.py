@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError, SpecError
 from halobench.core.specs import ModelSpec
 from halobench.models import pretrained
 from halobench.models.builder import build, image_shape, kept_rows, network_of
@@ -41,13 +41,13 @@ def check(
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if spec.options and _runs(dataclasses.replace(spec, options={}), *arguments):
             key, value = next(iter(spec.options.items())) if len(spec.options) == 1 else ("options", spec.options)
-            raise SpecError(key, value, f"a value accepted by the model's builder ({reason})") from error
+            raise SpecError(key, value, f"a value that the model's builder accepts ({reason})") from error
         shape = "x".join(map(str, image_shape(spec, input_shape)))
         larger = "a larger `resize`" if spec.resize else "`resize`"
-        expected = f"a model that takes images of {shape} ({reason}); set {larger} or choose another model"
+        sentence = f"{spec.name} can't take images of {shape} ({reason}); set {larger} or choose another model"
         if len(input_shape) == 1:
-            expected = f"a model that takes {shape} features, as inputs (n, {shape}) ({reason})"
-        raise SpecError("name", spec.name, expected) from error
+            sentence = f"{spec.name} can't take {shape} features, as inputs (n, {shape}) ({reason})"
+        raise RefusedError("name", sentence) from error
 
 
 def check_piecewise(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> None:
@@ -97,8 +97,8 @@ def _try(
     for output in outputs:
         shape = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         if shape != (batch, classes):
-            expected = f"a model that returns logits of shape ({batch}, {classes}) for a batch of {batch}, not {shape}"
-            raise SpecError("name", spec.name, expected)
+            wanted = f"it must return logits of shape ({batch}, {classes})"
+            raise RefusedError("name", f"{spec.name} returned {shape} for a batch of {batch}; {wanted}")
         if output.grad_fn is not None and output.grad_fn.name().startswith("SoftmaxBackward"):
-            raise SpecError("name", spec.name, "a model that returns logits; this one ends in a softmax")
+            raise RefusedError("name", f"{spec.name} ends in a softmax; remove it, since a model must return logits")
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from halobench.core.errors import require
+from halobench.core.errors import refuse
 from halobench.storage import files
 
 FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz")
@@ -15,10 +15,10 @@ FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz")
 def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     """Print the diagnosis of a file of logits; write its page, numbers and calibrated probabilities to `out`."""
     if out is not None:
-        require(not out.exists() or out.is_dir(), "--out", str(out), "a folder for the results; this is a file")
+        refuse(out.exists() and not out.is_dir(), "--out", f"{out} is a file; pass a folder for the results")
         for name in FILES:
             same = (out / name).exists() and file.exists() and file.samefile(out / name)
-            require(not same, "--out", str(out), f"another folder; in this one, {name} is the input")
+            refuse(same, "--out", f"{name} in {out} is the input and would be overwritten; pass another folder")
     from halobench.calibration.diagnose import diagnose_file
     from halobench.calibration.external_logits import read_sets
 

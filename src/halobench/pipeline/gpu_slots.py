@@ -23,7 +23,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from halobench.core.errors import SpecError, describe_error, require
+from halobench.core.errors import RefusedError, describe_error, require
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
@@ -116,7 +116,7 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
             time.sleep(POLL)
         return taken
     except OSError as error:
-        raise SpecError("TMPDIR", str(folder), f"a folder for GPU locks ({describe_error(error)})") from None
+        raise RefusedError("TMPDIR", f"GPU locks can't be kept in {folder} ({describe_error(error)})") from None
 
 
 def _take(devices: Sequence[Device], slots: int, folder: Path) -> tuple[Device, FileLock] | None:

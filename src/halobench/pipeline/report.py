@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import RefusedError, SpecError, require
 from halobench.experiment.displays import captions, tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
@@ -99,9 +99,7 @@ def _called(kind: str, name: str, tables: Iterable[pd.DataFrame]) -> Any:
         installed = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"))
         outside = [call for call in calls if not call.filename.startswith(installed)] or calls
         place = f"{outside[-1].filename}, line {outside[-1].lineno}"
-        raise SpecError(
-            f"{kind}.{name}", f"{type(error).__name__} in {place}", "a function that doesn't raise"
-        ) from None
+        raise RefusedError(f"{kind}.{name}", f"raised {type(error).__name__} in {place} (traceback above)") from None
 
 
 def _explored(tables: Path) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from halobench.core.errors import DivergedError, Interrupted, SpecError, one_of, require
+from halobench.core.errors import DivergedError, Interrupted, RefusedError, SpecError, one_of, refuse
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.experiment.code_version import require_code
 from halobench.storage import files
@@ -60,8 +60,8 @@ class StageRun:
         if other["started"] > started():
             mine = to_json([self.spec, self.seed, dict(self.code)])
             if to_json([other[key] for key in ("spec", "seed", "code")]) != mine:
-                what = f"no result with another spec or code from a run started after {started()}; nothing was written"
-                raise SpecError(str(self.record), f"written by a run that started {other['started']}", what)
+                later = f"a later run (started {other['started']}) has already written another result here"
+                raise RefusedError(str(self.record), f"{later}; this one (started {started()}) was discarded")
 
 
 @contextlib.contextmanager
@@ -161,8 +161,8 @@ def require_folders(**folders: Path) -> None:
     """Raise SpecError unless the folders that a stage reads exist; keywords name its arguments (`source`, `run`)."""
     writers = {"source": "source", "run": "train"}
     for name, folder in folders.items():
-        what = f"an existing folder, as written by `halobench {writers[name]}`"
-        require(folder.is_dir(), f"--{name}", str(folder), what)
+        what = f"no such folder: {folder}; `halobench stage {writers[name]}` writes it"
+        refuse(not folder.is_dir(), f"--{name}", what)
 
 
 def canonical_parts(specs: Mapping[str, Any]) -> dict[str, Any]:

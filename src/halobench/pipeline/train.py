@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from halobench.calibration.arrays import look_like_probabilities
-from halobench.core.errors import require
+from halobench.core.errors import refuse
 from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, TrainSpec
 from halobench.data import splits, written_sources
 from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, resumable, stage
@@ -83,8 +83,9 @@ def weights_file(model: ModelSpec, weights: Path | None) -> Path | None:
     """Return the weights file of a model that isn't trained, which must exist, or None for a model that is."""
     if weights is None and model.weights is not None:
         weights = Path(model.weights)
-    require(model.comes_trained or weights is None, "--weights", str(weights), "none, since this model will be trained")
+    refuse(not model.comes_trained and weights, "--weights", "this model will be trained; leave this option out")
     if model.comes_trained:
-        what = "an existing weights file; the stage `weights` downloads one for a pretrained model"
-        require(weights is not None and weights.is_file(), "--weights", weights and str(weights), what)
+        what = f"no such file: {weights}" if weights else "missing; pass a file"
+        found = weights is not None and weights.is_file()
+        refuse(not found, "--weights", f"{what} (the stage `weights` downloads that of a pretrained model)")
     return weights

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from halobench.calibration.arrays import as_array, look_like_probabilities
-from halobench.core.errors import SpecError, describe_error, require
+from halobench.core.errors import Found, RefusedError, describe_error, refuse, require
 from halobench.probing.ray_walk import Predict
 from halobench.probing.rays import Surroundings
 
@@ -18,23 +18,30 @@ def check_arguments(
 ) -> np.ndarray:
     """Return the labels as an int64 array (n,); raise SpecError unless they match the model and the samples."""
     in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
-    require(not in_training, "model", "a module in train mode", "one in eval mode (call model.eval())")
+    refuse(in_training, "model", "a module is in train mode; call model.eval()")
     is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
-    value = f"{type(inputs).__name__} of {getattr(inputs, 'dtype', 'no dtype')}"
+    value = Found(f"{type(inputs).__name__} of {getattr(inputs, 'dtype', 'no dtype')}")
     require(is_tensor, "inputs", value, "a float tensor (n, ...), e.g. torch.from_numpy(array).float()")
     weights = predict.parameters() if isinstance(predict, torch.nn.Module) else ()
     dtype = next((weight.dtype for weight in weights), inputs.dtype)
-    require(inputs.dtype == dtype, "inputs", str(inputs.dtype), f"{dtype}, the dtype of the model's parameters")
-    require(inputs.dim() >= 2 and len(inputs), "inputs", f"shape {tuple(inputs.shape)}", "a non-empty tensor (n, ...)")
+    require(inputs.dtype == dtype, "inputs", Found(f"dtype {inputs.dtype}"), f"{dtype}, as in the model's parameters")
+    require(
+        inputs.dim() >= 2 and len(inputs),
+        "inputs",
+        Found(f"shape {tuple(inputs.shape)}"),
+        "a non-empty tensor (n, ...)",
+    )
     finite = torch.isfinite(inputs).flatten(1).all(dim=1)
-    require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", "NaN or infinity", "finite numbers")
+    require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", Found("NaN or infinity"), "finite numbers")
     if surroundings is not None:
         expected = f"shape (n, ...) to match the training samples, whose shape is {surroundings.shape}"
-        require(tuple(inputs.shape[1:]) == surroundings.shape[1:], "inputs", f"shape {tuple(inputs.shape)}", expected)
+        require(
+            tuple(inputs.shape[1:]) == surroundings.shape[1:], "inputs", Found(f"shape {tuple(inputs.shape)}"), expected
+        )
     labels = as_array(labels)
     expected = f"one label per sample, i.e. shape ({len(inputs)},)"
-    require(labels.shape == (len(inputs),), "labels", f"shape {labels.shape}", expected)
-    require(labels.dtype.kind in "iu", "labels", f"dtype {labels.dtype}", "integer labels")
+    require(labels.shape == (len(inputs),), "labels", Found(f"shape {labels.shape}"), expected)
+    require(labels.dtype.kind in "iu", "labels", Found(f"dtype {labels.dtype}"), "integer labels")
     require(labels.min() >= 0, "labels", int(labels.min()), "non-negative labels")
     return labels.astype(np.int64)
 
@@ -47,18 +54,20 @@ def check_confidence(level: float, beta: float) -> None:
 
 def check_model(model: torch.nn.Module, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor) -> np.ndarray:
     """Return the labels as an int64 array (n,); raise SpecError unless the model, samples and labels are compatible."""
-    require(isinstance(model, torch.nn.Module), "model", type(model).__name__, "a torch.nn.Module")
+    require(isinstance(model, torch.nn.Module), "model", Found(type(model).__name__), "a torch.nn.Module")
     checked = check_arguments(model, inputs, labels)
     with torch.no_grad():
         try:
             logits = model(inputs[:1].clone())  # cloned, since the model may change it in place
         except (RuntimeError, ValueError, IndexError) as error:
-            what = f"(n, ...) in a shape that the model accepts, but it raised {describe_error(error)}"
-            raise SpecError("inputs", f"shape {tuple(inputs.shape)}", what) from None
+            what = f"the model can't take shape {tuple(inputs.shape)}: it raised {describe_error(error)}"
+            raise RefusedError("inputs", what) from None
     shape = tuple(getattr(logits, "shape", ()))
-    require(len(shape) == 2 and shape[1] >= 2, "model", f"outputs of shape {shape}", "logits (n, k) with k >= 2")
+    require(len(shape) == 2 and shape[1] >= 2, "model", Found(f"outputs of shape {shape}"), "logits (n, k) with k >= 2")
     probabilities = look_like_probabilities(logits.double().cpu().numpy())
-    require(not probabilities, "model", "outputs that look like probabilities", "logits (values before the softmax)")
+    require(
+        not probabilities, "model", Found("outputs that look like probabilities"), "logits (values before the softmax)"
+    )
     classes, highest = shape[1], int(checked.max())
     expected = f"labels from 0 to {classes - 1}, since the model has {classes} outputs"
     require(highest < classes, "labels", highest, expected)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from halobench.core.errors import DivergedError, SpecError, require
+from halobench.core.errors import DivergedError, Found, SpecError, require
 from halobench.models.piecewise.exact import exact_network
 from halobench.models.piecewise.network import Network
 from halobench.probing.checks import check_confidence, check_model
@@ -116,13 +116,13 @@ def far_field(
 def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
     """Raise SpecError unless the directions are compatible with the inputs."""
     is_tensor = isinstance(directions, torch.Tensor) and directions.is_floating_point() and directions.dim() == 3
-    value = f"shape {tuple(getattr(directions, 'shape', ()))}"
+    value = Found(f"shape {tuple(getattr(directions, 'shape', ()))}")
     size = inputs[0].numel()
     fits = is_tensor and directions.shape[::2] == (len(inputs), size) and directions.shape[1] >= 1
     require(fits, "directions", value, f"a float tensor of shape ({len(inputs)}, R, {size})")
     lengths = directions.double().norm(dim=2)
     finite = torch.isfinite(lengths).all() and (lengths > 0).all()
-    require(finite, "directions", "a zero or non-finite direction", "finite directions of non-zero length")
+    require(finite, "directions", Found("a zero or non-finite direction"), "finite directions of non-zero length")
 
 
 def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, batch: int = 250) -> Tails:
@@ -183,7 +183,7 @@ def _read(model: torch.nn.Module, starts: torch.Tensor, ways: torch.Tensor, dtyp
     """Return a model's logits (r, 3, k) at `DISTANCES`."""
     logits = torch.stack([model((starts + far * ways).to(dtype)).double() for far in DISTANCES], dim=1)
     if not torch.isfinite(logits).all():
-        raise DivergedError(f"non-finite logits within {DISTANCES[-1]:g} of a point")
+        raise DivergedError(f"logits are not finite within a distance of {DISTANCES[-1]:g} from a sample")
     return logits
 
 

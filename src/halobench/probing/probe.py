@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from halobench.core.errors import require
+from halobench.core.errors import refuse
 from halobench.core.seeding import generator
 from halobench.core.specs import ProbeSpec, TrainSpec
 from halobench.data.mapped_rows import normalise
@@ -166,8 +166,8 @@ def probe(
         If a logit is not finite.
     """
     labels = check_arguments(predict, inputs, labels, surroundings)
-    what = "a kind that walks along rays (for searches, use halobench.attacked_radius or halobench.far_field)"
-    require(not spec.searches, "kind", spec.kind, what)
+    what = f"{spec.kind} doesn't walk along rays; use halobench.attacked_radius or halobench.far_field"
+    refuse(spec.searches, "kind", what)
     geometry = Geometry(spec, inputs, labels, surroundings, rng)
     chunks = options.chunks or Progress().chunks(spec.kind)
     step, start = chunk_samples(spec, inputs[0].numel(), len(options.betas)), chunks.resume(rng)

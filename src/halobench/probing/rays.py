@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from halobench.core import plugins
-from halobench.core.errors import RefusedError, SpecError
+from halobench.core.errors import Found, RefusedError, SpecError
 from halobench.core.specs import ProbeSpec
 from halobench.models.distances import squared_distances
 from halobench.training.batches import Batches
@@ -128,7 +128,7 @@ def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
     directions = rays.directions if isinstance(rays, Rays) else rays
     is_tensor = isinstance(directions, torch.Tensor)
     if not is_tensor or tuple(directions.shape) != shape:
-        value = f"shape {tuple(directions.shape)}" if is_tensor else directions
+        value = Found(f"shape {tuple(directions.shape)}") if is_tensor else directions
         raise SpecError(
             key, value, f"a tensor of directions with shape {shape}, or a halobench.probing.rays.Rays of that shape"
         )
@@ -161,7 +161,9 @@ def nearest_of_another_label(
             least[part] = torch.where(nearer, smallest, least[part])
             nearest[part] = torch.where(nearer, row + first, nearest[part])
     if torch.isinf(least).any():
-        raise SpecError("labels", sorted(set(surroundings.labels.tolist())), "training points with at least two labels")
+        raise RefusedError(
+            "labels", f"all training samples have the label {surroundings.labels[0]}, so none has another label"
+        )
     chosen = nearest.cpu().numpy()
     # Computed from differences in float64, since the squares above are too imprecise to report.
     distances = [(samples[part].double() - surroundings.take(chosen[part]).double()).norm(dim=1) for part in parts]

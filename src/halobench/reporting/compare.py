@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from halobench.core import console
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import RefusedError, refuse
 from halobench.core.facts import lower_is_better
 from halobench.core.formatting import count, number
 from halobench.reporting import terminal
@@ -33,9 +33,9 @@ def compare(first: str, second: str, results: Path, everything: bool = False) ->
     """Print which of two cells or losses in `results`, or of two results folders, is better, and how they differ."""
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
-        other = second if folders[0] else first
-        what = f"two cells or two results folders, but {other} has no `runs` folder"
-        raise SpecError("compare", [first, second], what)
+        folder, other = (first, second) if folders[0] else (second, first)
+        what = f"{folder} is a results folder, but {other} has no `runs` folder"
+        raise RefusedError("", f"{what}; compare two cells or two results folders")
     cells = False
     if all(folders):
         pairs, about = _in_both(Path(first), Path(second))
@@ -72,8 +72,8 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
 def _with_equal_seeds(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
     """Return the names of two losses' cells, in pairs, for the seeds that both have."""
     a, b = ({name.rpartition("/")[2]: name for name in names} for names in (first, second))
-    has = [", ".join(seeds) for seeds in (a, b)]
-    require(a.keys() & b.keys(), "compare", has, "a seed that both have, or the names of two cells")
+    has = "; ".join(", ".join(seeds) for seeds in (a, b))
+    refuse(not a.keys() & b.keys(), "", f"the two losses have no seed in common ({has}); compare two cells instead")
     return [(a[seed], b[seed]) for seed in a if seed in b]
 
 

@@ -22,7 +22,7 @@ import pandas as pd
 from scipy.special import stdtrit
 
 from halobench.core import console
-from halobench.core.errors import SpecError, one_of, require
+from halobench.core.errors import RefusedError, SpecError, one_of, require
 from halobench.reporting import labels, rendering, table_views, terminal
 from halobench.reporting.styles import CALIBRATOR_STYLES, loss_styles
 from halobench.results import names
@@ -52,9 +52,9 @@ NAMED["probe"] = labels.probe_label, labels.PROBES
 def experiments_in(tables: Path) -> list[str]:
     """Return the sorted names of the experiments whose tables are in a folder."""
     names = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
-    what = "a folder with an experiment's tables, as written by `halobench run` or `halobench run partial`"
     if not names:
-        raise SpecError(str(tables), "no tables in it" if tables.is_dir() else "no such folder", what)
+        what = "no tables in it" if tables.is_dir() else "no such folder"
+        raise RefusedError(str(tables), f"{what}; `halobench run` or `halobench run partial` writes tables")
     return names
 
 

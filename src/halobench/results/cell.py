@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError, SpecError
 from halobench.core.spec_codec import to_json
 from halobench.results.origins import AS_JSON
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
@@ -77,12 +77,12 @@ def _flat(spec: Mapping[str, Any], lead: str = "") -> Iterator[tuple[str, Any]]:
 
 def cell_names(results: Path) -> list[str]:
     """Return the sorted names of the trained cells in a results folder; raise SpecError if there are none."""
-    expected = "a results folder created by `halobench run`, containing a `runs` folder"
     if not (results / "runs").is_dir():
-        raise SpecError(str(results), "no such folder" if not results.is_dir() else "no `runs` folder in it", expected)
+        what = "no `runs` folder in it" if results.is_dir() else "no such folder"
+        raise RefusedError(str(results), f"{what}; pass a results folder that `halobench run` has written")
     names = sorted(str(path.parent.relative_to(results / "runs")) for path in results.glob("runs/*/*/*/*/train.json"))
     if not names:
-        raise SpecError(str(results / "runs"), "no trained cells", "at least one (`halobench run` trains them)")
+        raise RefusedError(str(results / "runs"), "no trained cells; `halobench run` trains them")
     return names
 
 
@@ -98,7 +98,7 @@ def find_cell(results: Path, name: str) -> str:
     if len(matches) > 1:
         more = f" and {len(matches) - MOST_NAMES} more" if len(matches) > MOST_NAMES else ""
         listed = ", ".join(matches[:MOST_NAMES])
-        raise SpecError("cell", name, f"the name of a single cell, but this matches {listed}{more}")
+        raise RefusedError("", f"{name!r} matches several cells: {listed}{more}; write more of the name")
     return matches[0]
 
 
@@ -125,7 +125,9 @@ def _no_cell(results: Path, name: str) -> SpecError:
     """Return an error that says that `name` isn't a trained cell and lists the closest names."""
     names = cell_names(results)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
-    return SpecError("cell", name, f"one of the {len(names)} trained cells in {results} (closest: {', '.join(near)})")
+    return RefusedError(
+        "", f"no cell {name!r} among the {len(names)} trained cells in {results} (closest: {', '.join(near)})"
+    )
 
 
 # --- Reading ---------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
 
-from halobench.core.errors import require
+from halobench.core.errors import refuse, require
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
 ONE, OTHERS = "half_space", "half_spaces"  # quantities in the table `radii`: one hyperplane, or one per other class
@@ -60,7 +60,7 @@ def half_space_survival(distance: ArrayLike, attacked: ArrayLike, dimension: int
     """
     _check(dimension, planes)
     distance, attacked = np.broadcast_arrays(np.asarray(distance, np.float64), np.asarray(attacked, np.float64))
-    require((distance >= 0).all() and (attacked >= 0).all(), "distance", distance, "distances of at least 0")
+    refuse((distance < 0).any() or (attacked < 0).any(), "distance", "a distance is negative; all must be at least 0")
     beyond = distance > attacked
     with np.errstate(divide="ignore", invalid="ignore"):
         cosine = np.where(beyond, attacked / distance, 1.0)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import require
+from halobench.core.errors import refuse
 from halobench.storage import files
 from halobench.storage.layout import stage_records
 from halobench.storage.records import check_seal, read_record
@@ -37,5 +37,5 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     """Read a manifest, as returned by `list_files`; raise SpecError if the file isn't one or has been edited."""
     manifest = files.read_json(path, ("cells", "references"))
     check_seal(path, manifest)
-    require(manifest["cells"], f"{path}: cells", manifest["cells"], "at least one cell")
+    refuse(not manifest["cells"], str(path), "lists no cells")
     return manifest

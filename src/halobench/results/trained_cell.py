@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError
 from halobench.core.extras import explained
 from halobench.core.spec_codec import parse
 from halobench.core.specs import DatasetSpec, ModelSpec, TrainSpec
@@ -103,8 +103,9 @@ def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCe
     folder = Path(folder)
     path = folder / "train.json"
     if not path.is_file():
-        what = "the folder of a trained cell, results/runs/DATASET/MODEL/LOSS/seedN"
-        raise SpecError(str(folder), "no train.json in it" if folder.is_dir() else "no such folder", what)
+        what = "no train.json in it" if folder.is_dir() else "no such folder"
+        wanted = "pass the folder of a trained cell, results/runs/DATASET/MODEL/LOSS/seedN"
+        raise RefusedError(str(folder), f"{what}; {wanted}")
     record = read_record(path, ["spec", "seed"])
     if source is None:
         source = folder.absolute().parents[4] / "sources" / record["spec"]["dataset"]["source"]

@@ -77,11 +77,13 @@ def read_arguments(words: Sequence[str], results: Path | None = None) -> Argumen
     for option in ("--configf", "--config$|-C"):
         uses = [word for word in before if re.match(option, word)]
         if len(uses) > 1:
-            raise OSError(f"{uses[-1]}: expected only once, with all its values, since Snakemake uses only the last")
+            raise OSError(
+                f"{uses[-1]} occurs {len(uses)} times, and Snakemake uses only the last; pass all its values at once"
+            )
     entries = arguments.options.config or []
     for entry in entries:
         if "=" not in entry:
-            raise OSError(f"--config: expected KEY=VALUE, but got {entry!r} (targets come before options)")
+            raise OSError(f"--config: {entry!r} isn't KEY=VALUE (targets come before options)")
     if results is None:
         return arguments
     further = arguments.with_options("--config", *entries, f"results={results}")
@@ -146,7 +148,7 @@ def check_profile(profile: str) -> None:
     if profile == "none":
         return
     if not Path(profile).exists():
-        right = "expected one with a profile.yaml, such as profiles/slurm"
+        right = "pass a folder with a profile.yaml, such as profiles/slurm"
         raise FileNotFoundError(f"--workflow-profile {profile}: no such folder; {right}")
     for path in sorted(Path(profile).glob("*.y*ml")):
         _check_settings(path)
@@ -157,10 +159,10 @@ def check_profile(profile: str) -> None:
         if executor and executor not in BUILT_IN and find_spec(f"snakemake_executor_plugin_{plugin}") is None:
             needed = f"install snakemake_executor_plugin_{plugin}"
             right = f"run {install('slurm')}" if plugin == "slurm" else needed
-            raise FileNotFoundError(f"{path}: executor = {executor}: its plug-in is not installed; {right}")
+            raise FileNotFoundError(f"{path}: the plug-in of executor {executor} isn't installed; {right}")
 
 
 def _check_settings(path: Path) -> None:
     """Raise OSError if a profile contains settings that must be known before Snakemake reads it."""
     if match := IN_PROFILES.search(path.read_text(encoding="utf-8")):
-        raise OSError(f"{path}: {match[1]}: expected in config.yaml or on the command line, which are read first")
+        raise OSError(f"{path}: {match[1]} is read too late in a profile; set it in config.yaml or on the command line")

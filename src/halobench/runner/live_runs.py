@@ -107,7 +107,9 @@ def forget_other_hosts(folder: Path) -> None:
     """Interpret the user's ``--unlock`` to mean that runs on other hosts are dead, unless one is known to be alive."""
     for path in (_locks(folder) / f"{run}.lock" for run in other_runs(folder)[0]):
         if not _is_free(path):
-            raise OSError(f"--unlock: expected no live run in this directory ({_words(path.stem)})")
+            host, _, process = path.stem.rpartition("-")
+            here = "is still running here" if host == platform.node() else "still holds its lock"
+            raise OSError(f"--unlock refused: run {process} on {host} {here}; wait for it to end, or stop it")
         path.unlink(missing_ok=True)
 
 

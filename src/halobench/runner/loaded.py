@@ -134,7 +134,7 @@ def check_claims(path: Path | str, config: Config) -> None:
     try:
         check_computed(load_claims(path), config.calibrate.scores, calibrators)
     except OSError as error:
-        raise ConfigError([f"{path}: expected a claims file ({describe_error(error)})"]) from None
+        raise ConfigError([f"{path}: the claims can't be read ({describe_error(error)})"]) from None
     except SpecError as error:
         raise ConfigError([str(error)]) from None
 

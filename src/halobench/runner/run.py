@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from halobench.core.errors import SpecError
 from halobench.core.formatting import count
 from halobench.experiment.jobs import Job
 from halobench.results import status
@@ -73,8 +72,8 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
     parsed = read_arguments(arguments, results)
     check_arguments(parsed)
     if not parsed.is_ours:
-        right = "halobench's own Snakefile; `snakemake -n` shows another one's jobs"
-        raise OSError(f"{parsed.snakefile}: expected {right}")
+        right = "`snakemake -n` shows its jobs"
+        raise OSError(f"{parsed.snakefile} isn't halobench's own Snakefile; {right}")
     loaded = load(parsed)
     if loaded is None:
         return 1
@@ -169,8 +168,8 @@ def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
         place = files.nearest_existing(folder)
         if not os.access(place, os.W_OK | os.X_OK):
             blocked[place] += number
-    problems = [SpecError("folder", str(path), f"write access for {count(n, 'job')}") for path, n in blocked.items()]
-    return list(map(str, problems[:MOST_LINES]))
+    problems = [f"{path} isn't writable, and {count(n, 'job')} would write there" for path, n in blocked.items()]
+    return problems[:MOST_LINES]
 
 
 def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import Found, SpecError
 from halobench.storage.files import REMEDY, reading, replacing
 from halobench.storage.records import check_recorded
 
@@ -55,8 +55,10 @@ def read_npy(
         fits = isinstance(array, np.ndarray) and array.dtype == dtype and array.ndim == len(shape)
         if not fits or any(n is not None and n != length for n, length in zip(shape, array.shape, strict=True)):
             content = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise SpecError(str(path), content, f"{expected} {REMEDY}")
+            raise SpecError(str(path), Found(content), f"{expected} {REMEDY}")
         if mapped and (size := Path(path).stat().st_size) != array.offset + array.nbytes:
-            raise SpecError(str(path), f"{size} bytes", f"{array.offset + array.nbytes} bytes for {expected} {REMEDY}")
+            raise SpecError(
+                str(path), Found(f"{size} bytes"), f"{array.offset + array.nbytes} bytes for {expected} {REMEDY}"
+            )
     check_recorded(path, most)
     return array

@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from halobench.core.errors import SpecError, describe_error, require
+from halobench.core.errors import Found, RefusedError, SpecError, describe_error, require
 
 REMEDY = "(if this is a result, delete it; the next run that needs it will recreate it)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
@@ -100,7 +100,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=nearest_existing(folder)):
             pass
     except OSError as error:
-        raise SpecError("output folder", str(folder), f"a writable folder ({error.strerror})") from None
+        raise RefusedError(str(folder), f"can't be written to ({error.strerror})") from None
 
 
 def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
@@ -114,8 +114,8 @@ def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
             times[path] = os.stat(path).st_mtime
     newest = max(times, key=times.__getitem__, default="")
     if times.get(newest, now) > now + AHEAD:
-        what = f"a time before the present, {_local(now)}; correct the clock or, if it is right, `touch` the file"
-        raise SpecError(newest, f"modified {_local(times[newest])}", what)
+        what = f"modified in the future ({_local(times[newest])}; it is now {_local(now)})"
+        raise RefusedError(newest, f"{what}; correct the clock or, if it is right, `touch` the file")
 
 
 def _local(seconds: float) -> str:
@@ -144,11 +144,11 @@ def reading(path: PurePath | str, what: str) -> Iterator[None]:
     except SpecError as error:
         if error.key.startswith(str(path)):
             raise
-        raise SpecError(f"{path}: {error.key}", error.value, f"{error.expected} {REMEDY}") from None
+        raise error.at(f"{path}: {error.key}", f" {REMEDY}") from None
     except FileNotFoundError:
-        raise SpecError(str(path), "no such file", what) from None
+        raise RefusedError(str(path), "no such file") from None
     except Exception as error:  # decoders raise a dozen types of errors, including their own
-        raise SpecError(str(path), describe_error(error), f"{what} {REMEDY}") from None
+        raise RefusedError(str(path), f"can't be read as {what} ({describe_error(error)}) {REMEDY}") from None
 
 
 def check_sum(path: Path | str, digest: str, expected: str, current: str = "") -> None:
@@ -156,7 +156,7 @@ def check_sum(path: Path | str, digest: str, expected: str, current: str = "") -
     with reading(path, expected):
         current = current or checksum(path)
     if current != digest:
-        raise SpecError(str(path), f"sha256 {current[:16]}", f"{expected}, sha256 {digest[:16]} {REMEDY}")
+        raise RefusedError(str(path), f"not {expected} (SHA-256 {current[:16]}, recorded {digest[:16]}) {REMEDY}")
 
 
 def read_bytes(path: Path | str, digest: str | None = None) -> bytes:
@@ -177,7 +177,7 @@ def read_json(path: Path | str, keys: Iterable[str] = ()) -> Any:
     what = f"a mapping with the keys {', '.join(keys)} {REMEDY}"
     require(not keys or isinstance(value, Mapping), str(path), value, what)
     for key in keys:
-        require(key in value, str(path), f"no key {key!r}", what)
+        require(key in value, str(path), Found(f"no key {key!r}"), what)
     return value
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from halobench.core.errors import RefusedError, SpecError
+from halobench.core.errors import RefusedError
 from halobench.storage.files import REMEDY, check_sum, read_json
 from halobench.storage.layout import STAGES
 
@@ -46,6 +46,6 @@ def read_record(path: Path | str, keys: Iterable[str] = ()) -> dict[str, Any]:
     """Read a stage's record, which must have `keys` and the checksums of the files that the stage wrote."""
     record = read_json(path, ["outputs", *keys])
     if not isinstance(record["outputs"], Mapping):
-        raise SpecError(str(path), record["outputs"], f"checksums by file name under 'outputs' {REMEDY}")
+        raise RefusedError(str(path), f"has no checksums by file name under 'outputs' {REMEDY}")
     check_seal(path, record)
     return record

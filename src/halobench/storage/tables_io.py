@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import Found, SpecError
 from halobench.storage.columns import MAY_BE_EMPTY, TABLE_COLUMNS
 from halobench.storage.files import REMEDY, checksum, reading, replacing
 from halobench.storage.records import check_recorded
@@ -155,7 +155,9 @@ def _check_shape(path: Path | str, names: Sequence[str], rows: int, columns: Ite
     if missing or rows < least:
         problem = f"no column {missing[0]!r}" if missing else "no rows"
         kind = "at least one row" if least else "a table"
-        raise SpecError(str(path), problem, f"{kind} with the columns {', '.join(columns) or 'of this table'} {REMEDY}")
+        raise SpecError(
+            str(path), Found(problem), f"{kind} with the columns {', '.join(columns) or 'of this table'} {REMEDY}"
+        )
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:

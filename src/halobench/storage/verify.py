@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import SpecError, refuse
 from halobench.storage.files import checksum, read_json
 from halobench.storage.layout import STAGES
 from halobench.storage.records import seal
@@ -63,7 +63,7 @@ def verify(results: Path) -> Verification:
             faults.append(Fault(path, path, EDITED))
         else:
             manifests[path] = content
-    require(count, "results", str(results), "a results folder with at least one stage's record")
+    refuse(not count, str(results), "no records in it; pass a results folder that `halobench run` has written")
     unrecorded = "isn't listed in any record; its stage's record is missing or damaged"
     faults += [Fault(path, path, unrecorded) for path in outputs if path not in listed]
     faults += _lost(results, manifests, {fault.path for fault in faults})

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.errors import DivergedError, SpecError, describe_error, require
+from halobench.core.errors import DivergedError, RefusedError, describe_error, refuse
 from halobench.core.seeding import seed_libraries, torch_seed
 from halobench.core.specs import IMAGE_KEYS, LossSpec, ModelSpec, TrainSpec
 from halobench.data.splits import Data, check_neighbours
@@ -76,8 +76,7 @@ def _start(
 ) -> tuple[nn.Module, Batches]:
     """Return the model on its device, and the batches of training samples."""
     for key in IMAGE_KEYS if len(data.shape) == 1 else ():
-        value = getattr(spec, key)
-        require(not value, f"train.{key}", value, "this key to be left out, since the samples aren't images")
+        refuse(getattr(spec, key), f"train.{key}", "the samples aren't images; leave this key out")
     check_neighbours(data)
     set_kernels(spec)
     device = resolve_device(spec.device)
@@ -148,7 +147,9 @@ def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
     try:
         safetensors.torch.load_model(model, str(weights))
     except (RuntimeError, ValueError) as error:
-        raise SpecError("spec.model", spec.name, f"the model saved in {weights} ({describe_error(error)})") from None
+        raise RefusedError(
+            "spec.model", f"{spec.name} isn't the model saved in {weights} ({describe_error(error)})"
+        ) from None
     return model
 
 

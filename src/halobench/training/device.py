@@ -37,7 +37,7 @@ def resolve_device(name: str) -> torch.device:
     if name.startswith("cuda"):
         count = torch.cuda.device_count()
         visible = int(name.partition(":")[2] or 0) < count
-        require(visible, "train.device", name, f"a device visible to torch (CUDA devices visible here: {count})")
+        require(visible, "train.device", name, f"a device that torch sees (CUDA devices seen here: {count})")
     return torch.device(name)
 
 

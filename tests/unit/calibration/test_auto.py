@@ -139,10 +139,10 @@ def test_groups_may_have_any_names_and_single_ones_change_nothing():
 @pytest.mark.parametrize(
     ("groups", "expected"),
     [
-        (np.zeros(99), r"groups = 'shape \(99,\)': expected one group per sample, i.e. shape \(100,\)"),
-        (["clinic"] * 100, "groups = 'clinic for every sample': expected at least two groups"),
-        (np.r_[np.arange(99), np.nan], r"groups\[99\] = 'missing'"),
-        ([None] + ["a", "b", "c"] * 33, r"groups\[0\] = 'missing'"),
+        (np.zeros(99), r"groups: found shape \(99,\), expected one group per sample, i.e. shape \(100,\)"),
+        (["clinic"] * 100, "groups: all samples are in the group clinic; pass at least two groups"),
+        (np.r_[np.arange(99), np.nan], r"groups\[99\]: missing"),
+        ([None] + ["a", "b", "c"] * 33, r"groups\[0\]: missing"),
     ],
 )
 def test_bad_groups_are_named(groups, expected):

@@ -91,14 +91,17 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda table: table.drop(columns="label"), r"columns = .*expected a column label, and logit_NAME"),
+        (lambda table: table.drop(columns="label"), r"columns: found .*expected a column label, and logit_NAME"),
         (lambda table: table.rename(columns={"logit_1": "logit_9"}), r"label\[\d+\] = 1: expected one of 0, 2, 9"),
-        (lambda table: table.assign(split=["val", "train"] * 30), "split = 'train': expected one of test, val"),
-        (lambda table: table.assign(split="test"), "split = 'no val'"),
-        (lambda table: table.assign(label=[np.nan] + [0] * 59), r"label\[0\] = 'missing'"),
-        (lambda table: table.assign(probability_0=0.5), "probabilities = '0': expected the classes 0, 1, 2"),
+        (lambda table: table.assign(split=["val", "train"] * 30), "split: found train, expected only val and test"),
+        (lambda table: table.assign(split="test"), "split: no row has the split val"),
+        (lambda table: table.assign(label=[np.nan] + [0] * 59), r"label\[0\]: missing"),
+        (
+            lambda table: table.assign(probability_0=0.5),
+            "probabilities: found the classes 0, expected the classes 0, 1, 2",
+        ),
         (lambda table: table.assign(logit_0=0.2, logit_1=0.3, logit_2=0.5), "rename the array probabilities"),
-        (lambda table: table.assign(logit_scale=1.0), "columns = 'scale': expected the number of a class"),
+        (lambda table: table.assign(logit_scale=1.0), "columns: all classes but 'scale' are numbered"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
@@ -114,12 +117,12 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"labels": None}, "labels = None: expected labels, or a data frame"),
-        ({"test_labels": np.zeros(5, int)}, "test_labels = 'without test_logits'"),
+        ({"labels": None}, "labels: missing; pass labels, or a data frame"),
+        ({"test_labels": np.zeros(5, int)}, "test_labels: passed without test_logits"),
         ({"logits": np.full((50, 4), 0.25)}, "look like probabilities"),
         ({"posterior": np.ones((50, 4))}, "posterior.*a sum of 4"),
-        ({"names": ["a", "b"]}, "names = .*expected 4 names"),
-        ({"names": dict.fromkeys("abcd")}, "names = .*expected 4 names of classes, in a list"),
+        ({"names": ["a", "b"]}, "names = .*expected a list of 4 class names"),
+        ({"names": dict.fromkeys("abcd")}, "names = .*expected a list of 4 class names"),
         ({"seed": -1}, "seed = -1"),
         ({"logits": np.ma.masked_less(drawn(50)[0], 0)}, "masked entries"),
         ({"labels": np.ma.masked_equal(drawn(50)[1], 0)}, "masked entries"),
@@ -127,7 +130,10 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
             {"logits": pd.DataFrame({"label": [[0, 1]], "logit_0": 1.0, "logit_1": 2.0}), "labels": None},
             r"label\[0\] = \[0, 1\]: expected a single number or name",
         ),
-        ({"logits": pd.DataFrame({"label": [], "logit_0": [], "logit_1": []}), "labels": None}, "rows = 0"),
+        (
+            {"logits": pd.DataFrame({"label": [], "logit_0": [], "logit_1": []}), "labels": None},
+            "the table has no rows",
+        ),
         (
             {"logits": pd.DataFrame(drawn(50)[0]).convert_dtypes().replace(drawn(50)[0][0, 0], pd.NA)},
             r"logits\[0\] = nan",
@@ -181,7 +187,7 @@ def test_frames_are_aligned_by_name_and_can_be_mapped_as_they_were_given():
     probabilities = pd.DataFrame(softmax(z), columns=names).add_prefix("probability_")
     np.testing.assert_allclose(chosen.predict_proba(probabilities), p, rtol=1e-9)
     for one in (chosen, chosen.auto):
-        with pytest.raises(SpecError, match=r"logits = '3 (classes|columns)': expected 4"):
+        with pytest.raises(SpecError, match=r"logits: found 3 (classes|columns), expected 4"):
             one.predict_proba(z[:, :3])
 
 
@@ -334,12 +340,12 @@ def test_groups_come_from_every_kind_of_input(tmp_path):
     others = [diagnose_file(tmp_path / name, candidates=OWN) for name in ("one.npz", "two.npz", "mine.csv")]
     for each in (*others, diagnose(table, candidates=OWN)):
         assert each.as_json() == found.as_json()
-    with pytest.raises(SpecError, match="groups = 'alongside a data frame': expected a column group"):
+    with pytest.raises(SpecError, match=r"groups: .*put it into the data frame, as a column named group"):
         diagnose(table, groups=patients)
-    with pytest.raises(SpecError, match=r"one.npz: groups = 'an array': expected no groups"):
+    with pytest.raises(SpecError, match=r"one.npz: groups: remove this array"):
         calibrate_file(tmp_path / "one.npz")
     np.savez(tmp_path / "short.npz", logits=z, labels=y, groups=patients[1:])
-    with pytest.raises(SpecError, match=r"short.npz: groups = 'shape \(299,\)'"):
+    with pytest.raises(SpecError, match=r"short.npz: groups: found shape \(299,\)"):
         diagnose_file(tmp_path / "short.npz")
 
 
@@ -388,14 +394,14 @@ def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
         np.testing.assert_array_equal(arrays["test_probabilities"], found.predict_proba(new_z))
         assert arrays["val_probabilities"].shape == z.shape
     assert main(["diagnose", str(tmp_path / "none.npz")]) == 2
-    assert "none.npz = 'no such file'" in capsys.readouterr().err
+    assert "none.npz: no such file" in capsys.readouterr().err
     assert main(["diagnose", str(path), "--out", str(path)]) == 2
-    assert "this is a file" in capsys.readouterr().err
+    assert "is a file; pass a folder" in capsys.readouterr().err
     given = out / "probabilities.npz"
     np.savez(given, val_probabilities=softmax(z), val_labels=y)
     before = given.read_bytes()
     assert main(["diagnose", str(given), "--out", str(out)]) == 2
-    assert "probabilities.npz is the input" in capsys.readouterr().err
+    assert "is the input and would be overwritten" in capsys.readouterr().err
     assert given.read_bytes() == before
     assert diagnose_file(given).samples == 300, "test samples aren't needed"
 

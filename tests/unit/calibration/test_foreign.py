@@ -72,29 +72,29 @@ FIFTHS = np.full((400, 5), 0.2)
 @pytest.mark.parametrize(
     ("changed", "error"),
     [
-        ({"val_labels": None}, "val_labels = 'no such array': expected labels for val_logits"),
-        ({"test_logits": None}, "test_logits = 'no such array'"),
-        ({"test_logits": None, "test_labels": None}, "test_logits = 'no such array': expected samples to be scored"),
+        ({"val_labels": None}, "val_labels: missing; add the labels of val_logits"),
+        ({"test_logits": None}, "test_logits: missing"),
+        ({"test_logits": None, "test_labels": None}, "test_logits: missing; add logits and labels of test samples"),
         ({"test_logits": FIFTHS * np.nan}, r"test_logits\[0\] = nan"),
-        ({"test_logits": np.zeros(400)}, r"test_logits = 'shape \(400,\)'"),
+        ({"test_logits": np.zeros(400)}, r"test_logits: found shape \(400,\)"),
         ({"test_logits": FIFTHS}, "test_logits = .*probabilities.*rename the array test_prob"),
         ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5"),
         (
             {"test_logits": drawn(400)[0], "test_labels": np.full(400, 4)},
-            "test_logits = '4 classes': expected 5 classes",
+            "test_logits: found 4 classes, expected 5 classes",
         ),
-        ({"val_posterior": np.full((400, 5), 0.3)}, r"val_posterior\[0\] = 'a sum of 1.5'"),
-        ({"val_posterior": FIFTHS}, "val_posterior = 'without test_posterior'"),
-        ({"val_posterior": np.full((400, 4), 0.25)}, r"val_posterior = 'shape \(400, 4\)'"),
-        ({"val_probabilities": FIFTHS}, "val_logits = 'alongside val_probabilities'"),
+        ({"val_posterior": np.full((400, 5), 0.3)}, r"val_posterior\[0\]: found a sum of 1.5"),
+        ({"val_posterior": FIFTHS}, "val_posterior: test_posterior is missing"),
+        ({"val_posterior": np.full((400, 4), 0.25)}, r"val_posterior: found shape \(400, 4\)"),
+        ({"val_probabilities": FIFTHS}, "val_logits: the file also has val_probabilities"),
         ({"val_probabilities": FIFTHS, "val_logits": None, "val_labels": None}, "val_probabilities"),
         ({"test_logits": FIFTHS * -np.inf}, r"test_logits\[0\] = -inf"),
         (
             {"val_logits": np.where(np.arange(5) > 0, 1.0, -np.inf) + 0 * FIFTHS, "val_labels": np.zeros(400, int)},
             "label 0",
         ),
-        ({"logits": np.zeros((4, 5))}, "logits = .*either arrays whose names begin with val_"),
-        ({"tset_logits": np.zeros((4, 5))}, "tset_logits = .*test_logits"),
+        ({"logits": np.zeros((4, 5))}, "logits: the file also has test_labels, .*only names that begin with val_"),
+        ({"tset_logits": np.zeros((4, 5))}, "tset_logits: unknown array.*did you mean 'test_logits'"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, changed, error):
@@ -133,7 +133,7 @@ def test_a_forest_that_gives_probabilities_of_zero(tmp_path):
     assert np.isposinf([values["none", "nll"], values["exact", "nll"]]).all()  # some test labels have probability 0
     assert 0 < values["exact", "error"] < 0.2
     assert terminal.certificate(fits["paper"]) == "none: its gradient is NaN at logits of -inf"
-    with pytest.raises(SpecError, match="val_logits = '-inf': expected finite logits, as the calibrator gap"):
+    with pytest.raises(SpecError, match="val_logits: a logit is -inf, but the calibrator gap requires finite logits"):
         calibrate_file(saved(tmp_path, **arrays), CalibrateSpec(("none", "gap")))
 
 
@@ -149,13 +149,25 @@ def single(path):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda path: path.unlink(), r"no such file.*: expected an \.npz file"),
-        (lambda path: (path.unlink(), path.mkdir()), r"expected an \.npz file"),
-        (lambda path: path.write_text("a,b\n1,2\n"), r"expected an \.npz file"),
-        (lambda path: path.write_bytes(path.read_bytes()[:-40]), r"expected an \.npz file"),
-        (pickled, r"expected an \.npz file"),
-        (single, "a single array"),
-        (lambda path: np.savez(path, logits=np.zeros((1, 2)), labels=np.zeros(1, int)), "at least two rows"),
+        (lambda path: path.unlink(), "mine.npz: no such file"),
+        (
+            lambda path: (path.unlink(), path.mkdir()),
+            "mine.npz: this is a folder; pass a file",
+        ),
+        (
+            lambda path: path.write_text("a,b\n1,2\n"),
+            r"can\'t be read \(.*\); pass an \.npz file",
+        ),
+        (
+            lambda path: path.write_bytes(path.read_bytes()[:-40]),
+            r"can\'t be read \(.*\); pass an \.npz file",
+        ),
+        (pickled, r"can\'t be read \(.*\); pass an \.npz file"),
+        (single, r"found a single array, expected an \.npz file"),
+        (
+            lambda path: np.savez(path, logits=np.zeros((1, 2)), labels=np.zeros(1, int)),
+            "found 1 row, expected at least two",
+        ),
     ],
 )
 def test_a_file_of_another_kind_is_refused_but_not_to_be_deleted(tmp_path, spoil, told):

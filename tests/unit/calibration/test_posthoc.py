@@ -192,6 +192,6 @@ def test_a_missing_package_is_named_with_its_extra_before_anything_is_fitted(mon
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     name = "probmetrics/SMSCalibrator"
     for fit in (lambda: calibrator.fit(name, *drawn()), lambda: calibrate({}, CalibrateSpec(("none", name)), 0)):
-        with pytest.raises(SpecError, match=r"numba.: pip install \"halobench\[posthoc\]\"") as caught:
+        with pytest.raises(SpecError, match=r"numba; run pip install \"halobench\[posthoc\]\"") as caught:
             fit()
-        assert (caught.value.key, caught.value.value) == ("calibrators", name)
+        assert str(caught.value).startswith(f"calibrators: {name} needs ")

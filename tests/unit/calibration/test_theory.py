@@ -155,7 +155,10 @@ def test_entropy_and_uniform_guess_and_that_values_broadcast():
         (lambda: nearest_neighbour_kl(9, 0.5, 2), "classes = 9.0: expected a multiple of group"),
         (lambda: nearest_neighbour_kl(8, 1.0, 2), r"beta = 1.0: expected a probability mass in \(0, 1\)"),
         (lambda: nearest_neighbour_kl(8, 0.5, 1), "group = 1.0: expected a whole number of at least 2"),
-        (lambda: nearest_neighbour_kl(8, 0.5, 2, np.array([0.5, 0.6])), r"shares = \[0.5, 0.6\]: expected 2 positive"),
+        (
+            lambda: nearest_neighbour_kl(8, 0.5, 2, np.array([0.5, 0.6])),
+            r"shares = \[0.5, 0.6\]: expected 2 shares above 0",
+        ),
         (lambda: two_level_kl(8, 0.5, 2, 1, 1, 2), "partner_gap = 2.0: expected a gap of at most top_gap"),
         (lambda: two_level_kl(8, 0.5, 2, np.nan, 1, 0), "own_gap = nan: expected a finite gap"),
         (lambda: two_level_slope(0.5, 2, 0, 1, 0), "own_gap = 0.0: expected a finite gap above 0"),

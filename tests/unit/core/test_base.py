@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pandas as pd
 import pytest
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, shown
+from halobench.core.errors import Found, SpecError, naming, refuse, require, shown
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import DatasetSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
@@ -53,14 +55,70 @@ def test_a_value_is_shown_as_python_prints_it(value):
         (lambda: TrainSpec(lr=-1), "lr = -1.0: expected a number above 0"),
         (lambda: TrainSpec(batch="50"), "batch = '50': expected a whole number"),
         (lambda: TrainSpec(lr="1e999"), "lr = inf: expected a finite number"),
-        (lambda: DatasetSpec("s", 4), "val = None: expected a value, since it has no default"),
-        (lambda: parse(ModelSpec, {"nam": "mlp"}), "name = None: expected a value, since it has no default"),
+        (lambda: DatasetSpec("s", 4), "val: missing; set it, since it has no default"),
+        (lambda: parse(ModelSpec, {"nam": "mlp"}), "name: missing; set it, since it has no default"),
     ],
 )
 def test_a_spec_is_checked_however_it_is_built(build, line):
     with pytest.raises(SpecError) as raised:
         build()
     assert str(raised.value) == line
+
+
+def refusal(call) -> SpecError:
+    with pytest.raises(SpecError) as raised, naming("outer"):
+        call()
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    ("call", "line", "sentence"),
+    [
+        (lambda: require(False, "lr", -1, "a number"), "outer.lr = -1: expected a number", None),
+        (
+            lambda: require(False, "logits", Found("shape (3,)"), "an array (n, k)"),
+            "outer.logits: found shape (3,), expected an array (n, k)",
+            "found shape (3,), expected an array (n, k)",
+        ),
+        (lambda: refuse(True, "mine.npz", "no such file"), "outer.mine.npz: no such file", "no such file"),
+        (lambda: refuse(True, "", "the table has no rows"), "outer: the table has no rows", "the table has no rows"),
+    ],
+)
+def test_a_line_has_the_key_and_the_value_or_what_was_found_or_a_sentence(call, line, sentence):
+    error = refusal(call)
+    assert str(error) == line
+    assert error.sentence == (sentence or line)
+    moved = error.at("elsewhere", " (a remedy)")
+    assert type(moved) is type(error)
+    assert str(moved) == line.replace(error.key, "elsewhere", 1) + " (a remedy)"
+    require(True, "a", 1, "b")
+    refuse(False, "a", "b")
+
+
+# Values that are words: names of plug-ins or of options, which users wrote.
+NAMES = {"ovo", "small"}
+
+
+def raised_in(path: Path) -> list[tuple[int, list[ast.expr]]]:
+    """The line and the arguments (key, value, expected) of each SpecError that a module may raise."""
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    by_name = [(node, getattr(node.func, "id", "")) for node in calls]
+    skipped = {"SpecError": 0, "require": 1}
+    return [(node.lineno, node.args[skipped[name] :]) for node, name in by_name if name in skipped]
+
+
+def test_messages_are_sentences_unless_a_value_is_wrong():
+    """A description isn't shown in quotes, as if it were the value, and "expected" isn't followed by what is wrong."""
+    faults = []
+    for path in sorted(plugins.PACKAGE.rglob("*.py")):
+        for line, (_, value, *expected) in raised_in(path):
+            words = isinstance(value, ast.JoinedStr) or (
+                isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value not in NAMES
+            )
+            text = "".join(str(n.value) for e in expected for n in ast.walk(e) if isinstance(n, ast.Constant))
+            if words or re.match(r"(no|none|not|this key)\b|.*, but (there|this|it) ", text):
+                faults.append(f"{path.name}:{line}: {text}")
+    assert not faults, "use Found for descriptions, and RefusedError or refuse for sentences"
 
 
 @pytest.mark.parametrize(

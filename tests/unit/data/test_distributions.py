@@ -160,7 +160,9 @@ def test_collages_leave_out_what_two_classes_share():
     np.testing.assert_array_equal(sample.inputs[:, 0, 0, 0], np.where(sample.region == 0, 1, 3))
     np.testing.assert_array_equal(found.posterior(sample.inputs), regions.posterior[sample.region])
     for row in (pixels[1:2], pixels[:1] + 0.5, np.concatenate([pixels[:1, :, :2], pixels[:1, :, :2]], axis=2)):
-        with pytest.raises(SpecError, match="1 of 1 are outside all regions"):  # shared, no level, and no such pair
+        with pytest.raises(
+            SpecError, match="1 of 1 inputs are outside all regions"
+        ):  # shared, no level, and no such pair
             found.posterior(row)
 
 
@@ -214,12 +216,12 @@ def test_images_stay_near_their_prototype_and_its_posterior_is_no_guess():
     assert own.std() > 50, "images do change"
     others = np.where(np.eye(len(found.prototypes), dtype=bool)[sample.region], np.inf, offsets)
     assert (others > found.reach[None]).all()
-    with pytest.raises(SpecError, match=r"expected inputs inside a region, but 1 of 2 are outside all regions"):
+    with pytest.raises(SpecError, match=r"1 of 2 inputs are outside all regions"):
         found.posterior(np.concatenate([sample.inputs[:1], 255 - sample.inputs[:1]]))
 
 
 def test_an_input_outside_all_regions_has_no_posterior():
-    with pytest.raises(SpecError, match=r"inputs = .*expected inputs inside a region, but 3 of 3 are outside all"):
+    with pytest.raises(SpecError, match=r"inputs\[0\]: 3 of 3 inputs are outside all"):
         made("balls").posterior(np.zeros((3, 1, 8, 8)))
 
 
@@ -227,7 +229,7 @@ def test_a_distribution_that_knows_no_posterior_says_so(tmp_path):
     spec = SourceSpec(f"{__name__}:unknown")
     sources.write_source(spec, tmp_path)
     drawn = splits.load_data(tmp_path, DatasetSpec("s", 20, 20, 20), seed=0)
-    with pytest.raises(SpecError, match="posterior = 'Unknown': expected a distribution whose posterior is known"):
+    with pytest.raises(SpecError, match="the posterior of Unknown isn't known"):
         drawn.targets()
 
 
@@ -238,19 +240,19 @@ ONE_SHARED = Regions(np.full((2, 2), 0.5), np.array([0.5, 0.5]), np.array([False
 @pytest.mark.parametrize(
     ("attribute", "value", "line"),
     [
-        ("regions", NONE_SHARED, "a distribution with at least one shared region, or with regions = None"),
-        ("regions", ONE_SHARED, "a distribution that defines inputs_in, or with regions = None"),
-        ("std", np.array([1.0, np.nan]), "a distribution whose std has one finite number per channel"),
+        ("regions", NONE_SHARED, "has no shared region; add one, or set regions = None"),
+        ("regions", ONE_SHARED, "has regions but doesn't define inputs_in"),
+        ("std", np.array([1.0, np.nan]), "must have a std with one finite number per channel"),
     ],
 )
 def test_what_later_stages_could_not_use_is_refused_before_any_job(monkeypatch, attribute, value, line):
     monkeypatch.setattr(Unknown, attribute, value)
-    with pytest.raises(SpecError, match=f"loader = '.*:unknown': expected {line}"):
+    with pytest.raises(SpecError, match=f"loader: .*:unknown {line}"):
         sources.describe(SourceSpec(f"{__name__}:unknown"))
 
 
 def test_an_annotation_that_isnt_true_is_refused():
-    with pytest.raises(SpecError, match="a loader that returns a Distribution, as its annotation says, not Images"):
+    with pytest.raises(SpecError, match="must return a Distribution, as its annotation says, but returned Images"):
         sources.describe(SourceSpec(f"{__name__}:mislabelled"))
 
 
@@ -321,16 +323,24 @@ def test_bad_overlap_is_refused(options, told):
 @pytest.mark.parametrize(
     ("loader", "options", "told"),
     [
-        ("gaussians", {}, "separation = None: expected either separation or mu"),
-        ("gaussians", {"mu": 0.1, "separation": 1.0}, "separation = 1.0: expected either separation or mu"),
-        ("gaussians", {"mu": 0.1, "classes": 3}, "classes = 3: expected 2 with mu"),
+        ("gaussians", {}, "separation: set either separation or mu"),
+        ("gaussians", {"mu": 0.1, "separation": 1.0}, "separation: set either separation or mu"),
+        ("gaussians", {"mu": 0.1, "classes": 3}, "classes = 3: expected 2 if mu is set"),
         ("gaussians", {"mu": -1}, "mu = -1: expected a number from 1e-6 to 1e6"),
         ("gaussians", {"classes": 11, "separation": 1.0, "shape": [1, 3, 3]}, "classes = 11: expected at most 10"),
-        ("image_overlap", {"classes": 6, "prototypes": "overlap"}, "expected an image loader, not a distribution"),
+        (
+            "image_overlap",
+            {"classes": 6, "prototypes": "overlap"},
+            "prototypes: overlap is a distribution; name a loader of images",
+        ),
         ("image_overlap", {"classes": 6, "prototypes": "mnist6k"}, "prototypes = 'mnist6k': expected one of"),
         ("image_overlap", {"classes": 2000}, "classes = 2000: expected fewer, since .* for only 1250"),
         ("collage", {"classes": 68}, "classes = 68: expected fewer, since .* 102 regions, .* have 100 pairs"),
-        ("collage", {"classes": 6, "images": "gaussians"}, "images = 'gaussians': expected an image loader"),
+        (
+            "collage",
+            {"classes": 6, "images": "gaussians"},
+            "images: gaussians is a distribution; name a loader of images",
+        ),
         ("image_overlap", {"classes": 6, "turn": 200}, "turn = 200: expected 0 to 180 degrees"),
         ("image_overlap", {"classes": 6, "growth": 1}, r"growth = 1: expected a fraction in \[0, 1\)"),
         ("image_overlap", {"classes": 6, "shift": 12.0}, r"growth = \[12.0, 5.0, 0.05\]: expected smaller values"),

@@ -50,9 +50,15 @@ def bad(path: str, value: object, expected: str, found: str = "") -> tuple:
     return put(path, value), f"{place}{found or f' = {value!r}'}: expected {expected}"
 
 
-def plugin(path: str, name: str, expected: str) -> tuple:
+def refused(path: str, value: object, sentence: str, below: str = "") -> tuple:
+    """A case: the edit that sets a value, and a sentence about its place, or about what is `below` it."""
+    edit, line = bad(path, value, "", below or " ")
+    return edit, line.removesuffix(": expected ").rstrip() + f": {sentence}"
+
+
+def plugin(path: str, name: str, sentence: str) -> tuple:
     """A case: an entry whose plug-in is refused."""
-    return bad(path, {"name": name}, expected, f".name = {name!r}")
+    return refused(path, {"name": name}, sentence, ".name")
 
 
 def named(section: str, name: object) -> Callable[[dict], None]:
@@ -72,47 +78,47 @@ NAME = "a name of up to 64 letters, ..."
 GRID = "experiments.tiny.grid"
 CERTIFIED = {"kind": "certified"}
 BN = put("models.mlp", {"name": "mlp_bn", "width": 16})
-NEEDS = "expected parts of at least two samples, which the model mlp needs in training, but"
+NEEDS = "expected parts of at least two samples, which the model mlp needs in training"
 
 # The edit, then all the expected lines.
 CONFIGS: dict[str, list[tuple]] = {
     "a recipe that does not fit the images or the model": [
         bad("train.random_crop", 8, "fewer pixels than the shorter side of the images in digits, 8x8"),
-        bad("losses.mixup2.points", 51, "at most the batch size, 50, since each mixed point is ..."),
+        bad("losses.mixup2.points", 51, "at most the batch size, 50, since each mixed sample comes ..."),
     ],
     "a part of one image, which batch norm refuses": [
         (
             together(BN, put("train.micro_batch", 7)),
-            f"train.micro_batch = 7: {NEEDS} a batch of 50 rows leaves a part of 1",
+            f"train.micro_batch = 7: {NEEDS} (a batch of 50 rows leaves a part of 1)",
         ),
         (
             together(BN, put("models.mlp.recipe", {"micro_batch": 9, "batch": 500})),
-            f"models.mlp.recipe.micro_batch = 9: {NEEDS} a batch of 100 rows leaves a part of 1",
+            f"models.mlp.recipe.micro_batch = 9: {NEEDS} (a batch of 100 rows leaves a part of 1)",
         ),
         (
             together(BN, put("datasets.noisy.recipe", {"micro_batch": 7})),
-            f"datasets.noisy.recipe.micro_batch = 7: {NEEDS} a batch of 50 rows leaves a part of 1",
+            f"datasets.noisy.recipe.micro_batch = 7: {NEEDS} (a batch of 50 rows leaves a part of 1)",
         ),
         (  # 50 = 4 * 11 + 6, but this loss turns them into 100 = 9 * 11 + 1 rows
             together(BN, put("losses.mixup2", {"name": "regmixup"}), put("train.micro_batch", 11)),
-            f"train.micro_batch = 11: {NEEDS} a batch of 100 rows leaves a part of 1",
+            f"train.micro_batch = 11: {NEEDS} (a batch of 100 rows leaves a part of 1)",
         ),
         (
             together(BN, put("losses.mixup2", {"name": "cross_entropy"}), put("train.batch", 1)),
-            f"train.batch = 1: {NEEDS} it gets one sample at a time",
+            f"train.batch = 1: {NEEDS} (it gets one sample at a time)",
         ),
     ],
     "unknown section or key": [
         bad("modles", {}, "one of ... (did you mean 'models'?)..."),
         bad("train.learning_rate", 0.1, "one of the keys ..."),
-        bad("losses.mixup2.alfa", 1, "one of ... (did you mean 'alpha'?)..."),
+        refused("losses.mixup2.alfa", 1, "no such option; those of mixup are ... (did you mean 'alpha'?)"),
         bad(f"{GRID}.0.seed", [1], "one of ... (did you mean 'seeds'?)..."),
     ],
     "misspelt name": [
         bad("losses.mixup2.name", "mixupp", "one of ... (did you mean 'mixup'?)..."),
         bad(f"{GRID}.0.datasets", ["nosy"], "one of ... (did you mean 'noisy'?)...", " = 'nosy'"),
         bad("experiments.tiny.figures", ["sumary"], "one of ... (did you mean 'summary'?)...", "[0] = 'sumary'"),
-        plugin("models.mlp", "timm/resnet81", "one of timm's ... models; closest: timm/resnet18, ..."),
+        bad("models.mlp.name", "timm/resnet81", "one of timm's ... models; closest: timm/resnet18, ..."),
     ],
     "wrong type": [
         bad("train.lr", "0.001", "a number"),
@@ -125,18 +131,23 @@ CONFIGS: dict[str, list[tuple]] = {
         bad("train.epochs", 0, "at least 1"),
         bad("train.device", "gpu", "a string that matches auto|cpu|cuda(:[0-9]+)?"),
         bad("losses.mixup2.points", 1, "a whole number of at least 2"),
-        bad("probes.sphere.relative_radii", [2.0, 1.0], "increasing distances"),
-        bad("probes.sphere.norm", "inf", "this key to be left out, since sphere doesn't use it"),
+        bad("probes.sphere.relative_radii", [2.0, 1.0], "distances in increasing order"),
+        refused("probes.sphere.norm", "inf", "sphere doesn't use this key; leave it out"),
         bad("probes.sphere", {"kind": "adversarial", "norm": 2}, "one of ... (did you mean 'l2'?)...", ".norm = 2"),
         bad("probes.sphere.kind", "adverserial", "one of ... (did you mean 'adversarial'?)..."),
         bad("calibrators", ["none", "exat"], "one of ... (did you mean 'exact'?)...", "[1] = 'exat'"),
-        bad("calibrators", [{"mine": {"name": "gap"}}, {"mine": {"name": "matrix"}}], "no duplicates", " = 'mine'"),
+        bad(
+            "calibrators",
+            [{"mine": {"name": "gap"}}, {"mine": {"name": "matrix"}}],
+            "each value only once",
+            " = 'mine'",
+        ),
         bad("calibrators", [{"mine": {"name": "exact"}}], "one of ...", "[0].mine.name = 'exact'"),
         bad("calibrators", [{"oracle": {"name": "gap"}}], "a different name, since ...", "[0] = 'oracle'"),
     ],
     "seeds": [
         bad(f"{GRID}.0.seeds", [2**63], "a number below 2**63", "[0] = 9223372036854775808"),
-        bad(f"{GRID}.0.seeds", [0, 0], "no duplicates", " = 0"),
+        bad(f"{GRID}.0.seeds", [0, 0], "each value only once", " = 0"),
     ],
     "name that leaves results": [
         (named("datasets", "../x"), f"datasets.../x = '../x': expected {NAME}"),
@@ -145,11 +156,11 @@ CONFIGS: dict[str, list[tuple]] = {
     "names that share a folder": [
         (
             named("datasets", "CLEAN"),
-            "datasets.CLEAN = 'CLEAN': expected a name that differs from 'clean' by more than case, ...",
+            "datasets.CLEAN: differs from 'clean' only in case; rename one of them, ...",
         ),
         (
             named("losses", "reference"),
-            "losses.reference = 'reference': expected a different name, since tables use this one for ...",
+            "losses.reference: tables use this name for predictors that weren't trained; rename the loss",
         ),
     ],
     "empty": [
@@ -157,7 +168,7 @@ CONFIGS: dict[str, list[tuple]] = {
         (put("models.mlp", None), f"{GRID}[0].models = 'mlp': expected one of cnn"),  # null takes an entry away
         (
             put("probes", {}),
-            f"{GRID}[0].models = ['mlp']: expected models that a probe visits, or probe: false; no probe lists mlp",
+            f"{GRID}[0].models: no probe lists mlp; add it to a probe's models, or set probe: false",
         ),
         bad("run", [], "at least one entry"),
     ],
@@ -166,18 +177,22 @@ CONFIGS: dict[str, list[tuple]] = {
             put("datasets.noisy.train", 5000),
             "datasets.noisy: train + val + test = 5140, but source 'digits' has only 1797 samples",
         ),
-        plugin("models.mlp", "torchvision/alexnet", "a model that takes images of 1x8x8 (...); ..."),
+        plugin(
+            "models.mlp",
+            "torchvision/alexnet",
+            "torchvision/alexnet can't take images of 1x8x8 (...); set `resize` or ...",
+        ),
     ],
     "data root": [
         (
             together(put("sources.digits.loader", "svhn"), put("fetch", False), put("data_root", "nowhere")),
-            "data_root = 'nowhere': expected the files of SVHN in torchvision's layout (train_32x32.mat, ...",
+            "data_root: the files of SVHN are missing from nowhere (train_32x32.mat, ...); set fetch: true ...",
         ),
-        bad(
+        refused(
             "sources.digits",
             {"loader": "image_folder", "folder": "zoo", "size": 8},
-            "a folder with a subfolder of images for each class, ...",
-            ".folder = 'zoo'",
+            "data/zoo can't be read (FileNotFoundError: ...",
+            ".folder",
         ),
     ],
     "what YAML may hold": [
@@ -194,20 +209,20 @@ CONFIGS: dict[str, list[tuple]] = {
     ],
     "keys that do not fit together": [
         bad("models.mlp.stem", "small", "plain, since only timm and torchvision models have other stems"),
-        bad("models.mlp.trained_on", "digits", "`weights` or `pretrained` to be set as well"),
+        refused("models.mlp.trained_on", "digits", "...; set `weights` or `pretrained`, or leave it out"),
         (
             put("models.mlp", {"name": "mlp", "weights": "none.safetensors", "trained_on": "digit"}),
             "models.mlp.trained_on = 'digit': expected one of ...digits...",
-            "models.mlp.weights = 'none.safetensors': expected a .safetensors file..., but there is no such file",
+            "models.mlp.weights: none.safetensors: no such file",
         ),
         bad("probes.n", {"kind": "nearest_other", "directions": 2}, "1, since ...one nearest...", ".directions = 2"),
         (
             together(put("models.mlp", {"name": "mlp_mixer", "patch": 2, "width": 8}), put("probes.c", CERTIFIED)),
-            "probes.c.models = 'mlp': expected models without LayerNorm (blocks.0.norm1), which can't be ...",
+            "probes.c.models: mlp can't be certified: found LayerNorm (blocks.0.norm1), expected only ...",
         ),
         (
             put("probes", {"c": CERTIFIED | {"models": ["cnn"]}}),
-            f"{GRID}[0].models = ['mlp']: expected models that a probe visits, or probe: false; no probe lists mlp",
+            f"{GRID}[0].models: no probe lists mlp; add it to a probe's models, or set probe: false",
         ),
     ],
     "too few test samples for a repair ladder": [
@@ -294,14 +309,14 @@ def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
     save_file(tensors, path)
     given = {"name": "mlp_bn", "width": 16, "weights": str(path)}
     put("models.mlp", given | {"recipe": {"epochs": 9, "eval_batch": 10}})(config)
-    left_out = "expected this key to be left out, since the model's weights are given; ..."
-    assert_refused(config, [f"models.mlp.recipe.epochs = 9: {left_out}"])
+    left_out = "the model isn't trained here; leave this key out (only ... apply)"
+    assert_refused(config, [f"models.mlp.recipe.epochs: {left_out}"])
     put("models.mlp.recipe", {key: getattr(TrainSpec(), key) for key in EVALUATION_KEYS})(config)
     for key, value in (("random_crop", 9), ("micro_batch", 7)):
         put(f"train.{key}", value)(config)
     validation.load_checked(config, Path("cache"), Path("results"))
     save_file({name: tensor / 0 for name, tensor in tensors.items()}, path)
-    assert_refused(config, [f"models.mlp.weights = {str(path)!r}: expected finite weights..."])
+    assert_refused(config, [f"models.mlp.weights: ... values in ... of {path} aren't finite"])
 
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(monkeypatch):
@@ -309,22 +324,22 @@ def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(monkeypatc
     config, name = one_cell() | {"calibrators": ["none", "probmetrics/SMSCalibrator"]}, "probmetrics/SMSCalibrator"
     put("train.lr", -1)(config)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    line = f'calibrators = {name!r}: expected its packages to be installed (...): pip install "halobench[posthoc]"'
+    line = f'calibrators: {name} needs ...; run pip install "halobench[posthoc]"'
     assert_refused(config, ["train.lr = -1.0: expected a number above 0", line])
 
 
 # --- The file itself ---------------------------------------------------------------------------------
 
-PLAIN = "expected YAML with plain data and unique keys"
-TOP = "expected sections at the top level: ..."
+PLAIN = "can't be read as YAML with plain data and unique keys"
+TOP = "at the top level, expected the sections run, ..."
 HUGE_TEXT = "1" + "0" * 5000
 DOUBLED = "".join(f"  - &x{n} [*x{n - 1}, *x{n - 1}]\n" for n in range(1, 30))
 OPENS = "!!python/object/apply:os.system ['touch opened']"
 
 # How the text of the good configuration is changed, then the expected line.
 TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
-    "empty": (lambda text: "", f"config.yaml = None: {TOP}"),
-    "a list": (lambda text: "- a\n- b\n", f"config.yaml = ['a', 'b']: {TOP}"),
+    "empty": (lambda text: "", f"config.yaml: found None {TOP}"),
+    "a list": (lambda text: "- a\n- b\n", f"config.yaml: found ['a', 'b'] {TOP}"),
     "no YAML": (
         lambda text: "run: [tiny\n" + text,
         f"config.yaml, line 2: {PLAIN} (...)",
@@ -343,19 +358,19 @@ TEXTS: dict[str, tuple[Callable[[str], str | bytes], str]] = {
     ),
     "a number of 5,000 digits": (
         lambda text: text.replace("epochs: 3", f"epochs: {HUGE_TEXT}"),
-        f"config.yaml: {PLAIN} (ValueError: ...)",
+        "config.yaml: can't be read as YAML (ValueError: ...)",
     ),
     "aliases of aliases": (
         lambda text: f"run:\n  - &x0 [a]\n{DOUBLED}",
-        f"config.yaml: {PLAIN} (ValueError: aliases make it too long)",
+        "config.yaml: YAML aliases expand to too much data",
     ),
     "an alias in what it stands for": (
         lambda text: "models: &models {mlp: {width: [*models]}}\n",
-        f"config.yaml: {PLAIN} (ValueError: ...)",
+        "config.yaml: can't be read as YAML (ValueError: ...)",
     ),
     "another encoding": (
         lambda text: text.encode("utf-16"),
-        "config.yaml: expected a UTF-8 text file (UnicodeDecodeError: ...)",
+        "config.yaml: can't be read as UTF-8 text (UnicodeDecodeError: ...)",
     ),
 }
 
@@ -432,9 +447,9 @@ def on_features(case: tuple) -> tuple:
     return together(put("sources.digits", {"loader": "rows:load"}), edit), line
 
 
-def figure(name: str, expected: str) -> tuple:
+def figure(name: str, sentence: str) -> tuple:
     """A case: a figure from outside the package that is refused."""
-    return bad("experiments.tiny.figures", [f"displays:{name}"], expected, f"[0] = 'displays:{name}'")
+    return refused("experiments.tiny.figures", [f"displays:{name}"], sentence, "[0]")
 
 
 OUTSIDE = {
@@ -442,53 +457,70 @@ OUTSIDE = {
         put("losses.mixup2", {"name": "nowhere:Loss"}),
         "losses.mixup2.name: the module 'nowhere' of 'nowhere:Loss' can't be imported; ...",
     ),
-    "no such object": plugin("losses.mixup2", "mine:Other", "..., but ...mine.py doesn't define 'Other'"),
+    "no such object": plugin(
+        "losses.mixup2", "mine:Other", "...mine.py doesn't define 'Other', which 'mine:Other' asks for"
+    ),
     "no Python": (
         put("losses.mixup2", {"name": "garbled:Loss"}),
-        "losses.mixup2.name = 'garbled:Loss': ...garbled.py isn't valid Python (SyntaxError: ...)",
+        "losses.mixup2.name: ...'garbled:Loss' can't be read: ...garbled.py: not valid Python (SyntaxError: ...)",
     ),
     "a helper that is no Python": (
         put("losses.mixup2", {"name": "leans:Loss"}),
-        "...garbled.py = 'SyntaxError: ...': expected valid Python",
+        "...garbled.py: not valid Python (SyntaxError: ...)",
     ),
-    "raises on import": plugin("losses.mixup2", "broken:Loss", "a module that can be imported (RuntimeError: boom)"),
-    "ends the process on import": plugin("models.mlp", "quits:build", "a module that can be imported (SystemExit: 0)"),
+    "raises on import": plugin("losses.mixup2", "broken:Loss", "'broken:Loss' can't be imported (RuntimeError: boom)"),
+    "ends the process on import": plugin(
+        "models.mlp", "quits:build", "'quits:build' can't be imported (SystemExit: 0)"
+    ),
     "raises in the constructor": (
         put("losses.mixup2", {"name": "mine:Raises"}),
-        "losses.mixup2: expected a plug-in that can be built (RuntimeError: no such luck)",
+        "losses.mixup2: can't be built (RuntimeError: no such luck)",
     ),
-    "no loss": plugin("losses.mixup2", "mine:NoLoss", "a loss (a subclass of halobench.Loss or a ..."),
+    "no loss": plugin(
+        "losses.mixup2", "mine:NoLoss", "mine:NoLoss isn't a loss, i.e. a subclass of halobench.Loss or ..."
+    ),
     "a loss of a wrong shape": plugin(
-        "losses.mixup2", "mine:Scalarless", "a loss that returns a scalar tensor with a ..."
+        "losses.mixup2",
+        "mine:Scalarless",
+        "mine:Scalarless returned a tensor of shape (4,); a loss must return a scalar ...",
     ),
-    "a loss that is never finite": plugin("losses.mixup2", "mine:Endless", "a loss that is finite for ..., not nan"),
+    "a loss that is never finite": plugin(
+        "losses.mixup2", "mine:Endless", "mine:Endless is nan for ...; it must be finite there"
+    ),
     "a model of images, on features": on_features(
-        plugin("models.mlp", "cnn", "a model that takes features, such as mlp; this one takes ...")
+        bad("models.mlp.name", "cnn", "a model that takes features, such as mlp, since this one takes ...")
     ),
     "a convolution of one's own, on features": on_features(
-        plugin("models.mlp", "mine:convolution", "a model that takes 13 features, ... (n, 13) (...)")
+        plugin("models.mlp", "mine:convolution", "mine:convolution can't take 13 features, as inputs (n, 13) (...)")
     ),
-    "features resized": on_features(
-        bad("models.mlp.resize", 16, "this key to be left out, since the samples aren't ...")
-    ),
+    "features resized": on_features(refused("models.mlp.resize", 16, "the samples aren't images; leave this key out")),
     "features mirrored": on_features(
-        bad("models.mlp.recipe", {"flip": True}, "this key to be left out, since samples of digits ...", ".flip = True")
+        refused("models.mlp.recipe", {"flip": True}, "samples of digits aren't images; leave this key out", ".flip")
     ),
     "a box cut out of features": on_features(
-        plugin("losses.mixup2", "cutmix", "a loss for these samples, but this one takes images ...")
+        plugin(
+            "losses.mixup2", "cutmix", "cutmix can't be used for these samples: found shape (...), expected images ..."
+        )
     ),
     "logits of a wrong shape": plugin(
-        "models.mlp", "mine:narrow", "a model that returns logits of shape (2, 10) for ..."
+        "models.mlp",
+        "mine:narrow",
+        "mine:narrow returned (2, 9) for a batch of 2; it must return logits of shape (2, 10)",
     ),
-    "a figure that is drawn from no table": figure("bare", "...names of tables..."),
-    "a figure from a table of no experiment": figure("odd", "...(did you mean 'runs'?)..."),
-    "a figure that is not there": figure("gone", "...doesn't define 'gone'"),
+    "a figure that is drawn from no table": figure("bare", "bare has no parameters; each must name a table: ..."),
+    "a figure from a table of no experiment": figure("odd", "odd has the parameter 'rnus'; ...(did you mean 'runs'?)"),
+    "a figure that is not there": figure(
+        "gone", "...displays.py doesn't define 'gone', which 'displays:gone' asks for"
+    ),
     "a figure that can't be imported": (
         put("experiments.tiny.figures", ["displays:draw"]),
-        "figures.name = 'displays:draw': expected a module that can be imported...",
+        "figures.name: 'displays:draw' can't be imported (ModuleNotFoundError: ...",
     ),
-    "a source of one class": bad(
-        "sources.digits", {"loader": "mine:load"}, "images (C, H, W) or features (D,) in ...", ".loader = 'mine:load'"
+    "a source of one class": refused(
+        "sources.digits",
+        {"loader": "mine:load"},
+        "mine:load must describe images (C, H, W) or features (D,) of at least 2 classes, but returned ...",
+        ".loader",
     ),
 }
 

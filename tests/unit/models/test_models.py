@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file, save_model
 from torch import nn
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError, SpecError
 from halobench.core.spec_codec import parse
 from halobench.core.specs import ModelSpec
 from halobench.models.builder import build, start
@@ -142,7 +142,8 @@ def test_options_reach_builders_in_libraries_and_outside_the_package():
 )
 def test_images_too_small_are_named_and_resize_helps(name, shape, side):
     found = error(ModelSpec(name), shape)
-    assert (found.key, found.value) == ("name", name)
+    assert found.key == "name"
+    assert name in str(found)
     assert "`resize`" in str(found)
     assert "x".join(map(str, shape[1:])) in str(found)
     check(ModelSpec(name, resize=side), shape, 10)
@@ -150,8 +151,8 @@ def test_images_too_small_are_named_and_resize_helps(name, shape, side):
 
 def test_images_that_are_too_small_are_named_as_the_model_gets_them():
     found = error(ModelSpec("timm/test_convnext", resize=2), MNIST)
-    assert "takes images of 1x2x2 " in found.expected
-    assert "; set a larger `resize`" in found.expected
+    assert "can't take images of 1x2x2 " in found.sentence
+    assert "; set a larger `resize`" in found.sentence
 
 
 VIT = "timm/vit_tiny_patch16_224"
@@ -162,7 +163,12 @@ VIT = "timm/vit_tiny_patch16_224"
     [
         (ModelSpec("torchvision/densnet121"), CIFAR, "name", "torchvision/densenet121"),
         (ModelSpec("timm/resnet18.nosuch", pretrained=True), CIFAR, "name", "timm/resnet18.a1_in1k"),
-        (ModelSpec("timm/resnet18", pretrained=True), (3, 224, 224), "pretrained", "data set's 10 classes, not 1000"),
+        (
+            ModelSpec("timm/resnet18", pretrained=True),
+            (3, 224, 224),
+            "pretrained",
+            "1000 classes, and the data set has 10",
+        ),
         (ModelSpec("mlp", {"widht": 8}), CIFAR, "widht", "width"),
         (ModelSpec("cnn", {"norm": "no"}), CIFAR, "norm", "true or false"),
         (ModelSpec("mlp_bn", {"depth": 0}), CIFAR, "depth", "at least 1"),
@@ -188,7 +194,8 @@ VIT = "timm/vit_tiny_patch16_224"
 def test_a_bad_model_is_told_with_its_key(spec, shape, key, told):
     found = error(spec, shape)
     wrong = {"name": spec.name, "pretrained": spec.name, "stem": spec.stem, "options": spec.options} | spec.options
-    assert (found.key, found.value) == (key, wrong[key])
+    assert found.key == key
+    assert found.value == wrong[key] or isinstance(found, RefusedError)
     assert told in found.expected
     assert len(str(found)) < 400
     if spec.name in (VIT, "timm/mixer_s16_224"):
@@ -317,18 +324,21 @@ def spoilt(change):
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (spoilt(lambda first: torch.zeros(4, 1, 3, 3)), r"0\.weight is \(4, 1, 3, 3\)"),
-        (spoilt(lambda first: first.int()), r"0\.weight is of type torch\.int32"),
-        (spoilt(lambda first: first > 0), r"0\.weight is of type torch\.bool"),
-        (spoilt(lambda first: first + 0j), r"0\.weight is of type torch\.complex64"),
-        (spoilt(lambda first: first / 0), r"finite weights, but 72 of 72 .* in 0\.weight"),
-        (spoilt(lambda first: first.double() + 1e300), "finite weights"),
-        (lambda path: save_file(load_file(path) | {"more": torch.zeros(1)}, path), "which has no more"),
-        (lambda path: save_file({"more": torch.zeros(1)}, path), r"this model, but .*0\.weight .* is missing"),
-        (lambda path: path.unlink(), "there is no such file"),
-        (lambda path: path.write_bytes(b"no weights"), r"a \.safetensors file of weights"),
-        (lambda path: torch.save({}, path), r"a \.safetensors file of weights"),
-        (lambda path: (path.unlink(), path.mkdir()), "this is a directory"),
+        (spoilt(lambda first: torch.zeros(4, 1, 3, 3)), r"0\.weight in .* is \(4, 1, 3, 3\)"),
+        (spoilt(lambda first: first.int()), r"0\.weight in .* is of type torch\.int32"),
+        (spoilt(lambda first: first > 0), r"0\.weight in .* is of type torch\.bool"),
+        (spoilt(lambda first: first + 0j), r"0\.weight in .* is of type torch\.complex64"),
+        (spoilt(lambda first: first / 0), r"72 of 72 values in 0\.weight of .* aren\'t finite"),
+        (spoilt(lambda first: first.double() + 1e300), "aren't finite"),
+        (
+            lambda path: save_file(load_file(path) | {"more": torch.zeros(1)}, path),
+            "has more, which this model doesn't have",
+        ),
+        (lambda path: save_file({"more": torch.zeros(1)}, path), r"has no 0\.weight .*, which this model needs"),
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_bytes(b"no weights"), r"can\'t be read as a \.safetensors file of weights"),
+        (lambda path: torch.save({}, path), r"can\'t be read as a \.safetensors file of weights"),
+        (lambda path: (path.unlink(), path.mkdir()), "is a folder"),
     ],
 )
 def test_what_are_no_weights_of_the_model_is_refused_before_anything_runs(tmp_path, spoil, told):
@@ -338,10 +348,11 @@ def test_what_are_no_weights_of_the_model_is_refused_before_anything_runs(tmp_pa
     check(spec, DIGITS, 10)
     spoil(path)
     found = error(spec, DIGITS)
-    assert (found.key, found.value) == ("weights", str(path))
-    assert re.search(told, found.expected)
+    assert found.key == "weights"
+    assert str(path) in str(found)
+    assert re.search(told, found.sentence)
     if "finite" in told:
-        with pytest.raises(SpecError, match="expected finite weights"):
+        with pytest.raises(SpecError, match="aren't finite"):
             build(spec, DIGITS, 10, None, path)
 
 
@@ -358,18 +369,21 @@ def test_weights_of_other_floating_point_types_are_taken(tmp_path, kind):
     ("spec", "message"),
     [
         ({"name": "cnn", "pretrained": True}, "`weights: FILE` or the name of a package instead"),
-        ({"name": "timm/resnet18", "pretrained": True, "weights": "w"}, "not both"),
-        ({"name": "cnn", "pretrained": "package", "weights": "w"}, "not both"),
+        ({"name": "timm/resnet18", "pretrained": True, "weights": "w"}, "weights: pretrained is set too"),
+        ({"name": "cnn", "pretrained": "package", "weights": "w"}, "weights: pretrained is set too"),
         ({"name": "cnn", "pretrained": ""}, "pretrained = '': expected true, false or the name"),
         ({"name": "cnn", "pretrained": 1}, "pretrained = 1: expected true, false or the name"),
         ({"name": "cnn", "weights": "w", "preprocess": "timm"}, "expected dataset"),
         ({"name": "cnn", "weights": "w", "preprocess": "tim"}, "did you mean 'timm'"),
         ({"name": "mlp", "preprocess": {"mean": [0.1, 0.2], "std": 1}}, "preprocess.mean = [0.1, 0.2]"),
         ({"name": "mlp", "preprocess": {"mean": 0.5, "std": 0}}, "preprocess.std = [0.0]: expected numbers above 0"),
-        ({"name": "mlp", "preprocess": {"mean": 0.5}}, "preprocess.std = None"),
+        ({"name": "mlp", "preprocess": {"mean": 0.5}}, "preprocess.std: missing"),
         ({"name": "mlp", "preprocess": {"mean": "x", "std": 1}}, "preprocess.mean[0] = 'x'"),
         ({"name": "mlp", "preprocess": 3}, "preprocess = 3: expected one of dataset, timm"),
-        ({"name": "nearest", "preprocess": {"mean": 0.5, "std": 1}}, "expected no preprocessing"),
+        (
+            {"name": "nearest", "preprocess": {"mean": 0.5, "std": 1}},
+            "preprocess: the model is built around its training samples",
+        ),
     ],
 )
 def test_contradictions_about_weights_and_preprocessing_are_named(spec, message):

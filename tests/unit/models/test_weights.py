@@ -95,16 +95,16 @@ def test_the_outputs_of_classes_are_plain_timms(weights, plain, pixels, outputs,
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({}, r"classifier.weight is \(12, \d+\) .* use `outputs` to choose an output for each"),
+        ({}, r"classifier.weight in .* is \(12, \d+\) .* use `outputs` to choose an output for each"),
         ({"outputs": ROWS | {"cat": 12}}, "outputs = 12: expected less than 12, the number of outputs"),
-        ({"outputs": {"ant": 7, "bee": 0, "cats": 1}}, r"'cat' has none \(did you mean 'cats'\?\)"),
-        ({"outputs": ROWS | {"cat": 0}}, "outputs = 0: expected no duplicates"),
+        ({"outputs": {"ant": 7, "bee": 0, "cats": 1}}, r"'cat' has no output; add one \(did you mean 'cats'\?\)"),
+        ({"outputs": ROWS | {"cat": 0}}, "outputs = 0: expected each value only once"),
         ({"outputs": ROWS | {"cat": -1}}, r"outputs\.cat = -1: expected at least 0"),
         (
             {"outputs": ROWS, "weights": None, "pretrained": True},
             "outputs = 1000: expected less than 1000, .* published",
         ),
-        ({"outputs": ROWS, "weights": None}, "`weights` or `pretrained` to be set as well"),
+        ({"outputs": ROWS, "weights": None}, "outputs: .* set `weights` or `pretrained`"),
         ({"outputs": ROWS, "name": f"{__name__}:averaged"}, "doesn't have one row per output"),
     ],
 )
@@ -172,12 +172,15 @@ def test_weights_that_do_not_belong_to_the_model_are_refused_on_one_line(package
     renamed = foreign(plain)
     first, last = next(iter(renamed)), list(renamed)[-1]
     for content, message in (
-        (changed(renamed, **{last: None}), r"missing \(its \d+ tensors don't correspond to the file's \d+, such as _"),
+        (
+            changed(renamed, **{last: None}),
+            r"which this model needs \(its \d+ tensors don't correspond to the file's \d+, such as _",
+        ),
         (changed(renamed, more=torch.ones(1)), "don't correspond"),
         (dict(reversed(renamed.items())), "don't correspond"),
-        (changed(renamed, **{first: renamed[first][1:]}), r"conv_stem.weight is \(\d+, 3, 3, 3\) instead of"),
-        (plain, "a file that torch.load can read with weights_only=True"),  # a pickled object
-        ({"epoch": 3}, "a state dict, which maps names to tensors"),
+        (changed(renamed, **{first: renamed[first][1:]}), r"conv_stem.weight in .* is \(\d+, 3, 3, 3\) instead of"),
+        (plain, "can't be read by torch.load with weights_only=True"),  # a pickled object
+        ({"epoch": 3}, "doesn't contain a state dict, which maps names to tensors"),
         ({}, "a state dict"),
     ):
         spec = ModelSpec(f"timm/{NAME}", pretrained=package(net=content))
@@ -190,8 +193,8 @@ def test_weights_that_do_not_belong_to_the_model_are_refused_on_one_line(package
 def test_missing_and_ambiguous_files_are_listed(package):
     two, none = package(one={}, two={}), package()
     for name, message in (
-        ("no_such_package", "the name of an installed package that ships weights.*zoo"),
-        ("../elsewhere", "the name of an installed package"),
+        ("no_such_package", "the name under which Python imports an installed package.*zoo"),
+        ("../elsewhere", "the name under which Python imports an installed package"),
         (none, "a package that ships a .pth, .pt or .safetensors file"),
         (two, f"one of {two}/one.pth, {two}/two.pth"),
         (f"{two}/tow.pth", rf"one of .* \(did you mean '{two}/two.pth'\?\)"),

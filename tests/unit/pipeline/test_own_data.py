@@ -198,8 +198,8 @@ def test_where_no_posterior_is_known_the_label_is_certain_but_for_the_noise(cell
     ("part", "value", "line"),
     [
         ("model", {"name": "timm/resnet18"}, "name = 'timm/resnet18': expected a model that takes features"),
-        ("loss", {"name": "cutmix"}, r"inputs = 'shape \(16, 13\)': expected images \(n, C, H, W\)"),
-        ("train", {"channels_last": True}, "train.channels_last = True: expected this key to be left out"),
+        ("loss", {"name": "cutmix"}, r"inputs: found shape \(16, 13\), expected images \(n, C, H, W\)"),
+        ("train", {"channels_last": True}, "train.channels_last: the samples aren't images; leave this key out"),
     ],
 )
 def test_what_is_for_images_alone_is_refused_by_the_job(cell, tmp_path, part, value, line):

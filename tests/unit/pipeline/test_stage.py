@@ -84,7 +84,9 @@ def test_an_orphan_does_not_write_over_a_result_that_was_asked_for_later(tmp_pat
     claim(tmp_path, {"loader": "photos"})
     files.write_json(path, records.seal(later))
     before = path.read_bytes()
-    with pytest.raises(SpecError, match="a run that started 9999"):
+    with pytest.raises(
+        SpecError, match=r"a later run \(started 9999.* already written another result here; this one .* was discarded"
+    ):
         claim(tmp_path)
     assert path.read_bytes() == before
 
@@ -119,7 +121,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path)
     (tmp_path / "file").touch()
     (tmp_path / "dangling").symlink_to("nowhere")
     for folder in ("file", "file/below", "dangling"):
-        with pytest.raises(SpecError, match=r"output folder = .*: expected a writable folder"):
+        with pytest.raises(SpecError, match=r"(file|dangling).*: can't be written to"):
             claim(tmp_path / folder)
     claim(tmp_path / "new/below")
 

@@ -124,22 +124,22 @@ def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_cl
         with pytest.raises(SpecError, match=match):
             probe(predict, inputs, np.asarray(labels), ProbeSpec(kind), around, rng=np.random.default_rng(0))
 
-    refused("kind = 'adversarial': expected a kind that walks along rays", kind="adversarial")
+    refused("kind: adversarial doesn't walk along rays", kind="adversarial")
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    refused("model = 'a module in train mode': expected one in eval mode", predict=model.train())
+    refused("model: a module is in train mode; call model.eval", predict=model.train())
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     model.eval()[1].train()  # one layer is enough
-    refused("model = 'a module in train mode'", predict=model)
-    refused("inputs = 'ndarray of float32': expected a float tensor", inputs=inputs.numpy())
-    refused("inputs = 'Tensor of torch.int64': expected a float tensor", inputs=inputs.long())
-    refused(r"inputs\[0\] = 'NaN or infinity': expected finite", inputs=inputs * float("nan"))
-    refused("inputs = .*expected .*to match the training samples", inputs=inputs[..., :2])
-    refused("labels = 'shape \\(2,\\)': expected one label per sample", labels=[0, 1])
-    refused("labels = 'dtype float64': expected integer", labels=[0.0])
+    refused("model: a module is in train mode", predict=model)
+    refused("inputs: found ndarray of float32, expected a float tensor", inputs=inputs.numpy())
+    refused("inputs: found Tensor of torch.int64, expected a float tensor", inputs=inputs.long())
+    refused(r"inputs\[0\]: found NaN or infinity, expected finite", inputs=inputs * float("nan"))
+    refused("inputs: found .*expected .*to match the training samples", inputs=inputs[..., :2])
+    refused(r"labels: found shape \(2,\), expected one label per sample", labels=[0, 1])
+    refused("labels: found dtype float64, expected integer", labels=[0.0])
     refused("labels = -1: expected non-negative labels", labels=[-1])
     refused("labels = 2: expected labels from 0 to 1", labels=[2])
     points = torch.randn(4, 3)
-    with pytest.raises(SpecError, match="at least two labels"):
+    with pytest.raises(SpecError, match="all training samples have the label 0"):
         nearest_of_another_label(points, np.zeros(4, int), Surroundings(points, np.zeros(4, int)))
 
 

@@ -390,7 +390,7 @@ def test_a_figure_of_ones_own_that_fails_is_told_with_its_line(tmp_path, tables,
     files.write_json(tmp_path / "aggregate.json", records.seal(record("aggregate", outputs=outputs)))
     (tmp_path / "broken_figure.py").write_text("def wrong(runs):\n    return runs['nothing']\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(SpecError, match=r"broken_figure:wrong = .*KeyError in .*broken_figure.py, line 2"):
+    with pytest.raises(SpecError, match=r"broken_figure:wrong: raised KeyError in .*broken_figure.py, line 2"):
         stages.run_figure("broken_figure:wrong", tmp_path, tmp_path / "out")
 
 

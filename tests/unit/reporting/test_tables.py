@@ -327,13 +327,15 @@ def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypat
         (tmp_path / f"reporting/tables/{name}.py").write_text(f"def make({parameter}): ...\n")
     assert tables_read("tables", "mine") == ["runs"]
     for name in names:
-        with pytest.raises(SpecError, match=f"tables = '{name}': expected a different name"):
+        with pytest.raises(SpecError, match=f"tables: .* writes a file named {name}; choose another name"):
             tables_read("tables", name)
-    with pytest.raises(SpecError, match=r"tables.unknown = 'run': expected the parameters of make to be names of"):
+    with pytest.raises(
+        SpecError, match=r"tables.unknown: make has the parameter 'run'; each must name a table: one of"
+    ):
         tables_read("tables", "unknown")
     (tmp_path / "by_class.py").write_text("class Make:\n    def __init__(self, runs): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(SpecError, match=r"tables.by_class:Make = 'by_class:Make': expected a function"):
+    with pytest.raises(SpecError, match=r"tables.by_class:Make: by_class:Make isn't a function"):
         tables_read("tables", "by_class:Make")
 
 

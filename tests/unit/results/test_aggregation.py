@@ -298,7 +298,7 @@ def test_a_file_of_another_content_is_named(grid, name):
     manifest, results = grid
     path = results / "runs" / manifest["cells"][7]["path"] / name
     path.write_bytes(path.read_bytes()[:-1] + b" ")
-    with pytest.raises(SpecError, match=f"{manifest['cells'][7]['path']}/{name} .*the content recorded for it"):
+    with pytest.raises(SpecError, match=f"{manifest['cells'][7]['path']}/{name}: not the content recorded for it"):
         dict(aggregate.aggregate(manifest, results))
 
 

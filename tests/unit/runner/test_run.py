@@ -77,7 +77,7 @@ def test_a_gpu_that_is_not_here_is_refused_before_any_job():
     check_devices(here)
     elsewhere = jobs(load_config(tiny_config() | {"train": {"device": "cuda:99"}}))
     check_devices(job for job in elsewhere if job.stage == "source")
-    with pytest.raises(SpecError, match=r"train\.device = 'cuda:99': expected a device visible to torch"):
+    with pytest.raises(SpecError, match=r"train\.device = 'cuda:99': expected a device that torch sees"):
         check_devices(elsewhere)
 
 
@@ -108,7 +108,7 @@ def test_values_of_the_command_line_are_merged_into_those_of_files(tmp_path, mon
     "words", [["--configfile", "a", "--configfiles=b"], ["-Ca=1", "--config", "b=1"], ["--config=a=1", "--config=b=1"]]
 )
 def test_of_two_options_for_the_configuration_snakemake_would_use_the_last(words):
-    with pytest.raises(OSError, match=r"^-.*: expected only once, with all its values"):
+    with pytest.raises(OSError, match=r"^-.* occurs 2 times, and Snakemake uses only the last"):
         read_arguments(words)
 
 
@@ -120,7 +120,7 @@ def test_a_profile_that_sets_what_must_be_known_before_it_is_read_is_refused(tmp
     (tmp_path / "p").mkdir()
     (tmp_path / "p/profile.yaml").write_text(f"cores: 1\n{setting}\n")
     key = setting.partition(":")[0]
-    with pytest.raises(OSError, match=f"p/profile.yaml: {key}: expected in config.yaml or on the command line"):
+    with pytest.raises(OSError, match=f"p/profile.yaml: {key} is read too late in a profile; set it in config.yaml"):
         check_arguments(read_arguments([option, "p"]))
 
 

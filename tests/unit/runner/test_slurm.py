@@ -107,11 +107,11 @@ def test_a_node_looks_for_the_directory_and_for_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = SimpleNamespace(resources={"gpu": 1, "slurm_partition": "gpu"})
     problem = checks.unseen(job, mark)
-    assert f"working directory = {tmp_path}, Python = {sys.executable}: " in problem
+    assert f"doesn't see {tmp_path}, or can't import halobench with {sys.executable}; " in problem
     assert "node7" in problem
     mark.touch()
     assert checks.unseen(job, mark) == ""
     monkeypatch.setattr(checks.sys, "executable", "/opt/nowhere/python")
-    assert "Python = /opt/nowhere/python: " in checks.unseen(job, mark)
+    assert "can't import halobench with /opt/nowhere/python; " in checks.unseen(job, mark)
     srun.write_text("#!/bin/sh\nexit 1\n")
     assert checks.unseen(job, mark) == "", "no node is free"

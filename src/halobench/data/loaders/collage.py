@@ -106,7 +106,9 @@ def load(
     regions = overlap_regions(classes, group, beta, shares)
     source, count = plain_images("images", images), len(regions.mass)
     pairs = source.classes**2
-    expected = f"fewer, since they need {count} regions, and {images}'s {source.classes} classes have {pairs} pairs"
+    expected = (
+        f"fewer, since they need {count} regions, and the {source.classes} classes of {images} have {pairs} pairs"
+    )
     require(count <= pairs, "classes", classes, expected)
     chosen = layout_generator(layout).permutation(pairs)[:count]
     return Collage(source, regions, np.stack(np.divmod(chosen, source.classes), axis=1))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from halobench.core.errors import require
+from halobench.core.errors import Found, refuse, require
 from halobench.core.spec_codec import convert_number
 from halobench.data.distribution import Distribution, Sample, checked_shape, layout_generator, positive
 
@@ -36,7 +36,7 @@ class Gaussians(Distribution):
 
     def posterior(self, inputs: np.ndarray) -> np.ndarray:
         points = np.asarray(inputs, dtype=np.float64).reshape(len(inputs), -1)
-        require(np.isfinite(points).all(), "inputs", "NaN or infinite", "finite numbers")
+        require(np.isfinite(points).all(), "inputs", Found("NaN or infinity"), "finite numbers")
         logits = points @ self.means.T - (self.means**2).sum(axis=1) / 2
         odds = np.exp(logits - logits.max(axis=1, keepdims=True))
         return odds / odds.sum(axis=1, keepdims=True)
@@ -54,13 +54,15 @@ def load(
     sizes, classes = checked_shape(shape), convert_number(int, "classes", classes)
     rng, size = layout_generator(layout), int(np.prod(sizes))
     require(classes >= 2, "classes", classes, "at least 2")
-    require((separation is None) != (mu is None), "separation", separation, "either separation or mu, but not both")
+    refuse((separation is None) == (mu is None), "separation", "set either separation or mu, but not both")
     if mu is not None:
         mu = positive("mu", mu)
-        require(classes == 2, "classes", classes, "2 with mu, since the means are 0 and mu in each coordinate")
+        require(
+            classes == 2, "classes", classes, "2 if mu is set, since the means are then 0 and mu in each coordinate"
+        )
         return Gaussians(sizes, np.stack([np.zeros(size), np.full(size, mu)]))
     separation = positive("separation", separation)
-    most = f"at most {size + 1}, since no more points can be equally far apart in {size} dimensions"
+    most = f"at most {size + 1}, since no more means can be equally far apart in {size} dimensions"
     require(classes <= size + 1, "classes", classes, most)
     return Gaussians(sizes, separation / np.sqrt(2) * simplex(classes, size, rng))
 

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from halobench.core.errors import SpecError, describe_error, one_of, require
+from halobench.core.errors import RefusedError, SpecError, describe_error, one_of, refuse, require
+from halobench.core.formatting import count
 from halobench.core.spec_codec import convert_number
 from halobench.data.data_root import check_root, data_root, unfit
 from halobench.data.sources import Description, Images
@@ -72,7 +73,9 @@ def _listed(
         return FolderImages(paths, side, mode), labels, names, {}
     test = list_folder("test_folder", test_folder, listed)
     differ = sorted(set(names) ^ set(test))
-    require(not differ, "test_folder", test_folder, f"the same classes as folder, but only one has {differ[:1]}")
+    refuse(
+        differ, "test_folder", f"must have the same classes as folder, but only one of them has {', '.join(differ[:1])}"
+    )
     images = FolderImages(paths + _joined(test), side, mode)
     parts = {"train": (0, len(paths)), "test": (len(paths), len(images))}
     return images, np.concatenate([labels, _labels(test)]), names, parts
@@ -102,12 +105,11 @@ def list_folder(key: str, folder: Any, listed: dict[str, str]) -> dict[str, list
     except SpecError:
         raise
     except (OSError, ValueError) as error:  # ValueError for invalid paths
-        expected = f"a folder with a subfolder of images for each class, but {root} can't be read"
-        raise SpecError(key, folder, f"{expected} ({describe_error(error)})") from None
-    least = f"at least 2 subfolders of images, one per class, but {root} has {list(classes)}"
-    require(len(classes) >= 2, key, folder, least)
+        raise RefusedError(key, f"{root} can't be read ({describe_error(error)})") from None
+    found = f"{root} has {count(len(classes), 'subfolder')} of images"
+    refuse(len(classes) < 2, key, f"{found}, but needs at least 2, one per class")
     for name, paths in classes.items():
-        require(paths, key, folder, f"images in each class, but {root / name} has no {', '.join(SUFFIXES)} files")
+        refuse(not paths, key, f"{root / name} has no images ({', '.join(SUFFIXES)}); add some, or remove the folder")
     return classes
 
 
@@ -122,8 +124,8 @@ def _walk(root: str, listed: dict[str, str]) -> dict[str, list[str]]:
     for place, folders, files in os.walk(root, followlinks=True, onerror=fail):
         real = os.path.realpath(place)
         if real in listed:
-            expected = f"each image only once, but {listed[real]} contains this link or is listed too: remove the link"
-            raise SpecError(place, f"the folder {listed[real]}", expected)
+            why = f"{listed[real]} contains this link or is listed too; remove the link"
+            raise RefusedError(place, f"its images would count twice, since {why}")
         listed[real] = place
         if place == root:
             listed |= {str(parent): str(parent) for parent in Path(real).parents}
@@ -141,7 +143,7 @@ def _is_image(path: str) -> bool:
     image = path.lower().endswith(SUFFIXES)
     kind = unfit(path) if image or os.path.islink(path) else None
     if kind and (image or kind == "a broken link"):
-        raise SpecError(path, kind, "an image or a folder of images: replace it or move it elsewhere")
+        raise RefusedError(path, f"is {kind}; replace it or move it elsewhere")
     return image
 
 
@@ -166,14 +168,14 @@ class FolderImages:
         """Return one image, uint8 (C, size, size); refuse levels beyond 8 bits, which would be clipped."""
         try:
             with Image.open(path, formats=FORMATS) as image:
-                expected = "an image with 8 bits per channel: convert it or move it elsewhere"
-                require(not image.mode.startswith(("I", "F")), path, f"mode {image.mode}", expected)
+                deep = f"has more than 8 bits per channel (mode {image.mode}); convert it or move it elsewhere"
+                refuse(image.mode.startswith(("I", "F")), path, deep)
                 pixels = np.asarray(square(image.convert(self.mode), self.size))
         except SpecError:
             raise
         except Exception as error:  # decoders raise all kinds of errors on a damaged file
-            expected = "an image that can be read: replace it or move it elsewhere"
-            raise SpecError(path, describe_error(error), expected) from None
+            sentence = f"can't be read ({describe_error(error)}); replace it or move it elsewhere"
+            raise RefusedError(path, sentence) from None
         return pixels.reshape(self.size, self.size, -1).transpose(2, 0, 1)
 
 

@@ -60,7 +60,7 @@ class ImageOverlap(Distribution):
             left = left[self._offset(images[left], region[left]) > self.reach[region[left]]]
             if not len(left):
                 return images
-        what = "smaller values, fewer classes or prototypes further apart, since too many images leave their region"
+        what = "smaller values, fewer classes or prototypes further apart, since too many images leave their regions"
         raise SpecError("shift, turn, growth", self.options, what)
 
     def _changed(self, region: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from halobench.core.errors import require
+from halobench.core.errors import refuse, require
 from halobench.core.spec_codec import convert_number
 from halobench.data.sources import Description, Images
 
@@ -66,6 +66,6 @@ def _find(package: str, path: str) -> Path:
     """Return the path of a photograph, without importing the package that ships it."""
     spec = importlib.util.find_spec(package)
     folder = Path(str(spec.origin)).parent if spec else Path(package)
-    what = "scikit-image, scikit-learn and matplotlib with their photographs (pip install --editable '.[zoo]')"
-    require((folder / path).is_file(), "loader", "imagenet_photos", f"{what}, but {folder / path} is missing")
+    what = "install scikit-image, scikit-learn and matplotlib with their photographs (pip install --editable '.[zoo]')"
+    refuse(not (folder / path).is_file(), "loader", f"the photograph {folder / path} is missing; {what}")
     return folder / path

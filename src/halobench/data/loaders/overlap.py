@@ -111,7 +111,7 @@ def load(
 def _disc_bases(disc: int, count: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Draw orthonormal bases (count, size, disc) of `count` random `disc`-dimensional subspaces of R^size."""
     width: int = convert_number(int, "disc", disc)
-    require(1 <= width < size, "disc", width, f"a dimension from 1 to {size - 1}, less than that of the inputs")
+    require(1 <= width < size, "disc", width, f"a dimension from 1 to {size - 1}, below that of the inputs")
     return np.linalg.qr(rng.standard_normal((count, size, width)))[0]
 
 
@@ -143,6 +143,6 @@ def _check_apart(centres: np.ndarray, radius: float, bases: np.ndarray | None, n
         least = distance[np.triu_indices(len(centres), 1)].min() / 2
         what = (
             f"less than {least:.3g}, half the smallest distance between two of the {len(centres)} centres, "
-            "to keep the regions disjoint and the posterior exact, or a larger norm"
+            "or a larger norm, so that the regions are disjoint and the posterior exact"
         )
         raise SpecError("radius", radius, what)

@@ -46,7 +46,12 @@ def load(*, side: int = 16, contrast: float = 0.0) -> Images:
     parts = [cut_patches(photograph, side) for photograph in photographs]
     parts = [part[part.std(axis=(2, 3)).mean(axis=1) >= contrast] for part in parts]
     least = min(map(len, parts))
-    require(least >= 50, "contrast", contrast, f"a value that leaves at least 50 patches per photograph, not {least}")
+    require(
+        least >= 50,
+        "contrast",
+        contrast,
+        f"a lower value, since only {least} patches of a photograph reach it, and at least 50 must",
+    )
     labels = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     return Images(np.concatenate(parts), labels, len(parts))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from halobench.core.errors import require
+from halobench.core.errors import refuse, require
 from halobench.core.spec_codec import convert_number
 
 TITLE = "CNN"
@@ -29,7 +29,7 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, n
     require(convert_number(int, "width", width) >= 1, "width", width, "at least 1")
     require(isinstance(norm, bool), "norm", norm, "true or false")
     channels, height, wide = input_shape
-    require(min(height, wide) >= 4, "name", "cnn", f"images of at least 4x4 pixels, not {height}x{wide}: set `resize`")
+    refuse(min(height, wide) < 4, "name", f"cnn needs images of at least 4x4 pixels, not {height}x{wide}; set `resize`")
 
     def block(inputs: int, outputs: int) -> list[nn.Module]:
         if not norm:

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from halobench.core.errors import Interrupted, require
+from halobench.core.errors import Interrupted, refuse
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.network import Network
 
@@ -36,5 +36,9 @@ def exact_network(model: nn.Module, samples: torch.Tensor) -> Network:
             raise
         except RuntimeError:  # raised by a hook or a replaced `forward` that accepts only float32
             same = False
-    require(same, "model", type(model).__name__, "a network that computes what its layers define, without hooks")
+    refuse(
+        not same,
+        "model",
+        f"{type(model).__name__} doesn't compute what its layers define; remove hooks and replaced methods",
+    )
     return network

@@ -17,7 +17,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
-from halobench.core.errors import SpecError, describe_error
+from halobench.core.errors import Found, RefusedError, SpecError, describe_error
 from halobench.models.piecewise import maps
 from halobench.models.piecewise.network import Network
 from halobench.models.preprocessing import Normalise, Resize
@@ -45,8 +45,8 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
     try:
         graph = _Tracer(model, shape).trace(model)
     except Exception as error:  # a forward pass may raise anything for stand-ins
-        what = f"a network of only {KINDS}; torch.fx can't trace this one ({describe_error(error)})"
-        raise SpecError("model", type(model).__name__, what) from None
+        what = f"torch.fx can't trace {type(model).__name__} ({describe_error(error)}); it must consist of {KINDS} only"
+        raise RefusedError("model", what) from None
     with torch.no_grad():
         return _Writer(model, shape).write(graph)
 
@@ -141,7 +141,7 @@ class _Writer:
         result = node.args[0]
         last = self._place(result) if isinstance(result, fx.Node) else -1
         if last != len(self.network.steps) - 1 or len(self.network.steps[last].shape) != 1:
-            raise SpecError("model", str(result), "a network whose last layer returns logits (n, k)")
+            raise RefusedError("model", f"the last layer, {result}, doesn't return logits (n, k)")
         return self.network
 
     def _place(self, node: Any) -> int:
@@ -227,7 +227,7 @@ class _Writer:
         return place
 
     def _refuse(self, kind: str, where: object) -> Any:
-        raise SpecError("model", f"{kind} ({where})", f"a network of only {KINDS}")
+        raise SpecError("model", Found(f"{kind} ({where})"), f"only {KINDS}")
 
 
 def _convolution(network: Network, place: int, layer: nn.Conv2d) -> int | None:

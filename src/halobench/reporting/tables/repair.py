@@ -28,8 +28,8 @@ PART_CAPTION = (
 )
 
 LEFT = (
-    "KL from the known posterior to the model after each calibration: what it left of everything but noise. All except"
-    " the oracle are fitted to validation labels."
+    "KL from the known posterior to the model after each calibration. It excludes the noise, which no classifier can"
+    " remove. All calibrators except the oracle are fitted to validation labels."
 )
 
 

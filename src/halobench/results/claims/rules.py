@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, Field
 
-from halobench.core.errors import SpecError, check_name, naming, one_of, require
+from halobench.core.errors import RefusedError, SpecError, check_name, naming, one_of, refuse, require
 from halobench.core.facts import lower_is_better
 from halobench.core.formatting import within
 from halobench.core.spec_codec import Number, Text, parse, spec, to_json
@@ -125,19 +125,26 @@ class Claim:
         require(positive, "margin", self.margin, "a margin above 0, since ratios are compared by their logarithms")
         needed = {"difference": "b", "ratio": "b", "against_best": "baselines"}.get(self.statistic)
         for key in ("b", "baselines"):
-            side, unused = getattr(self, key), f"this key to be left out, since {self.statistic} doesn't use it"
-            expected = f"conditions, since {self.statistic} needs {key}" if key == needed else unused
-            require((side is not None) == (key == needed), key, side, expected)
+            missing, unused = (
+                f"missing; {self.statistic} needs it",
+                f"{self.statistic} doesn't use this key; leave it out",
+            )
+            wrong = (getattr(self, key) is not None) != (key == needed)
+            refuse(wrong, key, missing if key == needed else unused)
         if self.statistic == "level":
             (lowest, highest), above = self.bounds, self.direction == "above"
             reached = lowest <= self.margin < highest if above else lowest < self.margin <= highest
             what = f"a margin within reach, since {self.measure} lies between {lowest:g} and {highest:g}"
             require(reached, "margin", self.margin, what)
-        what = f"lowest or highest, since {self.measure} doesn't say which values are better (LOWER_IS_BETTER)"
-        require(self.statistic != "against_best" or self.lowest_is_best is not None, "best", None, what)
-        require(self.b != self.a, "b", self.b, "other conditions than those of a")
+        what = f"missing; set lowest or highest, since {self.measure} doesn't say which is better (LOWER_IS_BETTER)"
+        refuse(self.statistic == "against_best" and self.lowest_is_best is None, "best", what)
+        require(self.b != self.a, "b", self.b, "conditions that differ from those of a")
         paired = self.b is not None and not self.across_datasets
-        require(self.otherwise is None or paired, "otherwise", self.otherwise, "this key only with b, within pairs")
+        refuse(
+            self.otherwise is not None and not paired,
+            "otherwise",
+            "only claims that pair a with b have this key; leave it out",
+        )
         self._check_conditions("where", self.where)
         for key, conditions in self._named_sides().items():
             self._check_conditions(key, conditions)
@@ -146,7 +153,7 @@ class Claim:
         losses = {side["loss"] for side in self.sides} - {REFERENCE}
         for loss in self.interpolating or ():
             in_claim = loss in losses or self.baselines is not None
-            require(in_claim, "interpolating", loss, f"a loss in this claim: {one_of(losses, loss)}")
+            require(in_claim, "interpolating", loss, f"a loss of this claim: {one_of(losses, loss)}")
 
     def _named_sides(self) -> dict[str, Conditions]:
         """Return the conditions of each of the claim's sides, without `where`."""
@@ -158,30 +165,29 @@ class Claim:
         columns = {*COLUMNS[self.table], *COLUMNS["runs"]} - {"seed", self.value}
         for column, condition in conditions.items():
             place = f"{key}.{column}"
-            require(column in columns, place, condition, f"a column: {one_of(columns, column)}")
+            require(column in columns, place, condition, f"another key: {one_of(columns, column)}")
             twice = key != "where" and column in self.where
-            require(not twice, place, condition, "this column in either `where` or a side, not both")
+            refuse(twice, place, "`where` has this column too; keep only one of the two")
             _check_condition(place, condition)
 
     def _check_side(self, key: str, conditions: Conditions) -> None:
         """Refuse a side without a loss, with several rows per cell, or paired with another data set or model."""
         loss = {**self.where, **conditions}.get("loss")
         require(_is_name(loss), f"{key}.loss", loss, "the name of a single loss, here or in `where`")
-        require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss (a reference can only be b)")
+        require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss, since a reference can only be b")
         for column in ROWS[self.table] if loss != REFERENCE else ():
             fixed = column in conditions or column in self.where
-            what = f"a condition on {column} here or in `where`, since a cell has rows for several"
-            require(fixed, f"{key}.{column}", None, what)
-        dataset, model = conditions.get("dataset"), conditions.get("model")
+            what = f"missing; set {column} here or in `where`, since a cell has rows for several"
+            refuse(not fixed, f"{key}.{column}", what)
+        dataset = conditions.get("dataset")
         if self.across_datasets:
             what = "the name of a single data set, since a ratio compares two"
             require(_is_name(dataset), f"{key}.dataset", dataset, what)
-            require("model" not in conditions, f"{key}.model", model, "no model here (use `where`)")
+            refuse("model" in conditions, f"{key}.model", "sides can't differ in the model; move this key to `where`")
         elif self.statistic in ("difference", "against_best", "ratio"):
-            what = "no {} here, since sides are paired by it (use `where`)"
-            require("dataset" not in conditions, f"{key}.dataset", dataset, what.format("dataset"))
-            free = "model" not in conditions or loss == REFERENCE
-            require(free, f"{key}.model", model, what.format("model"))
+            what = "sides are paired by this column; move it to `where`"
+            refuse("dataset" in conditions, f"{key}.dataset", what)
+            refuse("model" in conditions and loss != REFERENCE, f"{key}.model", what)
 
     @property
     def across_datasets(self) -> bool:
@@ -268,14 +274,14 @@ def load_claims(path: Path | str) -> list[Claim]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SpecError(str(path), " ".join(str(error).split()), "valid YAML") from None
+        raise RefusedError(str(path), f"not valid YAML ({' '.join(str(error).split())})") from None
     listed = isinstance(content, Mapping) and set(content) == {"claims"} and isinstance(content["claims"], list)
     keys = sorted(map(str, content)) if isinstance(content, Mapping) else content
     require(listed, str(path), keys, "the single key 'claims' with a list of claims")
     try:
         return _parsed(content["claims"])
     except SpecError as error:
-        raise SpecError(f"{path}: {error.key}", error.value, error.expected) from None
+        raise error.at(f"{path}: {error.key}") from None
 
 
 def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators: Iterable[str]) -> None:
@@ -319,8 +325,8 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     what = "a non-empty list of values for each placeholder, e.g. {loss: [mixup2, mixup5]}"
     require(lists, f"{place}.each", each, what)
     for key in each:
-        what = f"a name that contains {{{key}}}, so that all names differ"
-        require(f"{{{key}}}" in str(entry.get("name", "")), f"{place}.each.{key}", entry.get("name"), what)
+        what = f"the claim's name {entry.get('name')!r} must contain {{{key}}}, so that all names differ"
+        refuse(f"{{{key}}}" not in str(entry.get("name", "")), f"{place}.each.{key}", what)
     rest = {key: value for key, value in entry.items() if key != "each"}
     for values in itertools.product(*each.values()):
         filled = dict(zip(each, values, strict=True))

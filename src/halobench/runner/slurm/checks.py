@@ -37,6 +37,6 @@ def unseen(job: Any, mark: Path) -> str:
         ask("srun", *quick, *where, "sh", "-c", f"({look}) 2>/dev/null || exit 71", timeout=FREE + PATIENCE)
     except SlurmError as error:
         if node := re.search(r"(\S+): task 0: Exited with exit code 71", str(error)):
-            what = f"working directory = {Path.cwd()}, Python = {sys.executable}"
-            return f"{what}: expected both on a shared file system, under the same path on nodes ({node[1]} has none)"
+            what = f"the node {node[1]} doesn't see {Path.cwd()}, or can't import halobench with {sys.executable}"
+            return f"{what}; both must be on a shared file system, under the same paths on all nodes"
     return ""
