@@ -19,16 +19,16 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
     """Compute the repair ladder of the cell in `folder`; write repair.csv there."""
     require(spec == {}, "spec", spec, "{}, since this stage has no options")
     require_folders(run=folder)
-    cell = open_cell(folder)
-    sampler = written_sources.sampler(cell.source)
+    cell, arrays = open_cell(folder), arrays_io.read_arrays(folder / "logits.safetensors")
+    # Images have known transitions between labels instead of a sampler, and need no source.
+    sampler = [] if "transition" in arrays else written_sources.sampler(cell.source)
     plugins = [("models", cell.spec["model"]["name"]), *sampler] if sampler else []
     options: Any = {"seed": seed, "code": code, "plugins": plugins, "packages": PACKAGES}
     with stage("repair", folder / "repair.json", {}, **options) as run:
         from halobench.calibration.cell_ladder import cell_ladder
         from halobench.results.further_draws import further_draws
 
-        arrays = arrays_io.read_arrays(folder / "logits.safetensors")
-        more = None if "transition" in arrays else further_draws(cell)
+        more = further_draws(cell) if sampler else None
         paths = [folder / f"{name}.safetensors" for name in ("model", "logits")]
         run.inputs = {path.name: files.checksum(path) for path in paths if path.exists()}
         ladder, rows = cell_ladder(arrays, seed, more)
