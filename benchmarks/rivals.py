@@ -9,6 +9,7 @@ interval, with the gain on test samples, and its NLL with TS's and with that of 
 
 Results are written to benchmarks/rivals.json after each kind, and a run computes only what is missing there. Logits are
 kept in build/rivals. With KIND (a pattern such as 'digits*'), only those kinds run; `--again` computes them again.
+`--costs` fits each method to the first split of each kind instead, prints what it costs, and writes nothing.
 """
 
 from __future__ import annotations
@@ -539,6 +540,28 @@ def details(measured: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
+def costs(found: dict[str, Kind]) -> str:
+    """Return the table of what each method changes in accuracy compared with TS, and of the CPU time of its fit."""
+    changes: dict[str, list[float]] = {method: [] for method in METHODS}
+    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
+    for name, kind in found.items():
+        split = split_of(name, kind, 0, False)
+        ts = np.mean(ts_map(split.val_logits, split.val_labels)(split.logits).argmax(axis=1) == split.labels)
+        for method in METHODS:
+            began = time.process_time()
+            fit = calibrator.fit(method, split.val_logits, split.val_labels)
+            seconds[method].append(time.process_time() - began)
+            right = fit.logits(split.logits).argmax(axis=1) == split.labels
+            changes[method].append(100 * float(right.mean() - ts))
+    lines = ["| | accuracy, percentage points: least, median, largest | seconds: median, largest |", "|---|---|---|"]
+    for method in METHODS:
+        points = ", ".join(f"{f(changes[method]):+.1f}" for f in (min, statistics.median, max))
+        lines.append(
+            f"| `{method}` | {points} | {statistics.median(seconds[method]):.3f}, {max(seconds[method]):.2f} |"
+        )
+    return "\n".join(lines)
+
+
 def signed(value: float) -> str:
     """Write a number of nats with three decimals and without the leading 0."""
     text = f"{value:.3f}"
@@ -550,6 +573,7 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", metavar="KIND", help="names or patterns of kinds (all)")
     parser.add_argument("--quick", action="store_true", help="a few kinds and two splits; writes nothing")
     parser.add_argument("--again", action="store_true", help="compute these kinds again")
+    parser.add_argument("--costs", action="store_true", help="accuracy and time on each kind's first split")
     given = parser.parse_args()
     every = kinds()
     patterns = given.kinds or (QUICK if given.quick else ("*",))
@@ -560,6 +584,9 @@ def main() -> None:
         plugins.check_installed([("calibrators", name) for name in METHODS])
     except SpecError as error:
         sys.exit(str(error))
+    if given.costs:
+        print(costs({name: every[name] for name in names}))
+        return
     known = json.loads(MEASURED.read_text()) if MEASURED.exists() and not given.quick else {"kinds": {}}
     measured: dict[str, dict] = {}
     for name in names:

@@ -91,6 +91,17 @@ def test_intervals_of_rivals_are_students_with_a_corrected_variance():
     assert (low, high) == pytest.approx((1 - 4.3027 * (1 / 3 + 0.5) ** 0.5, 1 + 4.3027 * (5 / 6) ** 0.5), abs=1e-3)
 
 
+def test_costs_of_rivals_compare_accuracy_with_that_of_ts(monkeypatch):
+    """Three labels in five are the prediction's partner, which TS can't predict and partner scaling can."""
+    monkeypatch.setattr(rivals, "METHODS", ("partner",))
+    top = np.repeat(np.arange(4), 100)
+    logits = 3.0 * np.eye(4)[top] + np.random.default_rng(0).normal(scale=0.1, size=(400, 4))
+    labels = np.where(np.arange(400) % 5 < 3, top ^ 1, top)
+    split = rivals.Split(logits, labels, logits, labels)
+    row = rivals.costs({"not a kind": rivals.Kind("planted", lambda seed: split)}).splitlines()[2]
+    assert row.startswith("| `partner` | +20.0, +20.0, +20.0 |")
+
+
 def test_truths_of_blind_maps_are_those_of_their_posteriors():
     """Also, posteriors depend on differences of logits only, except where rounding moves a row across a step."""
     truth = json.loads(blind_ladder.TRUTH.read_text())

@@ -174,7 +174,7 @@ def lite0(path) -> torch.nn.Module:
 def test_the_worked_example_of_a_foreign_checkpoint_runs(root, tmp_path):
     """Its logits are those of plain timm on the same pixels."""
     section = (
-        (root / "docs/paper.md").read_text().partition("### A checkpoint of another project")[2].partition("\n## ")[0]
+        (root / "docs/models.md").read_text().partition("## A checkpoint of another project")[2].partition("\n## ")[0]
     )
     (config,) = re.findall(r'^```yaml title="pets.yaml"\n(.*?)^```$', section, re.M | re.S)
     commands = re.findall(r"^    halobench (.*)$", section, re.M)
