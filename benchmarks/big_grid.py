@@ -44,9 +44,9 @@ class Spent:
 
 
 def run(*arguments: str | Path) -> Spent:
-    """Run a halobench command in a separate process."""
+    """Run a stage in a separate process."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "halobench.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "halobench.cli.main", "stage", *map(str, arguments)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
@@ -81,14 +81,16 @@ class Results:
         began = time.perf_counter()
         with ThreadPoolExecutor(CORES) as pool:
             drawing = {
-                name: pool.submit(run, "figure", name, "--tables", tables, "--out", drawn / name)
+                name: pool.submit(
+                    run, "figure", "--spec", f'{{"figure": "{name}"}}', "--tables", tables, "--out", drawn / name
+                )
                 for name in sorted(figures, key=lambda name: name not in LONGEST)
             }
             found |= {name: drawing[name].result() for name in figures}
         both = time.perf_counter() - began + found["aggregate"].seconds
         found[ALL] = Spent(both, max(spent.peak for spent in found.values()))
         for name in printed:
-            found[name] = run("table", name, "--tables", tables, "--out", tables / name)
+            found[name] = run("table", "--spec", f'{{"table": "{name}"}}', "--tables", tables, "--out", tables / name)
         return found
 
 
