@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.markers import MarkerStyle
 from scipy import stats
 
@@ -97,6 +98,17 @@ def dots(ax) -> np.ndarray:
     """The values of all dots on axes, sorted; ticks and lines aren't dots."""
     marks = [line for line in ax.lines if line.get_linestyle() == "None" and MarkerStyle(line.get_marker()).is_filled()]
     return np.sort(np.concatenate([np.asarray(line.get_xdata(), float) for line in marks]))
+
+
+def in_order(ends: pd.DataFrame) -> np.ndarray:
+    return ends.sort_values([*ends]).to_numpy(float)
+
+
+def lines(ax, width: float) -> np.ndarray:
+    """The ends of all horizontal lines of a width."""
+    found = [c for c in ax.collections if isinstance(c, LineCollection) and c.get_linewidths()[0] == width]
+    segments = [segment[:, 0] for each in found for segment in each.get_segments()]
+    return in_order(pd.DataFrame(segments, columns=["low", "high"]))
 
 
 def drawn_numbers(answer: Answer) -> np.ndarray:
@@ -303,7 +315,8 @@ def radii_of(
     for (dataset, model), loss in [(pair, loss) for pair in pairs for loss in losses]:
         for probe, quantity, fit, middle in QUANTITIES:
             for seed, kind in [(seed, kind) for seed in range(seeds) for kind in points]:
-                radius = middle * rng.uniform(0.8, 1.2) * (3 if kind == "heldout" else 1)
+                low = 0 if fit == "exact" else 0.8  # so that an interval would end below 0
+                radius = middle * rng.uniform(low, 2 - low) * (3 if kind == "heldout" else 1)
                 row = {"dataset": dataset, "model": model, "loss": loss, "seed": seed, "points": kind, "probe": probe}
                 row |= {"kind": probe, "quantity": quantity, "calibrator": fit, "relative_median": radius}
                 rows.append(row | {"censored": 0.0, "threshold": 0.9 if quantity == "certainty" else np.nan})
@@ -342,6 +355,7 @@ def test_the_reach_is_a_range_of_medians_by_direction():
         for pair in PAIRS:
             mean, low, high = by_hand(values[pair])
             assert shown[*pair, CE] == pytest.approx((mean, max(low, 0.0), high))
+    assert (answer.series[2].values["low"] == 0).any()
     assert [each.hollow for each in answer.series] == [False, False, True, False]
     ends = answer.spans.set_index(PAIR)
     assert ends["low"].to_dict() == pytest.approx({pair: values.mean() for pair, values in found[4].items()})
@@ -549,6 +563,14 @@ def test_every_figure_draws_the_values_of_its_answer():
         assert " ".join(answer.short.split()) in text
         assert answer.question in text
         assert {each.label for each in answer.series} - {""} <= {*texts(figure)}
+        ends = [each.values[["low", "high"]] for each in answer.series]
+        if answer.joined:
+            means = pd.concat([each.values for each in answer.series]).groupby(GROUP)["mean"]
+            ends = [pd.DataFrame({"low": means.min(), "high": means.max()})]
+        np.testing.assert_allclose(lines(ax, 2.5 if answer.joined else 1.0), in_order(pd.concat(ends)))
+        if answer.key == "reach":
+            bars = answer.spans[["low", "high"]].clip(upper=ax.get_xlim()[1])
+            np.testing.assert_allclose(lines(ax, 6.0), in_order(bars))
         np.testing.assert_allclose(dots(synthetic.plain(answer.key, tables).axes[0]), drawn_numbers(answer))
     summary = synthetic.plain("summary", tables)
     panels = [dots(ax) for ax in summary.axes]
