@@ -20,15 +20,16 @@ from pathlib import Path
 from grid_files import Shape, write_grid
 from harness import ROOT, Row, main, over
 
+from halobench.experiment.displays import QUESTIONS
 from halobench.storage import files
 
 SECONDS, BYTES = 120, 2 * 2**30
-FIGURES = ("calibration", "claims", "confidence_radius", "logit_gaps", "neighbourhood", "radii", "reliability")
-FIGURES += ("summary", "training")  # all the figures that a grid on images has
+FIGURES = ("summary", *QUESTIONS)  # with the next line, all the figures that a grid on images has
+FIGURES += ("calibration", "neighbourhood", "radii", "reliability", "training")
 PRINTED = ("paper_images", "paper_images_posterior")
 SIZES = {1000: Shape(5, 2), 3000: Shape(6, 5), 10_000: Shape(10, 10)}
 QUICK = {20: Shape(1, 1, 5, 4), 40: Shape(2, 1, 5, 4)}
-QUICK_FIGURES = ("claims", "radii")
+QUICK_FIGURES = ("reach", "radii")
 LONGEST = ("reliability", "radii", "neighbourhood")  # drawn first, so the cores finish together
 CORES, TURNS = 2, 3  # number of turns for the smallest grid; the others are run once
 ALL = "aggregate and figures"
@@ -43,9 +44,9 @@ class Spent:
 
 
 def run(*arguments: str | Path) -> Spent:
-    """Run a halobench command in a separate process."""
+    """Run a stage in a separate process."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])}
-    command = [sys.executable, "-m", "halobench.cli.main", *map(str, arguments)]
+    command = [sys.executable, "-m", "halobench.cli.main", "stage", *map(str, arguments)]
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
@@ -80,14 +81,16 @@ class Results:
         began = time.perf_counter()
         with ThreadPoolExecutor(CORES) as pool:
             drawing = {
-                name: pool.submit(run, "figure", name, "--tables", tables, "--out", drawn / name)
+                name: pool.submit(
+                    run, "figure", "--spec", f'{{"figure": "{name}"}}', "--tables", tables, "--out", drawn / name
+                )
                 for name in sorted(figures, key=lambda name: name not in LONGEST)
             }
             found |= {name: drawing[name].result() for name in figures}
         both = time.perf_counter() - began + found["aggregate"].seconds
         found[ALL] = Spent(both, max(spent.peak for spent in found.values()))
         for name in printed:
-            found[name] = run("table", name, "--tables", tables, "--out", tables / name)
+            found[name] = run("table", "--spec", f'{{"table": "{name}"}}', "--tables", tables, "--out", tables / name)
         return found
 
 

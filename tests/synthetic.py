@@ -69,6 +69,13 @@ def beside_posthoc(reliability: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([reliability, *others], ignore_index=True)
 
 
+def beside_maps(metrics: pd.DataFrame) -> pd.DataFrame:
+    """These scores, and those of two maps of the logits other than a temperature."""
+    exact = metrics[(metrics["calibrator"] == "exact") & (metrics["loss"] != "reference")]
+    others = [exact.assign(calibrator=c, value=x * exact["value"]) for c, x in (("partner", 0.9), ("zz_own", 0.8))]
+    return pd.concat([metrics, *others], ignore_index=True)
+
+
 def plain(name: str, given: dict[str, pd.DataFrame]) -> Figure:
     """A figure of these tables alone."""
     return plugins.load("figures", name)(*(given[table] for table in plugins.parameters("figures", name)))
@@ -76,10 +83,10 @@ def plain(name: str, given: dict[str, pd.DataFrame]) -> Figure:
 
 def drawn(name: str, given: dict[str, pd.DataFrame]) -> Figure:
     """A figure of these tables, with what it needs and `tables` doesn't make."""
-    if name == "reliability_posthoc" and len(given["reliability"]):
-        given = given | {"reliability": beside_posthoc(given["reliability"])}
-    if name == "halo" and len(given["radii"]):
+    if name in ("halo", "reach", "summary") and len(given["radii"]):
         given = given | {"radii": beside_searches(given["radii"])}
+    if name in ("maps", "summary"):
+        given = given | {"metrics": beside_maps(given["metrics"])}
     if name == "repair":
         given = given | {"metrics": with_ladders(given["metrics"])}
     return plain(name, given)
@@ -257,11 +264,12 @@ def beside_searches(radii: pd.DataFrame) -> pd.DataFrame:
     """Add radii of an attack, smaller than those of random directions, certified ones, even smaller, and two nulls."""
     random, parts = radii[(radii["probe"] == "sphere") & (radii["quantity"] == "certainty")], [radii]
     for probe, power in (("adversarial", 4), ("certified", 6)):
-        parts.append(
-            random.assign(probe=probe, kind=probe, **{name: random[name] ** power for name in SURVIVAL_COLUMNS})
-        )
+        shares = {name: random[name] ** power for name in SURVIVAL_COLUMNS}
+        shares |= {"relative_median": random["relative_median"] / power, "censored": 0.0}
+        parts.append(random.assign(probe=probe, kind=probe, **shares))
     for quantity, power in (("half_space", 0.5), ("half_spaces", 1.5)):
         shares = {name: random[name] ** power for name in SURVIVAL_COLUMNS}
+        shares |= {"relative_median": random["relative_median"] / power}
         parts.append(random.assign(probe="adversarial", kind="adversarial", quantity=quantity, **shares))
     return pd.concat(parts, ignore_index=True)
 

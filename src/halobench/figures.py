@@ -67,7 +67,7 @@ def neighbourhood(curves: pd.DataFrame, **columns: Any) -> Figure:
 
 
 def radii(radii: pd.DataFrame, **columns: Any) -> Figure:
-    """Plot the median distance along rays at which certainty, half of the confidence, or the decision is lost.
+    """Plot the median distance along rays at which certainty or the decision is lost.
 
     Parameters
     ----------

@@ -121,12 +121,11 @@ def test_the_tutorial_runs(tmp_path):
     assert "train 18" in " ".join(done.stdout.split()), "3 losses x 2 data sets x 3 seeds"
 
 
-EXAMPLE = ("README.md", "docs/start.md")  # the pages that show the output of `halobench diagnose mine.npz`
 PLAIN = "import sys; sys.modules.update(probmetrics=None, netcal=None); from halobench.cli.main import main; main()"
 NUMBER = r"-?\d+(?:[.,]\d+)*"
 
 
-def test_the_pages_show_what_diagnose_prints_without_extras(tmp_path):
+def test_the_first_steps_show_what_diagnose_prints_without_extras(tmp_path):
     """Words are equal, and numbers differ by at most 2% or .005, since libraries round differently; [...] is any."""
     (tmp_path / "mine.py").write_text(titled_code("docs/start.md")["mine.py"])
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
@@ -136,15 +135,52 @@ def test_the_pages_show_what_diagnose_prints_without_extras(tmp_path):
         )
         assert done.returncode == 0, done.stderr[-3000:]
     printed = " ".join(done.stdout.split())
-    for page in EXAMPLE:
-        (block,) = re.findall(r"^```text\n(?:\$ .*\n)?(mine\.npz\n.*?)^```", (ROOT / page).read_text(), re.M | re.S)
-        shown = " ".join(block.split())
-        pattern = re.sub(NUMBER, "0", shown).split("[...]")
-        pattern = ".*?".join(re.escape(part.strip()).replace("0", f"({NUMBER})") for part in pattern)
-        match = re.match(pattern.replace(r"\ .*?", ".*?"), printed)
-        assert match, f"{page} shows\n{shown}\nand diagnose prints\n{printed}"
-        for ours, theirs in zip(re.findall(NUMBER, shown), match.groups(), strict=True):
-            assert float(theirs) == pytest.approx(float(ours), rel=0.02, abs=0.0051), page
+    page = (ROOT / "docs/start.md").read_text()
+    (block,) = re.findall(r"^```text\n(?:\$ .*\n)?(mine\.npz\n.*?)^```", page, re.M | re.S)
+    shown = " ".join(block.split())
+    pattern = re.sub(NUMBER, "0", shown).split("[...]")
+    pattern = ".*?".join(re.escape(part.strip()).replace("0", f"({NUMBER})") for part in pattern)
+    match = re.match(pattern.replace(r"\ .*?", ".*?"), printed)
+    assert match, f"the page shows\n{shown}\nand diagnose prints\n{printed}"
+    for ours, theirs in zip(re.findall(NUMBER, shown), match.groups(), strict=True):
+        assert float(theirs) == pytest.approx(float(ours), rel=0.02, abs=0.0051)
+
+
+CORE_ONLY = """
+import sys
+class Missing:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "matplotlib", "pyarrow", "yaml", "snakemake"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Missing)
+sys.modules.update(probmetrics=None, netcal=None)
+import numpy as np
+rng = np.random.default_rng(0)
+truth = rng.normal(size=(3000, 4))
+labels = (truth + rng.gumbel(size=truth.shape)).argmax(axis=1)
+val_logits, val_labels, new_logits = 5 * truth[:2000], labels[:2000], 5 * truth[2000:]
+"""
+CHECKED = """
+expected = np.exp(truth[2000:]) / np.exp(truth[2000:]).sum(axis=1, keepdims=True)
+assert fit.converged and abs(fit.T - 5) < 0.5, fit
+assert np.abs(probabilities - expected).max() < 0.1
+"""
+
+
+def test_the_readme_lines_run_with_the_core_install():
+    """On logits that are five times too large, in a process that can import no extra."""
+    (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", f"{CORE_ONLY}{block}{CHECKED}"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, *rest = done.stdout.splitlines()
+    assert re.fullmatch(r"\d\.\d+ True", first)
+    assert rest, "the diagnosis"
+
+
+def test_the_readme_is_read_within_two_screens():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 80
 
 
 def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
@@ -213,6 +249,55 @@ def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
     assert list(published.damaged()) == []
     pd.DataFrame({"seed": [1]}).to_parquet(folder / "runs.parquet")
     assert len(list(published.damaged())) == 1
+
+
+def test_a_changed_digit_of_an_answer_or_a_generated_table_is_found(monkeypatch):
+    """In the pages as they are: the list of all answers, an answer with its limits, and a table of several runs."""
+    published = script("published")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    for page, query in (
+        ("README.md", "answers"),
+        ("docs/findings.md", "answer maps"),
+        ("docs/findings.md", "grid radii"),
+    ):
+        (block,) = re.findall(rf"<!--n {query}-->.*?<!--/-->", (ROOT / page).read_text(), re.S)
+        assert published.written(block, typed=False) == (block, []), query
+        digits = [match.start() for match in re.finditer(r"\d", block)]
+        assert len(digits) > 5
+        for at in (digits[0], digits[len(digits) // 2], digits[-1]):
+            other = f"{block[:at]}{(int(block[at]) + 1) % 10}{block[at + 1 :]}"
+            made, wrong = published.written(other, typed=False)
+            assert made == block, "written anew"
+            assert [message.startswith(f"{query}: the page says ") for _, message in wrong] == [True], (query, at)
+
+
+def test_a_generated_table_has_a_row_per_query_and_says_what_it_lacks(tmp_path, monkeypatch):
+    """What a column says replaces what its row says; a cell that is in no table is as the table says, or wrong."""
+    published = script("published")
+    (tmp_path / "r").mkdir()
+    cells = [(d, m, s) for d in ("a", "b") for m in ("mlp", "cnn") for s in (0, 1) if (d, m) != ("b", "cnn")]
+    table = pd.DataFrame(cells, columns=["dataset", "model", "seed"]).assign(loss="l", split="test", labels="noisy")
+    values = {("a", "mlp"): 0.25, ("a", "cnn"): 0.5, ("b", "mlp"): 1.75}
+    table["value"] = [values[d, m] + (s - 0.5) / 10 for d, m, s in cells]  # means over seeds are as above
+    table.assign(calibrator="exact", metric="kl").to_parquet(tmp_path / "r/metrics.parquet")
+    table.assign(classes=4, seed_correction=0.0).to_parquet(tmp_path / "r/runs.parquet")
+    spec = {"columns": {"what": "label", "of": "models", "A": "dataset=a .2f", "B": "dataset=b .2f"}, "run": "r"}
+    spec |= {"rows": {"first": "kl model=mlp dataset=c", "second": "kl model=cnn"}, "missing": "–"}
+    monkeypatch.setattr(published, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(published, "GRIDS", tmp_path / "grids.yaml")
+    monkeypatch.setattr(published, "MODEL_NAMES", {"mlp": "MLP", "cnn": "CNN"})
+    published.GRIDS.write_text(yaml.safe_dump({"mine": spec}, sort_keys=False))
+    rows = ["| what | of | A | B |", "| --- | --- | --- | --- |"]
+    rows += ["| first | MLP | .25 | 1.75 |", "| second | CNN | .50 | – |"]
+    page = "<!--n grid mine-->\n\n" + "\n".join(rows) + "\n\n<!--/-->\n"
+    assert published.written(page) == (page, [])
+    made, wrong = published.written(page.replace(".25", ".26"))
+    assert (made, [line for line, _ in wrong]) == (page, [1])
+    del spec["missing"]
+    published.GRIDS.write_text(yaml.safe_dump({"mine": spec}, sort_keys=False))
+    assert "grid mine" in published.written(page)[1][0][1]
+    with pytest.raises(published.Wrong):
+        published.grid("mine")
 
 
 def test_numbers_are_means_intervals_and_slopes_over_seeds(tmp_path, monkeypatch):

@@ -10,6 +10,7 @@ import pandas as pd
 from conftest import Workspace, few_cells
 from halobench.calibration.temperature_scaling import fit_temperature
 from halobench.storage import arrays_io, records
+from halobench.storage.files import read_json
 from halobench.storage.verify import verify
 
 JOB = re.compile(r"\[ *(\d+)/(\d+)\] (\S+(?: \S+)?)  [\d.]+ (?:s|min)(?:  about [\d.]+ (?:s|min|h) left)?")
@@ -37,8 +38,12 @@ def test_a_grid_runs_once_and_an_edit_reruns_what_it_changes(tmp_path):
     assert jobs.index("figure tiny/summary") > max(map(jobs.index, CELLS))
     assert jobs.index("train noisy/mlp/mixup2/seed0") < jobs.index("probe noisy/mlp/mixup2/seed0")
     assert re.search(rf"^{len(jobs)} jobs done in ", rest, re.M)
-    assert "Figures: results/figures/tiny/summary.png" in rest
+    assert "Start at results/index.html: it leads to all figures, tables and claims." in rest
     assert len(rest.splitlines()) <= 20
+    answers = [
+        f"  {each['question']} {each['short']}" for each in read_json(results / "tables/tiny/answers.json")["answers"]
+    ]
+    assert "\n".join(["tiny:", *answers]) in rest.replace("halobench: ", "")
     assert verify(results).faults == ()
     assert (results / "figures/tiny/summary.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     # One score, recomputed from the logits: the expected NLL of a cell at its optimal temperature.

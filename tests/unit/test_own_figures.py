@@ -45,29 +45,26 @@ def probed():
     return probe(model.eval(), inputs, labels, spec, surroundings, rng=np.random.default_rng(1))
 
 
-@pytest.mark.parametrize(
-    ("name", "x", "y"),
-    [
-        ("neighbourhood", "relative_radius", "confidence"),
-        ("confidence_radius", "radius", "confidence"),
-        ("logit_gaps", "radius", "logit_gap"),
-    ],
-)
-def test_curves_of_a_probe_are_drawn_as_they_come(probed, name, x, y):
-    before = probed.curves.copy()
-    (ax,) = getattr(figures, name)(probed.curves).axes
-    rows = probed.curves.dropna(subset=[x]).sort_values(x)
-    line = max(ax.lines, key=lambda line: len(line.get_xdata()))
-    at = np.searchsorted(line.get_xdata(), rows[x])
-    np.testing.assert_allclose(np.asarray(line.get_ydata())[at], rows[y], rtol=1e-12)
-    pd.testing.assert_frame_equal(probed.curves, before)
+@pytest.mark.parametrize("scale", ["radius", "relative_radius"])
+def test_curves_of_a_probe_are_drawn_as_they_come(probed, scale):
+    """Without absolute distances, against relative ones."""
+    curves = probed.curves[probed.curves[scale].notna()]
+    before = curves.copy()
+    axes = figures.neighbourhood(curves).axes
+    rows = curves.sort_values(scale)
+    for ax, quantity in zip(axes, ("confidence", "logit_gap"), strict=True):
+        line = max(ax.lines, key=lambda line: len(line.get_xdata()))
+        at = np.searchsorted(line.get_xdata(), rows[scale])
+        np.testing.assert_allclose(np.asarray(line.get_ydata())[at], rows[quantity], rtol=1e-12)
+    pd.testing.assert_frame_equal(curves, before)
 
 
 def test_curves_of_two_models_are_told_apart_by_a_column(probed):
     both = pd.concat([probed.curves.assign(loss="cross_entropy"), probed.curves.assign(loss="mine")])
     figure = figures.neighbourhood(both, probe="sphere", dataset="blobs", model="mlp")
-    (ax,) = figure.axes
-    assert (ax.get_title("left"), ax.get_title("center").strip()) == ("blobs · MLP", "Random direction")
+    titles = [(ax.get_title("left"), ax.get_title("center").strip()) for ax in figure.axes]
+    assert titles == [("blobs · MLP", "Confidence"), ("", "Logit gap")]
+    assert "Direction: random direction." in drawn_words(figure).replace("\n", " ")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["Cross-entropy", "mine"]
     assert "held-out" not in drawn_words(figure), "there is no control to speak of"
 
@@ -148,7 +145,7 @@ def test_the_posterior_of_a_file_has_its_line_and_no_floor(tmp_path, capsys):
 def test_captions_speak_of_what_is_shown(logits):
     results = calibrate_file(logits, parse(CalibrateSpec, {"calibrators": ["none", "exact", "gap"]}))
     drawn = figures.calibrated(results)
-    assert list(drawn) == ["calibration", "reliability", "reliability_posthoc"]
+    assert list(drawn) == ["calibration", "reliability"]
     for name, figure in drawn.items():
         words = drawn_words(figure).replace("\n", " ")
         assert not re.search(r"\bseed|oracle|paper's", words), name

@@ -164,7 +164,7 @@ EDITS = {
         "calibrate, 16 jobs (clean/cnn/cross_entropy/seed0, ...): calibration/metrics/brier.py changed",
     ),
     "one figure changed": Edit(
-        written("reporting/figures/radii", "How far from a point certainty", "How far certainty"),
+        written("reporting/figures/radii", "How far from a point do", "How far do"),
         {"figure_radii": 1},
         "figure tiny/radii: reporting/figures/radii.py changed",
     ),

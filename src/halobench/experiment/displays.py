@@ -49,7 +49,7 @@ def tables_read(kind: str, name: str) -> list[str]:
     for table in parameters or [""]:
         what = f"{function} has the parameter {table!r}" if table else f"{function} has no parameters"
         refuse(table not in results, f"{kind}.{name}", f"{what}; each must name a table: {one_of(results, table)}")
-    taken = kind == "tables" and name in (*results, "aggregate", *PAGES)
+    taken = kind == "tables" and name in (*results, "aggregate", "answers", *PAGES)
     refuse(taken, kind, f"the aggregate, claims or overview stage writes a file named {name}; choose another name")
     return parameters
 

@@ -17,10 +17,11 @@ from halobench.experiment.displays import captions, tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
 from halobench.results import origins
 from halobench.storage import tables_io
-from halobench.storage.files import read_json
+from halobench.storage.files import checksum, read_json
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
-from halobench.storage.records import read_record
+from halobench.storage.records import check_recorded, read_record
 
+ANSWERS = "answers.json"  # of the claims stage
 TABLE_STAGES = ("aggregate", "claims")  # stages with records next to the tables
 
 
@@ -47,11 +48,12 @@ def run_overview(
         read, name = tables_io.read_tables(tables, names), shown_spec["experiment"]
         rows = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
         read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
-        answers = read_json(tables / "answers.json", ["answers"])["answers"]
+        check_recorded(tables / ANSWERS)
+        answers = read_json(tables / ANSWERS, ["answers"])["answers"]
         pages = overview.pages(read, answers, shown_spec, captions(shown_spec))
         for path in run.outputs:
             rendering.write(path, pages[path.stem])
-        run.inputs = tables_io.checksums(tables, names)
+        run.inputs = tables_io.checksums(tables, names) | {ANSWERS: checksum(tables / ANSWERS)}
 
 
 def run_figure(name: str, tables: Path, out: Path, note: str = "", code: Code | None = None) -> None:
@@ -137,3 +139,5 @@ def run_explorer(
             for name in written
             for table, digest in tables_io.checksums(folder / name, _explored(folder / name)).items()
         }
+        answers = {f"{name}/{ANSWERS}": folder / name / ANSWERS for name in written}
+        run.inputs |= {name: checksum(path) for name, path in answers.items() if path.exists()}

@@ -60,12 +60,6 @@ def _compared(rows: pd.DataFrame, correction: float) -> Compared:
     return Compared("kl" if "kl" in set(rows["metric"]) else "nll", sorted(set(rows["model"])), correction, means)
 
 
-def leaders(metrics: pd.DataFrame, runs: pd.DataFrame) -> dict[str, str]:
-    """Return the text of `leader` for each data set with several losses."""
-    said = {name: leader(methods) for name, methods in compared(metrics, runs).items()}
-    return {name: text for name, text in said.items() if text}
-
-
 def leader(methods: Compared) -> str:
     """Say which loss is best, and by how much it beats the next one; return "" if there is only one.
 

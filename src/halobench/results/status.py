@@ -149,7 +149,8 @@ def _outputs(need: Name, state: State, job: Job, results: Path, reader: str) -> 
     if reader == "train" and stage in ("train", "weights"):
         return {"weights": outputs["model.safetensors"]}
     if stage in ("aggregate", "claims"):
-        tables = {name.removesuffix(".parquet"): outputs[name] for name in outputs if name.endswith(".parquet")}
+        read = (".parquet", ".json") if reader in ("overview", "explorer") else ".parquet"
+        tables = {name.removesuffix(".parquet"): outputs[name] for name in outputs if name.endswith(read)}
         return {f"{key}/{name}" if reader == "explorer" else name: digest for name, digest in tables.items()}
     return outputs
 

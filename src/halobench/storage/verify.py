@@ -44,7 +44,9 @@ def verify(results: Path) -> Verification:
     """
     count, files, listed, faults = 0, 0, set[Path](), list[Fault]()
     manifests: dict[Path, Any] = {}
-    for path in _matches(results, (pattern for stage in STAGES.values() for pattern in stage.records)):
+    outputs = _matches(results, (pattern for stage in STAGES.values() for pattern in stage.output_patterns))
+    named = _matches(results, (pattern for stage in STAGES.values() for pattern in stage.records))
+    for path in sorted({*named} - {*outputs}):  # answers.json isn't the record of a table called answers
         listed.add(path)
         try:
             content = read_json(path)
@@ -63,7 +65,6 @@ def verify(results: Path) -> Verification:
             manifests[path] = content
     refuse(not count, str(results), "no records in it; pass a results folder that `halobench run` has written")
     unrecorded = "isn't listed in any record; its stage's record is missing or damaged"
-    outputs = _matches(results, (pattern for stage in STAGES.values() for pattern in stage.output_patterns))
     faults += [Fault(path, path, unrecorded) for path in outputs if path not in listed]
     faults += _lost(results, manifests, {fault.path for fault in faults})
     return Verification(count, files, tuple(faults))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 
+import pytest
+
 from conftest import put, tiny_config
 from halobench.core.spec_codec import to_json
 from halobench.core.specs import TrainSpec
 from halobench.experiment import code_version, validation
 from halobench.experiment.config_loader import load_config
-from halobench.experiment.jobs import drawn_jobs, jobs
+from halobench.experiment.displays import QUESTIONS
+from halobench.experiment.jobs import drawn_jobs, front_figures, jobs
 
 
 def test_a_name_given_null_is_taken_away(config):
@@ -25,7 +28,9 @@ def test_figures_and_tables_from_outside_are_drawn_besides_all_or_none_at_all(co
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "own_display.py").write_text("def draw(runs): ...\n")
     demo = config["experiments"]["demo"]
+    demo["figures"] = ["all"]
     every = load_config(config).figures("demo")
+    assert {"summary", "phase"} <= {*every}
     demo["figures"], demo["tables"] = ["all", "own_display:draw", "summary"], ["own_display:draw"]
     loaded = load_config(config)
     assert loaded.figures("demo") == (*every, "own_display:draw")
@@ -47,11 +52,51 @@ def test_the_committed_config_is_the_demo_grid(config):
     loaded, tiny = load_config(config), load_config(tiny_config())
     theory = {cell for cell in loaded.cells("demo") if cell.dataset.startswith("overlap")}
     assert loaded.probed("demo") == set(loaded.cells("demo")) - theory
-    assert {"log_k", "phase", "summary"} <= set(loaded.figures("demo"))
-    assert "gaussians" not in loaded.figures("demo")
-    assert ["reliability_posthoc" in each.figures(each.run[0]) for each in (loaded, tiny)] == [True, False]
+    assert {"summary", *QUESTIONS} <= set(loaded.figures("demo"))
+    assert loaded.figures("theory")[: len(QUESTIONS) - 1] == QUESTIONS[1:], "it has no probes"
+    assert ["maps" in each.figures(each.run[0]) for each in (loaded, tiny)] == [True, False]
     assert loaded.tables("theory") == ("paper_gaussians", "paper_gaussians_posterior")
     assert not loaded.laddered("demo") | loaded.laddered("theory"), "only where an experiment names `repair`"
+
+
+def test_figures_of_answers_are_drawn_where_there_is_something_to_answer():
+    """With probes, two losses, and a calibrator beyond a temperature; how far certainty reaches needs probes alone."""
+
+    def drawn(**changes: object) -> set[str]:
+        config = tiny_config()
+        config["experiments"]["tiny"].pop("figures", None)
+        config["calibrators"] = changes.pop("calibrators", config["calibrators"])
+        config["experiments"]["tiny"]["grid"][0] |= changes
+        loaded = load_config(config)
+        shown = {name for name in loaded.figures("tiny") if name in QUESTIONS}
+        assert front_figures(loaded, "tiny") == [name for name in QUESTIONS if name in shown]
+        return shown
+
+    assert drawn() == {"reach", "temperature", "mixup"}
+    assert drawn(calibrators=["exact", "gap"]) == {*QUESTIONS}
+    assert drawn(losses=["mixup2"]) == {"reach", "temperature"}
+    assert drawn(probe=False, calibrators=["exact", "gap"]) == {"temperature", "mixup", "maps"}
+
+
+@pytest.mark.parametrize(
+    ("figures", "front"),
+    [
+        (["radii", "maps", "reach", "mixup"], ["reach", "mixup", "maps"]),
+        (["radii", "summary"], ["radii"]),
+        (["own_display:draw"], ["own_display.draw"]),
+        ([], []),
+    ],
+)
+def test_the_entrance_shows_the_figures_of_answers_or_else_the_first(figures, front, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_display.py").write_text("def draw(runs): ...\n")
+    config = tiny_config()
+    config["experiments"]["tiny"]["figures"] = figures
+    loaded = load_config(config)
+    assert front_figures(loaded, "tiny") == front
+    (explorer,) = [job for job in jobs(loaded) if job.stage == "explorer"]
+    assert explorer.spec["figures"] == {"tiny": front}
+    assert {key for stage, key in explorer.needs if stage == "figure"} == {f"tiny/{name}" for name in front}
 
 
 def test_recipes_overlay_train_by_model_then_data_set(config):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections import Counter
 
 import matplotlib as mpl
 import numpy as np
@@ -19,13 +18,11 @@ from halobench.core import plugins
 from halobench.core.specs import CALIBRATORS
 from halobench.reporting import labels as names
 from halobench.reporting import table_views
-from halobench.reporting.figures import calibration, claims, logit_gaps, neighbourhood, radii, reliability, training
-from halobench.reporting.figures import reliability_posthoc as posthoc
-from halobench.reporting.plotting import panel_grid, summary_parts, survival
+from halobench.reporting.figures import calibration, neighbourhood, radii, reliability, training
+from halobench.reporting.plotting import panel_grid, survival
 from halobench.reporting.plotting.panel_grid import PageText
 from halobench.reporting.plotting.style import FAINT, INK
-from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, VERDICT_STYLES, calibrator_style, loss_styles
-from halobench.results.finding import finding
+from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, calibrator_style, loss_styles
 from halobench.results.names import PROBES, REPAIRS
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 from synthetic import beside_posthoc, drawn, made, plain, texts, words
@@ -110,32 +107,42 @@ def test_names_are_ordered_by_rank_then_by_their_numbers():
 def test_neighbourhood_draws_means_and_t_bands(tables):
     table = tables["neighbourhood"]
     table = table[(table["dataset"] == "digits-noise50") & (table["probe"] == "sphere")]
-    (ax,) = neighbourhood.draw(table).axes
+    axes = dict(zip(("confidence", "logit_gap"), neighbourhood.draw(table).axes, strict=True))
     rows, color = table[table["loss"] == "mixup2"], loss_styles(["mixup2"])["mixup2"].color
-    for points, dash in (("train", "-"), ("heldout", "--")):
-        (line,) = lines_of(ax, color, dash)
-        own = rows[rows["points"] == points]
-        relative = own.dropna(subset=["relative_radius"]).groupby("relative_radius")["confidence"].mean()
-        # The absolute grid includes the point itself, which is at distance 0 on both scales.
-        at_point = own.loc[own["radius"] == 0, "confidence"].mean()
-        np.testing.assert_array_equal(line.get_xdata(), [0, *relative.index])
-        np.testing.assert_allclose(line.get_ydata(), [at_point, *relative], rtol=1e-12)
-    at = rows[(rows["points"] == "train") & (rows["relative_radius"] == 0.5)]["confidence"]
-    low, high = stats.t.interval(0.95, 2, at.mean(), stats.sem(at))
-    vertices = bands_of(ax, color)[0].vertices
-    ends = vertices[np.isclose(vertices[:, 0], 0.5), 1]
-    assert (ends.min(), ends.max()) == pytest.approx((low, high))
+    for quantity, points, dash in (
+        ("confidence", "train", "-"),
+        ("confidence", "heldout", "--"),
+        ("logit_gap", "train", "-"),
+    ):
+        (line,) = lines_of(axes[quantity], color, dash)
+        means = rows[rows["points"] == points].groupby("radius")[quantity].mean()
+        np.testing.assert_array_equal(line.get_xdata(), means.index)
+        np.testing.assert_allclose(line.get_ydata(), means, rtol=1e-12)
+        at = rows[(rows["points"] == "train") & (rows["radius"] == 5.0)][quantity]
+        low, high = stats.t.interval(0.95, 2, at.mean(), stats.sem(at))
+        vertices = bands_of(axes[quantity], color)[0].vertices
+        ends = vertices[np.isclose(vertices[:, 0], 5.0), 1]
+        assert (ends.min(), ends.max()) == pytest.approx((low, high))
+    assert not lines_of(axes["logit_gap"], color, "--"), "the gap has no control"
+    assert 0.0 in [line.get_ydata()[0] for line in axes["logit_gap"].lines if len(line.get_ydata()) == 2]
 
 
-def test_logit_gaps_have_a_panel_per_model_and_no_control():
+def test_neighbourhood_has_a_row_per_model_and_needs_no_absolute_distances():
+    """Relative ones are then drawn, with the point itself at 0; of several probes, random directions come first."""
     cells = [*itertools.product(("digits", "svhn"), ("mlp", "cnn"), ("cross_entropy", "mixup2"))]
     table = made(*cells, seeds=(0, 1))["neighbourhood"]
-    figure = logit_gaps.draw(table)
-    drawn_lines = {tuple(np.round(line.get_ydata(), 9)) for ax in figure.axes for line in ax.lines}
-    rows = table[(table["probe"] == "sphere") & (table["points"] == "train")].dropna(subset=["radius"])
-    means = rows.groupby(["dataset", "model", "loss", "radius"])["logit_gap"].mean().round(9)
-    assert drawn_lines == {(0, 0), *(tuple(means.loc[cell]) for cell in cells)}
-    assert len(figure.axes) == 4
+    relative = table[table["relative_radius"].notna() | (table["radius"] == 0)]
+    for given, scale in ((table, "radius"), (relative, "relative_radius")):
+        figure = neighbourhood.draw(given)
+        assert len(figure.axes) == 2 * 4
+        drawn_lines = {tuple(np.round(line.get_ydata(), 9)) for ax in figure.axes[1::2] for line in ax.lines}
+        rows = given[(given["probe"] == "sphere") & (given["points"] == "train")]
+        rows = rows.assign(at=rows[scale].fillna(rows["radius"].where(rows["radius"] == 0))).dropna(subset=["at"])
+        means = rows.groupby(["dataset", "model", "loss", "at"])["logit_gap"].mean().round(9)
+        assert drawn_lines == {(0, 0), *(tuple(means.loc[cell]) for cell in cells)}
+        other = words(neighbourhood.draw(given[given["probe"] != "sphere"]))
+        assert "random direction" in words(figure)
+        assert "random direction" not in other
 
 
 def test_radii_draws_means_and_marks_censored_medians(tables):
@@ -148,14 +155,13 @@ def test_radii_draws_means_and_marks_censored_medians(tables):
     hollow = [line.get_xdata()[0] for line in marks if line.get_markerfacecolor() == "white"]
     table = table[table["points"] == "train"]
     assert hollow == [pytest.approx(table.loc[chosen, "relative_median"].mean())]
-    table = table[(table["quantity"] == "decision") | (table["calibrator"] == "none")]
+    table = table[table["quantity"].isin(["certainty", "decision"]) & (table["calibrator"] == "none")]
     assert "After TS (optimal), all are 0." in words(figure), "and have no column"
     by = ["dataset", "model", "quantity", "calibrator", "probe", "loss"]
     dots = np.concatenate([np.asarray(line.get_xdata(), float) for line in marks])
     means = table.groupby(by)["relative_median"].mean()
-    edge = figure.axes[0].get_xlim()[0]  # of the logarithmic axis, where radii of 0 are
-    assert 0 < edge < means[means > 0].min()
-    np.testing.assert_allclose(np.sort(dots), np.sort(means.clip(lower=edge)), rtol=1e-12)
+    assert means.min() == 0 > figure.axes[0].get_xlim()[0], "a radius of 0 is within the axis"
+    np.testing.assert_allclose(np.sort(dots), np.sort(means), rtol=1e-12)
 
 
 def test_calibration_draws_means_references_and_a_floor_where_labels_are_certain(tables):
@@ -232,17 +238,11 @@ def test_reliability_draws_pooled_bins_no_empty_ones_and_those_of_few_points_fai
     assert to_hex(ax.texts[1].get_color()) == calibrator_style("none").color
 
 
-def test_reliability_keeps_to_three_calibrators_and_the_others_have_a_figure():
-    given = beside_posthoc(made(*RAGGED[:2], seeds=(0, 1))["reliability"])
-    three, figure = reliability.draw(given), posthoc.draw(given)
-    assert legend(three) == [names.calibrator_label(c) for c in ("none", "paper", "exact")]
-    exact, gap, own = (under(figure, head) for head in (names.calibrator_label("exact"), "gap", "zz_own"))
-    assert len(exact) == len(gap) == len(own) == 1
-    rows = given[(given["labels"] == "noisy") & (given["calibrator"] == "zz_own") & (given["loss"] == "mixup2")]
-    pooled = table_views.pooled_bins(rows, ["loss"])
-    color = loss_styles(["mixup2"])["mixup2"].color
-    marks = [x for x in own[0].lines if to_hex(x.get_color()) == color.lower() and x.get_marker() == "s"]
-    np.testing.assert_allclose(marks[0].get_xydata(), pooled.query(f"count >= {names.FEW}")[["confidence", "accuracy"]])
+def test_reliability_keeps_to_three_calibrators():
+    given = made(*RAGGED[:2], seeds=(0, 1))["reliability"]
+    figures = [reliability.draw(table) for table in (given, beside_posthoc(given))]
+    assert legend(figures[1]) == [names.calibrator_label(c) for c in ("none", "paper", "exact")]
+    assert_same_lines(*figures)
 
 
 @pytest.mark.parametrize(("most", "count"), [(1, 1), (3, 1), (6, 3), (99, 8)])
@@ -263,82 +263,16 @@ def test_intervals_end_where_their_quantity_does():
     """If the seeds' mean is near an end, the t interval reaches beyond it."""
     tables = made(RAGGED[0])
     ends = {"calibration": ("metrics", "value"), "radii": ("radii", "relative_median")}
-    ends |= {"neighbourhood": ("neighbourhood", "confidence"), "confidence_radius": ("neighbourhood", "confidence")}
+    ends |= {"neighbourhood": ("neighbourhood", "confidence")}
     for name, (table, column) in ends.items():
         spread = tables[table].assign(**{column: tables[table]["seed"].map({0: 0.0, 1: 0.1, 2: 1.0})})
         figure = drawn(name, tables | {table: spread})
         side = 1 if name != "radii" else 0
-        paths = [path for ax in figure.axes for drawn in ax.collections for path in drawn.get_paths()]
+        axes = figure.axes[:: 2 if name == "neighbourhood" else 1]  # every other panel is of logit gaps
+        paths = [path for ax in axes for drawn in ax.collections for path in drawn.get_paths()]
         values = np.concatenate([path.vertices[:, side] for path in paths])
-        low, high = figure.axes[0].get_xlim()[0] if name == "radii" else 0, 1.0 if "confidence" in column else 1.73
-        assert (values.min(), values.max()) == (pytest.approx(low), pytest.approx(high, abs=0.01))
-
-
-def test_claims_draws_estimates_intervals_and_words(tables):
-    table = tables["claims"]
-    figure = claims.draw(table)
-    overall = table[(table["scope"] == "all") & (table["verdict"] != "not_tested")]
-    points = [line.get_xdata() for ax in figure.axes for line in ax.lines]
-    assert {"mixed", "holds", "does_not"} <= set(overall["verdict"])
-    for row in overall.itertuples():
-        drawn_mean = any(len(x) == 1 and x[0] == pytest.approx(row.estimate) for x in points)
-        assert drawn_mean == (row.verdict != "mixed")
-        if row.verdict == "mixed":
-            continue
-        assert any(len(x) == 2 and tuple(x) == pytest.approx((row.low, row.high)) for x in points)
-        assert any(len(x) == 2 and tuple(x) == pytest.approx((row.margin, row.margin)) for x in points)
-    for verdict, label in names.VERDICTS.items():
-        of_verdict = overall[overall["verdict"] == verdict]
-        for after, kept in (("", True), (" (not after Holm)", False)):
-            shown = texts(figure).count(f"{VERDICT_STYLES[verdict].marker}  {label}{after}")
-            assert shown == ((of_verdict["adjusted"] == verdict) == kept).sum()
-    untested = 0
-    for _, rows in table.groupby("claim"):
-        tested = (rows["verdict"] != "not_tested").any()
-        untested += not tested
-        assert (rows["label"].iloc[0] in words(figure)) == tested
-    assert f"by theme: Growth with classes {untested}." in words(figure)
-
-
-def score_panels(figure):
-    """The panels of the summary that show NLL by calibration, and the calibrations."""
-    panels = [ax for ax in figure.axes if "uncalibrated" in ax.get_xticklabels()[0].get_text()]
-    return panels, [" ".join(label.get_text().split()) for label in panels[0].get_xticklabels()] if panels else []
-
-
-def test_summary_draws_the_finding_a_sign_per_test_and_one_models_nll_by_calibration(tables):
-    table = tables["claims"]
-    figure = drawn("summary", tables)
-    assert finding(table.to_dict("records")) in words(figure)
-    verdicts = table.loc[table["scope"] == "all", "adjusted"].value_counts()
-    signs = {style.marker: name for name, style in VERDICT_STYLES.items()}
-    shown = [text for text in figure.findobj(mpl.text.Text) if text.get_text() in signs]
-    assert {signs[s]: n for s, n in Counter(t.get_text() for t in shown).items()} == dict(verdicts)
-    squares = [
-        line for ax in figure.axes for line in ax.lines if line.get_marker() == "s" and line.get_markersize() > 9
-    ]
-    for text in shown:  # each in the colour of its verdict
-        (square,) = (line for line in squares if (line.get_xdata()[0], line.get_ydata()[0]) == text.get_position())
-        assert square.get_color() == VERDICT_STYLES[signs[text.get_text()]].color
-    rows = tables["metrics"].query("metric == 'nll' and labels == 'noisy' and model == 'mlp'")
-    means = rows.groupby(["loss", "calibrator"])["value"].mean()
-    assert all(any(text.startswith(f"{part}  ") for text in texts(figure)) for part in "ABCD")
-    (ax,), calibrators = score_panels(figure)
-    assert calibrators == [names.calibrator_label(name) for name in ("none", "paper", "exact", "oracle")]
-    for loss in ("cross_entropy", "mixup2"):
-        (dots,) = lines_of(ax, loss_styles([loss])[loss].color, "None")
-        np.testing.assert_allclose(dots.get_ydata(), means[loss][["none", "paper", "exact", "oracle"]])
-
-
-def test_summary_leaves_out_parts_without_content(few):
-    metrics = few["metrics"]
-    empty = few | {"radii": few["radii"].iloc[:0], "claims": few["claims"].iloc[:0]}
-    less = drawn("summary", empty | {"metrics": metrics[metrics["calibrator"].isin(["none", "exact"])]})
-    others = drawn("summary", empty | {"metrics": metrics.query("loss != 'reference'").assign(calibrator="isotonic")})
-    assert {part for part in "ABCD" if any(text.startswith(f"{part}  ") for text in texts(less))} == {*"BC"}
-    assert score_panels(less)[1] == [names.calibrator_label(name) for name in ("none", "exact")]
-    assert {"Bayes posterior", "uniform guess"} <= set(legend(less))
-    assert "isotonic" in words(others)
+        high = 1.0 if "confidence" in column else 1.73
+        assert (values.min(), values.max()) == (pytest.approx(0), pytest.approx(high, abs=0.01))
 
 
 def test_training_draws_seeds_and_means_over_windows_of_many_epochs():
@@ -393,8 +327,7 @@ def test_a_grid_keeps_its_panels_in_order_whatever_its_shape():
     assert [ax.get_title("left") for ax in axes.values()] == [f"row {row}\ncolumn {c[1]}" for row, c in sparse]
 
 
-EMPTY = ("neighbourhood", "radii", "calibration", "reliability", "reliability_posthoc", "training")
-EMPTY += ("confidence_radius", "logit_gaps", "repair")
+EMPTY = ("neighbourhood", "radii", "calibration", "reliability", "training", "repair")
 
 
 @pytest.mark.parametrize("name", [*EMPTY, "gaussians", "log_k", "phase", "predicted"])
@@ -444,11 +377,10 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
     assert not any("flat boundaries" in entry for entry in legend(old))
     assert "No probe looked" in words(plain("halo", tables))
     fewer = radii.assign(n=radii["n"].mask(radii["probe"] == "certified", radii["n"] // 2))
-    for name in ("halo", "summary"):  # nothing is shaded between bounds of different samples
-        apart = plain(name, tables | {"radii": fewer})
-        assert "the truth lies here" not in legend(apart)
-        assert "differ in number" in words(apart)
-        assert name == "summary" or not any(bands_of(ax, FAINT) for ax in apart.axes)
+    apart = plain("halo", {"radii": fewer})  # nothing is shaded between bounds of different samples
+    assert "the truth lies here" not in legend(apart)
+    assert "differ in number" in words(apart)
+    assert not any(bands_of(ax, FAINT) for ax in apart.axes)
     assert "differ in number" not in words(figure)
 
 
@@ -456,7 +388,7 @@ def test_probes_are_known_by_their_kind_whatever_their_names(few):
     radii = synthetic.beside_searches(few["radii"])
     renamed = radii.assign(probe="my " + radii["probe"])
     curves = few["neighbourhood"].assign(probe="my " + few["neighbourhood"]["probe"])
-    for name in ("halo", "radii", "neighbourhood", "summary"):
+    for name in ("halo", "radii", "neighbourhood", "reach", "summary"):
         one = plain(name, few | {"radii": radii})
         two = plain(name, few | {"radii": renamed, "neighbourhood": curves})
         assert words(one) == words(two)
@@ -465,52 +397,8 @@ def test_probes_are_known_by_their_kind_whatever_their_names(few):
     assert list(several["probe"]) == ["b", "far_field", "sphere"], "only one of several goes by the kind"
 
 
-@pytest.mark.parametrize("probes", [("certified", "adversarial", "sphere"), ("sphere",)])
-def test_summary_shows_how_far_certainty_reaches_in_whatever_directions_were_probed(few, probes):
-    """Cross-entropy comes first."""
-    radii = synthetic.beside_searches(few["radii"])
-    radii = radii[radii["probe"].isin(probes)]
-    figure = drawn("summary", few | {"radii": radii})
-    assert set(legend(figure)) & {"Certified", "Attacked", "Random direction"} == set(map(names.probe_label, probes))
-    assert ("in the worst direction too" in words(figure)) == (len(probes) > 1)
-    ax = next(ax for ax in figure.axes if ax.get_ylabel() == "share,\nCross-entropy")
-    assert ("the truth lies here" in legend(figure)) == (len(probes) > 1)
-    rows = radii.query("loss == 'cross_entropy' and points == 'train' and probe == @probes[0]")
-    rows = rows.query("quantity == 'certainty' and calibrator == 'none'")
-    color = PROBES[probes[0]].style.color if len(probes) > 1 else INK
-    (line,) = [line for line in lines_of(ax, color) if len(line.get_xdata()) > 2]
-    np.testing.assert_allclose(line.get_ydata(), rows[list(SURVIVAL_COLUMNS[1:])].mean(), rtol=1e-12)
-
-
-def test_summary_counts_models_that_were_given_and_prefers_those_trained_here():
-    tables = made(*RAGGED[::2], seeds=(0, 1))
-    runs = tables["runs"]
-    first = summary_parts.select(runs).model
-    given = runs.assign(fitted_here=runs["model"] != first)
-    told = [words(drawn("summary", tables | {"runs": table})) for table in (runs, given)]
-    assert f"{len(runs)} trained models: " in told[0]
-    others = len(runs) - given["fitted_here"].sum()
-    assert f"{len(runs)} models, {others} not trained here ({names.model_label(first)}): " in told[1]
-    assert [f"(label trained on); {names.model_label(first)}" in text for text in told] == [True, False]
-
-
-def test_summary_has_parts_on_repair_and_on_growth_only_where_cells_have_them(few):
-    theory = synthetic.beside_theory(few)
-    figure, without = (
-        drawn("summary", theory | {"metrics": synthetic.with_ladders(theory["metrics"])}),
-        of_few("summary"),
-    )
-    assert {name.label for name in REPAIRS.values()} <= set(legend(figure))
-    assert [ax.get_title() for ax in figure.axes if len(ax.containers) == 4] == ["MLP", "Attention"]
-    assert not [ax for ax in without.axes if len(ax.containers) == 4]
-    growing = [any("as classes grow" in text for text in texts(each)) for each in (without, figure)]
-    assert growing == [False, True]
-    growth = [ax for ax in figure.axes if ax.get_title() == "Attention" and len(ax.containers) != 4]
-    assert [ax.get_xscale() for ax in growth] == ["log"]
-
-
 @pytest.mark.paper
-@pytest.mark.parametrize("name", ["neighbourhood", "confidence_radius", "logit_gaps", "radii", "halo", "summary"])
+@pytest.mark.parametrize("name", ["neighbourhood", "radii", "halo"])
 def test_figures_say_evaluation_points_where_no_model_was_fitted_to_them(few, name):
     """The lines are the same with other words."""
     points = {key: few[key]["points"].replace("train", "evaluation") for key in ("neighbourhood", "radii")}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections import Counter
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,14 +20,16 @@ from conftest import ROOT
 from halobench.core.errors import SpecError
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
+from halobench.experiment.displays import QUESTIONS
 from halobench.pipeline import report as stages
 from halobench.reporting import rendering
+from halobench.reporting.answers.answers import answers, write_answers
 from halobench.reporting.pages import leaderboard, overview
 from halobench.reporting.pages.claims_page import claims_html
 from halobench.reporting.pages.index import write_index
 from halobench.results import finding, origins
 from halobench.results.claims import evaluate, load_claims
-from halobench.results.leaders import leaders
+from halobench.runner import outcome
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import FIT_COLUMNS, TABLE_COLUMNS
 from halobench.storage.layout import ORIGINS, PAGES, STAGES, TABLES
@@ -76,6 +81,17 @@ class Page(HTMLParser):
         return [row for row in self.rows if "item" in (row[0].get("class") or "").split()]
 
 
+def shown(source: str) -> str:
+    """A page's visible text on one line."""
+    return " ".join("".join(Page(source).text).split())
+
+
+def repeated(source: str) -> set[str]:
+    """The sentences of six words or more that a page's text has twice."""
+    sentences = re.findall(r"[A-Z][^.?!]+[.?!](?= |$)", shown(source))
+    return {text for text, times in Counter(sentences).items() if times > 1 and text.count(" ") >= 5}
+
+
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pd.DataFrame]:
     """Made-up tables in the demo's shape, with the claims' verdicts."""
@@ -104,7 +120,12 @@ def config():
 @pytest.fixture(scope="module")
 def pages(tables, config) -> dict[str, str]:
     """Every kind of page."""
-    return overview.pages(tables, spec(config=config)) | {"claims": claims_html(tables["claims"], "demo")}
+    return made_pages(tables, config=config) | {"claims": claims_html(tables["claims"], "demo")}
+
+
+def made_pages(tables: dict[str, pd.DataFrame], **changes) -> dict[str, str]:
+    """An experiment's own pages, with the answers from its tables."""
+    return overview.pages(tables, [answer.words for answer in answers(tables)], spec(**changes))
 
 
 def spec(**changes) -> dict:
@@ -159,9 +180,12 @@ def test_names_from_the_tables_are_escaped(tables):
     renamed = tables["metrics"].replace("mixup2", nasty)
     page = Page(leaderboard.leaderboard_page(nasty, renamed, tables["runs"], nasty))
     assert "i" not in {tag for tag, _ in page.tags}
-    rows = [row for _, row in page.rows if len(row) > 1 and row[1][0] == {"data-value": nasty}]
+    rows = [row for _, row in page.rows if len(row) > 1 and row[1][0].get("data-value") == nasty]
     assert rows
     assert all(row[1][1] == nasty for row in rows)
+    own = made_pages(tables | {"metrics": renamed.replace("focal", "mixup5")})["overview"]
+    assert f"{nasty} beats cross-entropy" in shown(own)
+    assert "i" not in {tag for tag, _ in Page(own).tags}
 
 
 # The leaderboard ------------------------------------------------------------------------------------------------------
@@ -211,23 +235,14 @@ def test_the_leaderboard_pools_the_models_that_all_losses_have(tables):
 # The overview ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_overview_tells_grid_verdicts_cost_and_where(pages, tables):
-    text = " ".join("".join(Page(pages["overview"]).text).split())
+def test_the_overview_tells_grid_cost_and_where(pages, tables):
+    text = shown(pages["overview"])
     runs = tables["runs"]
     assert "of 3 data sets, 3 models and 4 losses, not in all combinations" in text
     assert f"Of {len(runs)} that were trained here {int(runs['interpolates'].sum())} interpolate" in text
     assert "2026-01-01 09:00 UTC to 2026-01-01 11:30 UTC" in text
     assert "4.5 s of jobs on CPUs, 5.0 s on GPUs; peak memory of any job 900 MiB" in text
     assert f"{'a' * 12} (2 jobs); {'b' * 12}-dirty (1 job)" in text
-    claims = tables["claims"].to_dict("records")
-    assert finding.finding(claims) in text
-    for verdict in ("holds", "undecided"):
-        judged = tables | {"claims": tables["claims"].assign(verdict=verdict, adjusted=verdict, kind="paper")}
-        effects = finding.effects(judged["claims"].to_dict("records"))
-        expected = effects if verdict == "holds" else leaders(tables["metrics"], runs)
-        text = " ".join("".join(Page(overview.pages(judged, spec())["overview"]).text).split())
-        assert expected
-        assert all(said in text for said in expected.values()), verdict
 
 
 def test_the_overview_shows_costs_by_stage_and_the_configuration(pages, config):
@@ -246,44 +261,93 @@ def test_the_overview_lists_the_sources_of_what_was_used_and_of_nothing_else(tab
         "calibrate": {"calibrators": ["exact", {"mixed": {"name": "confusion_mix"}}]},
         "sources": {"digits": {}},
     }
-    text = overview.pages(tables, spec(config=used))["overview"]
+    text = made_pages(tables, config=used)["overview"]
     for source in ("arXiv 1710.09412", "FMN", "C. Guo et al.", "Bayesian Classifier", "Kaynak", "AAAI 2015"):
         assert source in text, source
     assert not any(other in text for other in ("Focal Loss", "CROWN", "LeCun", "Dirichlet", "](http"))
 
 
 def test_an_overview_without_figures_or_claims_is_still_one(tables):
-    bare = overview.pages(tables | {"claims": tables["claims"].iloc[:0]}, spec(note="partial: 3 of 9", figures=[]))
+    bare = made_pages(tables | {"claims": tables["claims"].iloc[:0]}, note="partial: 3 of 9", figures=[])
     for text in bare.values():
         assert "partial: 3 of 9" in text
         assert "<img" not in text
         Page(text)
 
 
+def test_the_claims_page_sums_up_the_verdicts_once(pages, tables):
+    claims = tables["claims"].to_dict("records")
+    for said in (finding.finding(claims), finding.registration_line(claims)):
+        assert said
+        assert shown(pages["claims"]).count(said) == 1
+    assert not any(finding.finding(claims) in shown(pages[name]) for name in PAGES), "it has a page of its own"
+
+
+# The four answers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drawn", [(), QUESTIONS, QUESTIONS[1:3]], ids=["no figure", "four figures", "two figures"])
+def test_the_overview_the_entrance_and_the_last_lines_give_the_same_four_answers(tmp_path, tables, drawn):
+    """A sentence that is the title of a figure isn't repeated below it; screen readers read it out as the figure's."""
+    found = [answer.words for answer in answers(tables)]
+    folder = tmp_path / "tables/demo"
+    folder.mkdir(parents=True)
+    write_answers(folder / "answers.json", answers(tables))
+    written = files.read_json(folder / "answers.json")["answers"]
+    assert written == found
+    own = overview.pages(tables, written, spec(figures=[*drawn, "radii"]))["overview"]
+    write_index(tmp_path / "index.html", ["demo"], tmp_path / "tables", {"demo": drawn or ["radii"]}, {})
+    entrance = (tmp_path / "index.html").read_text("ascii")
+    for name, source in (("overview", own), ("entrance", entrance)):
+        page, text = Page(source), shown(source)
+        spoken = [a["alt"] for tag, a in page.tags if tag == "img"]
+        for each in written:
+            pictured = each["key"] in drawn
+            assert (text.count(each["short"]), spoken.count(each["short"])) == (not pictured, pictured), (name, each)
+            assert text.count(each["question"]) == 1
+            details = [each[part] for part in ("detail", "limit") if each[part]]
+            assert [text.count(part) for part in details] == [int(name == "overview")] * len(details)
+        assert [text.index(each["question"]) for each in written] == sorted(text.index(w["question"]) for w in written)
+        assert repeated(source) == set()
+    places = {a["href"] for tag, a in Page(entrance).tags if tag == "a" and "#" in a["href"]}
+    assert {f"tables/demo/overview.html#{each['key']}" for each in written} <= places
+    assert {each["key"] for each in written} <= {*Page(own).ids}
+    lines = outcome.summary([str(folder / "answers.json")])
+    assert lines == ["demo:", *(f"  {each['question']} {each['short']}" for each in written)]
+
+
+def test_links_below_an_answer_lead_to_figures_that_were_drawn(tables):
+    def places(*figures: str) -> set[str]:
+        page = Page(made_pages(tables, figures=figures)["overview"])
+        return {a["href"] for tag, a in page.tags if tag == "a" and a["href"].startswith("figures.html#")}
+
+    assert places() == places("reach", "training") == set()
+    assert places("radii", "calibration", "halo") == {f"figures.html#{x}" for x in ("radii", "calibration", "halo")}
+
+
 # The entrance ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_entrance_leads_to_every_page_of_each_experiment(tmp_path, tables):
-    """Other experiments in the folder, which this run doesn't name, are shown by their summaries."""
-    shown = ("demo", "bare", "other")
-    for name in shown:
+    """Other experiments in the folder, whose figures this run doesn't name, are shown by their answers in words."""
+    names = ("demo", "bare", "other")
+    for name in names:
         (tmp_path / "tables" / name).mkdir(parents=True)
-    (tmp_path / "figures/other").mkdir(parents=True)
-    (tmp_path / "figures/other/summary.png").touch()
-    tables["claims"].to_csv(tmp_path / "tables/demo/claims.csv", index=False)
-    (tmp_path / "figures/demo").mkdir(parents=True)
-    (tmp_path / "figures/demo/radii.png").touch()
-    write_index(tmp_path / "index.html", shown, tmp_path / "tables", {"demo": "radii"}, {"bare": "partial"})
+    for name in ("demo", "other"):
+        write_answers(tmp_path / f"tables/{name}/answers.json", answers(tables))
+    figures = {"demo": ["temperature", "mixup"], "bare": ["radii"]}
+    write_index(tmp_path / "index.html", names, tmp_path / "tables", figures, {"bare": "partial"})
     page = Page((tmp_path / "index.html").read_text())
     links = {a["href"] for tag, a in page.tags if tag == "a"}
-    for name in shown:
+    for name in names:
         own = {f"tables/{name}/{each}.html" for each in ("overview", "claims", "leaderboard", "figures", "tables")}
         assert own | {f"explorer.html#experiment={name}", f"tables/{name}/overview.html#cite"} <= links
-    assert [a["src"] for tag, a in page.tags if tag == "img"] == ["figures/demo/radii.png", "figures/other/summary.png"]
+    pictures = [f"figures/{name}/{stem}.png" for name, stems in figures.items() for stem in stems]
+    assert [a["src"] for tag, a in page.tags if tag == "img"] == pictures
     text = "".join(page.text)
-    claims = tables["claims"].to_dict("records")
-    assert all(said in text for said in (finding.finding(claims), *finding.effects(claims).values()))
     assert text.count("partial") == 1
+    asked = [answer.question for answer in answers(tables)]
+    assert [text.count(question) for question in asked] == [2] * 4, "the experiment `bare` has no answers"
 
 
 # The stage ------------------------------------------------------------------------------------------------------------
@@ -298,17 +362,25 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(tmp_path, tab
     outputs = {f"{name}.parquet": files.checksum(folder / f"{name}.parquet") for name in names}
     for name in ("aggregate", "claims"):
         files.write_json(folder / f"{name}.json", records.seal(record(name, outputs=outputs)))
+    write_answers(folder / "answers.json", answers(tables))
     code_version._code_map.cache_clear()
-    made = {}
+    made, read = {}, outputs | {"answers.json": files.checksum(folder / "answers.json")}
     for out in (tmp_path / "one", tmp_path / "two"):
         out.mkdir()
         stages.run_overview({"config": {"a": 1}}, folder, out)
         found = records.read_record(out / "overview.json")
         assert set(found["outputs"]) == {f"{name}.html" for name in PAGES}
         assert found["spec"]["config"] == {"a": 1}
+        assert found["inputs"] == {
+            Path(name).stem if name in outputs else name: digest for name, digest in read.items()
+        }
         made[out.name] = {name: (out / f"{name}.html").read_bytes() for name in PAGES}
     assert made["one"] == made["two"]
     assert b"Experiment demo" in made["one"]["overview"]
+    changed = records.seal(record("claims", outputs=outputs | {"answers.json": "0" * 64}))
+    files.write_json(folder / "claims.json", changed)
+    with pytest.raises(SpecError, match=r"answers\.json"):
+        stages.run_overview({}, folder, tmp_path / "one")
 
 
 def test_a_figure_of_ones_own_that_fails_is_told_with_its_line(tmp_path, tables, monkeypatch):

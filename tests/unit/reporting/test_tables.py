@@ -322,10 +322,11 @@ def test_no_dagger_where_weights_were_given():
 def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
     (tmp_path / "reporting/tables").mkdir(parents=True)
-    for name, parameter in (("metrics", "runs"), ("aggregate", "runs"), ("mine", "runs"), ("unknown", "run")):
+    names = ("metrics", "aggregate", "answers")
+    for name, parameter in (*((name, "runs") for name in (*names, "mine")), ("unknown", "run")):
         (tmp_path / f"reporting/tables/{name}.py").write_text(f"def make({parameter}): ...\n")
     assert tables_read("tables", "mine") == ["runs"]
-    for name in ("metrics", "aggregate"):
+    for name in names:
         with pytest.raises(SpecError, match=f"tables: .* writes a file named {name}; choose another name"):
             tables_read("tables", name)
     with pytest.raises(

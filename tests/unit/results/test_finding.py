@@ -1,4 +1,4 @@
-"""The sentence on what was found, and the themes of tests, both made from verdicts alone."""
+"""The sentences on what was found, made from verdicts alone."""
 
 from __future__ import annotations
 
@@ -60,36 +60,7 @@ def test_verdicts_are_counted_after_holms_correction():
     text = [{key: str(value) for key, value in row.items()} for row in made]  # as read from a CSV file
     assert finding.finding(text) == finding.finding(made)
     assert finding.adjusted_line(rows(exact="un")) == ""
-    assert finding.effects(made) == {
-        "Mixup against TS": f"{finding.effect('mixup', made)} 7 tests:"
-        " 2 hold, 1 does not hold, 1 mixed, 2 undecided, 1 not tested."
-    }
-
-
-def test_a_theme_states_an_effect_by_fit_with_its_unit_and_what_it_was_measured_on():
-    """Of the theme's first test, as numbers or as read from a CSV file."""
-    made = rows(paper="h", exact="f", oracle="f", none="n")
-    for row in made:
-        row |= {"label": "B", "claim": f"b_{row['fit']}"}
-    pair = made[0] | {"scope": "digits/mlp"}
-    given = [*made, CLAIM_ROW, pair, made[0] | {"scope": "digits/cnn"}]
-    each = "0.300 [0.200, 0.400] nats with TS ({}), claimed above 0.1: {}"
-    said = "; ".join([each.format("paper's code", "holds"), each.format("optimal", "does not hold")])
-    assert finding.effect("mixup", given) == f"B: {said} (3 seeds of digits with cnn, mlp)."
-    text = [{key: str(value) for key, value in row.items()} for row in given]
-    assert finding.effect("mixup", text) == finding.effect("mixup", given)
-    zero = [CLAIM_ROW | {"estimate": 0.0, "low": 0.0}]
-    assert finding.effect("mixup", zero).startswith("A: 0.000 [0.000, 0.400] nats")
-    several = CLAIM_ROW | {"pairs": 3, "least": -0.1, "most": 0.5}
-    ends = "claimed above 0.1: {} (3 seeds)."
-    spread = "A: 0.300 [0.200, 0.400] nats with TS (optimal) (−0.100 to 0.500 for 3 pairs), "
-    assert finding.effect("mixup", [several]) == spread + ends.format("holds")
-    mixed = several | {"verdict": "mixed", "adjusted": "mixed"}
-    alone = "A: −0.100 to 0.500 nats with TS (optimal) for 3 pairs, " + ends.format("mixed")
-    assert finding.effect("mixup", [mixed]) == alone, "a mean over opposite verdicts isn't stated"
-    slope = finding.effect("mixup", [CLAIM_ROW | {"statistic": "slope"}])
-    assert slope.startswith("A: 0.300 [0.200, 0.400] nats per unit of log k")
-    assert finding.effect("mixup", rows(exact="n")) == finding.effect("halos", made) == ""
+    assert finding.counted(made) == "2 hold, 1 does not hold, 1 mixed, 2 undecided, 1 not tested"
 
 
 def test_registrations_are_counted_by_when_they_were_made():
@@ -123,18 +94,6 @@ def test_a_study_with_claims_of_its_own_is_summed_up_by_them():
     assert finding.finding(undecided).startswith("This grid decides no test of the claims; the leaderboard")
 
 
-def test_growth_says_how_it_is_tested_and_checks_are_known():
-    growth = [row | {"theme": "growth"} for row in rows(exact="nn")]
-    said = "2 tests: 2 not tested; make theory tests them."
-    assert finding.effects(growth) == {"Growth with classes": said}
-    (decided,) = finding.effects([*growth, growth[0] | {"verdict": "holds", "adjusted": "holds"}]).values()
-    assert "make theory" not in decided
-    check = growth[0] | {"kind": "check"}
-    assert [finding.is_check(row) for row in (growth[0], check, check | {"kind": "repair"})] == [False, True, False]
-
-
-def test_a_table_that_cannot_be_read_has_no_rows(tmp_path):
-    (tmp_path / "old.csv").write_text("claim,verdict\na,holds\n")
-    (tmp_path / "none.csv").write_bytes(b"\xff\xfe")
-    for name in ("old", "none", "absent"):
-        assert finding.read_claims(tmp_path / f"{name}.csv") == []
+def test_checks_are_known():
+    kinds = ("paper", "check", "repair")
+    assert [finding.is_check(CLAIM_ROW | {"kind": kind}) for kind in kinds] == [False, True, False]

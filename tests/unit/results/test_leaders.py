@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from halobench.core.formatting import number
-from halobench.results.leaders import compared, leaders
+from halobench.results.leaders import compared, leader
 
 MODELS, LOSSES, CALIBRATORS = ("a", "b"), ("mine", "focal", "cross_entropy"), ("none", "exact", "oracle")
 
@@ -38,7 +38,7 @@ def test_the_leader_is_compared_with_the_next_loss_by_paired_differences():
     gap = (best[second] - best[first]).mean()
     low, high = stats.ttest_rel(best[second], best[first]).confidence_interval()
     low, high = (gap + (end - gap) * np.sqrt(1 + 4 * CORRECTION) for end in (low, high))  # Nadeau and Bengio: 4 seeds
-    (line,) = leaders(rows.sample(frac=1, random_state=0), RUNS).values()
+    line = leader(compared(rows.sample(frac=1, random_state=0), RUNS)["d"])
     assert line.startswith(f"{first} (")
     assert f" has the lowest KL, {number(best[first].mean())} [" in line
     assert f"; {second} (" in line
@@ -48,8 +48,8 @@ def test_the_leader_is_compared_with_the_next_loss_by_paired_differences():
 
 def test_one_loss_alone_leads_nothing_and_one_seed_has_no_interval():
     rows = table()
-    assert leaders(rows[rows["loss"] == "mine"], RUNS) == {}
-    (line,) = leaders(rows[rows["seed"] == 0], RUNS).values()
+    assert leader(compared(rows[rows["loss"] == "mine"], RUNS)["d"]) == ""
+    line = leader(compared(rows[rows["seed"] == 0], RUNS)["d"])
     assert "[" not in line
     assert "(1 seed with" in line
     assert set(compared(rows, RUNS)) == {"d"}

@@ -147,7 +147,7 @@ def test_models_that_have_not_been_trained_have_a_bound_by_published_speeds(tmp_
         (f"{RUN}/metrics.csv", {"calibrate": {CELL}} | DRAWN, "metrics.csv is missing"),
         (f"{RUN}/train.json", TRAINED, "train.json is missing"),
         (f"{RUN}/logits.safetensors", TRAINED, "logits.safetensors changed after the stage wrote it"),
-        ("figures/tiny/training.pdf", {"figure": {"tiny/training"}}, "training.pdf is missing"),
+        ("figures/tiny/summary.pdf", {"figure": {"tiny/summary"}}, "summary.pdf is missing"),
     ],
 )
 def test_a_lost_or_changed_file_is_made_again(results, path, stages, reason):
@@ -186,6 +186,19 @@ def test_an_inventory_lists_what_is_finished_and_why_the_rest_is_not(results):
     missing = [(row["loss"], row["seed"], row["stage"], row["why"]) for row in found.missing]
     assert missing == [("mixup2", 1, "train", "not made yet"), ("reference", 1, "reference", "not made yet")]
     assert list_inventory(found, results) != before
+
+
+def test_other_answers_make_the_pages_that_show_them_again(results):
+    """As when a run with other words was stopped before its pages. Figures and tables don't read answers."""
+    claims = next(job for job in listed() if job.stage == "claims")
+    write(claims, results, listed())
+    answers = results / "tables/tiny/answers.json"
+    answers.write_text("other words")
+    content = files.read_json(results / claims.record)
+    content["outputs"]["answers.json"] = files.checksum(answers)
+    files.write_json(results / claims.record, records.seal(content))
+    assert would_run(listed(), results) == {"overview": {"tiny"}, "explorer": {"explorer"}}
+    assert lines(listed(), results)[0] == "overview tiny: its input answers.json changed"
 
 
 @pytest.mark.faults

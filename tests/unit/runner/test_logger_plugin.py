@@ -9,19 +9,17 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from rich.console import Console
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
 
-from halobench.results import finding
 from halobench.runner import outcome
+from halobench.storage import files
 from snakemake_logger_plugin_halobench import LogHandler
 from snakemake_logger_plugin_halobench.bars import Bars
 from snakemake_logger_plugin_halobench.lines import Lines
-from synthetic import CLAIM_ROW
 
 CELL = {"dataset": "clean", "model": "mlp", "loss": "mixup2", "seed": "0"}
 LOG = "results/logs/train/clean/mlp/mixup2/seed0.log"
@@ -311,33 +309,22 @@ def test_silence_leaves_failures_and_the_end(capsys):
 
 
 def test_the_summary_names_what_was_found_and_written(folder):
+    """The answers of each experiment, and the page that leads to all others or, without it, the folders of figures."""
     outputs = [f"results/figures/tiny/{name}.{kind}" for name in ("radii", "summary") for kind in ("png", "pdf")]
-    outputs += ["results/figures/other/log_k.png", "results/index.html", "results/tables/tiny/claims.csv"]
-    claims = folder / "results/tables/tiny/claims.csv"
-    claims.parent.mkdir(parents=True)
-    tests = [CLAIM_ROW | {"theme": "growth"}, CLAIM_ROW | {"theme": "halos", "scope": "clean/mlp"}]
-    pd.DataFrame(tests).to_csv(claims, index=False)
-    assert outcome.summary(outputs) == [
-        "tiny:",
-        *(f"  {theme}: {effect}" for theme, effect in finding.effects(tests).items()),
-        f"  {finding.finding(tests)}",
-        "  All tests: results/tables/tiny/claims.html",
-        "Figures: results/figures/other",
-        "Figures: results/figures/tiny/summary.png",
-        "Start at results/index.html: it leads to all pages.",
-    ]
+    outputs += ["results/figures/other/log_k.png", "results/tables/tiny/answers.json", "results/tables/tiny/claims.csv"]
+    answers = folder / "results/tables/tiny/answers.json"
+    said = ["tiny:", "  Why? Because.", "  How? Somehow."]
+    figures = ["Figures: results/figures/other", "Figures: results/figures/tiny"]
+    assert outcome.summary(outputs) == figures, "no answers were written"
+    listed = [{"question": "Why?", "short": "Because."}, {"question": "How?", "short": "Somehow."}]
+    files.write_json(answers, {"answers": listed})
+    assert outcome.summary(outputs) == [*said, *figures]
+    last = "Start at results/index.html: it leads to all figures, tables and claims."
+    assert outcome.summary([*outputs, "results/index.html"]) == [*said, last]
     assert outcome.summary(["results/runs/clean/mlp/mixup2/seed0/train.json"]) == []
-
-
-def test_a_grid_that_decides_no_test_names_the_loss_that_leads(folder):
-    claims = folder / "claims.csv"
-    pd.DataFrame([CLAIM_ROW | {"verdict": "undecided", "adjusted": "undecided"}]).to_csv(claims, index=False)
-    assert outcome.summary([str(claims)])[1].startswith("  This grid decides no test")
-    metrics = pd.DataFrame([("clean", "mlp", loss, 0, value) for loss, value in (("mine", 0.25), ("focal", 0.75))])
-    metrics.columns = ["dataset", "model", "loss", "seed", "value"]
-    metrics.assign(split="test", labels="noisy", calibrator="none", metric="kl").to_csv(claims.with_name("metrics.csv"))
-    pd.DataFrame({"dataset": ["clean"], "seed_correction": [0.45]}).to_csv(claims.with_name("runs.csv"))
-    assert outcome.summary([str(claims)])[1].startswith("  clean: mine (uncalibrated) has the lowest KL, 0.250 nats")
+    for broken in ("{", '{"answers": "none"', "[]", '{"claims": []}'):
+        answers.write_text(broken)
+        assert outcome.summary(outputs) == figures, broken
 
 
 # On a terminal ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,16 @@ PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
 NLL = "test NLL above that of the known posterior (nats)"
 CHANGE = "change in test NLL from {} (nats)"
+# Why an answer lacks a fit: it wasn't asked for, or it has no finite score.
+NO_FIT = {
+    "none": "Not measured: this grid doesn't score uncalibrated models.",
+    "exact": "Not measured: this grid doesn't fit the optimal temperature.",
+}
+NO_SCORE = {
+    "none": "Not measured: no uncalibrated model has a score.",
+    "exact": "Not measured: no model has a finite optimal temperature. There is none if all validation samples are"
+    " classified correctly.",
+}
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,15 @@ def excess_nll(metrics: pd.DataFrame) -> pd.DataFrame:
 def of_base(scores: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of scores whose loss is the base loss of their pair."""
     return scores[scores.index.get_level_values("loss") == scores.index.get_level_values("base")]
+
+
+def lacking(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str] = ("none", "exact")) -> str:
+    """Say which of these fits has no score of any base model, and what to do about it; "" if each has one."""
+    base, tried = of_base(scores), set(metrics["calibrator"].astype(str))
+    for fit in fits:
+        if fit not in base or base[fit].isna().all():
+            return NO_SCORE[fit] if fit in tried else f"{NO_FIT[fit]} Add `{fit}` to `calibrators`."
+    return ""
 
 
 def over_seeds(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:

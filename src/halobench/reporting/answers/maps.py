@@ -13,6 +13,7 @@ from halobench.reporting.answers.answer import (
     Series,
     base_label,
     excess_nll,
+    lacking,
     losses,
     of_base,
     over_seeds,
@@ -34,15 +35,21 @@ CHOSEN = " The form of partner scaling was chosen on digits with pair flips and 
 
 def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer from the excess NLL of each map minus that of the optimal temperature."""
-    scores = of_base(excess_nll(metrics)).droplevel("base")
-    others = [name for name in labels.ordered(scores.columns, labels.CALIBRATORS) if name not in TEMPERATURES]
-    if not others or "exact" not in scores:
+    scores = excess_nll(metrics)
+    names = [name for name in labels.ordered(scores.columns, labels.CALIBRATORS) if name not in TEMPERATURES]
+    if missing := lacking(metrics, scores, ["exact"]) if names else MISSING:
+        return Answer("maps", QUESTION, missing)
+    scores = of_base(scores).droplevel("base")
+    every = {name: over_seeds(scores[name] - scores["exact"], runs) for name in names}
+    others = [name for name in names if len(every[name])]
+    if not others:
         return Answer("maps", QUESTION, MISSING)
     own = [name for name in others if name not in labels.CALIBRATORS and "/" not in name]
     preferred = [name for name in ("partner", "auto") if name in others]
     shown = list(dict.fromkeys([*own, *preferred, *others]))[:MOST]
     left = over_seeds(scores["exact"], runs)
-    gaps = {name: over_seeds(scores[name] - scores["exact"], runs) for name in shown}
+    gaps = {name: every[name] for name in shown}
+    left = left.merge(pd.concat([*gaps.values()])[GROUP].drop_duplicates(), on=GROUP)  # where any map was fitted
     said = [_gained(labels.calibrator_label(name), values, left) for name, values in gaps.items()]
     styles = calibrator_styles(shown)
     more = len(others) - len(shown)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from halobench.core.formatting import within
+from halobench.core.formatting import count, within
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     CHANGE,
@@ -14,6 +14,7 @@ from halobench.reporting.answers.answer import (
     Series,
     base_label,
     excess_nll,
+    lacking,
     losses,
     of_base,
     over_seeds,
@@ -38,11 +39,12 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     scores = excess_nll(metrics)
     trained, base = (scores.index.get_level_values(name) for name in ("loss", "base"))
     others, styles = scores[trained != base], loss_styles(trained[trained != base].unique())
-    shown = sorted(styles, key=lambda loss: not loss.startswith("mixup"))[:MOST]
+    ranked = sorted(styles, key=lambda loss: not loss.startswith("mixup"))
+    shown, more = ranked[:MOST], len(ranked[MOST:])
     mixes = [loss for loss in shown if loss.startswith("mixup")]
     question = MIXUP if mixes or not shown else OTHER
-    if not shown or "exact" not in scores:
-        return Answer("mixup", question, MISSING)
+    if missing := lacking(metrics, scores) if shown else MISSING:
+        return Answer("mixup", question, missing)
     fits = [fit for fit in ("exact", "paper") if fit in scores]
     gaps = {fit: over_seeds(_gaps(others, of_base(scores), fit), runs) for fit in fits}
     of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
@@ -53,7 +55,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         "mixup",
         question,
         sentences(said[:first]),
-        sentences(said[first:]),
+        sentences([*said[first:], f"{count(more, 'more loss', 'more losses')}: see the leaderboard." if more else ""]),
         LIMIT.format(models),
         tuple(
             Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")

@@ -12,7 +12,10 @@ from halobench.results.names import Style
 from halobench.storage.columns import KEYS
 
 QUESTION = "How far does certainty reach?"
-MISSING = "Not measured: this grid has no probes. Add `sphere` and `adversarial` to `probes`."
+MISSING = (
+    "Not measured: this grid probes neither random directions nor the worst one. Add `sphere` and `adversarial` to"
+    " `probes`."
+)
 UNIT = "of the distance to the nearest other class"
 AXIS = "median distance, in % of that to the nearest other label"
 NULL = "null for random directions"
@@ -37,9 +40,9 @@ ORANGE, BLUE, INK = "#D55E00", "#1F4E9E", "#222222"
 
 def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer from the medians of relative radii around training samples, or of evaluation samples of given models."""
-    table, around = table_views.with_evaluation_as_train(table_views.by_kind(radii))
-    table = with_base(table[(table["points"] == "train") & table["relative_median"].notna()])
-    table = table[table["loss"] == table["base"]]
+    table = table_views.by_kind(radii)
+    table = with_base(table[(table["points"] != "heldout") & table["relative_median"].notna()])
+    table, around = table_views.with_evaluation_as_train(table[table["loss"] == table["base"]])
     random, worst = (_first(table, names) for names in (RANDOM, WORST))
     changes = _first(table[table["quantity"] == "decision"], WORST)
     after = f"the same after {labels.calibrator_label('exact')}"
@@ -51,7 +54,7 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     ]
     measured = {which: _medians(table, *which, runs) for _, _, which in wanted}
     series = [Series(label, look, measured[key], label == after) for label, look, key in wanted if len(measured[key])]
-    if not series:
+    if not any(len(measured[probe, "certainty", "none"]) for probe in (random, worst)):
         return Answer("reach", QUESTION, MISSING)
     null = _medians(table, "adversarial", "half_spaces", "none", runs) if random == "sphere" else pd.DataFrame()
     said = {key: _way(values) for key, values in measured.items() if len(values)}

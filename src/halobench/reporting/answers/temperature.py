@@ -6,11 +6,13 @@ import pandas as pd
 
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
+    GROUP,
     NLL,
     Answer,
     Series,
     base_label,
     excess_nll,
+    lacking,
     of_base,
     over_seeds,
     spread,
@@ -19,7 +21,6 @@ from halobench.reporting.answers.answer import (
 from halobench.reporting.styles import calibrator_style
 
 QUESTION = "What can a temperature repair?"
-MISSING = "Not measured: this grid doesn't fit the optimal temperature. Add `exact` to `calibrators`."
 FITS = ("none", "paper", "exact")
 BESIDES = ("mixup2", "mixup5")  # the losses that are shown next to the base loss
 LIMIT = (
@@ -31,8 +32,8 @@ LIMIT = (
 def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer from the excess NLL by fit of the temperature."""
     scores = excess_nll(metrics)
-    if not {"none", "exact"} <= set(scores):
-        return Answer("temperature", QUESTION, MISSING)
+    if missing := lacking(metrics, scores):
+        return Answer("temperature", QUESTION, missing)
     fits = [fit for fit in FITS if fit in scores]
     base = {fit: over_seeds(of_base(scores)[fit], runs) for fit in fits}
     losses = scores.index.get_level_values("loss")
@@ -54,4 +55,5 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 def _removed(before: pd.DataFrame, after: pd.DataFrame) -> str:
     """Return the range over pairs of the share of the excess that a fit removes."""
-    return spread(1 - after["mean"] / before["mean"], ".0%")
+    both = after.merge(before, on=GROUP, suffixes=("", "_before"))  # a fit may have failed on some pairs
+    return spread(1 - both["mean"] / both["mean_before"], ".0%")

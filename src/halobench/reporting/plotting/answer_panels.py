@@ -145,7 +145,7 @@ def _limits(answer: Answer, pooled: bool) -> tuple[float, float]:
     columns += [answer.spans[name] for name in ("low", "high")] + [pd.Series([answer.line])]
     values = np.concatenate([column.to_numpy(float) for column in columns])
     values = values[np.isfinite(values)]
-    pad = 0.04 * (values.max() - values.min())
+    pad = 0.04 * (values.max() - values.min()) or 0.01
     return values.min() - pad, values.max() + pad
 
 

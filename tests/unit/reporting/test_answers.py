@@ -1,0 +1,610 @@
+"""The four answers, against means, intervals, counts and shares computed here from the same small tables."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.markers import MarkerStyle
+from scipy import stats
+
+import synthetic
+from halobench.core.formatting import number
+from halobench.reporting import labels as names
+from halobench.reporting.answers import maps, mixup, reach, temperature
+from halobench.reporting.answers.answer import NO_FIT, NO_SCORE, Answer
+from halobench.reporting.answers.answers import answers, write_answers
+from halobench.reporting.plotting.answer_panels import MOST, MOST_JOINED, answer_page, answers_page
+from halobench.reporting.plotting.style import styled
+from halobench.storage.files import read_json
+from synthetic import beside_maps, beside_searches, made, texts, words
+
+PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
+CE = "cross_entropy"
+CORRECTION = 0.45  # test samples by training samples
+FITS = ("none", "paper", "exact")
+
+
+def scored(
+    values: Mapping[tuple[str, ...], Sequence[float]], metric: str = "nll", labels: str = "noisy"
+) -> pd.DataFrame:
+    """Test scores from values by data set, model, loss and calibrator, with a value per seed."""
+    rows = [(*key, seed, value) for key, each in values.items() for seed, value in enumerate(each)]
+    table = pd.DataFrame(rows, columns=[*GROUP, "calibrator", "seed", "value"])
+    return table.assign(split="test", labels=labels, metric=metric)
+
+
+def runs_of(metrics: pd.DataFrame, correction: float = CORRECTION) -> pd.DataFrame:
+    return metrics[[*GROUP, "seed"]].drop_duplicates().assign(seed_correction=correction)
+
+
+def grid(
+    pairs: Iterable[tuple[str, str]], losses: Iterable[str], fits: Iterable[str] = FITS, seeds: int = 4
+) -> pd.DataFrame:
+    """Scores that are lower for later fits and losses, with a spread over seeds that pairs share."""
+    rng, values = np.random.default_rng(0), {}
+    pairs, losses, fits = map(list, (pairs, losses, fits))
+    for pair in pairs:
+        level, shared = rng.uniform(1, 2), rng.normal(0, 0.1, seeds)
+        for i, loss in enumerate(losses):
+            for j, fit in enumerate(fits):
+                values[(*pair, loss, fit)] = level * 0.9**i * 0.8**j + shared + rng.normal(0, 0.02, seeds)
+    return scored(values)
+
+
+PAIRS = [("digits", "mlp"), ("digits", "cnn"), ("mnist5k", "mlp")]
+
+
+def by_hand(values: np.ndarray, correction: float = CORRECTION) -> tuple[float, float, float]:
+    """The mean and its t interval, whose variance is widened as by Nadeau and Bengio."""
+    n, mean = len(values), float(np.mean(values))
+    half = stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) * np.sqrt(1 / n + correction)
+    return mean, mean - half, mean + half
+
+
+def seeds_of(metrics: pd.DataFrame, pair: tuple[str, str], loss: str, fit: str) -> np.ndarray:
+    rows = metrics[(metrics["dataset"] == pair[0]) & (metrics["model"] == pair[1])]
+    return rows[(rows["loss"] == loss) & (rows["calibrator"] == fit)].sort_values("seed")["value"].to_numpy()
+
+
+def numbers(series) -> dict[tuple[str, ...], tuple[float, ...]]:
+    """A series' mean and interval by pair, and by loss unless it pools them."""
+    rows = series.values[[*GROUP, "mean", "low", "high"]].itertuples(index=False, name=None)
+    return {tuple(filter(None, row[:3])): row[3:] for row in rows}
+
+
+def span(values: Iterable[float], form: str) -> str:
+    """The smallest and the largest value, as an answer writes them."""
+    ends = [number(f(list(values)), form) for f in (min, max)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
+
+
+@styled
+def page(answer: Answer):
+    """An answer's page; nothing may be warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = answer_page(answer)
+        figure.draw_without_rendering()
+    return figure
+
+
+def dots(ax) -> np.ndarray:
+    """The values of all dots on axes, sorted; ticks and lines aren't dots."""
+    marks = [line for line in ax.lines if line.get_linestyle() == "None" and MarkerStyle(line.get_marker()).is_filled()]
+    return np.sort(np.concatenate([np.asarray(line.get_xdata(), float) for line in marks]))
+
+
+def drawn_numbers(answer: Answer) -> np.ndarray:
+    return np.sort(np.concatenate([each.values["mean"].to_numpy(float) for each in answer.series]))
+
+
+def full(cells=synthetic.DEMO, seeds: tuple[int, ...] = (0, 1, 2)) -> dict[str, pd.DataFrame]:
+    """Tables that answer all four questions."""
+    given = made(*cells, seeds=seeds)
+    return given | {"radii": beside_searches(given["radii"]), "metrics": beside_maps(given["metrics"])}
+
+
+# What a temperature repairs -------------------------------------------------------------------------------------------
+
+
+def test_the_share_that_a_temperature_removes_and_what_it_leaves_span_the_pairs():
+    metrics = grid(PAIRS, [CE, "mixup2", "focal"])
+    answer = temperature.temperature(metrics, runs_of(metrics))
+    means = {(pair, fit): seeds_of(metrics, pair, CE, fit).mean() for pair in PAIRS for fit in FITS}
+    removed = {fit: [1 - means[pair, fit] / means[pair, "none"] for pair in PAIRS] for fit in FITS}
+    assert answer.short == (
+        f"The optimal temperature removes {span(removed['exact'], '.0%')} of the NLL above the lowest possible"
+        f" and leaves {span([means[pair, 'exact'] for pair in PAIRS], '.2f')} nats of it."
+    )
+    assert answer.detail == f"The paper's fit, which often stops early, removes {span(removed['paper'], '.0%')}."
+    assert answer.limit.startswith("With cross-entropy. ")
+    assert [each.label for each in answer.series] == [names.calibrator_label(fit) for fit in FITS]
+    for fit, each in zip(FITS, answer.series, strict=True):
+        found = numbers(each)
+        assert set(found) == {(*pair, loss) for pair in PAIRS for loss in (CE, "mixup2")}, "of focal, nothing is shown"
+        for (dataset, model, loss), values in found.items():
+            assert values == pytest.approx(by_hand(seeds_of(metrics, (dataset, model), loss, fit)))
+    without = temperature.temperature(metrics[metrics["calibrator"] != "paper"], runs_of(metrics))
+    assert (without.short, without.detail, len(without.series)) == (answer.short, "", 2)
+
+
+def test_the_kl_counts_where_the_posterior_is_known_and_else_the_nll():
+    """Of the test split, and of the labels that `preferred_labels` chooses."""
+    low = {("digits", "mlp", CE, "none"): [1.0, 1.0], ("digits", "mlp", CE, "exact"): [0.25, 0.25]}
+    high = {key: [value + 5 for value in each] for key, each in low.items()}
+    other = {("svhn", "cnn", *key[2:]): [4 * value for value in each] for key, each in low.items()}
+    rows = [scored(low, "kl"), scored(high), scored(other, labels="drawn"), scored(other, labels="clean")]
+    rows[-1] = rows[-1].assign(value=9.0)
+    rows += [scored(high, "ece"), scored(low, "kl").assign(split="val", value=7.0)]
+    metrics = pd.concat(rows, ignore_index=True)
+    answer = temperature.temperature(metrics, runs_of(metrics, 0.0))
+    assert " removes 75% of the NLL above the lowest possible and leaves 0.25 to 1.00 nats of it." in answer.short
+    assert [[*each.values["mean"]] for each in answer.series] == [[1.0, 4.0], [0.25, 1.0]]
+
+
+@pytest.mark.parametrize(
+    ("losses", "base", "said"),
+    [
+        (["mixup2", CE, "untrained", "reference"], CE, "cross-entropy"),
+        (["mixup5", "mixup2", "zz_own", "untrained"], "mixup2", "2-point Mixup"),
+        (["zz_own", "aa_own"], "aa_own", "aa_own"),
+        (["untrained", "reference"], "untrained", "models trained elsewhere"),
+    ],
+)
+def test_the_base_is_cross_entropy_or_else_the_first_loss_or_models_from_elsewhere(losses, base, said):
+    tables = {"metrics": grid(PAIRS[:1], losses, [*FITS, "gap"])}
+    tables |= {"runs": runs_of(tables["metrics"]), "radii": radii_of(PAIRS[:1], losses)}
+    left = seeds_of(tables["metrics"], PAIRS[0], base, "exact").mean()
+    far, warm, *others = answers(tables)
+    assert warm.short.endswith(f" and leaves {left:.2f} nats of it.")
+    assert [[*each.values["loss"].unique()] for each in far.series] == [[base]] * 4
+    for answer in (far, warm, *(each for each in others if each.series)):
+        assert f"ith {said}" in answer.limit or f"Only {said} is" in answer.limit or f"For {said}." in answer.limit
+    compared = [loss for loss in losses if loss not in (base, "reference", "untrained")]
+    assert {each.label for each in others[0].series} - {""} == {names.loss_label(loss) for loss in compared}
+
+
+def test_pairs_with_other_losses_have_bases_of_their_own():
+    metrics = pd.concat([grid(PAIRS[:1], [CE, "mixup2"]), grid(PAIRS[1:], ["mixup5", "focal"])])
+    answer = temperature.temperature(metrics, runs_of(metrics))
+    assert answer.limit.startswith("With each pair's first loss. ")
+    left = [seeds_of(metrics, PAIRS[0], CE, "exact").mean()]
+    left += [seeds_of(metrics, pair, "focal", "exact").mean() for pair in PAIRS[1:]]
+    assert f"leaves {span(left, '.2f')} nats" in answer.short
+    assert "Mixup beats each pair's first loss" in mixup.mixup(metrics, runs_of(metrics)).short
+
+
+# Whether Mixup avoids it ----------------------------------------------------------------------------------------------
+
+
+def differences(gaps: Sequence[float], loss: str = "mixup2", spread: float = 0.1) -> pd.DataFrame:
+    """Scores of a loss that differ from those of cross-entropy after TS by `gaps`, with this spread over 4 seeds."""
+    values, noise = {}, spread * np.array([-1.5, -0.5, 0.5, 1.5]) / np.sqrt(5 / 3)  # a standard deviation of 1
+    for i, gap in enumerate(gaps):
+        fitted = np.array([1.0, 1.4, 0.8, 1.1])
+        for fit in FITS:
+            values[f"d{i}", "mlp", CE, fit] = fitted + {"none": 2.0, "paper": 5.0, "exact": 0.0}[fit]
+            values[f"d{i}", "mlp", loss, fit] = fitted + gap + noise + (7 if fit != "none" else 0)
+    return scored(values)
+
+
+def test_a_pair_counts_if_its_widened_interval_excludes_zero():
+    """The 4 seeds of a pair share samples, so an interval that would exclude 0 if they didn't may not."""
+    half = stats.t.ppf(0.975, 3) * 0.1 * np.sqrt(1 / 4 + CORRECTION)
+    assert stats.t.ppf(0.975, 3) * 0.1 / 2 < 0.99 * half
+    metrics = differences([-1.01 * half, -0.99 * half, 0.99 * half, 1.01 * half, 2 * half])
+    answer = mixup.mixup(metrics, runs_of(metrics))
+    assert answer.question == "Does Mixup avoid it?"
+    # Against the paper's temperature, which is worse by 5 nats, all are below 0.
+    assert answer.short == (
+        "2-point Mixup beats cross-entropy with the paper's temperature on 5 of 5 pairs, and with the optimal one on 1"
+        " (it loses on 2)."
+    )
+    exact, paper = map(numbers, answer.series)
+    for i in range(5):
+        pair = (f"d{i}", "mlp")
+        raw, of_fit = seeds_of(metrics, pair, "mixup2", "none"), seeds_of(metrics, pair, CE, "exact")
+        assert exact[pair] == pytest.approx(by_hand(raw - of_fit)), "the difference is paired by seed"
+        assert paper[pair] == pytest.approx(by_hand(raw - of_fit - 5))
+    assert [each.hollow for each in answer.series] == [False, True]
+    apart = mixup.mixup(metrics, runs_of(metrics, 0.0))
+    assert "the optimal one on 2 (it loses on 3)." in apart.short, "of independent seeds"
+    alone = mixup.mixup(metrics[metrics["calibrator"] != "paper"], runs_of(metrics))
+    expected = "2-point Mixup beats cross-entropy with the optimal temperature on 1 of 5 pairs (it loses on 2)."
+    assert (alone.short, alone.hollow, len(alone.series)) == (expected, "", 1)
+
+
+def test_one_seed_has_no_interval_and_its_sign_counts():
+    metrics = differences([-0.3, 0.001, 0.3], spread=0)
+    metrics = metrics[metrics["seed"] == 0]
+    answer = mixup.mixup(metrics, runs_of(metrics))
+    assert "with the optimal one on 1 (it loses on 2)." in answer.short
+    assert all(each.values[["low", "high"]].isna().all(axis=None) for each in answer.series)
+    np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
+    assert answer.limit.endswith(" The order can differ on clean labels.")
+
+
+def test_mixup_is_answered_first_then_other_losses_and_of_many_the_rest_are_counted():
+    losses = [CE, "focal", "label_smoothing", "mixup5", "zz_own", "mixup2", "brier"]
+    metrics = grid(PAIRS, losses)
+    answer = mixup.mixup(metrics, runs_of(metrics))
+    shown = [each.label for each in answer.series if each.label]
+    assert shown[:2] == ["2-point Mixup", "5-point Mixup"]
+    assert len(shown) == mixup.MOST
+    assert [sentence.split(" beats ")[0] for sentence in re.split(r"(?<=\.) ", answer.short)] == shown[:2]
+    *others, last = re.split(r"(?<=\.) ", answer.detail)
+    assert [sentence.split(" beats ")[0].lower() for sentence in others] == [name.lower() for name in shown[2:]]
+    assert last == "2 more losses: see the leaderboard."
+    other = mixup.mixup(metrics[~metrics["loss"].str.startswith("mixup")], runs_of(metrics))
+    assert other.question == "Does another loss avoid it?"
+    assert other.short.count(" beats ") == 1
+    assert other.detail.count(" beats ") == 3
+
+
+# What repairs the rest ------------------------------------------------------------------------------------------------
+
+
+def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first():
+    fits = [*FITS, "oracle", "partner", "auto", "gap", "matrix", "local", "zz_own", "probmetrics/other"]
+    metrics = grid(PAIRS, [CE, "mixup2"], fits)
+    answer = maps.maps(metrics, runs_of(metrics))
+    shown = [each.label for each in answer.series]
+    assert shown[:3] == ["zz_own", *map(names.calibrator_label, ("partner", "auto"))]
+    assert len(shown) == maps.MOST
+    gaps = {
+        (fit, pair): seeds_of(metrics, pair, CE, fit) - seeds_of(metrics, pair, CE, "exact")
+        for fit in ("zz_own", "partner")
+        for pair in PAIRS
+    }
+    left = {pair: seeds_of(metrics, pair, CE, "exact").mean() for pair in PAIRS}
+    ends = {key: by_hand(values) for key, values in gaps.items()}
+    for fit, said in (("zz_own", answer.short), ("partner", answer.detail)):
+        share = span([-ends[fit, pair][0] / left[pair] for pair in PAIRS], ".0%")
+        won, lost = (sum(f(ends[fit, pair]) for pair in PAIRS) for f in (lambda e: e[2] < 0, lambda e: e[1] > 0))
+        start = f"{names.calibrator_label(fit)} removes {share} of what the optimal temperature leaves;"
+        start = f"{start[0].upper()}{start[1:]}"
+        assert said.startswith(f"{start} it lowers the NLL on {won} of 3 pairs and raises it on {lost}.")
+    for fit, each in zip(("zz_own", "partner"), answer.series, strict=False):
+        found = numbers(each)
+        assert found == {pair: pytest.approx(ends[fit, pair]) for pair in PAIRS}
+    assert answer.detail.endswith(" 2 more maps: see the leaderboard.")
+    ticks = answer.spans.set_index(PAIR)
+    assert (ticks["low"] == ticks["high"]).all()
+    assert ticks["low"].to_dict() == pytest.approx({pair: -value for pair, value in left.items()}), "all of it"
+    assert answer.limit.endswith("classes that overlap in pairs.")
+    other = maps.maps(metrics[metrics["calibrator"] != "partner"], runs_of(metrics))
+    assert "partner scaling" not in other.limit
+
+
+# How far certainty reaches --------------------------------------------------------------------------------------------
+
+QUANTITIES = (
+    ("sphere", "certainty", "none", 0.8),
+    ("adversarial", "certainty", "none", 0.1),
+    ("adversarial", "certainty", "exact", 0.05),
+    ("nearest_other", "decision", "none", 0.5),
+    ("adversarial", "half_spaces", "none", 0.6),
+)
+
+
+def radii_of(
+    pairs: Iterable[tuple[str, str]],
+    losses: Iterable[str] = (CE,),
+    seeds: int = 3,
+    points: Sequence[str] = ("train", "heldout"),
+) -> pd.DataFrame:
+    """Median relative radii by probe and quantity; around held-out samples, others."""
+    rng, rows = np.random.default_rng(1), []
+    for (dataset, model), loss in [(pair, loss) for pair in pairs for loss in losses]:
+        for probe, quantity, fit, middle in QUANTITIES:
+            for seed, kind in [(seed, kind) for seed in range(seeds) for kind in points]:
+                radius = middle * rng.uniform(0.8, 1.2) * (3 if kind == "heldout" else 1)
+                row = {"dataset": dataset, "model": model, "loss": loss, "seed": seed, "points": kind, "probe": probe}
+                row |= {"kind": probe, "quantity": quantity, "calibrator": fit, "relative_median": radius}
+                rows.append(row | {"censored": 0.0, "threshold": 0.9 if quantity == "certainty" else np.nan})
+    return pd.DataFrame(rows)
+
+
+def medians(radii: pd.DataFrame, which: Sequence[str], loss: str = CE) -> dict[tuple[str, str], np.ndarray]:
+    probe, quantity, fit = which
+    rows = radii[(radii["points"] != "heldout") & (radii["loss"] == loss) & (radii["probe"] == probe)]
+    rows = rows[(rows["quantity"] == quantity) & (rows["calibrator"] == fit)]
+    return {pair: part.sort_values("seed")["relative_median"].to_numpy() for pair, part in rows.groupby(PAIR)}
+
+
+def test_the_reach_is_a_range_of_medians_by_direction():
+    radii = radii_of(PAIRS, [CE, "mixup2"])
+    runs = runs_of(radii)
+    answer = reach.reach(radii, runs)
+    found = [medians(radii, which[:3]) for which in QUANTITIES]
+    random, worst, after, changes, null = (span([values.mean() for values in each.values()], ".0%") for each in found)
+    assert answer.short == (
+        f"In the worst direction found, certainty ends after {worst} of the distance to the nearest other class;"
+        f" in random directions, after {random}."
+    )
+    assert answer.detail == (
+        f"After the optimal temperature, it ends after {after} in the worst direction found. The decision, which no"
+        f" temperature alters, changes after {changes} towards the nearest other class."
+    )
+    assert f" certainty would last for {null} or more." in answer.limit
+    assert (
+        "confidence above 0.9, uncalibrated unless stated, with cross-entropy; medians around training" in answer.limit
+    )
+    assert "evaluation" not in answer.limit
+    for each, values in zip(answer.series, found, strict=False):
+        shown = numbers(each)
+        assert set(shown) == {(*pair, CE) for pair in PAIRS}
+        for pair in PAIRS:
+            mean, low, high = by_hand(values[pair])
+            assert shown[*pair, CE] == pytest.approx((mean, max(low, 0.0), high))
+    assert [each.hollow for each in answer.series] == [False, False, True, False]
+    ends = answer.spans.set_index(PAIR)
+    assert ends["low"].to_dict() == pytest.approx({pair: values.mean() for pair, values in found[4].items()})
+    assert np.isinf(ends["high"]).all()
+
+
+def test_a_censored_median_is_a_lower_bound_in_words_and_an_open_mark():
+    """It is one if, for some seed, more than half of the rays never got there."""
+    radii = radii_of(PAIRS)
+    at = (radii["dataset"] == "mnist5k") & (radii["seed"] == 1) & (radii["probe"] == "sphere")
+    for censored, said in ((0.5, False), (0.51, True)):
+        answer = reach.reach(radii.assign(censored=radii["censored"].mask(at, censored)), runs_of(radii))
+        assert answer.short.endswith(" or more.") == said
+        assert [each.values["open"].sum() for each in answer.series] == [int(said), 0, 0, 0]
+        (ax,), mean = page(answer).axes, answer.series[0].values.set_index("dataset").loc["mnist5k", "mean"]
+        hollow = [float(x) for line in ax.lines if line.get_marker() == ">" for x in line.get_xdata()]
+        assert hollow == ([pytest.approx(mean)] if said else [])
+        assert ("larger than shown" in words(page(answer))) == said
+
+
+def test_the_null_is_one_of_random_directions_from_the_attack():
+    radii = radii_of(PAIRS)
+    answer = reach.reach(radii, runs_of(radii))
+    assert "null for random directions" in words(page(answer))
+    for fewer in (radii[radii["probe"] != "sphere"], radii[radii["quantity"] != "half_spaces"]):
+        without = reach.reach(fewer, runs_of(radii))
+        assert without.spans.empty
+        assert "flat boundaries" not in without.limit
+        assert "null" not in words(page(without))
+        np.testing.assert_allclose(dots(page(without).axes[0]), drawn_numbers(without))
+
+
+def test_other_directions_stand_in_for_random_and_worst_ones():
+    radii = radii_of(PAIRS).replace({"sphere": "manifold", "adversarial": "nearest_other"})
+    found = {
+        which: medians(radii, which)
+        for which in (("manifold", *QUANTITIES[0][1:3]), ("nearest_other", *QUANTITIES[1][1:3]))
+    }
+    random, worst = (span([values.mean() for values in each.values()], ".0%") for each in found.values())
+    assert reach.reach(radii, runs_of(radii)).short == (
+        f"Towards the nearest other class, certainty ends after {worst} of the distance to it; along principal"
+        f" components, after {random}."
+    )
+    alone = reach.reach(radii[radii["probe"] == "manifold"], runs_of(radii))
+    assert alone.short == (
+        f"Along principal components, certainty ends after {random} of the distance to the nearest other class."
+    )
+    assert alone.detail == ""
+
+
+def test_models_from_elsewhere_are_probed_around_evaluation_samples():
+    """The limits name these samples if any model of the answer was, not if such models are left out of it."""
+    elsewhere = radii_of(PAIRS[:1], ["untrained"], points=("evaluation",))
+    given = reach.reach(elsewhere, runs_of(elsewhere))
+    assert "with models trained elsewhere; medians around evaluation points" in given.limit
+    both = pd.concat([elsewhere, radii_of(PAIRS[1:])])
+    answer = reach.reach(both, runs_of(both))
+    assert "evaluation" not in answer.limit
+    assert {*answer.series[0].values["loss"]} == {CE}
+
+
+# What is missing, and what can't be computed --------------------------------------------------------------------------
+
+
+def test_an_answer_that_is_missing_says_what_to_add():
+    metrics, radii = grid(PAIRS, [CE, "mixup2"], [*FITS, "gap"]), radii_of(PAIRS)
+    tables = {"metrics": metrics, "radii": radii, "runs": runs_of(metrics)}
+    assert all(answer.series and answer.limit for answer in answers(tables))
+
+    def unanswered(**changes: pd.DataFrame) -> dict[str, str]:
+        found = answers(tables | changes)
+        assert [answer.key for answer in found] == ["reach", "temperature", "mixup", "maps"]
+        assert all(bool(answer.series) != bool(not answer.limit) for answer in found)
+        for answer in (answer for answer in found if not answer.series):
+            said = words(page(answer))
+            assert not page(answer).axes
+            assert answer.short in said
+            assert answer.question in said
+        return {answer.key: answer.short for answer in found if not answer.series}
+
+    def only(column: str, *kept: str) -> pd.DataFrame:
+        return metrics[metrics[column].isin(kept)]
+
+    assert unanswered(radii=radii.iloc[:0]) == {"reach": reach.MISSING}
+    assert unanswered(radii=radii[radii["quantity"] == "decision"]) == {"reach": reach.MISSING}
+    assert unanswered(radii=radii[radii["points"] == "heldout"]) == {"reach": reach.MISSING}
+    assert unanswered(metrics=only("loss", CE)) == {"mixup": mixup.MISSING}
+    assert unanswered(metrics=only("calibrator", *FITS, "oracle")) == {"maps": maps.MISSING}
+    no_exact = f"{NO_FIT['exact']} Add `exact` to `calibrators`."
+    expected = {"temperature": no_exact, "mixup": no_exact, "maps": no_exact}
+    assert unanswered(metrics=only("calibrator", "none", "paper", "gap")) == expected
+    no_raw = f"{NO_FIT['none']} Add `none` to `calibrators`."
+    assert unanswered(metrics=only("calibrator", "exact", "gap")) == {"temperature": no_raw, "mixup": no_raw}
+    failed = metrics.assign(value=metrics["value"].mask(metrics["calibrator"] == "exact"))
+    assert unanswered(metrics=failed) == dict.fromkeys(expected, NO_SCORE["exact"])
+    nothing = words(answers_page(answers(tables | {"radii": radii.iloc[:0], "metrics": only("calibrator", "paper")})))
+    assert "None of the four questions is answered" in nothing
+    assert all(
+        " ".join(text.split()) in nothing for text in (reach.MISSING, no_raw, mixup.MISSING) if text != mixup.MISSING
+    )
+
+
+def test_a_fit_that_failed_on_a_pair_is_left_out_of_its_share_only():
+    """Shares are of the scores of the same pair, whichever pairs a fit lacks."""
+    metrics = grid(PAIRS, [CE, "mixup2"], [*FITS, "gap", "matrix"])
+
+    def without(fit: str, *pairs: tuple[str, str]) -> pd.DataFrame:
+        at = pd.MultiIndex.from_frame(metrics[PAIR]).isin(pairs) & (metrics["calibrator"] == fit)
+        return metrics.assign(value=metrics["value"].mask(at))
+
+    order = [
+        tuple(row) for row in temperature.temperature(metrics, runs_of(metrics)).series[0].values[PAIR].values[::2]
+    ]
+    rest = order[1:]
+    answer = temperature.temperature(without("exact", order[0]), runs_of(metrics))
+    means = {(pair, fit): seeds_of(metrics, pair, CE, fit).mean() for pair in PAIRS for fit in FITS}
+    removed = [1 - means[pair, "exact"] / means[pair, "none"] for pair in rest]
+    assert f" removes {span(removed, '.0%')} of the NLL" in answer.short
+    assert f" leaves {span([means[pair, 'exact'] for pair in rest], '.2f')} nats" in answer.short
+    np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
+    assert " of 2 pairs" in mixup.mixup(without("exact", order[0]), runs_of(metrics)).short
+    for table, shown in ((without("exact", order[0]), 2), (without("gap", *order[:2]), 3)):
+        answer = maps.maps(table, runs_of(metrics))
+        assert len(answer.spans) == shown
+        np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
+    only_gap = without("gap", order[0])
+    only_gap = only_gap[only_gap["calibrator"] != "matrix"]
+    answer = maps.maps(only_gap, runs_of(metrics))
+    assert {tuple(pair) for pair in answer.spans[PAIR].values} == {*rest}, "no tick where there is no dot"
+    np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
+    nowhere = maps.maps(without("gap", *order), runs_of(metrics))
+    assert [each.label for each in nowhere.series] == [names.calibrator_label("matrix")]
+
+
+def test_an_infinite_nll_loses_and_is_beyond_every_axis():
+    """With an interval of its own it would be none; other dots keep their places."""
+    metrics = grid(PAIRS, [CE, "mixup2"], [*FITS, "gap"])
+    first = (metrics["dataset"] == "mnist5k") & (metrics["seed"] == 0)
+    raw = metrics.assign(value=metrics["value"].mask(first & (metrics["calibrator"] == "none"), np.inf))
+    answer = mixup.mixup(raw, runs_of(metrics))
+    before = mixup.mixup(metrics, runs_of(metrics))
+    lost = [int(re.search(r"loses on (\d)", each.short)[1]) for each in (before, answer)]
+    exact = before.series[0].values.set_index(PAIR).loc[PAIRS[2]]
+    assert lost[1] == lost[0] + (not exact["low"] > 0)
+    warm = temperature.temperature(raw, runs_of(metrics))
+    assert " to 100% of the NLL above" in warm.short, "all of an infinite excess"
+    mapped = metrics.assign(value=metrics["value"].mask(first & (metrics["calibrator"] == "gap"), np.inf))
+    gap = maps.maps(mapped, runs_of(metrics))
+    assert "removes −∞ to " in gap.short
+    for each in (answer, warm, gap):
+        (ax,) = page(each).axes
+        assert np.isfinite(ax.get_xlim()).all()
+        np.testing.assert_allclose(dots(ax), drawn_numbers(each))
+
+
+def test_one_cell_is_enough():
+    metrics = grid(PAIRS[:1], [CE, "mixup2"], [*FITS, "gap"], seeds=1)
+    radii = radii_of(PAIRS[:1], seeds=1)
+    for answer in answers({"metrics": metrics, "radii": radii, "runs": runs_of(metrics)}):
+        assert answer.series
+        assert " to " not in answer.short.replace("distance to the nearest", "")
+        np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
+    same = metrics.assign(value=1.0)
+    for answer in answers({"metrics": same, "radii": radii.assign(relative_median=1.0), "runs": runs_of(metrics)}):
+        low, high = page(answer).axes[0].get_xlim()
+        assert low < high, "also if all dots are in one place"
+
+
+# Figures and words ----------------------------------------------------------------------------------------------------
+
+
+def test_pairs_share_a_row_if_there_are_too_many():
+    """All dots of a data set are then in its row, without intervals; else each pair has its row, in order."""
+    for models, pooled in ((8, False), (9, True)):
+        pairs = [(dataset, f"m{i}") for dataset in ("digits", "mnist5k", "svhn") for i in range(models)]
+        assert (len(pairs) > MOST) == pooled
+        metrics = grid(pairs, [CE, "mixup2", "mixup5"], [*FITS, "gap"], seeds=2)
+        tables = {"metrics": metrics, "radii": radii_of(pairs), "runs": runs_of(metrics)}
+        for answer in answers(tables):
+            (ax,) = page(answer).axes
+            ticks = [" ".join(tick.get_text().split()) for tick in ax.get_yticklabels()]
+            many = pooled or answer.key == "temperature"  # which has a row per loss
+            assert 3 * 3 * models > MOST_JOINED
+            assert len(ticks) == (3 if many else len(pairs)), answer.key
+            np.testing.assert_allclose(dots(ax), drawn_numbers(answer))
+            if many:
+                assert ticks == [names.dataset_label(name) for name in ("digits", "mnist5k", "svhn")]
+                heights = [y for line in ax.lines if line.get_linestyle() == "None" for y in line.get_ydata()]
+                assert {*map(float, heights)} == {0.0, 1.0, 2.0}
+            else:
+                assert ticks == [f"{names.dataset_label(d)} {m}" for d, m in pairs] or all(
+                    m in tick for (_, m), tick in zip(pairs, ticks, strict=True)
+                )
+
+
+def test_every_figure_draws_the_values_of_its_answer():
+    tables = full(seeds=(0, 1))
+    found = answers(tables)
+    assert all(answer.series for answer in found)
+    for answer in found:
+        figure = page(answer)
+        (ax,) = figure.axes
+        np.testing.assert_allclose(dots(ax), drawn_numbers(answer))
+        text = words(figure)
+        assert " ".join(answer.short.split()) in text
+        assert answer.question in text
+        assert {each.label for each in answer.series} - {""} <= {*texts(figure)}
+        np.testing.assert_allclose(dots(synthetic.plain(answer.key, tables).axes[0]), drawn_numbers(answer))
+    summary = synthetic.plain("summary", tables)
+    panels = [dots(ax) for ax in summary.axes]
+    for answer in found:
+        assert any(len(x) == len(y) and np.allclose(x, y) for x in panels for y in [drawn_numbers(answer)]), answer.key
+        assert " ".join(answer.short.split()) in words(summary)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_order_of_rows_changes_nothing(seed):
+    tables = full()
+    shuffled = {name: tables[name].sample(frac=1, random_state=seed) for name in ("metrics", "radii", "runs")}
+    for one, two in zip(answers(tables), answers(shuffled), strict=True):
+        assert one.words == two.words
+        assert [each.label for each in one.series] == [each.label for each in two.series]
+        for first, second in zip(one.series, two.series, strict=True):
+            pd.testing.assert_frame_equal(first.values, second.values, rtol=1e-12)
+        pd.testing.assert_frame_equal(one.spans, two.spans, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "cells", [synthetic.DEMO, synthetic.LARGE[::2], synthetic.DEMO[:2]], ids=["demo", "large", "one"]
+)
+def test_a_sentence_has_the_numbers_that_its_dots_span(cells):
+    """As ranges of the dots of cross-entropy, or counts of dots on each side of 0."""
+    far, warm, mix, maps_ = answers(full(tuple(cells)))
+
+    def ends(series, form: str) -> list[str]:
+        values = series.values[series.values["loss"].isin((CE, ""))]["mean"]
+        return [number(values.min(), form), number(values.max(), form)]
+
+    random, worst, after, changes = far.series
+    assert all(end in far.short for series in (random, worst) for end in ends(series, ".0%"))
+    assert all(end in far.detail for series in (after, changes) for end in ends(series, ".0%"))
+    assert all(f"{end}" in warm.short for end in ends(warm.series[-1], ".2f"))
+    for series in (each for each in mix.series if each.label.endswith("Mixup")):
+        said = next(text for text in re.split(r"(?<=\.) ", mix.short) if text.startswith(series.label))
+        values = series.values
+        won, lost = int((values["high"] < 0).sum()), int((values["low"] > 0).sum())
+        assert f"with the optimal one on {won} (it loses on {lost})" in said
+        assert f"of {len(values)} pair" in said
+    values = maps_.series[0].values
+    assert f"on {(values['high'] < 0).sum()} of {len(values)} pair" in maps_.short
+    assert f"raises it on {(values['low'] > 0).sum()}." in maps_.short
+
+
+def test_answers_are_written_in_words(tmp_path):
+    given = answers(full())
+    write_answers(tmp_path / "answers.json", given)
+    written = read_json(tmp_path / "answers.json", ["answers"])["answers"]
+    assert [each["key"] for each in written] == ["reach", "temperature", "mixup", "maps"]
+    for each, answer in zip(written, given, strict=True):
+        assert set(each) == {"key", "question", "short", "detail", "limit"}
+        assert all(each[name] == getattr(answer, name) for name in each)
+        assert each["question"].endswith("?")
+        for text in (each["short"], each["detail"], each["limit"]):
+            assert not text or (not text[0].islower() and text.endswith("."))
+            assert "nan" not in text.lower().split()
+            assert "  " not in text
