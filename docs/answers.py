@@ -29,9 +29,9 @@ EVIDENCE = {
         ("halos", "fashion"),
         "MLPs, CNNs and a ResNet that fit their labels, on digits, 5,000 MNIST and 10,000 Fashion-MNIST images",
     ),
-    "temperature": (("headline", "fashion"), "MLPs and CNNs on the same images, most with half of the labels flipped"),
+    "temperature": (("headline", "fashion"), "MLPs and CNNs trained on these images, most of them with half of their labels flipped"),
     "mixup": (("headline", "fashion"), "the same models, with 3 to 10 seeds"),
-    "maps": (("repair", "fashion"), "the same images, and synthetic classes that overlap in pairs"),
+    "maps": (("repair", "fashion"), "these images, and synthetic classes that overlap in pairs"),
 }
 # In `repair`, maps and data that were varied to understand partner scaling.
 LEFT_OUT = {"calibrator": ("matrix_cv", "svs"), "dataset": ("overlap-val", "overlap-m4", "overlap-all")}

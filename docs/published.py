@@ -264,7 +264,7 @@ def answered(key: str = "") -> str:
 
     if not key:
         items = [
-            f"- **{answer(key).question}** {answer(key).short} *Measured on {on}.*" for key, (_, on) in EVIDENCE.items()
+            f"- **{answer(key).question}** {answer(key).short} *Measured for {on}.*" for key, (_, on) in EVIDENCE.items()
         ]
         return "\n\n" + "\n".join(textwrap.fill(item, 120, subsequent_indent="  ") for item in items) + "\n\n"
     said = answer(key)
@@ -322,7 +322,7 @@ def runs_table() -> str:
         cells = [folder.name, len(runs), seeds, record["finished"][:10], record["commit"][:7]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
         hardware = record["hardware"]
-        machines.append(f"{hardware['processor']}, {hardware['cores']} cores, {record['device']}")
+        machines.append(f"{hardware['processor']}, {hardware['cores']} cores, {hardware.get('gpu', 'no GPU')}")
     lines += ["", f"Machines: {'; '.join(dict.fromkeys(machines))}."]
     named = [folder.name for folder in folders if any(OLDER in column for column in stored(folder.name, "runs"))]
     if named:

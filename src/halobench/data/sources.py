@@ -160,7 +160,7 @@ def plain_images(key: str, loader: str) -> Images:
 
 
 def load_source(spec: SourceSpec) -> Images:
-    """Load a source's images or features, or an object that returns blocks of them, and compare with ``describe``."""
+    """Load a source's images or features, or an object that returns blocks of them; check them against ``describe``."""
     with _loading(spec):
         described = describe(spec)
         images = plugins.load("data", spec.loader)(**spec.options)

@@ -82,7 +82,7 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
 
 
 def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
-    """Run Snakemake with these arguments and further options, as a run that is visible to others."""
+    """Run Snakemake with these arguments and further options, and register the run, so that other processes see it."""
     options = parsed.options
     if options.dryrun or parsed.asks:
         return _snakemake(parsed.with_options(*further))
