@@ -26,21 +26,31 @@ WIDTH = 1000  # pixels
 # The runs that answer each question, and in words what the answer was measured on.
 EVIDENCE = {
     "reach": (
-        ("halos", "fashion"),
+        ("halos", "fashion", "halo-nulls"),
         "MLPs, CNNs and a ResNet that fit their labels, on digits, 5,000 MNIST and 10,000 Fashion-MNIST images",
     ),
-    "temperature": (("headline", "fashion"), "MLPs and CNNs trained on these images, most of them with half of their labels flipped"),
+    "temperature": (
+        ("headline", "fashion"),
+        "MLPs and CNNs on digits, MNIST and Fashion-MNIST, most of them with half of their labels flipped",
+    ),
     "mixup": (("headline", "fashion"), "the same models, with 3 to 10 seeds"),
-    "maps": (("repair", "fashion"), "these images, and synthetic classes that overlap in pairs"),
+    "maps": (("repair", "fashion"), "digits, Fashion-MNIST and synthetic classes that overlap in pairs"),
 }
-# In `repair`, maps and data that were varied to understand partner scaling.
-LEFT_OUT = {"calibrator": ("matrix_cv", "svs"), "dataset": ("overlap-val", "overlap-m4", "overlap-all")}
+# What was varied to understand partner scaling or halos, and a loss of a single pair.
+LEFT_OUT = {
+    "calibrator": r"matrix_cv|svs",
+    "dataset": r"overlap-(val|m4|all).*|.*-shuffled",
+    "model": r"linear|mlp-untrained",
+    "loss": r"focal",
+}
+# Where the form of a map wasn't chosen, in words, and the run.
+UNSEEN = {"maps": ("Fashion-MNIST alone, on which its form wasn't chosen", "fashion")}
 
 
 @functools.cache
-def answer(key: str) -> Answer:
+def answer(key: str, run: str = "") -> Answer:
     """Return the answer to a question from its published runs; that on certainty is about models that interpolate."""
-    runs = EVIDENCE[key][0]
+    runs = (run,) if run else EVIDENCE[key][0]
     tables = {name: _joined(name, runs) for name in ("metrics", "radii", "runs")}
     if key == "reach":
         cells = tables["runs"].loc[tables["runs"]["interpolates"], KEYS]
@@ -56,9 +66,9 @@ def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
     if name == "radii":  # the tables of older runs don't repeat the kinds of probes, whose names are the same
         parts = [part.assign(kind=part["probe"]) for part in parts]
     joined = pd.concat([part.assign(run=i) for i, part in enumerate(parts)], ignore_index=True)
-    for column, beginnings in LEFT_OUT.items():
+    for column, pattern in LEFT_OUT.items():
         if column in joined:
-            joined = joined[~joined[column].astype(str).str.startswith(beginnings)]
+            joined = joined[~joined[column].astype(str).str.fullmatch(pattern)]
     first = joined.groupby(KEYS, observed=True)["run"].transform("min")
     return joined[joined["run"] == first].drop(columns="run")
 

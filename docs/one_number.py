@@ -15,9 +15,9 @@ from halobench.results.names import CALIBRATIONS
 
 CLASSES = 16
 LINES = {  # label: (model, calibrator, line style, where the label is put, in points)
-    "kernel classifier, TS": ("attention", "exact", "-", (8, 0)),
+    "attention, TS": ("attention", "exact", "-", (8, 0)),
     "MLP, TS": ("mlp", "exact", "--", (8, 8)),
-    "kernel classifier, partner scaling": ("attention", "partner", "-", (8, 4)),
+    "attention, partner scaling": ("attention", "partner", "-", (8, 4)),
     "MLP, partner scaling": ("mlp", "partner", "--", (8, 8)),
 }
 

@@ -59,7 +59,10 @@ CLAIMS = ROOT / "workflow/claims.yaml"
 GRIDS = ROOT / "docs/findings.yaml"
 MODEL_NAMES = {"attention": "attention", "mlp": "MLP", "cnn": "CNN"}
 STAGES = ("train", "probe", "calibrate", "repair")  # whose code is compared with today's
-PAGES = ("README.md", *(f"docs/{name}.md" for name in ("findings", "repair", "halos", "theory", "paper", "models")))
+PAGES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("findings", "judging", "repair", "halos", "theory", "paper", "models")),
+)
 BENCHMARKED = ("docs/calibrate.md",)  # with further numbers, of benchmarks, which are typed
 MARK = re.compile(r"<!--(?P<kind>numbers|runs|n|c)\b ?(?P<text>.*?)-->", re.DOTALL)
 END = "<!--/-->"
@@ -263,13 +266,26 @@ def answered(key: str = "") -> str:
     from answers import EVIDENCE, answer
 
     if not key:
-        items = [
-            f"- **{answer(key).question}** {answer(key).short} *Measured for {on}.*" for key, (_, on) in EVIDENCE.items()
-        ]
+        items = []
+        for each, (_, on) in EVIDENCE.items():
+            first = answer(each).detail.partition(". ")[0].rstrip(".") if each != "maps" else ""
+            parts = [f"**{answer(each).question}** {answer(each).short}", f"{first}." if first else unseen(each)]
+            items.append(f"- {' '.join(filter(None, parts))} *Measured for {on}.*")
         return "\n\n" + "\n".join(textwrap.fill(item, 120, subsequent_indent="  ") for item in items) + "\n\n"
     said = answer(key)
-    parts = [f"**{said.short}** {said.detail}", f"*Limits:* {said.limit}"]
+    parts = [" ".join(filter(None, (f"**{said.short}**", unseen(key), said.detail))), f"*Limits:* {said.limit}"]
     return "\n\n" + "\n\n".join(textwrap.fill(part.strip(), 120) for part in parts) + "\n\n"
+
+
+def unseen(key: str) -> str:
+    """Return a sentence on the data on which a map wasn't chosen; "" if a question has none."""
+    from answers import UNSEEN, answer
+
+    if key not in UNSEEN:
+        return ""
+    where, run = UNSEEN[key]
+    share = re.search(r"removes (.*?) of", answer(key, run).short)
+    return f"For {where}, it is {share[1]}." if share else ""
 
 
 def grid(name: str) -> str:

@@ -27,7 +27,7 @@ def build(
     weights: Path | None = None,
     names: Sequence[str] = (),
 ) -> nn.Module:
-    """Build a model that maps samples (n, *input_shape) to logits (n, classes); torch's global generator draws its weights.
+    """Build a model of samples (n, *input_shape) and logits (n, classes); its weights come from torch's generator.
 
     Models with their own preprocessing undo the data set's normalisation by `moments` (mean and std per channel, for
     pixel values up to 255). A pretrained model's weights don't require gradients; without the file `weights`, they stay

@@ -20,7 +20,7 @@ PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
 NLL = "test NLL above that of the known posterior (nats)"
 CHANGE = "change in test NLL from {} (nats)"
-# Why an answer lacks a fit: it wasn't asked for, or it has no finite score.
+# Why an answer has no fit: it wasn't asked for, or it has no finite score.
 NO_FIT = {
     "none": "Not measured: this grid doesn't score uncalibrated models.",
     "exact": "Not measured: this grid doesn't fit the optimal temperature.",
@@ -138,7 +138,7 @@ def of_base(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores.index.get_level_values("loss") == scores.index.get_level_values("base")]
 
 
-def lacking(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str] = ("none", "exact")) -> str:
+def without_fit(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str] = ("none", "exact")) -> str:
     """Say which of these fits has no score of any base model, and what to do about it; "" if each has one."""
     base, tried = of_base(scores), set(metrics["calibrator"].astype(str))
     for fit in fits:

@@ -13,7 +13,6 @@ from halobench.reporting.answers.answer import (
     Series,
     base_label,
     excess_nll,
-    lacking,
     losses,
     of_base,
     over_seeds,
@@ -22,6 +21,7 @@ from halobench.reporting.answers.answer import (
     spread,
     wins,
     with_base,
+    without_fit,
 )
 from halobench.reporting.styles import calibrator_styles
 
@@ -30,14 +30,17 @@ MISSING = "Not measured: this grid fits no calibrator beyond a temperature. Add 
 TEMPERATURES = ("none", "paper", "exact", "oracle")
 MOST = 5  # calibrators; those of the user come first
 LIMIT = "For {}. All maps are fitted to validation samples; a map may change which class is predicted."
-CHOSEN = " The form of partner scaling was chosen on digits with pair flips and on classes that overlap in pairs."
+CHOSEN = (
+    " The form of partner scaling was chosen on digits and MNIST with pair flips, and on synthetic classes that overlap"
+    " in pairs."
+)
 
 
 def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer from the excess NLL of each map minus that of the optimal temperature."""
     scores = excess_nll(metrics)
     names = [name for name in labels.ordered(scores.columns, labels.CALIBRATORS) if name not in TEMPERATURES]
-    if missing := lacking(metrics, scores, ["exact"]) if names else MISSING:
+    if missing := without_fit(metrics, scores, ["exact"]) if names else MISSING:
         return Answer("maps", QUESTION, missing)
     scores = of_base(scores).droplevel("base")
     every = {name: over_seeds(scores[name] - scores["exact"], runs) for name in names}
@@ -57,7 +60,7 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         "maps",
         QUESTION,
         sentences(said[:1]),
-        sentences([*said[1:], f"{count(more, 'more map')}: see the leaderboard." if more else ""]),
+        sentences([*said[1:], f"{count(more, 'more map is', 'more maps are')} in the leaderboard." if more else ""]),
         LIMIT.format(base_label(with_base(metrics))) + (CHOSEN if "partner" in shown else ""),
         tuple(Series(labels.calibrator_label(name), styles[name], gaps[name].assign(loss="")) for name in shown),
         CHANGE.format("the optimal temperature"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -14,7 +14,6 @@ from halobench.reporting.answers.answer import (
     Series,
     base_label,
     excess_nll,
-    lacking,
     losses,
     of_base,
     over_seeds,
@@ -22,6 +21,7 @@ from halobench.reporting.answers.answer import (
     sentences,
     wins,
     with_base,
+    without_fit,
 )
 from halobench.reporting.styles import loss_styles
 
@@ -29,8 +29,8 @@ MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
 MOST = 4  # losses; Mixup's come first
 LIMIT = (
-    "A pair is a data set with a model. Only {} is calibrated. Test NLL in expectation under the known label noise,"
-    " paired by seed; a pair counts if its 95% interval excludes 0. The order can differ on clean labels."
+    "A pair is a data set with a model. Test NLL in expectation under the known label noise, paired by seed; a pair"
+    " counts if its 95% interval excludes 0. Only {} is calibrated here. On clean labels, the order can differ."
 )
 
 
@@ -43,19 +43,19 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     shown, more = ranked[:MOST], len(ranked[MOST:])
     mixes = [loss for loss in shown if loss.startswith("mixup")]
     question = MIXUP if mixes or not shown else OTHER
-    if missing := lacking(metrics, scores) if shown else MISSING:
+    if missing := without_fit(metrics, scores) if shown else MISSING:
         return Answer("mixup", question, missing)
     fits = [fit for fit in ("exact", "paper") if fit in scores]
     gaps = {fit: over_seeds(_gaps(others, of_base(scores), fit), runs) for fit in fits}
     of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
     models = base_label(with_base(metrics))
-    said = [_against(labels.loss_label(loss), models, {fit: of_loss[fit, loss] for fit in fits}) for loss in shown]
     first = len(mixes) or 1
+    said = [_against(part, of_loss, models, fits) for part in (shown[:first], shown[first:])]
     return Answer(
         "mixup",
         question,
-        sentences(said[:first]),
-        sentences([*said[first:], f"{count(more, 'more loss', 'more losses')}: see the leaderboard." if more else ""]),
+        said[0],
+        sentences([said[1], f"{count(more, 'more loss is', 'more losses are')} in the leaderboard." if more else ""]),
         LIMIT.format(models),
         tuple(
             Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")
@@ -67,15 +67,23 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _against(loss: str, base: str, gaps: Mapping[str, pd.DataFrame]) -> str:
-    """Say on how many pairs a loss beats the base loss after each fit."""
-    optimal = f"with the optimal {'one' if 'paper' in gaps else 'temperature'} on {wins(gaps['exact'])}"
-    lost = f"(it loses on {losses(gaps['exact'])})"
-    total = pairs(gaps["exact"])
-    if "paper" not in gaps:
-        return f"{within(loss)} beats {base} {optimal} of {total} {lost}."
-    paper = f"with the paper's temperature on {wins(gaps['paper'])} of {total}"
-    return f"{within(loss)} beats {base} {paper}, and {optimal} {lost}."
+def _against(shown: Sequence[str], gaps: Mapping[tuple[str, str], pd.DataFrame], base: str, fits: Sequence[str]) -> str:
+    """Say on how many pairs losses beat the base loss after each fit: in full for the first, in short for others."""
+    said = []
+    for i, loss in enumerate(shown):
+        optimal, label = gaps["exact", loss], within(labels.loss_label(loss))
+        lost = f"{wins(optimal)} (it loses on {losses(optimal)})"
+        if "paper" in fits:
+            won = f"{wins(gaps['paper', loss])} of {pairs(optimal)}"
+            first = (
+                f"Uncalibrated {label} beats {base} with the paper's temperature on {won}, and with the optimal one on"
+            )
+            said.append(f"{label} on {won}, and on {lost}" if i else f"{first} {lost}")
+        else:
+            first = f"Uncalibrated {label} beats {base} with the optimal temperature on"
+            rest = f"{wins(optimal)} of {pairs(optimal)} (it loses on {losses(optimal)})"
+            said.append(f"{label} on {rest}" if i else f"{first} {rest}")
+    return f"{'; '.join(said)}." if said else ""
 
 
 def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str) -> pd.Series:

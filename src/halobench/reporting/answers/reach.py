@@ -59,14 +59,15 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     null = _medians(table, "adversarial", "half_spaces", "none", runs) if random == "sphere" else pd.DataFrame()
     said = {key: _way(values) for key, values in measured.items() if len(values)}
     ends, alters = said.get((worst, "certainty", "exact")), said.get((changes, "decision", "none"))
-    detail = [f"After the optimal temperature, it ends after {ends} {WAYS[worst]}." if ends else ""]
+    detail = [_null(null) if len(null) else ""]
+    detail += [f"After the optimal temperature, certainty ends after {ends} {WAYS[worst]}." if ends else ""]
     detail += [f"The decision, which no temperature alters, changes after {alters} {WAYS[changes]}." if alters else ""]
     return Answer(
         "reach",
         QUESTION,
         _short(said.get((random, "certainty", "none")), said.get((worst, "certainty", "none")), random, worst),
         " ".join(filter(None, detail)),
-        _limit(table, around, null),
+        _limit(table, around),
         tuple(series),
         AXIS,
         1.0,
@@ -106,15 +107,18 @@ def _short(at_random: str | None, at_worst: str | None, random: str, worst: str)
     return "; ".join([start, *(f"{other}, after {way}" for way, other in others)]) + "."
 
 
-def _limit(table: pd.DataFrame, around: str, null: pd.DataFrame) -> str:
+def _null(null: pd.DataFrame) -> str:
+    """Say what the null for random directions yields."""
+    return (
+        "Random directions say little: with flat boundaries at the worst distance, these would also reach"
+        f" {spread(null['mean'], '.0%')} or more, because there are so many dimensions."
+    )
+
+
+def _limit(table: pd.DataFrame, around: str) -> str:
     level = " or ".join(f"{threshold:g}" for threshold in sorted(table["threshold"].dropna().unique()))
     what = f"Certain: confidence above {level}, uncalibrated unless stated, with {base_label(table)}"
     parts = [f"{what}; medians {around}."]
-    if len(null):
-        parts.append(
-            "Random directions say little in many dimensions: with flat boundaries at the distance that the attack"
-            f" found, certainty would last for {spread(null['mean'], '.0%')} or more."
-        )
     attacked = "An attack finds an upper bound: certainty may end sooner in a direction that it missed."
     missing = "No attack was run (`adversarial`), so certainty may end much sooner in other directions."
     parts.append(attacked if "adversarial" in set(table["probe"]) else missing)

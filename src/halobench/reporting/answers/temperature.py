@@ -12,11 +12,11 @@ from halobench.reporting.answers.answer import (
     Series,
     base_label,
     excess_nll,
-    lacking,
     of_base,
     over_seeds,
     spread,
     with_base,
+    without_fit,
 )
 from halobench.reporting.styles import calibrator_style
 
@@ -32,7 +32,7 @@ LIMIT = (
 def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer from the excess NLL by fit of the temperature."""
     scores = excess_nll(metrics)
-    if missing := lacking(metrics, scores):
+    if missing := without_fit(metrics, scores):
         return Answer("temperature", QUESTION, missing)
     fits = [fit for fit in FITS if fit in scores]
     base = {fit: over_seeds(of_base(scores)[fit], runs) for fit in fits}

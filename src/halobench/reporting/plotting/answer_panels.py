@@ -121,7 +121,7 @@ def draw_answer(ax: Axes, answer: Answer) -> None:
         y = rows.of(ends.reset_index())
         ax.hlines(y, ends["min"], ends["max"], color="#b5b5b5", lw=2.5, zorder=2)
     lanes = _lanes(answer)
-    offsets = artists.dodge(len(lanes), 0.0 if rows.pooled else 0.75)
+    offsets = artists.dodge(len(lanes), 0.6 if rows.pooled else 0.75)
     for each in answer.series:
         offset = offsets[lanes.index(None if answer.joined else each.style)]
         _draw_series(ax, each, rows.of(each.values) + offset, not (answer.joined or rows.pooled))
