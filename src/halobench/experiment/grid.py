@@ -14,6 +14,7 @@ from halobench.core.spec_codec import canonical, parse, spec
 from halobench.core.specs import PROBE_KEYS, CalibrateSpec, ModelSpec, TrainSpec
 from halobench.experiment.displays import ALL, IMAGES, LADDER, has_content
 from halobench.experiment.sections import Cell, ProbeEntry, Sections
+from halobench.storage.columns import NO_LOSS
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -91,7 +92,7 @@ class Config(Sections):
         images = {IMAGES} if loaders - self.distributions else set()
         models = {cell.model for cell in self.probed(experiment)}
         probes = {probe.kind for probe in self.probes.values() if any(map(probe.visits, models))}
-        losses = {name for block in self.experiments[experiment].grid for name in block.losses}
+        losses = {name for block in self.experiments[experiment].grid for name in block.losses} - {NO_LOSS}
         shown, calibrators = loaders | images | probes, self.calibrate.names
         return [name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators, len(losses))]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from halobench.calibration.region_scores import GAPS
 from halobench.core import facts
+from halobench.storage.columns import NO_LOSS
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,6 @@ MODELS = _named("models")
 DATASETS = _named("data")
 PROBES = _named("probes") | _named("searches")
 
-# This marks models that have no weights or whose weights come from elsewhere. It isn't counted as a loss.
-NO_LOSS = "untrained"
 LOSSES[NO_LOSS] = Name("not trained here", "not trained in this project", Style("#444444", "d", (0, (1, 1))))
 
 METRICS = _named("metrics") | {

@@ -9,6 +9,7 @@ MAY_BE_EMPTY = ("neighbourhood", "radii", "history", "fits")
 
 KEYS = ["dataset", "model", "loss", "seed"]  # the columns that identify a cell
 PAIRED = ["dataset", "model", "seed"]  # losses are compared for equal values of these
+NO_LOSS = "untrained"  # the loss of models without weights or with weights from elsewhere; it isn't counted as a loss
 REFERENCE = "reference"  # the loss that marks rows of untrained reference predictors
 METRICS_COLUMNS = ("split", "labels", "calibrator", "metric", "value", "low", "high")
 RELIABILITY_COLUMNS = ("split", "labels", "calibrator", "bin", "lower", "upper", "count", "confidence", "accuracy")
