@@ -37,7 +37,9 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
     # An integer beyond the range of floats would overflow in float() below.
     require(isinstance(value, float) or abs(value) < LARGEST, key, value, "a number below 2**63")
     if kind is int:
-        require(float(value).is_integer() and abs(value) < LARGEST, key, value, "a whole number below 2**63")
+        require(
+            float(value).is_integer() and abs(value) < LARGEST, key, value, "a whole number between -2**63 and 2**63"
+        )
     return kind(value)
 
 

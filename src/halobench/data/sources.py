@@ -153,7 +153,11 @@ def plain_images(key: str, loader: str) -> Images:
     try:
         options = plugins.signature("data", loader)
         refuse(plugins.is_distribution(loader), key, f"{loader} is a distribution; name a loader of images")
-        refuse(options is not None and ... in options.values(), key, f"{loader} needs options; name another loader")
+        refuse(
+            options is not None and ... in options.values(),
+            key,
+            f"{loader} has required options, which can't be given here; name a loader without any",
+        )
     except SpecError as error:
         raise error.at(key) from None
     return load_source(SourceSpec(loader))

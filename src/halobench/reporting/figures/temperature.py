@@ -12,9 +12,9 @@ from halobench.reporting.plotting.style import styled
 SHORT = "What can a temperature repair?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-Test NLL above that of the known posterior (without label noise, the NLL itself) uncalibrated, with the temperature that
-the paper's code fits, and with the optimal one, per data set, model and loss. Rows in bold are for cross-entropy, and
-those below them for Mixup. At 0, predictions would equal the posterior.
+Test NLL minus that of the known posterior (without label noise, simply the NLL), per data set, model and loss:
+uncalibrated, with the temperature that the paper's code fits, and with the optimal one. Rows in bold are for cross-
+entropy, and those below them for Mixup. At 0, predictions would equal the posterior.
 """
 
 
