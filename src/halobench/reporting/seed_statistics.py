@@ -37,10 +37,11 @@ def over_seeds(
 def seeds_note(*tables: pd.DataFrame) -> str:
     """State in words what is drawn: means over this many seeds, with intervals if there are any."""
     cell = ["dataset", "model", "loss"]
-    most = max((int(t.groupby(cell)["seed"].nunique().max()) for t in tables if len(t)), default=0)
+    seeds = [t.groupby(cell, observed=True)["seed"].nunique() for t in tables if len(t)]
+    most, least = (max(map(int, ends), default=0) for ends in ([n.max() for n in seeds], [n.min() for n in seeds]))
     if most < 2:
         return f"one {'seed' if named(*tables) else 'model'}, so no interval over several"
-    return f"mean and 95% t-interval over {most} seeds"
+    return f"mean and 95% t-interval over {most if least == most else f'{least} to {most}'} seeds"
 
 
 def named(*tables: pd.DataFrame) -> bool:
