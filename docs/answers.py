@@ -27,22 +27,24 @@ WIDTH = 1000  # pixels
 EVIDENCE = {
     "reach": (
         ("halos", "fashion", "halo-nulls"),
-        "MLPs, CNNs and a ResNet that fit their labels, on digits, 5,000 MNIST and 10,000 Fashion-MNIST images",
+        "MLPs, CNNs and a ResNet, trained on 1,000 to 10,000 images of digits, MNIST or Fashion-MNIST",
     ),
     "temperature": (
-        ("headline", "fashion"),
-        "MLPs and CNNs on digits, MNIST and Fashion-MNIST, most of them with half of their labels flipped",
+        ("headline", "fashion", "halos", "paper-small"),
+        "the same kinds of models, about half of them with flipped labels",
     ),
-    "mixup": (("headline", "fashion"), "the same models, with 3 to 10 seeds"),
+    "mixup": (("headline", "fashion", "halos", "paper-small"), "the same models, with 1 to 10 seeds"),
     "maps": (("repair", "fashion"), "digits, Fashion-MNIST and synthetic classes that overlap in pairs"),
 }
-# What was varied to understand partner scaling or halos, and a loss of a single pair.
+# What was varied to understand partner scaling or halos, synthetic data in runs on images, and losses other than Mixup.
 LEFT_OUT = {
-    "calibrator": r"matrix_cv|svs",
-    "dataset": r"overlap-(val|m4|all).*|.*-shuffled",
-    "model": r"linear|mlp-untrained",
-    "loss": r"focal",
+    "calibrator": r"svs",
+    "dataset": r"overlap-(val|m4|all).*|.*-shuffled|gaussians.*",
+    "model": r"linear|mlp-untrained|cnn-bare",
+    "loss": r"(?!cross_entropy|mixup[235]|untrained).*",
 }
+# The names of calibrators in run `repair` that have others today.
+RENAMED = {"matrix": "probmetrics/SMSCalibrator", "matrix_cv": "matrix"}
 # Where the form of a map wasn't chosen, in words, and the run.
 UNSEEN = {"maps": ("Fashion-MNIST alone, on which its form wasn't chosen", "fashion")}
 
@@ -60,17 +62,27 @@ def answer(key: str, run: str = "") -> Answer:
 
 def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows of a table in all runs; of a cell in several runs, those of the first."""
-    parts = [published.table(run, name) for run in runs if (published.PUBLISHED / run / f"{name}.parquet").exists()]
+    runs = tuple(run for run in runs if (published.PUBLISHED / run / f"{name}.parquet").exists())
+    parts = [published.table(run, name) for run in runs]
     if not parts:
         return pd.DataFrame(columns=[*published.table("demo", name)])
+    parts = [_renamed(part) if run == "repair" else part for run, part in zip(runs, parts, strict=True)]
     if name == "radii":  # the tables of older runs don't repeat the kinds of probes, whose names are the same
         parts = [part.assign(kind=part["probe"]) for part in parts]
     joined = pd.concat([part.assign(run=i) for i, part in enumerate(parts)], ignore_index=True)
     for column, pattern in LEFT_OUT.items():
         if column in joined:
             joined = joined[~joined[column].astype(str).str.fullmatch(pattern)]
+    if "paper-small" in runs:  # whose overlapping classes aren't images, and which repeats a pair of `headline`
+        again = (joined["dataset"] == "mnist5k-noise50") & (joined["model"] == "mlp")
+        joined = joined[~(again | joined["dataset"].str.startswith("overlap"))]
     first = joined.groupby(KEYS, observed=True)["run"].transform("min")
     return joined[joined["run"] == first].drop(columns="run")
+
+
+def _renamed(part: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of run `repair` with today's names of calibrators."""
+    return part.assign(calibrator=part["calibrator"].astype(str).replace(RENAMED)) if "calibrator" in part else part
 
 
 @styled

@@ -17,6 +17,7 @@ from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS, REFERENCE
 
 PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
+LEAST = 0.01  # nats; a share of less says nothing
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
 NLL = "test NLL above that of the known posterior (nats)"
 CHANGE = "change in test NLL from {} (nats)"
@@ -171,14 +172,32 @@ def spread(values: pd.Series, form: str = ".2f") -> str:
     return " to ".join(dict.fromkeys(number(value, form) for value in (values.min(), values.max())))
 
 
+def share(part: pd.DataFrame, whole: pd.DataFrame) -> str:
+    """Return the range over pairs of a part of a whole, in percent; "" if no pair has a whole worth dividing."""
+    both = part.merge(whole, on=GROUP, suffixes=("", "_whole"))
+    both = both[both["mean_whole"] >= LEAST]
+    with np.errstate(invalid="ignore"):
+        shares = (both["mean"] / both["mean_whole"]).mask(both["mean"].eq(np.inf) & both["mean_whole"].eq(np.inf), 1.0)
+    shares = shares[np.isfinite(shares)]
+    if len(shares) and shares.min() < -0.005 and shares.max() > 0:
+        return f"up to {number(shares.max(), '.0%')} (and at worst adds {number(-shares.min(), '.0%')})"
+    return spread(shares, ".0%") if len(shares) else ""
+
+
 def wins(values: pd.DataFrame) -> int:
-    """Count the pairs on which a difference lies below 0, by its interval or, with one seed, by its value."""
-    return int((values["high"].fillna(values["mean"]) < 0).sum())
+    """Count the pairs on which a difference lies below 0, by its interval; if no pair has one, by its value."""
+    return int((_ends(values, "high") < 0).sum())
 
 
 def losses(values: pd.DataFrame) -> int:
-    """Count the pairs on which a difference lies above 0, by its interval or, with one seed, by its value."""
-    return int((values["low"].fillna(values["mean"]) > 0).sum())
+    """Count the pairs on which a difference lies above 0, by its interval; if no pair has one, by its value."""
+    return int((_ends(values, "low") > 0).sum())
+
+
+def _ends(values: pd.DataFrame, end: str) -> pd.Series:
+    """Return the ends of intervals; an infinite mean is its own, and so is each mean if no pair has several seeds."""
+    single = values[["low", "high"]].isna().all(axis=None)
+    return values[end].where(np.isfinite(values["mean"]) & (not single), values["mean"])
 
 
 def pairs(values: pd.DataFrame) -> str:

@@ -18,7 +18,7 @@ from halobench.reporting.answers.answer import (
     over_seeds,
     pairs,
     sentences,
-    spread,
+    share,
     wins,
     with_base,
     without_fit,
@@ -29,7 +29,10 @@ QUESTION = "What can repair the rest?"
 MISSING = "Not measured: this grid fits no calibrator beyond a temperature. Add `partner` or `auto` to `calibrators`."
 TEMPERATURES = ("none", "paper", "exact", "oracle")
 MOST = 5  # calibrators; those of the user come first
-LIMIT = "For {}. All maps are fitted to validation samples; a map may change which class is predicted."
+LIMIT = (
+    "For {}. All maps are fitted to validation samples, and may change which class is predicted. A pair counts if its"
+    " 95% interval excludes 0."
+)
 CHOSEN = (
     " The form of partner scaling was chosen on digits and MNIST with pair flips, and on synthetic classes that overlap"
     " in pairs."
@@ -72,7 +75,8 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame) -> str:
     """Say which share of what is left a map removes, and on how many pairs it lowers and raises the NLL."""
-    both = gaps.merge(left, on=GROUP, suffixes=("", "_left"))
-    share = spread(-both["mean"] / both["mean_left"], ".0%")
-    lowered = f"it lowers the NLL on {wins(gaps)} of {pairs(gaps)} and raises it on {losses(gaps)}"
-    return f"{name} removes {share} of what the optimal temperature leaves; {lowered}."
+    removed = share(gaps.assign(mean=-gaps["mean"]), left)
+    lowered = f"lowers the NLL on {wins(gaps)} of {pairs(gaps)} and raises it on {losses(gaps)}"
+    if not removed:
+        return f"{name} {lowered}."
+    return f"{name} removes {removed} of what the optimal temperature leaves; it {lowered}."

@@ -71,18 +71,18 @@ def _against(shown: Sequence[str], gaps: Mapping[tuple[str, str], pd.DataFrame],
     """Say on how many pairs losses beat the base loss after each fit: in full for the first, in short for others."""
     said = []
     for i, loss in enumerate(shown):
-        optimal, label = gaps["exact", loss], within(labels.loss_label(loss))
-        lost = f"{wins(optimal)} (it loses on {losses(optimal)})"
+        optimal, label = gaps["exact", loss], labels.loss_label(loss)
+        label = within(label) if loss in labels.LOSSES else label
+        lost = f"(it loses on {losses(optimal)})"
         if "paper" in fits:
-            won = f"{wins(gaps['paper', loss])} of {pairs(optimal)}"
-            first = (
-                f"Uncalibrated {label} beats {base} with the paper's temperature on {won}, and with the optimal one on"
-            )
-            said.append(f"{label} on {won}, and on {lost}" if i else f"{first} {lost}")
+            paper = gaps["paper", loss]
+            won = f"{wins(optimal)} of {pairs(optimal)}" if len(paper) != len(optimal) else f"{wins(optimal)}"
+            start = f"Uncalibrated {label} beats {base} with the paper's temperature on" if not i else f"{label} on"
+            middle = "and on" if i else "and with the optimal one on"
+            said.append(f"{start} {wins(paper)} of {pairs(paper)}, {middle} {won} {lost}")
         else:
-            first = f"Uncalibrated {label} beats {base} with the optimal temperature on"
-            rest = f"{wins(optimal)} of {pairs(optimal)} (it loses on {losses(optimal)})"
-            said.append(f"{label} on {rest}" if i else f"{first} {rest}")
+            start = f"Uncalibrated {label} beats {base} with the optimal temperature on" if not i else f"{label} on"
+            said.append(f"{start} {wins(optimal)} of {pairs(optimal)} {lost}")
     return f"{'; '.join(said)}." if said else ""
 
 

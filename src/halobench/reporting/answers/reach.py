@@ -43,7 +43,8 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     table = table_views.by_kind(radii)
     table = with_base(table[(table["points"] != "heldout") & table["relative_median"].notna()])
     table, around = table_views.with_evaluation_as_train(table[table["loss"] == table["base"]])
-    random, worst = (_first(table, names) for names in (RANDOM, WORST))
+    certain = table[table["quantity"] == "certainty"]
+    random, worst = (_first(certain, names) for names in (RANDOM, WORST))
     changes = _first(table[table["quantity"] == "decision"], WORST)
     after = f"the same after {labels.calibrator_label('exact')}"
     wanted = [
@@ -56,16 +57,18 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     series = [Series(label, look, measured[key], label == after) for label, look, key in wanted if len(measured[key])]
     if not any(len(measured[probe, "certainty", "none"]) for probe in (random, worst)):
         return Answer("reach", QUESTION, MISSING)
+    at_random, at_worst = ((probe, "certainty", "none") for probe in (random, worst))
+    reached = pd.concat([measured[key]["mean"] for key in (at_random, at_worst) if len(measured[key])])
     null = _medians(table, "adversarial", "half_spaces", "none", runs) if random == "sphere" else pd.DataFrame()
     said = {key: _way(values) for key, values in measured.items() if len(values)}
     ends, alters = said.get((worst, "certainty", "exact")), said.get((changes, "decision", "none"))
-    detail = [_null(null) if len(null) else ""]
+    detail = [_null(null, measured[at_random]) if len(null) else ""]
     detail += [f"After the optimal temperature, certainty ends after {ends} {WAYS[worst]}." if ends else ""]
     detail += [f"The decision, which no temperature alters, changes after {alters} {WAYS[changes]}." if alters else ""]
     return Answer(
         "reach",
         QUESTION,
-        _short(said.get((random, "certainty", "none")), said.get((worst, "certainty", "none")), random, worst),
+        _short(said.get(at_random), said.get(at_worst), random, worst, not reached.gt(0).any()),
         " ".join(filter(None, detail)),
         _limit(table, around),
         tuple(series),
@@ -97,9 +100,9 @@ def _way(values: pd.DataFrame) -> str:
     return spread(values["mean"], ".0%") + (" or more" if values["open"].any() else "")
 
 
-def _short(at_random: str | None, at_worst: str | None, random: str, worst: str) -> str:
+def _short(at_random: str | None, at_worst: str | None, random: str, worst: str, nowhere: bool) -> str:
     ways = [(way, WAYS[probe]) for way, probe in ((at_worst, worst), (at_random, random)) if way]
-    if {way for way, _ in ways} == {"0%"}:
+    if nowhere:
         return "Nowhere: the models aren't certain of most points' labels, even at the points themselves."
     (first, direction), *others = ways
     whole = "of the distance to it" if direction == WAYS["nearest_other"] else UNIT
@@ -107,11 +110,14 @@ def _short(at_random: str | None, at_worst: str | None, random: str, worst: str)
     return "; ".join([start, *(f"{other}, after {way}" for way, other in others)]) + "."
 
 
-def _null(null: pd.DataFrame) -> str:
-    """Say what the null for random directions yields."""
+def _null(null: pd.DataFrame, random: pd.DataFrame) -> str:
+    """Say what the null for random directions yields, and that they say little if it is most of what they reach."""
+    both = random.merge(null, on=GROUP, suffixes=("", "_null"))
+    little = (both["mean_null"] >= both["mean"] / 2).mean() > 0.5
+    start = "Random directions say little: in" if little else "For comparison with random directions: in"
     return (
-        "Random directions say little: with flat boundaries at the worst distance, these would also reach"
-        f" {spread(null['mean'], '.0%')} or more, because there are so many dimensions."
+        f"{start} so many dimensions, flat boundaries at the worst distance would let them reach"
+        f" {spread(null['mean'], '.0%')} or more."
     )
 
 

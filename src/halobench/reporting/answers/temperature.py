@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from halobench.reporting import labels
@@ -14,6 +15,7 @@ from halobench.reporting.answers.answer import (
     excess_nll,
     of_base,
     over_seeds,
+    share,
     spread,
     with_base,
     without_fit,
@@ -23,6 +25,7 @@ from halobench.reporting.styles import calibrator_style
 QUESTION = "What can a temperature repair?"
 FITS = ("none", "paper", "exact")
 BESIDES = ("mixup2", "mixup5")  # the losses that are shown next to the base loss
+MOST = 30  # models; if there are more, only those of the base loss are shown
 LIMIT = (
     "With {}. The lowest possible NLL is that of the known posterior; without label noise, it counts as 0. The"
     " temperature is fitted to validation samples with the same label noise, and doesn't change any prediction."
@@ -35,16 +38,21 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     if missing := without_fit(metrics, scores):
         return Answer("temperature", QUESTION, missing)
     fits = [fit for fit in FITS if fit in scores]
-    base = {fit: over_seeds(of_base(scores)[fit], runs) for fit in fits}
-    losses = scores.index.get_level_values("loss")
-    shown = scores[losses.isin(BESIDES) | (losses == scores.index.get_level_values("base"))]
+    fitted = of_base(scores)
+    fitted = fitted[np.isfinite(fitted["exact"])]  # shares compare the same cells
+    base = {fit: over_seeds(fitted[fit], runs) for fit in fits}
+    trained = scores.index.get_level_values("loss")
+    shown = scores[trained.isin(BESIDES) | (trained == scores.index.get_level_values("base"))]
+    if len(shown.groupby(level=GROUP)) > MOST:
+        shown = of_base(scores)
     values = {fit: over_seeds(shown[fit], runs) for fit in fits}
-    early = _removed(base["none"], base["paper"]) if "paper" in fits else ""
+    removed = {fit: _removed(fitted["none"] - fitted[fit], base["none"], runs) for fit in fits[1:]}
+    optimal, early = removed["exact"], removed.get("paper", "")
     return Answer(
         "temperature",
         QUESTION,
-        f"The optimal temperature removes {_removed(base['none'], base['exact'])} of the NLL above the lowest possible"
-        f" and leaves {spread(base['exact']['mean'])} nats of it.",
+        f"The optimal temperature {f'removes {optimal} of the NLL above the lowest possible and ' if optimal else ''}"
+        f"leaves {spread(base['exact']['mean'])} nats {'of it' if optimal else 'above the lowest possible NLL'}.",
         f"The paper's fit, which often stops early, removes {early}." if early else "",
         LIMIT.format(base_label(with_base(metrics))),
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
@@ -53,7 +61,6 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _removed(before: pd.DataFrame, after: pd.DataFrame) -> str:
+def _removed(gains: pd.Series, before: pd.DataFrame, runs: pd.DataFrame) -> str:
     """Return the range over pairs of the share of the excess that a fit removes."""
-    both = after.merge(before, on=GROUP, suffixes=("", "_before"))  # a fit may have failed on some pairs
-    return spread(1 - both["mean"] / both["mean_before"], ".0%")
+    return share(over_seeds(gains, runs), before)
