@@ -347,8 +347,8 @@ def test_the_reach_is_a_range_of_medians_by_direction():
         f" in random directions, after {random}."
     )
     assert answer.detail == (
-        "Random directions say little: in so many dimensions, flat boundaries at the worst distance would let them reach"
-        f" {null} or more. After the optimal temperature, certainty ends after {after} in"
+        "Random directions say little: in so many dimensions, flat boundaries at the worst distance would let them"
+        f" reach {null} or more. After the optimal temperature, certainty ends after {after} in"
         f" the worst direction found. The decision, which no temperature alters, changes after {changes} towards the"
         " nearest other class."
     )
