@@ -30,8 +30,7 @@ guess; and the label of the nearest training point. If labels are uncertain, sco
 posterior. If they are certain, ECEs near the floor (``ece_floor`` in the table of metrics) are too small to rank. A
 temperature is fitted to minimise NLL, so it can worsen ECE. The panels count the exceptions: models that classify every
 validation point correctly, so that no temperature is optimal; fits of the paper's code that end at a negative
-temperature, mostly when the optimum is between 0.54 and 0.69; and calibrators that set a probability to 0, which makes
-the NLL infinite.
+temperature; and calibrators that set a probability to 0, which makes the NLL infinite.
 """
 
 TITLE = "What temperature scaling changes on test data"

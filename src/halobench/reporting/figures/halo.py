@@ -29,12 +29,12 @@ SHORT = "Halos in the worst direction"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
 The share of training points around which the model stays certain of its training label, by relative distance. A
-distance of 1 is that to the nearest training point with a different label. In the worst direction, the truth lies
+distance of 1 is that to the nearest training point with a different label. In the worst direction, the true share lies
 between the *certified* curve, which is proved, and the *attacked* one. The amber region shows how far random rays would
 stay certain if certainty ended at flat boundaries at the attacked distances: a single one (upper edge), beyond which no
-linear model can reach, or one for each other class (lower edge). Only a curve outside this region says more about the
-model than the number of input dimensions does. The Kaplan-Meier estimator accounts for walks that ended while the model
-was still certain. Models that are certain of almost no point are left out.
+linear model can reach, or one for each other class (lower edge). The number of input dimensions alone can explain a
+curve within this region. The Kaplan-Meier estimator accounts for walks that ended while the model was still certain.
+Models that are certain of almost no point are left out.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used

@@ -13,8 +13,8 @@ SHORT = "Does Mixup avoid it?"
 CATEGORY = "1 Answers"
 CAPTION = """\
 Test NLL of each other loss, uncalibrated, minus that of cross-entropy after TS, per pair of data set and model, with
-95% t intervals over seeds. To the left of 0 the other loss wins. Filled marks show the difference from cross-entropy
-with the optimal temperature, hollow ones with the temperature that the paper's code fits.
+95% t intervals over seeds. To the left of 0, the other loss has the lower NLL. Cross-entropy has the optimal
+temperature for filled marks, and the one that the paper's code fits for hollow marks.
 """
 LOSSES = 2
 

@@ -23,8 +23,7 @@ CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
 The distances at which certainty ends and the decision changes, as medians over points, relative to the distance to the
 nearest training point with a different label. A temperature changes the certainty radius, but not the decision radius.
-A certainty radius of 0 means that the model isn't certain even at the typical point itself. The table ``radii.csv``
-also has the distances at which the confidence is halved.
+A certainty radius of 0 means that the model isn't certain at half of the points or more.
 """
 
 TITLE = "How far from a point do certainty and the decision last?"

@@ -19,8 +19,8 @@ classifier can get below; what only different training can repair (orange); what
 (dark green); and what a temperature can. If the dark green part grows with the number of classes k while the orange
 part doesn't, temperature scaling fails, but the model needn't be retrained. The orange part tends to be too long: it
 ends at the lowest NLL that any map reached on samples that it wasn't fitted to, and the best map isn't known. A black
-line spans the 95% range of that map's NLL; it starts at the noise, or at 0, if the samples are too few to say more. If
-the posterior isn't known, the orange part includes the noise.
+line spans the 95% range of that map's NLL; if there are too few samples to say more, it starts at the noise, or at 0.
+If the posterior isn't known, the orange part includes the noise.
 """
 
 SHOWS = ()  # drawn only if an experiment lists it; its cells then get repair ladders

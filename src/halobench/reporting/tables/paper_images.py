@@ -9,10 +9,9 @@ from halobench.reporting.print_tables.layout import Table
 
 TITLE = "Scores against clean labels"
 CAPTION = """\
-The paper's tables of results on data sets: NLL, ECE and ACE on test data, against clean labels as in the paper. A
-temperature is fitted to noisy validation labels, so it can make these scores worse. ACE is the *average* calibration
-error that the paper reports, an unweighted mean over bins. The CSV file includes all calibrators. The caption of each
-part counts the models for which the paper's fit failed; these fits are scored as they are. The LaTeX at the end of the
+The paper's tables of results on data sets: NLL, ECE and ACE on test data, against clean labels. A temperature is fitted
+to noisy validation labels, so it can make these scores worse. ACE is the *average* calibration error, an unweighted
+mean over bins. The caption of each part counts the models for which the paper's fit failed. The LaTeX at the end of the
 page needs booktabs and graphicx. Lower is always better. Compare rows only within a block, because the best possible
 score differs between blocks.
 """

@@ -11,7 +11,7 @@ from halobench.storage.columns import REFERENCE
 
 SHORT = "What could repair it, other metrics"
 CAPTION = """\
-Temperature scaling against partner scaling, to show which scores can distinguish them. Both are fitted to the same
+This table shows which scores can distinguish temperature scaling from partner scaling. Both are fitted to the same
 validation labels and are scored in expectation under the known posterior. ECE looks only at the probability of the top
 class, so it may fall, stay the same or rise even if KL falls by half a nat. KL, NLL and the Brier score show that
 temperature scaling spreads its doubt over classes that a better calibrator would rule out. Classwise ECE shows this if
