@@ -33,7 +33,7 @@ EVIDENCE = {
         ("headline", "fashion", "halos", "paper-small"),
         "the same kinds of models, about half of them with flipped labels",
     ),
-    "mixup": (("headline", "fashion", "halos", "paper-small"), "the same models, with 1 to 10 seeds"),
+    "mixup": (("headline", "fashion", "halos", "paper-small"), "the same models"),
     "maps": (("repair", "fashion"), "digits, Fashion-MNIST and synthetic classes that overlap in pairs"),
 }
 # What was varied to understand partner scaling or halos, synthetic data in runs on images, and losses other than Mixup.

@@ -188,7 +188,7 @@ def test_pairs_with_other_losses_have_bases_of_their_own():
     left = [seeds_of(metrics, PAIRS[0], CE, "exact").mean()]
     left += [seeds_of(metrics, pair, "focal", "exact").mean() for pair in PAIRS[1:]]
     assert f"leaves {span(left, '.2f')} nats" in answer.short
-    assert "Mixup beats each pair's first loss" in mixup.mixup(metrics, runs_of(metrics)).short
+    assert "Against each pair's first loss" in mixup.mixup(metrics, runs_of(metrics)).short
 
 
 # Whether Mixup avoids it ----------------------------------------------------------------------------------------------
@@ -214,8 +214,8 @@ def test_a_pair_counts_if_its_widened_interval_excludes_zero():
     assert answer.question == "Does Mixup avoid it?"
     # Against the paper's temperature, which is worse by 5 nats, all are below 0.
     assert answer.short == (
-        "Uncalibrated 2-point Mixup beats cross-entropy with the paper's temperature on 5 of 5 pairs, and with the"
-        " optimal one on 1 (it loses on 2)."
+        "Against cross-entropy with the paper's temperature, uncalibrated 2-point Mixup wins on 5 of 5 pairs. Against"
+        " cross-entropy with the optimal temperature, 2-point Mixup wins on 1 of 5 pairs and loses on 2."
     )
     exact, paper = map(numbers, answer.series)
     for i in range(5):
@@ -225,10 +225,11 @@ def test_a_pair_counts_if_its_widened_interval_excludes_zero():
         assert paper[pair] == pytest.approx(by_hand(raw - of_fit - 5))
     assert [each.hollow for each in answer.series] == [False, True]
     apart = mixup.mixup(metrics, runs_of(metrics, 0.0))
-    assert "the optimal one on 2 (it loses on 3)." in apart.short, "of independent seeds"
+    assert apart.short.endswith("2-point Mixup wins on 2 of 5 pairs and loses on 3."), "of independent seeds"
     alone = mixup.mixup(metrics[metrics["calibrator"] != "paper"], runs_of(metrics))
     expected = (
-        "Uncalibrated 2-point Mixup beats cross-entropy with the optimal temperature on 1 of 5 pairs (it loses on 2)."
+        "Against cross-entropy with the optimal temperature, uncalibrated 2-point Mixup wins on 1 of 5 pairs and loses"
+        " on 2."
     )
     assert (alone.short, alone.hollow, len(alone.series)) == (expected, "", 1)
 
@@ -237,15 +238,15 @@ def test_one_seed_has_no_interval_and_its_sign_counts():
     metrics = differences([-0.3, 0.001, 0.3], spread=0)
     metrics = metrics[metrics["seed"] == 0]
     answer = mixup.mixup(metrics, runs_of(metrics))
-    assert "with the optimal one on 1 (it loses on 2)." in answer.short
+    assert answer.short.endswith(" 2-point Mixup wins on 1 of 3 pairs and loses on 2.")
     assert all(each.values[["low", "high"]].isna().all(axis=None) for each in answer.series)
     np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
 
 
 def subjects(text: str) -> list[str]:
-    """The losses that sentences are about, in lower case, each with its own part between semicolons."""
-    parts = text.lower().removeprefix("uncalibrated ").split("; ")
-    return [re.split(" beats | on ", part)[0] for part in parts]
+    """The losses that win or not, in lower case, in the last sentence on them."""
+    sentence = re.split(r"(?<=\.) (?=Against)", text)[-1].partition(" temperature, ")[2].removeprefix("uncalibrated ")
+    return [part.partition(" wins on ")[0].lower() for part in sentence.split("; ")]
 
 
 def test_mixup_is_answered_first_then_other_losses_and_of_many_the_rest_are_counted():
@@ -256,7 +257,7 @@ def test_mixup_is_answered_first_then_other_losses_and_of_many_the_rest_are_coun
     assert shown[:2] == ["2-point Mixup", "5-point Mixup"]
     assert len(shown) == mixup.MOST
     assert subjects(answer.short) == [name.lower() for name in shown[:2]]
-    others, last = re.split(r"(?<=\.) ", answer.detail)
+    others, last = re.split(r"(?<=\.) (?=\d+ more)", answer.detail)
     assert subjects(others) == [name.lower() for name in shown[2:]]
     assert last == "2 more losses are in the leaderboard."
     other = mixup.mixup(metrics[~metrics["loss"].str.startswith("mixup")], runs_of(metrics))
@@ -614,10 +615,11 @@ def test_a_sentence_has_the_numbers_that_its_dots_span(cells):
     assert all(end in far.detail for series in (after, changes) for end in ends(series, ".0%"))
     assert all(f"{end}" in warm.short for end in ends(warm.series[-1], ".2f"))
     for series in (each for each in mix.series if each.label.endswith("Mixup")):
-        (said,) = [text for text in mix.short.split("; ") if series.label in text]
+        *_, said = [text for text in re.split(r"; |, ", mix.short) if series.label in text]
         values = series.values
         won, lost = int((values["high"] < 0).sum()), int((values["low"] > 0).sum())
-        assert re.search(rf"\bon {won} \(it loses on {lost}\)", said)
+        assert f"wins on {won} of {len(values)} pair" in said
+        assert re.search(rf"and loses on {lost}\b", said)
         assert f"of {len(values)} pair" in said
     values = maps_.series[0].values
     assert f"on {(values['high'] < 0).sum()} of {len(values)} pair" in maps_.short

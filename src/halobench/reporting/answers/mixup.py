@@ -68,22 +68,19 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 
 def _against(shown: Sequence[str], gaps: Mapping[tuple[str, str], pd.DataFrame], base: str, fits: Sequence[str]) -> str:
-    """Say on how many pairs losses beat the base loss after each fit: in full for the first, in short for others."""
-    said = []
-    for i, loss in enumerate(shown):
-        optimal, label = gaps["exact", loss], labels.loss_label(loss)
-        label = within(label) if loss in labels.LOSSES else label
-        lost = f"(it loses on {losses(optimal)})"
-        if "paper" in fits:
-            paper = gaps["paper", loss]
-            won = f"{wins(optimal)} of {pairs(optimal)}" if len(paper) != len(optimal) else f"{wins(optimal)}"
-            start = f"Uncalibrated {label} beats {base} with the paper's temperature on" if not i else f"{label} on"
-            middle = "and on" if i else "and with the optimal one on"
-            said.append(f"{start} {wins(paper)} of {pairs(paper)}, {middle} {won} {lost}")
-        else:
-            start = f"Uncalibrated {label} beats {base} with the optimal temperature on" if not i else f"{label} on"
-            said.append(f"{start} {wins(optimal)} of {pairs(optimal)} {lost}")
-    return f"{'; '.join(said)}." if said else ""
+    """Say on how many pairs losses win against the base loss after each fit and, after the optimal fit, lose."""
+    said: list[str] = []
+    for fit in (fit for fit in ("paper", "exact") if fit in fits and shown):
+        clauses = []
+        for loss in shown:
+            label, values = labels.loss_label(loss), gaps[fit, loss]
+            label = within(label) if loss in labels.LOSSES else label
+            lost = f" and loses on {losses(values)}" if fit == "exact" else ""
+            clauses.append(f"{label} wins on {wins(values)} of {pairs(values)}{lost}")
+        which = "the paper's" if fit == "paper" else "the optimal"
+        uncalibrated = "" if said else "uncalibrated "
+        said.append(f"Against {base} with {which} temperature, {uncalibrated}{'; '.join(clauses)}.")
+    return " ".join(said)
 
 
 def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str) -> pd.Series:

@@ -12,11 +12,12 @@ from halobench.reporting.plotting.style import styled
 SHORT = "How far does certainty reach?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-Median distances around training points at which certainty ends and the decision changes, relative to the nearest
-training point with another label, per pair of data set and model. Certainty depends on the temperature: after TS, it
-usually ends sooner (hollow squares). No temperature affects the distance at which the decision changes (diamonds). The
-amber bars show how far random directions would reach if certainty ended at flat boundaries, one for each other class,
-at the distance that the attack found. The number of input dimensions alone can explain a dot within a bar.
+Median distances around training points at which certainty ends and the decision changes, as multiples of the distance
+to the nearest training point with another label, per pair of data set and model. Certainty depends on the temperature:
+after TS, it usually ends sooner (hollow squares). No temperature affects the distance at which the decision changes
+(diamonds). The amber bars show how far random directions would reach if certainty ended at flat boundaries, one for
+each other class, at the distance that the attack found. The number of input dimensions alone can explain a dot within a
+bar.
 """
 SHOWS = ("sphere", "manifold", "mixup_line", "nearest_other", "adversarial")
 
