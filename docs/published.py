@@ -52,6 +52,8 @@ from halobench.storage.columns import KEYS
 from halobench.storage.records import seal
 
 ROOT = Path(__file__).parents[1]
+if str(ROOT / "docs") not in sys.path:  # as when another script loads this file
+    sys.path.append(str(ROOT / "docs"))
 PUBLISHED = ROOT / "results/published"
 TABLES = ("metrics", "runs", "radii", "neighbourhood", "jobs")
 RECORDS = ("aggregate",)
