@@ -27,7 +27,7 @@ WIDTH = 1000  # pixels
 EVIDENCE = {
     "reach": (
         ("halos", "fashion", "halo-nulls"),
-        "MLPs, CNNs and a ResNet, trained on 1,000 to 10,000 images of digits, MNIST or Fashion-MNIST",
+        "MLPs, CNNs and a ResNet that fit 1,000 to 10,000 images of digits, MNIST or Fashion-MNIST",
     ),
     "temperature": (
         ("headline", "fashion", "halos", "paper-small"),

@@ -17,6 +17,7 @@ from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS, REFERENCE
 
 PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
+MOST_JOINED = 30  # rows of joined dots in a figure
 LEAST = 0.01  # nats; a share of less says nothing
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
 NLL = "test NLL above that of the known posterior (nats)"
@@ -116,8 +117,8 @@ def with_base(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def base_label(table: pd.DataFrame) -> str:
-    """Name the models that the questions are about, within a sentence, from a table with the column `base`."""
-    losses = set(table["base"])
+    """Name the models that the questions are about, within a sentence, from a table with the index level `base`."""
+    losses = set(table.index.get_level_values("base"))
     if losses == {NO_LOSS}:
         return "models trained elsewhere"
     return within(labels.loss_label(losses.pop())) if len(losses) == 1 else "each pair's first loss"

@@ -20,7 +20,6 @@ from halobench.reporting.answers.answer import (
     sentences,
     share,
     wins,
-    with_base,
     without_fit,
 )
 from halobench.reporting.styles import calibrator_styles
@@ -45,7 +44,7 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     names = [name for name in labels.ordered(scores.columns, labels.CALIBRATORS) if name not in TEMPERATURES]
     if missing := without_fit(metrics, scores, ["exact"]) if names else MISSING:
         return Answer("maps", QUESTION, missing)
-    scores = of_base(scores).droplevel("base")
+    models, scores = base_label(scores), of_base(scores).droplevel("base")
     every = {name: over_seeds(scores[name] - scores["exact"], runs) for name in names}
     others = [name for name in names if len(every[name])]
     if not others:
@@ -64,7 +63,7 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         QUESTION,
         sentences(said[:1]),
         sentences([*said[1:], f"{count(more, 'more map is', 'more maps are')} in the leaderboard." if more else ""]),
-        LIMIT.format(base_label(with_base(metrics))) + (CHOSEN if "partner" in shown else ""),
+        LIMIT.format(models) + (CHOSEN if "partner" in shown else ""),
         tuple(Series(labels.calibrator_label(name), styles[name], gaps[name].assign(loss="")) for name in shown),
         CHANGE.format("the optimal temperature"),
         0.0,

@@ -20,10 +20,10 @@ from halobench.reporting.answers.answer import (
     pairs,
     sentences,
     wins,
-    with_base,
     without_fit,
 )
 from halobench.reporting.styles import loss_styles
+from halobench.storage.columns import KEYS, PAIRED
 
 MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
@@ -48,7 +48,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     fits = [fit for fit in ("exact", "paper") if fit in scores]
     gaps = {fit: over_seeds(_gaps(others, of_base(scores), fit), runs) for fit in fits}
     of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
-    models = base_label(with_base(metrics))
+    models = base_label(scores)
     first = len(mixes) or 1
     said = [_against(part, of_loss, models, fits) for part in (shown[:first], shown[first:])]
     return Answer(
@@ -85,7 +85,6 @@ def _against(shown: Sequence[str], gaps: Mapping[tuple[str, str], pd.DataFrame],
 
 def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str) -> pd.Series:
     """Return, by cell, the uncalibrated score minus that of the base loss after a fit, in the same pair and seed."""
-    keys = ["dataset", "model", "seed"]
     other, fitted = others["none"].rename("other").reset_index(), base[fit].rename("fit").reset_index()
-    joined = other.merge(fitted[[*keys, "fit"]], on=keys)
-    return joined.assign(gap=joined["other"] - joined["fit"]).set_index(["dataset", "model", "loss", "seed"])["gap"]
+    joined = other.merge(fitted[[*PAIRED, "fit"]], on=PAIRED)
+    return joined.assign(gap=joined["other"] - joined["fit"]).set_index(KEYS)["gap"]

@@ -8,6 +8,7 @@ import pandas as pd
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     GROUP,
+    MOST_JOINED,
     NLL,
     Answer,
     Series,
@@ -17,7 +18,6 @@ from halobench.reporting.answers.answer import (
     over_seeds,
     share,
     spread,
-    with_base,
     without_fit,
 )
 from halobench.reporting.styles import calibrator_style
@@ -25,7 +25,6 @@ from halobench.reporting.styles import calibrator_style
 QUESTION = "What can a temperature repair?"
 FITS = ("none", "paper", "exact")
 BESIDES = ("mixup2", "mixup5")  # the losses that are shown next to the base loss
-MOST = 30  # models; if there are more, only those of the base loss are shown
 LIMIT = (
     "With {}. The lowest possible NLL is that of the known posterior; without label noise, it counts as 0. The"
     " temperature is fitted to validation samples with the same label noise, and doesn't change any prediction."
@@ -43,7 +42,7 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     base = {fit: over_seeds(fitted[fit], runs) for fit in fits}
     trained = scores.index.get_level_values("loss")
     shown = scores[trained.isin(BESIDES) | (trained == scores.index.get_level_values("base"))]
-    if len(shown.groupby(level=GROUP)) > MOST:
+    if len(shown.groupby(level=GROUP)) > MOST_JOINED:  # then each pair still has a row, for its base loss
         shown = of_base(scores)
     values = {fit: over_seeds(shown[fit], runs) for fit in fits}
     removed = {fit: _removed(fitted["none"] - fitted[fit], base["none"], runs) for fit in fits[1:]}
@@ -54,7 +53,7 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         f"The optimal temperature {f'removes {optimal} of the NLL above the lowest possible and ' if optimal else ''}"
         f"leaves {spread(base['exact']['mean'])} nats {'of it' if optimal else 'above the lowest possible NLL'}.",
         f"The paper's fit, which often stops early, removes {early}." if early else "",
-        LIMIT.format(base_label(with_base(metrics))),
+        LIMIT.format(base_label(scores)),
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
         NLL,
         joined=True,

@@ -16,15 +16,12 @@ from matplotlib.text import Annotation
 from matplotlib.ticker import PercentFormatter
 
 from halobench.reporting import labels, table_views
-from halobench.reporting.answers.answer import GROUP, Answer, Series
+from halobench.reporting.answers.answer import GROUP, MOST_JOINED, Answer, Series
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import add_head, add_legend, blank_figure, empty_page, wrapped
 from halobench.reporting.plotting.style import GREY, INK
 
-MOST, MOST_JOINED = (
-    24,
-    30,
-)  # rows, and rows with joined dots; if there are more, the pairs of a data set share a row, without intervals
+MOST = 24  # rows; if there are more, or `MOST_JOINED`, the pairs of a data set share a row, without intervals
 ROW, LANE, ENDS = 0.25, 0.075, 0.7  # inches: heights of a row, of each lane after its first, and of an axis
 WIDTH, NAMES = 4.8, 1.6  # inches: of a page, which fits a phone, and of the names of rows
 SPAN = "#d8c391"
