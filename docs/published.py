@@ -275,8 +275,7 @@ def answered(key: str = "") -> str:
             items.append(f"- {' '.join(filter(None, parts))} *Measured for {on}.*")
         return "\n\n" + "\n".join(textwrap.fill(item, 120, subsequent_indent="  ") for item in items) + "\n\n"
     said = answer(key)
-    detail = re.sub(r" ?\d+ more (map|loss|maps|losses) (is|are) in the leaderboard\.", "", said.detail)
-    parts = [" ".join(filter(None, (f"**{said.short}**", unseen(key), detail))), f"*Limits:* {said.limit}"]
+    parts = [" ".join(filter(None, (f"**{said.short}**", unseen(key), said.detail))), f"*Limits:* {said.limit}"]
     return "\n\n" + "\n\n".join(textwrap.fill(part.strip(), 120) for part in parts) + "\n\n"
 
 

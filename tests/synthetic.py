@@ -14,10 +14,13 @@ from matplotlib.text import Text
 
 from halobench.calibration.overlap_theory import two_level_kl
 from halobench.core import plugins
+from halobench.core.facts import facts
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
+from halobench.results.aggregate import REPEATED, REPEATING
 from halobench.results.claims import load_claims
 from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 
+MIXUP = facts("losses", "mixup").family
 THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
 FIGURES = tuple(name for name in plugins.names("figures") if name not in THEORY)
 DEMO = [  # the demo's pairs, and more
@@ -130,14 +133,14 @@ def tables(cells=DEMO, seeds=(0, 1, 2)) -> dict[str, pd.DataFrame]:
             | {"seconds": 5.0, "device": "cpu", "parameters": 90000}
             | TRAINED
             | {"distribution": "", "beta": np.nan, "group": np.nan, "separation": np.nan}
-            | {"seed_correction": 0.45}
+            | {"seed_correction": 0.45, "loss_family": MIXUP if loss.startswith("mixup") else ""}
         )
     for dataset, seed in itertools.product(dict.fromkeys(d for d, _, _ in cells), seeds):
         out["metrics"] += _references(dataset, seed)
     frames = {name: pd.DataFrame(rows) for name, rows in out.items()}
-    noise = frames["runs"].drop_duplicates("dataset").set_index("dataset")["noise"]
-    for name in ("neighbourhood", "radii", "metrics", "reliability"):
-        frames[name]["noise"] = frames[name]["dataset"].map(noise)
+    datasets = frames["runs"].drop_duplicates("dataset").set_index("dataset")
+    for name, column in itertools.product(REPEATING, REPEATED):
+        frames[name][column] = frames[name]["dataset"].map(datasets[column])
     for name in ("neighbourhood", "radii"):
         frames[name]["kind"] = frames[name]["probe"]
     frames["claims"] = claims(list(dict.fromkeys((d, m) for d, m, _ in cells)))

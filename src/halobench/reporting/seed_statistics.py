@@ -16,18 +16,22 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Return the mean and t interval, clipped to `within`, of `value` over seeds for each combination of columns `by`.
 
-    Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit.
+    Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit. Intervals are
+    widened by the column ``seed_correction``, if there is one: see `t_interval`.
     """
-    per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
+    table = table if "seed_correction" in table else table.assign(seed_correction=0.0)
+    groups = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)
+    per_seed = groups.agg(**{"value": (value, "mean"), "correction": ("seed_correction", "max")})
     keys = cast("pd.MultiIndex", per_seed.index).droplevel("seed").to_frame(index=False)
-    values = per_seed.to_numpy(dtype=float)
+    values = per_seed["value"].to_numpy(dtype=float)
     # Rows are sorted by key, so a group begins wherever a key changes.
     firsts = np.flatnonzero(np.r_[len(keys) > 0, keys.ne(keys.shift()).any(axis=1).to_numpy()[1:]])
     sizes = np.diff([*firsts, len(values)])
+    corrections = per_seed["correction"].to_numpy(dtype=float)[firsts]
     intervals = np.empty((len(firsts), 3))
     for size in np.unique(sizes):
         rows = sizes == size
-        intervals[rows] = t_intervals(values[firsts[rows, None] + np.arange(size)])
+        intervals[rows] = t_intervals(values[firsts[rows, None] + np.arange(size)], corrections[rows])
     means = keys.iloc[firsts].reset_index(drop=True)
     intervals[:, 1:] = intervals[:, 1:].clip(*within)
     means[["mean", "low", "high"]] = intervals

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from halobench.core.errors import SpecError
@@ -37,7 +36,9 @@ FILES = {
 }
 LADDER = "repair.csv"  # additional rows of metrics, for cells with this file
 PROBED = ("neighbourhood", "radii")  # tables that only probed cells have
-NOISY = ("metrics", "radii", "reliability", "neighbourhood")  # tables that repeat the data sets' label noise
+# Columns of `runs` about data sets that other tables repeat, for ordering panels and for intervals over seeds.
+REPEATED = ("noise", "seed_correction")
+REPEATING = ("metrics", "radii", "reliability", "neighbourhood")
 BATCH = 64  # cells read and joined at once, with half a million radii in total
 
 # Takes files, each as a path and its content, and returns all their rows and each file's row count.
@@ -65,15 +66,19 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
             runs.append(cell.names | _run(cell))
             fits += cell.fits
             jobs += [origins.job_row(cell.key, record) for record in cell.records.values()]
-    noise = {run["dataset"]: run["noise"] for run in runs}
-    for reference in manifest["references"]:
-        parts["metrics"].append(_reference_rows(results, reference).assign(noise=noise[reference["dataset"]]))
+    parts["metrics"] += [_reference_rows(results, reference) for reference in manifest["references"]]
     jobs = [*origins.source_rows(results, jobs), *jobs, *_reference_jobs(results, manifest["references"])]
-    yield "runs", with_seed_correction(pd.DataFrame(runs))
+    run_table = with_seed_correction(pd.DataFrame(runs))
+    datasets = run_table.drop_duplicates("dataset").set_index("dataset")
+    yield "runs", run_table
     yield "jobs", origins.jobs_table(jobs)
     yield "fits", origins.fits_table(fits)
     for name in FILES:  # if no cell was probed, no file provides the columns
-        yield name, _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))])
+        table = _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))])
+        for column in REPEATED if name in REPEATING else ():
+            table[column] = table["dataset"].map(datasets[column])
+        yield name, table
+        del table  # otherwise, it would be kept while the next one is joined
 
 
 def write_tables(tables: Iterable[tuple[str, pd.DataFrame]], folder: Path) -> list[Path]:
@@ -148,8 +153,6 @@ def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.Da
     for position, key in enumerate(KEYS):
         column: Any = pd.Series([cell.names[key] for cell in cells]).repeat(counts).array  # its type isn't in the stubs
         table.insert(position, key, column)
-    if name in NOISY:
-        table["noise"] = np.repeat([cell.noise for cell in cells], counts)
     if name in PROBED:
         table.insert([*table.columns].index("probe") + 1, "kind", _kinds(table["probe"], cells, counts))
     return table
@@ -173,7 +176,6 @@ def _null_rows(cell: _CellFiles) -> pd.DataFrame:
     for (points, probe, calibrator), attacked in radii.groupby(["points", "probe", "calibrator"], observed=True):
         lead = cell.names | {"points": points, "probe": probe, "kind": "adversarial"}
         facts = {"calibrator": calibrator, "threshold": attacked["threshold"].iloc[0], "n": len(attacked)}
-        facts["noise"] = cell.noise
         nulls = summarise_nulls(attacked, cell.records["probe"]["dimension"], planes, QUARTILES)
         rows += [lead | {"quantity": quantity} | facts | null for quantity, null in nulls.items()]
     return pd.DataFrame(rows)

@@ -50,8 +50,11 @@ def p_values(values: np.ndarray, margin: float, correction: float = 0.0) -> np.n
     return np.where(gap == 0, 1.0, p)
 
 
-def t_intervals(values: np.ndarray, correction: float = 0.0) -> np.ndarray:
-    """Compute `t_interval` for each row of values (g, n), n >= 1, without NaN: mean, low and high, (g, 3)."""
+def t_intervals(values: np.ndarray, correction: float | np.ndarray = 0.0) -> np.ndarray:
+    """Compute `t_interval` for each row of values (g, n), n >= 1, without NaN: mean, low and high, (g, 3).
+
+    There is one correction for all rows or one for each, (g,).
+    """
     from scipy.special import stdtrit  # slow to import, and a dry run reads claims without judging them
 
     count = values.shape[1]
@@ -65,6 +68,6 @@ def t_intervals(values: np.ndarray, correction: float = 0.0) -> np.ndarray:
         return np.stack([mean, mean - half, mean + half], axis=1)
 
 
-def _standard_errors(values: np.ndarray, correction: float) -> np.ndarray:
+def _standard_errors(values: np.ndarray, correction: float | np.ndarray) -> np.ndarray:
     """Return the standard error of the mean of each row of values (g, n), n >= 2."""
     return values.std(axis=1, ddof=1) * np.sqrt(1 / values.shape[1] + correction)

@@ -14,6 +14,7 @@ from matplotlib.markers import MarkerStyle
 from scipy import stats
 
 import synthetic
+from halobench.core.facts import facts
 from halobench.core.formatting import number
 from halobench.reporting import labels as names
 from halobench.reporting.answers import maps, mixup, reach, temperature
@@ -27,6 +28,8 @@ from synthetic import beside_maps, beside_searches, made, texts, words
 PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
 CE = "cross_entropy"
 CORRECTION = 0.45  # test samples by training samples
+MIXUP = ("mixup2", "mixup5")
+FAMILY = facts("losses", "mixup").family
 FITS = ("none", "paper", "exact")
 
 
@@ -40,7 +43,8 @@ def scored(
 
 
 def runs_of(metrics: pd.DataFrame, correction: float = CORRECTION) -> pd.DataFrame:
-    return metrics[[*GROUP, "seed"]].drop_duplicates().assign(seed_correction=correction)
+    runs = metrics[[*GROUP, "seed"]].drop_duplicates().assign(seed_correction=correction)
+    return runs.assign(loss_family=runs["loss"].map(lambda loss: FAMILY if loss in MIXUP else ""))
 
 
 def grid(
@@ -257,10 +261,10 @@ def test_mixup_is_answered_first_then_other_losses_and_of_many_the_rest_are_coun
     assert shown[:2] == ["2-point Mixup", "5-point Mixup"]
     assert len(shown) == mixup.MOST
     assert subjects(answer.short) == [name.lower() for name in shown[:2]]
-    others, last = re.split(r"(?<=\.) (?=\d+ more)", answer.detail)
-    assert subjects(others) == [name.lower() for name in shown[2:]]
-    assert last == "2 more losses are in the leaderboard."
-    other = mixup.mixup(metrics[~metrics["loss"].str.startswith("mixup")], runs_of(metrics))
+    assert subjects(answer.detail) == [name.lower() for name in shown[2:]]
+    assert answer.words["detail"] == f"{answer.detail} 2 more losses are in the leaderboard."
+    metrics = metrics.replace({"loss": dict.fromkeys(MIXUP, "mixup_own")})  # which has no family
+    other = mixup.mixup(metrics.drop_duplicates([*GROUP, "calibrator", "seed"]), runs_of(metrics))
     assert other.question == "Does another loss avoid it?"
     assert (len(subjects(other.short)), len(subjects(other.detail))) == (1, 3)
 
@@ -291,7 +295,7 @@ def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first(
     for fit, each in zip(("zz_own", "partner"), answer.series, strict=False):
         found = numbers(each)
         assert found == {pair: pytest.approx(ends[fit, pair]) for pair in PAIRS}
-    assert answer.detail.endswith(" 2 more maps are in the leaderboard.")
+    assert answer.words["detail"] == f"{answer.detail} 2 more maps are in the leaderboard."
     ticks = answer.spans.set_index(PAIR)
     assert (ticks["low"] == ticks["high"]).all()
     assert ticks["low"].to_dict() == pytest.approx({pair: -value for pair, value in left.items()}), "all of it"
@@ -349,8 +353,8 @@ def test_the_reach_is_a_range_of_medians_by_direction():
     )
     assert answer.detail == (
         "Random directions say little: in so many dimensions, flat boundaries at the worst distance would let them"
-        f" reach {null} or more. After the optimal temperature, certainty ends after {after} in"
-        f" the worst direction found. The decision, which no temperature alters, changes after {changes} towards the"
+        f" reach {null} or more. After the optimal temperature, certainty ends after {after} of that distance in the"
+        f" worst direction found. The decision, which no temperature alters, changes after {changes} of it towards the"
         " nearest other class."
     )
     assert (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import itertools
 import json
 import math
 import shutil
@@ -171,9 +172,9 @@ def test_tables_read_many_at_a_time_are_those_of_one_file_after_the_other(grid):
     found = dict(aggregate.aggregate(manifest, results))
     assert set(found) == {*TABLES, *ORIGINS}
     assert_same_tables(found, plain_tables(manifest, results))
-    noise = found["runs"].set_index(KEYS)["noise"].groupby("dataset").first()
-    for name in aggregate.NOISY:
-        assert (found[name]["noise"] == found[name]["dataset"].map(noise)).all(), name
+    for name, column in itertools.product(aggregate.REPEATING, aggregate.REPEATED):
+        values = found["runs"].groupby("dataset")[column].first()
+        assert (found[name][column] == found[name]["dataset"].map(values)).all(), (name, column)
     for name in aggregate.PROBED:
         assert (found[name]["kind"] == found[name]["probe"]).all(), "each probe has the name of its kind"
     assert [tuple(row) for row in found["runs"][KEYS].itertuples(index=False)] == [
@@ -374,16 +375,18 @@ def test_a_csv_with_a_field_too_many_shifts_no_other_file(tmp_path):
 
 def plain_over_seeds(table: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
     """Means and intervals, one group at a time."""
-    per_seed = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)[value].mean()
     rows = []
-    for found, group in per_seed.groupby(level=list(range(len(by))), sort=True):
-        found = found if isinstance(found, tuple) else (found,)
-        rows.append((*found, *t_interval(group.to_numpy()), len(group)))
+    for found, group in table.dropna(subset=[value]).groupby(by, sort=True):
+        means = group.groupby("seed")[value].mean()
+        correction = group["seed_correction"].max() if "seed_correction" in group else 0.0
+        rows.append((*found, *t_interval(means.to_numpy(), correction), len(means)))
     return pd.DataFrame(rows, columns=[*by, "mean", "low", "high", "n"])
 
 
+@pytest.mark.parametrize("corrected", [False, True], ids=["independent", "shared"])
 @pytest.mark.parametrize("by", [["a"], ["b", "x"]])
-def test_statistics_over_seeds_are_those_of_each_group(by):
+def test_statistics_over_seeds_are_those_of_each_group(by, corrected):
+    """With a correction, data sets ("a" to "z") of which some have samples that seeds share."""
     rng = np.random.default_rng(1)
     table = pd.DataFrame({"a": rng.choice([*"uvw"], 4000), "b": rng.choice([*"xyz"], 4000, p=[0.9, 0.09, 0.01])})
     table["x"], table["seed"] = rng.choice([0.1, 0.2, 1.0], 4000), rng.integers(0, 12, 4000)
@@ -391,6 +394,8 @@ def test_statistics_over_seeds_are_those_of_each_group(by):
     table.loc[rng.uniform(size=4000) < 0.1, "value"] = np.nan
     table.loc[5, "value"] = np.inf
     table = table[(table["b"] != "z") | (table["seed"] == 3)]
+    if corrected:
+        table["seed_correction"] = table[by[0]].map({"v": 0.45, "w": 0.2, "y": 0.45}).fillna(0.0)
     found = seed_statistics.over_seeds(table, by, "value")
     pd.testing.assert_frame_equal(found, plain_over_seeds(table, by, "value"), check_exact=True)
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from halobench.core.formatting import count, number, within
 from halobench.reporting import labels, table_views
+from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.leaders import preferred_labels
 from halobench.results.names import NO_LOSS, Style
-from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS, REFERENCE
 
 PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
@@ -74,6 +73,8 @@ class Answer:
         True if the dots of a row lie on one line, which joins them, rather than one below the other.
     percent : bool
         True if values are shown in percent.
+    more : str
+        How much more of the kind the leaderboard has; "" if nothing.
     """
 
     key: str
@@ -89,11 +90,13 @@ class Answer:
     hollow: str = ""
     joined: bool = False
     percent: bool = False
+    more: str = ""
 
     @property
     def words(self) -> dict[str, str]:
         """The answer without its figure, for files and pages."""
-        return {name: getattr(self, name) for name in ("key", "question", "short", "detail", "limit")}
+        shown = {name: getattr(self, name) for name in ("key", "question", "short", "limit")}
+        return shown | {"detail": f"{self.detail} {self.more}".strip()}
 
 
 # Models and scores ----------------------------------------------------------------------------------------------------
@@ -149,20 +152,18 @@ def without_fit(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str]
     return ""
 
 
-def over_seeds(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
+def means_of(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the mean and t interval over seeds of values indexed by dataset, model, loss, seed, in the order of pairs.
 
     The interval is widened if seeds share samples.
     """
+    table = values.rename("value").reset_index()
     corrections = runs.groupby("dataset", observed=True)["seed_correction"].max()
-    group: Any
-    rows = []
-    for group, part in values.dropna().groupby(level=GROUP):
-        rows.append((*group, *t_interval(part.to_numpy(), corrections.get(group[0], 0.0))))
-    table = pd.DataFrame(rows, columns=[*GROUP, "mean", "low", "high"]).assign(open=False)
-    order = {pair: i for i, pair in enumerate(table_views.cells_in(table))}
-    rank = [order[pair] for pair in table[PAIR].itertuples(index=False, name=None)]
-    return table.iloc[np.argsort(rank, kind="stable")].reset_index(drop=True)
+    table["seed_correction"] = table["dataset"].map(corrections).fillna(0.0)
+    means = over_seeds(table, GROUP, "value").drop(columns="n").assign(open=False)
+    order = {pair: i for i, pair in enumerate(table_views.cells_in(means))}
+    rank = [order[pair] for pair in means[PAIR].itertuples(index=False, name=None)]
+    return means.iloc[np.argsort(rank, kind="stable")].reset_index(drop=True)
 
 
 # Words ----------------------------------------------------------------------------------------------------------------

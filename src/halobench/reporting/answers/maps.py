@@ -14,8 +14,8 @@ from halobench.reporting.answers.answer import (
     base_label,
     excess_nll,
     losses,
+    means_of,
     of_base,
-    over_seeds,
     pairs,
     sentences,
     share,
@@ -45,14 +45,14 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     if missing := without_fit(metrics, scores, ["exact"]) if names else MISSING:
         return Answer("maps", QUESTION, missing)
     models, scores = base_label(scores), of_base(scores).droplevel("base")
-    every = {name: over_seeds(scores[name] - scores["exact"], runs) for name in names}
+    every = {name: means_of(scores[name] - scores["exact"], runs) for name in names}
     others = [name for name in names if len(every[name])]
     if not others:
         return Answer("maps", QUESTION, MISSING)
     own = [name for name in others if name not in labels.CALIBRATORS and "/" not in name]
     preferred = [name for name in ("partner", "auto") if name in others]
     shown = list(dict.fromkeys([*own, *preferred, *others]))[:MOST]
-    left = over_seeds(scores["exact"], runs)
+    left = means_of(scores["exact"], runs)
     gaps = {name: every[name] for name in shown}
     left = left.merge(pd.concat([*gaps.values()])[GROUP].drop_duplicates(), on=GROUP)  # where any map was fitted
     said = [_gained(labels.calibrator_label(name), values, left) for name, values in gaps.items()]
@@ -62,13 +62,14 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         "maps",
         QUESTION,
         sentences(said[:1]),
-        sentences([*said[1:], f"{count(more, 'more map is', 'more maps are')} in the leaderboard." if more else ""]),
+        sentences(said[1:]),
         LIMIT.format(models) + (CHOSEN if "partner" in shown else ""),
         tuple(Series(labels.calibrator_label(name), styles[name], gaps[name].assign(loss="")) for name in shown),
         CHANGE.format("the optimal temperature"),
         0.0,
         left[GROUP].assign(loss="", low=-left["mean"], high=-left["mean"]),
         "all of it",
+        more=f"{count(more, 'more map is', 'more maps are')} in the leaderboard." if more else "",
     )
 
 

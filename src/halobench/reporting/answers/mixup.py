@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from halobench.core.facts import facts
 from halobench.core.formatting import count, within
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
@@ -15,8 +16,8 @@ from halobench.reporting.answers.answer import (
     base_label,
     excess_nll,
     losses,
+    means_of,
     of_base,
-    over_seeds,
     pairs,
     sentences,
     wins,
@@ -29,24 +30,25 @@ MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
 MOST = 4  # losses; Mixup's come first
 LIMIT = (
-    "A pair is a data set with a model. Test NLL in expectation under the known label noise, paired by seed; a pair"
-    " counts if its 95% interval excludes 0. Only {} is calibrated here. On clean labels, the order can differ."
+    "A pair is a data set with a model. Test NLL in expectation under the posterior, where it is known, paired by seed;"
+    " a pair counts if its 95% interval excludes 0. Only {} is calibrated here. On clean labels, the order can differ."
 )
 
 
 def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer from the NLL of each loss, uncalibrated, minus that of the base loss after TS."""
     scores = excess_nll(metrics)
+    mixed = {*runs.loc[runs["loss_family"] == facts("losses", "mixup").family, "loss"]}
     trained, base = (scores.index.get_level_values(name) for name in ("loss", "base"))
     others, styles = scores[trained != base], loss_styles(trained[trained != base].unique())
-    ranked = sorted(styles, key=lambda loss: not loss.startswith("mixup"))
+    ranked = sorted(styles, key=lambda loss: loss not in mixed)
     shown, more = ranked[:MOST], len(ranked[MOST:])
-    mixes = [loss for loss in shown if loss.startswith("mixup")]
+    mixes = [loss for loss in shown if loss in mixed]
     question = MIXUP if mixes or not shown else OTHER
     if missing := without_fit(metrics, scores) if shown else MISSING:
         return Answer("mixup", question, missing)
     fits = [fit for fit in ("exact", "paper") if fit in scores]
-    gaps = {fit: over_seeds(_gaps(others, of_base(scores), fit), runs) for fit in fits}
+    gaps = {fit: means_of(_gaps(others, of_base(scores), fit), runs) for fit in fits}
     of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
     models = base_label(scores)
     first = len(mixes) or 1
@@ -55,7 +57,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         "mixup",
         question,
         said[0],
-        sentences([said[1], f"{count(more, 'more loss is', 'more losses are')} in the leaderboard." if more else ""]),
+        sentences(said[1:2]),
         LIMIT.format(models),
         tuple(
             Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")
@@ -63,6 +65,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
             for loss in shown
         ),
         CHANGE.format(f"{models} after TS"),
+        more=f"{count(more, 'more loss is', 'more losses are')} in the leaderboard." if more else "",
         hollow=f"hollow: against {labels.calibrator_label('paper')}" if len(fits) > 1 else "",
     )
 

@@ -7,7 +7,7 @@ import math
 import pandas as pd
 
 from halobench.reporting import labels, table_views
-from halobench.reporting.answers.answer import GROUP, Answer, Series, base_label, over_seeds, spread, with_base
+from halobench.reporting.answers.answer import GROUP, Answer, Series, base_label, means_of, spread, with_base
 from halobench.results.names import Style
 from halobench.storage.columns import KEYS
 
@@ -63,8 +63,10 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     said = {key: _way(values) for key, values in measured.items() if len(values)}
     ends, alters = said.get((worst, "certainty", "exact")), said.get((changes, "decision", "none"))
     detail = [_null(null, measured[at_random]) if len(null) else ""]
-    detail += [f"After the optimal temperature, certainty ends after {ends} {WAYS[worst]}." if ends else ""]
-    detail += [f"The decision, which no temperature alters, changes after {alters} {WAYS[changes]}." if alters else ""]
+    if ends:
+        detail += [f"After the optimal temperature, certainty ends after {ends} of that distance {WAYS[worst]}."]
+    if alters:
+        detail += [f"The decision, which no temperature alters, changes after {alters} of it {WAYS[changes]}."]
     return Answer(
         "reach",
         QUESTION,
@@ -90,7 +92,7 @@ def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, ru
     rows = table[(table["probe"] == probe) & (table["quantity"] == quantity) & (table["calibrator"] == calibrator)]
     if rows.empty:
         return pd.DataFrame()
-    means = over_seeds(rows.set_index(KEYS)["relative_median"], runs)
+    means = means_of(rows.set_index(KEYS)["relative_median"], runs)
     ends = rows.groupby(GROUP)["censored"].max().gt(0.5).rename("open").reset_index()
     means = means.drop(columns="open").merge(ends, on=GROUP)
     return means.assign(low=means["low"].clip(lower=0))

@@ -14,8 +14,8 @@ from halobench.reporting.answers.answer import (
     Series,
     base_label,
     excess_nll,
+    means_of,
     of_base,
-    over_seeds,
     share,
     spread,
     without_fit,
@@ -26,8 +26,8 @@ QUESTION = "What can a temperature repair?"
 FITS = ("none", "paper", "exact")
 BESIDES = ("mixup2", "mixup5")  # the losses that are shown next to the base loss
 LIMIT = (
-    "With {}. The lowest possible NLL is that of the known posterior; without label noise, it counts as 0. The"
-    " temperature is fitted to validation samples with the same label noise, and doesn't change any prediction."
+    "With {}. The lowest possible NLL is that of the known posterior; where none is known, it counts as 0. The"
+    " temperature is fitted to validation samples of the same distribution, and doesn't change any prediction."
 )
 
 
@@ -39,12 +39,12 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     fits = [fit for fit in FITS if fit in scores]
     fitted = of_base(scores)
     fitted = fitted[np.isfinite(fitted["exact"])]  # shares compare the same cells
-    base = {fit: over_seeds(fitted[fit], runs) for fit in fits}
+    base = {fit: means_of(fitted[fit], runs) for fit in fits}
     trained = scores.index.get_level_values("loss")
     shown = scores[trained.isin(BESIDES) | (trained == scores.index.get_level_values("base"))]
     if len(shown.groupby(level=GROUP)) > MOST_JOINED:  # then each pair still has a row, for its base loss
         shown = of_base(scores)
-    values = {fit: over_seeds(shown[fit], runs) for fit in fits}
+    values = {fit: means_of(shown[fit], runs) for fit in fits}
     removed = {fit: _removed(fitted["none"] - fitted[fit], base["none"], runs) for fit in fits[1:]}
     optimal, early = removed["exact"], removed.get("paper", "")
     return Answer(
@@ -62,4 +62,4 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 def _removed(gains: pd.Series, before: pd.DataFrame, runs: pd.DataFrame) -> str:
     """Return the range over pairs of the share of the excess that a fit removes."""
-    return share(over_seeds(gains, runs), before)
+    return share(means_of(gains, runs), before)
