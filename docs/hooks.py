@@ -281,10 +281,10 @@ def names_tables() -> Iterator[str]:
 
 def reading() -> str:
     """Return the page on how to read each figure and table, from their captions."""
-    from halobench.core import facts, plugins
+    from halobench.core import plugin_facts, plugins
 
     parts = [READING]
-    figures = {name: facts.facts("figures", name) for name in plugins.names("figures")}
+    figures = {name: plugin_facts.facts("figures", name) for name in plugins.names("figures")}
     for category in sorted({said.category for said in figures.values()}):
         parts.append(f"## {category.partition(' ')[2]}")
         for name, said in figures.items():
@@ -298,7 +298,7 @@ def reading() -> str:
     parts += ["## Tables", markdown(f"In tables of scores, lower is always better. {COMPARING} {BOLD}")]
     parts += ["### claims_table", page_caption("claims_table")]
     for name in sorted({*plugins.names("tables")} - {*figures}):  # the caption of a figure says what its table has
-        caption = " ".join(facts.facts("tables", name).caption.split())
+        caption = " ".join(plugin_facts.facts("tables", name).caption.split())
         parts += [f"### {name}", markdown(caption.removesuffix(ENDING))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -326,10 +326,10 @@ def references() -> str:
 
 def sources(kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the name and source of each plug-in of some kinds that says its source."""
-    from halobench.core import facts
+    from halobench.core import plugin_facts
 
     for kind in kinds:
-        yield from ((name, said.source) for name, said in facts.named(kind).items() if said.source)
+        yield from ((name, said.source) for name, said in plugin_facts.named(kind).items() if said.source)
 
 
 LANGUAGES = {".yaml": "yaml", ".yml": "yaml", ".py": "python", ".toml": "toml", ".cff": "yaml"}

@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from halobench.calibration.overlap_theory import two_level_kl
 from halobench.core import plugins
-from halobench.core.facts import facts
+from halobench.core.plugin_facts import facts
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
 from halobench.results.aggregate import REPEATED, REPEATING
 from halobench.results.claims import load_claims
@@ -81,7 +81,7 @@ def beside_maps(metrics: pd.DataFrame) -> pd.DataFrame:
 
 def plain(name: str, given: dict[str, pd.DataFrame]) -> Figure:
     """A figure of these tables alone."""
-    return plugins.load("figures", name)(*(given[table] for table in plugins.parameters("figures", name)))
+    return plugins.load("figures", name)(*(given[table] for table in plugins.find("figures", name).arguments))
 
 
 def drawn(name: str, given: dict[str, pd.DataFrame]) -> Figure:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from halobench.core import facts, plugins
+from halobench.core import plugin_facts, plugins
 from halobench.core.errors import SpecError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ += ["check_source"]
 def _asserting(kind: str, name: str) -> Iterator[None]:
     """Check a plug-in's constants, and turn errors of bad input into failed assertions."""
     try:
-        facts.facts(kind, name)
+        plugin_facts.facts(kind, name)
         yield
     except SpecError as error:
         raise AssertionError(str(error)) from None
@@ -51,7 +51,7 @@ def check_loss(name: str, **options: Any) -> None:
     with _asserting("losses", name):
         spec = LossSpec(name, options)
         rows = build_checks.check_loss(spec, batch=6)
-        wanted = 6 * (plugins.constant("losses", name, "ROWS") or 1)
+        wanted = 6 * (plugins.find("losses", name).constants.get("ROWS") or 1)
         assert rows == wanted, f"{name} makes {rows} rows of 6, but its file says {wanted} (ROWS)"
         loss, labels = base.build(spec), torch.arange(6) % 3
         targets = labels if base.takes_labels(loss) else torch.eye(3)[labels]
@@ -107,7 +107,7 @@ def check_source(name: str, **options: Any) -> None:
     with _asserting("data", name):
         spec = SourceSpec(name, options)
         sources.describe(spec)
-        if plugins.is_distribution(name):
+        if sources.is_distribution(name):
             drawn = (sources.load_distribution(spec).sample(20, np.random.default_rng(0)) for _ in range(2))
             first, again = (np.asarray(sample.labels) for sample in drawn)
         else:
@@ -152,7 +152,7 @@ def check_direction(name: str) -> None:
         rng = np.random.default_rng(1)
         points, labels = torch.from_numpy(rng.normal(size=(30, 6))).float(), np.arange(30) % 3
         kept = points.clone()
-        count = 1 if plugins.constant("probes", name, "ONE_DIRECTION") else 2
+        count = 1 if plugins.find("probes", name).constants.get("ONE_DIRECTION") else 2
         spec = ProbeSpec(kind=name, radii=(0.0, 1.0), directions=count, points=10)
         model, around = torch.nn.Linear(6, 3).eval(), Surroundings(points, labels)
         curves = [probe(model, points, labels, spec, around, rng=np.random.default_rng(0)).curves for _ in range(2)]
@@ -207,7 +207,7 @@ def check_metric(name: str, **options: Any) -> None:
     from halobench.calibration.metric import Metric, by_kind
 
     with _asserting("metrics", name):
-        metric = Metric(name, plugins.without_defaults("metrics", name, options))
+        metric = Metric(name, plugins.find("metrics", name).without_defaults(options))
         takes = metric.takes
 
     def value(logits: np.ndarray, targets: np.ndarray) -> float:
@@ -232,7 +232,7 @@ def check_metric(name: str, **options: Any) -> None:
         if not {"labels", "posterior"} & set(takes):
             same = np.isclose(value(logits, labels), value(logits, np.eye(k)[labels]), atol=1e-9)
             assert same, f"{name} differs between labels and rows with all mass on them"
-    lower = plugins.constant("metrics", name, "LOWER_IS_BETTER")
+    lower = plugins.find("metrics", name).constants.get("LOWER_IS_BETTER")
     if lower is not None:
         rows = np.eye(3)[np.arange(30) % 3]
         targets = rows if "posterior" in takes else rows.argmax(axis=1)

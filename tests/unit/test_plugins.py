@@ -40,7 +40,9 @@ CHECKS = {
 PLUGINS = [(kind, name) for kind in CHECKS for name in plugins.names(kind)]
 
 
-@pytest.mark.parametrize(("kind", "name"), [each for each in PLUGINS if not plugins.constant(*each, "FROM_DISK")])
+@pytest.mark.parametrize(
+    ("kind", "name"), [each for each in PLUGINS if not plugins.find(*each).constants.get("FROM_DISK")]
+)
 def test_a_plugin_passes_the_check_of_its_kind(kind, name):
     CHECKS[kind](name, **(OPTIONS.get(name, {}) if kind == "data" else {}))
 

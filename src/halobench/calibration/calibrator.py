@@ -21,7 +21,6 @@ from halobench.calibration.arrays import blocks, check_labels, check_logits
 from halobench.calibration.sample_scores import cross_entropy, logarithm, softmax
 from halobench.core import plugins
 from halobench.core.errors import Found, RefusedError, SpecError, refuse, require, shown
-from halobench.core.library_calibrators import is_from_library
 
 GRADIENT = 1e-7  # the largest gradient of the objective at which a fit counts as converged
 Map = Callable[[np.ndarray], np.ndarray]
@@ -46,6 +45,10 @@ class Calibrator:
     converged : bool
     reason : str
         Why the fit failed, if it did. Scores of a failed fit are empty.
+    T, beta : float
+        The temperature and its inverse, for calibrators that fit one; NaN for others.
+    separable : bool
+        True if no optimum is finite because the data are separable.
     """
 
     transform: Map | None
@@ -53,6 +56,9 @@ class Calibrator:
     gradient: float = math.nan
     converged: bool = True
     reason: str = ""
+    T: float = math.nan
+    beta: float = math.nan
+    separable: bool = False
 
     def logits(self, logits: np.ndarray) -> np.ndarray:
         """Return calibrated logits (n, k), float64, for logits (n, k); a probability of 0 has a logit of -inf.
@@ -103,9 +109,9 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     >>> fit("gap", z, np.tile([0, 0, 0, 1], 100)).probabilities(z)[0].round(2).tolist()
     [0.75, 0.25]
     """
-    plugins.check_known("calibrators", "calibrator", name, ())
+    plugins.check_known("calibrators", "calibrator", name)
     plugins.check_installed([("calibrators", name)])
-    options = plugins.without_defaults("calibrators", name, options)
+    options = plugins.find("calibrators", name).without_defaults(options)
     logits = check_logits(logits)
     return fit_checked(name, logits, check_labels(labels, logits.shape), options)
 
@@ -113,10 +119,10 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
 def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
     """Fit a calibrator that is known to exist; the arrays must already have been checked."""
     logits, key = logits.astype(np.float64, copy=False), f"calibrators.{name}"
-    if is_from_library(name):
+    plugin = plugins.find("calibrators", name)
+    if plugin.library:
         return _fit_from_library(name, logits, labels, options)
-    fit_plugin = plugins.load("calibrators", name)
-    packaged = ":" not in name  # the package's own plug-ins don't modify their arguments
+    fit_plugin, packaged = plugin.load(), not plugin.is_outside  # the package's own don't modify their arguments
     with plugins.calling(key):
         fitted = fit_plugin(logits if packaged else logits.copy(), labels if packaged else labels.copy(), **options)
     if isinstance(fitted, Calibrator):
@@ -171,7 +177,7 @@ def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
 
 def libraries(plugged: Iterable[tuple[str, str]]) -> list[str]:
     """List the Python packages, except numpy, that plug-ins (kind, name) use; a result depends on their versions."""
-    return sorted({package for plugin in plugged for package in plugins.constant(*plugin, "LIBRARIES") or ()})
+    return sorted({package for plugin in plugged for package in plugins.find(*plugin).constants.get("LIBRARIES", ())})
 
 
 def scored(

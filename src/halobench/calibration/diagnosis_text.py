@@ -12,7 +12,7 @@ from halobench.calibration.groups import Groups
 from halobench.calibration.logit_maps import SLOW
 from halobench.calibration.repair import RepairLadder, Rung
 from halobench.calibration.temperature_scaling import TemperatureFit
-from halobench.core import facts
+from halobench.core import plugin_facts
 from halobench.core.formatting import count, interval, number
 
 NEGLIGIBLE = 0.005  # nats: the largest cost of a temperature's sampling error at which there are enough samples
@@ -41,7 +41,7 @@ class Answer:
 
 def label(calibrator: str) -> str:
     """Return a calibrator's name in words."""
-    return facts.title("calibrators", calibrator)
+    return plugin_facts.title("calibrators", calibrator)
 
 
 def which_calibrator(auto: AutoFit, test_gain: Gain | None, unseen: str) -> Answer:

@@ -27,15 +27,20 @@ import pandas as pd
 from halobench.calibration import region_scores
 from halobench.calibration.arrays import check_logits
 from halobench.calibration.calibrator import Calibrator, LibraryError, fit_checked
-from halobench.calibration.paper_fit import fit_as_paper
 from halobench.calibration.region_scores import SampleRegions
-from halobench.calibration.rescaling import rescale, temper
+from halobench.calibration.rescaling import rescale
 from halobench.calibration.sample_scores import cross_entropy
 from halobench.calibration.scoring import SplitScores, metrics_row
 from halobench.calibration.targets import SPLITS, Targets, read_array, read_targets, reported_labels
-from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly, fit_temperature
-from halobench.core.errors import Found, naming, refuse, require
-from halobench.core.plugins import check_installed
+from halobench.calibration.temperature_scaling import (
+    TemperatureFit,
+    fit_exactly,
+    fit_temperature,
+    scaling,
+)
+from halobench.core.calibrator_spec import CalibratorSpec
+from halobench.core.errors import Found, SpecError, naming, refuse, require
+from halobench.core.plugins import check_installed, find
 from halobench.core.specs import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS, RELIABILITY_COLUMNS
 
@@ -68,7 +73,7 @@ class Calibrated:
 
 # Fits by (calibrator, split, labels), where split and labels are those that the calibrator was fitted to.
 Key = tuple[str, str, str]
-Fits = dict[Key, TemperatureFit | Calibrator]
+Fits = dict[Key, Calibrator]
 
 
 def calibrate(
@@ -159,20 +164,25 @@ def fit_and_score(
 def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec) -> Fits:
     """Fit the calibrators: the oracle once for each kind of test labels, ``none`` not at all."""
     fits: Fits = {}
-    for name, fit in (("exact", fit_exactly), ("paper", fit_as_paper)):
-        if name in spec.names:
-            with naming("val"):
-                fits[name, "val", "drawn"] = fit(logits["val"], targets["val"]["drawn"])
-    if "oracle" in spec.names:
-        for labels in reported_labels(targets, "test"):
-            fits["oracle", "test", labels] = _fit_oracle(logits["test"], targets["test"][labels])
-    for name, plugin in spec.plug_ins.items():
+    for name in spec.names:
+        if name == "oracle":
+            for labels in reported_labels(targets, "test"):
+                fits[name, "test", labels] = scaling(_fit_oracle(logits["test"], targets["test"][labels]))
+        elif name != "none":
+            fits[name, "val", "drawn"] = _fit_plugin(spec.plug_ins[name], name, logits, targets["val"]["drawn"])
+    return fits
+
+
+def _fit_plugin(spec: CalibratorSpec, name: str, logits: Mapping[str, np.ndarray], labels: np.ndarray) -> Calibrator:
+    """Fit a calibrator to validation logits; raise SpecError if it can't map a split's logits."""
+    if not find("calibrators", spec.name).constants.get("MASKED"):
         for split, rows in logits.items():
             endless = not math.isfinite(rows.min())
             refuse(endless, f"{split}.logits", f"a logit is -inf, but the calibrator {name} requires finite logits")
-        fit_to = logits["val"], targets["val"]["drawn"]
-        fits[name, "val", "drawn"] = fit_checked(plugin.name, *fit_to, plugin.options)
-    return fits
+    try:
+        return fit_checked(spec.name, logits["val"], labels, spec.options)
+    except SpecError as error:
+        raise error.within("val") if error.key.startswith(("logits", "targets")) else error from None
 
 
 def _fit_oracle(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
@@ -192,16 +202,8 @@ def _fits_to_score(calibrator: str, split: str, reported: list[str]) -> list[tup
 
 
 def _calibrated(fits: Fits, key: Key, logits: np.ndarray) -> np.ndarray | None:
-    """Return calibrated logits, or None if no optimum is finite or a library's map fails, as its fit then notes.
-
-    If the paper's fit ends at a negative T, its users would still divide by it. The result is therefore scored, with
-    the ranking of the classes reversed.
-    """
+    """Return calibrated logits, or None if no optimum is finite or a library's map fails, as its fit then notes."""
     fit = fits[key]
-    if isinstance(fit, TemperatureFit):
-        if fit.beta < 0:  # a class that is ruled out stays so
-            return temper(np.where(np.isfinite(logits), -logits, -np.inf), -fit.beta)
-        return temper(logits, fit.beta) if math.isfinite(fit.beta) else None
     try:
         return None if fit.transform is None else fit.transform(logits)
     except LibraryError as error:
@@ -209,16 +211,15 @@ def _calibrated(fits: Fits, key: Key, logits: np.ndarray) -> np.ndarray | None:
         return None
 
 
-def _fit_row(calibrator: str, split: str, labels: str, fit: TemperatureFit | Calibrator) -> dict[str, Any]:
+def _fit_row(calibrator: str, split: str, labels: str, fit: Calibrator) -> dict[str, Any]:
     """Convert a fit to plain data for JSON, which has no NaN or infinity."""
-    numbers = {key: getattr(fit, key, math.nan) for key in ("T", "beta", "nll", "gradient")}
-    reason = getattr(fit, "reason", "")
+    numbers = {"T": fit.T, "beta": fit.beta, "nll": fit.nll, "gradient": fit.gradient}
     return {
         "calibrator": calibrator,
         "split": split,
         "labels": labels,
         **{key: float(value) if math.isfinite(value) else None for key, value in numbers.items()},
         "converged": bool(fit.converged),
-        "separable": bool(getattr(fit, "separable", False)),
-        **({"reason": reason} if reason else {}),
+        "separable": bool(fit.separable),
+        **({"reason": fit.reason} if fit.reason else {}),
     }

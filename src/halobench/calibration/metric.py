@@ -8,6 +8,7 @@ shape or contains NaN, a label is out of range, or a row isn't a distribution.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -53,15 +54,15 @@ class Metric:
 
     def with_bins(self, bins: int) -> Metric:
         """Return the metric with this number of bins, if it has bins and their number isn't set."""
-        has_bins = "bins" in (plugins.signature("metrics", self.name) or {}) and "bins" not in self.options
+        has_bins = "bins" in (plugins.find("metrics", self.name).options or {}) and "bins" not in self.options
         return Metric(self.name, {**self.options, "bins": bins}) if has_bins else self
 
     def compute(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray | float:
         """Compute the metric's value, or a value per sample (n,), for arrays that have already been checked."""
-        key, foreign = f"metrics.{self.name}", ":" in self.name
-        arguments = [arrays[name].copy() if foreign else arrays[name] for name in self.takes]
-        with plugins.calling(key):
-            value = np.asarray(plugins.load("metrics", self.name)(*arguments, **self.options), dtype=np.float64)
+        key, plugin = f"metrics.{self.name}", plugins.find("metrics", self.name)
+        arguments = [arrays[name].copy() if plugin.is_outside else arrays[name] for name in self.takes]
+        with plugins.calling(key) if plugin.is_outside else contextlib.nullcontext():
+            value = np.asarray(plugin.load()(*arguments, **self.options), dtype=np.float64)
         n = len(arguments[0])
         require(
             value.shape in ((), (n,)),
@@ -109,7 +110,7 @@ def __getattr__(name: str) -> Callable[..., float]:
     def metric(predictions: np.ndarray, targets: np.ndarray, **options: Any) -> float:
         if "bins" in options:
             check_whole("bins", options["bins"], 1)
-        return Metric(name, plugins.without_defaults("metrics", name, options))(predictions, targets)
+        return Metric(name, plugins.find("metrics", name).without_defaults(options))(predictions, targets)
 
     metric.__name__ = metric.__qualname__ = name
     metric.__doc__ = plugins.load("metrics", name).__doc__

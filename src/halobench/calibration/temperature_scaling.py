@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
+from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.nll_curve import (
     Curve,
     Derivatives,
@@ -108,6 +109,22 @@ def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     curve = Curve.of(logits, targets)
     fit = _fit(curve, 1.0 if curve.masked else _first_guess(logits, targets))
     return replace(fit, T=fit.T * curve.unit, beta=fit.beta / curve.unit, gradient=fit.gradient * curve.unit)
+
+
+def scaling(fit: TemperatureFit) -> Calibrator:
+    """Return the calibrator that divides logits by a fitted temperature; it has no map if no optimum is finite.
+
+    If the paper's fit ends at a negative T, its users would still divide by it. The calibrator therefore does so too,
+    with the ranking of the classes reversed.
+    """
+
+    def scaled(logits: np.ndarray) -> np.ndarray:
+        if fit.beta < 0:  # a class that is ruled out stays so
+            return temper(np.where(np.isfinite(logits), -logits, -np.inf), -fit.beta)
+        return temper(logits, fit.beta)
+
+    transform = scaled if math.isfinite(fit.beta) else None
+    return Calibrator(transform, fit.nll, fit.gradient, fit.converged, T=fit.T, beta=fit.beta, separable=fit.separable)
 
 
 def _fit(curve: Curve, guess: float) -> TemperatureFit:

@@ -9,11 +9,11 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from halobench.core import plugins
 from halobench.core.errors import require
 from halobench.core.plugin_spec import PluginSpec, named_entry, suggested
-from halobench.core.plugins import check_known, without_defaults
+from halobench.core.plugins import check_known
 from halobench.core.spec_codec import Text, check_distinct, spec
 
-# These fits of a temperature are built in, since they need a cell's targets. All others are plug-ins.
-CALIBRATORS = ("none", "exact", "paper", "oracle")
+BUILT_IN = ("none", "oracle")  # these need none of a cell's labels, or those of its test samples
+CALIBRATORS = ("none", "exact", "paper", "oracle")  # the fits of a temperature, which are the default
 
 
 @spec
@@ -25,15 +25,15 @@ class CalibratorSpec(PluginSpec):
 
     def __post_init__(self):
         super().__post_init__()
-        check_known("calibrators", "name", self.name, ())
-        options = without_defaults("calibrators", self.name, self.options)
+        check_known("calibrators", "name", self.name)
+        options = plugins.find("calibrators", self.name).without_defaults(self.options)
         object.__setattr__(self, "options", options)
 
 
 def _read_calibrator(entry: Any) -> Any:
     """Return a listed calibrator as a name (``paper`` for the paper's fit) or as {NAME: CalibratorSpec}."""
     if isinstance(entry, str):
-        check_known("calibrators", "", entry, CALIBRATORS)
+        check_known("calibrators", "", entry, BUILT_IN)
         return entry
     form = "a name, or NAME: {name: PLUG-IN, OPTION: VALUE}"
     name, plug_in = named_entry(CalibratorSpec, entry, form, CALIBRATORS, "built in")
@@ -49,6 +49,6 @@ def _distinct_names(entries: tuple[Any, ...]) -> tuple[Any, ...]:
     return entries
 
 
-_Suggested = Annotated[Text, Field(json_schema_extra=suggested("calibrators", *CALIBRATORS))]
+_Suggested = Annotated[Text, Field(json_schema_extra=suggested("calibrators", *BUILT_IN))]
 _Calibrator = Annotated[_Suggested | dict[Text, CalibratorSpec], BeforeValidator(_read_calibrator)]
 Calibrators = Annotated[tuple[_Calibrator, ...], Field(min_length=1), AfterValidator(_distinct_names)]

@@ -24,7 +24,7 @@ def parameters(name: str, key: str = "name") -> list[str]:
     computed from probabilities, or if it doesn't take any targets.
     """
     plugins.check_known("metrics", key, name, ())
-    takes = plugins.parameters("metrics", name)
+    takes = list(plugins.find("metrics", name).arguments or ())
     key, parameters = f"metrics.{name}", Found(f"the parameters {', '.join(takes) or '()'}")
     require(set(takes) <= set(PARAMETERS), key, parameters, f"only {', '.join(PARAMETERS)}")
     require(set(takes) & set(OF_TARGETS), key, parameters, f"one of {', '.join(OF_TARGETS)} among them")
@@ -43,7 +43,7 @@ class MetricSpec(PluginSpec):
     def __post_init__(self):
         super().__post_init__()
         parameters(self.name)
-        object.__setattr__(self, "options", plugins.without_defaults("metrics", self.name, self.options))
+        object.__setattr__(self, "options", plugins.find("metrics", self.name).without_defaults(self.options))
 
 
 def _read_metric(entry: Any) -> Any:

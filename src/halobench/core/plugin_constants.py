@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from halobench.core.errors import Found, SpecError
@@ -34,26 +34,14 @@ FORMS: dict[str, Form] = {
     **dict.fromkeys(("TITLE", "SHORT", "ABOUT", "SOURCE", "UNIT", "FAMILY", "CATEGORY", "CAPTION"), _TEXT),
     **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES"), _TEXTS),
     **dict.fromkeys(("ORDER", "ROWS", "LOSSES"), _WHOLE),
-    **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER"), _TRUTH),
+    **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER", "MASKED"), _TRUTH),
     "ONE_DIRECTION": _TEXT,
     "STYLE": ('a colour, a marker and perhaps dashes, e.g. ("#0072B2", "s", (0, (4, 2)))', _is_style),
     "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE or ORDER", _is_variants),
 }
 SHOWN = ("TITLE", "ABOUT", "STYLE", "ORDER")
-_EVERY = ("TITLE", "ABOUT", "SOURCE", "ORDER")
-_DISPLAY = ("TITLE", "SHORT", "CATEGORY", "CAPTION", "SHOWS", "BEYOND", "LOSSES")
-# The constants that plug-ins of each kind may define.
-OF_KIND: dict[str, tuple[str, ...]] = {
-    "losses": (*_EVERY, "STYLE", "FAMILY", "ROWS", "VARIANTS"),
-    "models": (*_EVERY, "IMAGES", "VARIANTS"),
-    "data": (*_EVERY, "FROM_DISK", "VARIANTS"),
-    "calibrators": (*_EVERY, "STYLE", "PACKAGES", "LIBRARIES"),
-    "metrics": (*_EVERY, "UNIT", "LOWER_IS_BETTER"),
-    "probes": (*_EVERY, "STYLE", "ONE_DIRECTION"),
-    "searches": (*_EVERY, "STYLE"),
-    "figures": _DISPLAY,
-    "tables": _DISPLAY,
-}
+TOPICS = ("TITLE", "ABOUT", "SOURCE", "ORDER")  # of what is compared, e.g. losses
+DISPLAYS = ("TITLE", "SHORT", "CATEGORY", "CAPTION", "SHOWS", "BEYOND", "LOSSES")  # of figures and tables
 # Constants that are only for readers, so results don't depend on them.
 WORDS = frozenset({"TITLE", "SHORT", "ABOUT", "SOURCE", "ORDER", "STYLE", "UNIT", "VARIANTS"})
 
@@ -66,8 +54,8 @@ def literal(node: ast.expr | None) -> Any:
         return ...
 
 
-def read_constants(kind: str, tree: ast.Module) -> dict[str, Any]:
-    """Return the constants of a kind of plug-in that are assigned at a file's top level.
+def read_constants(allowed: Collection[str], tree: ast.Module) -> dict[str, Any]:
+    """Return the `allowed` constants that are assigned at a file's top level.
 
     If the name of a constant for readers is assigned an expression (``ORDER = rng.permutation(9)``), it is the file's
     own variable. A constant of the wrong form raises SpecError with the constant's name as the key.
@@ -76,7 +64,7 @@ def read_constants(kind: str, tree: ast.Module) -> dict[str, Any]:
     for node in tree.body:
         if isinstance(node, ast.Assign):
             names = (target.id for target in node.targets if isinstance(target, ast.Name))
-            constants |= {name: literal(node.value) for name in names if name in OF_KIND[kind]}
+            constants |= {name: literal(node.value) for name in names if name in allowed}
     constants = {name: value for name, value in constants.items() if value is not ... or name not in WORDS}
     for name, value in constants.items():
         words, fits = FORMS[name]

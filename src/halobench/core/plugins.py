@@ -1,8 +1,8 @@
-"""Find plug-ins by name, and read their options from the source text without importing them.
+"""Find plug-ins by name, and read their constants and options from the source text without importing them.
 
 A plug-in is a file: ``halobench/losses/mixup.py`` is the loss that configurations call ``mixup``. A name with a colon,
-``module:object``, refers to a callable outside the package. Since signatures are read without importing anything, code
-that needs only names and defaults runs without torch.
+``module:object``, refers to a callable outside the package. Since nothing is imported, code that needs only names and
+defaults runs without torch.
 """
 
 from __future__ import annotations
@@ -12,247 +12,86 @@ import contextlib
 import functools
 import importlib
 import importlib.util
+import inspect
 import random
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halobench.core import library_calibrators
 from halobench.core.errors import RefusedError, SpecError, describe_error, hint, one_of, refuse
 from halobench.core.extras import extra_of, install
 from halobench.core.plugin_constants import literal, read_constants
+from halobench.core.plugin_kinds import Kind, dotted, kind_of
+from halobench.core.plugin_libraries import Library
 
-PACKAGE = Path(__file__).parents[1]
-# The package folder that holds the plug-ins of each kind and nothing else.
-FOLDERS = {
-    "data": "data/loaders",
-    "models": "models/architectures",
-    "losses": "losses",
-    "calibrators": "calibration/calibrators",
-    "metrics": "calibration/metrics",
-    "probes": "probing/directions",
-    "searches": "probing/searches",
-    "figures": "reporting/figures",
-    "tables": "reporting/tables",
-}
-# The function that each kind of plug-in defines; a loss instead defines a class named after its file.
-ENTRIES = {
-    "data": "load",
-    "models": "build",
-    "calibrators": "fit",
-    "metrics": "score",
-    "probes": "directions",
-    "searches": "search",
-    "figures": "draw",
-    "tables": "make",
-}
-LIBRARY_PREFIXES = ("timm/", "torchvision/")  # prefixes of these libraries' model names
-OUTSIDE = {"models": "timm/NAME, torchvision/NAME", "calibrators": library_calibrators.NAMES}
+Definition = ast.FunctionDef | ast.ClassDef
 
 
-def folder(kind: str) -> Path:
-    """Return the package's folder of plug-ins of a kind."""
-    return PACKAGE / FOLDERS[kind]
+@dataclass(frozen=True, eq=False)
+class Plugin:
+    """A plug-in, as its file describes it.
 
-
-def entry(kind: str, name: str) -> str:
-    """Return the name that a plug-in's file must define: a fixed function name or, for a loss, a class in CamelCase."""
-    if kind == "losses":
-        return "".join(part.capitalize() for part in name.split("_"))
-    return ENTRIES[kind]
-
-
-def names(kind: str) -> list[str]:
-    """Return the names of the package's plug-ins of a kind: of all files that define the entry or can't be parsed."""
-    return sorted(path.stem for path in folder(kind).glob("[!_]*.py") if _is_plugin(kind, path))
-
-
-def _is_plugin(kind: str, path: Path) -> bool:
-    try:
-        return _definition(path, entry(kind, path.stem)) is not None
-    except SpecError:  # `locate` reports it when this plug-in is requested
-        return True
-
-
-def _key(kind: str) -> str:
-    """Return the spec key that holds the name of a plug-in of this kind."""
-    return "loader" if kind == "data" else "name"
-
-
-# --- Finding ---------------------------------------------------------------------------------------------------------
-
-
-def locate(kind: str, name: str) -> Path:
-    """Return the file of a plug-in; raise SpecError if there is none, or if one of its constants is invalid."""
-    constants(kind, name)
-    return _file(kind, name)
-
-
-def _file(kind: str, name: str) -> Path:
-    """Return the file of a plug-in, after checking that it is Python."""
-    key = _key(kind)
-    if kind == "models" and name.startswith(LIBRARY_PREFIXES):
-        return PACKAGE / "models/library_models.py"
-    if kind == "calibrators" and library_calibrators.is_from_library(name):
-        library_calibrators.source(key, name)
-        return PACKAGE / library_calibrators.adaptor(name)
-    if ":" in name:
-        return _outside(key, name)
-    known = names(kind)
-    if name not in known:
-        raise SpecError(key, name, one_of(known, name) + _or_outside(kind))
-    path = folder(kind) / f"{name}.py"
-    try:
-        parsed(path, path.stat().st_mtime_ns)
-    except SpecError as error:
-        raise RefusedError(key, f"the plug-in {name!r} can't be read: {error}") from None
-    return path
-
-
-def _or_outside(kind: str) -> str:
-    """Return the end of a list of the package's plug-ins: the form of names for plug-ins from elsewhere."""
-    return f", {OUTSIDE[kind]} or module:object" if kind in OUTSIDE else " or module:object"
-
-
-def _outside(key: str, name: str) -> Path:
-    """Return the file of ``module:object``, importing only its parent packages."""
-    module, _, attribute = name.partition(":")
-    spec, why = None, ""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (Exception, SystemExit) as error:  # importing a parent package can do anything
-        why = f" ({describe_error(error)})"
-    if spec is None or not (spec.origin or "").endswith(".py"):
-        sentence = f"the module {module!r} of {name!r} can't be imported{why}; its folder must be on PYTHONPATH"
-        raise RefusedError(key, sentence)
-    path = Path(str(spec.origin))
-    try:
-        definition = _definition(path, attribute)
-    except SpecError as error:
-        raise RefusedError(key, f"the plug-in {name!r} can't be read: {error}") from None
-    refuse(definition is None, key, f"{path} doesn't define {attribute!r}, which {name!r} asks for")
-    return path
-
-
-def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None:
-    """Check that `name` is either `built_in`, which needs no file, or a plug-in of this kind.
-
-    A plug-in whose file has a built-in name is also refused, since it would never be used.
+    Attributes
+    ----------
+    kind : Kind
+    name : str
+        Its name in configurations.
+    path : Path
+        Its file or, for a library's, the adaptor.
+    entry : str
+        The function or class that the file defines.
+    constants : mapping
+        Those of the kind's constants that the file defines.
+    options : mapping or None
+        Its options (keyword-only arguments; for a class, all arguments) and their defaults, which are ``...`` if there
+        is none or it isn't a literal. None if it takes any option.
+    arguments : tuple of str or None
+        The names of a function's positional parameters; None for a class.
+    returns : str
+        The annotation of what a function returns, if it has one.
     """
-    if name in built_in:
-        hidden = folder(kind) / f"{name}.py"
-        refuse(hidden.exists(), key, f"{name!r} is built in, so {kind}/{name}.py would never be used; rename that file")
-        return
-    try:
-        locate(kind, name)
-    except SpecError as error:
-        candidates = (*built_in, *names(kind))
-        from_package = ":" not in name and "/" not in name and name not in candidates
-        if not from_package:
-            raise error.at(key) from None
-        raise SpecError(key, name, one_of(candidates, name) + _or_outside(kind)) from None
 
+    kind: Kind
+    name: str
+    path: Path
+    entry: str
+    constants: Mapping[str, Any]
+    options: Mapping[str, Any] | None
+    arguments: tuple[str, ...] | None = None
+    returns: str = ""
 
-def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
-    """Raise SpecError, naming the extra, unless the ``PACKAGES`` of plug-ins (kind, name) are installed.
+    @property
+    def library(self) -> Library | None:
+        """The library that defines it, if it is one that an adaptor serves."""
+        return self.kind.library_of(self.name)
 
-    Nothing is imported.
-    """
-    for kind, name in plugins:
-        packages = constant(kind, name, "PACKAGES") or ()
-        missing = [package for package in packages if importlib.util.find_spec(package) is None]
-        extra = next(filter(None, map(extra_of, missing)), None)
-        remedy = f"run {install(extra)}" if extra else "install them"
-        refuse(missing, kind, f"{name} needs {' and '.join(packages)}; {remedy}")
+    @property
+    def is_outside(self) -> bool:
+        """True if it is named ``module:object``."""
+        return ":" in self.name
 
+    def without_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `options` without those equal to their defaults; raise SpecError if there is no such option.
 
-# --- Reading ---------------------------------------------------------------------------------------------------------
+        The error's key is the option's name.
+        """
+        defaults = self.options
+        if defaults is None:
+            return dict(options)
+        for key in options:
+            if key not in defaults:
+                known = f"no such option; those of {self.name} are {', '.join(defaults)}{hint(defaults, key)}"
+                raise RefusedError(key, known if defaults else f"{self.name} has no options; leave this key out")
+        return {key: value for key, value in options.items() if not _same(value, defaults[key])}
 
-
-def constants(kind: str, name: str) -> dict[str, Any]:
-    """Return those constants in `halobench.core.plugin_constants.OF_KIND` that a plug-in's file defines."""
-    path = _file(kind, name)
-    return _constants(kind, name, path, path.stat().st_mtime_ns)
-
-
-@functools.cache
-def _constants(kind: str, name: str, path: Path, mtime_ns: int) -> dict[str, Any]:
-    """Return the constants of a plug-in's file (`mtime_ns` keys the cache)."""
-    try:
-        return read_constants(kind, parsed(path, mtime_ns))
-    except SpecError as error:
-        raise RefusedError(_key(kind), f"the file of {name!r} defines {error}") from None
-
-
-def constant(kind: str, name: str, attribute: str) -> Any:
-    """Return one of a plug-in's `constants`, or None if the plug-in doesn't define it."""
-    return constants(kind, name).get(attribute)
-
-
-def signature(kind: str, name: str) -> dict[str, Any] | None:
-    """Return a plug-in's options (its keyword-only arguments) and their defaults; None if it takes any option (``**``).
-
-    For a class, the other arguments count as well, since nobody passes them by position.
-
-    An option maps to ``...`` if it has no default, or one that isn't a literal. Models under ``timm/`` and
-    ``torchvision/`` pass all options on to those libraries, as do calibrators of a library that isn't installed.
-    """
-    node = _entry_node(kind, name)
-    if kind == "models" and name.startswith(LIBRARY_PREFIXES):
-        return None
-    if kind == "calibrators" and library_calibrators.is_from_library(name):
-        path = library_calibrators.source(_key(kind), name)
-        if path is None:
-            return None
-        node = _definition(path, name.partition("/")[2])
-    is_class = isinstance(node, ast.ClassDef)
-    if isinstance(node, ast.ClassDef):
-        node = next((n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
-    if node is None:
-        return {}
-    if node.args.kwarg is not None:
-        return None
-    pairs = list(zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True))
-    if is_class:
-        others = node.args.args[1:]
-        defaults = [None] * (len(others) - len(node.args.defaults)) + node.args.defaults
-        pairs = [*zip(others, defaults, strict=True), *pairs]
-    return {arg.arg: literal(default) for arg, default in pairs}
-
-
-def is_distribution(loader: str) -> bool:
-    """Return True if a loader's ``load`` is annotated to return a ``Distribution``, which is resampled per seed."""
-    returns = getattr(_entry_node("data", loader), "returns", None)
-    # A quoted annotation is parsed as a constant.
-    text = returns.value if isinstance(returns, ast.Constant) else ast.unparse(returns) if returns else ""
-    return str(text).rpartition(".")[2] == "Distribution"
-
-
-def parameters(kind: str, name: str) -> list[str]:
-    """Return the names of a plug-in function's positional parameters (of a figure or table: the tables it reads)."""
-    node = _entry_node(kind, name)
-    if not isinstance(node, ast.FunctionDef):
-        raise RefusedError(
-            f"{kind}.{name}", f"{name} isn't a function; define one whose parameters name the tables that it reads"
-        )
-    return [arg.arg for arg in node.args.args]
-
-
-def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Return `options` without those equal to their defaults; raise SpecError if the plug-in doesn't have one of them.
-
-    The error's key is the option's name.
-    """
-    defaults = signature(kind, name)
-    if defaults is None:
-        return dict(options)
-    for key in options:
-        if key not in defaults:
-            known = f"no such option; those of {name} are {', '.join(defaults)}{hint(defaults, key)}"
-            raise RefusedError(key, known if defaults else f"{name} has no options; leave this key out")
-    return {key: value for key, value in options.items() if not _same(value, defaults[key])}
+    def load(self) -> Callable[..., Any]:
+        """Import the file and return its entry; raise SpecError if an import from outside the package fails."""
+        if not self.is_outside:
+            return getattr(importlib.import_module(dotted(self.path)), self.entry)
+        return getattr(_import(self.kind, self.name), self.entry)
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -262,17 +101,182 @@ def _same(value: Any, default: Any) -> bool:
     return isinstance(value, bool) == isinstance(default, bool) and value == default
 
 
-def _entry_node(kind: str, name: str) -> ast.FunctionDef | ast.ClassDef | None:
-    """Return the syntax tree of a plug-in's entry, or None for a library's model or calibrator."""
-    return _definition(locate(kind, name), name.partition(":")[2] or entry(kind, name))
+# --- Finding ---------------------------------------------------------------------------------------------------------
 
 
-def _definition(path: Path, name: str) -> ast.FunctionDef | ast.ClassDef | None:
+def find(kind: str, name: str) -> Plugin:
+    """Return a plug-in; raise SpecError if there is none of this name, or if its file is invalid."""
+    declared = kind_of(kind)
+    path = _path(declared, name)
+    return _read(declared, name, path, path.stat().st_mtime_ns)
+
+
+def load(kind: str, name: str) -> Callable[..., Any]:
+    """Import a plug-in and return its entry; raise SpecError if this fails."""
+    return find(kind, name).load()
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of the package's plug-ins of a kind: of all files that define the entry or can't be parsed."""
+    declared = kind_of(kind)
+    return list(_names(declared, declared.folder.stat().st_mtime_ns))
+
+
+@functools.cache
+def _names(kind: Kind, mtime_ns: int) -> tuple[str, ...]:
+    """Return the names of the plug-ins in a kind's folder (`mtime_ns` keys the cache)."""
+    return tuple(sorted(path.stem for path in kind.folder.glob("[!_]*.py") if _is_plugin(kind, path)))
+
+
+def _is_plugin(kind: Kind, path: Path) -> bool:
+    try:
+        return _definition(path, kind.entry_of(path.stem)) is not None
+    except SpecError:  # `find` reports it when this plug-in is requested
+        return True
+
+
+def _path(kind: Kind, name: str) -> Path:
+    """Return the file of a plug-in; for one of a library, that of the adaptor."""
+    if library := kind.library_of(name):
+        return library.adaptor
+    if ":" in name:
+        return _module_file(kind, name)
+    path = kind.folder / f"{name}.py"
+    if not name.isidentifier() or name.startswith("_") or not path.is_file():
+        known = names(kind.name)
+        raise SpecError(kind.key, name, one_of(known, name) + kind.elsewhere)
+    return path
+
+
+def _module_file(kind: Kind, name: str) -> Path:
+    """Return the file of the module in ``module:object``, importing only the packages that contain it."""
+    module = name.partition(":")[0]
+    spec, why = None, ""
+    try:
+        spec = importlib.util.find_spec(module)
+    except (Exception, SystemExit) as error:  # importing a parent package can do anything
+        why = f" ({describe_error(error)})"
+    if spec is None or not (spec.origin or "").endswith(".py"):
+        sentence = f"the module {module!r} of {name!r} can't be imported{why}; its folder must be on PYTHONPATH"
+        raise RefusedError(kind.key, sentence)
+    return Path(str(spec.origin))
+
+
+def check_known(kind: str, key: str, name: str, built_in: Collection[str] = ()) -> None:
+    """Check that `name` is either `built_in`, which needs no file, or a plug-in of this kind.
+
+    A plug-in whose file has a built-in name is also refused, since it would never be used.
+    """
+    declared = kind_of(kind)
+    if name in built_in:
+        hidden = declared.folder / f"{name}.py"
+        refuse(hidden.exists(), key, f"{name!r} is built in, so {kind}/{name}.py would never be used; rename that file")
+        return
+    try:
+        find(kind, name)
+    except SpecError as error:
+        candidates = (*built_in, *names(kind))
+        if ":" in name or "/" in name or name in candidates or not isinstance(error.value, str):
+            raise error.at(key) from None
+        raise SpecError(key, name, one_of(candidates, name) + declared.elsewhere) from None
+
+
+def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
+    """Raise SpecError, naming the extra, unless the ``PACKAGES`` of plug-ins (kind, name) are installed.
+
+    Nothing is imported.
+    """
+    for kind, name in plugins:
+        packages = find(kind, name).constants.get("PACKAGES", ())
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        extra = next(filter(None, map(extra_of, missing)), None)
+        remedy = f"run {install(extra)}" if extra else "install them"
+        refuse(missing, kind, f"{name} needs {' and '.join(packages)}; {remedy}")
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _read(kind: Kind, name: str, path: Path, mtime_ns: int) -> Plugin:
+    """Read a plug-in's file (`mtime_ns` keys the cache)."""
+    try:
+        tree = parsed(path, mtime_ns)
+    except SpecError as error:
+        raise RefusedError(kind.key, f"the plug-in {name!r} can't be read: {error}") from None
+    try:
+        constants = read_constants(kind.constants, tree)
+    except SpecError as error:
+        raise RefusedError(kind.key, f"the file of {name!r} defines {error}") from None
+    if library := kind.library_of(name):
+        found = library.definition(kind.key, name)
+        return Plugin(kind, name, path, kind.entry, constants, None if found is None else _options(found))
+    entry = kind.entry_of(name)
+    node = _definition(path, entry)
+    if node is None and ":" in name:
+        return _reexported(kind, name, path)
+    if node is None:
+        what = "function" if kind.entry else "class"
+        raise RefusedError(kind.key, f"{path.name} defines no {what} {entry!r}, which makes it one of the {kind.name}")
+    if isinstance(node, ast.ClassDef):
+        return Plugin(kind, name, path, entry, constants, _options(node))
+    # A quoted annotation is parsed as a constant.
+    quoted = node.returns.value if isinstance(node.returns, ast.Constant) else None
+    returns = str(quoted) if quoted is not None else ast.unparse(node.returns) if node.returns else ""
+    arguments = tuple(argument.arg for argument in node.args.args)
+    return Plugin(kind, name, path, entry, constants, _options(node), arguments, returns)
+
+
+def _options(node: Definition) -> dict[str, Any] | None:
+    """Return the options of a function or class as in `Plugin`.
+
+    The positional arguments of a class count as well, since nobody passes them by position.
+    """
+    is_class = isinstance(node, ast.ClassDef)
+    if isinstance(node, ast.ClassDef):
+        methods = (each for each in node.body if isinstance(each, ast.FunctionDef))
+        function = next((method for method in methods if method.name == "__init__"), None)
+    else:
+        function = node
+    if function is None:
+        return {}
+    if function.args.kwarg is not None:
+        return None
+    pairs = list(zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True))
+    if is_class:
+        others, defaults = function.args.args[1:], function.args.defaults
+        pairs = [*zip(others, [None] * (len(others) - len(defaults)) + defaults, strict=True), *pairs]
+    return {argument.arg: literal(default) for argument, default in pairs}
+
+
+def _reexported(kind: Kind, name: str, path: Path) -> Plugin:
+    """Return the plug-in of an object that its module imports from elsewhere, such as ``torch.nn:CrossEntropyLoss``."""
+    entry = kind.entry_of(name)
+    target = getattr(_import(kind, name), entry, None)
+    refuse(target is None, kind.key, f"{path} doesn't define {entry!r}, which {name!r} asks for")
+    try:
+        parameters = list(inspect.signature(target).parameters.values())
+        file = Path(str(inspect.getsourcefile(target)))
+    except (TypeError, ValueError):
+        raise RefusedError(kind.key, f"{name!r} isn't a function or class that is written in Python") from None
+    named = parameters if isinstance(target, type) else [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+    any_option = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    arguments = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    options = {parameter.name: _plain(parameter.default) for parameter in named}
+    return Plugin(
+        kind, name, file, entry, {}, None if any_option else options, None if named is parameters else tuple(arguments)
+    )
+
+
+def _plain(default: Any) -> Any:
+    """Return a default, or ``...`` if there is none or JSON can't represent it."""
+    return default if default is None or isinstance(default, bool | int | float | str | list | tuple) else ...
+
+
+def _definition(path: Path, name: str) -> Definition | None:
     """Return the top-level function or class `name` in a file, or None if there is none."""
-    for node in parsed(path, path.stat().st_mtime_ns).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == name:
-            return node
-    return None
+    nodes = (node for node in parsed(path, path.stat().st_mtime_ns).body if isinstance(node, Definition))
+    return next((node for node in nodes if node.name == name), None)
 
 
 @functools.cache
@@ -287,17 +291,12 @@ def parsed(path: Path, mtime_ns: int) -> ast.Module:
 # --- Running ---------------------------------------------------------------------------------------------------------
 
 
-def load(kind: str, name: str) -> Callable[..., Any]:
-    """Import a plug-in and return its entry; raise SpecError if this fails."""
-    locate(kind, name)
-    if ":" not in name:
-        module = f"{PACKAGE.name}.{FOLDERS[kind].replace('/', '.')}.{name}"
-        return getattr(importlib.import_module(module), entry(kind, name))
-    module, _, attribute = name.partition(":")
+def _import(kind: Kind, name: str) -> Any:
+    """Import the module of ``module:object``; raise SpecError if this fails."""
     try:
-        return getattr(importlib.import_module(module), attribute)
+        return importlib.import_module(name.partition(":")[0])
     except (Exception, SystemExit) as error:
-        raise RefusedError(_key(kind), f"{name!r} can't be imported ({describe_error(error)})") from error
+        raise RefusedError(kind.key, f"{name!r} can't be imported ({describe_error(error)})") from error
 
 
 @contextlib.contextmanager

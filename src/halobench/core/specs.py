@@ -16,12 +16,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from halobench.core import facts
-from halobench.core.calibrator_spec import CALIBRATORS, Calibrators, CalibratorSpec
+from halobench.core import plugin_facts
+from halobench.core.calibrator_spec import BUILT_IN, CALIBRATORS, Calibrators, CalibratorSpec
 from halobench.core.errors import hint, naming, one_of, refuse, require
 from halobench.core.metric_spec import Metrics, MetricSpec
+from halobench.core.plugin_kinds import kind_of
 from halobench.core.plugin_spec import PluginSpec, suggested
-from halobench.core.plugins import LIBRARY_PREFIXES, check_known, constant, names, signature
+from halobench.core.plugins import check_known, find, names
 from halobench.core.spec_codec import (
     Count,
     Distance,
@@ -184,7 +185,7 @@ class ModelSpec(PluginSpec):
 
     def __post_init__(self):
         super().__post_init__()
-        from_library = self.name.startswith(LIBRARY_PREFIXES)
+        from_library = kind_of("models").library_of(self.name) is not None
         require(
             from_library or self.stem == "plain",
             "stem",
@@ -383,10 +384,10 @@ class ProbeSpec:
 
     def __post_init__(self):
         changed = canonical(self)
-        taken = signature("searches", self.kind) or {} if self.searches else RAY_KEYS
+        taken = find("searches", self.kind).options or {} if self.searches else RAY_KEYS
         for key in (key for key in (*RAY_KEYS, *SEARCH_KEYS) if key not in taken):
             refuse(key in changed, key, f"{self.kind} doesn't use this key; leave it out")
-        why = None if self.searches else constant("probes", self.kind, "ONE_DIRECTION")
+        why = None if self.searches else find("probes", self.kind).constants.get("ONE_DIRECTION")
         require(why is None or self.directions == 1, "directions", self.directions, f"1, since {why}")
 
     @property
@@ -416,7 +417,7 @@ class MetricsSpec:
     @property
     def scores(self) -> dict[str, MetricSpec]:
         """All metrics, by their names in tables: first the package's in their order, then those of `also`."""
-        scores = {name: MetricSpec(name) for name in facts.named("metrics")}
+        scores = {name: MetricSpec(name) for name in plugin_facts.named("metrics")}
         for entry in self.also:
             scores |= {entry: MetricSpec(entry)} if isinstance(entry, str) else entry
         return scores
@@ -447,7 +448,7 @@ class CalibrateSpec(MetricsSpec):
         entries = (
             {each: CalibratorSpec(each)} if isinstance(each, str) else each
             for each in self.calibrators
-            if each not in CALIBRATORS
+            if each not in BUILT_IN
         )
         return {name: entry for each in entries for name, entry in each.items()}
 

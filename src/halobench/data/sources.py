@@ -91,10 +91,15 @@ def _require(condition: object, spec: SourceSpec, sentence: str) -> None:
     refuse(not condition, "loader", f"{spec.loader} {sentence}")
 
 
+def is_distribution(loader: str) -> bool:
+    """Return True if a loader's ``load`` is annotated to return a ``Distribution``, which is resampled per seed."""
+    return plugins.find("data", loader).returns.rpartition(".")[2] == "Distribution"
+
+
 def describe(spec: SourceSpec) -> Description:
     """Return the description of a source without loading it, after checking that it is well-formed."""
     loader = plugins.load("data", spec.loader)
-    if plugins.is_distribution(spec.loader):
+    if is_distribution(spec.loader):
         source = load_distribution(spec)
         return Description(tuple(source.shape), source.classes, None)
     description = sys.modules[loader.__module__].describe(**spec.options)
@@ -151,8 +156,8 @@ def plain_images(key: str, loader: str) -> Images:
     """Load the images (N, C, H, W) of a loader that needs no options; errors are about the option `key`."""
     require(isinstance(loader, str), key, loader, "the name of an image loader")
     try:
-        options = plugins.signature("data", loader)
-        refuse(plugins.is_distribution(loader), key, f"{loader} is a distribution; name a loader of images")
+        options = plugins.find("data", loader).options
+        refuse(is_distribution(loader), key, f"{loader} is a distribution; name a loader of images")
         refuse(
             options is not None and ... in options.values(),
             key,
@@ -231,7 +236,7 @@ def write_source(spec: SourceSpec, folder: Path) -> list[Path]:
     meta: dict[str, Any] = {"spec": canonical(spec), "size": 0, "parts": {}, "checksums": {}}
     written: list[Path] = []
     shape: tuple[int, ...]
-    if plugins.is_distribution(spec.loader):
+    if is_distribution(spec.loader):
         drawn = load_distribution(spec)
         shape, classes, mean, std = drawn.shape, drawn.classes, drawn.mean, drawn.std
     else:

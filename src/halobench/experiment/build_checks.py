@@ -187,7 +187,7 @@ def written_description(config: Config, name: str, results: Path) -> sources.Des
     """
     folder = results / "sources" / name
     with contextlib.suppress(SpecError):
-        if plugins.constant("data", config.sources[name].loader, "FROM_DISK"):
+        if plugins.find("data", config.sources[name].loader).constants.get("FROM_DISK"):
             record = records.read_record(folder / "source.json", ["spec", "code"])
             if not changes(record, source_job(config, name).request):
                 meta: Mapping[str, Any] = read_meta(folder)[1]

@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import RefusedError
-from halobench.core.facts import shown_text
 from halobench.core.plugin_constants import without_words
-from halobench.core.plugins import PACKAGE, locate, parsed
+from halobench.core.plugin_facts import shown_text
+from halobench.core.plugin_kinds import PACKAGE
+from halobench.core.plugins import find, parsed
 from halobench.storage.layout import STAGES
 
 # Modules that don't affect any number. A spec's meaning is all in its JSON, and values in files don't depend on how
@@ -78,7 +79,7 @@ def require_code(
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
     roots = {_dotted(PACKAGE / f"{module}.py"): PACKAGE / f"{module}.py" for module in STAGES[stage].modules}
     for kind, name in plugins:
-        path, module = locate(kind, name), name.partition(":")[0]
+        path, module = find(kind, name).path, name.partition(":")[0]
         if path.is_relative_to(PACKAGE):
             roots[_dotted(path)] = path
         else:
@@ -124,7 +125,11 @@ def _is_neutral(path: Path) -> bool:
     key, is_package = _key("", path), path.stem == "__init__"
     if (key.partition("/")[0] in NEUTRAL_WINGS and key not in COUNTED) or key in NEUTRAL:
         return True
-    return is_package and not _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
+    if not is_package:
+        return False
+    body = _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
+    targets = (target for node in body if isinstance(node, ast.Assign) for target in node.targets)
+    return not body or "KIND" in map(ast.unparse, targets)  # which declares a kind of plug-ins
 
 
 @functools.cache

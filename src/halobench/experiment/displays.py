@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from halobench.core import facts, plugins
+from halobench.core import plugin_facts, plugins
 from halobench.core.errors import SpecError, one_of, refuse
 from halobench.storage.layout import PAGES, TABLES
 
@@ -28,13 +28,13 @@ def file_stem(name: str) -> str:
     return name.replace(":", ".")
 
 
-def display_facts(kind: str, stem: str) -> facts.Facts:
+def display_facts(kind: str, stem: str) -> plugin_facts.Facts:
     """Return the facts about the figure or table whose files have this stem."""
     name = ":".join(stem.rsplit(".", 1))
     try:
-        return facts.facts(kind, name)
+        return plugin_facts.facts(kind, name)
     except SpecError:  # its module is missing, for example on another machine
-        return facts.Facts(name)
+        return plugin_facts.Facts(name)
 
 
 def captions(shown: Mapping[str, Any]) -> dict[str, str]:
@@ -44,10 +44,12 @@ def captions(shown: Mapping[str, Any]) -> dict[str, str]:
 
 def tables_read(kind: str, name: str) -> list[str]:
     """Return the tables from which a figure or print table is made, which are its function's parameters."""
-    parameters, results = plugins.parameters(kind, name), (*TABLES, "claims")
-    function = name.partition(":")[2] or plugins.entry(kind, name)
+    plugin, results = plugins.find(kind, name), (*TABLES, "claims")
+    why = f"{name} isn't a function; define one whose parameters name the tables that it reads"
+    refuse(plugin.arguments is None, f"{kind}.{name}", why)
+    parameters = list(plugin.arguments or ())
     for table in parameters or [""]:
-        what = f"{function} has the parameter {table!r}" if table else f"{function} has no parameters"
+        what = f"{plugin.entry} has the parameter {table!r}" if table else f"{plugin.entry} has no parameters"
         refuse(table not in results, f"{kind}.{name}", f"{what}; each must name a table: {one_of(results, table)}")
     taken = kind == "tables" and name in (*results, "aggregate", "answers", *PAGES)
     refuse(taken, kind, f"the aggregate, claims or overview stage writes a file named {name}; choose another name")
@@ -61,6 +63,7 @@ def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterabl
     probes, at least one of which it needs; with an empty list, it is shown only in experiments that name it. ``BEYOND``
     lists calibrators; it needs at least one that isn't in this list. ``LOSSES`` is the least number of losses.
     """
-    shows, beyond, least = (plugins.constant(kind, name, attribute) for attribute in ("SHOWS", "BEYOND", "LOSSES"))
+    constants = plugins.find(kind, name).constants
+    shows, beyond, least = (constants.get(attribute) for attribute in ("SHOWS", "BEYOND", "LOSSES"))
     fits = (shows is None or bool(set(shows) & set(shown))) and losses >= (least or 0)
     return fits and (beyond is None or bool(set(calibrators) - set(beyond)))

@@ -12,6 +12,7 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import canonical, parse, spec
 from halobench.core.specs import PROBE_KEYS, CalibrateSpec, ModelSpec, TrainSpec
+from halobench.data.sources import is_distribution
 from halobench.experiment.displays import ALL, IMAGES, LADDER, has_content
 from halobench.experiment.sections import Cell, ProbeEntry, Sections
 from halobench.storage.columns import NO_LOSS
@@ -186,7 +187,7 @@ class Config(Sections):
     @functools.cached_property
     def distributions(self) -> frozenset[str]:
         """Return the loaders that are distributions; their files are read once, as there may be thousands of cells."""
-        return frozenset(filter(plugins.is_distribution, {source.loader for source in self.sources.values()}))
+        return frozenset(filter(is_distribution, {source.loader for source in self.sources.values()}))
 
     def sampler(self, dataset: str) -> list[tuple[str, str]]:
         """Return a list with the plug-in that draws a data set's samples, or an empty list if none does."""

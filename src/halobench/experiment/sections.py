@@ -36,7 +36,7 @@ def _given_keys(layer: Any, check: Callable[[Any], Recipe]) -> dict[str, Any]:
 def _without_defaults(kind: str, entry: Any) -> Any:
     """Return a plug-in's spec without default options; raise SpecError for an unknown plug-in or option."""
     name = entry.loader if kind == "data" else entry.name
-    return dataclasses.replace(entry, options=plugins.without_defaults(kind, name, entry.options))
+    return dataclasses.replace(entry, options=plugins.find(kind, name).without_defaults(entry.options))
 
 
 def _named_kinds(probes: Any) -> Any:

@@ -57,7 +57,7 @@ def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) ->
     and files of weights. Data on disk may change until they have been written as a source.
     """
     for name, source in config.sources.items():
-        from_disk = plugins.constant("data", source.loader, "FROM_DISK")
+        from_disk = plugins.find("data", source.loader).constants.get("FROM_DISK")
         if from_disk and written_description(config, name, results) is None:
             return None
     weights = {}

@@ -55,7 +55,7 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 def build(spec: LossSpec) -> Loss:
     """Build the loss that a spec describes."""
-    options = plugins.without_defaults("losses", spec.name, dict(spec.options))
+    options = plugins.find("losses", spec.name).without_defaults(dict(spec.options))
     loss = plugins.load("losses", spec.name)(**options)
     if isinstance(loss, torch.nn.Module):
         return ModuleLoss(loss, spec.name)

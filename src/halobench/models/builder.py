@@ -56,7 +56,8 @@ def _check_takes_features(spec: ModelSpec) -> None:
     refuse(spec.resize is not None, "resize", "the samples aren't images; leave this key out")
     normalised = isinstance(spec.preprocess, Normalisation)
     refuse(normalised, "preprocess", "the samples aren't images; leave this key out")
-    images = spec.name.startswith(plugins.LIBRARY_PREFIXES) or plugins.constant("models", spec.name, "IMAGES")
+    plugin = plugins.find("models", spec.name)
+    images = plugin.library or plugin.constants.get("IMAGES")
     require(not images, "name", spec.name, "a model that takes features, such as mlp, since this one takes only images")
 
 
@@ -95,12 +96,12 @@ def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.
     Another package's network, which has a fixed size, is built from its options alone.
     """
     shape = image_shape(spec, input_shape)
-    if spec.name.startswith(plugins.LIBRARY_PREFIXES):
+    plugin = plugins.find("models", spec.name)
+    if plugin.library:
         from halobench.models import library_models
 
         return library_models.adapt(spec.name, shape, classes, dict(spec.options), spec.stem)
-    options = plugins.without_defaults("models", spec.name, dict(spec.options))
-    build = plugins.load("models", spec.name)
+    options, build = plugin.without_defaults(spec.options), plugin.load()
     sized = not _takes(build, **options) or _takes(build, shape, classes, **options)
     model = build(shape, classes, **options) if sized else build(**options)
     _materialise(model, shape)

@@ -19,7 +19,9 @@ from halobench.pipeline.stage import Code, stage
 def run_source(spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
     """Write a source's images, labels and metadata to `out`."""
     source = parse(SourceSpec, spec)
-    source = dataclasses.replace(source, options=plugins.without_defaults("data", source.loader, dict(source.options)))
+    source = dataclasses.replace(
+        source, options=plugins.find("data", source.loader).without_defaults(dict(source.options))
+    )
     used = [("data", source.loader)]
     packages = ["scikit-learn", "mlxtend", "torchvision", "pillow"]
     with stage("source", out / "source.json", canonical(source), code=code, plugins=used, packages=packages) as run:

@@ -105,7 +105,7 @@ class Geometry:
         self.samples, self.labels = inputs.flatten(1), labels
         _, self.other_distance = surroundings.nearest(self.samples, labels)
         self._directions: Any = plugins.load("probes", spec.kind)
-        options = plugins.signature("probes", spec.kind) or {}
+        options = plugins.find("probes", spec.kind).options or {}
         self._options = {"components": spec.components} if "components" in options else {}
         # Seeds the global generators, from which plug-ins shouldn't draw. A copy draws it, so that `rng` doesn't
         # advance.

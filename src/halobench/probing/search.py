@@ -36,7 +36,7 @@ def search_radii(
 ) -> pd.DataFrame:
     """Search around samples (n, ...), resuming from the options' chunks; return the radii as in `Neighbourhood`."""
     search = plugins.load("searches", spec.kind)
-    keys = (plugins.signature("searches", spec.kind) or {}).keys() & vars(spec).keys()
+    keys = (plugins.find("searches", spec.kind).options or {}).keys() & vars(spec).keys()
     keywords: dict[str, Any] = {key: getattr(spec, key) for key in sorted(keys)}
     keywords |= {"betas": options.betas, "batch": options.batch, "rng": rng}
     labels, chunks = labels.astype(np.int64), options.chunks or Progress().chunks(spec.kind)

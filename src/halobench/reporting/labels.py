@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.core import facts
+from halobench.core import plugin_facts
 from halobench.results import finding, names
 
 FEW = 10  # samples; with fewer, the accuracy of a bin says little
@@ -89,7 +89,7 @@ def loss_label(name: str) -> str:
 @functools.cache
 def calibrator_label(name: str) -> str:
     """Return a calibrator's name in words: its title, or else the part after the colon or slash."""
-    return CALIBRATORS.get(name) or facts.title("calibrators", name)
+    return CALIBRATORS.get(name) or plugin_facts.title("calibrators", name)
 
 
 def probe_label(name: str) -> str:
@@ -100,7 +100,7 @@ def probe_label(name: str) -> str:
 @functools.cache
 def metric_label(name: str) -> str:
     """Return a metric's name in words, without its unit."""
-    return METRICS.get(name) or facts.title("metrics", name)
+    return METRICS.get(name) or plugin_facts.title("metrics", name)
 
 
 def metric_axis(name: str) -> str:

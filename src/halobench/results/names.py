@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from halobench.calibration.region_scores import GAPS
-from halobench.core import facts
+from halobench.core import plugin_facts
 from halobench.storage.columns import NO_LOSS
 
 
@@ -42,7 +42,7 @@ def _named(kind: str) -> dict[str, Name]:
     """Return the names of the package's plug-ins of a kind from their files, in order."""
     return {
         name: Name(said.title, said.about, Style(*said.style) if said.style else None, said.unit)
-        for name, said in facts.named(kind).items()
+        for name, said in plugin_facts.named(kind).items()
     }
 
 

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from halobench.core.plugins import PACKAGE, locate
+from halobench.core.plugin_kinds import PACKAGE
+from halobench.core.plugins import find
 from halobench.storage.files import checksum
 from halobench.storage.records import seal
 from halobench.storage.requests import Request
@@ -109,7 +110,7 @@ def commit(folder: Path | None = None) -> str | None:
 
 def outside_plugins(plugins: Iterable[tuple[str, str]]) -> dict[str, dict[str, str | None]]:
     """Return the file of each plug-in (kind, name) outside the package, and the commit of the file's folder."""
-    paths = {name: locate(kind, name) for kind, name in plugins if ":" in name}
+    paths = {name: find(kind, name).path for kind, name in plugins if ":" in name}
     return {
         name: {"text": path.read_text(encoding="utf-8", errors="replace"), "commit": commit(path.parent)}
         for name, path in paths.items()

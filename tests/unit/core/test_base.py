@@ -15,9 +15,11 @@ import pytest
 
 from halobench.core import plugins
 from halobench.core.errors import Found, SpecError, naming, refuse, require, shown
+from halobench.core.plugin_kinds import PACKAGE
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import DatasetSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
+from halobench.data.sources import is_distribution
 from halobench.storage import arrays_io, files, provenance, tables_io
 
 
@@ -110,7 +112,7 @@ def raised_in(path: Path) -> list[tuple[int, list[ast.expr]]]:
 def test_messages_are_sentences_unless_a_value_is_wrong():
     """A description isn't shown in quotes, as if it were the value, and "expected" isn't followed by what is wrong."""
     faults = []
-    for path in sorted(plugins.PACKAGE.rglob("*.py")):
+    for path in sorted(PACKAGE.rglob("*.py")):
         for line, (_, value, *expected) in raised_in(path):
             words = isinstance(value, ast.JoinedStr) or (
                 isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value not in NAMES
@@ -178,13 +180,13 @@ def test_tables_and_arrays_survive_their_files_with_the_same_bytes(tmp_path):
 
 def test_plugins_are_files_and_their_options_are_read_without_importing():
     assert "cnn" in plugins.names("models")
-    assert {name for name in ("digits", "overlap") if plugins.is_distribution(name)} == {"overlap"}
-    assert plugins.constant("figures", "log_k", "SHOWS") == ("overlap", "image_overlap", "collage")
-    assert plugins.constant("figures", "radii", "SHOWS") is None
+    assert {name for name in ("digits", "overlap") if is_distribution(name)} == {"overlap"}
+    assert plugins.find("figures", "log_k").constants.get("SHOWS") == ("overlap", "image_overlap", "collage")
+    assert plugins.find("figures", "radii").constants.get("SHOWS") is None
     assert "theme" not in plugins.names("figures")
-    assert plugins.signature("losses", "mixup") == {"points": 2, "alpha": 1.0, "weights": "batch"}
-    assert plugins.signature("models", "timm/resnet18") is None
-    assert plugins.without_defaults("losses", "mixup", {"points": 2, "alpha": 0.5}) == {"alpha": 0.5}
+    assert plugins.find("losses", "mixup").options == {"points": 2, "alpha": 1.0, "weights": "batch"}
+    assert plugins.find("models", "timm/resnet18").options is None
+    assert plugins.find("losses", "mixup").without_defaults({"points": 2, "alpha": 0.5}) == {"alpha": 0.5}
 
 
 def test_each_argument_of_a_class_has_its_own_default_or_none(tmp_path, monkeypatch):
@@ -192,7 +194,7 @@ def test_each_argument_of_a_class_has_its_own_default_or_none(tmp_path, monkeypa
     (tmp_path / "own_losses.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     expected = {"weights": ..., "share": ..., "amount": 0.1, "level": ..., "power": 2}
-    assert plugins.signature("losses", "own_losses:Own") == expected
+    assert plugins.find("losses", "own_losses:Own").options == expected
 
 
 def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
@@ -200,9 +202,12 @@ def test_defaults_are_left_out_however_they_are_written(tmp_path, monkeypatch):
     text = "def build(input_shape, classes, *, sizes=(1, (2, 3)), deep=True, one=1, rate=0.5): ...\n"
     (tmp_path / "defaulted.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    assert plugins.without_defaults("models", "defaulted:build", {"sizes": [1, [2, 3]], "deep": True, "one": 1.0}) == {}
+    assert (
+        plugins.find("models", "defaulted:build").without_defaults({"sizes": [1, [2, 3]], "deep": True, "one": 1.0})
+        == {}
+    )
     other = {"sizes": [1, [2, 4]], "deep": 1, "one": True, "rate": 0.25}
-    assert plugins.without_defaults("models", "defaulted:build", dict(other)) == other
+    assert plugins.find("models", "defaulted:build").without_defaults(dict(other)) == other
 
 
 @pytest.mark.process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import sys
 
@@ -12,8 +13,8 @@ import torch
 from halobench.calibration import calibrator, metric
 from halobench.calibration.evaluate import calibrate
 from halobench.calibration.temperature_scaling import fit_temperature
-from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.plugin_kinds import kinds
 from halobench.core.spec_codec import canonical, parse, to_json
 from halobench.core.specs import CalibrateSpec, ProbeSpec
 from halobench.probing.probe import probe
@@ -145,14 +146,17 @@ def test_a_calibrator_gets_the_options_of_its_entry():
     spec = parse(CalibrateSpec, {"calibrators": entries, "draws": 5, "floor_draws": 5})
     assert parse(CalibrateSpec, canonical(spec)) == spec
     assert spec.names == ("none", name, "near", "all", "exact")
-    assert [plugin for plugin in spec.plugged if plugin[0] == "calibrators"] == [("calibrators", name)]
+    assert [plugin for plugin in spec.plugged if plugin[0] == "calibrators"] == [
+        ("calibrators", name),
+        ("calibrators", "exact"),
+    ]
     found = calibrate(arrays, spec, 0, ("val", "test"))
     rows = found.metrics.query("split == 'val' and metric == 'nll' and labels == 'drawn'").set_index("calibrator")
     beta = fit_temperature(arrays["val.logits"], arrays["val.labels"]).beta
     for label, share in (("none", 0.0), (name, 0.5), ("near", 0.9), ("all", 1.0), ("exact", 1.0)):
         scaled = (1 + share * (beta - 1)) * arrays["val.logits"]
         assert rows.loc[label, "value"] == pytest.approx(metric.nll(scaled, arrays["val.labels"]), abs=1e-12)
-    assert [fit["calibrator"] for fit in found.fits] == ["exact", name, "near", "all"]
+    assert [fit["calibrator"] for fit in found.fits] == [name, "near", "all", "exact"]
 
 
 def test_an_option_at_its_default_is_no_part_of_a_spec():
@@ -163,15 +167,14 @@ def test_an_option_at_its_default_is_no_part_of_a_spec():
     assert to_json(CalibrateSpec()) == "{}"
 
 
-def test_a_file_named_as_one_of_the_packages_own_is_refused(tmp_path, monkeypatch):
+def test_a_file_named_as_a_calibrator_without_a_file_is_refused(tmp_path, monkeypatch):
     """It would never be used."""
-    CalibrateSpec(calibrators=("exact",))
-    path = tmp_path / plugins.FOLDERS["calibrators"] / "exact.py"
-    path.parent.mkdir(parents=True)
-    path.write_text("def fit(logits, labels): ...\n")
-    monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
-    with pytest.raises(SpecError, match=r"'exact' is built in, so calibrators/exact.py would never be used"):
-        CalibrateSpec(calibrators=("exact",))
+    CalibrateSpec(calibrators=("oracle",))
+    (tmp_path / "oracle.py").write_text("def fit(logits, labels): ...\n")
+    declared = dataclasses.replace(kinds()["calibrators"], file=str(tmp_path / "__init__.py"))
+    monkeypatch.setitem(kinds(), "calibrators", declared)
+    with pytest.raises(SpecError, match=r"'oracle' is built in, so calibrators/oracle.py would never be used"):
+        CalibrateSpec(calibrators=("oracle",))
 
 
 def test_global_generators_give_a_plugin_the_same_numbers_and_are_put_back():

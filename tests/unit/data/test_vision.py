@@ -88,7 +88,7 @@ def test_a_set_is_described_as_published_without_its_files(name, place):
     assert described.parts == {"train": (0, train), "test": (train, train + test)}
     assert described.classes == (100 if name == "cifar100" else 10)
     assert described.shape == ((1, 28, 28) if name in IDX else (3, 32, 32))
-    assert plugins.constant("data", name, "FROM_DISK") is True
+    assert plugins.find("data", name).constants.get("FROM_DISK") is True
     assert not place.exists()
     known = torchvision_files.published_checksums(getattr(torchvision.datasets, spec.published))
     assert {os.path.basename(file) for file in spec.files} == known.keys() - {"extra_32x32.mat"}

@@ -16,7 +16,8 @@ import pytest
 
 from conftest import ROOT, needs
 from halobench.core.errors import SpecError
-from halobench.core.plugins import FOLDERS, names
+from halobench.core.plugin_kinds import PACKAGE, kinds
+from halobench.core.plugins import names
 from halobench.experiment import code_version
 from halobench.experiment.code_version import code_map, tree_digest
 from halobench.storage.layout import STAGES
@@ -96,7 +97,8 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
         path for path in package.rglob("*.py") if path.stem != "__init__" or len(ast.parse(path.read_text()).body) > 1
     ]
     modules = {path.relative_to(package).with_suffix("").as_posix() for path in paths}
-    plugins = {m for folder in FOLDERS.values() for m in modules if m.startswith(f"{folder}/")}
+    folders = tuple(f"{kind.folder.relative_to(PACKAGE).as_posix()}/" for kind in kinds().values())
+    plugins = {m for m in modules if m.startswith(folders)}
     # The command line, the stages' input and output, checks and plans, and the information for the workflow.
     neutral = {m for m in modules if code_version._is_neutral(package / f"{m}.py")} | {"__init__"}
     around = {m for m in modules if m.startswith(("cli/", "experiment/", "pipeline/", "runner/"))} - neutral
@@ -108,7 +110,7 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     around |= {"figures", "sklearn", "tables", "testing", "theory"}  # imported by users' figures, tables and notebooks
     mapped = {name for stage in STAGES for name in code_map(stage)}
     # Helpers of plug-ins count wherever the plug-in is used.
-    named = [(kind, name) for kind in FOLDERS for name in names(kind)] + [("models", "timm/resnet18")]
+    named = [(kind, name) for kind in kinds() for name in names(kind)] + [("models", "timm/resnet18")]
     named += [("calibrators", "probmetrics/SMSCalibrator"), ("calibrators", "netcal/BBQ")]
     mapped |= set().union(*(code_map("source", [plugin]) for plugin in named))
     mapped = {name for name in mapped - {code_version.TITLES} if not name.startswith(code_version.TEMPLATES)}

@@ -326,7 +326,7 @@ class Learned(nn.Module):
 def test_a_plain_module_is_a_loss_of_labels(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "plain_losses.py").write_text(PLAIN)
-    assert plugins.signature("losses", "plain_losses:Smoothed") == {"amount": 0.1, "weights": (1.0, 1.0, 1.0)}
+    assert plugins.find("losses", "plain_losses:Smoothed").options == {"amount": 0.1, "weights": (1.0, 1.0, 1.0)}
     spec = LossSpec("plain_losses:Smoothed", {"amount": 0.3})
     loss = base.build(spec)
     assert base.takes_labels(loss)

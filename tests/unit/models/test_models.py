@@ -73,7 +73,7 @@ def outside(input_shape, classes, *, width: int = 5):
 @pytest.mark.parametrize("name", plugins.names("models"))
 def test_own_models_give_logits_for_images_of_any_shape(name, shape):
     """They are drawn from torch's global generator, which a check doesn't advance; resized ones see squares."""
-    spec = ModelSpec(name, {"width": 8} if "width" in plugins.signature("models", name) else {})
+    spec = ModelSpec(name, {"width": 8} if "width" in plugins.find("models", name).options else {})
     torch.manual_seed(0)
     before = torch.get_rng_state()
     check(spec, shape, 7)

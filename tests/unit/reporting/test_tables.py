@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import html
 import itertools
@@ -19,6 +20,7 @@ import synthetic
 from halobench.calibration.evaluate import calibrate
 from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.plugin_kinds import kinds
 from halobench.core.specs import CalibrateSpec
 from halobench.experiment.displays import tables_read
 from halobench.pipeline.report import run_table
@@ -46,7 +48,7 @@ def with_theory():
 def made(name):
     """A table, made once."""
     given = with_theory() if name in IMAGES else synthetic.made_theory()
-    return plugins.load("tables", name)(*(given[table] for table in plugins.parameters("tables", name)))
+    return plugins.load("tables", name)(*(given[table] for table in plugins.find("tables", name).arguments))
 
 
 def rows_of(tex):
@@ -320,11 +322,11 @@ def test_no_dagger_where_weights_were_given():
 
 
 def test_a_table_may_not_take_the_place_of_one_that_it_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(plugins, "PACKAGE", tmp_path)
-    (tmp_path / "reporting/tables").mkdir(parents=True)
+    declared = dataclasses.replace(kinds()["tables"], file=str(tmp_path / "__init__.py"))
+    monkeypatch.setitem(kinds(), "tables", declared)
     names = ("metrics", "aggregate", "answers")
     for name, parameter in (*((name, "runs") for name in (*names, "mine")), ("unknown", "run")):
-        (tmp_path / f"reporting/tables/{name}.py").write_text(f"def make({parameter}): ...\n")
+        (tmp_path / f"{name}.py").write_text(f"def make({parameter}): ...\n")
     assert tables_read("tables", "mine") == ["runs"]
     for name in names:
         with pytest.raises(SpecError, match=f"tables: .* writes a file named {name}; choose another name"):

@@ -14,3 +14,39 @@ generator with a fixed seed.
 Two optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed, and
 ``LIBRARIES`` lists the distributions whose versions are recorded with a result.
 """
+
+from pathlib import Path
+
+from halobench.core.plugin_constants import TOPICS
+from halobench.core.plugin_kinds import Kind
+from halobench.core.plugin_libraries import Library
+
+ADAPTORS = Path(__file__).parents[1] / "adaptors"
+
+KIND = Kind(
+    "calibrators",
+    __file__,
+    "fit",
+    (*TOPICS, "STYLE", "PACKAGES", "LIBRARIES", "MASKED"),
+    libraries=(
+        Library("probmetrics", ADAPTORS / "probmetrics.py", ("calibrators",)),
+        Library("netcal", ADAPTORS / "netcal.py", ("scaling", "binning")),
+    ),
+    # These need a cell's own targets, or none.
+    built_in={
+        "none": {
+            "TITLE": "uncalibrated",
+            "ABOUT": "the model's own confidence, without calibration",
+            "STYLE": ("#111111", "o"),
+            "ORDER": 0,
+        },
+        "oracle": {
+            "TITLE": "TS (test-set oracle)",
+            "ABOUT": "the best temperature on the test data; it is a bound on what any temperature can achieve, not a "
+            "usable method",
+            "SOURCE": "temperature scaling, as `exact`, but fitted to test data",
+            "STYLE": ("#777777", "^", (0, (1.2, 1))),
+            "ORDER": 3,
+        },
+    },
+)

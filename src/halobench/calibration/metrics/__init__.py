@@ -17,3 +17,8 @@ the number of bins in the configuration. Optional constants, which are read with
 ``ABOUT`` (a description), ``UNIT``, ``LOWER_IS_BETTER``, ``SOURCE``, and ``ORDER`` (the position among the rows of a
 table). `halobench.testing.check_metric` checks a metric.
 """
+
+from halobench.core.plugin_constants import TOPICS
+from halobench.core.plugin_kinds import Kind
+
+KIND = Kind("metrics", __file__, "score", (*TOPICS, "UNIT", "LOWER_IS_BETTER"))

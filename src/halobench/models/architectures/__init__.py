@@ -1,0 +1,16 @@
+"""The package's own models, one file each, looked up by name; see `halobench.models`."""
+
+from pathlib import Path
+
+from halobench.core.plugin_constants import TOPICS
+from halobench.core.plugin_kinds import Kind
+from halobench.core.plugin_libraries import Library
+
+LIBRARY_MODELS = Path(__file__).parents[1] / "library_models.py"
+KIND = Kind(
+    "models",
+    __file__,
+    "build",
+    (*TOPICS, "IMAGES", "VARIANTS"),
+    libraries=tuple(Library(name, LIBRARY_MODELS) for name in ("timm", "torchvision")),
+)

@@ -10,3 +10,8 @@ returns directions of any positive length as a tensor (m, count, D), or as `halo
 A function with a keyword argument ``components`` receives its value from the probe's spec. If a kind has only one ray
 per sample, its file explains why in a constant ``ONE_DIRECTION``.
 """
+
+from halobench.core.plugin_constants import TOPICS
+from halobench.core.plugin_kinds import Kind
+
+KIND = Kind("probes", __file__, "directions", (*TOPICS, "STYLE", "ONE_DIRECTION"))

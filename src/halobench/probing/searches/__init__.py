@@ -16,3 +16,8 @@ consecutive parts of the samples, in order, and a killed probe resumes after the
 `halobench.probing.search` calls it and creates the rows of ``radii.parquet``. A search has no curves, and therefore no
 rows in ``neighbourhood.parquet``.
 """
+
+from halobench.core.plugin_constants import TOPICS
+from halobench.core.plugin_kinds import Kind
+
+KIND = Kind("searches", __file__, "search", (*TOPICS, "STYLE"))

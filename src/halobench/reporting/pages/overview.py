@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from halobench.core import facts as plugin_facts
+from halobench.core import plugin_facts
 from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.formatting import count, duration, number
 from halobench.reporting import table_views

@@ -16,8 +16,8 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from halobench.core.errors import RefusedError, SpecError, check_name, naming, one_of, refuse, require
-from halobench.core.facts import lower_is_better
 from halobench.core.formatting import within
+from halobench.core.plugin_facts import lower_is_better
 from halobench.core.spec_codec import Number, Text, parse, spec, to_json
 from halobench.results.finding import REGISTERED
 from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, REGION_METRICS, THEMES

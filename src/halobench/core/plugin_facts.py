@@ -14,39 +14,9 @@ from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.plugin_kinds import kind_of
 
 LAST = 1000  # the order of plug-ins that don't define it
-ADAPTORS = {"models": ("timm/",)}  # prefixes of a library's plug-ins, all of which one file builds
-
-# The fits of a temperature, which aren't plug-ins because they need a cell's targets.
-TEMPERATURES: dict[str, dict[str, Any]] = {
-    "none": {
-        "TITLE": "uncalibrated",
-        "ABOUT": "the model's own confidence, without calibration",
-        "STYLE": ("#111111", "o"),
-    },
-    "paper": {
-        "TITLE": "TS (paper's code)",
-        "ABOUT": "temperature scaling fitted by the paper's published code, which may stop short of the optimum",
-        "SOURCE": "the code released with arXiv 2306.00740",
-        "STYLE": ("#E69F00", "s", (0, (4, 1.5))),
-    },
-    "exact": {
-        "TITLE": "TS (optimal)",
-        "ABOUT": "temperature scaling at the certified optimum on validation data",
-        "SOURCE": "C. Guo et al., *On Calibration of Modern Neural Networks*, ICML 2017, "
-        "[arXiv 1706.04599](https://arxiv.org/abs/1706.04599); certified by the sign of the NLL's slope on both "
-        "sides of the optimum",
-        "STYLE": ("#7A3DB8", "D"),
-    },
-    "oracle": {
-        "TITLE": "TS (test-set oracle)",
-        "ABOUT": "the best temperature on the test data; it is a bound on what any temperature can achieve, not a "
-        "usable method",
-        "SOURCE": "temperature scaling, as `exact`, but fitted to test data",
-        "STYLE": ("#777777", "^", (0, (1.2, 1))),
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -74,9 +44,10 @@ class Facts:
 
 def facts(kind: str, name: str) -> Facts:
     """Return the facts about a plug-in; if it doesn't state a title, its name is the title."""
-    if kind == "calibrators" and name in TEMPERATURES:
-        return _shown(name, TEMPERATURES[name])
-    constants = plugins.constants(kind, name)
+    built_in = kind_of(kind).built_in
+    if name in built_in:
+        return _shown(name, built_in[name])
+    constants = plugins.find(kind, name).constants
     plain = _last(name)
     if kind in ("figures", "tables"):
         plain = plain[:1].upper() + plain[1:].replace("_", " ")
@@ -118,15 +89,17 @@ def named(kind: str) -> dict[str, Facts]:
 
     A plug-in with invalid constants is shown by its name; the error is reported where it is used.
     """
-    listed = {name: facts(kind, name) for name in TEMPERATURES} if kind == "calibrators" else {}
-    for name in plugins.names(kind):
+    declared = kind_of(kind)
+    listed: dict[str, Facts] = {}
+    for name in (*declared.built_in, *plugins.names(kind)):
         try:
             listed[name] = facts(kind, name)
         except SpecError:
             listed[name] = Facts(name)
         listed |= listed[name].variants
-    for name in ADAPTORS.get(kind, ()):
-        listed |= facts(kind, name).variants
+    for library in declared.libraries:
+        if not library.modules:  # any name will do
+            listed |= facts(kind, f"{library.name}/").variants
     return dict(sorted(listed.items(), key=lambda item: item[1].order))
 
 
