@@ -214,6 +214,7 @@ def _read(kind: Kind, name: str, path: Path, mtime_ns: int) -> Plugin:
     entry = kind.entry_of(name)
     node = _definition(path, entry)
     if node is None and ":" in name:
+        refuse(not _imports(tree, entry), kind.key, f"{path} doesn't define {entry!r}, which {name!r} asks for")
         return _reexported(kind, name, path)
     if node is None:
         what = "function" if kind.entry else "class"
@@ -247,6 +248,12 @@ def _options(node: Definition) -> dict[str, Any] | None:
         others, defaults = function.args.args[1:], function.args.defaults
         pairs = [*zip(others, [None] * (len(others) - len(defaults)) + defaults, strict=True), *pairs]
     return {argument.arg: literal(default) for argument, default in pairs}
+
+
+def _imports(tree: ast.Module, name: str) -> bool:
+    """Return True if a file may import `name` from another module."""
+    aliases = (alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names)
+    return any(name == (alias.asname or alias.name) or alias.name == "*" for alias in aliases)
 
 
 def _reexported(kind: Kind, name: str, path: Path) -> Plugin:
