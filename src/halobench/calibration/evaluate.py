@@ -134,7 +134,7 @@ def fit_and_score(
 ) -> Calibrated:
     """Fit the calibrators of `spec` and score the splits of `targets`; all arrays must already have been checked.
 
-    For the calibrator ``none``, `uncalibrated` logits are scored, by default those that the others are fitted to.
+    For the calibrator ``none``, `uncalibrated` logits are scored, by default those to which calibrators are fitted.
     """
     fits = _fit(logits, targets, spec)
     rows: list[dict[str, Any]] = []
@@ -169,7 +169,11 @@ def _fit(logits: Mapping[str, np.ndarray], targets: Targets, spec: CalibrateSpec
     for name, plugin in spec.plug_ins.items():
         for split, rows in logits.items():
             endless = not math.isfinite(rows.min())
-            refuse(endless, f"{split}.logits", f"a logit is -inf, but the calibrator {name} requires finite logits")
+            refuse(
+                endless,
+                f"{split}.logits",
+                f"a logit is -inf; leave out the calibrator {name}, which requires finite logits",
+            )
         fit_to = logits["val"], targets["val"]["drawn"]
         fits[name, "val", "drawn"] = fit_checked(plugin.name, *fit_to, plugin.options)
     return fits
@@ -194,8 +198,8 @@ def _fits_to_score(calibrator: str, split: str, reported: list[str]) -> list[tup
 def _calibrated(fits: Fits, key: Key, logits: np.ndarray) -> np.ndarray | None:
     """Return calibrated logits, or None if no optimum is finite or a library's map fails, as its fit then notes.
 
-    If the paper's fit ends at a negative T, its users would still divide by it. The result is therefore scored, with
-    the ranking of the classes reversed.
+    If the paper's fit ends at a negative T, users of its code would still divide by T. The result is therefore scored,
+    although the ranking of the classes is reversed.
     """
     fit = fits[key]
     if isinstance(fit, TemperatureFit):

@@ -65,7 +65,7 @@ def entry(kind: str, name: str) -> str:
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of the package's plug-ins of a kind: of all files that define the entry or can't be parsed."""
+    """Return the names of the package's plug-ins of a kind, including files that can't be parsed."""
     return sorted(path.stem for path in folder(kind).glob("[!_]*.py") if _is_plugin(kind, path))
 
 
@@ -112,7 +112,7 @@ def _file(kind: str, name: str) -> Path:
 
 
 def _or_outside(kind: str) -> str:
-    """Return the end of a list of the package's plug-ins: the form of names for plug-ins from elsewhere."""
+    """Return the words that follow a list of the package's plug-ins: the form of other plug-ins' names."""
     return f", {OUTSIDE[kind]} or module:object" if kind in OUTSIDE else " or module:object"
 
 
@@ -132,7 +132,7 @@ def _outside(key: str, name: str) -> Path:
         definition = _definition(path, attribute)
     except SpecError as error:
         raise RefusedError(key, f"the plug-in {name!r} can't be read: {error}") from None
-    refuse(definition is None, key, f"{path} doesn't define {attribute!r}, which {name!r} asks for")
+    refuse(definition is None, key, f"{path} doesn't define {attribute!r}; correct {name!r}")
     return path
 
 
@@ -158,7 +158,7 @@ def check_known(kind: str, key: str, name: str, built_in: Iterable[str]) -> None
 def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
     """Raise SpecError, naming the extra, unless the ``PACKAGES`` of plug-ins (kind, name) are installed.
 
-    Nothing is imported.
+    The packages aren't imported.
     """
     for kind, name in plugins:
         packages = constant(kind, name, "PACKAGES") or ()
@@ -194,9 +194,9 @@ def constant(kind: str, name: str, attribute: str) -> Any:
 def signature(kind: str, name: str) -> dict[str, Any] | None:
     """Return a plug-in's options (its keyword-only arguments) and their defaults; None if it takes any option (``**``).
 
-    For a class, the other arguments count as well, since nobody passes them by position.
+    For a class, positional arguments also count as options, since no caller passes them by position.
 
-    An option maps to ``...`` if it has no default, or one that isn't a literal. Models under ``timm/`` and
+    An option maps to ``...`` if it has no default, or if its default isn't a literal. Models under ``timm/`` and
     ``torchvision/`` pass all options on to those libraries, as do calibrators of a library that isn't installed.
     """
     node = _entry_node(kind, name)
@@ -256,7 +256,7 @@ def without_defaults(kind: str, name: str, options: dict[str, Any]) -> dict[str,
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True and 1 differ."""
+    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True doesn't equal 1."""
     if isinstance(default, list | tuple):
         return isinstance(value, list | tuple) and len(value) == len(default) and all(map(_same, value, default))
     return isinstance(value, bool) == isinstance(default, bool) and value == default
@@ -304,7 +304,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 def calling(key: str, seed: int = 0) -> Iterator[None]:
     """Seed the global generators before a call to a plug-in's function, and restore them afterwards.
 
-    Even a plug-in that draws from one of them, against the rules, thus returns the same numbers each time. Any
+    Even a plug-in that draws from a global generator, against the rules, thus returns the same numbers each time. Any
     exception becomes a SpecError with its file and line.
     """
     import numpy as np

@@ -32,7 +32,7 @@ LIMIT = (
 
 
 def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer from the excess NLL by fit of the temperature."""
+    """Answer from the excess NLL without calibration and after each fit of the temperature."""
     scores = excess_nll(metrics)
     if missing := without_fit(metrics, scores):
         return Answer("temperature", QUESTION, missing)

@@ -28,13 +28,13 @@ from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 SHORT = "Halos in the worst direction"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-The share of training points around which the model stays certain of its training label, by relative distance. A
-distance of 1 is that to the nearest training point with a different label. In the worst direction, the true share lies
-between the *certified* curve, which is proved, and the *attacked* one. The amber region shows how far random rays would
-stay certain if certainty ended at flat boundaries at the attacked distances: a single one (upper edge), beyond which no
-linear model can reach, or one for each other class (lower edge). The number of input dimensions alone can explain a
-curve within this region. The Kaplan-Meier estimator accounts for walks that ended while the model was still certain.
-Models that are certain of almost no point are left out.
+Each curve shows the share of training points around which the model is still certain of the point's training label, by
+distance. A distance of 1 is the distance to the nearest training point with a different label. In the worst direction,
+the true share lies between the *certified* curve, which is proved, and the *attacked* one. The amber region shows the
+share along random rays if certainty ended at flat boundaries at the attacked distances: at a single boundary (upper
+edge), which no linear model can exceed, or at one for each other class (lower edge). The number of input dimensions
+alone can explain a curve within this region. The Kaplan-Meier estimator accounts for walks that ended while the model
+was still certain. Models that are certain of almost no point are left out.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used
@@ -86,7 +86,7 @@ def draw(radii: pd.DataFrame) -> Figure:
 
 
 def _mark_after(ax: Axes, rows: pd.DataFrame) -> None:
-    """Mark the share of samples at which the model is still certain after TS."""
+    """Mark, at distance 0, the share of samples at which the model is still certain after TS."""
     after = rows[(rows["distance"] == 0) & (rows["calibrator"] == "exact") & rows["probe"].isin(WORST)]
     after = after[after["quantity"] == "certainty"]
     if len(after):

@@ -20,8 +20,8 @@ from halobench.reporting.plotting import panel_grid, style
 SHORT = "Classes that overlap"
 CATEGORY = "5 Theory"
 CAPTION = """\
-The overlap distribution, drawn for four classes in pairs. Each class has its own region, and each pair shares one more
-(A), so the posterior is known exactly (B). The label of the nearest training point (C) is right on a class's own
+The overlap distribution, drawn for four classes in pairs. Each class has its own region, and each pair shares another
+region (A), so the posterior is known exactly (B). The label of the nearest training point (C) is right on a class's own
 region, and half the time on a shared one. Temperature scaling can only spread the doubt on shared regions evenly over
 all other classes, partners or not, so its error grows with the number of classes. D shows image regions, if there are
 any: each is one MNIST image under small affine changes.

@@ -40,7 +40,7 @@ def equally_searched(shares: pd.DataFrame) -> pd.Series:
 
 
 def unequal_note(shares: pd.DataFrame) -> str:
-    """Return a sentence if certified and attacked samples differ, so that they don't bound the same shares."""
+    """Return a sentence if certified and attacked samples differ in number, so that their shares aren't comparable."""
     text = "Not shaded: where attacked and certified points differ in number, and so don't bound the same shares. "
     return "" if equally_searched(shares).all() else text
 
@@ -53,7 +53,7 @@ def probe_styles(probes: pd.Series) -> dict[str, Style]:
 
 
 def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw a cell's curves, the region between the two bounds, and that of random rays if boundaries were flat."""
+    """Draw a cell's curves, the region between the two bounds, and the null region of random rays."""
     plain = rows[(rows["calibrator"] == "none") & (rows["distance"] > 0)]
     nulls = {name: plain[plain["quantity"] == name].set_index("distance")["mean"] for name in NULLS}
     plain = plain[plain["quantity"] == "certainty"]
