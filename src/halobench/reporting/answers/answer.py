@@ -174,16 +174,23 @@ def spread(values: pd.Series, form: str = ".2f") -> str:
     return " to ".join(dict.fromkeys(number(value, form) for value in (values.min(), values.max())))
 
 
-def share(part: pd.DataFrame, whole: pd.DataFrame) -> str:
-    """Return the range over pairs of `part` / `whole`, in percent; "" if `whole` is too small on every pair."""
+def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
+    """Say which share of `whole` the positive `part` of it removes, as a range over pairs, e.g. ``removes 2% to 90%``.
+
+    If all parts are negative, they are added. The result is "" if no pair has a whole of at least `LEAST`.
+    """
     both = part.merge(whole, on=GROUP, suffixes=("", "_whole"))
     both = both[both["mean_whole"] >= LEAST]
     with np.errstate(invalid="ignore"):
         shares = (both["mean"] / both["mean_whole"]).mask(both["mean"].eq(np.inf) & both["mean_whole"].eq(np.inf), 1.0)
     shares = shares[np.isfinite(shares)]
-    if len(shares) and shares.min() < -0.005 and shares.max() > 0:
-        return f"up to {number(shares.max(), '.0%')} (and at worst adds {number(-shares.min(), '.0%')})"
-    return spread(shares, ".0%") if len(shares) else ""
+    if shares.empty:
+        return ""
+    if shares.min() >= -0.005:
+        return f"removes {spread(shares, '.0%')}"
+    if shares.max() > 0:
+        return f"removes up to {number(shares.max(), '.0%')} (and at worst adds {number(-shares.min(), '.0%')})"
+    return f"adds {spread(-shares, '.0%')}"
 
 
 def wins(values: pd.DataFrame) -> int:

@@ -17,8 +17,8 @@ from halobench.reporting.answers.answer import (
     means_of,
     of_base,
     pairs,
+    removes,
     sentences,
-    share,
     wins,
     without_fit,
 )
@@ -75,8 +75,8 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame) -> str:
     """Say which share of the remaining excess NLL a map removes, and on how many pairs it lowers and raises the NLL."""
-    removed = share(gaps.assign(mean=-gaps["mean"]), left)
+    removed = removes(gaps.assign(mean=-gaps["mean"]), left)
     lowered = f"lowers the NLL on {wins(gaps)} of {pairs(gaps)} and raises it on {losses(gaps)}"
     if not removed:
         return f"{name} {lowered}."
-    return f"{name} removes {removed} of what the optimal temperature leaves; it {lowered}."
+    return f"{name} {removed} of what the optimal temperature leaves; it {lowered}."

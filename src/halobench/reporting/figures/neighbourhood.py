@@ -28,6 +28,8 @@ TITLE = "What happens to a point's own label as one moves away from it?"
 QUANTITIES = {"confidence": "Confidence", "logit_gap": "Logit gap"}
 SCALES = {"radius": labels.ABSOLUTE, "relative_radius": labels.RELATIVE}
 
+GAP = "Logit gap: the logit of the label minus the largest other one; below 0, another label wins. "
+
 
 @styled
 def draw(neighbourhood: pd.DataFrame) -> Figure:
@@ -47,7 +49,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     control = [artists.held_out_key()] if "heldout" in set(table["points"]) else []
     probe = f"Direction: {labels.probe_label(table['probe'].iloc[0]).lower()}. " if table["probe"].iloc[0] else ""
     dashed = f" Dashed: {labels.around('heldout')}." if control else ""
-    note = f"Solid: {around}.{dashed} {probe}Lines: {seeds_note(table)}. {chosen}"
+    note = f"Solid: {around}.{dashed} {probe}Lines: {seeds_note(table)}. {GAP}{chosen}"
     keys = ["dataset", "model", "loss", "points", scale]
     curves = {
         "confidence": over_seeds(table, keys, "confidence", (0, 1)),

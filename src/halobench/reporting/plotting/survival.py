@@ -79,7 +79,7 @@ def survival_keys(styles: Mapping[str, Style], shares: pd.DataFrame) -> list[Lin
     """Return legend entries for the probes and regions of all panels."""
     keys = [artists.key(labels.probe_label(n), s.color, ls=s.dash, lw=1.8) for n, s in styles.items()]
     if equally_searched(shares).any():
-        keys.insert(2, artists.key("the truth lies here", FAINT, marker="s", ms=7, alpha=0.6, ls=""))
+        keys.insert(2, artists.key("worst direction: between the two", FAINT, marker="s", ms=7, alpha=0.6, ls=""))
     if shares["quantity"].isin(NULLS).any():
         words = "null for random directions: 1 to k - 1 flat boundaries at the attacked distance"
         keys.append(artists.key(words, AMBER, marker="s", ms=7, alpha=0.35, ls=""))
