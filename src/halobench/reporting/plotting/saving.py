@@ -69,7 +69,8 @@ def settle(figure: Figure) -> None:
         if isinstance(part, SubFigure):
             part.bbox_relative.p0, part.bbox_relative.p1 = part.bbox_relative.get_points().round(DECIMALS)
         for text in part.texts:
-            text.set_position(np.round(text.get_position(), DECIMALS))
+            x, y = text.get_position()
+            text.set_position((round(x, DECIMALS), round(y, DECIMALS)))
     for ax in figure.axes:
         ax.set_position(np.round(ax.get_position().bounds, DECIMALS).tolist())
 
