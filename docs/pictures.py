@@ -1,18 +1,30 @@
 """Make the committed pictures of figures.
 
 ``python docs/pictures.py [results/figures/demo]`` writes docs/figures/NAME.png for each figure of a finished run, and
-``python docs/pictures.py results/figures/theory/phase.png docs/theory-phase.png`` a single one.
+``python docs/pictures.py published`` draws those of `PUBLISHED` from the tables in results/published.
 """
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 
+import pandas as pd
 from PIL import Image
 
 WIDTH = 1200  # pixels, of pictures in docs/figures
 DOCS = Path(__file__).parent
+# The pictures of figures of published runs: the run and the figure.
+PUBLISHED = {
+    "fashion": ("fashion", "neighbourhood"),
+    "halo-nulls": ("halo-nulls", "halo"),
+    "paper-small": ("paper-small", "summary"),
+    "repair-ladder": ("repair", "repair"),
+    "strangers": ("strangers", "halo"),
+    "theory-collages": ("fashion-overlap", "log_k"),
+    **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "phase", "predicted")},
+}
 
 
 def compressed(picture: Image.Image) -> Image.Image:
@@ -29,10 +41,39 @@ def write(source: Path, out: Path, width: int | None = None) -> None:
     compressed(picture).save(out, optimize=True)
 
 
-def main(source: Path, out: Path | None = None) -> None:
-    """Write one picture to `out`, or each one of a folder below docs/figures."""
-    if out:
-        write(source, out)
+def published_table(run: str, name: str) -> pd.DataFrame:
+    """Return a table of a published run with the columns that older runs don't have."""
+    import published
+
+    from halobench.core.plugin_facts import facts
+    from halobench.results.aggregate import REPEATED
+
+    frame, runs = published.table(run, name), published.table(run, "runs")
+    if name == "runs":
+        mixup = facts("losses", "mixup").family
+        return frame.assign(loss_family=[mixup if loss.startswith("mixup") else "" for loss in frame["loss"]])
+    datasets = runs.drop_duplicates("dataset").set_index("dataset")
+    frame = frame.assign(**{column: frame["dataset"].map(datasets[column]) for column in REPEATED})
+    return frame if "probe" not in frame or "kind" in frame else frame.assign(kind=frame["probe"])
+
+
+def draw_published() -> None:
+    """Draw the pictures of published runs."""
+    from halobench.core import plugins
+    from halobench.experiment.displays import tables_read
+    from halobench.reporting.plotting.saving import save
+
+    with tempfile.TemporaryDirectory() as folder:
+        for picture, (run, name) in PUBLISHED.items():
+            tables = [published_table(run, table) for table in tables_read("figures", name)]
+            *_, png = save(plugins.load("figures", name)(*tables), Path(folder) / name)
+            write(png, DOCS / f"{picture}.png")
+
+
+def main(source: Path) -> None:
+    """Draw the pictures of published runs, or write each one of a folder below docs/figures."""
+    if source == Path("published"):
+        draw_published()
         return
     paths = sorted(source.glob("*.png"))
     if not paths:

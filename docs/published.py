@@ -287,7 +287,7 @@ def unseen(key: str) -> str:
         return ""
     where, run = UNSEEN[key]
     share = re.search(r"removes (.*?) of", answer(key, run).short)
-    return f"For {where}, it is {share[1]}." if share else ""
+    return f"For {where}, that share is {share[1]}." if share else ""
 
 
 def grid(name: str) -> str:

@@ -7,7 +7,8 @@ the rows of each::
     both = pd.concat([erm.curves.assign(loss="cross_entropy"), mixup.curves.assign(loss="mixup2")])
     save(neighbourhood(both, probe="sphere", dataset="my data"), "halos")
 
-A column can also be set for all rows, as `probe` is here. Names that the project knows are shown by their titles.
+A column can also be set for all rows, as `probe` is in this example. Names that the project knows are shown by their
+titles.
 
 In your own figures, you can use `styled` (the style that all figures share), `losses_in` (a table's losses, in the
 order of the legend), `loss_styles` (their colours, markers and dashes), and `loss_label` and `calibrator_label` (their
@@ -169,7 +170,7 @@ def _draw(name: str, **tables: pd.DataFrame) -> Figure:
 
 
 def _filled(table: str, rows: pd.DataFrame, needed: tuple[str, ...] | None = None) -> pd.DataFrame:
-    """Fill in missing columns from `DEFAULTS`; raise SpecError if others are missing."""
+    """Fill in missing columns from `DEFAULTS`; raise SpecError if a column without a default is missing."""
     filled = rows.assign(**{column: value for column, value in DEFAULTS.items() if column not in rows})
     missing = [column for column in (TABLE_COLUMNS[table] if needed is None else needed) if column not in filled]
     require(

@@ -49,10 +49,10 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
     """Turn samples into a classifier's logits, one column per class.
 
     The logits are the output of ``decision_function``, or the logarithm of ``predict_proba`` if there is no such
-    method. With two classes, a single column gets a column of zeros before it. `fit` trains a clone of the classifier.
-    `fit_transform`, which pipelines call, also returns cross-validated logits: each sample's come from a classifier
-    that wasn't trained on it, so the next step is fitted to unbiased logits. As with scikit-learn's ``TargetEncoder``,
-    the result differs from `fit` followed by `transform`.
+    method. If a classifier of two classes returns a single column, a column of zeros is inserted before it. `fit`
+    trains a clone of the classifier. `fit_transform`, which pipelines call, also returns cross-validated logits: each
+    sample's logits come from a classifier that wasn't trained on it, so the next step is fitted to unbiased logits. As
+    with scikit-learn's ``TargetEncoder``, the result differs from `fit` followed by `transform`.
 
     Parameters
     ----------
@@ -209,9 +209,9 @@ class TemperatureScaling(_Scaling):
     ----------
     classes_ : (k,) array
     fit_ : TemperatureFit
-        The optimum and its certificate, as from `halobench.fit_temperature`.
+        The optimum and its certificate, as returned by `halobench.fit_temperature`.
     temperature_ : float
-        The optimal temperature. Separable samples have none; the optimum for labels smoothed by 1 / (n + 1) is used
+        The optimal temperature. Separable samples have no optimum; that for labels smoothed by 1 / (n + 1) is used
         instead.
     """
 
@@ -236,7 +236,7 @@ class PartnerScaling(_Scaling):
     ----------
     classes_ : (k,) array
     fit_ : PartnerFit
-        As from `halobench.fit_partner`.
+        The fit, as returned by `halobench.fit_partner`.
     """
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
@@ -249,7 +249,7 @@ class PartnerScaling(_Scaling):
 class AutoCalibrator(_Scaling):
     """The calibrator that cross-fitting chooses, or temperature scaling if none is clearly better.
 
-    It can't be pickled.
+    An AutoCalibrator can't be pickled.
 
     Parameters
     ----------
@@ -262,7 +262,7 @@ class AutoCalibrator(_Scaling):
     ----------
     classes_ : (k,) array
     fit_ : AutoFit
-        The choice and its gain, as from `halobench.fit_auto`.
+        The choice and its gain, as returned by `halobench.fit_auto`.
     """
 
     def __init__(self, classes: Any = None, candidates: Any = None):

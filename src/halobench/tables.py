@@ -1,7 +1,7 @@
-"""Types for plug-ins that make tables for print, and the function that saves a table as CSV, LaTeX and HTML.
+"""Provide types for plug-ins that make print tables, and the function that saves a table as CSV, LaTeX and HTML.
 
-Such a plug-in is a function that returns a `Table`; its parameters are named after the experiment's tables that it
-reads. docs/extend.md has an example.
+A plug-in that makes a table is a function that returns a `Table`; its parameters are named after the experiment's
+tables that it reads. docs/extend.md has an example.
 """
 
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid, save

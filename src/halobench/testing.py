@@ -118,8 +118,8 @@ def check_source(name: str, **options: Any) -> None:
 def check_calibrator(name: str, **options: Any) -> None:
     """Check a calibrator by its name or ``module:object``.
 
-    It must map logits to calibrated logits of the same shape, row by row, without changing its arguments, and return
-    the same bytes for the same data.
+    The calibrator must map logits to calibrated logits of the same shape, row by row, without changing its arguments,
+    and return the same bytes for the same data.
     """
     from halobench.calibration import calibrator
 
@@ -164,7 +164,8 @@ def check_direction(name: str) -> None:
 def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> Any:
     """Check a figure or print table (`kind`: ``figures`` or ``tables``) on an experiment's tables, and return it.
 
-    It must read only tables that experiments have, must not change them, and must work even if only ``runs`` has rows.
+    The figure or table must read only tables that experiments have, must not change them, and must work even if only
+    ``runs`` has rows.
     """
     from matplotlib.figure import Figure
 
@@ -189,10 +190,10 @@ def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> A
 def check_metric(name: str, **options: Any) -> None:
     """Check a metric by its name or ``module:object``.
 
-    The metric's constants must have the right types. Its parameters must be among those that metrics can take, and it
-    must return either one number or one per sample, even for a single sample or two classes. It must not change its
-    arguments, and must return the same result each time. The order of samples must not matter, labels must score as
-    one-hot posteriors do, and right predictions must not score worse than wrong ones.
+    The metric's constants must have the right types. A metric's parameters must be among those that metrics can take,
+    and it must return either one number or one per sample, even for a single sample or two classes. A metric must not
+    change its arguments, and must return the same result each time. The order of samples must not matter, labels must
+    score as one-hot posteriors do, and right predictions must not score worse than wrong ones.
 
     Parameters
     ----------
@@ -241,7 +242,7 @@ def check_metric(name: str, **options: Any) -> None:
 
 
 def _predictions(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
-    """Return all the arrays of predictions that a metric may take."""
+    """Return, by name, all arrays of predictions that a metric may take."""
     from halobench.calibration import sample_scores
 
     probabilities = sample_scores.softmax(logits)

@@ -1,6 +1,6 @@
-"""Closed forms for the error that calibration can't repair when classes overlap, and for the lengths of random rays.
+"""Compute closed forms: the error that calibration can't repair if classes overlap, and the lengths of random rays.
 
-docs/theory.md derives the former, and docs/halos.md the latter.
+docs/theory.md derives the errors, and docs/halos.md the lengths.
 """
 
 from halobench.calibration.overlap_theory import (

@@ -330,7 +330,7 @@ def test_a_folder_that_cant_be_written_is_named_before_the_run(finished_one, tmp
         with read_only(workspace.folder / name):
             done = run_bound(workspace, "--cores", "1")
         assert done.returncode != 0
-        line = f"{name}: can't be written to (Permission denied)"
+        line = f"{name}: can't be written to (Permission denied); choose another folder or change its permissions"
         assert done.stderr.splitlines()[-1].removeprefix("halobench: error: ") == line
 
 

@@ -127,7 +127,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
     labels, (n, k) = as_array(labels), shape
     hint = " (for one-hot rows, use argmax(axis=1))" if labels.shape == (n, k) else ""
     fits = labels.shape == (n,) and n > 0
-    require(fits, key, Found(f"shape {labels.shape}"), f"one label per point, i.e. shape ({n},){hint}")
+    require(fits, key, Found(f"shape {labels.shape}"), f"one label per sample, i.e. shape ({n},){hint}")
     kind = labels.dtype.kind
     whole = kind == "b" or (kind == "f" and np.array_equal(labels, np.round(labels)))
     hint = f" (use {key}.astype(int))" if whole else ""

@@ -2,18 +2,20 @@
 
 The validation samples are randomly divided into `FOLDS` folds; groups of samples that belong together stay in one fold.
 On each fold, TS and the candidates are scored after being fitted to the other folds, so each sample has an NLL under
-maps that haven't seen it. A candidate's gain is the mean, over samples, of TS's NLL minus the candidate's. Its standard
-error, over groups, is the larger of the observed one and the one expected if TS were the truth, which accounts for rare
-labels that haven't been drawn yet. Among the candidates whose gain exceeds `MARGIN` standard errors, the one with the
-largest gain is chosen and fitted to all samples. If there is none, or if every prediction is right, TS is kept. So it
-is if a class has no label although it should have some, since other maps could rule that class out.
+maps that weren't fitted to it. A candidate's gain is the mean, over samples, of TS's NLL minus the candidate's. The
+gain's standard error, over groups, is either the observed one or, if larger, the one expected if TS were the truth. The
+expected standard error accounts for rare labels that haven't been drawn yet. Among the candidates whose gain exceeds
+`MARGIN` standard errors, the one with the largest gain is chosen and fitted to all samples. TS is kept if no candidate
+passes this gate, or if every prediction is right. TS is also kept if a class has no label although some are expected,
+since other maps could rule that class out.
 
-The gain of a candidate that has passed this gate is larger than its true gain on average. The reported gain is
-therefore reduced by the non-negative garrote: from g to g - c^2 / g if the gate is at c, i.e. to 0 at the gate and
-hardly at all far above it. So is the lower end of its 95% interval, but not the upper end, since gains that were large
-are hardly affected by the gate. Standard errors are multiplied by 1.5: Nadeau and Bengio's correction accounts for
-folds whose maps share samples. The gain is for samples like the validation samples; a shift isn't detected.
-`benchmarks/auto_gain.py` compares reported and true gains.
+The measured gain of a candidate that has passed the gate is larger than its true gain on average. The reported gain is
+therefore reduced by the non-negative garrote: from g to g - c^2 / g if the gate is at c. The reported gain is thus 0 at
+the gate, and hardly reduced far above the gate. The lower end of the gain's 95% interval is reduced in the same way.
+The interval's upper end isn't reduced, since the gate hardly affects large gains. Standard errors are multiplied by
+1.5: Nadeau and Bengio's correction accounts for folds whose maps share samples. The gain is for samples like the
+validation samples; a shift of the distribution isn't detected. `benchmarks/auto_gain.py` compares reported and true
+gains.
 
 References
 ----------
@@ -74,9 +76,10 @@ class Gain:
     name : str
         The calibrator's name in configurations.
     value, low, high : float
-        NaN if the calibrator wasn't tried. Losses are negative. The interval isn't a bound.
+        The gain and the ends of its interval, which isn't a bound; negative if the calibrator is worse than TS, and NaN
+        if it wasn't tried.
     reason : str
-        Why it wasn't tried or its fit failed.
+        Why the calibrator wasn't tried, or why its fit failed.
     """
 
     name: str
@@ -88,7 +91,7 @@ class Gain:
 
 @dataclass(frozen=True)
 class Confidence:
-    """How sure a calibrator is, and how often it is right, out of fold; all three lie in [0, 1].
+    """The mean confidence, accuracy and ECE of a calibrator on samples out of fold, each in [0, 1].
 
     Attributes
     ----------
@@ -105,7 +108,7 @@ class Confidence:
 
     @classmethod
     def of(cls, confidence: np.ndarray, correct: np.ndarray) -> Confidence:
-        """Compute them from confidences (n,) and whether the predictions are right."""
+        """Compute the three numbers from confidences (n,) and `correct` (n,), which marks the right predictions."""
         return cls(float(confidence.mean()), float(correct.mean()), ece.score(confidence, correct))
 
 
@@ -116,17 +119,18 @@ class AutoFit:
     Attributes
     ----------
     chosen : str
-        Its name in configurations; ``exact`` if TS is kept.
+        The calibrator's name in configurations; ``exact`` if TS is kept.
     gain : Gain
-        Its gain over TS on samples like these, reduced for the choice; 0 if TS is kept.
+        The calibrator's gain over TS on samples like the validation samples, reduced to correct for the choice; 0 if TS
+        is kept.
     candidates : tuple of Gain
-        The out-of-fold gain of each candidate, for comparing candidates; not reduced.
+        The out-of-fold gain of each candidate, before the reduction for the choice, for comparing candidates.
     reason : str
-        Why TS is kept, if it is.
+        Why TS is kept; "" if another calibrator is chosen.
     confidence : dict of str to Confidence
         Confidence and accuracy of TS (``exact``) and of the chosen calibrator, out of fold; empty if TS is kept.
     groups : Groups
-        The samples that were kept together: as given, or copies that were found.
+        The groups of samples that were kept in one fold: those passed, or copies that were found.
     calibrator : Calibrator
         The chosen calibrator, fitted to all samples.
     classes : int
@@ -179,7 +183,7 @@ def fit_auto(
     labels : (n,) integers
         In [0, k).
     groups : (n,) numbers or names, optional
-        Equal for samples that belong together, such as versions of one image or images of one patient. Without it,
+        Equal for samples that belong together, such as versions of one image or images of one patient. Without groups,
         samples must be independent draws; copies among them are found by `halobench.calibration.copies`, and grouped.
     candidates : sequence of str, optional
         Names of calibrators in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics is
@@ -270,7 +274,7 @@ def fit_auto_checked(
 
 
 def missing_classes(logits: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Return the classes without a label that aren't just rare: TS expects some, or the other classes have plenty."""
+    """Return the classes without a label that aren't just rare: TS expects labels of them, or others have many."""
     counts = np.bincount(labels, minlength=logits.shape[1])
     absent = counts == 0
     if not absent.any():
@@ -294,7 +298,7 @@ def listed(names: Sequence[str]) -> str:
 def kept(
     logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain], reason: str, groups: Groups
 ) -> AutoFit:
-    """Return TS as the choice; candidates that are only names weren't tried, for the given reason."""
+    """Return TS as the choice, for `reason`, which is also why candidates passed only as names weren't tried."""
     gains = tuple(each if isinstance(each, Gain) else Gain(each, reason=reason) for each in candidates)
     beta = finite_beta(logits, labels)
     ts = scored(lambda z: temper(z, beta), logits, labels)
@@ -305,7 +309,7 @@ class _Trials(NamedTuple):
     """Out-of-fold results of the candidates `names`, which were fitted on all folds; `reasons` says why others failed.
 
     `gains` and `variances`, (n, m), hold each sample's gain, and its variance if TS were the truth. `confidence` has
-    the candidates and TS.
+    the `Confidence` of TS and of each candidate.
     """
 
     names: tuple[str, ...]
@@ -346,7 +350,7 @@ class _Trials(NamedTuple):
 def _cross_fitted(
     logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int, work: float, groups: Groups
 ) -> _Trials:
-    """For each fold, fit all candidates to the other folds and score them on it."""
+    """Fit all candidates to all folds but one, and score them on that fold, for each fold in turn."""
     n, k = logits.shape
     # Not stratified: folds with equal shares of each label would reveal its frequency on the held-out fold to the maps.
     fold = groups.folds(FOLDS, generator(seed, "auto", "folds"))

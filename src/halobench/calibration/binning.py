@@ -1,6 +1,6 @@
-"""Bin samples by confidence. Bins have equal width and are closed on the left, as in netcal; the last includes 1.0.
+"""Bin samples by confidence. Bins have equal width and include their lower edges, as in netcal; the last includes 1.
 
-Arrays must already have been checked.
+The functions in this module don't check their arrays.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Post-hoc calibrators other than temperature scaling (TS), fitted to validation logits and labels in float64.
+"""Fit post-hoc calibrators other than temperature scaling (TS) to validation logits and labels in float64.
 
 `fit` runs one of the files in `halobench.calibration.calibrators`, a class of probmetrics or netcal, or any
-``module:object``. Those files share the functions below `fit`.
+``module:object``. Calibrators share the functions below `fit` in this module.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Calibrator:
     nll : float
         Mean NLL in nats on the data used for fitting.
     gradient : float
-        The largest entry of the objective's gradient, which is 0 at the optimum. NaN if unknown.
+        The largest entry of the objective's gradient, which is 0 at the optimum; NaN if unknown.
     converged : bool
     reason : str
         Why the fit failed, if it did. Scores of a failed fit are empty.
@@ -92,8 +92,9 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Returns
     -------
     Calibrator
-        Byte-identical for the same data and versions. The package's own calibrators are finite even on separable data,
-        for which TS has no optimum. If a library's fit raises an error, there is no transform, only a reason.
+        The fitted calibrator, byte-identical for the same data and versions. The package's own calibrators are finite
+        even on separable data, for which TS has no optimum. If a library's fit raises an error, there is no transform,
+        only a reason.
 
     Raises
     ------
@@ -191,7 +192,7 @@ def scored(
     """Return a calibrator with this `transform` and its NLL on the data used for fitting.
 
     Rows are scored in blocks of `elements` logits, which saves memory but requires `transform` to map each row
-    independently. Without `elements`, all rows are scored at once.
+    independently. If `elements` is None, all rows are scored at once.
     """
     parts = blocks(len(logits), logits.shape[1], elements or logits.size)
     nll = np.concatenate([cross_entropy(transform(logits[rows]), labels[rows]) for rows in parts])

@@ -1,7 +1,8 @@
-"""The ``repair`` stage: compute a cell's repair ladder on its test samples.
+"""Compute a cell's repair ladder on its test samples (the ``repair`` stage).
 
-Neither training nor calibration has seen these samples. If they were drawn from a distribution, the ladder's maps are
-fitted to further draws from it. Otherwise, the maps are fitted to some of the test samples and scored on the others.
+Neither training nor calibration uses test samples. If test samples were drawn from a distribution, the ladder's maps
+are fitted to further draws from it. Otherwise, the ladder's maps are fitted to some of the test samples and scored on
+the remaining ones.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def cell_ladder(
 
     `more` contains the model's logits for further draws from the distribution, and their posterior. Without a
     posterior, the ladder is scored against ``clean`` labels. The interval of ``repair_best_map`` is the range of the
-    best map's NLL on these samples.
+    best map's NLL on the test samples.
     """
     logits = read_array(arrays, "test.logits")
     require(logits.ndim == 2, "test.logits", Found(f"shape {logits.shape}"), "an array (n, k)")

@@ -22,7 +22,8 @@ class Optimum(NamedTuple):
     """The weights found, the objective's value there, its loss (without the ridge), and the norm of its gradient.
 
     The gradient is with respect to weights times units, in which the objective is strongly convex with constant
-    `RIDGE`. Its value therefore exceeds the minimum by at most gradient^2 / (2 RIDGE), however the weights were found.
+    `RIDGE`. The objective's value therefore exceeds its minimum by at most gradient^2 / (2 RIDGE), however the weights
+    were found.
     """
 
     weights: np.ndarray

@@ -4,11 +4,11 @@ Samples are linked if their logits are equal or much closer to each other than i
 distance at which independent samples are rarely linked follows from the distances of the 20th and 40th neighbours,
 whose ratio gives the local dimension, so it depends neither on the scale of the logits nor on the number of classes.
 
-Independent samples can have the same logits, too: those of nearest neighbours, trees and rounded numbers do. But copies
-also have the same label, even if it is an unusual one. Linked samples therefore only count as copies if they share
-labels that are in the minority among the samples with the same prediction. Labels that are drawn independently rarely
-agree on them: if one in five labels is in the minority, two drawn labels agree at most in one of nine cases in which
-either is.
+Independent samples can have equal logits, too, e.g. if the model is a nearest-neighbour rule or a tree, or if logits
+are rounded. Copies, however, also have equal labels, even if these are unusual. Linked samples therefore only count as
+copies if they share labels that are in the minority among the samples with the same prediction. Independently drawn
+labels rarely agree on a minority label: if one in five labels is in the minority, two labels agree in at most one in
+nine of the cases in which either is in the minority.
 
 References
 ----------

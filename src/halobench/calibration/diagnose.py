@@ -1,12 +1,12 @@
-"""Diagnose a classifier's logits: is its temperature optimal, what would repair the rest, and are there enough samples?
+"""Diagnose a classifier's logits: is its temperature optimal, what else would repair it, and are there enough samples?
 
-`diagnose` answers these questions from validation logits and labels, and from test logits if there are any. It combines
-the exact temperature (`halobench.calibration.temperature_scaling`), the choice of a calibrator by cross-fitting
-(`halobench.calibration.auto`), the repair ladder (`halobench.calibration.repair`), the confusions that partner scaling
-uses, and two tests of whether test logits look like validation logits.
+`diagnose` answers these questions from validation logits and labels, and from test logits if there are any. `diagnose`
+combines the exact temperature (`halobench.calibration.temperature_scaling`), the choice of a calibrator by
+cross-fitting (`halobench.calibration.auto`), the repair ladder (`halobench.calibration.repair`), the confusions that
+partner scaling uses, and two tests of whether test logits look like validation logits.
 
 Maps with a weight for each pair of classes would take minutes with many classes. If the number of samples times
-classes^2 exceeds 2e7 (`halobench.calibration.diagnosis_parts.WORK`), they are skipped, and the results name them.
+classes^2 exceeds 2e7 (`halobench.calibration.diagnosis_parts.WORK`), these maps are skipped, and the results name them.
 
 References
 ----------
@@ -56,12 +56,12 @@ def diagnose(
     candidates: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
-    """Find out if a classifier's temperature is optimal, what could repair the rest, and which calibrator to use.
+    """Find out if a classifier's temperature is optimal, what could repair the remaining error, and how to calibrate.
 
     Parameters
     ----------
     logits : (n, k) array
-        Logits of validation samples, which the model wasn't trained on. They may be a tensor, a data frame, a list of
+        Logits of validation samples, which the model wasn't trained on. Logits may be a tensor, a data frame, a list of
         rows or a column of rows. Without `labels`, pass a data frame as described in
         `halobench.calibration.logit_tables`.
     labels : (n,) integers
@@ -69,9 +69,11 @@ def diagnose(
     test_logits, test_labels : arrays, optional
         Logits and labels of the samples whose probabilities are wanted; labels may be omitted.
     groups : (n,) numbers or names, optional
-        Groups of validation samples that belong together, as in `fit_auto`. A data frame has a column instead.
+        Groups of validation samples that belong together, as in `fit_auto`. A data frame has a column named group
+        instead.
     posterior : (n, k) array, optional
-        P(label | x) of the validation samples, if known. The noise in the NLL is then reported separately.
+        P(label | x) of the validation samples, if known. If the posterior is passed, the noise in the NLL is reported
+        separately.
     names : list or array of str, optional
         Names of the classes.
     candidates : sequence of str, optional
@@ -120,7 +122,7 @@ def diagnose(
 def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0) -> Diagnosis:
     """Diagnose the logits in an .npz, .csv or .parquet file, as described in `halobench.calibration.external_logits`.
 
-    If the file has a single set of samples, all are validation samples. Raises the same errors as `diagnose`.
+    If the file has a single set of samples, all are validation samples. The errors raised are those of `diagnose`.
     """
     val, test, names = read_sets(path)
     with in_file(path):
@@ -128,7 +130,7 @@ def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, see
 
 
 def _aligned(rows: Any, like: Any) -> Any:
-    """Return a data frame with its columns in another's order if both have the same columns."""
+    """Return a data frame with its columns in the order of `like` if both have the same columns."""
     if not (hasattr(rows, "columns") and hasattr(like, "columns")):
         return rows
     columns = list(like.columns)
@@ -137,7 +139,7 @@ def _aligned(rows: Any, like: Any) -> Any:
 
 
 def _diagnose(val: Samples, test: Samples | None, names: Any, candidates: Sequence[str] | None, seed: int) -> Diagnosis:
-    """Check the other arguments, and diagnose samples that have already been checked."""
+    """Check the names and candidates, and diagnose samples that have already been checked."""
     k = val["logits"].shape[1]
     listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # arrays and pandas indices have it
     require(
@@ -205,7 +207,7 @@ def _choice(
     groups: Groups,
     names: Sequence[str],
 ) -> AutoFit:
-    """Choose a calibrator, or keep TS if a logit is -inf."""
+    """Choose a calibrator by cross-fitting, or keep TS if a logit is -inf."""
     reason = "" if np.isfinite(logits).all() else "logits of -inf (probabilities of 0)"
     if not reason and test is not None and not (finite := np.isfinite(test["logits"]).all(axis=1)).all():
         reason = f"test row {finite.argmin()} has a logit of -inf (a probability of 0)"

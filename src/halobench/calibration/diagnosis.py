@@ -1,4 +1,4 @@
-"""The results of `halobench.diagnose`."""
+"""Define the results of `halobench.diagnose`."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class Diagnosis:
     auto : AutoFit
         The chosen calibrator, fitted to the validation samples.
     resolution : float
-        Half the width of the 95% interval of the best candidate's gain: the size of gains that these samples can
-        reveal. NaN if no candidate was tried.
+        Half the width of the 95% interval of the best candidate's gain, in nats: the size of gains that the validation
+        samples can reveal. NaN if no candidate was tried.
     ladder : RepairLadder or None
-        The repair ladder of the validation samples. If there is none, `no_ladder` states the reason.
+        The repair ladder of the validation samples. If there is no ladder, `no_ladder` states the reason.
     confusions : tuple of Confusion
         The most frequent confusions.
     test_samples : int
@@ -75,15 +75,15 @@ class Diagnosis:
     test_gain: Gain | None
 
     def predict_proba(self, logits: Any) -> np.ndarray:
-        """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k); -inf only if TS was kept.
+        """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k), finite unless TS was kept.
 
-        If they are a data frame, only its columns logit_NAME or probability_NAME are used, as in `diagnose`.
+        If the logits are in a data frame, only its columns logit_NAME or probability_NAME are used, as in `diagnose`.
         """
         samples = read_samples(rows_of(logits, self.names), classes=self.classes)
         return self.auto.predict_proba(np.ascontiguousarray(samples["logits"]))
 
     def as_json(self) -> dict[str, Any]:
-        """Return all numbers as plain data, with None for those that aren't finite."""
+        """Return all numbers as plain data, with None for numbers that aren't finite."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         auto = {name: getattr(self.auto, name) for name in ("chosen", "gain", "candidates", "reason", "confidence")}
         auto |= {"groups": self.auto.groups.count, "grouped": self.auto.groups.kind}

@@ -1,4 +1,4 @@
-"""Parts of a diagnosis: a temperature with its sampling error, confusions, a shift and a quick repair ladder."""
+"""Compute parts of a diagnosis: a temperature with its sampling error, confusions, a shift and a repair ladder."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ class Temperature:
     others : dict of str to TemperatureFit
         The fits of other programs: ``paper``, the paper's code, and ``copied``, the often copied code of Guo et al.
     curve : tuple of (float, float)
-        Temperatures around all of these and the NLL of the validation samples there; empty if there is no finite
-        optimum.
+        Pairs of a temperature, in a range around all those fitted, and the NLL of the validation samples there; empty
+        if there is no finite optimum.
     """
 
     exact: TemperatureFit
@@ -106,7 +106,7 @@ def _log_variance(u: np.ndarray, labels: np.ndarray, groups: Groups) -> tuple[fl
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many of the samples with a given prediction have another given label, and how many TS expects."""
+    """How many samples with a given prediction have a certain other label, and how many TS expects to have it."""
 
     predicted: int
     label: int
@@ -188,7 +188,7 @@ def _same_classes(counts: np.ndarray) -> float:
 
 
 def quick_ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[RepairLadder | None, str]:
-    """Return the repair ladder of some samples (without slow maps if there are many classes), or why there is none."""
+    """Return the repair ladder of some samples (without slow maps if there are many classes), or why it is missing."""
     if not np.isfinite(logits).all():
         return None, "it needs finite logits"
     if len(logits) < LADDER_SAMPLES:

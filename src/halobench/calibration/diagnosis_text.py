@@ -102,7 +102,7 @@ def _groups(groups: Groups) -> str:
 
 
 def is_optimal(temperature: Temperature, samples: int) -> Answer:
-    """Report the best temperature, and how much other programs' temperatures miss."""
+    """Report the best temperature, and how far the temperatures of other programs are from it."""
     question, exact, nll = "Is my temperature optimal?", temperature.exact, temperature.nll
     if exact.separable:
         sentences = (
@@ -124,7 +124,7 @@ def is_optimal(temperature: Temperature, samples: int) -> Answer:
 
 
 def _other_fit(name: str, fit: TemperatureFit, optimum: float) -> str:
-    """Say where another program's fit ends, if at a number, and its NLL."""
+    """Say at which temperature another program's fit ends, if at a number, and the NLL there."""
     if math.isnan(fit.T):
         return ""
     if fit.nll - optimum < 5e-4:
@@ -237,7 +237,7 @@ def scores_table(scores: Mapping[str, Mapping[str, Rung]]) -> list[str]:
 
 
 def _joined(*sentences: object) -> str:
-    """Join the sentences, leaving out those whose condition isn't met."""
+    """Join the sentences, leaving out any whose condition isn't met."""
     return " ".join(str(sentence) for sentence in sentences if sentence)
 
 

@@ -139,7 +139,7 @@ def fit_and_score(
 ) -> Calibrated:
     """Fit the calibrators of `spec` and score the splits of `targets`; all arrays must already have been checked.
 
-    For the calibrator ``none``, `uncalibrated` logits are scored, by default those that the others are fitted to.
+    For the calibrator ``none``, `uncalibrated` logits are scored, by default those to which calibrators are fitted.
     """
     fits = _fit(logits, targets, spec)
     rows: list[dict[str, Any]] = []
@@ -178,7 +178,11 @@ def _fit_plugin(spec: CalibratorSpec, name: str, logits: Mapping[str, np.ndarray
     if not find("calibrators", spec.name).constants.get("MASKED"):
         for split, rows in logits.items():
             endless = not math.isfinite(rows.min())
-            refuse(endless, f"{split}.logits", f"a logit is -inf, but the calibrator {name} requires finite logits")
+            refuse(
+                endless,
+                f"{split}.logits",
+                f"a logit is -inf; leave out the calibrator {name}, which requires finite logits",
+            )
     try:
         return fit_checked(spec.name, logits["val"], labels, spec.options)
     except SpecError as error:

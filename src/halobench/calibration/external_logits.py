@@ -70,7 +70,8 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
     Raises
     ------
     SpecError
-        If the file doesn't have this form, for example if it has probabilities in place of logits or other array names.
+        If the file doesn't have the form described, e.g. if it has probabilities in place of logits, or other array
+        names.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None 
 def read_sets(path: Path | str) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
     """Read a file's validation samples, any test samples, and the names of its classes if it has them.
 
-    If the file has only one set, all samples are validation samples. Raises the same errors as `read_logits`.
+    If the file has only one set, all samples are validation samples. The errors raised are those of `read_logits`.
     """
     with in_file(path):
         arrays, names = _load(Path(path))
@@ -157,8 +158,8 @@ def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
 def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: int | None = None) -> Samples:
     """Check and return the logits, labels, any groups and any posterior among arrays whose names begin with `prefix`.
 
-    If `classes`, the number of classes in the validation samples, is passed, these are test samples, which may have no
-    labels.
+    If `classes`, the number of classes in the validation samples, is passed, the samples are test samples, which may
+    have no labels.
     """
     kinds = [kind for kind in KINDS[:2] if prefix + kind in arrays]
     wanted = f"add {prefix}logits or {prefix}probabilities, along with {prefix}labels"
@@ -191,7 +192,7 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
 
 @contextlib.contextmanager
 def in_file(path: Path | str) -> Iterator[None]:
-    """Name the file, and its own arrays instead of the splits', in errors raised in this context."""
+    """Make errors raised in this context name the file, and its own arrays instead of those of the splits."""
     try:
         yield
     except SpecError as error:

@@ -1,4 +1,4 @@
-"""Groups of samples that belong together, such as copies of an image or the images of a patient.
+"""Group samples that belong together, such as copies of an image or the images of a patient.
 
 Samples of a group aren't independent, so a group stays in one fold, and standard errors are computed over groups.
 
@@ -40,7 +40,7 @@ def check_groups(groups: Any, samples: int, key: str = "groups") -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Which samples belong together.
+    """The groups of samples that belong together.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Groups:
 
     @property
     def noun(self) -> str:
-        """The word for what is independent."""
+        """The word for the independent units: groups or samples."""
         return "groups" if self.kind else "samples"
 
     def folds(self, folds: int, rng: np.random.Generator) -> np.ndarray:
@@ -86,7 +86,7 @@ class Groups:
     def squared_error(self, values: np.ndarray) -> np.ndarray:
         """Return the squared standard error (...) of the mean of values (n, ...), over independent groups.
 
-        If each sample is its own group, this is the variance (with n - 1) divided by n.
+        If each sample is its own group, the result is the variance (with n - 1) divided by n.
         """
         sums = self.sums(values - values.mean(axis=0))
         return len(sums) / (len(sums) - 1) * (sums**2).sum(axis=0) / len(values) ** 2

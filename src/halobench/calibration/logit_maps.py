@@ -1,10 +1,13 @@
-"""Fit smooth and local families of maps from logits to calibrated logits.
+"""Fit maps from logits (n, k) to calibrated logits (n, k), one map for each of several families.
 
-Smooth maps change slowly with the logits: a temperature, partner scaling, a multinomial regression and a small network.
-Local maps predict a sample from samples with similar logits: nearest neighbours, with or without a kernel, and trees.
-These start from partner scaling, or shrink towards it where there are few samples. Maps by rank disregard the classes:
-they predict how often the label has the largest logit, the second largest and so on. No map depends on a constant that
-is added to all logits of a row, since the probabilities don't either.
+- Smooth maps change slowly with the logits: a temperature, partner scaling, a multinomial regression and a network with
+  one hidden layer.
+- Local maps predict a sample's label from the labels of samples with similar logits: nearest neighbours, with or
+  without a kernel, and trees. Local maps start from partner scaling, or shrink towards it if few are similar.
+- The map by ranks ignores which class is which. This map predicts how often the label is the class with the largest
+  logit, with the second largest logit, and so on.
+
+Adding a constant to all logits of a row changes neither the probabilities nor the result of any map.
 
 References
 ----------
@@ -56,7 +59,7 @@ SLOW = ("regression", "network", "trees")  # these take minutes with hundreds of
 def fit_families(
     logits: np.ndarray, targets: np.ndarray, labels: np.ndarray, seed: int, names: Sequence[str] = FAMILIES
 ) -> dict[str, Map]:
-    """Fit a map of each family to checked float64 arrays; `labels` are the targets themselves, or drawn from them."""
+    """Fit a map of each family to checked logits (n, k), float64; `labels` (n,) are the targets, or drawn from them."""
     rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
     kind = "posterior" if targets.ndim == 2 else "labels"
     ts = fit_exactly(logits, targets)
@@ -145,8 +148,8 @@ def _ranks(logits: np.ndarray, rows: np.ndarray, beta: float) -> Map:
     """Predict the frequency of the label's rank, the class with the largest logit having rank 0.
 
     The frequencies may differ between bins of the confidence, of the gap between the two largest logits, or of the
-    largest logit. They shrink towards those of all samples, and these towards equal ones. The feature, the number of
-    bins and the shrinkage are those with the lowest NLL if each sample is left out of the frequencies.
+    largest logit. A bin's frequencies shrink towards those of all samples, which in turn shrink towards equal
+    frequencies. The feature, the number of bins and the shrinkage are those with the lowest leave-one-out NLL.
     """
     n, k = logits.shape
     scale = spread(logits)
@@ -254,8 +257,8 @@ def _averaged(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted sum of targets (q, k) and the sum of weights (q, 1) around each query.
 
-    The squared `distance` is (q, n); `radius` (q,) is that of the m-th neighbour. Samples within it have weight 1, or,
-    with `closer`, a Gaussian weight.
+    The squared `distance` is (q, n); `radius` (q,) is that of the m-th neighbour. Samples within `radius` have weight 1
+    or, with `closer`, a Gaussian weight.
     """
     radius = np.minimum(radius * (1 + 1e-9) + 1e-12, 1e300)  # infinite if the only sample is left out
     if closer:
@@ -268,7 +271,7 @@ def _averaged(
 def _trees(
     logits: np.ndarray, rows: np.ndarray, labels: np.ndarray, start: Map, beta: float, leaf: int, seed: int
 ) -> Map:
-    """Average the targets of samples in the same leaves of trees, and mix the average with the map `start`.
+    """Average the targets of samples in the same leaves of trees as a query, and mix the average with the map `start`.
 
     The trees are extremely randomised, and are grown from labels, logits, the logits' ranks and tempered probabilities.
     """

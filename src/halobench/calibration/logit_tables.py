@@ -2,8 +2,8 @@
 
 The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``) and ``group`` (equal for samples
 that belong together), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the
-class's label. If no label is such a name, labels are the positions of the classes among the columns, counted from 0.
-Other columns are ignored.
+class's label. If no label equals a NAME, labels are the positions of the classes among the columns, counted from 0. All
+other columns of the data frame are ignored.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
     """Return a table's arrays under the names of an .npz file, and the names of its classes if they aren't 0, 1, ..."""
     columns, names = _class_columns(table)
     require("label" in table, "columns", Found(_shown(table)), EXPECTED)
-    refuse(len(table) == 0, "", "the table has no rows")
+    refuse(len(table) == 0, "", "the table has no rows; add one per sample")
     numbers = _class_numbers(table["label"], names)
     arrays: dict[str, np.ndarray] = {}
     for prefix, rows in _parts(table).items():

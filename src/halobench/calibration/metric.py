@@ -45,11 +45,11 @@ class Metric:
         return parameters(self.name)
 
     def fits(self, targets: Mapping[str, np.ndarray]) -> bool:
-        """Return True if the metric can be computed against these targets, which `by_kind` has named."""
+        """Return True if the metric can be computed against `targets`, which `by_kind` has named."""
         return {"labels", "posterior"}.intersection(self.takes) <= targets.keys()
 
     def applies_to(self, arrays: Mapping[str, np.ndarray]) -> bool:
-        """Return True if the arrays include all those that the metric takes."""
+        """Return True if `arrays` includes every array that the metric takes."""
         return set(self.takes) <= arrays.keys()
 
     def with_bins(self, bins: int) -> Metric:

@@ -2,8 +2,8 @@
 
 Arrays must already have been checked: logits (n, k) are finite (see `Curve`), and targets are labels (n,) or rows of
 probabilities (n, k). With s = logits minus their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) -
-beta * linear. Both terms have the same sign, so nothing cancels. Sums are taken in float64, a block of rows at a time,
-so float32 logits are never copied in full.
+beta * linear. Both terms of this NLL have the same sign, so nothing cancels. Sums are computed in float64, one block of
+rows at a time, so float32 logits are never copied in full.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ FAR = 1e100  # how far `Curve` puts a ruled-out class below a row's largest logi
 class Curve:
     """Finite logits, scaled by 1 / `unit`, with the same NLL curve as the original logits, some of which may be -inf.
 
-    If all logits are finite, they are left as they are. Otherwise, all are shifted and divided by the largest
+    If all logits are finite, they are left as they are. Otherwise, all logits are shifted and divided by the largest
     difference between two finite logits in a row. A ruled-out class is then placed so low that exp(beta s) and its
     contribution to every derivative are 0 at every beta that a fit can reach. At beta = 0 the softmax is uniform over
     the other classes, which `summary` and `nll_at_zero` account for.
@@ -166,7 +166,8 @@ def derivatives(logits: np.ndarray, linear: float, beta: float) -> Derivatives:
 def slope_rounding(classes: int, slope: float, linear: float) -> float:
     """Bound the rounding error of a slope, mean E[u] - `linear`, where the terms of each sum have the same sign.
 
-    Each term is accurate to a few units in the last place; a sum over classes adds at most one unit per class.
+    Each term of the slope is accurate to a few units in the last place; a sum over classes adds at most one unit per
+    class.
     """
     return (16 + classes) * 2.0**-53 * (abs(slope + linear) + abs(linear))
 

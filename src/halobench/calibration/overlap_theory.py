@@ -2,12 +2,12 @@
 
 The distribution has k classes in groups of m. Each class has its own region, and each group shares one. With
 probability beta, a sample falls into a shared region, where every class of the group is equally likely (or has a given
-share). Otherwise, it falls into the own region of one of the k classes, all equally likely. The posterior is therefore
-one-hot on own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
+share). Otherwise, the sample falls into the own region of one of the k classes, all equally likely. The posterior is
+therefore one-hot on own regions and 1/m for each class of the group on shared ones, and its mean entropy is beta log m.
 
-All divergences are E KL(P(y | x) || model), in nats; the expected NLL is the divergence plus this entropy. See
-docs/theory.md for derivations. Values out of range raise SpecError. The setting is that of arXiv 2306.00740, section 4;
-the two-level reduction is our own.
+All divergences are E KL(P(y | x) || model), in nats; the expected NLL is the divergence plus the posterior's mean
+entropy. See docs/theory.md for derivations. Values out of range raise SpecError. The setting is that of arXiv
+2306.00740, section 4; the two-level reduction is our own.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ STEPS = 200  # doublings and then halvings in the search for a temperature; enou
 def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the mean entropy of the posterior in nats: beta times the entropy of the shares.
 
-    For equal shares, this is beta log m. It is the NLL of the Bayes rule, which no classifier can beat. Parameters are
-    those of `nearest_neighbour_kl`.
+    For equal shares, the entropy is beta log m. The entropy equals the NLL of the Bayes rule, which no classifier can
+    beat. The parameters are those of `nearest_neighbour_kl`.
     """
     _check(beta, group)
     p = _shares(group, shares)
@@ -35,7 +35,7 @@ def posterior_entropy(beta: float, group: int, shares: np.ndarray | None = None)
 def uniform_kl(classes: int, beta: float, group: int) -> float:
     """Return the KL of the uniform prediction 1/k for equal shares, which is log k - beta log m, in nats.
 
-    A classifier with this KL is no better than random.
+    A classifier with the KL of the uniform prediction is no better than random.
     """
     _check(beta, group, classes)
     return float(np.log(classes) - posterior_entropy(beta, group))
@@ -44,9 +44,9 @@ def uniform_kl(classes: int, beta: float, group: int) -> float:
 def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the KL of the one-hot nearest-neighbour interpolator at its best temperature, in nats.
 
-    It assigns 1 - e to the label of the nearest training sample and e / (k - 1) to each other class. That label is
-    wrong with probability b = beta (1 - sum of squared shares), whatever the training set, as long as each region
-    contains a training sample and regions are well separated. The best e is b, which gives
+    The interpolator assigns 1 - e to the label of the nearest training sample and e / (k - 1) to each other class. The
+    nearest sample's label is wrong with probability b = beta (1 - sum of squared shares), whatever the training set, as
+    long as each region contains a training sample and regions are well separated. The best e is b, which gives
 
         KL = H(b) + b log(k - 1) - beta H(shares),   H(b) = -b log b - (1 - b) log(1 - b)
 
@@ -79,14 +79,14 @@ def nearest_neighbour_kl(classes: int, beta: float, group: int, shares: np.ndarr
 def partner_kl(classes: int, beta: float, group: int, shares: np.ndarray | None = None) -> float:
     """Return the KL of the one-hot nearest-neighbour interpolator after the best map of its logits, in nats.
 
-    One-hot logits reveal only the neighbour's label a, so the best map predicts P(y | a). It assigns the mass of errors
-    to the m - 1 partners that share a region with a. For equal shares, with b = beta (m - 1) / m,
+    One-hot logits reveal only the neighbour's label a, so the best map predicts P(y | a). The best map assigns the mass
+    of errors to the m - 1 partners that share a region with a. For equal shares, with b = beta (m - 1) / m,
 
         KL = H(b) + b log(m - 1) - beta log m,
 
     whereas temperature scaling leaves `nearest_neighbour_kl`, with k - 1 in place of m - 1. The KL after the best map
     thus doesn't grow with k, and the difference is b log((k - 1) / (m - 1)). Only different training can repair the
-    rest.
+    remaining KL.
 
     Parameters and errors are those of `nearest_neighbour_kl`; the value doesn't depend on k.
 
@@ -113,8 +113,9 @@ def two_level_kl(
 ) -> np.ndarray | float:
     """Return KL*, the KL in nats of a classifier with two-level logits at its best temperature.
 
-    On a class's own region, its logit exceeds all others by g0. On a shared region, the logit of the group's top class
-    is g1 above those of the other k - m classes, and the logits of its m - 1 partners are g2 above them. With t = 1/T,
+    On a class's own region, the class's logit exceeds all other logits by g0. On a shared region, the logit of the
+    group's top class is g1 above those of the other k - m classes, and the logits of its m - 1 partners are g2 above
+    them. With t = 1/T,
 
         KL(t) = (1 - beta) log(1 + (k - 1) exp(-t g0))
                 + beta [log(exp(t g1) + (m - 1) exp(t g2) + k - m) - t (g1 + (m - 1) g2) / m - log m]
@@ -125,7 +126,8 @@ def two_level_kl(
     Parameters
     ----------
     classes, beta, group
-        k, a multiple of m; the mass of the shared regions, in (0, 1); m, at least 2.
+        The number of classes k, a multiple of m; the mass of the shared regions, in (0, 1); and the number m of classes
+        in a group, at least 2.
     own_gap, top_gap, partner_gap
         g0, g1 and g2, in logits; finite, with g1 >= g2. For m = k there are no other classes, and only g1 - g2 matters.
         All parameters can be arrays that broadcast against one another.
@@ -161,7 +163,7 @@ def two_level_slope(
     """Return the limit of KL* / log k for fixed gaps and group, as k grows.
 
     With D = (1 - 1/m) (1 - rho), rho = g2 / g1 in [0, 1], and r = g0 / g1, the limit is beta D for r >= 1. Own regions
-    that are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both,
+    that are less certain than shared ones (r < 1) either stay unresolved or force a lower temperature on both kinds,
     whichever costs less, so the limit is min{(1 - beta) (1 - r) + beta D, beta D / r}. The distance to the limit
     shrinks like (m - 1) k^(rho - 1), which is slow near rho = 1.
 
@@ -189,8 +191,8 @@ def mixup_kl_bound(foreign: np.ndarray | float) -> np.ndarray | float:
     `foreign` is eta, in [0, 1): the expected weight of training samples from other regions in a mixture that lands on
     the point. Labels of the region's own samples are drawn from its posterior p, independently of their position, so
     the mixed target is (1 - eta) p plus a nonnegative rest, and KL(p || (1 - eta) p + rest) <= -log(1 - eta). The
-    largest eta in a region yields a bound for the whole region. The mean eta over its mixtures yields a bound for the
-    best prediction that is constant there, which the mean KL of a prediction that isn't constant may exceed.
+    largest eta in a region yields a bound for the whole region. The mean eta over the mixtures in a region yields a
+    bound only for the best prediction that is constant there. The mean KL of other predictions may exceed this bound.
 
     Examples
     --------

@@ -15,14 +15,15 @@ from halobench.calibration.temperature_scaling import TemperatureFit
 def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """Compute the temperature at which the paper's released code stops, which is rarely near the optimum.
 
-    That code runs one step of torch's LBFGS on T from T = 1, with learning rate 0.01, 20 iterations, no line search,
-    history 100 and tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter, the two-loop recursion reduces
-    to the secant step through the latest accepted pair, which is computed here in float64. T moves by about 1% of a
-    secant step per iteration. With a few hundred samples or more and an optimum anywhere above about 0.7, T ends
+    The paper's code runs one step of torch's LBFGS on T from T = 1, with learning rate 0.01, 20 iterations, no line
+    search, history 100 and tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter, the two-loop recursion
+    reduces to the secant step through the latest accepted pair, which is computed here in float64. T moves by about 1%
+    of a secant step per iteration. With a few hundred samples or more and an optimum anywhere above about 0.7, T ends
     between 0.88 and 1.11; with an optimum below 0.5, it mostly ends between 0.6 and 1. With an optimum of about 0.54 to
-    0.69, as for an underconfident model, the NLL as a function of T has its inflection point near T = 1, where secant
-    steps are huge. T can then end anywhere, even below 0, however many samples there are. The same can happen with only
-    a few dozen samples. In both cases, `converged` is False. (``python docs/paper_fit.py ends`` measures this.)
+    0.69, as for an underconfident model, T can end anywhere, even below 0, however many samples there are: the NLL as a
+    function of T has its inflection point near T = 1, where secant steps are huge. T can also end anywhere if there are
+    only a few dozen samples. In both of these cases, `converged` is False. (``python docs/paper_fit.py ends`` measures
+    this.)
 
     Parameters
     ----------
@@ -33,9 +34,9 @@ def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     Returns
     -------
     TemperatureFit
-        The optimiser's final T. Nothing keeps it positive, and dividing by a negative T reverses the ranking of
-        classes. As in the paper's code, T is NaN if a logit is -inf, because the gradient is NaN. `separable` describes
-        the data, as in the exact fit, and errors are those of `fit_temperature`.
+        The optimiser's final T. T may be negative, and dividing by a negative T reverses the ranking of classes. As in
+        the paper's code, T is NaN if a logit is -inf, because the gradient is NaN. `separable` describes the data, as
+        in the exact fit, and errors are those of `fit_temperature`.
     """
     logits = check_logits(logits, masked=True)
     check_unscaled(logits)

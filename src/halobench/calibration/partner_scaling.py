@@ -10,10 +10,11 @@ h = 2 gap / (gap + mean gap), where gap is the difference between the two larges
 
 R_aj counts validation samples with prediction a and label j, plus those with prediction j and label a if this symmetry
 improves predictions; r is the strength of the uniform prior that smooths these counts. t is TS's log-odds of the top
-class, and m is the mean of u_j under P(j | not a). With w = (1, 0, 0), v = (1, 0, 0, 0) and c = 0, this is TS.
+class, and m is the mean of u_j under P(j | not a). With w = (1, 0, 0), v = (1, 0, 0, 0) and c = 0, partner scaling is
+TS.
 
-The likelihood is the product of both parts. The negative log of each is convex in its parameters, and a ridge towards
-TS makes the optimum finite and unique on any data, even separable data. The map is fitted in four steps:
+The likelihood has two factors, one for each formula. The negative log of each factor is convex in its parameters, and a
+ridge towards TS makes the optimum finite and unique on any data, even separable data. The map is fitted in four steps:
 
 1. beta is TS's or, on separable data, the best for labels smoothed by 1 / (n + 1).
 2. w minimises the summed NLL of the wrongly predicted samples under P(j | not a), plus RIDGE / 2 times the sum of
@@ -27,8 +28,8 @@ TS makes the optimum finite and unique on any data, even separable data. The map
 
 The gradient provably bounds how far each part is from its optimum (`halobench.calibration.convex`). The minimised NLL,
 in which samples are left out of their own counts, is therefore at most that of TS if TS has an optimum. On other
-samples, this isn't guaranteed: with few errors, the NLL may be a few hundredths of a nat higher. If there are a great
-many samples, r and the symmetry are chosen on a subset.
+samples, the NLL may exceed that of TS: by a few hundredths of a nat if there are few errors. If there are a great many
+samples, r and the symmetry are chosen on a subset.
 
 References
 ----------

@@ -15,7 +15,7 @@ Fit = Callable[[np.ndarray], Mapping[str, Map]]
 
 
 def predict_held_out(fit: Fit, logits: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each map's probabilities (n, k) for samples, where each fold is predicted by maps fitted to the others."""
+    """Return each map's probabilities (n, k); each fold is predicted by maps that are fitted to all other folds."""
     held_out: dict[str, np.ndarray] = {}
     for number in range(fold.max() + 1):
         out = fold == number

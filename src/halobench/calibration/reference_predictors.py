@@ -25,10 +25,10 @@ def references(
 
     ``bayes`` predicts the posterior (it has no rows if the posterior is unknown), and ``uniform`` predicts 1/k, both
     only with calibrator ``none``. ``nearest`` puts all mass on the drawn label of the nearest training sample. For
-    ``none``, this prediction is scored as is, so one miss makes its NLL infinite. For ``exact`` and ``oracle``, the
-    one-hot vector is used as logits, which are temperature-scaled. ``paper`` is meaningless here, since that fit
-    depends on the scale of the logits and a one-hot vector has no inherent scale. Plug-ins are used only for trained
-    models.
+    ``none``, the prediction of ``nearest`` is scored as is, so one miss makes its NLL infinite. For ``exact`` and
+    ``oracle``, the one-hot vector is used as logits, which are temperature-scaled. The calibrator ``paper`` isn't
+    applied to ``nearest``, since that fit depends on the scale of the logits and a one-hot vector has no inherent
+    scale. Plug-ins are used only for trained models.
     """
     k = _classes(arrays)
     regions = SampleRegions.read(arrays, SPLITS)
@@ -63,10 +63,10 @@ def _joined(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def nearest(queries: np.ndarray, samples: np.ndarray, block: int = 256, room: int = 2**28) -> np.ndarray:
     """Return the index of the nearest of `samples` (n, D) to each of `queries` (m, D), int64 (m,).
 
-    Distances are Euclidean and computed from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2. The first
-    term is the same for all samples and can be omitted. Both sets are centred first to keep cancellation small. If
-    several samples are equally near, the first is chosen. Both arguments may be any objects with a length and a shape
-    that support slicing; samples are read `room` bytes at a time.
+    Distances are Euclidean and computed from products, abs(q - p)^2 / 2 = abs(q)^2 / 2 - q.p + abs(p)^2 / 2. The term
+    abs(q)^2 / 2 is the same for all samples and can be omitted. Queries and samples are centred first to keep
+    cancellation small. If several samples are equally near, the first is chosen. Queries and samples may be any objects
+    with a length and a shape that support slicing; samples are read `room` bytes at a time.
     """
     step = max(block, room // (4 * samples.shape[1]))
     parts = [slice(start, start + step) for start in range(0, len(samples), step)]

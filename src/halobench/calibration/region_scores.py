@@ -57,7 +57,7 @@ class SampleRegions:
         return self.distribution.shared[self.index[split]]
 
     def means(self, split: str, values: np.ndarray) -> dict[str, float]:
-        """Return the means of values (n,) over own and over shared regions; NaN if a split has no samples there."""
+        """Return the means of values (n,) over own and over shared regions; NaN for regions without samples."""
         shared = self.shared(split)
         return {name: _mean(values[mask]) for name, mask in (("own", ~shared), ("shared", shared))}
 
@@ -79,16 +79,16 @@ def scores(
 def gaps(logits: np.ndarray, beta: float, regions: SampleRegions, split: str = "test") -> dict[str, float]:
     """Return the mean gaps of logits (n, k) on a split, and the KL that two-level logits with these gaps would have.
 
-    Gaps are measured from the level of the other classes, log mean exp(beta z) / beta. With this common logit, these
-    classes would have the same total mass at the temperature 1 / `beta`. The level is above their mean logit, since the
-    largest logits take most of the mass.
+    Gaps are measured from the level of the other classes, log mean exp(beta z) / beta. If all other classes had the
+    level as their logit, their total mass at the temperature 1 / `beta` would be unchanged. The level is above their
+    mean logit, since the largest logits take most of the mass.
 
     On own regions, ``gap_own`` is the distance of the class's logit above the level of all others. On shared regions,
     ``gap_top`` and ``gap_partner`` are the distances of the group's largest logit and of the mean of its other logits
     above the level of the classes outside the group, or of the partners if there are no such classes. ``rho`` is
     partner / top, and ``partner_second`` is the share of samples for which the group has the m largest logits.
-    ``kl_two_level`` is `two_level_kl` of the gaps. All are NaN if a split has no shared or no own samples, or if the
-    posterior isn't two-level.
+    ``kl_two_level`` is `two_level_kl` of the gaps. All of these values are NaN if a split has no samples on shared or
+    on own regions, or if the posterior isn't two-level.
     """
     distribution, shared = regions.distribution, regions.shared(split)
     group = _group_size(distribution)

@@ -9,24 +9,26 @@
 - richer_map is the difference between the NLLs of the best map and of the best temperature.
 - temperature is the difference between the NLLs at the best temperature and of the logits as they are.
 
-The best map is a map of the model's probabilities, which is what calibrators map. A constant that is added to all
-logits of a row doesn't change them, so what it may say about the label counts as information that only other training
-can make visible.
+The best map is a map of the model's probabilities, which is what calibrators map. Adding a constant to all logits of a
+row doesn't change the probabilities, so what this constant may say about the label counts as information that only
+other training can make visible.
 
-The best map is unknown. Its *upper estimate* is the lowest NLL of the families in `halobench.calibration.logit_maps`,
-and of their mixture, on samples that the maps weren't fitted to. No map has a lower expected NLL than the best one, so
-the estimate is too high on average, by the amount that these maps still miss. `training` is then too large, and
-`richer_map` too small. Up to sampling error, this is a bound.
+The best map is unknown. The best map's *upper estimate* is the lowest NLL of the families in
+`halobench.calibration.logit_maps`, and of their mixture, on samples that the maps weren't fitted to. No map has a lower
+expected NLL than the best one, so the estimate is too high on average, by the amount that these maps still miss. The
+part `training` is therefore too large, and the part `richer_map` too small. Up to sampling error, the upper estimate is
+thus a bound.
 
-There is no such bound from below: logits that never repeat may identify each sample, and its label with it. The *lower
-estimate* therefore assumes that the best map varies on scales that the samples resolve, in the D directions in which
-logits vary (k - 1, or 0 if there are only a few different rows). It may jump. The amount that maps still miss then
-shrinks at least as fast as n^-1/(1 + D), the best rate for such functions (C. Stone's n^-2s/(2s + D), with the
-smoothness s of 1/2 that a jump has). If r times as many samples lower the NLL by d, at most d / (r^1/(1 + D) - 1) is
-left to gain. The estimate is the lowest one of three learning curves: those of the best family, of nearest neighbours
-and of trees. The last two approach the best map for any distribution. With fewer than CELLS^D samples, a curve may be
-flat only because all structure is finer than the distances between samples. Nothing is then known, and the lower
-estimate is the trivial bound: the noise, or 0 if that isn't known. Each end includes 1.96 standard errors.
+There is no bound from below on the best map's NLL: logits that never repeat may identify each sample, and its label
+with it. The *lower estimate* therefore assumes that the best map varies on scales that the samples resolve, in the D
+directions in which logits vary (k - 1, or 0 if there are only a few different rows). The best map may have jumps. The
+amount that maps still miss then shrinks at least as fast as n^-1/(1 + D), the best rate for such functions (C. Stone's
+n^-2s/(2s + D), with the smoothness s of 1/2 that a jump has). If r times as many samples lower the NLL by d, at most d
+/ (r^1/(1 + D) - 1) is left to gain. The estimate is the lowest one of three learning curves: those of the best family,
+of nearest neighbours and of trees. Nearest neighbours and trees approach the best map for any distribution. With fewer
+than CELLS^D samples, a curve may be flat only because all structure is finer than the distances between samples. The
+best map is then unknown, and the lower estimate is the trivial bound: the noise, or 0 if the noise is unknown. Each end
+of a range includes 1.96 standard errors.
 
 References
 ----------
@@ -82,10 +84,10 @@ class RepairLadder:
     noise : Rung or None
         H(Y | X); None if targets are labels, because the posterior is then unknown.
     training : Rung
-        The part that only training can repair, by the upper estimate of the best map's NLL. Unknown noise is included
-        here, and the part is then the refinement error.
+        The part that only training can repair, by the upper estimate of the best map's NLL. If the noise is unknown, it
+        is included in this part, which is then the refinement error.
     richer_map : Rung
-        The part that a richer map of the logits can repair, by the same estimate.
+        The part that a richer map of the logits can repair, by the upper estimate.
     temperature : Rung
         The part that a temperature can repair.
     training_range : (float, float)
@@ -93,12 +95,12 @@ class RepairLadder:
         its sampling error. The module's docstring explains what the lower end assumes; it is 0 unless the samples show
         that no map of the probabilities repairs the part.
     best_map_range : (float, float)
-        The same range of the best map's expected NLL on new samples.
+        The range, between the same two estimates, of the best map's expected NLL on new samples.
     map : str
         The family with the lowest NLL on samples that it wasn't fitted to: ``temperature``, ``partner``, ``ranks``,
         ``regression``, ``network``, ``neighbours``, ``trees``, or their ``mixture``.
     families : dict of str to float
-        The NLL on such samples, by family.
+        The NLL of each family on samples that its map wasn't fitted to.
     """
 
     nll: Rung
@@ -122,7 +124,7 @@ def repair_ladder(
 ) -> RepairLadder:
     """Split a model's expected NLL into the parts due to noise, training, a richer map and a temperature.
 
-    The maps are fitted to these samples, so the model must not have been trained on any of them. Each of five folds is
+    Maps are fitted to the samples passed, so the model must not have been trained on any of them. Each of five folds is
     scored with maps and a temperature that are fitted to the other folds, or to `more` samples if there are any.
 
     Parameters
@@ -135,8 +137,8 @@ def repair_ladder(
         from it, and everything else to the posterior itself. Samples must be independent draws.
     more : (array, array), optional
         Logits and targets of at least 50 further samples, for example from a distribution that can be sampled without
-        limit. The maps are then fitted to these alone, and only the mixture's weights to the other samples. Otherwise,
-        maps are fitted to four fifths of the samples.
+        limit. The maps are then fitted to these further samples alone, and only the mixture's weights to the samples in
+        `logits`. Without further samples, maps are fitted to four fifths of the samples.
     draws : int
         Number of bootstrap resamples, at least 1.
     seed : int
@@ -226,7 +228,7 @@ def _logarithm(probabilities: np.ndarray) -> np.ndarray:
 
 
 def _rate(logits: np.ndarray) -> float:
-    """Return the power of the number of samples by which what maps still miss shrinks, or 0 if there are too few."""
+    """Return c, where what maps still miss shrinks like n^-c with the number of samples n; 0 if n is too small."""
     n, k = logits.shape
     centred = logits - logits.mean(axis=1, keepdims=True)
     rows = np.unique(np.round(centred / (np.abs(centred).max() or 1.0), 9), axis=0)
@@ -237,8 +239,9 @@ def _rate(logits: np.ndarray) -> float:
 def _range(curves: Sequence[tuple[np.ndarray, np.ndarray]], growth: float) -> tuple[float, float]:
     """Return the lower and the upper estimate of the best map's NLL above the noise.
 
-    `curves` are the values (n,) of maps fitted to all samples and to fewer, first the best family's. What maps still
-    miss is assumed to have shrunk by the factor `growth` between the two; with 1, nothing is known.
+    Each of the `curves` has the NLLs (n,) of maps fitted to all samples and of maps fitted to fewer; the best family's
+    curve is first. What maps still miss is assumed to have shrunk by the factor `growth` between the two; a factor of 1
+    means that nothing is known.
     """
     best = curves[0][0]
     high = float(best.mean()) + _error(best)

@@ -14,8 +14,8 @@ def ece_floor(probabilities: np.ndarray, bins: int, draws: int, rng: np.random.G
     """Return the mean ECE that a perfectly calibrated predictor with these confidences would show on n samples.
 
     Correctness is drawn from Bernoulli(confidence), `draws` times. An observed ECE near the floor is not evidence
-    against calibration. For expected metrics (whose target rows are posteriors), no labels are drawn, so this is an
-    upper bound on their floor, which is 0 for the posterior itself.
+    against calibration. For expected metrics (whose target rows are posteriors), no labels are drawn, so the result is
+    an upper bound on their floor, which is 0 for the posterior itself.
 
     `probabilities` are (n, k); `bins` and `draws` are whole numbers of at least 1.
     """

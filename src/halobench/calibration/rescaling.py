@@ -1,4 +1,4 @@
-"""Divide logits by a temperature. They must have been checked: each is finite or -inf, and no row is all -inf."""
+"""Divide checked logits by a temperature; each logit is finite or -inf, and no row consists only of -inf."""
 
 from __future__ import annotations
 

@@ -100,7 +100,7 @@ class SplitScores:
         return [name for name, score in self.metrics.items() if score.fits(kind)]
 
     def _compute(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """Compute the metrics that take only these arrays."""
+        """Compute the metrics that need no arrays other than `arrays`."""
         return {name: score.compute(arrays) for name, score in self.metrics.items() if score.applies_to(arrays)}
 
     def _add_row(self, labels: str, calibrator: str, name: str, value: np.ndarray | float) -> None:

@@ -60,8 +60,8 @@ def read_targets(
 ) -> Targets:
     """Check and return the targets of each split; ``noisy`` is included only if the posterior is known.
 
-    ``drawn`` is always included, since the fits and the nearest-neighbour reference use it. `reported_labels` lists
-    those that a split is scored against.
+    ``drawn`` is always included, since the fits and the nearest-neighbour reference use it. `reported_labels` lists the
+    labels that a split is scored against.
     """
     targets = {}
     for split in splits:

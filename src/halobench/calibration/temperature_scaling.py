@@ -1,7 +1,7 @@
 """Fit temperature scaling (TS) exactly, with a certificate of optimality.
 
-The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T. Its optimum is therefore found
-to machine precision, and proved optimal by a sign change of the derivative. For comparison,
+The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T. The optimal beta is therefore
+found to machine precision, and proved optimal by a sign change of the derivative. For comparison,
 `halobench.calibration.paper_fit` provides the paper's fit.
 
 References
@@ -67,14 +67,14 @@ class TemperatureFit:
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """Find the temperature with the lowest mean NLL, to machine precision.
 
-    The search uses Halley's method on beta = 1 / T within a bracket. If there are many rows, it starts from a fit to a
-    subsample.
+    The search uses Halley's method on beta = 1 / T within a bracket. If there are many rows, the search starts from a
+    fit to a subsample.
 
     Parameters
     ----------
     logits : (n, k) array
-        Finite, or -inf for a class that the model rules out. Such a class has probability 0 at every temperature, so no
-        target may have mass on it. float32 is used as is.
+        Finite, or -inf for a class that the model rules out. A class that is ruled out has probability 0 at every
+        temperature, so no target may have mass on it. float32 is used as is.
     targets : (n,) integers or (n, k) array
         Labels in [0, k), or one row of probabilities per sample; the objective is then the expected NLL under them.
 
@@ -137,7 +137,9 @@ def _fit(curve: Curve, guess: float) -> TemperatureFit:
     start, x, at_start = _minimise(logits, linear, guess)
     beta, optimum = start * (1 + x), at_start.after_step(x)
     refuse(
-        beta == math.inf, "logits", f"too close together (at most {spread:.3g} apart): 1/T exceeds the range of float64"
+        beta == math.inf,
+        "logits",
+        f"too close together (at most {spread:.3g} apart); multiply all by one number, since 1/T exceeds float64",
     )
     noise = slope_rounding(k, at_start.slope, start * linear)
     proved = _changes_sign(at_start, x, start * spread, noise) or _ends_differ(logits, linear, beta)
@@ -184,7 +186,7 @@ def tempered(logits: np.ndarray, beta: float) -> np.ndarray:
     """Scale logits to inverse temperature `beta` as `scale` does, but keep predictions even in the limit T = infinity.
 
     If beta = 0, or if it leaves a range below `FLAT` in every row, all rows are scaled to that range instead.
-    Confidences are then 1/k, and logits that rounding would tie stay distinct. Errors are those of `scale`.
+    Confidences are then 1/k, and logits that rounding would tie stay distinct. The errors raised are those of `scale`.
 
     Examples
     --------
@@ -205,7 +207,8 @@ def _minimise(
     """Return the slope's root b (1 + x) > 0, known to exist, as (b, x, derivatives at b), where x is a small step.
 
     Halley's method is used within a bracket, which is bisected if a step leaves it or is more than half the previous
-    step; far left of the optimum, steps would stay constant. The relative error of the last step is about `tolerance`.
+    step; otherwise, steps far left of the optimum would stay constant. The relative error of the last step is about
+    `tolerance`.
     """
     low, high, step = 0.0, math.inf, math.inf
     for iteration in range(1000):  # a few usually suffice; from beta = 1, logits of 1e150 need about a hundred

@@ -54,7 +54,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _print_error(line: str) -> None:
-    """Print to standard error, ignoring failures such as a log on a full disk."""
+    """Print a line to standard error, ignoring failures such as a log on a full disk."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr)
 

@@ -31,7 +31,7 @@ class CalibratorSpec(PluginSpec):
 
 
 def _read_calibrator(entry: Any) -> Any:
-    """Return a listed calibrator as a name (``paper`` for the paper's fit) or as {NAME: CalibratorSpec}."""
+    """Return an entry in a list of calibrators as a built-in name or as {NAME: CalibratorSpec}."""
     if isinstance(entry, str):
         check_known("calibrators", "", entry, BUILT_IN)
         return entry

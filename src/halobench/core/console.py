@@ -20,7 +20,7 @@ class Output(Console):
 
 
 def console() -> Console:
-    """Return a console on standard output; for files and pipes, lines have COLUMNS or else `PLAIN_WIDTH` columns."""
+    """Return a console on standard output; files and pipes get lines of $COLUMNS or else `PLAIN_WIDTH` characters."""
     terminal = Output(highlight=False, emoji=False, markup=False)
     columns = os.environ.get("COLUMNS", "")
     width = int(columns) if columns.isdecimal() else PLAIN_WIDTH

@@ -47,11 +47,11 @@ class SpecError(ValueError):
         return str(self).removeprefix(f"{_printable(self.key)}: ")
 
     def at(self, key: str, more: str = "") -> SpecError:
-        """Return the same error with another key and with `more`, e.g. a remedy, at its end."""
+        """Return a copy of the error with another key and with `more`, e.g. a remedy, at its end."""
         return SpecError(key, self.value, self.expected + more)
 
     def within(self, prefix: str) -> SpecError:
-        """Return the same error with `prefix`, the location of the spec that raised it, prepended to its key."""
+        """Return a copy of the error with `prefix`, the location of the spec that raised it, prepended to its key."""
         return self.at(f"{prefix}.{self.key}" if self.key else prefix)
 
 
@@ -66,7 +66,7 @@ class RefusedError(SpecError):
         self.key, self.value, self.expected = key, None, sentence
 
     def at(self, key: str, more: str = "") -> RefusedError:
-        """Return the same error with another key and with `more` at its end."""
+        """Return a copy of the error with another key and with `more` at its end."""
         return RefusedError(key, self.expected + more)
 
 
@@ -75,7 +75,7 @@ class DivergedError(RuntimeError):
 
 
 class Interrupted(RuntimeError):
-    """Raised if a signal (`signum`) asked the process to stop, after its progress has been saved."""
+    """Raised once progress has been saved because a signal (`signum`) asked the process to stop."""
 
     def __init__(self, signum: int, what: str):
         super().__init__(f"stopped by {signal.Signals(signum).name}; {what}")
@@ -92,7 +92,7 @@ def naming(prefix: str) -> Iterator[None]:
 
 
 def shown(value: object, most: int = 200) -> str:
-    """Format `value` as Python prints it, on one line of at most `most` characters, whatever its size."""
+    """Format `value` as Python prints it, on one line that is cut to at most `most` characters."""
     try:
         text = repr(value)
     except ValueError:  # Python refuses to print integers with more than 4,300 digits

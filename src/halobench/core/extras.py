@@ -33,7 +33,7 @@ def extra_of(module: str) -> str | None:
 def explained(what: str) -> Iterator[None]:
     """Raise MissingExtraError if a module of an extra can't be imported; `what` is the subject of its message.
 
-    For any other module, the ModuleNotFoundError isn't changed.
+    The ModuleNotFoundError of any other module is raised unchanged.
     """
     try:
         yield

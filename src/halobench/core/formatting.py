@@ -6,7 +6,7 @@ import math
 
 
 def number(value: float | None, form: str = ".3f", missing: str = "–") -> str:
-    """Format a number, by default with three decimals, or in scientific notation from 10,000 up.
+    """Format a number, by default with three decimals, or in scientific notation if it is 10,000 or more.
 
     Examples
     --------

@@ -27,7 +27,7 @@ def parameters(name: str, key: str = "name") -> list[str]:
     takes = list(plugins.find("metrics", name).arguments or ())
     key, parameters = f"metrics.{name}", Found(f"the parameters {', '.join(takes) or '()'}")
     require(set(takes) <= set(PARAMETERS), key, parameters, f"only {', '.join(PARAMETERS)}")
-    require(set(takes) & set(OF_TARGETS), key, parameters, f"one of {', '.join(OF_TARGETS)} among them")
+    require(set(takes) & set(OF_TARGETS), key, parameters, f"at least one of {', '.join(OF_TARGETS)}")
     mixed = "logits" in takes and set(takes) & set(OF_PROBABILITIES)
     require(not mixed, key, parameters, f"either logits or {', '.join(OF_PROBABILITIES)}, not both")
     return takes
@@ -47,7 +47,7 @@ class MetricSpec(PluginSpec):
 
 
 def _read_metric(entry: Any) -> Any:
-    """Return a listed metric as the name of one outside the package or as {NAME: MetricSpec}."""
+    """Return an entry in a list of metrics as ``module:object`` or as {NAME: MetricSpec}."""
     if isinstance(entry, str):
         parameters(entry, "")
         require(

@@ -57,8 +57,9 @@ def literal(node: ast.expr | None) -> Any:
 def read_constants(allowed: Collection[str], tree: ast.Module) -> dict[str, Any]:
     """Return the `allowed` constants that are assigned at a file's top level.
 
-    If the name of a constant for readers is assigned an expression (``ORDER = rng.permutation(9)``), it is the file's
-    own variable. A constant of the wrong form raises SpecError with the constant's name as the key.
+    A constant for readers that is assigned an expression (``ORDER = rng.permutation(9)``) is skipped, since the file
+    may use that name for a variable. Any other constant of the wrong form raises SpecError with the constant's name as
+    the key.
     """
     constants: dict[str, Any] = {}
     for node in tree.body:
@@ -74,7 +75,7 @@ def read_constants(allowed: Collection[str], tree: ast.Module) -> dict[str, Any]
 
 
 def without_words(tree: ast.Module) -> ast.Module:
-    """Return a file's syntax tree without those `WORDS` that the file itself doesn't use."""
+    """Return a file's syntax tree without its constants for readers (`WORDS`), except those that its own code uses."""
     names = (node for node in ast.walk(tree) if isinstance(node, ast.Name))
     words = WORDS - {node.id for node in names if isinstance(node.ctx, ast.Load)}
 

@@ -1,7 +1,7 @@
 """Read the facts about plug-ins from constants at the top of their files, without importing them.
 
 Everything that shows a plug-in (figures, pages, tables, documentation) takes its title, colour, order and source from
-here, so that adding a plug-in requires only one file. A plug-in without such constants is shown by its name.
+these constants, so that adding a plug-in requires only one file. A plug-in without such constants is shown by its name.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def facts(kind: str, name: str) -> Facts:
 
 
 def _shown(name: str, constants: Mapping[str, Any], order: int = 0) -> Facts:
-    """Return the facts in constants; the name and order are defaults for the title and order."""
+    """Return the facts in a plug-in's constants; `name` is the default title, and `order` the default order."""
     fields = {each.name for each in dataclasses.fields(Facts)} - {"variants"}
     said: dict[str, Any] = {"title": name, "order": order}
     return Facts(**said | {key.lower(): value for key, value in constants.items() if key.lower() in fields})
@@ -106,7 +106,7 @@ def named(kind: str) -> dict[str, Facts]:
 def shown_text() -> str:
     """Return a text that changes whenever a title that figures and pages show changes.
 
-    A plug-in without constants is shown by its name, so a new or unfinished one changes nothing.
+    A new plug-in without constants is shown by its name, so it doesn't change the text.
     """
     kinds = ("losses", "models", "data", "calibrators", "metrics", "probes", "searches")
     return repr([(kind, {name: each for name, each in named(kind).items() if each != Facts(name)}) for kind in kinds])

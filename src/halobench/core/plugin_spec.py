@@ -55,7 +55,7 @@ def _plain_option(key: str, value: Any) -> Any:
 
 
 def named_entry(cls: type[S], entry: Any, form: str, taken: Container[str], why: str) -> tuple[str, S]:
-    """Return the name and the spec of an entry {NAME: keys} in a list; names that are `taken` are refused for `why`."""
+    """Return the name and spec of an entry {NAME: keys} in a list; raise SpecError, saying `why`, for `taken` names."""
     require(isinstance(entry, dict) and len(entry) == 1, "", entry, form)
     ((name, keys),) = entry.items()
     require(check_name("", name) not in taken, "", name, f"a different name, since this one is {why}")

@@ -95,7 +95,7 @@ class Plugin:
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True and 1 differ."""
+    """Return True if a value from YAML or JSON, which have no tuples, equals the default; True doesn't equal 1."""
     if isinstance(default, list | tuple):
         return isinstance(value, list | tuple) and len(value) == len(default) and all(map(_same, value, default))
     return isinstance(value, bool) == isinstance(default, bool) and value == default
@@ -117,7 +117,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 
 
 def names(kind: str) -> list[str]:
-    """Return the names of the package's plug-ins of a kind: of all files that define the entry or can't be parsed."""
+    """Return the names of the package's plug-ins of a kind, including files that can't be parsed."""
     declared = kind_of(kind)
     return list(_names(declared, declared.folder.stat().st_mtime_ns))
 
@@ -184,7 +184,7 @@ def check_known(kind: str, key: str, name: str, built_in: Collection[str] = ()) 
 def check_installed(plugins: Iterable[tuple[str, str]]) -> None:
     """Raise SpecError, naming the extra, unless the ``PACKAGES`` of plug-ins (kind, name) are installed.
 
-    Nothing is imported.
+    The packages aren't imported.
     """
     for kind, name in plugins:
         packages = find(kind, name).constants.get("PACKAGES", ())
@@ -214,7 +214,7 @@ def _read(kind: Kind, name: str, path: Path, mtime_ns: int) -> Plugin:
     entry = kind.entry_of(name)
     node = _definition(path, entry)
     if node is None and ":" in name:
-        refuse(not _imports(tree, entry), kind.key, f"{path} doesn't define {entry!r}, which {name!r} asks for")
+        refuse(not _imports(tree, entry), kind.key, f"{path} doesn't define {entry!r}; correct {name!r}")
         return _reexported(kind, name, path)
     if node is None:
         what = "function" if kind.entry else "class"
@@ -260,7 +260,7 @@ def _reexported(kind: Kind, name: str, path: Path) -> Plugin:
     """Return the plug-in of an object that its module imports from elsewhere, such as ``torch.nn:CrossEntropyLoss``."""
     entry = kind.entry_of(name)
     target = getattr(_import(kind, name), entry, None)
-    refuse(target is None, kind.key, f"{path} doesn't define {entry!r}, which {name!r} asks for")
+    refuse(target is None, kind.key, f"{path} doesn't define {entry!r}; correct {name!r}")
     try:
         parameters = list(inspect.signature(target).parameters.values())
         file = Path(str(inspect.getsourcefile(target)))
@@ -310,7 +310,7 @@ def _import(kind: Kind, name: str) -> Any:
 def calling(key: str, seed: int = 0) -> Iterator[None]:
     """Seed the global generators before a call to a plug-in's function, and restore them afterwards.
 
-    Even a plug-in that draws from one of them, against the rules, thus returns the same numbers each time. Any
+    Even a plug-in that draws from a global generator, against the rules, thus returns the same numbers each time. Any
     exception becomes a SpecError with its file and line.
     """
     import numpy as np

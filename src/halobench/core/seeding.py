@@ -1,4 +1,4 @@
-"""Derive independent random streams from one seed. Each is named after its use, so a new one doesn't affect others."""
+"""Derive independent random streams, each named after its use, from one seed; a new stream doesn't change others."""
 
 from __future__ import annotations
 

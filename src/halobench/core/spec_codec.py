@@ -35,10 +35,13 @@ def convert_number(kind: type, key: str, value: Any) -> Any:
         raise SpecError(key, value, "a whole number" if kind is int else "a number")
     require(isinstance(value, int) or math.isfinite(value), key, value, "a finite number")
     # An integer beyond the range of floats would overflow in float() below.
-    require(isinstance(value, float) or abs(value) < LARGEST, key, value, "a number below 2**63")
+    require(isinstance(value, float) or abs(value) < LARGEST, key, value, "a number above -2**63 and below 2**63")
     if kind is int:
         require(
-            float(value).is_integer() and abs(value) < LARGEST, key, value, "a whole number between -2**63 and 2**63"
+            float(value).is_integer() and abs(value) < LARGEST,
+            key,
+            value,
+            "a whole number above -2**63 and below 2**63",
         )
     return kind(value)
 
@@ -49,7 +52,7 @@ def read_exponent(value: Any) -> Any:
 
 
 def check_distinct(values: tuple[T, ...]) -> tuple[T, ...]:
-    """Return `values`; raise SpecError if one is repeated, which would count only once and may be a mistake."""
+    """Return `values`; raise SpecError if one of them is repeated, which is probably a mistake."""
     for i, value in enumerate(values):
         require(value not in values[:i], "", value, "each value only once")
     return values

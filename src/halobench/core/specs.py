@@ -1,4 +1,4 @@
-"""Specs: frozen dataclasses that describe what a stage does and check their own values.
+"""Define specs: frozen dataclasses that describe what a stage does and check their own values.
 
 A spec is plain data (strings, numbers, tuples), so it can be written as JSON, hashed, compared and passed on a command
 line. `halobench.core.spec_codec` reads and writes specs. A spec's canonical form omits values that equal their
@@ -40,8 +40,8 @@ from halobench.core.spec_codec import (
 
 
 def _called_here(kind: Any) -> Any:
-    """Refuse the literature's name for uniform noise, which is close to the name of another kind."""
-    require(kind != "symmetric", "", kind, "uniform, which is the name of symmetric noise here")
+    """Refuse ``symmetric``, the literature's name for uniform noise, since ``asymmetric`` is another kind."""
+    require(kind != "symmetric", "", kind, "uniform, which is halobench's name for symmetric noise")
     return kind
 
 
@@ -144,10 +144,11 @@ Outputs = Annotated[dict[str, NotNegative], BeforeValidator(_by_text)]
 class ModelSpec(PluginSpec):
     """A model's builder: a file in ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
 
-    With `weights` or `pretrained`, nothing is trained. `preprocess` specifies how inputs are normalised: with the data
-    set's statistics (``dataset``, as for models trained here), as timm does for its weights (``timm``), or with a given
-    mean and std. `outputs` specifies which outputs of the weights represent the classes; the others are dropped. If the
-    weights are given, a probe treats only samples of the source `trained_on` as training samples.
+    With `weights` or `pretrained`, the model isn't trained. `preprocess` specifies how inputs are normalised: with the
+    data set's statistics (``dataset``, as for models that halobench trains), as timm does for its weights (``timm``),
+    or with a given mean and std. `outputs` specifies which outputs of the weights represent the classes; all other
+    outputs are dropped. If the weights are given, a probe treats only samples of the source `trained_on` as training
+    samples.
     """
 
     name: Text = Field(
@@ -214,7 +215,7 @@ class ModelSpec(PluginSpec):
 
     @property
     def comes_trained(self) -> bool:
-        """Return True if the weights come from elsewhere, so that the model isn't trained here."""
+        """Return True if the weights come from elsewhere, so that halobench doesn't train the model."""
         return bool(self.pretrained) or self.weights is not None
 
     @property
@@ -234,7 +235,7 @@ class ModelSpec(PluginSpec):
             return list(check_distinct(tuple(rows)))
 
     def fitted_on(self, source: str) -> bool:
-        """Return True if the model was fitted to samples of a source: trained here, or elsewhere on that source."""
+        """Return True if the model was fitted to samples of a source, by halobench or elsewhere."""
         return not self.comes_trained or self.trained_on == source
 
 
@@ -402,7 +403,7 @@ class ProbeSpec:
 
 @spec
 class MetricsSpec:
-    """The metrics to compute, and their numbers of bins and draws."""
+    """The metrics to compute, and the numbers of their bins and bootstrap draws."""
 
     _: dataclasses.KW_ONLY
     bins: Count = Field(default=15, le=10_000, description="Number of equal-width bins.")
@@ -416,7 +417,7 @@ class MetricsSpec:
 
     @property
     def scores(self) -> dict[str, MetricSpec]:
-        """All metrics, by their names in tables: first the package's in their order, then those of `also`."""
+        """All metrics by their names in tables: first those of the package, in order, then those in `also`."""
         scores = {name: MetricSpec(name) for name in plugin_facts.named("metrics")}
         for entry in self.also:
             scores |= {entry: MetricSpec(entry)} if isinstance(entry, str) else entry

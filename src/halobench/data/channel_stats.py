@@ -10,7 +10,7 @@ BLOCK = 2**22  # values squared at once
 class ChannelStats:
     """Mean and standard deviation of each channel over all pixels of the images added.
 
-    The sums are over integers and therefore exact, so dividing the images into blocks changes nothing.
+    The sums are over integers and therefore exact, so they don't depend on how images are divided into blocks.
     """
 
     def __init__(self, channels: int):

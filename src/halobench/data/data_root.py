@@ -1,4 +1,4 @@
-"""Find the data root, the folder that data sets are read from, and whether missing ones may be downloaded there.
+"""Find the data root, which is the folder of data sets, and whether missing data sets may be downloaded there.
 
 Where data is stored isn't part of its identity, so specs don't contain the data root. Instead, a run's configuration
 passes it to jobs through their environment.

@@ -48,9 +48,9 @@ class Regions:
     def allocate(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """Draw the regions of `count` samples in proportion to the masses, int64 (n,), in random order.
 
-        This is systematic sampling: one random number shifts `count` equidistant marks along the cumulative masses. The
-        number of samples in a region, or in a run of consecutive regions, is `count` times its mass, rounded down or
-        up, and exact on average, so means over the samples are unbiased.
+        The method is systematic sampling: one random number shifts `count` equidistant marks along the cumulative
+        masses. The number of samples in a region, or in a run of consecutive regions, is `count` times its mass,
+        rounded down or up, and exact on average, so means over the samples are unbiased.
         """
         marks = (np.arange(count) + rng.random()) / count
         region = np.searchsorted(np.cumsum(self.mass)[:-1], marks, side="right")
@@ -65,7 +65,7 @@ class Distribution:
     shape : (C, H, W)
     classes : int
     mean, std : float arrays (C,)
-        For normalising inputs; 0 and 1 unless the inputs are pixels.
+        Mean and standard deviation that normalise inputs; 0 and 1 unless the inputs are pixels.
     regions : Regions or None
     """
 
@@ -76,7 +76,7 @@ class Distribution:
     regions: Regions | None = None
 
     def facts(self) -> dict[str, float | int]:
-        """Return facts for the tables: beta if there are regions, and the group size if classes share them equally."""
+        """Return facts for the tables: beta if there are regions, and the group size if all shares are equal."""
         if self.regions is None:
             return {}
         shared = self.regions.posterior[self.regions.shared]
@@ -94,8 +94,8 @@ class Distribution:
     def test_sample(self, count: int, rng: np.random.Generator) -> Sample:
         """Draw `count` samples for scoring.
 
-        If there are regions, each has a share of the samples equal to its mass. Scores then estimate the same
-        expectations as with `sample`, but don't depend on how many samples happen to be in shared regions.
+        If there are regions, each region's share of the samples equals its mass, up to rounding. Scores then estimate
+        the same expectations as with `sample`, but don't depend on how many samples happen to be in shared regions.
         """
         if self.regions is None:
             return self.sample(count, rng)
@@ -119,7 +119,9 @@ class Distribution:
         SpecError
             If the posterior isn't known, or the distribution can't produce one of the inputs.
         """
-        raise RefusedError("posterior", f"the posterior of {type(self).__name__} isn't known")
+        raise RefusedError(
+            "posterior", f"the posterior of {type(self).__name__} isn't known; define the method posterior"
+        )
 
 
 def draw_labels(posterior: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -171,7 +173,7 @@ def checked_shape(shape: Any) -> tuple[int, int, int]:
 
 
 def positive(key: str, value: object) -> float:
-    """Return a length if it is far enough from 0 and infinity for float32 inputs."""
+    """Return `value` if it is a length from 1e-6 to 1e6, as float32 inputs require; raise SpecError otherwise."""
     number = convert_number(float, key, value)
     require(1e-6 <= number <= 1e6, key, value, "a number from 1e-6 to 1e6")
     return number
@@ -181,7 +183,8 @@ def sample_generator(distribution: Distribution, seed: int, *purpose: str) -> np
     """Return the generator for drawing samples from a distribution with a cell's seed.
 
     Distributions with the same number of classes share random numbers, so that a control without overlap, for example,
-    has the same regions and inputs. Those with different numbers don't, so slopes on log k are over independent draws.
+    has the same regions and inputs. Distributions with different numbers of classes don't, so a slope on log k is
+    fitted to independent draws.
     """
     return generator(seed, *purpose, distribution.classes)
 
@@ -199,6 +202,6 @@ def unknown(inputs: np.ndarray, outside: np.ndarray) -> SpecError:
     count = f"{int(outside.sum())} of {len(outside)}"
     start = shown(np.round(inputs[first].ravel()[:4], 3).tolist())
     sentence = (
-        f"{count} inputs are outside all regions, so the distribution can't produce them; this one begins with {start}"
+        f"{count} inputs are outside all regions and have no posterior; leave them out (this one begins with {start})"
     )
     return RefusedError(f"inputs[{first}]", sentence)

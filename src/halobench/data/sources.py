@@ -60,7 +60,8 @@ class Images:
     ----------
     images : uint8 array (N, C, H, W), or float32 or float64 array (N, D)
         Images, or features, which are stored as float32. An object that returns blocks of such an array will also do if
-        it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row is read once, in order.
+        it has a length, a ``shape`` and a ``dtype``, and its slices are arrays. Each row of the images is read once, in
+        order.
     labels : int64 array (N,)
         In [0, classes).
     parts : mapping of str to (start, stop)
@@ -153,7 +154,7 @@ def load_distribution(spec: SourceSpec) -> Distribution:
 
 
 def plain_images(key: str, loader: str) -> Images:
-    """Load the images (N, C, H, W) of a loader that needs no options; errors are about the option `key`."""
+    """Load the images (N, C, H, W) of a loader that needs no options; errors name the option `key`."""
     require(isinstance(loader, str), key, loader, "the name of an image loader")
     try:
         options = plugins.find("data", loader).options
@@ -188,11 +189,13 @@ def load_source(spec: SourceSpec) -> Images:
     _require(fine, spec, expected)
     loaded = Description(shape[1:], images.classes, len(pixels), images.parts)
     same = (tuple(described.shape), described.classes, described.size) == (loaded.shape, loaded.classes, loaded.size)
-    _require(same, spec, f"returned {loaded}, but its describe() declares {described}")
+    _require(same, spec, f"must return what its describe() declares, {described}, but returned {loaded}")
     fine = labels.min() >= 0 and labels.max() < images.classes
-    _require(fine, spec, f"returned labels outside 0 to {images.classes - 1}")
+    _require(fine, spec, f"must return labels from 0 to {images.classes - 1}")
     names = tuple(map(str, images.names))
-    _require(len(names) in (0, images.classes), spec, f"returned {len(names)} class names for {images.classes} classes")
+    _require(
+        len(names) in (0, images.classes), spec, f"must return {images.classes} class names or none, not {len(names)}"
+    )
     posterior = None if images.posterior is None else _checked_posterior(spec, np.asarray(images.posterior), loaded)
     return Images(pixels, labels.astype(np.int64), images.classes, images.parts, names, posterior)
 

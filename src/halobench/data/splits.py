@@ -54,7 +54,7 @@ class Data:
         return normalise(self.splits[split].images, self.mean, self.std)
 
     def flat(self, split: str) -> Normalised:
-        """Return the same inputs flattened to (n, D), where each slice is normalised when it is read."""
+        """Return a split's inputs flattened to (n, D), where each slice is normalised when it is read."""
         return Normalised(self.splits[split].images, self.mean, self.std)
 
     def targets(self) -> dict[str, np.ndarray]:
@@ -123,7 +123,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
 def check_neighbours(data: Data) -> None:
     """Raise SpecError if a training sample's only neighbours with other labels are copies of itself.
 
-    This happens if one value is so large that normalisation makes the others equal.
+    Copies arise if one feature value is so large that normalisation makes all other values equal.
     """
     rows, labels = data.flat("train"), data.splits["train"].labels
     differing = next((row for row in range(1, len(rows)) if (rows[row : row + 1] != rows[:1]).any()), 0)
@@ -138,7 +138,7 @@ def check_neighbours(data: Data) -> None:
 
 
 def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> Data:
-    """Draw the splits of a data set from a distribution: test samples for scoring, and the others independently."""
+    """Draw a data set's splits from a distribution: test samples by `test_sample`, and the other splits by `sample`."""
     transition = noise_transition(spec.noise, source.classes, generator(seed, "noise-map"))
     splits = {}
     for name in SPLITS:
@@ -157,7 +157,10 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
     if not parts:
         total = spec.train + spec.val + spec.test
         if total > size:
-            raise RefusedError("", f"train + val + test = {total}, but source {spec.source!r} has only {size} samples")
+            raise RefusedError(
+                "",
+                f"train + val + test = {total}, but source {spec.source!r} has only {size} samples; reduce them",
+            )
         return
     needs = [("train + val", spec.train + spec.val, "train"), ("test", spec.test, "test")]
     if "val" in parts:
@@ -165,7 +168,7 @@ def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | N
     for key, count, part in needs:
         start, stop = parts[part]
         if count > stop - start:
-            have = f"the {part} part of source {spec.source!r} has only {stop - start} samples"
+            have = f"the {part} part of source {spec.source!r} has only {stop - start} samples; reduce it"
             raise RefusedError("", f"{key} = {count}, but {have}")
 
 
@@ -182,8 +185,8 @@ def blocks_of(spec: DatasetSpec, size: int, parts: Mapping[str, Any]) -> int:
 def split_indices(spec: DatasetSpec, size: int, parts: Mapping[str, Any], seed: int) -> dict[str, np.ndarray]:
     """Draw disjoint rows for each split without replacement, from the official parts if the source has any.
 
-    Without an official ``val`` part, validation samples come from the ``train`` part. Without any parts, test samples
-    are one of the blocks that are set aside (see `blocks_of`), if the source is large enough.
+    Without an official ``val`` part, validation samples come from the ``train`` part. Without any official parts, test
+    samples are one of the blocks that are set aside (see `blocks_of`), if the source is large enough.
     """
     check_size(spec, size, parts)
     rng = generator(seed, "split")

@@ -1,8 +1,8 @@
 """Load the data sets that torchvision downloads and reads, stored in its layout under the data root.
 
-Only the published archives are read. Their checksums are compared first, because CIFAR's archives contain pickles;
-torchvision then compares the checksum of each file in them. Archives are unpacked into a temporary folder, so the data
-root may be read-only.
+Only the published archives are read. Their checksums are compared before the archives are opened, because those of
+CIFAR contain pickles; torchvision then compares the checksum of each file in them. Archives are unpacked into a
+temporary folder, so the data root may be read-only.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class VisionSet:
                         os.replace(staging / name, root / name)
         except (OSError, RuntimeError, http.client.HTTPException) as error:
             why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise self._absent(f"fetching them failed ({why})") from None
+            raise self._absent(f"copy them there, since fetching them failed ({why})") from None
 
     def _read(self, published: Any) -> list[tuple[np.ndarray, np.ndarray, Sequence[str]]]:
         """Check all files, unpack the archives into a temporary folder, and read both parts there."""

@@ -30,7 +30,7 @@ def read_meta(folder: Path) -> tuple[SourceSpec, dict[str, Any]]:
 
 
 def sampler(folder: Path) -> list[tuple[str, str]]:
-    """Return the plug-in that draws a written source's samples, for the code version; none if it stores images."""
+    """Return the plug-in that draws a written source's samples, for the code version; [] if it stores images."""
     spec, meta = read_meta(folder)
     return [] if meta["size"] else [("data", spec.loader)]
 

@@ -60,7 +60,7 @@ def _to_run(config: Config) -> list[str]:
 
 
 class _Build:
-    """One pass over a configuration; later checks skip whatever depends on a part that has a problem."""
+    """A pass over a configuration that builds its parts; parts that depend on one with a problem are skipped."""
 
     def __init__(self, config: Config, results: Path):
         self.config, self.results = config, results
@@ -157,7 +157,7 @@ class _Build:
         require(fits, self._place(cell, "random_crop"), recipe.random_crop, what)
 
     def _check_model(self, cell: Cell, source: sources.Description, rows: int, part: int) -> int:
-        """Check a model on `part` samples; if it fails only on a single one, blame the recipe for so small a part."""
+        """Check a model on `part` samples; if it fails only on a single sample, report the recipe that leads to it."""
         from halobench.models import shape_check
 
         spec, points = self.config.models[cell.model], self.config.datasets[cell.dataset].train
@@ -183,7 +183,8 @@ class _Build:
 def written_description(config: Config, name: str, results: Path) -> sources.Description | None:
     """Return the description of a source that reads from disk if it was written with its current spec and code.
 
-    The original files may then have been deleted. A loader declares by ``FROM_DISK = True`` that it reads from disk.
+    The original files of a written source may have been deleted. A loader declares by ``FROM_DISK = True`` that it
+    reads from disk.
     """
     folder = results / "sources" / name
     with contextlib.suppress(SpecError):
@@ -263,7 +264,7 @@ def check_certified(spec: ModelSpec, description: sources.Description, name: str
 
 
 def main() -> None:
-    """Read a configuration and a results folder, and print all problems; the sound part of a bad one is checked too."""
+    """Read a configuration and a results folder, build the configuration's sound part, and print its problems."""
     raw, results = json.load(sys.stdin)
     try:
         config: Config | None = load_config(raw)

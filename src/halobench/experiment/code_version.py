@@ -1,9 +1,9 @@
 """Compute the code map, {module: digest}, of the code that a job's numbers depend on; changes to it cause reruns.
 
-Imports are read from the source text and followed from a stage's modules and a spec's plug-ins. A helper that is split
-off, or that is next to a loss outside the package, therefore counts from the start. Imports aren't followed into the
-standard library, into installed packages (whose versions are in the record), or into anything that a module loads
-without an import statement.
+Imports are read from the source text and followed from a stage's modules and a spec's plug-ins. A new helper module
+therefore counts as soon as it is imported, even if it is next to a loss outside the package. Imports aren't followed
+into the standard library, into installed packages (whose versions are in the record), or into anything that a module
+loads without an import statement.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     """Return digests, by module, of the code on which the numbers of a stage with these plug-ins (kind, name) depend.
 
     A module of the package is identified by its path in the package (``losses/mixup``), and any other by its path with
-    a suffix (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. Files count as they
-    were when this process first read them.
+    a suffix (``mine/losses.py``). For stages that write pages, all templates count, byte by byte. A file that is edited
+    later counts as it was when this process first read it.
     """
     return dict(_code_map(stage, tuple((kind, name) for kind, name in plugins)))
 
@@ -166,7 +166,7 @@ def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:
 def _places(top: str, named: bool) -> tuple[Path, ...]:
     """Return the folders that contain a top-level module; none if it belongs to a library and isn't `named` in a spec.
 
-    Nothing is imported, since importing a library can take seconds.
+    The search imports nothing, since importing a library can take seconds.
     """
     if top == PACKAGE.name:
         return (PACKAGE.parent,)
@@ -195,7 +195,7 @@ def _is_library(top: str, folder: Path) -> bool:
 def _installed(folder: Path) -> frozenset[str]:
     """Return the top-level modules and packages that installers have recorded in a folder.
 
-    A project's own folder may also have metadata (``.egg-info``), but without such a record.
+    A project's own folder may also have metadata (``.egg-info``), but it has no installer's record.
     """
     installed = importlib.metadata.distributions(path=[str(folder)])
     files = (file for each in installed if each.read_text("RECORD") for file in each.files or ())

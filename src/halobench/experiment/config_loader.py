@@ -1,6 +1,6 @@
 """Load a configuration and check that its names are consistent.
 
-All problems that can be found without importing torch are found here and reported together;
+This module finds all problems that can be found without importing torch, and reports them together;
 `halobench.experiment.validation` finds those that appear only when models and losses are built.
 """
 
@@ -26,8 +26,8 @@ NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # 
 class ConfigError(ValueError):
     """All `problems` with a configuration, one per line.
 
-    `plain` is the configuration without the parts that have problems of their own; `sound` is the same as a `Config`,
-    if it can be read.
+    `plain` is the configuration without the parts that have problems of their own; `sound` is `plain` as a `Config`, if
+    `plain` can be read.
     """
 
     def __init__(self, problems: Iterable[str], plain: Mapping[str, Any] | None = None, sound: Config | None = None):
@@ -56,7 +56,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
 
 
 def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """Drop names set to null, by which a configuration file removes the names of another that it overrides."""
+    """Drop names set to null, by which a configuration file removes names that another file defines."""
     kept = dict(raw)
     for section in NAMED:
         if isinstance(raw.get(section), Mapping):
@@ -65,7 +65,7 @@ def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(raw: Mapping[str, Any]) -> tuple[Config | None, Mapping[str, Any], list[SpecError]]:
-    """Return a configuration without its bad entries, both read (None if impossible) and plain, and the problems."""
+    """Return a configuration without its bad entries, as a `Config` (or None) and as plain data, and the problems."""
     read = adapter(Config).validate_python
     try:
         return read(raw), raw, []

@@ -59,9 +59,10 @@ def tables_read(kind: str, name: str) -> list[str]:
 def has_content(kind: str, name: str, shown: Iterable[str], calibrators: Iterable[str], losses: int) -> bool:
     """Return True if a figure or table has something to show for these loaders, kinds of probe and calibrators.
 
-    It always does unless its file defines ``SHOWS``, ``BEYOND`` or ``LOSSES``. ``SHOWS`` lists loaders or kinds of
-    probes, at least one of which it needs; with an empty list, it is shown only in experiments that name it. ``BEYOND``
-    lists calibrators; it needs at least one that isn't in this list. ``LOSSES`` is the least number of losses.
+    A figure or table always has something to show unless its file defines ``SHOWS``, ``BEYOND`` or ``LOSSES``.
+    ``SHOWS`` lists loaders or kinds of probes, at least one of which is needed. With an empty list, the figure or table
+    is shown only in experiments that name it. ``BEYOND`` lists calibrators; at least one that isn't in this list is
+    needed. ``LOSSES`` is the smallest number of losses that is needed.
     """
     constants = plugins.find(kind, name).constants
     shows, beyond, least = (constants.get(attribute) for attribute in ("SHOWS", "BEYOND", "LOSSES"))

@@ -101,7 +101,7 @@ class Config(Sections):
     # Specs are canonical plain data, without default values. Cells that differ only in their seeds share them.
 
     def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
-        """Return the layers of a recipe by their places in the configuration; each overrides the previous ones."""
+        """Return the layers of a recipe by their places in the configuration; each layer overrides previous ones."""
         return {
             "train": self.train,
             f"models.{model}.recipe": self.models[model].recipe,
@@ -165,7 +165,7 @@ class Config(Sections):
     def used(self, experiment: str) -> dict[str, Any]:
         """Return the part of the configuration that an experiment uses, as plain data without default values.
 
-        The recipes are merged into one for each data set and model.
+        The recipes' layers are merged into one recipe for each data set and model.
         """
         cells = self.cells(experiment)
         datasets, models, losses = (sorted({getattr(cell, k) for cell in cells}) for k in ("dataset", "model", "loss"))

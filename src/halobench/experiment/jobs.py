@@ -155,7 +155,7 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
 
 
 def front_figures(config: Config, experiment: str) -> list[str]:
-    """Return the file names of an experiment's figures on the index page: of the four questions, or its first."""
+    """Return the file names of an experiment's figures on the index page: the four questions' or else the first."""
     stems = [file_stem(name) for name in config.figures(experiment)]
     return [name for name in QUESTIONS if name in stems] or stems[:1]
 

@@ -1,6 +1,7 @@
 """Check a configuration as a whole before any job runs, by reading it and by building what it specifies.
 
-Building imports torch and runs plug-ins, so it takes place in a separate process, and is skipped if it passed before.
+Building imports torch and runs plug-ins, so it takes place in a separate process, and is skipped for a configuration
+that has passed before.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) ->
     """Return the path of the note that a configuration has passed, or None if there can be no note.
 
     The path depends on the package, any module of which may be involved in the checks, and on the plug-ins, libraries
-    and files of weights. Data on disk may change until they have been written as a source.
+    and files of weights. A configuration has no note while it reads data on disk that aren't written as a source yet,
+    since such data may change.
     """
     for name, source in config.sources.items():
         from_disk = plugins.find("data", source.loader).constants.get("FROM_DISK")

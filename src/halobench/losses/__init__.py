@@ -1,4 +1,4 @@
-"""Losses, one per file, looked up by name. A loss may mix a batch before the model sees it, and scores the logits."""
+"""Provide losses, one per file. A loss may mix a batch before the model sees it, and scores the model's logits."""
 
 from halobench.core.plugin_constants import TOPICS
 from halobench.core.plugin_kinds import Kind

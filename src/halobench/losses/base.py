@@ -26,7 +26,7 @@ class Loss:
     def mix(
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the batch (n, ...) and its rows of probabilities (n, k), mixed for training; by default, unchanged.
+        """Return the batch (n, ...) and its target rows (n, k), mixed for training; by default, both are unchanged.
 
         The batch may grow or shrink to any m >= 1 inputs (m, ...), with one row of targets (m, k) for each. Only
         `__call__` reads the targets, and their rows need not sum to 1. For time estimates, ``ROWS = 2`` at the top of
@@ -42,8 +42,8 @@ class Loss:
 def takes_labels(loss: Loss) -> bool:
     """Return True if a loss doesn't mix batches and takes labels (m,) as targets (its class sets ``LABELS = True``).
 
-    Labels then needn't be expanded into rows of probabilities, which takes a twentieth of a step for small models.
-    Subclasses don't inherit the setting, since they may override `mix` or `__call__`.
+    Integer labels needn't be expanded into rows of probabilities, which takes a twentieth of a small model's training
+    step. Subclasses don't inherit ``LABELS``, since they may override `mix` or `__call__`.
     """
     return bool(vars(type(loss)).get("LABELS", False))
 
@@ -60,7 +60,7 @@ def build(spec: LossSpec) -> Loss:
     if isinstance(loss, torch.nn.Module):
         return ModuleLoss(loss, spec.name)
     if not isinstance(loss, Loss):
-        raise RefusedError("name", f"{spec.name} isn't a loss, i.e. a subclass of halobench.Loss or a torch.nn.Module")
+        raise RefusedError("name", f"{spec.name} isn't a loss; name a subclass of halobench.Loss or a torch.nn.Module")
     return loss
 
 
@@ -72,7 +72,7 @@ class ModuleLoss(Loss):
     def __init__(self, module: torch.nn.Module, name: str):
         learned = [each for each, _ in module.named_parameters()]
         # No optimiser would train its parameters.
-        refuse(learned, "name", f"{name} has trainable parameters ({', '.join(learned)}), which a loss can't have here")
+        refuse(learned, "name", f"{name} has trainable parameters ({', '.join(learned)}); make them buffers")
         self.module = module
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Brier score as a loss."""
+"""Define the Brier score as a loss."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ STYLE = ("#1A9A0F", "p", (0, (3, 1.5)))
 
 
 class Brier(Loss):
-    """Mean of sum_j (p_j - t_j)^2, in [0, 2].
+    """The batch mean of sum_j (p_j - t_j)^2, in [0, 2], for predicted probabilities p and targets t.
 
-    For a soft target, this is the expected score over labels drawn from it minus 1 - sum_j t_j^2, which doesn't depend
-    on the model.
+    For a soft target t, the loss is the expected score of labels drawn from t, minus 1 - sum_j t_j^2, which doesn't
+    depend on the model.
     """
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Cross entropy: empirical risk minimisation (ERM)."""
+"""Define cross entropy, the loss of empirical risk minimisation (ERM)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STYLE = ("#D55E00", "o")
 
 
 class CrossEntropy(Loss):
-    """Mean of -sum_j t_j log p_j."""
+    """The batch mean of -sum_j t_j log p_j, in nats, for predicted probabilities p and targets t."""
 
     LABELS = True  # accepts labels as targets
 

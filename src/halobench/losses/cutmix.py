@@ -1,4 +1,4 @@
-"""CutMix."""
+"""Define the CutMix loss."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ STYLE = ("#662B0A", "X", (0, (5, 1, 1, 1)))
 class Cutmix(Loss):
     """Cross entropy on images with a box pasted in from another image, and targets mixed according to the box's area.
 
-    The box, shared by the whole batch, has the image's proportions and is centred on a uniformly drawn pixel. Its sides
-    are sqrt(1 - share) times the image's, with share ~ Beta(alpha, alpha), rounded to pixels; parts outside the image
-    are cut off. Targets are mixed in proportion to the area of the box after this cut. The other images are a random
-    permutation of the batch.
+    The box, shared by the whole batch, has the image's proportions and is centred on a uniformly drawn pixel. The box's
+    sides are sqrt(1 - share) times the image's, with share ~ Beta(alpha, alpha), rounded to pixels; parts outside the
+    image are cut off. Targets are mixed in proportion to the area of the box within the image. Patches are cut from a
+    random permutation of the batch.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Cutmix(Loss):
 
 
 def _side(size: int, ratio: float, rng: np.random.Generator) -> slice:
-    """Draw the extent of the box along an axis of `size` pixels."""
+    """Draw the extent, in pixels, of the box along an axis of `size` pixels; the box's side is `ratio` times `size`."""
     length = round(size * ratio)
     start = int(rng.integers(size)) - length // 2
     return slice(max(start, 0), min(start + length, size))

@@ -1,4 +1,4 @@
-"""Dual focal loss."""
+"""Define the dual focal loss."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ STYLE = ("#C0168F", "<", (0, (2, 1)))
 
 
 class DualFocal(Loss):
-    """Mean of -sum_i t_i (1 - p_i + q_i)^gamma log p_i, where q_i is the largest probability below p_i, or 0.
+    """The batch mean of -sum_i t_i (1 - p_i + q_i)^gamma log p_i for targets t and predicted probabilities p.
 
-    For a label, this is the paper's loss: focal loss with a term for the runner-up. For a soft target, the losses of
-    the classes are weighted by the target, as in focal loss. The gradient also flows through q.
+    In this formula, q_i is the largest probability below p_i, or 0 if there is none. For a label, the loss is that of
+    Tao et al.: focal loss with a term for the runner-up. For a soft target, the losses of the classes are weighted by
+    the target, as in focal loss. The gradient also flows through q.
 
     Parameters
     ----------
     gamma : float
-        At least 0 (0 is cross entropy); the authors use 5.
+        Exponent, at least 0 (0 gives cross entropy); the authors use 5.
 
     Raises
     ------

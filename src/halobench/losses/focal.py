@@ -1,4 +1,4 @@
-"""Focal loss."""
+"""Define the focal loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLE = ("#CC79A7", "^", (0, (1.2, 1)))
 
 
 class Focal(Loss):
-    """Mean of -sum_j t_j (1 - p_j)^gamma log p_j, with gamma at least 0 (0 is cross entropy)."""
+    """The batch mean of -sum_j t_j (1 - p_j)^gamma log p_j; gamma is at least 0 (0 gives cross entropy)."""
 
     def __init__(self, *, gamma: float = 3.0):
         self.gamma = convert_number(float, "gamma", gamma)

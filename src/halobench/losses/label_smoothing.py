@@ -1,4 +1,4 @@
-"""Label smoothing."""
+"""Define label smoothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLE = ("#009E73", "v", (0, (6, 1, 1, 1, 1, 1)))
 
 
 class LabelSmoothing(Loss):
-    """Cross entropy against (1 - epsilon) t + epsilon / k, with epsilon in [0, 1)."""
+    """Cross entropy against the target (1 - epsilon) t + epsilon / k, with k classes and epsilon in [0, 1)."""
 
     def __init__(self, *, epsilon: float = 0.1):
         self.epsilon = convert_number(float, "epsilon", epsilon)

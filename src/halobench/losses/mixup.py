@@ -1,4 +1,4 @@
-"""Mixup of two or more samples; d-Mixup mixes d + 1."""
+"""Define Mixup of two or more samples; d-Mixup mixes d + 1 samples."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class Mixup(Loss):
     """Cross entropy at convex combinations of training samples.
 
     The weights of the batch and of `points` - 1 random permutations of it are drawn from Dirichlet(alpha, ..., alpha).
-    The loss combines their cross entropies with the same weights. Since cross entropy is linear in the target, this
-    equals the cross entropy against the mixed target.
+    The loss combines the cross entropies against their targets with the same weights. Since cross entropy is linear in
+    the target, the combination equals the cross entropy against the mixed target.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""RegMixup: Mixup as a regulariser in addition to the clean batch, not in place of it."""
+"""Define RegMixup, which adds Mixup as a regulariser to the loss on the clean batch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ ROWS = 2  # number of rows that `mix` returns per input row; time estimates rely
 
 
 class Regmixup(Mixup):
-    """Cross entropy of the clean batch plus eta times that of its two-sample Mixup.
+    """Cross entropy of the clean batch plus eta times the cross entropy of its two-sample Mixup.
 
-    `mix` returns 2n rows, the batch followed by its Mixup. Both pass through the model together, so batch norm sees
-    both. Since cross entropy is linear in the target, the weights of the two terms are folded into the targets, whose
-    rows sum to 2 and 2 eta. The loss is then the mean over the 2n rows.
+    `mix` returns 2n rows, the batch followed by its Mixup. The batch and its Mixup pass through the model together, so
+    batch norm sees both. Since cross entropy is linear in the target, the weights of the two terms are folded into the
+    targets, whose rows sum to 2 and 2 eta. The loss is then the mean over the 2n rows.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ class Regmixup(Mixup):
     eta : float
         Weight of the Mixup term, positive.
     weights : {"batch", "sample"}
-        As in `Mixup`.
+        Draw weights once per batch or once per row, as in `Mixup`.
 
     Raises
     ------

@@ -13,7 +13,7 @@ def folded(model: nn.Module) -> nn.Module:
     """Return a chain of layers in eval mode whose batch norms are folded into the convolutions that they follow.
 
     Only a plain `nn.Sequential` is changed, since nothing but the next layer can read a layer's output there. Factors
-    and shifts are computed in float64, so values differ only by rounding: by about 1e-6 of their magnitude in float32,
+    and shifts are computed in float64, so outputs change only by rounding: by about 1e-6 of their magnitude in float32,
     and by bf16 rounding under autocast.
     """
     if type(model) is not nn.Sequential or model.training or _intercepted(model):

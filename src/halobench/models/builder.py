@@ -27,11 +27,11 @@ def build(
     weights: Path | None = None,
     names: Sequence[str] = (),
 ) -> nn.Module:
-    """Build a model of samples (n, *input_shape) and logits (n, classes); its weights come from torch's generator.
+    """Build a model from samples (n, *input_shape) to logits (n, classes), with weights drawn from torch's generator.
 
     Models with their own preprocessing undo the data set's normalisation by `moments` (mean and std per channel, for
     pixel values up to 255). A pretrained model's weights don't require gradients; without the file `weights`, they stay
-    random. Its `outputs` may refer to the classes' `names`.
+    random. The spec's `outputs` may refer to classes by `names`.
     """
     if len(input_shape) == 1:
         _check_takes_features(spec)
@@ -93,7 +93,7 @@ def image_shape(spec: ModelSpec, input_shape: tuple[int, ...]) -> tuple[int, ...
 def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """Build a model without its resizing or preprocessing.
 
-    Another package's network, which has a fixed size, is built from its options alone.
+    A network from another package that has a fixed size is built from its options alone.
     """
     shape = image_shape(spec, input_shape)
     plugin = plugins.find("models", spec.name)

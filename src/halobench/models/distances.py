@@ -11,8 +11,8 @@ IMPRECISE = 1e-3  # fraction of the norms; products lose about 1e-6 of the norms
 def squared_distances(samples: torch.Tensor, others: torch.Tensor, excluded: torch.Tensor) -> torch.Tensor:
     """Return squared Euclidean distances (m, N) from samples (m, D) to others (N, D).
 
-    Distances are infinite for exact copies, and for the pairs in the mask `excluded` (m, N). They are computed with
-    matrix products, except for samples with a neighbour so near that its distance would be lost in rounding.
+    Distances are infinite for exact copies, and for the pairs in the mask `excluded` (m, N). Distances are computed
+    with matrix products, except for samples with a neighbour so near that rounding would hide its distance.
     """
     norms, other_norms = (samples**2).sum(dim=1), (others**2).sum(dim=1)
     square = (norms[:, None] - 2 * samples @ others.T + other_norms).masked_fill_(excluded, torch.inf)

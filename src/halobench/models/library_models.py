@@ -1,6 +1,6 @@
 """Build timm's and torchvision's models by name, adapted to a data set's channels, image size and classes.
 
-Both libraries are imported only if needed, because this takes seconds.
+Each library is imported only if needed, because importing it takes seconds.
 """
 
 from __future__ import annotations

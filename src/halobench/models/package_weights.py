@@ -12,7 +12,7 @@ SUFFIXES = (".pth", ".pt", ".safetensors")
 
 
 def find(name: str) -> Path:
-    """Return the weights file ``PACKAGE/PATH`` of an installed package, or for ``PACKAGE`` the only one that it has."""
+    """Return the weights file ``PACKAGE/PATH`` of an installed package or, for ``PACKAGE``, its only weights file."""
     package, _, path = name.partition("/")
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
     what = "the name under which Python imports an installed package that ships weights"

@@ -41,7 +41,7 @@ class Resized(nn.Module):
 
 
 class Normalise(nn.Module):
-    """Multiplies each channel by `scale` and adds `offset`; a single channel is repeated for each of their entries."""
+    """Multiplies each channel by `scale` and adds `offset`; a single channel is repeated for each entry of `scale`."""
 
     scale: torch.Tensor
     offset: torch.Tensor
@@ -59,8 +59,8 @@ class Preprocessed(nn.Module):
     """A model preceded by its own preprocessing, for images that are normalised for a data set.
 
     The preprocessing undoes the data set's normalisation, resizes images to `side` (unless that is None), and
-    normalises pixels in [0, 1] by the model's moments. The data set's moments are for pixel values up to 255. If the
-    probe walks beyond the valid pixel range, the model sees pixels outside [0, 1].
+    normalises pixels in [0, 1] by the model's moments (mean and standard deviation). The data set's moments are for
+    pixel values up to 255. If the probe walks beyond the valid pixel range, the model sees pixels outside [0, 1].
     """
 
     def __init__(
@@ -104,7 +104,7 @@ def coloured(channels: int, by: Normalisation) -> int:
 
 
 def normalised(model: nn.Module, moments: Moments, by: Normalisation, side: int | None) -> Preprocessed:
-    """Wrap a model in its own normalisation."""
+    """Wrap a model in the normalisation that its spec requests, `by`."""
     channels = coloured(len(moments[0]), by)
     for key, values in (("mean", by.mean), ("std", by.std)):
         what = f"one number, or one for each of the {channels} channels"

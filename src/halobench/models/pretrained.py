@@ -23,7 +23,7 @@ NESTED = ("state_dict", "model")  # the keys under which some checkpoints store 
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
-    """Return the tensors of a safetensors file by name, and whether they are in their own model's order."""
+    """Return the tensors of a safetensors file by name, and True if they are in the order of their own model."""
     from safetensors import SafetensorError, safe_open
 
     wrong = f"is a folder; pass {FORMAT}" if path.is_dir() else "no such file"
@@ -52,7 +52,11 @@ def _read_shipped(path: Path) -> tuple[dict[str, torch.Tensor], bool]:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     named = isinstance(content, dict) and all(isinstance(tensor, torch.Tensor) for tensor in content.values())
-    refuse(not (named and content), "weights", f"{path} doesn't contain a state dict, which maps names to tensors")
+    refuse(
+        not (named and content),
+        "weights",
+        f"{path} doesn't contain a state dict, which maps names to tensors; use another file",
+    )
     return {str(name): tensor for name, tensor in content.items()}, True
 
 
@@ -78,11 +82,11 @@ def load(path: Path, model: nn.Module, kept: Kept) -> None:
 def _fitting(
     path: Path, tensors: dict[str, torch.Tensor], ordered: bool, model: nn.Module, kept: Kept
 ) -> dict[str, torch.Tensor]:
-    """Return a file's tensors under the names of `model`; they must be finite and fit the model."""
+    """Return a file's tensors, which must be finite and fit the model, under the names of `model`."""
     for name, tensor in tensors.items():
         # Converted to float32, the type that the model will hold.
         bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
-        refuse(bad, "weights", f"{bad} of {tensor.numel()} values in {name} of {path} aren't finite")
+        refuse(bad, "weights", f"{bad} of {tensor.numel()} values in {name} of {path} aren't finite; use other weights")
     tensors = _named_for(model, tensors, ordered)
     for name, rows in kept.items():
         if name in tensors and tensors[name].ndim:
@@ -97,9 +101,9 @@ def _fitting(
 def _named_for(model: nn.Module, values: Mapping[str, torch.Tensor], ordered: bool) -> dict[str, torch.Tensor]:
     """Return `values` under `model`'s names.
 
-    If none of their names is the model's, the prefix ``model.``, which resizing or preprocessing adds, is removed. If
-    they still don't match, but are `ordered` as in another project's model, and the last parts of their names, such as
-    ``running_mean``, are the same as the model's, the model's names are used in order.
+    If no name in `values` is one of the model's, the prefix ``model.``, which resizing or preprocessing adds, is
+    removed. If the names still don't match, but are `ordered` as in another project's model, and the last parts of the
+    names, such as ``running_mean``, are the same as the model's, the model's names are used in order.
     """
     wanted, prefix = list(model.state_dict()), "model."
     if not values or set(values) & set(wanted):
@@ -134,11 +138,14 @@ def _check_layout(path: str, stored: Mapping[str, torch.Tensor], model: nn.Modul
             raise RefusedError("weights", what)
         # Loading would silently convert integers and drop imaginary parts.
         if tensor.is_floating_point() and not found.is_floating_point():
-            what = f"{name} in {path} is of type {found.dtype} instead of a floating-point type"
+            what = f"{name} in {path} is of type {found.dtype}; store it in a floating-point type"
             raise RefusedError("weights", what)
     left = sorted(set(stored) - set(wanted))
     if left:
-        raise RefusedError("weights", f"{path} has {left[0]}, which this model doesn't have (unexpected: {len(left)})")
+        raise RefusedError(
+            "weights",
+            f"{path} has {left[0]}, which this model doesn't have; use its own weights (unexpected: {len(left)})",
+        )
 
 
 def fetch(spec: ModelSpec, out: Path) -> Path:

@@ -46,7 +46,9 @@ def check(
         larger = "a larger `resize`" if spec.resize else "`resize`"
         sentence = f"{spec.name} can't take images of {shape} ({reason}); set {larger} or choose another model"
         if len(input_shape) == 1:
-            sentence = f"{spec.name} can't take {shape} features, as inputs (n, {shape}) ({reason})"
+            sentence = (
+                f"{spec.name} can't take {shape} features, as inputs (n, {shape}) ({reason}); choose another model"
+            )
         raise RefusedError("name", sentence) from error
 
 

@@ -1,13 +1,13 @@
 """Assign concurrent processes on one machine to different devices, by GPU slots.
 
-Snakemake's ``gpu`` resource limits how many jobs use GPUs at once; this module finds a GPU for each of them. Each
+Snakemake's ``gpu`` resource limits how many jobs use GPUs at once; this module finds a GPU for each of these jobs. Each
 device has a fixed number of slots. A slot is a file that is locked by the process using it, and the system releases the
 lock when the process ends, even if it is killed.
 
 CUDA_VISIBLE_DEVICES is honoured: a process takes one of its entries (UUIDs, or indices as shown by nvidia-smi) and
-removes the others. If it isn't set, any GPU may be taken. Without an NVIDIA driver, nothing is set or locked. Processes
-see each other's locks only if they share a user, host, TMPDIR and SLURM job, since SLURM may deliberately assign a GPU
-to several jobs.
+removes the others. If CUDA_VISIBLE_DEVICES isn't set, any GPU may be taken. Without an NVIDIA driver, no variable is
+set and no slot is locked. Processes see each other's locks only if they share a user, host, TMPDIR and SLURM job, since
+SLURM may deliberately assign a GPU to several jobs.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def device_slot(slots: int = 1) -> Iterator[Device | None]:
 
 
 def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
-    """Take a slot as soon as one is free; log the wait if it takes a while."""
+    """Take a slot as soon as one is free; print a line if none is free at first."""
     whose = [str(os.geteuid()), platform.node(), os.environ.get("SLURM_JOB_ID", "")]
     folder = Path(tempfile.gettempdir()) / "-".join(["halobench-slots", *filter(None, whose)])
     try:
@@ -116,7 +116,9 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
             time.sleep(POLL)
         return taken
     except OSError as error:
-        raise RefusedError("TMPDIR", f"GPU locks can't be kept in {folder} ({describe_error(error)})") from None
+        raise RefusedError(
+            "TMPDIR", f"GPU locks can't be kept in {folder} ({describe_error(error)}); set TMPDIR to another folder"
+        ) from None
 
 
 def _take(devices: Sequence[Device], slots: int, folder: Path) -> tuple[Device, FileLock] | None:

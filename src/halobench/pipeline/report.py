@@ -35,7 +35,7 @@ def run_overview(
 
     The spec contains ``config``, the part of the configuration that the experiment used; ``note``, a text shown at the
     top of each page (for example, to say that cells are missing); ``experiment``, by default the name of the folder;
-    and ``figures`` and ``tables``, the names of those to link to.
+    and ``figures`` and ``tables``, the names of the figures and tables to link to.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys config and note")
     names = (*TABLES, *ORIGINS, "claims")

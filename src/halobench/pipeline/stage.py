@@ -1,8 +1,8 @@
 """Define the protocol that all stages share: each turns files into files and seals them with a record.
 
-A stage itself parses the spec, does the work and writes the outputs. This module does everything else: it refuses code
-that was edited after the start of the run, removes files that killed writers left behind, takes a GPU slot, handles
-signals, and seals the outputs with a record.
+A stage itself parses the spec, does the work and writes the outputs. This module does everything else in a stage's run:
+it refuses code that was edited after the start of the run, removes files that killed writers left behind, takes a GPU
+slot, handles signals, and seals the outputs with a record.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Code = str | Mapping[str, str]  # a code version by module, or its digest
 
 @dataclass
 class StageRun:
-    """A stage's run, which the stage fills in."""
+    """The run of a stage, to which the stage adds its outputs and facts."""
 
     name: str  # a key of `STAGES`
     record: Path  # next to the outputs
@@ -101,8 +101,8 @@ def resumable(
 ) -> Iterator[Callable[[str, Mapping[str, Path]], Checkpoint]]:
     """Take a GPU slot, handle signals, and name the cell in the message if it diverges or is stopped.
 
-    Yields a function of the device and the input files, which notes both and returns the run's checkpoint. The
-    checkpoint also depends on the contents of these files.
+    Yields a function that takes the device and the input files, notes both, and returns the run's checkpoint. The
+    checkpoint also depends on the contents of the input files.
     """
     from halobench.training.checkpoint import Checkpoint, Signals
 

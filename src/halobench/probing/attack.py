@@ -1,11 +1,12 @@
 """Attack confidences: find the nearest point at which a model's confidence in a sample's label is below a level.
 
-The level is a confidence, or half the confidence at the sample itself. At an infinite inverse temperature, the
-confidence is 1 if the label has the largest logit and 0 if not, so the search finds where the decision changes.
+The level is either a given confidence or half the confidence at the sample itself. At an infinite inverse temperature,
+the confidence is 1 if the label has the largest logit and 0 if not, so the search finds where the decision changes.
 
 The search is a minimum-norm attack in the style of FMN (Pintor et al., NeurIPS 2021), without box constraints: like a
-ray, it may leave the valid pixel range. Step sizes are relative to the distance that the gradient suggests. From
-several starting points per sample, the search follows the gradient of the margin
+ray, it may leave the valid pixel range. Step sizes are relative to the distance at which, by the gradient, the
+confidence would fall below the level. From several starting points per sample, the search follows the gradient of the
+margin
 
     beta z_y - log sum_{j != y} exp(beta z_j) - log(level / (1 - level)),
 
@@ -38,7 +39,7 @@ CHANGE = (0.05, 0.001)  # first and last relative change of the distance per ste
 
 @dataclass(frozen=True)
 class Effort:
-    """The norm and the effort of an attack.
+    """The norm that an attack uses, and how long it searches.
 
     Attributes
     ----------
@@ -102,7 +103,7 @@ class Attacked:
 class Goal:
     """What an attack looks for: a confidence below `level` at an inverse temperature `beta`, which may be infinite.
 
-    If `level` is None, it is half the confidence at the sample itself.
+    If `level` is None, the level is half the confidence at the sample itself.
     """
 
     beta: float
@@ -124,7 +125,7 @@ class _Margin:
     batch: int
 
     def towards(self, goal: Goal) -> _Margin:
-        """Return the margins whose sign says whether a goal is reached."""
+        """Return the margins that are negative where a goal is reached."""
         plain = replace(self, beta=goal.beta, levels=torch.zeros_like(self.levels))
         if goal.level is None:
             # The logit of p / 2, where p = sigmoid(m), is -log(1 + 2 exp(-m)).
@@ -144,7 +145,7 @@ class _Margin:
             return torch.cat([self._read(self._places(offsets, part), part) for part in self._parts()])
 
     def slopes(self, offsets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the margins (r,) and their gradients (r, D) at these offsets."""
+        """Return the margins (r,) and their gradients (r, D) at offsets (r, D) from the samples."""
         margins, slopes = [], []
         for part in self._parts():
             places = self._places(offsets, part).requires_grad_()
@@ -170,7 +171,7 @@ class _Margin:
         largest = others.amax(dim=1) if decides else others.logsumexp(dim=1)
         margin = logits.gather(1, column)[:, 0] - largest - self.levels[part]
         if not torch.isfinite(margin).all():
-            raise DivergedError("logits are not finite near a point under attack")
+            raise DivergedError("logits are not finite near an attacked sample")
         return margin
 
 
@@ -187,8 +188,8 @@ def attack(
     """Attack samples (m, ...) for each goal, with a model in `halobench.probing.search.as_function`.
 
     For the first goal, the search starts at the sample, at `others` (m, D), which are samples with other labels, and in
-    random directions. For each later goal, it starts at the sample and at the point where the latest search that found
-    one ended, or at the last of the first goal's starts if none has.
+    random directions. For each later goal, it starts at the sample and at the point that the latest successful search
+    found or, if there is none, at the last of the first goal's starts.
     """
     targets = torch.from_numpy(labels).to(samples.device)
     searches = []  # by goal: the offsets found, and the largest distances tried
@@ -233,7 +234,7 @@ def _descend(margin: _Margin, starts: list[torch.Tensor], effort: Effort) -> tup
 
 
 def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Follow the gradient from starts (r, D).
+    """Follow the gradient of the margin from starts (r, D).
 
     Returns the shortest offsets found below the level, their lengths (infinite if none was found), and the largest
     distances tried.
@@ -261,7 +262,7 @@ def _follow(margin: _Margin, starts: torch.Tensor, effort: Effort) -> tuple[torc
 
 
 def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tensor:
-    """Return offsets at which the level is crossed on the way to each start or, by the gradient, would be crossed."""
+    """Return offsets at which the level is crossed on the way to each start or, judging by the gradient, would be."""
     values, slopes = margin.slopes(torch.zeros_like(starts))
     length = effort.length(starts)
     estimate = (values / effort.steepest(slopes)[1].double().clamp_min(1e-30)).to(length).clamp(max=REACH)
@@ -273,7 +274,8 @@ def _first(margin: _Margin, starts: torch.Tensor, effort: Effort) -> torch.Tenso
 def _bisect(margin: _Margin, offsets: torch.Tensor, halvings: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return which offsets (r, D) are below the level, and all offsets, with those below shortened to a crossing.
 
-    The model was evaluated at the shortened offsets, which are below the level. Other offsets are unchanged.
+    The model was evaluated at the shortened offsets, which are below the level. Offsets that aren't below the level are
+    unchanged.
     """
     below = margin.at(offsets) < 0
     low, high = torch.zeros_like(offsets[:, 0]), torch.ones_like(offsets[:, 0])
@@ -313,7 +315,7 @@ def attacked_radius(
 ) -> np.ndarray:
     """Return the smallest distance from each sample at which an attack found the label's confidence below `level`.
 
-    The model was evaluated at a point at this distance, so the true smallest distance is at most as large.
+    The model was evaluated at a point at the distance returned, so the true smallest distance is at most as large.
 
     Parameters
     ----------
@@ -324,9 +326,9 @@ def attacked_radius(
     labels : int array or tensor (n,)
         The labels whose confidences are attacked, in [0, k).
     level : float
-        In (0, 1).
+        A confidence, above 0 and below 1.
     beta : float
-        Positive inverse temperature by which the logits are multiplied. If it is ``math.inf``, the confidence is 1 or
+        Positive inverse temperature by which the logits are multiplied. If beta is ``math.inf``, the confidence is 1 or
         0, and the distance is that at which another class overtakes the label, whatever the level.
     effort : Effort, optional
         The norm to use, and how long to search.
@@ -359,7 +361,7 @@ def attacked(
     effort: Effort = Effort(),
     seed: int = 0,
 ) -> Attacked:
-    """Return the points that `attacked_radius` finds, with their distances; the arguments are the same."""
+    """Return the points that `attacked_radius`, which takes the same arguments, finds, and their distances."""
     targets, inputs = check_model(model, inputs, labels), inputs.detach()
     check_confidence(level, beta)
     require(isinstance(effort, Effort), "effort", effort, "a halobench.Effort")

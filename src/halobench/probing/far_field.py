@@ -1,9 +1,10 @@
 """Find the class, if any, of which a network becomes certain infinitely far from a sample (see docs/halos.md).
 
-Along a ray x + t d, a network of affine maps, sums, rectifiers and max pooling is piecewise affine in the distance t,
-with finitely many pieces. On the last piece, each value has the form a + b t. `_last_piece` computes the pairs (a, b)
-layer by layer, without evaluating the network far away. The class whose logit has the largest slope b wins: its
-confidence never falls on the last piece, and tends to 1 if no other class has the same slope.
+Along a ray x + t d, a network of affine maps, sums, rectifiers and max pooling is piecewise affine in the distance t
+(in the units of normalised inputs, for unit d), with finitely many pieces. On the last piece, each value in the network
+has the form a + b t. `_last_piece` computes the pairs (a, b) layer by layer, without evaluating the network far away.
+The class whose logit has the largest slope b wins: its confidence never falls on the last piece, and tends to 1 if no
+other class has the same slope.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ NEARLY_ONE = 1e-4  # how far the confidence at the last distance may be below 1 
 
 @dataclass(frozen=True)
 class FarField:
-    """The limiting behaviour of the confidence along R rays from each of n samples.
+    """The limit of the confidence along R rays from each of n samples; distances are in the units of the samples.
 
     Attributes
     ----------
@@ -36,18 +37,18 @@ class FarField:
     tends_to_one : bool array (n, R)
         True if that class's confidence tends to 1.
     slope_gap : float64 array (n, R)
-        How much faster that class's logit grows than any other, per unit of distance. A gap below 1e-12 of the terms
-        that the last layer adds up counts as 0, since it could be due to rounding.
+        How much faster that class's logit grows than any other, in logits per unit of distance. A gap below 1e-12 of
+        the terms that the last layer adds up counts as 0, since rounding could cause it.
     last_kink : float64 array (n, R)
         The last distance at which a rectifier or a comparison in max pooling changes its decision, or 0 if there is
         none; NaN if not `exact`. Beyond this distance, the logits are affine.
     certain_from : float64 array (n, R)
-        The distance, at or beyond the last kink, from which that class's confidence stays at or above the level;
-        infinite if it doesn't tend to 1.
+        The distance, at or beyond the last kink, from which that class's confidence is always at or above the level;
+        infinite if the confidence doesn't tend to 1.
     exact : bool
-        True if these results were derived from the last affine piece. Otherwise, the logits were evaluated at
-        `DISTANCES`; a confidence within `NEARLY_ONE` of 1 at the last distance counts as tending to 1, and certain_from
-        is one of these distances.
+        True if the results were derived from the last affine piece of the network. Otherwise, the logits were evaluated
+        at `DISTANCES`; a confidence within `NEARLY_ONE` of 1 at the last distance counts as tending to 1, and
+        certain_from is one of the `DISTANCES`.
     reason : str
         One line that explains why the results aren't exact.
     """
@@ -63,7 +64,7 @@ class FarField:
 
 @dataclass(frozen=True)
 class Tails:
-    """The logits far out along rays (r,), as a + b t beyond the last kink or as values at `DISTANCES`."""
+    """The logits far away along rays (r,), as a + b t beyond the last kink or as values at `DISTANCES`."""
 
     offsets: torch.Tensor  # a (r, k), or the last values
     slopes: torch.Tensor  # b (r, k), or slopes between the last two values
@@ -87,7 +88,7 @@ def far_field(
     model : nn.Module
         Maps inputs (b, ...) to logits (b, k); must be in eval mode.
     inputs : float tensor (n, ...)
-        Samples on the model's device.
+        Samples on the model's device; results are distances in their units, e.g. normalised pixels.
     directions : float tensor (n, R, D)
         Directions of any positive length, with their D numbers in the order of a flattened sample.
     level : float
@@ -126,7 +127,7 @@ def check_directions(inputs: torch.Tensor, directions: torch.Tensor) -> None:
 
 
 def tails(model: torch.nn.Module, inputs: torch.Tensor, directions: torch.Tensor, batch: int = 250) -> Tails:
-    """Compute the logits far out along directions (n, R, D) from samples (n, ...), `batch` rays at a time."""
+    """Compute the logits far away along directions (n, R, D) from samples (n, ...), `batch` rays at a time."""
     rays, directions = directions.shape[1], directions.to(inputs.device, torch.float64)
     ways = (directions / directions.norm(dim=2, keepdim=True)).flatten(0, 1)
     ways = ways.view(-1, *inputs.shape[1:])
@@ -152,7 +153,8 @@ def _last_piece(
     """Return the logits' offsets and slopes on the last affine piece, its start, and the slopes' `sizes`.
 
     Once all steps before a rectifier have reached their final decisions, the rectifier's argument a + b t is affine,
-    and its own decision is final beyond -a / b. The last kink is therefore the largest of these distances.
+    and its own decision is final beyond -a / b. The last kink is therefore the largest of the distances -a / b over all
+    rectifiers.
     """
     offsets, slopes = [starts], [ways]
     last, size = starts.new_zeros(len(starts)), ways.abs()
@@ -212,7 +214,7 @@ def _lead(tails: Tails, classes: torch.Tensor) -> torch.Tensor:
 
 
 def _certain_from(tails: Tails, classes: torch.Tensor, level: float, beta: float) -> torch.Tensor:
-    """Return the distance, at or beyond the last kink, at which the confidence reaches the level; it never falls again.
+    """Return the distance (r,), at or beyond the last kink, from which the confidence is always at least the level.
 
     The distance is found by bisection, up to one at which the other classes are so far behind that even all of them
     together leave the confidence at the level.

@@ -47,8 +47,8 @@ class Neighbourhood:
         absolute grid), confidence and logit_gap (means over samples and rays), and confidence_se and logit_gap_se
         (standard errors clustered by sample). Each standard error is the standard deviation of the sample means divided
         by the square root of their number, which treats the samples as draws from an infinite population. Since samples
-        are actually drawn without replacement from the training set, it is on average no smaller than the standard
-        error of the mean over that set.
+        are actually drawn without replacement from the training set, this standard error is on average no smaller than
+        that of the mean over that set.
     radii : DataFrame
         One row per sample, ray, quantity and calibrator. The radius is the first distance at which the confidence is
         below the threshold (for the quantity ``certainty``) or half its value at distance 0 (``half_level``), or at
@@ -88,9 +88,9 @@ def probe_cell(
     """Probe a trained model around training and held-out samples.
 
     Held-out samples are test samples whose labels are drawn with the data set's noise, like the training labels. The
-    seed determines samples and rays, which are the same for every model and loss. Returns tables whose first two
-    columns are points (``train``, ``evaluation`` if the model wasn't fitted to these samples, or ``heldout``) and
-    probe. If a signal arrives, Interrupted is raised, and the checkpoint holds the completed chunks.
+    seed determines the samples and rays of the probe, which are the same for every model and loss. The first two
+    columns of the tables returned are points (``train``, ``evaluation`` if the model wasn't fitted to these samples, or
+    ``heldout``) and probe. If a signal arrives, Interrupted is raised, and the checkpoint holds the completed chunks.
     """
     progress, parts = progress or Progress(), []
     predict = predictor(probed.model, probed.recipe, progress.save_if_signalled)
@@ -140,14 +140,15 @@ def probe(
     rng: np.random.Generator,
     options: ProbeOptions = DEFAULTS,
 ) -> Neighbourhood:
-    """Probe the neighbourhoods of samples.
+    """Record how a model's confidence falls with distance from samples.
 
     Parameters
     ----------
     predict : callable
         Maps normalised inputs (b, ...) to logits (b, k), in eval mode.
     inputs : float tensor (n, ...)
-        Normalised samples on the model's device. All are probed, whatever the spec's `points` and `control`.
+        Normalised samples on the model's device. All samples passed are probed, whatever the spec's `points` and
+        `control`.
     labels : int array or tensor (n,)
         The labels whose confidences are recorded, in [0, k).
     spec : ProbeSpec

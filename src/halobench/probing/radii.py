@@ -2,8 +2,8 @@
 
 There are three kinds of radius: ``certainty`` is the first distance at which the confidence is below the threshold,
 ``half_level`` is the first at which it is half its value at distance 0, and ``decision`` is the first at which another
-class overtakes the label. The first two are found for each calibrator, but the last only once, since it doesn't depend
-on temperature.
+class overtakes the label. The certainty and half-level radii are found for each calibrator, but the decision radius
+only once, since it doesn't depend on temperature.
 """
 
 from __future__ import annotations
@@ -50,11 +50,12 @@ def find_radii(
 
 
 class Bracket:
-    """The two distances between which one quantity first ends on each of the rays (m, R).
+    """The two distances between which a quantity, such as certainty, first ends on each of the rays (m, R).
 
-    If a value falls below the level and recovers between two neighbouring grid distances, this goes unnoticed, so the
-    grid (m, S) determines what counts as first. The value compared with `level` is the confidence of the calibrator
-    `name` or, if that is None, the logit gap; `ended` (m, R, S) marks the distances at which it is below the level.
+    If a value falls below the level and recovers between two neighbouring grid distances, the fall goes unnoticed, so
+    the grid (m, S) determines which end counts as first. The value compared with `level` is the confidence of the
+    calibrator `name` or, if that is None, the logit gap; `ended` (m, R, S) marks the distances at which it is below the
+    level.
     """
 
     def __init__(self, distances: np.ndarray, ended: np.ndarray, name: str | None, level: np.ndarray | float):

@@ -24,7 +24,7 @@ FORWARDS = 2**14  # forward passes per chunk; a killed probe repeats its last ch
 
 @dataclass(frozen=True)
 class ProbeOptions:
-    """How a probe evaluates its model.
+    """Options for how a probe evaluates its model.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class RayWalk:
 
     @property
     def _block(self) -> int:
-        """Return the number of points to build at once."""
+        """Return the number of points along rays to build at once."""
         return max(PLACES // self.flat.shape[1], BATCHES * self.options.batch)
 
     def _at_samples(self) -> np.ndarray:

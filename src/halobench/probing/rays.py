@@ -54,7 +54,7 @@ class Surroundings:
     Parameters
     ----------
     inputs : float tensor (N, ...), or Batches
-        Normalised samples; those of a `Batches` are never all held in memory at once.
+        Normalised training samples; the samples of a `Batches` are never all held in memory at once.
     labels : int array (N,)
     """
 
@@ -75,7 +75,7 @@ class Surroundings:
         return self.inputs[torch.from_numpy(rows).to(self.inputs.device)].flatten(1)
 
     def nearest(self, samples: torch.Tensor, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return `nearest_of_another_label` of samples (n, D), cached for probes of the same ones or some of them."""
+        """Return `nearest_of_another_label` of samples (n, D), cached for probes of the same samples or of a subset."""
         run = self._neighbours.place_of(samples, labels) if self._neighbours else None
         if self._neighbours is None or run is None:
             self._neighbours = _Neighbours(samples, labels, *nearest_of_another_label(samples, labels, self))
@@ -162,7 +162,7 @@ def nearest_of_another_label(
             nearest[part] = torch.where(nearer, row + first, nearest[part])
     if torch.isinf(least).any():
         raise RefusedError(
-            "labels", f"all training samples have the label {surroundings.labels[0]}, so none has another label"
+            "labels", f"all training samples have the label {surroundings.labels[0]}; at least two labels are needed"
         )
     chosen = nearest.cpu().numpy()
     # Computed from differences in float64, since the squares above are too imprecise to report.

@@ -65,7 +65,7 @@ def _in_both(first: Path, second: Path) -> tuple[list[Pair], list[RenderableType
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
-    """List the first names and the number of others."""
+    """List the first `most` names, and say how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
@@ -95,8 +95,8 @@ def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
     Changes are averaged over the cells of a seed; groups of cells with other seeds than most are left out, as in
     claims, and counted in ``left_out``. Over at least two seeds, the mean change has a 95% t interval, with the
     correction of claims for seeds that share samples. ``lower`` says whether lower values of the metric are better, and
-    is None if this isn't known. ``better`` is "A" or "B" if it is known and the interval excludes 0 or, for a single
-    pair of `cells`, if the two bootstrap intervals over test samples don't overlap; otherwise, it is empty.
+    is None if this isn't known. ``better`` is "A" or "B" if ``lower`` is known and the interval excludes 0 or, for a
+    single pair of `cells`, if the two bootstrap intervals over test samples don't overlap; otherwise, it is empty.
     """
     correction, plugged = _correction(pairs), _plugged(pairs)
     both = pd.concat([*map(_joined, pairs), pd.DataFrame(columns=["split", *KEYS])])
@@ -117,7 +117,7 @@ def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
 
 
 def _joined(pair: Pair) -> pd.DataFrame:
-    """Return the scores that two cells have in common, with the seed and the group of cells that differ in it."""
+    """Return the scores that two cells share, with their seed and the group of cells that differ only in seed."""
     group, _, seed = pair[0].name.rpartition("/")
     joined = pair[0].metrics.merge(pair[1].metrics, on=["split", *KEYS], suffixes=("_a", "_b"))
     return joined.assign(group=group, seed=seed)
@@ -127,7 +127,7 @@ def _by_seed(group: pd.DataFrame) -> tuple[pd.DataFrame, int]:
     """Return the mean scores and changes by seed, over the groups and seeds that keep the most cells.
 
     Every group that is kept has a change in every seed that is kept, as in a claim's mean over pairs. The second value
-    is the number of groups that are left out.
+    returned is the number of groups that are left out.
     """
     equal = (group["value_a"] == group["value_b"]) | (group["value_a"].isna() & group["value_b"].isna())
     group = group.assign(change=(group["value_b"] - group["value_a"]).mask(equal, 0.0))
@@ -184,7 +184,7 @@ def tables(moved: pd.DataFrame, cells: bool = False, everything: bool = False) -
 
 
 def _replicates(rows: pd.DataFrame, cells: bool) -> str:
-    """Say over what the intervals of a table are, or by what its two cells are judged."""
+    """Say whether the intervals of a table are over seeds or over test samples, and over how many seeds."""
     if cells:
         return f"better: by the {OVER_SAMPLES}"
     fewest, most = rows["seeds"].min(), rows["seeds"].max()

@@ -1,7 +1,7 @@
 """Write the explorer, a self-contained page about the cells of experiments that works in a browser offline.
 
-The page contains its script, plotly.js and the compressed data. It shows the contents of the experiments' tables and
-computes only means and t intervals over seeds.
+The page contains its script, plotly.js and the compressed data. The page shows the contents of the experiments' tables
+and computes only means and t intervals over seeds.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def columns(table: pd.DataFrame, wanted: Iterable[str]) -> dict[str, Any]:
 
 
 def _number(value: float, digits: int | None = None) -> Any:
-    """Round a number to this many significant digits, and return its form in JSON."""
+    """Round a number to `digits` significant digits, and return its form in JSON."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else ("inf" if value > 0 else "-inf")
     return float(f"{value:.{digits}g}") if digits and isinstance(value, float) else value

@@ -125,7 +125,7 @@ def cell_label(dataset: str, model: str) -> str:
 
 
 def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
-    """Return names without duplicates: first those in `first`, alone or continued after a hyphen, then the others.
+    """Return names without duplicates: first those in `first`, alone or continued after a hyphen, then all other names.
 
     Numbers in names are sorted by value.
     """

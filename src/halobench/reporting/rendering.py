@@ -112,14 +112,14 @@ def site_address(page: str, experiment: str, folder: str = "", top: str = "../..
 
 
 def entry(value: Any, form: str = ".3f") -> Entry:
-    """Convert a number or text to an entry, and return an entry unchanged."""
+    """Convert a number or text to an `Entry`; return an `Entry` unchanged."""
     if isinstance(value, Entry):
         return value
     return Entry(value, value) if isinstance(value, str) else Entry(number(value, form), value)
 
 
 def sort_key(value: float | str | None) -> str:
-    """Return the sort key for the script: a number, unrounded, in JavaScript's notation, or "" for NaN and None."""
+    """Return the key by which the script sorts a value: a number in JavaScript's notation, or "" for NaN and None."""
     if value is None or isinstance(value, str):
         return value or ""
     if math.isfinite(value):

@@ -16,8 +16,8 @@ def over_seeds(
 ) -> pd.DataFrame:
     """Return the mean and t interval, clipped to `within`, of `value` over seeds for each combination of columns `by`.
 
-    Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit. Intervals are
-    widened by the column ``seed_correction``, if there is one: see `t_interval`.
+    Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit of replication.
+    Intervals are widened by the column ``seed_correction``, if there is one: see `t_interval`.
     """
     table = table if "seed_correction" in table else table.assign(seed_correction=0.0)
     groups = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)
@@ -39,7 +39,7 @@ def over_seeds(
 
 
 def seeds_note(*tables: pd.DataFrame) -> str:
-    """State in words what is drawn: means over this many seeds, with intervals if there are any."""
+    """State in words what is drawn: means over how many seeds, with intervals if there are any."""
     cell = ["dataset", "model", "loss"]
     seeds = [t.groupby(cell, observed=True)["seed"].nunique() for t in tables if len(t)]
     most, least = (max(map(int, ends), default=0) for ends in ([n.max() for n in seeds], [n.min() for n in seeds]))

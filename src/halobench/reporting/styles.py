@@ -30,13 +30,13 @@ def model_markers(models: Iterable[str]) -> dict[str, str]:
 
 
 def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each calibrator, in order; those that don't define a style get spare ones."""
+    """Return a style for each calibrator, in order; calibrators that don't define a style get spare ones."""
     spare = _spare_styles()
     return {name: CALIBRATOR_STYLES.get(name) or next(spare) for name in calibrators}
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses always have the same style, and others get the next free one."""
+    """Return a style for each loss: known losses always have the same style; any other loss gets the next free one."""
     spare = _spare_styles()
     return {loss: _LOSS_STYLES.get(loss) or next(spare) for loss in ordered(losses, KNOWN_LOSSES)}
 

@@ -43,12 +43,12 @@ def by_kind(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def trained_here(runs: pd.DataFrame) -> pd.Series:
-    """Return, for each run, whether its model was trained here; others took no steps or may fit other data."""
+    """Return, for each run, whether halobench trained its model; other models took no steps or may fit other data."""
     return runs["steps"].ne(0) & runs["fitted_here"].ne(False)
 
 
 def given_models(runs: pd.DataFrame) -> str:
-    """State in words how many models in `runs` weren't trained here, and which; return "" if all were."""
+    """State in words how many models in `runs` halobench didn't train, and which; return "" if it trained all."""
     untrained = runs[~trained_here(runs)]
     names = ", ".join(model_label(name) for name in ordered(untrained["model"], MODELS))
     return f"{len(untrained)} not trained here ({names})" if names else ""
@@ -72,8 +72,8 @@ def noisiest_cells(
 ) -> tuple[pd.DataFrame, str]:
     """Return the rows of as many (data set, model) pairs as fit into `most` panels, and a sentence if some don't fit.
 
-    Data sets with more label noise come first; among those with equal noise, the first model of each comes before any
-    second one. At least one pair and all reference rows are kept.
+    Data sets with more label noise come first; among data sets with equal noise, the first model of each comes before
+    any second one. At least one pair and all reference rows are kept.
     """
     cells = cells_in(table)
     rank = {cell: [model for dataset, model in cells if dataset == cell[0]].index(cell[1]) for cell in cells}
@@ -143,7 +143,7 @@ def binned_ece(reliability: pd.DataFrame, by: Sequence[str]) -> pd.Series:
 
 
 def label_note(table: pd.DataFrame) -> str:
-    """State in words which labels the rows of `table` are scored against."""
+    """State in words against which labels the rows of `table` are scored."""
     words = {
         "noisy": "test labels, in expectation if their posterior is known",
         "drawn": "test labels with noise drawn",

@@ -30,7 +30,7 @@ FOUR, TWO = ".4g", ".2g"  # significant digits
 
 
 def scored(value: float, low: float, high: float) -> str:
-    """Format a score with its interval, if any, on the line below, so that tables don't wrap inside the brackets."""
+    """Format a score with its interval, if any, on the line below, so that tables don't wrap inside its brackets."""
     return number(value) + ("" if math.isnan(low) else "\n" + interval(low, high))
 
 
@@ -50,7 +50,7 @@ class Rows:
 
     @property
     def headings(self) -> list[str]:
-        """The headings of the columns; those of numbers are broken before brackets."""
+        """The headings of the columns; headings of numbers are broken before brackets."""
         return [name if i < self.right else name.replace(" (", "\n(") for i, name in enumerate(self.columns)]
 
     @property
@@ -65,7 +65,7 @@ class Rows:
 
     @property
     def _limits(self) -> list[tuple[int, int]]:
-        """The widths of each column with all lines unwrapped, and at least: those of numbers don't change."""
+        """The width of each column with unwrapped lines, and its smallest width; columns of numbers never shrink."""
         limits = []
         for index, column in enumerate(zip(self.headings, *self.rows, strict=True)):
             longest = max(cell_len(line) for entry in column for line in entry.split("\n"))
@@ -149,7 +149,7 @@ def fits(fitted: Sequence[Mapping[str, Any]]) -> Rows:
 
 
 def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Rows]:
-    """Return tables of a cell's test metrics, the usual ones and those of plug-ins, for each kind of label.
+    """Return tables of a cell's test metrics, including those of plug-ins, for each kind of label.
 
     A table has as many calibrators as fit into `width` columns, by default the width of the terminal.
     """

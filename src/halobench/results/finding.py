@@ -33,7 +33,7 @@ UNMADE = ("not_tested", "not_testable")
 
 
 def is_check(row: Mapping[Any, Any]) -> bool:
-    """Return True if a test checks what the paper takes for granted, and so isn't a claim of the paper."""
+    """Return True if a test checks an assumption of the paper, so that it isn't one of the paper's claims."""
     return str(row["kind"]) == "check"
 
 
@@ -95,7 +95,7 @@ def finding(rows: Rows) -> str:
     """Sum up the outcome without naming individual tests: what holds, what further repair does, and what remains.
 
     The text is empty if there are no tests. The first sentence counts only the paper's claims or, if there are none, a
-    study's own. The last sentences count all tests.
+    study's own. The last sentences of the text count all tests.
     """
     rows = list(rows)
     if not any(row["kind"] in TESTS for row in _whole(rows)):

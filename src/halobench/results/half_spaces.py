@@ -2,10 +2,11 @@
 
 Suppose that certainty ends at hyperplanes, and that the nearest of them lies at distance a from a sample. A ray in a
 uniformly random direction meets such a hyperplane at distance a / c, where c is the cosine of its angle to the normal,
-or never, if c <= 0. In dimension d, c is a coordinate of a uniformly random unit vector: its square has the law
+or never, if c is 0 or less. In dimension d, c is a coordinate of a uniformly random unit vector: its square has the law
 Beta(1/2, (d - 1) / 2), and its sign is a fair coin. Since c is about 1 / sqrt(d), rays cross the boundary at about
 sqrt(d) times the distance a (Fawzi, Moosavi-Dezfooli and Frossard, NeurIPS 2016). Random rays thus always reach much
-further than the worst one, whatever the model; only an excess over these laws says something about the model.
+further than the worst one, whatever the model. Only an excess over what flat boundaries predict says something about
+the model.
 
 With several hyperplanes, all at distance a and with independent uniformly random normals, a ray ends at the first one
 that it meets. One hyperplane is an upper bound for all convex regions: a convex region whose nearest boundary lies at
@@ -40,7 +41,7 @@ def half_space_survival(distance: ArrayLike, attacked: ArrayLike, dimension: int
     distance, attacked : float or array
         Distances of at least 0, broadcast against each other. If `attacked` is 0, no ray goes beyond the sample.
     dimension : int
-        Number of inputs, at least 2.
+        Number of input dimensions, at least 2.
     planes : int, optional
         Number of hyperplanes, with independent uniformly random normals.
 
@@ -51,7 +52,7 @@ def half_space_survival(distance: ArrayLike, attacked: ArrayLike, dimension: int
     Raises
     ------
     SpecError
-        If a number is out of range.
+        If an argument is out of the range given above.
 
     Examples
     --------
@@ -83,12 +84,13 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
     Returns
     -------
     float
-        Infinite if rays at this quantile never meet a boundary. With a single hyperplane, half of all rays never do.
+        Infinite if rays at this quantile never meet a boundary. With a single hyperplane, half of all rays never meet a
+        boundary.
 
     Raises
     ------
     SpecError
-        If a number is out of range.
+        If an argument is out of the range given above.
 
     Examples
     --------
@@ -96,7 +98,7 @@ def half_space_factor(dimension: int, planes: int = 1, level: float = 0.5) -> fl
     ([14.5, 5.5], inf)
     """
     _check(dimension, planes)
-    require(0 < level < 1, "level", level, "a share between 0 and 1")
+    require(0 < level < 1, "level", level, "a share above 0 and below 1")
     crossed = -np.expm1(np.log1p(-level) / planes)  # the share of rays that cross a given hyperplane
     if crossed >= 0.5:
         return float("inf")
@@ -160,6 +162,6 @@ def _curve(dimension: int, planes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check(dimension: int, planes: int) -> None:
-    """Raise SpecError unless there are at least two inputs and one hyperplane."""
+    """Raise SpecError unless there are at least two input dimensions and one hyperplane."""
     require(dimension >= 2, "dimension", dimension, "at least 2")
     require(planes >= 1, "planes", planes, "at least 1")

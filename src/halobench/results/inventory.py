@@ -1,4 +1,4 @@
-"""Take the inventory of results: an experiment's finished cells, and what is missing for the others."""
+"""Take the inventory of results: an experiment's finished cells, and what is missing for all other cells."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Inventory:
 
     @property
     def note(self) -> str:
-        """A note on what is missing, for the corner of a figure; "" if nothing is."""
+        """A note on what is missing, for the corner of a figure; "" if nothing is missing."""
         size = len(self.cells) + sum(row["loss"] != REFERENCE for row in self.missing)
         return f"partial: {len(self.cells)} of {size} cells" if self.missing else ""
 

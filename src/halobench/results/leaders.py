@@ -18,7 +18,7 @@ METHOD = ["loss", "calibrator"]
 
 @dataclass(frozen=True)
 class Compared:
-    """The methods on one data set, compared over the models trained with every loss or, if there are none, over all."""
+    """The methods on one data set, compared over the models trained with every loss or, without any, over all."""
 
     metric: str  # for ranking: the KL from the posterior or, if this is unknown, the NLL
     models: list[str]
@@ -61,10 +61,10 @@ def _compared(rows: pd.DataFrame, correction: float) -> Compared:
 
 
 def leader(methods: Compared) -> str:
-    """Say which loss is best, and by how much it beats the next one; return "" if there is only one.
+    """Say which loss is best, and by how much, in the metric's unit, it beats the next one; "" if there is only one.
 
-    Each loss is combined with its best calibrator. The difference is paired over seeds. Its interval is widened if
-    seeds share samples, but not corrected for the choice of the two losses.
+    Each loss is combined with its best calibrator. The difference between the best two losses is paired over seeds. The
+    interval of this difference is widened if seeds share samples, but not corrected for the choice of the two losses.
     """
     ranked = methods.ranked.dropna()
     order = ranked.mean(axis=1).sort_values(kind="stable").index

@@ -1,7 +1,7 @@
 """Define the names of everything that figures, pages, tables and commands show, in one table per kind.
 
-Files and configurations refer to things by their keys, and people read the labels listed here. The labels of plug-ins
-come from their own files (`halobench.core.facts`); all others are defined here.
+Files and configurations refer to things by their keys, and people read the labels in this module. The labels of
+plug-ins come from their own files (`halobench.core.plugin_facts`); all other labels are defined in this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from halobench.storage.columns import NO_LOSS
 
 @dataclass(frozen=True)
 class Style:
-    """The colour, marker and dashes of a line. Its colour or its marker is enough to identify it."""
+    """The colour, marker and dashes of a line. The colour or the marker is enough to identify the line."""
 
     color: str
     marker: str | tuple[int, int, int]

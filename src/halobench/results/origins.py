@@ -30,7 +30,7 @@ def job_row(key: str, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def source_rows(results: Path, jobs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the rows of the sources used by the training jobs in `jobs`; sources copied there by hand have none."""
+    """Return the rows of the sources used by the training jobs in `jobs`; sources copied by hand have no row."""
     specs = (json.loads(job["spec"]) for job in jobs if job["stage"] == "train")
     stage, rows = STAGES["source"], []
     for source in sorted({spec["dataset"]["source"] for spec in specs}):

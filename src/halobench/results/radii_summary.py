@@ -23,13 +23,14 @@ Codes = tuple[np.ndarray, np.ndarray]  # (n,) indices of names, -1 for none; (m,
 def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
     """Compute quartiles of a cell's radii (with `RADII_COLUMNS`), with one row per group of rays, sorted by group.
 
-    A censored radius is at least the length of its walk. For quartiles, it counts as larger than all uncensored radii.
-    A quartile that falls on censored radii is reported as the smallest of them, which is a lower bound.
+    A censored radius is at least the length of its walk. For quartiles, a censored radius counts as larger than all
+    uncensored radii. A quartile that falls on censored radii is reported as the smallest censored radius, which is a
+    lower bound.
 
-    n is the number of rays, and censored is the share of censored ones. There are quartiles of radii in normalised
-    inputs (``radius_*``), as multiples of the distance to the nearest sample with a different label (``relative_*``)
-    and as fractions of the ray's line (``fraction_*``). ``survival_0.1`` is the share of radii longer than 0.1 times
-    that distance.
+    The column n has the number of rays, and the column censored has the share of censored rays. There are quartiles of
+    radii in normalised inputs (``radius_*``), as multiples of the distance to the nearest sample with a different label
+    (``relative_*``) and as fractions of the ray's line (``fraction_*``). The column ``survival_0.1`` has the share of
+    radii longer than 0.1 times the distance to the nearest sample with a different label.
     """
     keys = {}
     for name in GROUPED:
@@ -41,8 +42,8 @@ def summarise_radii(radii: pd.DataFrame) -> pd.DataFrame:
 def read_radii(files: Sequence[tuple[Path, bytes]]) -> tuple[pd.DataFrame, list[int]]:
     """Summarise the radii of several cells as in `summarise_radii`; also return each cell's number of rows.
 
-    The cell is an additional key, so many cells are summarised at once. For 1,500 cells of 4,375 radii each, this takes
-    3.1 s of CPU time in batches of 64, and 5.1 s one cell at a time.
+    The cell is an additional key, so many cells are summarised at once. For 1,500 cells of 4,375 radii each, summaries
+    take 3.1 s of CPU time in batches of 64, and 5.1 s one cell at a time.
     """
     tables = [parse_parquet(path, content, RADII_COLUMNS, GROUPED) for path, content in files]
     joined = join_tables([path for path, _ in files], tables).unify_dictionaries()
@@ -90,8 +91,8 @@ def _groups(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
     """Group the rows that share all keys; rows without a name belong to no group.
 
-    Return the rows' indices (n,), group by group; each group's start among these, and its size, (g,) each; and for each
-    key, the indices (g,) of the groups' names.
+    Return the rows' indices (n,), group by group; each group's start among these indices, and its size, (g,) each; and
+    for each key, the indices (g,) of the groups' names.
     """
     shape = tuple(len(names) for _, names in keys.values())
     rows = np.flatnonzero(np.logical_and.reduce([codes >= 0 for codes, _ in keys.values()]))

@@ -24,9 +24,9 @@ def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
     """Add the column ``seed_correction`` to the table `runs`, which widens intervals over seeds that share samples.
 
     The correction is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the
-    ratio of test samples to training samples if seeds resample one set of samples. It is 0 if seeds share no test
-    samples and none trains on another's, because samples are drawn from a distribution or each seed has its own test
-    block.
+    ratio of test samples to training samples if seeds resample one set of samples. The correction is 0 if seeds share
+    no test samples and none trains on another's, because samples are drawn from a distribution or each seed has its own
+    test block.
     """
     drawn = runs["distribution"] != ""
     blocks = runs.drop_duplicates(["dataset", "seed"]).groupby("dataset")["test_block"]
@@ -36,9 +36,10 @@ def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def common_seeds(planned: Iterable[frozenset[Any]]) -> frozenset[Any]:
-    """Return the seeds to average over: the planned set that keeps the most units and, in a tie, the most seeds.
+    """Return the seeds to average over: the planned set of seeds with the most units or, in a tie, the most seeds.
 
-    The choice depends only on the grid, never on values. If all pairs have the same seeds, these are chosen.
+    The choice of seeds depends only on the grid, never on results. If all pairs have the same seeds, these seeds are
+    chosen.
     """
     planned = list(planned)
     return max(

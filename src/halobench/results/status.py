@@ -1,7 +1,7 @@
 """Determine the status of results: which are current, and why the others aren't.
 
-Only this module decides whether a result is current. It compares the job list with the stages' records, so it depends
-neither on files' times nor on Snakemake's memory, and it writes nothing.
+Only this module decides whether a result is current. The module compares the job list with the stages' records, so the
+status depends neither on files' times nor on Snakemake's memory. The module writes nothing.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ class State:
 
 
 def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
-    """Return the state of one job.
+    """Return the state of one job: whether its result is current and, if not, why.
 
-    `inputs` are the present checksums of the job's inputs; those that its record doesn't list don't count. Among its
-    outputs, only files newer than the record are compared or, if `thorough`, all except weights and logits.
+    `inputs` are the present checksums of the job's inputs; inputs that its record doesn't list don't count. Among the
+    job's outputs, only files newer than the record are compared or, if `thorough`, all except weights and logits.
     """
     path = results / job.record
     if not path.exists():
@@ -180,7 +180,7 @@ def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]
 
 
 def needed(jobs: Sequence[Job], names: Iterable[Name]) -> set[Name]:
-    """Return the names of jobs and of all jobs that they need, directly or indirectly."""
+    """Return `names` and the names of all jobs that these jobs need, directly or indirectly."""
     by_name, left, reached = {job.name: job for job in jobs}, list(names), set[Name]()
     while left:
         name = left.pop()

@@ -1,4 +1,4 @@
-"""Bound the training time of models that haven't been trained here yet, by published speeds."""
+"""Bound the training time, in seconds, of models that have no record of training yet, by published speeds."""
 
 from __future__ import annotations
 

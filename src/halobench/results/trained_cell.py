@@ -35,13 +35,13 @@ class TrainedCell:
         The requested specs of dataset, model, loss and train, without default values.
     seed : int
     model : nn.Module
-        The model in eval mode, on the CPU. It maps normalised images (n, C, H, W), such as ``data.inputs("test")``, to
-        logits (n, k).
+        The model in eval mode, on the CPU. The model maps normalised images (n, C, H, W), such as
+        ``data.inputs("test")``, to logits (n, k).
     data : Data
         The cell's splits; ``data.splits["train"].labels`` are the labels that the model was trained on.
     logits : mapping of name to array
         The contents of logits.safetensors: ``{split}.logits`` (n, k), ``{split}.labels``, ``{split}.clean`` and the
-        arrays that determine the posterior. `halobench.calibrate` accepts them unchanged.
+        arrays that determine the posterior. `halobench.calibrate` accepts these arrays unchanged.
     recipe : TrainSpec
         How the model was trained and how it is evaluated.
     """

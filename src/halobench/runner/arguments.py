@@ -48,7 +48,7 @@ class Arguments:
 
     @property
     def is_ours(self) -> bool:
-        """True if that is this project's Snakefile, and not one that uses it as a module."""
+        """True if the Snakefile is this project's, and not one that uses the project's as a module."""
         path = self.snakefile
         if path is None or not path.is_file():
             return False

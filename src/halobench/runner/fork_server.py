@@ -2,8 +2,7 @@
 
 Importing torch and pandas takes longer than training many of the cells. A job's `halobench` process sends the server
 its arguments, environment and open files, passes on its signals, and exits in the same way as its fork. If this process
-or the run's main process is killed, so is the fork. A job runs without a fork if forking might change more than its
-speed.
+or the run's main process is killed, so is the fork. A job runs without a fork if a fork might behave differently.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ _started: list[Any] = []  # keeps the server's standard input open for as long a
 def start(folder: Path | str = ".") -> None:
     """Start a server that lives as long as this process, and put its address in the environment (Linux only).
 
-    It works in the folder of the jobs, where matplotlib looks for its settings.
+    The server works in the folder of the jobs, where matplotlib looks for its settings.
     """
     import subprocess
 
@@ -90,7 +89,7 @@ def ask(arguments: list[str]) -> int | None:
 
 
 def _is_ours(line: socket.socket) -> bool:
-    """Return True if the process at the other end is this user's, since anyone can use the address."""
+    """Return True if the process that uses the socket is this user's, since anyone can use its address."""
     credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)  # process, user, group
     return int.from_bytes(credentials[4:8], sys.byteorder) == os.getuid()
 

@@ -47,8 +47,8 @@ def enrol(folder: Path) -> None:
 def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
     """Return the names of a working directory's other runs that may be alive, and the locks that dead ones left.
 
-    A lock taken on another host may not be visible here, so a run on another host counts as alive until its file is
-    gone.
+    A lock taken on another host may not be visible on this host, so a run on another host counts as alive until its
+    file is gone.
     """
     left = {path: _is_free(path) for path in sorted(_locks(folder).glob("*.lock")) if path not in _held}
     dead = [path for path, free in left.items() if free and path.stem.rpartition("-")[0] == platform.node()]
@@ -56,7 +56,7 @@ def other_runs(folder: Path) -> tuple[list[str], list[Path]]:
 
 
 def _is_free(path: Path) -> bool:
-    """Return True if no process known to this host holds a lock; meanwhile, no other run can check or enrol."""
+    """Return True if no process known to this host holds a lock; during the check, no other run can check or enrol."""
     with _deciding(path.parents[3]), contextlib.suppress(Timeout), FileLock(path, timeout=0):
         return True
     return False

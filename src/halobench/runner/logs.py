@@ -44,12 +44,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The stage and the key."""
+        """The job's stage and key."""
         return self.stage if self.key == self.stage else f"{self.stage} {self.key}".strip()
 
     @property
     def age(self) -> float:
-        """Seconds since its start."""
+        """The seconds since the job's start."""
         return time.time() - self.since
 
     @property
@@ -68,7 +68,7 @@ class Job:
         return "running" if self.local or self.written else "in the queue"
 
     def end(self, slurm: Sequence[str]) -> None:
-        """Note why the job ended without success, according to its log, and its SLURM logs."""
+        """Note why the job ended without success, as its log says, and note the paths of its SLURM logs."""
         self.reason, self.slurm = last_line(self.log).removeprefix(f"{self.key}: "), slurm
 
     def describe(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""At the end of a run, report its answers, the location of its results, and the next command to run."""
+"""Report, at the end of a run, its answers, the location of its results, and the next command to run."""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ class RuleInputs:
     """The functions of the rules, which Snakemake calls with the wildcards of a job.
 
     Rules refer to the results folder as `named`. If the workflow is a module, Snakemake may prefix the paths in rules;
-    `place` then notes the folder's location. `codes` maps each `code_key` to the code version at the start of the run.
+    the method `place` then notes the location of the results folder. `codes` maps each `code_key` to the code version
+    at the start of the run.
     """
 
     def __init__(self, config: Config, named: str, codes: Mapping[str, str]):
@@ -137,7 +138,7 @@ class RuleInputs:
         return f"{self.named}/{STAGES['source'].paths(source)[0]}"
 
     def weights(self, wildcards: Any) -> str | list[str]:
-        """Return the file with a model's weights, if they come from elsewhere."""
+        """Return the file with a model's weights, or nothing if the model is trained in this run."""
         model = self.config.models[wildcards.model]
         if model.pretrained:
             return f"{self.named}/{STAGES['weights'].paths(wildcards.model)[0]}"
@@ -202,7 +203,7 @@ class RuleInputs:
         ]
 
     def experiments(self, scope: str = "") -> list[str]:
-        """Return the experiments to show (in a partial run, those with a finished cell)."""
+        """Return the experiments to show; in a partial run, experiments without a finished cell are left out."""
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
     def explored(self, wildcards: Any) -> list[str]:

@@ -31,7 +31,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     Snakemake gets a list of the results that aren't current, and the configuration as one file, so that later jobs use
     the configuration from the start. Jobs that dead runs left in a cluster's queue are ended or, if they are running
     and `cancel` is false, waited for. A dry run changes nothing, and reports what would run and why. SlurmError is
-    raised if SLURM doesn't respond about such jobs, and OSError if the arguments can't be run.
+    raised if SLURM doesn't respond about jobs of dead runs, and OSError if the arguments can't be run.
     """
     parsed = read_arguments(arguments, results)
     options = parsed.options
@@ -104,7 +104,7 @@ def _is_local(options: argparse.Namespace) -> bool:
 
 
 def check_devices(jobs: Iterable[Job]) -> None:
-    """Raise SpecError if a job that would run on this machine requests a GPU that it doesn't have."""
+    """Raise SpecError if a job that would run on this machine requests a GPU that the machine doesn't have."""
     devices = {job.spec.get("train", {}).get("device", "auto") for job in jobs}
     for device in sorted(devices - {"auto", "cpu"}):
         from halobench.training.device import resolve_device
@@ -117,7 +117,7 @@ def _forcing(
 ) -> list[str]:
     """Return the options that make Snakemake run jobs that aren't current, whatever it remembers.
 
-    Snakemake runs jobs with missing outputs anyway. The remaining trigger, besides times, is software environments,
+    Snakemake runs jobs with missing outputs anyway. Besides times, the only other trigger is software environments,
     which no rule has. Snakemake runs all forced jobs, so only those that the targets need may be forced. Targets that
     aren't in the job list are left to Snakemake.
     """

@@ -23,9 +23,9 @@ from halobench.runner import outcome
 def with_jobs() -> Iterator[None]:
     """Pass the first SIGINT or SIGTERM on to the jobs, in addition to Snakemake's own handling.
 
-    Jobs get SIGINT, on which all end in an orderly way. If they inherit that SIGINT is ignored, as in a run that a
-    script starts in the background, they get SIGTERM. Snakemake sets its own handlers; Python also writes the numbers
-    of the signals that these handle to a socket.
+    Jobs receive SIGINT, on which all jobs end in an orderly way. If jobs inherit that SIGINT is ignored, as in a run
+    that a script starts in the background, they get SIGTERM. Snakemake sets its own handlers; Python also writes the
+    numbers of the signals that these handle to a socket.
     """
     passed = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
     reader, writer = socket.socketpair()
@@ -43,7 +43,7 @@ def with_jobs() -> Iterator[None]:
 
 
 def _exit(number: int, _: object) -> None:
-    """End this process in an orderly way; Snakemake replaces this once it runs jobs."""
+    """End this process in an orderly way; Snakemake replaces this handler once it runs jobs."""
     sys.exit(f"halobench: stopped by {signal.Signals(number).name}")
 
 

@@ -1,4 +1,4 @@
-"""Write files under a temporary name before renaming them, so readers never see half a file; read files with checks."""
+"""Write files under a temporary name before renaming them, so readers never see half a file; check files on reading."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LOCK = ".lock"  # the file that a process locks to work alone in a folder
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path next to `path`, with its suffix; rename the file to `path` on success, or else remove it.
 
-    The temporary file is locked meanwhile, so `sweep` can distinguish a live writer's file from a dead one's.
+    The temporary file is locked until it is renamed, so that `sweep` keeps the files of live writers.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def alone(folder: Path | str) -> Iterator[None]:
-    """Lock a folder by a file in it, which is removed afterwards; other processes that want the lock wait."""
+    """Lock a folder by a file in it, which is removed afterwards; other processes wait for the lock."""
     lock = _lock(Path(folder) / LOCK)
     # On a file system without locks, nobody waits, but the work done under this lock is quick, or harmless if repeated.
     with contextlib.suppress(OSError):
@@ -84,7 +84,7 @@ def sweep(folder: Path | str) -> None:
 def _lock(path: Path) -> FileLock:
     """Return a lock on a file, which the system releases when its holder ends for whatever reason.
 
-    On a file system without locks, it can't be acquired, because filelock's own fallback would write into the file.
+    On a file system without locks, the lock can't be acquired: filelock's fallback would write into the file.
     """
     return FileLock(path, fallback_to_soft=False)
 
@@ -100,13 +100,16 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=nearest_existing(folder)):
             pass
     except OSError as error:
-        raise RefusedError(str(folder), f"can't be written to ({error.strerror})") from None
+        raise RefusedError(
+            str(folder), f"can't be written to ({error.strerror}); choose another folder or change its permissions"
+        ) from None
 
 
 def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:
     """Check that no existing file was modified after the present time `now` (seconds since the epoch).
 
-    Otherwise, the clock has been set back, and Snakemake would consider the jobs' outputs older than their inputs.
+    If a file was modified after `now`, the clock has been set back, and Snakemake would consider the jobs' outputs
+    older than their inputs.
     """
     times: dict[str, float] = {}
     for path in map(str, paths):

@@ -17,7 +17,7 @@ REASON = re.compile(
 
 
 def lines(log: Path) -> list[str]:
-    """Return the stripped non-empty lines of a log without terminal colours; none if it can't be read."""
+    """Return the stripped non-empty lines of a log without terminal colours; no lines if the log can't be read."""
     try:
         text = ESCAPE.sub("", log.read_text(errors="replace"))
     except OSError:

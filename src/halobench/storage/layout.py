@@ -45,13 +45,13 @@ class Stage:
 
     @property
     def records(self) -> tuple[str, ...]:
-        """Patterns for the paths of its records below the results folder."""
+        """Patterns for the paths of the stage's records below the results folder."""
         pattern = self.record.format("/".join("*" if "{" in part else part for part in self.key.split("/")))
         return (pattern, f"partial/{pattern}") if self.scoped else (pattern,)
 
     @property
     def output_patterns(self) -> tuple[str, ...]:
-        """Patterns for the paths of its files; none if each figure or table has files of its own."""
+        """Patterns for the paths of the stage's files; none if each figure or table has files of its own."""
         names = () if self.each else (*self.outputs, *self.undeclared)
         paths = map(PurePosixPath, self.records)
         return tuple(str(path.with_name(name.format(path.stem))) for path in paths for name in names)

@@ -26,7 +26,7 @@ SLURM = {"job": "SLURM_JOB_ID", "node": "SLURMD_NODENAME", "gpus": "CUDA_VISIBLE
 
 
 def begin() -> None:
-    """Treat the process as starting now; for forks, which don't import this module again."""
+    """Reset the start of the process to now; forks call this, since they don't import this module again."""
     _started[:] = [datetime.now(UTC).isoformat(timespec="microseconds")]
 
 
@@ -46,7 +46,7 @@ def versions(*packages: str) -> dict[str, str]:
 
 
 def hardware(device: str = "cpu") -> dict[str, Any]:
-    """Return the host, processor, cores and, for CUDA, the card; in a SLURM job, also its number, node and GPUs."""
+    """Return the host, processor, cores and, for CUDA, the GPU; for a SLURM job, also its number, node and GPUs."""
     facts: dict[str, Any] = {"host": platform.node(), "machine": platform.machine(), "cores": os.cpu_count()}
     facts["processor"] = _processor()
     if "SLURM_JOB_ID" in os.environ:
@@ -59,7 +59,7 @@ def hardware(device: str = "cpu") -> dict[str, Any]:
 
 
 def here(device: str = "cpu") -> str:
-    """Return the machine, its processor or card, and torch's version, which affect the last digits of training."""
+    """Return the host, its processor or GPU, and torch's version, which affect the last digits of training results."""
     facts = hardware(device)
     chip = facts.get("gpu", facts["processor"])
     return f"{facts['host']} ({chip}, torch {importlib.metadata.version('torch')})"
@@ -90,7 +90,7 @@ def short(commit: str) -> str:
 def commit(folder: Path | None = None) -> str | None:
     """Return the commit of the checkout that contains a folder, with ``-dirty`` if it was edited; None outside git.
 
-    The default is the package's folder, where a new file, such as a plug-in, also counts as an edit.
+    The default folder is the package's, where a new file, such as a plug-in, also counts as an edit.
     """
 
     def git(*arguments: str) -> str:

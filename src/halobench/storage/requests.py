@@ -30,7 +30,7 @@ def outside_plugins(spec: Any) -> bool:
 def changes(record: Mapping[str, Any], request: Request, seed: int | None = None) -> list[str]:
     """List the differences between a request and a record's, by key, value and module.
 
-    If there are none, the result was computed as requested.
+    If the list is empty, the result was computed as requested.
     """
     if record.get("seed") != seed:
         return [f"seed was {record.get('seed')} and is now {seed}"]
@@ -63,8 +63,7 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longest: int = 60) -> str:
     """Format a value as JSON, leaving out its middle if it is long.
 
-    A missing value is either at its default or absent along with everything around it, as are another plug-in's options
-    or a whole probe.
+    A missing value is described as the default or, if its whole section belongs to another plug-in or probe, as absent.
     """
     if key in values:
         text = json.dumps(values[key])
@@ -75,7 +74,7 @@ def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longe
 
 
 def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bool = False) -> list[str]:
-    """List modules that changed, and those added or dropped unless a changed spec (`swapped`) explains these."""
+    """List changed modules and, unless a changed spec (`swapped`) explains them, added and dropped modules."""
     both = [([module for module in now if module in before and before[module] != now[module]], "changed")]
     if not swapped:
         moved = (
@@ -87,7 +86,7 @@ def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bo
 
 
 def _file(module: str) -> str:
-    """Return a module of a code map as a file in the package, or as the configuration refers to it."""
+    """Return a module of a code map as a file name in the package or, for other modules, unchanged."""
     return module if any(sign in module for sign in ": ") or "." in module.rpartition("/")[2] else f"{module}.py"
 
 

@@ -17,7 +17,7 @@ EDITED = "doesn't match its own checksum, so it was edited"
 
 @dataclass(frozen=True)
 class Fault:
-    """A file that differs from its record or is lost; `record` is the path of what lists it, or its own."""
+    """A faulty or lost file; `record` is the path of the record or manifest that lists it or, without one, its own."""
 
     path: Path
     record: Path
@@ -40,7 +40,8 @@ def verify(results: Path) -> Verification:
     """Check every file listed in a record against its checksum there, following links.
 
     Anything but a record at a record's path is a fault, as is a file that is named like an output of a stage but isn't
-    listed in any record next to it. Files that a manifest lists must exist too. Other files are ignored.
+    listed in any record next to it. Files that a manifest lists must exist too. All other files in the results folder
+    are ignored.
     """
     count, files, listed, faults = 0, 0, set[Path](), list[Fault]()
     manifests: dict[Path, Any] = {}
@@ -63,7 +64,7 @@ def verify(results: Path) -> Verification:
             faults.append(Fault(path, path, EDITED))
         else:
             manifests[path] = content
-    refuse(not count, str(results), "no records in it; pass a results folder that `halobench run` has written")
+    refuse(not count, str(results), "contains no records; pass a results folder that `halobench run` has written")
     unrecorded = "isn't listed in any record; its stage's record is missing or damaged"
     faults += [Fault(path, path, unrecorded) for path in outputs if path not in listed]
     faults += _lost(results, manifests, {fault.path for fault in faults})
@@ -76,7 +77,7 @@ def _matches(results: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 def _lost(results: Path, manifests: Mapping[Path, Any], known: Container[Path] = ()) -> Iterator[Fault]:
-    """Yield the files that manifests list but that don't exist, each once; a folder without any of its files is one."""
+    """Yield each file that manifests list but that doesn't exist; a folder that has lost all its files is one fault."""
     seen = set[Path]()
     for path, manifest in manifests.items():
         folders = (("runs", "cells"), ("references", "references"))
@@ -100,7 +101,7 @@ def _lost(results: Path, manifests: Mapping[Path, Any], known: Container[Path] =
 
 
 def _leaves(name: str) -> bool:
-    """Return True if a relative path would leave the folder that it is relative to."""
+    """Return True if a relative path leads outside the folder that it starts from."""
     path = PurePosixPath(name)
     return path.is_absolute() or ".." in path.parts
 
@@ -128,7 +129,7 @@ def check_record(path: Path, record: dict[str, Any]) -> Iterator[Fault]:
 def remove(faults: tuple[Fault, ...], results: Path) -> list[Path]:
     """Remove everything that the stages of faulty files wrote, including records, so that they rerun; return the paths.
 
-    If a record can't be read or was edited, whatever files it still lists are removed with it. Manifests that list
+    If a record can't be read or was edited, the files that it still lists are removed with it. Manifests that list
     removed or lost files are removed too.
     """
     removed = []

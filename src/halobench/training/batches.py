@@ -1,6 +1,6 @@
 """Provide samples as normalised tensors on a device, kept there if they fit and read ahead in batches otherwise.
 
-Numbers don't depend on where samples are kept, since they are normalised by the same operations everywhere.
+Results don't depend on where samples are kept, since samples are normalised by the same operations everywhere.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Batches:
         return (images.permute(0, 2, 3, 1) if last else images).contiguous().flatten(1)
 
     def _images(self, rows: torch.Tensor) -> torch.Tensor:
-        """View rows (m, D) in that order as images (m, C, H, W), without copying them."""
+        """View rows (m, D) in the layout's memory order as images (m, C, H, W), without copying them."""
         if self.layout != torch.channels_last:
             return rows.view(-1, *self.images.shape[1:])
         channels, height, width = self.images.shape[1:]

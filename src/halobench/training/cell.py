@@ -45,7 +45,7 @@ def train_cell(
     log: Callable[[str], None] = print,
     checkpoint: Checkpoint | None = None,
 ) -> Trained:
-    """Build, train and evaluate one cell; `seed` determines its initialisation, order and mixing."""
+    """Build, train and evaluate one cell; `seed` determines initialisation, sample order and mixing."""
     network, inputs = _start(data, model, spec, seed)
     samples = TrainingSet(inputs, data.splits["train"].labels, data.classes)
     run = fit(network, samples, base.build(loss), spec, seed, log, checkpoint)
@@ -62,8 +62,8 @@ def evaluate_cell(
 ) -> Trained:
     """Evaluate a model that was trained elsewhere and whose weights are in the file `weights`.
 
-    If it wasn't fitted to the data set's source, the facts say so, and it never counts as interpolating, whatever its
-    training accuracy.
+    If the model wasn't fitted to the data set's source, the facts say so, and the model never counts as interpolating,
+    whatever its training accuracy.
     """
     network, inputs = _start(data, model, spec, seed, weights)
     log("the model has nothing to train")
@@ -114,7 +114,7 @@ def check_finite(logits: np.ndarray, what: str) -> None:
     bad = ~np.isfinite(logits).all(axis=1)
     if bad.any():
         raise DivergedError(
-            f"{what} are not finite for {bad.sum()} of {len(bad)} points (the first is point {bad.argmax()})"
+            f"{what} are not finite for {bad.sum()} of {len(bad)} samples (the first is sample {bad.argmax()})"
         )
 
 

@@ -1,8 +1,8 @@
 """Save a stage's progress in checkpoints, so that a killed or preempted job can resume.
 
 A checkpoint is one safetensors file, replaced atomically at regular intervals and when a signal asks the process to
-stop. It isn't a result: if anything is wrong with it, it is discarded with a warning, and the stage starts over. On the
-same machine, a resumed run gives the same bytes as an uninterrupted one.
+stop. A checkpoint isn't a result: if anything is wrong with it, it is discarded with a warning, and the stage starts
+over. On the same machine, a resumed run gives the same bytes as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Tensors = dict[str, torch.Tensor]
 class Signals:
     """Records SIGTERM, SIGUSR1, SIGURG and SIGINT while active instead of exiting; ``received`` is the first, or None.
 
-    Batch systems send such signals ahead of a time limit or a preemption, and again soon after. By default, SIGURG is
+    Batch systems send these signals ahead of a time limit or a preemption, and again soon after. By default, SIGURG is
     ignored by other processes that receive it, such as a job's Snakemake, so profiles/slurm requests it. Signals are
-    merely recorded, so later ones don't interrupt the save that the first one triggered. If SIGINT was ignored, it
-    stays ignored: shells ignore it for a script's background processes, for which Ctrl-C isn't meant.
+    merely recorded, so later ones don't interrupt the save that the first one triggered. If SIGINT was ignored before,
+    it is still ignored: shells ignore it for a script's background processes, for which Ctrl-C isn't meant.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class Checkpoint:
         self._report(line)
 
     def skip(self, why: str) -> None:
-        """Report as `save` does, but don't save, because nothing could resume from this checkpoint."""
+        """Log why nothing is saved, since nothing could resume from it; raise Interrupted if a signal has arrived."""
         self._last = time.monotonic()
         self._report(f"warning: not saved because {why}")
 
@@ -145,7 +145,7 @@ class Checkpoint:
         self.log(line)
 
     def remove(self) -> None:
-        """Remove the file; if this fails, only warn, since it is unusable or the stage has already succeeded."""
+        """Remove the checkpoint; if this fails, only warn, since the file is unusable or the stage has succeeded."""
         try:
             self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -167,7 +167,7 @@ def _bytes(tensor: torch.Tensor) -> np.ndarray:
 
 
 def fingerprint(value: Any, depth: int = 8) -> str:
-    """Return a string that changes with an object's numbers, arrays, generators and, to `depth`, nested contents."""
+    """Return a string that changes with an object's numbers, arrays and generators, nested down to `depth` levels."""
     if depth == 0 or value is None or isinstance(value, str | bytes | int | float | complex):
         return repr(value) if depth else "..."
     if isinstance(value, np.ndarray):

@@ -16,9 +16,10 @@ from halobench.core.specs import TrainSpec
 def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
     """Let glibc keep up to `most` bytes of freed memory, since each training step reallocates the same blocks.
 
-    This applies to blocks of up to `largest` bytes if glibc accepts that (2.35 does), and otherwise of up to 32 MiB.
-    Returning blocks to the system and faulting them in again took a third of the small CNN's training time, and two
-    thirds of its forward pass on 500 images. Results don't change. If the C library isn't glibc, nothing happens.
+    Blocks of up to `largest` bytes are kept if glibc accepts this limit (version 2.35 does), and otherwise blocks of up
+    to 32 MiB. Returning blocks to the system and faulting them in again took a third of the small CNN's training time,
+    and two thirds of its forward pass on 500 images. Results don't change. If the C library isn't glibc, nothing
+    happens.
     """
     import ctypes
 
@@ -42,7 +43,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def set_kernels(spec: TrainSpec) -> None:
-    """Set the number of CPU threads, and choose fast or deterministic kernels; if there are none, torch only warns."""
+    """Set the number of CPU threads, and choose fast or deterministic kernels; torch only warns if it has none."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(spec.threads)
     # Like torch.use_deterministic_algorithms(True, warn_only=True), which also imports the compiler (2 s per job).

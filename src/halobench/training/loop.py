@@ -89,8 +89,8 @@ class TrainingRun:
     """A training run in progress: its state and losses, with methods to save and resume it.
 
     Every random stream is seeded for each epoch with (seed, epoch) and drawn on the host, so the results of an epoch
-    depend only on the weights at its start. Without an `optimizer`, there is nothing to train. The `loss` is checked
-    for internal state, which checkpoints don't include.
+    depend only on the weights at its start. If `optimizer` is None, the model has nothing to train. The `loss` is
+    checked for internal state, which checkpoints don't include.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class TrainingRun:
 
     @property
     def place(self) -> str:
-        """Describe the progress."""
+        """Describe the progress by epoch and step."""
         if self.epoch == self.spec.epochs:
             return f"the end of epoch {self.epoch} of {self.epoch}"
         return f"epoch {self.epoch + 1} of {self.spec.epochs}, step {self.step} of {self.steps_per_epoch}"
@@ -180,8 +180,8 @@ class TrainingRun:
     def watch(self, value: torch.Tensor) -> None:
         """Record a step's loss before the optimiser steps, and its gradient norm at the end of an epoch.
 
-        On the CPU, reading a number costs nothing, so the loss is checked at once. On other devices, this would make
-        the host wait, so losses stay there until the epoch ends.
+        On the CPU, reading a number costs nothing, so the loss is checked after each step. On other devices, reading
+        the loss would make the host wait, so losses remain on the device until the epoch ends.
         """
         self.losses[self.step] = value.detach()
         if self.reads_at_once and not math.isfinite(value.item()):
@@ -233,7 +233,7 @@ class TrainingRun:
             self._write(self.checkpoint, {}, {})
 
     def _write(self, checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], facts: dict[str, Any]) -> None:
-        """Save the progress and its metadata."""
+        """Save the progress in a checkpoint, with its metadata."""
         tensors = {**capture(self.model, self.optimizer), "losses": self.losses, "norm": self.norm, **tensors}
         facts |= {"epoch": self.epoch, "step": self.step, "history": self.history, "seconds": self.seconds}
         checkpoint.save(tensors, {"random": None, **facts, "resumed_at": self.resumed_at}, self.place)

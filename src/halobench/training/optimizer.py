@@ -22,7 +22,7 @@ def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:
 
 
 def learning_rate(step: int, steps_per_epoch: int, spec: TrainSpec) -> float:
-    """Return the learning rate at `step` (from 0): a linear warm-up, then constant or a half-cosine that ends at 0."""
+    """Return the rate at `step`, counted from 0: a linear warm-up, then constant or a half-cosine that ends at 0."""
     warmup, total = spec.warmup * steps_per_epoch, spec.epochs * steps_per_epoch
     if step < warmup:
         return spec.lr * (step + 1) / warmup

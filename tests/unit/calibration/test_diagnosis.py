@@ -132,7 +132,7 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
         ),
         (
             {"logits": pd.DataFrame({"label": [], "logit_0": [], "logit_1": []}), "labels": None},
-            "the table has no rows",
+            "the table has no rows; add one per sample",
         ),
         (
             {"logits": pd.DataFrame(drawn(50)[0]).convert_dtypes().replace(drawn(50)[0][0, 0], pd.NA)},

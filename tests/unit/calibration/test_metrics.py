@@ -382,7 +382,7 @@ def test_a_metric_that_fails_is_named(own, name, said):
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("{own}:blind", r"metrics.own_metrics:blind: found .* expected one of correct, labels, posterior, targets"),
+        ("{own}:blind", r"metrics.own_metrics:blind: found .* expected at least one of correct, labels, posterior"),
         ("{own}:unknown", "expected only logits, probabilities, confidence, correct, labels, posterior, targets"),
         ("{own}:both", "either logits or probabilities, confidence, correct"),
         ("{own}:absent", "doesn't define 'absent'"),
@@ -408,7 +408,7 @@ def test_a_bad_entry_is_named_before_any_job(own, entry, said):
         ("nan", "expected finite numbers"),
         ("first", "depends on the order of samples"),
         ("praises", "prefers wrong predictions"),
-        ("blind", "expected one of correct, labels"),
+        ("blind", "expected at least one of correct, labels"),
     ],
 )
 def test_the_check_of_a_metric_says_what_is_wrong(own, name, said):

@@ -21,7 +21,8 @@ from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 from unit.calibration.builders import distorted, drawn
 
-OWN = [name for name in plugins.names("calibrators") if name not in ("auto", "exact", "paper")]  # auto is one of the others, or TS
+# The fits of a temperature have tests of their own, and auto is one of the others or TS.
+OWN = [name for name in plugins.names("calibrators") if name not in ("auto", "exact", "paper")]
 
 
 def plain_nll(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -303,7 +303,7 @@ def test_blocks_are_written_as_the_whole_array_would_be(tmp_path, blocks, monkey
     [
         ({"kind": "Torn"}, r"raised OSError: the disk is gone"),
         ({"kind": "Short"}, r"must return uint8 \(5, 3, 2, 2\) for images\[0:\d+\], not uint8 \(4, 3, 2, 2\)"),
-        ({"names": ["one"]}, "returned 1 class names for 2 classes"),
+        ({"names": ["one"]}, "must return 2 class names or none, not 1"),
     ],
 )
 def test_bad_blocks_are_named_and_leave_nothing(tmp_path, blocks, options, line):

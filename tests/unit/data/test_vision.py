@@ -151,7 +151,7 @@ def test_without_files_and_network_the_line_says_where_both_were_looked_for(name
         sources.load_source(SourceSpec(name))
     line = str(caught.value)
     missing = f"the files of {spec.title} are missing from {place} ({', '.join(spec.files)})"
-    assert line.startswith(f"data_root: {missing}; fetching them failed (")
+    assert line.startswith(f"data_root: {missing}; copy them there, since fetching them failed (")
     assert line.endswith("<urlopen error no route>)")
     assert not list(place.iterdir())
     assert f"fetching {spec.title} to {place}" in capsys.readouterr().out

@@ -146,7 +146,7 @@ CONFIGS: dict[str, list[tuple]] = {
         bad("calibrators", [{"oracle": {"name": "gap"}}], "a different name, since ...", "[0] = 'oracle'"),
     ],
     "seeds": [
-        bad(f"{GRID}.0.seeds", [2**63], "a number below 2**63", "[0] = 9223372036854775808"),
+        bad(f"{GRID}.0.seeds", [2**63], "a number above -2**63 and below 2**63", "[0] = 9223372036854775808"),
         bad(f"{GRID}.0.seeds", [0, 0], "each value only once", " = 0"),
     ],
     "name that leaves results": [
@@ -175,7 +175,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "data set and images": [
         (
             put("datasets.noisy.train", 5000),
-            "datasets.noisy: train + val + test = 5140, but source 'digits' has only 1797 samples",
+            "datasets.noisy: train + val + test = 5140, but source 'digits' has only 1797 samples; reduce them",
         ),
         plugin(
             "models.mlp",
@@ -199,7 +199,7 @@ CONFIGS: dict[str, list[tuple]] = {
         bad("metrics", None, "a mapping with the keys bins, ..."),
         bad("losses.mixup2.options", [1], "a mapping of keys to values"),
         bad("losses.mixup2.alpha", datetime.date(2026, 1, 1), "a number, a string, true, false, ..."),
-        bad("datasets.noisy.train", 10**400, "a number below 2**63", f" = 1{'0' * 199}..."),
+        bad("datasets.noisy.train", 10**400, "a number above -2**63 and below 2**63", f" = 1{'0' * 199}..."),
         bad("train", {1: 2}, "one of the keys ...", ".1 = 1"),
         (
             together(named("datasets", 7), put("experiments.tiny.grid.0.datasets", [7])),
@@ -316,7 +316,7 @@ def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
         put(f"train.{key}", value)(config)
     validation.load_checked(config, Path("cache"), Path("results"))
     save_file({name: tensor / 0 for name, tensor in tensors.items()}, path)
-    assert_refused(config, [f"models.mlp.weights: ... values in ... of {path} aren't finite"])
+    assert_refused(config, [f"models.mlp.weights: ... values in ... of {path} aren't finite; use other weights"])
 
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(monkeypatch):
@@ -457,9 +457,7 @@ OUTSIDE = {
         put("losses.mixup2", {"name": "nowhere:Loss"}),
         "losses.mixup2.name: the module 'nowhere' of 'nowhere:Loss' can't be imported; ...",
     ),
-    "no such object": plugin(
-        "losses.mixup2", "mine:Other", "...mine.py doesn't define 'Other', which 'mine:Other' asks for"
-    ),
+    "no such object": plugin("losses.mixup2", "mine:Other", "...mine.py doesn't define 'Other'; correct 'mine:Other'"),
     "no Python": (
         put("losses.mixup2", {"name": "garbled:Loss"}),
         "losses.mixup2.name: ...'garbled:Loss' can't be read: ...garbled.py: not valid Python (SyntaxError: ...)",
@@ -477,7 +475,7 @@ OUTSIDE = {
         "losses.mixup2: can't be built (RuntimeError: no such luck)",
     ),
     "no loss": plugin(
-        "losses.mixup2", "mine:NoLoss", "mine:NoLoss isn't a loss, i.e. a subclass of halobench.Loss or ..."
+        "losses.mixup2", "mine:NoLoss", "mine:NoLoss isn't a loss; name a subclass of halobench.Loss or ..."
     ),
     "a loss of a wrong shape": plugin(
         "losses.mixup2",
@@ -491,7 +489,11 @@ OUTSIDE = {
         bad("models.mlp.name", "cnn", "a model that takes features, such as mlp, since this one takes ...")
     ),
     "a convolution of one's own, on features": on_features(
-        plugin("models.mlp", "mine:convolution", "mine:convolution can't take 13 features, as inputs (n, 13) (...)")
+        plugin(
+            "models.mlp",
+            "mine:convolution",
+            "mine:convolution can't take 13 features, as inputs (n, 13) (...); choose ...",
+        )
     ),
     "features resized": on_features(refused("models.mlp.resize", 16, "the samples aren't images; leave this key out")),
     "features mirrored": on_features(
@@ -509,9 +511,7 @@ OUTSIDE = {
     ),
     "a figure that is drawn from no table": figure("bare", "bare has no parameters; each must name a table: ..."),
     "a figure from a table of no experiment": figure("odd", "odd has the parameter 'rnus'; ...(did you mean 'runs'?)"),
-    "a figure that is not there": figure(
-        "gone", "...displays.py doesn't define 'gone', which 'displays:gone' asks for"
-    ),
+    "a figure that is not there": figure("gone", "...displays.py doesn't define 'gone'; correct 'displays:gone'"),
     "a figure that can't be imported": (
         put("experiments.tiny.figures", ["displays:draw"]),
         "figures.name: 'displays:draw' can't be imported (ModuleNotFoundError: ...",

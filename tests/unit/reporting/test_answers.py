@@ -304,6 +304,18 @@ def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first(
     assert "partner scaling" not in other.limit
 
 
+def test_a_map_that_raises_the_nll_everywhere_adds_to_what_is_left():
+    left = {pair: 0.5 for pair in PAIRS}
+    for worse, said in (
+        ((0.05, 0.1, 0.2), "adds 10% to 40% of"),
+        ((-0.1, 0.1, 0.2), "removes up to 20% (and at worst"),
+    ):
+        values = {(*pair, CE, "exact"): [left[pair]] * 3 for pair in PAIRS}
+        values |= {(*pair, CE, "gap"): [left[pair] + more] * 3 for pair, more in zip(PAIRS, worse, strict=True)}
+        metrics = scored(values)
+        assert said in maps.maps(metrics, runs_of(metrics)).short
+
+
 # How far certainty reaches --------------------------------------------------------------------------------------------
 
 QUANTITIES = (

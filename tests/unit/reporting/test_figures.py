@@ -197,7 +197,7 @@ def test_calibration_tells_in_words_what_is_beyond_its_axes():
     scored = (table["dataset"] == "mnist5k-noise50") & (table["calibrator"] == "paper") & (table["metric"] == "nll")
     figure = calibration.draw(table.assign(value=table["value"].mask(scored, 400.0)), negative)
     assert words(figure).count("TS (paper's code): fit below 0 for 1 of 3 models") == 1
-    assert words(figure).count("↑ TS (paper's code) 400.00") == 1
+    assert words(figure).count("beyond this panel: TS (paper's code) 400.00") == 1
     assert max(ax.get_ylim()[1] for ax in figure.axes) < 25
     table.loc[(table["model"] == "uniform") & (table["metric"] == "nll"), "value"] = 50.0
     exact = table[(table["calibrator"] == "exact") & (table["loss"] != "reference")]
@@ -372,14 +372,14 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
         np.testing.assert_allclose(line.get_ydata(), means.to_numpy(), rtol=1e-12)
         np.testing.assert_allclose(line.get_xdata(), SURVIVAL[1:])
     assert len(bands_of(ax, FAINT)) == 1
-    assert "the truth lies here" in legend(figure)
+    assert "worst direction: between the two" in legend(figure)
     assert sum("flat boundaries" in entry for entry in legend(figure)) == 1
     old = plain("halo", {"radii": radii[radii["quantity"] == "certainty"]})  # from tables without nulls
     assert not any("flat boundaries" in entry for entry in legend(old))
     assert "No probe looked" in words(plain("halo", tables))
     fewer = radii.assign(n=radii["n"].mask(radii["probe"] == "certified", radii["n"] // 2))
     apart = plain("halo", {"radii": fewer})  # nothing is shaded between bounds of different samples
-    assert "the truth lies here" not in legend(apart)
+    assert "worst direction: between the two" not in legend(apart)
     assert "differ in number" in words(apart)
     assert not any(bands_of(ax, FAINT) for ax in apart.axes)
     assert "differ in number" not in words(figure)

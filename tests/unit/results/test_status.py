@@ -221,7 +221,7 @@ def test_verify_and_remove_speak_of_the_stages_own_files_only(results):
     (results / "weights/mine").mkdir(parents=True)
     (results / "weights/mine/model.safetensors").touch()
     assert [fault.path for fault in verify.verify(results).faults] == [results / "weights/mine/model.safetensors"]
-    with pytest.raises(SpecError, match="mine: no records in it"):
+    with pytest.raises(SpecError, match="mine: contains no records"):
         verify.verify(results / "mine")
 
 

@@ -299,7 +299,7 @@ def exploding(input_shape, classes) -> nn.Module:
 
 def test_logits_that_are_not_finite_stop_the_cell(digits):
     spec = TrainSpec(lr=0.01, epochs=2, warmup=1)
-    with pytest.raises(DivergedError, match=r"train logits after epoch 2 are not finite for \d+ of 200 points"):
+    with pytest.raises(DivergedError, match=r"train logits after epoch 2 are not finite for \d+ of 200 samples"):
         train_cell(digits, ModelSpec(f"{__name__}:exploding"), LossSpec("cross_entropy"), spec, 0, silent)
 
 

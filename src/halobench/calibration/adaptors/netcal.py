@@ -1,4 +1,4 @@
-"""Fit ``netcal/NAME``, a calibrator of netcal (Apache-2.0) by the name of its class in scaling or binning."""
+"""Fit ``netcal/NAME``, where NAME is a class in netcal's modules scaling or binning (licence: Apache-2.0)."""
 
 from __future__ import annotations
 

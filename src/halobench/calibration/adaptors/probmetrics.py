@@ -1,4 +1,4 @@
-"""Fit ``probmetrics/NAME``, a calibrator of probmetrics (Apache-2.0) by the name of its class.
+"""Fit ``probmetrics/NAME``, where NAME is the class of a calibrator in probmetrics (licence: Apache-2.0).
 
 For an option that takes another calibrator, pass the name of that calibrator's class.
 """

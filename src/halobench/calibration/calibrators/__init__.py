@@ -1,15 +1,16 @@
-"""Post-hoc calibrators other than temperature scaling (TS), one file each, looked up by name.
+"""Provide post-hoc calibrators other than temperature scaling (TS), one per file.
 
-Each file describes its map in `ABOUT`, and docs/calibrate.md explains when to use which. ``probmetrics/NAME`` and
-``netcal/NAME`` are classes of these libraries, such as ``netcal/HistogramBinning``. Both libraries take probabilities,
-and many of their maps can return a probability of 0. If a test sample then has that class, NLL and KL are infinite and
-are reported as such: with clipped probabilities, they would depend on the threshold.
+Each file describes its map in `ABOUT`, and docs/calibrate.md explains when to use which calibrator. The names
+``probmetrics/NAME`` and ``netcal/NAME`` refer to classes of these two libraries, e.g. ``netcal/HistogramBinning``.
+Calibrators of both libraries take probabilities, and many of them can return a probability of 0. If a test sample then
+has that class, NLL and KL are infinite and are reported as infinite: if probabilities were clipped, both would depend
+on the threshold.
 
-Each file here defines ``fit(logits, labels)``; a ``module:object`` has the same signature. `fit` receives validation
-logits, float64 (n, k), and labels (n,) in [0, k). It returns either a function that maps logits (m, k) to calibrated
-ones (-inf for a probability of 0), whose softmax is then scored, or a `halobench.calibration.calibrator.Calibrator`,
-which can also state why the fit failed. The same data must produce the same bytes, so draw random numbers only from a
-generator with a fixed seed.
+Each calibrator's file defines ``fit(logits, labels)``; a ``module:object`` has the same signature. `fit` receives
+validation logits, float64 (n, k), and labels (n,) in [0, k). `fit` returns either a function that maps logits (m, k) to
+calibrated ones (-inf for a probability of 0), whose softmax is then scored, or a
+`halobench.calibration.calibrator.Calibrator`, which can also state why the fit failed. The same data must produce the
+same bytes, so draw random numbers only from a generator with a fixed seed.
 
 Two optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed, and
 ``LIBRARIES`` lists the distributions whose versions are recorded with a result.

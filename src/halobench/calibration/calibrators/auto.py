@@ -1,4 +1,4 @@
-"""The candidate with the largest out-of-fold gain over temperature scaling, which is kept if no gain is clear.
+"""Choose the candidate with the largest out-of-fold gain over temperature scaling, or keep TS if no gain is clear.
 
 See `halobench.calibration.auto` for the rule and the references.
 """

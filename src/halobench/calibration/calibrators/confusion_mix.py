@@ -1,4 +1,4 @@
-"""Temperature scaling mixed with the validation confusions of the predicted class.
+"""Mix temperature scaling with the confusions of the predicted class on validation samples.
 
 With a as the predicted class, the map is
 

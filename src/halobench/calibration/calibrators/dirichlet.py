@@ -1,11 +1,11 @@
-"""Dirichlet calibration with off-diagonal and intercept regularisation (ODIR), both chosen by cross-validation.
+"""Fit Dirichlet calibration with off-diagonal and intercept regularisation (ODIR), both chosen by cross-validation.
 
 The map is softmax(W x + b), where x is the log of the model's own probabilities, so shifting a row of logits changes
 nothing. The off-diagonal entries of W and the intercepts each have a ridge penalty; the pair of strengths has the
-lowest 4-fold cross-validated NLL. Two details differ from the authors' method. They leave the diagonal free, whereas
-here it has a slight ridge towards TS, which makes the optimum finite and unique on any data. And here the ridge draws
-the intercepts at the mean of x to 0, because those at x = 0 depend so strongly on W that the search is four times
-slower.
+lowest 4-fold cross-validated NLL. Two details differ from the authors' method. The authors leave the diagonal of W
+free, whereas this fit has a slight ridge towards TS, which makes the optimum finite and unique on any data. The ridge
+also draws the intercepts at the mean of x to 0, not those at x = 0, which depend so strongly on W that the search would
+be four times slower.
 
 References
 ----------

@@ -1,7 +1,7 @@
-"""Gap scaling: a temperature that depends on the gap between the two largest logits.
+"""Fit gap scaling: a temperature that depends on the gap between the two largest logits.
 
 The inverse temperature is b0 (1 - f) + b1 f, where f = gap / (gap + mean gap), so it changes from b0 at a gap of 0 to
-b1 at large gaps. Both b0 and b1 are at least 0, which preserves the order of the classes. The NLL is convex in (b0,
+b1 at large gaps. Since b0 and b1 are at least 0, the order of the classes doesn't change. The NLL is convex in (b0,
 b1), and TS is the case b0 = b1.
 
 References

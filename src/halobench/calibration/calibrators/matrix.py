@@ -1,9 +1,9 @@
-"""Matrix scaling with a ridge, to show the best that an affine map of the logits can do.
+"""Fit matrix scaling with a ridge, to show the best that an affine map of the logits can do.
 
 The map adds V x + b to the logits of TS, where x is the logits scaled to unit spread. V and b have a ridge penalty,
 whose strength has the lowest 4-fold cross-validated NLL. ``probmetrics/SMSCalibrator`` (structured matrix scaling)
-derives the strength from the numbers of samples and classes instead. The ridges of `dirichlet` on the diagonal and on b
-are weaker than on the rest, which is worse with few samples.
+derives the strength from the numbers of samples and classes instead. In `dirichlet`, the ridges on the diagonal and on
+b are weaker than on other entries, which is worse with few samples.
 """
 
 from __future__ import annotations

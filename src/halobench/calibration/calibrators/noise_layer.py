@@ -1,10 +1,10 @@
-"""Temperature scaling followed by a noise layer, a matrix of transitions between classes.
+"""Fit temperature scaling followed by a noise layer, a matrix of transitions between classes.
 
 The map is P(j) = sum over c of softmax(z / T)_c Q_cj, where each row of Q sums to 1. The label is thus treated as a
-noisy version of a class c that the model predicts. Such layers are usually trained with the network; here, T and Q are
-fitted to validation samples by expectation maximisation. Row c of Q has a Dirichlet prior worth s samples of class c
-and `SPREAD` samples spread over all classes; s has the lowest 4-fold cross-validated NLL. As s grows, the map
-approaches TS.
+noisy version of a class c that the model predicts. Noise layers are usually trained with the network, whereas this
+calibrator fits T and Q to validation samples by expectation maximisation. Row c of Q has a Dirichlet prior worth s
+samples of class c and `SPREAD` samples spread over all classes; s has the lowest 4-fold cross-validated NLL. As s
+grows, the map approaches TS.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit T, Q and s, which are finite even on separable data, since log T has a slight ridge towards TS.
 
     The objective isn't concave. The search starts at TS with the mode of the strongest prior; for each weaker prior, it
-    starts at the previous optimum. The reported gradient is the largest entry with respect to log T and the logits of
-    Q.
+    starts at the previous optimum. The reported gradient is the largest entry of the objective's gradient in log T and
+    the logits of Q.
     """
     return fit_tuned(_path, STRENGTHS, logits, labels, "noise_layer", ROUGH)
 
@@ -80,8 +80,8 @@ def _maximise(
 ) -> tuple[float, np.ndarray, float]:
     """Return beta, Q and the largest entry of the gradient after expectation maximisation from `start`, a beta and Q.
 
-    Each step updates Q in closed form, and log beta, whose ridge is centred at log `centre`, by one step of Newton's
-    method with the Fisher information in place of the curvature.
+    Each step updates Q in closed form. Each step also updates log beta, whose ridge is centred at log `centre`, by one
+    step of Newton's method with the Fisher information in place of the curvature.
     """
     (n, k), (beta, layer) = z.shape, start
     labelled = np.zeros((n, k))

@@ -1,4 +1,4 @@
-"""Partner scaling: temperature scaling that learns from validation samples which classes are confused with each other.
+"""Fit partner scaling: temperature scaling that learns from validation samples which classes are confused.
 
 See `halobench.calibration.partner_scaling` for its formula, the proven properties of the fit, and the references.
 """

@@ -1,12 +1,12 @@
-"""Top-versus-rest scaling: one temperature for whether the prediction is right, and one for the other classes.
+"""Fit top-versus-rest scaling: a temperature for whether the prediction is right, and one for the other classes.
 
 With a as the predicted class, u_j = (z_j - z_a) / T at the temperature of TS, and t the log-odds of a there,
 
     log P(a) / P(not a) = v t + c,    P(j | not a) ~ exp(w u_j)
 
 TS is the case v = w = 1, c = 0. Top-versus-rest scaling treats all classes alike, so it finds a class's partners only
-if the logits show them, and gains nothing on one-hot logits. It is partner scaling without counts, so its gain doesn't
-need any.
+if the logits show them, and gains nothing on one-hot logits. Top-versus-rest scaling is partner scaling without counts
+of confused classes, so any gain is due to the logits alone.
 
 References
 ----------
@@ -81,7 +81,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
 
 
 def _parts(logits: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return u for the other classes (n, k), -inf at the top one, and the top class's log-odds and index, (n,) each."""
+    """Return u (n, k), which is -inf at the top class, and the top class's log-odds and index, (n,) each."""
     u, top = rescale(logits, beta), logits.argmax(axis=1)
     u = u - u[np.arange(len(u)), top][:, None]
     u[np.arange(len(u)), top] = -np.inf

@@ -1,4 +1,4 @@
-"""Scores of predictions, one file each, looked up by name; ``module:object`` refers to one outside the package.
+"""Define scores of predictions, one per file; ``module:object`` refers to a score outside the package.
 
 Each file defines ``score``, whose parameters name the arrays that it takes; options are keyword-only, with defaults.
 

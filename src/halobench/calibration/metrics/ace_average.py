@@ -1,4 +1,4 @@
-"""The average calibration error, in [0, 1]: netcal's ACE, which the paper reports."""
+"""Define the average calibration error, in [0, 1]: netcal's ACE, which the paper reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The adaptive calibration error of the predicted class, in [0, 1]."""
+"""Define the adaptive calibration error of the predicted class, in [0, 1]."""
 
 from __future__ import annotations
 

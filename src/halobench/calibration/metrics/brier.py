@@ -1,4 +1,4 @@
-"""The Brier score, summed over classes, in [0, 2]."""
+"""Define the Brier score, summed over classes, in [0, 2]."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ORDER = 3
 def score(probabilities: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Return sum over k of E (p_k - 1{y = k})^2 = p.p - 2 p.t + 1 for each sample, (n,).
 
-    Under a target row t, its minimum is 1 - t.t, at p = t, so the score includes label noise.
+    Under a target row t, the score's minimum is 1 - t.t, at p = t, so the score includes label noise.
     """
     values = np.empty(len(probabilities))
     for rows in blocks(*probabilities.shape):

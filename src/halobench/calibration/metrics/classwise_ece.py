@@ -1,4 +1,4 @@
-"""The classwise expected calibration error, in [0, 1]."""
+"""Define the classwise expected calibration error, in [0, 1]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The expected calibration error, in [0, 1]."""
+"""Define the expected calibration error, in [0, 1]."""
 
 from __future__ import annotations
 

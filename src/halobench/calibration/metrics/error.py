@@ -1,4 +1,4 @@
-"""The share of wrong predictions, in [0, 1]."""
+"""Define the error: the share of wrong predictions, in [0, 1]."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Kullback-Leibler divergence of the model from the known posterior."""
+"""Define the Kullback-Leibler divergence of the model from the known posterior, in nats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The maximum calibration error, in [0, 1]."""
+"""Define the maximum calibration error, in [0, 1]."""
 
 from __future__ import annotations
 

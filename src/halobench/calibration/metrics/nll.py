@@ -1,4 +1,4 @@
-"""The negative log-likelihood."""
+"""Define the negative log-likelihood, in nats."""
 
 from __future__ import annotations
 

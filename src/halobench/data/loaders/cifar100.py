@@ -1,4 +1,4 @@
-"""CIFAR-100: colour images of 32x32 pixels in 100 (fine) classes, 50,000 for training and 10,000 for testing."""
+"""Load CIFAR-100: colour images of 32x32 pixels in 100 (fine) classes, 50,000 for training and 10,000 for testing."""
 
 from __future__ import annotations
 

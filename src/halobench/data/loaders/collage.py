@@ -1,9 +1,9 @@
-"""The overlap distribution on collages, where a region is a pair of image classes, one above the other.
+"""Define the overlap distribution on collages, where a region is a pair of image classes, one above the other.
 
 A sample of a region is the upper half of any image of one class, from another loader, above the lower half of any image
-of a second class, such as the collar of a coat above the sole of a boot. With C classes, there are C^2 such pairs, from
-which regions are drawn; their samples are as varied as the images. Halves that images of two classes share are left
-out, so the region of a collage, and hence the posterior, is exact. Classes, groups and masses are as in
+of a second class, such as the collar of a coat above the sole of a boot. With C image classes, there are C^2 pairs,
+from which regions are drawn. The samples of a region are as varied as the images. Halves that images of two classes
+share are left out, so the region of a collage, and hence the posterior, is exact. Classes, groups and masses are as in
 `halobench.data.loaders.overlap`.
 """
 
@@ -43,11 +43,11 @@ class Halves:
         self.counts = np.bincount(labels[order], minlength=classes)
 
     def class_of(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the class that each half comes from, int64 (n,); -1 if there is none, or several."""
+        """Return the class that each half comes from, int64 (n,); -1 for a half of no class, or of several."""
         return np.array([self.owner.get(row.tobytes(), -1) for row in pixels], dtype=np.int64)
 
     def draw(self, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Draw half an image for each of the given classes (n,)."""
+        """Draw half an image, uint8 (C, h, W), for each of the given classes (n,)."""
         first = np.cumsum(self.counts) - self.counts
         return self.pixels[first[classes] + rng.integers(self.counts[classes])]
 

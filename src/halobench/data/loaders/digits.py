@@ -1,4 +1,4 @@
-"""scikit-learn's digits: 1,797 greyscale images of 8x8 pixels in 10 classes.
+"""Load scikit-learn's digits: 1,797 greyscale images of 8x8 pixels in 10 classes.
 
 Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning Repository (the test
 part).
@@ -16,7 +16,7 @@ ORDER = 1
 
 
 def describe() -> Description:
-    """Return the shape, classes and size."""
+    """Return the shape of a sample and the numbers of classes and samples."""
     return Description((1, 8, 8), 10, 1797)
 
 

@@ -1,4 +1,4 @@
-"""Fashion-MNIST: greyscale images of clothing, 28x28 pixels, 60,000 for training and 10,000 for testing.
+"""Load Fashion-MNIST: greyscale images of clothing, 28x28 pixels, 60,000 for training and 10,000 for testing.
 
 Debian's package ``dataset-fashion-mnist`` contains the same files, recompressed.
 """

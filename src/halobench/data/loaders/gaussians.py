@@ -1,6 +1,6 @@
-"""Gaussians with unit covariance: k equally likely classes in R^D, with all means equally far from one another.
+"""Define Gaussians with unit covariance: k equally likely classes in R^D, whose means are all equally far apart.
 
-With two classes and `mu`, this is the paper's distribution, whose means are 0 and mu in each of 3 x 10 x 10 coordinates
+With two classes and `mu`, the distribution is the paper's, whose means are 0 and mu in each of 3 x 10 x 10 coordinates
 (arXiv 2306.00740, section 5). The posterior is softmax(-|x - mean|^2 / 2). Two classes at separation s have a Bayes
 error of Phi(-s / 2).
 """

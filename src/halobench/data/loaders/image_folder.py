@@ -1,11 +1,11 @@
-"""Any folder of images with one subfolder per class, as for torchvision's ImageFolder and ImageNet.
+"""Load any folder of images with one subfolder per class, as for torchvision's ImageFolder and ImageNet.
 
 Each image is decoded once, converted, resized so that its shorter side has `size` pixels (bilinear, antialiased), and
-cropped to the central square, like torchvision's ``Resize(size)`` and ``CenterCrop(size)``. This is done block by
-block, so memory grows only with the list of files. Camera orientation tags are ignored, as in torchvision. Only the
-first image of animations and multi-page files is read.
+cropped to the central square, like torchvision's ``Resize(size)`` and ``CenterCrop(size)``. Images are processed in
+blocks, so memory use grows only with the number of files. Camera orientation tags are ignored, as in torchvision. Only
+the first image of animations and multi-page files is read.
 
-ImageFolder itself isn't used, because it follows circular links endlessly and would load torch before each run.
+torchvision's ImageFolder isn't used, because it follows circular links endlessly and would load torch before each run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LARGEST = 2**14  # pixels per side
 def describe(
     *, folder: str | None = None, size: int | None = None, mode: str = "RGB", test_folder: str | None = None
 ) -> Description:
-    """Return the shape, classes, size and parts, using only the names and sizes of files."""
+    """Return an image's shape, the numbers of classes and images, and the parts, from the names and sizes of files."""
     images, labels, names, parts = _listed(folder, size, mode, test_folder)
     return Description(images.shape[1:], len(names), len(labels), parts, names)
 
@@ -74,7 +74,9 @@ def _listed(
     test = list_folder("test_folder", test_folder, listed)
     differ = sorted(set(names) ^ set(test))
     refuse(
-        differ, "test_folder", f"must have the same classes as folder, but only one of them has {', '.join(differ[:1])}"
+        differ,
+        "test_folder",
+        f"must have the same classes as folder; add or remove {', '.join(differ[:1])}, which only one of the two has",
     )
     images = FolderImages(paths + _joined(test), side, mode)
     parts = {"train": (0, len(paths)), "test": (len(paths), len(images))}
@@ -93,7 +95,8 @@ def list_folder(key: str, folder: Any, listed: dict[str, str]) -> dict[str, list
     """List the paths of the images under a folder by class, in torchvision's order, without opening them.
 
     `key` is the option that specifies the folder. `listed` maps the real path of each folder that counts as listed to
-    the path that led there. The folders listed now are added to it, as are those that contain them.
+    the path that led there. The folders that this call lists are added to `listed`, as are the folders that contain
+    them.
     """
     require(isinstance(folder, str) and folder, key, folder, "a folder with a subfolder of images for each class")
     root = Path(os.path.expanduser(folder))  # unlike Path's method, this leaves unknown users unchanged
@@ -124,8 +127,10 @@ def _walk(root: str, listed: dict[str, str]) -> dict[str, list[str]]:
     for place, folders, files in os.walk(root, followlinks=True, onerror=fail):
         real = os.path.realpath(place)
         if real in listed:
-            why = f"{listed[real]} contains this link or is listed too; remove the link"
-            raise RefusedError(place, f"its images would count twice, since {why}")
+            why = f"{listed[real]} contains this link or is listed too"
+            raise RefusedError(
+                place, f"its images would count twice, since {why}; remove the link or choose another folder"
+            )
         listed[real] = place
         if place == root:
             listed |= {str(parent): str(parent) for parent in Path(real).parents}

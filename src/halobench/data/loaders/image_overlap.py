@@ -1,9 +1,10 @@
-"""The overlap distribution on images, where each region consists of a real image under small affine changes.
+"""Define the overlap distribution on images, where each region consists of one real image under small affine changes.
 
 Prototypes, one per region, are images from another loader. A sample of a region is its prototype, slightly and randomly
-shifted, rotated and scaled. It must stay within `reach` of the prototype, which is less than half the distance to the
-nearest other prototype. Regions are therefore disjoint, so the region of an image, and hence the posterior, is exact.
-Classes, groups and masses are as in `halobench.data.loaders.overlap`; the contents of prototypes don't matter.
+shifted, rotated and scaled. The sample must stay within the Euclidean distance `reach` of the prototype, which is less
+than half the distance to the nearest other prototype. Regions are therefore disjoint, so the region of an image, and
+hence the posterior, is exact. Classes, groups and masses are as in `halobench.data.loaders.overlap`; the contents of
+prototypes don't matter.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ TRIAL = 4  # samples drawn per region to check that this is possible
 
 
 class ImageOverlap(Distribution):
-    """Affine changes of `prototypes` (R, C, H, W), with levels from 0 to 255, that stay within `reach` (R,) of them."""
+    """Affine changes of `prototypes` (R, C, H, W), within distances `reach` (R,) of them; pixels are from 0 to 255."""
 
     regions: Regions
 
@@ -85,7 +86,7 @@ class ImageOverlap(Distribution):
         return out
 
     def _offset(self, images: np.ndarray, region: np.ndarray) -> np.ndarray:
-        """Return the distance of each image from its region's prototype."""
+        """Return the Euclidean distance (n,), in grey levels, of each image from its region's prototype."""
         gap = images.astype(np.float64) - self.prototypes[region]
         return np.sqrt((gap**2).sum(axis=(1, 2, 3)))
 

@@ -1,10 +1,10 @@
-"""Crops of four photographs that packages ship, each showing one of ImageNet's 1,000 classes.
+"""Load crops of four photographs that packages ship, each of which shows one of ImageNet's 1,000 classes.
 
 This source is for models whose weights were trained on ImageNet, if ImageNet itself isn't available. The crops of a
-photograph are much alike, so these are four scenes rather than 144 independent samples. Photographs to which several
-classes apply (scikit-image's cat, motorcycle and rocket) or none (its astronaut) aren't used. Sources: scikit-image's
-``camera.png`` and ``coffee.png``, which the extra ``zoo`` installs; scikit-learn's ``china.jpg``, a photograph of the
-Summer Palace; and matplotlib's ``grace_hopper.jpg``.
+photograph are much alike, so the source consists of four scenes rather than 144 independent samples. Photographs to
+which several classes apply (scikit-image's cat, motorcycle and rocket) or none (its astronaut) aren't used. Sources:
+scikit-image's ``camera.png`` and ``coffee.png``, which the extra ``zoo`` installs; scikit-learn's ``china.jpg``, a
+photograph of the Summer Palace; and matplotlib's ``grace_hopper.jpg``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CROPS = 2 * len(SHARES) * len(PLACES) ** 2  # each is also mirrored
 
 
 def describe(*, side: int = 240) -> Description:
-    """Return the shape, classes and size; raise SpecError if a photograph is missing."""
+    """Return a sample's shape and the numbers of classes and samples; raise SpecError if a photograph is missing."""
     require(32 <= convert_number(int, "side", side) <= 400, "side", side, "32 to 400 pixels")
     for package, path, _ in PHOTOGRAPHS:
         _find(package, path)

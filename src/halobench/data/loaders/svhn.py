@@ -1,6 +1,6 @@
-"""SVHN: colour images of house-number digits, 32x32 pixels, 73,257 for training and 26,032 for testing.
+"""Load SVHN: colour images of house-number digits, 32x32 pixels, 73,257 for training and 26,032 for testing.
 
-The additional, easier images ("extra") that come with it are left out.
+The additional, easier images of SVHN ("extra") are left out.
 """
 
 from __future__ import annotations

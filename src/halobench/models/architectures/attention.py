@@ -1,8 +1,8 @@
-"""The normalised radial-basis classifier: softmax attention from an input to the training samples.
+"""Define the normalised radial-basis classifier: softmax attention from an input to the training samples.
 
 Logits are W softmax(-|x - x_i|^2 / (2 h^2)) + b over the training samples x_i. With a small bandwidth h, the model is a
-smoothed nearest-neighbour rule; with a large one, it averages over many samples. The bandwidth alone thus moves the
-model between local interpolation and no interpolation.
+smoothed nearest-neighbour rule; with a large one, it averages over many samples. The bandwidth alone thus determines
+whether the model interpolates locally or not at all.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Attention(AroundSamples):
 
 
 def median_nearest(samples: torch.Tensor) -> torch.Tensor:
-    """Return the median distance from samples (N, D) to the nearest ones that aren't copies, or 1 if all are copies."""
+    """Return the median distance of samples (N, D) to their nearest neighbours, without copies; 1 if all are copies."""
     rows = torch.arange(len(samples), device=samples.device)
     least = [squared_distances(samples[part], samples, part[:, None] == rows).amin(dim=1) for part in rows.split(BLOCK)]
     nearest = torch.cat(least)

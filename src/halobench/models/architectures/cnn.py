@@ -1,4 +1,4 @@
-"""A small convolutional network."""
+"""Define a small convolutional network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, n
 
     With `norm`, each convolution is followed by batch norm; otherwise, it has a bias. Feature maps are halved in size
     before the last convolution and, if images have at least 16 pixels per side, after the first. The final maps are
-    averaged.
+    averaged over their pixels.
     """
     require(convert_number(int, "width", width) >= 1, "width", width, "at least 1")
     require(isinstance(norm, bool), "norm", norm, "true or false")

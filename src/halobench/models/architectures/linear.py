@@ -1,4 +1,4 @@
-"""A linear model: multinomial logistic regression."""
+"""Define a linear model: multinomial logistic regression."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ ORDER = 1
 
 
 def build(input_shape: tuple[int, ...], classes: int) -> nn.Module:
-    """Build a linear layer on the flattened sample."""
+    """Build a linear layer from a flattened sample to its logits."""
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(input_shape), classes))

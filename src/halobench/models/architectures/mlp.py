@@ -1,4 +1,4 @@
-"""A multilayer perceptron."""
+"""Define a multilayer perceptron."""
 
 from __future__ import annotations
 

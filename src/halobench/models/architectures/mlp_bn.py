@@ -1,4 +1,4 @@
-"""A multilayer perceptron with batch normalisation."""
+"""Define a multilayer perceptron with batch normalisation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An MLP-Mixer for small images, built with timm (whose named models have a fixed patch size and depth)."""
+"""Define an MLP-Mixer for small images with timm, whose named models have a fixed patch size and depth."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The one-hot nearest-neighbour interpolator, which is fully confident in the nearest training sample's label.
+"""Define the one-hot nearest-neighbour interpolator, which is almost certain of the nearest training sample's label.
 
-Nothing is trained. The model fits every training label, whatever the loss. For overlap distributions, its best
+No weight is trained. The model fits every training label, whatever the loss. For overlap distributions, its best
 temperature has a closed form (`halobench.calibration.overlap_theory.nearest_neighbour_kl`).
 """
 

@@ -1,1 +1,1 @@
-"""Piecewise affine networks: trained models as lists of affine maps, sums and rectifiers."""
+"""Represent trained models as piecewise affine networks: lists of affine maps, sums and rectifiers."""

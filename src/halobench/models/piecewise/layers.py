@@ -1,8 +1,8 @@
 """Convert a trained model to a `Network`, layer by layer, as traced by torch.fx.
 
-With the functional graph of torch.export, there would be no need to keep track of storage, but that graph doesn't
-always match the model. In torch 2.13, it treats dropout in eval mode as a copy, and misses that an in-place operation
-on the result also changes the source.
+The functional graph of torch.export, which wouldn't require keeping track of storage, doesn't always match the model.
+In torch 2.13, torch.export treats dropout in eval mode as a copy, and misses that an in-place operation on the result
+also changes the source.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def network_of(model: nn.Module, shape: Sequence[int]) -> Network:
 class _Tracer(fx.Tracer):
     """A tracer that doesn't trace into known layers, and that knows the shapes of values for one sample.
 
-    Many networks check the shape of their input, or flatten it by ``x.view(x.size(0), -1)``.
+    Shapes must be known because many networks check their input's shape, or flatten it by ``x.view(x.size(0), -1)``.
     """
 
     def __init__(self, model: nn.Module, shape: Sequence[int]):
@@ -118,7 +118,7 @@ def _output_shapes(model: nn.Module, shape: Sequence[int]) -> dict[str, Iterator
 
 
 class _Writer:
-    """Converts a traced graph to a network."""
+    """Converts a traced graph of layers to a `Network`."""
 
     def __init__(self, model: nn.Module, shape: Sequence[int]):
         self.modules = dict(model.named_modules())
@@ -141,7 +141,9 @@ class _Writer:
         result = node.args[0]
         last = self._place(result) if isinstance(result, fx.Node) else -1
         if last != len(self.network.steps) - 1 or len(self.network.steps[last].shape) != 1:
-            raise RefusedError("model", f"the last layer, {result}, doesn't return logits (n, k)")
+            raise RefusedError(
+                "model", f"the last layer, {result}, doesn't return logits (n, k); end the model with a linear layer"
+            )
         return self.network
 
     def _place(self, node: Any) -> int:
@@ -212,7 +214,7 @@ class _Writer:
     def _rectify(self, node: fx.Node, before: int, in_place: bool) -> int:
         """Append a rectifier, or defer it to the max pooling that follows if nothing else reads it.
 
-        The two commute, since a rectifier is monotone; after the pooling, it has fewer inputs.
+        A rectifier commutes with max pooling, since it is monotone, and has fewer inputs after the pooling.
         """
         readers = [*node.users]
         alone = len(readers) == 1 and len(node.all_input_nodes[0].users) == 1

@@ -16,14 +16,14 @@ Map = Callable[[torch.Tensor], torch.Tensor]
 
 @dataclass(frozen=True)
 class Patch:
-    """Rows (b, ...) of coefficients for a step's outputs; for images, a part (b, C, h, w) outside which all are 0."""
+    """Coefficients (b, ...) of a step's outputs; for images, a part (b, C, h, w), outside which coefficients are 0."""
 
     rows: torch.Tensor
     corner: tuple[int, int] = (0, 0)  # top and left position of the part in the image
 
     @property
     def view(self) -> tuple[slice, ...]:
-        """The index (C, h, w) of the part within an image; () if the outputs aren't images."""
+        """The index of the part (C, h, w) within an image; () if the outputs aren't images."""
         if self.rows.dim() != 4:
             return ()
         top, left = self.corner
@@ -40,7 +40,7 @@ class Patch:
 
     @property
     def end(self) -> tuple[int, int]:
-        """The position just past the last row and column."""
+        """The position (row, column) just past the last row and column of the part."""
         return self.corner[0] + self.rows.shape[-2], self.corner[1] + self.rows.shape[-1]
 
     def __add__(self, other: Patch) -> Patch:
@@ -65,7 +65,7 @@ class Affine:
     local: bool = True  # whether `transpose` accepts part of an image, not only all of it
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return the outputs."""
+        """Return the map's outputs for samples (n, ...)."""
         outputs = self.linear(inputs)
         return outputs if self.bias is None else outputs + self.bias
 
@@ -102,7 +102,7 @@ def convolution(layer: nn.Conv2d, shape: Sequence[int]) -> Affine:
     padding = cast("tuple[int, int]", layer.padding)
 
     def transpose(patch: Patch) -> Patch:
-        """Map a part back to everything that its windows cover, cutting off the padding."""
+        """Map coefficients of outputs to coefficients of the inputs in their windows, cutting off the padding."""
         count, channels, *sides = len(patch.rows), shape[0], *patch.rows.shape[2:]
         seen = [
             (n - 1) * s + d * (k - 1) + 1 for n, s, d, k in zip(sides, stride, dilation, weight.shape[2:], strict=True)

@@ -33,7 +33,7 @@ class Step:
 
 
 class Network:
-    """Steps in the order of computation, from the input to the logits."""
+    """A network as a list of steps in the order of computation, from the input to the logits."""
 
     def __init__(self, shape: Sequence[int], device: torch.device):
         self.steps, self.device = [Step("input", (), tuple(shape))], device

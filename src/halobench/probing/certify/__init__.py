@@ -1,1 +1,1 @@
-"""Certified radii: `bounds` bounds networks on balls around samples, and `radius` searches for the largest balls."""
+"""Certify radii: `bounds` bounds networks on balls around samples, and `radius` searches for the largest balls."""

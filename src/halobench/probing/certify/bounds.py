@@ -1,15 +1,15 @@
 """Bound a network's outputs on balls around samples, first with affine forms, then with CROWN (see docs/halos.md).
 
 Forms are propagated forwards: each expresses an output as an affine function of the offset from the ball's centre, up
-to an error. This costs as much as one forward pass per number in a sample. If a form leaves the sign of a rectifier's
-input undetermined, rows are propagated backwards from that input. Rows are linear functions of a step's outputs,
-carried to the network's input through transposed affine maps, with a line in place of each rectifier.
+to an error. Propagating forms costs as much as one forward pass per input dimension. If a form leaves the sign of a
+rectifier's input undetermined, rows are propagated backwards from that input. Rows are linear functions of a step's
+outputs, propagated to the network's input through transposed affine maps, with a line in place of each rectifier.
 
-Bounds cover the rounding of float64 sums of fewer than N terms. In any order, the rounding is at most g = N u / (1 - N
-u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and Stability of Numerical
-Algorithms, 2nd edition, section 3.1). A row A loses at most g |A| H per step, where H bounds the sum of the absolute
-values of the terms that a step adds up on the ball; a form is widened by g H. N is the number of outputs of all steps,
-plus 64 per step, and g is multiplied by four to cover the rounding of these terms themselves.
+Bounds cover the rounding of float64 sums of fewer than N terms. Whatever the order of the terms, the rounding is at
+most g = N u / (1 - N u) times the sum of the terms' absolute values, where u = 2^-53 (N. J. Higham, Accuracy and
+Stability of Numerical Algorithms, 2nd edition, section 3.1). A row A loses at most g |A| H per step, where H bounds the
+sum of the absolute values of the terms that a step adds up on the ball; a form is widened by g H. N is the number of
+outputs of all steps, plus 64 per step, and g is multiplied by four to cover the rounding of the terms themselves.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Form:
 
     @property
     def largest(self) -> torch.Tensor:
-        """The largest absolute values (m, ...)."""
+        """The largest absolute values (m, ...) of the functions on the ball."""
         return self.centre.abs() + self.reach + self.error
 
 
@@ -70,7 +70,7 @@ class Rows:
 class Balls:
     """Bounds on a network's values on balls with radii (m,) around samples (m, ...).
 
-    `within` are bounds on balls of at least these radii around the same samples, which are also valid here.
+    `within` are bounds on balls of at least these radii around the same samples, so they also hold on these balls.
     """
 
     def __init__(self, network: Network, samples: torch.Tensor, radii: torch.Tensor, within: Bounds | None = None):
@@ -146,7 +146,7 @@ class Balls:
                 yield samples[chosen], units[chosen]
 
     def _range(self, place: int, sample: torch.Tensor, unit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Bound units (b,) of samples (b,), all at one pixel of an image, by rows."""
+        """Bound the inputs of rectifiers, units (b,) of samples (b,) at one pixel of an image, by rows."""
         shape, corner = self.network.steps[place].shape, (0, 0)
         if len(shape) == 3:
             spot = int(unit[0]) % math.prod(shape[1:])
@@ -158,7 +158,7 @@ class Balls:
         return below, -above
 
     def rows(self, place: int, patch: Patch, sample: torch.Tensor) -> Rows:
-        """Carry rows (b, ...) of a step's outputs, on the balls of samples (b,), back to the input."""
+        """Propagate rows (b, ...) of a step's outputs back to the input, on the balls of samples (b,)."""
         constant = slack = patch.rows.new_zeros(len(sample))
         pending = {place: patch}
         for here in range(place, -1, -1):
@@ -181,7 +181,7 @@ class Balls:
         return Rows(least - self.unit * slack, patch.rows.flatten(1).norm(dim=1) * (1 + self.unit))
 
     def _rectify(self, place: int, patch: Patch, sample: torch.Tensor) -> tuple[Patch, torch.Tensor]:
-        """Carry rows through a rectifier; return the new rows and the constant (b,) to add."""
+        """Propagate rows back through a rectifier; return the new rows and the constant (b,) to add."""
         lower, upper, shift = (each[:, *patch.view][sample] for each in self.lines[place])
         falling = patch.rows.clamp_max(0)
         rows = (patch.rows - falling) * lower + falling * upper

@@ -6,10 +6,11 @@ network's logits bound each t_j from both sides, so t_j is in [l_j, u_j] on the 
     sum_j exp(t_j)  <=  sum_j exp(u_j)                                      (each class at its worst), and
     sum_j exp(t_j)  <=  sum_j (exp(u_j) - s_j u_j) + max of sum_j s_j t_j,  s_j = (exp(u_j) - exp(l_j)) / (u_j - l_j),
 
-since the exponential lies below its chord. The sum in the second bound is a single row, so not all classes can be at
-their worst at once. The smaller of the two bounds is used.
+since the exponential lies below its chord. The sum in the second bound is a single row, so it takes into account that
+not all classes can be at their worst at once. The smaller of the two bounds is used.
 
-At an infinite beta, the largest of z_j - z_y takes the place of the log odds: it is negative where the label wins.
+At an infinite beta, the largest of z_j - z_y takes the place of the log odds: it is negative where the label has the
+largest logit.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def log_odds(margins: torch.Tensor, beta: float) -> torch.Tensor:
 
 
 def contrasts(labels: torch.Tensor, classes: int) -> torch.Tensor:
-    """Return rows (m, k - 1, k), each of which subtracts one other logit from the label's."""
+    """Return rows (m, k - 1, k), each of which subtracts the logit of another class from the label's logit."""
     one = torch.eye(classes, dtype=torch.float64)
     others = torch.arange(classes) != labels[:, None]
     return (one[labels][:, None] - one)[others].view(len(labels), classes - 1, classes)
@@ -60,13 +61,13 @@ class Odds:
         self.joint_least, self.joint_norms = least[:, 0], norms[:, 0]
 
     def _carried(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Carry rows (m, q, k) of logits to the input; return their least values at centres and their norms, (m, q)."""
+        """Propagate rows (m, q, k) of logits to the input; return their least values at centres, and norms, (m, q)."""
         sample = torch.arange(len(rows)).repeat_interleave(rows.shape[1])
         lines = self.balls.rows(len(self.balls.network.steps) - 1, Patch(rows.flatten(0, 1)), sample)
         return lines.least.view(rows.shape[:2]), lines.norms.view(rows.shape[:2])
 
     def bound(self, radii: torch.Tensor) -> torch.Tensor:
-        """Return the bounds (m,) on balls of these radii (m,), which must not exceed those of the original balls."""
+        """Return the bounds (m,) on balls of given radii (m,), which must not exceed those of the original balls."""
         simple = log_odds(self.least - radii[:, None] * self.norms, self.beta)
         if math.isinf(self.beta):
             return simple

@@ -1,4 +1,4 @@
-"""Find the largest balls around samples on which a confidence provably stays at or above a level."""
+"""Find the largest balls around samples on which a confidence is provably at or above a level."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def certified_radius(
 ) -> np.ndarray:
     """Return radii of balls on which a model's confidence in a sample's label is proved to be at least `level`.
 
-    The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball and float64 rounding. It implies
-    nothing about larger balls; an attack bounds the radius from above.
+    The confidence is softmax(beta * logits)[label]. The proof covers the whole L2 ball and float64 rounding. The proof
+    implies nothing about larger balls; an attack bounds the radius from above.
 
     Parameters
     ----------
     model : nn.Module
-        In eval mode, with only linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing,
+        A model in eval mode with only linear layers, convolutions, batch norm, ReLU, average and max pooling, resizing,
         flatten, addition and dropout.
     inputs : float tensor (n, ...)
         Inputs to the model.
     labels : int array (n,)
         The labels whose confidences are bounded, in [0, k).
     level : float
-        Between 0 and 1.
+        A confidence, above 0 and below 1.
     beta : float
-        Positive inverse temperature. If it is ``math.inf``, the proof is that the label's logit is at least as large as
-        any other, whatever the level: the radius is that of the decision.
+        Positive inverse temperature. If beta is ``math.inf``, the proof is that the label's logit is at least as large
+        as any other, whatever the level: the radius is that of the decision.
 
     Returns
     -------
@@ -125,7 +125,7 @@ class Search:
         return self.proved
 
     def _try(self, chosen: torch.Tensor) -> None:
-        """Bound the network on the current balls of some samples (c,), and choose their next balls."""
+        """Bound the network on the current balls of the `chosen` samples (c,), and choose their next balls."""
         radii = self.radii[chosen]
         bounds = {place: (least[chosen], most[chosen]) for place, (least, most) in self.bounds.items()}
         balls = Balls(self.network, self.samples[chosen], radii, bounds)
@@ -138,7 +138,7 @@ class Search:
         self._choose(chosen, (odds.bound(radii) - self.start[chosen]).clamp_min(1e-12))
 
     def _keep(self, balls: Balls, chosen: torch.Tensor, failed: torch.Tensor) -> None:
-        """Keep the bounds on failed balls, since the next balls lie inside them."""
+        """Keep the bounds on balls on which the proof failed, since the next balls lie inside them."""
         for place, bounds in balls.bounds.items():
             if place not in self.bounds:
                 whole = (len(self.samples), bounds[0].shape[1])
@@ -147,7 +147,7 @@ class Search:
                 kept[chosen[failed]] = new[failed]
 
     def _choose(self, chosen: torch.Tensor, rise: torch.Tensor) -> None:
-        """Choose the next radii from the rise in log odds on the current balls; close completed searches."""
+        """Choose the next radii from the rise in log odds on the current balls; mark searches that are complete."""
         radii, proved, failed = self.radii[chosen], self.proved[chosen], self.failed[chosen]
         if self.previous is not None:
             last_radii, last_rise = (each[chosen] for each in self.previous)

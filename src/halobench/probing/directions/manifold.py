@@ -1,6 +1,6 @@
-"""Random directions in the span of the training set's leading principal components.
+"""Draw random directions in the span of the training set's leading principal components.
 
-Unlike the lines between training samples, these are directions along which Mixup never trains.
+Mixup doesn't train along these directions, unlike along the lines between training samples.
 """
 
 from __future__ import annotations

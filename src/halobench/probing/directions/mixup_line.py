@@ -1,4 +1,4 @@
-"""The lines to random training samples with other labels, which are segments that Mixup trains on."""
+"""Follow the lines to random training samples with other labels, which are segments that Mixup trains on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ORDER = 3
 def directions(
     points: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, *, count: int, rng: np.random.Generator
 ) -> Rays:
-    """Aim `count` rays per sample at training samples with other labels, drawn with replacement."""
+    """Aim `count` rays (m, count, D) per sample at training samples with other labels, drawn with replacement."""
     rows = []
     for label in labels:
         others = np.flatnonzero(surroundings.labels != label)

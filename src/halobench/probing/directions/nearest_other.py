@@ -1,4 +1,4 @@
-"""The line to the nearest training sample with another label."""
+"""Follow the line to the nearest training sample with another label."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Uniformly random directions."""
+"""Draw uniformly random directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The nearest point below the threshold that an attack finds; its distance bounds the worst-case radius from above.
+"""Attack samples: the distance to the nearest point found below the threshold is an upper bound on the radius.
 
 For each calibrator, the search returns one ``certainty`` and one ``half_level`` radius per sample; the ``decision``
 radius, at which another class overtakes the label, depends on no temperature.

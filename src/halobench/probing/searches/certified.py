@@ -1,4 +1,4 @@
-"""The largest ball on which the confidence provably meets the threshold; its radius bounds the worst case from below.
+"""Find the largest ball on which the confidence provably meets the threshold; its radius is a lower bound.
 
 For each calibrator, the search returns one ``certainty`` radius per sample, and one ``decision`` radius, on which the
 label's logit is proved to be the largest, whatever the temperature. See `halobench.probing.certify`.

@@ -57,12 +57,11 @@ class Answer:
     Attributes
     ----------
     key, question : str
-        The name of its figure, and the question.
+        The name of the answer's figure, and the question.
     short, detail, limit : str
-        The answer in one sentence, which says what is missing if there is none; further numbers; and what they don't
-        show.
+        The answer in one sentence, or what is missing for an answer; further numbers; and the limits of both.
     series : tuple of Series
-        In the order of the legend; empty if there is no answer.
+        The series of dots in the order of the legend; empty if there is no answer.
     axis : str
         The label of the axis of values, which have a line at `line`.
     spans : DataFrame
@@ -74,7 +73,7 @@ class Answer:
     percent : bool
         True if values are shown in percent.
     more : str
-        How much more of the kind the leaderboard has; "" if nothing.
+        How many more losses or maps the leaderboard has; "" if none.
     """
 
     key: str
@@ -105,8 +104,8 @@ class Answer:
 def with_base(table: pd.DataFrame) -> pd.DataFrame:
     """Add the column `base`: the loss of the models that the questions are about, in each pair of data set and model.
 
-    It is cross-entropy or, in pairs without it, the first loss. Models that weren't trained here are left out, unless
-    all are such models.
+    The base loss is cross-entropy or, in pairs without it, the first loss. Models that halobench didn't train are left
+    out, unless there are no others.
     """
     table = table[table["loss"] != REFERENCE].astype(dict.fromkeys(GROUP, str))
     trained = table[table["loss"] != NO_LOSS]
@@ -120,7 +119,7 @@ def with_base(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def base_label(table: pd.DataFrame) -> str:
-    """Name the models that the questions are about, within a sentence, from a table with the index level `base`."""
+    """Name, as within a sentence, the models that the questions are about, from the index level `base` of a table."""
     losses = set(table.index.get_level_values("base"))
     if losses == {NO_LOSS}:
         return "models trained elsewhere"
@@ -130,7 +129,8 @@ def base_label(table: pd.DataFrame) -> str:
 def excess_nll(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return test scores with a row per cell, indexed by dataset, model, loss, seed and `base`, and columns by fit.
 
-    A score is the KL from the known posterior, which is the NLL in excess of the lowest possible one, or the NLL.
+    A score is the KL from the known posterior, which is the NLL in excess of the lowest possible NLL, or the NLL itself
+    if the posterior is unknown.
     """
     rows = preferred_labels(metrics[metrics["metric"].isin(("kl", "nll"))])
     rows = with_base(rows).astype({"calibrator": str, "metric": str})
@@ -144,7 +144,7 @@ def of_base(scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def without_fit(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str] = ("none", "exact")) -> str:
-    """Say which of these fits has no score of any base model, and what to do about it; "" if each has one."""
+    """Say which of `fits` has no score of any base model, and what to do about it; "" if each fit has a score."""
     base, tried = of_base(scores), set(metrics["calibrator"].astype(str))
     for fit in fits:
         if fit not in base or base[fit].isna().all():
@@ -174,30 +174,37 @@ def spread(values: pd.Series, form: str = ".2f") -> str:
     return " to ".join(dict.fromkeys(number(value, form) for value in (values.min(), values.max())))
 
 
-def share(part: pd.DataFrame, whole: pd.DataFrame) -> str:
-    """Return the range over pairs of a part of a whole, in percent; "" if no pair has a whole worth dividing."""
+def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
+    """Say which share of `whole` the positive `part` of it removes, as a range over pairs, e.g. ``removes 2% to 90%``.
+
+    If all parts are negative, they are added. The result is "" if no pair has a whole of at least `LEAST`.
+    """
     both = part.merge(whole, on=GROUP, suffixes=("", "_whole"))
     both = both[both["mean_whole"] >= LEAST]
     with np.errstate(invalid="ignore"):
         shares = (both["mean"] / both["mean_whole"]).mask(both["mean"].eq(np.inf) & both["mean_whole"].eq(np.inf), 1.0)
     shares = shares[np.isfinite(shares)]
-    if len(shares) and shares.min() < -0.005 and shares.max() > 0:
-        return f"up to {number(shares.max(), '.0%')} (and at worst adds {number(-shares.min(), '.0%')})"
-    return spread(shares, ".0%") if len(shares) else ""
+    if shares.empty:
+        return ""
+    if shares.min() >= -0.005:
+        return f"removes {spread(shares, '.0%')}"
+    if shares.max() > 0:
+        return f"removes up to {number(shares.max(), '.0%')} (and at worst adds {number(-shares.min(), '.0%')})"
+    return f"adds {spread(-shares, '.0%')}"
 
 
 def wins(values: pd.DataFrame) -> int:
-    """Count the pairs on which a difference lies below 0, by its interval; if no pair has one, by its value."""
+    """Count the pairs on which a difference's interval or, if no pair has an interval, its value lies below 0."""
     return int((_ends(values, "high") < 0).sum())
 
 
 def losses(values: pd.DataFrame) -> int:
-    """Count the pairs on which a difference lies above 0, by its interval; if no pair has one, by its value."""
+    """Count the pairs on which a difference's interval or, if no pair has an interval, its value lies above 0."""
     return int((_ends(values, "low") > 0).sum())
 
 
 def _ends(values: pd.DataFrame, end: str) -> pd.Series:
-    """Return the ends of intervals; an infinite mean is its own, and so is each mean if no pair has several seeds."""
+    """Return the ends of intervals; infinite means, and all means if no pair has several seeds, are their own ends."""
     single = values[["low", "high"]].isna().all(axis=None)
     return values[end].where(np.isfinite(values["mean"]) & (not single), values["mean"])
 

@@ -17,8 +17,8 @@ from halobench.reporting.answers.answer import (
     means_of,
     of_base,
     pairs,
+    removes,
     sentences,
-    share,
     wins,
     without_fit,
 )
@@ -39,7 +39,7 @@ CHOSEN = (
 
 
 def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer from the excess NLL of each map minus that of the optimal temperature."""
+    """Answer from the excess NLL after each map minus that after the optimal temperature."""
     scores = excess_nll(metrics)
     names = [name for name in labels.ordered(scores.columns, labels.CALIBRATORS) if name not in TEMPERATURES]
     if missing := without_fit(metrics, scores, ["exact"]) if names else MISSING:
@@ -74,9 +74,9 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 
 def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame) -> str:
-    """Say which share of what is left a map removes, and on how many pairs it lowers and raises the NLL."""
-    removed = share(gaps.assign(mean=-gaps["mean"]), left)
+    """Say which share of the remaining excess NLL a map removes, and on how many pairs it lowers and raises the NLL."""
+    removed = removes(gaps.assign(mean=-gaps["mean"]), left)
     lowered = f"lowers the NLL on {wins(gaps)} of {pairs(gaps)} and raises it on {losses(gaps)}"
     if not removed:
         return f"{name} {lowered}."
-    return f"{name} removes {removed} of what the optimal temperature leaves; it {lowered}."
+    return f"{name} {removed} of what the optimal temperature leaves; it {lowered}."

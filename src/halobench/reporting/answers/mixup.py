@@ -71,7 +71,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 
 def _against(shown: Sequence[str], gaps: Mapping[tuple[str, str], pd.DataFrame], base: str, fits: Sequence[str]) -> str:
-    """Say on how many pairs losses win against the base loss after each fit and, after the optimal fit, lose."""
+    """Say on how many pairs each loss has a lower NLL than the base loss after a fit or, if optimal, a higher one."""
     said: list[str] = []
     for fit in (fit for fit in ("paper", "exact") if fit in fits and shown):
         clauses = []

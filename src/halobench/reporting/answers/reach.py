@@ -88,7 +88,7 @@ def _first(table: pd.DataFrame, names: tuple[str, ...]) -> str:
 
 
 def _medians(table: pd.DataFrame, probe: str, quantity: str, calibrator: str, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return median radii over seeds; a median is open if more than half of the rays of some seed never got there."""
+    """Return median radii over seeds; a median is open if, for some seed, more than half of the rays are censored."""
     rows = table[(table["probe"] == probe) & (table["quantity"] == quantity) & (table["calibrator"] == calibrator)]
     if rows.empty:
         return pd.DataFrame()
@@ -113,7 +113,7 @@ def _short(at_random: str | None, at_worst: str | None, random: str, worst: str,
 
 
 def _null(null: pd.DataFrame, random: pd.DataFrame) -> str:
-    """Say what the null for random directions yields, and that they say little if it is most of what they reach."""
+    """Say how far the null for random directions reaches, and whether it explains most of their measured reach."""
     both = random.merge(null, on=GROUP, suffixes=("", "_null"))
     little = (both["mean_null"] >= both["mean"] / 2).mean() > 0.5
     start = "Random directions say little: in" if little else "For comparison with random directions: in"

@@ -16,7 +16,7 @@ from halobench.reporting.answers.answer import (
     excess_nll,
     means_of,
     of_base,
-    share,
+    removes,
     spread,
     without_fit,
 )
@@ -32,7 +32,7 @@ LIMIT = (
 
 
 def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Answer from the excess NLL by fit of the temperature."""
+    """Answer from the excess NLL without calibration and after each fit of the temperature."""
     scores = excess_nll(metrics)
     if missing := without_fit(metrics, scores):
         return Answer("temperature", QUESTION, missing)
@@ -50,9 +50,9 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     return Answer(
         "temperature",
         QUESTION,
-        f"The optimal temperature {f'removes {optimal} of the NLL above the lowest possible and ' if optimal else ''}"
+        f"The optimal temperature {f'{optimal} of the NLL above the lowest possible and ' if optimal else ''}"
         f"leaves {spread(base['exact']['mean'])} nats {'of it' if optimal else 'above the lowest possible NLL'}.",
-        f"The paper's fit, which often stops early, removes {early}." if early else "",
+        f"The paper's fit, which often stops early, {early}." if early else "",
         LIMIT.format(base_label(scores)),
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
         NLL,
@@ -61,5 +61,5 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 
 def _removed(gains: pd.Series, before: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """Return the range over pairs of the share of the excess that a fit removes."""
-    return share(means_of(gains, runs), before)
+    """Return the range over pairs of the share of the excess that a fit removes, with the verb."""
+    return removes(means_of(gains, runs), before)

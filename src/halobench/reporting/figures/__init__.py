@@ -1,4 +1,4 @@
-"""The figures, one module each; the parameters of a ``draw`` function are the tables that it reads."""
+"""Provide the figures, one module each; the parameters of a ``draw`` function are the tables that it reads."""
 
 from halobench.core.plugin_constants import DISPLAYS
 from halobench.core.plugin_kinds import Kind

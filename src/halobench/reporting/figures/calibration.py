@@ -25,12 +25,12 @@ SHORT = "Calibration"
 CATEGORY = "3 Calibration"
 CAPTION = """\
 Test NLL (in nats) and expected calibration error (ECE), by calibrator and training loss; lower is better. Horizontal
-lines show predictors that need no training: the posterior itself (bayes), which no model can beat in NLL; a uniform
-guess; and the label of the nearest training point. If labels are uncertain, scores are expectations under the known
-posterior. If they are certain, ECEs near the floor (``ece_floor`` in the table of metrics) are too small to rank. A
-temperature is fitted to minimise NLL, so it can worsen ECE. The panels count the exceptions: models that classify every
-validation point correctly, so that no temperature is optimal; fits of the paper's code that end at a negative
-temperature; and calibrators that set a probability to 0, which makes the NLL infinite.
+lines show predictors that need no training: the known posterior itself (bayes), which no model can beat in NLL; a
+uniform guess; and the label of the nearest training point. If labels are uncertain, scores are expectations under the
+known posterior. If labels are certain, ECEs near the floor (``ece_floor`` in the table of metrics) are too small to
+rank. A temperature is fitted to minimise NLL, so it can worsen ECE. The panels count the exceptions: models that
+classify every validation point correctly, so that no temperature is optimal; fits of the paper's code that end at a
+negative temperature; and calibrators that set a probability to 0, which makes the NLL infinite.
 """
 
 TITLE = "What temperature scaling changes on test data"

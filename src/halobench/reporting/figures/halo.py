@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from halobench.reporting import labels, table_views
-from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.plotting.survival import (
@@ -22,26 +20,25 @@ from halobench.reporting.plotting.survival import (
     unequal_note,
 )
 from halobench.reporting.seed_statistics import seeds_note
-from halobench.reporting.styles import calibrator_style
-from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
+from halobench.storage.columns import SURVIVAL_COLUMNS
 
 SHORT = "Halos in the worst direction"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-The share of training points around which the model stays certain of its training label, by relative distance. A
-distance of 1 is that to the nearest training point with a different label. In the worst direction, the true share lies
-between the *certified* curve, which is proved, and the *attacked* one. The amber region shows how far random rays would
-stay certain if certainty ended at flat boundaries at the attacked distances: a single one (upper edge), beyond which no
-linear model can reach, or one for each other class (lower edge). The number of input dimensions alone can explain a
-curve within this region. The Kaplan-Meier estimator accounts for walks that ended while the model was still certain.
-Models that are certain of almost no point are left out.
+Each curve shows the share of training points around which the model is still certain of the point's training label, by
+distance. A distance of 1 is the distance to the nearest training point with a different label. In the worst direction,
+the true share lies between the *certified* curve, which is proved, and the *attacked* one. The amber region shows the
+share along random rays if certainty ended at flat boundaries at the attacked distances: at a single boundary (upper
+edge), which no linear model can exceed, or at one for each other class (lower edge). The number of input dimensions
+alone can explain a curve within this region. The Kaplan-Meier estimator accounts for walks that ended while the model
+was still certain. Models that are certain of almost no point are left out.
 """
 
 SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these probes was used
 
-TITLE = "How far certainty reaches around training points: proved, attacked, and in random directions"
+TITLE = "How far certainty reaches: proved, attacked and in random directions"
 LEAST = 0.05  # a row is left out if the share of certain points is below this in all its panels
-AFTER = calibrator_style("exact")
+DRAWN = (*WORST, "sphere")  # probes; the figure of radii has the others
 PANELS = 24  # maximum; data sets with the most label noise come first
 
 
@@ -50,7 +47,7 @@ def draw(radii: pd.DataFrame) -> Figure:
     """Draw the share of certainty radii above each distance: a row per data set and model, a column per loss."""
     table = table_views.by_kind(radii[radii["quantity"].isin(SHOWN)])
     table, around = table_views.with_evaluation_as_train(table)
-    table = table[table["points"] == "train"]
+    table = table[(table["points"] == "train") & table["probe"].isin(DRAWN)]
     searched = table[table["probe"].isin(WORST) & (table["quantity"] == "certainty")]
     if searched.empty:
         return empty_page(TITLE, "No probe looked for the nearest point at which certainty is lost.")
@@ -66,12 +63,9 @@ def draw(radii: pd.DataFrame) -> Figure:
     note = (
         f"Share of points whose label confidence stays above {level} up to this distance, {around}, "
         f"uncalibrated. Certified: proved on the whole ball around a point. Lines: {seeds_note(table)}. "
-        f"{unequal_note(shares)}{chosen}"
+        f"{unequal_note(shares)}{_unbounded(shares)}{chosen}"
     )
-    words = f"at the point itself, after {labels.calibrator_label('exact')}"
-    after = artists.key(words, AFTER.color, marker=AFTER.marker, ls="")
-    keys = [*survival_keys(styles, shares), after]
-    text = PageText(TITLE, note, keys, labels.RELATIVE, "share still certain", shared=True)
+    text = PageText(TITLE, note, survival_keys(styles, shares), labels.RELATIVE, "share still certain", shared=True)
     rows: dict[Any, str] = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)}
     columns: dict[Any, str] = losses
     panels = {(dataset, model, loss): ((dataset, model), loss) for dataset, model, loss in groups}
@@ -81,13 +75,11 @@ def draw(radii: pd.DataFrame) -> Figure:
     figure, axes = draw_grid(text, rows, columns, panels.values(), (2.3, 1.75))
     for group, panel in panels.items():
         draw_survival(axes[panel], groups[group], styles)
-        _mark_after(axes[panel], groups[group])
     return figure
 
 
-def _mark_after(ax: Axes, rows: pd.DataFrame) -> None:
-    """Mark the share of samples at which the model is still certain after TS."""
-    after = rows[(rows["distance"] == 0) & (rows["calibrator"] == "exact") & rows["probe"].isin(WORST)]
-    after = after[after["quantity"] == "certainty"]
-    if len(after):
-        ax.plot(SURVIVAL[1], after["mean"].max(), AFTER.marker, color=AFTER.color, clip_on=False, zorder=5)
+def _unbounded(shares: pd.DataFrame) -> str:
+    """Return a sentence if some cells have no certified curve and others have."""
+    probes = shares.groupby(["dataset", "model", "loss"])["probe"].agg(set)
+    missing = sum("certified" not in probe for probe in probes)
+    return "No blue line: no certificate was computed. " if 0 < missing < len(probes) else ""

@@ -12,14 +12,14 @@ from halobench.reporting.plotting.style import styled
 SHORT = "Does Mixup avoid it?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-Test NLL of each other loss, uncalibrated, minus that of cross-entropy after TS, per pair of data set and model, with
-95% t intervals over seeds. To the left of 0, the other loss has the lower NLL. Cross-entropy has the optimal
-temperature for filled marks, and the one that the paper's code fits for hollow marks.
+Test NLL (in nats) of each other loss, uncalibrated, minus that of cross-entropy after TS, per pair of data set and
+model, with 95% t intervals over seeds. To the left of 0, the other loss has the lower NLL. For filled marks,
+cross-entropy has the optimal temperature; for hollow marks, it has the temperature that the paper's code fits.
 """
 LOSSES = 2
 
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a row per data set and model."""
+    """Draw the answer with a row per data set and model."""
     return answer_page(mixup(metrics, runs))

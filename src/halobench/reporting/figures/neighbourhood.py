@@ -18,15 +18,17 @@ CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
 Mean softmax confidence in a point's training label, and its logit gap (the paper's Figure 3), by distance in random
 directions. The gap is the label's logit minus the largest other logit: if it is below 0, the decision has changed. The
-gap still distinguishes models whose confidence rounds to 1. Distances are in normalised inputs, so compare them only
-within a data set. Where a curve is flat, the confidence may still fall in other directions: in many dimensions, a
-random direction is nearly orthogonal to every direction that matters. Dashed lines, around held-out points, start at a
-height that shows how well the model generalises.
+gap still distinguishes models whose confidence rounds to 1. Distances are in units of the normalised inputs, so compare
+them only within a data set. Where a curve is flat, the confidence may still fall in other directions: in many
+dimensions, a random direction is nearly orthogonal to every direction that matters. Dashed lines, around held-out
+points, start at a height that shows how well the model generalises.
 """
 
 TITLE = "What happens to a point's own label as one moves away from it?"
 QUANTITIES = {"confidence": "Confidence", "logit_gap": "Logit gap"}
 SCALES = {"radius": labels.ABSOLUTE, "relative_radius": labels.RELATIVE}
+
+GAP = "Logit gap: the logit of the label minus the largest other one; below 0, another label wins. "
 
 
 @styled
@@ -47,7 +49,7 @@ def draw(neighbourhood: pd.DataFrame) -> Figure:
     control = [artists.held_out_key()] if "heldout" in set(table["points"]) else []
     probe = f"Direction: {labels.probe_label(table['probe'].iloc[0]).lower()}. " if table["probe"].iloc[0] else ""
     dashed = f" Dashed: {labels.around('heldout')}." if control else ""
-    note = f"Solid: {around}.{dashed} {probe}Lines: {seeds_note(table)}. {chosen}"
+    note = f"Solid: {around}.{dashed} {probe}Lines: {seeds_note(table)}. {GAP}{chosen}"
     keys = ["dataset", "model", "loss", "points", scale]
     curves = {
         "confidence": over_seeds(table, keys, "confidence", (0, 1)),

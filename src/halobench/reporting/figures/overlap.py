@@ -20,8 +20,8 @@ from halobench.reporting.plotting import panel_grid, style
 SHORT = "Classes that overlap"
 CATEGORY = "5 Theory"
 CAPTION = """\
-The overlap distribution, drawn for four classes in pairs. Each class has its own region, and each pair shares one more
-(A), so the posterior is known exactly (B). The label of the nearest training point (C) is right on a class's own
+The overlap distribution, drawn for four classes in pairs. Each class has its own region, and each pair shares another
+region (A), so the posterior is known exactly (B). The label of the nearest training point (C) is right on a class's own
 region, and half the time on a shared one. Temperature scaling can only spread the doubt on shared regions evenly over
 all other classes, partners or not, so its error grows with the number of classes. D shows image regions, if there are
 any: each is one MNIST image under small affine changes.
@@ -104,13 +104,15 @@ def _draw_regions(ax: Axes, distribution: Overlap, points: np.ndarray, labels: n
 def _draw_posterior(ax: Axes, distribution: Overlap) -> None:
     mass = distribution.regions.mass
     names = [f"own {i}\nmass {mass[i]:.3g}" for i in range(CLASSES)]
-    names += [f"shared\nmass {share:.3g}" for share in mass[CLASSES:]]
+    shared = (np.flatnonzero(row) for row in distribution.regions.posterior[CLASSES:])
+    names += [f"shared, {a} and {b}\nmass {share:.3g}" for (a, b), share in zip(shared, mass[CLASSES:], strict=True)]
     rows = pd.DataFrame(distribution.regions.posterior, names, [f"class {j}" for j in range(CLASSES)])
     for column, color in zip(rows, COLORS, strict=True):
-        palette: dict[str, Any] = {"cmap": seaborn.light_palette(color, as_cmap=True), "vmin": 0, "vmax": 1.25}
+        look: dict[str, Any] = {"cmap": seaborn.light_palette(color, as_cmap=True), "vmin": 0, "vmax": 2}
+        look |= {"annot_kws": {"color": style.INK}, "cbar": False, "linewidths": 2}
         words = rows.map({0.0: "0", 0.5: "½", 1.0: "1"}.get)
         mask = pd.DataFrame(True, rows.index, rows.columns).assign(**{str(column): False})
-        seaborn.heatmap(rows, mask=mask, annot=words, fmt="", cbar=False, linewidths=2, ax=ax, **palette)
+        seaborn.heatmap(rows, mask=mask, annot=words, fmt="", ax=ax, **look)
     ax.xaxis.tick_top()
     ax.tick_params(length=0, labelrotation=0)
 

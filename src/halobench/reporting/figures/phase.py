@@ -22,21 +22,19 @@ from halobench.storage.columns import REFERENCE
 SHORT = "Where TS fails like log k"
 CATEGORY = "5 Theory"
 CAPTION = """\
-This figure shows on which models temperature scaling fails. The background shows KL / log k at the best temperature, by
-the number of classes k and by rho, for a classifier whose logits have two levels on shared regions. Rho measures how
+This figure shows for which models temperature scaling fails. The background shows KL / log k at the best temperature,
+by the number of classes k and by rho, for a classifier whose logits have two levels on shared regions. Rho measures how
 far the partners of the top class stand above the other classes, relative to the top class. At the bottom, partners are
 like any other class, and KL / log k stays away from 0 as k grows. At the top, partners are level with the top class,
-and KL / log k vanishes. Points are trained models.
+and KL / log k vanishes. Each point is a trained model.
 """
 
 SHOWS = ("overlap", "image_overlap", "collage")
-TITLE = "Where temperature scaling fails like log k, and where it doesn't"
+TITLE = "Temperature scaling fails like log k where the logits hide which classes overlap"
 NOTE = (
-    "Background: KL* / log k of a classifier with two-level logits, as certain on own regions as on shared ones, "
-    "at its best temperature; rho is how far the "
-    "partners (the other classes of a shared region) stand above the rest, relative to the top class. Points: "
-    "trained models (means over seeds), filled with their measured KL / log k in the same colours; where a point "
-    "blends into the background, formula and measurement agree."
+    "Height: rho, how far a model's logits show which classes share a region. At 0, the partners of the top class look "
+    "like any other class; at 1, they are level with the top class. Colour: KL / log k at the best temperature, as a "
+    "formula predicts (background) and as measured (fill of a point). Where a point blends in, the two agree."
 )
 
 Law = tuple[str, float, float]  # family, shared mass, group size
@@ -60,7 +58,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         law: f"{labels.dataset_label(law[0])} (shared mass {law[1]:g}, groups of {int(law[2])})"
         for law in sorted(panels, key=lambda law: class_families.families(table).index(law[0]))
     }
-    text = PageText(TITLE, NOTE, keys, "classes k (logarithmic)", "rho = partner gap / top gap")
+    text = PageText(TITLE, NOTE, keys, "classes k (logarithmic)", "rho (0: partners hidden, 1: partners level)")
     figure, axes = draw_panels(text, headings, (6.4, 4.4))
     for law, ax in axes.items():
         background = _draw_background(ax, law, panels[law]["classes"].max(), colors)
@@ -77,7 +75,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 def _draw_background(ax: Axes, law: Law, most_classes: float, colors: Normalize) -> QuadMesh:
     """Draw KL* / log k over k and rho for own and shared regions of equal certainty."""
     _, beta, group = law
-    most, least = max(1024, 2 * most_classes), group * 2
+    most, least = 2 * most_classes, group * 2
     k, rho = np.unique(group * np.round(np.geomspace(least, most, 80) / group)), np.linspace(0, 1, 81)
     value = two_level_kl(k[None, :], beta, group, 1.0, 1.0, rho[:, None]) / np.log(k)
     mesh = ax.pcolormesh(k, rho, value, cmap="YlGnBu", norm=colors, shading="nearest", rasterized=True, zorder=0)

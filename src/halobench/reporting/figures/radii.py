@@ -21,9 +21,10 @@ from halobench.results.names import Style
 SHORT = "Radii of certainty and decision"
 CATEGORY = "2 Neighbourhoods"
 CAPTION = """\
-The distances at which certainty ends and the decision changes, as medians over points, relative to the distance to the
-nearest training point with a different label. A temperature changes the certainty radius, but not the decision radius.
-A certainty radius of 0 means that the model isn't certain at half of the points or more.
+The figure shows the median distances at which certainty ends and the decision changes, as multiples of the distance to
+the nearest training point with a different label. A temperature changes the certainty radius, but not the decision
+radius. A certainty radius of 0 means that, at half of the points or more, the model isn't certain of the label even at
+the point itself.
 """
 
 TITLE = "How far from a point do certainty and the decision last?"

@@ -16,13 +16,13 @@ Median distances around training points at which certainty ends and the decision
 to the nearest training point with another label, per pair of data set and model. Certainty depends on the temperature:
 after TS, it usually ends sooner (hollow squares). No temperature affects the distance at which the decision changes
 (diamonds). The amber bars show how far random directions would reach if certainty ended at flat boundaries, one for
-each other class, at the distance that the attack found. The number of input dimensions alone can explain a dot within a
-bar.
+each other class, at the distance that the attack found. A dot within a bar can be explained by the number of input
+dimensions alone.
 """
 SHOWS = ("sphere", "manifold", "mixup_line", "nearest_other", "adversarial")
 
 
 @styled
 def draw(radii: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a row per data set and model."""
+    """Draw the answer with a row per data set and model."""
     return answer_page(reach(radii, runs))

@@ -1,7 +1,7 @@
 """Show reliability before and after temperature scaling, with ECE and the number of points in each bin.
 
-Other calibrators have a figure of their own, ``reliability_posthoc``, because more than three lines would clutter this
-one.
+Other calibrators have a figure of their own, ``reliability_posthoc``, because more than three lines would clutter the
+diagrams.
 """
 
 from __future__ import annotations

@@ -12,13 +12,13 @@ from halobench.reporting.plotting.style import styled
 SHORT = "What can a temperature repair?"
 CATEGORY = "1 Answers"
 CAPTION = """\
-Test NLL minus that of the known posterior (where none is known, simply the NLL), per data set, model and loss:
-uncalibrated, with the temperature that the paper's code fits, and with the optimal one. Rows in bold are for cross-
-entropy, and those below them for Mixup. At 0, predictions would equal the posterior.
+Test NLL (in nats) minus that of the known posterior (where none is known, simply the NLL), per data set, model and
+loss: uncalibrated, with the temperature that the paper's code fits, and with the optimal one. Rows in bold are for
+cross-entropy, and the rows below them for Mixup. At 0, predictions would equal the posterior.
 """
 
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Draw a row per data set, model and loss, whose dots are joined."""
+    """Draw the answer with a row per data set, model and loss, whose dots are joined."""
     return answer_page(temperature(metrics, runs))

@@ -64,7 +64,7 @@ def draw(history: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _draw_loss(ax: Axes, rows: pd.DataFrame, style: Style, share: float) -> None:
-    """Draw one cell's seeds and their mean, which ends in a mark for the share of seeds that interpolate."""
+    """Draw one cell's losses by seed and their mean, which ends in a mark for the share of seeds that interpolate."""
     seeds = rows.pivot_table("train_loss", "epoch", "seed")
     left = np.arange(len(seeds))[::-1] // -(-len(seeds) // MOST_POINTS)  # windows are aligned at the end of the lines
     seeds = seeds.groupby([-left]).mean().set_axis(seeds.index[np.append(np.diff(left) < 0, True)])

@@ -36,7 +36,7 @@ def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> s
     """Return the verdicts as one HTML page.
 
     A row per claim shows scope ``all``; below it, folded, each pair of data set and model has its own row. Verdicts are
-    in words, and colours only repeat them. Untested claims come last, folded.
+    in words, and colours only repeat them. Claims that couldn't be tested come last, folded.
     """
     whole, rows = table[table["scope"] == "all"], table.to_dict("records")
     unmade = whole["verdict"].isin(finding.UNMADE)

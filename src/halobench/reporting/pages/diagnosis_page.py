@@ -17,7 +17,7 @@ METRICS = {"nll": "NLL", "error": "error", "brier": "Brier score", "ece": "ECE"}
 
 
 def diagnosis_page(diagnosis: Diagnosis, title: str = "Diagnosis") -> str:
-    """Return the page, which needs no other file and no network."""
+    """Return the page of a diagnosis, which needs no other file and no network."""
     names = diagnosis.names
     confusions = [
         {"predicted": names[pair.predicted], "label": names[pair.label], "count": pair.count, "of": pair.of}
@@ -40,7 +40,7 @@ def _span(low: float, high: float) -> str:
 
 
 def _gains(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Return the positions, in percent of the width, of the candidates' gains and of 0."""
+    """Return the positions, in percent of the chart's width, of the candidates' gains and of a gain of 0."""
     chosen = diagnosis.auto
     tried = [chosen.gain if fit.name == chosen.chosen else fit for fit in chosen.candidates]
     tried = sorted((fit for fit in tried if not math.isnan(fit.value)), key=lambda fit: -fit.value)

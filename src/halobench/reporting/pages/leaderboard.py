@@ -2,8 +2,8 @@
 
 Ranks are intervals. A method's best rank counts the methods that are clearly better, and its worst rank those that
 aren't clearly worse. A method is clearly better or worse if the 95% t interval over seeds of the paired difference,
-over the models that both have, excludes 0. Intervals are widened if seeds share samples, as those of claims are.
-There is no correction for multiple comparisons.
+over the models that both have, excludes 0. Intervals are widened if seeds share samples, as those of claims are. Ranks
+aren't corrected for multiple comparisons.
 """
 
 from __future__ import annotations

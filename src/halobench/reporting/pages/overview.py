@@ -131,7 +131,7 @@ def _versions(jobs: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def _machine(hardware: str) -> str:
-    """Return a host with its processor, cores and card in words, from a record's ``hardware`` as JSON."""
+    """Return a host with its processor, cores and GPU in words, from a record's ``hardware`` as JSON."""
     machine_facts = json.loads(hardware)
     card = f", {machine_facts['gpu']}" if "gpu" in machine_facts else ""
     return f"{machine_facts['host']}: {machine_facts['processor']}, {machine_facts['cores']} cores{card}"

@@ -40,7 +40,7 @@ class _Rows:
 
 
 def _rows(answer: Answer) -> _Rows:
-    """Return a row per pair, in bold if rows for its other losses follow, or, if they are too many, per data set."""
+    """Return a row per pair, in bold if rows for its other losses follow, or per data set if there are too many."""
     table = pd.concat([each.values[GROUP] for each in answer.series]).drop_duplicates()
     losses = {pair: table_views.losses_in(rows) for pair, rows in table_views.groups_of(table, GROUP[:2]).items()}
     pairs, total = table_views.cells_in(table), sum(map(len, losses.values()))
@@ -57,7 +57,7 @@ def _rows(answer: Answer) -> _Rows:
 
 
 def _lanes(answer: Answer) -> list[Any]:
-    """Return the looks of series; those with the same look share a lane of a row, and all do if dots are joined."""
+    """Return the looks of series; series with the same look, or all if dots are joined, share a lane of a row."""
     return list(dict.fromkeys(None if answer.joined else each.style for each in answer.series))
 
 

@@ -96,7 +96,7 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
 
 
 def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> tuple[list[float], list[float]]:
-    """Draw the KL of 1-NN at its best temperature and of the uniform guess, and return both."""
+    """Draw the KL of 1-NN at its best temperature and of the uniform guess, and return both curves."""
     laws = rows.drop_duplicates("dataset").sort_values("classes")[["classes", "beta", "group"]].dropna()
     parameters = [(int(k), float(beta), int(group)) for k, beta, group in laws.itertuples(index=False)]
     k, nearest = [law[0] for law in parameters], [nearest_neighbour_kl(*law) for law in parameters]

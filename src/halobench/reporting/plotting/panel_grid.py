@@ -1,4 +1,4 @@
-"""Draw grids of panels below a head with title, note and legend, which enlarges the page on saving."""
+"""Draw grids of panels below a head with title, note and legend; the page is enlarged by the head on saving."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ ROOM = 1.15  # ratio of the horizontal axis's length to the longest bar without 
 
 
 def ladders(metrics: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the ladders of models trained with cross-entropy (or else the first loss) or untrained, and this loss."""
+    """Return the ladders of models trained with cross-entropy (or else the first loss) or untrained, and the loss."""
     rows = metrics[metrics["metric"].astype(str).str.startswith("repair_")]
     wide = rows.assign(part=rows["metric"].str.removeprefix("repair_"))
     wide = wide.pivot_table("value", ["dataset", "model", "loss", "seed"], "part")

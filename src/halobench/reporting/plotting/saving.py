@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.figure import Figure
+import numpy as np
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.transforms import Bbox
 
 from halobench.reporting.plotting.style import RC
@@ -16,6 +17,7 @@ from halobench.storage import files
 DPI = 150
 MOST_PIXELS, LONGEST = 48e6, 32_000  # pixels of a PNG and of its side, which browsers can show in 200 MB
 MARGIN = 0.12  # inches
+DECIMALS = 7  # of positions, as shares of a page
 WARNING = "#b3261e"  # colour of notes that readers must not miss
 
 
@@ -50,6 +52,7 @@ def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
     with mpl.rc_context({**RC, "svg.hashsalt": "halobench"}):
         figure.draw_without_rendering()
         figure.set_layout_engine("none")  # one layout is enough for all files
+        settle(figure)
         page = figure.get_tightbbox().padded(MARGIN)
         options["png"]["dpi"] = resolution(page)
         for suffix, chosen in options.items():
@@ -58,6 +61,18 @@ def save(figure: Figure, stem: Path | str) -> tuple[Path, ...]:
                 if suffix == "svg":
                     number_clips(temporary)
     return tuple(Path(f"{stem}.{suffix}") for suffix in options)
+
+
+def settle(figure: Figure) -> None:
+    """Round the positions that a layout engine chose, since their last bits depend on addresses in memory."""
+    for part in (figure, *figure.findobj(SubFigure)):
+        if isinstance(part, SubFigure):
+            part.bbox_relative.p0, part.bbox_relative.p1 = part.bbox_relative.get_points().round(DECIMALS)
+        for text in part.texts:
+            x, y = text.get_position()
+            text.set_position((round(x, DECIMALS), round(y, DECIMALS)))
+    for ax in figure.axes:
+        ax.set_position(np.round(ax.get_position().bounds, DECIMALS).tolist())
 
 
 def number_clips(path: Path) -> None:

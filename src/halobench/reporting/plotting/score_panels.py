@@ -58,7 +58,7 @@ def reference_keys(names: Collection[str]) -> list[Line2D]:
 
 
 def reference_values(rows: pd.DataFrame) -> dict[str, float]:
-    """Return the means of a data set's untrained predictors: ``nearest`` after the optimal TS, others without TS."""
+    """Return the mean scores of a data set's untrained predictors: ``nearest`` after optimal TS, others without TS."""
     values = {}
     for name in labels.REFERENCES:
         means = rows[rows["model"] == name].set_index("calibrator")["mean"]
@@ -70,7 +70,7 @@ def reference_values(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _beyond(name: str, value: str) -> str:
-    return f"↑ {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"beyond this panel: {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:
@@ -88,7 +88,7 @@ def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Map
 
 
 def _limit(ax: Axes, shown: pd.DataFrame, references: Mapping[str, float]) -> list[str]:
-    """Set the vertical limits and draw the references within them; return the others as text.
+    """Set the vertical limits and draw the references within them; return all other references as text.
 
     The limits include the means and the Bayes posterior. Intervals, which may be wide with few seeds, extend the limits
     by at most 30% of their span on each side, and other references extend them by at most 25%.

@@ -40,7 +40,7 @@ def equally_searched(shares: pd.DataFrame) -> pd.Series:
 
 
 def unequal_note(shares: pd.DataFrame) -> str:
-    """Return a sentence if certified and attacked samples differ, so that they don't bound the same shares."""
+    """Return a sentence if certified and attacked samples differ in number, so that their shares aren't comparable."""
     text = "Not shaded: where attacked and certified points differ in number, and so don't bound the same shares. "
     return "" if equally_searched(shares).all() else text
 
@@ -53,7 +53,7 @@ def probe_styles(probes: pd.Series) -> dict[str, Style]:
 
 
 def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
-    """Draw a cell's curves, the region between the two bounds, and that of random rays if boundaries were flat."""
+    """Draw a cell's curves, the region between the two bounds, and the null region of random rays."""
     plain = rows[(rows["calibrator"] == "none") & (rows["distance"] > 0)]
     nulls = {name: plain[plain["quantity"] == name].set_index("distance")["mean"] for name in NULLS}
     plain = plain[plain["quantity"] == "certainty"]
@@ -79,7 +79,7 @@ def survival_keys(styles: Mapping[str, Style], shares: pd.DataFrame) -> list[Lin
     """Return legend entries for the probes and regions of all panels."""
     keys = [artists.key(labels.probe_label(n), s.color, ls=s.dash, lw=1.8) for n, s in styles.items()]
     if equally_searched(shares).any():
-        keys.insert(2, artists.key("the truth lies here", FAINT, marker="s", ms=7, alpha=0.6, ls=""))
+        keys.insert(2, artists.key("worst direction: between the two", FAINT, marker="s", ms=7, alpha=0.6, ls=""))
     if shares["quantity"].isin(NULLS).any():
         words = "null for random directions: 1 to k - 1 flat boundaries at the attacked distance"
         keys.append(artists.key(words, AMBER, marker="s", ms=7, alpha=0.35, ls=""))

@@ -52,7 +52,7 @@ class Part:
     Parameters
     ----------
     key : str
-        The part's name in references.
+        The part's name in LaTeX references.
     caption : str
     cells : DataFrame of Value or None
         The index of the rows has the headings of blocks and the labels of rows; the index of the columns has the
@@ -76,7 +76,7 @@ class Table:
 def grid(
     values: Mapping[Any, Value | None], rows: Mapping[Any, tuple[str, str]], columns: Mapping[Any, tuple[str, str]]
 ) -> pd.DataFrame:
-    """Return the cells of a part from values by row and column; the headings of both are in order."""
+    """Return the cells of a part from values by row and column; `rows` and `columns` are in order."""
     cells = [[values.get((row, column), ABSENT) for column in columns] for row in rows]
     index, heads = (pd.MultiIndex.from_tuples([*headings.values()], names=[None] * 2) for headings in (rows, columns))
     return pd.DataFrame(cells, index, heads, dtype=object)
@@ -97,7 +97,7 @@ def pages(cells: pd.DataFrame, most: int = MOST_ROWS) -> list[pd.DataFrame]:
 
 
 def printed(value: Value | None, bold: str, deviation: str, raised: str, escape: Callable[[str], str] = str) -> str:
-    """Return a value with its signs, each written by its template; `escape` is applied to the mean."""
+    """Return a value as text, formatted by the templates for bold, deviation and raised parts; the mean is escaped."""
     if value is None:
         return ""
     mean = escape(number(value.mean, missing="--"))
@@ -142,7 +142,7 @@ def stacked(head: str) -> str:
 def latex(table: Table, name: str, note: str = "") -> str:
     """Return the parts as consecutive LaTeX tables labelled ``tab:name:part``, for use with ``\\input``.
 
-    Each caption starts with `note`.
+    Each table's caption starts with `note`.
     """
     text = f"% {escaped(table.title)}\n% Needs \\usepackage{{booktabs}} and \\usepackage{{graphicx}}.\n"
     text += "% About 19 cm wide, so best in landscape; scaled down if the text is narrower.\n"
@@ -197,7 +197,7 @@ def _html(cells: pd.DataFrame) -> Markup:
 
 
 def shared_sentences(captions: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the sentences that all captions share, and the captions without these."""
+    """Return the sentences that all captions share, and the captions without these sentences."""
     sentences = [re.split(r"(?<=\.) (?=[^a-z])", caption) for caption in captions]
     shared = [text for text in sentences[0] if all(text in others for others in sentences)] if len(captions) > 1 else []
     return shared, [" ".join(text for text in texts if text not in shared) for texts in sentences]

@@ -132,7 +132,7 @@ def _deviation(values: pd.Series) -> float:
 def failures_note(runs: pd.DataFrame) -> str:
     """Return a sentence on how many of the paper's fits failed; "" if none did.
 
-    A fit fails if it isn't near the optimum or, even without an optimum, if it is below 0.
+    A fit fails if its T isn't near the optimum or, even without an optimum, if its T is below 0.
     """
     below = runs["temperature_paper"] < 0
     failed = int((below | runs["paper_near_exact"].eq(0)).sum())
@@ -154,9 +154,9 @@ def _part(
     heads: Mapping[Any, tuple[str, str]],
     failed: str,
 ) -> list[Part]:
-    """Return a part, with the caption that its rows need, or none if it would be empty.
+    """Return a part of a table, with the caption that its rows need, or none if it would be empty.
 
-    `blocks` has headings and rows of numbers. Each loss gets a line, as does the posterior itself.
+    `blocks` has headings and rows of numbers. Each loss gets a line of the table, as does the posterior itself.
     """
     rows: dict[Any, tuple[str, str]] = {}
     values: dict[Any, Value | None] = {}

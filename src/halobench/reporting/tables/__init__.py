@@ -1,4 +1,4 @@
-"""The print tables, one module each; the parameters of a ``make`` function are the tables that it reads."""
+"""Provide the print tables, one module each; the parameters of a ``make`` function are the tables that it reads."""
 
 from halobench.core.plugin_constants import DISPLAYS
 from halobench.core.plugin_kinds import Kind

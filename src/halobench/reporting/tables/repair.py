@@ -12,9 +12,9 @@ from halobench.storage.columns import REFERENCE
 
 SHORT = "What could repair it"
 CAPTION = """\
-Each model's NLL on test samples, split by what could repair it. From left to right, the parts are noise, which no
-classifier can get below; what only different training can repair; what a richer map of the logits can repair; and what
-a temperature can. The figure of the same name explains how to read them.
+The table splits each model's NLL on test samples by what could repair it. From left to right, the parts are noise,
+which no classifier can get below; what only different training can repair; what a richer map of the logits can repair;
+and what a temperature can repair. The figure of the same name explains how to read the parts.
 """
 
 SHOWS = ()  # made only if an experiment lists it; its cells then get repair ladders

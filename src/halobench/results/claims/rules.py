@@ -66,8 +66,8 @@ class Claim:
     of the table or of ``runs`` is a value, a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``).
 
     For each data set x model pair, the best baseline in the grid is chosen by its mean over seeds, not seed by seed,
-    because the best for each seed would beat any baseline that a user could pick. Any optimism in this choice favours
-    the baseline, not the claim.
+    because the best for each seed would beat any baseline that a user could pick. Any optimism in the choice of the
+    baseline favours the baseline, not the claim.
     """
 
     name: Annotated[Text, AfterValidator(functools.partial(check_name, ""))] = Field(description="A key.")
@@ -126,7 +126,7 @@ class Claim:
         needed = {"difference": "b", "ratio": "b", "against_best": "baselines"}.get(self.statistic)
         for key in ("b", "baselines"):
             missing, unused = (
-                f"missing; {self.statistic} needs it",
+                f"missing; set it, since {self.statistic} needs it",
                 f"{self.statistic} doesn't use this key; leave it out",
             )
             wrong = (getattr(self, key) is not None) != (key == needed)
@@ -287,7 +287,7 @@ def load_claims(path: Path | str) -> list[Claim]:
 def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators: Iterable[str]) -> None:
     """Raise SpecError if a claim reads any other metric or calibrator, since no run would ever test it.
 
-    Patterns and comparisons may match any name.
+    Conditions that are patterns or comparisons may match any name, so they aren't checked.
     """
     computed = {"metric": {*metrics, "ece_floor", *REGION_METRICS}, "calibrator": {*calibrators}}
     for claim in claims:

@@ -101,7 +101,7 @@ def _require_loss(loss: str, tables: ClaimTables) -> None:
 
 
 def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:
-    """Add to a table the columns of `runs` that it doesn't have.
+    """Add to a table the columns of `runs` that it doesn't have yet.
 
     References have no run, so they get only the columns that describe the data set.
     """

@@ -3,7 +3,7 @@
 A table of units has the columns scope, dataset ("" if it spans several), seed, value (for ratios, the logarithm), bound
 ("<" or ">" if a radius is censored), reason (why the unit isn't used; "" if it is), zero (which side of a ratio isn't
 above 0; "" if both are), remark, correction (for seeds that share samples), cells (the number of cells in a used unit),
-left_out (the number of cells left out of it), and a and b (the two sides' values; NaN without one).
+left_out (the number of cells left out of the unit), and a and b (the two sides' values; NaN without one).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def reasons(units: pd.DataFrame) -> list[str]:
 def untestable(claim: Claim, units: pd.DataFrame) -> str:
     """Say why the units of one pair can't decide a claim, whatever the other side does; return "" if they can.
 
-    The margin of a difference may be out of reach: if side a's mean is .05 and the measure is at least 0, a - b can't
-    be above .1. If side b is at its bound in every seed, the difference only repeats the level of a; so does a radius
-    of 0 on side a, as where the confidence at the sample itself is too low. A ratio needs sides above 0; leaving out
-    just the cells that aren't would select by the outcome.
+    The margin of a difference may be out of reach: if side a's mean is 0.05 and the measure is at least 0, a - b can't
+    exceed 0.1. If side b is at its bound in every seed, the difference only repeats the level of a; so does a radius of
+    0 on side a, which means that the confidence at the sample itself is below the threshold. A ratio needs sides above
+    0; leaving out just the cells with other values would select cells by their outcome.
     """
     used = units[units["reason"] == ""]
     if claim.statistic == "ratio":
@@ -106,8 +106,8 @@ def _against_best_units(claim: Claim, tables: ClaimTables) -> pd.DataFrame:
 def _strength(claim: Claim, units: pd.DataFrame) -> tuple[bool, float]:
     """Return a sort key for how hard a baseline is to beat: first whether it can be tested, then its mean.
 
-    Means are compared by the paired difference from a. This gives the same ranking as the baselines' own means if they
-    have the same seeds, and stays fair if a seed is missing from one of them.
+    Baselines' means are compared by their paired differences from side a. The ranking is that of the baselines' own
+    means if all have the same seeds, and is also fair if a seed is missing from one of them.
     """
     used = units.loc[units["reason"] == "", "value"]
     mean = used.mean() if len(used) else -math.inf

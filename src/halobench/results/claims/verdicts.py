@@ -145,8 +145,8 @@ def _remarks(used: pd.DataFrame) -> list[str]:
 def _all_row(claim: Claim, units: pd.DataFrame, out: Mapping[str, str]) -> dict[str, Any]:
     """Return the row with scope all, which averages, for each seed, over the scopes that are complete in every seed.
 
-    `out` has the scopes that can't be tested, with the reasons. The row's correction is the largest of its pairs' data
-    sets.
+    `out` has the scopes that can't be tested, with the reasons. The row's correction for shared samples is the largest
+    of its pairs' data sets.
     """
     planned = {scope: frozenset(group["seed"]) for scope, group in units.groupby("scope", sort=True)}
     used = units[units["reason"] == ""]
