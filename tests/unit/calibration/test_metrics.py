@@ -382,7 +382,7 @@ def test_a_metric_that_fails_is_named(own, name, said):
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ("{own}:blind", r"metrics.own_metrics:blind: found .* expected at least one of correct, labels, posterior, targets"),
+        ("{own}:blind", r"metrics.own_metrics:blind: found .* expected at least one of correct, labels, posterior"),
         ("{own}:unknown", "expected only logits, probabilities, confidence, correct, labels, posterior, targets"),
         ("{own}:both", "either logits or probabilities, confidence, correct"),
         ("{own}:absent", "doesn't define 'absent'"),
