@@ -235,7 +235,8 @@ widened if seeds share samples, as they are for claims, but the comparisons are 
 `results/explorer.html` shows all cells by data set, model and loss. Bars are means over seeds, and circles are single
 cells, with bootstrap intervals over test samples as brackets. Click a circle to open the cell's card: its metrics,
 temperatures and whether each is proved optimal, training curve, spec, and the commands that reproduce it. The table at
-the end opens the same cards by keyboard. The selection is stored in the address, so you can share it:
+the end of the page opens the same cards, so a keyboard is enough. The selection is stored in the address, so you can
+share it:
 `#cell=digits/mlp/mixup2/seed0` opens a card, and `#experiment=NAME&cell=CELL` one of another experiment. `halobench
 show CELL` prints a card in the terminal, and `halobench compare` compares two cells:
 

@@ -4,8 +4,9 @@ If the logits identify the region that a sample comes from, as an attention mode
 samples with similar logits are more informative than the top class and the gap, which are all that partner scaling
 uses. The map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised trees
 (`halobench.calibration.logit_maps`). The weights are fitted to samples that the four maps weren't fitted to, so without
-local structure, the mixture is close to its smooth parts. The weights have no ridge, so with a dozen samples, they may
-be far off. Samples must be independent draws, since copies of a sample in several folds would favour local maps.
+local structure, the mixture is close to its smooth parts. The weights are fitted without a ridge penalty, so with only
+a dozen samples, they may be far off. Samples must be independent draws, since copies of a sample in several folds would
+favour local maps.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ SPAN = "#d8c391"
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of a panel: their names and whether these are bold, and the row of each data set, model and loss."""
+    """The rows of a panel: each row's name, whether it is bold, and which data set, model and loss it shows."""
 
     names: list[tuple[str, bool]]
     places: dict[tuple[str, str, str], int]
