@@ -14,7 +14,7 @@ from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.plugin_kinds import kind_of
+from halobench.core.plugin_kinds import kinds
 
 LAST = 1000  # the order of plug-ins that don't define it
 
@@ -44,7 +44,7 @@ class Facts:
 
 def facts(kind: str, name: str) -> Facts:
     """Return the facts about a plug-in; if it doesn't state a title, its name is the title."""
-    built_in = kind_of(kind).built_in
+    built_in = kinds()[kind].built_in
     if name in built_in:
         return _shown(name, built_in[name])
     constants = plugins.find(kind, name).constants
@@ -89,7 +89,7 @@ def named(kind: str) -> dict[str, Facts]:
 
     A plug-in with invalid constants is shown by its name; the error is reported where it is used.
     """
-    declared = kind_of(kind)
+    declared = kinds()[kind]
     listed: dict[str, Facts] = {}
     for name in (*declared.built_in, *plugins.names(kind)):
         try:

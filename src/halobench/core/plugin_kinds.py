@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import RefusedError
 from halobench.core.plugin_libraries import Library
 
 PACKAGE = Path(__file__).parents[1]
@@ -51,11 +50,6 @@ class Kind:
     def folder(self) -> Path:
         return Path(self.file).parent
 
-    @property
-    def package(self) -> str:
-        """The dotted name of the folder."""
-        return dotted(self.folder)
-
     def entry_of(self, name: str) -> str:
         """Return the name of the function or class that the plug-in's file defines."""
         return name.partition(":")[2] or self.entry or "".join(part.capitalize() for part in name.split("_"))
@@ -82,10 +76,3 @@ def kinds() -> dict[str, Kind]:
     files = sorted(path for path in PACKAGE.rglob("__init__.py") if b"\nKIND = " in path.read_bytes())
     declared: list[Kind] = [importlib.import_module(dotted(path.parent)).KIND for path in files]
     return {kind.name: kind for kind in declared}
-
-
-def kind_of(name: str) -> Kind:
-    """Return the kind of this name; raise SpecError if there is none."""
-    if name not in kinds():
-        raise RefusedError(name, f"isn't a kind of plug-in; those are {', '.join(kinds())}")
-    return kinds()[name]

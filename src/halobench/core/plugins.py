@@ -24,7 +24,7 @@ from typing import Any
 from halobench.core.errors import RefusedError, SpecError, describe_error, hint, one_of, refuse
 from halobench.core.extras import extra_of, install
 from halobench.core.plugin_constants import literal, read_constants
-from halobench.core.plugin_kinds import Kind, dotted, kind_of
+from halobench.core.plugin_kinds import Kind, dotted, kinds
 from halobench.core.plugin_libraries import Library
 
 Definition = ast.FunctionDef | ast.ClassDef
@@ -106,7 +106,7 @@ def _same(value: Any, default: Any) -> bool:
 
 def find(kind: str, name: str) -> Plugin:
     """Return a plug-in; raise SpecError if there is none of this name, or if its file is invalid."""
-    declared = kind_of(kind)
+    declared = kinds()[kind]
     path = _path(declared, name)
     return _read(declared, name, path, path.stat().st_mtime_ns)
 
@@ -118,7 +118,7 @@ def load(kind: str, name: str) -> Callable[..., Any]:
 
 def names(kind: str) -> list[str]:
     """Return the names of the package's plug-ins of a kind, including files that can't be parsed."""
-    declared = kind_of(kind)
+    declared = kinds()[kind]
     return list(_names(declared, declared.folder.stat().st_mtime_ns))
 
 
@@ -167,7 +167,7 @@ def check_known(kind: str, key: str, name: str, built_in: Collection[str] = ()) 
 
     A plug-in whose file has a built-in name is also refused, since it would never be used.
     """
-    declared = kind_of(kind)
+    declared = kinds()[kind]
     if name in built_in:
         hidden = declared.folder / f"{name}.py"
         refuse(hidden.exists(), key, f"{name!r} is built in, so {kind}/{name}.py would never be used; rename that file")
@@ -246,7 +246,8 @@ def _options(node: Definition) -> dict[str, Any] | None:
     pairs = list(zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True))
     if is_class:
         others, defaults = function.args.args[1:], function.args.defaults
-        pairs = [*zip(others, [None] * (len(others) - len(defaults)) + defaults, strict=True), *pairs]
+        absent: list[ast.expr | None] = [None] * (len(others) - len(defaults))
+        pairs = [*zip(others, [*absent, *defaults], strict=True), *pairs]
     return {argument.arg: literal(default) for argument, default in pairs}
 
 
@@ -259,7 +260,7 @@ def _imports(tree: ast.Module, name: str) -> bool:
 def _reexported(kind: Kind, name: str, path: Path) -> Plugin:
     """Return the plug-in of an object that its module imports from elsewhere, such as ``torch.nn:CrossEntropyLoss``."""
     entry = kind.entry_of(name)
-    target = getattr(_import(kind, name), entry, None)
+    target: Any = getattr(_import(kind, name), entry, None)
     refuse(target is None, kind.key, f"{path} doesn't define {entry!r}; correct {name!r}")
     try:
         parameters = list(inspect.signature(target).parameters.values())

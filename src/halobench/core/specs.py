@@ -20,7 +20,7 @@ from halobench.core import plugin_facts
 from halobench.core.calibrator_spec import BUILT_IN, CALIBRATORS, Calibrators, CalibratorSpec
 from halobench.core.errors import hint, naming, one_of, refuse, require
 from halobench.core.metric_spec import Metrics, MetricSpec
-from halobench.core.plugin_kinds import kind_of
+from halobench.core.plugin_kinds import kinds
 from halobench.core.plugin_spec import PluginSpec, suggested
 from halobench.core.plugins import check_known, find, names
 from halobench.core.spec_codec import (
@@ -186,7 +186,7 @@ class ModelSpec(PluginSpec):
 
     def __post_init__(self):
         super().__post_init__()
-        from_library = kind_of("models").library_of(self.name) is not None
+        from_library = kinds()["models"].library_of(self.name) is not None
         require(
             from_library or self.stem == "plain",
             "stem",

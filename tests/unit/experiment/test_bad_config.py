@@ -142,7 +142,7 @@ CONFIGS: dict[str, list[tuple]] = {
             "each value only once",
             " = 'mine'",
         ),
-        bad("calibrators", [{"mine": {"name": "exact"}}], "one of ...", "[0].mine.name = 'exact'"),
+        bad("calibrators", [{"mine": {"name": "oracle"}}], "one of ...", "[0].mine.name = 'oracle'"),
         bad("calibrators", [{"oracle": {"name": "gap"}}], "a different name, since ...", "[0] = 'oracle'"),
     ],
     "seeds": [
