@@ -31,7 +31,7 @@ def as_array(values: Any) -> np.ndarray:
             not np.ma.is_masked(values),
             "array",
             Found("masked entries"),
-            "no masked entries; drop the rows that have some",
+            "an array without masked entries; drop the rows that have some",
         )
         return np.asarray(values)
     tensor = values.detach().cpu()
