@@ -214,7 +214,11 @@ def _read(kind: Kind, name: str, path: Path, mtime_ns: int) -> Plugin:
     entry = kind.entry_of(name)
     node = _definition(path, entry)
     if node is None and ":" in name:
-        refuse(not _imports(tree, entry), kind.key, f"{path} doesn't define {entry!r}; correct {name!r}")
+        refuse(
+            not _imports(tree, entry),
+            kind.key,
+            f"{path} doesn't define {entry!r}; define it there, or correct {name!r}",
+        )
         return _reexported(kind, name, path)
     if node is None:
         what = "function" if kind.entry else "class"
@@ -261,7 +265,7 @@ def _reexported(kind: Kind, name: str, path: Path) -> Plugin:
     """Return the plug-in of an object that its module imports from elsewhere, such as ``torch.nn:CrossEntropyLoss``."""
     entry = kind.entry_of(name)
     target: Any = getattr(_import(kind, name), entry, None)
-    refuse(target is None, kind.key, f"{path} doesn't define {entry!r}; correct {name!r}")
+    refuse(target is None, kind.key, f"{path} doesn't define {entry!r}; define it there, or correct {name!r}")
     try:
         parameters = list(inspect.signature(target).parameters.values())
         file = Path(str(inspect.getsourcefile(target)))

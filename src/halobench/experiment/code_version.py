@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import RefusedError
+from halobench.core.extras import extra_of
 from halobench.core.plugin_constants import without_words
 from halobench.core.plugin_facts import shown_text
 from halobench.core.plugin_kinds import PACKAGE
@@ -82,6 +83,8 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
         path, module = find(kind, name).path, name.partition(":")[0]
         if path.is_relative_to(PACKAGE):
             roots[_dotted(path)] = path
+        elif extra_of(_top(module)):  # whose version is in the record
+            roots[module] = path
         else:
             roots |= {**dict(_files(module, frozenset([_top(module)]))), module: path}
     files = _closure(roots)
@@ -104,7 +107,7 @@ def _key(module: str, path: Path) -> str:
 
 def _closure(roots: dict[str, Path]) -> dict[str, Path]:
     """Return the modules and everything that they import, by dotted name, except for the package's neutral modules."""
-    tops = frozenset(map(_top, roots))
+    tops = frozenset(top for top in map(_top, roots) if not extra_of(top))
     modules: dict[str, Path] = {}
     left = dict(roots)
     while left:

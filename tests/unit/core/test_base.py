@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 import subprocess
@@ -12,14 +13,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
+from halobench.calibration.metric import nll
 from halobench.core import plugins
 from halobench.core.errors import Found, SpecError, naming, refuse, require, shown
 from halobench.core.plugin_kinds import PACKAGE
 from halobench.core.seeding import generator
 from halobench.core.spec_codec import canonical, parse, to_json
-from halobench.core.specs import DatasetSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
+from halobench.core.specs import CalibrateSpec, DatasetSpec, LossSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
 from halobench.data.sources import is_distribution
+from halobench.experiment.code_version import code_map
+from halobench.losses import base
 from halobench.storage import arrays_io, files, provenance, tables_io
 
 
@@ -187,6 +192,45 @@ def test_plugins_are_files_and_their_options_are_read_without_importing():
     assert plugins.find("losses", "mixup").options == {"points": 2, "alpha": 1.0, "weights": "batch"}
     assert plugins.find("models", "timm/resnet18").options is None
     assert plugins.find("losses", "mixup").without_defaults({"points": 2, "alpha": 0.5}) == {"alpha": 0.5}
+
+
+def test_a_class_that_its_module_imports_from_elsewhere_is_a_plugin(tmp_path, monkeypatch):
+    """The library's own file is found; its version, not its code, is part of a job's code version."""
+    (tmp_path / "own_imports.py").write_text("from torch.nn import CrossEntropyLoss as Own\nfrom math import sqrt\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("torch.nn:CrossEntropyLoss", "own_imports:Own"):
+        plugin = plugins.find("losses", name)
+        assert plugin.path == Path(inspect.getfile(torch.nn.CrossEntropyLoss))
+        assert plugin.options["label_smoothing"] == 0.0
+        assert plugin.load() is torch.nn.CrossEntropyLoss
+    logits, labels = torch.randn(5, 3), torch.arange(5) % 3
+    loss = base.build(LossSpec("torch.nn:CrossEntropyLoss", {"label_smoothing": 0.1}))
+    expected = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(loss(logits, labels), expected)
+    (module,) = (name for name in code_map("train", [("losses", "torch.nn:CrossEntropyLoss")]) if "torch" in name)
+    assert module == "torch/nn.py"
+    for name, said in (
+        ("own_imports:Other", "doesn't define 'Other'"),
+        ("own_imports:sqrt", "isn't a function or class"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            plugins.find("losses", name)
+
+
+def test_a_file_without_its_entry_is_named():
+    with pytest.raises(SpecError, match=r"base\.py defines no class 'Base', which makes it one of the losses"):
+        plugins.find("losses", "base")
+
+
+def test_no_folder_is_listed_twice(monkeypatch):
+    """Looking plug-ins up took more than half of the time of the stage `calibrate`."""
+    entries = {"calibrators": ["none", "exact", "paper", "partner"]}
+    logits, labels = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 3
+    first = parse(CalibrateSpec, entries).plugged, nll(logits, labels)
+    listed = []
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: listed.append(folder) or iter(()))
+    assert (parse(CalibrateSpec, entries).plugged, nll(logits, labels)) == first
+    assert not listed
 
 
 def test_each_argument_of_a_class_has_its_own_default_or_none(tmp_path, monkeypatch):

@@ -457,7 +457,9 @@ OUTSIDE = {
         put("losses.mixup2", {"name": "nowhere:Loss"}),
         "losses.mixup2.name: the module 'nowhere' of 'nowhere:Loss' can't be imported; ...",
     ),
-    "no such object": plugin("losses.mixup2", "mine:Other", "...mine.py doesn't define 'Other'; correct 'mine:Other'"),
+    "no such object": plugin(
+        "losses.mixup2", "mine:Other", "...mine.py doesn't define 'Other'; define it there, or correct..."
+    ),
     "no Python": (
         put("losses.mixup2", {"name": "garbled:Loss"}),
         "losses.mixup2.name: ...'garbled:Loss' can't be read: ...garbled.py: not valid Python (SyntaxError: ...)",
@@ -511,7 +513,9 @@ OUTSIDE = {
     ),
     "a figure that is drawn from no table": figure("bare", "bare has no parameters; each must name a table: ..."),
     "a figure from a table of no experiment": figure("odd", "odd has the parameter 'rnus'; ...(did you mean 'runs'?)"),
-    "a figure that is not there": figure("gone", "...displays.py doesn't define 'gone'; correct 'displays:gone'"),
+    "a figure that is not there": figure(
+        "gone", "...displays.py doesn't define 'gone'; define it there, or correct..."
+    ),
     "a figure that can't be imported": (
         put("experiments.tiny.figures", ["displays:draw"]),
         "figures.name: 'displays:draw' can't be imported (ModuleNotFoundError: ...",
