@@ -29,9 +29,9 @@ harness.one_thread()
 import numpy as np  # noqa: E402
 
 from halobench import fit_auto  # noqa: E402
-from halobench.calibration.auto import TS  # noqa: E402
-from halobench.calibration.sample_scores import cross_entropy  # noqa: E402
-from halobench.calibration.temperature_scaling import finite_beta  # noqa: E402
+from halobench.calibration.repair.auto import TS  # noqa: E402
+from halobench.calibration.scores.sample_scores import cross_entropy  # noqa: E402
+from halobench.calibration.temperature.temperature_scaling import finite_beta  # noqa: E402
 
 CANDIDATES = ("top_rest", "partner")  # `matrix` would take most of the time
 SAMPLES, TEST, COPIES, PATIENTS, NOISE = 300, 20_000, 5, 30, 0.02

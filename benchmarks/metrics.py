@@ -18,9 +18,9 @@ import peers_calibration as peers  # noqa: E402
 from harness import Row  # noqa: E402
 from temperature import peak  # noqa: E402
 
-from halobench.calibration import metric, sample_scores  # noqa: E402
 from halobench.calibration.metrics import brier  # noqa: E402
-from halobench.calibration.resampling import bootstrap_intervals  # noqa: E402
+from halobench.calibration.scores import metric, sample_scores  # noqa: E402
+from halobench.calibration.scores.resampling import bootstrap_intervals  # noqa: E402
 
 DRAWS = 1000
 

@@ -103,7 +103,7 @@ def plain_bootstrap(
     level: float = 0.95,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return percentile intervals for the error, NLL and Brier score, scoring the points again for each draw."""
-    from halobench.calibration import metric
+    from halobench.calibration.scores import metric
 
     means = np.empty((draws, 3))
     for row in means:

@@ -49,9 +49,9 @@ from sklearn.svm import SVC  # noqa: E402
 
 from halobench import fit_auto, fit_temperature  # noqa: E402
 from halobench.calibration import calibrator  # noqa: E402
-from halobench.calibration.auto import LIBRARY, NORMAL, OWN, TS  # noqa: E402
-from halobench.calibration.sample_scores import cross_entropy, softmax  # noqa: E402
-from halobench.calibration.temperature_scaling import finite_beta  # noqa: E402
+from halobench.calibration.repair.auto import LIBRARY, NORMAL, OWN, TS  # noqa: E402
+from halobench.calibration.scores.sample_scores import cross_entropy, softmax  # noqa: E402
+from halobench.calibration.temperature.temperature_scaling import finite_beta  # noqa: E402
 from halobench.core import plugins  # noqa: E402
 from halobench.core.errors import SpecError  # noqa: E402
 from halobench.data.loaders import mnist5k, overlap  # noqa: E402

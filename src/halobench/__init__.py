@@ -15,24 +15,24 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HOMES = {
-    "calibration.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
-    "calibration.paper_fit": ("fit_paper",),
-    "calibration.metric": (
+    "calibration.temperature.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
+    "calibration.temperature.paper_fit": ("fit_paper",),
+    "calibration.scores.metric": (
         *("ace", "brier", "classwise_ece", "ece", "error", "kl", "mce", "nll", "reliability", "softmax"),
     ),
-    "calibration.resampling": ("bootstrap_intervals", "ece_floor"),
-    "calibration.auto": ("AutoFit", "fit_auto"),
+    "calibration.scores.resampling": ("bootstrap_intervals", "ece_floor"),
+    "calibration.repair.auto": ("AutoFit", "fit_auto"),
     "calibration.calibrator": ("Calibrator",),
-    "calibration.diagnose": ("diagnose", "diagnose_file"),
-    "calibration.diagnosis": ("Diagnosis",),
+    "calibration.diagnosis.diagnose": ("diagnose", "diagnose_file"),
+    "calibration.diagnosis.diagnosis": ("Diagnosis",),
     "calibration.evaluate": ("Calibrated", "calibrate"),
-    "calibration.external_logits": ("calibrate_file", "read_logits"),
+    "calibration.diagnosis.external_logits": ("calibrate_file", "read_logits"),
     "calibration.overlap_theory": (
         *("mixup_kl_bound", "nearest_neighbour_kl", "partner_kl", "posterior_entropy", "two_level_kl"),
         *("two_level_slope", "uniform_kl"),
     ),
-    "calibration.partner_scaling": ("PartnerFit", "fit_partner"),
-    "calibration.repair": ("RepairLadder", "Rung", "repair_ladder"),
+    "calibration.repair.partner_scaling": ("PartnerFit", "fit_partner"),
+    "calibration.repair.ladder": ("RepairLadder", "Rung", "repair_ladder"),
     "core.errors": ("SpecError",),
     "core.specs": (
         *("CalibrateSpec", "DatasetSpec", "LossSpec", "ModelSpec", "NoiseSpec", "ProbeSpec", "SourceSpec"),

@@ -35,8 +35,8 @@ from halobench.storage.columns import KEYS, TABLE_COLUMNS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from halobench.calibration.binning import Reliability
     from halobench.calibration.evaluate import Calibrated
+    from halobench.calibration.scores.binning import Reliability
 
 __all__ = ["calibrated", "calibration", "neighbourhood", "radii", "reliability"]
 __all__ += ["calibrator_label", "loss_label", "loss_styles", "losses_in", "save", "styled"]

@@ -33,10 +33,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from halobench.calibration.arrays import as_array, check_logits
-from halobench.calibration.auto import fit_auto
-from halobench.calibration.metric import softmax
-from halobench.calibration.partner_scaling import fit_partner
-from halobench.calibration.temperature_scaling import fit_smoothed, fit_temperature, tempered
+from halobench.calibration.repair.auto import fit_auto
+from halobench.calibration.repair.partner_scaling import fit_partner
+from halobench.calibration.scores.metric import softmax
+from halobench.calibration.temperature.temperature_scaling import fit_smoothed, fit_temperature, tempered
 from halobench.core.errors import Found, require
 from halobench.core.formatting import count
 

@@ -205,7 +205,7 @@ def check_metric(name: str, **options: Any) -> None:
     --------
     >>> check_metric("ece", bins=10)
     """
-    from halobench.calibration.metric import Metric, by_kind
+    from halobench.calibration.scores.metric import Metric, by_kind
 
     with _asserting("metrics", name):
         metric = Metric(name, plugins.find("metrics", name).without_defaults(options))
@@ -243,7 +243,7 @@ def check_metric(name: str, **options: Any) -> None:
 
 def _predictions(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:
     """Return, by name, all arrays of predictions that a metric may take."""
-    from halobench.calibration import sample_scores
+    from halobench.calibration.scores import sample_scores
 
     probabilities = sample_scores.softmax(logits)
     predicted, confidence = sample_scores.predictions(probabilities)

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from conftest import needs
-from halobench.calibration import calibrator, metric
+from halobench.calibration import calibrator
 from halobench.calibration.evaluate import Calibrated, calibrate
-from halobench.calibration.metric import nll
-from halobench.calibration.sample_scores import softmax
+from halobench.calibration.scores import metric
+from halobench.calibration.scores.metric import nll
+from halobench.calibration.scores.sample_scores import softmax
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 from unit.calibration.builders import drawn, posterior_sample

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.arrays import blocks, check_labels, check_logits
-from halobench.calibration.sample_scores import cross_entropy, logarithm, softmax
+from halobench.calibration.scores.sample_scores import cross_entropy, logarithm, softmax
 from halobench.core import plugins
 from halobench.core.errors import Found, RefusedError, SpecError, refuse, require, shown
 

@@ -11,7 +11,7 @@ The calibrators, and the data to which each is fitted, are:
 - Plug-ins (from `halobench.calibration.calibrators` or elsewhere): other families of maps, fitted to the same labels as
   ``exact``. If another library's calibrator fails, its scores are empty, and its fit states the ``reason``.
 
-`halobench.calibration.targets` documents which labels each split is scored against.
+`halobench.calibration.scores.targets` documents which labels each split is scored against.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.calibration import region_scores
 from halobench.calibration.arrays import check_logits
 from halobench.calibration.calibrator import Calibrator, LibraryError, fit_checked
-from halobench.calibration.region_scores import SampleRegions
-from halobench.calibration.rescaling import rescale
-from halobench.calibration.sample_scores import cross_entropy
-from halobench.calibration.scoring import SplitScores, metrics_row
-from halobench.calibration.targets import SPLITS, Targets, read_array, read_targets, reported_labels
-from halobench.calibration.temperature_scaling import (
+from halobench.calibration.scores import region_scores
+from halobench.calibration.scores.region_scores import SampleRegions
+from halobench.calibration.scores.sample_scores import cross_entropy
+from halobench.calibration.scores.scoring import SplitScores, metrics_row
+from halobench.calibration.scores.targets import SPLITS, Targets, read_array, read_targets, reported_labels
+from halobench.calibration.temperature.rescaling import rescale
+from halobench.calibration.temperature.temperature_scaling import (
     TemperatureFit,
     fit_exactly,
     fit_temperature,
@@ -59,8 +59,9 @@ class Calibrated:
         Columns are split, labels, calibrator, metric, value, low, high. Metrics that are means over all samples have
         95% percentile bootstrap intervals. Bounds are NaN for binned metrics, whose bootstrap intervals don't have the
         right coverage. If the fit failed or has no finite optimum, all values are NaN. If the distribution consists of
-        regions, `halobench.calibration.region_scores.scores` are added and, for ``none`` on test, the module's `gaps`;
-        intervals on test are then too wide, since they ignore that each region has its share of the test samples.
+        regions, `halobench.calibration.scores.region_scores.scores` are added and, for ``none`` on test, the module's
+        `gaps`; intervals on test are then too wide, since they ignore that each region has its share of the test
+        samples.
     reliability : DataFrame
         Columns are split (test), labels, calibrator, bin, lower, upper, count, confidence, accuracy. An empty bin has
         count 0 and NaN means.
@@ -86,7 +87,7 @@ def calibrate(
     arrays : mapping of name to array
         For each of `splits`, ``{split}.logits`` (n, k), ``{split}.labels`` (n,) as drawn, and ``{split}.clean`` (n,).
         The posterior, if known, is ``{split}.posterior`` (n, k), ``transition`` (k, k) with P(label = j | clean = i),
-        or given by region, as read by `halobench.calibration.region_scores.SampleRegions`.
+        or given by region, as read by `halobench.calibration.scores.region_scores.SampleRegions`.
     spec : CalibrateSpec
     seed : int
         The cell's seed. Bootstrap resamples depend only on the seed and the split, so cells that differ in model or

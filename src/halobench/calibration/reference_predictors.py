@@ -10,9 +10,16 @@ import numpy as np
 import pandas as pd
 
 from halobench.calibration.evaluate import Calibrated, fit_and_score
-from halobench.calibration.region_scores import SampleRegions
-from halobench.calibration.sample_scores import logarithm
-from halobench.calibration.targets import SPLITS, Targets, read_array, read_posterior, read_targets, require_array
+from halobench.calibration.scores.region_scores import SampleRegions
+from halobench.calibration.scores.sample_scores import logarithm
+from halobench.calibration.scores.targets import (
+    SPLITS,
+    Targets,
+    read_array,
+    read_posterior,
+    read_targets,
+    require_array,
+)
 from halobench.core.errors import Found, require
 from halobench.core.specs import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS

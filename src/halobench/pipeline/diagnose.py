@@ -19,8 +19,8 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
         for name in FILES:
             same = (out / name).exists() and file.exists() and file.samefile(out / name)
             refuse(same, "--out", f"{name} in {out} is the input and would be overwritten; pass another folder")
-    from halobench.calibration.diagnose import diagnose_file
-    from halobench.calibration.external_logits import read_sets
+    from halobench.calibration.diagnosis.diagnose import diagnose_file
+    from halobench.calibration.diagnosis.external_logits import read_sets
 
     diagnosis = diagnose_file(file, seed=seed)
     if out is None:

@@ -25,7 +25,7 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
     plugins = [("models", cell.spec["model"]["name"]), *sampler] if sampler else []
     options: Any = {"seed": seed, "code": code, "plugins": plugins, "packages": PACKAGES}
     with stage("repair", folder / "repair.json", {}, **options) as run:
-        from halobench.calibration.cell_ladder import cell_ladder
+        from halobench.calibration.repair.cell_ladder import cell_ladder
         from halobench.results.further_draws import further_draws
 
         more = further_draws(cell) if sampler else None

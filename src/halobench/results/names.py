@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from halobench.calibration.region_scores import GAPS
+from halobench.calibration.scores.region_scores import GAPS
 from halobench.core import plugin_facts
 from halobench.storage.columns import NO_LOSS
 

@@ -105,7 +105,7 @@ _STAGES = (
         "runs/{}/repair.json",
         outputs=("repair.csv",),
         needs=("source", "train"),
-        modules=("calibration/cell_ladder", "results/further_draws"),
+        modules=("calibration/repair/cell_ladder", "results/further_draws"),
     ),
     Stage(
         "reference",

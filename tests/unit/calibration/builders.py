@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from halobench.calibration import diagnose
+from halobench.calibration.diagnosis import diagnose
 
 
 @pytest.fixture

@@ -7,12 +7,13 @@ import pytest
 import scipy.stats
 
 from halobench import SpecError, diagnose, fit_auto
-from halobench.calibration import auto, calibrator
-from halobench.calibration.auto import FOLDS, TS
-from halobench.calibration.copies import find_copies
-from halobench.calibration.groups import Groups
-from halobench.calibration.sample_scores import softmax
-from halobench.calibration.temperature_scaling import finite_beta
+from halobench.calibration import calibrator
+from halobench.calibration.repair import auto
+from halobench.calibration.repair.auto import FOLDS, TS
+from halobench.calibration.repair.copies import find_copies
+from halobench.calibration.repair.groups import Groups
+from halobench.calibration.scores.sample_scores import softmax
+from halobench.calibration.temperature.temperature_scaling import finite_beta
 from halobench.core.seeding import generator
 from unit.calibration.builders import drawn
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from halobench import SpecError, bootstrap_intervals, ece_floor, fit_auto, fit_partner, repair_ladder, scale
-from halobench.calibration import calibrator, metric
+from halobench.calibration import calibrator
+from halobench.calibration.scores import metric
 from unit.calibration.builders import drawn
 
 Z, Y = drawn(60, 3)

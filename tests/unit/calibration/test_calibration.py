@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 
 from halobench.calibration import calibrator as posthoc
-from halobench.calibration import metric
 from halobench.calibration.evaluate import calibrate
-from halobench.calibration.paper_fit import fit_paper
 from halobench.calibration.reference_predictors import nearest, references
-from halobench.calibration.resampling import bootstrap_intervals, ece_floor
-from halobench.calibration.rescaling import FLAT
-from halobench.calibration.sample_scores import cross_entropy
-from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.calibration.scores import metric
+from halobench.calibration.scores.resampling import bootstrap_intervals, ece_floor
+from halobench.calibration.scores.sample_scores import cross_entropy
+from halobench.calibration.temperature.paper_fit import fit_paper
+from halobench.calibration.temperature.rescaling import FLAT
+from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs import CalibrateSpec

@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagnosis_page, fit_temperature
-from halobench.calibration import auto, diagnosis_parts
-from halobench.calibration import diagnose as module
-from halobench.calibration.diagnosis_parts import Shift, Temperature
-from halobench.calibration.metric import nll, softmax
+from halobench.calibration.diagnosis import diagnose as module
+from halobench.calibration.diagnosis import parts
+from halobench.calibration.diagnosis.parts import Shift, Temperature
+from halobench.calibration.repair import auto
+from halobench.calibration.scores.metric import nll, softmax
 from halobench.cli.main import main
 from unit.calibration.builders import drawn, torch_lbfgs
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
@@ -36,7 +37,7 @@ fast = pytest.mark.usefixtures("without_ladder")
 def flipped():
     (z, y), (new_z, new_y) = drawn(flips=0.35), drawn(seed=1, flips=0.35)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(diagnosis_parts, "WORK", 0)
+        patch.setattr(parts, "WORK", 0)
         return z, y, new_z, new_y, diagnose(z, y, new_z, new_y, candidates=OWN)
 
 
@@ -247,7 +248,7 @@ def test_a_shift_of_classes_or_confidences_is_seen_and_nothing_rarely_is():
 
 def test_the_range_of_what_training_could_remove_is_printed(monkeypatch):
     """Three samples a class say little; with 20 classes, nothing is known about the lower end."""
-    monkeypatch.setattr(diagnosis_parts, "WORK", 0)
+    monkeypatch.setattr(parts, "WORK", 0)
     z, y = np.random.default_rng(0).normal(size=(60, 20)), np.arange(60) % 20
     found = diagnose(z, y, candidates=())
     low, high = found.ladder.training_range
@@ -258,7 +259,7 @@ def test_the_range_of_what_training_could_remove_is_printed(monkeypatch):
 
 
 def test_noise_is_apart_where_the_posterior_is_known(monkeypatch):
-    monkeypatch.setattr(diagnosis_parts, "WORK", 0)
+    monkeypatch.setattr(parts, "WORK", 0)
     z, y = drawn(400)
     found = diagnose(z, y, posterior=softmax(z / 3), candidates=OWN)
     entropy = nll(z / 3, softmax(z / 3))
@@ -311,7 +312,7 @@ def hard(case: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ],
 )
 def test_hard_data_get_an_answer(case, words, answer, monkeypatch):
-    monkeypatch.setattr(diagnosis_parts, "WORK", 0)
+    monkeypatch.setattr(parts, "WORK", 0)
     z, y, new = hard(case)
     found = diagnose(z, y, new, y[:60] if len(y) >= 60 else None, candidates=OWN)
     assert np.allclose(found.predict_proba(new).sum(axis=1), 1)
@@ -407,7 +408,7 @@ def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
 
 
 def test_with_many_classes_slow_maps_are_left_out_by_name(monkeypatch):
-    for limited in (module, diagnosis_parts):
+    for limited in (module, parts):
         monkeypatch.setattr(limited, "WORK", 100 * 4**2 - 1)
     found = diagnose(*drawn(100, flips=0.35), candidates=("matrix", "partner"))
     assert set(found.ladder.families) == {"temperature", "partner", "ranks", "neighbours", "mixture"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from halobench.calibration import metric
-from halobench.calibration.external_logits import calibrate_file, read_logits
-from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.calibration.diagnosis.external_logits import calibrate_file, read_logits
+from halobench.calibration.scores import metric
+from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec
 from halobench.reporting import terminal

@@ -11,12 +11,13 @@ from scipy.special import log_softmax
 from scipy.special import softmax as scipy_softmax
 
 from halobench import testing
-from halobench.calibration import arrays, metric
+from halobench.calibration import arrays
 from halobench.calibration.evaluate import calibrate
-from halobench.calibration.paper_fit import fit_paper
-from halobench.calibration.resampling import bootstrap_intervals, ece_floor
-from halobench.calibration.sample_scores import cross_entropy
-from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.calibration.scores import metric
+from halobench.calibration.scores.resampling import bootstrap_intervals, ece_floor
+from halobench.calibration.scores.sample_scores import cross_entropy
+from halobench.calibration.temperature.paper_fit import fit_paper
+from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.spec_codec import canonical, parse

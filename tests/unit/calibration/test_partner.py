@@ -10,8 +10,9 @@ from scipy.optimize import minimize
 from scipy.special import log_expit, log_softmax, logsumexp
 
 from halobench import fit_partner, fit_temperature, kl, nll
-from halobench.calibration import calibrator, convex, partner_scaling
-from halobench.calibration.temperature_scaling import fit_smoothed
+from halobench.calibration import calibrator
+from halobench.calibration.repair import newton, partner_scaling
+from halobench.calibration.temperature.temperature_scaling import fit_smoothed
 from halobench.theory import nearest_neighbour_kl, partner_kl
 from unit.calibration.builders import nearest
 
@@ -75,14 +76,14 @@ def test_the_numbers_are_those_that_scipy_finds_with_each_sample_really_left_out
 
     def which(w: np.ndarray) -> float:
         terms = [log_parts(fit, z, counts, w)[1].get(y, 0.0) for z, y, counts in rows]
-        return -sum(terms) + convex.RIDGE / 2 * float(((sizes * (w - [1, 0, 0])) ** 2).sum())
+        return -sum(terms) + newton.RIDGE / 2 * float(((sizes * (w - [1, 0, 0])) ** 2).sum())
 
     tops = logits.argmax(axis=1)
     place = np.array([(tops[:i] == a).sum() for i, a in enumerate(tops)])
     folds = [counted(logits[place % 5 != f], labels[place % 5 != f], fit.symmetric) for f in range(5)]
     features = np.stack([log_parts(fit, z, folds[i % 5], fit.which)[2] for z, i in zip(logits, place, strict=True)])
     units = np.r_[
-        np.sqrt((features**2).mean(axis=0)), np.full(5, math.sqrt(partner_scaling.CLASS_RIDGE / convex.RIDGE))
+        np.sqrt((features**2).mean(axis=0)), np.full(5, math.sqrt(partner_scaling.CLASS_RIDGE / newton.RIDGE))
     ]
 
     def odds(v: np.ndarray) -> np.ndarray:
@@ -90,7 +91,7 @@ def test_the_numbers_are_those_that_scipy_finds_with_each_sample_really_left_out
 
     def top(v: np.ndarray) -> float:
         away = units * (v - np.r_[1, np.zeros(8)])
-        return -float(log_expit(np.where(tops == labels, 1, -1) * odds(v)).sum()) + convex.RIDGE / 2 * float(
+        return -float(log_expit(np.where(tops == labels, 1, -1) * odds(v)).sum()) + newton.RIDGE / 2 * float(
             away @ away
         )
 
@@ -117,8 +118,8 @@ def test_the_certificate_bounds_what_is_left_to_gain():
         return -float(log_expit(margins).sum()), -(signs * p) @ x, (x * (p * (1 - p))[:, None]).T @ x
 
     centre, units = np.array([1.0, 0, -1]), np.array([2.0, 1, 0.5])
-    best = convex.minimise(objective, centre, units)
-    early = convex.minimise(objective, centre, units, np.full(3, 5.0), tolerance=0.5)
+    best = newton.minimise(objective, centre, units)
+    early = newton.minimise(objective, centre, units, np.full(3, 5.0), tolerance=0.5)
     assert best.excess < 1e-12
     assert 0 < early.value - best.value <= early.excess
     assert best.value <= objective(centre)[0]
@@ -223,7 +224,7 @@ def test_gap_scaling_is_the_optimum_that_scipy_finds_within_its_bounds(share, be
         return z * ((b[0] * (1 - f) + b[1] * f) * ts.beta)[:, None]
 
     def objective(b: np.ndarray) -> float:
-        return nll(tempered(b, logits, f), labels) + convex.RIDGE / 2 / len(labels) * float((b - 1) @ (b - 1))
+        return nll(tempered(b, logits, f), labels) + newton.RIDGE / 2 / len(labels) * float((b - 1) @ (b - 1))
 
     peer = minimize(objective, [1, 1], bounds=[(0, None)] * 2, method="L-BFGS-B", options={"ftol": 1e-15, "gtol": 1e-9})
     fit = calibrator.fit("gap", logits, labels)
@@ -247,12 +248,12 @@ def test_top_versus_rest_scaling_is_the_optimum_that_scipy_finds_and_knows_no_cl
     wrong = [(row, at.index(y)) for row, at, y in zip(others, place, labels, strict=True) if y in at]
 
     def which(w: np.ndarray) -> float:
-        ridge = convex.RIDGE / 2 * (w[0] - 1) ** 2
+        ridge = newton.RIDGE / 2 * (w[0] - 1) ** 2
         return ridge - sum(log_softmax(w[0] * row)[y] for row, y in wrong)
 
     def whether(v: np.ndarray) -> float:
         sign = np.where(labels == logits.argmax(axis=1), 1, -1)
-        ridge = convex.RIDGE / 2 * ((t @ t / len(t)) * (v[0] - 1) ** 2 + v[1] ** 2)
+        ridge = newton.RIDGE / 2 * ((t @ t / len(t)) * (v[0] - 1) ** 2 + v[1] ** 2)
         return ridge - log_expit(sign * (v[0] * t + v[1])).sum()
 
     w, v = (minimize(f, x, options={"gtol": 1e-9}).x for f, x in ((which, [1.0]), (whether, [1.0, 0.0])))

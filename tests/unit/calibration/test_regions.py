@@ -11,7 +11,7 @@ from scipy.special import softmax
 from halobench.calibration.evaluate import calibrate
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, partner_kl, two_level_kl
 from halobench.calibration.reference_predictors import references
-from halobench.calibration.region_scores import GAPS, SampleRegions, _level, gaps
+from halobench.calibration.scores.region_scores import GAPS, SampleRegions, _level, gaps
 from halobench.core.errors import SpecError
 from halobench.core.specs import CalibrateSpec, DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
 from halobench.data.distribution import Regions, overlap_regions

@@ -15,11 +15,13 @@ from scipy.optimize import brentq, minimize_scalar
 from scipy.special import log_softmax, logsumexp
 from scipy.special import softmax as scipy_softmax
 
-from halobench.calibration import arrays, metric, nll_curve
-from halobench.calibration import temperature_scaling as ts
-from halobench.calibration.paper_fit import fit_paper
-from halobench.calibration.rescaling import FLAT
-from halobench.calibration.temperature_scaling import fit_smoothed, fit_temperature, scale, tempered
+from halobench.calibration import arrays
+from halobench.calibration.scores import metric
+from halobench.calibration.temperature import nll_curve
+from halobench.calibration.temperature import temperature_scaling as ts
+from halobench.calibration.temperature.paper_fit import fit_paper
+from halobench.calibration.temperature.rescaling import FLAT
+from halobench.calibration.temperature.temperature_scaling import fit_smoothed, fit_temperature, scale, tempered
 from halobench.core.errors import SpecError
 from unit.calibration.builders import torch_lbfgs
 

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import torch
 
-from halobench.calibration.metric import nll
+from halobench.calibration.scores.metric import nll
 from halobench.core import plugins
 from halobench.core.errors import Found, SpecError, naming, refuse, require, shown
 from halobench.core.plugin_kinds import PACKAGE

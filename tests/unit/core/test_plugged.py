@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.calibration import calibrator, metric
+from halobench.calibration import calibrator
 from halobench.calibration.evaluate import calibrate
-from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.calibration.scores import metric
+from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.plugin_kinds import kinds
 from halobench.core.spec_codec import canonical, parse, to_json
@@ -26,7 +27,7 @@ import random
 import numpy as np
 import torch
 
-from halobench.calibration.temperature_scaling import fit_temperature
+from halobench.calibration.temperature.temperature_scaling import fit_temperature
 
 
 def exact(logits, labels):

@@ -78,7 +78,7 @@ def test_the_digest_is_a_known_constant_on_every_python():
 
 def test_a_ladder_depends_on_all_that_further_draws_pass_through():
     """Its maps are fitted to samples that are drawn again, and to the cell's model on them."""
-    needed = {"calibration/cell_ladder", "data/distribution", "data/splits", "models/builder", "training/cell"}
+    needed = {"calibration/repair/cell_ladder", "data/distribution", "data/splits", "models/builder", "training/cell"}
     needed |= {"results/further_draws", "results/trained_cell"}
     assert needed <= set(code_map("repair"))
 
@@ -105,8 +105,7 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     around -= {"experiment/displays"}  # pages take titles of figures and tables from it
     around |= {"models/shape_check", "results/inventory", "results/status", "results/throughput"}
     around |= {"reporting/compare", "reporting/pages/diagnosis_page"}  # for people to look at
-    around |= {f"calibration/{name}" for name in ("diagnose", "diagnosis", "diagnosis_parts", "diagnosis_text")}
-    around |= {"calibration/external_logits", "calibration/logit_tables"}
+    around |= {m for m in modules if m.startswith("calibration/diagnosis/")} - neutral
     around |= {"figures", "sklearn", "tables", "testing", "theory"}  # imported by users' figures, tables and notebooks
     mapped = {name for stage in STAGES for name in code_map(stage)}
     # Helpers of plug-ins count wherever the plug-in is used.

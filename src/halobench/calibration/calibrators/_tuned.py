@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, Map, scored
-from halobench.calibration.sample_scores import cross_entropy, softmax
+from halobench.calibration.scores.sample_scores import cross_entropy, softmax
 from halobench.core.seeding import generator
 
 # Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which its fit stopped.

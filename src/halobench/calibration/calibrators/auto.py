@@ -1,6 +1,6 @@
 """Choose the candidate with the largest out-of-fold gain over temperature scaling, or keep TS if no gain is clear.
 
-See `halobench.calibration.auto` for the rule and the references.
+See `halobench.calibration.repair.auto` for the rule and the references.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import numpy as np
 
 # Candidates are found by name; these imports only make their code part of this calibrator's code version.
 from halobench.calibration.adaptors import netcal, probmetrics  # noqa: F401
-from halobench.calibration.auto import OWN, check_candidates, fit_auto_checked
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.calibrators import matrix, partner, top_rest  # noqa: F401
+from halobench.calibration.repair.auto import OWN, check_candidates, fit_auto_checked
 
 TITLE = "auto"
 ABOUT = "the calibrator that cross-fitting on validation samples chooses, or TS if none gains clearly"

@@ -19,9 +19,9 @@ import numpy as np
 
 from halobench.calibration.arrays import BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
-from halobench.calibration.rescaling import rescale
-from halobench.calibration.sample_scores import softmax
-from halobench.calibration.temperature_scaling import finite_beta
+from halobench.calibration.scores.sample_scores import softmax
+from halobench.calibration.temperature.rescaling import rescale
+from halobench.calibration.temperature.temperature_scaling import finite_beta
 
 TITLE = "TS mixed with confusions"
 ABOUT = "TS mixed with the labels of the validation samples that have the same prediction"

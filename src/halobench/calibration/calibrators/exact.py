@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator
-from halobench.calibration.temperature_scaling import fit_exactly, scaling
+from halobench.calibration.temperature.temperature_scaling import fit_exactly, scaling
 
 TITLE = "TS (optimal)"
 ABOUT = "temperature scaling at the certified optimum on validation data"

@@ -17,9 +17,9 @@ import numpy as np
 
 from halobench.calibration.arrays import BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
-from halobench.calibration.convex import RIDGE, Objective, minimise
-from halobench.calibration.rescaling import FLAT, rescale
-from halobench.calibration.temperature_scaling import finite_beta
+from halobench.calibration.repair.newton import RIDGE, Objective, minimise
+from halobench.calibration.temperature.rescaling import FLAT, rescale
+from halobench.calibration.temperature.temperature_scaling import finite_beta
 
 TITLE = "gap scaling"
 ABOUT = "a temperature that depends on the gap between the two largest logits"

@@ -3,20 +3,20 @@
 If the logits identify the region that a sample comes from, as an attention model's logits do, the labels of validation
 samples with similar logits are more informative than the top class and the gap, which are all that partner scaling
 uses. The map is a mixture of TS, partner scaling, nearest neighbours and extremely randomised trees
-(`halobench.calibration.logit_maps`). The weights are fitted to samples that the four maps weren't fitted to, so without
-local structure, the mixture is close to its smooth parts. The weights are fitted without a ridge penalty, so with only
-a dozen samples, they may be far off. Samples must be independent draws, since copies of a sample in several folds would
-favour local maps.
+(`halobench.calibration.repair.families`). The weights are fitted to samples that the four maps weren't fitted to, so
+without local structure, the mixture is close to its smooth parts. The weights are fitted without a ridge penalty, so
+with only a dozen samples, they may be far off. Samples must be independent draws, since copies of a sample in several
+folds would favour local maps.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from halobench.calibration import pooling
 from halobench.calibration.calibrator import Calibrator, scored
-from halobench.calibration.logit_maps import fit_families
-from halobench.calibration.sample_scores import logarithm, softmax
+from halobench.calibration.repair import mixture
+from halobench.calibration.repair.families import fit_families
+from halobench.calibration.scores.sample_scores import logarithm, softmax
 from halobench.core.seeding import generator
 
 TITLE = "local map"
@@ -43,10 +43,10 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     weights = np.eye(len(PARTS))[0]
     if n >= 2 * FOLDS:
         fold = generator(0, "local", "folds").permutation(n) % FOLDS
-        held_out = pooling.predict_held_out(
+        held_out = mixture.predict_held_out(
             lambda chosen: fit_families(logits[chosen], labels[chosen], labels[chosen], 0, PARTS), logits, fold
         )
-        weights = pooling.weights(np.stack(list(held_out.values())), labels)
+        weights = mixture.weights(np.stack(list(held_out.values())), labels)
     maps = fit_families(logits, labels, labels, 0, PARTS)
 
     def transform(z: np.ndarray) -> np.ndarray:

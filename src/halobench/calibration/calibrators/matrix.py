@@ -14,8 +14,8 @@ import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, Map
 from halobench.calibration.calibrators._tuned import fit_tuned, weights_along
-from halobench.calibration.rescaling import rescale, spread
-from halobench.calibration.temperature_scaling import finite_beta
+from halobench.calibration.temperature.rescaling import rescale, spread
+from halobench.calibration.temperature.temperature_scaling import finite_beta
 from halobench.core.errors import require
 
 TITLE = "matrix scaling"

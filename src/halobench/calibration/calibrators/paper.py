@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator
-from halobench.calibration.paper_fit import fit_as_paper
-from halobench.calibration.temperature_scaling import scaling
+from halobench.calibration.temperature.paper_fit import fit_as_paper
+from halobench.calibration.temperature.temperature_scaling import scaling
 
 TITLE = "TS (paper's code)"
 ABOUT = "temperature scaling fitted by the paper's published code, which may stop short of the optimum"

@@ -1,6 +1,7 @@
 """Fit partner scaling: temperature scaling that learns from validation samples which classes are confused.
 
-See `halobench.calibration.partner_scaling` for its formula, the proven properties of the fit, and the references.
+See `halobench.calibration.repair.partner_scaling` for its formula, the proven properties of the fit, and the
+references.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, scored
-from halobench.calibration.partner_scaling import WORK, fit_checked
+from halobench.calibration.repair.partner_scaling import WORK, fit_checked
 
 TITLE = "partner scaling"
 ABOUT = "TS that also learns from confusions on validation data which classes are mistaken for which others"

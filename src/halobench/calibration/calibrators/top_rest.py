@@ -19,9 +19,9 @@ import numpy as np
 
 from halobench.calibration.arrays import BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
-from halobench.calibration.convex import minimise
-from halobench.calibration.rescaling import rescale
-from halobench.calibration.temperature_scaling import finite_beta
+from halobench.calibration.repair.newton import minimise
+from halobench.calibration.temperature.rescaling import rescale
+from halobench.calibration.temperature.temperature_scaling import finite_beta
 
 TITLE = "top-versus-rest scaling"
 ABOUT = "one temperature for whether the prediction is right, and another for which class is right if it isn't"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration.arrays import blocks
-from halobench.calibration.binning import bin_edges, bin_index
+from halobench.calibration.scores.binning import bin_edges, bin_index
 
 TITLE = "Classwise ECE"
 ABOUT = "ECE of each class's probability, averaged over classes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from halobench.calibration.binning import bin_by_confidence
+from halobench.calibration.scores.binning import bin_by_confidence
 
 TITLE = "ECE"
 ABOUT = "expected calibration error: the gap between confidence and accuracy in bins, weighted by count"

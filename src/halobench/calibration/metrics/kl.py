@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration.arrays import blocks
-from halobench.calibration.sample_scores import cross_entropy
+from halobench.calibration.scores.sample_scores import cross_entropy
 
 TITLE = "KL"
 ABOUT = "divergence of the model from the known posterior"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from halobench.calibration.binning import bin_by_confidence
+from halobench.calibration.scores.binning import bin_by_confidence
 
 TITLE = "MCE"
 ABOUT = "the largest gap between confidence and accuracy in a bin"

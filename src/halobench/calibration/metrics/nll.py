@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from halobench.calibration.sample_scores import cross_entropy
+from halobench.calibration.scores.sample_scores import cross_entropy
 
 TITLE = "NLL"
 ABOUT = "negative log-likelihood of the labels"

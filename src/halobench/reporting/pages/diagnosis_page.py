@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from halobench.calibration.diagnosis import Diagnosis
-from halobench.calibration.diagnosis_text import OTHERS, label
+from halobench.calibration.diagnosis.diagnosis import Diagnosis
+from halobench.calibration.diagnosis.text import OTHERS, label
 from halobench.core.formatting import interval, number
 from halobench.reporting.rendering import render
 from halobench.reporting.styles import calibrator_style

@@ -1,12 +1,12 @@
 """Diagnose a classifier's logits: is its temperature optimal, what else would repair it, and are there enough samples?
 
 `diagnose` answers these questions from validation logits and labels, and from test logits if there are any. `diagnose`
-combines the exact temperature (`halobench.calibration.temperature_scaling`), the choice of a calibrator by
-cross-fitting (`halobench.calibration.auto`), the repair ladder (`halobench.calibration.repair`), the confusions that
-partner scaling uses, and two tests of whether test logits look like validation logits.
+combines the exact temperature (`halobench.calibration.temperature.temperature_scaling`), the choice of a calibrator by
+cross-fitting (`halobench.calibration.repair.auto`), the repair ladder (`halobench.calibration.repair.ladder`), the
+confusions that partner scaling uses, and two tests of whether test logits look like validation logits.
 
 Maps with a weight for each pair of classes would take minutes with many classes. If the number of samples times
-classes^2 exceeds 2e7 (`halobench.calibration.diagnosis_parts.WORK`), these maps are skipped, and the results name them.
+classes^2 exceeds 2e7 (`halobench.calibration.diagnosis.parts.WORK`), these maps are skipped, and the results name them.
 
 References
 ----------
@@ -25,18 +25,19 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration import auto, metric, resampling
 from halobench.calibration.arrays import as_rows, check_whole
-from halobench.calibration.auto import TS, AutoFit, Gain
-from halobench.calibration.diagnosis import Diagnosis
-from halobench.calibration.diagnosis_parts import WORK, Shift, Temperature, confusions, quick_ladder
-from halobench.calibration.external_logits import Samples, as_sets, in_file, read_samples, read_sets
-from halobench.calibration.groups import Groups
-from halobench.calibration.logit_tables import table_arrays
-from halobench.calibration.repair import Rung
-from halobench.calibration.rescaling import rescale, temper
-from halobench.calibration.sample_scores import cross_entropy, softmax
-from halobench.calibration.temperature_scaling import finite_beta
+from halobench.calibration.diagnosis.diagnosis import Diagnosis
+from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
+from halobench.calibration.diagnosis.logit_tables import table_arrays
+from halobench.calibration.diagnosis.parts import WORK, Shift, Temperature, confusions, quick_ladder
+from halobench.calibration.repair import auto
+from halobench.calibration.repair.auto import TS, AutoFit, Gain
+from halobench.calibration.repair.groups import Groups
+from halobench.calibration.repair.ladder import Rung
+from halobench.calibration.scores import metric, resampling
+from halobench.calibration.scores.sample_scores import cross_entropy, softmax
+from halobench.calibration.temperature.rescaling import rescale, temper
+from halobench.calibration.temperature.temperature_scaling import finite_beta
 from halobench.core.errors import refuse, require
 from halobench.core.seeding import generator
 
@@ -63,7 +64,7 @@ def diagnose(
     logits : (n, k) array
         Logits of validation samples, which the model wasn't trained on. Logits may be a tensor, a data frame, a list of
         rows or a column of rows. Without `labels`, pass a data frame as described in
-        `halobench.calibration.logit_tables`.
+        `halobench.calibration.diagnosis.logit_tables`.
     labels : (n,) integers
         In [0, k).
     test_logits, test_labels : arrays, optional
@@ -120,7 +121,8 @@ def diagnose(
 
 
 def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0) -> Diagnosis:
-    """Diagnose the logits in an .npz, .csv or .parquet file, as described in `halobench.calibration.external_logits`.
+    """Diagnose the logits in an .npz, .csv or .parquet file, as described in
+    `halobench.calibration.diagnosis.external_logits`.
 
     If the file has a single set of samples, all are validation samples. The errors raised are those of `diagnose`.
     """

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.auto import NORMAL
-from halobench.calibration.groups import Groups
-from halobench.calibration.logit_maps import FAMILIES, SLOW
-from halobench.calibration.paper_fit import fit_as_paper
-from halobench.calibration.repair import RepairLadder, ladder
-from halobench.calibration.rescaling import rescale
-from halobench.calibration.sample_scores import cross_entropy, predictions, softmax
-from halobench.calibration.temperature_scaling import TemperatureFit, fit_exactly
+from halobench.calibration.repair.auto import NORMAL
+from halobench.calibration.repair.families import FAMILIES, SLOW
+from halobench.calibration.repair.groups import Groups
+from halobench.calibration.repair.ladder import RepairLadder, ladder
+from halobench.calibration.scores.sample_scores import cross_entropy, predictions, softmax
+from halobench.calibration.temperature.paper_fit import fit_as_paper
+from halobench.calibration.temperature.rescaling import rescale
+from halobench.calibration.temperature.temperature_scaling import TemperatureFit, fit_exactly
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs import LADDER_SAMPLES

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration.arrays import check_probabilities, check_whole
-from halobench.calibration.binning import bin_edges, bin_index
-from halobench.calibration.sample_scores import predictions
+from halobench.calibration.scores.binning import bin_edges, bin_index
+from halobench.calibration.scores.sample_scores import predictions
 from halobench.core.errors import Found, require
 
 

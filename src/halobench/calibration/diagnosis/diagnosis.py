@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration import diagnosis_text as words
-from halobench.calibration.auto import AutoFit, Gain, listed
-from halobench.calibration.diagnosis_parts import Confusion, Shift, Temperature
-from halobench.calibration.external_logits import read_samples
-from halobench.calibration.logit_tables import rows_of
-from halobench.calibration.repair import RepairLadder, Rung
+from halobench.calibration.diagnosis import text as words
+from halobench.calibration.diagnosis.external_logits import read_samples
+from halobench.calibration.diagnosis.logit_tables import rows_of
+from halobench.calibration.diagnosis.parts import Confusion, Shift, Temperature
+from halobench.calibration.repair.auto import AutoFit, Gain, listed
+from halobench.calibration.repair.ladder import RepairLadder, Rung
 from halobench.core.formatting import count
 
 WIDTH = 80  # columns of the text

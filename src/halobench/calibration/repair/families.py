@@ -23,11 +23,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from halobench.calibration import sample_scores
 from halobench.calibration.arrays import blocks
-from halobench.calibration.partner_scaling import fit_checked
-from halobench.calibration.rescaling import rescale, spread
-from halobench.calibration.temperature_scaling import finite_beta, fit_exactly
+from halobench.calibration.repair.partner_scaling import fit_checked
+from halobench.calibration.scores import sample_scores
+from halobench.calibration.temperature.rescaling import rescale, spread
+from halobench.calibration.temperature.temperature_scaling import finite_beta, fit_exactly
 from halobench.core.seeding import generator
 
 Map = Callable[[np.ndarray], np.ndarray]

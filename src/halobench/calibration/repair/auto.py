@@ -40,12 +40,12 @@ import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_labels, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import Calibrator, fit_checked, scored
-from halobench.calibration.copies import find_copies
-from halobench.calibration.groups import Groups, check_groups
 from halobench.calibration.metrics import ece
-from halobench.calibration.rescaling import rescale, temper
-from halobench.calibration.sample_scores import correctness, cross_entropy, predictions, softmax
-from halobench.calibration.temperature_scaling import finite_beta
+from halobench.calibration.repair.copies import find_copies
+from halobench.calibration.repair.groups import Groups, check_groups
+from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
+from halobench.calibration.temperature.rescaling import rescale, temper
+from halobench.calibration.temperature.temperature_scaling import finite_beta
 from halobench.core import plugins
 from halobench.core.errors import Found, SpecError, refuse, require
 from halobench.core.seeding import generator
@@ -184,7 +184,8 @@ def fit_auto(
         In [0, k).
     groups : (n,) numbers or names, optional
         Equal for samples that belong together, such as versions of one image or images of one patient. Without groups,
-        samples must be independent draws; copies among them are found by `halobench.calibration.copies`, and grouped.
+        samples must be independent draws; copies among them are found by `halobench.calibration.repair.copies`, and
+        grouped.
     candidates : sequence of str, optional
         Names of calibrators in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics is
         installed, its ``SMSCalibrator`` and ``SVSCalibrator``.

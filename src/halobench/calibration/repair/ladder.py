@@ -14,10 +14,10 @@ row doesn't change the probabilities, so what this constant may say about the la
 other training can make visible.
 
 The best map is unknown. The best map's *upper estimate* is the lowest NLL of the families in
-`halobench.calibration.logit_maps`, and of their mixture, on samples that the maps weren't fitted to. No map has a lower
-expected NLL than the best one, so the estimate is too high on average, by the amount that these maps still miss. The
-part `training` is therefore too large, and the part `richer_map` too small. Up to sampling error, the upper estimate is
-thus a bound.
+`halobench.calibration.repair.families`, and of their mixture, on samples that the maps weren't fitted to. No map has a
+lower expected NLL than the best one, so the estimate is too high on average, by the amount that these maps still miss.
+The part `training` is therefore too large, and the part `richer_map` too small. Up to sampling error, the upper
+estimate is thus a bound.
 
 There is no bound from below on the best map's NLL: logits that never repeat may identify each sample, and its label
 with it. The *lower estimate* therefore assumes that the best map varies on scales that the samples resolve, in the D
@@ -45,11 +45,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration import pooling, resampling
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled, check_whole
-from halobench.calibration.logit_maps import FAMILIES, TINY, fit_families
-from halobench.calibration.sample_scores import cross_entropy, softmax
-from halobench.calibration.temperature_scaling import fit_exactly
+from halobench.calibration.repair import mixture
+from halobench.calibration.repair.families import FAMILIES, TINY, fit_families
+from halobench.calibration.scores import resampling
+from halobench.calibration.scores.sample_scores import cross_entropy, softmax
+from halobench.calibration.temperature.temperature_scaling import fit_exactly
 from halobench.core.errors import Found, refuse, require
 from halobench.core.seeding import generator
 from halobench.core.specs import LADDER_SAMPLES
@@ -273,7 +274,7 @@ def _held_out(
     fold = generator(seed, "repair", "folds").permutation(len(logits)) % folds
     if more is None:
         labels = _drawn(targets, seed)
-        probabilities = pooling.predict_held_out(
+        probabilities = mixture.predict_held_out(
             lambda rows: fit_families(logits[rows], targets[rows], labels[rows], seed, families), logits, fold
         )
     else:
@@ -281,7 +282,7 @@ def _held_out(
         maps = fit_families(more[0][rows], more[1][rows], _drawn(more[1], seed)[rows], seed, families)
         probabilities = {name: softmax(transform(logits)) for name, transform in maps.items()}
     nlls = {name: cross_entropy(_logarithm(p), targets) for name, p in probabilities.items()}
-    return nlls | {MIXTURE: pooling.cross_fitted_nll(np.stack(list(probabilities.values())), targets, fold)}
+    return nlls | {MIXTURE: mixture.cross_fitted_nll(np.stack(list(probabilities.values())), targets, fold)}
 
 
 def _drawn(targets: np.ndarray, seed: int) -> np.ndarray:

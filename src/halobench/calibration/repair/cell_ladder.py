@@ -12,9 +12,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from halobench.calibration.region_scores import SampleRegions
-from halobench.calibration.repair import RepairLadder, ladder
-from halobench.calibration.targets import read_array, read_posterior
+from halobench.calibration.repair.ladder import RepairLadder, ladder
+from halobench.calibration.scores.region_scores import SampleRegions
+from halobench.calibration.scores.targets import read_array, read_posterior
 from halobench.core.errors import Found, require
 from halobench.storage.columns import METRICS_COLUMNS
 

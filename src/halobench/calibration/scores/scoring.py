@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration import binning, metric, region_scores, resampling, sample_scores
-from halobench.calibration.metric import Metric
-from halobench.calibration.region_scores import SampleRegions
+from halobench.calibration.scores import binning, metric, region_scores, resampling, sample_scores
+from halobench.calibration.scores.metric import Metric
+from halobench.calibration.scores.region_scores import SampleRegions
 from halobench.core.seeding import generator
 from halobench.core.specs import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS

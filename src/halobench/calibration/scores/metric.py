@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration import binning, sample_scores
 from halobench.calibration.arrays import (
     check_logits,
     check_probabilities,
@@ -24,7 +23,8 @@ from halobench.calibration.arrays import (
     check_unscaled,
     check_whole,
 )
-from halobench.calibration.binning import Reliability
+from halobench.calibration.scores import binning, sample_scores
+from halobench.calibration.scores.binning import Reliability
 from halobench.core import plugins
 from halobench.core.errors import Found, one_of, require
 from halobench.core.metric_spec import OF_PROBABILITIES, parameters

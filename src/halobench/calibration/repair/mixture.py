@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from halobench.calibration.logit_maps import TINY, Map
-from halobench.calibration.sample_scores import softmax
+from halobench.calibration.repair.families import TINY, Map
+from halobench.calibration.scores.sample_scores import softmax
 
 STEPS = 200
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.arrays import as_array, check_labels, check_rows
-from halobench.calibration.region_scores import SampleRegions
+from halobench.calibration.scores.region_scores import SampleRegions
 from halobench.core.errors import Found, RefusedError, require
 
 SPLITS = ("train", "val", "test")

@@ -2,7 +2,7 @@
 
 The mean NLL of softmax(beta * logits) is convex in the inverse temperature beta = 1 / T. The optimal beta is therefore
 found to machine precision, and proved optimal by a sign change of the derivative. For comparison,
-`halobench.calibration.paper_fit` provides the paper's fit.
+`halobench.calibration.temperature.paper_fit` provides the paper's fit.
 
 References
 ----------
@@ -19,7 +19,7 @@ import numpy as np
 
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
 from halobench.calibration.calibrator import Calibrator
-from halobench.calibration.nll_curve import (
+from halobench.calibration.temperature.nll_curve import (
     Curve,
     Derivatives,
     derivatives,
@@ -27,7 +27,7 @@ from halobench.calibration.nll_curve import (
     slope_rounding,
     summarise,
 )
-from halobench.calibration.rescaling import rescale, temper
+from halobench.calibration.temperature.rescaling import rescale, temper
 from halobench.core.errors import refuse, require
 
 CERTIFICATE = 1e-7  # relative half-width of the interval around beta in which the gradient must change sign

@@ -26,10 +26,10 @@ ridge towards TS makes the optimum finite and unique on any data, even separable
    root mean square of its feature; the ridge on c has a strength of CLASS_RIDGE. For the feature m, a sample's counts
    come from the other FOLDS - 1 folds; within each predicted class, samples are assigned to folds in turn.
 
-The gradient provably bounds how far each part is from its optimum (`halobench.calibration.convex`). The minimised NLL,
-in which samples are left out of their own counts, is therefore at most that of TS if TS has an optimum. On other
-samples, the NLL may exceed that of TS: by a few hundredths of a nat if there are few errors. If there are a great many
-samples, r and the symmetry are chosen on a subset.
+The gradient provably bounds how far each part is from its optimum (`halobench.calibration.repair.newton`). The
+minimised NLL, in which samples are left out of their own counts, is therefore at most that of TS if TS has an optimum.
+On other samples, the NLL may exceed that of TS: by a few hundredths of a nat if there are few errors. If there are a
+great many samples, r and the symmetry are chosen on a subset.
 
 References
 ----------
@@ -52,9 +52,9 @@ import numpy as np
 
 from halobench.calibration.arrays import blocks, check_labels, check_logits, check_unscaled
 from halobench.calibration.calibrator import GRADIENT
-from halobench.calibration.convex import RIDGE, Optimum, minimise
-from halobench.calibration.rescaling import power_of_two
-from halobench.calibration.temperature_scaling import finite_beta
+from halobench.calibration.repair.newton import RIDGE, Optimum, minimise
+from halobench.calibration.temperature.rescaling import power_of_two
+from halobench.calibration.temperature.temperature_scaling import finite_beta
 from halobench.core.errors import Found, require
 
 PRIORS = (0.3, 3.0, 30.0, 300.0)  # strengths r of the uniform prior to try, in samples per class

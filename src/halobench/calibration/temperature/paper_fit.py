@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
-from halobench.calibration.nll_curve import Curve, derivatives
-from halobench.calibration.temperature_scaling import TemperatureFit
+from halobench.calibration.temperature.nll_curve import Curve, derivatives
+from halobench.calibration.temperature.temperature_scaling import TemperatureFit
 
 
 def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:

@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from halobench.calibration.auto import TS, AutoFit, Gain
-from halobench.calibration.diagnosis_parts import LADDER_MOST, Confusion, Shift, Temperature
-from halobench.calibration.groups import Groups
-from halobench.calibration.logit_maps import SLOW
-from halobench.calibration.repair import RepairLadder, Rung
-from halobench.calibration.temperature_scaling import TemperatureFit
+from halobench.calibration.diagnosis.parts import LADDER_MOST, Confusion, Shift, Temperature
+from halobench.calibration.repair.auto import TS, AutoFit, Gain
+from halobench.calibration.repair.families import SLOW
+from halobench.calibration.repair.groups import Groups
+from halobench.calibration.repair.ladder import RepairLadder, Rung
+from halobench.calibration.temperature.temperature_scaling import TemperatureFit
 from halobench.core import plugin_facts
 from halobench.core.formatting import count, interval, number
 

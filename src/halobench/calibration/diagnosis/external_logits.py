@@ -18,7 +18,8 @@ logarithm equals the logits up to a constant per row. A probability of 0, which 
 that is ruled out for its sample. The paper's fit is NaN if a class is ruled out, and calibrators other than
 temperatures reject logits of -inf.
 
-A table (.csv or .parquet) has one row per sample, and columns as described in `halobench.calibration.logit_tables`.
+A table (.csv or .parquet) has one row per sample, and columns as described in
+`halobench.calibration.diagnosis.logit_tables`.
 """
 
 from __future__ import annotations
@@ -31,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from halobench.calibration.arrays import check_labels, check_logits, check_matrix, check_rows, check_unscaled
-from halobench.calibration.groups import check_groups
-from halobench.calibration.logit_tables import SPLITS, table_arrays
-from halobench.calibration.sample_scores import logarithm
+from halobench.calibration.diagnosis.logit_tables import SPLITS, table_arrays
+from halobench.calibration.repair.groups import check_groups
+from halobench.calibration.scores.sample_scores import logarithm
 from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
 from halobench.core.extras import explained
 from halobench.core.seeding import generator

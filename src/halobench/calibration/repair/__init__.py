@@ -1,0 +1,1 @@
+"""What repairs a model: richer maps than a temperature, the choice among them, and what they leave."""
