@@ -17,7 +17,8 @@ from harness import Row, main, over, turns
 from torch import nn
 
 from halobench import Effort, attacked_radius, certified_radius
-from halobench.core.specs import ModelSpec, TrainSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import TrainSpec
 
 LEAST = {("certified", "mlp"): 2.0, ("certified", "cnn"): 1.2, ("attacked", "mlp"): 3.0, ("attacked", "cnn"): 1.2}
 SEARCHED = 0.05  # relative; searches end within 2 %, and rounding may lead them through different radii

@@ -35,7 +35,9 @@ import torch
 from harness import turns
 
 from halobench.core.errors import SpecError
-from halobench.core.specs import LossSpec, ModelSpec, ProbeSpec, TrainSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.losses import base
 from halobench.models import builder
 from halobench.probing.probe import ProbeOptions, probe

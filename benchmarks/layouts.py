@@ -17,7 +17,8 @@ import peers_torch as peers
 import torch
 from harness import Row, main, over, turns
 
-from halobench.core.specs import ModelSpec, TrainSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.training.device import autocast, memory_format
 from halobench.training.optimizer import build_optimizer
 

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
+from halobench.core.specs.data import DatasetSpec, SourceSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data import sources, splits
 from halobench.data.splits import Data
 from halobench.models import builder

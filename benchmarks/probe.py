@@ -17,7 +17,9 @@ import torch
 from harness import Row, main, over, turns
 from torch import nn
 
-from halobench.core.specs import ModelSpec, ProbeSpec, TrainSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import predictor, score
 from halobench.probing.rays import Surroundings

@@ -17,7 +17,8 @@ import peers_torch as peers
 import torch
 from harness import Row, main, over, turns
 
-from halobench.core.specs import LossSpec, ModelSpec, TrainSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data.splits import Data
 from halobench.losses import base
 from halobench.training.batches import batches_of

@@ -31,7 +31,7 @@ BOUNDS = {"minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}", 
 
 def schema() -> dict[str, Any]:
     """Return the JSON schema of a configuration, as the classes of its sections say."""
-    from halobench.core.spec_codec import adapter
+    from halobench.core.specs.codec import adapter
     from halobench.experiment.grid import Config
 
     made = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | untitled(adapter(Config).json_schema())
@@ -130,7 +130,7 @@ def row(name: str, node: Mapping[str, Any], required: bool, schema: Mapping[str,
 
 def claims() -> str:
     """Return the section on the keys of a claim."""
-    from halobench.core.spec_codec import adapter
+    from halobench.core.specs.codec import adapter
     from halobench.results.claims import Claim
 
     made = untitled(adapter(Claim).json_schema())
@@ -282,7 +282,8 @@ def names_tables() -> Iterator[str]:
 
 def reading() -> str:
     """Return the page on how to read each figure and table, from their captions."""
-    from halobench.core import plugin_facts, plugins
+    from halobench.core import plugins
+    from halobench.core.plugins import facts as plugin_facts
 
     parts = [READING]
     figures = {name: plugin_facts.facts("figures", name) for name in plugins.names("figures")}
@@ -327,7 +328,7 @@ def references() -> str:
 
 def sources(kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Yield the name and source of each plug-in of some kinds that says its source."""
-    from halobench.core import plugin_facts
+    from halobench.core.plugins import facts as plugin_facts
 
     for kind in kinds:
         yield from ((name, said.source) for name, said in plugin_facts.named(kind).items() if said.source)

@@ -45,7 +45,7 @@ def published_table(run: str, name: str) -> pd.DataFrame:
     """Return a table of a published run with the columns that older runs don't have."""
     import published
 
-    from halobench.core.plugin_facts import facts
+    from halobench.core.plugins.facts import facts
     from halobench.results.aggregate import REPEATED
 
     frame, runs = published.table(run, name), published.table(run, "runs")

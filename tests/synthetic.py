@@ -14,7 +14,7 @@ from matplotlib.text import Text
 
 from halobench.calibration.overlap_theory import two_level_kl
 from halobench.core import plugins
-from halobench.core.plugin_facts import facts
+from halobench.core.plugins.facts import facts
 from halobench.reporting.print_tables.layout import Part, Table, Value, grid
 from halobench.results.aggregate import REPEATED, REPEATING
 from halobench.results.claims import load_claims

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from halobench.core import plugin_facts, plugins
+from halobench.core import plugins
 from halobench.core.errors import SpecError
+from halobench.core.plugins import facts as plugin_facts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +45,7 @@ def check_loss(name: str, **options: Any) -> None:
     """
     import torch
 
-    from halobench.core.specs import LossSpec
+    from halobench.core.specs.training import LossSpec
     from halobench.experiment import build_checks
     from halobench.losses import base
 
@@ -80,7 +81,7 @@ def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3,
     """
     import torch
 
-    from halobench.core.specs import ModelSpec
+    from halobench.core.specs.model import ModelSpec
     from halobench.models import builder
 
     with _asserting("models", name):
@@ -101,7 +102,7 @@ def check_model(name: str, shape: tuple[int, ...] = (1, 8, 8), classes: int = 3,
 
 def check_source(name: str, **options: Any) -> None:
     """Check that a source, named by its loader or ``module:object``, always loads the same data, which it describes."""
-    from halobench.core.specs import SourceSpec
+    from halobench.core.specs.data import SourceSpec
     from halobench.data import sources
 
     with _asserting("data", name):
@@ -144,7 +145,7 @@ def check_direction(name: str) -> None:
     """
     import torch
 
-    from halobench.core.specs import ProbeSpec
+    from halobench.core.specs.probe import ProbeSpec
     from halobench.probing.probe import probe
     from halobench.probing.rays import Surroundings
 

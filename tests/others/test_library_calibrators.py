@@ -15,7 +15,7 @@ from halobench.calibration.scores import metric
 from halobench.calibration.scores.metric import nll
 from halobench.calibration.scores.sample_scores import softmax
 from halobench.core.errors import SpecError
-from halobench.core.specs import CalibrateSpec
+from halobench.core.specs.calibrate import CalibrateSpec
 from unit.calibration.builders import drawn, posterior_sample
 
 HISTOGRAM = "netcal/HistogramBinning"

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from halobench.core.specs import SourceSpec
+from halobench.core.specs.data import SourceSpec
 from halobench.data import sources
 
 

@@ -12,8 +12,8 @@ from matplotlib.text import Text
 
 import halobench
 from halobench import ProbeSpec, SpecError, Surroundings, calibrate_file, figures, probe
-from halobench.core.spec_codec import parse
-from halobench.core.specs import CalibrateSpec
+from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.codec import parse
 
 
 def drawn_words(figure):

@@ -11,8 +11,8 @@ import synthetic
 from halobench import testing
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.plugin_constants import without_words
-from halobench.core.spec_codec import parse
+from halobench.core.plugins.constants import without_words
+from halobench.core.specs.codec import parse
 from halobench.experiment.sections import ExperimentSpec
 from halobench.figures import calibrator_label
 

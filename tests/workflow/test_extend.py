@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 from scipy.stats import entropy
 
 from conftest import Workspace
-from halobench.core.specs import DatasetSpec
+from halobench.core.specs.data import DatasetSpec
 from halobench.data.splits import load_data
 from halobench.storage import arrays_io
 

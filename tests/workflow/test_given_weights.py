@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from conftest import Workspace, tiny_config
-from halobench.core.specs import ModelSpec
+from halobench.core.specs.model import ModelSpec
 from halobench.models.builder import build
 from halobench.results.trained_cell import open_cell
 from halobench.storage import arrays_io, files, records

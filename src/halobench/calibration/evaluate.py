@@ -38,10 +38,10 @@ from halobench.calibration.temperature.temperature_scaling import (
     fit_temperature,
     scaling,
 )
-from halobench.core.calibrator_spec import CalibratorSpec
 from halobench.core.errors import Found, SpecError, naming, refuse, require
 from halobench.core.plugins import check_installed, find
-from halobench.core.specs import CalibrateSpec
+from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.calibrator import CalibratorSpec
 from halobench.storage.columns import METRICS_COLUMNS, RELIABILITY_COLUMNS
 
 

@@ -21,7 +21,7 @@ from halobench.calibration.scores.targets import (
     require_array,
 )
 from halobench.core.errors import Found, require
-from halobench.core.specs import CalibrateSpec
+from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from halobench.core.errors import RefusedError, SpecError, require, shown
 from halobench.core.seeding import generator
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ import numpy as np
 
 from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
-from halobench.core.spec_codec import canonical
-from halobench.core.specs import SourceSpec
+from halobench.core.specs.codec import canonical
+from halobench.core.specs.data import SourceSpec
 from halobench.data.channel_stats import ChannelStats, FeatureStats
 from halobench.data.distribution import Distribution
 from halobench.data.mapped_rows import row_bytes

@@ -11,7 +11,7 @@ import numpy as np
 
 from halobench.core.errors import RefusedError
 from halobench.core.seeding import generator
-from halobench.core.specs import DatasetSpec, NoiseSpec
+from halobench.core.specs.data import DatasetSpec, NoiseSpec
 from halobench.data.distribution import Distribution, Sample, draw_labels, sample_generator
 from halobench.data.mapped_rows import Normalised, Rows, normalise, rows_of
 from halobench.data.sources import SPLITS, load_distribution

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from halobench.core.errors import refuse
-from halobench.core.spec_codec import parse
-from halobench.core.specs import SourceSpec
+from halobench.core.specs.codec import parse
+from halobench.core.specs.data import SourceSpec
 from halobench.data.sources import ARRAYS, Images, load_source, sample_type, save_blocks
 from halobench.storage import arrays_io, files, records
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
-from halobench.core.specs import IMAGE_KEYS, LossSpec, ModelSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import IMAGE_KEYS, LossSpec
 from halobench.data import sources, splits
 from halobench.data.written_sources import read_meta
 from halobench.experiment.config_loader import ConfigError, load_config

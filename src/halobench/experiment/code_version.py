@@ -23,10 +23,10 @@ from typing import Any
 
 from halobench.core.errors import RefusedError
 from halobench.core.extras import extra_of
-from halobench.core.plugin_constants import without_words
-from halobench.core.plugin_facts import shown_text
-from halobench.core.plugin_kinds import PACKAGE
 from halobench.core.plugins import find, parsed
+from halobench.core.plugins.constants import without_words
+from halobench.core.plugins.facts import shown_text
+from halobench.core.plugins.kinds import PACKAGE
 from halobench.storage.layout import STAGES
 
 # Modules that don't affect any number. A spec's meaning is all in its JSON, and values in files don't depend on how

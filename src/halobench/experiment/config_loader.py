@@ -15,8 +15,9 @@ import pydantic
 
 from halobench.core.errors import NAME, RefusedError, SpecError, one_of
 from halobench.core.plugins import check_installed
-from halobench.core.spec_codec import adapter, spec_errors
-from halobench.core.specs import EVALUATION_KEYS, LADDER_SAMPLES, TrainSpec
+from halobench.core.specs.codec import adapter, spec_errors
+from halobench.core.specs.data import LADDER_SAMPLES
+from halobench.core.specs.training import EVALUATION_KEYS, TrainSpec
 from halobench.experiment.grid import Config
 from halobench.storage.columns import REFERENCE
 

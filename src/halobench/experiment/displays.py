@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from halobench.core import plugin_facts, plugins
+from halobench.core import plugins
 from halobench.core.errors import SpecError, one_of, refuse
+from halobench.core.plugins import facts as plugin_facts
 from halobench.storage.layout import PAGES, TABLES
 
 KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from

@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import canonical, parse, spec
-from halobench.core.specs import PROBE_KEYS, CalibrateSpec, ModelSpec, TrainSpec
+from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.codec import canonical, parse, spec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import PROBE_KEYS, TrainSpec
 from halobench.data.sources import is_distribution
 from halobench.experiment.displays import ALL, IMAGES, LADDER, has_content
 from halobench.experiment.sections import Cell, ProbeEntry, Sections

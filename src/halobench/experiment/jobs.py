@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halobench.core.spec_codec import to_json
+from halobench.core.specs.codec import to_json
 from halobench.experiment.code_version import code_map
 from halobench.experiment.displays import QUESTIONS, captions, file_stem, tables_read
 from halobench.experiment.grid import Config

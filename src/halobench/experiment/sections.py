@@ -17,10 +17,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
 
 from halobench.core import plugins
-from halobench.core.calibrator_spec import CALIBRATORS, Calibrators
 from halobench.core.errors import NAME, SpecError, check_name, one_of, require
-from halobench.core.spec_codec import Distinct, Flag, NotNegative, Several, Text, check_distinct, spec
-from halobench.core.specs import DatasetSpec, LossSpec, MetricsSpec, ModelSpec, ProbeSpec, Recipe, SourceSpec
+from halobench.core.specs.calibrate import MetricsSpec
+from halobench.core.specs.calibrator import CALIBRATORS, Calibrators
+from halobench.core.specs.codec import Distinct, Flag, NotNegative, Several, Text, check_distinct, spec
+from halobench.core.specs.data import DatasetSpec, SourceSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import LossSpec, Recipe
 from halobench.experiment.displays import ALL, tables_read
 from halobench.storage.layout import STAGES
 

@@ -7,7 +7,7 @@ import torch
 
 from halobench.core import plugins
 from halobench.core.errors import Found, RefusedError, refuse, require
-from halobench.core.specs import LossSpec
+from halobench.core.specs.training import LossSpec
 
 
 class Loss:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from halobench.core.errors import Found, SpecError, require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.losses.base import Loss, send, soft_cross_entropy
 
 TITLE = "CutMix"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from halobench.core.errors import require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.losses.base import Loss, soft_cross_entropy
 
 TITLE = "Label smoothing"

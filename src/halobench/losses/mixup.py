@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from halobench.core.errors import one_of, require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.losses.base import Loss, send, soft_cross_entropy
 
 TITLE = "Mixup"

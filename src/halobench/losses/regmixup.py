@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from halobench.core.errors import require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.losses.mixup import Mixup
 
 TITLE = "RegMixup"

@@ -13,7 +13,7 @@ from torch import nn
 
 from halobench.core import plugins
 from halobench.core.errors import refuse, require
-from halobench.core.specs import ModelSpec, Normalisation
+from halobench.core.specs.model import ModelSpec, Normalisation
 from halobench.models import preprocessing, pretrained
 
 BUILT_FROM_DATA = "the model is built around its training samples; leave this key out"

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from halobench.core.errors import require
-from halobench.core.specs import Normalisation
+from halobench.core.specs.model import Normalisation
 
 Moments = tuple[np.ndarray, np.ndarray]  # mean and standard deviation per channel
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
-from halobench.core.specs import ModelSpec
+from halobench.core.specs.model import ModelSpec
 from halobench.models import package_weights
 from halobench.storage import files
 

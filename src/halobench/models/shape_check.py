@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from halobench.core.errors import RefusedError, SpecError
-from halobench.core.specs import ModelSpec
+from halobench.core.specs.model import ModelSpec
 from halobench.models import pretrained
 from halobench.models.builder import build, image_shape, kept_rows, network_of
 from halobench.models.piecewise.layers import network_of as network_of_layers

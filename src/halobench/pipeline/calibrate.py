@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.spec_codec import canonical, parse
-from halobench.core.specs import CalibrateSpec, DatasetSpec
+from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.codec import canonical, parse
+from halobench.core.specs.data import DatasetSpec
 from halobench.data import splits, written_sources
 from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, stage
 from halobench.storage import arrays_io, files, tables_io

@@ -9,7 +9,10 @@ from typing import Any
 
 from halobench.calibration.evaluate import exact_beta
 from halobench.core.errors import require
-from halobench.core.specs import DatasetSpec, ModelSpec, ProbeSpec, TrainSpec
+from halobench.core.specs.data import DatasetSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.data import splits, written_sources
 from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, tables_io

@@ -9,8 +9,9 @@ from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import require
-from halobench.core.spec_codec import canonical, parse
-from halobench.core.specs import ModelSpec, SourceSpec
+from halobench.core.specs.codec import canonical, parse
+from halobench.core.specs.data import SourceSpec
+from halobench.core.specs.model import ModelSpec
 from halobench.data import sources
 from halobench.models import package_weights
 from halobench.pipeline.stage import Code, stage

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halobench.core.errors import DivergedError, Interrupted, RefusedError, SpecError, one_of, refuse
-from halobench.core.spec_codec import canonical, parse, to_json
+from halobench.core.specs.codec import canonical, parse, to_json
 from halobench.experiment.code_version import require_code
 from halobench.storage import files
 from halobench.storage.layout import STAGES

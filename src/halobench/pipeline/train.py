@@ -10,7 +10,9 @@ import pandas as pd
 
 from halobench.calibration.arrays import look_like_probabilities
 from halobench.core.errors import refuse
-from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, TrainSpec
+from halobench.core.specs.data import DatasetSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data import splits, written_sources
 from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, files, tables_io

@@ -20,7 +20,8 @@ import torch
 
 from halobench.core.errors import refuse
 from halobench.core.seeding import generator
-from halobench.core.specs import ProbeSpec, TrainSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.data.mapped_rows import normalise
 from halobench.data.splits import Data
 from halobench.probing.checks import check_arguments

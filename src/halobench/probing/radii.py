@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.core.specs import ProbeSpec
+from halobench.core.specs.probe import ProbeSpec
 from halobench.probing.ray_walk import RayWalk, Readings
 
 

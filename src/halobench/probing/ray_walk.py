@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from halobench.core.errors import DivergedError, require
-from halobench.core.specs import ProbeSpec, TrainSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.models.batchnorm_folding import folded
 from halobench.probing.progress import Chunks
 from halobench.probing.rays import Rays

@@ -11,7 +11,7 @@ import torch
 
 from halobench.core import plugins
 from halobench.core.errors import Found, RefusedError, SpecError
-from halobench.core.specs import ProbeSpec
+from halobench.core.specs.probe import ProbeSpec
 from halobench.models.distances import squared_distances
 from halobench.training.batches import Batches
 

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from halobench.core import plugins
-from halobench.core.specs import ProbeSpec
+from halobench.core.specs.probe import ProbeSpec
 from halobench.probing.progress import Progress
 from halobench.probing.radii import radii_table
 from halobench.probing.ray_walk import ProbeOptions

@@ -13,7 +13,7 @@ from rich.text import Text
 from halobench.core import console
 from halobench.core.errors import RefusedError, refuse
 from halobench.core.formatting import count, number
-from halobench.core.plugin_facts import lower_is_better
+from halobench.core.plugins.facts import lower_is_better
 from halobench.reporting import terminal
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, cell_names, differing, find_cell, find_seeds, read_cell

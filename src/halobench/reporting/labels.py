@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.core import plugin_facts
+from halobench.core.plugins import facts as plugin_facts
 from halobench.results import finding, names
 
 FEW = 10  # samples; with fewer, the accuracy of a bin says little

@@ -14,9 +14,9 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.console import console, value_text
 from halobench.core.formatting import interval, number
+from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label

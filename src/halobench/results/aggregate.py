@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from halobench.core.errors import SpecError
-from halobench.core.plugin_facts import facts
+from halobench.core.plugins.facts import facts
 from halobench.results import origins
 from halobench.results.half_spaces import ONE, OTHERS, summarise_nulls
 from halobench.results.radii_summary import GROUPED, QUARTILES, RADII_COLUMNS, read_radii

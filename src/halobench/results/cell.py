@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from halobench.core.errors import RefusedError, SpecError
-from halobench.core.spec_codec import to_json
+from halobench.core.specs.codec import to_json
 from halobench.results.origins import AS_JSON
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
 from halobench.storage.files import read_bytes, reading

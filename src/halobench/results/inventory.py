@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halobench.core.spec_codec import to_json
+from halobench.core.specs.codec import to_json
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job, cell_jobs, computed_jobs, drawn_jobs, explorer_job, list_cells, reference_job
 from halobench.experiment.sections import Cell

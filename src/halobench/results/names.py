@@ -1,7 +1,7 @@
 """Define the names of everything that figures, pages, tables and commands show, in one table per kind.
 
 Files and configurations refer to things by their keys, and people read the labels in this module. The labels of
-plug-ins come from their own files (`halobench.core.plugin_facts`); all other labels are defined in this module.
+plug-ins come from their own files (`halobench.core.plugins.facts`); all other labels are defined in this module.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from halobench.calibration.scores.region_scores import GAPS
-from halobench.core import plugin_facts
+from halobench.core.plugins import facts as plugin_facts
 from halobench.storage.columns import NO_LOSS
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.core.spec_codec import to_json
+from halobench.core.specs.codec import to_json
 from halobench.storage.columns import FIT_COLUMNS, JOB_COLUMNS, KEYS
 from halobench.storage.layout import STAGES
 from halobench.storage.records import read_record

@@ -17,7 +17,7 @@ from typing import Any
 
 from halobench.core.errors import SpecError
 from halobench.core.formatting import count, duration
-from halobench.core.spec_codec import to_json
+from halobench.core.specs.codec import to_json
 from halobench.experiment.jobs import Job
 from halobench.results.throughput import GPU, training_bound
 from halobench.storage.files import checksum, read_json

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from halobench.core.spec_codec import parse
-from halobench.core.specs import ModelSpec, TrainSpec
+from halobench.core.specs.codec import parse
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import TrainSpec
 
 GPU = "RTX 3090"
 # Images of 224 x 224 pixels per second with automatic mixed precision, channels_last and batches of 256 to 512. Source:

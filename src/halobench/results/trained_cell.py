@@ -12,8 +12,10 @@ import numpy as np
 
 from halobench.core.errors import RefusedError
 from halobench.core.extras import explained
-from halobench.core.spec_codec import parse
-from halobench.core.specs import DatasetSpec, ModelSpec, TrainSpec
+from halobench.core.specs.codec import parse
+from halobench.core.specs.data import DatasetSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.storage import arrays_io
 from halobench.storage.records import read_record
 

@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from halobench.core import plugins
-from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.errors import SpecError, describe_error
+from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.data import data_root
 from halobench.experiment import jobs as job_list
 from halobench.experiment import validation

@@ -14,7 +14,7 @@ import pandas as pd
 from snakemake.utils import update_config
 
 from halobench.core import plugins
-from halobench.core.spec_codec import to_json
+from halobench.core.specs.codec import to_json
 from halobench.experiment import jobs, validation
 from halobench.experiment.code_version import code_digest, code_map
 from halobench.experiment.config_file import read_file, typed

@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from halobench.core.plugin_kinds import PACKAGE
 from halobench.core.plugins import find
+from halobench.core.plugins.kinds import PACKAGE
 from halobench.storage.files import checksum
 from halobench.storage.records import seal
 from halobench.storage.requests import Request

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.specs import TrainSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.losses.base import send
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from halobench.core.specs import TrainSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.data.splits import Data
 from halobench.losses.base import send, staged
 from halobench.training.device import memory_format

@@ -13,7 +13,8 @@ from torch import nn
 
 from halobench.core.errors import DivergedError, RefusedError, describe_error, refuse
 from halobench.core.seeding import seed_libraries, torch_seed
-from halobench.core.specs import IMAGE_KEYS, LossSpec, ModelSpec, TrainSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import IMAGE_KEYS, LossSpec, TrainSpec
 from halobench.data.splits import Data, check_neighbours
 from halobench.losses import base
 from halobench.models import builder

@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from halobench.core.errors import Interrupted, describe_error
-from halobench.core.spec_codec import to_json
+from halobench.core.specs.codec import to_json
 from halobench.storage import files
 
 FORMAT = 3  # version of a checkpoint's contents; checkpoints with another version are discarded

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from halobench.core.errors import SpecError, require
-from halobench.core.specs import TrainSpec
+from halobench.core.specs.training import TrainSpec
 
 
 def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 
 from halobench.core.errors import DivergedError
 from halobench.core.seeding import generator, seed_libraries, torch_seed
-from halobench.core.specs import TrainSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.losses.base import Loss, send, takes_labels
 from halobench.training.augmentation import augmented
 from halobench.training.batches import Batches, batches_of

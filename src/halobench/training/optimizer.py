@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from halobench.core.specs import TrainSpec
+from halobench.core.specs.training import TrainSpec
 
 
 def build_optimizer(model: nn.Module, spec: TrainSpec) -> torch.optim.Optimizer:

@@ -22,7 +22,7 @@ from halobench.calibration.temperature.rescaling import FLAT
 from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
-from halobench.core.specs import CalibrateSpec
+from halobench.core.specs.calibrate import CalibrateSpec
 
 SPEC = CalibrateSpec(draws=40, floor_draws=5)
 SIZES = {"train": 120, "val": 90, "test": 150}

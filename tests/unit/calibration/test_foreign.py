@@ -9,7 +9,7 @@ from halobench.calibration.diagnosis.external_logits import calibrate_file, read
 from halobench.calibration.scores import metric
 from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
-from halobench.core.specs import CalibrateSpec
+from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.reporting import terminal
 from unit.calibration.builders import drawn
 

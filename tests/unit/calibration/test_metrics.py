@@ -20,8 +20,8 @@ from halobench.calibration.temperature.paper_fit import fit_paper
 from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import canonical, parse
-from halobench.core.specs import CalibrateSpec
+from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.codec import canonical, parse
 from unit.calibration.builders import posterior_sample
 
 LOGIT_METRICS = {"nll": metric.nll}

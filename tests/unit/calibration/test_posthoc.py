@@ -18,7 +18,7 @@ from halobench.calibration.scores.sample_scores import softmax
 from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.specs import CalibrateSpec
+from halobench.core.specs.calibrate import CalibrateSpec
 from unit.calibration.builders import distorted, drawn
 
 # The fits of a temperature have tests of their own, and auto is one of the others or TS.

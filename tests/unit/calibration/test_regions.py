@@ -13,7 +13,10 @@ from halobench.calibration.overlap_theory import nearest_neighbour_kl, partner_k
 from halobench.calibration.reference_predictors import references
 from halobench.calibration.scores.region_scores import GAPS, SampleRegions, _level, gaps
 from halobench.core.errors import SpecError
-from halobench.core.specs import CalibrateSpec, DatasetSpec, LossSpec, ModelSpec, SourceSpec, TrainSpec
+from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.data import DatasetSpec, SourceSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data.distribution import Regions, overlap_regions
 from halobench.data.sources import load_distribution
 from halobench.data.splits import _drawn

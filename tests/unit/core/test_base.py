@@ -18,10 +18,14 @@ import torch
 from halobench.calibration.scores.metric import nll
 from halobench.core import plugins
 from halobench.core.errors import Found, SpecError, naming, refuse, require, shown
-from halobench.core.plugin_kinds import PACKAGE
+from halobench.core.plugins.kinds import PACKAGE
 from halobench.core.seeding import generator
-from halobench.core.spec_codec import canonical, parse, to_json
-from halobench.core.specs import CalibrateSpec, DatasetSpec, LossSpec, ModelSpec, NoiseSpec, ProbeSpec, TrainSpec
+from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.codec import canonical, parse, to_json
+from halobench.core.specs.data import DatasetSpec, NoiseSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data.sources import is_distribution
 from halobench.experiment.code_version import code_map
 from halobench.losses import base

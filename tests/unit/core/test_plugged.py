@@ -15,9 +15,10 @@ from halobench.calibration.evaluate import calibrate
 from halobench.calibration.scores import metric
 from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
-from halobench.core.plugin_kinds import kinds
-from halobench.core.spec_codec import canonical, parse, to_json
-from halobench.core.specs import CalibrateSpec, ProbeSpec
+from halobench.core.plugins.kinds import kinds
+from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.codec import canonical, parse, to_json
+from halobench.core.specs.probe import ProbeSpec
 from halobench.probing.probe import probe
 from halobench.probing.rays import Surroundings
 

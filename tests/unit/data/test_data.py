@@ -13,8 +13,8 @@ from PIL import Image
 
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
-from halobench.core.spec_codec import parse
-from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
+from halobench.core.specs.codec import parse
+from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import mapped_rows, sources
 from halobench.data import splits as splits_
 from halobench.data.channel_stats import ChannelStats, FeatureStats

@@ -9,8 +9,8 @@ from scipy.stats import chi2, norm
 
 from halobench.calibration.overlap_theory import posterior_entropy
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import parse
-from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
+from halobench.core.specs.codec import parse
+from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import sources, splits
 from halobench.data.distribution import Distribution, Regions, Sample
 from halobench.data.loaders.collage import Collage

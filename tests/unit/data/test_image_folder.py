@@ -15,7 +15,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from conftest import tiny_config
 from halobench.core.errors import SpecError
-from halobench.core.specs import DatasetSpec, NoiseSpec, SourceSpec
+from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import data_root, sources, splits
 from halobench.data.loaders import image_folder
 from halobench.experiment import build_checks, validation

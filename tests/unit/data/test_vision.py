@@ -20,7 +20,7 @@ import torchvision
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.specs import SourceSpec
+from halobench.core.specs.data import SourceSpec
 from halobench.data import data_root, sources, torchvision_files
 from halobench.data.loaders import fashion_mnist
 from halobench.data.torchvision_files import VisionSet

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 
 from conftest import one_cell, put, tiny_config
 from halobench.core.errors import SpecError
-from halobench.core.specs import EVALUATION_KEYS, ModelSpec, TrainSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import EVALUATION_KEYS, TrainSpec
 from halobench.data import data_root
 from halobench.experiment import build_checks, validation
 from halobench.experiment.config_file import read_file

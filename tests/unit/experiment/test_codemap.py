@@ -16,8 +16,8 @@ import pytest
 
 from conftest import ROOT, needs
 from halobench.core.errors import SpecError
-from halobench.core.plugin_kinds import PACKAGE, kinds
 from halobench.core.plugins import names
+from halobench.core.plugins.kinds import PACKAGE, kinds
 from halobench.experiment import code_version
 from halobench.experiment.code_version import code_map, tree_digest
 from halobench.storage.layout import STAGES

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.specs import LossSpec
+from halobench.core.specs.training import LossSpec
 from halobench.experiment import build_checks
 from halobench.losses import base
 from halobench.losses.base import Loss, soft_cross_entropy

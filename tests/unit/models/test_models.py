@@ -14,8 +14,8 @@ from torch import nn
 
 from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError
-from halobench.core.spec_codec import parse
-from halobench.core.specs import ModelSpec
+from halobench.core.specs.codec import parse
+from halobench.core.specs.model import ModelSpec
 from halobench.models.builder import build, start
 from halobench.models.preprocessing import Resized
 from halobench.models.shape_check import check

@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import canonical, parse
-from halobench.core.specs import ModelSpec
+from halobench.core.specs.codec import canonical, parse
+from halobench.core.specs.model import ModelSpec
 from halobench.models import package_weights, pretrained
 from halobench.models.builder import build
 from halobench.models.shape_check import check

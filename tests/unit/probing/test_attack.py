@@ -13,7 +13,8 @@ from torch import nn
 
 from halobench import attacked_radius
 from halobench.core.errors import DivergedError, SpecError
-from halobench.core.specs import ProbeSpec, TrainSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.data.splits import Data, Split
 from halobench.probing import ray_walk, search
 from halobench.probing.attack import DECISION, Effort, Goal, attack, attacked

@@ -11,7 +11,8 @@ from torch import nn
 
 from halobench import far_field
 from halobench.core.errors import SpecError
-from halobench.core.specs import ProbeSpec, TrainSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import TrainSpec
 from halobench.data.splits import Data, Split
 from halobench.models.architectures import cnn, mlp, mlp_bn
 from halobench.probing.far_field import DISTANCES, tails

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from halobench.core.errors import SpecError
-from halobench.core.specs import ProbeSpec
+from halobench.core.specs.probe import ProbeSpec
 from halobench.models.architectures.attention import median_nearest
 from halobench.probing import rays
 from halobench.probing.probe import ProbeOptions, probe

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from halobench.core.specs import ProbeSpec
+from halobench.core.specs.probe import ProbeSpec
 from halobench.probing.probe import choose_samples, probe
 from halobench.probing.rays import Surroundings
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from halobench import attacked_radius, certified_radius, far_field
 from halobench import probe as probe_along_rays
 from halobench.core.errors import SpecError
-from halobench.core.specs import ProbeSpec
+from halobench.core.specs.probe import ProbeSpec
 from halobench.probing.rays import Surroundings
 
 

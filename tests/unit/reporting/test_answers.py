@@ -15,7 +15,7 @@ from scipy import stats
 
 import synthetic
 from halobench.core.formatting import number
-from halobench.core.plugin_facts import facts
+from halobench.core.plugins.facts import facts
 from halobench.reporting import labels as names
 from halobench.reporting.answers import maps, mixup, reach, temperature
 from halobench.reporting.answers.answer import NO_FIT, NO_SCORE, Answer

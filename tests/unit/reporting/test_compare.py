@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from scipy import stats
 
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import parse
+from halobench.core.specs.codec import parse
 from halobench.reporting import compare
 from halobench.results.cell import CellResults
 from halobench.results.claims import Claim, evaluate

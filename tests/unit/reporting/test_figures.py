@@ -15,7 +15,7 @@ from scipy import stats
 
 import synthetic
 from halobench.core import plugins
-from halobench.core.specs import CALIBRATORS
+from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.reporting import labels as names
 from halobench.reporting import table_views
 from halobench.reporting.figures import calibration, neighbourhood, radii, reliability, training

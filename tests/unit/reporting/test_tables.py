@@ -20,8 +20,8 @@ import synthetic
 from halobench.calibration.evaluate import calibrate
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.plugin_kinds import kinds
-from halobench.core.specs import CalibrateSpec
+from halobench.core.plugins.kinds import kinds
+from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.experiment.displays import tables_read
 from halobench.pipeline.report import run_table
 from halobench.reporting import labels as names

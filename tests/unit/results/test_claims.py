@@ -12,7 +12,7 @@ import yaml
 from scipy import stats
 
 from halobench.core.errors import SpecError
-from halobench.core.spec_codec import parse
+from halobench.core.specs.codec import parse
 from halobench.results import finding
 from halobench.results.claims import Claim, check_computed, claims_digest, evaluate, load_claims, verdict
 from halobench.results.t_intervals import t_interval

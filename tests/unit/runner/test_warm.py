@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from conftest import children, needs
-from halobench.core.specs import SourceSpec
+from halobench.core.specs.data import SourceSpec
 from halobench.data import sources
 from halobench.runner import fork_server
 

@@ -14,7 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from halobench.core.errors import DivergedError, Interrupted
-from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, ProbeSpec, SourceSpec, TrainSpec
+from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data import sources, splits
 from halobench.losses import base
 from halobench.losses.base import Loss

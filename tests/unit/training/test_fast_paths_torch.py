@@ -14,7 +14,9 @@ import pytest
 import torch
 from torch import nn
 
-from halobench.core.specs import LossSpec, ModelSpec, ProbeSpec, TrainSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.losses import base
 from halobench.losses.base import Loss
 from halobench.losses.cross_entropy import CrossEntropy

@@ -14,8 +14,10 @@ from torch import nn
 
 from halobench.core.errors import DivergedError, SpecError
 from halobench.core.seeding import generator
-from halobench.core.spec_codec import canonical, parse
-from halobench.core.specs import DatasetSpec, LossSpec, ModelSpec, NoiseSpec, SourceSpec, TrainSpec
+from halobench.core.specs.codec import canonical, parse
+from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data import sources, splits
 from halobench.losses import base
 from halobench.models import builder

@@ -18,9 +18,9 @@ Two optional constants are read without importing the file: ``PACKAGES`` lists t
 
 from pathlib import Path
 
-from halobench.core.plugin_constants import TOPICS
-from halobench.core.plugin_kinds import Kind
-from halobench.core.plugin_libraries import Library
+from halobench.core.plugins.constants import TOPICS
+from halobench.core.plugins.kinds import Kind
+from halobench.core.plugins.libraries import Library
 
 ADAPTORS = Path(__file__).parents[1] / "adaptors"
 

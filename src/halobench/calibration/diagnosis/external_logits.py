@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from halobench.calibration.evaluate import Calibrated
-    from halobench.core.specs import CalibrateSpec
+    from halobench.core.specs.calibrate import CalibrateSpec
 
 KINDS = ("logits", "probabilities", "labels", "posterior")
 NAMES = (*KINDS, "groups", *(f"{split}_{kind}" for split in SPLITS for kind in KINDS), "val_groups")
@@ -123,8 +123,8 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None 
         As in `read_logits` and `halobench.calibration.evaluate.calibrate`.
     """
     from halobench.calibration.evaluate import calibrate
-    from halobench.core.spec_codec import parse
-    from halobench.core.specs import CalibrateSpec
+    from halobench.core.specs.calibrate import CalibrateSpec
+    from halobench.core.specs.codec import parse
 
     if not isinstance(spec, CalibrateSpec):
         spec = CalibrateSpec() if spec is None else parse(CalibrateSpec, {"calibrators": spec})

@@ -17,7 +17,7 @@ from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.temperature_scaling import TemperatureFit, fit_exactly
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
-from halobench.core.specs import LADDER_SAMPLES
+from halobench.core.specs.data import LADDER_SAMPLES
 
 POINTS = 40  # number of points on the NLL's curve
 WIDEST = 64  # others beyond this multiple or fraction of the optimal temperature are left out of the curve

@@ -12,8 +12,8 @@ from halobench.calibration.repair.families import SLOW
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import RepairLadder, Rung
 from halobench.calibration.temperature.temperature_scaling import TemperatureFit
-from halobench.core import plugin_facts
 from halobench.core.formatting import count, interval, number
+from halobench.core.plugins import facts as plugin_facts
 
 NEGLIGIBLE = 0.005  # nats: the largest cost of a temperature's sampling error at which there are enough samples
 SMALL = 0.01  # nats: the size of gains that enough samples can reveal

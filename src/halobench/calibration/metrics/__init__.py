@@ -18,7 +18,7 @@ the number of bins in the configuration. Optional constants, which are read with
 table). `halobench.testing.check_metric` checks a metric.
 """
 
-from halobench.core.plugin_constants import TOPICS
-from halobench.core.plugin_kinds import Kind
+from halobench.core.plugins.constants import TOPICS
+from halobench.core.plugins.kinds import Kind
 
 KIND = Kind("metrics", __file__, "score", (*TOPICS, "UNIT", "LOWER_IS_BETTER"))

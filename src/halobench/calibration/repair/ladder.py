@@ -53,7 +53,7 @@ from halobench.calibration.scores.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature.temperature_scaling import fit_exactly
 from halobench.core.errors import Found, refuse, require
 from halobench.core.seeding import generator
-from halobench.core.specs import LADDER_SAMPLES
+from halobench.core.specs.data import LADDER_SAMPLES
 
 NORMAL = 1.96  # standard errors from the centre of a 95% interval to its ends
 

@@ -27,7 +27,7 @@ from halobench.calibration.scores import binning, sample_scores
 from halobench.calibration.scores.binning import Reliability
 from halobench.core import plugins
 from halobench.core.errors import Found, one_of, require
-from halobench.core.metric_spec import OF_PROBABILITIES, parameters
+from halobench.core.specs.metric import OF_PROBABILITIES, parameters
 
 ACE_KINDS = ("average", "equal_mass")
 

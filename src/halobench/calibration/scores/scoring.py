@@ -15,7 +15,7 @@ from halobench.calibration.scores import binning, metric, region_scores, resampl
 from halobench.calibration.scores.metric import Metric
 from halobench.calibration.scores.region_scores import SampleRegions
 from halobench.core.seeding import generator
-from halobench.core.specs import CalibrateSpec
+from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.storage.columns import METRICS_COLUMNS
 
 # For distributions made of regions, the KL on own and on shared regions and KL / log k are also reported.

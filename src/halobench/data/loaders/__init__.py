@@ -1,6 +1,6 @@
 """The loaders of sources, one file each, looked up by name; `halobench.data` documents their functions."""
 
-from halobench.core.plugin_constants import TOPICS
-from halobench.core.plugin_kinds import Kind
+from halobench.core.plugins.constants import TOPICS
+from halobench.core.plugins.kinds import Kind
 
 KIND = Kind("data", __file__, "load", (*TOPICS, "FROM_DISK", "VARIANTS"), key="loader")

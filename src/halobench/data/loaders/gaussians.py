@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from halobench.core.errors import Found, refuse, require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.data.distribution import Distribution, Sample, checked_shape, layout_generator, positive
 
 TITLE = "Gaussians"

@@ -20,7 +20,7 @@ from PIL import Image
 
 from halobench.core.errors import RefusedError, SpecError, describe_error, one_of, refuse, require
 from halobench.core.formatting import count
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.data.data_root import check_root, data_root, unfit
 from halobench.data.sources import Description, Images
 

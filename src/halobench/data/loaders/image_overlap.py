@@ -15,7 +15,7 @@ import numpy as np
 
 from halobench.core.errors import SpecError, require
 from halobench.core.seeding import generator
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.data.channel_stats import ChannelStats
 from halobench.data.distribution import Distribution, Regions, layout_generator, overlap_regions, unknown
 from halobench.data.sources import plain_images

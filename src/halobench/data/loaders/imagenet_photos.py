@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from halobench.core.errors import refuse, require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.data.sources import Description, Images
 
 TITLE = "ImageNet photographs"

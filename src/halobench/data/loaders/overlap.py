@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from halobench.core.errors import SpecError, require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.data.distribution import (
     Distribution,
     Regions,

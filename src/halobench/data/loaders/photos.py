@@ -12,7 +12,7 @@ from typing import IO, cast
 import numpy as np
 
 from halobench.core.errors import require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.data.sources import Description, Images
 
 TITLE = "Photographs"

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from halobench.core.plugin_constants import TOPICS
-from halobench.core.plugin_kinds import Kind
-from halobench.core.plugin_libraries import Library
+from halobench.core.plugins.constants import TOPICS
+from halobench.core.plugins.kinds import Kind
+from halobench.core.plugins.libraries import Library
 
 LIBRARY_MODELS = Path(__file__).parents[1] / "library_models.py"
 KIND = Kind(

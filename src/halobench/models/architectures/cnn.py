@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from halobench.core.errors import refuse, require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 
 TITLE = "CNN"
 ORDER = 3

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from torch import nn
 
 from halobench.core.errors import require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 
 TITLE = "MLP"
 ORDER = 2

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from halobench.core.errors import require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 
 TITLE = "MLP-Mixer"
 SOURCE = "I. Tolstikhin et al., *MLP-Mixer*, NeurIPS 2021, [arXiv 2105.01601](https://arxiv.org/abs/2105.01601)"

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from halobench.core.errors import require
-from halobench.core.spec_codec import convert_number
+from halobench.core.specs.codec import convert_number
 from halobench.models.distances import AroundSamples
 
 TITLE = "1-NN"

@@ -12,7 +12,7 @@ A function with a keyword argument ``components`` receives its value from the pr
 per sample, its file explains why in a constant ``ONE_DIRECTION``.
 """
 
-from halobench.core.plugin_constants import TOPICS
-from halobench.core.plugin_kinds import Kind
+from halobench.core.plugins.constants import TOPICS
+from halobench.core.plugins.kinds import Kind
 
 KIND = Kind("probes", __file__, "directions", (*TOPICS, "STYLE", "ONE_DIRECTION"))

@@ -6,8 +6,8 @@ The signature of this function is ``search(model, samples, labels, surroundings,
 are examined. `surroundings` holds the training samples, as a `halobench.probing.rays.Surroundings`. Three keyword-only
 arguments are always passed: `betas` maps calibrators to inverse temperatures (``none`` is 1); `rng`, a numpy Generator,
 is the only source of random numbers; and `batch` is the largest number of inputs that may pass through the model at
-once. All other arguments are keys of `halobench.core.specs.ProbeSpec`, of which a configuration may set only those that
-the function takes.
+once. All other arguments are keys of `halobench.core.specs.probe.ProbeSpec`, of which a configuration may set only
+those that the function takes.
 
 For each (quantity, calibrator), the function returns float64 radii (m, R) for R rays per sample, and bools that say
 whether these are censored. A censored radius means that nothing was found; its value is the farthest distance searched.
@@ -17,7 +17,7 @@ for consecutive parts of the samples, in order, and a killed probe resumes after
 and therefore no rows in ``neighbourhood.parquet``.
 """
 
-from halobench.core.plugin_constants import TOPICS
-from halobench.core.plugin_kinds import Kind
+from halobench.core.plugins.constants import TOPICS
+from halobench.core.plugins.kinds import Kind
 
 KIND = Kind("searches", __file__, "search", (*TOPICS, "STYLE"))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from halobench.core.formatting import count, within
-from halobench.core.plugin_facts import facts
+from halobench.core.plugins.facts import facts
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     CHANGE,

@@ -1,6 +1,6 @@
 """Provide the figures, one module each; the parameters of a ``draw`` function are the tables that it reads."""
 
-from halobench.core.plugin_constants import DISPLAYS
-from halobench.core.plugin_kinds import Kind
+from halobench.core.plugins.constants import DISPLAYS
+from halobench.core.plugins.kinds import Kind
 
 KIND = Kind("figures", __file__, "draw", DISPLAYS)

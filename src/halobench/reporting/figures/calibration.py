@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.formatting import count
+from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.reporting import labels, table_views
 from halobench.reporting.plotting import artists, score_panels
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page, wrapped

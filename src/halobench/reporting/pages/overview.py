@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from halobench.core import plugin_facts
-from halobench.core.calibrator_spec import CALIBRATORS
 from halobench.core.formatting import count, duration, number
+from halobench.core.plugins import facts as plugin_facts
+from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.reporting import table_views
 from halobench.reporting.pages import files_pages
 from halobench.reporting.pages.leaderboard import leaderboard_page

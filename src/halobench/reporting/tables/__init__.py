@@ -1,6 +1,6 @@
 """Provide the print tables, one module each; the parameters of a ``make`` function are the tables that it reads."""
 
-from halobench.core.plugin_constants import DISPLAYS
-from halobench.core.plugin_kinds import Kind
+from halobench.core.plugins.constants import DISPLAYS
+from halobench.core.plugins.kinds import Kind
 
 KIND = Kind("tables", __file__, "make", DISPLAYS)

@@ -17,8 +17,8 @@ from pydantic import AfterValidator, Field
 
 from halobench.core.errors import RefusedError, SpecError, check_name, naming, one_of, refuse, require
 from halobench.core.formatting import within
-from halobench.core.plugin_facts import lower_is_better
-from halobench.core.spec_codec import Number, Text, parse, spec, to_json
+from halobench.core.plugins.facts import lower_is_better
+from halobench.core.specs.codec import Number, Text, parse, spec, to_json
 from halobench.results.finding import REGISTERED
 from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, REGION_METRICS, THEMES
 from halobench.results.radii_summary import QUARTILES, SCALES

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from conftest import SOAK
 from halobench import attacked_radius, certified_radius
 from halobench.core.errors import SpecError
-from halobench.core.specs import Normalisation, ProbeSpec
+from halobench.core.specs.model import Normalisation
+from halobench.core.specs.probe import ProbeSpec
 from halobench.models.piecewise.layers import network_of
 from halobench.models.piecewise.maps import Patch
 from halobench.models.preprocessing import Resized, normalised

@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from halobench.core.errors import check_name, naming, require
 from halobench.core.plugins import names
-from halobench.core.spec_codec import parse, read_exponent, spec
+from halobench.core.specs.codec import parse, read_exponent, spec
 
 S = TypeVar("S", bound="PluginSpec")
 

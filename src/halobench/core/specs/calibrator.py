@@ -8,9 +8,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from halobench.core import plugins
 from halobench.core.errors import require
-from halobench.core.plugin_spec import PluginSpec, named_entry, suggested
 from halobench.core.plugins import check_known
-from halobench.core.spec_codec import Text, check_distinct, spec
+from halobench.core.specs.codec import Text, check_distinct, spec
+from halobench.core.specs.plugin import PluginSpec, named_entry, suggested
 
 BUILT_IN = ("none", "oracle")  # these need none of a cell's labels, or those of its test samples
 CALIBRATORS = ("none", "exact", "paper", "oracle")  # the fits of a temperature, which are the default

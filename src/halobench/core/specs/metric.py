@@ -8,8 +8,8 @@ from pydantic import BeforeValidator, Field
 
 from halobench.core import plugins
 from halobench.core.errors import Found, require
-from halobench.core.plugin_spec import PluginSpec, named_entry
-from halobench.core.spec_codec import Text, spec
+from halobench.core.specs.codec import Text, spec
+from halobench.core.specs.plugin import PluginSpec, named_entry
 
 OF_PROBABILITIES = ("probabilities", "confidence", "correct")
 OF_TARGETS = ("correct", "labels", "posterior", "targets")

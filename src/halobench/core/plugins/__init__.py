@@ -23,9 +23,9 @@ from typing import Any
 
 from halobench.core.errors import RefusedError, SpecError, describe_error, hint, one_of, refuse
 from halobench.core.extras import extra_of, install
-from halobench.core.plugin_constants import literal, read_constants
-from halobench.core.plugin_kinds import Kind, dotted, kinds
-from halobench.core.plugin_libraries import Library
+from halobench.core.plugins.constants import literal, read_constants
+from halobench.core.plugins.kinds import Kind, dotted, kinds
+from halobench.core.plugins.libraries import Library
 
 Definition = ast.FunctionDef | ast.ClassDef
 

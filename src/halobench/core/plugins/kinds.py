@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from halobench.core.plugin_libraries import Library
+from halobench.core.plugins.libraries import Library
 
-PACKAGE = Path(__file__).parents[1]
+PACKAGE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +29,7 @@ class Kind:
         The function that each file defines; if empty, it is a class named after the file (``logit_norm.py``:
         ``LogitNorm``).
     constants : tuple of str
-        The constants that a file may define, out of `halobench.core.plugin_constants.FORMS`.
+        The constants that a file may define, out of `halobench.core.plugins.constants.FORMS`.
     key : str
         The key that holds a plug-in's name in specs.
     libraries : tuple of Library

@@ -14,7 +14,7 @@ from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.core.plugin_kinds import kinds
+from halobench.core.plugins.kinds import kinds
 
 LAST = 1000  # the order of plug-ins that don't define it
 

@@ -1,0 +1,75 @@
+"""Specs of the calibrators to fit and the metrics to compute."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+from pydantic import Field
+
+from halobench.core.plugins import facts as plugin_facts
+from halobench.core.specs.calibrator import BUILT_IN, CALIBRATORS, Calibrators, CalibratorSpec
+from halobench.core.specs.codec import (
+    Count,
+    spec,
+)
+from halobench.core.specs.metric import Metrics, MetricSpec
+
+
+@spec
+class MetricsSpec:
+    """The metrics to compute, and the numbers of their bins and bootstrap draws."""
+
+    _: dataclasses.KW_ONLY
+    bins: Count = Field(default=15, le=10_000, description="Number of equal-width bins.")
+    draws: Count = Field(default=1000, le=100_000, description="Number of bootstrap draws.")
+    floor_draws: Count = Field(default=200, le=100_000, description="Number of label draws for the floor of ECE.")
+    also: Metrics = Field(
+        default=(),
+        description="Additional metrics, each as module:object, or under a name of its own as NAME: {name: METRIC,"
+        " OPTION: VALUE}.",
+    )
+
+    @property
+    def scores(self) -> dict[str, MetricSpec]:
+        """All metrics by their names in tables: first those of the package, in order, then those in `also`."""
+        scores = {name: MetricSpec(name) for name in plugin_facts.named("metrics")}
+        for entry in self.also:
+            scores |= {entry: MetricSpec(entry)} if isinstance(entry, str) else entry
+        return scores
+
+    @functools.cached_property  # thousands of jobs use it
+    def scored_by(self) -> list[tuple[str, str]]:
+        """The plug-ins that compute the metrics, as (kind, name)."""
+        return list(dict.fromkeys(("metrics", each.name) for each in self.scores.values()))
+
+
+@spec
+class CalibrateSpec(MetricsSpec):
+    """The calibrators to fit, and the metrics to compute."""
+
+    calibrators: Calibrators = Field(
+        default=CALIBRATORS,
+        description="Calibrators, each given by its name or as NAME: {name: PLUG-IN, OPTION: VALUE}.",
+    )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the calibrators in tables."""
+        return tuple(each if isinstance(each, str) else next(iter(each)) for each in self.calibrators)
+
+    @property
+    def plug_ins(self) -> dict[str, CalibratorSpec]:
+        """The calibrators that are plug-ins, by their names in tables."""
+        entries = (
+            {each: CalibratorSpec(each)} if isinstance(each, str) else each
+            for each in self.calibrators
+            if each not in BUILT_IN
+        )
+        return {name: entry for each in entries for name, entry in each.items()}
+
+    @functools.cached_property
+    def plugged(self) -> list[tuple[str, str]]:
+        """The plug-ins to run, as (kind, name)."""
+        calibrators = dict.fromkeys(("calibrators", each.name) for each in self.plug_ins.values())
+        return [*calibrators, *self.scored_by]

@@ -1,0 +1,173 @@
+"""Specs of models and their preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+
+from halobench.core.errors import hint, naming, one_of, refuse, require
+from halobench.core.plugins.kinds import kinds
+from halobench.core.specs.codec import (
+    Count,
+    Flag,
+    NotNegative,
+    Number,
+    Several,
+    Text,
+    check_distinct,
+    parse,
+    spec,
+)
+from halobench.core.specs.plugin import PluginSpec, suggested
+
+
+def _listed(values: Any) -> Any:
+    """Return a single number as a one-element list."""
+    return values if isinstance(values, list | tuple) else [values]
+
+
+Channels = Annotated[
+    Several[Number],
+    BeforeValidator(_listed),
+    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}, "minItems": 1}]}),
+]
+
+
+@spec
+class Normalisation:
+    """The mean and standard deviation that normalise a model's inputs, each a single number or one per channel."""
+
+    mean: Channels = Field(description="Mean of the pixel values in [0, 1]: one number, or one per channel.")
+    std: Channels = Field(
+        description="Standard deviation of the pixel values in [0, 1]: one number, or one per channel."
+    )
+
+    def __post_init__(self):
+        require(min(self.std) > 0, "std", list(self.std), "numbers above 0")
+
+
+def _read_preprocessing(value: Any) -> Any:
+    """Return the value of `preprocess`, turning a mapping into a `Normalisation`; raise SpecError for anything else."""
+    if isinstance(value, dict):
+        return parse(Normalisation, value)
+    words = ("timm", "dataset")
+    fine = value is None or isinstance(value, Normalisation) or value in words
+    require(fine, "", value, f"{one_of(words, value)}, or a mapping with the keys mean and std")
+    return value
+
+
+def _by_text(outputs: Any) -> Any:
+    """Convert a mapping's keys to text, since YAML reads names such as 7 as numbers."""
+    return {str(name): output for name, output in outputs.items()} if isinstance(outputs, dict) else outputs
+
+
+def _check_published(value: Any) -> Any:
+    fine = isinstance(value, bool) or (isinstance(value, str) and value)
+    require(fine, "", value, "true, false or the name of an installed package")
+    return value
+
+
+Published = Annotated[Flag | Text, BeforeValidator(_check_published)]
+Preprocessing = Annotated[Literal["timm", "dataset"] | Normalisation | None, BeforeValidator(_read_preprocessing)]
+Outputs = Annotated[dict[str, NotNegative], BeforeValidator(_by_text)]
+
+
+@spec
+class ModelSpec(PluginSpec):
+    """A model's builder: a file in ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
+
+    With `weights` or `pretrained`, the model isn't trained. `preprocess` specifies how inputs are normalised: with the
+    data set's statistics (``dataset``, as for models that halobench trains), as timm does for its weights (``timm``),
+    or with a given mean and std. `outputs` specifies which outputs of the weights represent the classes; all other
+    outputs are dropped. If the weights are given, a probe treats only samples of the source `trained_on` as training
+    samples.
+    """
+
+    name: Text = Field(
+        description="Name of the model, timm/NAME, torchvision/NAME or module:object.",
+        json_schema_extra=suggested("models"),
+    )
+    options: dict[str, Any] = Field(default_factory=dict)
+    resize: Count | None = Field(default=None, description="Side length in pixels to which images are resized.")
+    stem: Literal["plain", "small"] = Field(
+        default="plain",
+        description="First layers of a timm or torchvision model. small: a 3x3 convolution with stride 1, with no"
+        " pooling after it.",
+    )
+    weights: Text | None = Field(
+        default=None,
+        description="A .safetensors file with the model's weights; the model isn't trained. docs/run.md shows how"
+        " to convert a .pth or .pt file.",
+    )
+    pretrained: Published = Field(
+        default=False,
+        description="Use weights that others published; the model isn't trained. true: timm's weights. PACKAGE: the"
+        " only weights file of an installed package. PACKAGE/FILE: that file of the package.",
+    )
+    outputs: Outputs | None = Field(
+        default=None,
+        description="Which output of the given weights stands for each class, by the class's name or number. Needed if"
+        " the weights have other outputs as well.",
+    )
+    preprocess: Preprocessing = Field(
+        default=None,
+        description="Preprocessing of inputs for given weights: timm's (the default for timm models) or the data set's."
+        " For any model, trained here or not, it can also be a mapping with mean and std.",
+    )
+    trained_on: Text | None = Field(default=None, description="Source on which the given weights were trained.")
+
+    def __post_init__(self):
+        super().__post_init__()
+        from_library = kinds()["models"].library_of(self.name) is not None
+        require(
+            from_library or self.stem == "plain",
+            "stem",
+            self.stem,
+            "plain, since only timm and torchvision models have other stems",
+        )
+        both = self.weights is not None and self.pretrained
+        refuse(both, "weights", "pretrained is set too; set only one of the two")
+        what = "`weights: FILE` or the name of a package instead, since this isn't a timm model"
+        require(self.is_timm or self.pretrained is not True, "pretrained", self.pretrained, what)
+        fits = self.is_timm or self.preprocess != "timm"
+        what = "dataset or a mapping with the keys mean and std, since this isn't a timm model"
+        require(fits, "preprocess", self.preprocess, what)
+        for key in ("preprocess", "trained_on", "outputs"):
+            value = getattr(self, key)
+            fits = value is None or self.comes_trained or isinstance(value, Normalisation)
+            refuse(
+                not fits,
+                key,
+                "only models with given weights have this key; set `weights` or `pretrained`, or leave it out",
+            )
+
+    @property
+    def is_timm(self) -> bool:
+        return self.name.startswith("timm/")
+
+    @property
+    def comes_trained(self) -> bool:
+        """Return True if the weights come from elsewhere, so that halobench doesn't train the model."""
+        return bool(self.pretrained) or self.weights is not None
+
+    @property
+    def timm_preprocessing(self) -> bool:
+        """Return True if the model uses timm's preprocessing instead of the data set's."""
+        return self.comes_trained and self.is_timm and self.preprocess in (None, "timm")
+
+    def output_rows(self, classes: int, names: Sequence[str] = ()) -> list[int]:
+        """Return the output of the given weights for each class, identified by the class's name, if any, or number."""
+        outputs, rows = self.outputs or {}, []
+        for label in range(classes):
+            keys = [*names[label : label + 1], str(label)]
+            missing = f"the class {keys[0]!r} has no output; add one{hint(outputs, keys[0])}"
+            refuse(not outputs.keys() & keys, "outputs", missing)
+            rows.append(next(outputs[key] for key in keys if key in outputs))
+        with naming("outputs"):
+            return list(check_distinct(tuple(rows)))
+
+    def fitted_on(self, source: str) -> bool:
+        """Return True if the model was fitted to samples of a source, by halobench or elsewhere."""
+        return not self.comes_trained or self.trained_on == source
