@@ -20,7 +20,7 @@ from pathlib import Path
 from grid_files import Shape, write_grid
 from harness import ROOT, Row, main, over
 
-from halobench.experiment.displays import QUESTIONS
+from halobench.experiment.figure_choice import QUESTIONS
 from halobench.storage import files
 
 SECONDS, BYTES = 120, 2 * 2**30

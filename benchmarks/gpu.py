@@ -42,7 +42,7 @@ from halobench.losses import base
 from halobench.models import builder
 from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import Predict, predictor
-from halobench.probing.rays import Surroundings
+from halobench.probing.rays import TrainingPoints
 from halobench.training.batches import batches_of
 from halobench.training.cell import predict
 from halobench.training.device import autocast, kept_casts, memory_format, place
@@ -187,12 +187,12 @@ def probed(
     device: torch.device,
 ) -> np.ndarray:
     """Return the probe's mean confidences along rays around the first `count` samples."""
-    surroundings = Surroundings(batches_of(images, spec, device), labels)
+    training_points = TrainingPoints(batches_of(images, spec, device), labels)
     options = ProbeOptions({"none": 1.0}, spec.eval_batch, memory_format(spec))
     inputs = torch.from_numpy(images[:count]).to(device)
     with kept_casts(device):
         tables = probe(
-            predict, inputs, labels[:count], walk, surroundings, rng=np.random.default_rng(1), options=options
+            predict, inputs, labels[:count], walk, training_points, rng=np.random.default_rng(1), options=options
         )
     return tables.curves["confidence"].to_numpy()
 

@@ -24,7 +24,7 @@ from halobench.experiment.jobs import list_cells
 from halobench.experiment.sections import Cell
 from halobench.results.manifest import list_files
 from halobench.storage import files, provenance, records
-from halobench.storage.requests import Request
+from halobench.storage.request_diff import Request
 
 SOURCES = ("digits", "mnist5k", "kmnist", "fashion_mnist", "cifar10")
 DATASETS = tuple(f"{source}{noise}" for source in SOURCES for noise in ("", "-noise50"))

@@ -22,7 +22,7 @@ from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
 from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import predictor, score
-from halobench.probing.rays import Surroundings
+from halobench.probing.rays import TrainingPoints
 from halobench.training.device import kept_casts, memory_format, place
 
 # The paper's distances; relative distances and the bisection of radii are the suite's own additions.
@@ -52,7 +52,7 @@ class Probed:
     spec: ProbeSpec = SPHERE
 
     def run(self, predict: Callable[[torch.Tensor], torch.Tensor], spec: TrainSpec) -> None:
-        around, rng = Surroundings(self.inputs, self.labels), np.random.default_rng(0)
+        around, rng = TrainingPoints(self.inputs, self.labels), np.random.default_rng(0)
         options = ProbeOptions(batch=spec.eval_batch, layout=memory_format(spec))
         with kept_casts(self.inputs.device):
             probe(predict, self.inputs, self.labels, self.spec, around, rng=rng, options=options)

@@ -60,7 +60,7 @@ def published_table(run: str, name: str) -> pd.DataFrame:
 def draw_published() -> None:
     """Draw the pictures of published runs."""
     from halobench.core import plugins
-    from halobench.experiment.displays import tables_read
+    from halobench.experiment.figure_choice import tables_read
     from halobench.reporting.plotting.saving import save
 
     with tempfile.TemporaryDirectory() as folder:

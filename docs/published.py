@@ -44,7 +44,7 @@ import pandas as pd
 import yaml
 
 from halobench.experiment.code_version import code_map
-from halobench.results import finding
+from halobench.reporting import finding
 from halobench.results.claims import evaluate, load_claims
 from halobench.results.names import VERDICTS
 from halobench.results.t_intervals import t_interval

@@ -25,7 +25,7 @@ _HOMES = {
     "calibration.calibrator": ("Calibrator",),
     "calibration.diagnosis.diagnose": ("diagnose", "diagnose_file"),
     "calibration.diagnosis.diagnosis": ("Diagnosis",),
-    "calibration.evaluate": ("Calibrated", "calibrate"),
+    "calibration.calibrate_cell": ("Calibrated", "calibrate"),
     "calibration.diagnosis.external_logits": ("calibrate_file", "read_logits"),
     "calibration.overlap_theory": (
         *("mixup_kl_bound", "nearest_neighbour_kl", "partner_kl", "posterior_entropy", "two_level_kl"),
@@ -46,10 +46,10 @@ _HOMES = {
     "probing.attack": ("Attacked", "Effort", "attacked", "attacked_radius"),
     "probing.far_field": ("FarField", "far_field"),
     "probing.probe": ("Neighbourhood", "ProbeOptions", "probe"),
-    "probing.rays": ("Rays", "Surroundings", "towards"),
+    "probing.rays": ("Rays", "TrainingPoints", "towards"),
     "reporting.pages.diagnosis_page": ("diagnosis_page",),
     "reporting.print_tables.layout": ("Table",),
-    "results.half_spaces": ("half_space_factor", "half_space_survival"),
+    "results.random_ray_null": ("half_space_factor", "half_space_survival"),
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}

@@ -35,7 +35,7 @@ from halobench.storage.columns import KEYS, TABLE_COLUMNS
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from halobench.calibration.evaluate import Calibrated
+    from halobench.calibration.calibrate_cell import Calibrated
     from halobench.calibration.scores.binning import Reliability
 
 __all__ = ["calibrated", "calibration", "neighbourhood", "radii", "reliability"]

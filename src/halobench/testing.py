@@ -147,7 +147,7 @@ def check_direction(name: str) -> None:
 
     from halobench.core.specs.probe import ProbeSpec
     from halobench.probing.probe import probe
-    from halobench.probing.rays import Surroundings
+    from halobench.probing.rays import TrainingPoints
 
     with _asserting("probes", name):
         rng = np.random.default_rng(1)
@@ -155,7 +155,7 @@ def check_direction(name: str) -> None:
         kept = points.clone()
         count = 1 if plugins.find("probes", name).constants.get("ONE_DIRECTION") else 2
         spec = ProbeSpec(kind=name, radii=(0.0, 1.0), directions=count, points=10)
-        model, around = torch.nn.Linear(6, 3).eval(), Surroundings(points, labels)
+        model, around = torch.nn.Linear(6, 3).eval(), TrainingPoints(points, labels)
         curves = [probe(model, points, labels, spec, around, rng=np.random.default_rng(0)).curves for _ in range(2)]
         assert torch.equal(points, kept), f"{name} changes the samples"
         same = curves[0]["confidence"].equals(curves[1]["confidence"])
@@ -170,7 +170,7 @@ def check_display(kind: str, name: str, tables: Mapping[str, pd.DataFrame]) -> A
     """
     from matplotlib.figure import Figure
 
-    from halobench.experiment.displays import tables_read
+    from halobench.experiment.figure_choice import tables_read
     from halobench.reporting.print_tables.layout import Table
 
     with _asserting(kind, name):

@@ -12,7 +12,7 @@ from halobench.calibration.overlap_theory import (
     two_level_slope,
     uniform_kl,
 )
-from halobench.results.half_spaces import half_space_factor, half_space_survival
+from halobench.results.random_ray_null import half_space_factor, half_space_survival
 
 __all__ = [
     "half_space_factor",

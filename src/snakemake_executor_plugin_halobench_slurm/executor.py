@@ -17,7 +17,7 @@ from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from halobench.runner.slurm import checks, queue
-from halobench.storage.requests import is_or_are, listed
+from halobench.storage.request_diff import is_or_are, listed
 
 __all__ = ["Executor", "ExecutorSettings", "common_settings"]
 

@@ -14,7 +14,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
 
 from halobench.core.formatting import count, duration
-from halobench.runner import arguments, outcome
+from halobench.runner import arguments, end_of_run
 from halobench.runner.live_runs import other_runs
 from halobench.runner.logs import Job, stage_of
 from halobench.storage.job_logs import SILENT, STOPPED
@@ -142,11 +142,11 @@ class Lines:
     def _ending(self) -> list[str]:
         done, total = self.done.total(), self.total.total()
         if self._idle:
-            return [f"{IDLE}: all results are up to date.", *outcome.summary(())]
+            return [f"{IDLE}: all results are up to date.", *end_of_run.summary(())]
         took = f"{count(total, 'job')} done in {duration(time.time() - self.began)}"
         if done == total:
-            return [f"{took}.", *outcome.summary(self.outputs)] if total else []
+            return [f"{took}.", *end_of_run.summary(self.outputs)] if total else []
         if not self.failed and (self._complained or not done):
             return []  # refused or interrupted, with a message of its own
         failed = [job for job in self.failed.values() if job.state == "failed"]
-        return outcome.unfinished(f"{done:,} of {took}", failed, len(self.failed) - len(failed))
+        return end_of_run.unfinished(f"{done:,} of {took}", failed, len(self.failed) - len(failed))

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import needs
 from halobench.calibration import calibrator
-from halobench.calibration.evaluate import Calibrated, calibrate
+from halobench.calibration.calibrate_cell import Calibrated, calibrate
 from halobench.calibration.scores import metric
 from halobench.calibration.scores.metric import nll
 from halobench.calibration.scores.sample_scores import softmax

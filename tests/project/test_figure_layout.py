@@ -13,7 +13,7 @@ from PIL import Image
 
 import synthetic
 from conftest import SOAK
-from halobench.experiment.displays import QUESTIONS
+from halobench.experiment.figure_choice import QUESTIONS
 from halobench.reporting.plotting import panel_grid, saving
 from halobench.reporting.plotting.panel_grid import PageText
 from halobench.reporting.plotting.style import RC

@@ -11,7 +11,7 @@ import torch
 from matplotlib.text import Text
 
 import halobench
-from halobench import ProbeSpec, SpecError, Surroundings, calibrate_file, figures, probe
+from halobench import ProbeSpec, SpecError, TrainingPoints, calibrate_file, figures, probe
 from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.core.specs.codec import parse
 
@@ -41,8 +41,8 @@ def probed():
         model.weight[:] = torch.tensor([[-1.0] * 4, [1.0] * 4])
         model.bias[:] = torch.tensor([6.0, -6.0])
     spec = ProbeSpec(kind="sphere", radii=(0.0, 1.0, 4.0), relative_radii=(0.0, 0.5, 1.0))
-    surroundings = Surroundings(inputs, labels)
-    return probe(model.eval(), inputs, labels, spec, surroundings, rng=np.random.default_rng(1))
+    training_points = TrainingPoints(inputs, labels)
+    return probe(model.eval(), inputs, labels, spec, training_points, rng=np.random.default_rng(1))
 
 
 @pytest.mark.parametrize("scale", ["radius", "relative_radius"])

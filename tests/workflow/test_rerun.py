@@ -109,7 +109,7 @@ def move_module(folder: Path, config: dict) -> None:
     (runner / "outcome.py").rename(runner / "results_of.py")
     loggers = folder.glob("src/snakemake_logger_plugin_halobench/*.py")
     for path in (*runner.glob("*.py"), *loggers, folder / "workflow/rules/common.smk"):
-        text = path.read_text().replace("runner.outcome", "runner.results_of")
+        text = path.read_text().replace("runner.end_of_run", "runner.results_of")
         path.write_text(
             re.sub(r"(from halobench.runner import .*)\boutcome$", r"\1results_of as outcome", text, flags=re.M)
         )

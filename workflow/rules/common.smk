@@ -1,9 +1,9 @@
 import os
 from pathlib import Path
 
-from halobench.experiment.displays import captions, display_facts, tables_read
-from halobench.runner.loaded import FROZEN, attempt
-from halobench.runner.outcome import CLAIMS
+from halobench.experiment.figure_choice import captions, display_facts, tables_read
+from halobench.runner.run_plan import FROZEN, attempt
+from halobench.runner.end_of_run import CLAIMS
 from halobench.runner.rule_inputs import prepare
 from halobench.storage.layout import ORIGINS, TABLES
 

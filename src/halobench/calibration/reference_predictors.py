@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.calibration.evaluate import Calibrated, fit_and_score
+from halobench.calibration.calibrate_cell import Calibrated, fit_and_score
 from halobench.calibration.scores.region_scores import SampleRegions
 from halobench.calibration.scores.sample_scores import logarithm
 from halobench.calibration.scores.targets import (

@@ -64,7 +64,7 @@ def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
 
     A job in a run finds plug-ins outside the package through PYTHONPATH, which the run sets.
     """
-    from halobench.storage.requests import outside_plugins
+    from halobench.storage.request_diff import outside_plugins
 
     command, path = f"halobench {shlex.join(arguments)}", os.environ.get("PYTHONPATH")
     if path and outside_plugins(getattr(args, "spec", None)):

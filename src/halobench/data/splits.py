@@ -58,7 +58,7 @@ class Data:
         return Normalised(self.splits[split].images, self.mean, self.std)
 
     def targets(self) -> dict[str, np.ndarray]:
-        """Return what `halobench.calibration.evaluate` needs besides logits: labels, clean labels and posterior.
+        """Return what `halobench.calibration.calibrate_cell` needs besides logits: labels, clean labels and posterior.
 
         For images, the posterior is ``transition``, plus ``{split}.posterior`` for any split whose posterior the source
         provides. For a distribution, it is ``{split}.posterior``, or the posterior by region along with each sample's

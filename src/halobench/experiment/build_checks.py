@@ -23,12 +23,12 @@ from halobench.core.specs.training import IMAGE_KEYS, LossSpec
 from halobench.data import sources, splits
 from halobench.data.written_sources import read_meta
 from halobench.experiment.config_loader import ConfigError, load_config
-from halobench.experiment.displays import KINDS
+from halobench.experiment.figure_choice import KINDS
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import source_job
 from halobench.experiment.sections import Cell
 from halobench.storage import records
-from halobench.storage.requests import changes
+from halobench.storage.request_diff import changes
 
 CERTIFIED = "certified"  # the kind of probe that accepts only networks made of known layers
 SMALL = (1, 4, 4)  # the shape of the images on which losses are tried

@@ -15,7 +15,7 @@ from halobench.core.specs.codec import canonical, parse, spec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import PROBE_KEYS, TrainSpec
 from halobench.data.sources import is_distribution
-from halobench.experiment.displays import ALL, IMAGES, LADDER, has_content
+from halobench.experiment.figure_choice import ALL, IMAGES, LADDER, has_content
 from halobench.experiment.sections import Cell, ProbeEntry, Sections
 from halobench.storage.columns import NO_LOSS
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from halobench.core.specs.codec import to_json
 from halobench.experiment.code_version import code_map
-from halobench.experiment.displays import QUESTIONS, captions, file_stem, tables_read
+from halobench.experiment.figure_choice import QUESTIONS, captions, file_stem, tables_read
 from halobench.experiment.grid import Config
 from halobench.experiment.sections import Cell
 from halobench.storage.layout import STAGES
-from halobench.storage.requests import Request
+from halobench.storage.request_diff import Request
 
 
 @dataclass(frozen=True)

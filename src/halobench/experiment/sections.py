@@ -25,7 +25,7 @@ from halobench.core.specs.data import DatasetSpec, SourceSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import LossSpec, Recipe
-from halobench.experiment.displays import ALL, tables_read
+from halobench.experiment.figure_choice import ALL, tables_read
 from halobench.storage.layout import STAGES
 
 T = TypeVar("T")
@@ -59,13 +59,13 @@ def _check_folder(path: str) -> str:
 
 
 # Stages that take seconds and may run in the main process of a run on a cluster. Manifests always do.
-SMALL = tuple(stage for stage in STAGES if stage not in ("train", "probe", "manifest"))
+MAIN_PROCESS_STAGES = tuple(stage for stage in STAGES if stage not in ("train", "probe", "manifest"))
 
 
 def _check_small(stages: tuple[str, ...]) -> tuple[str, ...]:
     """Return names of small stages; raise SpecError for any other."""
     for stage in stages:
-        require(stage in SMALL, "", stage, one_of(SMALL, stage))
+        require(stage in MAIN_PROCESS_STAGES, "", stage, one_of(MAIN_PROCESS_STAGES, stage))
     return stages
 
 
@@ -234,7 +234,7 @@ class Sections:
     metrics: MetricsSpec = Field(default=MetricsSpec(), description="How metrics are computed.")
     submit: Annotated[tuple[Text, ...], AfterValidator(_check_small)] = Field(
         default=(),
-        description="Small stages (" + ", ".join(SMALL) + ") that a run on a cluster submits as jobs. The others run in"
-        " the main process, since they would wait in a queue for longer than they take.",
+        description=f"Small stages ({', '.join(MAIN_PROCESS_STAGES)}) that a run on a cluster submits as jobs. The"
+        " others run in the main process, since they would wait in a queue for longer than they take.",
     )
     experiments: Named[ExperimentSpec] = Field(description="Grids of cells. A block is the full product of its lists.")

@@ -22,7 +22,7 @@ def run_calibrate(spec: Mapping[str, Any], seed: int, folder: Path, code: Code |
     require_folders(run=folder)
     options: Any = {"plugins": parsed.plugged, "packages": ["pandas", *libraries(parsed.plugged)]}
     with stage("calibrate", folder / "calibrate.json", canonical(parsed), seed=seed, code=code, **options) as run:
-        from halobench.calibration.evaluate import calibrate
+        from halobench.calibration.calibrate_cell import calibrate
 
         logits = folder / "logits.safetensors"
         arrays = arrays_io.read_arrays(logits)

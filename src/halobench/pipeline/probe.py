@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.calibration.evaluate import exact_beta
+from halobench.calibration.calibrate_cell import exact_beta
 from halobench.core.errors import require
 from halobench.core.specs.data import DatasetSpec
 from halobench.core.specs.model import ModelSpec

@@ -13,9 +13,9 @@ import pandas as pd
 
 from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError, require
-from halobench.experiment.displays import captions, tables_read
+from halobench.experiment.figure_choice import captions, tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
-from halobench.results import origins
+from halobench.results.job_and_fit_tables import RECORD_KEYS, job_row, jobs_table
 from halobench.storage import tables_io
 from halobench.storage.files import checksum, read_json
 from halobench.storage.layout import EXPLORED, ORIGINS, TABLES
@@ -46,8 +46,8 @@ def run_overview(
         from halobench.reporting.pages import overview
 
         read, name = tables_io.read_tables(tables, names), shown_spec["experiment"]
-        rows = [origins.job_row(name, read_record(tables / f"{s}.json", origins.RECORD_KEYS)) for s in TABLE_STAGES]
-        read["jobs"] = pd.concat([read["jobs"], origins.jobs_table(rows)], ignore_index=True)
+        rows = [job_row(name, read_record(tables / f"{stage_name}.json", RECORD_KEYS)) for stage_name in TABLE_STAGES]
+        read["jobs"] = pd.concat([read["jobs"], jobs_table(rows)], ignore_index=True)
         check_recorded(tables / ANSWERS)
         answers = read_json(tables / ANSWERS, ["answers"])["answers"]
         pages = overview.pages(read, answers, shown_spec, captions(shown_spec))

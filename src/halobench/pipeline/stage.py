@@ -21,7 +21,7 @@ from halobench.storage import files
 from halobench.storage.layout import STAGES
 from halobench.storage.provenance import here, outside_plugins, record, started
 from halobench.storage.records import read_record
-from halobench.storage.requests import Request
+from halobench.storage.request_diff import Request
 
 if TYPE_CHECKING:
     from halobench.training.checkpoint import Checkpoint

@@ -27,7 +27,7 @@ import torch
 from halobench.core.errors import DivergedError, require
 from halobench.core.seeding import generator
 from halobench.probing.checks import check_confidence, check_model
-from halobench.probing.search import as_function
+from halobench.probing.run_search import as_function
 
 HALVINGS = 24  # bisections along the best direction
 START_HALVINGS = 8  # bisections along the line to a start
@@ -185,7 +185,7 @@ def attack(
     effort: Effort,
     others: torch.Tensor | None = None,
 ) -> list[Attacked]:
-    """Attack samples (m, ...) for each goal, with a model in `halobench.probing.search.as_function`.
+    """Attack samples (m, ...) for each goal, with a model in `halobench.probing.run_search.as_function`.
 
     For the first goal, the search starts at the sample, at `others` (m, D), which are samples with other labels, and in
     random directions. For each later goal, it starts at the sample and at the point that the latest successful search

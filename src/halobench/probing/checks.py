@@ -10,11 +10,14 @@ import torch
 from halobench.calibration.arrays import as_array, look_like_probabilities
 from halobench.core.errors import Found, RefusedError, describe_error, refuse, require
 from halobench.probing.ray_walk import Predict
-from halobench.probing.rays import Surroundings
+from halobench.probing.rays import TrainingPoints
 
 
 def check_arguments(
-    predict: Predict, inputs: torch.Tensor, labels: np.ndarray | torch.Tensor, surroundings: Surroundings | None = None
+    predict: Predict,
+    inputs: torch.Tensor,
+    labels: np.ndarray | torch.Tensor,
+    training_points: TrainingPoints | None = None,
 ) -> np.ndarray:
     """Return the labels as an int64 array (n,); raise SpecError unless they match the model and the samples."""
     in_training = isinstance(predict, torch.nn.Module) and any(module.training for module in predict.modules())
@@ -33,10 +36,13 @@ def check_arguments(
     )
     finite = torch.isfinite(inputs).flatten(1).all(dim=1)
     require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", Found("NaN or infinity"), "finite numbers")
-    if surroundings is not None:
-        expected = f"shape (n, ...) to match the training samples, whose shape is {surroundings.shape}"
+    if training_points is not None:
+        expected = f"shape (n, ...) to match the training samples, of shape {training_points.shape}"
         require(
-            tuple(inputs.shape[1:]) == surroundings.shape[1:], "inputs", Found(f"shape {tuple(inputs.shape)}"), expected
+            tuple(inputs.shape[1:]) == training_points.shape[1:],
+            "inputs",
+            Found(f"shape {tuple(inputs.shape)}"),
+            expected,
         )
     labels = as_array(labels)
     expected = f"one label per sample, i.e. shape ({len(inputs)},)"

@@ -28,8 +28,8 @@ from halobench.probing.checks import check_arguments
 from halobench.probing.progress import Chunks, Progress
 from halobench.probing.radii import find_radii, quantities, radii_table
 from halobench.probing.ray_walk import Predict, ProbeOptions, RayWalk, chunk_samples, grid_distances, predictor
-from halobench.probing.rays import Geometry, Surroundings
-from halobench.probing.search import search_radii
+from halobench.probing.rays import Geometry, TrainingPoints
+from halobench.probing.run_search import search_radii
 from halobench.training.batches import batches_of
 from halobench.training.device import kept_casts, memory_format
 
@@ -96,7 +96,7 @@ def probe_cell(
     progress, parts = progress or Progress(), []
     predict = predictor(probed.model, probed.recipe, progress.save_if_signalled)
     train = data.splits["train"]
-    surroundings = Surroundings(batches_of(train.images, probed.recipe, probed.device, data), train.labels)
+    training_points = TrainingPoints(batches_of(train.images, probed.recipe, probed.device, data), train.labels)
     # The outer loop is over sets of samples, since probes of the same samples share distances to other labels.
     for points, split in (("train", train), ("heldout", data.splits["test"])):
         for name, spec in probes.items():
@@ -106,7 +106,7 @@ def probe_cell(
                 continue
             inputs = torch.from_numpy(normalise(split.images[rows], data.mean, data.std)).to(probed.device)
             rng, options = generator(seed, "probe", name, points), probed.options(progress.chunks(f"{points}.{name}"))
-            arguments = (inputs, split.labels[rows], spec, surroundings)
+            arguments = (inputs, split.labels[rows], spec, training_points)
             if spec.searches:
                 radii = search_radii(probed.model, *arguments, rng=rng, options=options)
                 tables = Neighbourhood(pd.DataFrame({name: np.empty(0) for name in CURVES}), radii)
@@ -136,7 +136,7 @@ def probe(
     inputs: torch.Tensor,
     labels: np.ndarray,
     spec: ProbeSpec,
-    surroundings: Surroundings,
+    training_points: TrainingPoints,
     *,
     rng: np.random.Generator,
     options: ProbeOptions = DEFAULTS,
@@ -153,7 +153,7 @@ def probe(
     labels : int array or tensor (n,)
         The labels whose confidences are recorded, in [0, k).
     spec : ProbeSpec
-    surroundings : Surroundings
+    training_points : TrainingPoints
         The training samples, which several probes can share.
     rng : numpy Generator
         Determines the directions.
@@ -167,10 +167,10 @@ def probe(
     DivergedError
         If a logit is not finite.
     """
-    labels = check_arguments(predict, inputs, labels, surroundings)
+    labels = check_arguments(predict, inputs, labels, training_points)
     what = f"{spec.kind} doesn't walk along rays; use halobench.attacked_radius or halobench.far_field"
     refuse(spec.searches, "kind", what)
-    geometry = Geometry(spec, inputs, labels, surroundings, rng)
+    geometry = Geometry(spec, inputs, labels, training_points, rng)
     chunks = options.chunks or Progress().chunks(spec.kind)
     step, start = chunk_samples(spec, inputs[0].numel(), len(options.betas)), chunks.resume(rng)
     while start < len(labels):

@@ -14,7 +14,7 @@ from halobench.core.specs.training import TrainSpec
 from halobench.models.batchnorm_folding import folded
 from halobench.probing.progress import Chunks
 from halobench.probing.rays import Rays
-from halobench.training.device import autocast, in_memory, memory_format
+from halobench.training.device import autocast, memory_format, name_out_of_memory
 
 Predict = Callable[[torch.Tensor], torch.Tensor]
 DIRECTIONS = 2**22  # maximum number of elements in the directions held at once
@@ -66,7 +66,8 @@ def predictor(model: torch.nn.Module, recipe: TrainSpec, tick: Callable[[], None
     def predict(batch: torch.Tensor) -> torch.Tensor:
         tick()
         batch = batch.contiguous(memory_format=memory_format(recipe))
-        with in_memory("eval_batch", recipe.eval_batch, "a batch that fits in memory"), autocast(recipe, device):
+        advice = "a batch that fits in memory"
+        with name_out_of_memory("eval_batch", recipe.eval_batch, advice), autocast(recipe, device):
             return network(batch).float()
 
     return predict

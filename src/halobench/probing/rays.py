@@ -48,7 +48,7 @@ class _Neighbours:
         return None
 
 
-class Surroundings:
+class TrainingPoints:
     """The labelled training samples that surround the probed samples, with results that several probes can share.
 
     Parameters
@@ -98,12 +98,12 @@ class Geometry:
         spec: ProbeSpec,
         inputs: torch.Tensor,
         labels: np.ndarray,
-        surroundings: Surroundings,
+        training_points: TrainingPoints,
         rng: np.random.Generator,
     ):
-        self.spec, self.surroundings, self.rng = spec, surroundings, rng
+        self.spec, self.training_points, self.rng = spec, training_points, rng
         self.samples, self.labels = inputs.flatten(1), labels
-        _, self.other_distance = surroundings.nearest(self.samples, labels)
+        _, self.other_distance = training_points.nearest(self.samples, labels)
         self._directions: Any = plugins.load("probes", spec.kind)
         options = plugins.find("probes", spec.kind).options or {}
         self._options = {"components": spec.components} if "components" in options else {}
@@ -117,7 +117,7 @@ class Geometry:
         key = f"probes.{self.spec.kind}"
         with plugins.calling(key, self._seed + part.start):
             rays = self._directions(
-                samples.clone(), labels, self.surroundings, count=count, rng=self.rng, **self._options
+                samples.clone(), labels, self.training_points, count=count, rng=self.rng, **self._options
             )
         _check_rays(key, rays, (len(samples), count, samples.shape[1]))
         return rays if isinstance(rays, Rays) else along(rays.to(samples))
@@ -138,14 +138,14 @@ def _check_rays(key: str, rays: Any, shape: tuple[int, int, int]) -> None:
 
 
 def nearest_of_another_label(
-    samples: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, chunk: int = ROWS
+    samples: torch.Tensor, labels: np.ndarray, training_points: TrainingPoints, chunk: int = ROWS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the nearest training sample with a different label for each of `samples` (n, D), `chunk` of them at a time.
 
     Exact copies of a sample with a different label are skipped, since they don't define a direction. Returns the
     training samples' rows (n,), and their distances (n,) in float64.
     """
-    device, count = samples.device, len(surroundings.labels)
+    device, count = samples.device, len(training_points.labels)
     targets = torch.from_numpy(labels).to(device)
     least = torch.full((len(samples),), float("inf"), device=device, dtype=samples.dtype)
     nearest = torch.zeros(len(samples), dtype=torch.int64, device=device)
@@ -153,7 +153,7 @@ def nearest_of_another_label(
     step = max(chunk, BLOCK_BYTES // (4 * samples.shape[1]))
     for first in range(0, count, step):
         rows = np.arange(first, min(first + step, count))
-        block, block_labels = surroundings.take(rows), torch.from_numpy(surroundings.labels[rows]).to(device)
+        block, block_labels = training_points.take(rows), torch.from_numpy(training_points.labels[rows]).to(device)
         for part in parts:
             square = squared_distances(samples[part], block, block_labels == targets[part, None])
             smallest, row = square.min(dim=1)
@@ -162,11 +162,11 @@ def nearest_of_another_label(
             nearest[part] = torch.where(nearer, row + first, nearest[part])
     if torch.isinf(least).any():
         raise RefusedError(
-            "labels", f"all training samples have the label {surroundings.labels[0]}; at least two labels are needed"
+            "labels", f"all training samples have the label {training_points.labels[0]}; at least two labels are needed"
         )
     chosen = nearest.cpu().numpy()
     # Computed from differences in float64, since the squares above are too imprecise to report.
-    distances = [(samples[part].double() - surroundings.take(chosen[part]).double()).norm(dim=1) for part in parts]
+    distances = [(samples[part].double() - training_points.take(chosen[part]).double()).norm(dim=1) for part in parts]
     return chosen, torch.cat(distances).cpu().numpy()
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from halobench.core.plugins import facts as plugin_facts
-from halobench.results import finding, names
+from halobench.reporting import finding
+from halobench.results import names
 
 FEW = 10  # samples; with fewer, the accuracy of a bin says little
 

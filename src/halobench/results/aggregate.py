@@ -16,9 +16,9 @@ import pandas as pd
 
 from halobench.core.errors import SpecError
 from halobench.core.plugins.facts import facts
-from halobench.results import origins
-from halobench.results.half_spaces import ONE, OTHERS, summarise_nulls
+from halobench.results.job_and_fit_tables import RECORD_KEYS, fit_rows, fits_table, job_row, jobs_table, source_rows
 from halobench.results.radii_summary import GROUPED, QUARTILES, RADII_COLUMNS, read_radii
+from halobench.results.random_ray_null import ONE, OTHERS, summarise_nulls
 from halobench.results.shared_samples import sampling, with_seed_correction
 from halobench.storage.columns import KEYS, REFERENCE, TABLE_COLUMNS
 from halobench.storage.files import read_bytes, reading
@@ -65,14 +65,14 @@ def aggregate(manifest: Mapping[str, Any], results: Path) -> Iterator[tuple[str,
         for cell in batch:
             runs.append(cell.names | _run(cell))
             fits += cell.fits
-            jobs += [origins.job_row(cell.key, record) for record in cell.records.values()]
+            jobs += [job_row(cell.key, record) for record in cell.records.values()]
     parts["metrics"] += [_reference_rows(results, reference) for reference in manifest["references"]]
-    jobs = [*origins.source_rows(results, jobs), *jobs, *_reference_jobs(results, manifest["references"])]
+    jobs = [*source_rows(results, jobs), *jobs, *_reference_jobs(results, manifest["references"])]
     run_table = with_seed_correction(pd.DataFrame(runs))
     datasets = run_table.drop_duplicates("dataset").set_index("dataset")
     yield "runs", run_table
-    yield "jobs", origins.jobs_table(jobs)
-    yield "fits", origins.fits_table(fits)
+    yield "jobs", jobs_table(jobs)
+    yield "fits", fits_table(fits)
     for name in FILES:  # if no cell was probed, no file provides the columns
         table = _concat(parts.pop(name) or [pd.DataFrame(columns=list(TABLE_COLUMNS[name]))])
         for column in REPEATED if name in REPEATING else ():
@@ -138,12 +138,12 @@ def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
     folder = results / "runs" / cell["path"]
     records = {}
     for name in stage_records(cell["probe"], "repair" in cell):
-        keys = (*origins.RECORD_KEYS, *(_TRAIN_KEYS if name == "train.json" else ()))
+        keys = (*RECORD_KEYS, *(_TRAIN_KEYS if name == "train.json" else ()))
         records[name.removesuffix(".json")] = read_record(folder / name, keys)
     path = folder / "calibration.json"
     names, checksums = {key: cell[key] for key in KEYS}, cell["outputs"]
     with reading(path, "fits as JSON"):
-        fits = origins.fit_rows(names, json.loads(read_bytes(path, checksums.get(path.name))))
+        fits = fit_rows(names, json.loads(read_bytes(path, checksums.get(path.name))))
     return _CellFiles(names, cell["path"], folder, cell["probe"], checksums, records, fits)
 
 
@@ -244,7 +244,7 @@ def _reference_rows(results: Path, reference: Mapping[str, Any]) -> pd.DataFrame
 def _reference_jobs(results: Path, references: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows of `jobs` for the jobs that scored untrained reference predictors."""
     stage, keys = STAGES["reference"], [reference["path"] for reference in references]
-    return [origins.job_row(key, read_record(results / stage.record_path(key), origins.RECORD_KEYS)) for key in keys]
+    return [job_row(key, read_record(results / stage.record_path(key), RECORD_KEYS)) for key in keys]
 
 
 # The keys of train.json that aggregation or a later stage reads, in addition to the keys of every record.

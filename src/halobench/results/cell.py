@@ -14,13 +14,13 @@ import pandas as pd
 
 from halobench.core.errors import RefusedError, SpecError
 from halobench.core.specs.codec import to_json
-from halobench.results.origins import AS_JSON
+from halobench.results.job_and_fit_tables import AS_JSON
 from halobench.storage.columns import KEYS, METRICS_COLUMNS
 from halobench.storage.files import read_bytes, reading
 from halobench.storage.job_logs import python_path
 from halobench.storage.layout import CELL_STAGES
 from halobench.storage.records import read_record
-from halobench.storage.requests import outside_plugins
+from halobench.storage.request_diff import outside_plugins
 from halobench.storage.tables_io import parse_csv
 
 SCORE_KEYS = ["split", "labels", "calibrator", "metric"]  # the columns that identify a score

@@ -24,7 +24,7 @@ from halobench.storage.files import checksum, read_json
 from halobench.storage.job_logs import last_line
 from halobench.storage.layout import STAGES
 from halobench.storage.records import check_seal, read_record
-from halobench.storage.requests import changes, is_or_are, listed
+from halobench.storage.request_diff import changes, is_or_are, listed
 
 Name = tuple[str, str]  # a job's stage and key
 Inputs = Mapping[Name, Mapping[str, str]]  # checksums, by name, of files that jobs read besides other jobs' outputs

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from halobench.runner import outcome
+from halobench.runner import end_of_run
 from halobench.runner.slurm import queue
 
 STATE = Path(".snakemake/halobench")
@@ -77,7 +77,7 @@ def enrol_in_shared(results: Path, folder: Path) -> None:
     if place.is_relative_to(folder.resolve()):
         return
     for other in other_runs(place)[0]:
-        outcome.say(_words(other))
+        end_of_run.say(_words(other))
     enrol(place)
 
 
@@ -89,7 +89,7 @@ def enrol_unlocked(options: argparse.Namespace) -> list[str]:
         alive, dead = other_runs(folder)  # a dead run may have had the same process number, for example in a container
         enrol(folder)
         for other in alive:
-            outcome.say(_words(other))
+            end_of_run.say(_words(other))
         if dead and not alive:
             # Unlock without the workflow, which is slow to read; the run itself will report any problem with it.
             values = {key: getattr(options, key) for key in UNLOCKING}
@@ -97,7 +97,7 @@ def enrol_unlocked(options: argparse.Namespace) -> list[str]:
             kept += [f"--profile={profile}" for profile in options.profile or ()]
             command = [sys.executable, "-m", "snakemake", "--unlock", f"--snakefile={os.devnull}", *kept]
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-                outcome.say("the run that locked this directory is dead; unlocked it")
+                end_of_run.say("the run that locked this directory is dead; unlocked it")
                 for path in {*dead} - {*_held}:
                     path.unlink(missing_ok=True)
     return alive
@@ -129,19 +129,19 @@ def name_left_jobs(folder: Path) -> None:
     with contextlib.suppress(queue.SlurmError):
         if left := queue.queued(queue.noted(folder / SUBMITTED, other_runs(folder)[0])):
             what = "a run without -n cancels the pending ones and waits for the others"
-            outcome.say(f"jobs of a run that died are still in the queue: {', '.join(map(str, left))}; {what}")
+            end_of_run.say(f"jobs of a run that died are still in the queue: {', '.join(map(str, left))}; {what}")
 
 
 def settle_left_jobs(folder: Path, cancel: bool) -> None:
     """Make sure that no jobs of dead runs remain in a cluster's queue, and then forget these runs."""
     runs = queue.noted(folder / SUBMITTED)
     try:
-        settled = queue.settle(runs, cancel, lambda line: outcome.say(f"jobs of a run that died: {line}"))
+        settled = queue.settle(runs, cancel, lambda line: end_of_run.say(f"jobs of a run that died: {line}"))
     except queue.SlurmError as error:
         where = f"jobs of run {', '.join(runs)} may still be in a cluster's queue"
         right = f"run this where SLURM responds, or remove {folder / SUBMITTED} if that cluster no longer exists"
         raise queue.SlurmError(f"{where}, which can't be queried ({error}); {right}") from None
     if settled:
-        outcome.say(f"jobs of a run that died: found {len(settled)} in the queue; none are left")
+        end_of_run.say(f"jobs of a run that died: found {len(settled)} in the queue; none are left")
     for run_ in runs:
         queue.forget(folder / SUBMITTED, run_)

@@ -18,10 +18,10 @@ from halobench.core.specs.codec import to_json
 from halobench.experiment import jobs, validation
 from halobench.experiment.code_version import code_digest, code_map
 from halobench.experiment.config_file import read_file, typed
-from halobench.experiment.displays import file_stem
+from halobench.experiment.figure_choice import file_stem
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
-from halobench.results.inventory import (
+from halobench.results.finished_cells import (
     PARTIAL,
     explorer_of_finished,
     list_inventory,
@@ -29,9 +29,9 @@ from halobench.results.inventory import (
     take_inventory,
 )
 from halobench.results.manifest import list_files
-from halobench.runner import outcome
+from halobench.runner import end_of_run
 from halobench.runner.arguments import DEFAULT, TARGETS
-from halobench.runner.loaded import FROZEN, attempt, check, check_claims, code_key, set_search_paths
+from halobench.runner.run_plan import FROZEN, attempt, check, check_claims, code_key, set_search_paths
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
@@ -86,7 +86,7 @@ class RuleInputs:
     def place(self, manifest: str) -> None:
         """Note the location of the results folder, from the path of its manifests."""
         self.results = Path(manifest).parents[1]
-        outcome.note_place(self.results)
+        end_of_run.note_place(self.results)
         paths = attempt("The figures and tables have", self._paths)
         attempt("The results have", validation.check_folders, [f"{self.results}/{path}" for path in paths])
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from halobench.core.formatting import count
 from halobench.experiment.jobs import Job
 from halobench.results import status
-from halobench.runner import fork_server, live_runs, outcome
+from halobench.runner import end_of_run, fork_server, live_runs
 from halobench.runner.arguments import TARGETS, Arguments, check_arguments, read_arguments
 from halobench.runner.live_runs import STATE
-from halobench.runner.loaded import Loaded, load, set_search_paths
+from halobench.runner.run_plan import Loaded, load, set_search_paths
 from halobench.storage import files
 
 LOGGER = "--logger=halobench"  # the plug-in that displays a run
@@ -61,7 +61,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     if _is_local(options):
         check_devices(chosen.values())
     for line in _replaced(chosen, states):
-        outcome.say(line)
+        end_of_run.say(line)
     live_runs.enrol_in_shared(loaded.results, options.directory)
     frozen = loaded.freeze(options.directory / STATE, jobs)
     return _pass_on(parsed, cancel, ["--config", "--configfile", str(frozen), *forcing])  # replace the given ones

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from halobench.runner import outcome
+from halobench.runner import end_of_run
 
 
 @contextlib.contextmanager
@@ -52,7 +52,7 @@ def _watch(signals: socket.socket, passed: signal.Signals) -> None:
     while (number := signals.recv(1)) and number[0] not in (signal.SIGINT, signal.SIGTERM):
         pass
     if number:
-        outcome.say("stopping; jobs that train or probe save their progress")
+        end_of_run.say("stopping; jobs that train or probe save their progress")
         signals.settimeout(5.0)
     while number:
         for process in psutil.Process().children(recursive=True):

@@ -96,7 +96,7 @@ _STAGES = (
         "runs/{}/calibrate.json",
         outputs=("calibration.json", "metrics.csv", "reliability.csv"),
         needs=("train",),
-        modules=("calibration/evaluate",),
+        modules=("calibration/calibrate_cell",),
     ),
     # Runs only on the cells of experiments that show repair ladders.
     Stage(

@@ -18,7 +18,7 @@ from halobench.core.plugins import find
 from halobench.core.plugins.kinds import PACKAGE
 from halobench.storage.files import checksum
 from halobench.storage.records import seal
-from halobench.storage.requests import Request
+from halobench.storage.request_diff import Request
 
 _started: list[str] = []
 

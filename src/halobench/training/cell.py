@@ -21,7 +21,7 @@ from halobench.models import builder
 from halobench.storage import arrays_io
 from halobench.training.batches import Batches, batches_of
 from halobench.training.checkpoint import Checkpoint
-from halobench.training.device import autocast, in_memory, kept_casts, place, resolve_device, set_kernels
+from halobench.training.device import autocast, kept_casts, name_out_of_memory, place, resolve_device, set_kernels
 from halobench.training.loop import TrainingRun, TrainingSet, fit
 
 INTERPOLATION = 0.99  # the least accuracy on its training labels at which a model counts as interpolating
@@ -128,7 +128,7 @@ def predict(
     device = next(model.parameters()).device
     samples = inputs if isinstance(inputs, Batches) else batches_of(inputs, spec, device)
     blocks = []
-    with in_memory("eval_batch", spec.eval_batch, "a batch that fits in memory"), kept_casts(device):
+    with name_out_of_memory("eval_batch", spec.eval_batch, "a batch that fits in memory"), kept_casts(device):
         for start in range(0, len(samples), spec.eval_batch):
             tick()
             rows = np.arange(start, min(start + spec.eval_batch, len(samples)))

@@ -76,7 +76,7 @@ def place(model: nn.Module, spec: TrainSpec, device: torch.device) -> nn.Module:
 
 
 @contextlib.contextmanager
-def in_memory(key: str, value: int, advice: str) -> Iterator[None]:
+def name_out_of_memory(key: str, value: int, advice: str) -> Iterator[None]:
     """Turn an out-of-memory error into a SpecError that states the recipe's `key`, its value and what to do."""
     try:
         yield

@@ -27,7 +27,7 @@ from halobench.training.checkpoint import (
     restore,
     restore_random_states,
 )
-from halobench.training.device import autocast, in_memory
+from halobench.training.device import autocast, name_out_of_memory
 from halobench.training.optimizer import build_optimizer, gradient_norm, learning_rate
 
 Forward = Callable[[torch.Tensor], torch.Tensor]
@@ -70,7 +70,7 @@ def fit(
     while run.epoch < spec.epochs:
         rng, order = run.start_epoch(seed, count)
         model.train()
-        with in_memory("micro_batch" if spec.micro_batch else "batch", spec.micro_batch or batch, SMALLER):
+        with name_out_of_memory("micro_batch" if spec.micro_batch else "batch", spec.micro_batch or batch, SMALLER):
             # An incomplete last batch is dropped, since batch norm and Mixup both depend on the batch size.
             for rows, images in inputs.in_order(order, batch, run.step):
                 targets = labels.index_select(0, rows)

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from halobench.calibration import calibrator as posthoc
-from halobench.calibration.evaluate import calibrate
+from halobench.calibration.calibrate_cell import calibrate
 from halobench.calibration.reference_predictors import nearest, references
 from halobench.calibration.scores import metric
 from halobench.calibration.scores.resampling import bootstrap_intervals, ece_floor

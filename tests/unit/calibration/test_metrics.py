@@ -12,7 +12,7 @@ from scipy.special import softmax as scipy_softmax
 
 from halobench import testing
 from halobench.calibration import arrays
-from halobench.calibration.evaluate import calibrate
+from halobench.calibration.calibrate_cell import calibrate
 from halobench.calibration.scores import metric
 from halobench.calibration.scores.resampling import bootstrap_intervals, ece_floor
 from halobench.calibration.scores.sample_scores import cross_entropy

@@ -11,8 +11,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 
 from halobench.calibration import calibrator
+from halobench.calibration.calibrate_cell import calibrate
 from halobench.calibration.calibrators import confusion_mix, dirichlet, noise_layer
-from halobench.calibration.evaluate import calibrate
 from halobench.calibration.scores.metric import ece, kl, nll
 from halobench.calibration.scores.sample_scores import softmax
 from halobench.calibration.temperature.temperature_scaling import fit_temperature

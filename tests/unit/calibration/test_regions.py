@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from halobench.calibration.evaluate import calibrate
+from halobench.calibration.calibrate_cell import calibrate
 from halobench.calibration.overlap_theory import nearest_neighbour_kl, partner_kl, two_level_kl
 from halobench.calibration.reference_predictors import references
 from halobench.calibration.scores.region_scores import GAPS, SampleRegions, _level, gaps

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from halobench.calibration import calibrator
-from halobench.calibration.evaluate import calibrate
+from halobench.calibration.calibrate_cell import calibrate
 from halobench.calibration.scores import metric
 from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
@@ -20,7 +20,7 @@ from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.core.specs.codec import canonical, parse, to_json
 from halobench.core.specs.probe import ProbeSpec
 from halobench.probing.probe import probe
-from halobench.probing.rays import Surroundings
+from halobench.probing.rays import TrainingPoints
 
 MODULE = """
 import random
@@ -75,36 +75,36 @@ def draws(logits, labels):
     return lambda given: given * noise
 
 
-def random_axes(points, labels, surroundings, *, count, rng):
+def random_axes(points, labels, training_points, *, count, rng):
     return torch.from_numpy(rng.normal(size=(len(points), count, points.shape[1]))).float()
 
 
-def global_axes(points, labels, surroundings, *, count, rng):
+def global_axes(points, labels, training_points, *, count, rng):
     return torch.randn(len(points), count, points.shape[1])
 
 
-def edited(points, labels, surroundings, *, count, rng):
-    found = random_axes(points, labels, surroundings, count=count, rng=rng)
+def edited(points, labels, training_points, *, count, rng):
+    found = random_axes(points, labels, training_points, count=count, rng=rng)
     points.zero_()
     labels[:] = 0
     return found
 
 
-def flat(points, labels, surroundings, *, count, rng):
+def flat(points, labels, training_points, *, count, rng):
     return torch.zeros(len(points), count, points.shape[1])
 
 
-def few(points, labels, surroundings, *, count, rng):
+def few(points, labels, training_points, *, count, rng):
     return torch.ones(len(points), points.shape[1])
 
 
-def diagonal(points, labels, surroundings, *, count, rng, components=3):
+def diagonal(points, labels, training_points, *, count, rng, components=3):
     found = torch.zeros(len(points), count, points.shape[1])
     found[:, :, :components] = 1
     return found
 
 
-def boom(points, labels, surroundings, *, count, rng):
+def boom(points, labels, training_points, *, count, rng):
     raise KeyError("nowhere")
 """
 
@@ -218,7 +218,7 @@ def walked(name: str, seed: int = 0, **options):
         model.weight.copy_(torch.eye(3, 6))
     spec = ProbeSpec(kind=f"plugged_here:{name}", radii=(0.0, 1.0), directions=2, **options)
     kept = points.clone(), labels.copy()
-    found = probe(model, points, labels, spec, Surroundings(points, labels), rng=np.random.default_rng(seed))
+    found = probe(model, points, labels, spec, TrainingPoints(points, labels), rng=np.random.default_rng(seed))
     assert torch.equal(points, kept[0])
     assert np.array_equal(labels, kept[1])
     return found.curves["confidence"].to_numpy()

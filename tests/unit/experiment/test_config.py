@@ -11,7 +11,7 @@ from halobench.core.specs.codec import to_json
 from halobench.core.specs.training import TrainSpec
 from halobench.experiment import code_version, validation
 from halobench.experiment.config_loader import load_config
-from halobench.experiment.displays import QUESTIONS
+from halobench.experiment.figure_choice import QUESTIONS
 from halobench.experiment.jobs import drawn_jobs, front_figures, jobs
 
 

@@ -16,13 +16,13 @@ from halobench.core.errors import DivergedError, SpecError
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
 from halobench.data.splits import Data, Split
-from halobench.probing import ray_walk, search
+from halobench.probing import ray_walk, run_search
 from halobench.probing.attack import DECISION, Effort, Goal, attack, attacked
 from halobench.probing.probe import ProbedModel, probe_cell
 from halobench.probing.progress import Progress
 from halobench.probing.ray_walk import ProbeOptions
-from halobench.probing.rays import Surroundings
-from halobench.probing.search import as_function
+from halobench.probing.rays import TrainingPoints
+from halobench.probing.run_search import as_function
 from halobench.training.checkpoint import Checkpoint
 
 
@@ -156,8 +156,8 @@ def test_a_search_tries_the_way_to_the_nearest_sample_of_another_class():
     samples, labels = torch.cat([torch.zeros_like(place), place]), np.array([0, 1])
     model, spec = Island(place).eval(), ProbeSpec("adversarial", steps=5)
     assert attacked(model, samples[:1], labels[:1], effort=Effort(steps=5)).censored.all()
-    around, rng = Surroundings(samples, labels), np.random.default_rng(0)
-    found = search.search_radii(model, samples[:1], labels[:1], spec, around, rng=rng, options=ProbeOptions())
+    around, rng = TrainingPoints(samples, labels), np.random.default_rng(0)
+    found = run_search.search_radii(model, samples[:1], labels[:1], spec, around, rng=rng, options=ProbeOptions())
     assert set(found["quantity"]) == {"certainty", "half_level", "decision"}
     np.testing.assert_allclose(found["radius"], 2.5, rtol=1e-5)
     assert not found["censored"].any()
@@ -230,7 +230,7 @@ def test_no_random_ray_ends_before_the_attacked_radius(cell):
 def test_a_killed_probe_resumes_to_the_same_bytes(cell, tmp_path, kind, monkeypatch):
     """It is interrupted after every part of the samples, in a search and on a walk along rays."""
     monkeypatch.setattr(ray_walk, "FORWARDS", 200)
-    monkeypatch.setattr(search, "SAMPLES", 4)
+    monkeypatch.setattr(run_search, "SAMPLES", 4)
     probed, data = cell
     walk = ProbeSpec("sphere", points=12, control=12, directions=2)
     effort = {"steps": 5, "restarts": 1} if kind == "adversarial" else {}

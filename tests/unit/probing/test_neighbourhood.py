@@ -11,7 +11,7 @@ from halobench.core.specs.probe import ProbeSpec
 from halobench.models.architectures.attention import median_nearest
 from halobench.probing import rays
 from halobench.probing.probe import ProbeOptions, probe
-from halobench.probing.rays import Surroundings, nearest_of_another_label, principal_components
+from halobench.probing.rays import TrainingPoints, nearest_of_another_label, principal_components
 
 
 def radial(centre: torch.Tensor, slope: float = 1.0):
@@ -33,7 +33,7 @@ def two_classes():
 
 def run(predict, points, labels, spec, two_classes, seed=0, **more):
     training, training_labels = two_classes
-    around = Surroundings(training, training_labels)
+    around = TrainingPoints(training, training_labels)
     return probe(predict, points, np.asarray(labels), spec, around, rng=np.random.default_rng(seed), **more)
 
 
@@ -116,7 +116,7 @@ def test_directions_do_not_depend_on_the_model_and_are_fresh_for_each_point(two_
 
 
 def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_classes):
-    inputs, around = two_classes[0][:1], Surroundings(*two_classes)
+    inputs, around = two_classes[0][:1], TrainingPoints(*two_classes)
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 2))
 
     def refused(match: str, predict=None, inputs=inputs, labels=(0,), kind="sphere") -> None:
@@ -140,7 +140,7 @@ def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_cl
     refused("labels = 2: expected labels from 0 to 1", labels=[2])
     points = torch.randn(4, 3)
     with pytest.raises(SpecError, match="all training samples have the label 0"):
-        nearest_of_another_label(points, np.zeros(4, int), Surroundings(points, np.zeros(4, int)))
+        nearest_of_another_label(points, np.zeros(4, int), TrainingPoints(points, np.zeros(4, int)))
 
 
 def test_sphere_directions_are_uniform():
@@ -153,7 +153,7 @@ def test_sphere_directions_are_uniform():
 
     training = torch.cat([torch.zeros(1, 1, 1, 5), torch.ones(1, 1, 1, 5)])
     spec = ProbeSpec("sphere", directions=20000, radii=(1.0,), relative_radii=(1.0,))
-    around = Surroundings(training, np.array([0, 1]))
+    around = TrainingPoints(training, np.array([0, 1]))
     probe(recording, training[:1], np.array([0]), spec, around, rng=np.random.default_rng(0))
     at_one = torch.cat(seen).view(-1, 5)
     at_one = at_one[(at_one.norm(dim=1) - 1).abs() < 1e-4]
@@ -189,7 +189,7 @@ def test_nearest_samples_are_those_of_brute_force_whatever_the_outlier(far):
         training = (training - training.mean(axis=0)) / training.std(axis=0)
     training = training.astype(np.float32) + (0 if far else 20)
     samples = torch.from_numpy(training)
-    row, distance = nearest_of_another_label(samples, labels, Surroundings(samples, labels))
+    row, distance = nearest_of_another_label(samples, labels, TrainingPoints(samples, labels))
     brute = np.linalg.norm(training[:, None].astype(np.float64) - training[None], axis=2)
     brute[brute == 0] = np.inf
     other = np.where(labels[:, None] == labels, np.inf, brute)
@@ -204,7 +204,7 @@ def test_parts_of_the_samples_of_the_last_search_are_not_searched_again(monkeypa
     training, labels = torch.from_numpy(rng.normal(size=(60, 4)).astype(np.float32)), rng.integers(3, size=60)
     samples, targets, searches = training[10:40], labels[10:40], []
     samples[7] = samples[6]  # a copy, which looks like the start of another run
-    around = Surroundings(training, labels)
+    around = TrainingPoints(training, labels)
 
     def search(*arguments):
         searches.append(len(arguments[0]))

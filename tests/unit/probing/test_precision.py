@@ -10,7 +10,7 @@ import torch
 
 from halobench.core.specs.probe import ProbeSpec
 from halobench.probing.probe import choose_samples, probe
-from halobench.probing.rays import Surroundings
+from halobench.probing.rays import TrainingPoints
 
 SIZE = 7
 SPHERE = {"radii": (1.5,), "relative_radii": (1.0,), "bisections": 1}
@@ -32,7 +32,7 @@ def estimate(population, rows, rng=0, kind="nearest_other", **more) -> tuple[flo
     """A probe's mean confidence around some rows at its first distance, and the standard error that it states."""
     points, labels = population
     spec, rows = ProbeSpec(kind, **more), np.asarray(rows)
-    around, rng = Surroundings(points, labels), np.random.default_rng(rng)
+    around, rng = TrainingPoints(points, labels), np.random.default_rng(rng)
     curves = probe(sloped, points[torch.from_numpy(rows)], labels[rows], spec, around, rng=rng).curves
     return float(curves["confidence"].iloc[0]), float(curves["confidence_se"].iloc[0])
 

@@ -15,7 +15,7 @@ from halobench import attacked_radius, certified_radius, far_field
 from halobench import probe as probe_along_rays
 from halobench.core.errors import SpecError
 from halobench.core.specs.probe import ProbeSpec
-from halobench.probing.rays import Surroundings
+from halobench.probing.rays import TrainingPoints
 
 
 def made(seed: int, scale: float, *layers: nn.Module) -> nn.Module:
@@ -200,7 +200,7 @@ def test_a_model_that_does_more_than_its_layers_is_read_far_away_and_not_certifi
 
 
 def walked(model: nn.Module, samples: torch.Tensor) -> np.ndarray:
-    labels, around = np.array([0, 0]), Surroundings(torch.tensor([[0.0], [9.0]]), np.array([0, 1]))
+    labels, around = np.array([0, 0]), TrainingPoints(torch.tensor([[0.0], [9.0]]), np.array([0, 1]))
     spec = ProbeSpec("sphere", directions=2, radii=(1.0, 2.0))
     return probe_along_rays(model, samples, labels, spec, around, rng=np.random.default_rng(0)).curves["confidence"]
 

@@ -20,20 +20,20 @@ from conftest import ROOT
 from halobench.core.errors import SpecError
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
-from halobench.experiment.displays import QUESTIONS
+from halobench.experiment.figure_choice import QUESTIONS
 from halobench.pipeline import report as stages
-from halobench.reporting import rendering
+from halobench.reporting import finding, rendering
 from halobench.reporting.answers.answers import answers, write_answers
 from halobench.reporting.pages import leaderboard, overview
 from halobench.reporting.pages.claims_page import claims_html
 from halobench.reporting.pages.index import write_index
-from halobench.results import finding, origins
+from halobench.results import job_and_fit_tables
 from halobench.results.claims import evaluate, load_claims
-from halobench.runner import outcome
+from halobench.runner import end_of_run
 from halobench.storage import files, provenance, records, tables_io
 from halobench.storage.columns import FIT_COLUMNS, TABLE_COLUMNS
 from halobench.storage.layout import ORIGINS, PAGES, STAGES, TABLES
-from halobench.storage.requests import Request
+from halobench.storage.request_diff import Request
 
 VOID = {"meta", "img", "br", "input", "link"}
 
@@ -100,7 +100,7 @@ def tables() -> dict[str, pd.DataFrame]:
         found[name] = table.reindex(columns=list(dict.fromkeys([*table.columns, *TABLE_COLUMNS.get(name, ())])))
     jobs = [record("train", 3.0), record("train", 5.0, "cuda:0", peak_memory_mib=900.0)]
     jobs += [record("probe", 1.5, commit="b" * 40 + "-dirty", started="2026-01-01T09:00:00+00:00")]
-    found["jobs"] = origins.jobs_table(origins.job_row(str(i), job) for i, job in enumerate(jobs))
+    found["jobs"] = job_and_fit_tables.jobs_table(job_and_fit_tables.job_row(str(i), job) for i, job in enumerate(jobs))
     found["fits"] = pd.DataFrame([dict.fromkeys(FIT_COLUMNS, 0)])
     return found | {"claims": evaluate(load_claims(ROOT / "workflow/claims.yaml"), found)}
 
@@ -312,7 +312,7 @@ def test_the_overview_the_entrance_and_the_last_lines_give_the_same_four_answers
     places = {a["href"] for tag, a in Page(entrance).tags if tag == "a" and "#" in a["href"]}
     assert {f"tables/demo/overview.html#{each['key']}" for each in written} <= places
     assert {each["key"] for each in written} <= {*Page(own).ids}
-    lines = outcome.summary([str(folder / "answers.json")])
+    lines = end_of_run.summary([str(folder / "answers.json")])
     assert lines == ["demo:", *(f"  {each['question']} {each['short']}" for each in written)]
 
 

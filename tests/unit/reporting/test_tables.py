@@ -17,12 +17,12 @@ from scipy import stats
 from scipy.stats import entropy
 
 import synthetic
-from halobench.calibration.evaluate import calibrate
+from halobench.calibration.calibrate_cell import calibrate
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.plugins.kinds import kinds
 from halobench.core.specs.calibrate import CalibrateSpec
-from halobench.experiment.displays import tables_read
+from halobench.experiment.figure_choice import tables_read
 from halobench.pipeline.report import run_table
 from halobench.reporting import labels as names
 from halobench.reporting import table_views, terminal

@@ -21,8 +21,8 @@ from halobench.probing.probe import CURVES
 from halobench.reporting import seed_statistics
 from halobench.results import aggregate, radii_summary, shared_samples
 from halobench.results.claims import evaluate, load_claims
-from halobench.results.half_spaces import summarise_nulls
-from halobench.results.origins import temperature
+from halobench.results.job_and_fit_tables import temperature
+from halobench.results.random_ray_null import summarise_nulls
 from halobench.results.t_intervals import t_interval
 from halobench.storage import files as store
 from halobench.storage import tables_io

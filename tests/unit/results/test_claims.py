@@ -13,7 +13,7 @@ from scipy import stats
 
 from halobench.core.errors import SpecError
 from halobench.core.specs.codec import parse
-from halobench.results import finding
+from halobench.reporting import finding
 from halobench.results.claims import Claim, check_computed, claims_digest, evaluate, load_claims, verdict
 from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import CLAIM_COLUMNS

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 
 from halobench.core.errors import SpecError
-from halobench.results.half_spaces import half_space_factor, half_space_survival, summarise_nulls
 from halobench.results.radii_summary import QUARTILES, summarise_radii
+from halobench.results.random_ray_null import half_space_factor, half_space_survival, summarise_nulls
 from halobench.storage.columns import SURVIVAL_COLUMNS
 
 

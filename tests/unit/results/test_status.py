@@ -12,7 +12,7 @@ from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import Job, jobs
 from halobench.results import status
-from halobench.results.inventory import list_inventory, take_inventory
+from halobench.results.finished_cells import list_inventory, take_inventory
 from halobench.results.manifest import list_files
 from halobench.storage import files, records, verify
 from halobench.storage.layout import STAGES

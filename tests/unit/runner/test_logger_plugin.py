@@ -15,7 +15,7 @@ from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
 
-from halobench.runner import outcome
+from halobench.runner import end_of_run
 from halobench.storage import files
 from snakemake_logger_plugin_halobench import LogHandler
 from snakemake_logger_plugin_halobench.bars import Bars
@@ -315,16 +315,16 @@ def test_the_summary_names_what_was_found_and_written(folder):
     answers = folder / "results/tables/tiny/answers.json"
     said = ["tiny:", "  Why? Because.", "  How? Somehow."]
     figures = ["Figures: results/figures/other", "Figures: results/figures/tiny"]
-    assert outcome.summary(outputs) == figures, "no answers were written"
+    assert end_of_run.summary(outputs) == figures, "no answers were written"
     listed = [{"question": "Why?", "short": "Because."}, {"question": "How?", "short": "Somehow."}]
     files.write_json(answers, {"answers": listed})
-    assert outcome.summary(outputs) == [*said, *figures]
+    assert end_of_run.summary(outputs) == [*said, *figures]
     last = "Start at results/index.html: it leads to all figures, tables and claims."
-    assert outcome.summary([*outputs, "results/index.html"]) == [*said, last]
-    assert outcome.summary(["results/runs/clean/mlp/mixup2/seed0/train.json"]) == []
+    assert end_of_run.summary([*outputs, "results/index.html"]) == [*said, last]
+    assert end_of_run.summary(["results/runs/clean/mlp/mixup2/seed0/train.json"]) == []
     for broken in ("{", '{"answers": "none"', "[]", '{"claims": []}'):
         answers.write_text(broken)
-        assert outcome.summary(outputs) == figures, broken
+        assert end_of_run.summary(outputs) == figures, broken
 
 
 # On a terminal ------------------------------------------------------------------------------------------------------

@@ -15,9 +15,9 @@ from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import jobs
 from halobench.results.status import State
 from halobench.runner.arguments import check_arguments, configuration, read_arguments
-from halobench.runner.loaded import FROZEN, Loaded, code_key
 from halobench.runner.rule_inputs import RuleInputs, _holds
 from halobench.runner.run import _forcing, _needed, check_devices
+from halobench.runner.run_plan import FROZEN, Loaded, code_key
 
 CELL = "clean/mlp/mixup2/seed0"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from halobench.storage.requests import Request, changes, outside_plugins, spec_changes
+from halobench.storage.request_diff import Request, changes, outside_plugins, spec_changes
 
 OLD, NEW = "0" * 16, "f" * 16
 LOSS = {"name": "mixup", "options": {"points": 3}}

@@ -22,7 +22,7 @@ from halobench.data import sources, splits
 from halobench.losses import base
 from halobench.losses.base import Loss
 from halobench.probing import probe
-from halobench.probing.rays import Surroundings
+from halobench.probing.rays import TrainingPoints
 from halobench.training.cell import train_cell
 from halobench.training.checkpoint import Checkpoint, Signals, capture, fingerprint, restore
 from halobench.training.loop import TrainingRun, TrainingSet, fit
@@ -313,6 +313,6 @@ def test_a_probe_that_meets_logits_that_are_not_finite_says_where():
         return logits
 
     points = torch.tensor([[0.0, 0.0], [1.0, 0.0]]).view(2, 1, 1, 2)
-    around, spec = Surroundings(points, np.array([0, 1])), ProbeSpec("sphere", radii=(0.0, 2.0, 5.0, 9.0))
+    around, spec = TrainingPoints(points, np.array([0, 1])), ProbeSpec("sphere", radii=(0.0, 2.0, 5.0, 9.0))
     with pytest.raises(DivergedError, match="logits are not finite at a distance of 5 from a point"):
         probe.probe(predict, points[:1], np.array([0]), spec, around, rng=np.random.default_rng(0))

@@ -24,7 +24,7 @@ from halobench.models import builder
 from halobench.models.batchnorm_folding import folded
 from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import predictor, score
-from halobench.probing.rays import Geometry, Surroundings
+from halobench.probing.rays import Geometry, TrainingPoints
 from halobench.training.cell import predict
 from halobench.training.device import autocast, kept_casts, place
 from halobench.training.loop import TrainingSet, fit
@@ -61,7 +61,7 @@ def points(request):
 
 def plain_places(spec: ProbeSpec, inputs, labels, seed: int):
     """Rays (n, R, D) and grid distances (n, S), drawn as a probe draws them."""
-    geometry = Geometry(spec, inputs, labels, Surroundings(inputs, labels), np.random.default_rng(seed))
+    geometry = Geometry(spec, inputs, labels, TrainingPoints(inputs, labels), np.random.default_rng(seed))
     rays, other = geometry.rays(slice(0, len(labels))), geometry.other_distance[:, None]
     fixed = np.tile(np.asarray(spec.radii), (len(labels), 1))
     return rays.directions, np.concatenate([0 * other, fixed, np.asarray(spec.relative_radii) * other], axis=1)
@@ -119,7 +119,7 @@ def test_the_probe_is_the_plain_one(points, kind, last, places, batches, monkeyp
         return model(batch.double())
 
     spec = ProbeSpec(kind, directions=1 if kind == "nearest_other" else 2, radii=(0.0, 1.0, 4.0), components=4)
-    around = Surroundings(inputs, labels)
+    around = TrainingPoints(inputs, labels)
     found = probe(
         exact, inputs, labels, spec, around, rng=np.random.default_rng(7), options=ProbeOptions(BETAS, 10, layout)
     )
@@ -149,7 +149,7 @@ def test_a_point_itself_is_looked_at_once_and_no_batch_is_larger_than_asked_for(
         return torch.zeros(len(batch), CLASSES)
 
     spec = ProbeSpec("sphere", directions=4, radii=(0.0, 1.0, 2.0), relative_radii=(0.5,))
-    around, options = Surroundings(inputs, labels), ProbeOptions(batch=9)
+    around, options = TrainingPoints(inputs, labels), ProbeOptions(batch=9)
     probe(constant, inputs, labels, spec, around, rng=np.random.default_rng(0), options=options)
     assert max(sizes) <= 9
     places = torch.cat(seen)

@@ -42,7 +42,7 @@ from halobench.core.seeding import generator
 if TYPE_CHECKING:
     import pandas as pd
 
-    from halobench.calibration.evaluate import Calibrated
+    from halobench.calibration.calibrate_cell import Calibrated
     from halobench.core.specs.calibrate import CalibrateSpec
 
 KINDS = ("logits", "probabilities", "labels", "posterior")
@@ -120,9 +120,9 @@ def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None 
     Raises
     ------
     SpecError
-        As in `read_logits` and `halobench.calibration.evaluate.calibrate`.
+        As in `read_logits` and `halobench.calibration.calibrate_cell.calibrate`.
     """
-    from halobench.calibration.evaluate import calibrate
+    from halobench.calibration.calibrate_cell import calibrate
     from halobench.core.specs.calibrate import CalibrateSpec
     from halobench.core.specs.codec import parse
 

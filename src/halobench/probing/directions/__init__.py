@@ -1,9 +1,9 @@
 """Provide the kinds of probe that walk along rays, one file each, with a function that returns directions.
 
-The signature of this function is ``directions(points, labels, surroundings, *, count, rng)``. `points` are the
+The signature of this function is ``directions(points, labels, training_points, *, count, rng)``. `points` are the
 normalised samples around which the probe walks, as a float tensor (m, D) on the model's device. `labels` (m,) are the
-labels whose confidences are recorded. `surroundings` holds the training samples, as a
-`halobench.probing.rays.Surroundings`. `count` is the number of rays per sample, and `rng`, a numpy Generator, is the
+labels whose confidences are recorded. `training_points` holds the training samples, as a
+`halobench.probing.rays.TrainingPoints`. `count` is the number of rays per sample, and `rng`, a numpy Generator, is the
 only source of random numbers. The function returns directions of any positive length as a tensor (m, count, D), or as
 `halobench.probing.rays.Rays`, which `halobench.probing.rays.towards` builds from targets. The function is called for
 consecutive parts of the samples, in order.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from halobench.probing.rays import Surroundings
+from halobench.probing.rays import TrainingPoints
 
 TITLE = "Principal components"
 ABOUT = "in a random direction within the data's principal components"
@@ -18,13 +18,13 @@ ORDER = 4
 def directions(
     points: torch.Tensor,
     labels: np.ndarray,
-    surroundings: Surroundings,
+    training_points: TrainingPoints,
     *,
     count: int,
     rng: np.random.Generator,
     components: int = 32,
 ) -> torch.Tensor:
     """Draw standard normal vectors (m, count, D) in the span of at most `components` principal components."""
-    basis = surroundings.basis(components)
+    basis = training_points.basis(components)
     normal = rng.standard_normal((len(points), count, len(basis)), dtype=np.float32)
     return torch.from_numpy(normal).to(points) @ basis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from halobench.probing.rays import Rays, Surroundings, towards
+from halobench.probing.rays import Rays, TrainingPoints, towards
 
 TITLE = "To nearest other label"
 ABOUT = "along the line to the nearest training point with a different label"
@@ -15,8 +15,8 @@ ONE_DIRECTION = "a sample has one nearest training sample of another label"
 
 
 def directions(
-    points: torch.Tensor, labels: np.ndarray, surroundings: Surroundings, *, count: int, rng: np.random.Generator
+    points: torch.Tensor, labels: np.ndarray, training_points: TrainingPoints, *, count: int, rng: np.random.Generator
 ) -> Rays:
     """Aim one ray per sample at its nearest training sample with another label."""
-    rows, _ = surroundings.nearest(points, labels)
-    return towards(points, surroundings.take(rows)[:, None])
+    rows, _ = training_points.nearest(points, labels)
+    return towards(points, training_points.take(rows)[:, None])

@@ -1,20 +1,20 @@
 """Provide the kinds of probe that find distances themselves, one file each, with a search function.
 
-The signature of this function is ``search(model, samples, labels, surroundings, *, betas, rng, batch, threshold,
+The signature of this function is ``search(model, samples, labels, training_points, *, betas, rng, batch, threshold,
 ...)``. `model` is the trained model itself, in eval mode and float32, with parameters that don't require gradients.
 `samples` is a normalised float tensor (m, ...) on the model's device. `labels` (m,) are the labels whose confidences
-are examined. `surroundings` holds the training samples, as a `halobench.probing.rays.Surroundings`. Three keyword-only
-arguments are always passed: `betas` maps calibrators to inverse temperatures (``none`` is 1); `rng`, a numpy Generator,
-is the only source of random numbers; and `batch` is the largest number of inputs that may pass through the model at
-once. All other arguments are keys of `halobench.core.specs.probe.ProbeSpec`, of which a configuration may set only
-those that the function takes.
+are examined. `training_points` holds the training samples, as a `halobench.probing.rays.TrainingPoints`. Three
+keyword-only arguments are always passed: `betas` maps calibrators to inverse temperatures (``none`` is 1); `rng`, a
+numpy Generator, is the only source of random numbers; and `batch` is the largest number of inputs that may pass through
+the model at once. All other arguments are keys of `halobench.core.specs.probe.ProbeSpec`, of which a configuration may
+set only those that the function takes.
 
 For each (quantity, calibrator), the function returns float64 radii (m, R) for R rays per sample, and bools that say
 whether these are censored. A censored radius means that nothing was found; its value is the farthest distance searched.
 The calibrator is None for a quantity that depends on neither the threshold nor the temperature. The function is called
 for consecutive parts of the samples, in order, and a killed probe resumes after the last completed part.
-`halobench.probing.search` calls the search function and creates the rows of ``radii.parquet``. A search has no curves,
-and therefore no rows in ``neighbourhood.parquet``.
+`halobench.probing.run_search` calls the search function and creates the rows of ``radii.parquet``. A search has no
+curves, and therefore no rows in ``neighbourhood.parquet``.
 """
 
 from halobench.core.plugins.constants import TOPICS

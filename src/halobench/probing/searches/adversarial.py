@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from halobench.probing.attack import DECISION, Effort, Goal, attack
-from halobench.probing.rays import Surroundings
-from halobench.probing.search import Radii
+from halobench.probing.rays import TrainingPoints
+from halobench.probing.run_search import Radii
 
 TITLE = "Attacked"
 ABOUT = "to the nearest point that an attack finds"
@@ -32,7 +32,7 @@ def search(
     model: torch.nn.Module,
     samples: torch.Tensor,
     labels: np.ndarray,
-    surroundings: Surroundings,
+    training_points: TrainingPoints,
     *,
     betas: Mapping[str, float],
     rng: np.random.Generator,
@@ -43,11 +43,11 @@ def search(
     steps: int,
 ) -> Radii:
     """Attack the samples; one of the starts is the nearest training sample with a different label."""
-    rows, _ = surroundings.nearest(samples.flatten(1), labels)
+    rows, _ = training_points.nearest(samples.flatten(1), labels)
     goals: dict[tuple[str, str | None], Goal] = {}
     for quantity, level in (("certainty", threshold), ("half_level", None)):
         goals |= {(quantity, name): Goal(beta, level) for name, beta in betas.items()}
     goals["decision", None] = DECISION
-    options: Any = {"goals": list(goals.values()), "rng": rng, "others": surroundings.take(rows)}
+    options: Any = {"goals": list(goals.values()), "rng": rng, "others": training_points.take(rows)}
     attacks = attack(model, samples, labels, effort=Effort(norm, restarts, steps, batch), **options)
     return {key: (each.radius[:, None], each.censored[:, None]) for key, each in zip(goals, attacks, strict=True)}

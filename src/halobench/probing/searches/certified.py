@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from halobench.probing.certify.radius import LARGEST, certified
-from halobench.probing.rays import Surroundings
-from halobench.probing.search import Radii
+from halobench.probing.rays import TrainingPoints
+from halobench.probing.run_search import Radii
 
 TITLE = "Certified"
 ABOUT = "as far as certainty is proved to reach in every direction"
@@ -32,7 +32,7 @@ def search(
     model: torch.nn.Module,
     samples: torch.Tensor,
     labels: np.ndarray,
-    surroundings: Surroundings,
+    training_points: TrainingPoints,
     *,
     betas: Mapping[str, float],
     rng: np.random.Generator,

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 
 from halobench.probing.far_field import DISTANCES, describe, tails
-from halobench.probing.rays import Surroundings
-from halobench.probing.search import Radii
+from halobench.probing.rays import TrainingPoints
+from halobench.probing.run_search import Radii
 
 TITLE = "Far field"
 ABOUT = "infinitely far away in a random direction"
@@ -34,7 +34,7 @@ def search(
     model: torch.nn.Module,
     samples: torch.Tensor,
     labels: np.ndarray,
-    surroundings: Surroundings,
+    training_points: TrainingPoints,
     *,
     betas: Mapping[str, float],
     rng: np.random.Generator,

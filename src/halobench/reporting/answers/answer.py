@@ -10,8 +10,8 @@ import pandas as pd
 
 from halobench.core.formatting import count, number, within
 from halobench.reporting import labels, table_views
+from halobench.reporting.leaders import preferred_labels
 from halobench.reporting.seed_statistics import over_seeds
-from halobench.results.leaders import preferred_labels
 from halobench.results.names import NO_LOSS, Style
 from halobench.storage.columns import KEYS, REFERENCE
 

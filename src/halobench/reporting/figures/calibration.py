@@ -12,12 +12,12 @@ from matplotlib.lines import Line2D
 from halobench.core.formatting import count
 from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.reporting import labels, table_views
+from halobench.reporting.leaders import preferred_labels
 from halobench.reporting.plotting import artists, score_panels
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page, wrapped
 from halobench.reporting.plotting.style import GREY, styled
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.reporting.styles import loss_styles
-from halobench.results.leaders import preferred_labels
 from halobench.results.names import Style
 from halobench.storage.columns import REFERENCE
 

@@ -12,11 +12,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from halobench.reporting import labels, table_views
+from halobench.reporting.leaders import preferred_labels
 from halobench.reporting.plotting.panel_grid import empty_page
 from halobench.reporting.plotting.reliability_diagrams import draw_diagrams
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.styles import calibrator_styles
-from halobench.results.leaders import preferred_labels
 
 SHORT = "Reliability"
 CATEGORY = "3 Calibration"

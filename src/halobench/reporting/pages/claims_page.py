@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from halobench.core.formatting import interval, number
-from halobench.reporting import labels
+from halobench.reporting import finding, labels
 from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
-from halobench.results import finding
 from halobench.results.names import OVER_SEEDS
 
 COLUMNS = (

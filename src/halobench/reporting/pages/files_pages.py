@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from halobench.experiment.displays import QUESTIONS, display_facts
+from halobench.experiment.figure_choice import QUESTIONS, display_facts
 from halobench.reporting.rendering import render
 from halobench.storage.layout import ORIGINS, TABLES
 

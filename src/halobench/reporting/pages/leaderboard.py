@@ -15,8 +15,8 @@ import pandas as pd
 
 from halobench.core.formatting import interval
 from halobench.reporting import labels
+from halobench.reporting.leaders import Compared, compared, leader
 from halobench.reporting.rendering import Column, Entry, Line, choices, render, site_address
-from halobench.results.leaders import Compared, compared, leader
 from halobench.results.names import OVER_SEEDS
 from halobench.results.t_intervals import t_intervals
 

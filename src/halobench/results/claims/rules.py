@@ -19,11 +19,12 @@ from halobench.core.errors import RefusedError, SpecError, check_name, naming, o
 from halobench.core.formatting import within
 from halobench.core.plugins.facts import lower_is_better
 from halobench.core.specs.codec import Number, Text, parse, spec, to_json
-from halobench.results.finding import REGISTERED
 from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, REGION_METRICS, THEMES
 from halobench.results.radii_summary import QUARTILES, SCALES
 from halobench.storage.columns import REFERENCE, SURVIVAL_COLUMNS, TABLE_COLUMNS
 
+# How the registration of a claim may begin.
+REGISTERED = ("before any run", "with the first runs", "after ")
 CLASSES = 5  # number of values of k needed to fit a slope on log k
 
 # The tables that claims may read, each with the columns that they may use.

@@ -24,8 +24,8 @@ from halobench.probing.attack import Effort
 from halobench.probing.certify import bounds
 from halobench.probing.certify.bounds import Balls
 from halobench.probing.ray_walk import ProbeOptions
-from halobench.probing.rays import Surroundings
-from halobench.probing.search import search_radii
+from halobench.probing.rays import TrainingPoints
+from halobench.probing.run_search import search_radii
 
 
 class Residual(nn.Module):
@@ -353,7 +353,7 @@ def test_a_probe_gives_the_radii_of_every_calibrator():
         samples,
         labels.numpy(),
         ProbeSpec("certified", threshold=0.8),
-        Surroundings(torch.cat([samples, samples + 1]), np.concatenate([labels, (labels + 1) % 3])),
+        TrainingPoints(torch.cat([samples, samples + 1]), np.concatenate([labels, (labels + 1) % 3])),
         rng=np.random.default_rng(0),
         options=ProbeOptions({"none": 1.0, "exact": 0.5}, batch=10),
     )

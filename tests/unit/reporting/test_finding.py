@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from halobench.results import finding
+from halobench.reporting import finding
 from synthetic import CLAIM_ROW
 
 PAPER, OPTIMAL = "the temperature that the paper's code fits", "the optimal temperature"

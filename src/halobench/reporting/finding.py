@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from halobench.core.formatting import count
+from halobench.results.claims.rules import REGISTERED
 from halobench.results.names import VERDICTS
 
 Rows = Iterable[Mapping[Any, Any]]
@@ -21,13 +22,8 @@ OTHERS = {"oracle": "with the best temperature on the test data", "none": "witho
 TESTS = {"paper": " decided tests of the paper's claims", "own": " decided tests of the claims"}
 REPAIRS = " decided tests of its repair"
 DECIDED = ("holds", "does_not", "mixed")
-# How the registration of a claim may begin, and the phrase for tests whose registration begins so.
-WHEN = {
-    "before any run": "before any run",
-    "with the first runs": "with the first runs",
-    "after ": "after results had been seen",
-}
-REGISTERED = tuple(WHEN)
+# The phrases for tests whose registration begins so.
+WHEN = {start: start if start != "after " else "after results had been seen" for start in REGISTERED}
 PLURAL = {name: verdict.label for name, verdict in VERDICTS.items()} | {"holds": "hold", "does_not": "do not hold"}
 UNMADE = ("not_tested", "not_testable")
 

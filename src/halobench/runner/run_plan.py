@@ -23,9 +23,9 @@ from halobench.experiment.code_version import code_digest, code_map
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.results import status
-from halobench.results.inventory import partial_jobs
+from halobench.results.finished_cells import partial_jobs
 from halobench.runner.arguments import Arguments, configuration
-from halobench.runner.outcome import CLAIMS
+from halobench.runner.end_of_run import CLAIMS
 from halobench.storage import files
 
 FROZEN = "frozen"  # holds jobs' code versions; marks a configuration as complete, so no default file is read

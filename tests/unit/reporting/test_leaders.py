@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import stats
 
 from halobench.core.formatting import number
-from halobench.results.leaders import compared, leader
+from halobench.reporting.leaders import compared, leader
 
 MODELS, LOSSES, CALIBRATORS = ("a", "b"), ("mine", "focal", "cross_entropy"), ("none", "exact", "oracle")
 

@@ -15,8 +15,8 @@ from halobench.core.specs.probe import ProbeSpec
 from halobench.probing.progress import Progress
 from halobench.probing.radii import radii_table
 from halobench.probing.ray_walk import ProbeOptions
-from halobench.probing.rays import Surroundings
-from halobench.training.device import in_memory
+from halobench.probing.rays import TrainingPoints
+from halobench.training.device import name_out_of_memory
 
 SAMPLES = 32  # samples per part; a killed probe repeats its last part
 # (quantity, calibrator) -> radii (m, R), and whether they are censored; calibrator is None if temperature is
@@ -29,7 +29,7 @@ def search_radii(
     samples: torch.Tensor,
     labels: np.ndarray,
     spec: ProbeSpec,
-    surroundings: Surroundings,
+    training_points: TrainingPoints,
     *,
     rng: np.random.Generator,
     options: ProbeOptions,
@@ -40,12 +40,12 @@ def search_radii(
     keywords: dict[str, Any] = {key: getattr(spec, key) for key in sorted(keys)}
     keywords |= {"betas": options.betas, "batch": options.batch, "rng": rng}
     labels, chunks = labels.astype(np.int64), options.chunks or Progress().chunks(spec.kind)
-    _, other_distance = surroundings.nearest(samples.flatten(1), labels)
+    _, other_distance = training_points.nearest(samples.flatten(1), labels)
     start, tick = chunks.resume(rng), chunks.progress.save_if_signalled
-    with as_function(model, tick), in_memory("eval_batch", options.batch, "a batch that fits in memory"):
+    with as_function(model, tick), name_out_of_memory("eval_batch", options.batch, "a batch that fits in memory"):
         while start < len(labels):
             part = slice(start, min(start + SAMPLES, len(labels)))
-            radii = search(model, samples[part], labels[part], surroundings, **keywords)
+            radii = search(model, samples[part], labels[part], training_points, **keywords)
             chunks.add(_flat(radii), rng)
             start = part.stop
     return _table(chunks.arrays, other_distance, spec.threshold)
