@@ -29,8 +29,8 @@ from harness import ROOT, Row, main, over
 from halobench.experiment import jobs
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Config
-from halobench.results.manifest import list_files
 from halobench.storage import records
+from halobench.storage.manifest import list_files
 
 OURS = ("halobench.cli.main", "run", "-n")
 SNAKEMAKE = ("snakemake", "-n", "--quiet", "rules", "host")

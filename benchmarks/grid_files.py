@@ -22,8 +22,8 @@ import pandas as pd
 
 from halobench.experiment.jobs import list_cells
 from halobench.experiment.sections import Cell
-from halobench.results.manifest import list_files
 from halobench.storage import files, provenance, records
+from halobench.storage.manifest import list_files
 from halobench.storage.request_diff import Request
 
 SOURCES = ("digits", "mnist5k", "kmnist", "fashion_mnist", "cifar10")

@@ -25,7 +25,7 @@ from sklearn.linear_model import LogisticRegression
 import halobench
 from conftest import ROOT
 from halobench.cli import main
-from halobench.cli.stages import STAGES
+from halobench.core import plugins
 from halobench.storage.records import seal
 from synthetic import CLAIM_ROW
 
@@ -386,4 +386,4 @@ def test_the_readme_tells_the_truth():
         with pytest.raises(SystemExit) as stop:
             main.main([name, "--help"])
         assert stop.value.code == 0, name
-    assert {stage for name, stage in named if name == "stage" and stage} <= STAGES.keys()
+    assert {stage for name, stage in named if name == "stage" and stage} <= {*plugins.names("stages")}

@@ -35,7 +35,6 @@ from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.temperature_scaling import (
     TemperatureFit,
     fit_exactly,
-    fit_temperature,
     scaling,
 )
 from halobench.core.errors import Found, SpecError, naming, refuse, require
@@ -122,12 +121,6 @@ def calibrate(
     rows = [metrics_row("test", "noisy", "none", metric, gaps[metric]) for metric in region_scores.GAPS]
     table = pd.concat([calibrated.metrics, pd.DataFrame(rows, columns=list(METRICS_COLUMNS))], ignore_index=True)
     return Calibrated(calibrated.fits, table, calibrated.reliability)
-
-
-def exact_beta(arrays: Mapping[str, np.ndarray]) -> float | None:
-    """Return the inverse of the exact temperature for validation logits and labels, or None if they are separable."""
-    fit = fit_temperature(arrays["val.logits"], arrays["val.labels"])
-    return None if fit.separable else fit.beta
 
 
 def fit_and_score(

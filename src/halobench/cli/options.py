@@ -77,12 +77,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "processes that may share a GPU (default: 1)",
     },
 }
-OPTIONAL = {"code", "weights", "every", "slots-per-gpu"}
 
 
 def add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
     """Add an option to a parser, with settings that may differ from those in `OPTIONS`."""
-    parser.add_argument(f"--{name}", **({"required": name not in OPTIONAL} | OPTIONS[name] | options))
+    parser.add_argument(f"--{name}", **({"required": True} | OPTIONS[name] | options))
 
 
 def command(commands: Any, name: str, summary: str, epilog: str = "", **defaults: Any) -> argparse.ArgumentParser:

@@ -23,17 +23,22 @@ from typing import Any
 
 from halobench.core.errors import RefusedError
 from halobench.core.extras import extra_of
-from halobench.core.plugins import find, parsed
+from halobench.core.plugins import find, names, parsed
 from halobench.core.plugins.constants import without_words
 from halobench.core.plugins.facts import shown_text
 from halobench.core.plugins.kinds import PACKAGE
-from halobench.storage.layout import STAGES
+from halobench.storage import manifest
 
 # Modules that don't affect any number. A spec's meaning is all in its JSON, and values in files don't depend on how
 # files are found, written and locked, or on where a stopped job resumes.
 NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
 NEUTRAL_WINGS = ("core", "storage")
-COUNTED = {"core/seeding", "core/formatting", "storage/columns"}  # modules in these wings that do affect numbers
+COUNTED = {
+    "core/seeding",
+    "core/formatting",
+    "storage/columns",
+    "storage/manifest",
+}  # modules in these wings that do affect numbers
 
 STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 NAMES = "results/names"  # provides pages and figures with the titles in plug-ins' files
@@ -78,7 +83,7 @@ def require_code(
 
 @functools.cache
 def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    roots = {_dotted(PACKAGE / f"{module}.py"): PACKAGE / f"{module}.py" for module in STAGES[stage].modules}
+    roots = _stage_code(stage)
     for kind, name in plugins:
         path, module = find(kind, name).path, name.partition(":")[0]
         if path.is_relative_to(PACKAGE):
@@ -93,6 +98,17 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
     pages = {f"{TEMPLATES}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in templates}
     words = {TITLES: hashlib.sha256(shown_text().encode()).hexdigest()[:16]} if NAMES in digests else {}
     return dict(sorted(digests.items())) | pages | words
+
+
+def _stage_code(stage: str) -> dict[str, Path]:
+    """Return the modules that the functions of a stage's file import; Snakemake itself writes manifests."""
+    if stage not in names("stages"):
+        return {_dotted(Path(manifest.__file__)): Path(manifest.__file__)}
+    path = find("stages", stage).path
+    functions = [node for node in parsed(path, path.stat().st_mtime_ns).body if isinstance(node, ast.FunctionDef)]
+    imported = (each for function in functions for each in _imported(function, _dotted(path.parent)))
+    files = (pair for name in imported for pair in _files(name, frozenset()))
+    return {name: file for name, file in files if not _is_neutral(file)}
 
 
 def _dotted(path: Path) -> str:
@@ -141,16 +157,21 @@ def _imports(path: Path, module: str, mtime: int, tops: frozenset[str]) -> list[
 
     Libraries' modules are left out, except for those in `tops`.
     """
-    package, names = module if path.stem == "__init__" else module.rpartition(".")[0], []
-    for node in ast.walk(parsed(path, mtime)):
+    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    imported = dict.fromkeys(_imported(parsed(path, mtime), package))
+    files = (file for name in imported for file in _files(name, tops))
+    return [(name, file) for name, file in dict.fromkeys(files) if file != path]
+
+
+def _imported(tree: ast.AST, package: str) -> Iterator[str]:
+    """Yield the dotted names that a syntax tree in a package may import."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             with contextlib.suppress(ImportError):  # fails if the import leaves the package
                 base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-                names += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    files = (file for name in dict.fromkeys(names) for file in _files(name, tops))
-    return [(imported, file) for imported, file in dict.fromkeys(files) if file != path]
+                yield from (base, *(f"{base}.{alias.name}" for alias in node.names))
 
 
 def _files(name: str, tops: frozenset[str]) -> Iterator[tuple[str, Path]]:

@@ -23,7 +23,13 @@ PROGRAM = """import os, sys; sys.path = [folder or sys.prefix for folder in sys.
 from halobench.cli.main import main; from halobench.runner.fork_server import serve
 serve(); code = main(); sys.stdout.flush(); sys.stderr.flush(); os._exit(code)  # a teardown takes half a second"""
 # The server imports these modules, if installed, for the first job that needs them. Optimisers import torch's compiler.
-TORCH = ["halobench.pipeline.train", "halobench.training.cell", "halobench.probing.probe", "torch._dynamo", "timm"]
+TORCH = [
+    "halobench.pipeline.stages.train",
+    "halobench.training.cell",
+    "halobench.probing.probe",
+    "torch._dynamo",
+    "timm",
+]
 TABLES = ["halobench.calibration.calibrate_cell", "halobench.results.claims", "pyarrow.parquet", "pyarrow.dataset"]
 TABLES += ["seaborn", "matplotlib.backends.backend_pdf"]
 # Numpy and torch read these variables on import; Snakemake sets all of them to a rule's number of threads.

@@ -28,13 +28,13 @@ from halobench.results.finished_cells import (
     manifest_of_finished,
     take_inventory,
 )
-from halobench.results.manifest import list_files
 from halobench.runner import end_of_run
 from halobench.runner.arguments import DEFAULT, TARGETS
 from halobench.runner.run_plan import FROZEN, attempt, check, check_claims, code_key, set_search_paths
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
+from halobench.storage.manifest import list_files
 
 
 def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleInputs:

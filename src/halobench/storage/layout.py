@@ -27,9 +27,6 @@ class Stage:
     undeclared: tuple[str, ...] = ()  # other files that it may write there
     scoped: bool = False  # whether it can also run on only the finished cells, and then write below partial/
     each: bool = False  # whether each figure or table has its own rule, named {stage}_{name}
-    # The modules that determine its numbers. Their imports are found, so an edit to any of these reruns the stage.
-    # Empty if it computes nothing.
-    modules: tuple[str, ...] = ()
 
     def record_path(self, key: str) -> str:
         return self.record.format(key)
@@ -59,6 +56,7 @@ class Stage:
 
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # the tables of an experiment
 ORIGINS = ("jobs", "fits")  # how the results were computed, for the experiment's pages; parquet only
+ANSWERS = "answers.json"  # the answers to the four questions in words, by the stage `claims`
 PAGES = ("overview", "leaderboard", "figures", "tables")
 EXPLORED = ("metrics", "neighbourhood", "radii", "reliability", "runs", "history", *ORIGINS)  # read by the explorer
 
@@ -69,18 +67,14 @@ _STAGES = (
         "sources/{}/source.json",
         outputs=("meta.json",),
         undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not in every source; stages restore lost ones
-        modules=("data/sources",),
     ),
-    Stage(
-        "weights", "{model}", "weights/{}/weights.json", outputs=("model.safetensors",), modules=("models/pretrained",)
-    ),
+    Stage("weights", "{model}", "weights/{}/weights.json", outputs=("model.safetensors",)),
     Stage(
         "train",
         CELL,
         "runs/{}/train.json",
         outputs=("model.safetensors", "logits.safetensors", "history.csv"),
         needs=("source", "weights"),
-        modules=("training/cell",),
     ),
     Stage(
         "probe",
@@ -88,7 +82,6 @@ _STAGES = (
         "runs/{}/probe.json",
         outputs=("neighbourhood.parquet", "radii.parquet"),
         needs=("source", "train"),
-        modules=("probing/probe",),
     ),
     Stage(
         "calibrate",
@@ -96,7 +89,6 @@ _STAGES = (
         "runs/{}/calibrate.json",
         outputs=("calibration.json", "metrics.csv", "reliability.csv"),
         needs=("train",),
-        modules=("calibration/calibrate_cell",),
     ),
     # Runs only on the cells of experiments that show repair ladders.
     Stage(
@@ -105,7 +97,6 @@ _STAGES = (
         "runs/{}/repair.json",
         outputs=("repair.csv",),
         needs=("source", "train"),
-        modules=("calibration/repair/cell_ladder", "results/further_draws"),
     ),
     Stage(
         "reference",
@@ -113,7 +104,6 @@ _STAGES = (
         "references/{}/reference.json",
         outputs=("calibration.json", "metrics.csv"),
         needs=("source",),
-        modules=("calibration/reference_predictors", "data/splits"),
     ),
     # The manifest is its own record, since it contains its own checksum and takes only a moment to write.
     Stage(
@@ -122,7 +112,6 @@ _STAGES = (
         "manifests/{}.json",
         needs=("train", "probe", "calibrate", "repair", "reference"),
         scoped=True,
-        modules=("results/manifest",),
     ),
     Stage(
         "aggregate",
@@ -134,16 +123,14 @@ _STAGES = (
         ),
         needs=("manifest",),
         scoped=True,
-        modules=("results/aggregate",),
     ),
     Stage(
         "claims",
         "{experiment}",
         "tables/{}/claims.json",
-        outputs=("claims.csv", "claims.parquet", "claims.html", "answers.json"),
+        outputs=("claims.csv", "claims.parquet", "claims.html", ANSWERS),
         needs=("aggregate",),
         scoped=True,
-        modules=("results/claims/__init__", "reporting/pages/claims_page", "reporting/answers/answers"),
     ),
     Stage(
         "table",
@@ -153,7 +140,6 @@ _STAGES = (
         needs=("aggregate", "claims"),
         scoped=True,
         each=True,
-        modules=("reporting/print_tables/layout",),
     ),
     Stage(
         "figure",
@@ -163,7 +149,6 @@ _STAGES = (
         needs=("aggregate", "claims"),
         scoped=True,
         each=True,
-        modules=("reporting/plotting/panel_grid", "reporting/plotting/saving", "reporting/labels"),
     ),
     Stage(
         "overview",
@@ -172,7 +157,6 @@ _STAGES = (
         outputs=tuple(f"{page}.html" for page in PAGES),
         needs=("aggregate", "claims"),
         scoped=True,
-        modules=("reporting/pages/overview",),
     ),
     Stage(
         "explorer",
@@ -181,7 +165,6 @@ _STAGES = (
         outputs=("{}.html", "index.html"),
         needs=("aggregate", "claims", "figure"),
         scoped=True,
-        modules=("reporting/explorer", "reporting/pages/index"),
     ),
 )
 STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order in which they run

@@ -14,14 +14,14 @@ import pytest
 import synthetic
 from conftest import ROOT
 from halobench.cli import main
-from halobench.cli.stages import STAGES
+from halobench.core import plugins
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
 COMMANDS = {"run", "status", "show", "compare", "verify", "diagnose", "stage"}
 
 
-@pytest.mark.parametrize("command", [*sorted(COMMANDS), *(f"stage {name}" for name in STAGES)])
+@pytest.mark.parametrize("command", [*sorted(COMMANDS), *(f"stage {name}" for name in plugins.names("stages"))])
 def test_every_command_has_help(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main.main([*command.split(), "--help"])
@@ -108,34 +108,19 @@ def test_run_hands_on_all_but_its_own_option(arguments, orphans, rest):
     assert (given.orphans, given.rest) == (orphans, rest)
 
 
-@pytest.mark.parametrize("kind", ["figure", "table"])
-@pytest.mark.parametrize(("note", "expected"), [("", ""), (', "note": "2 of 3 cells"', "2 of 3 cells")])
-def test_figures_and_tables_are_given_all_that_a_run_says_of_them(kind, note, expected, monkeypatch):
-    """Files are named after a record, or as given."""
+def test_a_stage_gets_its_options(monkeypatch):
     given = []
-    monkeypatch.setattr(f"halobench.pipeline.report.run_{kind}", lambda **arguments: given.append(arguments))
-    for out in ("y/radii.json", "y/radii"):
-        spec = f'{{"{kind}": "radii"{note}}}'
-        assert main.main(["stage", kind, "--spec", spec, "--tables", "x", "--out", out, "--code", "c"]) == 0
-        stem = Path("y/radii")
-        assert given.pop() == {"name": "radii", "tables": Path("x"), "out": stem, "note": expected, "code": "c"}
-
-
-@pytest.mark.parametrize(("spec", "shown"), [('{"experiments": ["one", "two"]}', ["one", "two"]), ("{}", [])])
-def test_the_explorer_shows_what_its_spec_lists(spec, shown, monkeypatch):
-    """And all experiments if it lists none."""
-    given = {}
-    monkeypatch.setattr("halobench.pipeline.report.run_explorer", lambda **arguments: given.update(arguments))
-    assert main.main(["stage", "explorer", "--spec", spec, "--tables", "r/tables", "--out", "r/explorer.html"]) == 0
-    assert list(given["spec"]["experiments"]) == shown
-    assert (given["results"], given["others"]) == (Path("r"), True)
+    monkeypatch.setattr("halobench.pipeline.stages.figure.run", lambda **arguments: given.append(arguments))
+    words = ["stage", "figure", "--spec", '{"figure": "radii"}', "--tables", "x", "--out", "y/radii", "--code", "c"]
+    assert main.main(words) == 0
+    assert given == [{"spec": {"figure": "radii"}, "tables": Path("x"), "out": Path("y/radii"), "code": "c"}]
 
 
 def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
     def end(**arguments):
         raise SystemExit(0)
 
-    monkeypatch.setattr("halobench.pipeline.calibrate.run_calibrate", end)
+    monkeypatch.setattr("halobench.pipeline.stages.calibrate.run", end)
     assert main.main([*CALIBRATE.split(), "{}"]) == 1
     assert "halobench: error: ended by SystemExit(0), raised by a plug-in\n" in capsys.readouterr().err
 

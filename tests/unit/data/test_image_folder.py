@@ -14,13 +14,13 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from conftest import tiny_config
+from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import data_root, sources, splits
 from halobench.data.loaders import image_folder
 from halobench.experiment import build_checks, validation
 from halobench.experiment.config_loader import ConfigError, load_config
-from halobench.pipeline.source import run_source
 from halobench.storage import files as store
 
 pytestmark = pytest.mark.paper
@@ -299,7 +299,7 @@ def test_a_folder_is_looked_at_in_each_run_until_its_source_is_written(root, tmp
     with pytest.raises(ConfigError, match=r"^sources\.zoo\.folder: .*zoo can't be read \(FileNotFoundError"):
         validation.load_checked(config, tmp_path / "cache", place)
     (root / "moved").rename(root / "zoo")
-    run_source(load_config(config).source_spec("zoo"), place / "sources/zoo")
+    plugins.load("stages", "source")(spec=load_config(config).source_spec("zoo"), out=place / "sources/zoo")
     (root / "zoo").rename(root / "moved")
     assert not (tmp_path / "cache").exists()  # what is on disk may change
     for _ in range(2):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,11 +18,8 @@ from sklearn.datasets import load_wine
 from sklearn.preprocessing import StandardScaler
 
 from halobench import open_cell
+from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.pipeline.calibrate import run_calibrate, run_reference
-from halobench.pipeline.probe import run_probe
-from halobench.pipeline.source import run_source
-from halobench.pipeline.train import run_train
 from halobench.storage import arrays_io
 
 MODULE = """
@@ -61,6 +59,14 @@ PROBES = {
 CALIBRATE = {"calibrators": ["none", "exact", "oracle"], "draws": 10, "floor_draws": 10}
 
 
+def run(stage: str, **arguments) -> None:
+    plugins.load("stages", stage)(**arguments)
+
+
+def source_of(cell: Path) -> Path:
+    return cell.parents[4] / "sources/wine"
+
+
 @pytest.fixture(scope="module")
 def cell(tmp_path_factory):
     """The folder of a cell of such a source after all its stages; its data set's references are also computed."""
@@ -69,12 +75,13 @@ def cell(tmp_path_factory):
     sys.path.insert(0, str(folder))
     try:
         source, out = folder / "sources/wine", folder / "runs/wine/linear/cross_entropy/seed0"
-        run_source({"loader": "own_wine:load"}, source)
+        run("source", spec={"loader": "own_wine:load"}, out=source)
         parts = {"dataset": DATASET, "model": {"name": "own_wine:linear"}, "train": TRAIN}
-        run_train(parts | {"loss": {"name": "cross_entropy"}}, source, 0, out)
-        run_probe(parts | {"train": {}, "probes": PROBES}, source, 0, out)
-        run_calibrate(CALIBRATE, 0, out)
-        run_reference({"dataset": DATASET, "calibrate": CALIBRATE}, source, 0, folder / "references")
+        run("train", spec=parts | {"loss": {"name": "cross_entropy"}}, source=source, seed=0, out=out)
+        run("probe", spec=parts | {"train": {}, "probes": PROBES}, source=source, seed=0, folder=out)
+        run("calibrate", spec=CALIBRATE, seed=0, folder=out)
+        specs = {"dataset": DATASET, "calibrate": CALIBRATE}
+        run("reference", spec=specs, source=source, seed=0, out=folder / "references")
         yield out
     finally:
         sys.path.remove(str(folder))
@@ -205,12 +212,12 @@ def test_where_no_posterior_is_known_the_label_is_certain_but_for_the_noise(cell
 def test_what_is_for_images_alone_is_refused_by_the_job(cell, tmp_path, part, value, line):
     parts = {"dataset": DATASET, "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"batch": 16}}
     with pytest.raises(SpecError, match=line):
-        run_train(parts | {part: parts[part] | value}, cell.parents[4] / "sources/wine", 0, tmp_path)
+        run("train", spec=parts | {part: parts[part] | value}, source=source_of(cell), seed=0, out=tmp_path)
     assert not list(tmp_path.rglob("*.json"))
 
 
 @pytest.mark.parametrize("model", ["linear", "mlp", "mlp_bn", "nearest", "attention"])
 def test_built_in_models_and_mixup_take_features(cell, tmp_path, model):
     parts = {"dataset": DATASET, "model": {"name": model}, "loss": {"name": "regmixup"}, "train": TRAIN}
-    run_train(parts, cell.parents[4] / "sources/wine", 0, tmp_path)
+    run("train", spec=parts, source=source_of(cell), seed=0, out=tmp_path)
     assert torch.isfinite(torch.from_numpy(arrays_io.read_arrays(tmp_path / "logits.safetensors")["test.logits"])).all()

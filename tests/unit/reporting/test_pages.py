@@ -17,11 +17,11 @@ from scipy import stats
 
 import synthetic
 from conftest import ROOT
+from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.figure_choice import QUESTIONS
-from halobench.pipeline import report as stages
 from halobench.reporting import finding, rendering
 from halobench.reporting.answers.answers import answers, write_answers
 from halobench.reporting.pages import leaderboard, overview
@@ -367,7 +367,7 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(tmp_path, tab
     made, read = {}, outputs | {"answers.json": files.checksum(folder / "answers.json")}
     for out in (tmp_path / "one", tmp_path / "two"):
         out.mkdir()
-        stages.run_overview({"config": {"a": 1}}, folder, out)
+        plugins.load("stages", "overview")(spec={"config": {"a": 1}}, tables=folder, out=out)
         found = records.read_record(out / "overview.json")
         assert set(found["outputs"]) == {f"{name}.html" for name in PAGES}
         assert found["spec"]["config"] == {"a": 1}
@@ -380,7 +380,7 @@ def test_the_stage_writes_every_page_and_its_record_twice_the_same(tmp_path, tab
     changed = records.seal(record("claims", outputs=outputs | {"answers.json": "0" * 64}))
     files.write_json(folder / "claims.json", changed)
     with pytest.raises(SpecError, match=r"answers\.json"):
-        stages.run_overview({}, folder, tmp_path / "one")
+        plugins.load("stages", "overview")(spec={}, tables=folder, out=tmp_path / "one")
 
 
 def test_a_figure_of_ones_own_that_fails_is_told_with_its_line(tmp_path, tables, monkeypatch):
@@ -391,7 +391,7 @@ def test_a_figure_of_ones_own_that_fails_is_told_with_its_line(tmp_path, tables,
     (tmp_path / "broken_figure.py").write_text("def wrong(runs):\n    return runs['nothing']\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(SpecError, match=r"broken_figure:wrong: raised KeyError in .*broken_figure.py, line 2"):
-        stages.run_figure("broken_figure:wrong", tmp_path, tmp_path / "out")
+        plugins.load("stages", "figure")(spec={"figure": "broken_figure:wrong"}, tables=tmp_path, out=tmp_path / "out")
 
 
 def test_the_code_of_a_page_counts_with_all_templates():

@@ -23,7 +23,7 @@ from halobench.core.errors import SpecError
 from halobench.core.plugins.kinds import kinds
 from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.experiment.figure_choice import tables_read
-from halobench.pipeline.report import run_table
+from halobench.pipeline.stages import table as stage
 from halobench.reporting import labels as names
 from halobench.reporting import table_views, terminal
 from halobench.reporting.print_tables import layout, scores
@@ -347,7 +347,7 @@ def test_the_stage_writes_the_same_bytes_twice_and_a_true_record(tmp_path):
         columns = dict.fromkeys([*with_theory()[table].columns, *TABLE_COLUMNS[table]])
         tables_io.write_parquet(folder / f"{table}.parquet", with_theory()[table].reindex(columns=list(columns)))
     for out in ("one", "two"):
-        run_table(name, folder, tmp_path / out / name, "partial: 1 of 2 cells")
+        stage.run(spec={"table": name, "note": "partial: 1 of 2 cells"}, tables=folder, out=tmp_path / out / name)
     record = records.read_record(tmp_path / f"one/{name}.json")
     for suffix in ("csv", "tex", "html"):
         one, two = (tmp_path / out / f"{name}.{suffix}" for out in ("one", "two"))

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from conftest import ROOT, tiny_config
-from halobench.cli import stages
+from halobench.core import plugins
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import drawn_jobs, job_of, jobs
@@ -42,7 +42,7 @@ def test_a_job_of_any_stage_is_known_by_its_rule_and_its_log(stage, scope, tmp_p
 def test_every_stage_is_listed_everywhere(stage):
     rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
     assert re.search(rf'f"{stage.name}_\{{\w+\}}"' if stage.each else rf"^rule {stage.name}:", rules, re.M)
-    assert stage.name in stages.STAGES or stage.name == "manifest", "Snakemake itself writes manifests"
+    assert stage.name in plugins.names("stages") or stage.name == "manifest", "Snakemake itself writes manifests"
 
 
 def test_stages_come_in_an_order_in_which_each_needs_earlier_ones_and_no_others_are_listed():

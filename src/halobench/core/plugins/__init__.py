@@ -52,6 +52,8 @@ class Plugin:
         The names of a function's positional parameters; None for a class.
     returns : str
         The annotation of what a function returns, if it has one.
+    summary : str
+        The first line of the file's docstring.
     """
 
     kind: Kind
@@ -62,6 +64,7 @@ class Plugin:
     options: Mapping[str, Any] | None
     arguments: tuple[str, ...] | None = None
     returns: str = ""
+    summary: str = ""
 
     @property
     def library(self) -> Library | None:
@@ -229,7 +232,8 @@ def _read(kind: Kind, name: str, path: Path, mtime_ns: int) -> Plugin:
     quoted = node.returns.value if isinstance(node.returns, ast.Constant) else None
     returns = str(quoted) if quoted is not None else ast.unparse(node.returns) if node.returns else ""
     arguments = tuple(argument.arg for argument in node.args.args)
-    return Plugin(kind, name, path, entry, constants, _options(node), arguments, returns)
+    summary = (ast.get_docstring(tree) or "").partition("\n")[0]
+    return Plugin(kind, name, path, entry, constants, _options(node), arguments, returns, summary)
 
 
 def _options(node: Definition) -> dict[str, Any] | None:

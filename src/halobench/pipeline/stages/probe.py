@@ -1,4 +1,4 @@
-"""Run the probe stage."""
+"""Probe the neighbourhoods of a trained cell's samples, or resume probing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.calibration.calibrate_cell import exact_beta
 from halobench.core.errors import require
 from halobench.core.specs.data import DatasetSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
-from halobench.data import splits, written_sources
+from halobench.data import written_sources
 from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, tables_io
 
@@ -21,7 +20,8 @@ PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec}
 PACKAGES = ("torch", "pandas", "pyarrow")
 
 
-def run_probe(
+def run(
+    *,
     spec: Mapping[str, Any],
     source: Path,
     seed: int,
@@ -38,9 +38,11 @@ def run_probe(
     used = [("models", specs["model"].name), *written_sources.sampler(source), *directions]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
-        stage("probe", folder / "probe.json", canonical_spec, **options) as run,
-        resumable(run, specs["train"].device, every, slots) as checkpoint_of,
+        stage("probe", folder / "probe.json", canonical_spec, **options) as job,
+        resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
+        from halobench.calibration.temperature.temperature_scaling import fit_temperature
+        from halobench.data import splits
         from halobench.probing.probe import ProbedModel, probe_cell
         from halobench.probing.progress import Progress
         from halobench.training.cell import load_model
@@ -52,14 +54,16 @@ def run_probe(
         device = resolve_device(specs["train"].device)
         weights, logits = folder / "model.safetensors", folder / "logits.safetensors"
         model = place(load_model(specs["model"], data, weights), specs["train"], device).eval()
-        beta, fitted = exact_beta(arrays_io.read_arrays(logits)), specs["model"].fitted_on(specs["dataset"].source)
+        arrays = arrays_io.read_arrays(logits)
+        exact = fit_temperature(arrays["val.logits"], arrays["val.labels"])
+        beta, fitted = None if exact.separable else exact.beta, specs["model"].fitted_on(specs["dataset"].source)
         checkpoint = checkpoint_of(str(device), {path.name: path for path in (source / "meta.json", weights, logits)})
         probed = ProbedModel(model, specs["train"], beta, fitted)
         result = probe_cell(probed, data, probes, seed, Progress(checkpoint))
-        run.claim_folder()
-        for path, table in zip(run.outputs, (result.curves, result.radii), strict=True):
+        job.claim_folder()
+        for path, table in zip(job.outputs, (result.curves, result.radii), strict=True):
             tables_io.write_parquet(path, table)
-        run.facts = {"made_on": checkpoint.made_on, "dimension": math.prod(data.shape)}
+        job.facts = {"made_on": checkpoint.made_on, "dimension": math.prod(data.shape)}
     checkpoint.remove()
 
 

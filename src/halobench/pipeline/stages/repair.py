@@ -1,4 +1,4 @@
-"""Run the repair stage."""
+"""Split a cell's NLL by what could repair it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from halobench.storage import arrays_io, files, tables_io
 PACKAGES = ("pandas", "scipy", "scikit-learn", "torch")
 
 
-def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
+def run(*, spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
     """Compute the repair ladder of the cell in `folder`; write repair.csv there."""
     require(spec == {}, "spec", spec, "{}, since this stage has no options")
     require_folders(run=folder)
@@ -24,17 +24,17 @@ def run_repair(spec: Mapping[str, Any], seed: int, folder: Path, code: Code | No
     sampler = [] if "transition" in arrays else written_sources.sampler(cell.source)
     plugins = [("models", cell.spec["model"]["name"]), *sampler] if sampler else []
     options: Any = {"seed": seed, "code": code, "plugins": plugins, "packages": PACKAGES}
-    with stage("repair", folder / "repair.json", {}, **options) as run:
+    with stage("repair", folder / "repair.json", {}, **options) as job:
         from halobench.calibration.repair.cell_ladder import cell_ladder
         from halobench.results.further_draws import further_draws
 
         more = further_draws(cell) if sampler else None
         paths = [folder / f"{name}.safetensors" for name in ("model", "logits")]
-        run.inputs = {path.name: files.checksum(path) for path in paths if path.exists()}
+        job.inputs = {path.name: files.checksum(path) for path in paths if path.exists()}
         ladder, rows = cell_ladder(arrays, seed, more)
-        run.facts = {
+        job.facts = {
             "map": ladder.map,
             "families": ladder.families,
             "further_draws": 0 if more is None else len(more[0]),
         }
-        tables_io.write_csv(run.outputs[0], rows)
+        tables_io.write_csv(job.outputs[0], rows)

@@ -1,4 +1,4 @@
-"""Run the train stage."""
+"""Train a cell, or resume training from its checkpoint."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from halobench.core.errors import refuse
 from halobench.core.specs.data import DatasetSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import LossSpec, TrainSpec
-from halobench.data import splits, written_sources
+from halobench.data import written_sources
 from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, files, tables_io
 
@@ -22,7 +22,8 @@ PACKAGES = ("torch", "torchvision", "timm", "safetensors")
 HISTORY = ("epoch", "step", "lr", "train_loss", "gradient_norm")
 
 
-def run_train(
+def run(
+    *,
     spec: Mapping[str, Any],
     source: Path,
     seed: int,
@@ -32,7 +33,7 @@ def run_train(
     every: float = 60.0,
     slots: int = 1,
 ) -> None:
-    """Train a cell on the data set's `source`; write model.safetensors, logits.safetensors and history.csv to `out`.
+    """Train a cell on a data set's `source`; write model.safetensors, logits.safetensors and history.csv to `out`.
 
     `weights` is the weights file of a model that isn't trained, by default the one in its spec. A checkpoint is saved
     every `every` seconds, and at most `slots` processes share a GPU.
@@ -43,9 +44,10 @@ def run_train(
     used = [("models", specs["model"].name), ("losses", specs["loss"].name), *written_sources.sampler(source)]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
-        stage("train", out / "train.json", canonical_parts(specs), **options) as run,
-        resumable(run, specs["train"].device, every, slots) as checkpoint_of,
+        stage("train", out / "train.json", canonical_parts(specs), **options) as job,
+        resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
+        from halobench.data import splits
         from halobench.training.cell import evaluate_cell, train_cell
         from halobench.training.device import keep_freed_memory, resolve_device
 
@@ -57,16 +59,16 @@ def run_train(
             cell = train_cell(data, specs["model"], specs["loss"], specs["train"], seed, checkpoint=checkpoint)
         else:
             cell = evaluate_cell(data, specs["model"], weights, specs["train"], seed)
-        run.claim_folder()
-        _write_outputs(cell, data.targets(), run.outputs)
-        digest = {"weights": run.inputs["weights"]} if weights else {}
+        job.claim_folder()
+        _write_outputs(cell, data.targets(), job.outputs)
+        digest = {"weights": job.inputs["weights"]} if weights else {}
         if look_like_probabilities(cell.logits["val.logits"]):
             what = "between 0 and 1 and sum to 1; expected logits (values before the softmax)"
             print(f"warning: the outputs of {specs['model'].name} are {what}")
-        run.facts = cell.facts | {"made_on": checkpoint.made_on} | digest
-        run.device, run.seconds = run.facts.pop("device"), run.facts.pop("earlier_seconds")
-        verdict = "interpolates" if run.facts["interpolates"] else "does not interpolate"
-        print(f"train accuracy {run.facts['train_accuracy']:.4f} on the labels used in training: the model {verdict}")
+        job.facts = cell.facts | {"made_on": checkpoint.made_on} | digest
+        job.device, job.seconds = job.facts.pop("device"), job.facts.pop("earlier_seconds")
+        verdict = "interpolates" if job.facts["interpolates"] else "does not interpolate"
+        print(f"train accuracy {job.facts['train_accuracy']:.4f} on the labels used in training: the model {verdict}")
     checkpoint.remove()
 
 

@@ -1,0 +1,32 @@
+"""Judge claims on an experiment's tables, and answer the four questions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from halobench.pipeline.stage import Code, stage
+from halobench.storage import files, tables_io
+from halobench.storage.layout import TABLES
+
+
+def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
+    """Judge the claims in a file by an experiment's tables, and answer the four questions from them.
+
+    Writes claims.csv, .parquet and .html, and answers.json, to `out`.
+    """
+    with stage("claims", out / "claims.json", {}, code=code, packages=["pandas", "scipy"]) as job:
+        from halobench.reporting import rendering
+        from halobench.reporting.answers.answers import answers, write_answers
+        from halobench.reporting.pages.claims_page import claims_html
+        from halobench.results.claims import claims_digest, evaluate, load_claims
+
+        rules = load_claims(claims)
+        read = tables_io.read_tables(tables, TABLES)
+        verdicts = evaluate(rules, read)
+        csv, parquet, page, answered = job.outputs
+        write_answers(answered, answers(read))
+        tables_io.write_csv(csv, verdicts)
+        tables_io.write_parquet(parquet, verdicts)
+        job.facts["rules"] = claims_digest(rules)
+        rendering.write(page, claims_html(verdicts, tables.resolve().name, job.facts["rules"]))
+        job.inputs = {"claims": files.checksum(claims)} | tables_io.checksums(tables, TABLES)

@@ -1,0 +1,18 @@
+"""Make a table for print: CSV, LaTeX and HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from halobench.pipeline.display import displaying
+from halobench.pipeline.stage import Code
+
+
+def run(*, spec: Mapping[str, Any], tables: Path, out: Path, code: Code | None = None) -> None:
+    """Make the print table named in the spec from its tables, as `out`.csv, .tex and .html, with the spec's note."""
+    with displaying("table", spec, tables, out, code, ["pandas"]) as (job, table):
+        from halobench.reporting.print_tables.layout import save
+
+        job.outputs = save(table, job.record.with_suffix(""), job.spec["note"], tables.resolve().name)

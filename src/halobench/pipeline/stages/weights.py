@@ -1,0 +1,25 @@
+"""Download the weights of a model that timm or an installed package publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from halobench.core.errors import require
+from halobench.core.specs.codec import canonical, parse
+from halobench.core.specs.model import ModelSpec
+from halobench.models import package_weights
+from halobench.pipeline.stage import Code, stage
+
+
+def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
+    """Write the weights of a published model to `out`/model.safetensors."""
+    model = parse(ModelSpec, spec)
+    require(model.pretrained, "spec.pretrained", model.pretrained, "true or the name of a package")
+    shipped = package_weights.distributions(model.pretrained) if isinstance(model.pretrained, str) else []
+    packages = ["timm", "torch", "safetensors", *shipped]
+    with stage("weights", out / "weights.json", canonical(model), code=code, packages=packages) as job:
+        from halobench.models.pretrained import fetch
+
+        fetch(model, job.outputs[0])
