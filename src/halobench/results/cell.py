@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
 import shlex
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError
 from halobench.core.specs.codec import to_json
 from halobench.results.job_and_fit_tables import AS_JSON
@@ -197,15 +199,11 @@ def commands(cell: CellResults, source_spec: Mapping[str, Any] | None, out: str 
     if source_spec is not None:
         arguments = ("source", "--spec", to_json(source_spec), "--out", source)
         lines.append(_line(logs / f"source/{cell.source}.log", source_spec, arguments))
-    places: dict[str, tuple[str, ...]] = {
-        "train": ("--source", source, "--out", folder),
-        "probe": ("--source", source, "--run", folder),
-        "calibrate": ("--run", folder),
-        "repair": ("--run", folder),
-    }
+    places = {"source": ("--source", source), "out": ("--out", folder), "folder": ("--run", folder)}  # by parameter
     for stage, record in cell.records.items():
         seed, spec = str(record["seed"]), record["spec"]
-        arguments = (stage, *places[stage], "--seed", seed, "--spec", to_json(spec))
+        where = (places[name] for name in plugins.find("stages", stage).options or () if name in places)
+        arguments = (stage, *itertools.chain(*where), "--seed", seed, "--spec", to_json(spec))
         lines.append(_line(logs / stage / f"{cell.name}.log", spec, arguments))
     return lines
 

@@ -30,7 +30,7 @@ from halobench.results.finished_cells import (
 )
 from halobench.runner import end_of_run
 from halobench.runner.arguments import DEFAULT, TARGETS
-from halobench.runner.run_plan import FROZEN, attempt, check, check_claims, code_key, set_search_paths
+from halobench.runner.run_plan import FROZEN, attempt, check, check_claims, code_key, prepared, set_search_paths
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
@@ -38,7 +38,7 @@ from halobench.storage.manifest import list_files
 
 
 def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleInputs:
-    """Return the rules' functions, after all checks of a configuration that precede any job.
+    """Return the rules' functions, after all checks of a configuration that precede any job, unless it was prepared.
 
     `config` is the configuration as read by Snakemake; values set by ``--config`` are parsed as YAML, in place.
     """
@@ -50,6 +50,8 @@ def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleIn
     # Snakemake has no public name for the values of --config alone; in their lists and mappings, numbers are text.
     values = workflow.config_settings.config
     update_config(config, typed({key: value for key, value in values.items() if _holds(config.get(key), value)}))
+    if plan := prepared(config):
+        return RuleInputs(plan.config, plan.named, codes)
     where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
     checked, named = attempt(f"The configuration{where} has", check, config)
     if workflow.is_main_process:

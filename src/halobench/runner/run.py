@@ -17,7 +17,7 @@ from halobench.results import status
 from halobench.runner import end_of_run, fork_server, live_runs
 from halobench.runner.arguments import TARGETS, Arguments, check_arguments, read_arguments
 from halobench.runner.live_runs import STATE
-from halobench.runner.run_plan import Loaded, load, set_search_paths
+from halobench.runner.run_plan import RunPlan, load, set_search_paths
 from halobench.storage import files
 
 LOGGER = "--logger=halobench"  # the plug-in that displays a run
@@ -43,27 +43,27 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         live_runs.name_left_jobs(options.directory)
     if parsed.asks or options.unlock or not parsed.is_ours:
         return _pass_on(parsed, cancel)
-    loaded = load(parsed)
-    if loaded is None:
+    plan = load(parsed)
+    if plan is None:
         return 1
-    jobs, states, needed = _survey(loaded, list(options.targets) or ["all"])
+    jobs, states, needed = _survey(plan, list(options.targets) or ["all"])
     if not jobs:  # no finished cell could be drawn, as the workflow will say
         return _pass_on(parsed, cancel)
-    forcing = _forcing(parsed, loaded.named, needed, jobs, states)
+    forcing = _forcing(parsed, plan.named, needed, jobs, states)
     if options.dryrun:
         print("\n".join(status.report(jobs, states)), flush=True)
         return _snakemake(parsed.with_options("--quiet", "rules", "host", "reason", *forcing))
     chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
-    if problems := _unwritable(chosen.values(), loaded.results, options.directory / STATE):
+    if problems := _unwritable(chosen.values(), plan.results, options.directory / STATE):
         print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
         return 1
-    files.require_sane_clock([loaded.results / job.record for job in jobs if states[job.name].record], time.time())
+    files.require_sane_clock([plan.results / job.record for job in jobs if states[job.name].record], time.time())
     if _is_local(options):
         check_devices(chosen.values())
     for line in _replaced(chosen, states):
         end_of_run.say(line)
-    live_runs.enrol_in_shared(loaded.results, options.directory)
-    frozen = loaded.freeze(options.directory / STATE, jobs)
+    live_runs.enrol_in_shared(plan.results, options.directory)
+    frozen = plan.freeze(options.directory / STATE, jobs)
     return _pass_on(parsed, cancel, ["--config", "--configfile", str(frozen), *forcing])  # replace the given ones
 
 
@@ -74,10 +74,10 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
     if not parsed.is_ours:
         right = "`snakemake -n` shows its jobs"
         raise OSError(f"{parsed.snakefile} isn't halobench's own Snakefile; {right}")
-    loaded = load(parsed)
-    if loaded is None:
+    plan = load(parsed)
+    if plan is None:
         return 1
-    print("\n".join(status.report(*loaded.survey(), each)))
+    print("\n".join(status.report(*plan.survey(), each)))
     return 0
 
 
@@ -128,16 +128,16 @@ def _forcing(
     return ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
 
 
-def _survey(loaded: Loaded, targets: Sequence[str]) -> tuple[list[Job], status.States, set[status.Name]]:
+def _survey(plan: RunPlan, targets: Sequence[str]) -> tuple[list[Job], status.States, set[status.Name]]:
     """Return jobs with their states, and the names of those that the targets need (none if Snakemake is to decide)."""
     if targets == ["partial"]:
-        jobs, states = loaded.survey("partial")
+        jobs, states = plan.survey("partial")
         return jobs, states, set(states)
-    jobs, states = loaded.survey()
-    if needed := _needed(targets, jobs, loaded.named):
+    jobs, states = plan.survey()
+    if needed := _needed(targets, jobs, plan.named):
         return jobs, states, needed
-    everything, all_states = loaded.survey("all")  # a target may belong to another experiment
-    if needed := _needed(targets, everything, loaded.named):
+    everything, all_states = plan.survey("all")  # a target may belong to another experiment
+    if needed := _needed(targets, everything, plan.named):
         return everything, all_states, needed
     return jobs, states, set()
 

@@ -28,12 +28,13 @@ from halobench.runner.arguments import Arguments, configuration
 from halobench.runner.end_of_run import CLAIMS
 from halobench.storage import files
 
+_plans: list[RunPlan] = []  # of this process
 FROZEN = "frozen"  # holds jobs' code versions; marks a configuration as complete, so no default file is read
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A checked configuration."""
+class RunPlan:
+    """A checked configuration, as `load` prepares it once for a run."""
 
     raw: Mapping[str, Any]  # the configuration as read
     config: Config
@@ -77,8 +78,11 @@ def code_key(stage: str, plugins: Iterable[tuple[str, str]]) -> str:
     return " ".join([stage, *map("/".join, plugins)])
 
 
-def load(parsed: Arguments) -> Loaded | None:
-    """Return the configuration that Snakemake's arguments specify; if it has problems, print them and return None."""
+def load(parsed: Arguments) -> RunPlan | None:
+    """Return the plan for Snakemake's arguments; if the configuration has problems, print them and return None.
+
+    A workflow that this process then runs uses the same plan.
+    """
     snakefile = parsed.snakefile
     assert snakefile is not None
     folder = snakefile.absolute().parent
@@ -93,7 +97,14 @@ def load(parsed: Arguments) -> Loaded | None:
     except ConfigError as error:
         print("\n".join(["The configuration has problems:", *error.problems]), file=sys.stderr)
         return None
-    return Loaded(raw, config, parsed.options.directory, named, workflow)
+    plan = RunPlan(raw, config, parsed.options.directory, named, workflow)
+    _plans.append(plan)
+    return plan
+
+
+def prepared(raw: Mapping[str, Any]) -> RunPlan | None:
+    """Return the plan that this process has prepared for this configuration and working directory, if there is one."""
+    return next((plan for plan in _plans if plan.raw == raw and plan.folder.resolve() == Path.cwd()), None)
 
 
 def set_search_paths(folder: Path | str) -> None:

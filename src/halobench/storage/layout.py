@@ -27,6 +27,7 @@ class Stage:
     undeclared: tuple[str, ...] = ()  # other files that it may write there
     scoped: bool = False  # whether it can also run on only the finished cells, and then write below partial/
     each: bool = False  # whether each figure or table has its own rule, named {stage}_{name}
+    long: bool = False  # whether a run on a cluster always submits it, instead of running it in the main process
 
     def record_path(self, key: str) -> str:
         return self.record.format(key)
@@ -75,6 +76,7 @@ _STAGES = (
         "runs/{}/train.json",
         outputs=("model.safetensors", "logits.safetensors", "history.csv"),
         needs=("source", "weights"),
+        long=True,
     ),
     Stage(
         "probe",
@@ -82,6 +84,7 @@ _STAGES = (
         "runs/{}/probe.json",
         outputs=("neighbourhood.parquet", "radii.parquet"),
         needs=("source", "train"),
+        long=True,
     ),
     Stage(
         "calibrate",

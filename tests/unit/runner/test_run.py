@@ -17,7 +17,7 @@ from halobench.results.status import State
 from halobench.runner.arguments import check_arguments, configuration, read_arguments
 from halobench.runner.rule_inputs import RuleInputs, _holds
 from halobench.runner.run import _forcing, _needed, check_devices
-from halobench.runner.run_plan import FROZEN, Loaded, code_key
+from halobench.runner.run_plan import FROZEN, RunPlan, code_key
 
 CELL = "clean/mlp/mixup2/seed0"
 
@@ -62,7 +62,7 @@ def test_a_job_is_given_the_code_version_of_the_start_of_its_run(tmp_path):
     """A Snakemake on a node reads the code anew, which may have been edited meanwhile; the stage then refuses."""
     config = load_config(tiny_config())
     listed = jobs(config)
-    path = Loaded(tiny_config(), config, tmp_path, "results", tmp_path).freeze(tmp_path, listed)
+    path = RunPlan(tiny_config(), config, tmp_path, "results", tmp_path).freeze(tmp_path, listed)
     codes = yaml.safe_load(path.read_text())[FROZEN]
     wildcards = dict(zip(("dataset", "model", "loss"), CELL.split("/"), strict=False))
     trained = next(job for job in listed if job.name == ("train", CELL))
