@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+CHANGES_NUMBERS = True  # see `halobench.experiment.code_version`
+
 
 def number(value: float | None, form: str = ".3f", missing: str = "–") -> str:
     """Format a number, by default with three decimals, or in scientific notation if it is 10,000 or more.

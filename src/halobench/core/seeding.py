@@ -7,6 +7,8 @@ import random
 
 import numpy as np
 
+CHANGES_NUMBERS = True  # see `halobench.experiment.code_version`
+
 
 def generator(seed: int, *purpose: str | int) -> np.random.Generator:
     """Return a generator for one purpose, e.g. ``generator(seed, "split")``; each purpose has its own stream.

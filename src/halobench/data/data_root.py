@@ -15,6 +15,7 @@ from typing import Any
 from halobench.core.errors import RefusedError, require
 from halobench.storage.files import nearest_existing
 
+CHANGES_NUMBERS = False  # see `halobench.experiment.code_version`
 ROOT, FETCH = "HALOBENCH_DATA", "HALOBENCH_FETCH"
 _noted: dict[str, str] = {}  # values that configurations have set in this process
 _before: dict[str, str] = {}  # earlier values of the environment

@@ -24,26 +24,19 @@ from typing import Any
 from halobench.core.errors import RefusedError
 from halobench.core.extras import extra_of
 from halobench.core.plugins import find, names, parsed
-from halobench.core.plugins.constants import without_words
+from halobench.core.plugins.constants import literal, without_words
 from halobench.core.plugins.facts import shown_text
 from halobench.core.plugins.kinds import PACKAGE
 from halobench.storage import manifest
 
-# Modules that don't affect any number. A spec's meaning is all in its JSON, and values in files don't depend on how
-# files are found, written and locked, or on where a stopped job resumes.
-NEUTRAL = {"__init__", "data/data_root", "experiment/code_version", "probing/progress", "training/checkpoint"}
+# Modules in these wings don't affect any number, unless they say so; modules in others do, unless they say otherwise. A
+# spec's meaning is all in its JSON, and values in files don't depend on how files are found, written and locked, or on
+# where a stopped job resumes.
 NEUTRAL_WINGS = ("core", "storage")
-COUNTED = {
-    "core/seeding",
-    "core/formatting",
-    "storage/columns",
-    "storage/manifest",
-}  # modules in these wings that do affect numbers
+CHANGES_NUMBERS = False  # of this module
 
 STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
-NAMES = "results/names"  # provides pages and figures with the titles in plug-ins' files
 TITLES = "titles of plug-ins"  # represents these titles in a map
-RENDERING, TEMPLATES = "reporting/rendering", "reporting/templates"  # the code that renders pages, and their templates
 
 
 def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, str]:
@@ -56,6 +49,11 @@ def code_map(stage: str, plugins: Iterable[tuple[str, str]] = ()) -> dict[str, s
     return dict(_code_map(stage, tuple((kind, name) for kind, name in plugins)))
 
 
+def stage_modules(stage: str) -> list[str]:
+    """Return the modules of the package that a stage's job imports."""
+    return [name for name in _stage_code(stage) if _top(name) == PACKAGE.name]
+
+
 def read_ahead(stage: str) -> None:
     """Read and parse the files of a stage, so that forks of this process only need to do so for files edited since."""
     _code_map.__wrapped__(stage, ())
@@ -64,7 +62,7 @@ def read_ahead(stage: str) -> None:
 def code_digest(code: Mapping[str, str]) -> str:
     """Return a digest of a code map, by which a job's code version can be specified."""
     text = json.dumps(dict(code), sort_keys=True, separators=(",", ":"))  # the module must load without pydantic
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _digest(text.encode())
 
 
 def require_code(
@@ -94,10 +92,24 @@ def _code_map(stage: str, plugins: tuple[tuple[str, str], ...]) -> dict[str, str
             roots |= {**dict(_files(module, frozenset([_top(module)]))), module: path}
     files = _closure(roots)
     digests = {_key(module, path): _file_digest(path, path.stat().st_mtime_ns) for module, path in files.items()}
-    templates = sorted((PACKAGE / TEMPLATES).iterdir()) if RENDERING in digests else []
-    pages = {f"{TEMPLATES}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in templates}
-    words = {TITLES: hashlib.sha256(shown_text().encode()).hexdigest()[:16]} if NAMES in digests else {}
+    own = [path for path in files.values() if path.is_relative_to(PACKAGE)]
+    rendering = [path.parent / "templates" for path in own if _stated(path, "TEMPLATES")]
+    templates = sorted(template for folder in rendering for template in folder.iterdir())
+    pages = {path.relative_to(PACKAGE).as_posix(): _digest(path.read_bytes()) for path in templates}
+    words = {TITLES: _digest(shown_text().encode())} if any(_stated(path, "SHOWS_TITLES") for path in own) else {}
     return dict(sorted(digests.items())) | pages | words
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _stated(path: Path, name: str) -> Any:
+    """Return the value of a constant at the top of a file, or ``...`` if it isn't a literal; None without it."""
+    for node in parsed(path, path.stat().st_mtime_ns).body:
+        if isinstance(node, ast.Assign) and name in map(ast.unparse, node.targets):
+            return literal(node.value)
+    return None
 
 
 def _stage_code(stage: str) -> dict[str, Path]:
@@ -141,14 +153,12 @@ def _top(module: str) -> str:
 def _is_neutral(path: Path) -> bool:
     if not path.is_relative_to(PACKAGE):
         return False
-    key, is_package = _key("", path), path.stem == "__init__"
-    if (key.partition("/")[0] in NEUTRAL_WINGS and key not in COUNTED) or key in NEUTRAL:
+    key, stated = _key("", path), _stated(path, "CHANGES_NUMBERS")
+    if stated is not None:
+        return not stated
+    if key == "__init__" or key.partition("/")[0] in NEUTRAL_WINGS or _stated(path, "KIND") is not None:
         return True
-    if not is_package:
-        return False
-    body = _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
-    targets = (target for node in body if isinstance(node, ast.Assign) for target in node.targets)
-    return not body or "KIND" in map(ast.unparse, targets)  # which declares a kind of plug-ins
+    return path.stem == "__init__" and not _without_docstring(parsed(path, path.stat().st_mtime_ns).body)
 
 
 @functools.cache
@@ -234,7 +244,7 @@ def _file_digest(path: Path, mtime: int) -> str:
 
 def tree_digest(tree: ast.Module) -> str:
     """Return the first 16 hex digits of the SHA-256 of a syntax tree, which are the same on every supported Python."""
-    return hashlib.sha256(_plain(tree).encode()).hexdigest()[:16]
+    return _digest(_plain(tree).encode())
 
 
 def _plain(node: Any) -> str:

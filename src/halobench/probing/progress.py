@@ -10,6 +10,7 @@ import torch
 
 from halobench.training.checkpoint import Checkpoint
 
+CHANGES_NUMBERS = False  # see `halobench.experiment.code_version`
 Arrays = dict[str, np.ndarray]
 
 

@@ -13,6 +13,8 @@ from halobench.calibration.scores.region_scores import GAPS
 from halobench.core.plugins import facts as plugin_facts
 from halobench.storage.columns import NO_LOSS
 
+SHOWS_TITLES = True  # see `halobench.experiment.code_version`
+
 
 @dataclass(frozen=True)
 class Style:

@@ -22,16 +22,10 @@ PLACE = "HALOBENCH_WARM"  # environment variable with the server's address; empt
 PROGRAM = """import os, sys; sys.path = [folder or sys.prefix for folder in sys.path]  # not from where this runs
 from halobench.cli.main import main; from halobench.runner.fork_server import serve
 serve(); code = main(); sys.stdout.flush(); sys.stderr.flush(); os._exit(code)  # a teardown takes half a second"""
-# The server imports these modules, if installed, for the first job that needs them. Optimisers import torch's compiler.
-TORCH = [
-    "halobench.pipeline.stages.train",
-    "halobench.training.cell",
-    "halobench.probing.probe",
-    "torch._dynamo",
-    "timm",
-]
-TABLES = ["halobench.calibration.calibrate_cell", "halobench.results.claims", "pyarrow.parquet", "pyarrow.dataset"]
-TABLES += ["seaborn", "matplotlib.backends.backend_pdf"]
+# The server imports these libraries, if installed, for the first job that needs them, besides the stage's modules.
+# Optimisers import torch's compiler.
+TORCH = ["torch._dynamo", "timm"]
+TABLES = ["pyarrow.parquet", "pyarrow.dataset", "seaborn", "matplotlib.backends.backend_pdf"]
 # Numpy and torch read these variables on import; Snakemake sets all of them to a rule's number of threads.
 THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
 # Only read while a job runs. The last two say where data are; in a module of another workflow, its rules set them.
@@ -143,12 +137,14 @@ def _receive(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 def _load(stage: str) -> bool:
     """Import a stage's modules; return True if a fork would lose no threads (Arrow restarts its own in a fork)."""
-    for name in TORCH if stage in ("train", "probe") else TABLES:
-        with contextlib.suppress(Exception):  # the job will fail in the same way and report it
-            __import__(name)
-    with contextlib.suppress(Exception):
-        from halobench.experiment.code_version import read_ahead
+    from halobench.core import plugins
+    from halobench.experiment.code_version import read_ahead, stage_modules
 
+    with contextlib.suppress(Exception):  # the job will fail in the same way and report it
+        for name in (*stage_modules(stage), *(TORCH if stage in ("train", "probe") else TABLES)):
+            with contextlib.suppress(Exception):
+                __import__(name)
+        plugins.load("stages", stage)
         read_ahead(stage)
     gc.freeze()  # so that forks don't copy these pages
     others = [path / "comm" for path in Path("/proc/self/task").iterdir() if path.name != str(os.getpid())]

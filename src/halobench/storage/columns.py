@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+CHANGES_NUMBERS = True  # see `halobench.experiment.code_version`
 # These tables are empty if no cell is probed, nothing is trained, or nothing is fitted.
 MAY_BE_EMPTY = ("neighbourhood", "radii", "history", "fits")
 

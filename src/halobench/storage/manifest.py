@@ -11,6 +11,8 @@ from halobench.storage import files
 from halobench.storage.layout import stage_records
 from halobench.storage.records import check_seal, read_record
 
+CHANGES_NUMBERS = True  # see `halobench.experiment.code_version`
+
 
 def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
     """Return the manifest for the cells and references listed by `halobench.experiment.jobs.list_cells`.

@@ -27,6 +27,7 @@ from halobench.core.errors import Interrupted, describe_error
 from halobench.core.specs.codec import to_json
 from halobench.storage import files
 
+CHANGES_NUMBERS = False  # see `halobench.experiment.code_version`
 FORMAT = 3  # version of a checkpoint's contents; checkpoints with another version are discarded
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGURG, signal.SIGINT)
 Tensors = dict[str, torch.Tensor]

@@ -1,0 +1,152 @@
+"""Measure how short the ways in the code are: ``make measures``, a minute on an idle core.
+
+A grid of one cell is run with a loss whose option is NEEDLE and with a metric that returns it. A *stay* is a function of
+the package that gets this number as an argument or returns it, however deep in lists, mappings, texts and tables.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src/halobench"
+SPINE = ("cli", "core", "experiment", "pipeline", "results", "runner", "storage")  # from configuration to tables
+OPTION, VALUE = 0.1234567, 0.7654321
+PLUGINS = f"""
+import torch
+class Own(torch.nn.CrossEntropyLoss):
+    def __init__(self, smoothing=0.1): super().__init__(label_smoothing=smoothing)
+def constant(labels): return {VALUE}
+def draw(metrics):
+    from matplotlib.figure import Figure
+    return Figure()
+"""
+CONFIG: dict[str, Any] = {
+    "run": ["one"],
+    "sources": {"digits": {"loader": "digits"}},
+    "datasets": {"clean": {"source": "digits", "train": 60, "val": 40, "test": 50}},
+    "train": {"epochs": 1, "lr": 0.003},
+    "models": {"linear": {"name": "linear"}},
+    "losses": {"own": {"name": "own_plugins:Own", "smoothing": OPTION}},
+    "calibrators": ["none", "exact"],
+    "metrics": {"draws": 10, "floor_draws": 2, "also": ["own_plugins:constant"]},
+    "experiments": {
+        "one": {
+            "grid": [{"datasets": ["clean"], "models": ["linear"], "losses": ["own"], "seeds": [0], "probe": False}],
+            "figures": ["own_plugins:draw"],
+        }
+    },
+}
+# Python runs a module of this name in every process, forks included.
+TRACER = """
+import os, sys, threading
+ROOT, OUT, NEEDLES = os.environ["MEASURED"], os.environ["MEASURES"], {needles}
+seen = set()
+def write(*words):
+    with open(OUT, "a") as file: file.write("\\t".join(map(str, (os.getpid(), *words))) + "\\n")
+def held(value, depth=4):
+    if isinstance(value, float): return {{n for n in NEEDLES if repr(value) == n}}
+    if isinstance(value, (str, bytes)): return {{n for n in NEEDLES if (n if isinstance(value, str) else n.encode()) in value}}
+    if type(value).__name__ in ("DataFrame", "Series") and len(value) < 1000: return held(value.to_csv(), 0)
+    if not depth: return set()
+    if isinstance(value, dict): value = list(value.values())
+    elif type(value).__module__.startswith("halobench") and hasattr(value, "__dict__"): value = list(vars(value).values())
+    return set().union(*(held(v, depth - 1) for v in value[:300])) if isinstance(value, (list, tuple)) else set()
+def profile(frame, event, result):
+    code = frame.f_code
+    if event not in ("call", "return") or not code.co_filename.startswith(ROOT): return
+    if event == "call" and code.co_name == "load_config": write("load", "", "")
+    names = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
+    for needle in held([frame.f_locals.get(n) for n in names] if event == "call" else result, 5):
+        if (code, needle) not in seen:
+            seen.add((code, needle)); write("stay", needle, code.co_filename[len(ROOT) + 1:] + ":" + code.co_qualname)
+def audit(event, arguments):
+    if event in ("os.scandir", "os.listdir") and str(arguments[0] or "").startswith(ROOT) and "calibrate" in sys.argv:
+        write("scan", "", arguments[0])
+sys.setprofile(profile); threading.setprofile(profile); sys.addaudithook(audit)
+"""
+
+
+def walks() -> dict[str, str]:
+    """Run the cell and return the measures of its walks."""
+    needles = {repr(OPTION), repr(VALUE)}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "tracer").mkdir()
+        (folder / "tracer/sitecustomize.py").write_text(TRACER.format(needles=needles))
+        (folder / "own_plugins.py").write_text(PLUGINS)
+        (folder / "config.yaml").write_text(json.dumps(CONFIG))
+        for part in ("Snakefile", "workflow", "profiles"):
+            (folder / part).symlink_to(ROOT / part)
+        found = folder / "found"
+        paths = [str(folder / "tracer"), str(folder), *sys.path[1:]]
+        variables = {
+            "MEASURED": str(PACKAGE),
+            "MEASURES": str(found),
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }
+        environment = {**os.environ, **variables, "XDG_CACHE_HOME": name}
+        command = [sys.executable, "-m", "halobench.cli.main", "run", "--cores", "1"]
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stdout + done.stderr)
+        rows = [line.split("\t") for line in found.read_text().splitlines()]
+        files = [path for path in (folder / "results").rglob("*.*") if repr(VALUE).encode() in path.read_bytes()]
+    stays = {needle: {row[3] for row in rows if row[1:3] == ["stay", needle]} for needle in needles}
+    processes = {row[0] for row in rows if row[1:3] == ["stay", repr(OPTION)]}
+    return {
+        "a loss's option: stays / processes / full loads": (
+            f"{len(stays[repr(OPTION)])} / {len(processes)} / {sum(row[1] == 'load' for row in rows)}"
+        ),
+        "a metric's value: stays / text files": f"{len(stays[repr(VALUE)])} / {len(files)}",
+        "listings of package folders in one `calibrate`": str(sum(row[1] == "scan" for row in rows)),
+    }
+
+
+def static() -> dict[str, str]:
+    """Return the measures of the source text."""
+    sources = {path: path.read_text() for path in sorted(PACKAGE.rglob("*.py"))}
+    trees = {path: ast.parse(text) for path, text in sources.items()}
+    wing = {path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in sources}
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        layers = tomllib.load(file)["tool"]["importlinter"]["contracts"][0]["layers"]
+    floor = {name: -i for i, layer in enumerate(layers) for name in layer.split(" | ")}
+    climbing, private = [], []
+    for path, tree in trees.items():
+        higher = [name for name in floor if floor[name] > floor.get(wing[path], 1)]
+        pattern = re.compile(rf"(?:halobench[./])?(?:{'|'.join(higher)})[./][a-z_/.]+") if higher else None
+        documented = {
+            ast.get_docstring(n, clean=False)
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef)
+        }
+        texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
+        climbing += [text for text in texts if pattern and text not in documented and pattern.fullmatch(text)]
+        functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and re.match("_[a-z]", n.name)]
+        private += [n for n in functions if len(re.findall(rf"\b{n.name}\b", sources[path])) == 2]
+    declared = {path.parent for path, text in sources.items() if path.stem == "__init__" and "\nKIND = " in text}
+    folders = Counter(path.parent for path in sources if path.stem != "__init__" and path.parent not in declared)
+    lines = sum(n.end_lineno - n.lineno + 1 for n in private if n.end_lineno)
+    spine = sum(len(text.splitlines()) for path, text in sources.items() if wing[path] in SPINE)
+    most = max(folders, key=folders.__getitem__)
+    return {
+        "spine, lines": f"{spine:,} ({', '.join(SPINE)})",
+        "strings in lower wings that name modules of higher ones": str(len(climbing)),
+        "private functions used once (lines)": f"{len(private)} ({lines:,})",
+        "modules in one folder, most": f"{folders[most]} ({most.relative_to(PACKAGE)})",
+    }
+
+
+if __name__ == "__main__":
+    for measure, value in (static() | walks()).items():
+        print(f"{measure:60} {value}")
