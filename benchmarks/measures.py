@@ -1,7 +1,7 @@
 """Measure how short the ways in the code are: ``make measures``, a minute on an idle core.
 
-A grid of one cell is run with a loss whose option is NEEDLE and with a metric that returns it. A *stay* is a function of
-the package that gets this number as an argument or returns it, however deep in lists, mappings, texts and tables.
+A grid of one cell is run with a loss that has an unusual option, and with a metric that returns an unusual value. A
+*stay* is a function of the package that gets this number or returns it, however deep in lists, texts and tables.
 """
 
 from __future__ import annotations
@@ -56,11 +56,12 @@ def write(*words):
     with open(OUT, "a") as file: file.write("\\t".join(map(str, (os.getpid(), *words))) + "\\n")
 def held(value, depth=4):
     if isinstance(value, float): return {{n for n in NEEDLES if repr(value) == n}}
-    if isinstance(value, (str, bytes)): return {{n for n in NEEDLES if (n if isinstance(value, str) else n.encode()) in value}}
+    if isinstance(value, bytes): value = value.decode("latin-1")
+    if isinstance(value, str): return {{n for n in NEEDLES if n in value}}
     if type(value).__name__ in ("DataFrame", "Series") and len(value) < 1000: return held(value.to_csv(), 0)
     if not depth: return set()
     if isinstance(value, dict): value = list(value.values())
-    elif type(value).__module__.startswith("halobench") and hasattr(value, "__dict__"): value = list(vars(value).values())
+    elif type(value).__module__.startswith("halobench"): value = list(getattr(value, "__dict__", {{}}).values())
     return set().union(*(held(v, depth - 1) for v in value[:300])) if isinstance(value, (list, tuple)) else set()
 def profile(frame, event, result):
     code = frame.f_code
