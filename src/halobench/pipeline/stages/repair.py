@@ -26,7 +26,7 @@ def run(*, spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None =
     options: Any = {"seed": seed, "code": code, "plugins": plugins, "packages": PACKAGES}
     with stage("repair", folder / "repair.json", {}, **options) as job:
         from halobench.calibration.repair.cell_ladder import cell_ladder
-        from halobench.results.further_draws import further_draws
+        from halobench.results.trained_cell import further_draws
 
         more = further_draws(cell) if sampler else None
         paths = [folder / f"{name}.safetensors" for name in ("model", "logits")]
