@@ -10,7 +10,7 @@ CONSTRAINTS ?= constraints.txt
 # The tests of a file share what they make. Files that take long come first.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
-.PHONY: help demo theory cluster-demo test check soak bench bench-quick conformance lint numbers docs constraints clean
+.PHONY: help demo theory cluster-demo test check soak bench bench-quick conformance lint numbers measures docs constraints clean
 help:
 	@echo "make demo    run the demo experiment, with its pages"
 	@echo "make theory  run the theory experiment: when temperature scaling fails like log k"
@@ -23,6 +23,7 @@ help:
 	@echo "make conformance  which public implementations find the best temperature (half an hour; resumes)"
 	@echo "make lint    ruff, import-linter, mypy, hadolint, snakefmt, check-jsonschema, snakemake --lint, make numbers"
 	@echo "make numbers check that every number on the pages is the one in results/published"
+	@echo "make measures  how short the ways in the code are, from an option to a result (two minutes)"
 	@echo "make docs    build the documentation as a site, in site/index.html"
 	@echo "make constraints  test with the newest of every dependency, and write constraints.txt"
 	@echo "make clean   remove the environment and caches (results stay)"
@@ -52,6 +53,9 @@ docs: $(VENV)/.installed-docs
 
 numbers: $(VENV)/.installed-workflow
 	$(BIN)/python docs/published.py
+
+measures: $(VENV)/.installed-workflow
+	$(BIN)/python benchmarks/measures.py
 
 lint: $(VENV)/.installed-check
 	$(BIN)/ruff check .

@@ -19,7 +19,13 @@ import bench  # noqa: E402
 import blind_ladder  # noqa: E402
 import blind_maps  # noqa: E402
 import harness  # noqa: E402
+import measures  # noqa: E402
 import rivals  # noqa: E402
+
+
+def test_no_text_in_a_lower_wing_names_a_module_of_a_higher_one():
+    """Import-linter sees imports only."""
+    assert measures.static()["strings in lower wings that name modules of higher ones"] == "0"
 
 
 # `make soak` and `make bench-quick` run all of them.
