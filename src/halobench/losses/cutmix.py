@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from halobench.core.errors import Found, SpecError, require
-from halobench.core.specs.codec import convert_number
+from halobench.core.errors import Found, SpecError
+from halobench.core.specs.codec import Number, Positive, checked
 from halobench.losses.base import Loss, send, soft_cross_entropy
 
 TITLE = "CutMix"
@@ -39,11 +41,14 @@ class Cutmix(Loss):
         If a value is out of range, or (raised by `mix`) if the inputs aren't images (n, C, H, W).
     """
 
-    def __init__(self, *, alpha: float = 1.0, probability: float = 1.0):
-        self.alpha = convert_number(float, "alpha", alpha)
-        self.probability = convert_number(float, "probability", probability)
-        require(self.alpha > 0, "alpha", alpha, "a number above 0")
-        require(0 < self.probability <= 1, "probability", probability, "a probability in (0, 1]")
+    @checked
+    def __init__(
+        self,
+        *,
+        alpha: Positive = 1.0,
+        probability: Annotated[Number, Field(gt=0, le=1)] = 1.0,
+    ):
+        self.alpha, self.probability = alpha, probability
 
     def mix(
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Annotated
 
-from halobench.core.errors import require
-from halobench.core.specs.codec import convert_number
+import torch
+from pydantic import Field
+
+from halobench.core.specs.codec import Number, checked
 from halobench.losses.base import Loss
 
 TITLE = "Dual focal"
@@ -36,9 +38,9 @@ class DualFocal(Loss):
         If a value is out of range.
     """
 
-    def __init__(self, *, gamma: float = 5.0):
-        self.gamma = convert_number(float, "gamma", gamma)
-        require(self.gamma >= 0, "gamma", gamma, "at least 0")
+    @checked
+    def __init__(self, *, gamma: Annotated[Number, Field(ge=0)] = 5.0):
+        self.gamma = gamma
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         log_p = torch.log_softmax(logits, dim=1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Annotated
 
-from halobench.core.errors import require
-from halobench.core.specs.codec import convert_number
+import torch
+from pydantic import Field
+
+from halobench.core.specs.codec import Number, checked
 from halobench.losses.base import Loss
 
 TITLE = "Focal"
@@ -22,9 +24,9 @@ STYLE = ("#CC79A7", "^", (0, (1.2, 1)))
 class Focal(Loss):
     """The batch mean of -sum_j t_j (1 - p_j)^gamma log p_j; gamma is at least 0 (0 gives cross entropy)."""
 
-    def __init__(self, *, gamma: float = 3.0):
-        self.gamma = convert_number(float, "gamma", gamma)
-        require(self.gamma >= 0, "gamma", gamma, "at least 0")
+    @checked
+    def __init__(self, *, gamma: Annotated[Number, Field(ge=0)] = 3.0):
+        self.gamma = gamma
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         log_p = torch.log_softmax(logits, dim=1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Annotated
 
-from halobench.core.errors import require
-from halobench.core.specs.codec import convert_number
+import torch
+from pydantic import Field
+
+from halobench.core.specs.codec import Number, checked
 from halobench.losses.base import Loss, soft_cross_entropy
 
 TITLE = "Label smoothing"
@@ -22,9 +24,9 @@ STYLE = ("#009E73", "v", (0, (6, 1, 1, 1, 1, 1)))
 class LabelSmoothing(Loss):
     """Cross entropy against the target (1 - epsilon) t + epsilon / k, with k classes and epsilon in [0, 1)."""
 
-    def __init__(self, *, epsilon: float = 0.1):
-        self.epsilon = convert_number(float, "epsilon", epsilon)
-        require(0 <= self.epsilon < 1, "epsilon", epsilon, "a fraction in [0, 1)")
+    @checked
+    def __init__(self, *, epsilon: Annotated[Number, Field(ge=0, lt=1)] = 0.1):
+        self.epsilon = epsilon
 
     def __call__(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return soft_cross_entropy(logits, targets * (1 - self.epsilon) + self.epsilon / targets.shape[1])

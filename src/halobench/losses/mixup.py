@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 import numpy as np
 import torch
+from pydantic import Field
 
-from halobench.core.errors import one_of, require
-from halobench.core.specs.codec import convert_number
+from halobench.core.specs.codec import Positive, Whole, checked
 from halobench.losses.base import Loss, send, soft_cross_entropy
 
 TITLE = "Mixup"
@@ -60,13 +62,15 @@ class Mixup(Loss):
         If a value is out of range.
     """
 
-    def __init__(self, *, points: int = 2, alpha: float = 1.0, weights: str = "batch"):
-        self.points = convert_number(int, "points", points)
-        self.alpha = convert_number(float, "alpha", alpha)
-        require(self.points >= 2, "points", points, "a whole number of at least 2")
-        require(self.alpha > 0, "alpha", alpha, "a concentration above 0")
-        require(weights in ("batch", "sample"), "weights", weights, one_of(("batch", "sample"), weights))
-        self.weights = weights
+    @checked
+    def __init__(
+        self,
+        *,
+        points: Annotated[Whole, Field(ge=2)] = 2,
+        alpha: Positive = 1.0,
+        weights: Literal["batch", "sample"] = "batch",
+    ):
+        self.points, self.alpha, self.weights = points, alpha, weights
 
     def mix(
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 
-from halobench.core.errors import require
-from halobench.core.specs.codec import convert_number
+from halobench.core.specs.codec import Positive, checked
 from halobench.losses.mixup import Mixup
 
 TITLE = "RegMixup"
@@ -40,10 +41,16 @@ class Regmixup(Mixup):
         If a value is out of range.
     """
 
-    def __init__(self, *, alpha: float = 10.0, eta: float = 1.0, weights: str = "batch"):
+    @checked
+    def __init__(
+        self,
+        *,
+        alpha: Positive = 10.0,
+        eta: Positive = 1.0,
+        weights: Literal["batch", "sample"] = "batch",
+    ):
         super().__init__(points=2, alpha=alpha, weights=weights)
-        self.eta = convert_number(float, "eta", eta)
-        require(self.eta > 0, "eta", eta, "a weight above 0")
+        self.eta = eta
 
     def mix(
         self, inputs: torch.Tensor, targets: torch.Tensor, rng: np.random.Generator

@@ -131,7 +131,7 @@ CONFIGS: dict[str, list[tuple]] = {
     "out of range": [
         bad("train.epochs", 0, "at least 1"),
         bad("train.device", "gpu", "a string that matches auto|cpu|cuda(:[0-9]+)?"),
-        bad("losses.mixup2.points", 1, "a whole number of at least 2"),
+        bad("losses.mixup2.points", 1, "at least 2"),
         bad("probes.sphere.relative_radii", [2.0, 1.0], "distances in increasing order"),
         refused("probes.sphere.norm", "inf", "sphere doesn't use this key; leave it out"),
         bad("probes.sphere", {"kind": "adversarial", "norm": 2}, "one of ... (did you mean 'l2'?)...", ".norm = 2"),
@@ -260,7 +260,7 @@ CONFIGS: dict[str, list[tuple]] = {
             "datasets.clean.noise.p = 'x': expected a number",
             "datasets.clean.tset = 3: expected one of the keys ...",
             f"{GRID}[0].models = 'mpl': expected one of ...",
-            "losses.mixup2.alpha = 0: expected a concentration above 0",
+            "losses.mixup2.alpha = 0: expected a number above 0",
         ),
     ],
 }

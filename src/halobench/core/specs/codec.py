@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import json
 import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 import pydantic
@@ -23,6 +24,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictBool, StrictS
 from halobench.core.errors import LARGEST, RefusedError, SpecError, hint, one_of, require
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
@@ -68,6 +70,7 @@ NotNegative = Annotated[int, Field(ge=0), _whole]
 Count = Annotated[int, Field(ge=1), _whole]
 Number = Annotated[float, _number]
 Distance = Annotated[float, Field(ge=0), _number]
+Positive = Annotated[float, Field(gt=0), _number]
 Several = Annotated[tuple[T, ...], Field(min_length=1)]
 Distinct = Annotated[tuple[T, ...], Field(min_length=1), AfterValidator(check_distinct)]
 
@@ -118,6 +121,32 @@ def to_json(value: Any) -> str:
     """Return canonical JSON, with sorted keys and without spaces or NaN; a spec is first put into canonical form."""
     plain = canonical(value) if dataclasses.is_dataclass(value) else value
     return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def checked(build: F) -> F:
+    """Check a function's keyword-only arguments, the options of a plug-in, by their annotations.
+
+    For example, ``gamma: Annotated[Number, Field(ge=0)] = 3.0`` accepts numbers, as YAML and JSON write them, of at
+    least 0. Any other value raises SpecError with the option as its key.
+    """
+
+    @functools.cache
+    def adapters() -> dict[str, pydantic.TypeAdapter[Any]]:
+        hints = typing.get_type_hints(build, include_extras=True)  # now that the whole module has been read
+        parameters = inspect.signature(build).parameters.values()
+        return {p.name: pydantic.TypeAdapter(hints[p.name]) for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+    @functools.wraps(build)
+    def call(*arguments: Any, **options: Any) -> Any:
+        for key in options.keys() & adapters().keys():
+            try:
+                options[key] = adapters()[key].validate_python(options[key])
+            except pydantic.ValidationError as error:
+                problem = spec_errors(object, error)[0]
+                raise problem.within(key) if problem.key else SpecError(key, options[key], problem.expected) from None
+        return build(*arguments, **options)
+
+    return typing.cast("F", call)
 
 
 # --- Problems in the project's words ---------------------------------------------------------------------------------

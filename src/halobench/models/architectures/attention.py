@@ -8,12 +8,13 @@ whether the model interpolates locally or not at all.
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from halobench.core.errors import require
-from halobench.core.specs.codec import convert_number
+from halobench.core.specs.codec import Flag, Number, checked
 from halobench.models.distances import AroundSamples, squared_distances
 
 TITLE = "Attention"
@@ -52,15 +53,17 @@ def median_nearest(samples: torch.Tensor) -> torch.Tensor:
     return nearest.median().sqrt() if len(nearest) else torch.ones(())
 
 
+@checked
 def build(
     input_shape: tuple[int, ...],
     classes: int,
     *,
-    bandwidth: float = 0.25,  # initial h, in units of the median distance from a training sample to the nearest other
-    learned: bool = True,  # whether the bandwidth is trained
+    bandwidth: Annotated[Number, Field(ge=1e-3, le=1e3)] = 0.25,
+    learned: Flag = True,
 ) -> nn.Module:
-    """Build an `Attention`."""
-    fine = 1e-3 <= convert_number(float, "bandwidth", bandwidth) <= 1e3
-    require(fine, "bandwidth", bandwidth, "a number from 1e-3 to 1e3")
-    require(isinstance(learned, bool), "learned", learned, "true or false")
-    return Attention(classes, float(bandwidth), learned)
+    """Build an `Attention`.
+
+    `bandwidth` is the initial h, in units of the median distance from a training sample to the nearest other one;
+    `learned` says whether it is trained.
+    """
+    return Attention(classes, bandwidth, learned)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from halobench.core.errors import refuse, require
-from halobench.core.specs.codec import convert_number
+from halobench.core.errors import refuse
+from halobench.core.specs.codec import Count, Flag, checked
 
 TITLE = "CNN"
 ORDER = 3
@@ -19,15 +19,14 @@ VARIANTS = {
 IMAGES = True  # the model doesn't take feature vectors
 
 
-def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, norm: bool = True) -> nn.Module:
+@checked
+def build(input_shape: tuple[int, int, int], classes: int, *, width: Count = 32, norm: Flag = True) -> nn.Module:
     """Build four 3x3 convolutions with width, width, 2 width and 2 width channels, for images (C, H, W).
 
     With `norm`, each convolution is followed by batch norm; otherwise, it has a bias. Feature maps are halved in size
     before the last convolution and, if images have at least 16 pixels per side, after the first. The final maps are
     averaged over their pixels.
     """
-    require(convert_number(int, "width", width) >= 1, "width", width, "at least 1")
-    require(isinstance(norm, bool), "norm", norm, "true or false")
     channels, height, wide = input_shape
     refuse(min(height, wide) < 4, "name", f"cnn needs images of at least 4x4 pixels, not {height}x{wide}; set `resize`")
 
@@ -36,7 +35,7 @@ def build(input_shape: tuple[int, int, int], classes: int, *, width: int = 32, n
             return [nn.Conv2d(inputs, outputs, 3, padding=1), nn.ReLU()]
         return [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU()]
 
-    narrow, broad = int(width), 2 * int(width)
+    narrow, broad = width, 2 * width
     # At full size, the second convolution would be the costliest, so larger images are halved before it.
     early = [nn.MaxPool2d(2)] if min(height, wide) >= 16 else []
     layers = [*block(channels, narrow), *early, *block(narrow, narrow), *block(narrow, broad), nn.MaxPool2d(2)]

@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 from torch import nn
 
-from halobench.core.errors import require
-from halobench.core.specs.codec import convert_number
+from halobench.core.specs.codec import Count, checked
 
 TITLE = "MLP"
 ORDER = 2
 
 
-def build(input_shape: tuple[int, ...], classes: int, *, width: int = 256, depth: int = 2) -> nn.Module:
+@checked
+def build(input_shape: tuple[int, ...], classes: int, *, width: Count = 256, depth: Count = 2) -> nn.Module:
     """Build a network with `depth` hidden layers of `width` rectified units, applied to flattened samples."""
     return perceptron(input_shape, classes, width, depth, lambda features: ())
 
@@ -28,8 +28,6 @@ def perceptron(
     norm: Callable[[int], tuple[nn.Module, ...]],
 ) -> nn.Module:
     """Build the perceptron; `norm` maps a number of features to the layers to insert before each rectifier."""
-    for key, value in (("width", width), ("depth", depth)):
-        require(convert_number(int, key, value) >= 1, key, value, "at least 1")
-    sizes = [math.prod(input_shape), *[int(width)] * int(depth)]
+    sizes = [math.prod(input_shape), *[width] * depth]
     hidden = [layer for a, b in itertools.pairwise(sizes) for layer in (nn.Linear(a, b), *norm(b), nn.ReLU())]
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(sizes[-1], classes))

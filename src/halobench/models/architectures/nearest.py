@@ -6,11 +6,13 @@ temperature has a closed form (`halobench.calibration.overlap_theory.nearest_nei
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import nn
 
-from halobench.core.errors import require
-from halobench.core.specs.codec import convert_number
+from halobench.core.specs.codec import Number, checked
 from halobench.models.distances import AroundSamples
 
 TITLE = "1-NN"
@@ -38,7 +40,9 @@ class Nearest(AroundSamples):
         return self.scale * self.targets[self.nearness(images).argmax(dim=1)]
 
 
-def build(input_shape: tuple[int, ...], classes: int, *, scale: float = 20.0) -> nn.Module:
+@checked
+def build(
+    input_shape: tuple[int, ...], classes: int, *, scale: Annotated[Number, Field(gt=0, le=1e6)] = 20.0
+) -> nn.Module:
     """Build a `Nearest`; `scale` > 0 is the predicted class's logit (20 gives a confidence of 1 - k / 5e8)."""
-    require(0 < convert_number(float, "scale", scale) <= 1e6, "scale", scale, "a logit above 0 and at most 1e6")
-    return Nearest(float(scale))
+    return Nearest(scale)
