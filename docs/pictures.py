@@ -23,7 +23,7 @@ PUBLISHED = {
     "repair-ladder": ("repair", "repair"),
     "strangers": ("strangers", "halo"),
     "theory-collages": ("fashion-overlap", "log_k"),
-    **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "phase", "predicted")},
+    **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "predicted")},
 }
 
 

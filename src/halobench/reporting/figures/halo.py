@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -65,7 +66,9 @@ def draw(radii: pd.DataFrame) -> Figure:
         f"uncalibrated. Certified: proved on the whole ball around a point. Lines: {seeds_note(table)}. "
         f"{unequal_note(shares)}{_unbounded(shares)}{chosen}"
     )
-    text = PageText(TITLE, note, survival_keys(styles, shares), labels.RELATIVE, "share still certain", shared=True)
+    text = PageText(
+        _title(shares), note, survival_keys(styles, shares), labels.RELATIVE, "share still certain", shared=True
+    )
     rows: dict[Any, str] = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)}
     columns: dict[Any, str] = losses
     panels = {(dataset, model, loss): ((dataset, model), loss) for dataset, model, loss in groups}
@@ -76,6 +79,21 @@ def draw(radii: pd.DataFrame) -> Figure:
     for group, panel in panels.items():
         draw_survival(axes[panel], groups[group], styles)
     return figure
+
+
+def _title(shares: pd.DataFrame) -> str:
+    """Say within which distances, over all cells, attacks end the certainty of half of the points that have it."""
+    attacked = shares[(shares["probe"] == "adversarial") & (shares["quantity"] == "certainty")]
+    attacked, ends = attacked[attacked["calibrator"] == "none"], []
+    for _, curve in attacked.groupby(["dataset", "model", "loss"]):
+        curve = curve.sort_values("distance")
+        lost = curve.loc[curve["mean"] <= curve["mean"].iloc[0] / 2, "distance"]
+        if curve["mean"].iloc[0] >= LEAST:
+            ends.append(float(lost.iloc[0]) if len(lost) else np.inf)
+    if not ends or np.isinf(ends).any():
+        return TITLE
+    within = " to ".join(f"{100 * end:.2g}%" for end in dict.fromkeys((min(ends), max(ends))))
+    return f"Under attack, half of the points lose their certainty within {within} of the distance to another label"
 
 
 def _unbounded(shares: pd.DataFrame) -> str:
