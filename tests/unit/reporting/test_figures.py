@@ -22,6 +22,7 @@ from halobench.reporting.figures import calibration, neighbourhood, radii, relia
 from halobench.reporting.plotting import panel_grid, survival
 from halobench.reporting.plotting.panel_grid import PageText
 from halobench.reporting.plotting.style import FAINT, INK
+from halobench.reporting.seed_statistics import over_seeds
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, calibrator_style, loss_styles
 from halobench.results.names import PROBES, REPAIRS
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
@@ -376,7 +377,11 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
     attacked = attacked.groupby(["dataset", "model", "loss"])[list(SURVIVAL_COLUMNS)].mean()
     ends = [100 * SURVIVAL[int((curve <= curve[0] / 2).argmax())] for curve in attacked.to_numpy()]
     said = " to ".join(f"{end:.2g}%" for end in dict.fromkeys((min(ends), max(ends))))
-    assert f"lose their certainty within {said} of the distance to another label" in words(figure)
+    assert f"half of the certain points lose it within {said} of the distance" in words(figure)
+    shares, at = survival.survival_shares(rows[rows["quantity"] == "certainty"]), SURVIVAL_COLUMNS[7]
+    widened = over_seeds(rows[rows["quantity"] == "certainty"], ["probe"], at, (0, 1))
+    shares = shares[shares["distance"] == SURVIVAL[7]].sort_values("probe")
+    np.testing.assert_allclose(shares[["low", "high"]], widened[["low", "high"]])
     assert len(bands_of(ax, FAINT)) == 1
     assert "worst direction: between the two" in legend(figure)
     assert sum("flat boundaries" in entry for entry in legend(figure)) == 1
