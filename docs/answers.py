@@ -76,8 +76,6 @@ def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
     if "paper-small" in runs:  # whose overlapping classes aren't images, and which repeats a pair of `headline`
         again = (joined["dataset"] == "mnist5k-noise50") & (joined["model"] == "mlp")
         joined = joined[~(again | joined["dataset"].str.startswith("overlap"))]
-    if name == "runs":  # those of older runs don't have the families of losses
-        joined["loss_family"] = joined["loss"].map(joined.groupby("loss")["loss_family"].first())
     first = joined.groupby(KEYS, observed=True)["run"].transform("min")
     return joined[joined["run"] == first].drop(columns="run")
 

@@ -23,7 +23,7 @@ PUBLISHED = {
     "repair-ladder": ("repair", "repair"),
     "strangers": ("strangers", "halo"),
     "theory-collages": ("fashion-overlap", "log_k"),
-    **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "phase", "predicted")},
+    **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "predicted")},
 }
 
 
@@ -45,13 +45,11 @@ def published_table(run: str, name: str) -> pd.DataFrame:
     """Return a table of a published run with the columns that older runs don't have."""
     import published
 
-    from halobench.core.plugins.facts import facts
     from halobench.results.aggregate import REPEATED
 
     frame, runs = published.table(run, name), published.table(run, "runs")
     if name == "runs":
-        mixup = facts("losses", "mixup").family
-        return frame.assign(loss_family=[mixup if loss.startswith("mixup") else "" for loss in frame["loss"]])
+        return frame
     datasets = runs.drop_duplicates("dataset").set_index("dataset")
     frame = frame.assign(**{column: frame["dataset"].map(datasets[column]) for column in REPEATED})
     return frame if "probe" not in frame or "kind" in frame else frame.assign(kind=frame["probe"])

@@ -43,6 +43,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from halobench.core.plugins.facts import facts
 from halobench.experiment.code_version import code_map
 from halobench.reporting import finding
 from halobench.results.claims import evaluate, load_claims
@@ -100,6 +101,9 @@ def table(run: str, name: str) -> pd.DataFrame:
     if name == "claims":
         return verdicts(run)
     frame = stored(run, name).rename(columns=lambda column: column.replace(OLDER, NEWER))
+    if name == "runs" and "loss_family" not in frame:
+        mixed = frame["loss"].str.startswith("mixup")
+        frame["loss_family"] = mixed.map({True: facts("losses", "mixup").family, False: ""})
     for column in frame.columns.intersection(["calibrator"]):
         frame[column] = frame[column].str.replace(OLDER, NEWER)
     return frame
@@ -286,8 +290,8 @@ def unseen(key: str) -> str:
     if key not in UNSEEN:
         return ""
     where, run = UNSEEN[key]
-    share = re.search(r"removes (.*?) of", answer(key, run).short)
-    return f"For {where}, that share is {share[1]}." if share else ""
+    share = re.search(r"((?:removes|adds) .*?) of", answer(key, run).short)
+    return f"For {where}, it {share[1]}." if share else ""
 
 
 def grid(name: str) -> str:

@@ -104,6 +104,7 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         "cells": [_card(run, cells[tuple(run[key] for key in KEYS)], sources) for run in runs],
         **{name: columns(_numbered(rows, index), COLUMNS[name]) for name, rows in shown.items()},
         "references": columns(references, ["dataset", "model", "seed", "labels", "calibrator", "metric", "value"]),
+        "corrections": tables["runs"].groupby("dataset")["seed_correction"].max().fillna(0.0).to_dict(),
         # The data set with the most label noise (the first in a tie), where calibration has the most to do.
         "opens": max(labels.ordered(noise.index, labels.DATASETS), key=lambda name: noise[name]),
         **_names(tables),

@@ -17,17 +17,18 @@ def over_seeds(
     """Return the mean and t interval, clipped to `within`, of `value` over seeds for each combination of columns `by`.
 
     Rows that share `by` and seed (e.g. pooled models) are averaged first, because the seed is the unit of replication.
-    Intervals are widened by the column ``seed_correction``, if there is one: see `t_interval`.
+    Intervals are widened by a group's largest ``seed_correction``, see `t_interval`; without this column or a value in
+    it, seeds count as independent.
     """
-    table = table if "seed_correction" in table else table.assign(seed_correction=0.0)
-    groups = table.dropna(subset=[value]).groupby([*by, "seed"], sort=True)
-    per_seed = groups.agg(**{"value": (value, "mean"), "correction": ("seed_correction", "max")})
+    table = table.dropna(subset=[value])
+    table = table.assign(correction=table["seed_correction"].fillna(0.0) if "seed_correction" in table else 0.0)
+    per_seed = table.groupby([*by, "seed"], sort=True)[value].mean()
     keys = cast("pd.MultiIndex", per_seed.index).droplevel("seed").to_frame(index=False)
-    values = per_seed["value"].to_numpy(dtype=float)
+    values = per_seed.to_numpy(dtype=float)
     # Rows are sorted by key, so a group begins wherever a key changes.
     firsts = np.flatnonzero(np.r_[len(keys) > 0, keys.ne(keys.shift()).any(axis=1).to_numpy()[1:]])
     sizes = np.diff([*firsts, len(values)])
-    corrections = per_seed["correction"].to_numpy(dtype=float)[firsts]
+    corrections = table.groupby(list(by), sort=True)["correction"].max().to_numpy(dtype=float)
     intervals = np.empty((len(firsts), 3))
     for size in np.unique(sizes):
         rows = sizes == size
@@ -45,7 +46,9 @@ def seeds_note(*tables: pd.DataFrame) -> str:
     most, least = (max(map(int, ends), default=0) for ends in ([n.max() for n in seeds], [n.min() for n in seeds]))
     if most < 2:
         return f"one {'seed' if named(*tables) else 'model'}, so no interval over several"
-    return f"mean and 95% t-interval over {most if least == most else f'{least} to {most}'} seeds"
+    shared = any("seed_correction" in t and t["seed_correction"].gt(0).any() for t in tables)
+    widened = ", widened where seeds share samples" if shared else ""
+    return f"mean and 95% t-interval over {most if least == most else f'{least} to {most}'} seeds{widened}"
 
 
 def named(*tables: pd.DataFrame) -> bool:

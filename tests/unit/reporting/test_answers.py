@@ -304,16 +304,21 @@ def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first(
     assert "partner scaling" not in other.limit
 
 
-def test_a_map_that_raises_the_nll_everywhere_adds_to_what_is_left():
-    left = {pair: 0.5 for pair in PAIRS}
-    for worse, said in (
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
         ((0.05, 0.1, 0.2), "adds 10% to 40% of"),
-        ((-0.1, 0.1, 0.2), "removes up to 20% (and at worst"),
-    ):
-        values = {(*pair, CE, "exact"): [left[pair]] * 3 for pair in PAIRS}
-        values |= {(*pair, CE, "gap"): [left[pair] + more] * 3 for pair, more in zip(PAIRS, worse, strict=True)}
-        metrics = scored(values)
-        assert said in maps.maps(metrics, runs_of(metrics)).short
+        ((0.05, 0.1, np.inf), "adds 10% or more of"),
+        ((-0.1, 0.1, 0.2), "removes up to 20% (and at worst adds 40%) of"),
+        ((-0.1, 0.1, np.inf), "removes up to 20% (and at worst makes it infinite) of"),
+        ((0.0, 0.0, 0.0), "removes 0% of"),
+    ],
+)
+def test_a_map_that_raises_the_nll_adds_to_what_is_left(changes, said):
+    values = {(*pair, CE, "exact"): [0.5] * 3 for pair in PAIRS}
+    values |= {(*pair, CE, "gap"): [0.5 + change] * 3 for pair, change in zip(PAIRS, changes, strict=True)}
+    metrics = scored(values)
+    assert said in maps.maps(metrics, runs_of(metrics)).short
 
 
 # How far certainty reaches --------------------------------------------------------------------------------------------

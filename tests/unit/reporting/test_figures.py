@@ -22,6 +22,7 @@ from halobench.reporting.figures import calibration, neighbourhood, radii, relia
 from halobench.reporting.plotting import panel_grid, survival
 from halobench.reporting.plotting.panel_grid import PageText
 from halobench.reporting.plotting.style import FAINT, INK
+from halobench.reporting.seed_statistics import over_seeds
 from halobench.reporting.styles import CALIBRATOR_STYLES, KNOWN_LOSSES, calibrator_style, loss_styles
 from halobench.results.names import PROBES, REPAIRS
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
@@ -350,7 +351,7 @@ def test_a_bar_of_the_repair_figure_is_the_mean_of_a_part_and_stands_on_the_othe
         assert bar.get_width() == pytest.approx(means[f"repair_{part}"])
         left += bar.get_width()
     assert left == pytest.approx(means["repair_nll"])
-    assert legend(figure) == [name.label for name in REPAIRS.values()]
+    assert legend(figure)[:-1] == [name.label for name in REPAIRS.values()]
     assert f"→ {left:.1f}" in texts(figure), "it goes on beyond the edge"
 
 
@@ -371,6 +372,16 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
         means = rows.loc[rows["probe"] == probe, list(SURVIVAL_COLUMNS[1:])].mean()
         np.testing.assert_allclose(line.get_ydata(), means.to_numpy(), rtol=1e-12)
         np.testing.assert_allclose(line.get_xdata(), SURVIVAL[1:])
+    attacked = radii.query("points == 'train' and probe == 'adversarial' and quantity == 'certainty'")
+    attacked = attacked[attacked["calibrator"] == "none"]
+    attacked = attacked.groupby(["dataset", "model", "loss"])[list(SURVIVAL_COLUMNS)].mean()
+    ends = [100 * SURVIVAL[int((curve <= curve[0] / 2).argmax())] for curve in attacked.to_numpy()]
+    said = " to ".join(f"{end:.2g}%" for end in dict.fromkeys((min(ends), max(ends))))
+    assert f"half of the certain points lose it within {said} of the distance" in words(figure)
+    shares, at = survival.survival_shares(rows[rows["quantity"] == "certainty"]), SURVIVAL_COLUMNS[7]
+    widened = over_seeds(rows[rows["quantity"] == "certainty"], ["probe"], at, (0, 1))
+    shares = shares[shares["distance"] == SURVIVAL[7]].sort_values("probe")
+    np.testing.assert_allclose(shares[["low", "high"]], widened[["low", "high"]])
     assert len(bands_of(ax, FAINT)) == 1
     assert "worst direction: between the two" in legend(figure)
     assert sum("flat boundaries" in entry for entry in legend(figure)) == 1

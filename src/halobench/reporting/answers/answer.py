@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from halobench.core.formatting import count, number, within
+from halobench.core.plugins.facts import facts
 from halobench.reporting import labels, table_views
 from halobench.reporting.leaders import preferred_labels
 from halobench.reporting.seed_statistics import over_seeds
@@ -17,7 +18,7 @@ from halobench.storage.columns import KEYS, REFERENCE
 
 PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
 MOST_JOINED = 30  # rows of joined dots in a figure
-LEAST = 0.01  # nats; a share of less says nothing
+LEAST, SLIGHT = 0.01, 0.005  # nats of which a share says something, and a share that is rounded to 0%
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
 NLL = "test NLL above that of the known posterior (nats)"
 CHANGE = "change in test NLL from {} (nats)"
@@ -143,6 +144,11 @@ def of_base(scores: pd.DataFrame) -> pd.DataFrame:
     return scores[scores.index.get_level_values("loss") == scores.index.get_level_values("base")]
 
 
+def mixup_losses(runs: pd.DataFrame) -> set[str]:
+    """Return the losses that are forms of Mixup, whatever their names."""
+    return {*runs.loc[runs["loss_family"] == facts("losses", "mixup").family, "loss"]}
+
+
 def without_fit(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str] = ("none", "exact")) -> str:
     """Say which of `fits` has no score of any base model, and what to do about it; "" if each fit has a score."""
     base, tried = of_base(scores), set(metrics["calibrator"].astype(str))
@@ -183,14 +189,16 @@ def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
     both = both[both["mean_whole"] >= LEAST]
     with np.errstate(invalid="ignore"):
         shares = (both["mean"] / both["mean_whole"]).mask(both["mean"].eq(np.inf) & both["mean_whole"].eq(np.inf), 1.0)
-    shares = shares[np.isfinite(shares)]
+    shares = shares.dropna()
     if shares.empty:
         return ""
-    if shares.min() >= -0.005:
+    if shares.min() >= -SLIGHT:
         return f"removes {spread(shares, '.0%')}"
-    if shares.max() > 0:
-        return f"removes up to {number(shares.max(), '.0%')} (and at worst adds {number(-shares.min(), '.0%')})"
-    return f"adds {spread(-shares, '.0%')}"
+    if shares.max() <= SLIGHT:
+        more = f"{number(-shares.max(), '.0%')} or more" if np.isinf(shares.min()) else spread(-shares, ".0%")
+        return f"adds {more}"
+    worst = "makes it infinite" if np.isinf(shares.min()) else f"adds {number(-shares.min(), '.0%')}"
+    return f"removes up to {number(shares.max(), '.0%')} (and at worst {worst})"
 
 
 def wins(values: pd.DataFrame) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from halobench.core.formatting import count, within
-from halobench.core.plugins.facts import facts
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     CHANGE,
@@ -17,6 +16,7 @@ from halobench.reporting.answers.answer import (
     excess_nll,
     losses,
     means_of,
+    mixup_losses,
     of_base,
     pairs,
     sentences,
@@ -38,7 +38,7 @@ LIMIT = (
 def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     """Answer from the NLL of each loss, uncalibrated, minus that of the base loss after TS."""
     scores = excess_nll(metrics)
-    mixed = {*runs.loc[runs["loss_family"] == facts("losses", "mixup").family, "loss"]}
+    mixed = mixup_losses(runs)
     trained, base = (scores.index.get_level_values(name) for name in ("loss", "base"))
     others, styles = scores[trained != base], loss_styles(trained[trained != base].unique())
     ranked = sorted(styles, key=lambda loss: loss not in mixed)

@@ -15,6 +15,7 @@ from halobench.reporting.answers.answer import (
     base_label,
     excess_nll,
     means_of,
+    mixup_losses,
     of_base,
     removes,
     spread,
@@ -24,7 +25,6 @@ from halobench.reporting.styles import calibrator_style
 
 QUESTION = "What can a temperature repair?"
 FITS = ("none", "paper", "exact")
-BESIDES = ("mixup2", "mixup5")  # the losses that are shown next to the base loss
 LIMIT = (
     "With {}. The lowest possible NLL is that of the known posterior; where none is known, it counts as 0. The"
     " temperature is fitted to validation samples of the same distribution, and doesn't change any prediction."
@@ -41,17 +41,18 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     fitted = fitted[np.isfinite(fitted["exact"])]  # shares compare the same cells
     base = {fit: means_of(fitted[fit], runs) for fit in fits}
     trained = scores.index.get_level_values("loss")
-    shown = scores[trained.isin(BESIDES) | (trained == scores.index.get_level_values("base"))]
+    shown = scores[trained.isin(mixup_losses(runs)) | (trained == scores.index.get_level_values("base"))]
     if len(shown.groupby(level=GROUP)) > MOST_JOINED:  # then each pair still has a row, for its base loss
         shown = of_base(scores)
     values = {fit: means_of(shown[fit], runs) for fit in fits}
     removed = {fit: _removed(fitted["none"] - fitted[fit], base["none"], runs) for fit in fits[1:]}
     optimal, early = removed["exact"], removed.get("paper", "")
+    left = " of it" if optimal.startswith("removes") else "" if optimal else " above the lowest possible NLL"
     return Answer(
         "temperature",
         QUESTION,
         f"The optimal temperature {f'{optimal} of the NLL above the lowest possible and ' if optimal else ''}"
-        f"leaves {spread(base['exact']['mean'])} nats {'of it' if optimal else 'above the lowest possible NLL'}.",
+        f"leaves {spread(base['exact']['mean'])} nats{left}.",
         f"The paper's fit, which often stops early, {early}." if early else "",
         LIMIT.format(base_label(scores)),
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from halobench.reporting import labels, table_views
+from halobench.reporting.answers.reach import RANDOM
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import styled
 from halobench.reporting.plotting.survival import (
@@ -38,7 +40,6 @@ SHOWS = ("adversarial", "certified")  # the figure is drawn if either of these p
 
 TITLE = "How far certainty reaches: proved, attacked and in random directions"
 LEAST = 0.05  # a row is left out if the share of certain points is below this in all its panels
-DRAWN = (*WORST, "sphere")  # probes; the figure of radii has the others
 PANELS = 24  # maximum; data sets with the most label noise come first
 
 
@@ -47,7 +48,9 @@ def draw(radii: pd.DataFrame) -> Figure:
     """Draw the share of certainty radii above each distance: a row per data set and model, a column per loss."""
     table = table_views.by_kind(radii[radii["quantity"].isin(SHOWN)])
     table, around = table_views.with_evaluation_as_train(table)
-    table = table[(table["points"] == "train") & table["probe"].isin(DRAWN)]
+    random = next((name for name in RANDOM if name in set(table["probe"])), "")
+    shown = table["probe"].isin((*WORST, random)) & ((random == "sphere") | (table["quantity"] == "certainty"))
+    table = table[(table["points"] == "train") & shown]
     searched = table[table["probe"].isin(WORST) & (table["quantity"] == "certainty")]
     if searched.empty:
         return empty_page(TITLE, "No probe looked for the nearest point at which certainty is lost.")
@@ -65,7 +68,9 @@ def draw(radii: pd.DataFrame) -> Figure:
         f"uncalibrated. Certified: proved on the whole ball around a point. Lines: {seeds_note(table)}. "
         f"{unequal_note(shares)}{_unbounded(shares)}{chosen}"
     )
-    text = PageText(TITLE, note, survival_keys(styles, shares), labels.RELATIVE, "share still certain", shared=True)
+    text = PageText(
+        _title(shares), note, survival_keys(styles, shares), labels.RELATIVE, "share still certain", shared=True
+    )
     rows: dict[Any, str] = {cell: labels.cell_label(*cell) for cell in table_views.cells_in(table)}
     columns: dict[Any, str] = losses
     panels = {(dataset, model, loss): ((dataset, model), loss) for dataset, model, loss in groups}
@@ -76,6 +81,21 @@ def draw(radii: pd.DataFrame) -> Figure:
     for group, panel in panels.items():
         draw_survival(axes[panel], groups[group], styles)
     return figure
+
+
+def _title(shares: pd.DataFrame) -> str:
+    """Say within which distances, over all cells, attacks end the certainty of half of the points that have it."""
+    attacked = shares[(shares["probe"] == "adversarial") & (shares["quantity"] == "certainty")]
+    attacked, ends = attacked[attacked["calibrator"] == "none"], []
+    for _, curve in attacked.groupby(["dataset", "model", "loss"]):
+        curve = curve.sort_values("distance")
+        lost = curve.loc[curve["mean"] <= curve["mean"].iloc[0] / 2, "distance"]
+        if curve["mean"].iloc[0] >= LEAST:
+            ends.append(float(lost.iloc[0]) if len(lost) else np.inf)
+    if not ends or np.isinf(ends).any():
+        return TITLE
+    distance = " to ".join(f"{100 * end:.2g}%" for end in dict.fromkeys((min(ends), max(ends))))
+    return f"Under attack, half of the certain points lose it within {distance} of the distance to another label"
 
 
 def _unbounded(shares: pd.DataFrame) -> str:

@@ -108,7 +108,7 @@ def _draw_posterior(ax: Axes, distribution: Overlap) -> None:
     names += [f"shared, {a} and {b}\nmass {share:.3g}" for (a, b), share in zip(shared, mass[CLASSES:], strict=True)]
     rows = pd.DataFrame(distribution.regions.posterior, names, [f"class {j}" for j in range(CLASSES)])
     for column, color in zip(rows, COLORS, strict=True):
-        look: dict[str, Any] = {"cmap": seaborn.light_palette(color, as_cmap=True), "vmin": 0, "vmax": 2}
+        look: dict[str, Any] = {"cmap": seaborn.light_palette(color, as_cmap=True), "vmin": -0.15, "vmax": 2}
         look |= {"annot_kws": {"color": style.INK}, "cbar": False, "linewidths": 2}
         words = rows.map({0.0: "0", 0.5: "½", 1.0: "1"}.get)
         mask = pd.DataFrame(True, rows.index, rows.columns).assign(**{str(column): False})

@@ -34,7 +34,8 @@ TITLE = "Temperature scaling fails like log k where the logits hide which classe
 NOTE = (
     "Height: rho, how far a model's logits show which classes share a region. At 0, the partners of the top class look "
     "like any other class; at 1, they are level with the top class. Colour: KL / log k at the best temperature, as a "
-    "formula predicts (background) and as measured (fill of a point). Where a point blends in, the two agree."
+    "formula predicts (background) and as measured (fill of a point: the mean over seeds of a model and loss). Where a "
+    "point blends in, the two agree."
 )
 
 Law = tuple[str, float, float]  # family, shared mass, group size

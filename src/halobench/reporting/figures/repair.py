@@ -39,9 +39,8 @@ def draw(metrics: pd.DataFrame) -> Figure:
     note = (
         f"From left to right: grey, what no classifier gets below; then what {within(labels.loss_label(loss))} "
         "training left: what no map of the logits repairs, what a map richer than a temperature repairs, and what a "
-        "temperature repairs; means over seeds. Black: the lowest NLL that any map reached, which is an upper estimate "
-        "of where orange ends, and the range of estimates. At the edge: the NLL of longer bars. Other losses are in "
-        "the table."
+        "temperature repairs; means over seeds. Orange ends at the lowest NLL that any map reached, an upper estimate. "
+        "At the edge: the NLL of longer bars. Other losses are in the table."
     )
     figure, axes = draw_grid(
         PageText(TITLE, note, repair_bars.repair_keys(), "test NLL (nats)", shared=True),

@@ -62,6 +62,7 @@ def draw_bars(ax: Axes, parts: pd.DataFrame, datasets: list[str], end: float) ->
 
 def repair_keys() -> list[Line2D]:
     """Return legend entries for the parts of a bar."""
-    return [
+    keys = [
         artists.key(name.label, name.style.color, marker="s", ls="", ms=8) for name in REPAIRS.values() if name.style
     ]
+    return [*keys, artists.key("lowest NLL of a map, with the range of estimates", INK, marker="|", lw=1.2, ms=7)]

@@ -70,7 +70,7 @@ def reference_values(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _beyond(name: str, value: str) -> str:
-    return f"beyond this panel: {name} {value}".replace(" ", "\N{NO-BREAK SPACE}")
+    return f"beyond this panel: {name}\N{NO-BREAK SPACE}" + value.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _draw_losses(ax: Axes, shown: pd.DataFrame, floor: pd.DataFrame, styles: Mapping[str, Style]) -> None:

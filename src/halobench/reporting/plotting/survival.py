@@ -28,7 +28,8 @@ def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
     """Return means over seeds of the shares in rows of ``radii``, by distance, with the total number of ``samples``."""
     kinds = ["dataset", "model", "loss", "probe", "quantity", "calibrator"]
     long = table.rename(columns=dict(zip(SURVIVAL_COLUMNS, SURVIVAL, strict=True)))
-    long = long.melt([*kinds, "seed"], list(SURVIVAL), "distance", "share").astype({"distance": float})
+    kept = [*kinds, "seed", *({"seed_correction"} & set(long))]
+    long = long.melt(kept, list(SURVIVAL), "distance", "share").astype({"distance": float})
     samples = table.groupby(kinds)["n"].sum().rename("samples").reset_index()
     return over_seeds(long, [*kinds, "distance"], "share", (0, 1)).merge(samples, on=kinds)
 

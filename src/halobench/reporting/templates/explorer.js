@@ -103,14 +103,15 @@ function isChosen(cell) {
   return cell.dataset === chosen("dataset") && fits("model") && fits("loss");
 }
 
-/** Mean, and half the t interval, of numbers. */
+/** Mean, and half the t interval, of numbers, one per seed; it is wider if the data set's seeds share samples. */
 function summary(values) {
   const finite = values.filter(Number.isFinite);
   const mean = finite.reduce((a, b) => a + b, 0) / finite.length;
   if (finite.length < 2) return { mean, half: NaN, n: finite.length };
   const variance = finite.reduce((sum, value) => sum + (value - mean) ** 2, 0) / (finite.length - 1);
   const t = data.t[Math.min(finite.length - 2, data.t.length - 1)];
-  return { mean, half: t * Math.sqrt(variance / finite.length), n: finite.length };
+  const correction = experiment().corrections[chosen("dataset")] || 0;
+  return { mean, half: t * Math.sqrt(variance * (1 / finite.length + correction)), n: finite.length };
 }
 
 /** Groups of rows by a key, in the order of the figures: by model, then by loss. */
