@@ -67,8 +67,6 @@ def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame(columns=[*published.table("demo", name)])
     parts = [_renamed(part) if run == "repair" else part for run, part in zip(runs, parts, strict=True)]
-    if name == "radii":  # the tables of older runs don't repeat the kinds of probes, whose names are the same
-        parts = [part.assign(kind=part["probe"]) for part in parts]
     joined = pd.concat([part.assign(run=i) for i, part in enumerate(parts)], ignore_index=True)
     for column, pattern in LEFT_OUT.items():
         if column in joined:

@@ -42,7 +42,7 @@ def write(source: Path, out: Path, width: int | None = None) -> None:
 
 
 def published_table(run: str, name: str) -> pd.DataFrame:
-    """Return a table of a published run with the columns that older runs don't have."""
+    """Return a table of a published run with the columns of `runs` that today's tables repeat."""
     import published
 
     from halobench.results.aggregate import REPEATED
@@ -51,8 +51,7 @@ def published_table(run: str, name: str) -> pd.DataFrame:
     if name == "runs":
         return frame
     datasets = runs.drop_duplicates("dataset").set_index("dataset")
-    frame = frame.assign(**{column: frame["dataset"].map(datasets[column]) for column in REPEATED})
-    return frame if "probe" not in frame or "kind" in frame else frame.assign(kind=frame["probe"])
+    return frame.assign(**{column: frame["dataset"].map(datasets[column]) for column in REPEATED})
 
 
 def draw_published() -> None:

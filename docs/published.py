@@ -97,10 +97,15 @@ def stored(run: str, name: str) -> pd.DataFrame:
 
 @functools.cache
 def table(run: str, name: str) -> pd.DataFrame:
-    """Return a published table with the newer name of a fit; `runs_table` lists the runs that have the older one."""
+    """Return a published table with the newer name of a fit and with columns that older runs don't have.
+
+    `runs_table` lists the runs that have the older name.
+    """
     if name == "claims":
         return verdicts(run)
     frame = stored(run, name).rename(columns=lambda column: column.replace(OLDER, NEWER))
+    if "probe" in frame and "kind" not in frame:  # probes of older runs were named after their kinds
+        frame["kind"] = frame["probe"]
     if name == "runs" and "loss_family" not in frame:
         mixed = frame["loss"].str.startswith("mixup")
         frame["loss_family"] = mixed.map({True: facts("losses", "mixup").family, False: ""})

@@ -28,6 +28,7 @@ from halobench.reporting.styles import CALIBRATOR_STYLES, loss_styles
 from halobench.results import names
 from halobench.results.cell import CellResults, cells_of_tables, commands, source_specs
 from halobench.results.radii_summary import QUARTILES
+from halobench.results.shared_samples import seed_corrections
 from halobench.storage import files
 from halobench.storage.columns import KEYS, REFERENCE, SURVIVAL, SURVIVAL_COLUMNS
 from halobench.storage.layout import EXPLORED
@@ -104,7 +105,7 @@ def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
         "cells": [_card(run, cells[tuple(run[key] for key in KEYS)], sources) for run in runs],
         **{name: columns(_numbered(rows, index), COLUMNS[name]) for name, rows in shown.items()},
         "references": columns(references, ["dataset", "model", "seed", "labels", "calibrator", "metric", "value"]),
-        "corrections": tables["runs"].groupby("dataset")["seed_correction"].max().fillna(0.0).to_dict(),
+        "corrections": seed_corrections(tables["runs"]).to_dict(),
         # The data set with the most label noise (the first in a tie), where calibration has the most to do.
         "opens": max(labels.ordered(noise.index, labels.DATASETS), key=lambda name: noise[name]),
         **_names(tables),

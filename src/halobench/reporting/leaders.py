@@ -9,6 +9,7 @@ import pandas as pd
 
 from halobench.core.formatting import count, interval, number
 from halobench.results.names import CALIBRATIONS, METRICS, NO_LOSS
+from halobench.results.shared_samples import seed_corrections
 from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import REFERENCE
 
@@ -45,7 +46,7 @@ def compared(metrics: pd.DataFrame, runs: pd.DataFrame) -> dict[str, Compared]:
     """Return the comparison of methods that can be used in practice, by data set, from an experiment's tables."""
     rows = preferred_labels(metrics)
     rows = rows[~rows["loss"].isin([REFERENCE, NO_LOSS]) & (rows["calibrator"] != NOT_USABLE)]
-    corrections = runs.groupby("dataset")["seed_correction"].max()
+    corrections = seed_corrections(runs)
     return {str(name): _compared(part, corrections[name]) for name, part in rows.groupby("dataset", sort=False)}
 
 

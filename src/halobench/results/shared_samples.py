@@ -35,6 +35,11 @@ def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
     return runs.assign(seed_correction=shared.where(~(drawn | disjoint), 0.0))
 
 
+def seed_corrections(runs: pd.DataFrame) -> pd.Series:
+    """Return each data set's ``seed_correction`` from the table `runs`; 0 if it is unknown."""
+    return runs.groupby("dataset", observed=True)["seed_correction"].max().fillna(0.0)
+
+
 def common_seeds(planned: Iterable[frozenset[Any]]) -> frozenset[Any]:
     """Return the seeds to average over: the planned set of seeds with the most units or, in a tie, the most seeds.
 

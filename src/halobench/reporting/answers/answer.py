@@ -14,6 +14,7 @@ from halobench.reporting import labels, table_views
 from halobench.reporting.leaders import preferred_labels
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import NO_LOSS, Style
+from halobench.results.shared_samples import seed_corrections
 from halobench.storage.columns import KEYS, REFERENCE
 
 PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
@@ -164,8 +165,7 @@ def means_of(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
     The interval is widened if seeds share samples.
     """
     table = values.rename("value").reset_index()
-    corrections = runs.groupby("dataset", observed=True)["seed_correction"].max()
-    table["seed_correction"] = table["dataset"].map(corrections).fillna(0.0)
+    table["seed_correction"] = table["dataset"].map(seed_corrections(runs))
     means = over_seeds(table, GROUP, "value").drop(columns="n").assign(open=False)
     order = {pair: i for i, pair in enumerate(table_views.cells_in(means))}
     rank = [order[pair] for pair in means[PAIR].itertuples(index=False, name=None)]

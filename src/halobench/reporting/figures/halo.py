@@ -95,7 +95,9 @@ def _title(shares: pd.DataFrame) -> str:
     if not ends or np.isinf(ends).any():
         return TITLE
     distance = " to ".join(f"{100 * end:.2g}%" for end in dict.fromkeys((min(ends), max(ends))))
-    return f"Under attack, half of the certain points lose it within {distance} of the distance to another label"
+    return (
+        f"Under attack, half of the certain points become uncertain within {distance} of the distance to another label"
+    )
 
 
 def _unbounded(shares: pd.DataFrame) -> str:

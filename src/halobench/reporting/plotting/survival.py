@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from halobench.reporting import labels
 from halobench.reporting.plotting import artists
-from halobench.reporting.plotting.style import FAINT, GREY, INK
+from halobench.reporting.plotting.style import FAINT, INK
 from halobench.reporting.seed_statistics import over_seeds
 from halobench.results.names import PROBES, Style
 from halobench.results.random_ray_null import ONE, OTHERS
@@ -21,7 +21,7 @@ NULLS = (OTHERS, ONE)  # quantities: shares of random rays if boundaries were fl
 SHOWN = ("certainty", *NULLS)
 CELL = ["dataset", "model", "loss"]
 AMBER = "#B07D00"
-RANDOM = (Style(INK, "o"), *(Style(GREY, "o", dash) for dash in ((0, (5, 1.5)), (0, (1.2, 1)), (0, (5, 1, 1, 1)))))
+RANDOM = Style(INK, "o")
 
 
 def survival_shares(table: pd.DataFrame) -> pd.DataFrame:
@@ -47,10 +47,8 @@ def unequal_note(shares: pd.DataFrame) -> str:
 
 
 def probe_styles(probes: pd.Series) -> dict[str, Style]:
-    """Return the styles of probes in order: black, then grey, for directions determined by chance or by the data."""
-    grey = iter(RANDOM * len(probes))
-    names = labels.ordered(probes, [*WORST, *(name for name in PROBES if name not in WORST)])
-    return {name: (PROBES[name].style if name in PROBES else None) or next(grey) for name in names}
+    """Return the styles of probes in order: first those of the worst direction, then random directions."""
+    return {name: PROBES[name].style or RANDOM for name in labels.ordered(probes, WORST)}
 
 
 def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> None:
@@ -70,7 +68,7 @@ def draw_survival(ax: Axes, rows: pd.DataFrame, styles: Mapping[str, Style]) -> 
     for name, curve in curves.items():
         style, at = styles[name], curve["distance"].to_numpy()
         ax.fill_between(at, curve["low"], curve["high"], color=style.color, alpha=0.1, lw=0, zorder=2)
-        ax.plot(at, curve["mean"], color=style.color, ls=style.dash, lw=1.1 if style.color == GREY else 1.8, zorder=3)
+        ax.plot(at, curve["mean"], color=style.color, ls=style.dash, lw=1.8, zorder=3)
     artists.log_ticks(ax, (0.01, 0.03, 0.1, 0.3, 1))
     ax.axvline(1, color=FAINT, lw=0.8, zorder=1)
     ax.set(xlim=(0.01, 2), ylim=(-0.03, 1.03), yticks=(0, 0.5, 1))

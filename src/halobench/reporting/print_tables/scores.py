@@ -28,7 +28,7 @@ JUDGED = {
 COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
 PAPER = ("none", "paper", "exact")
 CELL = ["dataset", "model", "loss"]
-SIGNS = " Means over seeds, ± half the width of their 95% t interval."
+SIGNS = " Means over seeds, ± half the width of their 95% t interval, which is wider where seeds share samples."
 FIRST = (labels.DATASETS, labels.MODELS, styles.KNOWN_LOSSES)  # the names of a cell, in order
 
 
