@@ -1,7 +1,8 @@
 """Measure how short the ways in the code are: ``make measures``, a minute on an idle core.
 
-A grid of one cell is run with a loss that has an unusual option, and with a metric that returns an unusual value. A
-*stay* is a function of the package that gets this number or returns it, however deep in lists, texts and tables.
+A figure of one cell is drawn, with a loss that has an unusual option, and with a metric that returns an unusual value. A
+*stay* is a function of the package that gets this number as an argument or returns it, however deep in lists, texts and
+tables, but without the rest of the configuration: a function that gets all of it, or the list of all jobs, is no stay.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ PLUGINS = f"""
 import torch
 class Own(torch.nn.CrossEntropyLoss):
     def __init__(self, smoothing=0.1): super().__init__(label_smoothing=smoothing)
-def constant(labels): return {VALUE}
+def constant(labels): return {VALUE - 0.5} + 0.5
 def draw(metrics):
     from matplotlib.figure import Figure
     return Figure()
@@ -51,13 +52,14 @@ CONFIG: dict[str, Any] = {
 TRACER = """
 import os, sys, threading
 ROOT, OUT, NEEDLES = os.environ["MEASURED"], os.environ["MEASURES"], {needles}
+ELSEWHERE = {elsewhere!r}
 seen = set()
 def write(*words):
     with open(OUT, "a") as file: file.write("\\t".join(map(str, (os.getpid(), *words))) + "\\n")
 def held(value, depth=4):
     if isinstance(value, float): return {{n for n in NEEDLES if repr(value) == n}}
     if isinstance(value, bytes): value = value.decode("latin-1")
-    if isinstance(value, str): return {{n for n in NEEDLES if n in value}}
+    if isinstance(value, str): return {{n for n in [*NEEDLES, ELSEWHERE] if n in value}}
     if type(value).__name__ == "DataFrame" and hasattr(value, "_mgr"): return held(value.head(999).to_csv(), 0)
     if not depth: return set()
     if isinstance(value, dict): value = list(value.values())
@@ -65,10 +67,11 @@ def held(value, depth=4):
     return set().union(*(held(v, depth - 1) for v in value[:300])) if isinstance(value, (list, tuple)) else set()
 def profile(frame, event, result):
     code = frame.f_code
-    if event not in ("call", "return") or not code.co_filename.startswith(ROOT): return
+    if event not in ("call", "return") or not code.co_filename.startswith(ROOT) or "<" in code.co_name: return
     if event == "call" and code.co_name == "load_config": write("load", "", "")
     names = code.co_varnames[:code.co_argcount + code.co_kwonlyargcount]
-    for needle in held([frame.f_locals.get(n) for n in names] if event == "call" else result, 5):
+    found = held([frame.f_locals.get(n) for n in names if n != "self"] if event == "call" else result, 5)
+    for needle in set() if ELSEWHERE in found else found:
         if (code, needle) not in seen:
             seen.add((code, needle)); write("stay", needle, code.co_filename[len(ROOT) + 1:] + ":" + code.co_qualname)
 def audit(event, arguments):
@@ -84,7 +87,7 @@ def walks() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tracer").mkdir()
-        (folder / "tracer/sitecustomize.py").write_text(TRACER.format(needles=needles))
+        (folder / "tracer/sitecustomize.py").write_text(TRACER.format(needles=needles, elsewhere=CONFIG["experiments"]["one"]["figures"][0]))
         (folder / "own_plugins.py").write_text(PLUGINS)
         (folder / "config.yaml").write_text(json.dumps(CONFIG))
         for part in ("Snakefile", "workflow", "profiles"):
@@ -97,19 +100,21 @@ def walks() -> dict[str, str]:
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         }
         environment = {**os.environ, **variables, "XDG_CACHE_HOME": name}
-        command = [sys.executable, "-m", "halobench.cli.main", "run", "--cores", "1"]
+        figure = f"results/figures/one/{CONFIG['experiments']['one']['figures'][0].replace(':', '.')}.png"
+        command = [sys.executable, "-m", "halobench.cli.main", "run", "--cores", "1", figure]
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stdout + done.stderr)
         rows = [line.split("\t") for line in found.read_text().splitlines()]
         files = [path for path in (folder / "results").rglob("*.*") if repr(VALUE).encode() in path.read_bytes()]
-    stays = {needle: {row[3] for row in rows if row[1:3] == ["stay", needle]} for needle in needles}
-    processes = {row[0] for row in rows if row[1:3] == ["stay", repr(OPTION)]}
+    built = max(i for i, row in enumerate(rows) if row[-1] == "losses/base.py:build")  # by the training
+    stays = {row[3] for row in rows[:built] if row[1:3] == ["stay", repr(OPTION)]}
+    processes = {row[0] for row in rows[:built] if row[1:3] == ["stay", repr(OPTION)]}
+    scored = {row[3] for row in rows if row[1:3] == ["stay", repr(VALUE)]}
     return {
-        "a loss's option: stays / processes / full loads": (
-            f"{len(stays[repr(OPTION)])} / {len(processes)} / {sum(row[1] == 'load' for row in rows)}"
-        ),
-        "a metric's value: stays / text files": f"{len(stays[repr(VALUE)])} / {len(files)}",
+        "a loss's option, to the built loss: stays / processes": f"{len(stays)} / {len(processes)}",
+        "full loads of the configuration in a first run": str(sum(row[1] == "load" for row in rows)),
+        "a metric's value, to the figure: stays / text files": f"{len(scored)} / {len(files)}",
         "listings of package folders in one `calibrate`": str(sum(row[1] == "scan" for row in rows)),
     }
 

@@ -139,30 +139,23 @@ class Config(Sections):
 
     @_once
     def train_spec(self, dataset: str, model: str, loss: str) -> dict[str, Any]:
-        return {
-            "dataset": canonical(self.datasets[dataset]),
-            "model": canonical(self.models[model]),
-            "loss": canonical(self.losses[loss]),
-            "train": canonical(self.recipe(dataset, model)),
-        }
+        parts = {"dataset": self.datasets[dataset], "model": self.models[model], "loss": self.losses[loss]}
+        return canonical({**parts, "train": self.recipe(dataset, model)})
 
     @_once
     def probe_spec(self, dataset: str, model: str) -> dict[str, Any]:
         """Return the spec of a probe stage, with only the recipe keys that control how a model is evaluated."""
         recipe = self.recipe(dataset, model)
-        return {
-            "dataset": canonical(self.datasets[dataset]),
-            "model": canonical(self.models[model]),
-            "train": canonical(TrainSpec(**{key: getattr(recipe, key) for key in PROBE_KEYS})),
-            "probes": {name: canonical(probe) for name, probe in self.probes_of(model).items()},
-        }
+        train = TrainSpec(**{key: getattr(recipe, key) for key in PROBE_KEYS})
+        parts = {"dataset": self.datasets[dataset], "model": self.models[model], "train": train}
+        return canonical({**parts, "probes": self.probes_of(model)})
 
     @_once
     def calibrate_spec(self) -> dict[str, Any]:
         return canonical(self.calibrate)
 
     def reference_spec(self, dataset: str) -> dict[str, Any]:
-        return {"dataset": canonical(self.datasets[dataset]), "calibrate": canonical(self.calibrate)}
+        return canonical({"dataset": self.datasets[dataset], "calibrate": self.calibrate})
 
     def used(self, experiment: str) -> dict[str, Any]:
         """Return the part of the configuration that an experiment uses, as plain data without default values.
@@ -173,16 +166,17 @@ class Config(Sections):
         datasets, models, losses = (sorted({getattr(cell, k) for cell in cells}) for k in ("dataset", "model", "loss"))
         sources = sorted({self.datasets[name].source for name in datasets})
         pairs = sorted({(cell.dataset, cell.model) for cell in cells})
-        return {
-            "experiments": {experiment: canonical(self.experiments[experiment])},
-            "sources": {name: canonical(self.sources[name]) for name in sources},
-            "datasets": {name: canonical(self.datasets[name]) for name in datasets},
-            "models": {name: canonical(self.models[name]) for name in models},
-            "losses": {name: canonical(self.losses[name]) for name in losses},
-            "recipes": {f"{d}/{m}": canonical(self.recipe(d, m)) for d, m in pairs},
-            "probes": {name: canonical(p) for name, p in self.probes.items() if any(map(p.visits, models))},
-            "calibrate": self.calibrate_spec(),
+        used = {
+            "experiments": {experiment: self.experiments[experiment]},
+            "sources": {name: self.sources[name] for name in sources},
+            "datasets": {name: self.datasets[name] for name in datasets},
+            "models": {name: self.models[name] for name in models},
+            "losses": {name: self.losses[name] for name in losses},
+            "recipes": {f"{d}/{m}": self.recipe(d, m) for d, m in pairs},
+            "probes": {name: probe for name, probe in self.probes.items() if any(map(probe.visits, models))},
+            "calibrate": self.calibrate,
         }
+        return canonical(used)
 
     # --- Plug-ins ------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halobench.core.errors import DivergedError, Interrupted, RefusedError, SpecError, one_of, refuse
-from halobench.core.specs.codec import canonical, parse, to_json
+from halobench.core.specs.codec import parse, to_json
 from halobench.experiment.code_version import require_code
 from halobench.storage import files
 from halobench.storage.layout import STAGES
@@ -163,8 +163,3 @@ def require_folders(**folders: Path) -> None:
     for name, folder in folders.items():
         what = f"no such folder: {folder}; `halobench stage {writers[name]}` writes it"
         refuse(not folder.is_dir(), f"--{name}", what)
-
-
-def canonical_parts(specs: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert parsed parts back to plain data."""
-    return {key: canonical(value) for key, value in specs.items()}

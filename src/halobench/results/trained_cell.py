@@ -71,7 +71,7 @@ class TrainedCell:
     @functools.cached_property
     def model(self) -> nn.Module:
         with explained("TrainedCell.model"):
-            from halobench.training.cell import load_model
+            from halobench.training.saved_model import load_model
 
         return load_model(parse(ModelSpec, self.spec["model"]), self.data, self.folder / "model.safetensors").eval()
 

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core.errors import DivergedError, RefusedError, describe_error, refuse
+from halobench.core.errors import DivergedError, refuse
 from halobench.core.seeding import seed_libraries, torch_seed
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import IMAGE_KEYS, LossSpec, TrainSpec
 from halobench.data.splits import Data, check_neighbours
 from halobench.losses import base
 from halobench.models import builder
-from halobench.storage import arrays_io
 from halobench.training.batches import Batches, batches_of
 from halobench.training.checkpoint import Checkpoint
 from halobench.training.device import autocast, kept_casts, name_out_of_memory, place, resolve_device, set_kernels
 from halobench.training.loop import TrainingRun, TrainingSet, fit
+from halobench.training.saved_model import start_on
 
 INTERPOLATION = 0.99  # the least accuracy on its training labels at which a model counts as interpolating
 
@@ -136,25 +136,3 @@ def predict(
                 logits = model(samples.take(rows))
             blocks.append(logits.float().cpu().numpy())
     return np.concatenate(blocks)
-
-
-def load_model(spec: ModelSpec, data: Data, weights: Path) -> nn.Module:
-    """Load a cell's trained model on the CPU, given the data that it was trained on and its model.safetensors."""
-    import safetensors.torch
-
-    model = builder.build(spec, data.shape, data.classes, (data.mean, data.std))
-    start_on(model, data)
-    arrays_io.check_arrays(weights)
-    try:
-        safetensors.torch.load_model(model, str(weights))
-    except (RuntimeError, ValueError) as error:
-        raise RefusedError(
-            "spec.model", f"{spec.name} isn't the model saved in {weights} ({describe_error(error)})"
-        ) from None
-    return model
-
-
-def start_on(model: nn.Module, data: Data) -> None:
-    """Pass a data set's training samples to the model if it is built around them; other models ignore them."""
-    if hasattr(model, "start"):
-        builder.start(model, data.inputs("train"), data.splits["train"].labels, data.classes)

@@ -113,7 +113,9 @@ def parse(cls: type[T], mapping: Any) -> T:
 
 
 def canonical(spec: Any) -> dict[str, Any]:
-    """Return a spec as a plain dict, omitting values that equal their defaults, except for plug-in options."""
+    """Return a spec, or each spec in a mapping, as a plain dict without values that equal defaults of its keys."""
+    if isinstance(spec, Mapping):
+        return {key: canonical(part) for key, part in spec.items()}
     return adapter(type(spec)).dump_python(spec, mode="json", exclude_defaults=True)
 
 

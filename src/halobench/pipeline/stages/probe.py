@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.errors import require
+from halobench.core.specs.codec import canonical
 from halobench.core.specs.data import DatasetSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
 from halobench.data import written_sources
-from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, resumable, stage
+from halobench.pipeline.stage import Code, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, tables_io
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec}
@@ -33,7 +34,7 @@ def run(
     """Probe the trained cell in `folder`; write neighbourhood.parquet and radii.parquet there."""
     specs, probes = _parse(spec)
     require_folders(run=folder, source=source)
-    canonical_spec = canonical_parts(specs) | {"probes": canonical_parts(probes)}
+    canonical_spec = canonical({**specs, "probes": probes})
     directions = [plugin for probe in probes.values() for plugin in probe.plugged]
     used = [("models", specs["model"].name), *written_sources.sampler(source), *directions]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
@@ -45,8 +46,8 @@ def run(
         from halobench.data import splits
         from halobench.probing.probe import ProbedModel, probe_cell
         from halobench.probing.progress import Progress
-        from halobench.training.cell import load_model
         from halobench.training.device import keep_freed_memory, place, resolve_device, set_kernels
+        from halobench.training.saved_model import load_model
 
         keep_freed_memory()
         data = splits.load_data(source, specs["dataset"], seed)

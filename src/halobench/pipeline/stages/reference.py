@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.codec import canonical
 from halobench.core.specs.data import DatasetSpec
 from halobench.data import written_sources
-from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, stage
+from halobench.pipeline.stage import Code, parse_parts, require_folders, stage
 from halobench.storage import files, tables_io
 
 
@@ -19,7 +20,7 @@ def run(*, spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Co
     require_folders(source=source)
     used, packages = [*written_sources.sampler(source), *specs["calibrate"].scored_by], ["pandas"]
     options: Any = {"plugins": used, "packages": packages}
-    with stage("reference", out / "reference.json", canonical_parts(specs), seed=seed, code=code, **options) as job:
+    with stage("reference", out / "reference.json", canonical(specs), seed=seed, code=code, **options) as job:
         from halobench.calibration.reference_predictors import references
         from halobench.data import splits
 

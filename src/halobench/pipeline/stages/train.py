@@ -10,11 +10,12 @@ import pandas as pd
 
 from halobench.calibration.arrays import look_like_probabilities
 from halobench.core.errors import refuse
+from halobench.core.specs.codec import canonical
 from halobench.core.specs.data import DatasetSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data import written_sources
-from halobench.pipeline.stage import Code, canonical_parts, parse_parts, require_folders, resumable, stage
+from halobench.pipeline.stage import Code, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, files, tables_io
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec}
@@ -44,7 +45,7 @@ def run(
     used = [("models", specs["model"].name), ("losses", specs["loss"].name), *written_sources.sampler(source)]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
-        stage("train", out / "train.json", canonical_parts(specs), **options) as job,
+        stage("train", out / "train.json", canonical(specs), **options) as job,
         resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
         from halobench.data import splits
