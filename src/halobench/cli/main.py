@@ -7,6 +7,7 @@ import contextlib
 import io
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -74,6 +75,7 @@ def _opening(args: argparse.Namespace, arguments: Sequence[str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; for bad input, print one line on standard error and return 2."""
+    is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     is_job = arguments[0] == "stage"
     if is_job and os.environ.get("HALOBENCH_WARM"):
@@ -97,7 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_job:
             print(_opening(args, arguments), flush=True)
         with explained(" ".join(arguments[: 2 if is_job else 1])):
-            return args.run(args) or 0
+            code = args.run(args) or 0
+        if is_program and is_job:  # a signal that comes too late would report a complete result as a failed job
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGURG):
+                signal.signal(number, signal.SIG_IGN)
+        return code
     except BrokenPipeError:  # e.g. from `| head`, which has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + 13

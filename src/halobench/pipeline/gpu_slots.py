@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -77,29 +78,53 @@ def _find(entry: str, gpus: Mapping[str, str]) -> str:
     return matches[0]
 
 
+_kept: list[tuple[Device, FileLock]] = []  # the slot of a process that has used CUDA
+
+
 @contextlib.contextmanager
 def device_slot(slots: int = 1) -> Iterator[Device | None]:
     """Hold one of a device's `slots`, waiting for one if necessary, and let CUDA see only that device.
 
-    Enter this context before torch first uses CUDA, which reads the environment only once. The context yields None if
-    there is no device or none is allowed.
+    Enter this context before torch first uses CUDA, which reads the environment only once. A process that has used CUDA
+    occupies memory on the device until it ends, so it keeps its slot, and uses it in later contexts. The context yields
+    None if there is no device or none is allowed.
     """
     require(slots >= 1, "slots", slots, "at least 1")
     devices = visible_devices(os.environ, list_gpus())
     if not devices:
         yield None
         return
-    device, lock = _wait(devices, slots)
-    before = {name: os.environ[name] for name in (VISIBLE, ORDER) if name in os.environ}
+    device, lock = _kept.pop() if _kept else _wait(devices, slots)
     try:
         # Make CUDA's indices match nvidia-smi's; by default, CUDA puts the fastest GPU first.
-        os.environ.update({ORDER: "PCI_BUS_ID"} | before | {VISIBLE: device.value})
-        yield device
+        with _environment({ORDER: os.environ.get(ORDER, "PCI_BUS_ID"), VISIBLE: device.value}):
+            yield device
     finally:
-        for name in (VISIBLE, ORDER):
-            os.environ.pop(name, None)
-        os.environ.update(before)
-        lock.release()
+        torch = sys.modules.get("torch")
+        if torch and torch.cuda.is_initialized():
+            _kept.append((device, lock))
+        else:
+            lock.release()
+
+
+def without_gpus() -> contextlib.AbstractContextManager[None]:
+    """Hide all GPUs in a context: some of torch's optimisers start CUDA on the first one, even if all is on the CPU."""
+    return _environment({VISIBLE: ""})
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables in a context."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:

@@ -105,8 +105,11 @@ def resumable(
     checkpoint also depends on the contents of the input files.
     """
     from halobench.training.checkpoint import Checkpoint, Signals
+    from halobench.training.device import name_device_errors
 
-    with _gpu_slot(device, slots), Signals() as signals, _naming(run.record.parent):
+    # Signals are held until the record is written: until then, one would leave complete outputs without a record.
+    signals = run._held.enter_context(Signals())
+    with _gpu_slot(device, slots), _naming(run.record.parent), name_device_errors():
 
         def checkpoint(used: str, inputs: Mapping[str, Path]) -> Checkpoint:
             run.device, run.inputs = used, {name: files.checksum(path) for name, path in inputs.items()}
@@ -119,15 +122,20 @@ def resumable(
 
 @contextlib.contextmanager
 def _gpu_slot(device: str, slots: int) -> Iterator[None]:
-    """Use only one GPU in this context if the recipe doesn't specify which (``auto`` or ``cuda``)."""
-    if device not in ("auto", "cuda"):
-        yield
-        return
-    from halobench.pipeline.gpu_slots import device_slot
+    """Use only one GPU in this context if the recipe doesn't specify which (``auto`` or ``cuda``), none for ``cpu``."""
+    from halobench.pipeline.gpu_slots import device_slot, without_gpus
 
+    if device not in ("auto", "cuda"):
+        with without_gpus() if device == "cpu" else contextlib.nullcontext():
+            yield
+        return
     with device_slot(slots) as slot:
         if slot is not None:
+            from halobench.training.device import why_no_cuda
+
             print(f"using GPU {slot.value} ({slot.uuid})", flush=True)
+            if why := why_no_cuda():
+                print(f"warning: torch can't use it ({why}), so this job runs on the CPU", flush=True)
         yield
 
 

@@ -25,9 +25,10 @@ def check_arguments(
     is_tensor = isinstance(inputs, torch.Tensor) and inputs.is_floating_point()
     value = Found(f"{type(inputs).__name__} of {getattr(inputs, 'dtype', 'no dtype')}")
     require(is_tensor, "inputs", value, "a float tensor (n, ...), e.g. torch.from_numpy(array).float()")
-    weights = predict.parameters() if isinstance(predict, torch.nn.Module) else ()
-    dtype = next((weight.dtype for weight in weights), inputs.dtype)
-    require(inputs.dtype == dtype, "inputs", Found(f"dtype {inputs.dtype}"), f"{dtype}, as in the model's parameters")
+    weight = next(predict.parameters(), inputs) if isinstance(predict, torch.nn.Module) else inputs
+    for what in ("dtype", "device"):
+        own, others = getattr(inputs, what), getattr(weight, what)
+        require(own == others, "inputs", Found(f"{what} {own}"), f"{others}, as in the model's parameters")
     require(
         inputs.dim() >= 2 and len(inputs),
         "inputs",
@@ -37,6 +38,8 @@ def check_arguments(
     finite = torch.isfinite(inputs).flatten(1).all(dim=1)
     require(finite.all(), f"inputs[{int((~finite).int().argmax())}]", Found("NaN or infinity"), "finite numbers")
     if training_points is not None:
+        device, own = training_points.device, inputs.device
+        require(device == own, "inputs", Found(f"device {own}"), f"{device}, as for the training samples")
         expected = f"shape (n, ...) to match the training samples, of shape {training_points.shape}"
         require(
             tuple(inputs.shape[1:]) == training_points.shape[1:],

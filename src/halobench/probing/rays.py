@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from halobench.calibration.arrays import as_array
 from halobench.core import plugins
-from halobench.core.errors import Found, RefusedError, SpecError
+from halobench.core.errors import Found, RefusedError, SpecError, require
 from halobench.core.specs.probe import ProbeSpec
 from halobench.models.distances import squared_distances
 from halobench.training.batches import Batches
@@ -55,13 +56,25 @@ class TrainingPoints:
     ----------
     inputs : float tensor (N, ...), or Batches
         Normalised training samples; the samples of a `Batches` are never all held in memory at once.
-    labels : int array (N,)
+    labels : int array or tensor (N,)
+
+    Raises
+    ------
+    SpecError
+        If the inputs are neither.
     """
 
-    def __init__(self, inputs: torch.Tensor | Batches, labels: np.ndarray):
-        self.inputs, self.labels = inputs, np.asarray(labels)
+    def __init__(self, inputs: torch.Tensor | Batches, labels: np.ndarray | torch.Tensor):
+        is_known, value = isinstance(inputs, torch.Tensor | Batches), Found(type(inputs).__name__)
+        require(is_known, "inputs", value, "a float tensor, e.g. torch.from_numpy(array).float()")
+        self.inputs, self.labels = inputs, as_array(labels)
         self._neighbours: _Neighbours | None = None
         self._bases: dict[int, torch.Tensor] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device of the training samples."""
+        return self.inputs.device
 
     @property
     def shape(self) -> tuple[int, ...]:

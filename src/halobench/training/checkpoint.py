@@ -190,11 +190,14 @@ def fingerprint(value: Any, depth: int = 8) -> str:
 
 
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> Tensors:
-    """Return copies of a model's parameters and buffers and of an optimiser's state, by name, on their device."""
+    """Return copies of a model's parameters and buffers and of an optimiser's state, by name, in host memory.
+
+    A nearly full GPU has no room for a second copy.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in _named(model).items()}
     for number, (_, state) in enumerate(_states(optimizer)):
         tensors |= {f"optimizer.{number}.{key}": value for key, value in state.items() if torch.is_tensor(value)}
-    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
 
 @torch.no_grad()

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from halobench.core.errors import SpecError, require
+from halobench.core.errors import RefusedError, SpecError, require
 from halobench.core.specs.training import TrainSpec
+
+# How messages of torch begin that are about a device or its driver.
+CUDA_ERRORS = ("CUDA ", "cuDNN error", "Found no NVIDIA driver", "The NVIDIA driver", "No CUDA GPUs")
 
 
 def keep_freed_memory(most: int = 2**29, largest: int = 2**29) -> None:
@@ -40,6 +44,17 @@ def resolve_device(name: str) -> torch.device:
         visible = int(name.partition(":")[2] or 0) < count
         require(visible, "train.device", name, f"a device that torch sees (CUDA devices seen here: {count})")
     return torch.device(name)
+
+
+def why_no_cuda() -> str:
+    """Return why torch can't use CUDA devices that the machine has; "" if it can."""
+    if torch.version.cuda is None and not torch.cuda.is_available():
+        return "it was installed without CUDA"
+    with warnings.catch_warnings(record=True) as caught:  # torch only warns, e.g. about a driver that is too old
+        warnings.simplefilter("always")
+        if torch.cuda.is_available():
+            return ""
+    return "; ".join(" ".join(str(warning.message).split()) for warning in caught)[:300] or "it sees no device"
 
 
 def set_kernels(spec: TrainSpec) -> None:
@@ -80,8 +95,38 @@ def name_out_of_memory(key: str, value: int, advice: str) -> Iterator[None]:
     """Turn an out-of-memory error into a SpecError that states the recipe's `key`, its value and what to do."""
     try:
         yield
-    except RuntimeError as error:  # also covers a GPU's out-of-memory error
-        if not isinstance(error, torch.cuda.OutOfMemoryError) and "DefaultCPUAllocator" not in str(error):
+    except RuntimeError as error:
+        if not _is_out_of_memory(error):
             raise
-        reason = " ".join(str(error).split())[:300]
-        raise SpecError(f"train.{key}", value, f"{advice} ({reason})") from error
+        raise SpecError(f"train.{key}", value, f"{advice}{_others(error)} ({_reason(error)})") from error
+
+
+@contextlib.contextmanager
+def name_device_errors() -> Iterator[None]:
+    """Turn a job's other errors of memory, and those of CUDA itself, into a RefusedError that says what to do."""
+    try:
+        yield
+    except RuntimeError as error:
+        if _is_out_of_memory(error):
+            what = "the model, its optimiser's state and the samples need more memory than the device has free"
+            raise RefusedError("train.device", f"{what}{_others(error)} ({_reason(error)})") from error
+        if not str(error).startswith(CUDA_ERRORS):
+            raise
+        what = "CUDA failed; `nvidia-smi` shows whether the device is in order and whose it is"
+        raise RefusedError("train.device", f"{what} ({_reason(error)})") from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Return True for an out-of-memory error of a GPU or of the CPU."""
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def _others(error: RuntimeError) -> str:
+    """Return what else to do about a GPU that is full, which other jobs may share."""
+    shared = "; if other jobs use this GPU, lower slots_per_gpu"
+    return shared if isinstance(error, torch.cuda.OutOfMemoryError) else ""
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return an error's text in one line."""
+    return " ".join(str(error).split())[:300]

@@ -116,7 +116,7 @@ class Counting(Loss):
             self.rng.random()
         elif self.kind == "tensor":
             self.weights *= 0.9
-        return base.soft_cross_entropy(logits * self.weights, targets)
+        return base.soft_cross_entropy(logits * self.weights.to(logits.device), targets)
 
 
 @pytest.mark.parametrize("kind", ["counter", "generator", "tensor", "none"])
