@@ -5,7 +5,7 @@ from halobench.experiment.figure_choice import captions, display_facts, tables_r
 from halobench.runner.run_plan import FROZEN, attempt
 from halobench.runner.end_of_run import CLAIMS
 from halobench.runner.rule_inputs import prepare
-from halobench.storage.layout import ORIGINS, TABLES
+from halobench.storage.layout import ORIGINS, PAGES, TABLES
 
 # `halobench run` passes the whole configuration as one file, so that jobs use that of the start of their run.
 if not config.get(FROZEN):

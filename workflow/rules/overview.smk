@@ -6,7 +6,7 @@ rule overview:
         records=[f"{TABLE}/{name}.json" for name in ("aggregate", "claims")],
     output:
         page("overview", "four questions, and what was run"),
-        [f"{TABLE}/{name}.html" for name in ("leaderboard", "figures", "tables")],
+        [f"{TABLE}/{name}.html" for name in PAGES if name != "overview"],
         record=f"{TABLE}/overview.json",
     log:
         f"{RESULTS}/{{scope}}logs/overview/{{experiment}}.log",

@@ -168,7 +168,7 @@ def probe(
         If a logit is not finite.
     """
     labels = check_arguments(predict, inputs, labels, training_points)
-    what = f"{spec.kind} doesn't walk along rays; use halobench.attacked_radius or halobench.far_field"
+    what = f"{spec.kind} doesn't walk along rays; use halobench.attacked_radius, certified_radius or far_field"
     refuse(spec.searches, "kind", what)
     geometry = Geometry(spec, inputs, labels, training_points, rng)
     chunks = options.chunks or Progress().chunks(spec.kind)

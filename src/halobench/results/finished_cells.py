@@ -63,7 +63,7 @@ def _first_missing(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[st
     """Return the first job whose result is missing or out of date, and why; None if all are current."""
     for job in jobs:
         if (state := states[job.name]).kind != "current":
-            return {"stage": job.stage, "why": "; ".join(state.reasons) or "not made yet"}
+            return {"stage": job.stage, "why": "; ".join(state.every_reason) or "not made yet"}
     return None
 
 

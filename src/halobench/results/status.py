@@ -40,8 +40,15 @@ class State:
 
     # current, missing, failed (there is a log but no result), or changed (the result isn't the requested one)
     kind: str
-    reasons: tuple[str, ...] = ()  # why it isn't current
+    reasons: tuple[str, ...] = ()  # why it isn't current, apart from changed inputs
+    moved: tuple[str, ...] = ()  # the inputs that changed
     record: Mapping[str, Any] | None = None  # of the existing result
+
+    @property
+    def every_reason(self) -> tuple[str, ...]:
+        """The reasons, of which changed inputs are the last."""
+        inputs = f"its {'input' if len(self.moved) == 1 else 'inputs'} {listed(self.moved)} changed"
+        return (*self.reasons, *([inputs] if self.moved else []))
 
 
 def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, thorough: bool = False) -> State:
@@ -63,9 +70,8 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
     reasons = _manifest_changes(record, job) if job.stage == "manifest" else changes(record, job.request, job.seed)
     recorded = record.get("inputs", {})
     moved = sorted(name for name, digest in (inputs or {}).items() if recorded.get(name, digest) != digest)
-    reasons += [f"its {'input' if len(moved) == 1 else 'inputs'} {listed(moved)} changed"] if moved else []
     reasons += _harm(path, record, thorough)
-    return State("changed" if reasons else "current", tuple(reasons), record)
+    return State("changed" if reasons or moved else "current", tuple(reasons), tuple(moved), record)
 
 
 def _read(path: Path, job: Job) -> dict[str, Any]:
@@ -167,7 +173,7 @@ def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
             outputs[place] |= each.record["outputs"]
     changed = sorted("/".join(place) for place in outputs if outputs[place] and outputs[place] != listed_files[place])
     reasons = (f"{listed(changed)} changed",) if changed else ()
-    return State("changed" if reasons else "current", reasons, state.record)
+    return State("changed" if reasons else "current", reasons, record=state.record)
 
 
 def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]:
@@ -194,8 +200,7 @@ def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]
     """Return the jobs that would run in any case, unlike those that run only because their inputs change."""
 
     def follows(name: Name) -> bool:
-        direct = [reason for reason in states[name].reasons if not reason.startswith("its input")]
-        return not direct and any(need in chosen for need in chosen[name].needs)
+        return not states[name].reasons and any(need in chosen for need in chosen[name].needs)
 
     return {name for name in chosen if not follows(name)}
 
@@ -225,8 +230,9 @@ def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False
 def _sentence(state: State) -> str:
     if state.kind == "current":
         return "an earlier job writes its inputs"
-    more = [f"and {len(state.reasons) - MOST} more changes"] if len(state.reasons) > MOST + 1 else []
-    return "; ".join([*state.reasons[: MOST if more else None], *more]) or "it has never run"
+    reasons = state.every_reason
+    more = [f"and {len(reasons) - MOST} more changes"] if len(reasons) > MOST + 1 else []
+    return "; ".join([*reasons[: MOST if more else None], *more]) or "it has never run"
 
 
 def _named(group: Sequence[Job]) -> str:

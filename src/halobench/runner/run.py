@@ -175,7 +175,7 @@ def _unwritable(chosen: Iterable[Job], results: Path, state: Path) -> list[str]:
 def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status.State]) -> list[str]:
     """List the trained cells that a run will replace, one per line, with the reason."""
     why = Counter(
-        "; ".join(states[name].reasons) or "an earlier job writes its inputs"
+        "; ".join(states[name].every_reason) or "an earlier job writes its inputs"
         for name in chosen
         if name[0] == "train" and states[name].record is not None
     )

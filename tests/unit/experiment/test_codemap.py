@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, needs
+from halobench.calibration.repair.auto import LIBRARY, OWN
 from halobench.core.errors import SpecError
 from halobench.core.plugins import names
 from halobench.core.plugins.kinds import PACKAGE, kinds
@@ -81,6 +82,12 @@ def test_a_ladder_depends_on_all_that_further_draws_pass_through():
     needed = {"calibration/repair/cell_ladder", "data/distribution", "data/splits", "models/builder", "training/cell"}
     needed |= {"results/trained_cell"}
     assert needed <= set(code_map("repair"))
+
+
+def test_the_choice_of_a_calibrator_depends_on_every_candidate():
+    counted = code_map("calibrate", [("calibrators", "auto")])
+    for name in (*OWN, *LIBRARY):
+        assert any(key.endswith(f"/{name.split('/')[0]}") for key in counted), name
 
 
 def test_a_search_counts_where_it_is_used_alone():

@@ -54,7 +54,7 @@ Samples = dict[str, np.ndarray]
 
 
 def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Read a file's arrays for the splits ``val`` and ``test``, named as `evaluate.calibrate` expects.
+    """Read a file's arrays for the splits ``val`` and ``test``, named as `calibrate_cell.calibrate` expects.
 
     Parameters
     ----------
