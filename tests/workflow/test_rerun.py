@@ -106,13 +106,11 @@ def touch(folder: Path, config: dict) -> None:
 def move_module(folder: Path, config: dict) -> None:
     """Move a module of the runner, which no stage imports, to another file."""
     runner = folder / "src/halobench/runner"
-    (runner / "outcome.py").rename(runner / "results_of.py")
+    (runner / "end_of_run.py").rename(runner / "results_of.py")
     loggers = folder.glob("src/snakemake_logger_plugin_halobench/*.py")
     for path in (*runner.glob("*.py"), *loggers, folder / "workflow/rules/common.smk"):
         text = path.read_text().replace("runner.end_of_run", "runner.results_of")
-        path.write_text(
-            re.sub(r"(from halobench.runner import .*)\boutcome$", r"\1results_of as outcome", text, flags=re.M)
-        )
+        path.write_text(re.sub(r"(from halobench.runner import .*)\bend_of_run\b", r"\1results_of as end_of_run", text))
 
 
 OTHER = "cores: 1\nlatency-wait: 7\nset-resources:\n  train:\n    mem_mb: 3000\nset-threads:\n  probe: 1\n"

@@ -27,13 +27,13 @@ from halobench.core.plugins import find, names, parsed
 from halobench.core.plugins.constants import literal, without_words
 from halobench.core.plugins.facts import shown_text
 from halobench.core.plugins.kinds import PACKAGE
-from halobench.storage import manifest
 
 # Modules in these wings don't affect any number, unless they say so; modules in others do, unless they say otherwise. A
 # spec's meaning is all in its JSON, and values in files don't depend on how files are found, written and locked, or on
 # where a stopped job resumes.
 NEUTRAL_WINGS = ("core", "storage")
 CHANGES_NUMBERS = False  # of this module
+MANIFEST = PACKAGE / "storage/manifest.py"  # writes what no stage's file does
 
 STANDARD = Path(sysconfig.get_path("stdlib")).resolve()
 TITLES = "titles of plug-ins"  # represents these titles in a map
@@ -115,7 +115,7 @@ def _stated(path: Path, name: str) -> Any:
 def _stage_code(stage: str) -> dict[str, Path]:
     """Return the modules that the functions of a stage's file import; Snakemake itself writes manifests."""
     if stage not in names("stages"):
-        return {_dotted(Path(manifest.__file__)): Path(manifest.__file__)}
+        return {_dotted(MANIFEST): MANIFEST}
     path = find("stages", stage).path
     functions = [node for node in parsed(path, path.stat().st_mtime_ns).body if isinstance(node, ast.FunctionDef)]
     imported = (each for function in functions for each in _imported(function, _dotted(path.parent)))

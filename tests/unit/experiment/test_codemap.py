@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, needs
-from halobench.calibration.repair.auto import LIBRARY, OWN
+from halobench.calibration.repair import auto
 from halobench.core.errors import SpecError
 from halobench.core.plugins import names
 from halobench.core.plugins.kinds import PACKAGE, kinds
@@ -86,7 +86,7 @@ def test_a_ladder_depends_on_all_that_further_draws_pass_through():
 
 def test_the_choice_of_a_calibrator_depends_on_every_candidate():
     counted = code_map("calibrate", [("calibrators", "auto")])
-    for name in (*OWN, *LIBRARY):
+    for name in (*auto.OWN, *auto.LIBRARY):
         assert any(key.endswith(f"/{name.split('/')[0]}") for key in counted), name
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import AfterValidator, Field
 
 from halobench.core.errors import RefusedError, SpecError, check_name, naming, one_of, refuse, require
@@ -272,6 +271,8 @@ def load_claims(path: Path | str) -> list[Claim]:
     An entry with ``each: {column: [values]}`` defines one claim per combination of values, which replace ``{column}``
     in all of its strings.
     """
+    import yaml  # not in the core, whose pages read this module's constants
+
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
