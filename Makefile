@@ -78,7 +78,7 @@ test: $(VENV)/.installed-test
 	$(PYTEST) tests/smoke tests/unit -m "not process"
 
 check: lint
-	$(PYTEST) tests/workflow tests/cluster tests/browser tests/project tests/others tests/unit -m "process or not unit"
+	$(PYTEST) tests/workflow tests/cluster tests/cuda tests/browser tests/project tests/others tests/unit -m "process or not unit"
 
 soak: $(VENV)/.installed-check
 	HALOBENCH_SOAK=1 $(PYTEST) -rA --durations=20

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 import numpy as np
@@ -186,6 +187,7 @@ def limited():
     """A function that limits the first device's memory to what is in use and some more bytes, until the test ends."""
 
     def limit(more: int) -> None:
+        gc.collect()
         torch.cuda.empty_cache()
         total = torch.cuda.mem_get_info(0)[1]
         torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated(0) + more) / total, 0)

@@ -55,6 +55,13 @@ examples:
   halobench diagnose mine.npz
   halobench diagnose mine.csv --out mine    also writes a page and calibrated probabilities"""
 
+DOCTOR = """Lists versions, cores, memory, GPUs with their free memory and slots, and SLURM, in about ten lines.
+The exit code is 1 if something keeps jobs from using the GPUs.
+
+examples:
+  halobench doctor
+  srun --gres=gpu:1 halobench doctor      the same of a node of a cluster"""
+
 RESULTS = Path("results")
 
 
@@ -110,6 +117,12 @@ def _diagnose(args: argparse.Namespace) -> None:
     run_diagnose(args.file, args.seed, args.out)
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    from halobench.pipeline.doctor import print_report
+
+    return print_report()
+
+
 def add(commands: Any) -> None:
     """Add the commands to the parsers of all commands; those with `passed_on` pass other arguments on to Snakemake."""
 
@@ -137,6 +150,8 @@ def add(commands: Any) -> None:
     what = "the results folder (default: results)"
     verify.add_argument("results", nargs="?", **options.folder(what, default=RESULTS))
     verify.add_argument("--remove", action="store_true", help="remove faulty results, so that they are computed again")
+
+    command("doctor", "Say what a run on this machine would use, and what stands in its way.", DOCTOR, run=_doctor)
 
     diagnose = command("diagnose", "Diagnose and calibrate logits from any project.", DIAGNOSE, run=_diagnose)
     diagnose.add_argument("file", **options.file("logits and labels: an .npz, .csv or .parquet file"))

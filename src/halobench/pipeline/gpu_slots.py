@@ -127,10 +127,25 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def _lock_folder() -> Path:
+    """Return the folder for the locks of processes with the same user, host and SLURM job."""
+    whose = [str(os.geteuid()), platform.node(), os.environ.get("SLURM_JOB_ID", "")]
+    return Path(tempfile.gettempdir()) / "-".join(["halobench-slots", *filter(None, whose)])
+
+
+def free_slots(device: Device) -> str:
+    """Return how many slots of a device jobs hold, without taking any."""
+    held = 0
+    for path in _lock_folder().glob(f"{device.uuid.replace('/', '_')}.*.lock"):
+        with contextlib.suppress(Timeout), FileLock(path, blocking=False, fallback_to_soft=False):
+            continue
+        held += 1
+    return "no job of this user holds a slot" if not held else f"{held} of its slots held by jobs"
+
+
 def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
     """Take a slot as soon as one is free; print a line if none is free at first."""
-    whose = [str(os.geteuid()), platform.node(), os.environ.get("SLURM_JOB_ID", "")]
-    folder = Path(tempfile.gettempdir()) / "-".join(["halobench-slots", *filter(None, whose)])
+    folder = _lock_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if taken := _take(devices, slots, folder):
