@@ -1,8 +1,8 @@
 """Measure how short the ways in the code are: ``make measures``, a minute on an idle core.
 
-A figure of one cell is drawn, with a loss that has an unusual option, and with a metric that returns an unusual value. A
-*stay* is a function of the package that gets this number as an argument or returns it, however deep in lists, texts and
-tables, but without the rest of the configuration: a function that gets all of it, or the list of all jobs, is no stay.
+A figure of one cell is drawn, with a loss that has an unusual option, and with a metric that returns an unusual value.
+A *stay* is a function of the package that gets this number as an argument or returns it, however deep in lists, texts
+and tables, but without the rest of the configuration: a function that gets all of it, or all jobs, is no stay.
 """
 
 from __future__ import annotations
@@ -87,7 +87,9 @@ def walks() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "tracer").mkdir()
-        (folder / "tracer/sitecustomize.py").write_text(TRACER.format(needles=needles, elsewhere=CONFIG["experiments"]["one"]["figures"][0]))
+        (folder / "tracer/sitecustomize.py").write_text(
+            TRACER.format(needles=needles, elsewhere=CONFIG["experiments"]["one"]["figures"][0])
+        )
         (folder / "own_plugins.py").write_text(PLUGINS)
         (folder / "config.yaml").write_text(json.dumps(CONFIG))
         for part in ("Snakefile", "workflow", "profiles"):
