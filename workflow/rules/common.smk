@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from halobench.experiment.figure_choice import captions, display_facts, tables_read
+from halobench.experiment.figure_choice import caption, display_facts, tables_read
 from halobench.runner.run_plan import FROZEN, attempt
 from halobench.runner.end_of_run import CLAIMS
 from halobench.runner.rule_inputs import prepare
@@ -42,12 +42,6 @@ wildcard_constraints:
     experiment=r"[A-Za-z0-9][\w.+-]*",
     seed=r"\d+",
     scope=r"(?:partial/)?",
-
-
-# The template of captions in the report, display.rst, looks them up here.
-config["captions"] = captions(
-    {kind: INPUTS.displays(kind) for kind in ("figures", "tables")}
-)
 
 
 def tables_of(kind, name):

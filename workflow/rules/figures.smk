@@ -30,6 +30,7 @@ for stem, figure in INPUTS.displays("figures").items():
         params:
             spec=INPUTS.spec("figure", stem),
             code=INPUTS.code("figure", stem),
+            caption=caption("figures", stem),
         shell:
             "halobench stage figure --spec {params.spec:q} --code {params.code}"
             " --tables $(dirname {input.tables[0]}) --out {output.record} >> {log} 2>&1"

@@ -31,6 +31,7 @@ for stem, table in INPUTS.displays("tables").items():
         params:
             spec=INPUTS.spec("table", stem),
             code=INPUTS.code("table", stem),
+            caption=caption("tables", stem),
         shell:
             "halobench stage table --spec {params.spec:q} --code {params.code}"
             " --tables $(dirname {output.record}) --out {output.record} >> {log} 2>&1"

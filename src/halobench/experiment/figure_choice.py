@@ -38,9 +38,14 @@ def display_facts(kind: str, stem: str) -> plugin_facts.Facts:
         return plugin_facts.Facts(name)
 
 
+def caption(kind: str, stem: str) -> str:
+    """Return the caption of the figure or table whose files have this stem, as reStructuredText."""
+    return display_facts(kind, stem).caption or CAPTION
+
+
 def captions(shown: Mapping[str, Any]) -> dict[str, str]:
-    """Return the captions of the `figures` and `tables` (stems) that are shown, as reStructuredText."""
-    return {stem: display_facts(kind, stem).caption or CAPTION for kind in KINDS for stem in shown[kind]}
+    """Return the captions of the `figures` and `tables` (stems) that are shown."""
+    return {stem: caption(kind, stem) for kind in KINDS for stem in shown[kind]}
 
 
 def tables_read(kind: str, name: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import os
@@ -37,23 +38,25 @@ from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
 from halobench.storage.manifest import list_files
 
 
-def prepare(workflow: Any, config: dict[str, Any], claims: Path | str) -> RuleInputs:
+def prepare(workflow: Any, config: Mapping[str, Any], claims: Path | str) -> RuleInputs:
     """Return the rules' functions, after all checks of a configuration that precede any job, unless it was prepared.
 
-    `config` is the configuration as read by Snakemake; values set by ``--config`` are parsed as YAML, in place.
+    `config` is the configuration as read by Snakemake, in which values set by ``--config`` aren't parsed yet. It isn't
+    changed, since it may belong to another workflow, and Snakemake evaluates a module once per ``use rule``.
     """
     set_search_paths(workflow.basedir)
     if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
-    codes = config.pop(FROZEN, {})
+    raw = copy.deepcopy(dict(config))
+    codes = raw.pop(FROZEN, {})
     # Snakemake has no public name for the values of --config alone; in their lists and mappings, numbers are text.
     values = workflow.config_settings.config
-    update_config(config, typed({key: value for key, value in values.items() if _holds(config.get(key), value)}))
-    if plan := prepared(config):
+    update_config(raw, typed({key: value for key, value in values.items() if _holds(raw.get(key), value)}))
+    if plan := prepared(raw):
         return RuleInputs(plan.config, plan.named, codes)
-    where = "" if config else f" (no {DEFAULT} in {Path.cwd()})"
-    checked, named = attempt(f"The configuration{where} has", check, config)
+    where = "" if raw else f" (no {DEFAULT} in {Path.cwd()})"
+    checked, named = attempt(f"The configuration{where} has", check, raw)
     if workflow.is_main_process:
         attempt("The claims have", check_claims, claims, checked)
     return RuleInputs(checked, named, codes)

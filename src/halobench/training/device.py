@@ -67,7 +67,7 @@ def set_kernels(spec: TrainSpec) -> None:
     # On the CPU, the bf16 gradient of a depthwise convolution over images of one pixel, with a stride of 2 and in
     # channels_last, holds memory that oneDNN never wrote (seen with torch 2.13; tests/unit/training/test_precision).
     unsafe = spec.precision == "bf16" and spec.channels_last and spec.deterministic
-    torch.backends.mkldnn.enabled = not unsafe
+    torch.backends.mkldnn.enabled = not unsafe  # type: ignore[assignment]  # a property, to torch's stubs
 
 
 def memory_format(spec: TrainSpec) -> torch.memory_format:
