@@ -55,7 +55,11 @@ module halobench:
     config: {config}
 """
 USE_AS = """    prefix: "hb"
-use rule * from halobench as hb_*
+use rule * from halobench exclude reference as hb_*
+use rule train from halobench as hb_train with:
+    threads: 2
+use rule reference from halobench as own_reference with:
+    priority: 3
 
 rule all:
     default_target: True
@@ -69,7 +73,10 @@ rule mine:
 
 
 def test_as_a_module_under_other_names_and_a_prefix_next_to_rules_of_ones_own(tmp_path):
-    """A changed value reruns its jobs, as Snakemake remembers parameters; a failed job is listed with its log."""
+    """One rule is overridden and one renamed, for which Snakemake evaluates the module three times.
+
+    A changed value reruns its jobs, as Snakemake remembers parameters; a failed job is listed with its log.
+    """
     text = MODULE.format(snakefile=str(ROOT / "workflow/Snakefile"), config='config["bench"]') + USE_AS
     config = one_cell()
     workspace = own(tmp_path, {"bench": config}, text)

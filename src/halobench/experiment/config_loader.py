@@ -13,6 +13,7 @@ from typing import Any
 
 import pydantic
 
+from halobench.core import plugins
 from halobench.core.errors import NAME, RefusedError, SpecError, one_of
 from halobench.core.plugins import check_installed
 from halobench.core.specs.codec import adapter, spec_errors
@@ -113,11 +114,17 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
                 uses += [(f"experiments.{experiment}.grid[{i}].{key}", key, name) for name in getattr(block, key)]
     for place, section, name in uses:
         if name is not None and name not in names[section]:
-            yield SpecError(place, name, one_of(names[section], name))
+            yield SpecError(place, name, f"{one_of(names[section], name)}{_plugin_entry(section, name)}")
     try:
         check_installed(config.calibrate.plugged)
     except SpecError as error:
         yield error
+
+
+def _plugin_entry(section: str, name: str) -> str:
+    """Return what to add if a name that the configuration doesn't define is that of a plug-in."""
+    known = section in ("losses", "models") and name in plugins.names(section)
+    return f", or add `{section}: {{ {name}: {{ name: {name} }} }}`" if known else ""
 
 
 def _check_probes(config: Config, names: Mapping[str, list[Any]]) -> Iterator[SpecError]:

@@ -42,6 +42,7 @@ class State:
     kind: str
     reasons: tuple[str, ...] = ()  # why it isn't current, apart from changed inputs
     moved: tuple[str, ...] = ()  # the inputs that changed
+    restores: bool = False  # whether a run would only write damaged files again, with the same bytes
     record: Mapping[str, Any] | None = None  # of the existing result
 
     @property
@@ -70,8 +71,10 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
     reasons = _manifest_changes(record, job) if job.stage == "manifest" else changes(record, job.request, job.seed)
     recorded = record.get("inputs", {})
     moved = sorted(name for name, digest in (inputs or {}).items() if recorded.get(name, digest) != digest)
-    reasons += _harm(path, record, thorough)
-    return State("changed" if reasons or moved else "current", tuple(reasons), tuple(moved), record)
+    harm = _harm(path, record, thorough)
+    restores = bool(harm) and job.stage == "source" and not reasons and not moved
+    reasons += harm
+    return State("changed" if reasons or moved else "current", tuple(reasons), tuple(moved), restores, record)
 
 
 def _read(path: Path, job: Job) -> dict[str, Any]:
@@ -180,7 +183,7 @@ def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]
     """Return the jobs that a run of the whole list would run: those that aren't current, and all that need them."""
     by_name, chosen = {job.name: job for job in jobs}, {}
     for name, state in states.items():  # in an order in which they could run
-        if state.kind != "current" or any(need in chosen for need in by_name[name].needs):
+        if state.kind != "current" or any(need in chosen and not states[need].restores for need in by_name[name].needs):
             chosen[name] = by_name[name]
     return chosen
 

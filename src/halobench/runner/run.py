@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from halobench.core.formatting import count
@@ -19,9 +19,11 @@ from halobench.runner.arguments import TARGETS, Arguments, check_arguments, read
 from halobench.runner.live_runs import STATE
 from halobench.runner.run_plan import RunPlan, load, set_search_paths
 from halobench.storage import files
+from halobench.storage.layout import STAGES
 
 LOGGER = "--logger=halobench"  # the plug-in that displays a run
 MOST_LINES = 20  # number of lines about trained cells to be replaced
+INPUTS = "0,answers,claims,logits,manifest,model,records,source,tables,weights"  # of all rules: names, or the position
 KEEP = "`halobench run --results FOLDER` keeps them and writes to another folder"
 
 
@@ -49,11 +51,11 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     jobs, states, needed = _survey(plan, list(options.targets) or ["all"])
     if not jobs:  # no finished cell could be drawn, as the workflow will say
         return _pass_on(parsed, cancel)
-    forcing = _forcing(parsed, plan.named, needed, jobs, states)
+    chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
+    forcing = _forcing(parsed, plan.named, jobs, chosen) if needed else []
     if options.dryrun:
         print("\n".join(status.report(jobs, states)), flush=True)
         return _snakemake(parsed.with_options("--quiet", "rules", "host", "reason", *forcing))
-    chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
     if problems := _unwritable(chosen.values(), plan.results, options.directory / STATE):
         print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
         return 1
@@ -112,20 +114,29 @@ def check_devices(jobs: Iterable[Job]) -> None:
         resolve_device(device)
 
 
-def _forcing(
-    parsed: Arguments, results: str, needed: Container[status.Name], jobs: Iterable[Job], states: status.States
-) -> list[str]:
-    """Return the options that make Snakemake run jobs that aren't current, whatever it remembers.
+def _forcing(parsed: Arguments, results: str, jobs: Iterable[Job], chosen: Mapping[status.Name, Job]) -> list[str]:
+    """Return the options that make Snakemake run the chosen jobs and no others, whatever it remembers.
 
-    Snakemake runs jobs with missing outputs anyway. Besides times, the only other trigger is software environments,
-    which no rule has. Snakemake runs all forced jobs, so only those that the targets need may be forced. Targets that
-    aren't in the job list are left to Snakemake.
+    Snakemake runs all forced jobs, and jobs with missing outputs anyway. Besides times, the only other trigger is
+    software environments, which no rule has. An input that was written again with the same bytes is newer, but changes
+    nothing, so inputs of rules without a chosen job count as ancient, unless the user forces jobs, which others follow.
+    Snakemake doesn't force a job with ancient inputs if it also forces one that the job needs.
     """
-    if parsed.options.rerun_triggers or not needed:
+    options = parsed.options
+    if options.rerun_triggers:
         return []
-    outdated = [f"{results}/{job.record}" for job in jobs if states[job.name].kind == "changed" and job.name in needed]
-    forced = [*sorted(parsed.options.forcerun), *outdated]
-    return ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
+    forced = [*sorted(options.forcerun), *(f"{results}/{job.record}" for job in chosen.values())]
+    found = ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
+    rules = dict.fromkeys(_rule(job) for job in jobs if job.name not in chosen)
+    ancient = [f"{rule}={INPUTS}" for rule in rules if rule not in {_rule(job) for job in chosen.values()}]
+    if not ancient or options.forcerun or options.forceall or options.force or options.consider_ancient:
+        return found
+    return [*found, "--consider-ancient", *ancient]
+
+
+def _rule(job: Job) -> str:
+    """Return the name of a job's rule."""
+    return f"{job.stage}_{Path(job.record).stem}" if STAGES[job.stage].each else job.stage
 
 
 def _survey(plan: RunPlan, targets: Sequence[str]) -> tuple[list[Job], status.States, set[status.Name]]:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from halobench.core.specs.codec import to_json
+from halobench.core.specs.training import TrainSpec
 
+RECIPE = TrainSpec()
+NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # sections whose keys are names
 OUTSIDE = re.compile(r'"[A-Za-z_][\w.]*:[A-Za-z_]\w*"')  # a plug-in outside the package, in JSON
 
 
@@ -63,14 +66,20 @@ def _flat(spec: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _value(key: str, values: Mapping[str, Any], others: Mapping[str, Any], longest: int = 60) -> str:
     """Format a value as JSON, leaving out its middle if it is long.
 
-    A missing value is described as the default or, if its whole section belongs to another plug-in or probe, as absent.
+    A missing value is described as the default or, if its whole section is missing or belongs to another plug-in or
+    probe, as absent.
     """
     if key in values:
         text = json.dumps(values[key])
         return text if len(text) <= longest else f"{text[: longest - 20]} ... {text[-15:]}"
-    part = key.rpartition(".")[0]
+    part, _, last = key.rpartition(".")
+    if part == "train" and hasattr(RECIPE, last):
+        return f"{json.dumps(getattr(RECIPE, last))}, the default"
     names = [f"{part}.{name}".lstrip(".") for name in ("name", "loader", "kind")]
-    return "the default" if all(values.get(name) == others.get(name) for name in names) else "absent"
+    same = all(values.get(name) == others.get(name) for name in names)
+    entry = ".".join(key.split(".")[:2])  # e.g. datasets.digits, in the configuration that an overview shows
+    known = key.split(".")[0] not in NAMED or any(other.startswith(f"{entry}.") for other in values)
+    return "the default" if same and known else "absent"
 
 
 def _code_changes(before: Mapping[str, str], now: Mapping[str, str], swapped: bool = False) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,9 @@ from halobench.core.errors import SpecError
 from halobench.experiment.code_version import code_digest
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import jobs
-from halobench.results.status import State
 from halobench.runner.arguments import check_arguments, configuration, read_arguments
 from halobench.runner.rule_inputs import RuleInputs, _holds
-from halobench.runner.run import _forcing, _needed, check_devices
+from halobench.runner.run import INPUTS, _forcing, _needed, check_devices
 from halobench.runner.run_plan import FROZEN, RunPlan, code_key
 
 CELL = "clean/mlp/mixup2/seed0"
@@ -48,14 +48,23 @@ def test_a_target_needs_only_the_cells_that_it_is_made_from():
     ("words", "asked"), [([], []), (["--forcerun", "reference", "calibrate"], ["calibrate", "reference"])]
 )
 def test_what_is_outdated_is_forced_along_with_what_was_asked_for(words, asked):
-    """But not what the targets don't need; Snakemake would use only the last of two lists."""
+    """Snakemake would use only the last of two lists; inputs of rules without such a job count as ancient."""
     listed = jobs(load_config(tiny_config()))
-    changed = {("train", CELL), ("probe", CELL)}
-    states = {job.name: State("changed" if job.name in changed else "current") for job in listed}
-    needed = _needed([f"results/runs/{CELL}/metrics.csv"], listed, "results")
-    found = _forcing(read_arguments(["--cores", "1", *words]), "results", needed, listed, states)
-    triggers = ["--rerun-triggers", "software-env"]
-    assert found == [*triggers, "--forcerun", *asked, f"results/runs/{CELL}/train.json"]
+    chosen = {job.name: job for job in listed if job.name == ("train", CELL)}
+    found = _forcing(read_arguments(["--cores", "1", *words]), "results", listed, chosen)
+    triggers = ["--rerun-triggers", "software-env", "--forcerun", *asked, f"results/runs/{CELL}/train.json"]
+    assert found[: len(triggers)] == triggers
+    ancient = {rule.partition("=")[0] for rule in found[len(triggers) + 1 :]}
+    assert ("train" in ancient, {"probe", "figure_summary", "table_paper_images"} <= ancient) == (False, not asked)
+
+
+def test_the_inputs_of_every_rule_can_be_declared_ancient():
+    named = set()
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        for _, block in re.findall(r"^( +)input:\n((?:\1    .*\n)+)", path.read_text(), re.M):
+            lines = [line.strip() for line in block.splitlines()]
+            named |= {re.split(r"=", line)[0] if re.match(r"\w+=", line) else "0" for line in lines}
+    assert named == set(INPUTS.split(","))
 
 
 def test_a_job_is_given_the_code_version_of_the_start_of_its_run(tmp_path):

@@ -10,7 +10,9 @@ Each calibrator's file defines ``fit(logits, labels)``; a ``module:object`` has 
 validation logits, float64 (n, k), and labels (n,) in [0, k). `fit` returns either a function that maps logits (m, k) to
 calibrated ones (-inf for a probability of 0), whose softmax is then scored, or a
 `halobench.calibration.calibrator.Calibrator`, which can also state why the fit failed. The same data must produce the
-same bytes, so draw random numbers only from a generator with a fixed seed.
+same bytes, so draw random numbers only from a generator with a fixed seed. A calibrator of the package starts
+from the beta of TS (`temperature.temperature_scaling.finite_beta`), has a penalty towards it, so that the fit is finite
+on separable data, and returns `halobench.calibration.calibrator.scored`, as `confusion_mix` does.
 
 Two optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed, and
 ``LIBRARIES`` lists the distributions whose versions are recorded with a result.
