@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import signal
 import threading
@@ -33,6 +34,19 @@ def has_ended(state: str, reason: str) -> bool | None:
     if state in ENDED:
         return True
     return False if state in queue.ALIVE and reason not in NEVER else None
+
+
+def note_end(log: Path, number: str, state: str, job: Any) -> None:
+    """Add how SLURM ended a job, and what to change, to the job's SLURM log; a stage's own failure is in its own log."""
+    if state == "FAILED":
+        return
+    asked, more = {key: job.resources.get(key) for key in ("mem_mb", "runtime")}, ""
+    if state == "OUT_OF_MEMORY":
+        more = f", {asked['mem_mb']} MiB requested; raise mem_mb" if asked["mem_mb"] else "; set mem_mb"
+    elif state == "TIMEOUT":
+        more = f", {asked['runtime']} min requested; raise runtime" if asked["runtime"] else "; set runtime"
+    with contextlib.suppress(OSError), log.open("a", encoding="utf-8") as file:
+        file.write(f"\nSLURM job {number}: {state}{more}\n")
 
 
 class Executor(SlurmExecutor):
@@ -115,6 +129,8 @@ class Executor(SlurmExecutor):
                 self.refuse(job, f"it would wait forever: {reason}")
             else:
                 log = str((job.aux or {}).get("slurm_logfile"))
+                if log != "None":
+                    note_end(Path(log), number, state, job.job)
                 super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=[log])
 
     def has_files(self, job: Any) -> bool:

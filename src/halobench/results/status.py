@@ -10,12 +10,12 @@ import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from halobench.core.errors import SpecError
+from halobench.core.errors import RefusedError, SpecError
 from halobench.core.formatting import count, duration
 from halobench.core.specs.codec import to_json
 from halobench.experiment.jobs import Job
@@ -130,7 +130,12 @@ def survey(
     by_name = {job.name: job for job in jobs}
     graph = {job.name: [need for need in job.needs if need in by_name] for job in jobs}
     states: dict[Name, State] = {}
-    for name in TopologicalSorter(graph).static_order():
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:  # only weights can refer to a job's own results
+        circle = " -> ".join("/".join(name) for name in error.args[1])
+        raise RefusedError("models", f"the weights of a model are made from themselves: {circle}") from None
+    for name in order:
         job = by_name[name]
         inputs = _weights(job) | dict((external or {}).get(name, {}))
         for need in graph[name]:

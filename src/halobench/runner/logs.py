@@ -68,12 +68,15 @@ class Job:
         return "running" if self.local or self.written else "in the queue"
 
     def end(self, slurm: Sequence[str]) -> None:
-        """Note why the job ended without success, as its log says, and note the paths of its SLURM logs."""
+        """Note why the job ended without success, as its logs say, and note the paths of its SLURM logs."""
         self.reason, self.slurm = last_line(self.log).removeprefix(f"{self.key}: "), slurm
+        if self.reason == SILENT:
+            self.reason = next(filter(None, (why_ended(Path(log)) for log in reversed(slurm))), SILENT)
 
     def describe(self) -> list[str]:
         """Return lines with the log's path, its last lines, and the reason in SLURM's logs why the job ended."""
-        slurm = [f"{log}: {why_ended(Path(log))}".removesuffix(": ") for log in self.slurm]
+        ends = {log: why_ended(Path(log)) for log in self.slurm}
+        slurm = [log if end in ("", self.reason) else f"{log}: {end}" for log, end in ends.items()]
         below = [*before_last(self.log), self.reason, *slurm]
         return [f"  {self.name} ({self.log})", *(f"    {line}" for line in below)]
 

@@ -67,7 +67,7 @@ class RunPlan:
         codes = {code_key(*kind): code_digest(code_map(*kind)) for kind in {(job.stage, job.plugins) for job in jobs}}
         text = yaml.safe_dump({**self.raw, FROZEN: dict(sorted(codes.items()))}, sort_keys=False)
         path = state.absolute() / "configurations" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
-        if not path.exists():
+        if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
             with files.replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return path

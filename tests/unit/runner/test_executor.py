@@ -17,9 +17,10 @@ pytest.importorskip("snakemake_executor_plugin_slurm")
 
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
+from halobench.runner import logs
 from halobench.runner.slurm import queue
 from snakemake_executor_plugin_halobench_slurm import executor as plugin
-from snakemake_executor_plugin_halobench_slurm.executor import SURE, Executor
+from snakemake_executor_plugin_halobench_slurm.executor import SURE, Executor, note_end
 
 
 class Job(SimpleNamespace):
@@ -85,6 +86,31 @@ def test_a_job_is_active_until_its_state_cannot_pass(made, states, outcome, numb
     made.looks = [{number: (states[-1], "None")} if states[-1] else {}]
     assert look(made, [job]) == []
     assert made.told == {"done": [], "failed": [], "ended": [], "said": []} | {outcome: [job.job]}
+
+
+@pytest.mark.parametrize(
+    ("state", "resources", "said"),
+    [
+        ("OUT_OF_MEMORY", {"mem_mb": 4000}, "SLURM job 7: OUT_OF_MEMORY, 4000 MiB requested; raise mem_mb"),
+        ("TIMEOUT", {"runtime": 30}, "SLURM job 7: TIMEOUT, 30 min requested; raise runtime"),
+        ("TIMEOUT", {}, "SLURM job 7: TIMEOUT; set runtime"),
+        ("CANCELLED", {}, "SLURM job 7: CANCELLED"),
+        ("FAILED", {}, "slurmstepd: error"),  # the stage's own log says why
+    ],
+)
+def test_how_slurm_ended_a_job_is_the_reason_that_a_reader_sees(tmp_path, state, resources, said):
+    job, log, own = Job(["missing"]), tmp_path / "7.log", tmp_path / "own.log"
+    job.resources = resources
+    log.write_text("slurmstepd: error\n")
+    note_end(log, "7", state, job)
+    own.write_text("$ halobench stage train\n")
+    ended = logs.Job("train", "a/b/c/seed0", own, [], local=False, since=0.0)
+    ended.end([str(log)])
+    assert ended.reason == said
+    assert ended.describe() == [f"  train a/b/c/seed0 ({own})", f"    {said}", f"    {log}"]
+    own.write_text("loss is nan\n")
+    ended.end([str(log)])
+    assert ended.describe()[1:] == ["    loss is nan", f"    {log}: {said}"]
 
 
 def test_a_forgotten_job_has_succeeded_if_it_made_its_files_in_this_run(made, tmp_path):
