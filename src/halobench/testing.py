@@ -46,8 +46,8 @@ def check_loss(name: str, **options: Any) -> None:
     import torch
 
     from halobench.core.specs.training import LossSpec
-    from halobench.experiment import build_checks
     from halobench.losses import base
+    from halobench.runner import build_checks
 
     with _asserting("losses", name):
         spec = LossSpec(name, options)

@@ -37,7 +37,7 @@ def has_ended(state: str, reason: str) -> bool | None:
 
 
 def note_end(log: Path, number: str, state: str, job: Any) -> None:
-    """Add how SLURM ended a job, and what to change, to the job's SLURM log; a stage's own failure is in its own log."""
+    """Add how SLURM ended a job, and what to change, to its SLURM log; a stage's own failure is in its own log."""
     if state == "FAILED":
         return
     asked, more = {key: job.resources.get(key) for key in ("mem_mb", "runtime")}, ""

@@ -1,7 +1,7 @@
 """Load a configuration and check that its names are consistent.
 
 This module finds all problems that can be found without importing torch, and reports them together;
-`halobench.experiment.validation` finds those that appear only when models and losses are built.
+`halobench.runner.validation` finds those that appear only when models and losses are built.
 """
 
 from __future__ import annotations

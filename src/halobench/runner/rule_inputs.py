@@ -16,7 +16,7 @@ from snakemake.utils import update_config
 
 from halobench.core import plugins
 from halobench.core.specs.codec import to_json
-from halobench.experiment import jobs, validation
+from halobench.experiment import jobs
 from halobench.experiment.code_version import code_digest, code_map
 from halobench.experiment.config_file import read_file, typed
 from halobench.experiment.figure_choice import file_stem
@@ -29,7 +29,7 @@ from halobench.results.finished_cells import (
     manifest_of_finished,
     take_inventory,
 )
-from halobench.runner import end_of_run
+from halobench.runner import end_of_run, validation
 from halobench.runner.arguments import DEFAULT, TARGETS
 from halobench.runner.run_plan import FROZEN, attempt, check, check_claims, code_key, prepared, set_search_paths
 from halobench.storage import files, records, tables_io

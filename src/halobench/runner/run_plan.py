@@ -18,12 +18,12 @@ from halobench.core.errors import SpecError, describe_error
 from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.data import data_root
 from halobench.experiment import jobs as job_list
-from halobench.experiment import validation
 from halobench.experiment.code_version import code_digest, code_map
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.results import status
 from halobench.results.finished_cells import partial_jobs
+from halobench.runner import validation
 from halobench.runner.arguments import Arguments, configuration
 from halobench.runner.end_of_run import CLAIMS
 from halobench.storage import files

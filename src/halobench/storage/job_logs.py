@@ -12,7 +12,8 @@ INTERRUPTED = ("KeyboardInterrupt", "halobench: error: killed by SIGINT")  # of 
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # How SLURM's daemons, and the Snakemake process that runs a job on a node, report why the job ended.
 REASON = re.compile(
-    r"SLURM job \S+: .*|slurmstepd.*|.*\boom[-_ ]kill.*|.*(?:No such file|not found|denied|Errno).*|\w*(?:Error|Exception): .+"
+    r"SLURM job \S+: .*|slurmstepd.*|"
+    r".*\boom[-_ ]kill.*|.*(?:No such file|not found|denied|Errno).*|\w*(?:Error|Exception): .+"
 )
 
 
@@ -49,7 +50,7 @@ def python_path(log: Path) -> str:
 def why_ended(log: Path) -> str:
     """Return the line of a SLURM log that says why its job ended; "" if there is none."""
     reasons = [line for line in lines(log) if REASON.fullmatch(line)]
-    # The run notes SLURM's final state. SLURM reports a time limit or a kill; Snakemake, which runs the stage, only adds
-    # that the job failed.
+    # The run notes SLURM's final state. SLURM reports a time limit or a kill; Snakemake, which runs the stage, only
+    # adds that the job failed.
     telling = (line for start in ("SLURM job", "slurmstepd") for line in reversed(reasons) if line.startswith(start))
     return next(telling, reasons[-1] if reasons else "")

@@ -129,7 +129,7 @@ def test_a_plugin_that_ends_the_process_is_no_success(capsys, monkeypatch):
 def test_what_needs_no_torch_imports_none():
     modules = (
         *("calibration.calibrate_cell", "results.aggregate", "results.claims", "reporting.pages.overview"),
-        *("reporting.plotting.panel_grid", "experiment.config_loader", "experiment.validation", "pipeline.stage"),
+        *("reporting.plotting.panel_grid", "experiment.config_loader", "runner.validation", "pipeline.stage"),
         *("cli.main", "results.status", "runner.run", "runner.rule_inputs"),
     )
     code = "import importlib, sys\nfor name in sys.argv[1:]:\n    importlib.import_module(f'halobench.{name}')\n"

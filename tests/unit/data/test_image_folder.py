@@ -19,8 +19,8 @@ from halobench.core.errors import SpecError
 from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.data import data_root, sources, splits
 from halobench.data.loaders import image_folder
-from halobench.experiment import build_checks, validation
 from halobench.experiment.config_loader import ConfigError, load_config
+from halobench.runner import build_checks, validation
 from halobench.storage import files as store
 
 pytestmark = pytest.mark.paper

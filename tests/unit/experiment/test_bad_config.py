@@ -17,10 +17,10 @@ from halobench.core.errors import SpecError
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import EVALUATION_KEYS, TrainSpec
 from halobench.data import data_root
-from halobench.experiment import build_checks, validation
 from halobench.experiment.config_file import read_file
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.models import builder
+from halobench.runner import build_checks, validation
 
 
 @pytest.fixture(autouse=True)

@@ -9,10 +9,11 @@ import pytest
 from conftest import put, tiny_config
 from halobench.core.specs.codec import to_json
 from halobench.core.specs.training import TrainSpec
-from halobench.experiment import code_version, validation
+from halobench.experiment import code_version
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.figure_choice import QUESTIONS
 from halobench.experiment.jobs import drawn_jobs, front_figures, jobs
+from halobench.runner import validation
 
 
 def test_a_name_given_null_is_taken_away(config):
@@ -145,7 +146,7 @@ def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_change
         return len(built)
 
     assert [builds(), builds()] == [1, 1]
-    for number, path in enumerate((package / "experiment/build_checks.py", package / "core/specs/model.py", loss), 2):
+    for number, path in enumerate((package / "runner/build_checks.py", package / "core/specs/model.py", loss), 2):
         path.touch()
         assert builds() == number - 1, path
         path.write_text(f"{path.read_text()}\nMORE = 1\n")

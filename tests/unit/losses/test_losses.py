@@ -12,7 +12,6 @@ from torch.nn import functional
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs.training import LossSpec
-from halobench.experiment import build_checks
 from halobench.losses import base
 from halobench.losses.base import Loss, soft_cross_entropy
 from halobench.losses.brier import Brier
@@ -23,6 +22,7 @@ from halobench.losses.focal import Focal
 from halobench.losses.label_smoothing import LabelSmoothing
 from halobench.losses.mixup import Mixup
 from halobench.losses.regmixup import Regmixup
+from halobench.runner import build_checks
 
 
 def batch(count: int = 12, classes: int = 4, shape: tuple[int, ...] = (2, 3, 3), seed: int = 0):

@@ -18,11 +18,11 @@ from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import SpecError
-from halobench.experiment.build_checks import outside_displays, written_description
 from halobench.experiment.code_version import code_map
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
 from halobench.models import package_weights
+from halobench.runner.build_checks import outside_calibration, outside_displays, written_description
 from halobench.storage import files
 from halobench.storage.provenance import PACKAGE, versions
 
@@ -48,7 +48,11 @@ def _outside(config: Config) -> list[tuple[str, str]]:
     named = [("data", source.loader) for source in config.sources.values()]
     named += [("losses", loss.name) for loss in config.losses.values()]
     named += [("models", model.name) for model in config.models.values()]
-    return [*((kind, name) for kind, name in named if ":" in name), *outside_displays(config)]
+    return [
+        *((kind, name) for kind, name in named if ":" in name),
+        *outside_displays(config),
+        *outside_calibration(config),
+    ]
 
 
 def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) -> Path | None:
@@ -79,7 +83,7 @@ def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) ->
 
 def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]:
     """Build everything in a configuration in a separate process; return a line for each problem."""
-    command = [sys.executable, "-m", "halobench.experiment.build_checks"]
+    command = [sys.executable, "-m", "halobench.runner.build_checks"]
     # Use the same module search path, so that ``module:object`` means the same in that process.
     search_path = os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search_path}

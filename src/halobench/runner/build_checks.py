@@ -16,8 +16,12 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
+from halobench.core.specs.calibrator import CalibratorSpec
+from halobench.core.specs.metric import MetricSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import IMAGE_KEYS, LossSpec
 from halobench.data import sources, splits
@@ -45,6 +49,8 @@ def run(config: Config, results: Path) -> list[str]:
         build.check_cell(cell)
     for kind, name in outside_displays(config):
         build.attempt(kind, plugins.load, kind, name)
+    if outside_calibration(config):
+        build.check_calibration()
     return list(dict.fromkeys(build.problems))
 
 
@@ -53,6 +59,16 @@ def outside_displays(config: Config) -> Iterator[tuple[str, str]]:
     for kind in KINDS:
         named = {name for experiment in _to_run(config) for name in getattr(config.experiments[experiment], kind) or ()}
         yield from ((kind, name) for name in sorted(named) if ":" in name)
+
+
+def outside_calibration(config: Config) -> list[tuple[str, str]]:
+    """Return the kind and name of each calibrator and metric from outside the package."""
+    return [(kind, name) for kind, name in config.calibrate.plugged if ":" in name]
+
+
+def _is_outside(entry: str | Mapping[str, CalibratorSpec | MetricSpec]) -> bool:
+    """Return True if an entry in a list of calibrators or metrics names a plug-in outside the package."""
+    return any(":" in name for name in ([entry] if isinstance(entry, str) else [each.name for each in entry.values()]))
 
 
 def _to_run(config: Config) -> list[str]:
@@ -123,6 +139,23 @@ class _Build:
                 if probe.kind == CERTIFIED:
                     own = ("certified", name, cell.model, dataset.source)
                     self.attempt_once(own, f"probes.{name}", check_certified, model, source, cell.model)
+
+    def check_calibration(self) -> None:
+        """Fit and score calibrators and metrics from outside the package on a few random logits."""
+        from halobench.calibration.calibrate_cell import calibrate
+
+        classes = min((source.classes for source in self.descriptions.values()), default=3)
+        spec, rng = self.config.calibrate, np.random.default_rng(0)
+        logits = 2 * rng.normal(size=(2, 300, classes))
+        labels = (logits / 3 + rng.gumbel(size=logits.shape)).argmax(axis=2)
+        arrays: dict[str, np.ndarray] = {}
+        for split, samples, drawn in zip(("val", "test"), logits, labels, strict=True):
+            arrays |= {f"{split}.logits": samples, f"{split}.labels": drawn, f"{split}.clean": drawn}
+        few = dataclasses.replace(spec, calibrators=("none",), also=(), draws=2, floor_draws=2)
+        tried = [dataclasses.replace(few, calibrators=(entry,)) for entry in spec.calibrators if _is_outside(entry)]
+        tried += [dataclasses.replace(few, also=(entry,)) for entry in spec.also if _is_outside(entry)]
+        for one in tried:
+            self.attempt("", calibrate, arrays, one, 0, ("val", "test"), plugin="calibrators")
 
     def _rows(self, cell: Cell, source: sources.Description | None) -> int:
         """Return the number of rows in a cell's training batches, which its loss may increase."""
