@@ -120,6 +120,7 @@ THEMES = {
     "mixup": Name("Mixup against TS", "Does training with Mixup do better than temperature scaling?"),
     "growth": Name("Growth with classes", "Does what TS leaves grow with the number of classes?"),
     "repair": Name("Repair after training", "Does a map that knows which classes overlap repair more than TS?"),
+    "own": Name("Own claims", "What became of the claims of your own?"),
 }
 
 # The labels against which scores are computed.

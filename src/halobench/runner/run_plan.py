@@ -140,10 +140,13 @@ def claims_file(workflow: Path) -> Path:
 def check_claims(path: Path | str, config: Config) -> None:
     """Check the claims file now, since claims are judged only after everything else has been computed."""
     from halobench.results.claims import check_computed, load_claims
+    from halobench.runner.claims_in_grid import check_in_grid
 
     calibrators = (*CALIBRATORS, *plugins.names("calibrators"), *config.calibrate.names)
     try:
-        check_computed(load_claims(path), config.calibrate.scores, calibrators)
+        claims = load_claims(path)
+        check_computed(claims, config.calibrate.scores, calibrators)
+        check_in_grid(claims, config)
     except OSError as error:
         raise ConfigError([f"{path}: the claims can't be read ({describe_error(error)})"]) from None
     except SpecError as error:

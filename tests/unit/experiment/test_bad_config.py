@@ -166,7 +166,10 @@ CONFIGS: dict[str, list[tuple]] = {
     ],
     "empty": [
         bad("models", {}, "a mapping with at least one named entry"),
-        (put("models.mlp", None), f"{GRID}[0].models = 'mlp': expected one of cnn"),  # null takes an entry away
+        (
+            put("models.mlp", None),
+            f"{GRID}[0].models = 'mlp': expected one of cnn, or add `models: {{ mlp: {{ name: mlp }} }}`",
+        ),  # null takes an entry away
         (
             put("probes", {}),
             f"{GRID}[0].models: no probe lists mlp; add it to a probe's models, or set probe: false",

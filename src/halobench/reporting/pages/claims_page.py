@@ -28,7 +28,13 @@ COLUMNS = (
 )
 UNTESTED = (Column("Test"), Column("Calibration"), Column("Why it is not tested"))
 # The figure for each theme's tests; tests of radii have a figure of their own.
-FIGURES = {"halos": "reach", "temperature_scaling": "temperature", "growth": "log_k", "repair": "maps"}
+FIGURES = {
+    "halos": "reach",
+    "temperature_scaling": "temperature",
+    "growth": "log_k",
+    "repair": "maps",
+    "own": "summary",
+}
 
 
 def claims_html(table: pd.DataFrame, experiment: str = "", rules: str = "") -> str:

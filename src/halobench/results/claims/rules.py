@@ -18,6 +18,7 @@ from halobench.core.errors import RefusedError, SpecError, check_name, naming, o
 from halobench.core.formatting import within
 from halobench.core.plugins.facts import lower_is_better
 from halobench.core.specs.codec import Number, Text, parse, spec, to_json
+from halobench.results.claims.short_form import filled_in
 from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, REGION_METRICS, THEMES
 from halobench.results.radii_summary import QUARTILES, SCALES
 from halobench.storage.columns import REFERENCE, SURVIVAL_COLUMNS, TABLE_COLUMNS
@@ -314,7 +315,7 @@ def _parsed(entries: list[Any]) -> list[Claim]:
         require(isinstance(entry, Mapping), place, entry, "a claim's keys and values")
         for variant in _variants(entry, place):
             with naming(f"claims.{variant.get('name', position)}"):
-                claim = parse(Claim, variant)
+                claim = parse(Claim, filled_in(variant))
                 require(claim.name not in claims, "name", claim.name, "a name not used by any other claim")
             claims[claim.name] = claim
     return list(claims.values())

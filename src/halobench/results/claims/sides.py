@@ -42,7 +42,7 @@ class ClaimTables:
     def _mask(self, name: str, column: str, condition: Any) -> np.ndarray:
         key = (name, column, repr(condition))
         if key not in self._masks:
-            self._masks[key] = _meets(self.by_name[name][column], condition)
+            self._masks[key] = meets(self.by_name[name][column], condition)
         return self._masks[key]
 
     def losses(self, conditions: Mapping[str, Any]) -> list[str]:
@@ -77,7 +77,7 @@ def side_cells(claim: Claim, conditions: Mapping[str, Any], tables: ClaimTables)
         if column not in rows:
             raise NotTested(f"neither {claim.table} nor runs has a column {column}")
     for column, condition in of_runs.items():
-        rows = rows[_meets(rows[column], condition)]
+        rows = rows[meets(rows[column], condition)]
     if rows.empty:
         _require_loss(conditions["loss"], tables)
         raise NotTested(f"the grid has no rows of {claim.table} with {described(conditions)}")
@@ -113,10 +113,10 @@ def _with_runs(table: pd.DataFrame, tables: ClaimTables) -> pd.DataFrame:
     return table
 
 
-def _meets(values: pd.Series, condition: Any) -> np.ndarray:
+def meets(values: pd.Series, condition: Any) -> np.ndarray:
     """Test which values (n,) meet a condition: a value, a list of values, a comparison or a pattern with ``*``."""
     if isinstance(condition, list | tuple):
-        return np.logical_or.reduce([_meets(values, one) for one in condition] or [np.zeros(len(values), bool)])
+        return np.logical_or.reduce([meets(values, one) for one in condition] or [np.zeros(len(values), bool)])
     comparison = COMPARISON.fullmatch(condition) if isinstance(condition, str) else None
     if comparison:
         numbers = pd.to_numeric(values, errors="coerce").to_numpy(dtype=float)

@@ -1,0 +1,68 @@
+"""Fill in the keys that a claim of one's own may leave out: six suffice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from halobench.core.errors import refuse, require
+from halobench.storage.columns import TABLE_COLUMNS
+
+NEEDED = ("name", "statement", "value", "a", "margin")  # besides `b` or `baselines`, if `a` is compared
+# Conditions on the tables' rows, unless a claim has its own.
+ROWS = {
+    "metrics": {"split": "test", "labels": "clean", "calibrator": "exact"},
+    "neighbourhood": {"points": "train"},
+    "radii": {"points": "train"},
+    "runs": {},
+}
+UNKNOWN = "after unknown results: the claim doesn't say when it was set"
+
+
+def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a claim's entry with all mandatory keys; one that says its `place` must be complete, and is returned.
+
+    A `value` may be a metric. Scores are those on clean test labels after the exact temperature fit, and points those
+    that were trained on, unless the claim says otherwise. The sign of the margin gives the direction. The models of a
+    claim of one's own need not interpolate. SpecError names a key that is missing or can't be inferred.
+    """
+    if "place" in entry:
+        return dict(entry)
+    for key in NEEDED:
+        refuse(key not in entry, key, f"missing; a claim needs {', '.join(NEEDED)} and, to compare a, b or baselines")
+    statistic = "difference" if "b" in entry else "against_best" if "baselines" in entry else "level"
+    shown = str(entry["name"]).replace("_", " ")
+    found = {
+        "label": shown[:1].upper() + shown[1:],
+        "place": "a claim of your own",
+        "theme": "own",
+        "registered": UNKNOWN,
+        "statistic": statistic,
+        "kind": "own",
+        "interpolating": [],
+        **entry,
+    }
+    found |= _table(entry)
+    if "direction" not in entry:
+        margin = entry["margin"]
+        signed = isinstance(margin, int | float) and margin != 0
+        refuse(not signed, "direction", "missing; set below or above, since the margin's sign doesn't say which")
+        found["direction"] = "below" if margin < 0 else "above"
+    sides = [entry[key] for key in ("a", "b") if isinstance(entry.get(key), Mapping)]
+    where = entry.get("where", {})
+    if isinstance(where, Mapping):
+        own = {column for side in sides for column in side} | set(where)
+        defaults = {column: value for column, value in ROWS[found["table"]].items() if column not in own}
+        metric = {"metric": entry["value"]} if found["value"] != entry["value"] else {}
+        found["where"] = {**defaults, **metric, **where}
+    return found
+
+
+def _table(entry: Mapping[str, Any]) -> dict[str, str]:
+    """Return the table and column of a claim's `value`, which may be a column of any table, or else is a metric."""
+    if "table" in entry:
+        require(entry["table"] in ROWS, "table", entry["table"], f"one of {', '.join(ROWS)}")
+        return {}
+    tables = [table for table in ROWS if entry["value"] in TABLE_COLUMNS[table]]
+    refuse(len(tables) > 1, "table", f"missing; set {' or '.join(tables)}, which all have a column {entry['value']}")
+    return {"table": tables[0]} if tables else {"table": "metrics", "value": "value"}
