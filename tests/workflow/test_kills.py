@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from conftest import SOAK, heed_interrupts
+from conftest import SOAK, Workspace, few_cells, heed_interrupts
 from halobench.storage import files
 
 pytestmark = pytest.mark.faults
@@ -247,3 +247,29 @@ def test_an_orphan_of_an_older_spec_does_not_overwrite_what_the_newer_one_made(b
     assert found["spec"]["train"]["epochs"] == new
     assert found["outputs"] == {name: files.checksum(cell / name) for name in WRITTEN["train"]}
     assert len((cell / "history.csv").read_text().splitlines()) == new + 1
+
+
+@pytest.mark.parametrize("trial", range(30 if SOAK else 2))
+def test_any_number_of_interrupts_at_any_time_leaves_no_traceback_and_no_lock(tmp_path, trial):
+    """Ctrl-C reaches the run and all of its jobs, as in a terminal; the next run needs no --unlock."""
+    rng, workspace = random.Random(trial), Workspace(tmp_path, few_cells())
+    log = tmp_path / "run.log"
+    with open(log, "w") as file:
+        run = subprocess.Popen(
+            [sys.executable, "-m", "halobench.cli.main", "run", "--cores", "2"],
+            cwd=tmp_path,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=heed_interrupts,
+        )
+    time.sleep(rng.uniform(1, 20))
+    for _ in range(rng.randint(1, 5)):
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGINT)
+        time.sleep(rng.choice([0.02, 0.3, 1.0]))
+    run.wait(60)
+    assert "Traceback" not in log.read_text(), log.read_text()[-3000:]
+    again = workspace.halobench("run", "--cores", "1", "calibrations")
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "LockException" not in again.stderr

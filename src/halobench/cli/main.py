@@ -97,6 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         if is_job:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # the fork server blocks it until here
             print(_opening(args, arguments), flush=True)
         with explained(" ".join(arguments[: 2 if is_job else 1])):
             code = args.run(args) or 0
@@ -111,6 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _print_error(f"halobench: error: {error}")
         return 2
     except KeyboardInterrupt:
+        if is_program:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would interrupt Python's own end
         _print_error("halobench: stopped by SIGINT")
         return 130
     except SystemExit as stop:  # from a plug-in; such a stage hasn't done its work, whatever its exit code

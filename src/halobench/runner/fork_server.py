@@ -111,10 +111,14 @@ def serve() -> None:
             job, files = _receive(line)
             with contextlib.suppress(OSError):
                 if job.get("setting") == setting and _load(job["arguments"][1]):
+                    # Ctrl-C would leave a traceback while Python sets up the fork; the job itself then gets it.
+                    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
                     fork = os.fork()
             if fork == 0:
                 listener.close()
-                return _become(job, files, line)
+                _become(job, files, line)
+                return
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
         for file in files:
             os.close(file)
     os._exit(0)

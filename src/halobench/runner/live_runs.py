@@ -41,7 +41,13 @@ def enrol(folder: Path) -> None:
     with _deciding(folder):
         _held[path] = FileLock(path, thread_local=False)
         _held[path].acquire()
-    atexit.register(path.unlink, missing_ok=True)
+    atexit.register(_withdraw, path)
+
+
+def _withdraw(path: Path) -> None:
+    """Remove a run's lock, unless Snakemake's are left: the next run then knows that a dead run left them."""
+    if not any((path.parents[2] / "locks").glob("*")):
+        path.unlink(missing_ok=True)
 
 
 def other_runs(folder: Path) -> tuple[list[str], list[Path]]:

@@ -204,6 +204,9 @@ def _snakemake(arguments: Sequence[str]) -> int:
     try:
         with stopping.with_jobs():
             main(list(arguments))
+    except KeyboardInterrupt:  # before or after Snakemake handles it
+        print("halobench: stopped by SIGINT", file=sys.stderr)
+        return 130
     except SystemExit as end:
         if not isinstance(end.code, str):
             return end.code or 0

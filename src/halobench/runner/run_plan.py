@@ -24,7 +24,7 @@ from halobench.experiment.grid import Config
 from halobench.results import status
 from halobench.results.finished_cells import partial_jobs
 from halobench.runner import validation
-from halobench.runner.arguments import Arguments, configuration
+from halobench.runner.arguments import DEFAULT, Arguments, configuration
 from halobench.runner.end_of_run import CLAIMS
 from halobench.storage import files
 
@@ -95,7 +95,9 @@ def load(parsed: Arguments) -> RunPlan | None:
             config, named = check(raw)
             check_claims(claims_file(workflow), config)
     except ConfigError as error:
-        print("\n".join(["The configuration has problems:", *error.problems]), file=sys.stderr)
+        here = parsed.options.directory
+        where = "" if (here / DEFAULT).exists() else f" (no {DEFAULT} in {here.absolute()})"
+        print("\n".join([f"The configuration{where} has problems:", *error.problems]), file=sys.stderr)
         return None
     plan = RunPlan(raw, config, parsed.options.directory, named, workflow)
     _plans.append(plan)

@@ -25,21 +25,32 @@ def with_jobs() -> Iterator[None]:
 
     Jobs receive SIGINT, on which all jobs end in an orderly way. If jobs inherit that SIGINT is ignored, as in a run
     that a script starts in the background, they get SIGTERM. Snakemake sets its own handlers; Python also writes the
-    numbers of the signals that these handle to a socket.
+    numbers of the signals that these handle to a socket. Only the first SIGINT interrupts this process, since another
+    would interrupt Snakemake's own cleaning up.
     """
-    passed = signal.SIGTERM if signal.getsignal(signal.SIGINT) is signal.SIG_IGN else signal.SIGINT
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    passed = signal.SIGTERM if ignored else signal.SIGINT
     reader, writer = socket.socketpair()
     writer.setblocking(False)
     watcher = threading.Thread(target=_watch, args=[reader, passed], daemon=True)
     watcher.start()
     before = signal.set_wakeup_fd(writer.fileno()), signal.signal(signal.SIGTERM, _exit)
+    interrupting = signal.SIG_IGN if ignored else signal.signal(signal.SIGINT, _interrupt)
     try:
         yield
     finally:
         signal.set_wakeup_fd(before[0])
         signal.signal(signal.SIGTERM, before[1])
+        if signal.getsignal(signal.SIGINT) is _interrupt:  # not interrupted, so later interrupts count
+            signal.signal(signal.SIGINT, interrupting)
         writer.close()
         watcher.join()  # it closes its socket
+
+
+def _interrupt(number: int, _: object) -> None:
+    """Interrupt this process, and ignore later interrupts; a handler, unlike SIG_IGN, isn't inherited by jobs."""
+    signal.signal(number, lambda *_: None)
+    raise KeyboardInterrupt
 
 
 def _exit(number: int, _: object) -> None:

@@ -65,7 +65,7 @@ def set_kernels(spec: TrainSpec) -> None:
     torch.set_deterministic_debug_mode("warn" if spec.deterministic else "default")
     torch.backends.cudnn.benchmark = not spec.deterministic
     # On the CPU, the bf16 gradient of a depthwise convolution over images of one pixel, with a stride of 2 and in
-    # channels_last, holds memory that oneDNN never wrote (seen with torch 2.13; tests/unit/training/test_precision).
+    # channels_last, holds memory that oneDNN never wrote (seen with torch 2.13; tests/unit/training/test_bf16).
     unsafe = spec.precision == "bf16" and spec.channels_last and spec.deterministic
     torch.backends.mkldnn.enabled = not unsafe  # type: ignore[assignment]  # a property, to torch's stubs
 
