@@ -101,8 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(_opening(args, arguments), flush=True)
         with explained(" ".join(arguments[: 2 if is_job else 1])):
             code = args.run(args) or 0
-        if is_program and is_job:  # a signal that comes too late would report a complete result as a failed job
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGURG):
+        if is_program:  # a signal that comes too late would report a complete result as failed, or leave a traceback
+            for number in (signal.SIGINT, *((signal.SIGTERM, signal.SIGUSR1, signal.SIGURG) if is_job else ())):
                 signal.signal(number, signal.SIG_IGN)
         return code
     except BrokenPipeError:  # e.g. from `| head`, which has read enough
