@@ -24,8 +24,11 @@ def report() -> tuple[list[str], list[str]]:
     """Return lines on what a run would use, and a line for each problem."""
     lines, problems = [_machine(), _extras()], list[str]()
     if importlib.util.find_spec("torch") and importlib.util.find_spec("pynvml"):
-        listed, problems = _devices()
-        lines += listed
+        try:
+            listed, problems = _devices()
+            lines += listed
+        except (ImportError, OSError) as error:  # e.g. a library of CUDA is missing
+            problems.append(f"torch can't be loaded ({' '.join(str(error).split())[:200]}); install it again")
     lines += [_slurm(), _folders()]
     return lines, problems
 
@@ -56,7 +59,9 @@ def _devices() -> tuple[list[str], list[str]]:
 
     gpus, problems = list_gpus(), list[str]()
     built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "for the CPU"
-    lines = [f"torch {torch.__version__.partition('+')[0]}, built {built}; {_driver()}"]
+    driver, fault = _driver()
+    problems += [fault] if fault else []
+    lines = [f"torch {torch.__version__.partition('+')[0]}, built {built}; {driver}"]
     if not gpus:
         return [*lines, "GPUs: none, so jobs run on the CPU"], problems
     try:
@@ -76,15 +81,17 @@ def _devices() -> tuple[list[str], list[str]]:
     return lines, problems
 
 
-def _driver() -> str:
-    """Return the version of NVIDIA's driver."""
+def _driver() -> tuple[str, str]:
+    """Return the version of NVIDIA's driver, and a problem if there is one that doesn't work."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
-        return f"NVIDIA driver {pynvml.nvmlSystemGetDriverVersion()}"
+        return f"NVIDIA driver {pynvml.nvmlSystemGetDriverVersion()}", ""
     except pynvml.NVMLError as error:
-        return f"no NVIDIA driver ({error})"
+        installed = Path("/proc/driver/nvidia/version").exists()
+        wrong = f"NVIDIA's driver doesn't work ({error}); after an update of the driver, restart the machine"
+        return f"no NVIDIA driver ({error})", wrong if installed else ""
 
 
 def _describe(uuid: str) -> tuple[str, list[str]]:

@@ -137,7 +137,7 @@ def free_slots(device: Device) -> str:
     """Return how many slots of a device jobs hold, without taking any."""
     held = 0
     for path in _lock_folder().glob(f"{device.uuid.replace('/', '_')}.*.lock"):
-        with contextlib.suppress(Timeout), FileLock(path, blocking=False, fallback_to_soft=False):
+        with contextlib.suppress(Timeout, OSError), FileLock(path, blocking=False, fallback_to_soft=False):
             continue
         held += 1
     return "no job of this user holds a slot" if not held else f"{held} of its slots held by jobs"

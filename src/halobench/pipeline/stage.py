@@ -107,9 +107,12 @@ def resumable(
     from halobench.training.checkpoint import Checkpoint, Signals
     from halobench.training.device import name_device_errors
 
-    # Signals are held until the record is written: until then, one would leave complete outputs without a record.
-    signals = run._held.enter_context(Signals())
-    with _gpu_slot(device, slots), _naming(run.record.parent), name_device_errors():
+    with contextlib.ExitStack() as held:
+        held.enter_context(_gpu_slot(device, slots))  # while it waits, a signal ends the process as usual
+        # Signals are held until the record is written: until then, one would leave complete outputs without a record.
+        signals = run._held.enter_context(Signals())
+        held.enter_context(_naming(run.record.parent))
+        held.enter_context(name_device_errors())
 
         def checkpoint(used: str, inputs: Mapping[str, Path]) -> Checkpoint:
             run.device, run.inputs = used, {name: files.checksum(path) for name, path in inputs.items()}

@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError
 from halobench.core.formatting import count, duration
 from halobench.core.specs.codec import to_json
@@ -72,9 +73,16 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
     recorded = record.get("inputs", {})
     moved = sorted(name for name, digest in (inputs or {}).items() if recorded.get(name, digest) != digest)
     harm = _harm(path, record, thorough)
-    restores = bool(harm) and job.stage == "source" and not reasons and not moved
+    restores = bool(harm) and not reasons and not moved and _is_restored(job, results)
     reasons += harm
     return State("changed" if reasons or moved else "current", tuple(reasons), tuple(moved), restores, record)
+
+
+def _is_restored(job: Job, results: Path) -> bool:
+    """Return True if a job is a source whose declared outputs exist and whose arrays are always the same."""
+    if job.stage != "source" or not all((results / path).exists() for path in job.paths):
+        return False
+    return not plugins.find("data", job.spec["loader"]).constants.get("FROM_DISK")  # these files may have changed
 
 
 def _read(path: Path, job: Job) -> dict[str, Any]:
@@ -185,10 +193,16 @@ def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
 
 
 def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]:
-    """Return the jobs that a run of the whole list would run: those that aren't current, and all that need them."""
+    """Return the jobs that a run of the whole list would run: those that aren't current, and all that need them.
+
+    If nothing else is to do, sources that are only restored don't count as needed, since their bytes stay the same.
+    """
     by_name, chosen = {job.name: job for job in jobs}, {}
-    for name, state in states.items():  # in an order in which they could run
-        if state.kind != "current" or any(need in chosen and not states[need].restores for need in by_name[name].needs):
+    outdated = {name for name, state in states.items() if state.kind != "current"}
+    if all(states[name].restores for name in outdated):
+        return {name: by_name[name] for name in states if name in outdated}
+    for name in states:  # in an order in which they could run
+        if name in outdated or any(need in chosen for need in by_name[name].needs):
             chosen[name] = by_name[name]
     return chosen
 

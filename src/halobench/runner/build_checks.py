@@ -146,16 +146,22 @@ class _Build:
 
         classes = min((source.classes for source in self.descriptions.values()), default=3)
         spec, rng = self.config.calibrate, np.random.default_rng(0)
-        logits = 2 * rng.normal(size=(2, 300, classes))
+        sizes = [self.config.datasets[cell.dataset] for cell in self.cells]
+        count = max(300, min([5000, *(min(each.val, each.test) for each in sizes)]))
+        logits = 2 * rng.normal(size=(2, count, classes))
         labels = (logits / 3 + rng.gumbel(size=logits.shape)).argmax(axis=2)
+        labels[:, : min(count, classes)] = np.arange(min(count, classes))  # so that each class is there
         arrays: dict[str, np.ndarray] = {}
         for split, samples, drawn in zip(("val", "test"), logits, labels, strict=True):
             arrays |= {f"{split}.logits": samples, f"{split}.labels": drawn, f"{split}.clean": drawn}
         few = dataclasses.replace(spec, calibrators=("none",), also=(), draws=2, floor_draws=2)
         tried = [dataclasses.replace(few, calibrators=(entry,)) for entry in spec.calibrators if _is_outside(entry)]
         tried += [dataclasses.replace(few, also=(entry,)) for entry in spec.also if _is_outside(entry)]
+        before = len(self.problems)
         for one in tried:
             self.attempt("", calibrate, arrays, one, 0, ("val", "test"), plugin="calibrators")
+        tail = f" (tried on {count:,} random logits of {classes:,} classes)"
+        self.problems[before:] = [f"{problem}{tail}" for problem in self.problems[before:]]
 
     def _rows(self, cell: Cell, source: sources.Description | None) -> int:
         """Return the number of rows in a cell's training batches, which its loss may increase."""

@@ -38,11 +38,14 @@ def _check_side(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, confi
     """Raise SpecError if no cell meets the conditions of one side."""
     place = f"claims.{claim.name}"
     names = {"labels": (*LABELS,), "probe": (*config.probes,), "points": POINTS, "split": SPLITS}
+    if claim.table == "metrics":
+        names["calibrator"] = config.calibrate.names
     for column, known in names.items():
-        value = side.get(column)
-        unknown = isinstance(value, str) and "*" not in value and value[:1] not in tuple("<>!=") and value not in known
-        if unknown:
-            raise SpecError(f"{place}.{column}", value, one_of(known, value))
+        values = side.get(column, ())
+        for value in values if isinstance(values, list | tuple) else [values]:
+            plain = isinstance(value, str) and "*" not in value and value[:1] not in tuple("<>!=")
+            if plain and value not in known:
+                raise SpecError(f"{place}.{column}", value, one_of(known, value))
     loss = side.get("loss")
     if isinstance(loss, str) and loss != REFERENCE and "*" not in loss and loss not in set(grid["loss"]):
         raise SpecError(f"{place}.loss", loss, f"a loss of the grid: {one_of(sorted(set(grid['loss'])), loss)}")

@@ -110,7 +110,7 @@ def name_device_errors() -> Iterator[None]:
     """Turn a job's other errors of memory, and those of CUDA itself, into a RefusedError that says what to do."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if _is_out_of_memory(error):
             what = "the model, its optimiser's state and the samples need more memory than the device has free"
             raise RefusedError("train.device", f"{what}{_others(error)} ({_reason(error)})") from error
@@ -120,17 +120,22 @@ def name_device_errors() -> Iterator[None]:
         raise RefusedError("train.device", f"{what} ({_reason(error)})") from error
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     """Return True for an out-of-memory error of a GPU or of the CPU."""
-    return isinstance(error, torch.cuda.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+    return _is_full_gpu(error) or isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
-def _others(error: RuntimeError) -> str:
+def _is_full_gpu(error: Exception) -> bool:
+    """Return True for an out-of-memory error of a GPU, which torch or one of CUDA's libraries raises."""
+    words = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or any(each in str(error) for each in words)
+
+
+def _others(error: Exception) -> str:
     """Return what else to do about a GPU that is full, which other jobs may share."""
-    shared = "; if other jobs use this GPU, lower slots_per_gpu"
-    return shared if isinstance(error, torch.cuda.OutOfMemoryError) else ""
+    return "; if other jobs use this GPU, lower slots_per_gpu" if _is_full_gpu(error) else ""
 
 
-def _reason(error: RuntimeError) -> str:
+def _reason(error: Exception) -> str:
     """Return an error's text in one line."""
     return " ".join(str(error).split())[:300]

@@ -99,3 +99,26 @@ def test_claims_of_the_package_may_be_about_other_grids(root):
     config["losses"].pop("mixup2")
     config["experiments"]["tiny"]["grid"][0]["losses"] = ["cross_entropy"]
     check_in_grid(load_claims(root / "workflow/claims.yaml"), load_config(config))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"value": 3}, "value = 3: expected a name"),
+        ({"table": ["metrics"]}, "table = .*: expected a name"),
+        ({"margin": "-0.05"}, "margin = '-0.05': expected a number"),
+        ({"statistic": "ratio", "margin": 0.8}, "direction: missing"),
+        ({"b": None, "baselines": {"loss": "mixup2"}}, "baselines = .*: expected conditions that differ"),
+    ],
+)
+def test_odd_values_are_named(tmp_path, changes, said):
+    with pytest.raises(SpecError, match=said):
+        loaded(tmp_path, **changes)
+
+
+def test_a_calibrator_that_the_grid_does_not_fit_is_refused(tmp_path):
+    config = tiny_config() | {"calibrators": ["none"]}
+    with pytest.raises(SpecError, match=r"calibrator = 'exact': expected one of none"):
+        check_in_grid([loaded(tmp_path)], load_config(config))
+    with pytest.raises(SpecError, match=r"split = 'tst': expected one of test, train, val"):
+        check_in_grid([loaded(tmp_path, where={"split": ["tst"], "calibrator": "none"})], load_config(config))

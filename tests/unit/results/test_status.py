@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -314,3 +315,20 @@ def test_weights_from_a_cell_of_another_experiment_are_followed_and_those_from_e
         config["models"]["warm"] = {"name": "mlp", "width": 16, "weights": weights}
         names = {job.name for job in jobs(load_config(config))}
         assert (("train", CELL) in names) == followed
+
+
+def test_a_damaged_array_of_a_source_is_only_written_again(done, tmp_path):
+    """Its bytes are always the same; but not if a declared output is lost, or if there is anything else to do."""
+    results, everything = shutil.copytree(done, tmp_path / "results"), listed()
+    source = next(job for job in everything if job.stage == "source")
+    array, path = results / "sources/digits/labels.npy", results / source.record
+    array.write_text("labels")
+    files.write_json(path, record(source.request, None, [path.with_name("meta.json"), array], 1.0))
+    assert status.to_run(everything, status.survey(everything, results)) == {}
+    array.write_text("harmed")
+    os.utime(array, (path.stat().st_mtime + 5,) * 2)
+    assert set(status.to_run(everything, status.survey(everything, results))) == {source.name}
+    changed = listed(train__epochs=4)
+    assert len(status.to_run(changed, status.survey(changed, results))) > len(everything) // 2
+    path.with_name("meta.json").unlink()
+    assert ("train", f"{CELL}") in status.to_run(everything, status.survey(everything, results))

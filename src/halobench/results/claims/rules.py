@@ -140,6 +140,7 @@ class Claim:
         what = f"missing; set lowest or highest, since {self.measure} doesn't say which is better (LOWER_IS_BETTER)"
         refuse(self.statistic == "against_best" and self.lowest_is_best is None, "best", what)
         require(self.b != self.a, "b", self.b, "conditions that differ from those of a")
+        require(self.baselines != self.a, "baselines", self.baselines, "conditions that differ from those of a")
         paired = self.b is not None and not self.across_datasets
         refuse(
             self.otherwise is not None and not paired,
@@ -283,6 +284,8 @@ def load_claims(path: Path | str) -> list[Claim]:
     require(listed, str(path), keys, "the single key 'claims' with a list of claims")
     try:
         return _parsed(content["claims"])
+    except RecursionError:
+        raise RefusedError(str(path), "an alias refers to itself") from None
     except SpecError as error:
         raise error.at(f"{path}: {error.key}") from None
 
@@ -296,7 +299,7 @@ def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators:
     for claim in claims:
         for side, (column, names) in itertools.product(claim.sides if claim.table != "runs" else (), computed.items()):
             values = side.get(column, ())
-            for value in [values] if isinstance(values, str) else values:
+            for value in values if isinstance(values, list | tuple) else [values]:
                 plain = isinstance(value, str) and not ({*"*<>=!"} & {*value} or value.startswith(LADDER))
                 require(not plain or value in names, f"claims.{claim.name}.{column}", value, one_of(names, value))
 

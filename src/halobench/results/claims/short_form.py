@@ -28,6 +28,7 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
     """
     if "place" in entry:
         return dict(entry)
+    entry = {key: value for key, value in entry.items() if value is not None}
     for key in NEEDED:
         refuse(key not in entry, key, f"missing; a claim needs {', '.join(NEEDED)} and, to compare a, b or baselines")
     statistic = "difference" if "b" in entry else "against_best" if "baselines" in entry else "level"
@@ -43,9 +44,10 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
         **entry,
     }
     found |= _table(entry)
+    margin = entry["margin"]
+    require(isinstance(margin, int | float) and not isinstance(margin, bool), "margin", margin, "a number")
     if "direction" not in entry:
-        margin = entry["margin"]
-        signed = isinstance(margin, int | float) and margin != 0
+        signed = margin != 0 and found["statistic"] != "ratio"
         refuse(not signed, "direction", "missing; set below or above, since the margin's sign doesn't say which")
         found["direction"] = "below" if margin < 0 else "above"
     sides = [entry[key] for key in ("a", "b") if isinstance(entry.get(key), Mapping)]
@@ -60,6 +62,8 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _table(entry: Mapping[str, Any]) -> dict[str, str]:
     """Return the table and column of a claim's `value`, which may be a column of any table, or else is a metric."""
+    for key in ("table", "value"):
+        require(isinstance(entry.get(key, ""), str), key, entry.get(key), "a name")
     if "table" in entry:
         require(entry["table"] in ROWS, "table", entry["table"], f"one of {', '.join(ROWS)}")
         return {}
