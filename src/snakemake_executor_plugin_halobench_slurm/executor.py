@@ -128,10 +128,10 @@ class Executor(SlurmExecutor):
                 self.cancel_jobs([job])
                 self.refuse(job, f"it would wait forever: {reason}")
             else:
-                log = str((job.aux or {}).get("slurm_logfile"))
-                if log != "None":
+                logs = list(filter(None, [(job.aux or {}).get("slurm_logfile")]))
+                for log in logs:
                     note_end(Path(log), number, state, job.job)
-                super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=[log])
+                super().report_job_error(job, msg=f"SLURM job {number}: {state}. ", aux_logs=list(map(str, logs)))
 
     def has_files(self, job: Any) -> bool:
         """Return True if a job has written its files in this run; they have temporary names until its stage is done."""

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import gc
-import signal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from countdown import Countdown
 from halobench import TrainingPoints, attacked_radius, certified_radius, far_field
 from halobench.core import plugins
 from halobench.core.errors import Interrupted, RefusedError, SpecError
@@ -30,7 +30,7 @@ from halobench.probing.probe import probe
 from halobench.training import checkpoint as checkpoints
 from halobench.training import loop
 from halobench.training.cell import train_cell
-from halobench.training.checkpoint import Checkpoint, Signals
+from halobench.training.checkpoint import Checkpoint
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -116,18 +116,6 @@ class Unsteady(nn.Module):
 
 def unsteady(input_shape, classes) -> nn.Module:
     return Unsteady(classes)
-
-
-class Countdown(Signals):
-    """A signal that seems to arrive the n-th time that it is checked for."""
-
-    def __init__(self, count: int):
-        self.count = count
-
-    @property
-    def received(self) -> int | None:
-        self.count -= 1
-        return signal.SIGTERM if self.count < 0 else None
 
 
 def whole_and_in_parts(digits, path) -> tuple[bytes, bytes]:

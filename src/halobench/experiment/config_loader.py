@@ -15,7 +15,6 @@ import pydantic
 
 from halobench.core import plugins
 from halobench.core.errors import NAME, RefusedError, SpecError, one_of
-from halobench.core.plugins import check_installed
 from halobench.core.specs.codec import adapter, spec_errors
 from halobench.core.specs.data import LADDER_SAMPLES
 from halobench.core.specs.training import EVALUATION_KEYS, TrainSpec
@@ -116,7 +115,7 @@ def _check_references(config: Config, names: Mapping[str, list[Any]]) -> Iterato
         if name is not None and name not in names[section]:
             yield SpecError(place, name, f"{one_of(names[section], name)}{_plugin_entry(section, name)}")
     try:
-        check_installed(config.calibrate.plugged)
+        plugins.check_installed(config.calibrate.plugged)
     except SpecError as error:
         yield error
 

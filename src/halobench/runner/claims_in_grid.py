@@ -7,9 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.core.errors import SpecError, one_of, refuse
+from halobench.core.errors import SpecError, one_of, refuse, require
 from halobench.experiment.grid import Config
-from halobench.results.claims.rules import CLASSES, Claim, described
+from halobench.results.claims.rules import CLASSES, Claim, described, plain_names
 from halobench.results.claims.sides import meets
 from halobench.results.names import LABELS
 from halobench.storage.columns import REFERENCE
@@ -41,11 +41,8 @@ def _check_side(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, confi
     if claim.table == "metrics":
         names["calibrator"] = config.calibrate.names
     for column, known in names.items():
-        values = side.get(column, ())
-        for value in values if isinstance(values, list | tuple) else [values]:
-            plain = isinstance(value, str) and "*" not in value and value[:1] not in tuple("<>!=")
-            if plain and value not in known:
-                raise SpecError(f"{place}.{column}", value, one_of(known, value))
+        for value in plain_names(side.get(column, ())):
+            require(value in known, f"{place}.{column}", value, one_of(known, value))
     loss = side.get("loss")
     if isinstance(loss, str) and loss != REFERENCE and "*" not in loss and loss not in set(grid["loss"]):
         raise SpecError(f"{place}.loss", loss, f"a loss of the grid: {one_of(sorted(set(grid['loss'])), loss)}")

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from countdown import Countdown
 from halobench.core.errors import DivergedError, Interrupted
 from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.core.specs.model import ModelSpec
@@ -41,18 +42,6 @@ def digits(tmp_path_factory):
 
 def silent(line: str) -> None:
     """Drop progress lines."""
-
-
-class Countdown(Signals):
-    """A signal that seems to arrive the n-th time that it is checked for."""
-
-    def __init__(self, count: int):
-        self.count = count
-
-    @property
-    def received(self) -> int | None:
-        self.count -= 1
-        return signal.SIGTERM if self.count < 0 else None
 
 
 class Unsteady(nn.Module):

@@ -255,6 +255,12 @@ def _check_condition(key: str, condition: Any) -> None:
         require(not compares or COMPARISON.fullmatch(one), key, one, 'a comparison with a number, e.g. ">0" or "!=10"')
 
 
+def plain_names(condition: Any) -> list[str]:
+    """Return the names in a condition, without patterns and comparisons."""
+    values = condition if isinstance(condition, list | tuple) else [condition]
+    return [value for value in values if isinstance(value, str) and not {*"*<>=!"} & {*value}]
+
+
 def described(conditions: Mapping[str, Any]) -> str:
     """Format conditions on one line, e.g. ``loss mixup2, noise >0``."""
     words = []
@@ -298,10 +304,9 @@ def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators:
     computed = {"metric": {*metrics, "ece_floor", *REGION_METRICS}, "calibrator": {*calibrators}}
     for claim in claims:
         for side, (column, names) in itertools.product(claim.sides if claim.table != "runs" else (), computed.items()):
-            values = side.get(column, ())
-            for value in values if isinstance(values, list | tuple) else [values]:
-                plain = isinstance(value, str) and not ({*"*<>=!"} & {*value} or value.startswith(LADDER))
-                require(not plain or value in names, f"claims.{claim.name}.{column}", value, one_of(names, value))
+            for value in plain_names(side.get(column, ())):
+                known = value in names or value.startswith(LADDER)
+                require(known, f"claims.{claim.name}.{column}", value, one_of(names, value))
 
 
 def claims_digest(claims: Iterable[Claim]) -> str:
