@@ -251,10 +251,7 @@ def test_an_orphan_of_an_older_spec_does_not_overwrite_what_the_newer_one_made(b
 
 @pytest.mark.parametrize("trial", range(30 if SOAK else 2))
 def test_any_number_of_interrupts_at_any_time_leaves_no_traceback_and_no_lock(tmp_path, trial):
-    """Ctrl-C reaches the run and all of its jobs, as in a terminal; the next run needs no --unlock.
-
-    Only the Snakemake that writes a manifest may leave one, while it is imported.
-    """
+    """Ctrl-C reaches the run and all of its jobs, as in a terminal; the next run needs no --unlock."""
     rng, workspace = random.Random(trial), Workspace(tmp_path, few_cells())
     log = tmp_path / "run.log"
     with open(log, "w") as file:
@@ -273,7 +270,7 @@ def test_any_number_of_interrupts_at_any_time_leaves_no_traceback_and_no_lock(tm
         time.sleep(rng.choice([0.02, 0.3, 1.0]))
     run.wait(60)
     said = log.read_text()
-    assert said.count("Traceback") <= said.count('snakemake/__main__.py", line'), said[-3000:]
+    assert "Traceback" not in said, said[-3000:]
     again = workspace.halobench("run", "--cores", "1", "calibrations")
     assert again.returncode == 0, again.stderr[-3000:]
     assert "LockException" not in again.stderr
