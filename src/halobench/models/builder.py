@@ -30,17 +30,20 @@ def build(
     """Build a model from samples (n, *input_shape) to logits (n, classes), with weights drawn from torch's generator.
 
     Models with their own preprocessing undo the data set's normalisation by `moments` (mean and std per channel, for
-    pixel values up to 255). A pretrained model's weights don't require gradients; without the file `weights`, they stay
-    random. The spec's `outputs` may refer to classes by `names`.
+    pixel values up to 255). Given weights that aren't to be trained don't require gradients; without the file
+    `weights`, they stay random. The spec's `outputs` may refer to classes by `names`.
     """
     if len(input_shape) == 1:
         _check_takes_features(spec)
     channels = input_shape[0]
     model = _network(spec, input_shape, classes)
-    if spec.comes_trained:
+    if spec.has_weights:
         _check_given(model, spec, classes)
-        model.requires_grad_(False)
-    if spec.comes_trained and weights is not None:
+        model.requires_grad_(spec.finetune == "all")
+    if spec.finetune == "head":
+        for name in _heads(spec, input_shape, classes) & dict(model.named_parameters()).keys():
+            model.get_parameter(name).requires_grad_()
+    if spec.has_weights and weights is not None:
         pretrained.load(weights, model, kept_rows(spec, input_shape, classes, names))
     moments = moments or (np.zeros(channels), np.ones(channels))
     if spec.timm_preprocessing:
@@ -119,33 +122,41 @@ def _takes(build: Callable[..., Any], *arguments: Any, **options: Any) -> bool:
 
 def kept_rows(
     spec: ModelSpec, input_shape: tuple[int, ...], classes: int, names: Sequence[str] = ()
-) -> dict[str, list[int]]:
-    """Return the rows that the spec's `outputs` select, for each tensor whose shape depends on the class count."""
+) -> dict[str, list[int] | None]:
+    """Return the rows of given weights to keep, for each tensor whose shape depends on the number of classes.
+
+    The spec's `outputs` select the rows. Without them, a model to be fine-tuned keeps none (None), and others keep all.
+    """
     if spec.outputs is None:
-        return {}
+        return dict.fromkeys(_heads(spec, input_shape, classes)) if spec.finetune else {}
     rows = spec.output_rows(classes, names)
     if spec.pretrained is True:
         count = pretrained.published(spec).num_classes
         require(max(rows) < count, "outputs", max(rows), f"less than {count}, the number of published outputs")
+    return {name: rows for name in _heads(spec, input_shape, classes)}
+
+
+def _heads(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> set[str]:
+    """Return the names of the last layer's tensors: those that have one row per class."""
     with torch.random.fork_rng(devices=[]):
         one, more = (
             {name: tuple(tensor.shape) for name, tensor in _network(spec, input_shape, count).state_dict().items()}
             for count in (classes, classes + 1)
         )
-    heads = [name for name, shape in one.items() if shape != more.get(name)]
+    heads = {name for name, shape in one.items() if shape != more.get(name)}
     by_row = all((classes + 1, *one[name][1:]) == more.get(name) for name in heads)
-    refuse(
-        not (heads and by_row), "outputs", "the model's last layer doesn't have one row per output; leave this key out"
-    )
-    return {name: rows for name in heads}
+    key = "finetune" if spec.outputs is None else "outputs"
+    refuse(not (heads and by_row), key, "the model's last layer doesn't have one row per output; leave this key out")
+    return heads
 
 
 def _check_given(model: nn.Module, spec: ModelSpec, classes: int) -> None:
     """Raise SpecError if a model can't use the weights specified for it."""
-    if spec.pretrained is True and spec.outputs is None:
+    if spec.pretrained is True and spec.outputs is None and spec.finetune is None:
         count = pretrained.published(spec).num_classes
         what = f"the weights of {spec.name} are for {count} classes, and the data set has {classes}"
-        refuse(count != classes, "pretrained", f"{what}; use `outputs` to choose an output for each class")
+        right = "use `outputs` to choose an output for each class, or `finetune: head` to train a new last layer"
+        refuse(count != classes, "pretrained", f"{what}; {right}")
     refuse(hasattr(model, "start"), "weights", BUILT_FROM_DATA)
 
 

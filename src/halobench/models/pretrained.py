@@ -15,9 +15,10 @@ from halobench.core.specs.model import ModelSpec
 from halobench.models import package_weights
 from halobench.storage import files
 
-Kept = Mapping[str, Sequence[int]]  # tensor name -> rows of the outputs that represent classes
+# Tensor name -> rows of the outputs that represent classes; None if the model keeps its own tensor.
+Kept = Mapping[str, Sequence[int] | None]
 
-FORMAT = "a .safetensors file of weights (docs/run.md shows how to make one from a .pth or .pt file)"
+FORMAT = "a .safetensors file of weights (docs/models.md shows how to make one from a .pth or .pt file)"
 ORDER = "halobench.order"  # metadata that lists the tensors in their original order, since safetensors sorts them
 NESTED = ("state_dict", "model")  # the keys under which some checkpoints store the tensors
 
@@ -74,7 +75,7 @@ def check(spec: ModelSpec, model: nn.Module, kept: Kept) -> None:
 
 
 def load(path: Path, model: nn.Module, kept: Kept) -> None:
-    """Load the weights in a file into `model`; for tensors listed in `kept`, load only the given rows."""
+    """Load the weights in a file into `model`; for tensors listed in `kept`, load only the given rows, if any."""
     # Tied tensors are stored only once; the others have been checked.
     model.load_state_dict(_fitting(path, *_read(path), model, kept), strict=False)
 
@@ -88,8 +89,10 @@ def _fitting(
         bad = int((~tensor.float().isfinite()).sum()) if tensor.is_floating_point() else 0
         refuse(bad, "weights", f"{bad} of {tensor.numel()} values in {name} of {path} aren't finite; use other weights")
     tensors = _named_for(model, tensors, ordered)
+    own = model.state_dict()
+    tensors |= {name: own[name] for name, rows in kept.items() if rows is None}
     for name, rows in kept.items():
-        if name in tensors and tensors[name].ndim:
+        if rows is not None and name in tensors and tensors[name].ndim:
             count = len(tensors[name])
             what = f"less than {count}, the number of outputs of the weights in {path}"
             require(max(rows) < count, "outputs", max(rows), what)
@@ -134,7 +137,7 @@ def _check_layout(path: str, stored: Mapping[str, torch.Tensor], model: nn.Modul
         if found.shape != tensor.shape:
             what = f"{name} in {path} is {tuple(found.shape)} instead of {tuple(tensor.shape)}, as in this model"
             if found.shape[1:] == tensor.shape[1:] and found.shape[:1] > tensor.shape[:1]:
-                what += " (if they have more classes, use `outputs` to choose an output for each class)"
+                what += " (if they have more classes, use `outputs` to choose an output for each class, or `finetune`)"
             raise RefusedError("weights", what)
         # Loading would silently convert integers and drop imaginary parts.
         if tensor.is_floating_point() and not found.is_floating_point():

@@ -45,9 +45,13 @@ def train_cell(
     seed: int,
     log: Callable[[str], None] = print,
     checkpoint: Checkpoint | None = None,
+    weights: Path | None = None,
 ) -> Trained:
-    """Build, train and evaluate one cell; `seed` determines initialisation, sample order and mixing."""
-    network, inputs = _start(data, model, spec, seed)
+    """Build, train and evaluate one cell; `seed` determines initialisation, sample order and mixing.
+
+    A model to be fine-tuned starts from the file `weights`.
+    """
+    network, inputs = _start(data, model, spec, seed, weights)
     samples = TrainingSet(inputs, data.splits["train"].labels, data.classes)
     run = fit(network, samples, base.build(loss), spec, seed, log, checkpoint)
     return _evaluate(run, data, inputs, f"after epoch {spec.epochs}")

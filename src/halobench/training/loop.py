@@ -69,7 +69,7 @@ def fit(
     forward: Any = torch.compile(model) if spec.compile else model
     while run.epoch < spec.epochs:
         rng, order = run.start_epoch(seed, count)
-        model.train()
+        _learn(model)
         with name_out_of_memory("micro_batch" if spec.micro_batch else "batch", spec.micro_batch or batch, SMALLER):
             # An incomplete last batch is dropped, since batch norm and Mixup both depend on the batch size.
             for rows, images in inputs.in_order(order, batch, run.step):
@@ -78,6 +78,15 @@ def fit(
                 run.take_step(forward, images, targets, rng)
         log(run.end_epoch())
     return run
+
+
+def _learn(model: nn.Module) -> None:
+    """Set a model to training mode, except for parts without a weight to train, whose batch statistics stay."""
+    model.train()
+    for module in model.modules():
+        weights = list(module.parameters())
+        if weights and not any(weight.requires_grad for weight in weights):
+            module.eval()
 
 
 def one_hot(labels: torch.Tensor, classes: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from torch import nn
 from halobench.core.errors import SpecError
 from halobench.core.specs.codec import canonical, parse
 from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
+from halobench.losses import base
 from halobench.models import package_weights, pretrained
 from halobench.models.builder import build
 from halobench.models.shape_check import check
+from halobench.training.loop import TrainingSet, fit
 
 NAME, CLASSES, SHAPE = "test_efficientnet", 12, (3, 160, 160)
 MOMENTS = (np.array([110.0, 120.0, 130.0]), np.array([60.0, 70.0, 80.0]))
@@ -268,3 +272,57 @@ def test_any_model_may_have_a_mean_and_a_deviation_of_its_own(tmp_path, pixels, 
         torch.testing.assert_close(model(as_data(pixels)), expected, rtol=1e-4, atol=1e-4)
     trained_here = build(parse(ModelSpec, keys | {"resize": 64}), SHAPE, 5, MOMENTS)
     assert all(parameter.requires_grad for parameter in trained_here.parameters())
+
+
+# --- Fine-tuning -------------------------------------------------------------------------------------
+
+
+def tuned(weights: Path, part: str, names: tuple[str, ...] = (), **keys: object) -> tuple[nn.Module, nn.Module]:
+    """The model before and after an epoch on noise with two classes more than the weights have."""
+    spec = parse(ModelSpec, {"name": f"timm/{NAME}", "weights": str(weights), "finetune": part, **keys})
+    assert parse(ModelSpec, canonical(spec)) == spec
+    classes = len(names) or CLASSES + 2
+    check(spec, SHAPE, classes, names=names)
+    torch.manual_seed(3)
+    model = build(spec, SHAPE, classes, MOMENTS, weights, names)
+    before = copy.deepcopy(model)
+    rng = np.random.default_rng(0)
+    samples = TrainingSet(rng.normal(size=(8, *SHAPE)).astype(np.float32), np.arange(8) % classes, classes)
+    fit(model, samples, base.build(LossSpec("cross_entropy")), TrainSpec(epochs=1, batch=4, lr=0.01), 0, print)
+    return before.model, model.model
+
+
+@pytest.mark.parametrize("part", ["head", "all"])
+def test_fine_tuning_trains_a_new_last_layer_and_others_only_if_asked(weights, plain, part):
+    """Of a frozen layer, neither weights nor running statistics change: its features stay plain timm's."""
+    before, after = tuned(weights, part)
+    given, first, last = plain.state_dict(), before.state_dict(), after.state_dict()
+    heads = {"classifier.weight", "classifier.bias"}
+    assert all(torch.equal(first[name], given[name]) for name in given.keys() - heads)
+    assert first["classifier.weight"].shape[0] == CLASSES + 2
+    changed = {name for name in last if not torch.equal(first[name], last[name])}
+    assert changed == heads if part == "head" else changed == set(last)
+    frozen = {name for name, weight in after.named_parameters() if not weight.requires_grad}
+    assert frozen == (set(dict(after.named_parameters())) - heads if part == "head" else set())
+
+
+def test_a_new_last_layer_may_start_from_outputs_and_is_drawn_otherwise(weights, plain):
+    names = ("cat", "ant", "bee")
+    head = tuned(weights, "all", names, outputs=ROWS)[0].classifier
+    assert torch.equal(head.weight, plain.classifier.weight[[ROWS[name] for name in names]])
+    drawn = tuned(weights, "all", names)[0].classifier
+    assert drawn.weight.shape == head.weight.shape
+    assert not torch.equal(drawn.weight, head.weight)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"name": "cnn", "finetune": "head"}, "finetune: .* set `weights` or `pretrained`"),
+        ({"name": "cnn", "weights": "w", "finetune": "last"}, "finetune = 'last': expected"),
+        ({"name": "cnn", "weights": "w", "finetune": "all", "trained_on": "x"}, "trained_on: `finetune` trains"),
+    ],
+)
+def test_bad_fine_tuning_is_refused(keys, message):
+    with pytest.raises(SpecError, match=message):
+        parse(ModelSpec, keys)

@@ -78,11 +78,11 @@ Outputs = Annotated[dict[str, NotNegative], BeforeValidator(_by_text)]
 class ModelSpec(PluginSpec):
     """A model's builder: a file in ``models/architectures``, ``timm/NAME``, ``torchvision/NAME`` or ``module:object``.
 
-    With `weights` or `pretrained`, the model isn't trained. `preprocess` specifies how inputs are normalised: with the
-    data set's statistics (``dataset``, as for models that halobench trains), as timm does for its weights (``timm``),
-    or with a given mean and std. `outputs` specifies which outputs of the weights represent the classes; all other
-    outputs are dropped. If the weights are given, a probe treats only samples of the source `trained_on` as training
-    samples.
+    With `weights` or `pretrained`, the model isn't trained, unless `finetune` says which part of it is. `preprocess`
+    specifies how inputs are normalised: with the data set's statistics (``dataset``, as for models that halobench
+    trains), as timm does for its weights (``timm``), or with a given mean and std. `outputs` specifies which outputs of
+    the weights represent the classes; all other outputs are dropped. If a model isn't trained here, a probe treats only
+    samples of the source `trained_on` as training samples.
     """
 
     name: Text = Field(
@@ -98,13 +98,19 @@ class ModelSpec(PluginSpec):
     )
     weights: Text | None = Field(
         default=None,
-        description="A .safetensors file with the model's weights; the model isn't trained. docs/run.md shows how"
-        " to convert a .pth or .pt file.",
+        description="A .safetensors file with the model's weights; the model isn't trained, unless `finetune` is set."
+        " docs/models.md shows how to convert a .pth or .pt file.",
     )
     pretrained: Published = Field(
         default=False,
-        description="Use weights that others published; the model isn't trained. true: timm's weights. PACKAGE: the"
-        " only weights file of an installed package. PACKAGE/FILE: that file of the package.",
+        description="Use weights that others published; the model isn't trained, unless `finetune` is set. true: timm's"
+        " weights. PACKAGE: the only weights file of an installed package. PACKAGE/FILE: that file of the package.",
+    )
+    finetune: Literal["head", "all"] | None = Field(
+        default=None,
+        description="Train given weights further, with a new last layer for the data set's classes or, with `outputs`,"
+        " one that starts from those outputs. head: only the last layer, with all others as in evaluation. all: all"
+        " layers.",
     )
     outputs: Outputs | None = Field(
         default=None,
@@ -134,28 +140,35 @@ class ModelSpec(PluginSpec):
         fits = self.is_timm or self.preprocess != "timm"
         what = "dataset or a mapping with the keys mean and std, since this isn't a timm model"
         require(fits, "preprocess", self.preprocess, what)
-        for key in ("preprocess", "trained_on", "outputs"):
+        for key in ("preprocess", "trained_on", "outputs", "finetune"):
             value = getattr(self, key)
-            fits = value is None or self.comes_trained or isinstance(value, Normalisation)
+            fits = value is None or self.has_weights or isinstance(value, Normalisation)
             refuse(
                 not fits,
                 key,
                 "only models with given weights have this key; set `weights` or `pretrained`, or leave it out",
             )
+        tuned = self.finetune is not None and self.trained_on is not None
+        refuse(tuned, "trained_on", "`finetune` trains the model on the data set; leave this key out")
 
     @property
     def is_timm(self) -> bool:
         return self.name.startswith("timm/")
 
     @property
-    def comes_trained(self) -> bool:
-        """Return True if the weights come from elsewhere, so that halobench doesn't train the model."""
+    def has_weights(self) -> bool:
+        """Return True if weights from elsewhere are given, whether or not halobench trains them further."""
         return bool(self.pretrained) or self.weights is not None
+
+    @property
+    def comes_trained(self) -> bool:
+        """Return True if the weights come from elsewhere, and halobench doesn't train the model."""
+        return self.has_weights and self.finetune is None
 
     @property
     def timm_preprocessing(self) -> bool:
         """Return True if the model uses timm's preprocessing instead of the data set's."""
-        return self.comes_trained and self.is_timm and self.preprocess in (None, "timm")
+        return self.has_weights and self.is_timm and self.preprocess in (None, "timm")
 
     def output_rows(self, classes: int, names: Sequence[str] = ()) -> list[int]:
         """Return the output of the given weights for each class, identified by the class's name, if any, or number."""

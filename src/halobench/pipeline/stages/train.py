@@ -36,8 +36,8 @@ def run(
 ) -> None:
     """Train a cell on a data set's `source`; write model.safetensors, logits.safetensors and history.csv to `out`.
 
-    `weights` is the weights file of a model that isn't trained, by default the one in its spec. A checkpoint is saved
-    every `every` seconds, and at most `slots` processes share a GPU.
+    `weights` is the file of a model's given weights, by default the one in its spec. A checkpoint is saved every
+    `every` seconds, and at most `slots` processes share a GPU.
     """
     specs = parse_parts(spec, PARTS)
     require_folders(source=source)
@@ -56,8 +56,9 @@ def run(
         data = splits.load_data(source, specs["dataset"], seed)
         inputs = {"meta.json": source / "meta.json"} | ({"weights": weights} if weights else {})
         checkpoint = checkpoint_of(str(resolve_device(specs["train"].device)), inputs)
-        if weights is None:
-            cell = train_cell(data, specs["model"], specs["loss"], specs["train"], seed, checkpoint=checkpoint)
+        if weights is None or not specs["model"].comes_trained:
+            parts = data, specs["model"], specs["loss"], specs["train"]
+            cell = train_cell(*parts, seed, checkpoint=checkpoint, weights=weights)
         else:
             cell = evaluate_cell(data, specs["model"], weights, specs["train"], seed)
         job.claim_folder()
@@ -85,11 +86,12 @@ def _write_outputs(cell: Any, targets: Mapping[str, Any], outputs: list[Path]) -
 
 
 def weights_file(model: ModelSpec, weights: Path | None) -> Path | None:
-    """Return the weights file of a model that isn't trained, which must exist, or None for a model that is."""
+    """Return the file of a model's given weights, which must exist, or None if the model has none."""
     if weights is None and model.weights is not None:
         weights = Path(model.weights)
-    refuse(not model.comes_trained and weights, "--weights", "this model will be trained; leave this option out")
-    if model.comes_trained:
+    what = "this model is trained from the start; leave this option out, or set `finetune` and `weights` in its spec"
+    refuse(not model.has_weights and weights, "--weights", what)
+    if model.has_weights:
         what = f"no such file: {weights}" if weights else "missing; pass a file"
         found = weights is not None and weights.is_file()
         refuse(not found, "--weights", f"{what} (the stage `weights` downloads that of a pretrained model)")
