@@ -14,6 +14,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
 
 from halobench.core.formatting import count, duration
+from halobench.results.time_estimate import QUICK
 from halobench.runner import arguments, end_of_run
 from halobench.runner.live_runs import other_runs
 from halobench.runner.logs import Job, stage_of
@@ -23,6 +24,7 @@ IDLE = "Nothing to be done"  # Snakemake's message
 TARGETS = {*arguments.TARGETS, "partial", "total"}  # rules that only gather files, and Snakemake's total
 # Snakemake's messages at the end of a run with failed jobs, which add nothing new.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
+COMPUTING = ("train", "probe", "repair")  # stages whose jobs take longest
 LOCKED = "That run writes some of the same files. Start this one again once it has ended."  # Snakemake says to unlock
 
 
@@ -112,15 +114,20 @@ class Lines:
     def left(self, words: str) -> str:
         """Put the time left into words; return an empty string until a job of each running stage has finished.
 
-        The estimate assumes that a job takes the mean time of its stage's finished jobs, or of all finished jobs if its
-        stage has none, and that as many jobs run at once as so far.
+        The estimate assumes that a job takes the mean time of its stage's finished jobs, and that as many jobs run at
+        once as so far. A stage without finished jobs is assumed to be quick or, if it trains or probes, to take as long
+        as another one that does.
         """
         running, done, spent = list(self.running.values()), self.done.copy(), sum(self.spent.values())
         if not spent or any(job.stage not in done for job in running):
             return ""
         mean = {stage: self.spent[stage] / jobs for stage, jobs in done.items()}
         waiting = self.total - done - Counter(job.stage for job in [*running, *self.failed.values()])
-        work = sum(jobs * mean.get(stage, spent / done.total()) for stage, jobs in waiting.items())
+        long = [mean[stage] for stage in COMPUTING if stage in mean]
+        if not long and any(waiting[stage] for stage in COMPUTING):
+            return ""
+        usual = dict.fromkeys(COMPUTING, sum(long) / max(len(long), 1))
+        work = sum(jobs * mean.get(stage, usual.get(stage, QUICK)) for stage, jobs in waiting.items())
         work += sum(max(mean[job.stage] - job.age, 0.0) for job in running)
         seconds = work * (time.time() - self.began) / (spent + sum(job.age for job in running))
         return words.format(duration(seconds)) if seconds else ""

@@ -34,11 +34,13 @@ SHOW = """examples:
 COMPARE = """One row per metric after optimal temperature scaling, with the side that is better, if the change is
 clear: over seeds, the 95% t interval of the paired change, widened as in claims if seeds share
 samples, leaves out 0. For two results folders, changes are averaged over the cells of each seed.
+Two names of losses are compared on each data set and model, never by a mean over these.
 Two single cells are compared by their 95% bootstrap intervals over test samples, which must not
 overlap. A metric's file says by LOWER_IS_BETTER which side is better.
 
 examples:
   halobench compare digits/mlp/{cross_entropy,mixup2}
+  halobench compare cross_entropy mixup2 --format latex
   halobench compare digits/mlp/cross_entropy/seed0 digits/mlp/mixup2/seed0
   halobench compare results ../before/results"""
 
@@ -93,7 +95,7 @@ def _show(args: argparse.Namespace) -> None:
 def _compare(args: argparse.Namespace) -> None:
     from halobench.reporting.compare import compare
 
-    compare(args.first, args.second, args.results, args.all)
+    compare(args.first, args.second, args.results, args.all, args.format)
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -140,9 +142,13 @@ def add(commands: Any) -> None:
     what = "e.g. digits/mlp/mixup2/seed0, or a part that no other cell's name contains"
     show.add_argument("cell", metavar="CELL", help=what)
     compare = command("compare", "Say which of two losses, cells or results folders is better.", COMPARE, run=_compare)
-    compare.add_argument("first", metavar="A", help="a loss as DATASET/MODEL/LOSS, a cell or a results folder")
+    compare.add_argument(
+        "first", metavar="A", help="a loss, alone or as DATASET/MODEL/LOSS, a cell or a results folder"
+    )
     compare.add_argument("second", metavar="B", help="what to compare it with")
     compare.add_argument("--all", action="store_true", help="show all test metrics of all calibrators")
+    forms = ("text", "csv", "json", "latex")
+    compare.add_argument("--format", choices=forms, default="text", help="how to print the rows (default: text)")
     for parser in (show, compare):
         what = "the results folder (default: results)"
         options.add(parser, "results", required=False, default=RESULTS, help=what)

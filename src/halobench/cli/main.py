@@ -45,6 +45,10 @@ def build_parser() -> argparse.ArgumentParser:
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse arguments, putting those that a command passes on to Snakemake in ``rest``."""
     parser = build_parser()
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks how to complete a command
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     args, rest = parser.parse_known_args(arguments)
     if not getattr(args, "passed_on", False):
         if rest:

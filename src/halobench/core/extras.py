@@ -9,7 +9,15 @@ from collections.abc import Iterator
 EXTRAS = {
     "plot": ("matplotlib", "seaborn"),
     "train": ("torch", "torchvision", "timm", "PIL", "mlxtend", "safetensors", "pynvml"),
-    "workflow": ("snakemake", "snakemake_interface_logger_plugins", "yaml", "pyarrow", "plotly", "psutil"),
+    "workflow": (
+        "snakemake",
+        "snakemake_interface_logger_plugins",
+        "yaml",
+        "pyarrow",
+        "plotly",
+        "psutil",
+        "argcomplete",
+    ),
     "slurm": ("snakemake_executor_plugin_slurm",),
     "posthoc": ("probmetrics", "numba", "netcal"),
 }

@@ -6,6 +6,7 @@ This module finds all problems that can be found without importing torch, and re
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 import pydantic
 
 from halobench.core import plugins
-from halobench.core.errors import NAME, RefusedError, SpecError, one_of
+from halobench.core.errors import NAME, RefusedError, SpecError, one_of, refuse, shown
 from halobench.core.specs.codec import adapter, spec_errors
 from halobench.core.specs.data import LADDER_SAMPLES
 from halobench.core.specs.training import EVALUATION_KEYS, TrainSpec
@@ -38,8 +39,11 @@ class ConfigError(ValueError):
 
 
 def load_config(raw: Mapping[str, Any]) -> Config:
-    """Check a configuration as a whole, leaving out names set to null."""
-    raw = _without_null(raw)
+    """Check a configuration as a whole, leaving out names set to null; keys such as ``train.lr`` set a single value."""
+    try:
+        raw = _without_null(_with_dotted(raw))
+    except SpecError as error:
+        raise ConfigError([str(error)]) from None
     config, plain, problems = _read(raw)
     names = {section: list(entries) for section, entries in raw.items() if isinstance(entries, Mapping)}
     train_is_bad = any(problem.key.partition(".")[0] == "train" for problem in problems)  # part of every recipe
@@ -54,6 +58,37 @@ def load_config(raw: Mapping[str, Any]) -> Config:
     if not problems and config is not None:
         return config
     raise ConfigError(map(str, problems), plain, None if train_is_bad else config)
+
+
+def _with_dotted(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Set the values of dotted keys in their places, which override what is there, as on a command line."""
+    plain = {key: value for key, value in raw.items() if "." not in str(key)}
+    if len(plain) == len(raw):
+        return plain
+    plain = copy.deepcopy(plain)
+    for key in raw.keys() - plain.keys():
+        _put(plain, key.split("."), raw[key], key)
+    return plain
+
+
+def _put(part: Any, words: list[str], value: Any, key: str) -> None:
+    """Set the value below `part` that the `words` of a dotted key lead to; the longest name that exists counts."""
+    name: Any = words[0]
+    used = 1
+    if isinstance(part, list):
+        fits = name.isdigit() and int(name) < len(part)
+        refuse(not fits, key, f"{name} isn't the position of an item, from 0 to {len(part) - 1}")
+        name = int(name)
+    else:
+        refuse(not isinstance(part, dict), key, f"what is there, {shown(part)}, has no part {name}")
+        used = next((n for n in range(len(words), 0, -1) if ".".join(words[:n]) in part), 1)
+        name = ".".join(words[:used])
+    if words[used:]:
+        _put(part[name] if isinstance(part, list) else part.setdefault(name, {}), words[used:], value, key)
+    elif not isinstance(part, list) and isinstance(value, dict) and isinstance(part.get(name), dict):
+        part[name] |= value
+    else:
+        part[name] = value
 
 
 def _without_null(raw: Mapping[str, Any]) -> dict[str, Any]:

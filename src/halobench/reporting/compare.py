@@ -1,4 +1,4 @@
-"""Compare two cells, two losses over their seeds, or two results folders over their cells."""
+"""Compare two cells, two losses over their seeds, on one pair of data set and model or all, or two results folders."""
 
 from __future__ import annotations
 
@@ -29,25 +29,62 @@ UNKNOWN = "which side is better isn't known; a metric's file, on PYTHONPATH, say
 Pair = tuple[CellResults, CellResults]
 
 
-def compare(first: str, second: str, results: Path, everything: bool = False) -> None:
-    """Print which of two cells or losses in `results`, or of two results folders, is better, and how they differ."""
+def compare(first: str, second: str, results: Path, everything: bool = False, form: str = "text") -> None:
+    """Print which of two cells or losses in `results`, or of two results folders, is better, and how they differ.
+
+    Two names of losses are compared on each data set and model that has cells of both. The `form` is ``text`` or, for
+    the changes alone, ``csv``, ``json`` or ``latex``.
+    """
+    moved, about, cells = _moved(first, second, results)
+    if form != "text":
+        print(_written(moved if everything else chosen(moved), form), end="")
+        return
+    lines = [Text(f"A: {first}"), Text(f"B: {second}"), Text()]
+    console.console().print(Group(*lines, *about, *tables(moved, cells, everything)))
+
+
+def _moved(first: str, second: str, results: Path) -> tuple[pd.DataFrame, list[RenderableType], bool]:
+    """Return the changes, remarks on what is compared, and True if it is two single cells."""
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
         folder, other = (first, second) if folders[0] else (second, first)
         what = f"{folder} is a results folder, but {other} has no `runs` folder"
         raise RefusedError("", f"{what}; compare two cells or two results folders")
-    cells = False
     if all(folders):
         pairs, about = _in_both(Path(first), Path(second))
-    else:
-        seeds = [find_seeds(results, name) for name in (first, second)]
-        cells = not all(seeds)
-        names = [(find_cell(results, first), find_cell(results, second))] if cells else _with_equal_seeds(*seeds)
-        pairs = [(read_cell(results, a), read_cell(results, b)) for a, b in names]
-        about = [_spec_differences(pairs)]
-    moved = changes(pairs, cells)
-    lines = [Text(f"A: {first}"), Text(f"B: {second}"), Text()]
-    console.console().print(Group(*lines, *about, *tables(moved, cells, everything)))
+        return changes(pairs), about, False
+    if both := _of_losses(first, second, results):
+        each = pd.concat({place: changes(pairs) for place, pairs in both.items()}, names=["pair"])
+        return each.reset_index("pair").reset_index(drop=True), [], False
+    seeds = [find_seeds(results, name) for name in (first, second)]
+    cells = not all(seeds)
+    names = [(find_cell(results, first), find_cell(results, second))] if cells else _with_equal_seeds(*seeds)
+    pairs = [(read_cell(results, a), read_cell(results, b)) for a, b in names]
+    return changes(pairs, cells), [_spec_differences(pairs)], cells
+
+
+def _of_losses(first: str, second: str, results: Path) -> dict[str, list[Pair]]:
+    """Return the pairs of cells of two losses by data set and model; nothing unless both names are those of losses."""
+    seeds: dict[str, dict[str, set[str]]] = {}  # by loss, then by data set and model
+    for name in cell_names(results):
+        *place, loss, seed = name.split("/")
+        seeds.setdefault(loss, {}).setdefault("/".join(place), set()).add(seed)
+    if not {first, second} <= seeds.keys():
+        return {}
+    shared = {place: sorted(seeds[first][place] & seeds[second].get(place, set())) for place in seeds[first]}
+    refuse(not any(shared.values()), "", f"no data set and model has a seed with both {first} and {second}")
+    return {
+        place: [tuple(read_cell(results, f"{place}/{loss}/{seed}") for loss in (first, second)) for seed in both]
+        for place, both in shared.items()
+        if both
+    }
+
+
+def _written(moved: pd.DataFrame, form: str) -> str:
+    """Return changes as text in a form for other programs, without row numbers."""
+    if form == "json":
+        return f"{moved.to_json(orient='records', indent=1)}\n"
+    return moved.to_csv(index=False) if form == "csv" else moved.to_latex(index=False, float_format="%.4g", escape=True)
 
 
 def _in_both(first: Path, second: Path) -> tuple[list[Pair], list[RenderableType]]:
@@ -156,31 +193,43 @@ def _plugged(pairs: Iterable[Pair]) -> dict[str, str]:
     return {name: metric["name"] for entry in entries for name, metric in entry.items()}
 
 
+def chosen(moved: pd.DataFrame) -> pd.DataFrame:
+    """Return the changes after optimal TS, judged by the known posterior if there is one, without the ECE floor."""
+    moved = moved[(moved["calibrator"] == FITTED) & ~moved["metric"].isin(HIDDEN)]
+    pairs = moved.get("pair", pd.Series("", moved.index))
+    judges = (
+        moved["labels"].groupby(pairs).transform(lambda labels: "noisy" if "noisy" in set(labels) else labels.iloc[0])
+    )
+    return moved[moved["labels"] == judges]
+
+
 def tables(moved: pd.DataFrame, cells: bool = False, everything: bool = False) -> list[RenderableType]:
-    """Tabulate changes: all with `everything`, else those after optimal TS, by the known posterior if there is one."""
+    """Tabulate changes: all with `everything`, else those that are `chosen`."""
     if moved.empty:
         return [Text("They aren't calibrated in both yet.")]
-    judges = list(dict.fromkeys(moved["labels"]))
-    if not everything:
-        moved = moved[(moved["calibrator"] == FITTED) & ~moved["metric"].isin(HIDDEN)]
-        judges = [judges[0]] if "noisy" not in judges else ["noisy"]
-    moved = moved[moved["labels"].isin(judges)]
+    moved = moved if everything else chosen(moved)
     parts: list[RenderableType] = []
     groups: Iterable[Any] = moved.groupby(["labels", "calibrator"], sort=False)
     for (labels, calibrator), rows in groups:
         title = f"Test scores after {calibrator_label(calibrator)}, judged by\n{LABELS.get(labels, labels)}"
-        shown = []
+        each, shown = "pair" in rows, []
         row: Any
-        for row in rows.itertuples():
+        for row in (rows.sort_values("metric", kind="stable", key=_order) if each else rows).itertuples():
             change = terminal.scored(row.change, row.low, row.high)
-            shown.append([metric_label(row.metric), number(row.a), number(row.b), change, row.better or "–"])
-        heading = ["metric", "A", "B", "B - A", "better"]
+            name = [row.pair] if each else []
+            shown.append([metric_label(row.metric), *name, number(row.a), number(row.b), change, row.better or "–"])
+        heading = ["metric", *(["data set and model"] if each else []), "A", "B", "B - A", "better"]
         parts.append(terminal.table(f"{title}\n({_replicates(rows, cells)})", heading, shown))
     if not cells and moved["seeds"].max() < 2:
         parts.append(Text("One seed has no interval over seeds, so neither side is called better."))
     if len(unknown := moved.loc[[value is None for value in moved["lower"]], "metric"].unique()):
         parts.append(Text(f"{', '.join(map(metric_label, unknown))}: {UNKNOWN}"))
     return parts
+
+
+def _order(metrics: pd.Series) -> pd.Series:
+    """Return each metric's place among them, by which the rows of several pairs are sorted."""
+    return pd.Series(pd.factorize(metrics)[0], metrics.index)
 
 
 def _replicates(rows: pd.DataFrame, cells: bool) -> str:

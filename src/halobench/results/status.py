@@ -12,15 +12,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError
-from halobench.core.formatting import count, duration
+from halobench.core.formatting import count
 from halobench.core.specs.codec import to_json
 from halobench.experiment.jobs import Job
-from halobench.results.throughput import GPU, training_bound
+from halobench.results.time_estimate import Paces, estimate
 from halobench.storage.files import checksum, read_json
 from halobench.storage.job_logs import last_line
 from halobench.storage.layout import STAGES
@@ -227,10 +227,13 @@ def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]
     return {name for name in chosen if not follows(name)}
 
 
-def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False) -> list[str]:
+def report(
+    jobs: Sequence[Job], states: Mapping[Name, State], paces: Paces = MappingProxyType({}), each: bool = False
+) -> list[str]:
     """Return lines that say what would run: root causes first, each with its jobs, then the totals.
 
-    With `each`, there is a line for each job, including those that run only because an earlier job does.
+    The `paces` of models serve to estimate the time. With `each`, there is a line for each job, including those that
+    run only because an earlier job does.
     """
     chosen = to_run(jobs, states)
     if not chosen:
@@ -246,7 +249,7 @@ def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False
     followers = len(chosen) - len(causes)
     why = [f"and {count(followers, 'job')} downstream"] if followers and not each else []
     lines = [f"{_named(group)}: {sentence}" for (_, sentence), group in groups.items()]
-    return [*lines, *why, f"{total}{_time(chosen, jobs, states)}"]
+    return [*lines, *why, f"{total}{_time(chosen, jobs, states, paces)}"]
 
 
 def _sentence(state: State) -> str:
@@ -266,40 +269,12 @@ def _named(group: Sequence[Job]) -> str:
     return f"{first.stage}, {len(group):,} jobs ({few})"
 
 
-def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State]) -> str:
-    """Return a rough estimate of the jobs' time on one core, from the records of the most similar jobs that have run.
-
-    Models that haven't been trained yet have a bound from published speeds instead, if known.
-    """
-    seconds: dict[tuple[Any, ...], list[float]] = {}
-    for job in jobs:
-        record = states[job.name].record
-        if record is not None and "seconds" in record:
-            for key in _likeness(job):
-                seconds.setdefault(key, []).append(record["seconds"])
-    known, bounds, unknown = [], [], 0
-    for job in chosen.values():
-        like = [key for key in _likeness(job) if key in seconds]
-        bound = training_bound(job.spec) if job.stage == "train" and not any(len(key) > 1 for key in like) else None
-        if bound is not None:
-            bounds.append(bound)
-        elif like:
-            known.append(fmean(seconds[like[0]]))
-        else:
-            unknown += 1
-    parts = [f"about {duration(sum(known))} of computing"] if known else []
-    if bounds:
-        speeds = f"of one {GPU} by timm's speeds for larger images"
-        parts.append(f"at most {duration(sum(bounds))} {speeds} for {count(len(bounds), 'train job')}")
-    if parts and unknown:
-        parts.append(f"and {count(unknown, 'job')} of unknown length")
-    return "".join(f"{', ' if i else '; '}{part}" for i, part in enumerate(parts))
-
-
-def _likeness(job: Job) -> list[tuple[Any, ...]]:
-    """Return what a job may have in common with others, from most to least similar."""
-    parts = [to_json(job.spec.get(part)) for part in ("model", "dataset")]
-    return [(job.stage, *parts), (job.stage, parts[0]), (job.stage,)]
+def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State], paces: Paces) -> str:
+    """Return how long the jobs will take, by the records of those that have run and by the models' paces."""
+    records = ((job, states[job.name].record) for job in jobs)
+    done = [(job, record["seconds"]) for job, record in records if record is not None and "seconds" in record]
+    told = estimate(chosen.values(), done, paces)
+    return f"; {told}" if told else ""
 
 
 def file_digest(path: Path) -> str:

@@ -54,7 +54,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
     forcing = _forcing(parsed, plan.named, jobs, chosen) if needed else []
     if options.dryrun:
-        print("\n".join(status.report(jobs, states)), flush=True)
+        print("\n".join(status.report(jobs, states, plan.paces)), flush=True)
         return _snakemake(parsed.with_options("--quiet", "rules", "host", "reason", *forcing))
     if problems := _unwritable(chosen.values(), plan.results, options.directory / STATE):
         print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
@@ -79,7 +79,7 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
     plan = load(parsed)
     if plan is None:
         return 1
-    print("\n".join(status.report(*plan.survey(), each)))
+    print("\n".join(status.report(*plan.survey(), plan.paces, each)))
     return 0
 
 

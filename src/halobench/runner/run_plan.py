@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.results import status
 from halobench.results.finished_cells import partial_jobs
+from halobench.results.time_estimate import Paces
 from halobench.runner import validation
 from halobench.runner.arguments import DEFAULT, Arguments, configuration
 from halobench.runner.end_of_run import CLAIMS
@@ -32,7 +33,7 @@ _plans: list[RunPlan] = []  # of this process
 FROZEN = "frozen"  # holds jobs' code versions; marks a configuration as complete, so no default file is read
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class RunPlan:
     """A checked configuration, as `load` prepares it once for a run."""
 
@@ -41,6 +42,7 @@ class RunPlan:
     folder: Path  # the runs' working directory
     named: str  # the results folder, as rules name it
     workflow: Path  # the folder of the workflow's files
+    paces: Paces = dataclasses.field(default_factory=dict)  # of its models, measured by a trial
 
     @property
     def results(self) -> Path:
@@ -92,14 +94,14 @@ def load(parsed: Arguments) -> RunPlan | None:
     try:
         raw = configuration(parsed.options)
         with contextlib.chdir(parsed.options.directory):
-            config, named = check(raw)
+            config, named, paces = check(raw)
             check_claims(claims_file(workflow), config)
     except ConfigError as error:
         here = parsed.options.directory
         where = "" if (here / DEFAULT).exists() else f" (no {DEFAULT} in {here.absolute()})"
         print("\n".join([f"The configuration{where} has problems:", *error.problems]), file=sys.stderr)
         return None
-    plan = RunPlan(raw, config, parsed.options.directory, named, workflow)
+    plan = RunPlan(raw, config, parsed.options.directory, named, workflow, paces)
     _plans.append(plan)
     return plan
 
@@ -124,14 +126,15 @@ def _set_path(variable: str, *paths: str | None) -> None:
     os.environ[variable] = os.pathsep.join(dict.fromkeys(folders))
 
 
-def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
-    """Return a configuration and its results folder, after all checks that precede any job; write nothing."""
+def check(raw: Mapping[str, Any]) -> tuple[Config, str, Paces]:
+    """Return a configuration, its results folder and its models' paces, after all checks that precede any job."""
     data_root.note(raw)
     folder = raw.get("results")
     named = os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
     # Notes on passed checks don't belong to any project.
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halobench"
-    return validation.load_checked(raw, cache, Path(named)), named
+    config, paces = validation.load_checked(raw, cache, Path(named))
+    return config, named, paces
 
 
 def claims_file(workflow: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -55,7 +56,7 @@ BAD = {
     f"{TRAIN} {BRIER}": "--source: no such folder: nowhere",
     f"{TRAIN} {{}} --slots-per-gpu 0": "--slots-per-gpu: expected a whole number of at least 1",
     f"{TRAIN} {BRIER} --every inf": "expected a number of seconds of at least 0, not 'inf'",
-    f"{TRAIN} {BRIER} --source . --weights x": "--weights: this model will be trained",
+    f"{TRAIN} {BRIER} --source . --weights x": "--weights: this model is trained from the start",
     f"{TRAIN} {SPEC % '{}'}": "spec.loss.name: missing",
     f"{TRAIN} '{{\"datset\": 1}}'": "did you mean 'dataset'",
     """stage source --spec '{"loader": "digits", "a": 1}' --out x""": "a: digits has no options; leave this key out",
@@ -164,3 +165,14 @@ def test_what_needs_no_torch_runs_without_it(root, tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {f"{each} 0" for each in words} <= set(done.stdout.splitlines()), done.stdout
+
+
+@pytest.mark.process
+def test_a_shell_can_ask_how_to_complete_a_command(tmp_path):
+    """As argcomplete's script for bash asks."""
+    said = tmp_path / "said"
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(said), "COMP_TYPE": "9"}
+    line = "halobench compare --f"
+    variables = os.environ | asked | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+    subprocess.run([sys.executable, "-m", "halobench.cli.main"], env=variables, check=False)
+    assert said.read_text().split("\x0b") == ["--format "]

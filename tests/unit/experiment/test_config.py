@@ -10,7 +10,7 @@ from conftest import put, tiny_config
 from halobench.core.specs.codec import to_json
 from halobench.core.specs.training import TrainSpec
 from halobench.experiment import code_version
-from halobench.experiment.config_loader import load_config
+from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.figure_choice import QUESTIONS
 from halobench.experiment.jobs import drawn_jobs, front_figures, jobs
 from halobench.runner import validation
@@ -138,7 +138,7 @@ def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_change
     loss.write_text("from halobench.losses.cross_entropy import CrossEntropy as Base\nclass Mine(Base): ...\n")
     package = shutil.copytree(validation.PACKAGE, tmp_path / "halobench", ignore=shutil.ignore_patterns("templates"))
     monkeypatch.setattr(validation, "PACKAGE", package)
-    monkeypatch.setattr(validation, "_build", lambda *arguments: built.append(arguments) or [])
+    monkeypatch.setattr(validation, "_build", lambda *arguments: built.append(arguments) or ([], {}))
 
     def builds() -> int:
         code_version._code_map.cache_clear()
@@ -151,3 +151,41 @@ def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_change
         assert builds() == number - 1, path
         path.write_text(f"{path.read_text()}\nMORE = 1\n")
         assert [builds(), builds()] == [number, number], path
+
+
+def test_a_dotted_key_sets_one_value_wherever_it_is():
+    """Its last part may be new, names may have dots, numbers count items from 0, and mappings are merged."""
+    config = tiny_config()
+    config["losses"]["mixup2.5"] = {"name": "mixup", "points": 2}
+    config["experiments"]["tiny"]["grid"][0]["losses"].append("mixup2.5")
+    dotted = {
+        "train.lr": 0.25,
+        "losses.mixup2.5.alpha": 0.5,
+        "experiments.tiny.grid.0.seeds": [7],
+        "models.mlp": {"width": 9},
+    }
+    loaded = load_config(config | dotted)
+    assert loaded.train["lr"] == 0.25
+    assert loaded.losses["mixup2.5"].options["alpha"] == 0.5
+    assert {cell.seed for cell in loaded.cells("tiny")} == {7}
+    assert loaded.models["mlp"].name == "mlp"
+    assert loaded.models["mlp"].options["width"] == 9
+    assert config["train"]["lr"] != 0.25
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        (
+            "experiments.tiny.grid.4.seeds",
+            "experiments.tiny.grid.4.seeds: 4 isn't the position of an item, from 0 to 0",
+        ),
+        ("train.lr.big", "train.lr.big: what is there, 0.003, has no part big"),
+        ("train.rate", "train.rate = 1: expected one of the keys"),
+        ("nothing.rate", "nothing = {'rate': 1}: expected one of the keys"),
+    ],
+)
+def test_a_dotted_key_that_leads_nowhere_is_refused(key, line):
+    with pytest.raises(ConfigError) as raised:
+        load_config(tiny_config() | {key: 1})
+    assert any(problem.startswith(line) for problem in raised.value.problems), raised.value.problems

@@ -156,6 +156,29 @@ def test_one_seed_decides_nothing_and_says_so():
     assert "One seed" not in text(compare.tables(compare.changes(losses(np.eye(2)))))
 
 
+@pytest.mark.parametrize("form", ["json", "csv", "latex"])
+def test_two_losses_are_compared_on_each_pair_and_never_on_average(tmp_path, monkeypatch, capsys, form):
+    """B is better on one pair and worse on the other, by the same numbers as a comparison on that pair alone."""
+    values = np.array([[0.0, 1.0], [0.0, 1.1], [0.0, 0.9], [0.0, 1.0]])
+    named = losses(values, "d/m", facts=DISJOINT) + losses(values[:, ::-1], "e/m", facts=DISJOINT)
+    cells = {each.name: each for pair in named for each in pair}
+    monkeypatch.setattr(compare, "cell_names", lambda results: sorted(cells))
+    monkeypatch.setattr(compare, "read_cell", lambda results, name: cells[name])
+    first, second = sorted({name.split("/")[2] for name in cells})
+    compare.compare(first, second, tmp_path, everything=True, form=form)
+    said = capsys.readouterr().out
+    read = {"json": pd.read_json, "csv": pd.read_csv}
+    if form in read:
+        rows = read[form](io.StringIO(said)).set_index("pair")
+        assert dict(rows["better"]) == {"d/m": "A", "e/m": "B"}
+        alone = compare.changes(named[:4]).iloc[0]
+        assert rows.loc["d/m", "low"] == pytest.approx(alone["low"])
+    else:
+        assert said.count("\\\\\n") == 3
+        assert r"left\_out" in said
+    assert compare._of_losses(first, "d/m/b", tmp_path) == {}
+
+
 def test_losses_without_a_common_seed_are_refused():
     with pytest.raises(SpecError, match=r"no seed in common .seed0, seed1; seed2"):
         compare._with_equal_seeds(["d/m/a/seed0", "d/m/a/seed1"], ["d/m/b/seed2"])

@@ -1,0 +1,81 @@
+"""Estimate how long jobs will take, from similar jobs that have run or from a trial step of each model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from halobench.core.formatting import count, duration
+from halobench.core.specs.codec import parse, to_json
+from halobench.core.specs.probe import ProbeSpec
+from halobench.core.specs.training import TrainSpec
+from halobench.experiment.jobs import Job
+
+Paces = Mapping[str, Sequence[float]]  # by `pace_key`: seconds per sample of a training step and of an evaluation
+QUICK = 1.5  # seconds of a job of most stages
+LONG = ("source", "weights", "train", "probe", "repair")  # stages whose jobs may take any time
+UNCERTAIN = 2.0  # factor by which estimates from trials may be off, on either side
+GRADIENT = 3  # a step of an attack takes as long as so many evaluations
+
+
+def pace_key(model: Any, source: str) -> str:
+    """Return the key of a model's pace on a source's samples, from its canonical spec."""
+    return f"{to_json(model)} {source}"
+
+
+def estimate(jobs: Iterable[Job], done: Iterable[tuple[Job, float]], paces: Paces) -> str:
+    """Return, in words, the time on one core that jobs will take; "" if nothing is known.
+
+    `done` are jobs that have run, with their seconds. A job takes as long as the most similar of them, on average. If
+    none has its model, the paces are used, with a range.
+    """
+    seconds: dict[tuple[Any, ...], list[float]] = {}
+    for job, took in done:
+        for key in _likeness(job):
+            seconds.setdefault(key, []).append(took)
+    known, tried, unknown = 0.0, 0.0, 0
+    for job in jobs:
+        like = [key for key in _likeness(job) if key in seconds]
+        trial = _by_pace(job, paces) if not any(len(key) > 1 for key in like) else None
+        if trial is not None:
+            tried += trial
+        elif like:
+            known += fmean(seconds[like[0]])
+        elif job.stage in LONG:
+            unknown += 1
+        else:
+            known += QUICK
+    if not known + tried:
+        return ""
+    ends = dict.fromkeys(duration(known + tried * factor) for factor in (1 / UNCERTAIN, UNCERTAIN))
+    rest = f", and {count(unknown, 'job')} of unknown length" if unknown else ""
+    source = " by a trial of each model" if tried else ""
+    return f"about {' to '.join(ends)} of computing on one core{source}{rest}"
+
+
+def _likeness(job: Job) -> list[tuple[Any, ...]]:
+    """Return what a job may have in common with others, from most to least similar."""
+    parts = [to_json(job.spec.get(part)) for part in ("model", "dataset")]
+    return [(job.stage, *parts), (job.stage, parts[0]), (job.stage,)]
+
+
+def _by_pace(job: Job, paces: Paces) -> float | None:
+    """Return the seconds of a job that trains or probes, by its model's pace; None for other jobs or without a pace."""
+    dataset = job.spec.get("dataset", {})
+    pace = paces.get(pace_key(job.spec.get("model"), dataset.get("source", "")))
+    if pace is None:
+        return None
+    step, evaluation = pace
+    if job.stage == "train":
+        splits = dataset["train"] + dataset["val"] + dataset["test"]
+        return TrainSpec(**job.spec["train"]).epochs * dataset["train"] * step + splits * evaluation
+    return evaluation * sum(_evaluations(parse(ProbeSpec, each)) for each in job.spec["probes"].values())
+
+
+def _evaluations(probe: ProbeSpec) -> int:
+    """Return about how many samples a probe evaluates."""
+    visited = probe.points + probe.control
+    if probe.searches:
+        return visited * probe.restarts * probe.steps * GRADIENT
+    return visited * probe.directions * (len(probe.radii) + len(probe.relative_radii) + 4 * probe.bisections)

@@ -1,0 +1,61 @@
+"""Time a few steps of a model on random samples, for an estimate before anything has been trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from halobench.core.specs.model import ModelSpec
+from halobench.core.specs.training import LossSpec, TrainSpec
+from halobench.losses import base
+from halobench.models import builder
+from halobench.training.cell import predict
+from halobench.training.device import place, resolve_device, set_kernels
+from halobench.training.loop import TrainingSet, fit
+
+CHANGES_NUMBERS = False
+FEW = 2  # samples in the first trial; a full batch is timed only if it should take no longer than LONGEST
+LONGEST = 0.5  # seconds
+
+
+def seconds_per_sample(
+    model: ModelSpec, loss: LossSpec, spec: TrainSpec, shape: Sequence[int], classes: int
+) -> tuple[float, float] | None:
+    """Return the seconds per sample of a training step and of an evaluation, or None for a model built around data.
+
+    Samples have the given shape; the recipe's device and batch sizes are used, but nothing is compiled.
+    """
+    set_kernels(spec)
+    built = builder.build(model, tuple(shape), classes)
+    if hasattr(built, "start"):
+        return None
+    network = place(built, spec, resolve_device(spec.device))
+    rng = np.random.default_rng(0)
+
+    def samples(count: int) -> np.ndarray:
+        return rng.standard_normal((count, *shape), dtype=np.float32)
+
+    def step(count: int) -> float:
+        brief = dataclasses.replace(spec, epochs=2, batch=count, micro_batch=None, compile=False)
+        ends = [time.perf_counter()]
+        data = TrainingSet(samples(count), np.arange(count) % classes, classes)
+        fit(network, data, base.build(loss), brief, 0, lambda _: ends.append(time.perf_counter()))
+        return (ends[-1] - ends[-2]) / count if len(ends) > 2 else 0.0  # the first step also sets up
+
+    def evaluation(count: int) -> float:
+        inputs = samples(count)
+        predict(network, inputs[:FEW], spec)
+        began = time.perf_counter()
+        predict(network, inputs, spec)
+        return (time.perf_counter() - began) / count
+
+    return _of_full(step, spec.batch), _of_full(evaluation, spec.eval_batch)
+
+
+def _of_full(timed, batch: int) -> float:  # type: ignore[no-untyped-def]
+    few = timed(min(FEW, batch))
+    return min(few, timed(batch)) if math.isfinite(few) and few * batch < LONGEST else few
