@@ -14,17 +14,16 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
 
 from halobench.core.formatting import count, duration
-from halobench.results.time_estimate import QUICK
 from halobench.runner import arguments, end_of_run
 from halobench.runner.live_runs import other_runs
 from halobench.runner.logs import Job, stage_of
 from halobench.storage.job_logs import SILENT, STOPPED
+from halobench.storage.layout import COMPUTING, QUICK
 
 IDLE = "Nothing to be done"  # Snakemake's message
 TARGETS = {*arguments.TARGETS, "partial", "total"}  # rules that only gather files, and Snakemake's total
 # Snakemake's messages at the end of a run with failed jobs, which add nothing new.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
-COMPUTING = ("train", "probe", "repair")  # stages whose jobs take longest
 LOCKED = "That run writes some of the same files. Start this one again once it has ended."  # Snakemake says to unlock
 
 

@@ -38,7 +38,7 @@ def test_a_signal_to_the_main_process_alone_stops_its_jobs_and_says_how_to_go_on
             assert children(server), "the training is a fork of the run's server"
         os.kill(process.pid, number)
         said = process.communicate(timeout=600)[1]
-        assert process.returncode == 1
+        assert process.returncode == 128 + number
         assert re.search(rf"\] train {cell}  stopped after .*: stopped by SIGINT; saved at epoch ", said)
         assert re.search(rf"\nThe run was stopped: {count} done in .*\. The same command resumes it\.\n$", said)
         assert not any((tmp_path / ".snakemake/locks").glob("*.lock"))

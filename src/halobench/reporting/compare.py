@@ -74,10 +74,13 @@ def _of_losses(first: str, second: str, results: Path) -> dict[str, list[Pair]]:
     shared = {place: sorted(seeds[first][place] & seeds[second].get(place, set())) for place in seeds[first]}
     refuse(not any(shared.values()), "", f"no data set and model has a seed with both {first} and {second}")
     return {
-        place: [tuple(read_cell(results, f"{place}/{loss}/{seed}") for loss in (first, second)) for seed in both]
-        for place, both in shared.items()
-        if both
+        place: [_pair(results, place, (first, second), seed) for seed in both] for place, both in shared.items() if both
     }
+
+
+def _pair(results: Path, place: str, losses: tuple[str, str], seed: str) -> Pair:
+    first, second = (read_cell(results, f"{place}/{loss}/{seed}") for loss in losses)
+    return first, second
 
 
 def _written(moved: pd.DataFrame, form: str) -> str:

@@ -11,10 +11,9 @@ from halobench.core.specs.codec import parse, to_json
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
 from halobench.experiment.jobs import Job
+from halobench.storage.layout import COMPUTING, QUICK
 
 Paces = Mapping[str, Sequence[float]]  # by `pace_key`: seconds per sample of a training step and of an evaluation
-QUICK = 1.5  # seconds of a job of most stages
-LONG = ("source", "weights", "train", "probe", "repair")  # stages whose jobs may take any time
 UNCERTAIN = 2.0  # factor by which estimates from trials may be off, on either side
 GRADIENT = 3  # a step of an attack takes as long as so many evaluations
 
@@ -42,7 +41,7 @@ def estimate(jobs: Iterable[Job], done: Iterable[tuple[Job, float]], paces: Pace
             tried += trial
         elif like:
             known += fmean(seconds[like[0]])
-        elif job.stage in LONG:
+        elif job.stage in (*COMPUTING, "source", "weights"):
             unknown += 1
         else:
             known += QUICK

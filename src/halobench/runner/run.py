@@ -195,21 +195,24 @@ def _replaced(chosen: Iterable[status.Name], states: Mapping[status.Name, status
 
 
 def _snakemake(arguments: Sequence[str]) -> int:
-    """Run Snakemake in this process, and return its exit code; a signal that stops it also stops its jobs."""
+    """Run Snakemake in this process, and return its exit code; a signal that stops it also stops its jobs.
+
+    The exit code of an incomplete run that a signal stopped is 128 plus the signal's number, as shells report it.
+    """
     from snakemake.cli import main
 
     from halobench.runner import stopping
 
-    sys.argv = ["snakemake", *arguments]
+    sys.argv, code = ["snakemake", *arguments], 0
+    received: list[int] = []
     try:
-        with stopping.with_jobs():
+        with stopping.with_jobs() as received:
             main(list(arguments))
     except KeyboardInterrupt:  # before or after Snakemake handles it
         print("halobench: stopped by SIGINT", file=sys.stderr)
         return 130
     except SystemExit as end:
-        if not isinstance(end.code, str):
-            return end.code or 0
-        print(end.code, file=sys.stderr)
-        return 1
-    return 0
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    return 128 + received[0] if code and received else code

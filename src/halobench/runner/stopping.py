@@ -20,8 +20,10 @@ from halobench.runner import end_of_run
 
 
 @contextlib.contextmanager
-def with_jobs() -> Iterator[None]:
-    """Pass the first SIGINT or SIGTERM on to the jobs, in addition to Snakemake's own handling.
+def with_jobs() -> Iterator[list[int]]:
+    """Pass the first SIGINT or SIGTERM on to the jobs, in addition to Snakemake's own handling; yield its number.
+
+    The list that is yielded is empty until then.
 
     Jobs receive SIGINT, on which all jobs end in an orderly way. If jobs inherit that SIGINT is ignored, as in a run
     that a script starts in the background, they get SIGTERM. Snakemake sets its own handlers; Python also writes the
@@ -32,12 +34,13 @@ def with_jobs() -> Iterator[None]:
     passed = signal.SIGTERM if ignored else signal.SIGINT
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    watcher = threading.Thread(target=_watch, args=[reader, passed], daemon=True)
+    received: list[int] = []
+    watcher = threading.Thread(target=_watch, args=[reader, passed, received], daemon=True)
     watcher.start()
     before = signal.set_wakeup_fd(writer.fileno()), signal.signal(signal.SIGTERM, _exit)
     interrupting = signal.SIG_IGN if ignored else signal.signal(signal.SIGINT, _interrupt)
     try:
-        yield
+        yield received
     finally:
         signal.set_wakeup_fd(before[0])
         signal.signal(signal.SIGTERM, before[1])
@@ -58,11 +61,12 @@ def _exit(number: int, _: object) -> None:
     sys.exit(f"halobench: stopped by {signal.Signals(number).name}")
 
 
-def _watch(signals: socket.socket, passed: signal.Signals) -> None:
-    """Wait for a signal, then send `passed` to the jobs until the run ends."""
+def _watch(signals: socket.socket, passed: signal.Signals, received: list[int]) -> None:
+    """Wait for a signal, note that it was `received`, then send `passed` to the jobs until the run ends."""
     while (number := signals.recv(1)) and number[0] not in (signal.SIGINT, signal.SIGTERM):
         pass
     if number:
+        received.append(number[0])
         end_of_run.say("stopping; jobs that train or probe save their progress")
         signals.settimeout(5.0)
     while number:

@@ -55,6 +55,8 @@ class Stage:
         return tuple(str(path.with_name(name.format(path.stem))) for path in paths for name in names)
 
 
+COMPUTING = ("train", "probe", "repair")  # the stages whose jobs take longest
+QUICK = 1.5  # seconds that a job of most other stages takes
 TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # the tables of an experiment
 ORIGINS = ("jobs", "fits")  # how the results were computed, for the experiment's pages; parquet only
 ANSWERS = "answers.json"  # the answers to the four questions in words, by the stage `claims`

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -56,6 +55,7 @@ def seconds_per_sample(
     return _of_full(step, spec.batch), _of_full(evaluation, spec.eval_batch)
 
 
-def _of_full(timed, batch: int) -> float:  # type: ignore[no-untyped-def]
+def _of_full(timed: Callable[[int], float], batch: int) -> float:
+    """Return the seconds per sample in a batch, or in a small one if the whole batch would take too long."""
     few = timed(min(FEW, batch))
-    return min(few, timed(batch)) if math.isfinite(few) and few * batch < LONGEST else few
+    return min(few, timed(batch)) if few * batch < LONGEST else few

@@ -15,9 +15,9 @@ from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import Job, jobs
 from halobench.results import status
 from halobench.results.finished_cells import list_inventory, take_inventory
-from halobench.results.time_estimate import QUICK, pace_key
+from halobench.results.time_estimate import pace_key
 from halobench.storage import files, records, verify
-from halobench.storage.layout import STAGES
+from halobench.storage.layout import QUICK, STAGES
 from halobench.storage.manifest import list_files
 from halobench.storage.provenance import record
 
