@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from conftest import SOAK
+from halobench.results.status import NOTHING
 
 OTHER = ("--config", 'train={"lr": 0.5}')  # as somebody with another configuration might ask
 CELL = "noisy/mlp/mixup2/seed0"
@@ -33,3 +35,14 @@ def test_no_question_changes_a_file(finished_one, tmp_path):
             done = workspace.module(program, *question)
             assert done.returncode == (1 if question == ["--lint"] else 0), (question, done.stderr[-2000:])
             assert everything(workspace.folder) == before, question
+
+
+def test_what_would_run_is_told_where_snakemake_can_write_nothing(finished_one, tmp_path):
+    """Of a folder of someone else, of which nobody can create `.snakemake` (here, it is a file)."""
+    workspace = finished_one.copy(tmp_path / "copy")
+    shutil.rmtree(tmp_path / "copy/.snakemake")
+    (tmp_path / "copy/.snakemake").touch()
+    done = workspace.halobench("run", "-n")
+    assert (done.returncode, done.stdout) == (0, f"{NOTHING}\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Snakemake can't list the jobs by rule: ")

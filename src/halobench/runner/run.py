@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from halobench.core.errors import SpecError
 from halobench.core.formatting import count
 from halobench.experiment.jobs import Job
 from halobench.results import status
@@ -55,6 +56,11 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     forcing = _forcing(parsed, plan.named, jobs, chosen) if needed else []
     if options.dryrun:
         print("\n".join(status.report(jobs, states, plan.paces)), flush=True)
+        try:
+            files.check_writable(options.directory / STATE.parent)  # Snakemake notes there which files exist
+        except SpecError as error:
+            print(f"Snakemake can't list the jobs by rule: {error}", file=sys.stderr)
+            return 0
         return _snakemake(parsed.with_options("--quiet", "rules", "host", "reason", *forcing))
     if problems := _unwritable(chosen.values(), plan.results, options.directory / STATE):
         print("\n".join(["The results have problems:", *problems]), file=sys.stderr)
