@@ -3,20 +3,49 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError
+from halobench.core.errors import SpecError, one_of, refuse, require
 from halobench.core.plugins import facts as plugin_facts
+from halobench.core.plugins.kinds import kinds
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_calibrator", "check_direction", "check_display", "check_loss", "check_metric", "check_model"]
+__all__ = ["check", "check_calibrator", "check_direction", "check_display", "check_loss", "check_metric", "check_model"]
 __all__ += ["check_source"]
+
+
+def plugin_of(file: Path) -> tuple[str, str]:
+    """Return the kind and name of the plug-in in a file of the package; raise SpecError for any other file."""
+    kind = next((name for name, kind in kinds().items() if kind.folder == file.resolve().parent), "")
+    right = "pass a file in a folder of plug-ins, or a kind and a name, e.g. losses mine.losses:Poly1"
+    refuse(kind not in CHECKED or not file.is_file(), str(file), f"isn't a plug-in's file; {right}")
+    return kind, file.stem
+
+
+def check(kind: str, name: str, options: Mapping[str, Any] | None = None, tables: Path | None = None) -> None:
+    """Check a plug-in of any kind by its name or ``module:object``, as the function for its kind does.
+
+    Figures and print tables are checked on the folder `tables`, which an experiment has. AssertionError is raised if
+    the plug-in breaks a rule, and SpecError if it doesn't exist or can't be checked.
+    """
+    require(kind in CHECKED, "KIND", kind, one_of(CHECKED, kind))
+    if kind not in ("figures", "tables"):
+        CHECKED[kind](name, **(options or {}))
+        return
+    from halobench.storage.layout import TABLES
+    from halobench.storage.tables_io import read_tables
+
+    right = f"pass an experiment's tables, such as results/tables/digits, since {kind} are drawn from them"
+    refuse(tables is None, "--tables", right)
+    assert tables is not None
+    check_display(kind, name, read_tables(tables, TABLES))
 
 
 # --- Losses, models, sources, calibrators, directions, figures and tables --------------------------------------------
@@ -250,3 +279,15 @@ def _predictions(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarra
     predicted, confidence = sample_scores.predictions(probabilities)
     correct = sample_scores.correctness(predicted, targets)
     return {"logits": logits, "probabilities": probabilities, "confidence": confidence, "correct": correct}
+
+
+CHECKED: dict[str, Callable[..., Any]] = {
+    "losses": check_loss,
+    "models": check_model,
+    "data": check_source,
+    "calibrators": check_calibrator,
+    "metrics": check_metric,
+    "probes": check_direction,
+    "figures": check_display,
+    "tables": check_display,
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,15 @@ The exit code is 1 if something keeps jobs from using the GPUs.
 examples:
   halobench doctor
   srun --gres=gpu:1 halobench doctor      the same of a node of a cluster"""
+
+CHECK = """Tries a plug-in on small data: what it returns, whether it changes its arguments, and whether
+the same input gives the same result. The plug-in is a file of the package, or KIND and a name or
+module:object, where KIND is losses, models, data, calibrators, metrics, probes, figures or tables.
+
+examples:
+  halobench check src/halobench/losses/poly1.py
+  halobench check losses mine.losses:Poly1 --options '{"epsilon": 2}'
+  halobench check figures mine.figures:medians --tables results/tables/digits"""
 
 RESULTS = Path("results")
 
@@ -125,6 +135,26 @@ def _doctor(args: argparse.Namespace) -> int:
     return print_report()
 
 
+def _check(args: argparse.Namespace) -> int:
+    from halobench import testing
+    from halobench.core.errors import SpecError, describe_error
+
+    sys.path.insert(0, str(Path.cwd()))
+    kind, name = (args.what, args.name) if args.name else testing.plugin_of(Path(args.what))
+    try:
+        testing.check(kind, name, args.options, args.tables)
+    except SpecError:
+        raise
+    except AssertionError as error:
+        print(f"halobench: {kind} {name}: {error}", file=sys.stderr)
+        return 1
+    except (Exception, SystemExit) as error:  # a plug-in may raise anything
+        print(f"halobench: {kind} {name}: raised {describe_error(error)}", file=sys.stderr)
+        return 1
+    print(f"{kind} {name}: all checks passed")
+    return 0
+
+
 def add(commands: Any) -> None:
     """Add the commands to the parsers of all commands; those with `passed_on` pass other arguments on to Snakemake."""
 
@@ -156,6 +186,13 @@ def add(commands: Any) -> None:
     what = "the results folder (default: results)"
     verify.add_argument("results", nargs="?", **options.folder(what, default=RESULTS))
     verify.add_argument("--remove", action="store_true", help="remove faulty results, so that they are computed again")
+
+    check = command("check", "Try a plug-in on small data, in seconds.", CHECK, run=_check)
+    check.add_argument("what", metavar="FILE or KIND", help="a plug-in's file in the package, or a kind of plug-in")
+    check.add_argument("name", metavar="NAME", nargs="?", help="the name or module:object of a plug-in of that kind")
+    what = "its options, as JSON or @FILE"
+    check.add_argument("--options", type=options.read_json, default={}, metavar="JSON", help=what)
+    options.add(check, "tables", required=False, help="an experiment's tables, which figures and tables need")
 
     command("doctor", "Say what a run on this machine would use, and what stands in its way.", DOCTOR, run=_doctor)
 

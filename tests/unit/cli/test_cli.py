@@ -19,7 +19,7 @@ from halobench.core import plugins
 from halobench.storage import arrays_io, tables_io
 from halobench.storage.columns import TABLE_COLUMNS
 
-COMMANDS = {"run", "status", "show", "compare", "verify", "diagnose", "doctor", "stage"}
+COMMANDS = {"run", "status", "show", "compare", "verify", "diagnose", "doctor", "check", "stage"}
 
 
 @pytest.mark.parametrize("command", [*sorted(COMMANDS), *(f"stage {name}" for name in plugins.names("stages"))])
@@ -176,3 +176,46 @@ def test_a_shell_can_ask_how_to_complete_a_command(tmp_path):
     variables = os.environ | asked | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
     subprocess.run([sys.executable, "-m", "halobench.cli.main"], env=variables, check=False)
     assert said.read_text().split("\x0b") == ["--format "]
+
+
+OWN = """
+import torch
+from halobench import Loss
+class Fine(Loss):
+    def __call__(self, logits, targets):
+        return -(targets * logits.log_softmax(1)).sum(1).mean()
+class Rows(Loss):
+    def __call__(self, logits, targets):
+        return -(targets * logits.log_softmax(1)).sum(1)
+def array(logits, labels):
+    return logits
+def breaks(logits, labels):
+    raise KeyError("no such luck")
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["losses", "own_here:Fine"], 0, "losses own_here:Fine: all checks passed"),
+        (["losses", "own_here:Rows"], 1, "own_here:Rows returned a tensor of shape (6,); a loss must return a scalar"),
+        (["losses", "own_here:Gone"], 1, "own_here.py doesn't define 'Gone'"),
+        (["calibrators", "own_here:array"], 1, "own_here:array"),
+        (["calibrators", "own_here:breaks"], 1, "no such luck"),
+        ([str(ROOT / "src/halobench/calibration/metrics/ece.py")], 0, "metrics ece: all checks passed"),
+        (["metrics", "ece", "--options", '{"bin": 3}'], 1, "no such option; those of ece are bins"),
+        (["own_here.py"], 2, "own_here.py: isn't a plug-in's file; pass a file in a folder of plug-ins, or a kind and"),
+        (["loss", "own_here:Fine"], 2, "KIND = 'loss': expected one of calibrators"),
+        (["figures", "summary"], 2, "--tables: pass an experiment's tables"),
+    ],
+)
+def test_a_plug_in_is_checked_from_the_command_line(tmp_path, monkeypatch, capsys, words, code, said):
+    """Each answer is one line."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "own_here", raising=False)
+    Path("own_here.py").write_text(OWN)
+    assert main.main(["check", *words]) == code
+    told = capsys.readouterr()
+    (line,) = (told.out + told.err).splitlines()
+    assert said in line
