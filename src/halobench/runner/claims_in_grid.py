@@ -15,6 +15,11 @@ from halobench.results.names import LABELS
 from halobench.storage.columns import REFERENCE
 
 POINTS, SPLITS = ("train", "heldout"), ("train", "val", "test")
+# Those that probes and attacks measure, then those of other searches.
+QUANTITIES = (
+    *("certainty", "decision", "half_level"),
+    *("certain_from", "label_from", "last_kink", "half_space", "half_spaces"),
+)
 COLUMNS = ("dataset", "model", "loss", "noise")  # of cells, known before a run
 
 
@@ -27,19 +32,26 @@ def check_in_grid(claims: Iterable[Claim], config: Config) -> None:
     if not own:
         return
     cells = sorted({cell for experiment in config.run for cell in config.cells(experiment)})
+    probed = {cell for experiment in config.run for cell in config.probed(experiment)}
     noise = {name: dataset.noise.p for name, dataset in config.datasets.items()}
-    grid = pd.DataFrame([{**vars(cell), "noise": noise[cell.dataset]} for cell in cells])
+    grid = pd.DataFrame([{**vars(cell), "noise": noise[cell.dataset], "probed": cell in probed} for cell in cells])
     for claim in own:
-        for side in [*claim.sides, *([{**claim.where, **claim.baselines}] if claim.baselines else [])]:
-            _check_side(claim, side, grid, config)
+        seen = grid if claim.table in ("metrics", "runs") else grid[grid["probed"]]
+        refuse(seen.empty, f"claims.{claim.name}.table", f"no cell of this grid is probed, so {claim.table} is empty")
+        sides = [*claim.sides, *([{**claim.where, **claim.baselines}] if claim.baselines else [])]
+        pairs = [_pairs(claim, side, seen, config) for side in sides]
+        apart = claim.statistic in ("difference", "against_best") and len(pairs) > 1 and not set.intersection(*pairs)
+        refuse(apart, f"claims.{claim.name}", "no data set and model of this grid has cells of both sides")
 
 
-def _check_side(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, config: Config) -> None:
-    """Raise SpecError if no cell meets the conditions of one side."""
+def _pairs(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, config: Config) -> set[tuple[str, str]]:
+    """Return the pairs of data set and model with a cell that meets one side's conditions; SpecError without any."""
     place = f"claims.{claim.name}"
     names = {"labels": (*LABELS,), "probe": (*config.probes,), "points": POINTS, "split": SPLITS}
     if claim.table == "metrics":
         names["calibrator"] = config.calibrate.names
+    if claim.table == "radii":
+        names["quantity"] = QUANTITIES
     for column, known in names.items():
         for value in plain_names(side.get(column, ())):
             require(value in known, f"{place}.{column}", value, one_of(known, value))
@@ -55,6 +67,7 @@ def _check_side(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, confi
     many = met["dataset"].nunique()
     what = f"a slope needs {CLASSES} data sets with different numbers of classes; this side has {many}"
     refuse(claim.statistic == "slope" and many < CLASSES, f"{place}.statistic", what)
+    return set(zip(met["dataset"], met["model"], strict=True))
 
 
 def _values(grid: pd.DataFrame) -> str:

@@ -85,6 +85,14 @@ def test_what_is_missing_is_named(tmp_path, changes, said):
             r"probe = 'spere': .*sphere",
         ),
         ({"b": None, "baselines": {"loss": "focal*"}}, r"no cell of this grid has loss focal\*"),
+        (
+            {"a": {"loss": "mixup2", "noise": 0}, "b": {"loss": "cross_entropy", "noise": ">0"}},
+            "no data set and model of this grid has cells of both sides",
+        ),
+        (
+            {"value": "relative_median", "where": ROUND | {"probe": "sphere", "quantity": "certainly"}},
+            r"quantity = 'certainly': .*did you mean 'certainty'",
+        ),
     ],
 )
 def test_what_no_cell_meets_is_refused_before_any_job(tmp_path, changes, said):
@@ -122,3 +130,12 @@ def test_a_calibrator_that_the_grid_does_not_fit_is_refused(tmp_path):
         check_in_grid([loaded(tmp_path)], load_config(config))
     with pytest.raises(SpecError, match=r"split = 'tst': expected one of test, train, val"):
         check_in_grid([loaded(tmp_path, where={"split": ["tst"], "calibrator": "none"})], load_config(config))
+
+
+def test_a_claim_about_probes_needs_a_probed_cell(tmp_path):
+    config = tiny_config()
+    config["experiments"]["tiny"]["grid"][0]["probe"] = False
+    config["experiments"]["tiny"] |= {"figures": [], "tables": []}
+    changes = {"value": "relative_median", "where": ROUND | {"probe": "sphere"}}
+    with pytest.raises(SpecError, match="no cell of this grid is probed, so radii is empty"):
+        check_in_grid([loaded(tmp_path, **changes)], load_config(config))
