@@ -8,7 +8,7 @@ from pathlib import Path
 DONE = "(succeeded, without output)"
 SILENT = "(no output: killed, ended without a message, or never started)"
 STOPPED = "stopped by SIG"  # in the last line of a stage that saved its work and ended because of a signal
-INTERRUPTED = ("KeyboardInterrupt", "halobench: error: killed by SIGINT")  # of a stage that was still importing
+KILLED = "halobench: error: killed by SIG"  # by SIGINT or SIGTERM while a stage was still importing
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 # How SLURM's daemons, and the Snakemake process that runs a job on a node, report why the job ended.
 REASON = re.compile(
@@ -31,8 +31,8 @@ def last_line(log: Path) -> str:
     texts = lines(log)
     if not texts or texts[-1].startswith("$ "):
         return SILENT
-    if texts[-1] in INTERRUPTED:
-        return f"{STOPPED}INT"
+    if texts[-1] in ("KeyboardInterrupt", f"{KILLED}INT", f"{KILLED}TERM"):
+        return f"{STOPPED}{'TERM' if texts[-1].endswith('TERM') else 'INT'}"
     return texts[-1].removeprefix("halobench: ").removeprefix("error: ")
 
 
