@@ -22,7 +22,7 @@ from halobench.core.specs.codec import to_json
 from halobench.experiment.jobs import Job
 from halobench.results.time_estimate import Paces, estimate
 from halobench.storage.files import checksum, read_json
-from halobench.storage.job_logs import last_line
+from halobench.storage.job_logs import SILENT, last_line
 from halobench.storage.layout import STAGES
 from halobench.storage.records import check_seal, read_record
 from halobench.storage.request_diff import changes, is_or_are, listed
@@ -64,7 +64,10 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
         if any((results / output).exists() for output in job.paths):
             return State("changed", (f"{path.name} is missing",))
         log = results / job.log
-        return State("failed", (f"not made; its log ends: {last_line(log)}",)) if log.exists() else State("missing")
+        if not log.exists():
+            return State("missing")
+        last = last_line(log)
+        return State("failed", ("there are no results" if last == SILENT else f"no results; its log ends: {last}",))
     try:
         record = _read(path, job)
     except SpecError:

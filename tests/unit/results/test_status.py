@@ -277,7 +277,7 @@ def test_a_job_that_failed_says_how_its_log_ends(results):
     log.parent.mkdir(parents=True)
     log.write_text("$ halobench stage probe\nhalobench: error: no space\n")
     job = next(job for job in listed() if job.name == ("probe", CELL))
-    assert status.state_of(job, results) == status.State("failed", ("not made; its log ends: no space",))
+    assert status.state_of(job, results) == status.State("failed", ("no results; its log ends: no space",))
 
 
 def test_seeds_added_and_dropped_are_named(results):
