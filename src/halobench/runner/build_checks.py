@@ -155,9 +155,9 @@ class _Build:
             key, source = pace_key(canonical(model), dataset.source), self.descriptions[dataset.source]
             if key in found or time.monotonic() > stop:
                 continue
-            recipe, loss = self.config.recipe(cell.dataset, cell.model), self.config.losses[cell.loss]
+            recipe = self.config.recipe(cell.dataset, cell.model)
             with contextlib.suppress(Exception):  # it is only an estimate, and the checks have passed
-                if pace := seconds_per_sample(model, loss, recipe, source.shape, source.classes):
+                if pace := seconds_per_sample(model, recipe, source.shape, source.classes):
                     found[key] = pace
         return found
 
