@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core.errors import RefusedError
+from halobench.core.errors import RefusedError, refuse, require
 from halobench.core.seeding import generator
 from halobench.core.specs.data import DatasetSpec, NoiseSpec
 from halobench.data.distribution import Distribution, Sample, draw_labels, sample_generator
@@ -48,6 +48,7 @@ class Data:
     source: str = ""  # the source's name in the configuration
     names: tuple[str, ...] = ()  # names of the classes
     test_block: int | None = None  # see `blocks_of`
+    train_block: int | None = None  # of the source, if each seed has its own
 
     def inputs(self, split: str) -> np.ndarray:
         """Return the normalised images of a split, float32 (n, C, H, W), or its features (n, D)."""
@@ -90,10 +91,11 @@ class Data:
         return self.distribution.posterior(np.asarray(samples.images)) @ self.transition
 
     def facts(self) -> dict[str, Any]:
-        """Return facts for the tables: the distribution of the samples and its loader, or the seed's test block."""
+        """Return facts for the tables: the distribution of the samples and its loader, or the seed's own blocks."""
         if self.distribution is not None:
             return {"distribution": self.loader, **self.distribution.facts()}
-        return {} if self.test_block is None else {"test_block": self.test_block}
+        own = {"test_block": self.test_block, "train_block": self.train_block}
+        return {key: block for key, block in own.items() if block is not None}
 
 
 def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
@@ -117,6 +119,7 @@ def load_data(folder: Path, spec: DatasetSpec, seed: int) -> Data:
     mean, std = np.asarray(meta["mean"]), np.asarray(meta["std"])
     blocks = blocks_of(spec, meta["size"], meta["parts"])
     about = {"source": spec.source, "names": meta["names"], "test_block": seed % blocks if blocks else None}
+    about["train_block"] = seed if spec.blocks else None
     return Data(splits, meta["classes"], meta["shape"], mean, std, transition, **about)
 
 
@@ -150,10 +153,18 @@ def _drawn(source: Distribution, loader: str, spec: DatasetSpec, seed: int) -> D
     return Data(splits, source.classes, tuple(source.shape), mean, std, transition, source, loader, spec.source)
 
 
-def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None) -> None:
-    """Raise SpecError if a source of `size` images (None if unlimited) can't fill the splits of `spec`."""
+def check_size(spec: DatasetSpec, size: int | None, parts: Mapping[str, Any] | None = None, seed: int = 0) -> None:
+    """Raise SpecError if a source of `size` images (None if unlimited) can't fill the splits of `spec` for a seed."""
     if size is None:
+        refuse(spec.blocks, "blocks", "samples are drawn for each seed anyway; leave this key out")
         return
+    if spec.blocks:
+        pool = parts["train"][1] - parts["train"][0] if parts else size - spec.test
+        most = pool // _block_size(spec, parts or {})
+        what = (
+            f"a seed below {most}, since source {spec.source!r} has so many blocks of training and validation samples"
+        )
+        require(seed < max(most, 1), "seed", seed, what)
     if not parts:
         total = spec.train + spec.val + spec.test
         if total > size:
@@ -176,9 +187,10 @@ def blocks_of(spec: DatasetSpec, size: int, parts: Mapping[str, Any]) -> int:
     """Return how many disjoint blocks of test samples are set aside from training; 0 if there are none.
 
     A source without official parts has blocks if it is large enough for `FEWEST_BLOCKS`. Seeds with different blocks
-    share no test samples, and no seed trains on another's test samples.
+    share no test samples, and no seed trains on another's test samples. If seeds have their own training samples, they
+    share the test samples instead.
     """
-    blocks = 0 if parts else min(MOST_BLOCKS, (size - spec.train - spec.val) // spec.test)
+    blocks = 0 if parts or spec.blocks else min(MOST_BLOCKS, (size - spec.train - spec.val) // spec.test)
     return blocks if blocks >= FEWEST_BLOCKS else 0
 
 
@@ -186,24 +198,38 @@ def split_indices(spec: DatasetSpec, size: int, parts: Mapping[str, Any], seed: 
     """Draw disjoint rows for each split without replacement, from the official parts if the source has any.
 
     Without an official ``val`` part, validation samples come from the ``train`` part. Without any official parts, test
-    samples are one of the blocks that are set aside (see `blocks_of`), if the source is large enough.
+    samples are one of the blocks that are set aside (see `blocks_of`), if the source is large enough. With the spec's
+    `blocks`, training and validation samples are the seed's own.
     """
-    check_size(spec, size, parts)
+    check_size(spec, size, parts, seed)
     rng = generator(seed, "split")
     if parts:
         part = {name: rng.permutation(np.arange(*parts[name])) for name in ("train", "test", "val") if name in parts}
+        part["train"] = _own_block(np.arange(*parts["train"]), spec, parts, seed) if spec.blocks else part["train"]
         val = part["val"] if "val" in part else part["train"][spec.train :]
         return {"train": part["train"][: spec.train], "val": val[: spec.val], "test": part["test"][: spec.test]}
     blocks = blocks_of(spec, size, parts)
-    if not blocks:
+    if not blocks and not spec.blocks:
         order = rng.permutation(size)
         stops = np.cumsum([spec.train, spec.val, spec.test])
         return dict(zip(SPLITS, np.split(order, stops)[:3], strict=True))
     order = generator(0, "test-blocks").permutation(size)  # the same for all seeds
+    blocks = max(blocks, 1)
     test, rest = np.split(order, [blocks * spec.test])
-    rest = rng.permutation(rest)
+    rest = _own_block(rest, spec, parts, seed) if spec.blocks else rng.permutation(rest)
     train, val = rest[: spec.train], rest[spec.train : spec.train + spec.val]
     return {"train": train, "val": val, "test": np.split(test, blocks)[seed % blocks]}
+
+
+def _block_size(spec: DatasetSpec, parts: Mapping[str, Any]) -> int:
+    """Return the number of samples in a seed's block: its training samples and, without a ``val`` part, validation."""
+    return spec.train + (0 if "val" in parts else spec.val)
+
+
+def _own_block(rows: np.ndarray, spec: DatasetSpec, parts: Mapping[str, Any], seed: int) -> np.ndarray:
+    """Return a seed's own block of rows (n,), drawn once for all seeds."""
+    size = _block_size(spec, parts)
+    return generator(0, "train-blocks").permutation(rows)[seed * size : (seed + 1) * size]
 
 
 def noise_transition(spec: NoiseSpec, classes: int, rng: np.random.Generator) -> np.ndarray:

@@ -289,6 +289,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "separation": train.get("separation", math.nan),
         "test_points": sampled["test_points"],
         "test_block": sampled["test_block"],
+        "train_block": sampled["train_block"],
         "train_accuracy": train["train_accuracy"],
         "interpolates": train["interpolates"],
         "fitted_here": train.get("fitted_here", True),

@@ -17,6 +17,7 @@ def sampling(train: Mapping[str, Any]) -> dict[str, Any]:
         "train_points": dataset["train"],
         "test_points": dataset["test"],
         "test_block": train.get("test_block", math.nan),
+        "train_block": train.get("train_block", math.nan),
     }
 
 
@@ -26,11 +27,13 @@ def with_seed_correction(runs: pd.DataFrame) -> pd.DataFrame:
     The correction is the term that Nadeau and Bengio (2003) add to 1 / n in the variance of a mean over n seeds: the
     ratio of test samples to training samples if seeds resample one set of samples. The correction is 0 if seeds share
     no test samples and none trains on another's, because samples are drawn from a distribution or each seed has its own
-    test block.
+    test block. It is also 0 if each seed has its own training block; intervals then are those for the test samples that
+    all seeds share.
     """
-    drawn = runs["distribution"] != ""
-    blocks = runs.drop_duplicates(["dataset", "seed"]).groupby("dataset")["test_block"]
-    disjoint = runs["dataset"].map(blocks.nunique() == blocks.size())  # missing blocks don't count
+    drawn, disjoint = runs["distribution"] != "", pd.Series(False, index=runs.index)
+    for column in ("test_block", "train_block"):
+        blocks = runs.drop_duplicates(["dataset", "seed"]).groupby("dataset")[column]
+        disjoint |= runs["dataset"].map(blocks.nunique() == blocks.size())  # missing blocks don't count
     shared = runs["test_points"] / runs["train_points"]
     return runs.assign(seed_correction=shared.where(~(drawn | disjoint), 0.0))
 

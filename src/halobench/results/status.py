@@ -276,8 +276,8 @@ def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name,
     """Return how long the jobs will take, by the records of those that have run and by the models' paces."""
     records = ((job, states[job.name].record) for job in jobs)
     done = [(job, record["seconds"]) for job, record in records if record is not None and "seconds" in record]
-    told = estimate(chosen.values(), done, paces)
-    return f"; {told}" if told else ""
+    time = estimate(chosen.values(), done, paces)
+    return f"; {time}" if time else ""
 
 
 def file_digest(path: Path) -> str:

@@ -119,8 +119,10 @@ class _Build:
     def check_dataset(self, name: str) -> None:
         """Check that a source has enough samples for the splits of a data set."""
         dataset = self.config.datasets[name]
+        names = _to_run(self.config)
+        seed = max(cell.seed for each in names for cell in self.config.cells(each) if cell.dataset == name)
         if source := self.descriptions.get(dataset.source):
-            self.attempt(f"datasets.{name}", splits.check_size, dataset, source.size, source.parts)
+            self.attempt(f"datasets.{name}", splits.check_size, dataset, source.size, source.parts, seed)
 
     def check_cell(self, cell: Cell) -> None:
         """Score a batch with a cell's loss, and run its model on batches like those that the loss returns."""

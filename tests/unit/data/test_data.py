@@ -139,6 +139,21 @@ def test_seeds_share_no_test_sample_nor_train_on_another_seeds_if_the_source_is_
         np.testing.assert_array_equal(np.concatenate([*seeds[1].values()]), order[:1700])
 
 
+@pytest.mark.parametrize("parts", [{}, {"train": (0, 75), "test": (75, 100)}])
+def test_seeds_with_blocks_share_the_test_samples_and_no_others(parts):
+    """75 samples are enough for three blocks of 25; a fourth seed is refused, before any job if it is in the grid."""
+    spec = DatasetSpec("s", 20, 5, 25, blocks=True)
+    seeds = [split_indices(spec, 100, parts, seed) for seed in range(3)]
+    own = np.concatenate([each[name] for each in seeds for name in ("train", "val")])
+    np.testing.assert_array_equal(np.sort(np.concatenate([own, seeds[0]["test"]])), np.arange(100))
+    assert {frozenset(each["test"]) for each in seeds} == {frozenset(seeds[0]["test"])}
+    for check in (split_indices, splits_.check_size):
+        with pytest.raises(SpecError, match=r"seed = 3: expected a seed below 3, since source 's' has so many blocks"):
+            check(spec, 100, parts, 3)
+    with pytest.raises(SpecError, match="blocks: samples are drawn for each seed anyway"):
+        splits_.check_size(spec, None)
+
+
 def test_validation_samples_come_from_their_own_part_if_there_is_one():
     spec, parts = DatasetSpec("s", 50, 20, 25), {"train": (0, 50), "val": (50, 70), "test": (70, 100)}
     bound = split_indices(spec, 100, parts, 0)

@@ -420,16 +420,17 @@ def test_the_papers_fit_is_near_the_optimum_or_not(exact, paper, near):
 
 
 def test_seeds_that_share_samples_are_corrected_for():
-    """Not if samples are drawn afresh, or if each seed has its own test block; but if two seeds share a block."""
+    """Not if samples are drawn afresh, or if each seed has its own block; but if two seeds share a test block."""
     cells = [
-        *(("digits", seed, math.nan, "") for seed in range(3)),
-        *(("mnist", seed, seed % 3, "") for seed in range(3)),
-        *(("more", seed, seed % 3, "") for seed in range(4)),
-        *(("overlap", seed, math.nan, "overlap") for seed in range(3)),
+        *(("own", seed, math.nan, seed, "") for seed in range(3)),
+        *(("digits", seed, math.nan, math.nan, "") for seed in range(3)),
+        *(("mnist", seed, seed % 3, math.nan, "") for seed in range(3)),
+        *(("more", seed, seed % 3, math.nan, "") for seed in range(4)),
+        *(("overlap", seed, math.nan, math.nan, "overlap") for seed in range(3)),
     ]
-    runs = pd.DataFrame(cells, columns=["dataset", "seed", "test_block", "distribution"])
+    runs = pd.DataFrame(cells, columns=["dataset", "seed", "test_block", "train_block", "distribution"])
     runs = pd.concat([runs.assign(model=model) for model in ("mlp", "cnn")]).assign(train_points=1000, test_points=450)
     found = shared_samples.with_seed_correction(runs).groupby("dataset")["seed_correction"].unique()
     assert {name: list(values) for name, values in found.items()} == {
-        **{"digits": [0.45], "mnist": [0.0], "more": [0.45], "overlap": [0.0]}
+        **{"digits": [0.45], "mnist": [0.0], "more": [0.45], "overlap": [0.0], "own": [0.0]}
     }

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from halobench.core.errors import require
 from halobench.core.specs.codec import (
     Count,
+    Flag,
     Number,
     Text,
     Whole,
@@ -64,4 +65,9 @@ class DatasetSpec:
         description="Label noise in training, validation and test labels alike. Models and calibrators are fitted to"
         " labels with noise. Test metrics use the labels without noise and, in expectation, the known distribution of"
         " labels with noise, never the noisy test labels that were drawn.",
+    )
+    blocks: Flag = Field(
+        default=False,
+        description="Give each seed its own block of training and validation samples, so that seeds 0, 1, ... share"
+        " none; the source must have enough. By default, each seed draws from all of them.",
     )
