@@ -1,0 +1,64 @@
+"""The figure of families: paired effects per family, their mean, and the prediction interval for another one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+import synthetic
+from halobench.core.plugins.facts import facts
+from halobench.reporting.figures import families
+from halobench.results.t_intervals import prediction_interval
+
+MODELS = {"mlp": 0.10, "cnn": -0.30, "resnet": -0.20, "vit": 0.05}
+LAZY = "attention"  # doesn't interpolate
+
+
+@pytest.fixture
+def tables() -> dict[str, pd.DataFrame]:
+    """Cells whose NLL after TS differs between the losses by a known effect, plus a shift that all of a seed share."""
+    made = synthetic.tables()
+    metrics, runs = made["metrics"], made["runs"]
+    cells, scores = [], []
+    like = runs.iloc[0]
+    for model, effect in {**MODELS, LAZY: 9.0}.items():
+        for seed in range(3):
+            for loss, family in (("cross_entropy", ""), ("mixup2", facts("losses", "mixup").family)):
+                key = {"dataset": "noisy", "model": model, "loss": loss, "seed": seed}
+                told = {"loss_family": family, "interpolates": model != LAZY and loss != "mixup2", "fitted_here": True}
+                cells.append({**like, **key, **told, "seed_correction": 0.0})
+                value = 1.0 + 0.1 * seed + (effect + 0.01 * seed if loss == "mixup2" else 0.0)
+                row = {"split": "test", "labels": "noisy", "metric": "kl", "calibrator": "exact", "value": value}
+                scores.append({**dict.fromkeys(metrics.columns, np.nan), **key, **row})
+    return {"metrics": pd.DataFrame(scores), "runs": pd.DataFrame(cells)}
+
+
+def test_each_family_counts_once_and_by_seeds_that_both_losses_have(tables):
+    (values,) = families._effects(**tables).values()
+    found = values.set_index("model")["mean"]
+    assert set(found.index) == set(MODELS), "a family whose base model doesn't interpolate is left out"
+    for model, effect in MODELS.items():
+        assert found[model] == pytest.approx(effect + 0.01)
+    half = stats.t.ppf(0.975, 2) * 0.01 / np.sqrt(3)
+    assert (values["high"] - values["mean"]).to_numpy() == pytest.approx(half)
+
+
+def test_the_last_rows_are_the_mean_of_families_and_what_another_one_may_show(tables):
+    (axes,) = (ax for ax in families.draw(**tables).axes if ax.lines)
+    effects = np.array([*MODELS.values()]) + 0.01
+    spans = {segment[0][1]: segment[:, 0] for line in axes.collections for segment in line.get_segments()}
+    mean, spread = effects.mean(), effects.std(ddof=1)
+    for row, factor in ((len(MODELS), 1 / len(MODELS)), (len(MODELS) + 1, 1 + 1 / len(MODELS))):
+        half = stats.t.ppf(0.975, len(MODELS) - 1) * spread * np.sqrt(factor)
+        assert spans[row] == pytest.approx([mean - half, mean + half])
+    assert [label.get_text() for label in axes.get_yticklabels()][-2:] == ["mean", "a new family"]
+
+
+def test_a_prediction_interval_covers_the_next_value():
+    """19 times out of 20, whatever the mean and spread."""
+    values = np.random.default_rng(0).normal(3.0, 0.7, size=(4000, 7))
+    ends = np.array([prediction_interval(row[:-1]) for row in values])
+    covered = (ends[:, 0] < values[:, -1]) & (values[:, -1] < ends[:, 1])
+    assert covered.mean() == pytest.approx(0.95, abs=0.01)
