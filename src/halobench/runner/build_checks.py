@@ -39,7 +39,7 @@ from halobench.storage.request_diff import changes
 
 CERTIFIED = "certified"  # the kind of probe that accepts only networks made of known layers
 SMALL = (1, 4, 4)  # the shape of the images on which losses are tried
-TRIALS = 2.0  # seconds after which no further model is timed
+TRIALS = 4.0  # seconds after which no further model is timed
 
 
 def run(config: Config, results: Path) -> tuple[list[str], dict[str, tuple[float, float]]]:

@@ -17,8 +17,8 @@ from halobench.training.device import place, resolve_device, set_kernels
 from halobench.training.loop import TrainingSet, fit
 
 CHANGES_NUMBERS = False
-FEW = 2  # samples in the first trial; a full batch is timed only if it should take no longer than LONGEST
-LONGEST = 0.5  # seconds
+FEW, GROWTH = 2, 5  # samples in the first trial, and by how much each trial is larger than the one before
+LONGEST = 0.5  # seconds that a trial's step should take at most
 
 
 def seconds_per_sample(
@@ -57,6 +57,13 @@ def seconds_per_sample(
 
 
 def _of_full(timed: Callable[[int], float], batch: int) -> float:
-    """Return the seconds per sample in a batch, or in a small one if the whole batch would take too long."""
-    few = timed(min(FEW, batch))
-    return min(few, timed(batch)) if few * batch < LONGEST else few
+    """Return the seconds per sample in the largest batch, up to a full one, that takes no longer than `LONGEST`.
+
+    Small batches take longer per sample, so batches grow until the next one would take too long.
+    """
+    size = min(FEW, batch)
+    pace = timed(size)
+    while size < batch and pace * size < LONGEST / GROWTH:
+        size = min(GROWTH * size, batch)
+        pace = timed(size)
+    return pace
