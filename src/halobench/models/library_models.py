@@ -26,6 +26,8 @@ VARIANTS = {
     "convnext_tiny": {"TITLE": "ConvNeXt-T"},
     "vit": {"TITLE": "ViT"},
     "mixer": {"TITLE": "MLP-Mixer"},
+    "nfnet": {"TITLE": "NFNet"},
+    "mambaout": {"TITLE": "MambaOut"},
     "resnet18-small": {"TITLE": "ResNet-18, small stem"},
     "resnext50-small": {"TITLE": "ResNeXt-50, small stem"},
     "densenet121-small": {"TITLE": "DenseNet-121, small stem"},
