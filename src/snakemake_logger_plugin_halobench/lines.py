@@ -103,7 +103,8 @@ class Lines:
 
     def show_finished(self, job: Job) -> None:
         """Show that a job succeeded."""
-        self._tell(job, f"{duration(job.age)}{self.left('  about {} left')}")
+        if not self.quiet:
+            self._tell(job, f"{duration(job.age)}{self.left('  about {} left')}")
 
     def _tell(self, job: Job, what: str) -> None:
         """Print a line about a job that begins with the number of finished jobs, as in ``[ 12/299]``."""

@@ -138,6 +138,8 @@ def _check_layout(path: str, stored: Mapping[str, torch.Tensor], model: nn.Modul
             what = f"{name} in {path} is {tuple(found.shape)} instead of {tuple(tensor.shape)}, as in this model"
             if found.shape[1:] == tensor.shape[1:] and found.shape[:1] > tensor.shape[:1]:
                 what += " (if they have more classes, use `outputs` to choose an output for each class, or `finetune`)"
+            if found.ndim == tensor.ndim == 4 and (found.shape[1], tensor.shape[1]) == (3, 1):
+                what += " (to use grey images with weights for RGB, give `preprocess` three means and stds)"
             raise RefusedError("weights", what)
         # Loading would silently convert integers and drop imaginary parts.
         if tensor.is_floating_point() and not found.is_floating_point():

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from halobench.core import console
-from halobench.core.errors import RefusedError, refuse
+from halobench.core.errors import RefusedError, one_of, refuse, require
 from halobench.core.formatting import count, number
 from halobench.core.plugins.facts import lower_is_better
 from halobench.reporting import terminal
@@ -69,8 +69,12 @@ def _of_losses(first: str, second: str, results: Path) -> dict[str, list[Pair]]:
     for name in cell_names(results):
         *place, loss, seed = name.split("/")
         seeds.setdefault(loss, {}).setdefault("/".join(place), set()).add(seed)
-    if not {first, second} <= seeds.keys():
+    named = {first, second} & seeds.keys()
+    for name in {first, second} - named if named else ():
+        require("/" in name, "", name, f"a loss: {one_of(sorted(seeds), name)}")
+    if not named or len(named) < len({first, second}):
         return {}
+    refuse(first == second, "", f"A and B are both {first}; name two losses")
     shared = {place: sorted(seeds[first][place] & seeds[second].get(place, set())) for place in seeds[first]}
     refuse(not any(shared.values()), "", f"no data set and model has a seed with both {first} and {second}")
     return {

@@ -14,7 +14,7 @@ from halobench.experiment.jobs import Job
 from halobench.storage.layout import COMPUTING, QUICK
 
 Paces = Mapping[str, Sequence[float]]  # by `pace_key`: seconds per sample of a training step and of an evaluation
-UNCERTAIN = 2.0  # factor by which estimates from trials may be off, on either side
+UNCERTAIN = 2.5  # factor by which estimates without a similar job may be off, on either side
 GRADIENT = 3  # a step of an attack takes as long as so many evaluations
 
 
@@ -27,27 +27,27 @@ def estimate(jobs: Iterable[Job], done: Iterable[tuple[Job, float]], paces: Pace
     """Return, in words, the time on one core that jobs will take; "" if nothing is known.
 
     `done` are jobs that have run, with their seconds. A job takes as long as the most similar of them, on average. If
-    none has its model, the paces are used, with a range.
+    none has its model, the paces are used. Without a similar job, the time is a range.
     """
     seconds: dict[tuple[Any, ...], list[float]] = {}
     for job, took in done:
         for key in _likeness(job):
             seconds.setdefault(key, []).append(took)
-    known, tried, unknown = 0.0, 0.0, 0
+    known, guessed, unknown, tried = 0.0, 0.0, 0, False
     for job in jobs:
         like = [key for key in _likeness(job) if key in seconds]
         trial = _by_pace(job, paces) if not any(len(key) > 1 for key in like) else None
         if trial is not None:
-            tried += trial
+            guessed, tried = guessed + trial, True
         elif like:
             known += fmean(seconds[like[0]])
         elif job.stage in (*COMPUTING, "source", "weights"):
             unknown += 1
         else:
-            known += QUICK
-    if not known + tried:
+            guessed += QUICK
+    if not known + guessed:
         return ""
-    ends = dict.fromkeys(duration(known + tried * factor) for factor in (1 / UNCERTAIN, UNCERTAIN))
+    ends = dict.fromkeys(duration(known + guessed * factor) for factor in (1 / UNCERTAIN, UNCERTAIN))
     rest = f", and {count(unknown, 'job')} of unknown length" if unknown else ""
     source = " by a trial of each model" if tried else ""
     return f"about {' to '.join(ends)} of computing on one core{source}{rest}"

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import os
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import yaml
 from snakemake.utils import update_config
 
 from halobench.core.extras import install
@@ -69,6 +72,8 @@ class Arguments:
 def read_arguments(words: Sequence[str], results: Path | None = None) -> Arguments:
     """Read Snakemake's arguments, adding a results folder as the last value of the configuration.
 
+    Dotted keys, which Snakemake refuses on its command line, are passed in a temporary file.
+
     OSError is raised for arguments that Snakemake would misunderstand: configuration files or values given by two
     options, of which it would use only the last, and a value without a key.
     """
@@ -84,10 +89,21 @@ def read_arguments(words: Sequence[str], results: Path | None = None) -> Argumen
     for entry in entries:
         if "=" not in entry:
             raise OSError(f"--config: {entry!r} isn't KEY=VALUE (targets come before options)")
-    if results is None:
-        return arguments
-    further = arguments.with_options("--config", *entries, f"results={results}")
-    return Arguments(tuple(further), _parsed(further))
+    entries = [*entries, *([] if results is None else [f"results={results}"])]
+    dotted = [entry for entry in entries if "." in entry.partition("=")[0]]
+    further = [] if results is None and not dotted else ["--config", *(each for each in entries if each not in dotted)]
+    if dotted:
+        further += ["--configfile", *map(str, arguments.options.configfile), _written(typed_entries(dotted))]
+    words = arguments.with_options(*further)
+    return Arguments(tuple(words), _parsed(words))
+
+
+def _written(config: dict[str, Any]) -> str:
+    """Write a configuration to a temporary file, which is removed when this process ends, and return its path."""
+    with tempfile.NamedTemporaryFile("w", prefix="halobench-", suffix=".yaml", delete=False) as file:
+        yaml.safe_dump(config, file, sort_keys=False)
+    atexit.register(Path(file.name).unlink, missing_ok=True)
+    return file.name
 
 
 def _parsed(words: Sequence[str]) -> argparse.Namespace:

@@ -13,6 +13,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -77,14 +78,36 @@ def _deciding(folder: Path) -> FileLock:
     return FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True)
 
 
-def enrol_in_shared(results: Path, folder: Path) -> None:
-    """Also register this run in a results folder outside the working directory; name other runs that write there."""
+def enrol_in_shared(results: Path, folder: Path, records: Collection[str]) -> None:
+    """Also register this run in a results folder outside the working directory, with the records of its jobs.
+
+    Other runs that write there are named. OSError is raised if one of them has some of the same jobs.
+    """
     place = results.resolve()
     if place.is_relative_to(folder.resolve()):
         return
-    for other in other_runs(place)[0]:
-        end_of_run.say(_words(other))
-    enrol(place)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / STATE).mkdir(parents=True, exist_ok=True)
+    with _deciding(place):
+        for other in other_runs(place)[0]:
+            if shared := sorted({*_listed(place, other)} & {*records}):
+                host, _, process = other.rpartition("-")
+                more = f" and {len(shared) - 1:,} more" if len(shared) > 1 else ""
+                what = f"run {process} on {host} writes {shared[0]}{more} in {results} too"
+                raise OSError(f"{what}; wait for it to end, or write to another folder (--results)")
+            end_of_run.say(_words(other))
+        path = _locks(place) / f"{name()}.jobs"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(records), encoding="utf-8")
+        atexit.register(path.unlink, missing_ok=True)
+        enrol(place)
+
+
+def _listed(folder: Path, run: str) -> list[str]:
+    """Return the records of the jobs with which a run is registered in a results folder; [] if it has no list."""
+    with contextlib.suppress(OSError):
+        return (_locks(folder) / f"{run}.jobs").read_text(encoding="utf-8").splitlines()
+    return []
 
 
 def enrol_unlocked(options: argparse.Namespace) -> list[str]:

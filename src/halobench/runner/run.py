@@ -70,7 +70,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         check_devices(chosen.values())
     for line in _replaced(chosen, states):
         end_of_run.say(line)
-    live_runs.enrol_in_shared(plan.results, options.directory)
+    live_runs.enrol_in_shared(plan.results, options.directory, [str(job.record) for job in chosen.values()])
     frozen = plan.freeze(options.directory / STATE, jobs)
     return _pass_on(parsed, cancel, ["--config", "--configfile", str(frozen), *forcing])  # replace the given ones
 

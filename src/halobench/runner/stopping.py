@@ -7,6 +7,7 @@ the main process; Snakemake would then let the running jobs finish, however long
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import sys
@@ -23,7 +24,7 @@ from halobench.runner import end_of_run
 def with_jobs() -> Iterator[list[int]]:
     """Pass the first SIGINT or SIGTERM on to the jobs, in addition to Snakemake's own handling; yield its number.
 
-    The list that is yielded is empty until then.
+    The list that is yielded is empty until then. A lost terminal (SIGHUP) counts as SIGTERM.
 
     Jobs receive SIGINT, on which all jobs end in an orderly way. If jobs inherit that SIGINT is ignored, as in a run
     that a script starts in the background, they get SIGTERM. Snakemake sets its own handlers; Python also writes the
@@ -38,12 +39,16 @@ def with_jobs() -> Iterator[list[int]]:
     watcher = threading.Thread(target=_watch, args=[reader, passed, received], daemon=True)
     watcher.start()
     before = signal.set_wakeup_fd(writer.fileno()), signal.signal(signal.SIGTERM, _exit)
+    hanging_up = signal.getsignal(signal.SIGHUP)
+    if hanging_up != signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     interrupting = signal.SIG_IGN if ignored else signal.signal(signal.SIGINT, _interrupt)
     try:
         yield received
     finally:
         signal.set_wakeup_fd(before[0])
         signal.signal(signal.SIGTERM, before[1])
+        signal.signal(signal.SIGHUP, hanging_up)
         if signal.getsignal(signal.SIGINT) is _interrupt:  # not interrupted, so later interrupts count
             signal.signal(signal.SIGINT, interrupting)
         writer.close()

@@ -46,7 +46,8 @@ def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> tuple[Co
     if problems:
         raise ConfigError(problems)
     if passed is not None:
-        files.write_json(passed, {"paces": paces})
+        with contextlib.suppress(OSError):  # without a cache, each run repeats the checks
+            files.write_json(passed, {"paces": paces})
     return config, paces
 
 

@@ -177,6 +177,9 @@ def test_two_losses_are_compared_on_each_pair_and_never_on_average(tmp_path, mon
         assert said.count("\\\\\n") == 3
         assert r"left\_out" in said
     assert compare._of_losses(first, "d/m/b", tmp_path) == {}
+    for other, said in (("c", "'c': expected a loss: one of a, b"), (first, "A and B are both a; name two losses")):
+        with pytest.raises(SpecError, match=said):
+            compare._of_losses(first, other, tmp_path)
 
 
 def test_losses_without_a_common_seed_are_refused():

@@ -15,7 +15,7 @@ from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import Job, jobs
 from halobench.results import status
 from halobench.results.finished_cells import list_inventory, take_inventory
-from halobench.results.time_estimate import pace_key
+from halobench.results.time_estimate import UNCERTAIN, pace_key
 from halobench.storage import files, records, verify
 from halobench.storage.layout import QUICK, STAGES
 from halobench.storage.manifest import list_files
@@ -135,12 +135,13 @@ def test_models_that_have_not_been_trained_have_a_range_by_a_trial(tmp_path):
     last = status.report(everything, status.survey(everything, tmp_path), paces)[-1]
     quick = QUICK * sum(job.stage not in ("source", "train", "probe") for job in everything)
     seconds = 2 * 3 * training["dataset"]["train"] * 2.0
-    ends = duration(quick + seconds / 2), duration(quick + seconds * 2)
+    ends = duration((quick + seconds) / UNCERTAIN), duration((quick + seconds) * UNCERTAIN)
     told = f"; about {ends[0]} to {ends[1]} of computing on one core by a trial"
     assert last.endswith(f"{told} of each model, and 1 job of unknown length")
     for stage in ("source", "train"):
         write(next(job for job in everything if job.stage == stage), tmp_path, everything)
-    assert f"; about {duration(60 + quick)} of computing on one core, and " in lines(everything, tmp_path)[-1]
+    ends = duration(60 + quick / UNCERTAIN), duration(60 + quick * UNCERTAIN)
+    assert f"; about {ends[0]} to {ends[1]} of computing on one core, and " in lines(everything, tmp_path)[-1]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from halobench.core.errors import SpecError
 from halobench.experiment.code_version import code_digest
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import jobs
+from halobench.runner import live_runs
 from halobench.runner.arguments import check_arguments, configuration, read_arguments
 from halobench.runner.rule_inputs import RuleInputs, _holds
 from halobench.runner.run import INPUTS, _forcing, _needed, check_devices
@@ -141,3 +143,31 @@ def test_what_is_asked_and_whose_workflow_it_is(tmp_path):
         assert read_arguments(["-s", str(ROOT / snakefile)]).is_ours
     (tmp_path / "Snakefile").write_text(f"module hb:\n    snakefile: {str(ROOT / 'Snakefile')!r}\n")
     assert not read_arguments(["-s", str(tmp_path / "Snakefile")]).is_ours
+
+
+def test_snakemake_gets_dotted_keys_in_a_file(tmp_path, monkeypatch):
+    """It refuses them on its command line; they count after the other files, and the rest of --config as before."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "over.yaml").write_text("train: {lr: 0.5, epochs: 3}\n")
+    given = ["--configfile", str(tmp_path / "over.yaml"), "--directory", str(tmp_path), "--config", "train.lr=0.25"]
+    parsed = read_arguments([*given, "run=[b]", "-n"], Path("elsewhere"))
+    assert parsed.options.config == ["run=[b]", "results=elsewhere"]
+    config = configuration(parsed.options)
+    assert config == {"train": {"lr": 0.5, "epochs": 3}, "train.lr": 0.25, "run": ["b"], "results": "elsewhere"}
+    assert parsed.words[: len(given)] == tuple(given)
+
+
+def test_a_run_that_would_write_what_another_one_writes_is_refused(tmp_path, monkeypatch):
+    """Here, the other one is registered in the results folder that both share; a run without shared jobs may start."""
+    shared, folder = tmp_path / "store", tmp_path / "p"
+    monkeypatch.setattr(live_runs, "_held", {})
+    live_runs.enrol_in_shared(shared, folder, ["sources/digits/source.json", "runs/a/train.json"])
+    this = live_runs.name()
+    monkeypatch.setattr(live_runs, "name", lambda: "here-7")
+    monkeypatch.setattr(live_runs, "other_runs", lambda place: ([this], []))
+    with pytest.raises(OSError, match=r"writes runs/a/train.json in .*store too; wait for it to end, or write to"):
+        live_runs.enrol_in_shared(shared, folder, ["runs/a/train.json", "runs/b/train.json"])
+    live_runs.enrol_in_shared(shared, folder, ["runs/b/train.json"])
+    live_runs.enrol_in_shared(
+        folder / "results", folder, ["runs/a/train.json"]
+    )  # within the folder, Snakemake's locks count

@@ -56,6 +56,8 @@ def test_jobs_are_interrupted_until_the_run_ends(tmp_path, number, passed):
     assert signal.getsignal(signal.SIGTERM) == before[1]
 
 
-def test_sigterm_before_the_first_job_ends_the_run_in_an_orderly_way():
-    with stopping.with_jobs(), pytest.raises(SystemExit, match="halobench: stopped by SIGTERM"):
-        signal.raise_signal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_sigterm_or_a_lost_terminal_before_the_first_job_ends_the_run_in_an_orderly_way(number):
+    with stopping.with_jobs() as received, pytest.raises(SystemExit, match="halobench: stopped by SIGTERM"):
+        signal.raise_signal(number)
+    assert received == [signal.SIGTERM]
