@@ -15,6 +15,8 @@ from elsewhere, such as a torch model's, need no pipeline: ``TemperatureScaling(
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -33,14 +35,21 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from halobench.calibration.arrays import as_array, check_logits
+from halobench.calibration.calibrator import Calibrator
+from halobench.calibration.calibrator import fit as fit_by_name
 from halobench.calibration.repair.auto import fit_auto
 from halobench.calibration.repair.partner_scaling import fit_partner
 from halobench.calibration.scores.metric import softmax
-from halobench.calibration.temperature.temperature_scaling import fit_smoothed, fit_temperature, tempered
+from halobench.calibration.temperature.temperature_scaling import (
+    fit_smoothed,
+    fit_temperature,
+    scaling,
+    tempered,
+)
 from halobench.core.errors import Found, require
 from halobench.core.formatting import count
 
-__all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "TemperatureScaling"]
+__all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "PostHoc", "TemperatureScaling"]
 
 LEAST = 1e-12  # added to probabilities before taking logarithms, as in scikit-learn
 
@@ -145,7 +154,7 @@ def _check_known(y: np.ndarray, classes: np.ndarray) -> None:
 
 
 class _Scaling(ClassifierMixin, BaseEstimator):
-    """A map of logits to probabilities. Subclasses define `_fit`, and `_predict` for checked logits."""
+    """A map of logits to probabilities. Subclasses define `_fit`, `_map`, and `_predict` for checked logits."""
 
     def __init__(self, classes: Any = None):
         self.classes = classes
@@ -169,6 +178,20 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         """Return calibrated probabilities (n, k) for logits in the form that `fit` takes."""
         check_is_fitted(self)
         return self._predict(self._logits(X, reset=False))
+
+    def logits(self, X: Any) -> np.ndarray:
+        """Return calibrated logits (n, k), float64, for logits in the form that `fit` takes."""
+        return self.calibrator_.logits(self._logits(X, reset=False))
+
+    @property
+    def calibrator_(self) -> Calibrator:
+        """The fitted map, with the labels of the columns as names, as `halobench.Calibrator.load` returns it."""
+        check_is_fitted(self)
+        return dataclasses.replace(self._map(), classes=len(self.classes_), names=tuple(map(str, self.classes_)))
+
+    def save(self, path: Path | str) -> None:
+        """Write `calibrator_` to an .npz file, without pickle; `halobench.Calibrator.load` opens it."""
+        self.calibrator_.save(path)
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most likely labels (n,)."""
@@ -223,6 +246,9 @@ class TemperatureScaling(_Scaling):
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return softmax(tempered(logits, self._beta))
 
+    def _map(self) -> Calibrator:
+        return scaling(dataclasses.replace(self.fit_, T=self.temperature_, beta=self._beta))
+
 
 class PartnerScaling(_Scaling):
     """Partner scaling: temperature scaling combined with counts of which classes are mistaken for which.
@@ -245,11 +271,44 @@ class PartnerScaling(_Scaling):
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return self.fit_.predict_proba(logits)
 
+    def _map(self) -> Calibrator:
+        return self.fit_.calibrator
+
+
+class PostHoc(_Scaling):
+    """Any calibrator, by its name in configurations, such as ``matrix`` or ``probmetrics/SMSCalibrator``.
+
+    Parameters
+    ----------
+    calibrator : str
+    options : dict, optional
+        The calibrator's options.
+    classes : (k,) array, optional
+        As for `TemperatureScaling`.
+
+    Attributes
+    ----------
+    classes_ : (k,) array
+    fit_ : Calibrator
+    """
+
+    def __init__(self, calibrator: str = "partner", options: Any = None, classes: Any = None):
+        super().__init__(classes)
+        self.calibrator = calibrator
+        self.options = options
+
+    def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        self.fit_ = fit_by_name(self.calibrator, logits, labels, **(self.options or {}))
+
+    def _predict(self, logits: np.ndarray) -> np.ndarray:
+        return self.fit_.predict_proba(logits)
+
+    def _map(self) -> Calibrator:
+        return self.fit_
+
 
 class AutoCalibrator(_Scaling):
     """The calibrator that cross-fitting chooses, or temperature scaling if none is clearly better.
-
-    An AutoCalibrator can't be pickled.
 
     Parameters
     ----------
@@ -278,3 +337,6 @@ class AutoCalibrator(_Scaling):
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return self.fit_.predict_proba(logits)
+
+    def _map(self) -> Calibrator:
+        return self.fit_.calibrator

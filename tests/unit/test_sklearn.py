@@ -39,7 +39,6 @@ NO_LOGITS = dict.fromkeys(
     ),
     COLUMNS,
 )
-NO_PICKLE = {"check_estimators_pickle": "its fit is a function"}
 CROSS_FITTED = "fit_transform is cross-validated, as that of TargetEncoder"
 TRANSFORMER = {"check_transformer_general": CROSS_FITTED, "check_transformer_data_not_an_array": CROSS_FITTED}
 STEPS = "a pipeline fits the steps that it is given"
@@ -55,7 +54,7 @@ PIPELINE = {
     ("estimator", "expected"),
     [
         (Logits(LogisticRegression()), TRANSFORMER),
-        (AutoCalibrator(candidates=("top_rest", "partner")), NO_LOGITS | NO_PICKLE),
+        (AutoCalibrator(candidates=("top_rest", "partner")), NO_LOGITS),
         (make_pipeline(Logits(LogisticRegression()), PartnerScaling()), PIPELINE),
     ],
     ids=["logits", "auto", "partner in a pipeline"],
@@ -202,4 +201,4 @@ def test_what_cross_fitting_chooses_is_what_the_function_chooses():
     auto = clone(AutoCalibrator(candidates=("top_rest", "partner"))).fit(z, np.array(["a", "b", "c"])[y])
     fit = fit_auto(z, y, candidates=("top_rest", "partner"))
     assert auto.fit_.chosen == fit.chosen == "partner"
-    np.testing.assert_array_equal(auto.predict_proba(z), fit.calibrator.probabilities(z))
+    np.testing.assert_array_equal(auto.predict_proba(z), fit.calibrator.predict_proba(z))

@@ -131,6 +131,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
     kind = labels.dtype.kind
     whole = kind == "b" or (kind == "f" and np.array_equal(labels, np.round(labels)))
     hint = f" (use {key}.astype(int))" if whole else ""
+    hint = f" (numpy.unique({key}, return_inverse=True) numbers names)" if kind in "OUST" else hint
     require(kind in "iu", key, Found(f"dtype {labels.dtype}"), f"whole numbers from 0 to {k - 1}{hint}")
     outside = (labels < 0) | (labels >= k)
     row = int(outside.argmax())

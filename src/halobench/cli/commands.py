@@ -55,6 +55,14 @@ examples:
   halobench diagnose mine.npz
   halobench diagnose mine.csv --out mine    also writes a page and calibrated probabilities"""
 
+APPLY = """Writes calibrated probabilities of new samples, block by block, so files may be larger than memory. The
+file holds logits or probabilities as for `halobench diagnose`; labels aren't needed. The columns of
+tables may have any order; other columns are kept.
+
+examples:
+  halobench apply mine/calibrator.npz new.npz --out calibrated.npz
+  halobench apply mine/calibrator.npz new.csv --out calibrated.csv"""
+
 DOCTOR = """Lists versions, cores, memory, GPUs with their free memory and slots, and SLURM, in about ten lines.
 The exit code is 1 if something keeps jobs from using the GPUs.
 
@@ -117,6 +125,12 @@ def _diagnose(args: argparse.Namespace) -> None:
     run_diagnose(args.file, args.seed, args.out)
 
 
+def _apply(args: argparse.Namespace) -> None:
+    from halobench.pipeline.apply import run_apply
+
+    run_apply(args.calibrator, args.file, args.out, args.trust)
+
+
 def _doctor(args: argparse.Namespace) -> int:
     from halobench.pipeline.doctor import print_report
 
@@ -157,3 +171,9 @@ def add(commands: Any) -> None:
     diagnose.add_argument("file", **options.file("logits and labels: an .npz, .csv or .parquet file"))
     options.add(diagnose, "seed", required=False, default=0, help="the seed of folds and resamples (default: 0)")
     options.add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")
+
+    apply = command("apply", "Calibrate new logits by a saved calibrator.", APPLY, run=_apply)
+    apply.add_argument("calibrator", **options.file("a calibrator, such as calibrator.npz of `halobench diagnose`"))
+    apply.add_argument("file", **options.file("logits or probabilities: an .npz, .npy, .csv or .parquet file"))
+    apply.add_argument("--out", required=True, **options.file("where to write; the suffix is that of the input"))
+    apply.add_argument("--trust", action="store_true", help="run the plug-in that the calibrator names")

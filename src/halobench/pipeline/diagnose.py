@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,11 @@ import numpy as np
 from halobench.core.errors import refuse
 from halobench.storage import files
 
-FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz")
+FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz", "calibrator.npz")
 
 
 def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
-    """Print the diagnosis of a file of logits; write its page, numbers and calibrated probabilities to `out`."""
+    """Print the diagnosis of a file of logits; write its page, numbers, probabilities and calibrator to `out`."""
     if out is not None:
         refuse(out.exists() and not out.is_dir(), "--out", f"{out} is a file; pass a folder for the results")
         for name in FILES:
@@ -25,7 +26,7 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     diagnosis = diagnose_file(file, seed=seed)
     if out is None:
         print(f"{file}\n{diagnosis}")
-        print("\nWith --out FOLDER, this becomes a page, next to the calibrated probabilities.")
+        print("\nWith --out FOLDER, this becomes a page, next to the calibrator and calibrated probabilities.")
         return
     from halobench.reporting import rendering
     from halobench.reporting.pages.diagnosis_page import diagnosis_page
@@ -39,4 +40,13 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     files.write_json(out / "diagnosis.json", diagnosis.as_json())
     page = out / "diagnosis.html"
     rendering.write(page, diagnosis_page(diagnosis, file.name))
-    print(f"\nwrote {page}, diagnosis.json and probabilities.npz")
+    diagnosis.save(out / "calibrator.npz")
+    print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how_to_apply(out, file.suffix)}")
+
+
+def how_to_apply(out: Path, suffix: str) -> str:
+    """Return the command and the line of Python that apply the calibrator in a folder to new logits."""
+    path = out / "calibrator.npz"
+    command = shlex.join(["halobench", "apply", str(path), f"new{suffix}", "--out", f"calibrated{suffix}"])
+    python = f"halobench.Calibrator.load({str(path)!r}).predict_proba(new_logits)"
+    return f"To calibrate new logits:\n  {command}\n  {python}"

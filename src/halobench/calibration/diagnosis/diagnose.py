@@ -28,8 +28,8 @@ import numpy as np
 from halobench.calibration.arrays import as_rows, check_whole
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
-from halobench.calibration.diagnosis.logit_tables import table_arrays
 from halobench.calibration.diagnosis.parts import WORK, Shift, Temperature, confusions, quick_ladder
+from halobench.calibration.logit_tables import numbered, table_arrays
 from halobench.calibration.repair import auto
 from halobench.calibration.repair.auto import TS, AutoFit, Gain
 from halobench.calibration.repair.groups import Groups
@@ -64,9 +64,9 @@ def diagnose(
     logits : (n, k) array
         Logits of validation samples, which the model wasn't trained on. Logits may be a tensor, a data frame, a list of
         rows or a column of rows. Without `labels`, pass a data frame as described in
-        `halobench.calibration.diagnosis.logit_tables`.
-    labels : (n,) integers
-        In [0, k).
+        `halobench.calibration.logit_tables`.
+    labels : (n,) integers or str
+        In [0, k), or names of classes: those in `names` or, without `names`, all k, in alphabetical order.
     test_logits, test_labels : arrays, optional
         Logits and labels of the samples whose probabilities are wanted; labels may be omitted.
     groups : (n,) numbers or names, optional
@@ -110,6 +110,10 @@ def diagnose(
         refuse(groups is not None, "groups", IN_FRAME.format("a column named group"))
         table, classes = table_arrays(logits)
         return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed)
+    k = as_rows(logits).shape[-1]
+    labels, names = numbered(labels, names, k, "labels")
+    if test_labels is not None:
+        test_labels, _ = numbered(test_labels, names, k, "test_labels")
     arrays = {"logits": logits, "labels": labels, "groups": groups, "posterior": _aligned(posterior, logits)}
     arrays |= {"test_logits": _aligned(test_logits, logits), "test_labels": test_labels}
     arrays = {name: as_rows(value) for name, value in arrays.items() if value is not None}

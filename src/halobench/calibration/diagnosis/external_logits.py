@@ -9,6 +9,7 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 ``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
 ``val_groups``                  optional, for `diagnose_file` only: (n,), numbers or names that are equal for samples
                                 that belong together
+``names``                       optional: (k,), the name of each column's class; labels may then be names
 =============================== ===========================================================================
 
 or one set (``logits``, ``labels`` and optionally ``posterior`` and ``groups``), which `calibrate_file` randomly halves.
@@ -19,7 +20,7 @@ that is ruled out for its sample. The paper's fit is NaN if a class is ruled out
 temperatures reject logits of -inf.
 
 A table (.csv or .parquet) has one row per sample, and columns as described in
-`halobench.calibration.diagnosis.logit_tables`.
+`halobench.calibration.logit_tables`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from halobench.calibration.arrays import check_labels, check_logits, check_matrix, check_rows, check_unscaled
-from halobench.calibration.diagnosis.logit_tables import SPLITS, table_arrays
+from halobench.calibration.logit_tables import SPLITS, numbered, table_arrays
 from halobench.calibration.repair.groups import check_groups
 from halobench.calibration.scores.sample_scores import logarithm
 from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
@@ -218,11 +219,22 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
         archive = np.load(path, allow_pickle=False)
         require(isinstance(archive, Mapping), str(path), Found("a single array"), wanted)
         with archive:
-            return dict(archive), None
+            return named_arrays(dict(archive))
     except (SpecError, ImportError):
         raise
     except Exception as error:  # numpy, zipfile and pandas raise a dozen types, and some messages suggest unpickling
         raise RefusedError(str(path), f"can't be read ({type(error).__name__}); pass {wanted}") from None
+
+
+def named_arrays(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
+    """Return an .npz file's arrays with labels as numbers, and the names of its classes if it has them."""
+    listed = arrays.pop("names", None)
+    names: Any = None if listed is None else tuple(map(str, listed.ravel().tolist()))
+    for name in sorted(key for key in arrays if key.endswith("labels")):
+        rows = next((arrays[key] for kind in KINDS[:2] if (key := name.removesuffix("labels") + kind) in arrays), None)
+        if rows is not None and rows.ndim == 2:
+            arrays[name], names = numbered(arrays[name], names, rows.shape[1], name)
+    return arrays, names
 
 
 def _read_table(path: Path) -> pd.DataFrame:

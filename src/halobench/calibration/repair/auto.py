@@ -40,14 +40,16 @@ import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_labels, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import Calibrator, fit_checked, scored
+from halobench.calibration.logit_tables import numbered
 from halobench.calibration.metrics import ece
 from halobench.calibration.repair.copies import find_copies
 from halobench.calibration.repair.groups import Groups, check_groups
+from halobench.calibration.saved import Savable
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
 from halobench.calibration.temperature.rescaling import rescale, temper
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.temperature_scaling import Tempering, finite_beta
 from halobench.core import plugins
-from halobench.core.errors import Found, SpecError, refuse, require
+from halobench.core.errors import SpecError, refuse, require
 from halobench.core.seeding import generator
 
 TS = "exact"  # its name in configurations
@@ -113,7 +115,7 @@ class Confidence:
 
 
 @dataclass(frozen=True, eq=False)
-class AutoFit:
+class AutoFit(Savable):
     """A calibrator that was chosen by cross-fitting.
 
     Attributes
@@ -146,15 +148,14 @@ class AutoFit:
     calibrator: Calibrator
     classes: int
 
-    def predict_proba(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, for logits (n, k), which may be -inf if TS is kept."""
-        logits, transform = check_logits(as_rows(logits), masked=self.chosen == TS), self.calibrator.transform
-        assert transform is not None
-        width = logits.shape[1]
-        require(
-            width == self.classes, "logits", Found(f"{width} columns"), f"{self.classes}, one for each class in the fit"
-        )
-        return softmax(transform(logits))
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> AutoFit:
+        """Choose among the same candidates for other samples, as `fit_auto` does."""
+        candidates, names = [candidate.name for candidate in self.candidates], self.calibrator.names or None
+        return fit_auto(logits, labels, names=names, candidates=candidates)
+
+    def libraries(self) -> list[str]:
+        """List the Python packages, except numpy, that determine the map."""
+        return self.calibrator.libraries()
 
 
 def default_candidates() -> tuple[str, ...]:
@@ -171,6 +172,7 @@ def fit_auto(
     labels: np.ndarray,
     *,
     groups: Any = None,
+    names: Sequence[str] | None = None,
     candidates: Sequence[str] | None = None,
     seed: int = 0,
 ) -> AutoFit:
@@ -180,8 +182,10 @@ def fit_auto(
     ----------
     logits : (n, k) array
         Finite.
-    labels : (n,) integers
-        In [0, k).
+    labels : (n,) integers or str
+        In [0, k), or names of classes, as in `halobench.diagnose`.
+    names : list or array of str, optional
+        Names of the classes, in the order of the columns.
     groups : (n,) numbers or names, optional
         Equal for samples that belong together, such as versions of one image or images of one patient. Without groups,
         samples must be independent draws; copies among them are found by `halobench.calibration.repair.copies`, and
@@ -210,12 +214,15 @@ def fit_auto(
     """
     logits = check_logits(as_rows(logits))
     check_unscaled(logits)
+    labels, classes = numbered(labels, names, logits.shape[1], "labels")
     labels = check_labels(as_rows(labels), logits.shape)
     check_whole("seed", seed, 0)
-    names = default_candidates() if candidates is None else check_candidates(candidates)
+    tried = default_candidates() if candidates is None else check_candidates(candidates)
     together = None if groups is None else check_groups(groups, len(labels))
     logits = logits.astype(np.float64, copy=False)
-    return fit_auto_checked(logits, labels, names, seed, WORK, grouped(logits, labels, together))
+    fitted = fit_auto_checked(logits, labels, tried, seed, WORK, grouped(logits, labels, together), classes)
+    named = dataclasses.replace(fitted.calibrator, names=tuple(map(str, () if classes is None else classes)))
+    return dataclasses.replace(fitted, calibrator=named)
 
 
 def grouped(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> Groups:
@@ -302,8 +309,10 @@ def kept(
     """Return TS as the choice, for `reason`, which is also why candidates passed only as names weren't tried."""
     gains = tuple(each if isinstance(each, Gain) else Gain(each, reason=reason) for each in candidates)
     beta = finite_beta(logits, labels)
-    ts = scored(lambda z: temper(z, beta), logits, labels)
-    return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, {}, groups, ts, logits.shape[1])
+    n, k = logits.shape
+    ts = scored(Tempering(beta), logits, labels)
+    ts = dataclasses.replace(ts, T=1 / beta if beta else math.inf, beta=beta, name=TS, classes=k, samples=n)
+    return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, {}, groups, ts, k)
 
 
 class _Trials(NamedTuple):
