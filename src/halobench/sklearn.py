@@ -34,9 +34,10 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from halobench.calibration.arrays import as_array, check_logits
+from halobench.calibration.arrays import as_array, check_logits, two_columns
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.calibrator import fit as fit_by_name
+from halobench.calibration.floor import LEAST, check_floor, fit_floor, floored
 from halobench.calibration.repair.auto import fit_auto
 from halobench.calibration.repair.partner_scaling import fit_partner
 from halobench.calibration.scores.metric import softmax
@@ -51,17 +52,16 @@ from halobench.core.formatting import count
 
 __all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "PostHoc", "TemperatureScaling"]
 
-LEAST = 1e-12  # added to probabilities before taking logarithms, as in scikit-learn
-
 
 class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     """Turn samples into a classifier's logits, one column per class.
 
-    The logits are the output of ``decision_function``, or the logarithm of ``predict_proba`` if there is no such
-    method. If a classifier of two classes returns a single column, a column of zeros is inserted before it. `fit`
-    trains a clone of the classifier. `fit_transform`, which pipelines call, also returns cross-validated logits: each
-    sample's logits come from a classifier that wasn't trained on it, so the next step is fitted to unbiased logits. As
-    with scikit-learn's ``TargetEncoder``, the result differs from `fit` followed by `transform`.
+    The logits are the output of ``decision_function`` or, if there is no such method, the logarithm of
+    ``predict_proba`` plus a floor. If a classifier of two classes returns a single column, a column of zeros is
+    inserted before it. `fit` trains a clone of the classifier. `fit_transform`, which pipelines call, also returns
+    cross-validated logits: each sample's logits come from a classifier that wasn't trained on it, so the next step is
+    fitted to unbiased logits. As with scikit-learn's ``TargetEncoder``, the result differs from `fit` followed by
+    `transform`.
 
     Parameters
     ----------
@@ -69,6 +69,9 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         If it is already trained, pass ``FrozenEstimator(classifier)`` and fit to samples that it wasn't trained on.
     cv : int, splitter or iterable, optional
         Passed to scikit-learn's ``cross_val_predict``; five stratified folds by default.
+    floor : float, optional
+        The number in (0, 1) to add to probabilities, which scikit-learn sets to about 1e-12. By default, it is fitted
+        together with a temperature if a cross-validated probability is 0 (`halobench.calibration.floor`).
 
     Attributes
     ----------
@@ -76,14 +79,23 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         The trained classifier.
     classes_ : (k,) array
         The labels of the columns.
+    floor_ : float
+        The number that is added to probabilities; 1e-12 if none was 0 in fitting, and 0 for ``decision_function``.
     """
 
-    def __init__(self, estimator: Any, cv: Any = None):
+    def __init__(self, estimator: Any, cv: Any = None, floor: Any = None):
         self.estimator = estimator
         self.cv = cv
+        self.floor = floor
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train a clone of the classifier."""
+        """Train a clone of the classifier and, if it gives probabilities, fit the floor to cross-validated ones."""
+        self._train(X, y)
+        fitted = self._method == "predict_proba" and self.floor is None
+        self._set_floor(self._held_out(X, y) if fitted else None, y)
+        return self
+
+    def _train(self, X: Any, y: Any) -> None:
         y = column_or_1d(y, warn=True)
         self.estimator_ = clone(self.estimator).fit(X, y)
         self.classes_ = self.estimator_.classes_
@@ -93,15 +105,34 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
-        return self
 
     def fit_transform(self, X: Any, y: Any) -> np.ndarray:
         """Train a clone of the classifier, and return cross-validated logits (n, k) for the same samples."""
-        if isinstance(self.estimator, FrozenEstimator):
-            return self.fit(X, y).transform(X)
-        self.fit(X, y)
-        values = cross_val_predict(self.estimator, X, column_or_1d(y), cv=self.cv, method=self._method)
+        self._train(X, y)
+        values = self._held_out(X, y)
+        self._set_floor(values, y)
         return self._of_classes(values)
+
+    def _held_out(self, X: Any, y: Any) -> np.ndarray:
+        """Return the output for samples that the classifier wasn't trained on."""
+        if isinstance(self.estimator, FrozenEstimator):
+            return getattr(self.estimator_, self._method)(X)
+        return cross_val_predict(self.estimator, X, column_or_1d(y), cv=self.cv, method=self._method)
+
+    def _set_floor(self, probabilities: Any, y: Any) -> None:
+        """Set the floor: the one that was passed, or one that is fitted to probabilities (n, k), if some are 0."""
+        check_floor(self.floor)
+        require(self.floor != 0, "floor", self.floor, "a number above 0, or None")
+        self.floor_ = 0.0 if self._method == "decision_function" else self.floor or LEAST
+        if (
+            probabilities is not None
+            and self._method == "predict_proba"
+            and not self.floor
+            and (probabilities == 0).any()
+        ):
+            places = {label: place for place, label in enumerate(self.classes_.tolist())}
+            labels = np.array([places[label] for label in column_or_1d(y).tolist()])
+            self.floor_ = fit_floor(np.asarray(probabilities), labels)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return logits (n, k)."""
@@ -110,7 +141,8 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
 
     def _of_classes(self, values: np.ndarray) -> np.ndarray:
         """Convert the output of the classifier's method to logits (n, k)."""
-        logits, k = _as_logits(values, self._method), len(self.classes_)
+        k = len(self.classes_)
+        logits = floored(values, self.floor_) if self._method == "predict_proba" else two_columns(values, "logits")
         require(logits.shape[1] == k, self._method, Found(f"{logits.shape[1]} columns"), f"one per class, {k}")
         return logits
 
@@ -127,14 +159,6 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         tags.target_tags.required = True
         tags.input_tags.sparse = get_tags(self.estimator).input_tags.sparse
         return tags
-
-
-def _as_logits(values: np.ndarray, method: str) -> np.ndarray:
-    """Convert the output of a classifier's method to logits (n, k); a single column is for the second of two."""
-    if method == "predict_proba":
-        return np.log(values + LEAST)
-    single = values.reshape(len(values), -1)
-    return np.hstack([np.zeros_like(single), single]) if single.shape[1] == 1 else values
 
 
 def _scores_pairs(estimator: Any) -> bool:
@@ -205,7 +229,7 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         if getattr(X, "ndim", 2) == 1 and (reset or self.n_features_in_ == 1):
             X = np.asarray(X)[:, None]
         checked = validate_data(self, X, reset=reset, dtype=(np.float64, np.float32), ensure_all_finite=False)
-        return check_logits(_as_logits(checked, "decision_function"), masked=True)
+        return check_logits(two_columns(checked, "logits"), masked=True)
 
     def _classes_of(self, y: np.ndarray, k: int) -> np.ndarray:
         """Return the labels of the columns."""

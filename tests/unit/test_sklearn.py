@@ -76,7 +76,7 @@ def samples(classes: int, size: int = 600) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("classifier", [LinearSVC(), RandomForestClassifier(10, min_samples_leaf=5, random_state=0)])
 def test_a_pipeline_calibrates_as_scikit_learn_does(classifier, classes, cv):
     x, y = samples(classes, 300)
-    model = make_pipeline(StandardScaler(), Logits(classifier, cv), TemperatureScaling()).fit(x, y)
+    model = make_pipeline(StandardScaler(), Logits(classifier, cv, floor=1e-12), TemperatureScaling()).fit(x, y)
     theirs = CalibratedClassifierCV(classifier, method="temperature", cv=cv or 5, ensemble=False)
     theirs.fit(StandardScaler().fit_transform(x), y)
     assert model.classes_.tolist() == theirs.classes_.tolist() == sorted(set(y))

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.arrays import blocks, check_labels, check_logits, check_probabilities
+from halobench.calibration.arrays import as_probabilities, blocks, check_labels, check_logits, two_columns
 from halobench.calibration.logit_tables import rows_of
 from halobench.calibration.saved import Savable, is_savable
 from halobench.calibration.scores.sample_scores import cross_entropy, logarithm, softmax
@@ -91,8 +91,9 @@ class Calibrator(Savable):
             raise RefusedError("this calibrator couldn't be fitted", sentence)
         rows = rows_of(logits, self.names)
         if "probabilities" in rows:
-            rows["logits"] = logarithm(check_probabilities(rows["probabilities"]))
-        logits = check_logits(rows["logits"], masked=accepts_zeros(self.transform))
+            rows["logits"] = logarithm(as_probabilities(rows["probabilities"]))
+        logits = rows["logits"] if self.classes != 2 else two_columns(rows["logits"], "logits")
+        logits = check_logits(logits, masked=accepts_zeros(self.transform))
         check_classes(logits, self.classes)
         return self.transform(logits)
 

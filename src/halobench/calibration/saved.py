@@ -43,6 +43,7 @@ FORMS = {
     "gain": ("repair.auto", "Gain"),
     "confidence": ("repair.auto", "Confidence"),
     "groups": ("repair.groups", "Groups"),
+    "floored": ("floor", "Floored"),
     "top_rest": ("calibrators.top_rest", "TopRest"),
     "gap": ("calibrators.gap", "Gap"),
     "matrix": ("calibrators.matrix", "Matrix"),

@@ -48,8 +48,9 @@ classes are confused, if there are enough samples, and if test samples look like
 The file (.npz) holds val_logits (n, k), val_labels (n,) and, if there are any, test_logits and
 test_labels; or just logits and labels, which are all used for validation. Probabilities may replace
 logits (val_probabilities, ...). The known posterior (n, k) of validation samples, val_posterior or
-posterior, shows noise apart. A table (.csv, .parquet) has the columns label, split (val or test)
-and logit_NAME or probability_NAME for each class, where NAME is its label.
+posterior, shows noise apart. The arrays may also be in a .pt file or in .npy files in a folder. A table
+(.csv, .parquet) has the columns label, split (val or test) and logit_NAME or probability_NAME for each
+class, where NAME is its label.
 
 examples:
   halobench diagnose mine.npz
@@ -122,7 +123,7 @@ def _verify(args: argparse.Namespace) -> int:
 def _diagnose(args: argparse.Namespace) -> None:
     from halobench.pipeline.diagnose import run_diagnose
 
-    run_diagnose(args.file, args.seed, args.out)
+    run_diagnose(args.file, args.seed, args.out, args.floor)
 
 
 def _apply(args: argparse.Namespace) -> None:
@@ -168,9 +169,11 @@ def add(commands: Any) -> None:
     command("doctor", "Say what a run on this machine would use, and what stands in its way.", DOCTOR, run=_doctor)
 
     diagnose = command("diagnose", "Diagnose and calibrate logits from any project.", DIAGNOSE, run=_diagnose)
-    diagnose.add_argument("file", **options.file("logits and labels: an .npz, .csv or .parquet file"))
+    diagnose.add_argument("file", **options.file("logits and labels: an .npz, .pt, .csv or .parquet file"))
     options.add(diagnose, "seed", required=False, default=0, help="the seed of folds and resamples (default: 0)")
     options.add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")
+    what = "a number to add to probabilities if some are 0 (default: fitted); 0 rules such classes out"
+    diagnose.add_argument("--floor", type=options.at_least(0, float, "a number"), metavar="P", help=what)
 
     apply = command("apply", "Calibrate new logits by a saved calibrator.", APPLY, run=_apply)
     apply.add_argument("calibrator", **options.file("a calibrator, such as calibrator.npz of `halobench diagnose`"))

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from halobench.calibration import saved
-from halobench.calibration.arrays import blocks, check_matrix, check_rows, check_unscaled
+from halobench.calibration.arrays import as_probabilities, blocks, check_matrix, check_unscaled, two_columns
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.diagnosis.external_logits import KINDS, in_file
 from halobench.calibration.logit_tables import COLUMN, EXPECTED, class_columns, is_table, ordered
@@ -64,9 +64,9 @@ def _probabilities(fitted: Calibrator, rows: Any, kind: str, start: int = 0) -> 
     try:
         if is_table(rows):
             return fitted.predict_proba(rows)
-        checked = check_matrix(rows, kind)
         if kind == "probabilities":
-            return fitted.predict_proba(logarithm(check_rows(checked, kind)))
+            return fitted.predict_proba(logarithm(as_probabilities(rows, kind)))
+        checked = check_matrix(two_columns(rows, kind), kind)
         check_unscaled(checked, kind, "rename the array probabilities; its logarithm is then taken")
         return fitted.predict_proba(checked)
     except SpecError as error:
@@ -104,8 +104,9 @@ def _stream(fitted: Calibrator, stream: IO[bytes], sink: IO[bytes], kind: str, c
     reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, by_column, dtype = reader(stream)
     expected = f"an array (n, {fitted.classes or 'k'}) of numbers"
-    require(len(shape) == 2 and dtype.kind in "fiu", kind, Found(f"{dtype} of shape {shape}"), expected)
-    rows, k = shape
+    fits = (len(shape) == 2 or (len(shape) == 1 and fitted.classes == 2)) and dtype.kind in "fiu"
+    require(fits, kind, Found(f"{dtype} of shape {shape}"), expected)
+    rows, k = (*shape, 1)[:2]
     output = np.dtype(np.float32 if dtype == np.float32 else np.float64)
     header = {"descr": output.str, "fortran_order": False, "shape": (rows, fitted.classes or k)}
     np.lib.format.write_array_header_1_0(sink, header)

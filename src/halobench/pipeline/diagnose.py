@@ -13,7 +13,7 @@ from halobench.storage import files
 FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz", "calibrator.npz")
 
 
-def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
+def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | None = None) -> None:
     """Print the diagnosis of a file of logits; write its page, numbers, probabilities and calibrator to `out`."""
     if out is not None:
         refuse(out.exists() and not out.is_dir(), "--out", f"{out} is a file; pass a folder for the results")
@@ -23,7 +23,7 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     from halobench.calibration.diagnosis.diagnose import diagnose_file
     from halobench.calibration.diagnosis.external_logits import read_sets
 
-    diagnosis = diagnose_file(file, seed=seed)
+    diagnosis = diagnose_file(file, seed=seed, floor=floor)
     if out is None:
         print(f"{file}\n{diagnosis}")
         print("\nWith --out FOLDER, this becomes a page, next to the calibrator and calibrated probabilities.")
@@ -41,12 +41,12 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     page = out / "diagnosis.html"
     rendering.write(page, diagnosis_page(diagnosis, file.name))
     diagnosis.save(out / "calibrator.npz")
-    print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how_to_apply(out, file.suffix)}")
+    print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how_to_apply(out, file)}")
 
 
-def how_to_apply(out: Path, suffix: str) -> str:
+def how_to_apply(out: Path, file: Path) -> str:
     """Return the command and the line of Python that apply the calibrator in a folder to new logits."""
-    path = out / "calibrator.npz"
+    path, suffix = out / "calibrator.npz", file.suffix if file.suffix in (".csv", ".parquet") else ".npz"
     command = shlex.join(["halobench", "apply", str(path), f"new{suffix}", "--out", f"calibrated{suffix}"])
     python = f"halobench.Calibrator.load({str(path)!r}).predict_proba(new_logits)"
     return f"To calibrate new logits:\n  {command}\n  {python}"

@@ -17,6 +17,7 @@ Rabanser, S. Günnemann, Z. Lipton, "Failing Loudly: An Empirical Study of Metho
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
@@ -29,6 +30,7 @@ from halobench.calibration.arrays import as_rows, check_whole
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
 from halobench.calibration.diagnosis.parts import WORK, Shift, Temperature, confusions, quick_ladder
+from halobench.calibration.floor import Floor, Floored, check_floor, floored
 from halobench.calibration.logit_tables import numbered, table_arrays
 from halobench.calibration.repair import auto
 from halobench.calibration.repair.auto import TS, AutoFit, Gain
@@ -54,6 +56,8 @@ def diagnose(
     groups: Any = None,
     posterior: Any = None,
     names: Any = None,
+    probabilities: bool = False,
+    floor: float | None = None,
     candidates: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
@@ -77,6 +81,12 @@ def diagnose(
         separately.
     names : list or array of str, optional
         Names of the classes.
+    probabilities : bool
+        True if `logits` and `test_logits` contain probabilities, of which only some may be 0; a single column has that
+        of the second of two classes.
+    floor : float, optional
+        The number in [0, 1) that is added to probabilities if some are 0; by default it is fitted. With 0, classes with
+        a probability of 0 are ruled out.
     candidates : sequence of str, optional
         As in `fit_auto`.
     seed : int
@@ -109,30 +119,33 @@ def diagnose(
             )
         refuse(groups is not None, "groups", IN_FRAME.format("a column named group"))
         table, classes = table_arrays(logits)
-        return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed)
-    k = as_rows(logits).shape[-1]
+        return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed, floor)
+    shape, kind = np.shape(as_rows(logits)), "probabilities" if probabilities else "logits"
+    k = max(shape[1], 2) if len(shape) == 2 else 2
     labels, names = numbered(labels, names, k, "labels")
     if test_labels is not None:
         test_labels, _ = numbered(test_labels, names, k, "test_labels")
-    arrays = {"logits": logits, "labels": labels, "groups": groups, "posterior": _aligned(posterior, logits)}
-    arrays |= {"test_logits": _aligned(test_logits, logits), "test_labels": test_labels}
+    arrays = {kind: logits, "labels": labels, "groups": groups, "posterior": _aligned(posterior, logits)}
+    arrays |= {f"test_{kind}": _aligned(test_logits, logits), "test_labels": test_labels}
     arrays = {name: as_rows(value) for name, value in arrays.items() if value is not None}
     val, test = read_samples(arrays), None
-    if "test_logits" in arrays:
+    if f"test_{kind}" in arrays:
         test = read_samples(arrays, "test_", val["logits"].shape[1])
     refuse(test is None and test_labels is not None, "test_labels", "passed without test_logits; pass both or neither")
-    return _diagnose(val, test, names, candidates, seed)
+    return _diagnose(val, test, names, candidates, seed, floor)
 
 
-def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0) -> Diagnosis:
-    """Diagnose the logits in an .npz, .csv or .parquet file, as described in
-    `halobench.calibration.diagnosis.external_logits`.
+def diagnose_file(
+    path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0, floor: float | None = None
+) -> Diagnosis:
+    """Diagnose the logits in a file, as described in `halobench.calibration.diagnosis.external_logits`.
 
-    If the file has a single set of samples, all are validation samples. The errors raised are those of `diagnose`.
+    If the file has a single set of samples, all are validation samples. The other arguments, and the errors raised, are
+    those of `diagnose`.
     """
     val, test, names = read_sets(path)
     with in_file(path):
-        return _diagnose(val, test, names, candidates, seed)
+        return _diagnose(val, test, names, candidates, seed, floor)
 
 
 def _aligned(rows: Any, like: Any) -> Any:
@@ -144,7 +157,9 @@ def _aligned(rows: Any, like: Any) -> Any:
     return rows[columns] if same else rows
 
 
-def _diagnose(val: Samples, test: Samples | None, names: Any, candidates: Sequence[str] | None, seed: int) -> Diagnosis:
+def _diagnose(
+    val: Samples, test: Samples | None, names: Any, candidates: Sequence[str] | None, seed: int, floor: float | None
+) -> Diagnosis:
     """Check the names and candidates, and diagnose samples that have already been checked."""
     k = val["logits"].shape[1]
     listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # arrays and pandas indices have it
@@ -155,13 +170,39 @@ def _diagnose(val: Samples, test: Samples | None, names: Any, candidates: Sequen
         f"a list of {k} class names, one for each column of the logits",
     )
     check_whole("seed", seed, 0)
+    check_floor(floor)
     tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
+    none = any(samples is not None and _has_zeros(samples) for samples in (val, test))
+    added = Floor.of(val["probabilities"], val["labels"], floor) if none and floor != 0 else None
+    if added is not None:
+        val, test = _floored(val, added), None if test is None else _floored(test, added)
     # A single memory layout makes the last digits of results independent of the layout of the input.
     logits = np.ascontiguousarray(val["logits"], dtype=np.float64)
     test = None if test is None else test | {"logits": np.ascontiguousarray(test["logits"], dtype=np.float64)}
     with np.errstate(all="ignore"), warnings.catch_warnings():  # results that aren't finite are shown as such
         warnings.simplefilter("ignore", RuntimeWarning)
-        return _computed(logits, val, test, tuple(map(str, range(k) if names is None else names)), tried, seed)
+        shown = tuple(map(str, range(k) if names is None else names))
+        found = _computed(logits, val, test, shown, tried, seed)
+    return found if added is None else _with_floor(found, added)
+
+
+def _has_zeros(samples: Samples) -> bool:
+    return "probabilities" in samples and bool((samples["probabilities"] == 0).any())
+
+
+def _floored(samples: Samples, floor: Floor) -> Samples:
+    """Return samples with logits of their probabilities with a floor, next to the `uncalibrated` ones without."""
+    rows = samples.get("probabilities")
+    logits = floored(softmax(samples["logits"]) if rows is None else rows, floor.value, floor.scale)
+    return samples | {"logits": logits, "uncalibrated": samples["logits"]}
+
+
+def _with_floor(found: Diagnosis, floor: Floor) -> Diagnosis:
+    """Return a diagnosis whose calibrator adds the floor before it maps."""
+    fitted = found.auto.calibrator
+    assert fitted.transform is not None
+    fitted = dataclasses.replace(fitted, transform=Floored(floor.value, floor.scale, fitted.transform))
+    return dataclasses.replace(found, floor=floor, auto=dataclasses.replace(found.auto, calibrator=fitted))
 
 
 def _computed(
@@ -229,7 +270,7 @@ def _scores(
     if test is None or "labels" not in test:
         return {}, None
     logits, labels = test["logits"], test["labels"]
-    maps = {"none": rescale(logits, 1.0), TS: temper(logits, beta)}
+    maps = {"none": rescale(test.get("uncalibrated", logits), 1.0), TS: temper(logits, beta)}
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(logits, temperature.others["paper"].beta)
     if chosen.chosen != TS:

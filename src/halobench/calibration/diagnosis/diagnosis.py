@@ -16,6 +16,7 @@ from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.diagnosis import text as words
 from halobench.calibration.diagnosis.external_logits import read_samples
 from halobench.calibration.diagnosis.parts import Confusion, Shift, Temperature
+from halobench.calibration.floor import Floor
 from halobench.calibration.logit_tables import rows_of
 from halobench.calibration.repair.auto import AutoFit, Gain, listed
 from halobench.calibration.repair.ladder import RepairLadder, Rung
@@ -58,6 +59,8 @@ class Diagnosis:
         bootstrap intervals (NaN for ECE); empty without test labels.
     test_gain : Gain or None
         The chosen calibrator's gain over TS on the test samples.
+    floor : Floor or None
+        What is added to probabilities, if some are 0.
     """
 
     samples: int
@@ -76,6 +79,7 @@ class Diagnosis:
     shift: Shift | None
     scores: dict[str, dict[str, Rung]]
     test_gain: Gain | None
+    floor: Floor | None = None
 
     @property
     def calibrator(self) -> Calibrator:
@@ -130,6 +134,8 @@ class Diagnosis:
                 self.temperature, self.auto, self.resolution, self.samples, self.errors, self.rarest, unseen
             ),
         ]
+        if self.floor:
+            answers.insert(1, words.about_zeros(self.floor, self.temperature, self.samples))
         return [*answers, words.are_alike(self.shift, self.names)] if self.shift else answers
 
     def __str__(self) -> str:

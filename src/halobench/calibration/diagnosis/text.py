@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from halobench.calibration.diagnosis.parts import LADDER_MOST, Confusion, Shift, Temperature
+from halobench.calibration.floor import LEAST, Floor
 from halobench.calibration.repair.auto import TS, AutoFit, Gain
 from halobench.calibration.repair.families import SLOW
 from halobench.calibration.repair.groups import Groups
@@ -99,6 +100,21 @@ def _groups(groups: Groups) -> str:
             f"sample each. {ONE_EACH} If you know which samples belong together, pass groups."
         )
     return f"The {groups.count:,} groups count as one sample each. {ONE_EACH}" if groups.kind else ""
+
+
+def about_zeros(floor: Floor, temperature: Temperature, samples: int) -> Answer:
+    """Report the floor that is added to probabilities, and how much of the gain in NLL is due to it."""
+    how, nll = "fitted" if floor.fitted else "as you stated", temperature.exact.nll
+    sentences = _joined(
+        f"{floor.zeros:,} of {samples:,} samples have a probability of 0"
+        f"{f', {floor.labels:,} of them for their label, so that the NLL is infinite' if floor.labels else ''}.",
+        floor.fitted and f"The floor was fitted together with T, to labels that are smoothed by 1/{samples + 1}.",
+        f"With a floor of {LEAST:g}, as is usual, the NLL is {number(floor.before)} at T = 1 and "
+        f"{number(floor.least)} at the best temperature; with this floor, the best temperature leaves {number(nll)}, "
+        f"so the floor itself gains {number(floor.least - nll)}. All other gains are with this floor, which is part of "
+        "the calibrator.",
+    )
+    return Answer("What about probabilities of 0?", f"A floor of {floor.value:.2g}, {how}, is added to all.", sentences)
 
 
 def is_optimal(temperature: Temperature, samples: int) -> Answer:

@@ -171,12 +171,22 @@ def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
 
     The smoothing mass is spread over the classes with finite logits. Arrays must already have been checked.
     """
+    return _smoothed(logits, labels)[0]
+
+
+def smoothed_nll(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the NLL in nats, for labels smoothed by 1 / (n + 1), at the beta of `fit_smoothed`."""
+    return _smoothed(logits, labels)[1]
+
+
+def _smoothed(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return the beta of `fit_smoothed`, and the NLL there."""
     curve = Curve.of(logits, labels)
     if not curve.falls:
-        return 0.0
+        return 0.0, curve.nll_at_zero
     linear = curve.summary.linear + 1 / (len(logits) + 1) * curve.summary.slope_at_zero
-    start, x, _ = _minimise(curve.logits, linear, 1.0)
-    return start * (1 + x) / curve.unit
+    start, x, at_start = _minimise(curve.logits, linear, 1.0)
+    return start * (1 + x) / curve.unit, at_start.after_step(x).nll
 
 
 def finite_beta(logits: np.ndarray, labels: np.ndarray) -> float:
