@@ -197,7 +197,7 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     names["model"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/library.md").read_text(), re.M | re.S)
     monkeypatch.chdir(tmp_path)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     probabilities = []
     for block in blocks:
         lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]

@@ -63,6 +63,27 @@ WAYS = {
 }
 
 
+MODULES = ("exact", "paper", "top_rest", "partner", "matrix", "auto", *FITS)
+
+
+def as_modules(fit, new: np.ndarray, expected: np.ndarray) -> None:
+    """In float64 and float32, alone or behind a model, exported or not, with gradients to the logits."""
+    torch = pytest.importorskip("torch")
+    from halobench.torch import Calibrated
+
+    module, z = Calibrated(fit), torch.from_numpy(new)
+    np.testing.assert_allclose(module.predict_proba(z).numpy(), expected, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(module.predict_proba(z.float()).numpy(), expected, rtol=0, atol=1e-6)
+    half = torch.nn.Linear(4, 4, bias=False).double()
+    half.weight.data = torch.eye(4, dtype=torch.float64) / 2
+    behind = Calibrated(fit, half)
+    np.testing.assert_allclose(behind.predict_proba(2 * z).detach().numpy(), expected, rtol=0, atol=1e-12)
+    behind.predict_proba(2 * z)[:, 0].sum().backward()
+    step = 1e-6
+    moved = fit.predict_proba(new * (1 + step))[:, 0].sum() - fit.predict_proba(new * (1 - step))[:, 0].sum()
+    assert float((half.weight.grad * torch.eye(4) / 2).sum()) == pytest.approx(moved / step / 2, rel=1e-4, abs=1e-6)
+
+
 def test_this_list_is_complete():
     assert set(EACH) | {"none", "oracle"} >= set(kinds()["calibrators"].built_in) | {
         file.stem for file in kinds()["calibrators"].folder.glob("[a-z]*.py")
@@ -86,6 +107,8 @@ def test_every_way_gives_the_same_probabilities(name, tmp_path, monkeypatch):
     apply.run_apply(first, tmp_path / "new.npz", tmp_path / "out.npz")
     with np.load(tmp_path / "out.npz") as out:
         np.testing.assert_allclose(out["probabilities"], expected, rtol=0, atol=1e-12)
+    if name in MODULES:
+        as_modules(fit, new, expected)
     again = fit.fit(*samples(name))
     np.testing.assert_allclose(again.predict_proba(new), expected, rtol=0, atol=1e-12)
 
