@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import shlex
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from halobench.core.errors import refuse
 from halobench.storage import files
+
+PATIENCE = 2.0  # seconds
 
 FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz", "calibrator.npz")
 
@@ -23,7 +30,8 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | 
     from halobench.calibration.diagnosis.diagnose import diagnose_file
     from halobench.calibration.diagnosis.external_logits import read_sets
 
-    diagnosis = diagnose_file(file, seed=seed, floor=floor)
+    with _progress():
+        diagnosis = diagnose_file(file, seed=seed, floor=floor)
     if out is None:
         print(f"{file}\n{diagnosis}")
         print("\nWith --out FOLDER, this becomes a page, next to the calibrator and calibrated probabilities.")
@@ -42,6 +50,26 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | 
     rendering.write(page, diagnosis_page(diagnosis, file.name))
     diagnosis.save(out / "calibrator.npz")
     print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how_to_apply(out, file)}")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[None]:
+    """Print what is being computed, on standard error, once `PATIENCE` seconds have passed."""
+    logger, start = logging.getLogger("halobench"), time.monotonic()
+
+    class Late(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if (seconds := time.monotonic() - start) > PATIENCE:
+                print(f"{seconds:.0f} s: {record.getMessage()}", file=sys.stderr, flush=True)
+
+    handler, level = Late(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def how_to_apply(out: Path, file: Path) -> str:

@@ -18,6 +18,7 @@ Rabanser, S. Günnemann, Z. Lipton, "Failing Loudly: An Empirical Study of Metho
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -44,6 +45,12 @@ from halobench.core.errors import refuse, require
 from halobench.core.seeding import generator
 
 DRAWS = 1000  # bootstrap resamples
+MOST_CLASSES, TABLES = 5000, 8  # the most classes, and the number of tables (k, k) of confusions in memory at once
+MANY_CLASSES = (
+    "{:,} classes, whose tables of confusions would take {:.0f} GB; diagnose at most 5,000 classes, or fit only a "
+    "temperature (halobench.fit_temperature)"
+)
+log = logging.getLogger(__name__)
 IN_FRAME = "can't be passed next to a data frame; put it into the data frame, as {}"
 
 
@@ -169,6 +176,7 @@ def _diagnose(
         names,
         f"a list of {k} class names, one for each column of the logits",
     )
+    refuse(k > MOST_CLASSES, "logits", MANY_CLASSES.format(k, k * k * 8 * TABLES / 1e9))
     check_whole("seed", seed, 0)
     check_floor(floor)
     tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
@@ -214,16 +222,19 @@ def _computed(
     groups, finite = val.get("groups"), bool(np.isfinite(logits).all())
     together = auto.grouped(logits, labels, groups) if finite or groups is not None else Groups(np.arange(n), "")
     one_each = together.one_each(generator(seed, "diagnose", "groups"))
+    log.info("temperatures")
     temperature = Temperature.of(logits, labels, together)
     beta = finite_beta(logits, labels)
     tempered = temper(logits, beta)
     chosen = _choice(logits, labels, test, tried, seed, together, names)
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]
+    log.info("the repair ladder")
     # Neither the ladder nor the tests for a shift know groups, so they get one sample of each.
     ladder, no_ladder = quick_ladder(logits[one_each], val.get("posterior", labels)[one_each], seed)
     shift = None
     if test is not None:
         shift = Shift.of(tempered[one_each], labels[one_each], temper(test["logits"], beta), test.get("labels"))
+    log.info("test scores")
     scores, test_gain = _scores(temperature, beta, chosen, test, seed)
     return Diagnosis(
         samples=n,

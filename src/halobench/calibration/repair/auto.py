@@ -31,6 +31,7 @@ threshold. C. Nadeau, Y. Bengio, "Inference for the Generalization Error", Machi
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ from halobench.core import plugins
 from halobench.core.errors import SpecError, refuse, require
 from halobench.core.seeding import generator
 
+log = logging.getLogger(__name__)
+
 TS = "exact"  # its name in configurations
 OWN = ("top_rest", "partner", "matrix")
 LIBRARY = ("probmetrics/SMSCalibrator", "probmetrics/SVSCalibrator")
@@ -64,6 +67,7 @@ NORMAL = 1.96  # 95% of a normal distribution lies within this many standard dev
 # Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
 # then skipped.
 WORK, BY_PAIR = 1e8, ("matrix", "probmetrics/SMSCalibrator")
+LARGEST = 4_000_000  # candidates are compared on at most about this number of logits, and the chosen one fitted to all
 # A class without labels is missing rather than rare if every other class has at least `PLENTY` labels, or if the
 # probability of drawing none is below `UNLIKELY` according to TS, after Bonferroni's correction.
 PLENTY, UNLIKELY = 5, 0.01
@@ -137,6 +141,8 @@ class AutoFit(Savable):
         The chosen calibrator, fitted to all samples.
     classes : int
         The number of classes.
+    compared : int
+        The number of samples, drawn at random if there are too many, on which the candidates were compared.
     """
 
     chosen: str
@@ -147,6 +153,7 @@ class AutoFit(Savable):
     groups: Groups
     calibrator: Calibrator
     classes: int
+    compared: int = 0
 
     def fit(self, logits: np.ndarray, labels: np.ndarray) -> AutoFit:
         """Choose among the same candidates for other samples, as `fit_auto` does."""
@@ -268,17 +275,29 @@ def fit_auto_checked(
         which = listed([str(j) if classes is None else classes[j] for j in missing])
         reason = f"no label is of {which}, and a map that is fitted without such labels can rule them out"
         return kept(logits, labels, names, reason, groups)
-    trials = _cross_fitted(logits, labels, names, seed, work, groups)
+    some = _some(logits, groups, seed)
+    trials = _cross_fitted(logits[some], labels[some], names, seed, work, groups.numbered(some))
     name, candidates = trials.choice(), trials.by_candidate()
     if name is None:
         reason = "no candidate gains clearly" if trials.names else "no candidate could be tried"
-        return kept(logits, labels, candidates, reason, groups)
+        return dataclasses.replace(kept(logits, labels, candidates, reason, groups), compared=len(some))
+    log.info("fitting %s to all samples", name)
     fitted = fit_checked(name, logits, labels, {})
     if fitted.transform is None:
         reason = f"the fit of {name} to all samples failed: {fitted.reason}"
         return kept(logits, labels, candidates, reason, groups)
     confidence = {each: trials.confidence[each] for each in (TS, name)}
-    return AutoFit(name, trials.of_choice(name), candidates, "", confidence, groups, fitted, logits.shape[1])
+    gain, k = trials.of_choice(name), logits.shape[1]
+    return AutoFit(name, gain, candidates, "", confidence, groups, fitted, k, len(some))
+
+
+def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
+    """Return the samples on which candidates are compared: all or, of very many logits, whole groups at random."""
+    n, k = logits.shape
+    if n * k <= LARGEST:
+        return np.arange(n)
+    order = generator(seed, "auto", "samples").permutation(groups.count)
+    return np.flatnonzero(np.isin(groups.of, order[: math.ceil(groups.count * LARGEST / (n * k))]))
 
 
 def missing_classes(logits: np.ndarray, labels: np.ndarray) -> list[int]:
@@ -368,7 +387,9 @@ def _cross_fitted(
     reasons = {name: f"too slow for {k} classes and {n} samples" for name in slow}
     # For each sample: the gain, its variance, the confidence, and whether the prediction is right.
     results = {name: np.zeros((4, n)) for name in (TS, *names) if name not in reasons}
-    for out in (fold == number for number in range(FOLDS)):
+    for number in range(FOLDS):
+        log.info("fold %d of %d: fitting %s", number + 1, FOLDS, ", ".join(results))
+        out = fold == number
         inside, held_out = (logits[~out], labels[~out]), logits[out]
         ts = rescale(held_out, finite_beta(*inside))
         p, loss = softmax(ts), cross_entropy(ts, labels[out])

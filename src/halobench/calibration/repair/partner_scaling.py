@@ -190,7 +190,7 @@ def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
     sizes = np.sqrt((features**2).mean(axis=0))
     units = np.r_[np.where(sizes > 0, sizes, 1.0), np.full(k, math.sqrt(CLASS_RIDGE / RIDGE))]
     whether = partial(_whether_nll, features=features, top=top, right=~wrong)
-    odds = minimise(whether, np.r_[TS_TOP, np.zeros(k)], units)
+    odds = minimise(whether, np.r_[TS_TOP, np.zeros(k)], units, dense=len(TS_TOP))
     weights, classes = np.split(odds.weights, [len(TS_TOP)])
     gradient, excess = max(which.gradient, odds.gradient) / n, (which.excess + odds.excess) / n
     fit = replace(fit, top=weights, classes=classes, nll=(which.loss + odds.loss) / n)
