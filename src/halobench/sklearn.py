@@ -34,13 +34,14 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from halobench.calibration.arrays import as_array, check_logits, two_columns
+from halobench.calibration.arrays import as_array, as_probabilities, check_logits, two_columns
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.calibrator import fit as fit_by_name
-from halobench.calibration.floor import LEAST, check_floor, fit_floor, floored
+from halobench.calibration.floor import LEAST, Floored, check_floor, fit_floor, floored
 from halobench.calibration.repair.auto import fit_auto
 from halobench.calibration.repair.partner_scaling import fit_partner
 from halobench.calibration.scores.metric import softmax
+from halobench.calibration.scores.sample_scores import logarithm
 from halobench.calibration.temperature.temperature_scaling import (
     fit_smoothed,
     fit_temperature,
@@ -229,7 +230,11 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         if getattr(X, "ndim", 2) == 1 and (reset or self.n_features_in_ == 1):
             X = np.asarray(X)[:, None]
         checked = validate_data(self, X, reset=reset, dtype=(np.float64, np.float32), ensure_all_finite=False)
-        return check_logits(two_columns(checked, "logits"), masked=True)
+        return check_logits(self._as_logits(checked), masked=True)
+
+    def _as_logits(self, checked: np.ndarray) -> np.ndarray:
+        """Convert checked samples to logits (n, k)."""
+        return two_columns(checked, "logits")
 
     def _classes_of(self, y: np.ndarray, k: int) -> np.ndarray:
         """Return the labels of the columns."""
@@ -271,7 +276,8 @@ class TemperatureScaling(_Scaling):
         return softmax(tempered(logits, self._beta))
 
     def _map(self) -> Calibrator:
-        return scaling(dataclasses.replace(self.fit_, T=self.temperature_, beta=self._beta))
+        fit = dataclasses.replace(self.fit_, T=self.temperature_, beta=self._beta)
+        return dataclasses.replace(scaling(fit), name="exact")
 
 
 class PartnerScaling(_Scaling):
@@ -309,20 +315,39 @@ class PostHoc(_Scaling):
         The calibrator's options.
     classes : (k,) array, optional
         As for `TemperatureScaling`.
+    probabilities : bool
+        True if samples are probabilities rather than logits. A floor, `floor_`, is added to them: 1e-12 or, if some are
+        0, one that is fitted (`halobench.calibration.floor`).
 
     Attributes
     ----------
     classes_ : (k,) array
     fit_ : Calibrator
+    floor_ : float
+        0 for logits.
     """
 
-    def __init__(self, calibrator: str = "partner", options: Any = None, classes: Any = None):
+    def __init__(
+        self, calibrator: str = "partner", options: Any = None, classes: Any = None, probabilities: bool = False
+    ):
         super().__init__(classes)
         self.calibrator = calibrator
         self.options = options
+        self.probabilities = probabilities
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        self.fit_ = fit_by_name(self.calibrator, logits, labels, **(self.options or {}))
+        options, self.floor_ = self.options or {}, 0.0
+        if not self.probabilities:
+            self.fit_ = fit_by_name(self.calibrator, logits, labels, **options)
+            return
+        p = softmax(logits)
+        self.floor_ = fit_floor(p, labels) if (p == 0).any() else LEAST
+        fitted = fit_by_name(self.calibrator, floored(p, self.floor_), labels, **options)
+        mapped = None if fitted.transform is None else Floored(self.floor_, 1.0, fitted.transform)
+        self.fit_ = dataclasses.replace(fitted, transform=mapped)
+
+    def _as_logits(self, checked: np.ndarray) -> np.ndarray:
+        return logarithm(as_probabilities(checked, "X")) if self.probabilities else super()._as_logits(checked)
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return self.fit_.predict_proba(logits)

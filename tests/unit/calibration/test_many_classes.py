@@ -64,7 +64,7 @@ def test_the_answers_say_what_few_samples_a_class_cant():
     told = " ".join(str(diagnose(*many(), candidates=("top_rest",))).split())
     assert "No pair of classes stands out." in told
     assert "it needs 3 samples a class on average, of at most 2,000, not 2.5." in told
-    assert "Enough for a temperature, too few for maps that tell classes apart." in told
+    assert "Enough for a temperature, too few for maps that distinguish classes." in told
 
 
 def test_candidates_are_compared_on_some_samples_and_fitted_to_all(monkeypatch, without_ladder):

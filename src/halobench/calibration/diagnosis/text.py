@@ -238,7 +238,7 @@ def are_enough(
         0 < rarest < RARE and f"The rarest class has {count(rarest, 'sample')}, too few to learn its confusions.",
     )
     if for_temperature and scarce:
-        short = "Enough for a temperature, too few for maps that tell classes apart."
+        short = "Enough for a temperature, too few for maps that distinguish classes."
         return Answer(question, short, sentences, warning=True)
     if for_temperature and for_map and not few:
         return Answer(question, f"Yes{unseen and f', except for {unseen}'}.", sentences, warning=bool(unseen))
