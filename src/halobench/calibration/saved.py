@@ -138,14 +138,11 @@ def read(path: Path | str, trust: bool = False) -> Any:
         sentence = f"runs the plug-in {plug_ins[0]}, which isn't part of halobench; if you trust it, pass trust=True"
         raise RefusedError(str(path), sentence)
     try:
-        return _decode(header["fit"], arrays)
-    except (KeyError, TypeError) as error:
+        fitted = _decode(header["fit"], arrays)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RefusedError(str(path), f"{newer} (unknown {error})") from None
-
-
-def provenance(path: Path | str) -> dict[str, str]:
-    """Return the versions of the packages that wrote a file."""
-    return _parts(Path(path))[0]["packages"]
+    refuse(not isinstance(fitted, Savable), str(path), f"contains no calibrator; {WANTED}")
+    return fitted
 
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -160,8 +157,7 @@ def _parts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header = json.loads(arrays.pop(HEADER).tobytes())
         if header["format"] != FORMAT:
             raise RefusedError(str(path), f"has the format {header['format']!r}, not {FORMAT!r}; {WANTED}")
-        header["version"], header["packages"], header["fit"] = int(header["version"]), header["packages"], header["fit"]
-        return header, arrays
+        return header | {"version": int(header["version"]), "packages": dict(header["packages"])}, arrays
     except SpecError:
         raise
     except Exception as error:  # numpy, zipfile and json raise a dozen types
