@@ -11,6 +11,8 @@ Predictions, written before the first run:
 3. ``auto`` is more than .01 nats worse than TS on at most 3 pairs.
 4. ``matrix`` is best most often on digits; elsewhere, TS is within .01 nats of the best on at least half of the pairs.
 5. ``partner`` is best on at most 8 pairs, since no classes were made to overlap.
+
+Result: all five hold (27 pairs; 32; 2, both forests on breast cancer, by .028 and .029; 7 of 10 and 19 of 30; 3).
 """
 
 from __future__ import annotations
@@ -102,9 +104,8 @@ def main() -> int:
             worse.append(f"{data}, {model} ({found['auto'] - found['exact']:+.3f})")
         print(f"{data:8}{model:22}" + "".join(f"{value:14.3f}" for value in found.values()) + f"  auto: {chosen}")
     print(f"{total} pairs; best: {dict(best.most_common())}; auto keeps TS on {kept}")
-    print(
-        f"auto more than .01 worse than TS: {'; '.join(worse) or 'nowhere'}; separable: {'; '.join(separable) or 'none'}"
-    )
+    print(f"auto is more than .01 worse than TS: {'; '.join(worse) or 'nowhere'}")
+    print(f"separable: {'; '.join(separable) or 'none'}")
     return 0
 
 
