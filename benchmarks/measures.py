@@ -139,7 +139,8 @@ def static() -> dict[str, str]:
         }
         texts = (n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and isinstance(n.value, str))
         modules = (text for text in texts if pattern and text not in documented and pattern.fullmatch(text))
-        climbing += [text for text in modules if not text.endswith((".json", ".html"))]
+        # A text that begins with "torch." is of PyTorch, not of halobench.torch.
+        climbing += [text for text in modules if not text.endswith((".json", ".html")) and text[:6] != "torch."]
         functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and re.match("_[a-z]", n.name)]
         private += [n for n in functions if len(re.findall(rf"\b{n.name}\b", sources[path])) == 2]
     declared = {path.parent for path, text in sources.items() if path.stem == "__init__" and "\nKIND = " in text}

@@ -15,6 +15,8 @@ from elsewhere, such as a torch model's, need no pipeline: ``TemperatureScaling(
 
 from __future__ import annotations
 
+import dataclasses
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -32,27 +34,35 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from halobench.calibration.arrays import as_array, check_logits
+from halobench.calibration.arrays import as_array, as_probabilities, check_logits, two_columns
+from halobench.calibration.calibrator import Calibrator
+from halobench.calibration.calibrator import fit as fit_by_name
+from halobench.calibration.floor import LEAST, Floored, check_floor, fit_floor, floored
 from halobench.calibration.repair.auto import fit_auto
 from halobench.calibration.repair.partner_scaling import fit_partner
 from halobench.calibration.scores.metric import softmax
-from halobench.calibration.temperature.temperature_scaling import fit_smoothed, fit_temperature, tempered
+from halobench.calibration.scores.sample_scores import logarithm
+from halobench.calibration.temperature.temperature_scaling import (
+    fit_smoothed,
+    fit_temperature,
+    scaling,
+    tempered,
+)
 from halobench.core.errors import Found, require
 from halobench.core.formatting import count
 
-__all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "TemperatureScaling"]
-
-LEAST = 1e-12  # added to probabilities before taking logarithms, as in scikit-learn
+__all__ = ["AutoCalibrator", "Logits", "PartnerScaling", "PostHoc", "TemperatureScaling"]
 
 
 class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMixin, BaseEstimator):
     """Turn samples into a classifier's logits, one column per class.
 
-    The logits are the output of ``decision_function``, or the logarithm of ``predict_proba`` if there is no such
-    method. If a classifier of two classes returns a single column, a column of zeros is inserted before it. `fit`
-    trains a clone of the classifier. `fit_transform`, which pipelines call, also returns cross-validated logits: each
-    sample's logits come from a classifier that wasn't trained on it, so the next step is fitted to unbiased logits. As
-    with scikit-learn's ``TargetEncoder``, the result differs from `fit` followed by `transform`.
+    The logits are the output of ``decision_function`` or, if there is no such method, the logarithm of
+    ``predict_proba`` plus a floor. If a classifier of two classes returns a single column, a column of zeros is
+    inserted before it. `fit` trains a clone of the classifier. `fit_transform`, which pipelines call, also returns
+    cross-validated logits: each sample's logits come from a classifier that wasn't trained on it, so the next step is
+    fitted to unbiased logits. As with scikit-learn's ``TargetEncoder``, the result differs from `fit` followed by
+    `transform`.
 
     Parameters
     ----------
@@ -60,6 +70,9 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         If it is already trained, pass ``FrozenEstimator(classifier)`` and fit to samples that it wasn't trained on.
     cv : int, splitter or iterable, optional
         Passed to scikit-learn's ``cross_val_predict``; five stratified folds by default.
+    floor : float, optional
+        The number in (0, 1) to add to probabilities, which scikit-learn sets to about 1e-12. By default, it is fitted
+        together with a temperature if a cross-validated probability is 0 (`halobench.calibration.floor`).
 
     Attributes
     ----------
@@ -67,14 +80,23 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         The trained classifier.
     classes_ : (k,) array
         The labels of the columns.
+    floor_ : float
+        The number that is added to probabilities; 1e-12 if none was 0 in fitting, and 0 for ``decision_function``.
     """
 
-    def __init__(self, estimator: Any, cv: Any = None):
+    def __init__(self, estimator: Any, cv: Any = None, floor: Any = None):
         self.estimator = estimator
         self.cv = cv
+        self.floor = floor
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Train a clone of the classifier."""
+        """Train a clone of the classifier and, if it gives probabilities, fit the floor to cross-validated ones."""
+        self._train(X, y)
+        fitted = self._method == "predict_proba" and self.floor is None
+        self._set_floor(self._held_out(X, y) if fitted else None, y)
+        return self
+
+    def _train(self, X: Any, y: Any) -> None:
         y = column_or_1d(y, warn=True)
         self.estimator_ = clone(self.estimator).fit(X, y)
         self.classes_ = self.estimator_.classes_
@@ -84,15 +106,34 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(self.estimator_, name):
                 setattr(self, name, getattr(self.estimator_, name))
-        return self
 
     def fit_transform(self, X: Any, y: Any) -> np.ndarray:
         """Train a clone of the classifier, and return cross-validated logits (n, k) for the same samples."""
-        if isinstance(self.estimator, FrozenEstimator):
-            return self.fit(X, y).transform(X)
-        self.fit(X, y)
-        values = cross_val_predict(self.estimator, X, column_or_1d(y), cv=self.cv, method=self._method)
+        self._train(X, y)
+        values = self._held_out(X, y)
+        self._set_floor(values, y)
         return self._of_classes(values)
+
+    def _held_out(self, X: Any, y: Any) -> np.ndarray:
+        """Return the output for samples that the classifier wasn't trained on."""
+        if isinstance(self.estimator, FrozenEstimator):
+            return getattr(self.estimator_, self._method)(X)
+        return cross_val_predict(self.estimator, X, column_or_1d(y), cv=self.cv, method=self._method)
+
+    def _set_floor(self, probabilities: Any, y: Any) -> None:
+        """Set the floor: the one that was passed, or one that is fitted to probabilities (n, k), if some are 0."""
+        check_floor(self.floor)
+        require(self.floor != 0, "floor", self.floor, "a number above 0, or None")
+        self.floor_ = 0.0 if self._method == "decision_function" else self.floor or LEAST
+        if (
+            probabilities is not None
+            and self._method == "predict_proba"
+            and not self.floor
+            and (probabilities == 0).any()
+        ):
+            places = {label: place for place, label in enumerate(self.classes_.tolist())}
+            labels = np.array([places[label] for label in column_or_1d(y).tolist()])
+            self.floor_ = fit_floor(np.asarray(probabilities), labels)
 
     def transform(self, X: Any) -> np.ndarray:
         """Return logits (n, k)."""
@@ -101,7 +142,8 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
 
     def _of_classes(self, values: np.ndarray) -> np.ndarray:
         """Convert the output of the classifier's method to logits (n, k)."""
-        logits, k = _as_logits(values, self._method), len(self.classes_)
+        k = len(self.classes_)
+        logits = floored(values, self.floor_) if self._method == "predict_proba" else two_columns(values, "logits")
         require(logits.shape[1] == k, self._method, Found(f"{logits.shape[1]} columns"), f"one per class, {k}")
         return logits
 
@@ -118,14 +160,6 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         tags.target_tags.required = True
         tags.input_tags.sparse = get_tags(self.estimator).input_tags.sparse
         return tags
-
-
-def _as_logits(values: np.ndarray, method: str) -> np.ndarray:
-    """Convert the output of a classifier's method to logits (n, k); a single column is for the second of two."""
-    if method == "predict_proba":
-        return np.log(values + LEAST)
-    single = values.reshape(len(values), -1)
-    return np.hstack([np.zeros_like(single), single]) if single.shape[1] == 1 else values
 
 
 def _scores_pairs(estimator: Any) -> bool:
@@ -145,7 +179,7 @@ def _check_known(y: np.ndarray, classes: np.ndarray) -> None:
 
 
 class _Scaling(ClassifierMixin, BaseEstimator):
-    """A map of logits to probabilities. Subclasses define `_fit`, and `_predict` for checked logits."""
+    """A map of logits to probabilities. Subclasses define `_fit`, `_map`, and `_predict` for checked logits."""
 
     def __init__(self, classes: Any = None):
         self.classes = classes
@@ -170,6 +204,20 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         return self._predict(self._logits(X, reset=False))
 
+    def logits(self, X: Any) -> np.ndarray:
+        """Return calibrated logits (n, k), float64, for logits in the form that `fit` takes."""
+        return self.calibrator_.logits(self._logits(X, reset=False))
+
+    @property
+    def calibrator_(self) -> Calibrator:
+        """The fitted map, with the labels of the columns as names, as `halobench.Calibrator.load` returns it."""
+        check_is_fitted(self)
+        return dataclasses.replace(self._map(), classes=len(self.classes_), names=tuple(map(str, self.classes_)))
+
+    def save(self, path: Path | str) -> None:
+        """Write `calibrator_` to an .npz file, without pickle; `halobench.Calibrator.load` opens it."""
+        self.calibrator_.save(path)
+
     def predict(self, X: Any) -> np.ndarray:
         """Return the most likely labels (n,)."""
         places = self.predict_proba(X).argmax(axis=1)
@@ -182,7 +230,11 @@ class _Scaling(ClassifierMixin, BaseEstimator):
         if getattr(X, "ndim", 2) == 1 and (reset or self.n_features_in_ == 1):
             X = np.asarray(X)[:, None]
         checked = validate_data(self, X, reset=reset, dtype=(np.float64, np.float32), ensure_all_finite=False)
-        return check_logits(_as_logits(checked, "decision_function"), masked=True)
+        return check_logits(self._as_logits(checked), masked=True)
+
+    def _as_logits(self, checked: np.ndarray) -> np.ndarray:
+        """Convert checked samples to logits (n, k)."""
+        return two_columns(checked, "logits")
 
     def _classes_of(self, y: np.ndarray, k: int) -> np.ndarray:
         """Return the labels of the columns."""
@@ -223,6 +275,10 @@ class TemperatureScaling(_Scaling):
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return softmax(tempered(logits, self._beta))
 
+    def _map(self) -> Calibrator:
+        fit = dataclasses.replace(self.fit_, T=self.temperature_, beta=self._beta)
+        return dataclasses.replace(scaling(fit), name="exact")
+
 
 class PartnerScaling(_Scaling):
     """Partner scaling: temperature scaling combined with counts of which classes are mistaken for which.
@@ -245,11 +301,63 @@ class PartnerScaling(_Scaling):
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return self.fit_.predict_proba(logits)
 
+    def _map(self) -> Calibrator:
+        return self.fit_.calibrator
+
+
+class PostHoc(_Scaling):
+    """Any calibrator, by its name in configurations, such as ``matrix`` or ``probmetrics/SMSCalibrator``.
+
+    Parameters
+    ----------
+    calibrator : str
+    options : dict, optional
+        The calibrator's options.
+    classes : (k,) array, optional
+        As for `TemperatureScaling`.
+    probabilities : bool
+        True if samples are probabilities rather than logits. A floor, `floor_`, is added to them: 1e-12 or, if some are
+        0, one that is fitted (`halobench.calibration.floor`).
+
+    Attributes
+    ----------
+    classes_ : (k,) array
+    fit_ : Calibrator
+    floor_ : float
+        0 for logits.
+    """
+
+    def __init__(
+        self, calibrator: str = "partner", options: Any = None, classes: Any = None, probabilities: bool = False
+    ):
+        super().__init__(classes)
+        self.calibrator = calibrator
+        self.options = options
+        self.probabilities = probabilities
+
+    def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
+        options, self.floor_ = self.options or {}, 0.0
+        if not self.probabilities:
+            self.fit_ = fit_by_name(self.calibrator, logits, labels, **options)
+            return
+        p = softmax(logits)
+        self.floor_ = fit_floor(p, labels) if (p == 0).any() else LEAST
+        fitted = fit_by_name(self.calibrator, floored(p, self.floor_), labels, **options)
+        mapped = None if fitted.transform is None else Floored(self.floor_, 1.0, fitted.transform)
+        self.fit_ = dataclasses.replace(fitted, transform=mapped)
+
+    def _as_logits(self, checked: np.ndarray) -> np.ndarray:
+        return logarithm(as_probabilities(checked, "X")) if self.probabilities else super()._as_logits(checked)
+
+    def _predict(self, logits: np.ndarray) -> np.ndarray:
+        return self.fit_.predict_proba(logits)
+
+    def _map(self) -> Calibrator:
+        return self.fit_
+
 
 class AutoCalibrator(_Scaling):
     """The calibrator that cross-fitting chooses, or temperature scaling if none is clearly better.
-
-    An AutoCalibrator can't be pickled.
 
     Parameters
     ----------
@@ -278,3 +386,6 @@ class AutoCalibrator(_Scaling):
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return self.fit_.predict_proba(logits)
+
+    def _map(self) -> Calibrator:
+        return self.fit_.calibrator

@@ -161,9 +161,9 @@ def check_calibrator(name: str, **options: Any) -> None:
         fitted, again = (calibrator.fit(name, logits, labels, **options) for _ in range(2))
         unchanged = np.array_equal(logits, kept[0]) and np.array_equal(labels, kept[1])
         assert unchanged, f"{name} changes the arrays that it is given"
-        calibrated = fitted.probabilities(logits)
-        assert np.array_equal(calibrated, again.probabilities(logits)), f"{name} gives other values the second time"
-        alone = fitted.probabilities(logits[:1])
+        calibrated = fitted.predict_proba(logits)
+        assert np.array_equal(calibrated, again.predict_proba(logits)), f"{name} gives other values the second time"
+        alone = fitted.predict_proba(logits[:1])
         assert np.allclose(calibrated[:1], alone, atol=1e-6), f"{name} maps a sample differently next to other samples"
 
 

@@ -62,19 +62,27 @@ def test_a_librarys_calibrator_is_that_of_its_class_with_its_options(k):
     peer.fit(softmax(logits), labels)
     expected = peer.transform(softmax(new)).reshape(200, -1)[:, -1]  # of two classes, only the second
     fit = calibrator.fit(HISTOGRAM, logits, labels, bins=7)
-    np.testing.assert_allclose(fit.probabilities(new)[:, -1], expected, atol=1e-12)
-    np.testing.assert_allclose(fit.probabilities(new).sum(axis=1), 1, atol=1e-9)
+    np.testing.assert_allclose(fit.predict_proba(new)[:, -1], expected, atol=1e-12)
+    np.testing.assert_allclose(fit.predict_proba(new).sum(axis=1), 1, atol=1e-9)
     assert fit.nll == pytest.approx(nll(fit.logits(logits), labels), abs=1e-12)
     mixture = MixtureCalibrator(TemperatureScalingCalibrator(), output_constant=2.0).fit(softmax(logits), labels)
     options = {"calibrator": "TemperatureScalingCalibrator", "output_constant": 2.0}
     fit = calibrator.fit("probmetrics/MixtureCalibrator", logits, labels, **options)
-    np.testing.assert_allclose(fit.probabilities(new), mixture.predict_proba(softmax(new)), atol=1e-7)
+    np.testing.assert_allclose(fit.predict_proba(new), mixture.predict_proba(softmax(new)), atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["probmetrics/SVSCalibrator", "netcal/IsotonicRegression"])
+def test_saved_ones_are_fitted_again_to_the_same_probabilities(name, tmp_path):
+    fit, new = calibrator.fit(name, *drawn(300, 4)), drawn(80, 4, seed=1)[0]
+    fit.save(tmp_path / "calibrator.npz")
+    opened = calibrator.Calibrator.load(tmp_path / "calibrator.npz")
+    np.testing.assert_allclose(opened.predict_proba(new), fit.predict_proba(new), rtol=0, atol=1e-12)
 
 
 def test_a_probability_of_0_is_an_infinite_nll():
     logits, labels = drawn(600, 5)
     fit = calibrator.fit(HISTOGRAM, logits[labels != 2], labels[labels != 2])
-    assert np.isfinite(fit.probabilities(logits)).all()
+    assert np.isfinite(fit.predict_proba(logits)).all()
     assert nll(fit.logits(logits), labels) == math.inf
 
 

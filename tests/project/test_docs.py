@@ -167,12 +167,12 @@ assert np.abs(probabilities - expected).max() < 0.1
 """
 
 
-def test_the_readme_lines_run_with_the_core_install():
+def test_the_readme_lines_run_with_the_core_install(tmp_path):
     """On logits that are five times too large, in a process that can import no extra."""
     (block,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
     env = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-c", f"{CORE_ONLY}{block}{CHECKED}"]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     first, *rest = done.stdout.splitlines()
     assert re.fullmatch(r"\d\.\d+ True", first)
@@ -197,7 +197,7 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     names["model"] = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4))
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs/library.md").read_text(), re.M | re.S)
     monkeypatch.chdir(tmp_path)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     probabilities = []
     for block in blocks:
         lines = [line for line in block.splitlines() if line.strip() and not re.match("from|import", line)]
@@ -214,7 +214,7 @@ def test_the_library_lines_run(capsys, tmp_path, monkeypatch):
     assert set(names["result"].curves["radius"].dropna()) == {1.0, 5.0}
     assert names["result"].radii["point"].nunique() == 40
     files = {f"{name}.{kind}" for name in ("halos", "radii") for kind in ("pdf", "png", "svg")}
-    assert {path.name for path in tmp_path.iterdir()} == files | {"calibrator.joblib", "svc.joblib"}
+    assert {path.name for path in tmp_path.iterdir()} == files | {"calibrator.npz", "svc.joblib"}
     assert capsys.readouterr().out.count("\n") >= 4
 
 

@@ -25,8 +25,8 @@ def test_conda_and_pip_install_the_same():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     extras = project["optional-dependencies"]
-    assert extras["workflow"][0] == "halobench[plot,train]"
-    listed = [*project["dependencies"], *extras["plot"], *extras["train"], *extras["workflow"][1:]]
+    assert extras["workflow"][0] == "halobench[parquet,plot,train]"
+    listed = [*project["dependencies"], *extras["parquet"], *extras["plot"], *extras["train"], *extras["workflow"][1:]]
     wanted = {CONDA.get(name, name): bounds for name, bounds in map(split, listed)}
     wanted["python"] = frozenset({project["requires-python"]})
     found = dict(split(entry) for entry in environment["dependencies"])

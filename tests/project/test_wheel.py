@@ -204,7 +204,8 @@ for name in halobench.__all__:
 print(json.dumps(found))
 """
 # The extras that come with an extra.
-WITH = {"workflow": ("plot", "train"), "slurm": ("plot", "train", "workflow"), "all": tuple(EXTRAS)}
+OF_WORKFLOW = ("parquet", "plot", "train")
+WITH = {"workflow": OF_WORKFLOW, "slurm": (*OF_WORKFLOW, "workflow"), "all": tuple(EXTRAS)}
 
 
 @pytest.mark.parametrize("extra", ["", *(pytest.param(extra, marks=pytest.mark.soak) for extra in (*EXTRAS, "all"))])
@@ -225,12 +226,16 @@ def test_the_core_alone_splits_a_ladder_and_names_the_extra_of_a_command(environ
     code = "import numpy, halobench; z = numpy.zeros((400, 2)); p = numpy.tile([[.9, .1], [.1, .9]], (200, 1)); "
     code += "print(round(halobench.repair_ladder(z, p, draws=10).noise.value, 3))"
     assert ran(environment("") / "python", "-c", code, cwd=tmp_path).strip() == "0.325"
+    code = "import pathlib, numpy, halobench; from halobench.storage import arrays_io; here = pathlib.Path(); "
+    code += "arrays_io.write_arrays(here / 'logits.safetensors', {'val.logits': numpy.eye(3)}); "
+    code += "print(halobench.TrainedCell(here, here, {}, 0).logits['val.logits'].shape)"
+    assert ran(environment("") / "python", "-c", code, cwd=tmp_path).strip() == "(3, 3)"
     pd.DataFrame({"label": [0, 1], "logit_0": [1.0, 0.0], "logit_1": [0.0, 1.0]}).to_parquet(tmp_path / "mine.parquet")
     halobench = environment("") / "halobench"
     for command, extra in (
         ("run", "workflow"),
         ("status", "workflow"),
-        ("diagnose mine.parquet", "workflow"),
+        ("diagnose mine.parquet", "parquet"),
         ('stage source --spec {"loader":"digits"} --out digits', "train"),
     ):
         refused = done(halobench, *command.split(), cwd=tmp_path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import runpy
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +20,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.utils.estimator_checks import check_estimator
 
-from halobench import SpecError, fit_auto, fit_partner, fit_temperature, softmax, tempered
-from halobench.sklearn import AutoCalibrator, Logits, PartnerScaling, TemperatureScaling
+from halobench import Calibrator, SpecError, fit_auto, fit_partner, fit_temperature, softmax, tempered
+from halobench.sklearn import AutoCalibrator, Logits, PartnerScaling, PostHoc, TemperatureScaling
 
 COLUMNS = "its samples have fewer or more columns than classes; behind `Logits`, below, they have one per class"
 NO_LOGITS = dict.fromkeys(
@@ -39,7 +41,6 @@ NO_LOGITS = dict.fromkeys(
     ),
     COLUMNS,
 )
-NO_PICKLE = {"check_estimators_pickle": "its fit is a function"}
 CROSS_FITTED = "fit_transform is cross-validated, as that of TargetEncoder"
 TRANSFORMER = {"check_transformer_general": CROSS_FITTED, "check_transformer_data_not_an_array": CROSS_FITTED}
 STEPS = "a pipeline fits the steps that it is given"
@@ -55,7 +56,7 @@ PIPELINE = {
     ("estimator", "expected"),
     [
         (Logits(LogisticRegression()), TRANSFORMER),
-        (AutoCalibrator(candidates=("top_rest", "partner")), NO_LOGITS | NO_PICKLE),
+        (AutoCalibrator(candidates=("top_rest", "partner")), NO_LOGITS),
         (make_pipeline(Logits(LogisticRegression()), PartnerScaling()), PIPELINE),
     ],
     ids=["logits", "auto", "partner in a pipeline"],
@@ -77,7 +78,7 @@ def samples(classes: int, size: int = 600) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("classifier", [LinearSVC(), RandomForestClassifier(10, min_samples_leaf=5, random_state=0)])
 def test_a_pipeline_calibrates_as_scikit_learn_does(classifier, classes, cv):
     x, y = samples(classes, 300)
-    model = make_pipeline(StandardScaler(), Logits(classifier, cv), TemperatureScaling()).fit(x, y)
+    model = make_pipeline(StandardScaler(), Logits(classifier, cv, floor=1e-12), TemperatureScaling()).fit(x, y)
     theirs = CalibratedClassifierCV(classifier, method="temperature", cv=cv or 5, ensemble=False)
     theirs.fit(StandardScaler().fit_transform(x), y)
     assert model.classes_.tolist() == theirs.classes_.tolist() == sorted(set(y))
@@ -202,4 +203,45 @@ def test_what_cross_fitting_chooses_is_what_the_function_chooses():
     auto = clone(AutoCalibrator(candidates=("top_rest", "partner"))).fit(z, np.array(["a", "b", "c"])[y])
     fit = fit_auto(z, y, candidates=("top_rest", "partner"))
     assert auto.fit_.chosen == fit.chosen == "partner"
-    np.testing.assert_array_equal(auto.predict_proba(z), fit.calibrator.probabilities(z))
+    np.testing.assert_array_equal(auto.predict_proba(z), fit.calibrator.predict_proba(z))
+
+
+def test_any_calibrator_by_name_is_saved_with_the_names_of_its_classes(tmp_path):
+    x, y = samples(3)
+    logits = LinearSVC().fit(x[:300], y[:300]).decision_function(x)
+    model = PostHoc("matrix", {"strengths": [10.0]}).fit(logits[300:], y[300:])
+    model.save(tmp_path / "calibrator.npz")
+    opened = Calibrator.load(tmp_path / "calibrator.npz")
+    assert (opened.name, opened.names, dict(opened.options)) == ("matrix", ("a", "b", "c"), {"strengths": (10.0,)})
+    np.testing.assert_array_equal(opened.predict_proba(logits), model.predict_proba(logits))
+    np.testing.assert_array_equal(softmax(model.logits(logits)), model.predict_proba(logits))
+    assert clone(model).fit(logits[300:], y[300:]).predict(logits[:5]).tolist() == model.predict(logits[:5]).tolist()
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_a_forest_with_zeros_gets_a_floor_that_can_be_seen(classes, tmp_path):
+    """In a pipeline it is fitted to cross-validated probabilities; the example for CalArena takes probabilities."""
+    x, y = samples(classes)
+    forest = RandomForestClassifier(10, random_state=0)
+    pipeline = make_pipeline(Logits(forest), TemperatureScaling()).fit(x[:300], y[:300])
+    assert 1e-9 < pipeline[0].floor_ < 10
+    stated = make_pipeline(Logits(forest, floor=1e-12), TemperatureScaling()).fit(x[:300], y[:300])
+    assert stated[0].floor_ == 1e-12
+    known = np.searchsorted(np.unique(y), y)
+    losses = [-np.log(model.predict_proba(x[300:])[np.arange(300), known[300:]]).mean() for model in (pipeline, stated)]
+    assert losses[0] < losses[1] + 0.01
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples/custom_calibrators.py"))
+    p = forest.fit(x[:200], y[:200]).predict_proba(x)
+    assert (p == 0).any()
+    for calibrator in example["CALIBRATORS"].values():
+        fitted = calibrator.fit(p[200:400], known[200:400])
+        calibrated = fitted.predict_proba(p[400:])
+        np.testing.assert_allclose(calibrated.sum(axis=1), 1, rtol=0, atol=1e-12)
+        assert (calibrated > 0).all()
+        fitted.fitted.save(tmp_path / "calibrator.npz")
+        opened = Calibrator.load(tmp_path / "calibrator.npz")
+        with np.errstate(divide="ignore"):
+            np.testing.assert_allclose(opened.predict_proba(np.log(p[400:])), fitted.predict_proba(p[400:]), atol=1e-12)
+        if classes == 2:
+            single = fitted.fit(p[200:400, 1], known[200:400]).predict_proba(p[400:, 1])
+            np.testing.assert_allclose(single, calibrated, rtol=0, atol=1e-6)

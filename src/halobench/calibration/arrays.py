@@ -69,9 +69,35 @@ def check_logits(logits: np.ndarray, masked: bool = False, key: str = "logits") 
         good = (finite | (masked & (block == -np.inf))).all(axis=1) & finite.any(axis=1)
         if not good.all():
             row = int(np.argmin(good))
+            value = float(block[row][~finite[row]][0])
             expected = "finite numbers" + (", or -inf in a row with at least one finite number" if masked else "")
-            raise SpecError(f"{key}[{rows.start + row}]", float(block[row][~finite[row]][0]), expected)
+            hint = "; for a probability of 0, diagnose probabilities, with a floor" if value == -np.inf else ""
+            raise SpecError(f"{key}[{rows.start + row}]", value, expected + hint)
     return logits
+
+
+def two_columns(rows: np.ndarray, kind: str) -> np.ndarray:
+    """Return a single column (n,) or (n, 1), the probability or logit of the second of two classes, as two columns.
+
+    `kind` is ``probabilities`` or ``logits``. Other arrays are returned as they are.
+    """
+    single = rows.ndim == 1 or (rows.ndim == 2 and rows.shape[1] == 1)
+    if not single or rows.dtype.kind not in "fiu":
+        return rows
+    second = rows.ravel()
+    return np.stack([1 - second if kind == "probabilities" else np.zeros_like(second), second], axis=1)
+
+
+def as_probabilities(rows: np.ndarray, key: str = "probabilities") -> np.ndarray:
+    """Check probabilities (n, k), or (n,) for the second of two classes, and return them as an array (n, k).
+
+    Rows of float16, which is coarse, are divided by their sums, which may be further from 1.
+    """
+    rows = check_matrix(two_columns(as_array(rows), "probabilities"), key)
+    if rows.dtype == np.float16 and look_like_probabilities(rows):
+        rows = rows.astype(np.float64)
+        rows /= rows.sum(axis=1, keepdims=True)
+    return check_rows(rows, key)
 
 
 def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
@@ -89,6 +115,11 @@ def check_matrix(matrix: np.ndarray, key: str) -> np.ndarray:
     require(shaped, key, Found(f"shape {matrix.shape}"), expected)
     require(matrix.dtype.kind in "fiu", key, Found(f"dtype {matrix.dtype}"), "real numbers")
     return matrix
+
+
+def in_unit_interval(numbers: np.ndarray) -> bool:
+    """Return True if all numbers lie in [0, 1], and some are between."""
+    return bool(numbers.min() >= 0 and numbers.max() <= 1 and ((numbers > 0) & (numbers < 1)).any())
 
 
 def look_like_probabilities(rows: np.ndarray) -> bool:
@@ -131,6 +162,7 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
     kind = labels.dtype.kind
     whole = kind == "b" or (kind == "f" and np.array_equal(labels, np.round(labels)))
     hint = f" (use {key}.astype(int))" if whole else ""
+    hint = f" (numpy.unique({key}, return_inverse=True) numbers names)" if kind in "OUST" else hint
     require(kind in "iu", key, Found(f"dtype {labels.dtype}"), f"whole numbers from 0 to {k - 1}{hint}")
     outside = (labels < 0) | (labels >= k)
     row = int(outside.argmax())

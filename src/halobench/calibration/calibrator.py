@@ -1,13 +1,16 @@
-"""Fit post-hoc calibrators other than temperature scaling (TS) to validation logits and labels in float64.
+"""Fit post-hoc calibrators to validation logits and labels in float64.
 
 `fit` runs one of the files in `halobench.calibration.calibrators`, a class of probmetrics or netcal, or any
-``module:object``. Calibrators share the functions below `fit` in this module.
+``module:object``. Calibrators share the functions below `fit` in this module. Their maps are data classes of numbers
+and arrays, so that they can be saved, pickled and copied; maps that aren't are saved as the data that they are fitted
+to (`Refitted`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import io
 import math
@@ -17,12 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.arrays import blocks, check_labels, check_logits
+from halobench.calibration.arrays import as_probabilities, blocks, check_labels, check_logits, two_columns
+from halobench.calibration.logit_tables import rows_of
+from halobench.calibration.saved import Savable, is_savable
 from halobench.calibration.scores.sample_scores import cross_entropy, logarithm, softmax
 from halobench.core import plugins
 from halobench.core.errors import Found, RefusedError, SpecError, refuse, require, shown
 
 GRADIENT = 1e-7  # the largest gradient of the objective at which a fit counts as converged
+SAME = 1e-6  # nats: how far the NLL of a calibrator that is fitted again may be from the one that was saved
 Map = Callable[[np.ndarray], np.ndarray]
 
 
@@ -30,8 +36,8 @@ class LibraryError(RefusedError):
     """Raised if a calibrator of another library fails on logits that it wasn't fitted to; its sentence says why."""
 
 
-@dataclass(frozen=True)
-class Calibrator:
+@dataclass(frozen=True, eq=False)
+class Calibrator(Savable):
     """A fitted calibrator and the diagnostics of its fit.
 
     Attributes
@@ -49,6 +55,14 @@ class Calibrator:
         The temperature and its inverse, for calibrators that fit one; NaN for others.
     separable : bool
         True if no optimum is finite because the data are separable.
+    name : str
+        The calibrator's name in configurations.
+    options : mapping
+        The options that differ from the defaults.
+    classes, samples : int
+        The numbers of classes and samples in the fit; 0 if unknown.
+    names : tuple of str
+        The names of the classes, in the order of the columns; empty if they are unknown.
     """
 
     transform: Map | None
@@ -59,19 +73,49 @@ class Calibrator:
     T: float = math.nan
     beta: float = math.nan
     separable: bool = False
+    name: str = ""
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    classes: int = 0
+    samples: int = 0
+    names: tuple[str, ...] = ()
 
-    def logits(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated logits (n, k), float64, for logits (n, k); a probability of 0 has a logit of -inf.
+    @property
+    def calibrator(self) -> Calibrator:
+        """The calibrator itself, as other fits have theirs."""
+        return self
 
-        Raises SpecError if the logits are not finite or not (n, k), or if the fit failed.
-        """
+    def logits(self, logits: Any) -> np.ndarray:
+        """Return calibrated logits (n, k) as described in `halobench.calibration.saved.Savable.logits`."""
         if self.transform is None:
-            raise RefusedError("this calibrator couldn't be fitted", self.reason)
-        return self.transform(check_logits(logits))
+            sentence = "separable data have no optimal temperature" if self.separable else self.reason
+            raise RefusedError("this calibrator couldn't be fitted", sentence)
+        rows = rows_of(logits, self.names)
+        if "probabilities" in rows:
+            rows["logits"] = logarithm(as_probabilities(rows["probabilities"]))
+        logits = rows["logits"] if self.classes != 2 else two_columns(rows["logits"], "logits")
+        logits = check_logits(logits, masked=accepts_zeros(self.transform))
+        check_classes(logits, self.classes)
+        return self.transform(logits)
 
-    def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, for logits (n, k); raise the same errors as `logits`."""
-        return softmax(self.logits(logits))
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+        """Fit the same calibrator, with the same options and names of classes, to other samples."""
+        return dataclasses.replace(fit(self.name, logits, labels, **self.options), names=self.names)
+
+    def libraries(self) -> list[str]:
+        """List the Python packages, except numpy, that determine the map."""
+        return libraries([("calibrators", self.name)] if self.name else [])
+
+
+def accepts_zeros(transform: Map) -> bool:
+    """Return True if a map takes logits of -inf."""
+    inner = transform.transform if isinstance(transform, CheckedMap) else transform
+    return bool(getattr(inner, "MASKED", False))
+
+
+def check_classes(logits: np.ndarray, classes: int) -> None:
+    """Raise SpecError unless logits (n, k) have as many columns as the fit has classes, if that is known."""
+    k = logits.shape[1]
+    require(not classes or k == classes, "logits", Found(f"{k} columns"), f"{classes}, one for each class in the fit")
 
 
 def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Calibrator:
@@ -107,7 +151,7 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
     Predictions with a logit of 1 against 0 are right three times out of four, so the best confidence is about 3/4:
 
     >>> z = np.array([[1.0, 0.0]] * 400)
-    >>> fit("gap", z, np.tile([0, 0, 0, 1], 100)).probabilities(z)[0].round(2).tolist()
+    >>> fit("gap", z, np.tile([0, 0, 0, 1], 100)).predict_proba(z)[0].round(2).tolist()
     [0.75, 0.25]
     """
     plugins.check_known("calibrators", "calibrator", name)
@@ -119,6 +163,17 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
 
 def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
     """Fit a calibrator that is known to exist; the arrays must already have been checked."""
+    fitted = _fit(name, logits, labels, options)
+    transform = fitted.transform
+    if transform is not None and not is_savable(transform):
+        transform = Refitted(name, options, logits, labels, fitted.nll)
+        transform.__dict__["transform"] = fitted.transform  # it needn't be fitted again in this process
+    n, k = logits.shape
+    return dataclasses.replace(fitted, transform=transform, name=name, options=options, classes=k, samples=n)
+
+
+def _fit(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
+    """Fit a calibrator, whose map may be any function."""
     logits, key = logits.astype(np.float64, copy=False), f"calibrators.{name}"
     plugin = plugins.find("calibrators", name)
     if plugin.library:
@@ -129,10 +184,10 @@ def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapp
     if isinstance(fitted, Calibrator):
         if fitted.transform is None:
             return fitted
-        return dataclasses.replace(fitted, transform=_guarded(fitted.transform, key, packaged))
+        return dataclasses.replace(fitted, transform=CheckedMap(fitted.transform, key, packaged))
     wanted = "return a function of logits or a halobench.calibration.calibrator.Calibrator"
     refuse(not callable(fitted), key, f"fit(logits, labels) returned {shown(fitted)}; it must {wanted}")
-    return scored(_guarded(fitted, key), logits, labels)
+    return scored(CheckedMap(fitted, key), logits, labels)
 
 
 def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
@@ -143,25 +198,32 @@ def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options
 
     def transform(z: np.ndarray) -> np.ndarray:
         try:
-            return guarded(z)
+            return checked(z)
         except SpecError as error:
             raise LibraryError(key, error.sentence if error.key == key else str(error)) from error
 
     try:
         with plugins.calling(key), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             calibrated = fit_class(class_name, softmax(logits), labels.astype(np.int64), options)
-            guarded = _guarded(lambda z: logarithm(calibrated(softmax(z)).astype(np.float64)), key, packaged=True)
+            checked = CheckedMap(lambda z: logarithm(calibrated(softmax(z)).astype(np.float64)), key, packaged=True)
             return scored(transform, logits, labels)
     except SpecError as error:
         return Calibrator(None, math.nan, converged=False, reason=error.sentence if error.key == key else str(error))
 
 
-def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
-    """Wrap a plug-in's `transform` to protect its arguments, convert its errors and check its results."""
+@dataclass(frozen=True, eq=False)
+class CheckedMap:
+    """A plug-in's map `transform`, whose arguments are protected, errors converted and results checked."""
 
-    def guarded(logits: np.ndarray) -> np.ndarray:
+    transform: Map
+    key: str
+    packaged: bool = False
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Map logits (n, k) to calibrated logits (n, k)."""
+        key = self.key
         with plugins.calling(key):
-            calibrated = np.asarray(transform(logits.astype(np.float64, copy=not packaged)))
+            calibrated = np.asarray(self.transform(logits.astype(np.float64, copy=not self.packaged)))
         fits = calibrated.shape == logits.shape
         require(
             fits, key, Found(f"calibrated logits of shape {calibrated.shape}"), f"the input's shape, {logits.shape}"
@@ -173,7 +235,40 @@ def _guarded(transform: Map, key: str, packaged: bool = False) -> Map:
         except SpecError as error:
             raise error.within(key) from None
 
-    return guarded
+
+@dataclass(frozen=True, eq=False)
+class Refitted:
+    """The map of a calibrator whose parameters can't be saved, such as a library's or one of trees.
+
+    Saved, pickled or copied are the name, the options and the data, to which the calibrator is fitted again when it is
+    first applied. The fit is the same with the same versions of its packages; if its NLL differs from `nll`, applying
+    it raises SpecError.
+    """
+
+    name: str
+    options: Mapping[str, Any]
+    data: np.ndarray
+    labels: np.ndarray
+    nll: float
+
+    @functools.cached_property
+    def transform(self) -> Map:
+        """The map, fitted again."""
+        plugins.check_installed([("calibrators", self.name)])
+        fitted = _fit(self.name, self.data, self.labels, self.options)
+        packages = ", ".join(libraries([("calibrators", self.name)])) or "its packages"
+        sentence = f"fitted again, its NLL is {fitted.nll:.6g}, not {self.nll:.6g} as saved; install the versions of "
+        changed = fitted.transform is None or not math.isclose(fitted.nll, self.nll, rel_tol=0, abs_tol=SAME)
+        refuse(changed, f"calibrators.{self.name}", f"{sentence}{packages} with which it was saved")
+        assert fitted.transform is not None
+        return fitted.transform
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Map logits (n, k) to calibrated logits (n, k)."""
+        return self.transform(logits)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "transform"}
 
 
 def libraries(plugged: Iterable[tuple[str, str]]) -> list[str]:

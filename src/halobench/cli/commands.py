@@ -51,12 +51,21 @@ classes are confused, if there are enough samples, and if test samples look like
 The file (.npz) holds val_logits (n, k), val_labels (n,) and, if there are any, test_logits and
 test_labels; or just logits and labels, which are all used for validation. Probabilities may replace
 logits (val_probabilities, ...). The known posterior (n, k) of validation samples, val_posterior or
-posterior, shows noise apart. A table (.csv, .parquet) has the columns label, split (val or test)
-and logit_NAME or probability_NAME for each class, where NAME is its label.
+posterior, shows noise apart. The arrays may also be in a .pt file or in .npy files in a folder. A table
+(.csv, .parquet) has the columns label, split (val or test) and logit_NAME or probability_NAME for each
+class, where NAME is its label.
 
 examples:
   halobench diagnose mine.npz
   halobench diagnose mine.csv --out mine    also writes a page and calibrated probabilities"""
+
+APPLY = """Writes calibrated probabilities of new samples, block by block, so files may be larger than memory. The
+file holds logits or probabilities as for `halobench diagnose`; labels aren't needed. The columns of
+tables may have any order; other columns are kept.
+
+examples:
+  halobench apply mine/calibrator.npz new.npz --out calibrated.npz
+  halobench apply mine/calibrator.npz new.csv --out calibrated.csv"""
 
 DOCTOR = """Lists versions, cores, memory, GPUs with their free memory and slots, and SLURM, in about ten lines.
 The exit code is 1 if something keeps jobs from using the GPUs.
@@ -126,7 +135,13 @@ def _verify(args: argparse.Namespace) -> int:
 def _diagnose(args: argparse.Namespace) -> None:
     from halobench.pipeline.diagnose import run_diagnose
 
-    run_diagnose(args.file, args.seed, args.out)
+    run_diagnose(args.file, args.seed, args.out, args.floor)
+
+
+def _apply(args: argparse.Namespace) -> None:
+    from halobench.pipeline.apply import run_apply
+
+    run_apply(args.calibrator, args.file, args.out, args.trust)
 
 
 def _doctor(args: argparse.Namespace) -> int:
@@ -197,6 +212,14 @@ def add(commands: Any) -> None:
     command("doctor", "Say what a run on this machine would use, and what stands in its way.", DOCTOR, run=_doctor)
 
     diagnose = command("diagnose", "Diagnose and calibrate logits from any project.", DIAGNOSE, run=_diagnose)
-    diagnose.add_argument("file", **options.file("logits and labels: an .npz, .csv or .parquet file"))
+    diagnose.add_argument("file", **options.file("logits and labels: an .npz, .pt, .csv or .parquet file"))
     options.add(diagnose, "seed", required=False, default=0, help="the seed of folds and resamples (default: 0)")
     options.add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")
+    what = "a number to add to probabilities if some are 0 (default: fitted); 0 rules such classes out"
+    diagnose.add_argument("--floor", type=options.at_least(0, float, "a number"), metavar="P", help=what)
+
+    apply = command("apply", "Calibrate new logits by a saved calibrator.", APPLY, run=_apply)
+    apply.add_argument("calibrator", **options.file("a calibrator, such as calibrator.npz of `halobench diagnose`"))
+    apply.add_argument("file", **options.file("logits or probabilities: an .npz, .npy, .csv or .parquet file"))
+    apply.add_argument("--out", required=True, **options.file("where to write; the suffix is that of the input"))
+    apply.add_argument("--trust", action="store_true", help="run the plug-in that the calibrator names")

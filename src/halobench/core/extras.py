@@ -8,16 +8,9 @@ from collections.abc import Iterator
 # Each module is listed under the extra that installs it, as in pyproject.toml; the core's dependencies always exist.
 EXTRAS = {
     "plot": ("matplotlib", "seaborn"),
-    "train": ("torch", "torchvision", "timm", "PIL", "mlxtend", "safetensors", "pynvml"),
-    "workflow": (
-        "snakemake",
-        "snakemake_interface_logger_plugins",
-        "yaml",
-        "pyarrow",
-        "plotly",
-        "psutil",
-        "argcomplete",
-    ),
+    "parquet": ("pyarrow",),
+    "train": ("torch", "torchvision", "timm", "PIL", "mlxtend", "pynvml"),
+    "workflow": ("snakemake", "snakemake_interface_logger_plugins", "yaml", "plotly", "psutil", "argcomplete"),
     "slurm": ("snakemake_executor_plugin_slurm",),
     "posthoc": ("probmetrics", "numba", "netcal"),
 }

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import shlex
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +15,13 @@ import numpy as np
 from halobench.core.errors import refuse
 from halobench.storage import files
 
-FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz")
+PATIENCE = 2.0  # seconds
+
+FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz", "calibrator.npz")
 
 
-def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
-    """Print the diagnosis of a file of logits; write its page, numbers and calibrated probabilities to `out`."""
+def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | None = None) -> None:
+    """Print the diagnosis of a file of logits; write its page, numbers, probabilities and calibrator to `out`."""
     if out is not None:
         refuse(out.exists() and not out.is_dir(), "--out", f"{out} is a file; pass a folder for the results")
         for name in FILES:
@@ -22,10 +30,11 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     from halobench.calibration.diagnosis.diagnose import diagnose_file
     from halobench.calibration.diagnosis.external_logits import read_sets
 
-    diagnosis = diagnose_file(file, seed=seed)
+    with _progress():
+        diagnosis = diagnose_file(file, seed=seed, floor=floor)
     if out is None:
         print(f"{file}\n{diagnosis}")
-        print("\nWith --out FOLDER, this becomes a page, next to the calibrated probabilities.")
+        print("\nWith --out FOLDER, this becomes a page, next to the calibrator and calibrated probabilities.")
         return
     from halobench.reporting import rendering
     from halobench.reporting.pages.diagnosis_page import diagnosis_page
@@ -39,4 +48,33 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None) -> None:
     files.write_json(out / "diagnosis.json", diagnosis.as_json())
     page = out / "diagnosis.html"
     rendering.write(page, diagnosis_page(diagnosis, file.name))
-    print(f"\nwrote {page}, diagnosis.json and probabilities.npz")
+    diagnosis.save(out / "calibrator.npz")
+    print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how_to_apply(out, file)}")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[None]:
+    """Print what is being computed, on standard error, once `PATIENCE` seconds have passed."""
+    logger, start = logging.getLogger("halobench"), time.monotonic()
+
+    class Late(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if (seconds := time.monotonic() - start) > PATIENCE:
+                print(f"{seconds:.0f} s: {record.getMessage()}", file=sys.stderr, flush=True)
+
+    handler, level = Late(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+def how_to_apply(out: Path, file: Path) -> str:
+    """Return the command and the line of Python that apply the calibrator in a folder to new logits."""
+    path, suffix = out / "calibrator.npz", file.suffix if file.suffix in (".csv", ".parquet") else ".npz"
+    command = shlex.join(["halobench", "apply", str(path), f"new{suffix}", "--out", f"calibrated{suffix}"])
+    python = f"halobench.Calibrator.load({str(path)!r}).predict_proba(new_logits)"
+    return f"To calibrate new logits:\n  {command}\n  {python}"

@@ -40,7 +40,7 @@ def test_choice_and_gain_are_those_of_plain_code(flips):
         out = fold == number
         beta = finite_beta(z[~out], y[~out])
         for j, name in enumerate(OWN):
-            q = calibrator.fit(name, z[~out], y[~out]).probabilities(z[out])
+            q = calibrator.fit(name, z[~out], y[~out]).predict_proba(z[out])
             p = softmax(beta * z[out])
             rows = np.arange(out.sum())
             gains[out, j] = np.log(q[rows, y[out]]) - np.log(p[rows, y[out]])
@@ -59,7 +59,7 @@ def test_choice_and_gain_are_those_of_plain_code(flips):
     assert fit.gain.value - fit.gain.low == pytest.approx(1.96 * 1.5 * error, rel=1e-9)
     assert fit.gain.high - mean == pytest.approx(1.96 * 1.5 * error, rel=1e-9)
     whole = calibrator.fit(OWN[chosen], z, y)
-    np.testing.assert_array_equal(fit.predict_proba(z), whole.probabilities(z))
+    np.testing.assert_array_equal(fit.predict_proba(z), whole.predict_proba(z))
 
 
 def trials(gains: np.ndarray, variances: np.ndarray, groups: np.ndarray | None = None) -> auto._Trials:
@@ -125,7 +125,7 @@ def test_groups_may_have_any_names_and_single_ones_change_nothing():
     z, y = drawn(200, flips=0.35)
     plain = fit_auto(z, y, candidates=OWN)
     by_name = calibrator.fit("auto", z, y, candidates=OWN)
-    np.testing.assert_array_equal(by_name.probabilities(z), plain.predict_proba(z))
+    np.testing.assert_array_equal(by_name.predict_proba(z), plain.predict_proba(z))
     single = fit_auto(z, y, candidates=OWN, groups=[f"patient {i:03}" for i in range(200)])
     assert (single.chosen, single.candidates) == (plain.chosen, plain.candidates)
     assert single.groups.kind == "given"

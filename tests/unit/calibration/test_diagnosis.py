@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+import halobench
 from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagnosis_page, fit_temperature
 from halobench.calibration.diagnosis import diagnose as module
 from halobench.calibration.diagnosis import parts
@@ -388,12 +390,23 @@ def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "300 test samples without labels" in printed
     assert "proved optimal" in printed
-    assert sorted(file.name for file in out.iterdir()) == ["diagnosis.html", "diagnosis.json", "probabilities.npz"]
+    assert sorted(file.name for file in out.iterdir()) == [
+        *("calibrator.npz", "diagnosis.html", "diagnosis.json", "probabilities.npz")
+    ]
     found = diagnose_file(path)
     assert json.loads((out / "diagnosis.json").read_text()) == found.as_json()
     with np.load(out / "probabilities.npz") as arrays:
         np.testing.assert_array_equal(arrays["test_probabilities"], found.predict_proba(new_z))
         assert arrays["val_probabilities"].shape == z.shape
+    shell, python = map(str.strip, printed.splitlines()[-2:])
+    np.savez(tmp_path / "new.npz", logits=new_z)
+    monkeypatch.chdir(tmp_path)
+    assert main(shlex.split(shell)[1:]) == 0
+    with np.load("calibrated.npz") as arrays:
+        np.testing.assert_allclose(arrays["probabilities"], found.predict_proba(new_z), rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(
+        eval(python, {"halobench": halobench, "new_logits": new_z}), found.predict_proba(new_z)
+    )
     assert main(["diagnose", str(tmp_path / "none.npz")]) == 2
     assert "none.npz: no such file" in capsys.readouterr().err
     assert main(["diagnose", str(path), "--out", str(path)]) == 2

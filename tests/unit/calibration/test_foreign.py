@@ -152,7 +152,7 @@ def single(path):
         (lambda path: path.unlink(), "mine.npz: no such file"),
         (
             lambda path: (path.unlink(), path.mkdir()),
-            "mine.npz: this is a folder; pass a file",
+            r"mine.npz: has no logits\.npy, labels\.npy, .*; pass a file, or a folder with such files",
         ),
         (
             lambda path: path.write_text("a,b\n1,2\n"),

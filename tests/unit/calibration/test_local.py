@@ -116,4 +116,4 @@ def test_tiny_and_separable_data_have_a_finite_fit(n):
     z = 9 * np.eye(3)[np.arange(n) % 3]
     fitted = calibrator.fit("local", z, np.arange(n) % 3)
     assert np.isfinite(fitted.nll)
-    assert np.isfinite(fitted.probabilities(np.random.default_rng(0).normal(size=(9, 3)))).all()
+    assert np.isfinite(fitted.predict_proba(np.random.default_rng(0).normal(size=(9, 3)))).all()

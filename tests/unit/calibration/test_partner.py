@@ -194,7 +194,7 @@ BOUNDED = ("partner", "gap", "matrix", "dirichlet", "top_rest", "confusion_mix",
 def test_bad_cases_have_a_finite_optimum(name, case):
     logits, labels = bad_cases()[case]
     fit = calibrator.fit(name, logits, labels)
-    p = fit.probabilities(logits)
+    p = fit.predict_proba(logits)
     assert np.isfinite(p).all()
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-12)
     assert fit.converged
@@ -257,7 +257,7 @@ def test_top_versus_rest_scaling_is_the_optimum_that_scipy_finds_and_knows_no_cl
         return ridge - log_expit(sign * (v[0] * t + v[1])).sum()
 
     w, v = (minimize(f, x, options={"gtol": 1e-9}).x for f, x in ((which, [1.0]), (whether, [1.0, 0.0])))
-    p = calibrator.fit("top_rest", logits, labels).probabilities(logits)
+    p = calibrator.fit("top_rest", logits, labels).predict_proba(logits)
     expected = np.array(
         [
             np.insert(np.exp(log_softmax(w[0] * row) + log_expit(-odds)), at, np.exp(log_expit(odds)))
@@ -267,4 +267,4 @@ def test_top_versus_rest_scaling_is_the_optimum_that_scipy_finds_and_knows_no_cl
     np.testing.assert_allclose(p, expected, atol=2e-5)
     turned = np.random.default_rng(0).permutation(5)
     renamed = calibrator.fit("top_rest", logits[:, turned], np.argsort(turned)[labels])
-    np.testing.assert_allclose(renamed.probabilities(logits[:, turned]), p[:, turned], atol=1e-9)
+    np.testing.assert_allclose(renamed.predict_proba(logits[:, turned]), p[:, turned], atol=1e-9)

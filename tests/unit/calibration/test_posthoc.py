@@ -39,7 +39,7 @@ def test_each_gives_distributions_and_calibrates_and_float32_changes_no_byte(nam
     narrow = logits.astype(np.float32)
     fit, wide = (calibrator.fit(name, z, labels) for z in (narrow, narrow.astype(float)))
     assert fit.logits(narrow).tobytes() == wide.logits(narrow.astype(float)).tobytes()
-    p = fit.probabilities(new)
+    p = fit.predict_proba(new)
     assert p.dtype == np.float64
     assert (p >= 0).all()
     np.testing.assert_allclose(p.sum(axis=1), 1, atol=1e-9)
@@ -55,7 +55,7 @@ def test_classes_that_validation_lacks_get_little_or_nothing(name):
     logits, labels = distorted(300, 5)
     seen = labels != 2
     fit = calibrator.fit(name, logits[seen], labels[seen])
-    p = fit.probabilities(logits)
+    p = fit.predict_proba(logits)
     assert p[:, 2].mean() < softmax(logits)[:, 2].mean() or name in ("gap", "top_rest")
     assert nll(fit.logits(logits), labels) < math.inf
 
@@ -64,12 +64,12 @@ def test_classes_that_validation_lacks_get_little_or_nothing(name):
 def test_shifts_change_nothing_and_permuted_classes_permute_the_result(name):
     logits, labels = drawn(400, flips=0.2)
     new = drawn(100, seed=1)[0]
-    p = calibrator.fit(name, logits, labels).probabilities(new)
+    p = calibrator.fit(name, logits, labels).predict_proba(new)
     shifted = calibrator.fit(name, logits + np.random.default_rng(2).normal(size=(400, 1)), labels)
-    np.testing.assert_allclose(shifted.probabilities(new - 7), p, atol=2e-3)
+    np.testing.assert_allclose(shifted.predict_proba(new - 7), p, atol=2e-3)
     order = np.array([2, 0, 3, 1])  # column j of the permuted logits is class order[j]
     permuted = calibrator.fit(name, logits[:, order], np.argsort(order)[labels])
-    np.testing.assert_allclose(permuted.probabilities(new[:, order]), p[:, order], atol=2e-3)
+    np.testing.assert_allclose(permuted.predict_proba(new[:, order]), p[:, order], atol=2e-3)
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -96,7 +96,7 @@ def test_matrix_scaling_is_the_optimum_that_scipy_finds_at_its_strength():
         return plain_nll(mapped(flat, logits), labels) + strength / 2 * float(flat @ flat) / len(labels)
 
     for strength in (3.0, 1e6):
-        p = calibrator.fit("matrix", logits, labels, strengths=[strength]).probabilities(logits)
+        p = calibrator.fit("matrix", logits, labels, strengths=[strength]).predict_proba(logits)
         peer = minimize(objective, np.zeros(12), args=(strength,), method="BFGS").x
         np.testing.assert_allclose(p, softmax(mapped(peer, logits)), atol=1e-3)
     turned = logits @ np.roll(np.eye(3), 1, axis=0)  # only a matrix undoes this
@@ -129,7 +129,7 @@ def test_dirichlet_calibration_is_the_optimum_that_scipy_finds_at_its_strengths(
         monkeypatch.setattr(dirichlet, "STRENGTHS", (strengths,))
         fit = calibrator.fit("dirichlet", logits, labels)
         peer = minimize(objective, np.r_[beta * np.eye(3).ravel(), np.zeros(3)], args=strengths, method="BFGS").x
-        np.testing.assert_allclose(fit.probabilities(logits), softmax(mapped(peer, log_p)), atol=1e-3)
+        np.testing.assert_allclose(fit.predict_proba(logits), softmax(mapped(peer, log_p)), atol=1e-3)
 
 
 # The mixture with confusions, and the noise layer ---------------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_one_hot_logits_get_the_frequencies_of_labels(name):
     top = np.repeat(np.arange(3), 1000)
     shares = np.array([[0.7, 0.2, 0.1], [0.0, 0.9, 0.1], [0.25, 0.25, 0.5]])
     labels = np.concatenate([np.repeat(np.arange(3), np.round(1000 * row).astype(int)) for row in shares])
-    p = calibrator.fit(name, 8 * np.eye(3)[top], labels).probabilities(8 * np.eye(3))
+    p = calibrator.fit(name, 8 * np.eye(3)[top], labels).predict_proba(8 * np.eye(3))
     np.testing.assert_allclose(p, shares, atol=0.01)
 
 
@@ -167,7 +167,7 @@ def test_the_mixture_has_the_least_leave_one_out_nll_of_a_fine_grid():
     expected = (1 - weight) * softmax(logits / T) + weight * rows[top]
     fit = calibrator.fit("confusion_mix", logits, labels)
     assert fit.converged
-    np.testing.assert_allclose(fit.probabilities(logits), expected, atol=0.01)
+    np.testing.assert_allclose(fit.predict_proba(logits), expected, atol=0.01)
 
 
 def test_the_noise_layer_is_the_optimum_that_scipy_finds_at_its_strength(monkeypatch):
@@ -186,7 +186,7 @@ def test_the_noise_layer_is_the_optimum_that_scipy_finds_at_its_strength(monkeyp
     start = np.r_[log_beta, (3 * np.eye(3)).ravel()]
     peer = minimize(objective, start, method="BFGS").x
     expected = softmax(math.exp(peer[0]) * logits) @ softmax(peer[1:].reshape(3, 3))
-    np.testing.assert_allclose(calibrator.fit("noise_layer", logits, labels).probabilities(logits), expected, atol=1e-3)
+    np.testing.assert_allclose(calibrator.fit("noise_layer", logits, labels).predict_proba(logits), expected, atol=1e-3)
 
 
 def test_a_missing_package_is_named_with_its_extra_before_anything_is_fitted(monkeypatch):

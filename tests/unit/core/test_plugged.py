@@ -128,7 +128,7 @@ def test_a_calibrator_is_fitted_and_maps_logits_and_cannot_change_what_it_is_giv
     kept = logits.copy(), labels.copy()
     found = calibrator.fit("plugged_here:exact", logits, labels)
     beta = fit_temperature(logits, labels).beta
-    np.testing.assert_allclose(found.probabilities(logits), metric.softmax(beta * logits))
+    np.testing.assert_allclose(found.predict_proba(logits), metric.softmax(beta * logits))
     calibrator.fit("plugged_here:edits", logits, labels).logits(logits)
     assert np.array_equal(logits, kept[0])
     assert np.array_equal(labels, kept[1])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,24 @@ PRIORS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # sizes r of the uniform prior to t
 STEPS, REACH = 24, 32.0
 
 HALVINGS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class ConfusionMix:
+    """The map: 1 / T, w, and `rows` (k, k), the logarithms of C, in the module's formulas."""
+
+    beta: float
+    weight: float
+    rows: np.ndarray
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Map logits (n, k) to calibrated logits (n, k)."""
+        scaled = rescale(z, self.beta)
+        scaled -= np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+        if self.weight == 1:
+            return self.rows[z.argmax(axis=1)]
+        confused = math.log(self.weight) + self.rows[z.argmax(axis=1)]
+        return np.logaddexp(math.log1p(-self.weight) + scaled, confused)
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
@@ -76,17 +95,11 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         steep, mixture = slope(at)
     outwards = steep < 0 if at >= grid[-1] - 1e-9 else steep > 0 if at <= grid[0] + 1e-9 else False
     gradient = max(mixture.violation, 0.0 if outwards else abs(steep))
-    weight, chosen = mixture.weight, math.exp(at)
     rows = np.log((counts + prior / k) / (counts.sum(axis=1, keepdims=True) + prior))
 
-    def transform(z: np.ndarray) -> np.ndarray:
-        scaled = rescale(z, chosen)
-        scaled -= np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-        if weight == 1:
-            return rows[z.argmax(axis=1)]
-        return np.logaddexp(math.log1p(-weight) + scaled, math.log(weight) + rows[z.argmax(axis=1)])
-
-    return scored(transform, logits, labels, gradient, gradient <= GRADIENT, BLOCK)
+    return scored(
+        ConfusionMix(math.exp(at), mixture.weight, rows), logits, labels, gradient, gradient <= GRADIENT, BLOCK
+    )
 
 
 def _likelihood(logits: np.ndarray, labels: np.ndarray, log_beta: float) -> tuple[np.ndarray, np.ndarray]:

@@ -16,6 +16,7 @@ calibration", NeurIPS 2019.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,6 +41,21 @@ STRENGTHS += ((10.0, 100.0), (10.0, 1.0), (1.0, 1.0), (1.0, 100.0))
 ROUGH = 5e-4  # the largest gradient at which a search on the folds ends
 
 
+@dataclass(frozen=True, eq=False)
+class Dirichlet:
+    """The map: beta z, plus `weights` (k + 1, k) of the log-probabilities / `unit` - `centre`, and of 1."""
+
+    weights: np.ndarray
+    beta: float
+    unit: float
+    centre: np.ndarray
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Map logits (n, k) to calibrated logits (n, k)."""
+        x = _log_probabilities(z, self.unit) - self.centre
+        return rescale(z, self.beta) + x @ self.weights[:-1] + self.weights[-1]
+
+
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit Dirichlet calibration with tuned ridges, which is finite even on separable data."""
     return fit_tuned(_path, STRENGTHS, logits, labels, "dirichlet", ROUGH)
@@ -56,7 +72,7 @@ def _path(
     x = np.hstack([x - centre, np.ones((len(x), 1))])
     ridges = [_ridge(logits.shape[1], *each) for each in strengths]
     fits = weights_along(rescale(logits, beta), x, labels, ridges, tolerance)
-    return [(_transform(weights, beta, unit, centre), gradient) for weights, gradient in fits]
+    return [(Dirichlet(weights, beta, unit, centre), gradient) for weights, gradient in fits]
 
 
 def _ridge(k: int, off: float, intercept: float) -> np.ndarray:
@@ -65,10 +81,6 @@ def _ridge(k: int, off: float, intercept: float) -> np.ndarray:
     np.fill_diagonal(ridge, RIDGE)
     ridge[k] = intercept
     return ridge
-
-
-def _transform(weights: np.ndarray, beta: float, unit: float, centre: np.ndarray) -> Map:
-    return lambda z: rescale(z, beta) + (_log_probabilities(z, unit) - centre) @ weights[:-1] + weights[-1]
 
 
 def _log_probabilities(logits: np.ndarray, unit: float) -> np.ndarray:

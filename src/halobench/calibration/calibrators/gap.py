@@ -13,6 +13,8 @@ Boosting the Expressive Power in Post-Hoc Uncertainty Calibration", ECCV 2022: a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from halobench.calibration.arrays import BLOCK, blocks
@@ -28,6 +30,23 @@ ORDER = 14
 STYLE = ("#B8860B", "X", (0, (5, 1, 1, 1)))
 
 
+@dataclass(frozen=True, eq=False)
+class Gap:
+    """The map: b0 and b1 (`weights`, in units of `scale`) and the mean gap of the module's formulas."""
+
+    weights: np.ndarray
+    scale: float
+    mean_gap: float
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Map logits (n, k) to calibrated logits (n, k)."""
+        shifted = rescale(z, 1.0)
+        spread = np.maximum(-shifted.min(axis=1), np.finfo(float).tiny)
+        # Never flatter than `FLAT`, so that rounding creates no ties.
+        factors = _basis(_gaps(z), self.mean_gap) @ self.weights * self.scale
+        return shifted * np.maximum(factors, FLAT / spread)[:, None]
+
+
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit b0 and b1 to minimise the NLL plus a small ridge towards TS.
 
@@ -38,12 +57,6 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     gaps = _gaps(logits)
     mean_gap = float(gaps.mean()) or 1.0
     scale = beta or 1 / (float(-rescale(logits, 1.0).min()) or 1.0)
-
-    def transform(z: np.ndarray) -> np.ndarray:
-        shifted = rescale(z, 1.0)
-        spread = np.maximum(-shifted.min(axis=1), np.finfo(float).tiny)
-        # Never flatter than `FLAT`, so that rounding creates no ties.
-        return shifted * np.maximum(_basis(_gaps(z), mean_gap) @ weights * scale, FLAT / spread)[:, None]
 
     def objective(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         value, gradient, hessian = 0.0, np.zeros(2), np.zeros((2, 2))
@@ -70,7 +83,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         weights[other] = max(0.0, minimise(_along(objective, other), centre[:1]).weights[0])
     slopes = (objective(weights)[1] + RIDGE * (weights - centre)) / len(labels)
     gradient = float(np.where(weights > 0, np.abs(slopes), np.maximum(-slopes, 0)).max())
-    return scored(transform, logits, labels, gradient, gradient <= GRADIENT, BLOCK)
+    return scored(Gap(weights, scale, mean_gap), logits, labels, gradient, gradient <= GRADIENT, BLOCK)
 
 
 def _along(objective: Objective, axis: int) -> Objective:

@@ -9,6 +9,7 @@ b are weaker than on other entries, which is worse with few samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -30,6 +31,19 @@ STYLE = ("#B03A6B", "8", (0, (6, 1, 2, 1)))
 LIBRARIES = ("scipy",)
 
 
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """The map: beta z, plus `weights` (k + 1, k) of the centred logits, in units of `unit`, and of 1."""
+
+    weights: np.ndarray
+    beta: float
+    unit: float
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Map logits (n, k) to calibrated logits (n, k)."""
+        return rescale(z, self.beta) + _features(z, self.unit) @ self.weights
+
+
 def fit(
     logits: np.ndarray, labels: np.ndarray, *, strengths: Sequence[float] = (1000.0, 100.0, 10.0, 3.0, 1.0, 0.1)
 ) -> Calibrator:
@@ -47,11 +61,7 @@ def _path(
     k, beta, unit = logits.shape[1], finite_beta(logits, labels), spread(logits)
     ridges = [np.full((k + 1, k), strength) for strength in strengths]
     fits = weights_along(rescale(logits, beta), _features(logits, unit), labels, ridges, tolerance)
-    return [(_transform(weights, beta, unit), gradient) for weights, gradient in fits]
-
-
-def _transform(weights: np.ndarray, beta: float, unit: float) -> Map:
-    return lambda z: rescale(z, beta) + _features(z, unit) @ weights
+    return [(Matrix(weights, beta, unit), gradient) for weights, gradient in fits]
 
 
 def _features(logits: np.ndarray, unit: float) -> np.ndarray:

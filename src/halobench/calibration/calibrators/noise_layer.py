@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -40,6 +41,18 @@ FLATTEST = 1e-3  # replaces TS's beta, for logits with unit spread, if T is infi
 STEPS, LARGEST = 2000, 0.7  # the largest number of steps, and the largest step in log beta
 
 
+@dataclass(frozen=True, eq=False)
+class NoiseLayer:
+    """The map: softmax(beta z), multiplied by the transitions `layer` (k, k)."""
+
+    beta: float
+    layer: np.ndarray
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Map logits (n, k) to calibrated logits (n, k)."""
+        return logarithm(softmax(rescale(z, self.beta)) @ self.layer)
+
+
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit T, Q and s, which are finite even on separable data, since log T has a slight ridge towards TS.
 
@@ -57,11 +70,12 @@ def _path(
     k, unit = logits.shape[1], spread(logits)
     z = rescale(logits, 1 / unit)
     beta = centre = finite_beta(z, labels) or FLATTEST
-    fits, layer = [], _prior(k, strengths[0])
+    fits: list[tuple[Map, float]] = []
+    layer = _prior(k, strengths[0])
     layer /= layer.sum(axis=1, keepdims=True)
     for strength in strengths:
         beta, layer, gradient = _maximise(z, labels, _prior(k, strength), centre, (beta, layer), tolerance)
-        fits.append((_transform(beta / unit, layer), gradient))
+        fits.append((NoiseLayer(beta / unit, layer), gradient))
     return fits
 
 
@@ -102,7 +116,3 @@ def _maximise(
         step = slope / (beta**2 * max(variance, 0.0) + RIDGE / n)
         beta *= math.exp(min(max(-step, -LARGEST), LARGEST))
     return beta, layer, gradient
-
-
-def _transform(beta: float, layer: np.ndarray) -> Map:
-    return lambda z: logarithm(softmax(rescale(z, beta)) @ layer)

@@ -21,4 +21,4 @@ STYLE = ("#00695C", "*")
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit partner scaling, which is finite even on separable data."""
     fitted = fit_checked(logits, labels)
-    return scored(fitted.log_probabilities, logits, labels, fitted.gradient, fitted.converged, WORK)
+    return scored(fitted, logits, labels, fitted.gradient, fitted.converged, WORK)

@@ -15,6 +15,8 @@ A. Le Coz, S. Herbin, F. Adjed, "Confidence Calibration of Classifiers with Many
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from halobench.calibration.arrays import BLOCK, blocks
@@ -28,6 +30,24 @@ ABOUT = "one temperature for whether the prediction is right, and another for wh
 SOURCE = "halobench; see [related methods](calibrate.md#related-methods)"
 ORDER = 15
 STYLE = ("#5E8C31", "H", (0, (7, 1.5)))
+
+
+@dataclass(frozen=True)
+class TopRest:
+    """The map: TS's inverse temperature `beta`, and w, v and c of the module's formulas."""
+
+    beta: float
+    w: float
+    v: float
+    c: float
+
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """Map logits (n, k) to calibrated logits (n, k)."""
+        u, t, a = _parts(z, self.beta)
+        scores = _times(self.w, u)
+        scores -= _normalised(scores)[1][:, None]
+        scores[np.arange(len(z)), a] = self.v * t + self.c
+        return scores
 
 
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
@@ -69,13 +89,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     rest = minimise(which, np.ones(1))
     head = minimise(whether, np.array([1.0, 0.0]), np.array([float(np.sqrt((odds**2).mean())) or 1.0, 1.0]))
 
-    def transform(z: np.ndarray) -> np.ndarray:
-        u, t, a = _parts(z, beta)
-        scores = _times(rest.weights[0], u)
-        scores -= _normalised(scores)[1][:, None]
-        scores[np.arange(len(z)), a] = head.weights[0] * t + head.weights[1]
-        return scores
-
+    transform = TopRest(beta, float(rest.weights[0]), float(head.weights[0]), float(head.weights[1]))
     gradient = max(rest.gradient, head.gradient) / len(labels)
     return scored(transform, logits, labels, gradient, gradient <= GRADIENT, BLOCK)
 

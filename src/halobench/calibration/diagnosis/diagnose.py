@@ -17,6 +17,8 @@ Rabanser, S. Günnemann, Z. Lipton, "Failing Loudly: An Empirical Study of Metho
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 import math
 import warnings
 from collections.abc import Sequence
@@ -28,8 +30,9 @@ import numpy as np
 from halobench.calibration.arrays import as_rows, check_whole
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
-from halobench.calibration.diagnosis.logit_tables import table_arrays
 from halobench.calibration.diagnosis.parts import WORK, Shift, Temperature, confusions, quick_ladder
+from halobench.calibration.floor import Floor, Floored, check_floor, floored
+from halobench.calibration.logit_tables import numbered, table_arrays
 from halobench.calibration.repair import auto
 from halobench.calibration.repair.auto import TS, AutoFit, Gain
 from halobench.calibration.repair.groups import Groups
@@ -42,6 +45,12 @@ from halobench.core.errors import refuse, require
 from halobench.core.seeding import generator
 
 DRAWS = 1000  # bootstrap resamples
+MOST_CLASSES, TABLES = 5000, 8  # the most classes, and the number of tables (k, k) of confusions in memory at once
+MANY_CLASSES = (
+    "{:,} classes, whose tables of confusions would take {:.0f} GB; diagnose at most 5,000 classes, or fit only a "
+    "temperature (halobench.fit_temperature)"
+)
+log = logging.getLogger(__name__)
 IN_FRAME = "can't be passed next to a data frame; put it into the data frame, as {}"
 
 
@@ -54,6 +63,8 @@ def diagnose(
     groups: Any = None,
     posterior: Any = None,
     names: Any = None,
+    probabilities: bool = False,
+    floor: float | None = None,
     candidates: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Diagnosis:
@@ -64,9 +75,9 @@ def diagnose(
     logits : (n, k) array
         Logits of validation samples, which the model wasn't trained on. Logits may be a tensor, a data frame, a list of
         rows or a column of rows. Without `labels`, pass a data frame as described in
-        `halobench.calibration.diagnosis.logit_tables`.
-    labels : (n,) integers
-        In [0, k).
+        `halobench.calibration.logit_tables`.
+    labels : (n,) integers or str
+        In [0, k), or names of classes: those in `names` or, without `names`, all k, in alphabetical order.
     test_logits, test_labels : arrays, optional
         Logits and labels of the samples whose probabilities are wanted; labels may be omitted.
     groups : (n,) numbers or names, optional
@@ -77,6 +88,12 @@ def diagnose(
         separately.
     names : list or array of str, optional
         Names of the classes.
+    probabilities : bool
+        True if `logits` and `test_logits` contain probabilities, of which only some may be 0; a single column has that
+        of the second of two classes.
+    floor : float, optional
+        The number in [0, 1) that is added to probabilities if some are 0; by default it is fitted. With 0, classes with
+        a probability of 0 are ruled out.
     candidates : sequence of str, optional
         As in `fit_auto`.
     seed : int
@@ -109,26 +126,33 @@ def diagnose(
             )
         refuse(groups is not None, "groups", IN_FRAME.format("a column named group"))
         table, classes = table_arrays(logits)
-        return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed)
-    arrays = {"logits": logits, "labels": labels, "groups": groups, "posterior": _aligned(posterior, logits)}
-    arrays |= {"test_logits": _aligned(test_logits, logits), "test_labels": test_labels}
+        return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed, floor)
+    shape, kind = np.shape(as_rows(logits)), "probabilities" if probabilities else "logits"
+    k = max(shape[1], 2) if len(shape) == 2 else 2
+    labels, names = numbered(labels, names, k, "labels")
+    if test_labels is not None:
+        test_labels, _ = numbered(test_labels, names, k, "test_labels")
+    arrays = {kind: logits, "labels": labels, "groups": groups, "posterior": _aligned(posterior, logits)}
+    arrays |= {f"test_{kind}": _aligned(test_logits, logits), "test_labels": test_labels}
     arrays = {name: as_rows(value) for name, value in arrays.items() if value is not None}
     val, test = read_samples(arrays), None
-    if "test_logits" in arrays:
+    if f"test_{kind}" in arrays:
         test = read_samples(arrays, "test_", val["logits"].shape[1])
     refuse(test is None and test_labels is not None, "test_labels", "passed without test_logits; pass both or neither")
-    return _diagnose(val, test, names, candidates, seed)
+    return _diagnose(val, test, names, candidates, seed, floor)
 
 
-def diagnose_file(path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0) -> Diagnosis:
-    """Diagnose the logits in an .npz, .csv or .parquet file, as described in
-    `halobench.calibration.diagnosis.external_logits`.
+def diagnose_file(
+    path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0, floor: float | None = None
+) -> Diagnosis:
+    """Diagnose the logits in a file, as described in `halobench.calibration.diagnosis.external_logits`.
 
-    If the file has a single set of samples, all are validation samples. The errors raised are those of `diagnose`.
+    If the file has a single set of samples, all are validation samples. The other arguments, and the errors raised, are
+    those of `diagnose`.
     """
     val, test, names = read_sets(path)
     with in_file(path):
-        return _diagnose(val, test, names, candidates, seed)
+        return _diagnose(val, test, names, candidates, seed, floor)
 
 
 def _aligned(rows: Any, like: Any) -> Any:
@@ -140,7 +164,9 @@ def _aligned(rows: Any, like: Any) -> Any:
     return rows[columns] if same else rows
 
 
-def _diagnose(val: Samples, test: Samples | None, names: Any, candidates: Sequence[str] | None, seed: int) -> Diagnosis:
+def _diagnose(
+    val: Samples, test: Samples | None, names: Any, candidates: Sequence[str] | None, seed: int, floor: float | None
+) -> Diagnosis:
     """Check the names and candidates, and diagnose samples that have already been checked."""
     k = val["logits"].shape[1]
     listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # arrays and pandas indices have it
@@ -150,14 +176,41 @@ def _diagnose(val: Samples, test: Samples | None, names: Any, candidates: Sequen
         names,
         f"a list of {k} class names, one for each column of the logits",
     )
+    refuse(k > MOST_CLASSES, "logits", MANY_CLASSES.format(k, k * k * 8 * TABLES / 1e9))
     check_whole("seed", seed, 0)
+    check_floor(floor)
     tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
+    none = any(samples is not None and _has_zeros(samples) for samples in (val, test))
+    added = Floor.of(val["probabilities"], val["labels"], floor) if none and floor != 0 else None
+    if added is not None:
+        val, test = _floored(val, added), None if test is None else _floored(test, added)
     # A single memory layout makes the last digits of results independent of the layout of the input.
     logits = np.ascontiguousarray(val["logits"], dtype=np.float64)
     test = None if test is None else test | {"logits": np.ascontiguousarray(test["logits"], dtype=np.float64)}
     with np.errstate(all="ignore"), warnings.catch_warnings():  # results that aren't finite are shown as such
         warnings.simplefilter("ignore", RuntimeWarning)
-        return _computed(logits, val, test, tuple(map(str, range(k) if names is None else names)), tried, seed)
+        shown = tuple(map(str, range(k) if names is None else names))
+        found = _computed(logits, val, test, shown, tried, seed)
+    return found if added is None else _with_floor(found, added)
+
+
+def _has_zeros(samples: Samples) -> bool:
+    return "probabilities" in samples and bool((samples["probabilities"] == 0).any())
+
+
+def _floored(samples: Samples, floor: Floor) -> Samples:
+    """Return samples with logits of their probabilities with a floor, next to the `uncalibrated` ones without."""
+    rows = samples.get("probabilities")
+    logits = floored(softmax(samples["logits"]) if rows is None else rows, floor.value, floor.scale)
+    return samples | {"logits": logits, "uncalibrated": samples["logits"]}
+
+
+def _with_floor(found: Diagnosis, floor: Floor) -> Diagnosis:
+    """Return a diagnosis whose calibrator adds the floor before it maps."""
+    fitted = found.auto.calibrator
+    assert fitted.transform is not None
+    fitted = dataclasses.replace(fitted, transform=Floored(floor.value, floor.scale, fitted.transform))
+    return dataclasses.replace(found, floor=floor, auto=dataclasses.replace(found.auto, calibrator=fitted))
 
 
 def _computed(
@@ -169,16 +222,19 @@ def _computed(
     groups, finite = val.get("groups"), bool(np.isfinite(logits).all())
     together = auto.grouped(logits, labels, groups) if finite or groups is not None else Groups(np.arange(n), "")
     one_each = together.one_each(generator(seed, "diagnose", "groups"))
+    log.info("temperatures")
     temperature = Temperature.of(logits, labels, together)
     beta = finite_beta(logits, labels)
     tempered = temper(logits, beta)
     chosen = _choice(logits, labels, test, tried, seed, together, names)
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]
+    log.info("the repair ladder")
     # Neither the ladder nor the tests for a shift know groups, so they get one sample of each.
     ladder, no_ladder = quick_ladder(logits[one_each], val.get("posterior", labels)[one_each], seed)
     shift = None
     if test is not None:
         shift = Shift.of(tempered[one_each], labels[one_each], temper(test["logits"], beta), test.get("labels"))
+    log.info("test scores")
     scores, test_gain = _scores(temperature, beta, chosen, test, seed)
     return Diagnosis(
         samples=n,
@@ -225,7 +281,7 @@ def _scores(
     if test is None or "labels" not in test:
         return {}, None
     logits, labels = test["logits"], test["labels"]
-    maps = {"none": rescale(logits, 1.0), TS: temper(logits, beta)}
+    maps = {"none": rescale(test.get("uncalibrated", logits), 1.0), TS: temper(logits, beta)}
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(logits, temperature.others["paper"].beta)
     if chosen.chosen != TS:

@@ -7,19 +7,23 @@ import math
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.diagnosis import text as words
 from halobench.calibration.diagnosis.external_logits import read_samples
-from halobench.calibration.diagnosis.logit_tables import rows_of
 from halobench.calibration.diagnosis.parts import Confusion, Shift, Temperature
+from halobench.calibration.floor import Floor
+from halobench.calibration.logit_tables import rows_of
 from halobench.calibration.repair.auto import AutoFit, Gain, listed
 from halobench.calibration.repair.ladder import RepairLadder, Rung
 from halobench.core.formatting import count
 
 WIDTH = 80  # columns of the text
+SHOWN = 10  # the largest number of classes whose names are all listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +59,8 @@ class Diagnosis:
         bootstrap intervals (NaN for ECE); empty without test labels.
     test_gain : Gain or None
         The chosen calibrator's gain over TS on the test samples.
+    floor : Floor or None
+        What is added to probabilities, if some are 0.
     """
 
     samples: int
@@ -73,6 +79,12 @@ class Diagnosis:
     shift: Shift | None
     scores: dict[str, dict[str, Rung]]
     test_gain: Gain | None
+    floor: Floor | None = None
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """The chosen calibrator, with the names of the classes; it can be saved."""
+        return dataclasses.replace(self.auto.calibrator, names=self.names)
 
     def predict_proba(self, logits: Any) -> np.ndarray:
         """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k), finite unless TS was kept.
@@ -81,6 +93,10 @@ class Diagnosis:
         """
         samples = read_samples(rows_of(logits, self.names), classes=self.classes)
         return self.auto.predict_proba(np.ascontiguousarray(samples["logits"]))
+
+    def save(self, path: Path | str) -> None:
+        """Write the chosen calibrator to an .npz file, which `halobench.Calibrator.load` opens."""
+        self.calibrator.save(path)
 
     def as_json(self) -> dict[str, Any]:
         """Return all numbers as plain data, with None for numbers that aren't finite."""
@@ -91,12 +107,19 @@ class Diagnosis:
 
     def summary(self) -> str:
         """Describe the samples in one line."""
-        line = f"{count(self.classes, 'class', 'classes')}, {count(self.samples, 'validation sample')}"
+        line = f"{count(self.classes, 'class', 'classes')}{self._order()}, {count(self.samples, 'validation sample')}"
         if self.auto.groups.kind:
             line += f" in {count(self.auto.groups.count, 'group')}"
         if self.test_samples:
             line += f", {count(self.test_samples, 'test sample')}{'' if self.scores else ' without labels'}"
         return line
+
+    def _order(self) -> str:
+        """Return the names of the classes in the order of the columns; "" if they are numbers."""
+        if self.names == tuple(map(str, range(self.classes))):
+            return ""
+        first = self.names if self.classes <= SHOWN else (*self.names[: SHOWN - 1], "...", self.names[-1])
+        return f" ({', '.join(first)}, in the order of the columns)"
 
     def answers(self) -> list[words.Answer]:
         """Return the answers in reading order."""
@@ -108,14 +131,17 @@ class Diagnosis:
             words.what_is_left(self.ladder, self.no_ladder, independent, self.classes),
             words.which_confusions(self.confusions, self.names, self.errors, self.samples),
             words.are_enough(
-                self.temperature, self.auto, self.resolution, self.samples, self.errors, self.rarest, unseen
+                *(self.temperature, self.auto, self.resolution, self.samples, self.classes, self.errors),
+                *(self.rarest, unseen),
             ),
         ]
+        if self.floor:
+            answers.insert(1, words.about_zeros(self.floor, self.temperature, self.samples))
         return [*answers, words.are_alike(self.shift, self.names)] if self.shift else answers
 
     def __str__(self) -> str:
         """Return the answers as text of at most 80 columns."""
-        lines = [self.summary(), ""]
+        lines = [*textwrap.wrap(self.summary(), WIDTH), ""]
         for answer in self.answers():
             lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
             lines += [*textwrap.wrap(answer.sentences, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]

@@ -9,17 +9,21 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 ``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
 ``val_groups``                  optional, for `diagnose_file` only: (n,), numbers or names that are equal for samples
                                 that belong together
+``names``                       optional: (k,), the name of each column's class; labels may then be names
 =============================== ===========================================================================
 
 or one set (``logits``, ``labels`` and optionally ``posterior`` and ``groups``), which `calibrate_file` randomly halves.
 `diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``, since their
-logarithm equals the logits up to a constant per row. A probability of 0, which random forests can output, or a logit of
--inf means that the class is ruled out. Temperature scaling can still be fitted as long as no ``val`` label is a class
-that is ruled out for its sample. The paper's fit is NaN if a class is ruled out, and calibrators other than
-temperatures reject logits of -inf.
+logarithm equals the logits up to a constant per row. `diagnose_file` adds a floor to probabilities if some are 0
+(`halobench.calibration.floor`). Otherwise, a probability of 0, or a logit of -inf, rules the class out. Temperature
+scaling can still be fitted as long as no ``val`` label is a class that is ruled out for its sample. The paper's fit is
+NaN if a class is ruled out, and calibrators other than temperatures reject logits of -inf.
+
+The same arrays may be tensors in a dict that ``torch.save`` has written (.pt), or .npy files in a folder, such as
+logits.npy and labels.npy. A single column of logits or probabilities is that of the second of two classes.
 
 A table (.csv or .parquet) has one row per sample, and columns as described in
-`halobench.calibration.diagnosis.logit_tables`.
+`halobench.calibration.logit_tables`.
 """
 
 from __future__ import annotations
@@ -31,8 +35,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from halobench.calibration.arrays import check_labels, check_logits, check_matrix, check_rows, check_unscaled
-from halobench.calibration.diagnosis.logit_tables import SPLITS, table_arrays
+from halobench.calibration.arrays import (
+    as_array,
+    as_probabilities,
+    check_labels,
+    check_logits,
+    check_rows,
+    check_unscaled,
+    in_unit_interval,
+    two_columns,
+)
+from halobench.calibration.logit_tables import SPLITS, numbered, table_arrays
 from halobench.calibration.repair.groups import check_groups
 from halobench.calibration.scores.sample_scores import logarithm
 from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
@@ -46,7 +59,7 @@ if TYPE_CHECKING:
     from halobench.core.specs.calibrate import CalibrateSpec
 
 KINDS = ("logits", "probabilities", "labels", "posterior")
-NAMES = (*KINDS, "groups", *(f"{split}_{kind}" for split in SPLITS for kind in KINDS), "val_groups")
+NAMES = (*KINDS, "groups", "names", *(f"{split}_{kind}" for split in SPLITS for kind in KINDS), "val_groups")
 FEWEST = 2  # the smallest number of samples that can be halved
 
 # The logits, labels and, if known, the posterior of a set of samples; test samples may have no labels.
@@ -102,7 +115,12 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
             "test_posterior is missing; add it, since test samples are scored, or remove this array",
         )
     sets = zip(SPLITS, (val | {"clean": val["labels"]}, test | {"clean": test["labels"]}), strict=True)
-    return {f"{split}.{kind}": array for split, samples in sets for kind, array in samples.items()}
+    return {
+        f"{split}.{kind}": array
+        for split, samples in sets
+        for kind, array in samples.items()
+        if kind != "probabilities"  # the logits are their logarithms
+    }
 
 
 def calibrate_file(path: Path | str, spec: CalibrateSpec | Sequence[Any] | None = None, seed: int = 0) -> Calibrated:
@@ -166,16 +184,22 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
     wanted = f"add {prefix}logits or {prefix}probabilities, along with {prefix}labels"
     refuse(not kinds, f"{prefix}logits", f"missing; {wanted}")
     refuse(len(kinds) > 1, f"{prefix}logits", f"the file also has {prefix}probabilities; keep only one of the two")
-    name = prefix + kinds[0]
+    name, samples = prefix + kinds[0], {}
     if kinds == ["probabilities"]:
-        logits = logarithm(check_rows(check_matrix(arrays[name], name), name).astype(np.float64))
+        samples["probabilities"] = as_probabilities(arrays[name], name)
+        logits = logarithm(samples["probabilities"].astype(np.float64))
     else:
-        logits = check_logits(arrays[name], masked=True, key=name)
+        column = np.asarray(arrays[name])
+        rows = two_columns(column, "logits") if classes in (None, 2) else column
+        logits = check_logits(rows, masked=True, key=name)
+        unclear = logits.shape[1] == 2 and column.size == len(logits) and in_unit_interval(column)
+        advice = f"P(class 1) is called {prefix}probabilities; for logits, pass two columns, 0 and this one"
+        refuse(unclear, name, f"a column of numbers from 0 to 1 may be probabilities or logits; {advice}")
         advice = f"if these are probabilities, rename the array {prefix}probabilities; its logarithm is then taken"
         check_unscaled(logits, name, advice)
     fits = classes in (None, logits.shape[1])  # checked first; otherwise, the error would blame the labels
     require(fits, name, Found(f"{logits.shape[1]} classes"), f"{classes} classes, as in the validation logits")
-    samples = {"logits": logits}
+    samples = {"logits": logits} | samples
     if f"{prefix}labels" in arrays:
         labels = check_labels(np.asarray(arrays[f"{prefix}labels"]), logits.shape, f"{prefix}labels")
         samples["labels"] = labels.astype(np.int64)
@@ -208,8 +232,14 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     """Load all arrays of a file without unpickling, and the names of its classes if it has them."""
     kind = path.suffix.lower()
     wanted = "an .npz file of numeric arrays, as written by numpy.savez (convert each with numpy.asarray first)"
+    if path.is_dir() or (kind == ".npy" and path.stem in NAMES):
+        return named_arrays(_read_npy_files(path if path.is_dir() else path.parent))
     if not path.is_file():
-        raise RefusedError(str(path), "this is a folder; pass a file" if path.is_dir() else "no such file")
+        raise RefusedError(str(path), "no such file")
+    if kind == ".npy":
+        raise RefusedError(str(path), "call it logits.npy, or another name that the arrays of an .npz file have")
+    if kind == ".pt":
+        return named_arrays(_read_tensors(path))
     if is_table := kind in (".csv", ".parquet"):
         wanted = f"a table with a header, as written by pandas to {kind}"
     try:
@@ -218,11 +248,51 @@ def _load(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
         archive = np.load(path, allow_pickle=False)
         require(isinstance(archive, Mapping), str(path), Found("a single array"), wanted)
         with archive:
-            return dict(archive), None
+            return named_arrays(dict(archive))
     except (SpecError, ImportError):
         raise
     except Exception as error:  # numpy, zipfile and pandas raise a dozen types, and some messages suggest unpickling
         raise RefusedError(str(path), f"can't be read ({type(error).__name__}); pass {wanted}") from None
+
+
+def _read_npy_files(folder: Path) -> dict[str, np.ndarray]:
+    """Read the arrays in a folder's .npy files that have names of arrays, such as logits.npy and labels.npy."""
+    files = {file.stem: file for file in sorted(folder.glob("*.npy")) if file.stem in NAMES}
+    sentence = "has no logits.npy, labels.npy, val_logits.npy, ...; pass a file, or a folder with such files"
+    refuse(not files, str(folder), sentence)
+    arrays = {}
+    for name, file in files.items():
+        try:
+            arrays[name] = np.load(file, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise RefusedError(str(file), f"can't be read ({type(error).__name__}); pass an array of numbers") from None
+    return arrays
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Read a dict of tensors that torch.save has written, without unpickling other objects."""
+    with explained(str(path)):
+        import torch
+    wanted = "a dict of tensors with the names of an .npz file's arrays, such as logits and labels"
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types, some with a page of advice
+        raise RefusedError(str(path), f"can't be read ({type(error).__name__}); pass {wanted}") from None
+    named = isinstance(tensors, dict) and all(hasattr(tensor, "detach") for tensor in tensors.values())
+    require(named, str(path), Found(type(tensors).__name__), wanted)
+    return {str(name): as_array(tensor) for name, tensor in tensors.items()}
+
+
+def named_arrays(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
+    """Return an .npz file's arrays with labels as numbers, and the names of its classes if it has them."""
+    listed = arrays.pop("names", None)
+    names: Any = None if listed is None else tuple(map(str, listed.ravel().tolist()))
+    for name in sorted(key for key in arrays if key.endswith("labels")):
+        rows = next((arrays[key] for kind in KINDS[:2] if (key := name.removesuffix("labels") + kind) in arrays), None)
+        if rows is not None and rows.ndim in (1, 2):
+            k = max(rows.shape[1], 2) if rows.ndim == 2 else 2
+            arrays[name], names = numbered(arrays[name], names, k, name)
+    return arrays, names
 
 
 def _read_table(path: Path) -> pd.DataFrame:

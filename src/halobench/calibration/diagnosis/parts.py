@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from dataclasses import dataclass
 
@@ -19,11 +20,14 @@ from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs.data import LADDER_SAMPLES
 
-POINTS = 40  # number of points on the NLL's curve
+log = logging.getLogger(__name__)
+
+POINTS, FEW_POINTS, MANY_LOGITS = 40, 10, 1e7  # numbers of points on the NLL's curve, the latter for many logits
 WIDEST = 64  # others beyond this multiple or fraction of the optimal temperature are left out of the curve
 PAIRS = 5  # number of confusions to list
 LEVEL = 0.01  # joint level of the two tests for a shift
 EXPECTED = 5  # the smallest expected count of a class in the test of class counts; rarer classes are pooled
+LADDER_LEAST = 3  # samples a class on average; with fewer, maps learn next to nothing
 LADDER_MOST = 2000  # if there are more samples than this, the ladder is computed from as many drawn at random
 
 # Maps with a weight for each pair of classes are tried up to this number of samples times classes^2, such as 2,000
@@ -68,19 +72,23 @@ class Temperature:
         """Fit the temperature, both exactly and as other programs do, and estimate its error, over groups if any."""
         groups = Groups(np.arange(len(labels)), "") if groups is None else groups
         exact = fit_exactly(logits, labels)
+        log.info("the temperatures of other programs")
         others = {"paper": fit_as_paper(logits, labels), "copied": fit_as_paper(logits, labels, *COPIED)}
+        log.info("the interval of the best temperature")
         low = high = cost = math.nan
         if 0 < exact.beta < math.inf:
             variance, curvature = _log_variance(rescale(logits, exact.beta), labels, groups)
             half = _quantile(groups.count, len(labels)) * math.sqrt(variance)
             low, high = (exact.T * math.exp(sign * min(half, 700.0)) for sign in (-1, 1))
             cost = variance * curvature / (2 * len(labels))
+        log.info("the NLL by temperature")
         nll = float(cross_entropy(logits, labels).mean())
         curve: tuple[tuple[float, float], ...] = ()
         if math.isfinite(exact.T) and math.isfinite(nll):
             near = [fit.T for fit in others.values() if 1 / WIDEST < fit.T / exact.T < WIDEST]
             shown = [1.0, exact.T, *near]
-            grid = np.geomspace(min(shown) / 1.5, max(shown) * 1.5, POINTS)
+            points = POINTS if logits.size <= MANY_LOGITS else FEW_POINTS
+            grid = np.geomspace(min(shown) / 1.5, max(shown) * 1.5, points)
             curve = tuple((float(T), float(cross_entropy(rescale(logits, 1 / T), labels).mean())) for T in grid)
         return cls(exact, low, high, cost, nll, others, curve)
 
@@ -106,17 +114,24 @@ def _log_variance(u: np.ndarray, labels: np.ndarray, groups: Groups) -> tuple[fl
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many samples with a given prediction have a certain other label, and how many TS expects to have it."""
+    """How many samples with a given prediction have a certain other label, and how many TS expects to have it.
+
+    `chance` is the p-value, after Bonferroni's correction for all pairs of classes, of a count this large if wrong
+    predictions were spread evenly over all pairs.
+    """
 
     predicted: int
     label: int
     count: int
     of: int
     expected: float
+    chance: float = 0.0
 
 
 def confusions(p: np.ndarray, top: np.ndarray, labels: np.ndarray) -> tuple[Confusion, ...]:
     """Return the most frequent confusions of a prediction with a label; p (n, k) are TS's probabilities."""
+    from scipy.stats import poisson
+
     k = p.shape[1]
     counts, expected = np.zeros((k, k)), np.zeros((k, k))
     np.add.at(counts, (top, labels), 1)
@@ -124,8 +139,15 @@ def confusions(p: np.ndarray, top: np.ndarray, labels: np.ndarray) -> tuple[Conf
     sizes = counts.sum(axis=1)
     wrong = np.where(np.eye(k, dtype=bool), 0, counts)
     pairs = [divmod(int(index), k) for index in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]]
+    others = k * (k - 1)
+
+    def chance(count: float) -> float:
+        return min(1.0, others * float(poisson.sf(count - 1, wrong.sum() / others)))
+
     return tuple(
-        Confusion(a, j, int(wrong[a, j]), int(sizes[a]), float(expected[a, j])) for a, j in pairs if wrong[a, j] > 0
+        Confusion(a, j, int(wrong[a, j]), int(sizes[a]), float(expected[a, j]), chance(wrong[a, j]))
+        for a, j in pairs
+        if wrong[a, j] > 0
     )
 
 
@@ -197,6 +219,12 @@ def quick_ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[Re
         return None, "there is only one label"
     if targets.ndim == 1 and fit_exactly(logits, targets).separable:
         return None, "every label has the largest logit of its sample"
+    per_class = min(len(logits), LADDER_MOST) / logits.shape[1]
+    if per_class < LADDER_LEAST:
+        sentence = (
+            f"it needs {LADDER_LEAST} samples a class on average, of at most {LADDER_MOST:,}, not {per_class:.2g}"
+        )
+        return None, sentence
     some = np.arange(len(logits))
     if len(logits) > LADDER_MOST:
         some = np.sort(generator(seed, "diagnose", "ladder").permutation(len(logits))[:LADDER_MOST])

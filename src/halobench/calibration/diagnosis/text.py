@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from halobench.calibration.diagnosis.parts import LADDER_MOST, Confusion, Shift, Temperature
+from halobench.calibration.floor import LEAST, Floor
 from halobench.calibration.repair.auto import TS, AutoFit, Gain
 from halobench.calibration.repair.families import SLOW
 from halobench.calibration.repair.groups import Groups
@@ -20,6 +21,7 @@ SMALL = 0.01  # nats: the size of gains that enough samples can reveal
 WORSE = 0.02  # the largest increase in ECE that goes without a warning
 FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
 FEW_PER_CLASS = 10  # samples a class; with fewer, maps that distinguish the classes can't be learned
+CLEAR = 0.05  # the largest p-value at which a confusion stands out
 RARE = 5  # samples of a class; with fewer, its confusions can't be learned
 BLIND = (
     "These tests see only the logits, so they miss labels that change while the logits stay the same, and inputs whose "
@@ -51,6 +53,8 @@ def which_calibrator(auto: AutoFit, test_gain: Gain | None, unseen: str) -> Answ
     failed = [gain for gain in auto.candidates if math.isnan(gain.value) and gain.reason != auto.reason]
     reasons = "; ".join(f"{label(candidate.name)}, {candidate.reason}" for candidate in failed)
     left_out = failed and f"Left out: {reasons}."
+    few = 0 < auto.compared < auto.calibrator.samples
+    compared = few and f"They were compared on {auto.compared:,} samples, drawn at random, which favours simple maps."
     if auto.chosen == TS:
         reason = f"Richer maps weren't tried: {auto.reason}."
         if tried:
@@ -59,7 +63,7 @@ def which_calibrator(auto: AutoFit, test_gain: Gain | None, unseen: str) -> Answ
                 f"None of {count(len(tried), 'richer map')} gains clearly on samples that it wasn't fitted to. The "
                 f"best, {label(best.name)}, gains {number(best.value)} nats {interval(best.low, best.high)}."
             )
-        sentences = _joined(reason, _groups(auto.groups), left_out)
+        sentences = _joined(reason, compared, _groups(auto.groups), left_out)
         return Answer(question, "Keep temperature scaling.", sentences, auto.groups.kind == "copies")
     name, loses = label(auto.chosen), test_gain is not None and test_gain.high < 0
     gain, ts, own = auto.gain, auto.confidence[TS], auto.confidence[auto.chosen]
@@ -78,6 +82,7 @@ def which_calibrator(auto: AutoFit, test_gain: Gain | None, unseen: str) -> Answ
         unsure and "So if confidence in the predicted class is what matters, keep the temperature.",
         test_gain and f"On the test samples it gains {_with_interval(test_gain)}.",
         others and f"Others, not reduced: {others}.",
+        compared,
         _groups(auto.groups),
         left_out,
     )
@@ -99,6 +104,21 @@ def _groups(groups: Groups) -> str:
             f"sample each. {ONE_EACH} If you know which samples belong together, pass groups."
         )
     return f"The {groups.count:,} groups count as one sample each. {ONE_EACH}" if groups.kind else ""
+
+
+def about_zeros(floor: Floor, temperature: Temperature, samples: int) -> Answer:
+    """Report the floor that is added to probabilities, and how much of the gain in NLL is due to it."""
+    how, nll = "fitted" if floor.fitted else "as you stated", temperature.exact.nll
+    sentences = _joined(
+        f"{floor.zeros:,} of {samples:,} samples have a probability of 0"
+        f"{f', {floor.labels:,} of them for their label, so that the NLL is infinite' if floor.labels else ''}.",
+        floor.fitted and f"The floor was fitted together with T, to labels that are smoothed by 1/{samples + 1}.",
+        f"With a floor of {LEAST:g}, as is usual, the NLL is {number(floor.before)} at T = 1 and "
+        f"{number(floor.least)} at the best temperature; with this floor, the best temperature leaves {number(nll)}, "
+        f"so the floor itself gains {number(floor.least - nll)}. All other gains are with this floor, which is part of "
+        "the calibrator.",
+    )
+    return Answer("What about probabilities of 0?", f"A floor of {floor.value:.2g}, {how}, is added to all.", sentences)
 
 
 def is_optimal(temperature: Temperature, samples: int) -> Answer:
@@ -172,11 +192,28 @@ def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], erro
         for pair in confusions
     ]
     short = f"Most often, {names[confusions[0].predicted]} is predicted for {names[confusions[0].label]}."
-    return Answer(question, short, f"{errors} of {samples} predictions are wrong. {'; '.join(pairs)}.")
+    chance = confusions[0].chance
+    if len(names) > 2 and chance > CLEAR:
+        short = "No pair of classes stands out."
+    sentences = _joined(
+        f"{errors} of {samples} predictions are wrong. {'; '.join(pairs)}.",
+        len(names) > 2
+        and chance > CLEAR
+        and "Counts like the largest would also be seen if wrong predictions were spread evenly over all pairs of "
+        f"classes (p = {number(chance, '.2g')}).",
+    )
+    return Answer(question, short, sentences)
 
 
 def are_enough(
-    temperature: Temperature, auto: AutoFit, resolution: float, samples: int, errors: int, rarest: int, unseen: str
+    temperature: Temperature,
+    auto: AutoFit,
+    resolution: float,
+    samples: int,
+    classes: int,
+    errors: int,
+    rarest: int,
+    unseen: str,
 ) -> Answer:
     """Say whether there are enough validation samples for a temperature and for a richer map."""
     question, cost = "Are there enough validation samples?", temperature.cost
@@ -188,6 +225,10 @@ def are_enough(
     elif not for_map:
         needed = math.ceil(samples * (resolution / SMALL) ** 2 / 100) * 100
         richer = f"gains are only known to within {_nats(resolution)} nats; {SMALL} would take about {needed:,}."
+    scarce = for_map and samples < FEW_PER_CLASS * classes
+    if scarce:
+        per_class = number(samples / classes, ".2g")
+        richer += f" But with {per_class} samples a class on average, no map can learn how most classes differ."
     wrong, yes = count(errors, "prediction is", "predictions are"), "yes" if for_temperature else "no"
     sentences = _joined(
         unseen and f"No label is of {unseen}.",
@@ -196,6 +237,9 @@ def are_enough(
         f"For a richer map: {richer}",
         0 < rarest < RARE and f"The rarest class has {count(rarest, 'sample')}, too few to learn its confusions.",
     )
+    if for_temperature and scarce:
+        short = "Enough for a temperature, too few for maps that distinguish classes."
+        return Answer(question, short, sentences, warning=True)
     if for_temperature and for_map and not few:
         return Answer(question, f"Yes{unseen and f', except for {unseen}'}.", sentences, warning=bool(unseen))
     short = "Enough for a temperature, too few for richer maps." if for_temperature else "No."

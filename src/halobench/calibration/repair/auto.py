@@ -31,6 +31,7 @@ threshold. C. Nadeau, Y. Bengio, "Inference for the Generalization Error", Machi
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,15 +41,19 @@ import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_labels, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import Calibrator, fit_checked, scored
+from halobench.calibration.logit_tables import numbered
 from halobench.calibration.metrics import ece
 from halobench.calibration.repair.copies import find_copies
 from halobench.calibration.repair.groups import Groups, check_groups
+from halobench.calibration.saved import Savable
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
 from halobench.calibration.temperature.rescaling import rescale, temper
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.temperature_scaling import Tempering, finite_beta
 from halobench.core import plugins
-from halobench.core.errors import Found, SpecError, refuse, require
+from halobench.core.errors import SpecError, refuse, require
 from halobench.core.seeding import generator
+
+log = logging.getLogger(__name__)
 
 TS = "exact"  # its name in configurations
 OWN = ("top_rest", "partner", "matrix")
@@ -62,6 +67,7 @@ NORMAL = 1.96  # 95% of a normal distribution lies within this many standard dev
 # Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
 # then skipped.
 WORK, BY_PAIR = 1e8, ("matrix", "probmetrics/SMSCalibrator")
+LARGEST = 4_000_000  # candidates are compared on at most about this number of logits, and the chosen one fitted to all
 # A class without labels is missing rather than rare if every other class has at least `PLENTY` labels, or if the
 # probability of drawing none is below `UNLIKELY` according to TS, after Bonferroni's correction.
 PLENTY, UNLIKELY = 5, 0.01
@@ -113,7 +119,7 @@ class Confidence:
 
 
 @dataclass(frozen=True, eq=False)
-class AutoFit:
+class AutoFit(Savable):
     """A calibrator that was chosen by cross-fitting.
 
     Attributes
@@ -135,6 +141,8 @@ class AutoFit:
         The chosen calibrator, fitted to all samples.
     classes : int
         The number of classes.
+    compared : int
+        The number of samples, drawn at random if there are too many, on which the candidates were compared.
     """
 
     chosen: str
@@ -145,16 +153,16 @@ class AutoFit:
     groups: Groups
     calibrator: Calibrator
     classes: int
+    compared: int = 0
 
-    def predict_proba(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, for logits (n, k), which may be -inf if TS is kept."""
-        logits, transform = check_logits(as_rows(logits), masked=self.chosen == TS), self.calibrator.transform
-        assert transform is not None
-        width = logits.shape[1]
-        require(
-            width == self.classes, "logits", Found(f"{width} columns"), f"{self.classes}, one for each class in the fit"
-        )
-        return softmax(transform(logits))
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> AutoFit:
+        """Choose among the same candidates for other samples, as `fit_auto` does."""
+        candidates, names = [candidate.name for candidate in self.candidates], self.calibrator.names or None
+        return fit_auto(logits, labels, names=names, candidates=candidates)
+
+    def libraries(self) -> list[str]:
+        """List the Python packages, except numpy, that determine the map."""
+        return self.calibrator.libraries()
 
 
 def default_candidates() -> tuple[str, ...]:
@@ -171,6 +179,7 @@ def fit_auto(
     labels: np.ndarray,
     *,
     groups: Any = None,
+    names: Sequence[str] | None = None,
     candidates: Sequence[str] | None = None,
     seed: int = 0,
 ) -> AutoFit:
@@ -180,8 +189,10 @@ def fit_auto(
     ----------
     logits : (n, k) array
         Finite.
-    labels : (n,) integers
-        In [0, k).
+    labels : (n,) integers or str
+        In [0, k), or names of classes, as in `halobench.diagnose`.
+    names : list or array of str, optional
+        Names of the classes, in the order of the columns.
     groups : (n,) numbers or names, optional
         Equal for samples that belong together, such as versions of one image or images of one patient. Without groups,
         samples must be independent draws; copies among them are found by `halobench.calibration.repair.copies`, and
@@ -210,12 +221,15 @@ def fit_auto(
     """
     logits = check_logits(as_rows(logits))
     check_unscaled(logits)
+    labels, classes = numbered(labels, names, logits.shape[1], "labels")
     labels = check_labels(as_rows(labels), logits.shape)
     check_whole("seed", seed, 0)
-    names = default_candidates() if candidates is None else check_candidates(candidates)
+    tried = default_candidates() if candidates is None else check_candidates(candidates)
     together = None if groups is None else check_groups(groups, len(labels))
     logits = logits.astype(np.float64, copy=False)
-    return fit_auto_checked(logits, labels, names, seed, WORK, grouped(logits, labels, together))
+    fitted = fit_auto_checked(logits, labels, tried, seed, WORK, grouped(logits, labels, together), classes)
+    named = dataclasses.replace(fitted.calibrator, names=tuple(map(str, () if classes is None else classes)))
+    return dataclasses.replace(fitted, calibrator=named)
 
 
 def grouped(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> Groups:
@@ -261,17 +275,29 @@ def fit_auto_checked(
         which = listed([str(j) if classes is None else classes[j] for j in missing])
         reason = f"no label is of {which}, and a map that is fitted without such labels can rule them out"
         return kept(logits, labels, names, reason, groups)
-    trials = _cross_fitted(logits, labels, names, seed, work, groups)
+    some = _some(logits, groups, seed)
+    trials = _cross_fitted(logits[some], labels[some], names, seed, work, groups.numbered(some))
     name, candidates = trials.choice(), trials.by_candidate()
     if name is None:
         reason = "no candidate gains clearly" if trials.names else "no candidate could be tried"
-        return kept(logits, labels, candidates, reason, groups)
+        return dataclasses.replace(kept(logits, labels, candidates, reason, groups), compared=len(some))
+    log.info("fitting %s to all samples", name)
     fitted = fit_checked(name, logits, labels, {})
     if fitted.transform is None:
         reason = f"the fit of {name} to all samples failed: {fitted.reason}"
         return kept(logits, labels, candidates, reason, groups)
     confidence = {each: trials.confidence[each] for each in (TS, name)}
-    return AutoFit(name, trials.of_choice(name), candidates, "", confidence, groups, fitted, logits.shape[1])
+    gain, k = trials.of_choice(name), logits.shape[1]
+    return AutoFit(name, gain, candidates, "", confidence, groups, fitted, k, len(some))
+
+
+def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
+    """Return the samples on which candidates are compared: all or, of very many logits, whole groups at random."""
+    n, k = logits.shape
+    if n * k <= LARGEST:
+        return np.arange(n)
+    order = generator(seed, "auto", "samples").permutation(groups.count)
+    return np.flatnonzero(np.isin(groups.of, order[: math.ceil(groups.count * LARGEST / (n * k))]))
 
 
 def missing_classes(logits: np.ndarray, labels: np.ndarray) -> list[int]:
@@ -302,8 +328,10 @@ def kept(
     """Return TS as the choice, for `reason`, which is also why candidates passed only as names weren't tried."""
     gains = tuple(each if isinstance(each, Gain) else Gain(each, reason=reason) for each in candidates)
     beta = finite_beta(logits, labels)
-    ts = scored(lambda z: temper(z, beta), logits, labels)
-    return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, {}, groups, ts, logits.shape[1])
+    n, k = logits.shape
+    ts = scored(Tempering(beta), logits, labels)
+    ts = dataclasses.replace(ts, T=1 / beta if beta else math.inf, beta=beta, name=TS, classes=k, samples=n)
+    return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, {}, groups, ts, k)
 
 
 class _Trials(NamedTuple):
@@ -359,7 +387,9 @@ def _cross_fitted(
     reasons = {name: f"too slow for {k} classes and {n} samples" for name in slow}
     # For each sample: the gain, its variance, the confidence, and whether the prediction is right.
     results = {name: np.zeros((4, n)) for name in (TS, *names) if name not in reasons}
-    for out in (fold == number for number in range(FOLDS)):
+    for number in range(FOLDS):
+        log.info("fold %d of %d: fitting %s", number + 1, FOLDS, ", ".join(results))
+        out = fold == number
         inside, held_out = (logits[~out], labels[~out]), logits[out]
         ts = rescale(held_out, finite_beta(*inside))
         p, loss = softmax(ts), cross_entropy(ts, labels[out])

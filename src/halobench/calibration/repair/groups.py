@@ -63,6 +63,10 @@ class Groups:
         """The word for the independent units: groups or samples."""
         return "groups" if self.kind else "samples"
 
+    def numbered(self, samples: np.ndarray) -> Groups:
+        """Return the groups of some samples, given by their rows, numbered from 0."""
+        return Groups(np.unique(self.of[samples], return_inverse=True)[1], self.kind)
+
     def folds(self, folds: int, rng: np.random.Generator) -> np.ndarray:
         """Return the fold (n,) of each sample: groups are put at random into folds of similar sizes.
 

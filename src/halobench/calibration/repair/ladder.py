@@ -40,6 +40,7 @@ Global Rates of Convergence for Nonparametric Regression", Annals of Statistics 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -234,7 +235,7 @@ def _rate(logits: np.ndarray) -> float:
     centred = logits - logits.mean(axis=1, keepdims=True)
     rows = np.unique(np.round(centred / (np.abs(centred).max() or 1.0), 9), axis=0)
     directions = 0 if REPEATS * len(rows) <= n else k - 1
-    return 0.0 if n < CELLS**directions else 1 / (1 + directions)
+    return 0.0 if math.log(n) < directions * math.log(CELLS) else 1 / (1 + directions)
 
 
 def _range(curves: Sequence[tuple[np.ndarray, np.ndarray]], growth: float) -> tuple[float, float]:

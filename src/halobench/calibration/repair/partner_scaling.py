@@ -51,11 +51,11 @@ from typing import NamedTuple
 import numpy as np
 
 from halobench.calibration.arrays import blocks, check_labels, check_logits, check_unscaled
-from halobench.calibration.calibrator import GRADIENT
+from halobench.calibration.calibrator import GRADIENT, Calibrator
 from halobench.calibration.repair.newton import RIDGE, Optimum, minimise
+from halobench.calibration.saved import Savable
 from halobench.calibration.temperature.rescaling import power_of_two
 from halobench.calibration.temperature.temperature_scaling import finite_beta
-from halobench.core.errors import Found, require
 
 PRIORS = (0.3, 3.0, 30.0, 300.0)  # strengths r of the uniform prior to try, in samples per class
 # The largest number of logits on which r and the symmetry are chosen; the weights are then fitted to all logits.
@@ -72,7 +72,7 @@ TS_WHICH, TS_TOP = (1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
-class PartnerFit:
+class PartnerFit(Savable):
     """A fitted partner scaling.
 
     Attributes
@@ -112,21 +112,19 @@ class PartnerFit:
     excess: float = math.nan
     converged: bool = False
 
-    def predict_proba(self, logits: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, whose rows sum to 1, for finite logits (n, k).
-
-        Raises
-        ------
-        SpecError
-            If the logits are not finite or not (n, k) with the fit's k.
-        """
-        logits = check_logits(logits)
+    @property
+    def calibrator(self) -> Calibrator:
+        """The map as a calibrator."""
         k = len(self.confusions)
-        require(
-            logits.shape[1] == k, "logits", Found(f"{logits.shape[1]} columns"), f"{k}, one for each class in the fit"
-        )
-        probabilities = self.log_probabilities(logits)
-        return np.exp(probabilities, out=probabilities)
+        return Calibrator(self, self.nll, self.gradient, self.converged, name="partner", classes=k)
+
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
+        """Fit partner scaling to other samples, as `fit_partner` does."""
+        return fit_partner(logits, labels)
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Return the same as `log_probabilities`."""
+        return self.log_probabilities(logits)
 
     def log_probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Return log probabilities (n, k), float64, for logits that have already been checked."""
@@ -192,7 +190,7 @@ def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
     sizes = np.sqrt((features**2).mean(axis=0))
     units = np.r_[np.where(sizes > 0, sizes, 1.0), np.full(k, math.sqrt(CLASS_RIDGE / RIDGE))]
     whether = partial(_whether_nll, features=features, top=top, right=~wrong)
-    odds = minimise(whether, np.r_[TS_TOP, np.zeros(k)], units)
+    odds = minimise(whether, np.r_[TS_TOP, np.zeros(k)], units, dense=len(TS_TOP))
     weights, classes = np.split(odds.weights, [len(TS_TOP)])
     gradient, excess = max(which.gradient, odds.gradient) / n, (which.excess + odds.excess) / n
     fit = replace(fit, top=weights, classes=classes, nll=(which.loss + odds.loss) / n)

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
 from halobench.calibration.calibrator import Calibrator
+from halobench.calibration.saved import Savable
 from halobench.calibration.temperature.nll_curve import (
     Curve,
     Derivatives,
@@ -34,7 +36,7 @@ CERTIFICATE = 1e-7  # relative half-width of the interval around beta in which t
 
 
 @dataclass(frozen=True)
-class TemperatureFit:
+class TemperatureFit(Savable):
     """A fitted temperature and the diagnostics of its fit.
 
     Attributes
@@ -62,6 +64,34 @@ class TemperatureFit:
     gradient: float
     converged: bool
     separable: bool
+
+    @property
+    def calibrator(self) -> Calibrator:
+        """The map; at T = infinity, its logits still differ slightly, so that predictions stay the same."""
+        return scaling(self)
+
+    def fit(self, logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
+        """Fit the optimal temperature to other samples, as `fit_temperature` does."""
+        return fit_temperature(logits, targets)
+
+
+@dataclass(frozen=True)
+class Tempering:
+    """The map that divides logits by a temperature, 1 / `beta`.
+
+    If the paper's fit ends at a negative T, its users would still divide by it. The map therefore does so too, with the
+    ranking of the classes reversed.
+    """
+
+    beta: float
+
+    MASKED: ClassVar[bool] = True
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Map logits (n, k), which may be -inf, to calibrated logits (n, k)."""
+        if self.beta < 0:  # a class that is ruled out stays so
+            return temper(np.where(np.isfinite(logits), -logits, -np.inf), -self.beta)
+        return temper(logits, self.beta)
 
 
 def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
@@ -112,18 +142,8 @@ def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
 
 
 def scaling(fit: TemperatureFit) -> Calibrator:
-    """Return the calibrator that divides logits by a fitted temperature; it has no map if no optimum is finite.
-
-    If the paper's fit ends at a negative T, its users would still divide by it. The calibrator therefore does so too,
-    with the ranking of the classes reversed.
-    """
-
-    def scaled(logits: np.ndarray) -> np.ndarray:
-        if fit.beta < 0:  # a class that is ruled out stays so
-            return temper(np.where(np.isfinite(logits), -logits, -np.inf), -fit.beta)
-        return temper(logits, fit.beta)
-
-    transform = scaled if math.isfinite(fit.beta) else None
+    """Return the calibrator that divides logits by a fitted temperature; it has no map if no optimum is finite."""
+    transform = Tempering(fit.beta) if math.isfinite(fit.beta) else None
     return Calibrator(transform, fit.nll, fit.gradient, fit.converged, T=fit.T, beta=fit.beta, separable=fit.separable)
 
 
@@ -151,12 +171,22 @@ def fit_smoothed(logits: np.ndarray, labels: np.ndarray) -> float:
 
     The smoothing mass is spread over the classes with finite logits. Arrays must already have been checked.
     """
+    return _smoothed(logits, labels)[0]
+
+
+def smoothed_nll(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the NLL in nats, for labels smoothed by 1 / (n + 1), at the beta of `fit_smoothed`."""
+    return _smoothed(logits, labels)[1]
+
+
+def _smoothed(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """Return the beta of `fit_smoothed`, and the NLL there."""
     curve = Curve.of(logits, labels)
     if not curve.falls:
-        return 0.0
+        return 0.0, curve.nll_at_zero
     linear = curve.summary.linear + 1 / (len(logits) + 1) * curve.summary.slope_at_zero
-    start, x, _ = _minimise(curve.logits, linear, 1.0)
-    return start * (1 + x) / curve.unit
+    start, x, at_start = _minimise(curve.logits, linear, 1.0)
+    return start * (1 + x) / curve.unit, at_start.after_step(x).nll
 
 
 def finite_beta(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -28,7 +28,7 @@ PLURALS = {"logit": "logits", "probability": "probabilities", "posterior": "post
 
 def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     """Return a table's arrays under the names of an .npz file, and the names of its classes if they aren't 0, 1, ..."""
-    columns, names = _class_columns(table)
+    columns, names = class_columns(table)
     require("label" in table, "columns", Found(_shown(table)), EXPECTED)
     refuse(len(table) == 0, "", "the table has no rows; add one per sample")
     numbers = _class_numbers(table["label"], names)
@@ -45,12 +45,54 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
     return arrays, None if _are_indices(names) else tuple(names)
 
 
+def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tuple[Any, Sequence[str] | None]:
+    """Return labels as numbers of columns, with the names of all k classes, if the labels are text.
+
+    Without `names`, text must contain all classes, whose order is then alphabetical, as scikit-learn's is. Labels that
+    aren't text are returned as they are.
+    """
+    array = as_rows(labels)
+    if array.dtype.kind not in "OUST" or array.ndim != 1:
+        return labels, names
+    entries = [entry if isinstance(entry, str) else str(entry) for entry in array.tolist()]
+    if names is None:
+        seen = sorted(set(entries))
+        found, advice = Found(f"names of {len(seen)} classes"), "pass names, the class of each column in order"
+        require(len(seen) == k, key, found, f"names of {k}, one per column of logits; {advice}")
+        names = seen
+    places = {str(name): place for place, name in enumerate(names)}
+    for row, entry in enumerate(entries):
+        if entry not in places:
+            raise SpecError(f"{key}[{row}]", array.tolist()[row], one_of(places, entry))
+    return np.array([places[entry] for entry in entries]), names
+
+
+def is_table(logits: Any) -> bool:
+    """Return True if a data frame has columns of classes, such as logit_NAME."""
+    return any(COLUMN.fullmatch(str(column)) for column in getattr(logits, "columns", ()))
+
+
+def ordered(classes: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return a table's classes in the order of a fit's `names`; raise SpecError if they are other classes.
+
+    If the names are only numbers, or unknown, the table's own order is returned.
+    """
+    if set(names) == set(classes):
+        return list(names)
+    known = bool(names) and not _are_indices(names)
+    require(not known, "columns", Found(f"the classes {', '.join(classes)}"), f"those of the fit, {', '.join(names)}")
+    return list(classes)
+
+
 def rows_of(logits: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return an array as ``logits``, or a table's logits or probabilities with the classes ordered as in `names`."""
-    if not any(COLUMN.fullmatch(str(column)) for column in getattr(logits, "columns", ())):
+    """Return an array as ``logits``, or a table's logits or probabilities with the classes ordered as in `names`.
+
+    If the table has other classes, SpecError is raised, unless `names` are only numbers.
+    """
+    if not is_table(logits):
         return {"logits": as_rows(logits)}
-    columns, order = _class_columns(logits)
-    order = list(names) if set(names) == set(order) else order
+    columns, order = class_columns(logits)
+    order = ordered(order, names)
     columns.pop("posterior", None)
     return {kind: as_rows(logits[[by_name[name] for name in order]]) for kind, by_name in columns.items()}
 
@@ -66,7 +108,7 @@ def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {"val_": val, "test_": test} if len(test) else {"": val}
 
 
-def _class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[str]]:
+def class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return a table's columns by kind and class, and the classes in the order of their numbers or columns."""
     columns: dict[str, dict[str, Any]] = {}
     for column in table.columns:

@@ -1,0 +1,34 @@
+"""Offer halobench's calibrators to CalArena (arXiv 2605.30188), or to anyone who calls ``fit`` and ``predict_proba``.
+
+CalArena passes probabilities (n, k), or (n,) for the second of two classes, and labels from 0 to k - 1; calibration
+sets may have no label of some classes. ``auto`` chooses among temperature scaling and the others by cross-fitting, and
+`fitted.fit_` says what was fitted: its optimum, whether that is proved, and whether the set is separable.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from halobench.sklearn import PostHoc
+
+
+class Halobench:
+    """A calibrator of probabilities, by its name in halobench."""
+
+    def __init__(self, name: str = "auto"):
+        self.name = name
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
+        """Fit to probabilities (n, k) and labels (n,)."""
+        classes = np.arange(X.shape[1] if X.ndim == 2 and X.shape[1] > 1 else 2)
+        self.fitted = PostHoc(self.name, probabilities=True, classes=classes).fit(X, y)
+        return self
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """Return calibrated probabilities (n, k)."""
+        return self.fitted.predict_proba(X)
+
+
+CALIBRATORS = {f"halobench-{name}": Halobench(name) for name in ("auto", "top_rest", "partner", "matrix")}

@@ -1,0 +1,122 @@
+"""Add a floor to probabilities that may be 0, such as a random forest's, before taking their logarithms.
+
+A forest of n trees estimates probabilities as c / n, so classes that no tree votes for get 0, and the NLL of such a
+label is infinite. With a floor f, a logit is s log(p + f). If counts c are drawn from class probabilities with a
+symmetric Dirichlet prior of strength a, then f = a / n and s = 1 are exact (Laplace's rule for a = 1).
+
+The size of f decides how much of the NLL a calibrator seems to remove, so f is stated by the user or fitted. A fitted f
+has the lowest NLL after temperature scaling, on validation labels that are smoothed by 1 / (n + 1), so that f is above
+0 even if no label has a probability of 0. For large f, log(p + f) is nearly proportional to p, which suits forests that
+vote for wrong labels. The scale s is then such that the mean confidence at T = 1 is the model's own; it is 1 for an f
+that is stated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from halobench.calibration.calibrator import Map
+from halobench.calibration.scores.sample_scores import cross_entropy, softmax
+from halobench.calibration.temperature.rescaling import rescale
+from halobench.calibration.temperature.temperature_scaling import finite_beta, smoothed_nll
+from halobench.core.errors import require
+
+LEAST = 1e-12  # what others add, as scikit-learn does; also the smallest floor that is tried
+GRID = np.geomspace(LEAST, 10.0, 14)
+SCALES, SUREST = (1e-3, 1e6), 1 - 1e-6  # the range of s, and the largest mean confidence that it keeps
+DIGITS = 1e-3  # relative precision of a fitted floor
+MOST = 1 << 20  # the floor is fitted to about this number of probabilities
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A floor, and what it does to validation samples.
+
+    Attributes
+    ----------
+    value, scale : float
+        f and s of the module's formula.
+    fitted : bool
+        False if the user stated the floor.
+    zeros, labels : int
+        The numbers of validation samples with a probability of 0, and with one for their label.
+    before, least : float
+        NLL in nats with a floor of `LEAST`: at T = 1, and at the best temperature.
+    """
+
+    value: float
+    scale: float
+    fitted: bool
+    zeros: int
+    labels: int
+    before: float
+    least: float
+
+    @classmethod
+    def of(cls, probabilities: np.ndarray, labels: np.ndarray, stated: float | None = None) -> Floor:
+        """Fit the floor of checked probabilities (n, k) with labels (n,), or take the one that is stated."""
+        value = fit_floor(probabilities, labels) if stated is None else stated
+        scale = _same_confidence(probabilities, value) if stated is None else 1.0
+        none, usual = probabilities == 0, floored(probabilities, LEAST)
+        nlls = [float(cross_entropy(rescale(usual, beta), labels).mean()) for beta in (1.0, finite_beta(usual, labels))]
+        lost = int(none[np.arange(len(labels)), labels].sum())
+        return cls(value, scale, stated is None, int(none.any(axis=1).sum()), lost, *nlls)
+
+
+@dataclass(frozen=True)
+class Floored:
+    """The map `transform` of the logits of probabilities with a floor; a logit of -inf is a probability of 0."""
+
+    floor: float
+    scale: float
+    transform: Map
+
+    MASKED: ClassVar[bool] = True
+
+    def __call__(self, logits: np.ndarray) -> np.ndarray:
+        """Map logits (n, k), which may be -inf, to calibrated logits (n, k)."""
+        return self.transform(floored(softmax(logits), self.floor, self.scale))
+
+
+def floored(probabilities: np.ndarray, floor: float, scale: float = 1.0) -> np.ndarray:
+    """Return `scale` times the logarithms of probabilities (n, k) plus a floor above 0, float64."""
+    return scale * np.log(probabilities.astype(np.float64) + floor)
+
+
+def fit_floor(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Return the floor with the lowest NLL after temperature scaling, for labels smoothed by 1 / (n + 1)."""
+    from scipy.optimize import minimize_scalar
+
+    stride = max(1, probabilities.size // MOST)
+    p, y = probabilities[::stride], labels[::stride]
+
+    def nll(log_floor: float) -> float:
+        return smoothed_nll(floored(p, math.exp(log_floor)), y)
+
+    grid = np.log(GRID)
+    place = int(np.argmin([nll(at) for at in grid]))
+    ends = grid[max(place - 1, 0)], grid[min(place + 1, len(grid) - 1)]
+    return math.exp(minimize_scalar(nll, bounds=ends, method="bounded", options={"xatol": DIGITS}).x)
+
+
+def _same_confidence(probabilities: np.ndarray, floor: float) -> float:
+    """Return the scale at which the mean confidence with a floor is that of the probabilities themselves."""
+    from scipy.optimize import brentq
+
+    logits, (low, high) = floored(probabilities, floor), SCALES
+    wanted = min(float(probabilities.max(axis=1).mean()), SUREST)
+
+    def excess(scale: float) -> float:
+        return float(softmax(rescale(logits, scale)).max(axis=1).mean()) - wanted
+
+    return float(brentq(excess, low, high)) if excess(low) < 0 < excess(high) else 1.0
+
+
+def check_floor(floor: float | None) -> None:
+    """Raise SpecError unless a floor is None (to be fitted) or a number in [0, 1)."""
+    number = isinstance(floor, int | float) and not isinstance(floor, bool)
+    require(floor is None or (number and 0 <= floor < 1), "floor", floor, "a number from 0 to below 1, such as 1e-6")

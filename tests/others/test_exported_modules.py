@@ -1,0 +1,51 @@
+"""Calibrators as modules are exported by torch.export and, if its packages are installed, to ONNX."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from halobench import Calibrator, diagnose, softmax
+from halobench.calibration import calibrator
+from unit.calibration.builders import drawn
+
+torch = pytest.importorskip("torch")
+
+
+def with_floor() -> Calibrator:
+    logits, labels = drawn(300, 4, flips=0.3)
+    shares = np.round(softmax(logits / 3), 1)
+    shares /= shares.sum(axis=1, keepdims=True)
+    fit = diagnose(shares, labels, probabilities=True, candidates=("partner",)).calibrator
+    assert fit.transform is not None
+    return fit
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["exact", "top_rest", "partner", "matrix", "floor"])
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
+def test_exported_to_the_same_numbers_for_any_number_of_rows(name, dtype, atol, tmp_path):
+    from halobench.torch import Calibrated
+
+    fit = with_floor() if name == "floor" else calibrator.fit(name, *drawn(300, 4, flips=0.3))
+    new = drawn(80, 4, seed=1)[0]
+    expected, z = fit.predict_proba(new), torch.from_numpy(new).to(dtype)
+    rows = ({0: torch.export.Dim("n")},)
+    exported = torch.export.export(Calibrated(fit), (z,), dynamic_shapes=rows).module()(z[:7])
+    np.testing.assert_allclose(torch.softmax(exported, 1).numpy(), expected[:7], rtol=0, atol=atol)
+    runtime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    torch.onnx.export(Calibrated(fit), (z,), dynamo=True, dynamic_shapes=rows).save(tmp_path / "calibrated.onnx")
+    session = runtime.InferenceSession(tmp_path / "calibrated.onnx")
+    (found,) = session.run(None, {session.get_inputs()[0].name: z[:33].numpy()})
+    np.testing.assert_allclose(softmax(found.astype(np.float64)), expected[:33], rtol=0, atol=atol)
+
+
+def test_another_map_or_number_of_classes_is_named():
+    from halobench.core.errors import SpecError
+    from halobench.torch import Calibrated
+
+    with pytest.raises(SpecError, match="the map Gap can't be a module; choose temperature, top-versus-rest, partner"):
+        Calibrated(calibrator.fit("gap", *drawn()))
+    with pytest.raises(SpecError, match="logits: found 3 columns, expected 4, one for each class in the fit"):
+        Calibrated(calibrator.fit("exact", *drawn()))(torch.zeros(2, 3))
