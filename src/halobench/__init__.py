@@ -57,7 +57,15 @@ for _file in os.listdir(os.path.join(os.path.dirname(__file__), "losses")):  # e
     _stem, _dot, _suffix = _file.partition(".")
     if _suffix == "py" and _stem not in ("__init__", "base"):
         _MODULES[_stem.title().replace("_", "")] = f"{__name__}.losses.{_stem}"
-_SUBMODULES = ("figures", "sklearn", "tables", "testing", "theory", "torch")  # modules with public names of their own
+_SUBMODULES = (
+    "arena",
+    "figures",
+    "sklearn",
+    "tables",
+    "testing",
+    "theory",
+    "torch",
+)  # modules with public names of their own
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 

@@ -11,6 +11,7 @@ EXTRAS = {
     "parquet": ("pyarrow",),
     "train": ("torch", "torchvision", "timm", "PIL", "mlxtend", "pynvml"),
     "workflow": ("snakemake", "snakemake_interface_logger_plugins", "yaml", "plotly", "psutil", "argcomplete"),
+    "arena": ("h5py",),
     "slurm": ("snakemake_executor_plugin_slurm",),
     "posthoc": ("probmetrics", "numba", "netcal"),
 }

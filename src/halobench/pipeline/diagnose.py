@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from halobench.core.errors import refuse
-from halobench.storage import files
+from halobench.storage import files, tables_io
 
 PATIENCE = 2.0  # seconds
 
@@ -27,6 +27,9 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | 
         for name in FILES:
             same = (out / name).exists() and file.exists() and file.samefile(out / name)
             refuse(same, "--out", f"{name} in {out} is the input and would be overwritten; pass another folder")
+    if file.suffix.lower() in (".h5", ".hdf5"):
+        _compare_pairs(file, out)
+        return
     from halobench.calibration.diagnosis.diagnose import diagnose_file
     from halobench.calibration.diagnosis.external_logits import read_sets
 
@@ -52,10 +55,29 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | 
     print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how_to_apply(out, file)}")
 
 
+def _compare_pairs(file: Path, out: Path | None) -> None:
+    """Print a table of the pairs of data set and model in a file in CalArena's layout; write it to `out`/pairs.csv."""
+    from halobench import arena
+    from halobench.core import console
+    from halobench.core.formatting import count, number
+    from halobench.reporting import terminal
+
+    with _progress("halobench.arena"):
+        table = arena.compare(file)
+    heading = ["data set", "model", "k", "n", "uncalibrated", "TS", "auto", "chosen", "note"]
+    columns = ["dataset", "model", "classes", "n_cal", "uncalibrated", "exact", "auto", "chosen", "note"]
+    rows = [[number(x) if isinstance(x, float) else str(x) for x in row] for row in table[columns].to_numpy().tolist()]
+    title = f"Test NLL (nats) of {count(len(table), 'pair')}"
+    console.console().print(terminal.table(title, heading, rows))
+    if out is not None:
+        tables_io.write_csv(out / "pairs.csv", table)
+        print(f"wrote {out / 'pairs.csv'}")
+
+
 @contextlib.contextmanager
-def _progress() -> Iterator[None]:
-    """Print what is being computed, on standard error, once `PATIENCE` seconds have passed."""
-    logger, start = logging.getLogger("halobench"), time.monotonic()
+def _progress(of: str = "halobench") -> Iterator[None]:
+    """Print what is being computed, by the logger `of`, on standard error, once `PATIENCE` seconds have passed."""
+    logger, start = logging.getLogger(of), time.monotonic()
 
     class Late(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

@@ -1,0 +1,205 @@
+"""Read and write predictions in CalArena's HDF5 layout (arXiv 2605.30188), and compare calibrators on each pair.
+
+For each pair of data set and model, a file has the group ``{dataset}/{model}`` with
+
+=============================== ==========================================================================
+``probas_cal``, ``probas_test`` (n, k) probabilities, or (n,) for the second of two classes
+``labels_cal``, ``labels_test`` (n,), whole numbers from 0 to k - 1
+``posterior_test``              optional: (n, k), P(label | x), which halobench writes where it is known
+=============================== ==========================================================================
+
+::
+
+    from halobench import arena
+
+    table = arena.compare("scores.h5")  # a row per pair
+    arena.write("ours.h5", "results")   # the cells of a results folder
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from halobench.calibration.arrays import as_probabilities, check_labels
+from halobench.calibration.calibrator import fit as fit_by_name
+from halobench.calibration.floor import LEAST, fit_floor, floored
+from halobench.calibration.repair.auto import fit_auto
+from halobench.calibration.saved import Savable
+from halobench.calibration.scores.region_scores import SampleRegions
+from halobench.calibration.scores.sample_scores import cross_entropy, softmax
+from halobench.calibration.scores.targets import read_targets
+from halobench.calibration.temperature.paper_fit import fit_paper
+from halobench.calibration.temperature.temperature_scaling import TemperatureFit, fit_temperature
+from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
+from halobench.core.extras import explained
+from halobench.results.cell import cell_names
+from halobench.results.trained_cell import open_cell
+from halobench.storage.files import replacing
+
+__all__ = ["Pair", "compare", "read", "write"]
+
+SUFFIXES = (".h5", ".hdf5")
+NEEDED = ("probas_cal", "labels_cal", "probas_test", "labels_test")
+ELSEWHERE = 1e-3  # nats above the lowest NLL at which another program's temperature counts as ended elsewhere
+log = logging.getLogger(__name__)
+
+
+class Pair(NamedTuple):
+    """The predictions of one model on one data set: probabilities (n, k) and labels (n,)."""
+
+    dataset: str
+    model: str
+    probas_cal: np.ndarray
+    labels_cal: np.ndarray
+    probas_test: np.ndarray
+    labels_test: np.ndarray
+
+
+def read(path: Path | str) -> Iterator[Pair]:
+    """Yield the pairs of a file, in alphabetical order, each checked; only one is in memory at a time.
+
+    Raises
+    ------
+    SpecError
+        If the file can't be opened, has no pair, or if a pair has missing arrays, or arrays that aren't probabilities
+        and labels; the error names the group and the array.
+    MissingExtraError
+        If h5py isn't installed.
+    """
+    with explained("CalArena's files"):
+        import h5py
+    refuse(not Path(path).is_file(), str(path), "no such file")
+    try:
+        file = h5py.File(path)
+    except OSError as error:
+        raise RefusedError(str(path), f"can't be opened as HDF5 ({describe_error(error)})") from None
+    with file:
+        groups = [(dataset, model) for dataset in file for model in getattr(file[dataset], "keys", tuple)()]
+        what = "has no pair; expected groups DATASET/MODEL with " + ", ".join(NEEDED)
+        refuse(not groups, str(path), what)
+        for dataset, model in groups:
+            yield _pair(f"{path}: {dataset}/{model}", dataset, model, file[dataset][model])
+
+
+def _pair(place: str, dataset: str, model: str, group: Any) -> Pair:
+    """Check and return the arrays of one pair."""
+    for name in NEEDED:
+        refuse(name not in (getattr(group, "keys", tuple)()), f"{place}/{name}", "missing; add this array")
+    arrays: dict[str, np.ndarray] = {}
+    for split in ("cal", "test"):
+        probabilities, labels = f"probas_{split}", f"labels_{split}"
+        try:
+            arrays[probabilities] = as_probabilities(np.asarray(group[probabilities]), probabilities)
+            found = np.asarray(group[labels]).ravel()
+            arrays[labels] = check_labels(found, arrays[probabilities].shape, labels).astype(np.int64)
+        except SpecError as error:
+            raise error.at(f"{place}/{error.key}") from None
+    k = arrays["probas_cal"].shape[1]
+    wanted = f"{k} columns, as in probas_cal"
+    require(arrays["probas_test"].shape[1] == k, f"{place}/probas_test", arrays["probas_test"].shape, wanted)
+    return Pair(dataset, model, **arrays)
+
+
+def compare(path: Path | str, methods: Sequence[str] = ()) -> pd.DataFrame:
+    """Compare temperature scaling, ``auto`` and other calibrators on each pair of a file.
+
+    Probabilities get a floor: a fitted one (`halobench.calibration.floor`) if some are 0, and otherwise 1e-12.
+
+    Parameters
+    ----------
+    path : path of an HDF5 file
+    methods : sequence of str
+        Names of further calibrators.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair: dataset, model, classes, the numbers of samples ``n_cal`` and ``n_test``; the test NLL in nats
+        ``uncalibrated`` and after ``exact``, the optimal temperature, ``auto`` and each method (NaN without a finite
+        fit); ``T``, the optimal temperature (NaN if there is none); ``chosen``, the calibrator that ``auto`` chose; and
+        ``note``: whether the calibration set is separable, so that no temperature is optimal, or by how much the NLL at
+        the temperature where the paper's code stops exceeds the lowest one, if by more than 0.001 nats.
+
+    Raises
+    ------
+    SpecError, MissingExtraError
+        As in `read`.
+    """
+    rows = []
+    for pair in read(path):
+        log.info("%s/%s", pair.dataset, pair.model)
+        rows.append(_compared(pair, methods))
+    return pd.DataFrame(rows)
+
+
+def _compared(pair: Pair, methods: Sequence[str]) -> dict[str, Any]:
+    """Return one row of `compare`."""
+    labels, k = pair.labels_cal, pair.probas_cal.shape[1]
+    zeros = any((each == 0).any() for each in (pair.probas_cal, pair.probas_test))
+    floor = fit_floor(pair.probas_cal, labels) if zeros else LEAST
+    logits, test = (floored(each, floor) for each in (pair.probas_cal, pair.probas_test))
+
+    def score(fitted: Savable) -> float:
+        try:
+            return _nll(fitted.logits(test), pair.labels_test)
+        except SpecError:  # it has no finite fit
+            return math.nan
+
+    exact, auto = fit_temperature(logits, labels), fit_auto(logits, labels)
+    row: dict[str, Any] = {"dataset": pair.dataset, "model": pair.model, "classes": k, "n_cal": len(labels)}
+    row |= {"n_test": len(pair.labels_test), "uncalibrated": _nll(floored(pair.probas_test, LEAST), pair.labels_test)}
+    row |= {"exact": score(exact), "auto": score(auto)}
+    row |= {method: score(fit_by_name(method, logits, labels)) for method in methods}
+    return row | {"T": exact.T, "chosen": auto.chosen, "note": _note(logits, labels, exact)}
+
+
+def _nll(logits: np.ndarray, labels: np.ndarray) -> float:
+    return float(cross_entropy(logits, labels).mean())
+
+
+def _note(logits: np.ndarray, labels: np.ndarray, exact: TemperatureFit) -> str:
+    """Return what is worth knowing about a pair's temperature."""
+    if exact.separable:
+        return "separable: no temperature is optimal"
+    early = fit_paper(logits, labels)
+    above = _nll(logits * early.beta, labels) - exact.nll if math.isfinite(early.beta) else math.inf
+    return f"the paper's code stops {above:.3f} nats above" if above > ELSEWHERE else ""
+
+
+def write(path: Path | str, results: Path | str = "results") -> int:
+    """Write the cells of a results folder in CalArena's layout, and return their number.
+
+    A data set's group is called ``DATASET-seedN``, since seeds have samples of their own, and a model's ``MODEL-LOSS``.
+    Probabilities are float64; labels are those drawn, with noise. ``posterior_test`` is written where it is known.
+
+    Raises
+    ------
+    SpecError
+        If the folder has no trained cells, or one has no logits.
+    MissingExtraError
+        If h5py isn't installed.
+    """
+    with explained("CalArena's files"):
+        import h5py
+    names = cell_names(Path(results))
+    with replacing(path) as temporary, h5py.File(temporary, "w", locking=False) as file:
+        for name in names:
+            dataset, model, loss, seed = name.split("/")
+            arrays = open_cell(Path(results) / "runs" / name).logits
+            k = arrays["test.logits"].shape[1]
+            regions = SampleRegions.read(arrays, ("val", "test"))
+            targets = read_targets(arrays, k, ("val", "test"), regions)["test"]
+            group = file.create_group(f"{dataset}-{seed}/{model}-{loss}")
+            for split, theirs in (("val", "cal"), ("test", "test")):
+                group[f"probas_{theirs}"] = softmax(arrays[f"{split}.logits"].astype(np.float64))
+                group[f"labels_{theirs}"] = arrays[f"{split}.labels"]
+            if "noisy" in targets:
+                group["posterior_test"] = targets["noisy"]
+    return len(names)
