@@ -350,7 +350,7 @@ class PostHoc(_Scaling):
         return logarithm(as_probabilities(checked, "X")) if self.probabilities else super()._as_logits(checked)
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
-        return self.fit_.predict_proba(logits)
+        return self.fit_.predict_proba(logits, probabilities=False)
 
     def _map(self) -> Calibrator:
         return self.fit_

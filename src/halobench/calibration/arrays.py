@@ -132,7 +132,7 @@ def look_like_probabilities(rows: np.ndarray) -> bool:
 
 
 def check_unscaled(
-    logits: np.ndarray, key: str = "logits", advice: str = "numpy.log converts probabilities to logits"
+    logits: np.ndarray, key: str = "logits", advice: str = "numpy.log converts probabilities above 0 to logits"
 ) -> None:
     """Raise SpecError if logits (n, k) look like probabilities, for which a temperature is meaningless."""
     value = "rows that look like probabilities (between 0 and 1, summing to 1)"

@@ -20,7 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.arrays import as_probabilities, blocks, check_labels, check_logits, two_columns
+from halobench.calibration.arrays import (
+    as_probabilities,
+    blocks,
+    check_labels,
+    check_logits,
+    check_unscaled,
+    two_columns,
+)
 from halobench.calibration.logit_tables import rows_of
 from halobench.calibration.saved import Savable, is_savable
 from halobench.calibration.scores.sample_scores import cross_entropy, logarithm, softmax
@@ -84,17 +91,21 @@ class Calibrator(Savable):
         """The calibrator itself, as other fits have theirs."""
         return self
 
-    def logits(self, logits: Any) -> np.ndarray:
+    def logits(self, logits: Any, probabilities: bool | None = None) -> np.ndarray:
         """Return calibrated logits (n, k) as described in `halobench.calibration.saved.Savable.logits`."""
         if self.transform is None:
             sentence = "separable data have no optimal temperature" if self.separable else self.reason
             raise RefusedError("this calibrator couldn't be fitted", sentence)
         rows = rows_of(logits, self.names)
+        if probabilities and "logits" in rows:
+            rows = {"probabilities": rows["logits"]}
         if "probabilities" in rows:
             rows["logits"] = logarithm(as_probabilities(rows["probabilities"]))
         logits = rows["logits"] if self.classes != 2 else two_columns(rows["logits"], "logits")
         logits = check_logits(logits, masked=accepts_zeros(self.transform))
         check_classes(logits, self.classes)
+        if probabilities is None and "probabilities" not in rows:
+            check_unscaled(logits, advice="if they are probabilities, pass probabilities=True")
         return self.transform(logits)
 
     def fit(self, logits: np.ndarray, labels: np.ndarray) -> Calibrator:

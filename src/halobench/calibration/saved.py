@@ -63,23 +63,29 @@ class Savable:
         def calibrator(self) -> Any:
             """The fit's map, a `halobench.Calibrator`."""
 
-    def logits(self, logits: Any) -> np.ndarray:
-        """Return calibrated logits (n, k), float64, for logits (n, k); a probability of 0 has a logit of -inf.
+    def logits(self, logits: Any, probabilities: bool | None = None) -> np.ndarray:
+        """Return calibrated logits (n, k), float64, for logits (n, k) or probabilities (n, k).
 
-        In a data frame with columns logit_NAME or probability_NAME, the columns may have any order if the fit knows the
-        names of its classes.
+        Parameters
+        ----------
+        logits : (n, k) array, or data frame
+            A probability of 0 has a logit of -inf. In a data frame with columns logit_NAME or probability_NAME, the
+            columns may have any order if the fit knows the names of its classes.
+        probabilities : bool, optional
+            True if `logits` are probabilities, whose logarithms are then mapped; False if they are logits, even if they
+            look like probabilities, which are refused otherwise.
 
         Raises
         ------
         SpecError
-            If the logits are not finite (or -inf, for temperatures) or not (n, k) with the fit's k, if the data frame
-            has other classes, or if no optimum is finite.
+            If the logits are not finite (or -inf, for temperatures) or not (n, k) with the fit's k, if they look like
+            probabilities, if the data frame has other classes, or if no optimum is finite.
         """
-        return self.calibrator.logits(logits)
+        return self.calibrator.logits(logits, probabilities)
 
-    def predict_proba(self, logits: Any) -> np.ndarray:
-        """Return calibrated probabilities (n, k), float64, for logits (n, k); raise the same errors as `logits`."""
-        return softmax(self.logits(logits))
+    def predict_proba(self, logits: Any, probabilities: bool | None = None) -> np.ndarray:
+        """Return calibrated probabilities (n, k), float64; arguments and errors are those of `logits`."""
+        return softmax(self.logits(logits, probabilities))
 
     def save(self, path: Path | str) -> None:
         """Write the calibrator to an .npz file, which `load` opens; the same fit gives the same bytes."""

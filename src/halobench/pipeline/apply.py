@@ -20,11 +20,10 @@ from typing import IO, Any
 import numpy as np
 
 from halobench.calibration import saved
-from halobench.calibration.arrays import as_probabilities, blocks, check_matrix, check_unscaled, two_columns
+from halobench.calibration.arrays import blocks, check_matrix, check_unscaled, two_columns
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.diagnosis.external_logits import KINDS, in_file
 from halobench.calibration.logit_tables import COLUMN, EXPECTED, class_columns, is_table, ordered
-from halobench.calibration.scores.sample_scores import logarithm
 from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
 from halobench.storage.files import replacing
 
@@ -65,10 +64,10 @@ def _probabilities(fitted: Calibrator, rows: Any, kind: str, start: int = 0) -> 
         if is_table(rows):
             return fitted.predict_proba(rows)
         if kind == "probabilities":
-            return fitted.predict_proba(logarithm(as_probabilities(rows, kind)))
+            return fitted.predict_proba(rows, probabilities=True)
         checked = check_matrix(two_columns(rows, kind), kind)
-        check_unscaled(checked, kind, "rename the array probabilities; its logarithm is then taken")
-        return fitted.predict_proba(checked)
+        check_unscaled(checked, kind, "if they are probabilities, pass an .npz file with an array of that name")
+        return fitted.predict_proba(checked, probabilities=False)
     except SpecError as error:
         row = ROW.fullmatch(error.key)
         raise error.at(f"{row[1]}[{start + int(row[2])}]") if row else error from None

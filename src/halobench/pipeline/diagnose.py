@@ -52,7 +52,8 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | 
     page = out / "diagnosis.html"
     rendering.write(page, diagnosis_page(diagnosis, file.name))
     diagnosis.save(out / "calibrator.npz")
-    print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how_to_apply(out, file)}")
+    how = how_to_apply(out, file, "probabilities" in val)
+    print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how}")
 
 
 def _compare_pairs(file: Path, out: Path | None) -> None:
@@ -94,9 +95,11 @@ def _progress(of: str = "halobench") -> Iterator[None]:
         logger.setLevel(level)
 
 
-def how_to_apply(out: Path, file: Path) -> str:
-    """Return the command and the line of Python that apply the calibrator in a folder to new logits."""
+def how_to_apply(out: Path, file: Path, probabilities: bool = False) -> str:
+    """Return the command and the line of Python that apply the calibrator in a folder to new samples."""
     path, suffix = out / "calibrator.npz", file.suffix if file.suffix in (".csv", ".parquet") else ".npz"
     command = shlex.join(["halobench", "apply", str(path), f"new{suffix}", "--out", f"calibrated{suffix}"])
-    python = f"halobench.Calibrator.load({str(path)!r}).predict_proba(new_logits)"
-    return f"To calibrate new logits:\n  {command}\n  {python}"
+    rows = "new_probabilities, probabilities=True" if probabilities else "new_logits"
+    python = f"halobench.Calibrator.load({str(path)!r}).predict_proba({rows})"
+    kind = "probabilities" if probabilities else "logits"
+    return f"To calibrate new {kind} (in new{suffix}: {kind}):\n  {command}\n  {python}"

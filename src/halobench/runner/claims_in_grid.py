@@ -47,7 +47,13 @@ def check_in_grid(claims: Iterable[Claim], config: Config) -> None:
 def _pairs(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, config: Config) -> set[tuple[str, str]]:
     """Return the pairs of data set and model with a cell that meets one side's conditions; SpecError without any."""
     place = f"claims.{claim.name}"
-    names = {"labels": (*LABELS,), "probe": (*config.probes,), "points": POINTS, "split": SPLITS}
+    drawn = side.get("split") != "test"  # test samples are scored by other labels
+    names = {
+        "labels": tuple(label for label in LABELS if drawn or label != "drawn"),
+        "probe": (*config.probes,),
+        "points": POINTS,
+        "split": SPLITS,
+    }
     if claim.table == "metrics":
         names["calibrator"] = config.calibrate.names
     if claim.table == "radii":
@@ -55,6 +61,8 @@ def _pairs(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, config: Co
     for column, known in names.items():
         for value in plain_names(side.get(column, ())):
             require(value in known, f"{place}.{column}", value, one_of(known, value))
+    fits = tuple(dict.fromkeys(("none", *config.calibrate.names)))
+    require(claim.fit in fits, f"{place}.fit", claim.fit, one_of(fits, claim.fit))
     loss = side.get("loss")
     if isinstance(loss, str) and loss != REFERENCE and "*" not in loss and loss not in set(grid["loss"]):
         raise SpecError(f"{place}.loss", loss, f"a loss of the grid: {one_of(sorted(set(grid['loss'])), loss)}")

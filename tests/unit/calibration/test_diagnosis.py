@@ -103,7 +103,7 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path):
             lambda table: table.assign(probability_0=0.5),
             "probabilities: found the classes 0, expected the classes 0, 1, 2",
         ),
-        (lambda table: table.assign(logit_0=0.2, logit_1=0.3, logit_2=0.5), "rename the array probabilities"),
+        (lambda table: table.assign(logit_0=0.2, logit_1=0.3, logit_2=0.5), "call the array probabilities"),
         (lambda table: table.assign(logit_scale=1.0), "columns: all classes but 'scale' are numbered"),
     ],
 )

@@ -77,7 +77,7 @@ FIFTHS = np.full((400, 5), 0.2)
         ({"test_logits": None, "test_labels": None}, "test_logits: missing; add logits and labels of test samples"),
         ({"test_logits": FIFTHS * np.nan}, r"test_logits\[0\] = nan"),
         ({"test_logits": np.zeros(400)}, r"test_logits: found shape \(400,\)"),
-        ({"test_logits": FIFTHS}, "test_logits = .*probabilities.*rename the array test_prob"),
+        ({"test_logits": FIFTHS}, "test_logits = .*probabilities.*call the array test_prob"),
         ({"test_labels": np.full(400, 5)}, r"test_labels\[0\] = 5"),
         (
             {"test_logits": drawn(400)[0], "test_labels": np.full(400, 4)},

@@ -113,6 +113,18 @@ def test_every_way_gives_the_same_probabilities(name, tmp_path, monkeypatch):
     np.testing.assert_allclose(again.predict_proba(new), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["exact", "partner", *FITS])
+def test_probabilities_are_never_taken_for_logits(name):
+    """Unless the caller says that they are; a diagnosis and a calibrator then give the same as for their logarithms."""
+    fit, logits = fitted(name), drawn(50, 4, seed=9)[0]
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    for method in (fit.predict_proba, fit.logits):
+        with pytest.raises(SpecError, match=r"look like probabilities .*pass probabilities=True"):
+            method(p)
+    np.testing.assert_allclose(fit.predict_proba(p, probabilities=True), fit.predict_proba(np.log(p)), atol=1e-12)
+    assert np.isfinite(fit.predict_proba(p, probabilities=False)).all()
+
+
 @pytest.mark.parametrize("name", OWN)
 def test_files_of_earlier_versions_open(name):
     """The maps in them are those of the same fits today, up to the optimisers' tolerance."""
@@ -254,7 +266,7 @@ def test_files_are_mapped_block_by_block_with_their_columns_in_any_order(tmp_pat
     [
         ({"logits": np.where(np.arange(60)[:, None] == 43, np.nan, np.eye(4)[0])}, r"new\.npz: logits\[43\] = nan"),
         ({"logits": np.ones((9, 3))}, r"new\.npz: logits: found 3 columns, expected 4, one for each class in the fit"),
-        ({"logits": np.full((9, 4), 0.25)}, "rows that look like probabilities.*rename the array probabilities"),
+        ({"logits": np.full((9, 4), 0.25)}, "rows that look like probabilities.*pass an .npz file with an array"),
         ({"scores": np.ones((9, 4))}, r"new\.npz: arrays: found scores, expected logits or probabilities"),
         ({"logits": np.ones(9)}, r"new\.npz: logits: found float64 of shape \(9,\), expected an array \(n, 4\)"),
     ],

@@ -50,6 +50,7 @@ MANY_CLASSES = (
     "{:,} classes, whose tables of confusions would take {:.0f} GB; diagnose at most 5,000 classes, or fit only a "
     "temperature (halobench.fit_temperature)"
 )
+FLOOR = "of probabilities, pass these themselves (val_probabilities, or probabilities=True), so that a floor is fitted"
 log = logging.getLogger(__name__)
 IN_FRAME = "can't be passed next to a data frame; put it into the data frame, as {}"
 
@@ -270,7 +271,7 @@ def _choice(
     if not reason and test is not None and not (finite := np.isfinite(test["logits"]).all(axis=1)).all():
         reason = f"test row {finite.argmin()} has a logit of -inf (a probability of 0)"
     if reason:
-        return auto.kept(logits, labels, tried, f"{reason}, which richer calibrators can't map", groups)
+        return auto.kept(logits, labels, tried, f"{reason}, which richer calibrators can't map; {FLOOR}", groups)
     return auto.fit_auto_checked(logits, labels, tried, seed, WORK, groups, names)
 
 
@@ -285,7 +286,7 @@ def _scores(
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(logits, temperature.others["paper"].beta)
     if chosen.chosen != TS:
-        maps[chosen.chosen] = chosen.calibrator.logits(logits)
+        maps[chosen.chosen] = chosen.calibrator.logits(logits, probabilities=False)
     probabilities = {name: softmax(mapped) for name, mapped in maps.items()}
     one_hot = np.eye(logits.shape[1])[labels]
     columns = []

@@ -86,12 +86,16 @@ class Diagnosis:
         """The chosen calibrator, with the names of the classes; it can be saved."""
         return dataclasses.replace(self.auto.calibrator, names=self.names)
 
-    def predict_proba(self, logits: Any) -> np.ndarray:
+    def predict_proba(self, logits: Any, probabilities: bool = False) -> np.ndarray:
         """Return the chosen calibrator's probabilities (n, k), float64, for logits (n, k), finite unless TS was kept.
 
-        If the logits are in a data frame, only its columns logit_NAME or probability_NAME are used, as in `diagnose`.
+        `probabilities` is True if `logits` are probabilities. If they are in a data frame, only its columns logit_NAME
+        or probability_NAME are used, as in `diagnose`.
         """
-        samples = read_samples(rows_of(logits, self.names), classes=self.classes)
+        rows = rows_of(logits, self.names)
+        if probabilities and "logits" in rows:
+            rows = {"probabilities": rows["logits"]}
+        samples = read_samples(rows, classes=self.classes)
         return self.auto.predict_proba(np.ascontiguousarray(samples["logits"]))
 
     def save(self, path: Path | str) -> None:

@@ -195,7 +195,8 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
         unclear = logits.shape[1] == 2 and column.size == len(logits) and in_unit_interval(column)
         advice = f"P(class 1) is called {prefix}probabilities; for logits, pass two columns, 0 and this one"
         refuse(unclear, name, f"a column of numbers from 0 to 1 may be probabilities or logits; {advice}")
-        advice = f"if these are probabilities, rename the array {prefix}probabilities; its logarithm is then taken"
+        advice = f"if these are probabilities, call the array {prefix}probabilities or, in Python, pass"
+        advice += " probabilities=True"
         check_unscaled(logits, name, advice)
     fits = classes in (None, logits.shape[1])  # checked first; otherwise, the error would blame the labels
     require(fits, name, Found(f"{logits.shape[1]} classes"), f"{classes} classes, as in the validation logits")

@@ -397,7 +397,7 @@ def _cross_fitted(
         results[TS][2:, out] = _confidence(ts, labels[out])
         for name in [name for name in results if name != TS]:
             try:
-                scores = fit_checked(name, *inside, {}).logits(held_out)
+                scores = fit_checked(name, *inside, {}).logits(held_out, probabilities=False)
             except SpecError as error:
                 reasons[name] = error.sentence
                 del results[name]

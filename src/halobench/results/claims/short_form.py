@@ -56,7 +56,10 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
         own = {column for side in sides for column in side} | set(where)
         defaults = {column: value for column, value in ROWS[found["table"]].items() if column not in own}
         metric = {"metric": entry["value"]} if found["value"] != entry["value"] else {}
-        found["where"] = {**defaults, **metric, **where}
+        found["where"] = where = {**defaults, **metric, **where}
+    fits = {side.get("calibrator") for side in [*sides, where] if isinstance(side, Mapping)} - {None}
+    if "fit" not in found and len(fits) == 1 and isinstance(fit := fits.pop(), str):
+        found["fit"] = fit
     return found
 
 
