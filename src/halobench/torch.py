@@ -10,7 +10,8 @@
     torch.onnx.export(calibrated, (inputs,), "calibrated.onnx", dynamo=True)
 
 The module's probabilities are those of the calibrator: within 1e-12 in float64 and, for logits of usual sizes, within
-1e-6 in float32. Inputs of a module without a model are logits; take the logarithm of probabilities. Gradients flow through the map to the logits; the map itself is fixed, so its numbers are buffers.
+1e-6 in float32. Without a model, its inputs are logits; take the logarithm of probabilities. Gradients flow through the
+map to the logits; the map itself is fixed, so its numbers are buffers.
 """
 
 from __future__ import annotations
