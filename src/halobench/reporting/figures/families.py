@@ -28,7 +28,7 @@ interval for the effect in another family, if the families in the figure were dr
 comes from. If it includes 0, the sign of the effect depends on the family. Only models that interpolate with the base
 loss are shown.
 """
-LOSSES = 2
+SHOWS = ()  # only in experiments that name it, since it needs several families
 TITLE = "Does it depend on the family of networks?"
 FEWEST = 3  # families
 CHANGE = "difference in test NLL (nats)"
