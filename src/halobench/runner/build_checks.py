@@ -55,7 +55,21 @@ def run(config: Config, results: Path) -> tuple[list[str], dict[str, tuple[float
         build.attempt(kind, plugins.load, kind, name)
     if outside_calibration(config):
         build.check_calibration()
-    return list(dict.fromkeys(build.problems)), {} if build.problems else build.paces()
+    with _gpus_hidden():
+        return list(dict.fromkeys(build.problems)), {} if build.problems else build.paces()
+
+
+@contextlib.contextmanager
+def _gpus_hidden() -> Iterator[None]:
+    """Hide all GPUs, which other jobs may use, since optimisers start CUDA even if all tensors are on the CPU."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    try:
+        yield
+    finally:
+        os.environ.pop("CUDA_VISIBLE_DEVICES")
+        if before is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = before
 
 
 def outside_displays(config: Config) -> Iterator[tuple[str, str]]:
@@ -147,7 +161,7 @@ class _Build:
                     self.attempt_once(own, f"probes.{name}", check_certified, model, source, cell.model)
 
     def paces(self) -> dict[str, tuple[float, float]]:
-        """Time a step of each model on each source, for estimates; stop after `TRIALS` seconds."""
+        """Time a step of each model on each source, on the CPU, for estimates; stop after `TRIALS` seconds."""
         from halobench.training.trial import seconds_per_sample
 
         found: dict[str, tuple[float, float]] = {}
@@ -157,7 +171,7 @@ class _Build:
             key, source = pace_key(canonical(model), dataset.source), self.descriptions[dataset.source]
             if key in found or time.monotonic() > stop:
                 continue
-            recipe = self.config.recipe(cell.dataset, cell.model)
+            recipe = dataclasses.replace(self.config.recipe(cell.dataset, cell.model), device="cpu")
             with contextlib.suppress(Exception):  # it is only an estimate, and the checks have passed
                 if pace := seconds_per_sample(model, recipe, source.shape, source.classes):
                     found[key] = pace
