@@ -56,6 +56,13 @@ def test_the_last_rows_are_the_mean_of_families_and_what_another_one_may_show(ta
     assert [label.get_text() for label in axes.get_yticklabels()][-2:] == ["mean", "a new family"]
 
 
+def test_only_families_of_the_data_sets_shown_are_left_out_by_name(tables):
+    """A model of another data set, which has too few families to be drawn, isn't said not to interpolate."""
+    elsewhere = [tables[name].query("model == 'mlp'").assign(dataset="digits", model="linear") for name in tables]
+    more = {name: pd.concat([tables[name], rows]) for name, rows in zip(tables, elsewhere, strict=True)}
+    assert "Left out, since they don't interpolate: Attention." in synthetic.words(families.draw(**more))
+
+
 def test_a_prediction_interval_covers_the_next_value():
     """19 times out of 20, whatever the mean and spread."""
     values = np.random.default_rng(0).normal(3.0, 0.7, size=(4000, 7))

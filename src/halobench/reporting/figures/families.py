@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
-from halobench.reporting.answers.answer import base_label, excess_nll, means_of, mixup_losses, of_base
+from halobench.reporting.answers.answer import base_label, excess_nll, means_of, mixup_losses, of_base, with_base
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import FAINT, GREY, INK, styled
@@ -49,7 +49,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         return empty_page(TITLE, f"No data set has {FEWEST} models that interpolate and differ in the loss or the fit.")
     models = labels.ordered({m for rows in shown.values() for m in rows["model"]}, labels.MODELS)
     names = [*map(labels.model_label, models), "mean", "a new family"]
-    left_out = sorted({*_trained(runs)["model"]} - {*models})
+    left_out = sorted(_base_models(runs, {dataset for dataset, _ in shown}) - {*models})
     without = (
         f" Left out, since they don't interpolate: {', '.join(map(labels.model_label, left_out))}." if left_out else ""
     )
@@ -75,8 +75,10 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def _trained(runs: pd.DataFrame) -> pd.DataFrame:
-    return runs[runs["fitted_here"].astype(bool) & runs["loss_family"].ne("")]
+def _base_models(runs: pd.DataFrame, datasets: set[str]) -> set[str]:
+    """Return the models that were trained with the base loss on some of these data sets."""
+    cells = with_base(runs)
+    return {*cells.loc[(cells["loss"] == cells["base"]) & cells["dataset"].isin(datasets), "model"]}
 
 
 def _effects(metrics: pd.DataFrame, runs: pd.DataFrame) -> Effects:
