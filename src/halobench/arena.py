@@ -45,7 +45,6 @@ from halobench.storage.files import replacing
 
 __all__ = ["Pair", "compare", "read", "write"]
 
-SUFFIXES = (".h5", ".hdf5")
 NEEDED = ("probas_cal", "labels_cal", "probas_test", "labels_test")
 ELSEWHERE = 1e-3  # nats above the lowest NLL at which another program's temperature counts as ended elsewhere
 log = logging.getLogger(__name__)

@@ -96,9 +96,7 @@ class Calibrator(Savable):
         if self.transform is None:
             sentence = "separable data have no optimal temperature" if self.separable else self.reason
             raise RefusedError("this calibrator couldn't be fitted", sentence)
-        rows = rows_of(logits, self.names)
-        if probabilities and "logits" in rows:
-            rows = {"probabilities": rows["logits"]}
+        rows = rows_of(logits, self.names, bool(probabilities))
         if "probabilities" in rows:
             rows["logits"] = logarithm(as_probabilities(rows["probabilities"]))
         logits = rows["logits"] if self.classes != 2 else two_columns(rows["logits"], "logits")

@@ -84,17 +84,19 @@ def ordered(classes: Sequence[str], names: Sequence[str]) -> list[str]:
     return list(classes)
 
 
-def rows_of(logits: Any, names: Sequence[str]) -> dict[str, np.ndarray]:
+def rows_of(logits: Any, names: Sequence[str], probabilities: bool = False) -> dict[str, np.ndarray]:
     """Return an array as ``logits``, or a table's logits or probabilities with the classes ordered as in `names`.
 
+    If `probabilities` is true, what isn't called probabilities is, too.
     If the table has other classes, SpecError is raised, unless `names` are only numbers.
     """
     if not is_table(logits):
-        return {"logits": as_rows(logits)}
+        return {"probabilities" if probabilities else "logits": as_rows(logits)}
     columns, order = class_columns(logits)
     order = ordered(order, names)
     columns.pop("posterior", None)
-    return {kind: as_rows(logits[[by_name[name] for name in order]]) for kind, by_name in columns.items()}
+    rows = {kind: as_rows(logits[[by_name[name] for name in order]]) for kind, by_name in columns.items()}
+    return {"probabilities": rows["logits"]} if probabilities and "logits" in rows else rows
 
 
 def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:

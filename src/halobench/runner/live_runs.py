@@ -86,8 +86,7 @@ def enrol_in_shared(results: Path, folder: Path, records: Collection[str]) -> No
     place = results.resolve()
     if place.is_relative_to(folder.resolve()):
         return
-    place.mkdir(parents=True, exist_ok=True)
-    (place / STATE).mkdir(parents=True, exist_ok=True)
+    _locks(place).mkdir(parents=True, exist_ok=True)
     with _deciding(place):
         for other in other_runs(place)[0]:
             if shared := sorted({*_listed(place, other)} & {*records}):
@@ -97,7 +96,6 @@ def enrol_in_shared(results: Path, folder: Path, records: Collection[str]) -> No
                 raise OSError(f"{what}; wait for it to end, or write to another folder (--results)")
             end_of_run.say(_words(other))
         path = _locks(place) / f"{name()}.jobs"
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("\n".join(records), encoding="utf-8")
         atexit.register(path.unlink, missing_ok=True)
         enrol(place)

@@ -92,9 +92,7 @@ class Diagnosis:
         `probabilities` is True if `logits` are probabilities. If they are in a data frame, only its columns logit_NAME
         or probability_NAME are used, as in `diagnose`.
         """
-        rows = rows_of(logits, self.names)
-        if probabilities and "logits" in rows:
-            rows = {"probabilities": rows["logits"]}
+        rows = rows_of(logits, self.names, probabilities)
         samples = read_samples(rows, classes=self.classes)
         return self.auto.predict_proba(np.ascontiguousarray(samples["logits"]))
 
