@@ -23,6 +23,9 @@ PARTS = {
     r"uniform(\d\d)": "{}% uniform noise",
     r"val(\d+)": "{} val. samples per class",
     r"pairs(\d\d)": "{}% pair flips",
+    r"n(\d+)": "{} samples per class",
+    r"layout(\d+)": "layout {}",
+    "control": "no overlap",
     "shuffled": "shuffled labels",
     "blocks": "separate test images",
 }
@@ -32,7 +35,6 @@ SHIPPED = {
     "fashion2k": "Fashion-MNIST-2k",
     "fashion54k": "Fashion-MNIST-54k",
     "fashion-overlap": "Collages in pairs",
-    "fashion-disjoint": "Collages without overlap",
 }
 
 

@@ -20,13 +20,6 @@ from halobench.data.sources import Images, plain_images
 
 TITLE = "Collages in pairs"
 ORDER = 13
-# Its names in the experiments, without the number of classes.
-VARIANTS = {
-    "fashion-overlap": {"TITLE": "Fashion-MNIST collages in pairs"},
-    "fashion-disjoint": {"TITLE": "Fashion-MNIST collages, no overlap"},
-    "fashion-overlap-other": {"TITLE": "Fashion-MNIST collages in pairs, other regions"},
-    "fashion-disjoint-other": {"TITLE": "Fashion-MNIST collages, no overlap, other regions"},
-}
 
 
 class Halves:

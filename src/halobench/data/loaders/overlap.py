@@ -31,7 +31,6 @@ ORDER = 11
 VARIANTS = {
     "overlap-m4": {"TITLE": "Balls in fours"},
     "overlap-all": {"TITLE": "Balls, one region for all"},
-    "overlap-n50": {"TITLE": "Balls in pairs, 50 samples per class"},
     "overlap-disc": {"TITLE": "Discs in pairs"},
 }
 

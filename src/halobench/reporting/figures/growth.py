@@ -1,0 +1,103 @@
+"""Show how much of KL's growth with the number of classes is due to overlap: its slope with overlap and without it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from halobench.reporting import labels
+from halobench.reporting.answers.answer import with_base
+from halobench.reporting.plotting import artists, class_families
+from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
+from halobench.reporting.plotting.style import GREY, INK, styled
+from halobench.reporting.seed_statistics import over_seeds, seeds_note
+
+SHORT = "Growth with and without overlap"
+CATEGORY = "5 Theory"
+CAPTION = """\
+Growth of the KL (in nats) that TS (optimal) leaves: its least-squares slope on log k, the logarithm of the number of
+classes, with its 95% t interval over seeds. A control has the same regions and inputs as its distribution of
+overlapping classes, but each shared region belongs to one class. Only the growth that the control doesn't show, the
+*effect of overlap* (paired by seed), can be due to overlap. Hollow marks: not all seeds interpolate at every k.
+A data set's control has the same name with `-control` before the number of classes.
+"""
+SHOWS = ()  # only in experiments that name it, since it needs controls
+TITLE = "How much of the growth with the number of classes is due to overlap?"
+CONTROL = "-control"
+WITH, WITHOUT, EFFECT = "with overlap", "without overlap (control)", "effect of overlap"
+LOOKS: dict[str, dict[str, Any]] = {
+    WITH: {"color": INK, "marker": "o"},
+    WITHOUT: {"color": GREY, "marker": "s"},
+    EFFECT: {"color": "#b2182b", "marker": "D"},
+}
+OF_SLOPE = ["family", "model", "seed"]
+
+
+@styled
+def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Draw a panel per model, with a row per distribution, its slopes with and without overlap and their difference."""
+    slopes = _slopes(metrics, runs)
+    if slopes.empty:
+        return empty_page(TITLE, f"No family of distributions has a control ({CONTROL}) at three numbers of classes.")
+    means = over_seeds(slopes, ["family", "model", "part"], "slope")
+    means = means.merge(slopes.groupby(["family", "model", "part"])["interpolates"].all().reset_index())
+    families = class_families.families(slopes)
+    seeds = seeds_note(slopes.assign(dataset=slopes["family"], loss=""))
+    note = (
+        f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds}). To the right of 0, KL grows "
+        "with the number of classes. Hollow: not all seeds interpolate at every k."
+    )
+    legend = [artists.key(part, ls="", **look) for part, look in LOOKS.items()]
+    models = {model: labels.model_label(model) for model in labels.ordered(slopes["model"], labels.MODELS)}
+    figure, axes = draw_grid(
+        PageText(TITLE, note, legend, "slope of KL on log k (nats)", shared=True),
+        {"": ""},
+        models,
+        {("", model) for model in models},
+        (2.3, 0.6 + 0.42 * len(families)),
+    )
+    for (_, model), ax in axes.items():
+        _draw_rows(ax, means[means["model"] == model], families)
+        ax.set_yticks(range(len(families)), list(map(labels.dataset_label, families)))
+        ax.set_ylim(len(families) - 0.5, -0.5)
+        ax.tick_params(axis="y", length=0)
+    return figure
+
+
+def _slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return slopes per family that has a control, model and seed, for each part of `LOOKS`."""
+    table = with_base(class_families.scores(metrics, runs, {"kl": ("kl", "exact")}).dropna(subset=["kl"]))
+    table = table[table["loss"] == table["base"]]
+    rows = []
+    for (family, model, seed), cells in table.groupby(OF_SLOPE):
+        if class_families.shows_growth(cells):
+            slope = np.polyfit(np.log(cells["classes"].to_numpy(float)), cells["kl"].to_numpy(float), 1)[0]
+            ks = tuple(sorted(cells["classes"]))
+            rows.append((family, model, seed, ks, slope, cells["interpolates"].all()))
+    found = pd.DataFrame(rows, columns=[*OF_SLOPE, "ks", "slope", "interpolates"])
+    control = found["family"].str.endswith(CONTROL)
+    without = found[control].assign(family=found["family"].str.removesuffix(CONTROL))
+    both = found[~control].merge(without, on=[*OF_SLOPE, "ks"], suffixes=("", "_without"))
+    slope, other = both["slope"], both["slope_without"]
+    fitted, also = both["interpolates"], both["interpolates_without"]
+    parts = {WITH: (slope, fitted), WITHOUT: (other, also), EFFECT: (slope - other, fitted & also)}
+    keys = both[OF_SLOPE]
+    return pd.concat(
+        [keys.assign(part=part, slope=value, interpolates=full) for part, (value, full) in parts.items()],
+        ignore_index=True,
+    )
+
+
+def _draw_rows(ax: Axes, means: pd.DataFrame, families: list[str]) -> None:
+    ax.axvline(0, color="#8a8a8a", lw=0.8, zorder=1)
+    for offset, (part, look) in zip(artists.dodge(len(LOOKS), 0.66), LOOKS.items(), strict=True):
+        rows = means[means["part"] == part]
+        y = rows["family"].map(families.index).to_numpy(float) + offset
+        ax.hlines(y, rows["low"], rows["high"], color=look["color"], lw=1, zorder=2)
+        fitted = rows["interpolates"].to_numpy(bool)
+        ax.plot(rows["mean"][fitted], y[fitted], ls="", ms=4.5, zorder=3, **look)
+        ax.plot(rows["mean"][~fitted], y[~fitted], ls="", ms=5, mfc="white", zorder=3, **look)
