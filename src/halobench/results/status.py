@@ -20,7 +20,7 @@ from halobench.core.errors import RefusedError, SpecError
 from halobench.core.formatting import count
 from halobench.core.specs.codec import to_json
 from halobench.experiment.jobs import Job
-from halobench.results.time_estimate import Paces, estimate
+from halobench.results.time_estimate import Paces, estimate, untried
 from halobench.storage.files import checksum, read_json
 from halobench.storage.job_logs import SILENT, last_line
 from halobench.storage.layout import STAGES
@@ -274,10 +274,20 @@ def _named(group: Sequence[Job]) -> str:
 
 def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State], paces: Paces) -> str:
     """Return how long the jobs will take, by the records of those that have run and by the models' paces."""
-    records = ((job, states[job.name].record) for job in jobs)
-    done = [(job, record["seconds"]) for job, record in records if record is not None and "seconds" in record]
-    time = estimate(chosen.values(), done, paces)
+    time = estimate(chosen.values(), _timed(jobs, states), paces)
     return f"; {time}" if time else ""
+
+
+def untimed(jobs: Iterable[Job], states: Mapping[Name, State]) -> list[str]:
+    """Return the `pace_key`s of jobs that would run and like which none has run, each model's first ones first."""
+    jobs = list(jobs)
+    return untried(to_run(jobs, states).values(), _timed(jobs, states))
+
+
+def _timed(jobs: Iterable[Job], states: Mapping[Name, State]) -> list[tuple[Job, float]]:
+    """Return the jobs that have run with their seconds."""
+    records = ((job, states[job.name].record) for job in jobs)
+    return [(job, record["seconds"]) for job, record in records if record is not None and "seconds" in record]
 
 
 def file_digest(path: Path) -> str:

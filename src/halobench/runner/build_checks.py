@@ -1,7 +1,7 @@
 """Check a configuration by building what it specifies: losses score a batch, and models run on their samples.
 
 Run as a program, the module reads a configuration and a results folder as JSON, and prints, as JSON, a line for each
-problem and the models' paces.
+problem.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import math
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ import numpy as np
 from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
 from halobench.core.specs.calibrator import CalibratorSpec
-from halobench.core.specs.codec import canonical
 from halobench.core.specs.metric import MetricSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import IMAGE_KEYS, LossSpec
@@ -33,17 +31,15 @@ from halobench.experiment.figure_choice import KINDS
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import source_job
 from halobench.experiment.sections import Cell
-from halobench.results.time_estimate import pace_key
 from halobench.storage import records
 from halobench.storage.request_diff import changes
 
 CERTIFIED = "certified"  # the kind of probe that accepts only networks made of known layers
 SMALL = (1, 4, 4)  # the shape of the images on which losses are tried
-TRIALS = 4.0  # seconds after which no further model is timed
 
 
-def run(config: Config, results: Path) -> tuple[list[str], dict[str, tuple[float, float]]]:
-    """Build everything that the experiments to be run need; return a line for each problem, and the models' paces."""
+def run(config: Config, results: Path) -> list[str]:
+    """Build everything that the experiments to be run need, and return a line for each problem."""
     build = _Build(config, results)
     for name in sorted({config.datasets[cell.dataset].source for cell in build.cells}):
         build.check_source(name)
@@ -55,21 +51,7 @@ def run(config: Config, results: Path) -> tuple[list[str], dict[str, tuple[float
         build.attempt(kind, plugins.load, kind, name)
     if outside_calibration(config):
         build.check_calibration()
-    with _gpus_hidden():
-        return list(dict.fromkeys(build.problems)), {} if build.problems else build.paces()
-
-
-@contextlib.contextmanager
-def _gpus_hidden() -> Iterator[None]:
-    """Hide all GPUs, which other jobs may use, since optimisers start CUDA even if all tensors are on the CPU."""
-    before = os.environ.get("CUDA_VISIBLE_DEVICES")
-    os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    try:
-        yield
-    finally:
-        os.environ.pop("CUDA_VISIBLE_DEVICES")
-        if before is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = before
+    return list(dict.fromkeys(build.problems))
 
 
 def outside_displays(config: Config) -> Iterator[tuple[str, str]]:
@@ -159,23 +141,6 @@ class _Build:
                 if probe.kind == CERTIFIED:
                     own = ("certified", name, cell.model, dataset.source)
                     self.attempt_once(own, f"probes.{name}", check_certified, model, source, cell.model)
-
-    def paces(self) -> dict[str, tuple[float, float]]:
-        """Time a step of each model on each source, on the CPU, for estimates; stop after `TRIALS` seconds."""
-        from halobench.training.trial import seconds_per_sample
-
-        found: dict[str, tuple[float, float]] = {}
-        stop = time.monotonic() + TRIALS
-        for cell in self.cells:
-            model, dataset = self.config.models[cell.model], self.config.datasets[cell.dataset]
-            key, source = pace_key(canonical(model), dataset.source), self.descriptions[dataset.source]
-            if key in found or time.monotonic() > stop:
-                continue
-            recipe = dataclasses.replace(self.config.recipe(cell.dataset, cell.model), device="cpu")
-            with contextlib.suppress(Exception):  # it is only an estimate, and the checks have passed
-                if pace := seconds_per_sample(model, recipe, source.shape, source.classes):
-                    found[key] = pace
-        return found
 
     def check_calibration(self) -> None:
         """Fit and score calibrators and metrics from outside the package on a few random logits."""
@@ -347,8 +312,7 @@ def main() -> None:
         config: Config | None = load_config(raw)
     except ConfigError as error:
         config = error.sound
-    problems, paces = ([], {}) if config is None else run(config, Path(results))
-    print(json.dumps([problems, paces]))
+    print(json.dumps([] if config is None else run(config, Path(results))))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
     forcing = _forcing(parsed, plan.named, jobs, chosen) if needed else []
     if options.dryrun:
-        print("\n".join(status.report(jobs, states, plan.paces)), flush=True)
+        print("\n".join(status.report(jobs, states, plan.paces(jobs, states))), flush=True)
         try:
             files.check_writable(options.directory / STATE.parent)  # Snakemake notes there which files exist
         except SpecError as error:
@@ -85,7 +85,8 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
     plan = load(parsed)
     if plan is None:
         return 1
-    print("\n".join(status.report(*plan.survey(), plan.paces, each)))
+    jobs, states = plan.survey()
+    print("\n".join(status.report(jobs, states, plan.paces(jobs, states), each)))
     return 0
 
 

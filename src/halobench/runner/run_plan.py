@@ -24,7 +24,7 @@ from halobench.experiment.grid import Config
 from halobench.results import status
 from halobench.results.finished_cells import partial_jobs
 from halobench.results.time_estimate import Paces
-from halobench.runner import validation
+from halobench.runner import model_trials, validation
 from halobench.runner.arguments import DEFAULT, Arguments, configuration
 from halobench.runner.end_of_run import CLAIMS
 from halobench.storage import files
@@ -42,7 +42,6 @@ class RunPlan:
     folder: Path  # the runs' working directory
     named: str  # the results folder, as rules name it
     workflow: Path  # the folder of the workflow's files
-    paces: Paces = dataclasses.field(default_factory=dict)  # of its models, measured by a trial
 
     @property
     def results(self) -> Path:
@@ -57,6 +56,12 @@ class RunPlan:
             else:
                 listed = job_list.jobs(self.config, self.config.experiments if which == "all" else None)
             return listed, status.survey(listed, Path(self.named), {job.name: self._read_by(job) for job in listed})
+
+    def paces(self, jobs: Iterable[job_list.Job], states: Mapping[status.Name, status.State]) -> Paces:
+        """Return the paces of models that status needs to estimate the time of jobs."""
+        wanted = status.untimed(jobs, states)
+        with contextlib.chdir(self.folder):
+            return model_trials.measure(wanted, self.raw, Path(self.named), cache_folder())
 
     def _read_by(self, job: job_list.Job) -> dict[str, str]:
         """Return the checksums of files that a job reads but no job writes."""
@@ -94,14 +99,14 @@ def load(parsed: Arguments) -> RunPlan | None:
     try:
         raw = configuration(parsed.options)
         with contextlib.chdir(parsed.options.directory):
-            config, named, paces = check(raw)
+            config, named = check(raw)
             check_claims(claims_file(workflow), config)
     except ConfigError as error:
         here = parsed.options.directory
         where = "" if (here / DEFAULT).exists() else f" (no {DEFAULT} in {here.absolute()})"
         print("\n".join([f"The configuration{where} has problems:", *error.problems]), file=sys.stderr)
         return None
-    plan = RunPlan(raw, config, parsed.options.directory, named, workflow, paces)
+    plan = RunPlan(raw, config, parsed.options.directory, named, workflow)
     _plans.append(plan)
     return plan
 
@@ -126,15 +131,17 @@ def _set_path(variable: str, *paths: str | None) -> None:
     os.environ[variable] = os.pathsep.join(dict.fromkeys(folders))
 
 
-def check(raw: Mapping[str, Any]) -> tuple[Config, str, Paces]:
-    """Return a configuration, its results folder and its models' paces, after all checks that precede any job."""
+def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
+    """Return a configuration and its results folder, after all checks that precede any job."""
     data_root.note(raw)
     folder = raw.get("results")
     named = os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
-    # Notes on passed checks don't belong to any project.
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halobench"
-    config, paces = validation.load_checked(raw, cache, Path(named))
-    return config, named, paces
+    return validation.load_checked(raw, cache_folder(), Path(named)), named
+
+
+def cache_folder() -> Path:
+    """Return the user's folder for notes that don't belong to any project."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halobench"
 
 
 def claims_file(workflow: Path) -> Path:

@@ -22,33 +22,28 @@ from halobench.experiment.code_version import code_map
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.grid import Config
 from halobench.models import package_weights
-from halobench.results.time_estimate import Paces
 from halobench.runner.build_checks import outside_calibration, outside_displays, written_description
 from halobench.storage import files
 from halobench.storage.provenance import PACKAGE, versions
 
 
-def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> tuple[Config, Paces]:
-    """Load a configuration, and build what it specifies unless it has passed this check before.
-
-    The models' paces are measured along with the check.
-    """
+def load_checked(raw: Mapping[str, Any], cache: Path, results: Path) -> Config:
+    """Load a configuration, and build what it specifies unless it has passed this check before."""
     try:
         config = load_config(raw)
     except ConfigError as error:
-        built = [] if error.sound is None else _build(error.plain, results, error.sound)[0]
+        built = [] if error.sound is None else _build(error.plain, results, error.sound)
         raise ConfigError([*error.problems, *built]) from None
     passed = _note(config, raw, cache, results)
     if passed is not None and passed.exists():
-        with contextlib.suppress(OSError, ValueError):
-            return config, files.read_json(passed)["paces"]
-    problems, paces = _build(raw, results, config)
-    if problems:
+        return config
+    if problems := _build(raw, results, config):
         raise ConfigError(problems)
     if passed is not None:
         with contextlib.suppress(OSError):  # without a cache, each run repeats the checks
-            files.write_json(passed, {"paces": paces})
-    return config, paces
+            passed.parent.mkdir(parents=True, exist_ok=True)
+            passed.touch()
+    return config
 
 
 def _outside(config: Config) -> list[tuple[str, str]]:
@@ -89,22 +84,28 @@ def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) ->
     return cache / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]}.json"
 
 
-def _build(plain: Mapping[str, Any], results: Path, config: Config) -> tuple[list[str], Paces]:
-    """Build everything in a configuration in a separate process; return a line for each problem, and models' paces."""
-    command = [sys.executable, "-m", "halobench.runner.build_checks"]
-    # Use the same module search path, so that ``module:object`` means the same in that process.
-    search_path = os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search_path}
-    request = json.dumps([plain, str(results)])
-    done = subprocess.run(command, input=request, capture_output=True, text=True, env=environment, check=False)
+def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]:
+    """Build everything in a configuration in a separate process, and return a line for each problem."""
+    done = run_apart("build_checks", [plain, str(results)])
     try:
-        problems, paces = json.loads(done.stdout.splitlines()[-1])  # plug-ins may have printed something first
-        return problems, paces
+        problems: list[str] = json.loads(done.stdout.splitlines()[-1])  # plug-ins may have printed something first
+        return problems
     except (IndexError, ValueError):  # a plug-in ended the process
         last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
         names = ", ".join(sorted({name for _, name in _outside(config)}))
         what = f"the plug-ins {names} can't be built: the check exited with code {done.returncode} ({last_line})"
-        return [what], {}
+        return [what]
+
+
+def run_apart(module: str, request: Any, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a module of this package as a program of one thread, with `request` as JSON on its standard input."""
+    # Use the same module search path, so that ``module:object`` means the same in that process.
+    search_path = os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search_path} | variables
+    command = [sys.executable, "-m", f"{__package__}.{module}"]
+    return subprocess.run(
+        command, input=json.dumps(request), capture_output=True, text=True, env=environment, check=False
+    )
 
 
 def check_folders(paths: Iterable[str]) -> None:

@@ -280,7 +280,7 @@ def test_a_probe_of_some_models_touches_no_other(tmp_path):
     config["models"]["cnn"] = {"name": "mlp_mixer", "patch": 2, "width": 8}
     config["probes"]["c"] = CERTIFIED | {"models": ["mlp"]}
     data_root.note(config)
-    loaded, _ = validation.load_checked(config, tmp_path / "cache", tmp_path / "results")
+    loaded = validation.load_checked(config, tmp_path / "cache", tmp_path / "results")
     assert loaded.probe_spec("clean", "cnn")["probes"] == plain.probe_spec("clean", "cnn")["probes"]
     assert loaded.probe_spec("clean", "mlp")["probes"]["c"] == CERTIFIED
     assert ("searches", "certified") not in loaded.probe_plugins("clean", "cnn")

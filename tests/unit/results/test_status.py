@@ -138,10 +138,16 @@ def test_models_that_have_not_been_trained_have_a_range_by_a_trial(tmp_path):
     ends = duration((quick + seconds) / UNCERTAIN), duration((quick + seconds) * UNCERTAIN)
     told = f"; about {ends[0]} to {ends[1]} of computing on one core by a trial"
     assert last.endswith(f"{told} of each model, and 1 job of unknown length")
+    elsewhere = {pace_key(training["model"], "mnist5k"): (2.0, 0.0)}
+    assert status.report(everything, status.survey(everything, tmp_path), elsewhere)[-1] == last, "another source's"
+    assert status.untimed(everything, status.survey(everything, tmp_path)) == [*paces]
     for stage in ("source", "train"):
         write(next(job for job in everything if job.stage == stage), tmp_path, everything)
     ends = duration(60 + quick / UNCERTAIN), duration(60 + quick * UNCERTAIN)
     assert f"; about {ends[0]} to {ends[1]} of computing on one core, and " in lines(everything, tmp_path)[-1]
+    assert status.untimed(everything, status.survey(everything, tmp_path)) == [*paces], "no probe has run"
+    write(next(job for job in everything if job.stage == "probe"), tmp_path, everything)
+    assert status.untimed(everything, status.survey(everything, tmp_path)) == []
 
 
 @pytest.mark.parametrize(
