@@ -13,7 +13,9 @@ name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name wi
 (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
 be one row, unless a word reduces it: ``min max median spread count slope``; ``interval`` adds the 95% t interval over
-seeds, corrected for seeds that share samples. ``minus`` or ``over``, with the conditions that differ (``value=`` for
+seeds, corrected for seeds that share samples; ``mean`` is the mean of rows, such as families of networks, with its
+95% t interval, ``predicted`` the 95% prediction interval for another row, and ``signs`` counts the rows whose own
+interval lies below and above 0. ``minus`` or ``over``, with the conditions that differ (``value=`` for
 another name), compares with other rows. ``neg`` changes the sign. Formats are Python's: ``.3f`` (the default),
 ``+.2f``, ``.0%``.
 
@@ -29,6 +31,7 @@ import functools
 import hashlib
 import itertools
 import json
+import math
 import operator
 import re
 import shutil
@@ -48,7 +51,7 @@ from halobench.experiment.code_version import code_map
 from halobench.reporting import finding
 from halobench.results.claims import evaluate, load_claims
 from halobench.results.names import VERDICTS
-from halobench.results.t_intervals import t_interval
+from halobench.results.t_intervals import prediction_interval, t_interval
 from halobench.storage.columns import KEYS
 from halobench.storage.records import seal
 
@@ -73,7 +76,7 @@ OLDER, NEWER = "released", "paper"  # the name of a fit in the first runs, whose
 FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
 COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": operator.truediv}
 APART = ("points", "probe", "quantity", "calibrator", "labels", "split", "threshold")
-REDUCE = ("min", "max", "median", "spread", "count", "slope", "interval")
+REDUCE = ("min", "max", "median", "spread", "count", "slope", "interval", "mean", "predicted", "signs")
 # What the check of typed numbers doesn't read: code, formulas, comments, addresses, pictures, and versions.
 SKIPPED = re.compile(
     r"```.*?```|^ {4,}[^|\s].*?$|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$|<!--[cn] .*?<!--/-->|<!--.*?-->"
@@ -173,6 +176,10 @@ def reduced(rows: pd.DataFrame, how: str, run: str) -> list[float]:
         return [float(getattr(means, how)())]
     if how == "spread":
         return [float(means.min()), float(means.max())]
+    if how == "mean":
+        return list(t_interval(means))
+    if how == "predicted":
+        return list(prediction_interval(means))
     if how == "count":
         return [float(rows.notna().sum().sum())]
     if how == "slope":
@@ -183,9 +190,22 @@ def reduced(rows: pd.DataFrame, how: str, run: str) -> list[float]:
         apart = [key for key in rows.index.names if rows.index.get_level_values(key).nunique() > 1]
         raise Wrong(f"{len(means)} rows, which differ in {', '.join(apart)}")
     if how == "interval":
-        corrections = table(run, "runs").groupby("dataset")["seed_correction"].first()
-        return list(t_interval(rows.iloc[0].to_numpy(), float(corrections[rows.index.get_level_values("dataset")[0]])))
+        return of_rows(rows, run)[0]
     return [float(means.iloc[0])]
+
+
+def of_rows(rows: pd.DataFrame, run: str) -> list[list[float]]:
+    """Return each row's mean over seeds with its t interval, corrected for seeds that share samples."""
+    corrections = table(run, "runs").groupby("dataset")["seed_correction"].first()
+    names = rows.index.get_level_values("dataset")
+    return [list(t_interval(row, float(corrections[name]))) for row, name in zip(rows.to_numpy(), names, strict=True)]
+
+
+def signs(rows: pd.DataFrame, run: str, sign: int) -> str:
+    """Return how many rows have an interval below 0, and how many above."""
+    ends = [sorted((sign * low, sign * high)) for _, low, high in of_rows(rows, run)]
+    below, above = sum(high < 0 for _, high in ends), sum(low > 0 for low, _ in ends)
+    return f"{below} below, {above} above, of {len(ends)}"
 
 
 def shown(value: float, form: str) -> str:
@@ -267,8 +287,12 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     for values in itertools.product(*several.values()):
         chosen = {**conditions, **dict(zip(several, values, strict=True))}
         rows = compared(run, name, [chosen, sides[1]], compare)
+        if words == ["signs"]:
+            texts.append(signs(rows, run, sign))
+            continue
         result = [sign * value for value in reduced(rows, words[0] if words else "", run)]
-        texts.append(listed([*result[:1], *sorted(result[1:])], ".0f" if words == ["count"] else form))
+        first = [] if len(result) == 2 else result[:1]  # two numbers are the ends of a range
+        texts.append(listed([*first, *sorted(result[len(first) :])], ".0f" if words == ["count"] else form))
     return separator.join(texts)
 
 
@@ -340,13 +364,17 @@ def records(folder: Path) -> dict[str, Any]:
 
 def runs_table() -> str:
     """Return the table of published runs, from their records."""
-    lines, machines = ["| run | models | seeds | finished | commit |", "|---|---|---|---|---|"], []
+    lines, machines = (
+        ["| run | models | seeds | minutes on one core | finished | commit |", "|---|---|---|---|---|---|"],
+        [],
+    )
     folders = sorted(path for path in PUBLISHED.iterdir() if path.is_dir())
     for folder in folders:
         record, runs = records(folder)["aggregate"], table(folder.name, "runs")
         low, high = (getattr(runs.groupby(["dataset", "model", "loss"])["seed"].nunique(), f)() for f in ("min", "max"))
         seeds = f"{low}" if low == high else f"{low} to {high}"
-        cells = [folder.name, len(runs), seeds, record["finished"][:10], record["commit"][:7]]
+        minutes = math.ceil(stored(folder.name, "jobs")["seconds"].sum() / 60)
+        cells = [folder.name, len(runs), seeds, minutes, record["finished"][:10], record["commit"][:7]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
         hardware = record["hardware"]
         machines.append(f"{hardware['processor']}, {hardware['cores']} cores, {hardware.get('gpu', 'no GPU')}")
