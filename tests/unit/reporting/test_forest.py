@@ -1,4 +1,4 @@
-"""The figure of families: paired effects per family, their mean, and the prediction interval for another one."""
+"""Forest plots of families: paired effects per family, their mean, and the prediction interval for another one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from scipy import stats
 
 import synthetic
 from halobench.core.plugins.facts import facts
-from halobench.reporting.figures import families
+from halobench.reporting.figures import mixup_families, reach_families, repair_families
+from halobench.reporting.plotting import forest
 from halobench.results.t_intervals import prediction_interval
 
 MODELS = {"mlp": 0.10, "cnn": -0.30, "resnet": -0.20, "vit": 0.05}
@@ -36,7 +37,8 @@ def tables() -> dict[str, pd.DataFrame]:
 
 
 def test_each_family_counts_once_and_by_seeds_that_both_losses_have(tables):
-    (values,) = families._effects(**tables).values()
+    (effect,) = mixup_families._effects(**tables).values()
+    values = forest._means(effect, tables["runs"])
     found = values.set_index("model")["mean"]
     assert set(found.index) == set(MODELS), "a family whose base model doesn't interpolate is left out"
     for model, effect in MODELS.items():
@@ -46,7 +48,7 @@ def test_each_family_counts_once_and_by_seeds_that_both_losses_have(tables):
 
 
 def test_the_last_rows_are_the_mean_of_families_and_what_another_one_may_show(tables):
-    (axes,) = (ax for ax in families.draw(**tables).axes if ax.lines)
+    (axes,) = (ax for ax in mixup_families.draw(**tables).axes if ax.lines)
     effects = np.array([*MODELS.values()]) + 0.01
     spans = {segment[0][1]: segment[:, 0] for line in axes.collections for segment in line.get_segments()}
     mean, spread = effects.mean(), effects.std(ddof=1)
@@ -60,7 +62,7 @@ def test_only_families_of_the_data_sets_shown_are_left_out_by_name(tables):
     """A model of another data set, which has too few families to be drawn, isn't said not to interpolate."""
     elsewhere = [tables[name].query("model == 'mlp'").assign(dataset="digits", model="linear") for name in tables]
     more = {name: pd.concat([tables[name], rows]) for name, rows in zip(tables, elsewhere, strict=True)}
-    assert "Left out, since they don't interpolate: Attention." in synthetic.words(families.draw(**more))
+    assert "Left out, since they don't interpolate: Attention." in synthetic.words(mixup_families.draw(**more))
 
 
 def test_a_prediction_interval_covers_the_next_value():
@@ -69,3 +71,38 @@ def test_a_prediction_interval_covers_the_next_value():
     ends = np.array([prediction_interval(row[:-1]) for row in values])
     covered = (ends[:, 0] < values[:, -1]) & (values[:, -1] < ends[:, 1])
     assert covered.mean() == pytest.approx(0.95, abs=0.01)
+
+
+def test_what_a_temperature_leaves_and_a_map_changes_is_about_the_base_loss(tables):
+    metrics = tables["metrics"]
+    better = metrics.assign(calibrator="partner", value=metrics["value"] - 0.4)
+    effects = repair_families._effects(pd.concat([metrics, better]), tables["runs"])
+    leaves, partner = effects.values()
+    assert set(leaves.index.get_level_values("model")) == set(MODELS)
+    assert leaves.xs(2, level="seed").to_numpy() == pytest.approx(1.2)
+    assert partner.to_numpy() == pytest.approx(-0.4)
+
+
+def test_decisions_are_compared_by_seed_and_certainty_is_that_of_the_base_loss(tables):
+    rows = []
+    for cell in tables["runs"].to_dict("records"):
+        key = {name: cell[name] for name in ("dataset", "model", "loss", "seed")}
+        mixed = cell["loss"] == "mixup2"
+        for probe, quantity, radius in (
+            ("sphere", "certainty", 1.5),
+            ("nearest_other", "decision", 0.5 + 0.1 * cell["seed"] + (0.2 if mixed else 0.0)),
+        ):
+            row = {"points": "train", "probe": probe, "kind": probe, "quantity": quantity, "calibrator": "none"}
+            rows += [
+                key | row | {"relative_median": radius + held} | ({"points": "heldout"} if held else {})
+                for held in (0, 9)
+            ]
+    effects = reach_families._effects(pd.DataFrame(rows), tables["runs"])
+    certainty, decision = effects.values()
+    assert set(certainty.index.get_level_values("model")) == set(MODELS)
+    assert certainty.to_numpy() == pytest.approx(1.5)
+    assert decision.to_numpy() == pytest.approx(-0.2)
+    assert [heading.split("\n")[0] for heading in effects] == [
+        "Certainty (cross-entropy)",
+        "Decision, cross-entropy - 2-point Mixup",
+    ]

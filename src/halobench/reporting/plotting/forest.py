@@ -1,0 +1,108 @@
+"""Draw forest plots over families of networks: each family's effect, their mean, and what a new family would show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from halobench.core.formatting import count
+from halobench.reporting import labels, table_views
+from halobench.reporting.answers.answer import means_of, with_base
+from halobench.reporting.plotting import artists
+from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
+from halobench.reporting.plotting.style import FAINT, GREY, INK
+from halobench.reporting.seed_statistics import seeds_note
+from halobench.results.t_intervals import prediction_interval, t_interval
+from halobench.storage.columns import KEYS, PAIRED
+
+FEWEST = 3  # families
+Effects = Mapping[str, pd.Series]  # by the heading of a column of panels: values by data set, model and seed
+
+
+def draw_forest(title: str, note: str, axis: str, effects: Effects, runs: pd.DataFrame) -> Figure:
+    """Draw a panel per data set and effect, with a row per family, their mean and a new family."""
+    shown = {
+        (dataset, heading): rows
+        for heading, values in effects.items()
+        for (dataset,), rows in table_views.groups_of(_means(values, runs), ["dataset"]).items()
+        if len(rows) >= FEWEST
+    }
+    if not shown:
+        return empty_page(title, f"No data set has {FEWEST} models that interpolate and differ in the loss or the fit.")
+    models = labels.ordered({m for rows in shown.values() for m in rows["model"]}, labels.MODELS)
+    names = [*map(labels.model_label, models), "mean", "a new family"]
+    datasets = labels.ordered({dataset for dataset, _ in shown}, labels.DATASETS)
+    left_out = sorted(_base_models(runs, datasets) - {*models})
+    without = (
+        f" Left out, since they don't interpolate: {', '.join(map(labels.model_label, left_out))}." if left_out else ""
+    )
+    said = (
+        f"{note}; {seeds_note(runs)}. Mean: over {count(len(models), 'family', 'families')}. "
+        f"A new family: its 95% prediction interval.{without}"
+    )
+    look = {"marker": "o", "ls": ""}
+    legend = [artists.key("family", INK, **look), artists.key("mean of families", GREY, marker="D", ls="")]
+    figure, axes = draw_grid(
+        PageText(title, said, legend, axis, shared=True),
+        {dataset: labels.dataset_label(dataset) for dataset in datasets},
+        {heading: heading for heading in effects},
+        shown,
+        (2.1, 0.7 + 0.2 * len(names)),
+    )
+    for key, ax in axes.items():
+        _draw_rows(ax, shown[key], models)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.4, -0.6)
+        ax.tick_params(axis="y", length=0)
+        ax.grid(axis="y", visible=False)
+    return figure
+
+
+def fitted(scores: pd.DataFrame, runs: pd.DataFrame, loss: str) -> pd.DataFrame:
+    """Return rows of a loss ("" for each pair's base loss), indexed by `PAIRED`, whose pair's base model interpolates.
+
+    `scores` are indexed by `KEYS` and perhaps further levels.
+    """
+    cells = with_base(runs)
+    cells = cells[(cells["loss"] == cells["base"]) & cells["interpolates"].astype(bool)]
+    rows = scores.reset_index().drop(columns="base", errors="ignore").merge(cells[[*PAIRED, "base"]], on=PAIRED)
+    return rows[rows["loss"] == (loss or rows["base"])].set_index(PAIRED).drop(columns=["loss", "base"])
+
+
+def _means(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return means over seeds with their t intervals of values by data set, model and seed."""
+    cells = values.dropna().rename("value").reset_index().assign(loss="").set_index(KEYS)["value"]
+    return means_of(cells, runs).drop(columns="loss").dropna(subset=["mean"])
+
+
+def _base_models(runs: pd.DataFrame, datasets: Iterable[str]) -> set[str]:
+    """Return the models that were trained with the base loss on some of these data sets."""
+    cells = with_base(runs)
+    return {*cells.loc[(cells["loss"] == cells["base"]) & cells["dataset"].isin(list(datasets)), "model"]}
+
+
+def _draw_rows(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
+    """Draw the families' dots and intervals, then their mean and the prediction interval."""
+    ax.axvline(0, color="#8a8a8a", lw=0.8, zorder=1)
+    y = rows["model"].map(models.index).to_numpy(float)
+    ax.hlines(y, rows["low"], rows["high"], color=INK, lw=1, zorder=2)
+    ax.plot(rows["mean"], y, "o", color=INK, ms=4.5, zorder=3)
+    means = rows["mean"].to_numpy(float)
+    ax.axhline(len(models) - 0.5, color=FAINT, lw=0.8)
+    mean, low, high = t_interval(means)
+    ax.hlines(len(models), low, high, color=GREY, lw=1.5, zorder=2)
+    ax.plot(mean, len(models), "D", color=GREY, ms=5, zorder=3)
+    ends = prediction_interval(means)
+    ax.hlines(len(models) + 1, *ends, color=GREY, lw=4, alpha=0.6, zorder=2)
+    if np.isfinite(ends).all():
+        ax.set_xlim(*_limits([*rows["low"], *rows["high"], *means, *ends, 0.0]))
+
+
+def _limits(values: Sequence[float]) -> tuple[float, float]:
+    present = [value for value in values if np.isfinite(value)]
+    pad = 0.05 * (max(present) - min(present)) or 0.01
+    return min(present) - pad, max(present) + pad
