@@ -17,6 +17,7 @@ WIDTH = 1200  # pixels, of pictures in docs/figures
 DOCS = Path(__file__).parent
 # The pictures of figures of published runs: the run and the figure.
 PUBLISHED = {
+    **{f"families-{name}": ("architectures", f"{name}_families") for name in ("mixup", "reach", "repair")},
     "fashion": ("fashion", "neighbourhood"),
     "halo-nulls": ("halo-nulls", "halo"),
     "paper-small": ("paper-small", "summary"),

@@ -33,6 +33,7 @@ PARTS = {
 SHIPPED = {
     "fashion": "Fashion-MNIST",
     "fashion2k": "Fashion-MNIST-2k",
+    "fashion3k": "Fashion-MNIST-3k",
     "fashion54k": "Fashion-MNIST-54k",
     "fashion-overlap": "Collages in pairs",
 }

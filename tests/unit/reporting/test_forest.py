@@ -102,7 +102,7 @@ def test_decisions_are_compared_by_seed_and_certainty_is_that_of_the_base_loss(t
     assert set(certainty.index.get_level_values("model")) == set(MODELS)
     assert certainty.to_numpy() == pytest.approx(1.5)
     assert decision.to_numpy() == pytest.approx(-0.2)
-    assert [heading.split("\n")[0] for heading in effects] == [
-        "Certainty (cross-entropy)",
-        "Decision, cross-entropy - 2-point Mixup",
+    assert [*effects] == [
+        "Certainty, random direction\ncross-entropy",
+        "Decision, to other label\ncross-entropy - 2-point Mixup",
     ]

@@ -23,7 +23,7 @@ models that interpolate with the base loss are shown.
 SHOWS = ()  # only in experiments that name it, since it needs several families
 TITLE = "How far does certainty reach? By family of networks"
 AXIS = "distance / distance to nearest other label"
-WAYS = {"sphere": "random direction", "adversarial": "worst direction", "nearest_other": "to nearest other label"}
+WAYS = {"sphere": "random direction", "adversarial": "worst direction", "nearest_other": "to other label"}
 
 
 @styled
@@ -46,9 +46,9 @@ def _effects(radii: pd.DataFrame, runs: pd.DataFrame) -> forest.Effects:
         return effects
     named = base_label(with_base(rows).set_index("base"))
     for probe in ("sphere", "adversarial"):
-        effects[f"Certainty ({named})\n{WAYS[probe]}"] = medians(probe, "certainty", "")
+        effects[f"Certainty, {WAYS[probe]}\n{named}"] = medians(probe, "certainty", "")
     for loss in sorted(mixup_losses(runs)):
         for probe in ("nearest_other", "adversarial"):
-            heading = f"Decision, {named} - {labels.loss_label(loss)}\n{WAYS[probe]}"
+            heading = f"Decision, {WAYS[probe]}\n{named} - {labels.loss_label(loss)}"
             effects[heading] = medians(probe, "decision", "") - medians(probe, "decision", loss)
     return {heading: values for heading, values in effects.items() if values.notna().any()}
