@@ -34,7 +34,10 @@ EVIDENCE = {
         "the same kinds of models, about half of them with flipped labels",
     ),
     "mixup": (("architectures", "headline", "fashion", "halos", "paper-small"), "the same models"),
-    "maps": (("architectures", "repair", "fashion"), "digits, Fashion-MNIST and synthetic classes that overlap in pairs"),
+    "maps": (
+        ("architectures", "repair", "fashion"),
+        "digits, Fashion-MNIST and synthetic classes that overlap in pairs",
+    ),
 }
 # What was varied to understand partner scaling or halos, synthetic data in runs on images, and losses other than Mixup.
 LEFT_OUT = {
