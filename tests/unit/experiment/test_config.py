@@ -138,7 +138,7 @@ def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_change
     loss.write_text("from halobench.losses.cross_entropy import CrossEntropy as Base\nclass Mine(Base): ...\n")
     package = shutil.copytree(validation.PACKAGE, tmp_path / "halobench", ignore=shutil.ignore_patterns("templates"))
     monkeypatch.setattr(validation, "PACKAGE", package)
-    monkeypatch.setattr(validation, "_build", lambda *arguments: built.append(arguments) or ([], {}))
+    monkeypatch.setattr(validation, "_build", lambda *arguments: built.append(arguments) or [])
 
     def builds() -> int:
         code_version._code_map.cache_clear()
