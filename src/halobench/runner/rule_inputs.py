@@ -56,7 +56,7 @@ def prepare(workflow: Any, config: Mapping[str, Any], claims: Path | str) -> Rul
     if plan := prepared(raw):
         return RuleInputs(plan.config, plan.named, codes)
     where = "" if raw else f" (no {DEFAULT} in {Path.cwd()})"
-    checked, named, _ = attempt(f"The configuration{where} has", check, raw)
+    checked, named = attempt(f"The configuration{where} has", check, raw)
     if workflow.is_main_process:
         attempt("The claims have", check_claims, claims, checked)
     return RuleInputs(checked, named, codes)

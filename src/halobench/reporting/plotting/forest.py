@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -13,13 +14,14 @@ from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import means_of, with_base
 from halobench.reporting.plotting import artists
-from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
+from halobench.reporting.plotting.panel_grid import PageText, draw_grid, draw_panels, empty_page, wrapped
 from halobench.reporting.plotting.style import FAINT, GREY, INK
 from halobench.reporting.seed_statistics import seeds_note
 from halobench.results.t_intervals import prediction_interval, t_interval
 from halobench.storage.columns import KEYS, PAIRED
 
 FEWEST = 3  # families
+WIDTH = 2.3  # of a panel, in inches
 Effects = Mapping[str, pd.Series]  # by the heading of a column of panels: values by data set, model and seed
 
 
@@ -46,13 +48,14 @@ def draw_forest(title: str, note: str, axis: str, effects: Effects, runs: pd.Dat
     )
     look = {"marker": "o", "ls": ""}
     legend = [artists.key("family", INK, **look), artists.key("mean of families", GREY, marker="D", ls="")]
-    figure, axes = draw_grid(
-        PageText(title, said, legend, axis, shared=True),
-        {dataset: labels.dataset_label(dataset) for dataset in datasets},
-        {heading: heading for heading in effects},
-        shown,
-        (2.1, 0.7 + 0.2 * len(names)),
-    )
+    page, size = PageText(title, said, legend, axis, shared=True), (WIDTH, 0.7 + 0.2 * len(names))
+    rows = {dataset: labels.dataset_label(dataset) for dataset in datasets}
+    columns = {heading: wrapped(heading, 0.95 * WIDTH) for heading in effects}
+    if len({heading for _, heading in shown}) < FEWEST:  # data sets side by side need their whole headings
+        keys = [key for key in itertools.product(rows, columns) if key in shown]
+        figure, axes = draw_panels(page, {key: f"{rows[key[0]]}\n{columns[key[1]]}" for key in keys}, size)
+    else:
+        figure, axes = draw_grid(page, rows, columns, shown, size)
     for key, ax in axes.items():
         _draw_rows(ax, shown[key], models)
         ax.set_yticks(range(len(names)), names)
