@@ -364,10 +364,8 @@ def records(folder: Path) -> dict[str, Any]:
 
 def runs_table() -> str:
     """Return the table of published runs, from their records."""
-    lines, machines = (
-        ["| run | models | seeds | minutes on one core | finished | commit |", "|---|---|---|---|---|---|"],
-        [],
-    )
+    lines = ["| run | models | seeds | minutes on one core | finished | commit |", "|---|---|---|---|---|---|"]
+    machines = []
     folders = sorted(path for path in PUBLISHED.iterdir() if path.is_dir())
     for folder in folders:
         record, runs = records(folder)["aggregate"], table(folder.name, "runs")
