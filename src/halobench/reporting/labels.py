@@ -15,7 +15,7 @@ from halobench.results import names
 
 FEW = 10  # samples; with fewer, the accuracy of a bin says little
 
-# Words for the parts of a data set's name after the first; other parts are shown unchanged.
+# Words for the parts of a data set's or model's name after the first; other parts are shown unchanged.
 PARTS = {
     r"k(\d+)": "k = {}",
     r"mu(\d+)": "μ = .{}",
@@ -25,6 +25,7 @@ PARTS = {
     r"pairs(\d\d)": "{}% pair flips",
     r"n(\d+)": "{} samples per class",
     r"layout(\d+)": "layout {}",
+    r"e(\d+)": "{} epochs",
     "control": "no overlap",
     "shuffled": "shuffled labels",
     "blocks": "separate test images",

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from halobench.reporting import labels
-from halobench.reporting.answers.answer import base_label, excess_nll, mixup_losses
+from halobench.reporting.answers.answer import mixup_losses
 from halobench.reporting.plotting import forest
 from halobench.reporting.plotting.style import styled
 
@@ -31,11 +31,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 def _effects(metrics: pd.DataFrame, runs: pd.DataFrame) -> forest.Effects:
     """Return NLL with each form of Mixup, uncalibrated or with TS, minus that of the base loss with TS."""
-    scores = excess_nll(metrics)
-    base = forest.fitted(scores, runs, "")
-    if "exact" not in base or base.empty:
+    scores, base, named = forest.scored(metrics, runs)
+    if base.empty:
         return {}
-    named = base_label(scores)
     effects: dict[str, pd.Series] = {}
     for loss in sorted(mixup_losses(runs)):
         mixed = forest.fitted(scores, runs, loss)

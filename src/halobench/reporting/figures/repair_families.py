@@ -6,7 +6,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from halobench.reporting import labels
-from halobench.reporting.answers.answer import base_label, excess_nll
 from halobench.reporting.plotting import forest
 from halobench.reporting.plotting.style import styled
 
@@ -31,11 +30,9 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def _effects(metrics: pd.DataFrame, runs: pd.DataFrame) -> forest.Effects:
-    scores = excess_nll(metrics)
-    base = forest.fitted(scores, runs, "")
-    if "exact" not in base or base.empty:
+    _, base, named = forest.scored(metrics, runs)
+    if base.empty:
         return {}
-    named = base_label(scores)
     effects = {f"TS leaves\n({named})": base["exact"].dropna()}
     for fit in (fit for fit in MAPS if fit in base):
         effects[f"{labels.calibrator_label(fit)}\nagainst TS ({named})"] = (base[fit] - base["exact"]).dropna()

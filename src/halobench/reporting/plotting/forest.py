@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
-from halobench.reporting.answers.answer import means_of, with_base
+from halobench.reporting.answers.answer import base_label, excess_nll, means_of, with_base
 from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, draw_panels, empty_page, wrapped
 from halobench.reporting.plotting.style import FAINT, GREY, INK
@@ -63,6 +63,16 @@ def draw_forest(title: str, note: str, axis: str, effects: Effects, runs: pd.Dat
         ax.tick_params(axis="y", length=0)
         ax.grid(axis="y", visible=False)
     return figure
+
+
+def scored(metrics: pd.DataFrame, runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Return `excess_nll`, those of its rows that `fitted` finds for the base loss, and that loss's name.
+
+    There are no rows of the base loss if it has no TS.
+    """
+    scores = excess_nll(metrics)
+    base = fitted(scores, runs, "")
+    return scores, base if "exact" in base else base.iloc[:0], base_label(scores)
 
 
 def fitted(scores: pd.DataFrame, runs: pd.DataFrame, loss: str) -> pd.DataFrame:
