@@ -43,12 +43,12 @@ def write(source: Path, out: Path, width: int | None = None) -> None:
 
 
 def published_table(run: str, name: str) -> pd.DataFrame:
-    """Return a table of a published run with the columns of `runs` that today's tables repeat."""
+    """Return a table of a published run, and of the one it is compared with, with the columns of `runs` in today's."""
     import published
 
     from halobench.results.aggregate import REPEATED
 
-    frame, runs = published.table(run, name), published.table(run, "runs")
+    frame, runs = (published.joined(run, each) for each in (name, "runs"))
     if name == "runs":
         return frame
     datasets = runs.drop_duplicates("dataset").set_index("dataset")

@@ -9,8 +9,8 @@ first copies an experiment's tables and records out of the results folder of a f
 
 A query is the name of a value, conditions on its rows, and how they are reduced and shown, in any order but for the
 name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name without a table is a metric; others are
-``TABLE.COLUMN`` (`TABLES`), ``claims.NAME``, or ``found``, the run's own sentence. Conditions are ``column=value``
-(with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
+``TABLE.COLUMN`` (`TABLES`, `COMPUTED`), ``claims.NAME``, or ``found``, the run's own sentence. Conditions are
+``column=value`` (with ``*``, a pattern; with commas, one number for each value); ``run=`` names the experiment. A line
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
 be one row, unless a word reduces it: ``min max median spread count slope``; ``interval`` adds the 95% t interval over
 seeds, corrected for seeds that share samples; ``mean`` is the mean of rows, such as families of networks, with its
@@ -49,6 +49,7 @@ import yaml
 from halobench.core.plugins.facts import facts
 from halobench.experiment.code_version import code_map
 from halobench.reporting import finding
+from halobench.reporting.figures import growth, same_fit
 from halobench.results.claims import evaluate, load_claims
 from halobench.results.names import VERDICTS
 from halobench.results.t_intervals import prediction_interval, t_interval
@@ -60,6 +61,8 @@ if str(ROOT / "docs") not in sys.path:  # as when another script loads this file
     sys.path.append(str(ROOT / "docs"))
 PUBLISHED = ROOT / "results/published"
 TABLES = ("metrics", "runs", "radii", "neighbourhood", "jobs")
+COMPUTED = {"growth": growth.slopes, "same_fit": same_fit.differences}  # tables that figures make of metrics and runs
+COMPARED_WITH = {"architectures-fit": "architectures"}
 RECORDS = ("aggregate",)
 CLAIMS = ROOT / "workflow/claims.yaml"
 GRIDS = ROOT / "docs/findings.yaml"
@@ -75,7 +78,7 @@ END = "<!--/-->"
 OLDER, NEWER = "released", "paper"  # the name of a fit in the first runs, whose tables are kept as they were written
 FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
 COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": operator.truediv}
-APART = ("points", "probe", "quantity", "calibrator", "labels", "split", "threshold")
+APART = ("points", "probe", "quantity", "calibrator", "base_calibrator", "part", "labels", "split", "threshold")
 REDUCE = ("min", "max", "median", "spread", "count", "slope", "interval", "mean", "predicted", "signs")
 # What the check of typed numbers doesn't read: code, formulas, comments, addresses, pictures, and versions.
 SKIPPED = re.compile(
@@ -106,6 +109,8 @@ def table(run: str, name: str) -> pd.DataFrame:
     """
     if name == "claims":
         return verdicts(run)
+    if name in COMPUTED:
+        return COMPUTED[name](joined(run, "metrics"), joined(run, "runs"))
     frame = stored(run, name).rename(columns=lambda column: column.replace(OLDER, NEWER))
     if "probe" in frame and "kind" not in frame:  # probes of older runs were named after their kinds
         frame["kind"] = frame["probe"]
@@ -115,6 +120,11 @@ def table(run: str, name: str) -> pd.DataFrame:
     for column in frame.columns.intersection(["calibrator"]):
         frame[column] = frame[column].str.replace(OLDER, NEWER)
     return frame
+
+
+def joined(run: str, name: str) -> pd.DataFrame:
+    """Return a table of a published run and of the one whose models its own are compared with, if there is one."""
+    return pd.concat([table(each, name) for each in (run, COMPARED_WITH.get(run)) if each], ignore_index=True)
 
 
 def verdicts(run: str) -> pd.DataFrame:

@@ -34,7 +34,7 @@ def _tables(unfitted: str = "") -> dict[str, pd.DataFrame]:
 
 
 def test_slopes_and_their_paired_difference():
-    found = growth._slopes(**_tables()).groupby(["family", "part"])["slope"].agg(["mean", "std"])
+    found = growth.slopes(**_tables()).groupby(["dataset", "part"])["slope"].agg(["mean", "std"])
     for family, (slope, without) in SLOPES.items():
         assert found.loc[(family, growth.WITH), "mean"] == pytest.approx(slope + 0.04)
         assert found.loc[(family, growth.WITHOUT), "mean"] == pytest.approx(without + 0.02)
@@ -62,6 +62,6 @@ def test_marks_are_at_the_means_with_their_intervals_and_hollow_without_interpol
 def test_a_family_without_a_control_or_with_other_numbers_of_classes_has_no_row():
     tables = _tables()
     fewer = {name: rows[rows["dataset"] != "balls-control-k16"] for name, rows in tables.items()}
-    assert set(growth._slopes(**fewer)["family"]) == {"collages"}
+    assert set(growth.slopes(**fewer)["dataset"]) == {"collages"}
     none = {name: rows[~rows["dataset"].str.contains(growth.CONTROL)] for name, rows in tables.items()}
     assert "has a control" in synthetic.words(growth.draw(**none))

@@ -15,6 +15,7 @@ from halobench.reporting.plotting import artists, class_families
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
+from halobench.storage.columns import KEYS
 
 SHORT = "Growth with and without overlap"
 CATEGORY = "5 Theory"
@@ -28,31 +29,30 @@ A data set's control has the same name with `-control` before the number of clas
 SHOWS = ()  # only in experiments that name it, since it needs controls
 TITLE = "How much of the growth with the number of classes is due to overlap?"
 CONTROL = "-control"
-WITH, WITHOUT, EFFECT = "with overlap", "without overlap (control)", "effect of overlap"
+WITH, WITHOUT, EFFECT = "with", "without", "effect"
 LOOKS: dict[str, dict[str, Any]] = {
-    WITH: {"color": INK, "marker": "o"},
-    WITHOUT: {"color": GREY, "marker": "s"},
-    EFFECT: {"color": "#b2182b", "marker": "D"},
+    WITH: {"label": "with overlap", "color": INK, "marker": "o"},
+    WITHOUT: {"label": "without overlap (control)", "color": GREY, "marker": "s"},
+    EFFECT: {"label": "effect of overlap", "color": "#b2182b", "marker": "D"},
 }
-OF_SLOPE = ["family", "model", "seed"]
 
 
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw a panel per model, with a row per distribution, its slopes with and without overlap and their difference."""
-    slopes = _slopes(metrics, runs)
-    if slopes.empty:
+    found = slopes(metrics, runs)
+    if found.empty:
         return empty_page(TITLE, f"No family of distributions has a control ({CONTROL}) at three numbers of classes.")
-    means = over_seeds(slopes, ["family", "model", "part"], "slope")
-    means = means.merge(slopes.groupby(["family", "model", "part"])["interpolates"].all().reset_index())
-    families = class_families.families(slopes)
-    seeds = seeds_note(slopes.assign(dataset=slopes["family"], loss=""))
+    group = ["dataset", "model", "part"]
+    means = over_seeds(found, group, "slope")
+    means = means.merge(found.groupby(group)["interpolates"].all().reset_index())
+    families = labels.ordered(found["dataset"], labels.DATASETS)
     note = (
-        f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds}). To the right of 0, KL grows "
-        "with the number of classes. Hollow: not all seeds interpolate at every k."
+        f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds_note(found)}). To the right of 0, "
+        "KL grows with the number of classes. Hollow: not all seeds interpolate at every k."
     )
-    legend = [artists.key(part, ls="", **look) for part, look in LOOKS.items()]
-    models = {model: labels.model_label(model) for model in labels.ordered(slopes["model"], labels.MODELS)}
+    legend = [artists.key(ls="", **look) for look in LOOKS.values()]
+    models = {model: labels.model_label(model) for model in labels.ordered(found["model"], labels.MODELS)}
     figure, axes = draw_grid(
         PageText(TITLE, note, legend, "slope of KL on log k (nats)", shared=True),
         {"": ""},
@@ -68,26 +68,31 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def _slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return slopes per family that has a control, model and seed, for each part of `LOOKS`."""
+def slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return slopes of the KL after TS on log k for families of data sets that have a control.
+
+    Returns
+    -------
+    DataFrame
+        `dataset`, the family's name; model, loss and seed; `part`, one of `LOOKS`; `slope` in nats per unit of log k;
+        and `interpolates`, true if all models behind it fit their training labels. Control and family have the same k.
+    """
     table = with_base(class_families.scores(metrics, runs, {"kl": ("kl", "exact")}).dropna(subset=["kl"]))
     table = table[table["loss"] == table["base"]]
     rows = []
-    for (family, model, seed), cells in table.groupby(OF_SLOPE):
+    for (family, *cell), cells in table.groupby(["family", "model", "loss", "seed"]):
         if class_families.shows_growth(cells):
             slope = np.polyfit(np.log(cells["classes"].to_numpy(float)), cells["kl"].to_numpy(float), 1)[0]
-            ks = tuple(sorted(cells["classes"]))
-            rows.append((family, model, seed, ks, slope, cells["interpolates"].all()))
-    found = pd.DataFrame(rows, columns=[*OF_SLOPE, "ks", "slope", "interpolates"])
-    control = found["family"].str.endswith(CONTROL)
-    without = found[control].assign(family=found["family"].str.removesuffix(CONTROL))
-    both = found[~control].merge(without, on=[*OF_SLOPE, "ks"], suffixes=("", "_without"))
+            rows.append((family, *cell, tuple(sorted(cells["classes"])), slope, cells["interpolates"].all()))
+    found = pd.DataFrame(rows, columns=[*KEYS, "ks", "slope", "interpolates"])
+    control = found["dataset"].str.endswith(CONTROL)
+    without = found[control].assign(dataset=found["dataset"].str.removesuffix(CONTROL))
+    both = found[~control].merge(without, on=[*KEYS, "ks"], suffixes=("", "_without"))
     slope, other = both["slope"], both["slope_without"]
     fitted, also = both["interpolates"], both["interpolates_without"]
     parts = {WITH: (slope, fitted), WITHOUT: (other, also), EFFECT: (slope - other, fitted & also)}
-    keys = both[OF_SLOPE]
     return pd.concat(
-        [keys.assign(part=part, slope=value, interpolates=full) for part, (value, full) in parts.items()],
+        [both[KEYS].assign(part=part, slope=value, interpolates=full) for part, (value, full) in parts.items()],
         ignore_index=True,
     )
 
@@ -96,7 +101,7 @@ def _draw_rows(ax: Axes, means: pd.DataFrame, families: list[str]) -> None:
     ax.axvline(0, color="#8a8a8a", lw=0.8, zorder=1)
     for offset, (part, look) in zip(artists.dodge(len(LOOKS), 0.66), LOOKS.items(), strict=True):
         rows = means[means["part"] == part]
-        y = rows["family"].map(families.index).to_numpy(float) + offset
+        y = rows["dataset"].map(families.index).to_numpy(float) + offset
         ax.hlines(y, rows["low"], rows["high"], color=look["color"], lw=1, zorder=2)
         fitted = rows["interpolates"].to_numpy(bool)
         ax.plot(rows["mean"][fitted], y[fitted], ls="", ms=4.5, zorder=3, **look)
