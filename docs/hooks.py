@@ -132,9 +132,11 @@ def claims() -> str:
     """Return the section on the keys of a claim."""
     from halobench.core.specs.codec import adapter
     from halobench.results.claims import Claim
+    from halobench.results.claims.short_form import NEEDED
 
     made = untitled(adapter(Claim).json_schema())
-    return CLAIMS + HEADINGS + "".join(row(*each, made) for each in keys(made, made))
+    rows = [row(name, node, required and name in NEEDED, made) for name, node, required in keys(made, made)]
+    return CLAIMS.format(needed=", ".join(f"`{name}`" for name in NEEDED)) + HEADINGS + "".join(rows)
 
 
 def has_default(node: Mapping[str, Any]) -> bool:
@@ -152,8 +154,12 @@ CLAIMS = """## Claims
 
 The claims are in a separate file, `workflow/claims.yaml`, whose first lines explain their conditions and margins; a
 `workflow/claims.yaml` in the working folder replaces it. `claims` is a list of claims, each with these keys. An entry
-with `each: {column: [values]}` stands for one claim per combination of values, with `{column}` filled in. The metrics
-and calibrators that a claim names must belong to the package or the configuration.
+with `each: {{column: [values]}}` stands for one claim per combination of values, with `{{column}}` filled in. The
+metrics and calibrators that a claim names must belong to the package or the configuration.
+
+A [claim of your own](extend.md#claims-of-your-own) has no `place`, and needs {needed}; what else it doesn't
+say is inferred, e.g. `direction` from the sign of the margin. A claim with a `place` also needs `label`, `theme`,
+`registered`, `statistic`, `table` and `direction`.
 
 """
 OPENING = """# Configuration
