@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from halobench.core.formatting import count
+from halobench.core.formatting import count, interval, number
 from halobench.results.claims.rules import REGISTERED
 from halobench.results.names import VERDICTS
 
@@ -85,6 +86,21 @@ def in_words(row: Mapping[Any, Any]) -> str:
         return words
     parts = ((hold, "for"), (fail, "not for"), (pairs - hold - fail, "undecided for"))
     return f"{words}; of {_units(row)}: {', '.join(f'{how} {number}' for number, how in parts if number)}"
+
+
+def own_claims(rows: Rows) -> list[dict[str, str]]:
+    """Return each claim of a study's own as its `statement` and, in words, what was `found` over all cells.
+
+    The estimate and its interval are left out if pairs disagree, or if there is none.
+    """
+    found = []
+    for row in (row for row in _whole(rows) if row["kind"] == "own"):
+        words = in_words(dict(row) | {"verdict": row["adjusted"] or row["verdict"]})
+        estimate, low, high = (float(row[key]) for key in ("estimate", "low", "high"))
+        if row["verdict"] != "mixed" and math.isfinite(estimate):
+            words += f" ({number(estimate)} {interval(low, high)})"
+        found.append({"statement": str(row["statement"]), "found": words})
+    return found
 
 
 def finding(rows: Rows) -> str:

@@ -61,9 +61,11 @@ def full_disk_line(folder: Path, least: int = 2**20) -> str:
 
 
 def answer_lines(answers: Path) -> list[str]:
-    """Return an experiment's four questions with their answers, from the file that the claims stage wrote."""
+    """Return the answers to the four questions and the outcomes of own claims, from what the claims stage wrote."""
     try:
-        listed = read_json(answers, ["answers"])["answers"]
-    except SpecError:
+        said = read_json(answers, ["answers", "claims"])
+        lines = [f"{each['question']} {each['short']}" for each in said["answers"]]
+        lines += [f"{each['statement']}: {each['found']}." for each in said["claims"]]
+    except (SpecError, TypeError, KeyError):
         return []
-    return [f"{answers.parent.name}:", *(f"  {each['question']} {each['short']}" for each in listed)]
+    return [f"{answers.parent.name}:", *(f"  {line}" for line in lines)]

@@ -94,6 +94,23 @@ def test_a_study_with_claims_of_its_own_is_summed_up_by_them():
     assert finding.finding(undecided).startswith("This grid decides no test of the claims; the leaderboard")
 
 
+def test_each_claim_of_ones_own_has_its_verdict_after_holms_correction_and_its_estimate():
+    numbers = {"kind": "own", "estimate": -0.2, "low": -0.3, "high": -0.1, "pairs": 1, "hold": 1, "fail": 0}
+    held, lost, mixed, untested = (row | numbers for row in rows(none="hhmn"))
+    lost |= {"adjusted": "undecided", "hold": 0}
+    mixed |= {"pairs": 3, "hold": 1, "fail": 2}
+    untested |= {"estimate": float("nan"), "pairs": 0, "hold": 0}
+    others = [row | {"scope": "digits/mlp"} for row in (held, mixed)] + rows(exact="h")
+    found = finding.own_claims([held, lost, mixed, untested, *others])
+    assert [each["found"] for each in found] == [
+        "holds (−0.200 [−0.300, −0.100])",
+        "undecided (−0.200 [−0.300, −0.100])",
+        "mixed; of 3 pairs: for 1, not for 2",
+        "not tested",
+    ]
+    assert {each["statement"] for each in found} == {CLAIM_ROW["statement"]}
+
+
 def test_checks_are_known():
     kinds = ("paper", "check", "repair")
     assert [finding.is_check(CLAIM_ROW | {"kind": kind}) for kind in kinds] == [False, True, False]

@@ -320,12 +320,17 @@ def test_the_summary_names_what_was_found_and_written(folder):
     figures = ["Figures: results/figures/other", "Figures: results/figures/tiny"]
     assert end_of_run.summary(outputs) == figures, "no answers were written"
     listed = [{"question": "Why?", "short": "Because."}, {"question": "How?", "short": "Somehow."}]
-    files.write_json(answers, {"answers": listed})
+    files.write_json(answers, {"answers": listed, "claims": []})
     assert end_of_run.summary(outputs) == [*said, *figures]
+    own = [{"statement": "A is less than B", "found": "holds (−0.120 [−0.150, −0.090])"}]
+    files.write_json(answers, {"answers": listed, "claims": own})
+    found = "  A is less than B: holds (−0.120 [−0.150, −0.090])."
+    assert end_of_run.summary(outputs) == [*said, found, *figures]
+    files.write_json(answers, {"answers": listed, "claims": []})
     last = "Start at results/index.html: it leads to all figures, tables and claims."
     assert end_of_run.summary([*outputs, "results/index.html"]) == [*said, last]
     assert end_of_run.summary(["results/runs/clean/mlp/mixup2/seed0/train.json"]) == []
-    for broken in ("{", '{"answers": "none"', "[]", '{"claims": []}'):
+    for broken in ("{", '{"answers": "none"', "[]", '{"claims": []}', '{"answers": [1], "claims": []}'):
         answers.write_text(broken)
         assert end_of_run.summary(outputs) == figures, broken
 

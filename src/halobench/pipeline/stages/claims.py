@@ -15,7 +15,7 @@ def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> N
     Writes claims.csv, .parquet and .html, and answers.json, to `out`.
     """
     with stage("claims", out / "claims.json", {}, code=code, packages=["pandas", "scipy"]) as job:
-        from halobench.reporting import rendering
+        from halobench.reporting import finding, rendering
         from halobench.reporting.answers.answers import answers, write_answers
         from halobench.reporting.pages.claims_page import claims_html
         from halobench.results.claims import claims_digest, evaluate, load_claims
@@ -24,7 +24,7 @@ def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> N
         read = tables_io.read_tables(tables, TABLES)
         verdicts = evaluate(rules, read)
         csv, parquet, page, answered = job.outputs
-        write_answers(answered, answers(read))
+        write_answers(answered, answers(read), finding.own_claims(verdicts.to_dict("records")))
         tables_io.write_csv(csv, verdicts)
         tables_io.write_parquet(parquet, verdicts)
         job.facts["rules"] = claims_digest(rules)
