@@ -329,8 +329,8 @@ def unseen(key: str) -> str:
     if key not in UNSEEN:
         return ""
     where, run = UNSEEN[key]
-    share = re.search(r"((?:removes|adds) .*?) of", answer(key, run).short)
-    return f"For {where}, it {share[1]}." if share else ""
+    share = re.search(r"((?:removes|adds) .*?) of what the optimal temperature leaves(.*?);", answer(key, run).short)
+    return f"For {where}, it {share[1]}{share[2]}." if share else ""
 
 
 def grid(name: str) -> str:

@@ -159,7 +159,10 @@ def test_the_kl_counts_where_the_posterior_is_known_and_else_the_nll():
     rows += [scored(high, "ece"), scored(low, "kl").assign(split="val", value=7.0)]
     metrics = pd.concat(rows, ignore_index=True)
     answer = temperature.temperature(metrics, runs_of(metrics, 0.0))
-    assert " removes 75% of the NLL above the lowest possible and leaves 0.25 to 1.00 nats of it." in answer.short
+    assert answer.short.endswith(
+        " removes 75% of the NLL above the lowest possible and leaves 0.25 nats of it where classes overlap"
+        ", and 1.00 nats elsewhere."
+    ), "shares of a KL and of an NLL differ in meaning"
     assert [[*each.values["mean"]] for each in answer.series] == [[1.0, 4.0], [0.25, 1.0]]
 
 
@@ -217,10 +220,9 @@ def test_a_pair_counts_if_its_widened_interval_excludes_zero():
     answer = mixup.mixup(metrics, runs_of(metrics))
     assert answer.question == "Does Mixup avoid it?"
     # Against the paper's temperature, which is worse by 5 nats, all are below 0.
-    assert answer.short == (
-        "Against cross-entropy with the paper's temperature, uncalibrated 2-point Mixup wins on 5 of 5 pairs. Against"
-        " cross-entropy with the optimal temperature, 2-point Mixup wins on 1 of 5 pairs and loses on 2."
-    )
+    start = "Against cross-entropy with the {} temperature, uncalibrated 2-point Mixup wins on {} of 5 pairs and"
+    start += " loses on {}."
+    assert (answer.short, answer.detail) == (start.format("optimal", 1, 2), start.format("paper's", 5, 0))
     exact, paper = map(numbers, answer.series)
     for i in range(5):
         pair = (f"d{i}", "mlp")
@@ -229,13 +231,36 @@ def test_a_pair_counts_if_its_widened_interval_excludes_zero():
         assert paper[pair] == pytest.approx(by_hand(raw - of_fit - 5))
     assert [each.hollow for each in answer.series] == [False, True]
     apart = mixup.mixup(metrics, runs_of(metrics, 0.0))
-    assert apart.short.endswith("2-point Mixup wins on 2 of 5 pairs and loses on 3."), "of independent seeds"
+    assert apart.short == start.format("optimal", 2, 3), "of independent seeds"
     alone = mixup.mixup(metrics[metrics["calibrator"] != "paper"], runs_of(metrics))
-    expected = (
-        "Against cross-entropy with the optimal temperature, uncalibrated 2-point Mixup wins on 1 of 5 pairs and loses"
-        " on 2."
+    assert (alone.short, alone.detail, alone.hollow, len(alone.series)) == (answer.short, "", "", 1)
+
+
+def test_pairs_with_uncertain_labels_are_counted_apart_and_pairs_of_one_seed_not_at_all():
+    metrics = differences([-1.0, -1.0, -1.0, 1.0, 1.0, 1.0])
+    noisy = metrics[metrics["dataset"].isin(("d0", "d1", "d3"))]
+    known = noisy.assign(metric="kl", value=noisy["value"] - 0.5)  # so the posterior's entropy is 0.5 nats
+    metrics = pd.concat([metrics, known], ignore_index=True)
+    metrics = metrics[(metrics["dataset"] != "d2") | (metrics["seed"] == 0)]
+    answer = mixup.mixup(metrics, runs_of(metrics))
+    assert answer.short == (
+        "Against cross-entropy with the optimal temperature, where classes overlap, uncalibrated"
+        " 2-point Mixup wins on 2 of 3 pairs and loses on 1. Elsewhere, 2-point Mixup wins on 0 of 2 and loses on 2."
     )
-    assert (alone.short, alone.hollow, len(alone.series)) == (expected, "", 1)
+    assert len(answer.series[0].values) == 6, "the figure has a dot for each pair"
+    mapped = metrics.replace({"calibrator": {"paper": "partner"}})  # 5 nats worse than after the optimal temperature
+    left = {
+        metric: metrics[(metrics["calibrator"] == "exact") & (metrics["metric"] == metric)] for metric in ("nll", "kl")
+    }
+    shares = {
+        name: 5 / rows[rows["loss"] == CE].groupby("dataset")["value"].mean().max() for name, rows in left.items()
+    }
+    assert maps.maps(mapped, runs_of(mapped)).short.startswith(
+        f"Partner scaling adds {shares['kl']:.0%} of what the optimal temperature leaves where classes overlap"
+        f", and {shares['nll']:.0%} elsewhere; it lowers"
+    )
+    alike = metrics[metrics["dataset"].isin(("d0", "d1", "d3"))]
+    assert ", where" not in mixup.mixup(alike, runs_of(alike)).short
 
 
 def test_one_seed_has_no_interval_and_its_sign_counts():
@@ -636,12 +661,10 @@ def test_a_sentence_has_the_numbers_that_its_dots_span(cells):
     assert all(end in far.detail for series in (after, changes) for end in ends(series, ".0%"))
     assert all(f"{end}" in warm.short for end in ends(warm.series[-1], ".2f"))
     for series in (each for each in mix.series if each.label.endswith("Mixup")):
-        *_, said = [text for text in re.split(r"; |, ", mix.short) if series.label in text]
+        said = re.findall(rf"{series.label} wins on (\d+) of (\d+)(?: pairs?)? and loses on (\d+)", mix.short)
         values = series.values
         won, lost = int((values["high"] < 0).sum()), int((values["low"] > 0).sum())
-        assert f"wins on {won} of {len(values)} pair" in said
-        assert re.search(rf"and loses on {lost}\b", said)
-        assert f"of {len(values)} pair" in said
+        assert np.sum(np.array(said, int), axis=0).tolist() == [won, len(values), lost]
     values = maps_.series[0].values
     assert f"on {(values['high'] < 0).sum()} of {len(values)} pair" in maps_.short
     assert f"raises it on {(values['low'] > 0).sum()}." in maps_.short

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,6 +21,7 @@ PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
 MOST_JOINED = 30  # rows of joined dots in a figure
 LEAST, SLIGHT = 0.01, 0.005  # nats of which a share says something, and a share that is rounded to 0%
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
+WHERE = "where classes overlap"  # or labels are noisy, which is the same to a classifier
 NLL = "test NLL above that of the known posterior (nats)"
 CHANGE = "change in test NLL from {} (nats)"
 # Why an answer has no fit: it wasn't asked for, or it has no finite score.
@@ -199,6 +200,21 @@ def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
         return f"adds {more}"
     worst = "makes it infinite" if np.isinf(shares.min()) else f"adds {number(-shares.min(), '.0%')}"
     return f"removes up to {number(shares.max(), '.0%')} (and at worst {worst})"
+
+
+def judged(values: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs with an interval or an infinite mean; all pairs if none has an interval."""
+    has_interval = values["low"].notna()
+    return values[has_interval | ~np.isfinite(values["mean"])] if has_interval.any() else values
+
+
+def apart(values: pd.DataFrame, unclear: Collection[str]) -> dict[str, pd.DataFrame]:
+    """Return the pairs whose labels are uncertain and all other pairs, in words; one entry "" if all are of a kind.
+
+    `unclear` are the data sets with uncertain labels. What is known to be left there is a KL; elsewhere it is an NLL.
+    """
+    noisy = values["dataset"].isin(unclear)
+    return {WHERE: values[noisy], "elsewhere": values[~noisy]} if noisy.nunique() > 1 else {"": values}
 
 
 def wins(values: pd.DataFrame) -> int:

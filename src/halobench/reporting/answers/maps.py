@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from halobench.core.formatting import count
-from halobench.reporting import labels
+from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import (
     CHANGE,
     GROUP,
     Answer,
     Series,
+    apart,
     base_label,
     excess_nll,
+    judged,
     losses,
     means_of,
     of_base,
@@ -29,8 +33,8 @@ MISSING = "Not measured: this grid fits no calibrator beyond a temperature. Add 
 TEMPERATURES = ("none", "paper", "exact", "oracle")
 MOST = 5  # calibrators; those of the user come first
 LIMIT = (
-    "For {}. All maps are fitted to validation samples, and may change which class is predicted. A pair counts if its"
-    " 95% interval excludes 0."
+    "For {}. Classes also overlap if labels are noisy. All maps are fitted to validation samples, and may change which"
+    " class is predicted. A pair counts if its 95% interval excludes 0."
 )
 CHOSEN = (
     " The form of partner scaling was chosen on digits and MNIST with pair flips, and on synthetic classes that overlap"
@@ -55,7 +59,8 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     left = means_of(scores["exact"], runs)
     gaps = {name: every[name] for name in shown}
     left = left.merge(pd.concat([*gaps.values()])[GROUP].drop_duplicates(), on=GROUP)  # where any map was fitted
-    said = [_gained(labels.calibrator_label(name), values, left) for name, values in gaps.items()]
+    unclear = table_views.posterior_entropies(metrics)
+    said = [_gained(labels.calibrator_label(name), values, left, unclear) for name, values in gaps.items()]
     styles = calibrator_styles(shown)
     more = len(others) - len(shown)
     return Answer(
@@ -73,10 +78,14 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame) -> str:
+def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame, unclear: Collection[str]) -> str:
     """Say which share of the remaining excess NLL a map removes, and on how many pairs it lowers and raises the NLL."""
-    removed = removes(gaps.assign(mean=-gaps["mean"]), left)
+    gaps = judged(gaps)
     lowered = f"lowers the NLL on {wins(gaps)} of {pairs(gaps)} and raises it on {losses(gaps)}"
-    if not removed:
+    shares = {where: removes(part.assign(mean=-part["mean"]), left) for where, part in apart(gaps, unclear).items()}
+    if not any(shares.values()):
         return f"{name} {lowered}."
-    return f"{name} {removed} of what the optimal temperature leaves; it {lowered}."
+    (where, first), *others = [(where, share) for where, share in shares.items() if share]
+    said = [f"{first} of what the optimal temperature leaves {where}".rstrip()]
+    said += [f"{share.removeprefix(first.split()[0]).lstrip()} {where}" for where, share in others]
+    return f"{name} {', and '.join(said)}; it {lowered}."

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 
 from halobench.core.formatting import count, within
-from halobench.reporting import labels
+from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import (
     CHANGE,
     Answer,
     Series,
+    apart,
     base_label,
     excess_nll,
+    judged,
     losses,
     means_of,
     mixup_losses,
@@ -28,10 +30,12 @@ from halobench.storage.columns import KEYS, PAIRED
 
 MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
+FITTED = {"exact": "the optimal temperature", "paper": "the paper's temperature"}
 MOST = 4  # losses; Mixup's come first
 LIMIT = (
-    "A pair is a data set with a model. Test NLL in expectation under the posterior, where it is known, paired by seed;"
-    " a pair counts if its 95% interval excludes 0. Only {} is calibrated here. On clean labels, the order can differ."
+    "A pair is a data set with a model; classes also overlap if labels are noisy. Test NLL in expectation under the"
+    " posterior, where it is known, paired by seed; a pair counts if its 95% interval excludes 0. Only {} is calibrated"
+    " here. On clean labels, the order can differ."
 )
 
 
@@ -51,13 +55,18 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     gaps = {fit: means_of(_gaps(others, of_base(scores), fit), runs) for fit in fits}
     of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
     models = base_label(scores)
-    first = len(mixes) or 1
-    said = [_against(part, of_loss, models, fits) for part in (shown[:first], shown[first:])]
+    first, rest = shown[: len(mixes) or 1], shown[len(mixes) or 1 :]
+    unclear = set(table_views.posterior_entropies(metrics))
+    said = [
+        _against({loss: of_loss[fit, loss] for loss in losses_of}, f"{models} with {FITTED[fit]}", unclear)
+        for fit, losses_of in (("exact", first), ("paper", first), ("exact", rest))
+        if fit in fits and losses_of
+    ]
     return Answer(
         "mixup",
         question,
         said[0],
-        sentences(said[1:2]),
+        sentences(said[1:]),
         LIMIT.format(models),
         tuple(
             Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")
@@ -70,20 +79,25 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _against(shown: Sequence[str], gaps: Mapping[tuple[str, str], pd.DataFrame], base: str, fits: Sequence[str]) -> str:
-    """Say on how many pairs each loss has a lower NLL than the base loss after a fit or, if optimal, a higher one."""
+def _against(gaps: Mapping[str, pd.DataFrame], base: str, unclear: Collection[str]) -> str:
+    """Say on how many pairs each loss has a lower and a higher NLL than `base`.
+
+    Data sets with `unclear` labels have a sentence of their own if there are others, since effects can differ there.
+    """
+    counted = pd.concat([judged(values).assign(loss=loss) for loss, values in gaps.items()])
+    parts = apart(counted, unclear)
     said: list[str] = []
-    for fit in (fit for fit in ("paper", "exact") if fit in fits and shown):
-        clauses = []
-        for loss in shown:
-            label, values = labels.loss_label(loss), gaps[fit, loss]
+    for where, part in parts.items():
+        clauses: list[str] = []
+        for loss in (loss for loss in gaps if part["loss"].eq(loss).any()):
+            values, label = part[part["loss"] == loss], labels.loss_label(loss)
             label = within(label) if loss in labels.LOSSES else label
-            lost = f" and loses on {losses(values)}" if fit == "exact" else ""
-            clauses.append(f"{label} wins on {wins(values)} of {pairs(values)}{lost}")
-        which = "the paper's" if fit == "paper" else "the optimal"
-        uncalibrated = "" if said else "uncalibrated "
-        said.append(f"Against {base} with {which} temperature, {uncalibrated}{'; '.join(clauses)}.")
-    return " ".join(said)
+            raw = "" if said or clauses else "uncalibrated "
+            of = len(values) if said or clauses else pairs(values)
+            clauses.append(f"{raw}{label} wins on {wins(values)} of {of} and loses on {losses(values)}")
+        start = "" if said else f"against {base}, "
+        said.append(f"{start}{where and f'{where}, '}{'; '.join(clauses)}.")
+    return sentences(said)
 
 
 def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str) -> pd.Series:

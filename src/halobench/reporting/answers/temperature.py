@@ -5,15 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from halobench.reporting import labels
+from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import (
     GROUP,
     MOST_JOINED,
     NLL,
     Answer,
     Series,
+    apart,
     base_label,
     excess_nll,
+    judged,
     means_of,
     mixup_losses,
     of_base,
@@ -26,8 +28,9 @@ from halobench.reporting.styles import calibrator_style
 QUESTION = "What can a temperature repair?"
 FITS = ("none", "paper", "exact")
 LIMIT = (
-    "With {}. The lowest possible NLL is that of the known posterior; where none is known, it counts as 0. The"
-    " temperature is fitted to validation samples of the same distribution, and doesn't change any prediction."
+    "With {}. The lowest possible NLL is that of the known posterior; where none is known, it counts as 0. Classes also"
+    " overlap if labels are noisy. The temperature is fitted to validation samples of the same distribution, and"
+    " doesn't change any prediction."
 )
 
 
@@ -47,12 +50,15 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     values = {fit: means_of(shown[fit], runs) for fit in fits}
     removed = {fit: _removed(fitted["none"] - fitted[fit], base["none"], runs) for fit in fits[1:]}
     optimal, early = removed["exact"], removed.get("paper", "")
-    left = " of it" if optimal.startswith("removes") else "" if optimal else " above the lowest possible NLL"
+    kept = apart(judged(base["exact"]), table_views.posterior_entropies(metrics))
+    of_what = " of it" if optimal.startswith("removes") else "" if optimal else " above the lowest possible NLL"
+    left = [f"{spread(part['mean'])} nats {where}".strip() for where, part in kept.items()]
+    left[0] = left[0].replace(" nats", f" nats{of_what}")
     return Answer(
         "temperature",
         QUESTION,
         f"The optimal temperature {f'{optimal} of the NLL above the lowest possible and ' if optimal else ''}"
-        f"leaves {spread(base['exact']['mean'])} nats{left}.",
+        f"leaves {', and '.join(left)}.",
         f"The paper's fit, which often stops early, {early}." if early else "",
         LIMIT.format(base_label(scores)),
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
@@ -63,4 +69,4 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
 
 def _removed(gains: pd.Series, before: pd.DataFrame, runs: pd.DataFrame) -> str:
     """Return the range over pairs of the share of the excess that a fit removes, with the verb."""
-    return removes(means_of(gains, runs), before)
+    return removes(judged(means_of(gains, runs)), before)
