@@ -24,6 +24,7 @@ PUBLISHED = {
     "repair-ladder": ("repair", "repair"),
     "strangers": ("strangers", "halo"),
     "theory-collages": ("fashion-overlap", "log_k"),
+    "theory-growth": ("controls", "growth"),
     **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "predicted")},
 }
 

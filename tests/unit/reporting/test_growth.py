@@ -59,6 +59,19 @@ def test_marks_are_at_the_means_with_their_intervals_and_hollow_without_interpol
     assert any(end == pytest.approx([0.49 + 0.02 - half, 0.49 + 0.02 + half]) for end in ends)
 
 
+def test_without_errors_there_is_no_optimal_temperature_and_the_kl_is_that_of_its_limit():
+    tables = _tables()
+    metrics = tables["metrics"]
+    control = metrics["dataset"].str.startswith(f"balls{growth.CONTROL}")
+    metrics["value"] = metrics["value"].mask(control)
+    assert set(growth.slopes(**tables)["dataset"]) == {"collages"}, "a fit that failed for another reason is left out"
+    right = metrics[control].assign(calibrator="none", metric="error", value=0.0)
+    found = growth.slopes(pd.concat([metrics, right], ignore_index=True), tables["runs"])
+    balls = found[found["dataset"] == "balls"].groupby("part")["slope"].mean()
+    assert balls[growth.WITHOUT] == 0
+    assert balls[growth.EFFECT] == balls[growth.WITH] == pytest.approx(SLOPES["balls"][0] + 0.04)
+
+
 def test_a_family_without_a_control_or_with_other_numbers_of_classes_has_no_row():
     tables = _tables()
     fewer = {name: rows[rows["dataset"] != "balls-control-k16"] for name, rows in tables.items()}

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import with_base
 from halobench.reporting.plotting import artists, class_families
-from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
+from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.storage.columns import KEYS
@@ -23,12 +23,14 @@ CAPTION = """\
 Growth of the KL (in nats) that TS (optimal) leaves: its least-squares slope on log k, the logarithm of the number of
 classes, with its 95% t interval over seeds. A control has the same regions and inputs as its distribution of
 overlapping classes, but each shared region belongs to one class. Only the growth that the control doesn't show, the
-*effect of overlap* (paired by seed), can be due to overlap. Hollow marks: not all seeds interpolate at every k.
+*effect of overlap* (paired by seed), can be due to overlap. If all samples are classified correctly, there is no
+optimal temperature: the KL tends to 0 as T falls, and counts as 0. Hollow marks: not all seeds interpolate at every k.
 A data set's control has the same name with `-control` before the number of classes.
 """
 SHOWS = ()  # only in experiments that name it, since it needs controls
 TITLE = "How much of the growth with the number of classes is due to overlap?"
 CONTROL = "-control"
+PAD = 0.02  # nats
 WITH, WITHOUT, EFFECT = "with", "without", "effect"
 LOOKS: dict[str, dict[str, Any]] = {
     WITH: {"label": "with overlap", "color": INK, "marker": "o"},
@@ -46,22 +48,20 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     group = ["dataset", "model", "part"]
     means = over_seeds(found, group, "slope")
     means = means.merge(found.groupby(group)["interpolates"].all().reset_index())
-    families = labels.ordered(found["dataset"], labels.DATASETS)
     note = (
         f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds_note(found)}). To the right of 0, "
         "KL grows with the number of classes. Hollow: not all seeds interpolate at every k."
     )
     legend = [artists.key(ls="", **look) for look in LOOKS.values()]
     models = {model: labels.model_label(model) for model in labels.ordered(found["model"], labels.MODELS)}
-    figure, axes = draw_grid(
-        PageText(TITLE, note, legend, "slope of KL on log k (nats)", shared=True),
-        {"": ""},
-        models,
-        {("", model) for model in models},
-        (2.3, 0.6 + 0.42 * len(families)),
-    )
-    for (_, model), ax in axes.items():
-        _draw_rows(ax, means[means["model"] == model], families)
+    text = PageText(TITLE, note, legend, "slope of KL on log k (nats)")
+    figure, axes = draw_panels(text, models, (3.2, 0.6 + 0.42 * found.groupby("model")["dataset"].nunique().max()))
+    ends = means[["low", "high", "mean"]].to_numpy(float)
+    for model, ax in axes.items():
+        rows = means[means["model"] == model]
+        ax.set_xlim(np.nanmin(ends) - PAD, np.nanmax(ends) + PAD)  # the same everywhere
+        families = labels.ordered(rows["dataset"], labels.DATASETS)
+        _draw_rows(ax, rows, families)
         ax.set_yticks(range(len(families)), list(map(labels.dataset_label, families)))
         ax.set_ylim(len(families) - 0.5, -0.5)
         ax.tick_params(axis="y", length=0)
@@ -77,7 +77,9 @@ def slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         `dataset`, the family's name; model, loss and seed; `part`, one of `LOOKS`; `slope` in nats per unit of log k;
         and `interpolates`, true if all models behind it fit their training labels. Control and family have the same k.
     """
-    table = with_base(class_families.scores(metrics, runs, {"kl": ("kl", "exact")}).dropna(subset=["kl"]))
+    table = class_families.scores(metrics, runs, {"kl": ("kl", "exact"), "error": ("error", "none")})
+    table["kl"] = table["kl"].fillna(0.0).where(table["kl"].notna() | table["error"].eq(0))  # its limit as T falls
+    table = with_base(table.dropna(subset=["kl"]))
     table = table[table["loss"] == table["base"]]
     rows = []
     for (family, *cell), cells in table.groupby(["family", "model", "loss", "seed"]):
