@@ -33,7 +33,7 @@ EVIDENCE = {
         ("architectures", "headline", "fashion", "halos", "paper-small"),
         "the same kinds of models, about half of them with flipped labels",
     ),
-    "mixup": (("architectures", "headline", "fashion", "halos", "paper-small"), "these models"),
+    "mixup": (("architectures", "headline", "fashion", "halos", "paper-small"), ""),
     "maps": (
         ("architectures", "repair", "fashion"),
         "digits, Fashion-MNIST and synthetic classes that overlap in pairs",

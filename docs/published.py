@@ -315,7 +315,7 @@ def answered(key: str = "") -> str:
         for each, (_, on) in EVIDENCE.items():
             first = answer(each).detail.partition(". ")[0].rstrip(".") if each != "maps" else ""
             parts = [f"**{answer(each).question}** {answer(each).short}", f"{first}." if first else unseen(each)]
-            items.append(f"- {' '.join(filter(None, parts))} *Measured for {on}.*")
+            items.append(f"- {' '.join(filter(None, [*parts, on and f'*Measured for {on}.*']))}")
         return "\n\n" + "\n".join(textwrap.fill(item, 120, subsequent_indent="  ") for item in items) + "\n\n"
     said = answer(key)
     parts = [" ".join(filter(None, (f"**{said.short}**", unseen(key), said.detail))), f"*Limits:* {said.limit}"]
@@ -329,7 +329,7 @@ def unseen(key: str) -> str:
     if key not in UNSEEN:
         return ""
     where, run = UNSEEN[key]
-    share = re.search(r"((?:removes|adds) .*?) of what the optimal temperature leaves(.*?);", answer(key, run).short)
+    share = re.search(r"((?:removes|adds) .*?) of what the optimal temperature leaves(.*?)[,;]", answer(key, run).short)
     return f"For {where}, it {share[1]}{share[2]}." if share else ""
 
 

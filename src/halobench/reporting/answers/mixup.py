@@ -30,7 +30,6 @@ from halobench.storage.columns import KEYS, PAIRED
 
 MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
-FITTED = {"exact": "the optimal temperature", "paper": "the paper's temperature"}
 MOST = 4  # losses; Mixup's come first
 LIMIT = (
     "A pair is a data set with a model; classes also overlap if labels are noisy. Test NLL in expectation under the"
@@ -57,10 +56,15 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     models = base_label(scores)
     first, rest = shown[: len(mixes) or 1], shown[len(mixes) or 1 :]
     unclear = set(table_views.posterior_entropies(metrics))
+    asked = (
+        ("exact", first, f"{models} with the optimal temperature", "uncalibrated "),
+        ("paper", first, "the paper's temperature", ""),
+        ("exact", rest, "the optimal temperature", ""),
+    )
     said = [
-        _against({loss: of_loss[fit, loss] for loss in losses_of}, f"{models} with {FITTED[fit]}", unclear)
-        for fit, losses_of in (("exact", first), ("paper", first), ("exact", rest))
-        if fit in fits and losses_of
+        _against({loss: of_loss[fit, loss] for loss in compared}, against, raw, unclear)
+        for fit, compared, against, raw in asked
+        if fit in fits and compared
     ]
     return Answer(
         "mixup",
@@ -79,8 +83,8 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _against(gaps: Mapping[str, pd.DataFrame], base: str, unclear: Collection[str]) -> str:
-    """Say on how many pairs each loss has a lower and a higher NLL than `base`.
+def _against(gaps: Mapping[str, pd.DataFrame], base: str, raw: str, unclear: Collection[str]) -> str:
+    """Say on how many pairs each loss, the first one preceded by `raw`, has a lower and a higher NLL than `base`.
 
     Data sets with `unclear` labels have a sentence of their own if there are others, since effects can differ there.
     """
@@ -92,9 +96,9 @@ def _against(gaps: Mapping[str, pd.DataFrame], base: str, unclear: Collection[st
         for loss in (loss for loss in gaps if part["loss"].eq(loss).any()):
             values, label = part[part["loss"] == loss], labels.loss_label(loss)
             label = within(label) if loss in labels.LOSSES else label
-            raw = "" if said or clauses else "uncalibrated "
-            of = len(values) if said or clauses else pairs(values)
-            clauses.append(f"{raw}{label} wins on {wins(values)} of {of} and loses on {losses(values)}")
+            what, of = (label, len(values)) if said or clauses else (f"{raw}{label}", pairs(values))
+            won, lost = wins(values), losses(values)
+            clauses.append(f"{what} wins on {won} of {of}{f' and loses on {lost}' if won < len(values) else ''}")
         start = "" if said else f"against {base}, "
         said.append(f"{start}{where and f'{where}, '}{'; '.join(clauses)}.")
     return sentences(said)
