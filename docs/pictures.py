@@ -18,6 +18,7 @@ DOCS = Path(__file__).parent
 # The pictures of figures of published runs: the run and the figure.
 PUBLISHED = {
     **{f"families-{name}": ("architectures", f"{name}_families") for name in ("mixup", "reach", "repair")},
+    "families-fit": ("architectures-fit", "same_fit"),
     "fashion": ("fashion", "neighbourhood"),
     "halo-nulls": ("halo-nulls", "halo"),
     "paper-small": ("paper-small", "summary"),

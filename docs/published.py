@@ -150,7 +150,7 @@ def where(rows: pd.DataFrame, conditions: Mapping[str, str]) -> pd.DataFrame:
 def values(run: str, name: str) -> tuple[pd.DataFrame, str]:
     """Return the rows of a metric or of a column of a table, with what `runs` has on them, and the column of values."""
     kind, _, column = name.rpartition(".")
-    rows, runs = table(run, kind or "metrics"), table(run, "runs")
+    rows, runs = table(run, kind or "metrics"), joined(run, "runs")
     if not kind:
         rows, column = where(rows, {"metric": column}), "value"
     elif column not in rows:
@@ -313,19 +313,31 @@ def answered(key: str = "") -> str:
     if not key:
         items = []
         for each, (_, on) in EVIDENCE.items():
-            first = answer(each).detail.partition(". ")[0].rstrip(".") if each != "maps" else ""
-            parts = [f"**{answer(each).question}** {answer(each).short}", f"{first}." if first else unseen(each)]
+            first = further(each) or answer(each).detail.partition(". ")[0].rstrip(".") + "."
+            parts = [f"**{answer(each).question}** {answer(each).short}", first]
             items.append(f"- {' '.join(filter(None, [*parts, on and f'*Measured for {on}.*']))}")
         return "\n\n" + "\n".join(textwrap.fill(item, 120, subsequent_indent="  ") for item in items) + "\n\n"
     said = answer(key)
-    parts = [" ".join(filter(None, (f"**{said.short}**", unseen(key), said.detail))), f"*Limits:* {said.limit}"]
+    parts = [" ".join(filter(None, (f"**{said.short}**", further(key), said.detail))), f"*Limits:* {said.limit}"]
     return "\n\n" + "\n\n".join(textwrap.fill(part.strip(), 120) for part in parts) + "\n\n"
 
 
-def unseen(key: str) -> str:
-    """Return a sentence on the data on which a map wasn't chosen; "" if a question has none."""
+def further(key: str) -> str:
+    """Return a sentence on data on which a map wasn't chosen, or on a control; "" if a question has none."""
     from answers import UNSEEN, answer
 
+    if key == "mixup":
+        run, better = "architectures-fit", []
+        for loss in ("mixup2", "mixup5"):
+            fits = {"loss": loss, "calibrator": "none", "base_calibrator": "exact"}
+            ends = of_rows(by_seed(run, "same_fit.value", fits), run)
+            better.append(f"{sum(low > 0 for _, low, _ in ends)} of {len(ends)}")
+        two, five = better
+        beaten = f"both in {two}" if two == five else f"2-point Mixup in {two} and 5-point Mixup in {five}"
+        return (
+            "Cross-entropy that is trained for fewer epochs, so that it fits as few noisy labels, beats "
+            f"{beaten} families of networks after TS."
+        )
     if key not in UNSEEN:
         return ""
     where, run = UNSEEN[key]

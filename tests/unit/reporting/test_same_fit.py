@@ -45,7 +45,8 @@ def test_differences_are_to_the_base_loss_interpolated_at_the_same_training_accu
     assert len(found) == 2 * 2 * 2 * 2  # losses, seeds, fits of both
     base = {"none": (KL["none"](0.4) + KL["none"](0.8)) / 2, "exact": KL["exact"](0.6)}  # halfway between two models
     for row in found.to_dict("records"):
-        assert row["value"] == pytest.approx(MIXED[row["calibrator"]] - base[row["base_calibrator"]])
+        assert row["base"] == pytest.approx(base[row["base_calibrator"]])
+        assert row["value"] == pytest.approx(MIXED[row["calibrator"]] - row["base"])
 
 
 @pytest.mark.parametrize("accuracy", [0.3, 1.01])

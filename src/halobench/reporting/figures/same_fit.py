@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter, StrMethodFormatter
 
 from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import base_label, excess_nll, mixup_losses
 from halobench.reporting.plotting import artists
-from halobench.reporting.plotting.panel_grid import PageText, draw_grid, empty_page
+from halobench.reporting.plotting.panel_grid import PageText, draw_panels, empty_page
 from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.styles import loss_styles
 from halobench.results.names import Style
@@ -32,6 +32,7 @@ SHOWS = ()  # only in experiments that name it, since it needs models that were 
 TITLE = "Is it mixing, or fitting less?"
 EPOCHS = r"-e\d+$"
 FITS = ("none", "exact")
+MARGIN = 1.2  # of the axis of NLL, as a factor
 LOOKS: dict[str, dict[str, Any]] = {"none": {"color": GREY, "ls": "--"}, "exact": {"color": INK, "ls": "-"}}
 
 
@@ -49,15 +50,24 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         for loss, style in styles.items():
             word = f"{labels.loss_label(loss)}, {named[fit]}"
             legend.append(artists.key(word, style.color, marker=style.marker, ls="", **face))
-    rows, columns = table_views.dataset_and_model_headings(scores)
-    below = "A mark below a line has the lower NLL than the base loss that fits as much"
-    axis = "test NLL above the posterior's (nats)" if metrics["metric"].eq("kl").any() else "test NLL (nats)"
-    seeds = count(scores["seed"].nunique(), "seed")
-    note = f"{below}. Mean over {seeds}; small dots: single seeds."
-    text = PageText(TITLE, note, legend, "accuracy on training labels", axis)
-    figure, axes = draw_grid(text, rows, columns, table_views.cells_in(scores), (2.1, 2.0))
+    cells = table_views.cells_in(scores)
+    datasets = list(dict.fromkeys(dataset for dataset, _ in cells))
+    where = f"{labels.dataset_label(datasets[0])}. " if len(datasets) == 1 else ""
+    headings = {(d, m): labels.model_label(m) if where else labels.cell_label(d, m) for d, m in cells}
+    axis = "test NLL above\nthe posterior's (nats)" if metrics["metric"].eq("kl").any() else "test NLL (nats)"
+    note = (
+        f"{where}A mark below a line has the lower NLL than the base loss that fits as much. Mean over "
+        f"{count(scores['seed'].nunique(), 'seed')}; small dots: single seeds."
+    )
+    text = PageText(TITLE, note, legend, "accuracy on training labels", axis, shared=True)
+    figure, axes = draw_panels(text, headings, (2.1, 1.9))
+    drawn = scores[[*FITS]].to_numpy(float)
+    low, high = np.nanmin(drawn) / MARGIN, np.nanmax(drawn[np.isfinite(drawn)]) * MARGIN
     for (dataset, model), ax in axes.items():
         _draw_cell(ax, scores[(scores["dataset"] == dataset) & (scores["model"] == model)], styles)
+        ax.set_ylim(low, high)
+        ax.yaxis.set(major_locator=LogLocator(10, (1, 2, 5)), major_formatter=StrMethodFormatter("{x:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
     return figure
 
 
@@ -68,8 +78,9 @@ def differences(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         dataset, model, loss and seed of a model trained with Mixup; `calibrator`, its fit; `base_calibrator`, that of
-        the base loss, whose NLL is interpolated linearly between the two models of the same data set, architecture and
-        seed whose training accuracies enclose Mixup's; and `value` in nats, NaN if none do.
+        the base loss; `base`, the base loss's NLL in nats, interpolated linearly between the two models of the same
+        data set, architecture and seed whose training accuracies enclose Mixup's (NaN if none do); and `value`, the
+        difference.
     """
     scores = _scores(metrics, runs)
     mixed = scores[scores["loss"].isin(mixup_losses(scores))]
@@ -80,8 +91,8 @@ def differences(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         for fit in FITS if len(path) else ():
             accuracies, values = path["train_accuracy"].to_numpy(float), path[fit].to_numpy(float)
             other = np.interp(cell["train_accuracy"], accuracies, values, left=np.nan, right=np.nan)
-            rows += [(*(cell[key] for key in KEYS), own, fit, cell[own] - other) for own in FITS]
-    return pd.DataFrame(rows, columns=[*KEYS, "calibrator", "base_calibrator", "value"])
+            rows += [(*(cell[key] for key in KEYS), own, fit, other, cell[own] - other) for own in FITS]
+    return pd.DataFrame(rows, columns=[*KEYS, "calibrator", "base_calibrator", "base", "value"])
 
 
 def _scores(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -115,4 +126,4 @@ def _draw_cell(ax: Axes, scores: pd.DataFrame, styles: dict[str, Style]) -> None
             mark: dict[str, Any] = {"color": style.color, "marker": style.marker, "mfc": face, "ms": 5, "zorder": 4}
             ax.plot([x.mean()], [y.mean()], ls="", **mark)
     ax.set_yscale("log")
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    ax.xaxis.set(major_locator=MaxNLocator(3), major_formatter=PercentFormatter(1, decimals=0))
