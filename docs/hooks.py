@@ -135,8 +135,11 @@ def claims() -> str:
     from halobench.results.claims.short_form import NEEDED
 
     made = untitled(adapter(Claim).json_schema())
-    rows = [row(name, node, required and name in NEEDED, made) for name, node, required in keys(made, made)]
-    return CLAIMS.format(needed=", ".join(f"`{name}`" for name in NEEDED)) + HEADINGS + "".join(rows)
+    listed = [*keys(made, made)]
+    rows = [row(name, node, required and name in NEEDED, made) for name, node, required in listed]
+    further = [name for name, _, required in listed if required and name not in (*NEEDED, "place")]
+    needed, also = (", ".join(f"`{name}`" for name in names) for names in (NEEDED, further))
+    return CLAIMS.format(needed=needed, also=also) + HEADINGS + "".join(rows)
 
 
 def has_default(node: Mapping[str, Any]) -> bool:
@@ -158,8 +161,8 @@ with `each: {{column: [values]}}` stands for one claim per combination of values
 metrics and calibrators that a claim names must belong to the package or the configuration.
 
 A [claim of your own](extend.md#claims-of-your-own) has no `place`, and needs {needed}; what else it doesn't
-say is inferred, e.g. `direction` from the sign of the margin. A claim with a `place` also needs `label`, `theme`,
-`registered`, `statistic`, `table` and `direction`.
+say is inferred, e.g. `direction` from the sign of the margin. A claim with a `place` also needs
+{also}.
 
 """
 OPENING = """# Configuration

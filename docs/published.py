@@ -251,7 +251,7 @@ def claim(name: str, run: str, conditions: Mapping[str, str], words: list[str], 
         if word == "spread":
             return listed(sorted([sign * float(row["least"]), sign * float(row["most"])]), form)
         if word == "words":
-            return finding.in_words(row.to_dict() | {"verdict": row["adjusted"] or row["verdict"]})
+            return finding.adjusted_words(row.to_dict())
         if word in label or isinstance(row[word], int | np.integer):
             return label.get(word, str(row[word]))
         return listed([sign * float(row[word])], form)
@@ -333,7 +333,9 @@ def further(key: str) -> str:
             ends = of_rows(by_seed(run, "same_fit.value", fits), run)
             better.append(f"{sum(low > 0 for _, low, _ in ends)} of {len(ends)}")
         two, five = better
-        beaten = f"both in {two}" if two == five else f"2-point Mixup in {two} and 5-point Mixup in {five}"
+        beaten = (
+            f"both (uncalibrated) in {two}" if two == five else f"2-point Mixup in {two} and 5-point Mixup in {five}"
+        )
         return (
             "Cross-entropy that is trained for fewer epochs, so that it fits as few noisy labels, beats "
             f"{beaten} families of networks after TS."

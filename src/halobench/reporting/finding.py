@@ -88,6 +88,11 @@ def in_words(row: Mapping[Any, Any]) -> str:
     return f"{words}; of {_units(row)}: {', '.join(f'{how} {number}' for number, how in parts if number)}"
 
 
+def adjusted_words(row: Mapping[Any, Any]) -> str:
+    """Return `in_words` of the verdict after Holm's correction or, without one, of the verdict."""
+    return in_words(dict(row) | {"verdict": row["adjusted"] or row["verdict"]})
+
+
 def own_claims(rows: Rows) -> list[dict[str, str]]:
     """Return each claim of a study's own as its `statement` and, in words, what was `found` over all cells.
 
@@ -95,7 +100,7 @@ def own_claims(rows: Rows) -> list[dict[str, str]]:
     """
     found = []
     for row in (row for row in _whole(rows) if row["kind"] == "own"):
-        words = in_words(dict(row) | {"verdict": row["adjusted"] or row["verdict"]})
+        words = adjusted_words(row)
         estimate, low, high = (float(row[key]) for key in ("estimate", "low", "high"))
         if row["verdict"] != "mixed" and math.isfinite(estimate):
             words += f" ({number(estimate)} {interval(low, high)})"

@@ -105,10 +105,9 @@ def _scores(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     own = scores["loss"] == scores["base"]
     shorter = own & scores["model"].str.contains(EPOCHS)
     family = scores["model"].str.replace(EPOCHS, "", regex=True)
-    several = {*zip(scores.loc[shorter, "dataset"], family[shorter], strict=True)}
-    kept = pd.Series([pair in several for pair in zip(scores["dataset"], family, strict=True)], index=scores.index)
-    full = scores["model"] == family
-    return scores.assign(model=family)[kept.astype(bool) & (shorter | full)].reset_index(drop=True)
+    has_shorter = shorter.groupby([scores["dataset"], family]).transform("any")
+    kept = has_shorter & (shorter | (scores["model"] == family))
+    return scores.assign(model=family)[kept].reset_index(drop=True)
 
 
 def _draw_cell(ax: Axes, scores: pd.DataFrame, styles: dict[str, Style]) -> None:
