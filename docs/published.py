@@ -37,7 +37,7 @@ import re
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,14 @@ def table(run: str, name: str) -> pd.DataFrame:
 
 def joined(run: str, name: str) -> pd.DataFrame:
     """Return a table of a published run and of the one whose models its own are compared with, if there is one."""
-    return pd.concat([table(each, name) for each in (run, COMPARED_WITH.get(run)) if each], ignore_index=True)
+    return first_of([table(each, name) for each in (run, COMPARED_WITH.get(run)) if each])
+
+
+def first_of(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Join tables of several runs; of a cell in several of them, keep the rows in the first."""
+    together = pd.concat([part.assign(part_number=i) for i, part in enumerate(parts)], ignore_index=True)
+    first = together.groupby(KEYS, observed=True)["part_number"].transform("min")
+    return together[together["part_number"] == first].drop(columns="part_number")
 
 
 def verdicts(run: str) -> pd.DataFrame:
@@ -308,7 +315,7 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
 
 def answered(key: str = "") -> str:
     """Return the block of one question's answer or, without a key, a list of all four."""
-    from answers import EVIDENCE, answer
+    from answers import EVIDENCE, answer, further
 
     if not key:
         items = []
@@ -320,31 +327,6 @@ def answered(key: str = "") -> str:
     said = answer(key)
     parts = [" ".join(filter(None, (f"**{said.short}**", further(key), said.detail))), f"*Limits:* {said.limit}"]
     return "\n\n" + "\n\n".join(textwrap.fill(part.strip(), 120) for part in parts) + "\n\n"
-
-
-def further(key: str) -> str:
-    """Return a sentence on data on which a map wasn't chosen, or on a control; "" if a question has none."""
-    from answers import UNSEEN, answer
-
-    if key == "mixup":
-        run, better = "architectures-fit", []
-        for loss in ("mixup2", "mixup5"):
-            fits = {"loss": loss, "calibrator": "none", "base_calibrator": "exact"}
-            ends = of_rows(by_seed(run, "same_fit.value", fits), run)
-            better.append(f"{sum(low > 0 for _, low, _ in ends)} of {len(ends)}")
-        two, five = better
-        beaten = (
-            f"both (uncalibrated) in {two}" if two == five else f"2-point Mixup in {two} and 5-point Mixup in {five}"
-        )
-        return (
-            "Cross-entropy that is trained for fewer epochs, so that it fits as few noisy labels, beats "
-            f"{beaten} families of networks after TS."
-        )
-    if key not in UNSEEN:
-        return ""
-    where, run = UNSEEN[key]
-    share = re.search(r"((?:removes|adds) .*?) of what the optimal temperature leaves(.*?)[,;]", answer(key, run).short)
-    return f"For {where}, it {share[1]}{share[2]}." if share else ""
 
 
 def grid(name: str) -> str:
