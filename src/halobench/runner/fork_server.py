@@ -84,7 +84,8 @@ def ask(arguments: list[str]) -> int | None:
     if not (reply := line.recv(16)):  # the process that should report was killed
         pass_on(signal.SIGKILL, None)
     if (code := int(reply or -signal.SIGKILL)) < 0:
-        print(f"halobench: error: killed by {signal.Signals(-code).name}", file=sys.stderr)
+        memory = ", as the system does if memory runs out" if code == -signal.SIGKILL else ""
+        print(f"halobench: error: killed by {signal.Signals(-code).name}{memory}", file=sys.stderr)
     return code if code >= 0 else 128 - code  # as shells report it
 
 

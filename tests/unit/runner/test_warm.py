@@ -116,6 +116,7 @@ def test_a_fork_ends_with_its_job_and_run_and_a_job_with_its_fork(start, source,
         assert "stopped by SIGTERM; saved at" in error
     else:
         assert code == (-signal.SIGKILL if aim == "job" else 128 + signal.SIGKILL)
+    assert ("killed by SIGKILL, as the system does if memory runs out" in error) == (aim in ("fork", "run"))
 
 
 @pytest.mark.process
