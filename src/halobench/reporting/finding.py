@@ -98,14 +98,14 @@ def own_claims(rows: Rows) -> list[dict[str, str]]:
 
     The estimate and its interval are left out if pairs disagree, or if there is none.
     """
-    found = []
+    outcomes = []
     for row in (row for row in _whole(rows) if row["kind"] == "own"):
         words = adjusted_words(row)
         estimate, low, high = (float(row[key]) for key in ("estimate", "low", "high"))
         if row["verdict"] != "mixed" and math.isfinite(estimate):
             words += f" ({number(estimate)} {interval(low, high)})"
-        found.append({"statement": str(row["statement"]), "found": words})
-    return found
+        outcomes.append({"statement": str(row["statement"]), "found": words})
+    return outcomes
 
 
 def finding(rows: Rows) -> str:

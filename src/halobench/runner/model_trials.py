@@ -38,9 +38,9 @@ def measure(keys: Sequence[str], raw: Mapping[str, Any], results: Path, cache: P
     with contextlib.suppress(OSError, ValueError):
         return files.read_json(note)
     # Jobs may be using the GPUs, and optimisers start CUDA even if all tensors are on the CPU.
-    done = run_apart("model_trials", [raw, str(results), list(keys)], CUDA_VISIBLE_DEVICES="")
+    process = run_apart("model_trials", [raw, str(results), list(keys)], CUDA_VISIBLE_DEVICES="")
     try:
-        paces: Paces = json.loads(done.stdout.splitlines()[-1])  # plug-ins may have printed something first
+        paces: Paces = json.loads(process.stdout.splitlines()[-1])  # plug-ins may have printed something first
     except (IndexError, ValueError):  # without a trial, there is no estimate
         return {}
     with contextlib.suppress(OSError):
@@ -57,7 +57,7 @@ def run(config: Config, results: Path, keys: Sequence[str]) -> dict[str, tuple[f
         for cell in config.cells(experiment):
             key = pace_key(canonical(config.models[cell.model]), config.datasets[cell.dataset].source)
             cells.setdefault(key, (cell.dataset, cell.model))
-    found: dict[str, tuple[float, float]] = {}
+    paces: dict[str, tuple[float, float]] = {}
     stop = time.monotonic() + LONGEST
     for key in keys:
         if time.monotonic() > stop:
@@ -68,8 +68,8 @@ def run(config: Config, results: Path, keys: Sequence[str]) -> dict[str, tuple[f
         with contextlib.suppress(Exception):  # it is only an estimate, and the checks have passed
             source = written_description(config, name, results) or sources.describe(config.sources[name])
             if pace := seconds_per_sample(config.models[model], recipe, source.shape, source.classes):
-                found[key] = pace
-    return found
+                paces[key] = pace
+    return paces
 
 
 def main() -> None:

@@ -133,12 +133,12 @@ def _forcing(parsed: Arguments, results: str, jobs: Iterable[Job], chosen: Mappi
     if options.rerun_triggers:
         return []
     forced = [*sorted(options.forcerun), *(f"{results}/{job.record}" for job in chosen.values())]
-    found = ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
+    triggers = ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
     rules = dict.fromkeys(_rule(job) for job in jobs if job.name not in chosen)
     ancient = [f"{rule}={INPUTS}" for rule in rules if rule not in {_rule(job) for job in chosen.values()}]
     if not ancient or options.forcerun or options.forceall or options.force or options.consider_ancient:
-        return found
-    return [*found, "--consider-ancient", *ancient]
+        return triggers
+    return [*triggers, "--consider-ancient", *ancient]
 
 
 def _rule(job: Job) -> str:

@@ -86,14 +86,14 @@ def _note(config: Config, raw: Mapping[str, Any], cache: Path, results: Path) ->
 
 def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]:
     """Build everything in a configuration in a separate process, and return a line for each problem."""
-    done = run_apart("build_checks", [plain, str(results)])
+    process = run_apart("build_checks", [plain, str(results)])
     try:
-        problems: list[str] = json.loads(done.stdout.splitlines()[-1])  # plug-ins may have printed something first
+        problems: list[str] = json.loads(process.stdout.splitlines()[-1])  # plug-ins may have printed something first
         return problems
     except (IndexError, ValueError):  # a plug-in ended the process
-        last_line = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        last_line = (process.stderr.strip().splitlines() or ["no output"])[-1]
         names = ", ".join(sorted({name for _, name in _outside(config)}))
-        what = f"the plug-ins {names} can't be built: the check exited with code {done.returncode} ({last_line})"
+        what = f"the plug-ins {names} can't be built: the check exited with code {process.returncode} ({last_line})"
         return [what]
 
 

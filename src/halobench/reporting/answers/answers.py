@@ -21,6 +21,6 @@ def answers(tables: Mapping[str, pd.DataFrame]) -> list[Answer]:
     return [reach(tables["radii"], runs), *(answer(metrics, runs) for answer in (temperature, mixup, maps))]
 
 
-def write_answers(path: Path, given: Sequence[Answer], claims: Sequence[Mapping[str, str]] = ()) -> None:
+def write_answers(path: Path, all_answers: Sequence[Answer], claims: Sequence[Mapping[str, str]] = ()) -> None:
     """Write answers in words, which pages and the last lines of a run show, and what `own_claims` were found to be."""
-    files.write_json(path, {"answers": [answer.words for answer in given], "claims": [*claims]})
+    files.write_json(path, {"answers": [answer.words for answer in all_answers], "claims": [*claims]})

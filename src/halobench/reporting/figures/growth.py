@@ -42,20 +42,20 @@ LOOKS: dict[str, dict[str, Any]] = {
 @styled
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Draw a panel per model, with a row per distribution, its slopes with and without overlap and their difference."""
-    found = slopes(metrics, runs)
-    if found.empty:
+    by_seed = slopes(metrics, runs)
+    if by_seed.empty:
         return empty_page(TITLE, f"No family of distributions has a control ({CONTROL}) at three numbers of classes.")
     group = ["dataset", "model", "part"]
-    means = over_seeds(found, group, "slope")
-    means = means.merge(found.groupby(group)["interpolates"].all().reset_index())
+    means = over_seeds(by_seed, group, "slope")
+    means = means.merge(by_seed.groupby(group)["interpolates"].all().reset_index())
     note = (
-        f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds_note(found)}). To the right of 0, "
+        f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds_note(by_seed)}). To the right of 0, "
         "KL grows with the number of classes. Hollow: not all seeds interpolate at every k."
     )
     legend = [artists.key(ls="", **look) for look in LOOKS.values()]
-    models = {model: labels.model_label(model) for model in labels.ordered(found["model"], labels.MODELS)}
+    models = {model: labels.model_label(model) for model in labels.ordered(by_seed["model"], labels.MODELS)}
     text = PageText(TITLE, note, legend, "slope of KL on log k (nats)")
-    figure, axes = draw_panels(text, models, (3.2, 0.6 + 0.42 * found.groupby("model")["dataset"].nunique().max()))
+    figure, axes = draw_panels(text, models, (3.2, 0.6 + 0.42 * by_seed.groupby("model")["dataset"].nunique().max()))
     ends = means[["low", "high", "mean"]].to_numpy(float)
     for model, ax in axes.items():
         rows = means[means["model"] == model]
@@ -86,10 +86,10 @@ def slopes(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         if class_families.shows_growth(cells):
             slope = np.polyfit(np.log(cells["classes"].to_numpy(float)), cells["kl"].to_numpy(float), 1)[0]
             rows.append((family, *cell, tuple(sorted(cells["classes"])), slope, cells["interpolates"].all()))
-    found = pd.DataFrame(rows, columns=[*KEYS, "ks", "slope", "interpolates"])
-    control = found["dataset"].str.endswith(CONTROL)
-    without = found[control].assign(dataset=found["dataset"].str.removesuffix(CONTROL))
-    both = found[~control].merge(without, on=[*KEYS, "ks"], suffixes=("", "_without"))
+    of_cells = pd.DataFrame(rows, columns=[*KEYS, "ks", "slope", "interpolates"])
+    control = of_cells["dataset"].str.endswith(CONTROL)
+    without = of_cells[control].assign(dataset=of_cells["dataset"].str.removesuffix(CONTROL))
+    both = of_cells[~control].merge(without, on=[*KEYS, "ks"], suffixes=("", "_without"))
     slope, other = both["slope"], both["slope_without"]
     fitted, also = both["interpolates"], both["interpolates_without"]
     parts = {WITH: (slope, fitted), WITHOUT: (other, also), EFFECT: (slope - other, fitted & also)}

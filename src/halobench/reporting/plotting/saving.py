@@ -79,5 +79,5 @@ def number_clips(path: Path) -> None:
     """Replace names of clip paths in an SVG, which depend on the last bits of coordinates, with numbers."""
     numbers: dict[str, str] = {}
     text = path.read_text(encoding="utf-8")
-    text = re.sub(r"\bp[0-9a-f]{10}\b", lambda found: numbers.setdefault(found[0], f"clip{len(numbers)}"), text)
+    text = re.sub(r"\bp[0-9a-f]{10}\b", lambda match: numbers.setdefault(match[0], f"clip{len(numbers)}"), text)
     path.write_text(text, encoding="utf-8")

@@ -33,7 +33,7 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
         refuse(key not in entry, key, f"missing; a claim needs {', '.join(NEEDED)} and, to compare a, b or baselines")
     statistic = "difference" if "b" in entry else "against_best" if "baselines" in entry else "level"
     shown = str(entry["name"]).replace("_", " ")
-    found = {
+    full = {
         "label": shown[:1].upper() + shown[1:],
         "place": "a claim of your own",
         "theme": "own",
@@ -43,24 +43,24 @@ def filled_in(entry: Mapping[str, Any]) -> dict[str, Any]:
         "interpolating": [],
         **entry,
     }
-    found |= _table(entry)
+    full |= _table(entry)
     margin = entry["margin"]
     require(isinstance(margin, int | float) and not isinstance(margin, bool), "margin", margin, "a number")
     if "direction" not in entry:
-        signed = margin != 0 and found["statistic"] != "ratio"
+        signed = margin != 0 and full["statistic"] != "ratio"
         refuse(not signed, "direction", "missing; set below or above, since the margin's sign doesn't say which")
-        found["direction"] = "below" if margin < 0 else "above"
+        full["direction"] = "below" if margin < 0 else "above"
     sides = [entry[key] for key in ("a", "b") if isinstance(entry.get(key), Mapping)]
     where = entry.get("where", {})
     if isinstance(where, Mapping):
         own = {column for side in sides for column in side} | set(where)
-        defaults = {column: value for column, value in ROWS[found["table"]].items() if column not in own}
-        metric = {"metric": entry["value"]} if found["value"] != entry["value"] else {}
-        found["where"] = where = {**defaults, **metric, **where}
+        defaults = {column: value for column, value in ROWS[full["table"]].items() if column not in own}
+        metric = {"metric": entry["value"]} if full["value"] != entry["value"] else {}
+        full["where"] = where = {**defaults, **metric, **where}
     fits = {side.get("calibrator") for side in [*sides, where] if isinstance(side, Mapping)} - {None}
-    if "fit" not in found and len(fits) == 1 and isinstance(fit := fits.pop(), str):
-        found["fit"] = fit
-    return found
+    if "fit" not in full and len(fits) == 1 and isinstance(fit := fits.pop(), str):
+        full["fit"] = fit
+    return full
 
 
 def _table(entry: Mapping[str, Any]) -> dict[str, str]:
