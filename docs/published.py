@@ -50,6 +50,7 @@ from halobench.core.plugins.facts import facts
 from halobench.experiment.code_version import code_map
 from halobench.reporting import finding
 from halobench.reporting.figures import growth, same_fit
+from halobench.reporting.plotting import class_families
 from halobench.results.claims import evaluate, load_claims
 from halobench.results.names import VERDICTS
 from halobench.results.t_intervals import prediction_interval, t_interval
@@ -77,6 +78,7 @@ MARK = re.compile(r"<!--(?P<kind>numbers|runs|n|c)\b ?(?P<text>.*?)-->", re.DOTA
 END = "<!--/-->"
 OLDER, NEWER = "released", "paper"  # the name of a fit in the first runs, whose tables are kept as they were written
 FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
+wrapped = functools.partial(textwrap.fill, width=120, break_on_hyphens=False)
 COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": operator.truediv}
 APART = ("points", "probe", "quantity", "calibrator", "base_calibrator", "part", "labels", "split", "threshold")
 REDUCE = ("min", "max", "median", "spread", "count", "slope", "interval", "mean", "predicted", "signs")
@@ -128,10 +130,9 @@ def joined(run: str, name: str) -> pd.DataFrame:
 
 
 def first_of(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join tables of several runs; of a cell in several of them, keep the rows in the first."""
-    together = pd.concat([part.assign(part_number=i) for i, part in enumerate(parts)], ignore_index=True)
-    first = together.groupby(KEYS, observed=True)["part_number"].transform("min")
-    return together[together["part_number"] == first].drop(columns="part_number")
+    """Join tables of several runs; of a row in several of them, keep the first."""
+    together = pd.concat(parts, ignore_index=True)
+    return together.drop_duplicates([*KEYS, *(key for key in (*APART, "metric") if key in together)], ignore_index=True)
 
 
 def verdicts(run: str) -> pd.DataFrame:
@@ -212,10 +213,18 @@ def reduced(rows: pd.DataFrame, how: str, run: str) -> list[float]:
 
 
 def of_rows(rows: pd.DataFrame, run: str) -> list[list[float]]:
-    """Return each row's mean over seeds with its t interval, corrected for seeds that share samples."""
-    corrections = table(run, "runs").groupby("dataset")["seed_correction"].first()
+    """Return each row's mean over seeds with its t interval, corrected for seeds that share samples.
+
+    A row is of a data set, or of a family of data sets, which has the largest correction in it.
+    """
+    runs = table(run, "runs")
+    corrections = {
+        name: float(value)
+        for names in (runs["dataset"].map(class_families.family), runs["dataset"])
+        for name, value in runs.groupby(names)["seed_correction"].max().items()
+    }
     names = rows.index.get_level_values("dataset")
-    return [list(t_interval(row, float(corrections[name]))) for row, name in zip(rows.to_numpy(), names, strict=True)]
+    return [list(t_interval(row, corrections[name])) for row, name in zip(rows.to_numpy(), names, strict=True)]
 
 
 def signs(rows: pd.DataFrame, run: str, sign: int) -> str:
@@ -289,7 +298,7 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     run = conditions.pop("run", defaults.get("run", ""))
     if name == "found":
         rows: Any = table(run, "claims").to_dict("records")
-        return f"\n\n{textwrap.fill(finding.finding(rows), 120)}\n\n"
+        return f"\n\n{wrapped(finding.finding(rows))}\n\n"
     if name in ("answers", "answer"):
         return answered(*tokens)
     if name == "grid":
@@ -323,10 +332,10 @@ def answered(key: str = "") -> str:
             first = further(each) or answer(each).detail.partition(". ")[0].rstrip(".") + "."
             parts = [f"**{answer(each).question}** {answer(each).short}", first]
             items.append(f"- {' '.join(filter(None, [*parts, on and f'*Measured for {on}.*']))}")
-        return "\n\n" + "\n".join(textwrap.fill(item, 120, subsequent_indent="  ") for item in items) + "\n\n"
+        return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
     said = answer(key)
     parts = [" ".join(filter(None, (f"**{said.short}**", further(key), said.detail))), f"*Limits:* {said.limit}"]
-    return "\n\n" + "\n\n".join(textwrap.fill(part.strip(), 120) for part in parts) + "\n\n"
+    return "\n\n" + "\n\n".join(wrapped(part.strip()) for part in parts) + "\n\n"
 
 
 def grid(name: str) -> str:

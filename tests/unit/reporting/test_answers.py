@@ -161,7 +161,7 @@ def test_the_kl_counts_where_the_posterior_is_known_and_else_the_nll():
     answer = temperature.temperature(metrics, runs_of(metrics, 0.0))
     assert answer.short.endswith(
         " removes 75% of the NLL above the lowest possible and leaves 0.25 nats of it where classes overlap"
-        ", and 1.00 nats elsewhere."
+        ", and an NLL of 1.00 nats elsewhere."
     ), "shares of a KL and of an NLL differ in meaning"
     assert [[*each.values["mean"]] for each in answer.series] == [[1.0, 4.0], [0.25, 1.0]]
 
@@ -186,6 +186,20 @@ def test_the_base_is_cross_entropy_or_else_the_first_loss_or_models_from_elsewhe
         assert f"ith {said}" in answer.limit or f"Only {said} is" in answer.limit or f"For {said}." in answer.limit
     compared = [loss for loss in losses if loss not in (base, "reference", "untrained")]
     assert {each.label for each in others[0].series} - {""} == {names.loss_label(loss) for loss in compared}
+
+
+def test_models_and_pairs_that_an_answer_leaves_out_are_counted():
+    """One pair has a seed without an optimal temperature, and another one seed only."""
+    metrics = grid(PAIRS[:3], [CE, "mixup2"], ["none", "exact", "partner"])
+    first, second = ((metrics["dataset"] == data) & (metrics["model"] == model) for data, model in PAIRS[:2])
+    seeds = sorted(metrics["seed"].unique())
+    exact = (metrics["calibrator"] == "exact") & (metrics["loss"] == CE)
+    metrics.loc[first & exact & (metrics["seed"] == seeds[0]), "value"] = np.nan
+    metrics = metrics[~second | (metrics["seed"] == seeds[0])]
+    for answer in answers({"metrics": metrics, "runs": runs_of(metrics), "radii": radii_of(PAIRS[:1], [CE])})[1:]:
+        assert " Left out: 1 model without an optimal temperature and 1 pair with one seed." in answer.limit
+    whole = grid(PAIRS[:3], [CE, "mixup2"])
+    assert "Left out" not in temperature.temperature(whole, runs_of(whole)).limit
 
 
 def test_pairs_with_other_losses_have_bases_of_their_own():
@@ -389,16 +403,17 @@ def test_the_reach_is_a_range_of_medians_by_direction():
     runs = runs_of(radii)
     answer = reach.reach(radii, runs)
     found = [medians(radii, which[:3]) for which in QUANTITIES]
-    random, worst, after, changes, null = (span([values.mean() for values in each.values()], ".0%") for each in found)
+    random, worst, after, changes = (span([values.mean() for values in each.values()], ".0%") for each in found[:-1])
+    ratios = [values.mean() / found[-1][pair].mean() for pair, values in found[0].items()]
     assert answer.short == (
         f"In the worst direction found, certainty ends after {worst} of the distance to the nearest other class;"
         f" in random directions, after {random}."
     )
     assert answer.detail == (
-        "Random directions say little: in so many dimensions, flat boundaries at the worst distance would let them"
-        f" reach {null} or more. After the optimal temperature, certainty ends after {after} of that distance in the"
-        f" worst direction found. The decision, which no temperature alters, changes after {changes} of it towards the"
-        " nearest other class."
+        f"Random directions say little: there, certainty reaches {span(ratios, '.1f')} times as far as flat boundaries"
+        f" at the worst distance would allow. After the optimal temperature, certainty ends after {after} of that"
+        f" distance in the worst direction found. The decision, which no temperature alters, changes after {changes} of"
+        " it towards the nearest other class."
     )
     assert (
         "confidence above 0.9, uncalibrated unless stated, with cross-entropy; medians around training" in answer.limit

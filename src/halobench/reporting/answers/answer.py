@@ -208,6 +208,19 @@ def judged(values: pd.DataFrame) -> pd.DataFrame:
     return values[has_interval | ~np.isfinite(values["mean"])] if has_interval.any() else values
 
 
+def left_out(optimal: pd.Series, means: pd.DataFrame) -> str:
+    """Say how many models have no optimal temperature, and how many pairs have an interval but not enough seeds.
+
+    `optimal` are the models' scores at it, and `means` those of pairs.
+    """
+    models, single = int((~np.isfinite(optimal)).sum()), len(means) - len(judged(means))
+    kinds = [
+        f"{count(models, 'model')} without an optimal temperature" if models else "",
+        f"{count(single, 'pair')} with one seed" if single else "",
+    ]
+    return f" Left out: {' and '.join(filter(None, kinds))}." if any(kinds) else ""
+
+
 def apart(values: pd.DataFrame, unclear: Collection[str]) -> dict[str, pd.DataFrame]:
     """Return the pairs whose labels are uncertain and all other pairs, in words; one entry "" if all are of a kind.
 

@@ -10,12 +10,14 @@ from halobench.core.formatting import count, within
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import (
     CHANGE,
+    PAIR,
     Answer,
     Series,
     apart,
     base_label,
     excess_nll,
     judged,
+    left_out,
     losses,
     means_of,
     mixup_losses,
@@ -71,7 +73,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         question,
         said[0],
         sentences(said[1:]),
-        LIMIT.format(models),
+        LIMIT.format(models) + left_out(of_base(scores)["exact"], gaps["exact"].drop_duplicates(PAIR)),
         tuple(
             Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")
             for fit in fits

@@ -113,14 +113,13 @@ def _short(at_random: str | None, at_worst: str | None, random: str, worst: str,
 
 
 def _null(null: pd.DataFrame, random: pd.DataFrame) -> str:
-    """Say how far the null for random directions reaches, and whether it explains most of their measured reach."""
+    """Say how far random directions reach compared with their null, and whether that explains most of their reach."""
     both = random.merge(null, on=GROUP, suffixes=("", "_null"))
-    little = (both["mean_null"] >= both["mean"] / 2).mean() > 0.5
-    start = "Random directions say little: in" if little else "For comparison with random directions: in"
-    return (
-        f"{start} so many dimensions, flat boundaries at the worst distance would let them reach"
-        f" {spread(null['mean'], '.0%')} or more."
-    )
+    ratios = both["mean"] / both["mean_null"]
+    little = (ratios <= 2).mean() > 0.5
+    reached = f"{spread(ratios, '.1f')} {'or more ' if both['open'].any() else ''}times as far"
+    start = "Random directions say little: there" if little else "In random directions"
+    return f"{start}, certainty reaches {reached} as flat boundaries at the worst distance would allow."
 
 
 def _limit(table: pd.DataFrame, around: str) -> str:

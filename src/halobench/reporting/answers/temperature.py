@@ -16,6 +16,7 @@ from halobench.reporting.answers.answer import (
     base_label,
     excess_nll,
     judged,
+    left_out,
     means_of,
     mixup_losses,
     of_base,
@@ -40,8 +41,8 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     if missing := without_fit(metrics, scores):
         return Answer("temperature", QUESTION, missing)
     fits = [fit for fit in FITS if fit in scores]
-    fitted = of_base(scores)
-    fitted = fitted[np.isfinite(fitted["exact"])]  # shares compare the same cells
+    models = of_base(scores)
+    fitted = models[np.isfinite(models["exact"])]  # shares compare the same cells
     base = {fit: means_of(fitted[fit], runs) for fit in fits}
     trained = scores.index.get_level_values("loss")
     shown = scores[trained.isin(mixup_losses(runs)) | (trained == scores.index.get_level_values("base"))]
@@ -52,15 +53,16 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     optimal, early = removed["exact"], removed.get("paper", "")
     kept = apart(judged(base["exact"]), table_views.posterior_entropies(metrics))
     of_what = " of it" if optimal.startswith("removes") else "" if optimal else " above the lowest possible NLL"
-    left = [f"{spread(part['mean'])} nats {where}".strip() for where, part in kept.items()]
-    left[0] = left[0].replace(" nats", f" nats{of_what}")
+    (first_where, first), *rest = kept.items()
+    left = [f"{spread(first['mean'])} nats{of_what} {first_where}".strip()]
+    left += [f"an NLL of {spread(part['mean'])} nats {where}" for where, part in rest]
     return Answer(
         "temperature",
         QUESTION,
         f"The optimal temperature {f'{optimal} of the NLL above the lowest possible and ' if optimal else ''}"
         f"leaves {', and '.join(left)}.",
         f"The paper's fit, which often stops early, {early}." if early else "",
-        LIMIT.format(base_label(scores)),
+        LIMIT.format(base_label(scores)) + left_out(models["exact"], base["exact"]),
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
         NLL,
         joined=True,

@@ -49,8 +49,8 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     means = over_seeds(by_seed, group, "slope")
     means = means.merge(by_seed.groupby(group)["interpolates"].all().reset_index())
     note = (
-        f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds_note(by_seed)}). To the right of 0, "
-        "KL grows with the number of classes. Hollow: not all seeds interpolate at every k."
+        f"Slope of the KL after {labels.calibrator_label('exact')} on log k ({seeds_note(by_seed)}). To the right of 0,"
+        " KL grows with the number of classes. Hollow: not all seeds interpolate at every k."
     )
     legend = [artists.key(ls="", **look) for look in LOOKS.values()]
     models = {model: labels.model_label(model) for model in labels.ordered(by_seed["model"], labels.MODELS)}

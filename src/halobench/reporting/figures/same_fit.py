@@ -32,6 +32,7 @@ SHOWS = ()  # only in experiments that name it, since it needs models that were 
 TITLE = "Is it mixing, or fitting less?"
 EPOCHS = r"-e\d+$"
 FITS = ("none", "exact")
+COMPARED = (*FITS, "partner")  # by `differences`
 MARGIN = 1.2  # of the axis of NLL, as a factor
 LOOKS: dict[str, dict[str, Any]] = {"none": {"color": GREY, "ls": "--"}, "exact": {"color": INK, "ls": "-"}}
 
@@ -85,22 +86,23 @@ def differences(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     scores = _scores(metrics, runs)
     mixed = scores[scores["loss"].isin(mixup_losses(scores))]
     base = table_views.groups_of(scores[scores["loss"] == scores["base"]], ["dataset", "model", "seed"])
+    fits = [fit for fit in COMPARED if scores[fit].notna().any()]
     rows = []
     for cell in mixed.to_dict("records"):
         path = base.get((cell["dataset"], cell["model"], cell["seed"]), scores.iloc[:0]).sort_values("train_accuracy")
-        for fit in FITS if len(path) else ():
+        for fit in fits if len(path) else ():
             accuracies, values = path["train_accuracy"].to_numpy(float), path[fit].to_numpy(float)
             other = np.interp(cell["train_accuracy"], accuracies, values, left=np.nan, right=np.nan)
-            rows += [(*(cell[key] for key in KEYS), own, fit, other, cell[own] - other) for own in FITS]
+            rows += [(*(cell[key] for key in KEYS), own, fit, other, cell[own] - other) for own in fits]
     return pd.DataFrame(rows, columns=[*KEYS, "calibrator", "base_calibrator", "base", "value"])
 
 
 def _scores(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return scores by `FITS`, with training accuracies, of models that were trained for several numbers of epochs.
+    """Return scores by `COMPARED`, with training accuracies, of models that were trained for several numbers of epochs.
 
     All that differ in their epochs only have the same `model`.
     """
-    scores = excess_nll(metrics).reindex(columns=[*FITS]).reset_index()
+    scores = excess_nll(metrics).reindex(columns=[*COMPARED]).reset_index()
     scores = scores.merge(runs[[*KEYS, "train_accuracy", "loss_family", "steps"]], on=KEYS)
     own = scores["loss"] == scores["base"]
     shorter = own & scores["model"].str.contains(EPOCHS)
