@@ -195,11 +195,12 @@ def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
         return ""
     if shares.min() >= -SLIGHT:
         return f"removes {spread(shares, '.0%')}"
-    if shares.max() <= SLIGHT:
-        more = f"{number(-shares.max(), '.0%')} or more" if np.isinf(shares.min()) else spread(-shares, ".0%")
+    lost = shares if shares.max() <= SLIGHT else shares[shares < -SLIGHT]
+    more = f"{number(-lost.max(), '.0%')} or more" if np.isinf(lost.min()) else spread(-lost, ".0%")
+    if len(lost) == len(shares):
         return f"adds {more}"
-    worst = "makes it infinite" if np.isinf(shares.min()) else f"adds {number(-shares.min(), '.0%')}"
-    return f"removes up to {number(shares.max(), '.0%')} (and at worst {worst})"
+    added = "makes it infinite" if np.isinf(lost.max()) else f"adds {more}"
+    return f"removes {spread(shares.drop(lost.index), '.0%')} (and {added} on {len(lost)} of {pairs(shares)})"
 
 
 def judged(values: pd.DataFrame) -> pd.DataFrame:
@@ -246,7 +247,7 @@ def _ends(values: pd.DataFrame, end: str) -> pd.Series:
     return values[end].where(np.isfinite(values["mean"]) & (not single), values["mean"])
 
 
-def pairs(values: pd.DataFrame) -> str:
+def pairs(values: pd.DataFrame | pd.Series) -> str:
     """Count the pairs of data set and model."""
     return count(len(values), "pair")
 

@@ -31,7 +31,7 @@ FITS = ("none", "paper", "exact")
 LIMIT = (
     "With {}. The lowest possible NLL is that of the known posterior; where none is known, it counts as 0. Classes also"
     " overlap if labels are noisy. The temperature is fitted to validation samples of the same distribution, and"
-    " doesn't change any prediction."
+    " doesn't change any prediction. If few of them are misclassified, it can be far too low."
 )
 
 
