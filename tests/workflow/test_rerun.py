@@ -184,7 +184,7 @@ MORE = {
     "a loss module added": Edit(add_loss, EIGHT, "train, 8 jobs (clean/cnn/smoother/seed0, ...): it has never run"),
     "the theme changed": Edit(
         written("reporting/plotting/style", '"lines.linewidth": 1.3', '"lines.linewidth": 1.4'),
-        FIGURES | {"overview": 1},
+        FIGURES | {"explorer": 1},  # whose index page shows the figures that answer the questions
         f"figure, {len(FIGURES)} jobs (tiny/calibration, ...): reporting/plotting/style.py changed",
     ),
 }
