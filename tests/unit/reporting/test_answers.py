@@ -349,9 +349,10 @@ def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first(
     [
         ((0.05, 0.1, 0.2), "adds 10% to 40% of"),
         ((0.05, 0.1, np.inf), "adds 10% or more of"),
+        ((np.inf, np.inf, np.inf), "adds infinitely much of"),
         ((-0.1, 0.1, 0.2), "removes 20% (and adds 20% to 40% on 2 of 3 pairs) of"),
         ((-0.1, 0.1, np.inf), "removes 20% (and adds 20% or more on 2 of 3 pairs) of"),
-        ((-0.1, -0.05, np.inf), "removes 10% to 20% (and makes it infinite on 1 of 3 pairs) of"),
+        ((-0.1, -0.05, np.inf), "removes 10% to 20% (and adds infinitely much on 1 of 3 pairs) of"),
         ((0.0, 0.0, 0.0), "removes 0% of"),
     ],
 )

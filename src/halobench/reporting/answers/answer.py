@@ -197,9 +197,9 @@ def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
         return f"removes {spread(shares, '.0%')}"
     lost = shares if shares.max() <= SLIGHT else shares[shares < -SLIGHT]
     more = f"{number(-lost.max(), '.0%')} or more" if np.isinf(lost.min()) else spread(-lost, ".0%")
+    added = f"adds {'infinitely much' if np.isinf(lost.max()) else more}"
     if len(lost) == len(shares):
-        return f"adds {more}"
-    added = "makes it infinite" if np.isinf(lost.max()) else f"adds {more}"
+        return added
     return f"removes {spread(shares.drop(lost.index), '.0%')} (and {added} on {len(lost)} of {pairs(shares)})"
 
 
