@@ -32,7 +32,7 @@ EVIDENCE = {
     ),
     "temperature": (
         ("architectures", "headline", "fashion", "halos", "paper-small"),
-        "such models, half of them with flipped labels",
+        "such models, about half with flipped labels",
     ),
     "mixup": (("architectures", "headline", "fashion", "halos", "paper-small"), ""),
     "maps": (
@@ -88,8 +88,8 @@ def _both(two: int, five: int) -> str:
 def _beaten(loss: str, fit: str) -> tuple[int, int]:
     """Return in how many families the base loss after TS beats a form of Mixup after a fit, and of how many."""
     fits = {"loss": loss, "calibrator": fit, "base_calibrator": "exact"}
-    ends = published.of_rows(published.by_seed(SAME_FIT_RUN, "same_fit.value", fits), SAME_FIT_RUN)
-    return sum(low > 0 for _, low, _ in ends), len(ends)
+    families = published.by_seed(SAME_FIT_RUN, "same_fit.value", fits)
+    return published.sides(families, SAME_FIT_RUN)[1], len(families)
 
 
 def _where_unseen() -> str:

@@ -228,10 +228,15 @@ def of_rows(rows: pd.DataFrame, run: str) -> list[list[float]]:
 
 
 def signs(rows: pd.DataFrame, run: str, sign: int) -> str:
+    """Return, in words, how many rows have an interval below 0, and how many above."""
+    below, above = sides(rows, run)[::sign]
+    return f"{below} below, {above} above, of {len(rows)}"
+
+
+def sides(rows: pd.DataFrame, run: str) -> tuple[int, int]:
     """Return how many rows have an interval below 0, and how many above."""
-    ends = [sorted((sign * low, sign * high)) for _, low, high in of_rows(rows, run)]
-    below, above = sum(high < 0 for _, high in ends), sum(low > 0 for low, _ in ends)
-    return f"{below} below, {above} above, of {len(ends)}"
+    ends = of_rows(rows, run)
+    return sum(high < 0 for _, _, high in ends), sum(low > 0 for _, low, _ in ends)
 
 
 def shown(value: float, form: str) -> str:

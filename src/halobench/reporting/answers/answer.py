@@ -210,7 +210,7 @@ def judged(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def left_out(optimal: pd.Series, means: pd.DataFrame) -> str:
-    """Say how many models have no optimal temperature, and how many pairs have an interval but not enough seeds.
+    """Say how many models have no optimal temperature, and how many pairs have one seed if others have several.
 
     `optimal` are the models' scores at it, and `means` those of pairs.
     """

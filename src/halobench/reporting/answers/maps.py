@@ -49,7 +49,7 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     names = [name for name in labels.ordered(scores.columns, labels.CALIBRATORS) if name not in TEMPERATURES]
     if missing := without_fit(metrics, scores, ["exact"]) if names else MISSING:
         return Answer("maps", QUESTION, missing)
-    trained, scores = base_label(scores), of_base(scores).droplevel("base")
+    models, scores = base_label(scores), of_base(scores).droplevel("base")
     every = {name: means_of(scores[name] - scores["exact"], runs) for name in names}
     others = [name for name in names if len(every[name])]
     if not others:
@@ -69,7 +69,7 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         QUESTION,
         sentences(said[:1]),
         sentences(said[1:]),
-        LIMIT.format(trained) + left_out(scores["exact"], every[shown[0]]) + (CHOSEN if "partner" in shown else ""),
+        LIMIT.format(models) + left_out(scores["exact"], every[shown[0]]) + (CHOSEN if "partner" in shown else ""),
         tuple(Series(labels.calibrator_label(name), styles[name], gaps[name].assign(loss="")) for name in shown),
         CHANGE.format("the optimal temperature"),
         0.0,
