@@ -11,16 +11,18 @@ import re
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pictures
 import published
 
-from halobench.reporting.answers.answer import Answer
+from halobench.core.formatting import count
+from halobench.reporting.answers.answer import Answer, spread
 from halobench.reporting.answers.answers import answers
 from halobench.reporting.plotting.answer_panels import answer_page, answers_page
 from halobench.reporting.plotting.saving import save
 from halobench.reporting.plotting.style import styled
-from halobench.storage.columns import KEYS
+from halobench.storage.columns import KEYS, REFERENCE
 
 DOCS = Path(__file__).parent
 WIDTH = 1000  # pixels
@@ -32,7 +34,7 @@ EVIDENCE = {
     ),
     "temperature": (
         ("architectures", "headline", "fashion", "halos", "paper-small"),
-        "such models, about half with flipped labels",
+        "such models, also on photographs; about half have noisy labels",
     ),
     "mixup": (("architectures", "headline", "fashion", "halos", "paper-small"), ""),
     "maps": (
@@ -40,7 +42,8 @@ EVIDENCE = {
         "digits, Fashion-MNIST, collages of it and synthetic classes that overlap in pairs",
     ),
 }
-# What was varied to understand partner scaling or halos, synthetic data in runs on images, and losses other than Mixup.
+# What was varied to understand partner scaling or halos, synthetic data in runs on images (`_on_synthetic` has them),
+# a CNN that doesn't fit its training labels, and losses other than Mixup.
 LEFT_OUT = {
     "calibrator": r"svs",
     "dataset": r"overlap-(val|m4|all).*|.*-shuffled|gaussians.*",
@@ -51,45 +54,80 @@ LEFT_OUT = {
 RENAMED = {"matrix": "probmetrics/SMSCalibrator", "matrix_cv": "matrix"}
 # Where the form of a map wasn't chosen, in words, and the run.
 UNSEEN, UNSEEN_RUN = "the eight families of the registered study, on which its form wasn't chosen", "architectures"
+NULL_RUN = "halo-nulls"
 SAME_FIT_RUN = "architectures-fit"  # in which the base loss is trained for fewer epochs
+SAME_FITS = ("none", "exact"), ("exact", "exact"), ("partner", "partner")  # of Mixup and of the base loss
+SYNTHETIC, SYNTHETIC_RUNS = r"gaussians.*|overlap-k\d+", ("repair", "paper-small")
+WITH_DETAIL = ("reach", "temperature")  # whose answers in README.md have the first sentence of their detail
 
 
 @functools.cache
 def answer(key: str, run: str = "") -> Answer:
     """Return the answer to a question from its published runs; that on certainty is about models that interpolate."""
     runs = (run,) if run else EVIDENCE[key][0]
-    tables = {name: _joined(name, runs) for name in ("metrics", "radii", "runs")}
+    tables = {name: _kept(_joined(name, runs), runs) for name in ("metrics", "radii", "runs")}
     if key == "reach":
         cells = tables["runs"].loc[tables["runs"]["interpolates"], KEYS]
         tables["radii"] = tables["radii"].merge(cells, on=KEYS)
+    return _answered(key, tables)
+
+
+def _answered(key: str, tables: dict[str, pd.DataFrame]) -> Answer:
     return next(each for each in answers(tables) if each.key == key)
 
 
-def further(key: str) -> str:
-    """Return a sentence on data on which a map wasn't chosen, or on a control; "" if a question has none."""
-    return {"mixup": _at_the_same_fit, "maps": _where_unseen}.get(key, str)()
+def further(key: str, brief: bool = False) -> str:
+    """Return what a control, a null, or data that an answer leaves out or on which a map wasn't chosen say."""
+    parts = {
+        "reach": [] if brief else [_for_linear_models],
+        "temperature": [_on_synthetic],
+        "mixup": [_at_the_same_fit],
+        "maps": [_where_unseen, _without_signal],
+    }
+    return " ".join(filter(None, (part() for part in parts[key])))
+
+
+def _for_linear_models() -> str:
+    """Compare the reach of linear models in random directions with the null, as the answer does for networks."""
+    which = f"run={NULL_RUN} points=train calibrator=none model=linear probe=sphere quantity=certainty"
+    null = "probe=adversarial quantity=half_spaces"
+    ratios = published.filled(f"radii.relative_median {which} over {null} spread .1f", {}, ", ")
+    return f"In linear models, it reaches {ratios} or more times as far."
+
+
+def _on_synthetic() -> str:
+    """Say what the optimal temperature leaves on synthetic classes."""
+    runs = SYNTHETIC_RUNS
+    tables = {name: _synthetic(_joined(name, runs)) for name in ("metrics", "radii", "runs")}
+    short = _answered("temperature", tables).short
+    share = re.search(r"leaves .*? nats", short)
+    return f"On overlapping Gaussians and balls, it {share[0]}." if share else ""
+
+
+def _synthetic(table: pd.DataFrame) -> pd.DataFrame:
+    wanted = {"dataset": SYNTHETIC, "loss": f"cross_entropy|{REFERENCE}"}
+    return table[np.logical_and.reduce([table[key].astype(str).str.fullmatch(wanted[key]) for key in wanted])]
 
 
 def _at_the_same_fit() -> str:
     """Say in how many families the base loss beats each form of Mixup that fits the training labels as well."""
-    beaten = {fit: [_beaten(loss, fit) for loss in ("mixup2", "mixup5")] for fit in ("none", "exact")}
-    (two, of), (five, _) = beaten["none"]
-    (two_after, _), (five_after, _) = beaten["exact"]
+    lost, after, rich = ([_sides(loss, *fits) for loss in ("mixup2", "mixup5")] for fits in SAME_FITS)
     return (
-        f"Stopped at the same fit, cross-entropy after TS beats them in {_both(two, five)} of {of} families"
-        f" (Fashion-MNIST, 50% pair flips), or {_both(two_after, five_after)} if Mixup has TS."
+        f"At the same fit of noisy labels, cross-entropy after TS beats them in {_both(lost, 1)} of {lost[0][2]}"
+        f" families (Fashion-MNIST, 50% pair flips), or {_both(after, 1)} if Mixup has TS; if both have partner"
+        f" scaling, it beats them in {_both(rich, 1)}, and they beat it in {_both(rich, 0)}."
     )
 
 
-def _both(two: int, five: int) -> str:
-    return f"{two}" if two == five else f"{two} and {five}"
+def _both(families: list[tuple[int, int, int]], side: int) -> str:
+    return " and ".join(dict.fromkeys(str(each[side]) for each in families))
 
 
-def _beaten(loss: str, fit: str) -> tuple[int, int]:
-    """Return in how many families the base loss after TS beats a form of Mixup after a fit, and of how many."""
-    fits = {"loss": loss, "calibrator": fit, "base_calibrator": "exact"}
+def _sides(loss: str, fit: str, base_fit: str) -> tuple[int, int, int]:
+    """Return in how many families a form of Mixup beats the base loss, in how many it is beaten, and of how many."""
+    fits = {"loss": loss, "calibrator": fit, "base_calibrator": base_fit}
     families = published.by_seed(SAME_FIT_RUN, "same_fit.value", fits)
-    return published.sides(families, SAME_FIT_RUN)[1], len(families)
+    return *published.sides(families, SAME_FIT_RUN), len(families)
 
 
 def _where_unseen() -> str:
@@ -99,6 +137,18 @@ def _where_unseen() -> str:
     return f"For {UNSEEN}, it {share[1]}{share[2]}." if share else ""
 
 
+def _without_signal() -> str:
+    """Say what partner scaling does where nothing can be gained: labels that were shuffled before training."""
+    which = {"dataset": "*-shuffled", "loss": "cross_entropy", "split": "test", "labels": "noisy"}
+    change = published.compared(NULL_RUN, "nll", [which | {"calibrator": "partner"}, {"calibrator": "exact"}], "minus")
+    _, raised = published.sides(change, NULL_RUN)
+    means = change.mean(axis=1)
+    return (
+        f"On shuffled labels, where nothing can be gained, it raises the NLL by {spread(means, '.3f')} nats"
+        f" (clearly on {raised} of {count(len(means), 'pair')})."
+    )
+
+
 def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
     """Return the rows of a table in all runs; of a row in several runs, the first."""
     runs = tuple(run for run in runs if (published.PUBLISHED / run / f"{name}.parquet").exists())
@@ -106,7 +156,11 @@ def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
     if not parts:
         return pd.DataFrame(columns=[*published.table("demo", name)])
     parts = [_renamed(part) if run == "repair" else part for run, part in zip(runs, parts, strict=True)]
-    joined = published.first_of(parts)
+    return published.first_of(parts)
+
+
+def _kept(joined: pd.DataFrame, runs: tuple[str, ...]) -> pd.DataFrame:
+    """Return a table without what isn't part of the answers."""
     for column, pattern in LEFT_OUT.items():
         if column in joined:
             joined = joined[~joined[column].astype(str).str.fullmatch(pattern)]

@@ -329,17 +329,19 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
 
 def answered(key: str = "") -> str:
     """Return the block of one question's answer or, without a key, a list of all four."""
-    from answers import EVIDENCE, answer, further
+    from answers import EVIDENCE, WITH_DETAIL, answer, further
 
     if not key:
         items = []
         for each, (_, on) in EVIDENCE.items():
-            first = further(each) or answer(each).detail.partition(". ")[0].rstrip(".") + "."
-            parts = [f"**{answer(each).question}** {answer(each).short}", first]
+            first = answer(each).detail.partition(". ")[0].rstrip(".") + "." if each in WITH_DETAIL else ""
+            parts = [f"**{answer(each).question}** {answer(each).short}", first, further(each, brief=True)]
             items.append(f"- {' '.join(filter(None, [*parts, on and f'*Measured for {on}.*']))}")
         return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
     said = answer(key)
-    parts = [" ".join(filter(None, (f"**{said.short}**", further(key), said.detail))), f"*Limits:* {said.limit}"]
+    first, rest = said.detail.partition(". ")[::2] if key in WITH_DETAIL else ("", said.detail)
+    also = [f"{first.rstrip('.')}." if first else "", further(key), rest]
+    parts = [" ".join(filter(None, (f"**{said.short}**", *also))), f"*Limits:* {said.limit}"]
     return "\n\n" + "\n\n".join(wrapped(part.strip()) for part in parts) + "\n\n"
 
 

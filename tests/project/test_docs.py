@@ -162,7 +162,6 @@ val_logits, val_labels, new_logits = 5 * truth[:2000], labels[:2000], 5 * truth[
 """
 CHECKED = """
 expected = np.exp(truth[2000:]) / np.exp(truth[2000:]).sum(axis=1, keepdims=True)
-assert fit.converged and abs(fit.T - 5) < 0.5, fit
 assert np.abs(probabilities - expected).max() < 0.1
 """
 
@@ -175,7 +174,7 @@ def test_the_readme_lines_run_with_the_core_install(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     first, *rest = done.stdout.splitlines()
-    assert re.fullmatch(r"\d\.\d+ True", first)
+    assert float(re.search(r"\bT=([\d.]+).*converged=True", first)[1]) == pytest.approx(5, abs=0.5)
     assert rest, "the diagnosis"
 
 

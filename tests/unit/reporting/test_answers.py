@@ -413,7 +413,7 @@ def test_the_reach_is_a_range_of_medians_by_direction():
     )
     assert answer.detail == (
         f"Random directions say little: there, certainty reaches {span(ratios, '.1f')} times as far as flat boundaries"
-        f" at the worst distance would allow. After the optimal temperature, certainty ends after {after} of that"
+        f" at the worst distance would give. After the optimal temperature, certainty ends after {after} of that"
         f" distance in the worst direction found. The decision, which no temperature alters, changes after {changes} of"
         " it towards the nearest other class."
     )

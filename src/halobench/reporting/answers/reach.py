@@ -119,7 +119,7 @@ def _null(null: pd.DataFrame, random: pd.DataFrame) -> str:
     little = (ratios <= 2).mean() > 0.5
     reached = f"{spread(ratios, '.1f')} {'or more ' if both['open'].any() else ''}times as far"
     start = "Random directions say little: there" if little else "In random directions"
-    return f"{start}, certainty reaches {reached} as flat boundaries at the worst distance would allow."
+    return f"{start}, certainty reaches {reached} as flat boundaries at the worst distance would give."
 
 
 def _limit(table: pd.DataFrame, around: str) -> str:
