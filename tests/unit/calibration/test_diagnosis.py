@@ -328,6 +328,23 @@ def test_hard_data_get_an_answer(case, words, answer, monkeypatch):
     assert short(found, words) == answer or answer is None
 
 
+def test_a_temperature_that_rests_on_few_wrong_predictions_is_doubted():
+    """The estimated sampling error, which also rests on them, may be small."""
+    z = np.random.default_rng(0).normal(size=(250, 10))
+    top = z.argmax(axis=1)
+    z[np.arange(250), top] += 3
+    for errors, words in ((1, "1 wrong prediction"), (4, "4 wrong predictions")):
+        y = np.where(np.arange(250) < errors, (top + 1) % 10, top)
+        found = diagnose(z, y, candidates=OWN)
+        assert found.temperature.cost < 0.005
+        assert short(found, "enough") == "No."
+        assert f"For a temperature: no; T rests on {words}." in " ".join(str(found).split())
+        assert found.answers()[0].short == "Keep temperature scaling, or leave the logits as they are."
+        assert found.answers()[0].warning
+    y = np.where(np.arange(250) < 5, (top + 1) % 10, top)
+    assert short(diagnose(z, y, candidates=OWN), "enough").startswith("Enough for a temperature")
+
+
 @fast
 def test_groups_come_from_every_kind_of_input(tmp_path):
     z, y = drawn(flips=0.35)

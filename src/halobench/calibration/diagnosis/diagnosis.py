@@ -128,7 +128,7 @@ class Diagnosis:
         independent = self.auto.groups.count if self.auto.groups.kind else self.samples
         unseen = listed([self.names[j] for j in self.unseen])
         answers = [
-            words.which_calibrator(self.auto, self.test_gain, unseen),
+            words.which_calibrator(self.auto, self.test_gain, self.errors, unseen),
             words.is_optimal(self.temperature, self.samples),
             words.what_is_left(self.ladder, self.no_ladder, independent, self.classes),
             words.which_confusions(self.confusions, self.names, self.errors, self.samples),
