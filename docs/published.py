@@ -16,8 +16,8 @@ be one row, unless a word reduces it: ``min max median spread count slope``; ``i
 seeds, corrected for seeds that share samples; ``mean`` is the mean of rows, such as families of networks, with its
 95% t interval, ``predicted`` the 95% prediction interval for another row, and ``signs`` counts the rows whose own
 interval lies below and above 0. ``minus`` or ``over``, with the conditions that differ (``value=`` for
-another name), compares with other rows. ``neg`` changes the sign. Formats are Python's: ``.3f`` (the default),
-``+.2f``, ``.0%``.
+another name), compares with other rows; ``over`` divides means over the seeds of both, so it has no interval. ``neg``
+changes the sign. Formats are Python's: ``.3f`` (the default), ``+.2f``, ``.0%``.
 
 Claims are judged here, by today's ``workflow/claims.yaml`` and the published tables. A claim shows its estimate and
 interval, ``spread`` (the smallest and largest estimate of a pair), ``claimed`` (``above .5``), ``verdict``,
@@ -79,8 +79,8 @@ END = "<!--/-->"
 OLDER, NEWER = "released", "paper"  # the name of a fit in the first runs, whose tables are kept as they were written
 FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
 wrapped = functools.partial(textwrap.fill, width=120, break_on_hyphens=False)
-COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": operator.truediv}
 APART = ("points", "probe", "quantity", "calibrator", "base_calibrator", "part", "labels", "split", "threshold")
+OF_SEEDS = ("interval", "signs", "slope")  # the words that need a number for each seed
 REDUCE = ("min", "max", "median", "spread", "count", "slope", "interval", "mean", "predicted", "signs")
 # What the check of typed numbers doesn't read: code, formulas, comments, addresses, pictures, and versions.
 SKIPPED = re.compile(
@@ -282,6 +282,16 @@ def claim(name: str, run: str, conditions: Mapping[str, str], words: list[str], 
     return listed([values[0], *sorted(values[1:])], form)
 
 
+def ratios(rows: pd.DataFrame, by: pd.DataFrame) -> pd.DataFrame:
+    """Return one column of ratios of means over the seeds that both have: a seed's own divisor may be near 0."""
+    rows, by = rows.align(by, join="inner")
+    both = rows.notna() & by.notna()
+    return (rows.where(both).mean(axis=1) / by.where(both).mean(axis=1)).to_frame()
+
+
+COMPARE: dict[str, Callable] = {"minus": operator.sub, "over": ratios}
+
+
 def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     """Return the text of a marker."""
     name, *tokens = query.split()
@@ -317,6 +327,8 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
     texts = []
     for values in itertools.product(*several.values()):
         chosen = {**conditions, **dict(zip(several, values, strict=True))}
+        if compare == "over" and (needed := {*words} & {*OF_SEEDS}):
+            raise Wrong(f"a ratio of means has no {needed.pop()}")
         rows = compared(run, name, [chosen, sides[1]], compare)
         if words == ["signs"]:
             texts.append(signs(rows, run, sign))

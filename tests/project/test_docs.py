@@ -300,7 +300,7 @@ def test_a_generated_table_has_a_row_per_query_and_says_what_it_lacks(tmp_path, 
         published.grid("mine")
 
 
-def test_numbers_are_means_intervals_and_slopes_over_seeds(tmp_path, monkeypatch):
+def test_numbers_are_means_ratios_intervals_and_slopes_over_seeds(tmp_path, monkeypatch):
     """Compared with their formulas, on a table of two models, three seeds and four numbers of classes."""
     published = script("published")
     rng = np.random.default_rng(0)
@@ -313,17 +313,30 @@ def test_numbers_are_means_intervals_and_slopes_over_seeds(tmp_path, monkeypatch
     )
     (tmp_path / "r").mkdir()
     runs.to_parquet(tmp_path / "r/runs.parquet")
-    kl.to_parquet(tmp_path / "r/metrics.parquet")
     monkeypatch.setattr(published, "PUBLISHED", tmp_path)
+
+    def fresh(table: pd.DataFrame) -> None:
+        table.to_parquet(tmp_path / "r/metrics.parquet")
+        published.table.cache_clear()
+        published.values.cache_clear()
+
     value = kl.assign(k=runs["classes"]).set_index(["model", "k", "seed"])["value"]
 
     def said(query: str) -> list[float]:
         return [float(number) for number in re.findall(r"-?[\d.]+", published.filled(query, {"run": "r"}, ", "))]
 
+    fresh(kl)
     means = value.groupby(["model", "k"]).mean()
     assert np.allclose(said("kl model=a dataset=d2,d8 .6f"), [means["a", 2], means["a", 8]], atol=1e-6)
     assert np.allclose(said("kl model=a max .6f"), means["a"].max(), atol=1e-6)
     assert np.allclose(said("kl model=a minus model=b median .6f"), (means["a"] - means["b"]).median(), atol=1e-6)
+    by = kl[(kl["model"] == "b") & (kl["seed"] != 2)].set_index(["dataset", "seed"])["value"]
+    over = [value["a", k][[0, 1]].mean() / by[f"d{k}"].mean() for k in (2, 4, 8, 16)]
+    fresh(kl[(kl["model"] == "a") | (kl["seed"] != 2)])
+    assert np.allclose(said("kl model=a over model=b spread .6f"), [min(over), max(over)], atol=1e-6)
+    with pytest.raises(published.Wrong, match="a ratio of means has no interval"):
+        published.filled("kl model=a dataset=d2 over model=b interval", {"run": "r"}, ", ")
+    fresh(kl)
     slopes = [np.polyfit(np.log([2, 4, 8, 16]), value["a"].xs(seed, level="seed"), 1)[0] for seed in range(3)]
     half = scipy.stats.t.ppf(0.975, 2) * np.std(slopes, ddof=1) / np.sqrt(3)
     mean = np.mean(slopes)
@@ -340,9 +353,7 @@ def test_numbers_are_means_intervals_and_slopes_over_seeds(tmp_path, monkeypatch
         ends = [rows.mean() - half, rows.mean() + half]
         assert np.allclose(said(f"kl model=a {word} .6f"), [rows.mean(), *ends] if word == "mean" else ends, atol=1e-6)
     assert published.filled("kl model=a minus model=a signs", {"run": "r"}, ", ") == "0 below, 0 above, of 4"
-    kl.assign(value=np.where(kl["dataset"] == "d2", 9.0, kl["seed"] - 1.0)).to_parquet(tmp_path / "r/metrics.parquet")
-    published.table.cache_clear()
-    published.values.cache_clear()
+    fresh(kl.assign(value=np.where(kl["dataset"] == "d2", 9.0, kl["seed"] - 1.0)))
     assert published.filled("kl model=a neg signs", {"run": "r"}, ", ") == "1 below, 0 above, of 4"
 
 
