@@ -91,7 +91,8 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
     artists.log_ticks(ax, rows["classes"])
     ax.set_ylim(min(0, trained["kl"].min()) - 0.03, top)
     if beyond := [value for value in uniform if value > top]:
-        place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top"}
+        place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top", "zorder": 5}
+        place |= {"bbox": {"fc": "white", "ec": "none", "pad": 1}}  # the curve passes behind it
         ax.text(0.99, 1, f"↑ uniform guess, up to {max(beyond):.2f}", size=7, color=GREY, **place)
 
 
