@@ -44,13 +44,11 @@ EVIDENCE = {
 # What was varied to understand partner scaling or halos, synthetic data in runs on images, which `_on_synthetic` is
 # about, a CNN that doesn't fit its training labels, and losses other than Mixup.
 LEFT_OUT = {
-    "calibrator": r"svs",
+    "calibrator": r"probmetrics/SVSCalibrator",
     "dataset": r"overlap-(val|m4|all).*|.*-shuffled|gaussians.*",
     "model": r"linear|mlp-untrained|cnn-bare",
     "loss": r"(?!cross_entropy|mixup[235]|untrained).*",
 }
-# The names of calibrators in run `repair` that have others today.
-RENAMED = {"matrix": "probmetrics/SMSCalibrator", "matrix_cv": "matrix"}
 # Where the form of a map wasn't chosen, in words, and the run.
 UNSEEN, UNSEEN_RUN = "the eight families of the registered study, on which its form wasn't chosen", "architectures"
 NULL_RUN = "halo-nulls"
@@ -161,7 +159,6 @@ def _joined(name: str, runs: tuple[str, ...]) -> pd.DataFrame:
     parts = [published.table(run, name) for run in runs]
     if not parts:
         return pd.DataFrame(columns=[*published.table("demo", name)])
-    parts = [_renamed(part) if run == "repair" else part for run, part in zip(runs, parts, strict=True)]
     return published.first_of(parts)
 
 
@@ -174,11 +171,6 @@ def _kept(joined: pd.DataFrame, runs: tuple[str, ...]) -> pd.DataFrame:
         again = (joined["dataset"] == "mnist5k-noise50") & (joined["model"] == "mlp")
         joined = joined[~(again | joined["dataset"].str.startswith("overlap"))]
     return joined
-
-
-def _renamed(part: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of run `repair` with today's names of calibrators."""
-    return part.assign(calibrator=part["calibrator"].astype(str).replace(RENAMED)) if "calibrator" in part else part
 
 
 @styled

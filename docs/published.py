@@ -46,7 +46,6 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from halobench.core.plugins.facts import facts
 from halobench.experiment.code_version import code_map
 from halobench.reporting import finding
 from halobench.reporting.figures import growth, same_fit
@@ -76,7 +75,6 @@ PAGES = (
 BENCHMARKED = ("docs/calibrate.md",)  # with further numbers, of benchmarks, which are typed
 MARK = re.compile(r"<!--(?P<kind>numbers|runs|n|c)\b ?(?P<text>.*?)-->", re.DOTALL)
 END = "<!--/-->"
-OLDER, NEWER = "released", "paper"  # the name of a fit in the first runs, whose tables are kept as they were written
 FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
 wrapped = functools.partial(textwrap.fill, width=120, break_on_hyphens=False)
 APART = ("points", "probe", "quantity", "calibrator", "base_calibrator", "part", "labels", "split", "threshold")
@@ -105,23 +103,12 @@ def stored(run: str, name: str) -> pd.DataFrame:
 
 @functools.cache
 def table(run: str, name: str) -> pd.DataFrame:
-    """Return a published table with the newer name of a fit and with columns that older runs don't have.
-
-    `runs_table` lists the runs that have the older name.
-    """
+    """Return a published table, or one that is made of them: a run's claims, or the data of a figure."""
     if name == "claims":
         return verdicts(run)
     if name in COMPUTED:
         return COMPUTED[name](joined(run, "metrics"), joined(run, "runs"))
-    frame = stored(run, name).rename(columns=lambda column: column.replace(OLDER, NEWER))
-    if "probe" in frame and "kind" not in frame:  # probes of older runs were named after their kinds
-        frame["kind"] = frame["probe"]
-    if name == "runs" and "loss_family" not in frame:
-        mixed = frame["loss"].str.startswith("mixup")
-        frame["loss_family"] = mixed.map({True: facts("losses", "mixup").family, False: ""})
-    for column in frame.columns.intersection(["calibrator"]):
-        frame[column] = frame[column].str.replace(OLDER, NEWER)
-    return frame
+    return stored(run, name)
 
 
 def joined(run: str, name: str) -> pd.DataFrame:
@@ -411,9 +398,6 @@ def runs_table() -> str:
         hardware = record["hardware"]
         machines.append(f"{hardware['processor']}, {hardware['cores']} cores, {hardware.get('gpu', 'no GPU')}")
     lines += ["", f"Machines: {'; '.join(dict.fromkeys(machines))}."]
-    named = [folder.name for folder in folders if any(OLDER in column for column in stored(folder.name, "runs"))]
-    if named:
-        lines += ["", f"The tables of {', '.join(named)} call the fit `{NEWER}` by its older name, `{OLDER}`."]
     return "\n\n" + "\n".join(lines) + "\n\n"
 
 

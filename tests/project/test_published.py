@@ -44,7 +44,6 @@ ROWS = {  # columns that tell the rows of a cell apart, by table
 }
 EMPTY = {"threshold": -1.0}  # since NaN isn't equal to itself, by which rows are found
 OF_ALL = ["seed_correction"]  # of a cell, but of the other seeds of its run as well
-OLDER = ("released", "paper")  # a word in tables from before a rename, and the one that took its place
 
 
 def published(run: str, name: str) -> pd.DataFrame:
@@ -52,8 +51,7 @@ def published(run: str, name: str) -> pd.DataFrame:
     path = PUBLISHED / run / f"{name}.parquet"
     if not path.exists():
         return pd.DataFrame(columns=[*KEYS, *ROWS[name]])
-    table = pd.read_parquet(path).rename(columns=lambda column: column.replace(*OLDER))
-    return table.assign(**{key: table[key].str.replace(*OLDER) for key in {"calibrator", "claim"} & {*table}})
+    return pd.read_parquet(path)
 
 
 def configuration(run: str) -> dict:
