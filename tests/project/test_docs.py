@@ -320,7 +320,7 @@ def test_numbers_are_means_ratios_intervals_and_slopes_over_seeds(tmp_path, monk
         published.table.cache_clear()
         published.values.cache_clear()
 
-    value = kl.assign(k=runs["classes"]).set_index(["model", "k", "seed"])["value"]
+    value = kl.assign(k=runs["classes"]).set_index(["model", "k", "seed"])["value"].sort_index()
 
     def said(query: str) -> list[float]:
         return [float(number) for number in re.findall(r"-?[\d.]+", published.filled(query, {"run": "r"}, ", "))]
