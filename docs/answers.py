@@ -73,6 +73,14 @@ def _answered(key: str, tables: dict[str, pd.DataFrame]) -> Answer:
     return next(each for each in answers(tables) if each.key == key)
 
 
+def detail(key: str) -> tuple[str, str]:
+    """Return the sentence of an answer's detail that README.md has too, "" if none, and the rest."""
+    if key not in WITH_DETAIL:
+        return "", answer(key).detail
+    first, _, rest = answer(key).detail.partition(". ")
+    return f"{first.rstrip('.')}." if first else "", rest
+
+
 def further(key: str, brief: bool = False) -> str:
     """Return what a control, a null, or data that an answer leaves out or on which a map wasn't chosen say."""
     parts = {
@@ -104,6 +112,7 @@ def _mixup_on_synthetic() -> str:
     return f"On overlapping Gaussians and balls, {won[1]}" if won else ""
 
 
+@functools.cache
 def _on_synthetic(key: str) -> str:
     """Return the short answer to a question from runs on synthetic classes."""
     tables = {name: _joined(name, SYNTHETIC_RUNS) for name in ("metrics", "radii", "runs")}

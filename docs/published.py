@@ -93,14 +93,6 @@ class Wrong(Exception):
     """A marker that can't be filled in."""
 
 
-def stored(run: str, name: str) -> pd.DataFrame:
-    """Return a published table as it is stored."""
-    path = PUBLISHED / run / f"{name}.parquet"
-    if not path.exists():
-        raise Wrong(f"results/published/{run} has no table {name}")
-    return pd.read_parquet(path)
-
-
 @functools.cache
 def table(run: str, name: str) -> pd.DataFrame:
     """Return a published table, or one that is made of them: a run's claims, or the data of a figure."""
@@ -108,7 +100,10 @@ def table(run: str, name: str) -> pd.DataFrame:
         return verdicts(run)
     if name in COMPUTED:
         return COMPUTED[name](joined(run, "metrics"), joined(run, "runs"))
-    return stored(run, name)
+    path = PUBLISHED / run / f"{name}.parquet"
+    if not path.exists():
+        raise Wrong(f"results/published/{run} has no table {name}")
+    return pd.read_parquet(path)
 
 
 def joined(run: str, name: str) -> pd.DataFrame:
@@ -328,19 +323,16 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
 
 def answered(key: str = "") -> str:
     """Return the block of one question's answer or, without a key, a list of all four."""
-    from answers import EVIDENCE, WITH_DETAIL, answer, further
+    from answers import EVIDENCE, answer, detail, further
 
     if not key:
         items = []
         for each, (_, on) in EVIDENCE.items():
-            first = answer(each).detail.partition(". ")[0].rstrip(".") + "." if each in WITH_DETAIL else ""
-            parts = [f"**{answer(each).question}** {answer(each).short}", first, further(each, brief=True)]
+            parts = [f"**{answer(each).question}** {answer(each).short}", detail(each)[0], further(each, brief=True)]
             items.append(f"- {' '.join(filter(None, [*parts, on and f'*Measured for {on}.*']))}")
         return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
-    said = answer(key)
-    first, rest = said.detail.partition(". ")[::2] if key in WITH_DETAIL else ("", said.detail)
-    also = [f"{first.rstrip('.')}." if first else "", further(key), rest]
-    parts = [" ".join(filter(None, (f"**{said.short}**", *also))), f"*Limits:* {said.limit}"]
+    (first, rest), said = detail(key), answer(key)
+    parts = [" ".join(filter(None, (f"**{said.short}**", first, further(key), rest))), f"*Limits:* {said.limit}"]
     return "\n\n" + "\n\n".join(wrapped(part.strip()) for part in parts) + "\n\n"
 
 
@@ -392,7 +384,7 @@ def runs_table() -> str:
         record, runs = records(folder)["aggregate"], table(folder.name, "runs")
         low, high = (getattr(runs.groupby(["dataset", "model", "loss"])["seed"].nunique(), f)() for f in ("min", "max"))
         seeds = f"{low}" if low == high else f"{low} to {high}"
-        minutes = math.ceil(stored(folder.name, "jobs")["seconds"].sum() / 60)
+        minutes = math.ceil(table(folder.name, "jobs")["seconds"].sum() / 60)
         cells = [folder.name, len(runs), seeds, minutes, record["finished"][:10], record["commit"][:7]]
         lines.append(f"| {' | '.join(map(str, cells))} |")
         hardware = record["hardware"]

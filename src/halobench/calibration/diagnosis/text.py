@@ -67,11 +67,11 @@ def which_calibrator(auto: AutoFit, test_gain: Gain | None, errors: int, unseen:
                 f"None of {count(len(tried), 'richer map')} gains clearly on samples that it wasn't fitted to. The "
                 f"best, {label(best.name)}, gains {number(best.value)} nats {interval(best.low, best.high)}."
             )
-        unknown = 0 < errors < FEWEST_ERRORS
-        rests = unknown and f"But T rests on {_wrong(errors)}, and can do harm. Use more validation samples."
+        doubtful = 0 < errors < FEWEST_ERRORS
+        rests = doubtful and f"But T rests on {_wrong(errors)}, and can do harm. Use more validation samples."
         sentences = _joined(rests, reason, compared, _groups(auto.groups), left_out)
-        short = f"Keep temperature scaling{', or leave the logits as they are' if unknown else ''}."
-        return Answer(question, short, sentences, unknown or auto.groups.kind == "copies")
+        short = f"Keep temperature scaling{', or leave the logits as they are' if doubtful else ''}."
+        return Answer(question, short, sentences, doubtful or auto.groups.kind == "copies")
     name, loses = label(auto.chosen), test_gain is not None and test_gain.high < 0
     gain, ts, own = auto.gain, auto.confidence[TS], auto.confidence[auto.chosen]
     unsure = own.ece - ts.ece > WORSE
@@ -228,8 +228,8 @@ def are_enough(
 ) -> Answer:
     """Say whether there are enough validation samples for a temperature and for a richer map."""
     question, cost = "Are there enough validation samples?", temperature.cost
-    known, few = errors >= FEWEST_ERRORS, errors < FEW_ERRORS
-    for_temperature = cost < NEGLIGIBLE and known
+    doubtful, few = errors < FEWEST_ERRORS, errors < FEW_ERRORS
+    for_temperature = cost < NEGLIGIBLE and not doubtful
     for_map = resolution <= SMALL or (auto.chosen != TS and auto.gain.low > 0)
     richer = f"yes; gains are known to within {_nats(resolution)} nats."
     if math.isnan(resolution):
@@ -242,7 +242,7 @@ def are_enough(
         per_class = number(samples / classes, ".2g")
         richer += f" But with {per_class} samples a class on average, no map can learn how most classes differ."
     wrong, yes = count(errors, "prediction is", "predictions are"), "yes" if for_temperature else "no"
-    costs = f"its sampling error costs {_nats(cost)} nats on average" if known else f"T rests on {_wrong(errors)}"
+    costs = f"T rests on {_wrong(errors)}" if doubtful else f"its sampling error costs {_nats(cost)} nats on average"
     sentences = _joined(
         unseen and f"No label is of {unseen}.",
         not math.isnan(cost) and f"For a temperature: {yes}; {costs}.",

@@ -91,9 +91,9 @@ def draw_panel(ax: Axes, rows: pd.DataFrame, model: str, styles: Mapping[str, St
     artists.log_ticks(ax, rows["classes"])
     ax.set_ylim(min(0, trained["kl"].min()) - 0.03, top)
     if beyond := [value for value in uniform if value > top]:
-        place: dict[str, Any] = {"transform": ax.transAxes, "ha": "right", "va": "top", "zorder": 5}
-        place |= {"bbox": {"fc": "white", "ec": "none", "pad": 1}}  # the curve passes behind it
-        ax.text(0.99, 1, f"↑ uniform guess, up to {max(beyond):.2f}", size=7, color=GREY, **place)
+        note = ax.text(0.99, 1, f"↑ uniform guess, up to {max(beyond):.2f}", size=7, color=GREY, transform=ax.transAxes)
+        # Its curve passes behind it.
+        note.set(ha="right", va="top", zorder=5, bbox={"fc": "white", "ec": "none", "pad": 1})
 
 
 def _draw_closed_forms(ax: Axes, rows: pd.DataFrame) -> tuple[list[float], list[float]]:
