@@ -15,7 +15,6 @@ import pandas as pd
 import pictures
 import published
 
-from halobench.core.formatting import count
 from halobench.reporting.answers.answer import Answer, spread
 from halobench.reporting.answers.answers import answers
 from halobench.reporting.plotting.answer_panels import answer_page, answers_page
@@ -25,21 +24,11 @@ from halobench.storage.columns import KEYS, REFERENCE
 
 DOCS = Path(__file__).parent
 WIDTH = 1000  # pixels
-# The runs that answer each question, and in words what the answer was measured on.
-EVIDENCE = {
-    "reach": (
-        ("architectures", "halos", "fashion", "halo-nulls", "demo"),
-        "MLPs, CNNs and small modern networks that fit 1,000 to 10,000 images of digits, MNIST or Fashion-MNIST",
-    ),
-    "temperature": (
-        ("architectures", "headline", "fashion", "halos", "paper-small"),
-        "such models, also on photographs; about half have noisy labels",
-    ),
-    "mixup": (("architectures", "headline", "fashion", "halos", "paper-small"), ""),
-    "maps": (
-        ("architectures", "repair", "fashion", "fashion-overlap"),
-        "digits, Fashion-MNIST, collages of it and synthetic classes that overlap in pairs",
-    ),
+RUNS = {  # that answer each question
+    "reach": ("architectures", "halos", "fashion", "halo-nulls", "demo"),
+    "temperature": ("architectures", "headline", "fashion", "halos", "paper-small"),
+    "mixup": ("architectures", "headline", "fashion", "halos", "paper-small"),
+    "maps": ("architectures", "repair", "fashion", "fashion-overlap"),
 }
 # What was varied to understand partner scaling or halos, synthetic data in runs on images, which `_on_synthetic` is
 # about, a CNN that doesn't fit its training labels, and losses other than Mixup.
@@ -56,12 +45,19 @@ SAME_FIT_RUN = "architectures-fit"  # in which the base loss is trained for fewe
 SAME_FITS = ("none", "exact"), ("exact", "exact"), ("partner", "partner")  # of Mixup and of the base loss
 SYNTHETIC, SYNTHETIC_RUNS = r"gaussians.*|overlap-k\d+", ("repair", "paper-small")
 WITH_DETAIL = ("reach", "temperature")  # whose answers in README.md have the first sentence of their detail
+# The answers in README.md in a few words, to be read again whenever a number changes.
+IN_BRIEF = {
+    "reach": "Not far in the worst direction.",
+    "temperature": "Part of the excess NLL, if its fit is optimal.",
+    "mixup": "In some networks, but TS after fitting fewer noisy labels usually does more.",
+    "maps": "Confusion counts, in part.",
+}
 
 
 @functools.cache
 def answer(key: str, run: str = "") -> Answer:
     """Return the answer to a question from its published runs; that on certainty is about models that interpolate."""
-    runs = (run,) if run else EVIDENCE[key][0]
+    runs = (run,) if run else RUNS[key]
     tables = {name: _kept(_joined(name, runs), runs) for name in ("metrics", "radii", "runs")}
     if key == "reach":
         cells = tables["runs"].loc[tables["runs"]["interpolates"], KEYS]
@@ -157,8 +153,8 @@ def _without_signal() -> str:
     _, raised = published.sides(change, NULL_RUN)
     means = change.mean(axis=1)
     return (
-        f"On shuffled labels, where nothing can be gained, it raises the NLL by {spread(means, '.3f')} nats"
-        f" (clearly on {raised} of {count(len(means), 'pair')})."
+        f"On shuffled labels, where nothing can be gained, it adds {spread(means, '.3f')} nats"
+        f" (clearly on {raised} of {len(means)})."
     )
 
 
@@ -186,8 +182,8 @@ def _kept(joined: pd.DataFrame, runs: tuple[str, ...]) -> pd.DataFrame:
 def draw_all() -> None:
     """Draw the figures of all four questions."""
     with tempfile.TemporaryDirectory() as folder:
-        figures = {f"answer-{key}": answer_page(answer(key)) for key in EVIDENCE}
-        for name, figure in (figures | {"answers": answers_page([*map(answer, EVIDENCE)])}).items():
+        figures = {f"answer-{key}": answer_page(answer(key)) for key in RUNS}
+        for name, figure in (figures | {"answers": answers_page([*map(answer, RUNS)])}).items():
             *_, png = save(figure, Path(folder) / name)
             pictures.write(png, DOCS / f"{name}.png", WIDTH if name != "answers" else 2 * WIDTH)
 

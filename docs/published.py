@@ -112,9 +112,11 @@ def joined(run: str, name: str) -> pd.DataFrame:
 
 
 def first_of(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Join tables of several runs; of a row in several of them, keep the first."""
-    together = pd.concat(parts, ignore_index=True)
-    return together.drop_duplicates([*KEYS, *(key for key in (*APART, "metric") if key in together)], ignore_index=True)
+    """Join tables of several runs; of what several of them measured, keep the first run's rows."""
+    together = pd.concat(parts, keys=range(len(parts)), names=["run", None]).reset_index("run")
+    measured = [*KEYS, *(key for key in (*APART, "metric") if key in together)]
+    first = together.groupby(measured, dropna=False)["run"].transform("min")
+    return together[together["run"] == first].drop(columns="run").reset_index(drop=True)
 
 
 def verdicts(run: str) -> pd.DataFrame:
@@ -323,13 +325,13 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
 
 def answered(key: str = "") -> str:
     """Return the block of one question's answer or, without a key, a list of all four."""
-    from answers import EVIDENCE, answer, detail, further
+    from answers import IN_BRIEF, answer, detail, further
 
     if not key:
         items = []
-        for each, (_, on) in EVIDENCE.items():
-            parts = [f"**{answer(each).question}** {answer(each).short}", detail(each)[0], further(each, brief=True)]
-            items.append(f"- {' '.join(filter(None, [*parts, on and f'*Measured for {on}.*']))}")
+        for each, lead in IN_BRIEF.items():
+            parts = [f"**{answer(each).question} {lead}**", answer(each).short, detail(each)[0]]
+            items.append(f"- {' '.join(filter(None, [*parts, further(each, brief=True)]))}")
         return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
     (first, rest), said = detail(key), answer(key)
     parts = [" ".join(filter(None, (f"**{said.short}**", first, further(key), rest))), f"*Limits:* {said.limit}"]

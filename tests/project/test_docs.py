@@ -26,6 +26,7 @@ import halobench
 from conftest import ROOT
 from halobench.cli import main
 from halobench.core import plugins
+from halobench.experiment.figure_choice import tables_read
 from halobench.storage.records import seal
 from synthetic import CLAIM_ROW
 
@@ -249,6 +250,22 @@ def test_a_number_that_is_typed_or_wrong_is_found(tmp_path, monkeypatch):
     assert list(published.damaged()) == []
     pd.DataFrame({"seed": [1]}).to_parquet(folder / "runs.parquet")
     assert len(list(published.damaged())) == 1
+
+
+def test_joined_tables_keep_all_rows_of_the_first_run_that_measured_something(monkeypatch):
+    """With two runs of one cell, of which the second has another cell too, each with several rows by distance."""
+    published = script("published")
+    cell = {"dataset": "d", "model": "m", "loss": "l", "seed": 0, "points": "train", "probe": "sphere"}
+    first = pd.DataFrame([{**cell, "radius": radius, "confidence": 1.0 - radius} for radius in (0.0, 0.1, 0.2)])
+    second = pd.concat([first.assign(confidence=0.5), first.assign(seed=1), first.assign(probe="manifold")])
+    joined = published.first_of([first, second.reset_index(drop=True)])
+    assert joined.equals(pd.concat([first, second.iloc[3:]], ignore_index=True))
+
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    pictures = script("pictures")
+    run, figure = pictures.PUBLISHED["fashion"]
+    (table,) = tables_read("figures", figure)
+    assert len(pictures.published_table(run, table)) == len(published.table(run, table))
 
 
 def test_a_changed_digit_of_an_answer_or_a_generated_table_is_found(monkeypatch):
