@@ -175,8 +175,8 @@ def test_a_killed_master_is_gone_on_from_and_other_jobs_survive(cluster, tmp_pat
         wait_until(lambda: done() or run.process.poll() is not None, "a cell is trained")
         (workspace.folder / "hurry").unlink()
 
-        def moment() -> bool:
-            return any(epochs_done(workspace, cell) >= 2 for cell in set(cells) - done())
+        def moment() -> bool:  # at which a job is under way that the next run will find, since it takes longer to start
+            return any(2 <= epochs_done(workspace, cell) <= EPOCHS // 3 for cell in set(cells) - done())
 
         wait_until(lambda: moment() or run.process.poll() is not None, "another is in training")
         assert run.process.poll() is None, run.said()
