@@ -61,7 +61,7 @@ def draw() -> plt.Figure:
         axis.grid(axis="x", color="#eeeeee")
     axes[0].set_yticks(range(len(PAIRS)), list(PAIRS))
     axes[0].set_ylim(len(PAIRS) - 0.5, -0.5)
-    axes[0].text(0.51, len(PAIRS) - 0.65, "1-nearest neighbour", color="#777777", fontsize=12)
+    axes[0].text(0.51, len(PAIRS) - 0.65, "1-nearest neighbour", color="#777777", fontsize=10)
     keys = [
         plt.Line2D([], [], ls="", marker=LOSSES[name].style.marker, color=LOSSES[name].style.color, ms=8)
         for name in SHOWN

@@ -1,11 +1,12 @@
 """Make the committed pictures of figures.
 
 ``python docs/pictures.py [results/figures/demo]`` writes docs/figures/NAME.png for each figure of a finished run, and
-``python docs/pictures.py published`` draws those of `PUBLISHED` from the tables in results/published.
+``python docs/pictures.py published`` draws those of `PUBLISHED` and of `SCRIPTS` from the tables in results/published.
 """
 
 from __future__ import annotations
 
+import runpy
 import sys
 import tempfile
 from pathlib import Path
@@ -28,6 +29,8 @@ PUBLISHED = {
     "theory-growth": ("controls", "growth"),
     **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "predicted")},
 }
+
+SCRIPTS = ("answers", "decision_radii", "one_number")  # which draw others from the published tables
 
 
 def compressed(picture: Image.Image) -> Image.Image:
@@ -68,6 +71,8 @@ def draw_published() -> None:
             tables = [published_table(run, table) for table in tables_read("figures", name)]
             *_, png = save(plugins.load("figures", name)(*tables), Path(folder) / name)
             write(png, DOCS / f"{picture}.png")
+    for script in SCRIPTS:
+        runpy.run_path(str(DOCS / f"{script}.py"), run_name="__main__")
 
 
 def main(source: Path) -> None:

@@ -375,7 +375,7 @@ def test_halo_draws_the_shares_that_the_table_has_and_shades_between_its_bounds(
     attacked = radii.query("points == 'train' and probe == 'adversarial' and quantity == 'certainty'")
     attacked = attacked[attacked["calibrator"] == "none"]
     attacked = attacked.groupby(["dataset", "model", "loss"])[list(SURVIVAL_COLUMNS)].mean()
-    ends = [100 * SURVIVAL[int((curve <= curve[0] / 2).argmax())] for curve in attacked.to_numpy()]
+    ends = [100 * np.interp(-curve[0] / 2, -curve, SURVIVAL) for curve in attacked.to_numpy()]
     said = " to ".join(f"{end:.2g}%" for end in dict.fromkeys((min(ends), max(ends))))
     assert f"half of the certain points become uncertain within {said} of the distance" in words(figure)
     shares, at = survival.survival_shares(rows[rows["quantity"] == "certainty"]), SURVIVAL_COLUMNS[7]

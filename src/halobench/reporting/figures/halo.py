@@ -88,16 +88,25 @@ def _title(shares: pd.DataFrame) -> str:
     attacked = shares[(shares["probe"] == "adversarial") & (shares["quantity"] == "certainty")]
     attacked, ends = attacked[attacked["calibrator"] == "none"], []
     for _, curve in attacked.groupby(["dataset", "model", "loss"]):
-        curve = curve.sort_values("distance")
-        lost = curve.loc[curve["mean"] <= curve["mean"].iloc[0] / 2, "distance"]
-        if curve["mean"].iloc[0] >= LEAST:
-            ends.append(float(lost.iloc[0]) if len(lost) else np.inf)
+        distances, means = curve.sort_values("distance")[["distance", "mean"]].to_numpy().T
+        if means[0] >= LEAST:
+            ends.append(_half_way(distances, means))
     if not ends or np.isinf(ends).any():
         return TITLE
     distance = " to ".join(f"{100 * end:.2g}%" for end in dict.fromkeys((min(ends), max(ends))))
     return (
         f"Under attack, half of the certain points become uncertain within {distance} of the distance to another label"
     )
+
+
+def _half_way(distances: np.ndarray, shares: np.ndarray) -> float:
+    """Return where a falling share, linear between the distances, has half of its first value; infinite if nowhere."""
+    half = shares[0] / 2
+    after = int(np.argmax(shares <= half))
+    if shares[after] > half:
+        return np.inf
+    step = (shares[after - 1] - half) / (shares[after - 1] - shares[after])
+    return float(distances[after - 1] + step * (distances[after] - distances[after - 1]))
 
 
 def _unbounded(shares: pd.DataFrame) -> str:

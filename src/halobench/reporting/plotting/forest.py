@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from halobench.core.formatting import count
 from halobench.reporting import labels, table_views
@@ -101,6 +102,7 @@ def _base_models(runs: pd.DataFrame, datasets: Iterable[str]) -> set[str]:
 def _draw_rows(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
     """Draw the families' dots and intervals, then their mean and the prediction interval."""
     ax.axvline(0, color="#8a8a8a", lw=0.8, zorder=1)
+    ax.xaxis.set_major_locator(MaxNLocator(4))  # more numbers would overlap
     y = rows["model"].map(models.index).to_numpy(float)
     ax.hlines(y, rows["low"], rows["high"], color=INK, lw=1, zorder=2)
     ax.plot(rows["mean"], y, "o", color=INK, ms=4.5, zorder=3)
