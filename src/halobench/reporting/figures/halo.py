@@ -100,7 +100,7 @@ def _title(shares: pd.DataFrame) -> str:
 
 
 def _half_way(distances: np.ndarray, shares: np.ndarray) -> float:
-    """Return where a falling share, linear between the distances, has half of its first value; infinite if nowhere."""
+    """Return where a falling share, linear between the distances, first is half of its start; infinite if nowhere."""
     half = shares[0] / 2
     after = int(np.argmax(shares <= half))
     if shares[after] > half:
