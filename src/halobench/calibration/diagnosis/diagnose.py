@@ -5,8 +5,9 @@ combines the exact temperature (`halobench.calibration.temperature.temperature_s
 cross-fitting (`halobench.calibration.repair.auto`), the repair ladder (`halobench.calibration.repair.ladder`), the
 confusions that partner scaling uses, and two tests of whether test logits look like validation logits.
 
-Maps with a weight for each pair of classes would take minutes with many classes. If the number of samples times
-classes^2 exceeds 2e7 (`halobench.calibration.diagnosis.parts.WORK`), these maps are skipped, and the results name them.
+Maps with a weight for each pair of classes would take minutes with many classes. Among the candidates, they are skipped
+as in `halobench.fit_auto`; in the ladder, if the number of samples times classes^2 exceeds
+`halobench.calibration.diagnosis.parts.WORK`. The results name what was skipped.
 
 References
 ----------
@@ -28,13 +29,14 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_whole
+from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
-from halobench.calibration.diagnosis.parts import WORK, Shift, Temperature, confusions, quick_ladder
+from halobench.calibration.diagnosis.parts import Shift, Temperature, confusions, quick_ladder
 from halobench.calibration.floor import Floor, Floored, check_floor, floored
 from halobench.calibration.logit_tables import numbered, table_arrays
 from halobench.calibration.repair import auto
-from halobench.calibration.repair.auto import TS, AutoFit, Gain
+from halobench.calibration.repair.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import Rung
 from halobench.calibration.scores import metric, resampling
@@ -67,6 +69,7 @@ def diagnose(
     probabilities: bool = False,
     floor: float | None = None,
     candidates: Sequence[str] | None = None,
+    calibrator: str | None = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Find out if a classifier's temperature is optimal, what could repair the remaining error, and how to calibrate.
@@ -97,13 +100,15 @@ def diagnose(
         a probability of 0 are ruled out.
     candidates : sequence of str, optional
         As in `fit_auto`.
+    calibrator : str, optional
+        The calibrator to fit and save whatever is recommended: ``none``, or a name as in `halobench.fit_calibrator`.
     seed : int
         Determines folds and resamples.
 
     Raises
     ------
     SpecError
-        If an argument doesn't match its description above.
+        If an argument doesn't match its description above, or if `calibrator` can't be fitted.
 
     Examples
     --------
@@ -127,7 +132,7 @@ def diagnose(
             )
         refuse(groups is not None, "groups", IN_FRAME.format("a column named group"))
         table, classes = table_arrays(logits)
-        return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed, floor)
+        return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed, floor, calibrator)
     shape, kind = np.shape(as_rows(logits)), "probabilities" if probabilities else "logits"
     k = max(shape[1], 2) if len(shape) == 2 else 2
     labels, names = numbered(labels, names, k, "labels")
@@ -140,11 +145,15 @@ def diagnose(
     if f"test_{kind}" in arrays:
         test = read_samples(arrays, "test_", val["logits"].shape[1])
     refuse(test is None and test_labels is not None, "test_labels", "passed without test_logits; pass both or neither")
-    return _diagnose(val, test, names, candidates, seed, floor)
+    return _diagnose(val, test, names, candidates, seed, floor, calibrator)
 
 
 def diagnose_file(
-    path: Path | str, candidates: Sequence[str] | None = None, seed: int = 0, floor: float | None = None
+    path: Path | str,
+    candidates: Sequence[str] | None = None,
+    seed: int = 0,
+    floor: float | None = None,
+    calibrator: str | None = None,
 ) -> Diagnosis:
     """Diagnose the logits in a file, as described in `halobench.calibration.diagnosis.external_logits`.
 
@@ -153,7 +162,7 @@ def diagnose_file(
     """
     val, test, names = read_sets(path)
     with in_file(path):
-        return _diagnose(val, test, names, candidates, seed, floor)
+        return _diagnose(val, test, names, candidates, seed, floor, calibrator)
 
 
 def _aligned(rows: Any, like: Any) -> Any:
@@ -166,7 +175,13 @@ def _aligned(rows: Any, like: Any) -> Any:
 
 
 def _diagnose(
-    val: Samples, test: Samples | None, names: Any, candidates: Sequence[str] | None, seed: int, floor: float | None
+    val: Samples,
+    test: Samples | None,
+    names: Any,
+    candidates: Sequence[str] | None,
+    seed: int,
+    floor: float | None,
+    calibrator: str | None = None,
 ) -> Diagnosis:
     """Check the names and candidates, and diagnose samples that have already been checked."""
     k = val["logits"].shape[1]
@@ -181,6 +196,9 @@ def _diagnose(
     check_whole("seed", seed, 0)
     check_floor(floor)
     tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
+    if calibrator is not None and calibrator not in TEMPERATURES:
+        (calibrator,) = auto.check_candidates([calibrator])
+        tried = (*tried, calibrator) if calibrator not in tried else tried
     none = any(samples is not None and _has_zeros(samples) for samples in (val, test))
     added = Floor.of(val["probabilities"], val["labels"], floor) if none and floor != 0 else None
     if added is not None:
@@ -191,7 +209,7 @@ def _diagnose(
     with np.errstate(all="ignore"), warnings.catch_warnings():  # results that aren't finite are shown as such
         warnings.simplefilter("ignore", RuntimeWarning)
         shown = tuple(map(str, range(k) if names is None else names))
-        found = _computed(logits, val, test, shown, tried, seed)
+        found = _computed(logits, val, test, shown, tried, seed, calibrator)
     return found if added is None else _with_floor(found, added)
 
 
@@ -215,28 +233,45 @@ def _with_floor(found: Diagnosis, floor: Floor) -> Diagnosis:
 
 
 def _computed(
-    logits: np.ndarray, val: Samples, test: Samples | None, names: tuple[str, ...], tried: Sequence[str], seed: int
+    logits: np.ndarray,
+    val: Samples,
+    test: Samples | None,
+    names: tuple[str, ...],
+    tried: Sequence[str],
+    seed: int,
+    forced: str | None,
 ) -> Diagnosis:
     """Diagnose float64 logits (n, k)."""
     labels, (n, k) = val["labels"], logits.shape
     counts, top = np.bincount(labels, minlength=k), logits.argmax(axis=1)
     groups, finite = val.get("groups"), bool(np.isfinite(logits).all())
-    together = auto.grouped(logits, labels, groups) if finite or groups is not None else Groups(np.arange(n), "")
+    together = auto.grouped(logits, labels, groups) if finite or groups is not None else Groups.single(n)
     one_each = together.one_each(generator(seed, "diagnose", "groups"))
     log.info("temperatures")
     temperature = Temperature.of(logits, labels, together)
     beta = finite_beta(logits, labels)
     tempered = temper(logits, beta)
-    chosen = _choice(logits, labels, test, tried, seed, together, names)
+    recommended = _choice(logits, labels, test, tried, seed, together, names)
+    chosen = recommended if forced is None else _forced(recommended, forced, logits, labels)
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]
     log.info("the repair ladder")
     # Neither the ladder nor the tests for a shift know groups, so they get one sample of each.
-    ladder, no_ladder = quick_ladder(logits[one_each], val.get("posterior", labels)[one_each], seed)
+    ladder, no_ladder = None, DEPENDENT.get(together.kind, "")
+    if chosen.mismatch:
+        no_ladder = chosen.reason
+    if not no_ladder:
+        ladder, no_ladder = quick_ladder(logits[one_each], val.get("posterior", labels)[one_each], seed)
     shift = None
     if test is not None:
         shift = Shift.of(tempered[one_each], labels[one_each], temper(test["logits"], beta), test.get("labels"))
     log.info("test scores")
-    scores, test_gain = _scores(temperature, beta, chosen, test, seed)
+    scores: dict[str, dict[str, Rung]] = {}
+    test_gains: dict[str, Gain] = {}
+    better: dict[str, Gain] = {}
+    if test is not None and "labels" in test:
+        scores, test_gains, better = _scored(
+            _maps(logits, labels, test, temperature, chosen), test["labels"], chosen, seed
+        )
     return Diagnosis(
         samples=n,
         classes=k,
@@ -246,6 +281,7 @@ def _computed(
         unseen=tuple(np.flatnonzero(counts == 0).tolist()),
         temperature=temperature,
         auto=chosen,
+        recommended=recommended.chosen,
         resolution=max(widths)[1] if widths else math.nan,
         ladder=ladder,
         no_ladder=no_ladder,
@@ -253,7 +289,8 @@ def _computed(
         test_samples=0 if test is None else len(test["logits"]),
         shift=shift,
         scores=scores,
-        test_gain=test_gain,
+        test_gains=test_gains,
+        better=better,
     )
 
 
@@ -266,40 +303,76 @@ def _choice(
     groups: Groups,
     names: Sequence[str],
 ) -> AutoFit:
-    """Choose a calibrator by cross-fitting, or keep TS if a logit is -inf."""
+    """Choose a calibrator by cross-fitting, or a temperature if a logit is -inf."""
     reason = "" if np.isfinite(logits).all() else "logits of -inf (probabilities of 0)"
     if not reason and test is not None and not (finite := np.isfinite(test["logits"]).all(axis=1)).all():
         reason = f"test row {finite.argmin()} has a logit of -inf (a probability of 0)"
     if reason:
         return auto.kept(logits, labels, tried, f"{reason}, which richer calibrators can't map; {FLOOR}", groups)
-    return auto.fit_auto_checked(logits, labels, tried, seed, WORK, groups, names)
+    return auto.fit_auto_checked(logits, labels, tried, seed, groups, names)
 
 
-def _scores(
-    temperature: Temperature, beta: float, chosen: AutoFit, test: Samples | None, seed: int
-) -> tuple[dict[str, dict[str, Rung]], Gain | None]:
-    """Return test scores by calibrator and metric, and the chosen calibrator's gain over TS."""
-    if test is None or "labels" not in test:
-        return {}, None
-    logits, labels = test["logits"], test["labels"]
-    maps = {"none": rescale(test.get("uncalibrated", logits), 1.0), TS: temper(logits, beta)}
+def _forced(recommended: AutoFit, name: str, logits: np.ndarray, labels: np.ndarray) -> AutoFit:
+    """Return the results with another calibrator, which is fitted to all samples, in place of the recommended one."""
+    if name == recommended.chosen:
+        return recommended
+    if name == NONE:
+        fitted = auto.uncalibrated(logits, labels)
+    else:
+        fitted = fit_checked(name, logits, labels, {})
+        reason = fitted.reason or "the labels always have the largest logit, so that no temperature is best"
+        refuse(fitted.transform is None, "calibrator", f"{name} can't be fitted: {reason}")
+    gain = next((gain for gain in recommended.candidates if gain.name == name), Gain(name))
+    return dataclasses.replace(recommended, chosen=name, gain=gain, calibrator=fitted)
+
+
+def _maps(
+    logits: np.ndarray, labels: np.ndarray, test: Samples, temperature: Temperature, chosen: AutoFit
+) -> dict[str, np.ndarray]:
+    """Return the calibrated test logits of all candidates, of the temperatures and of no calibration."""
+    new = test["logits"]
+    maps = {NONE: rescale(test.get("uncalibrated", new), 1.0)}
     if temperature.others["paper"].beta > 0:
-        maps["paper"] = temper(logits, temperature.others["paper"].beta)
-    if chosen.chosen != TS:
-        maps[chosen.chosen] = chosen.calibrator.logits(logits, probabilities=False)
+        maps["paper"] = temper(new, temperature.others["paper"].beta)
+    maps[TS] = temper(new, finite_beta(logits, labels))
+    if 0 < chosen.temperature.weight < 1:
+        maps[auto.SHRUNK] = temper(new, chosen.temperature.beta)
+    for name in [gain.name for gain in chosen.candidates if not math.isnan(gain.value)]:
+        fitted = chosen.calibrator if name == chosen.chosen else fit_checked(name, logits, labels, {})
+        if fitted.transform is not None:
+            maps[name] = fitted.logits(new, probabilities=False)
+    if chosen.chosen not in maps:
+        maps[chosen.chosen] = chosen.calibrator.logits(new, probabilities=False)
+    return maps
+
+
+def _scored(
+    maps: dict[str, np.ndarray], labels: np.ndarray, chosen: AutoFit, seed: int
+) -> tuple[dict[str, dict[str, Rung]], dict[str, Gain], dict[str, Gain]]:
+    """Return test scores by calibrator and metric, gains over no calibration, and gains over the chosen calibrator.
+
+    Gains are left out if they aren't finite.
+    """
     probabilities = {name: softmax(mapped) for name, mapped in maps.items()}
-    one_hot = np.eye(logits.shape[1])[labels]
-    columns = []
+    one_hot = np.eye(len(maps[NONE][0]))[labels]
+    losses = {name: cross_entropy(mapped, labels) for name, mapped in maps.items()}
+    columns: dict[tuple[str, str], np.ndarray] = {}
     for name, p in probabilities.items():
         wrong = (p.argmax(axis=1) != labels).astype(np.float64)
-        columns += [cross_entropy(maps[name], labels), wrong, ((p - one_hot) ** 2).sum(axis=1)]
-    gains = cross_entropy(maps[TS], labels) - cross_entropy(maps[chosen.chosen], labels)
-    finite = np.isfinite(gains).all()
-    values = np.column_stack([*columns, gains if finite else np.zeros(len(labels))])
+        columns |= {(name, "nll"): losses[name], (name, "error"): wrong}
+        columns[name, "brier"] = ((p - one_hot) ** 2).sum(axis=1)
+        for base in (NONE, chosen.chosen):
+            gains = losses[base] - losses[name]
+            if name != base and np.isfinite(gains).all():
+                columns[name, base] = gains
+    values = np.column_stack(list(columns.values()))
     low, high = resampling.bootstrap_intervals(values, DRAWS, generator(seed, "diagnose", "bootstrap"))
-    *rungs, gain = [Rung(*map(float, ends)) for ends in zip(values.mean(axis=0), low, high, strict=True)]
+    ends = dict(zip(columns, np.column_stack([values.mean(axis=0), low, high]).tolist(), strict=True))
     scores = {}
-    for i, (name, p) in enumerate(probabilities.items()):
-        ece = Rung(metric.ece(p, labels), math.nan, math.nan)
-        scores[name] = dict(zip(("nll", "error", "brier", "ece"), [*rungs[3 * i : 3 * i + 3], ece], strict=True))
-    return scores, Gain(chosen.chosen, gain.value, gain.low, gain.high) if finite else None
+    for name, p in probabilities.items():
+        scores[name] = {key: Rung(*ends[name, key]) for key in ("nll", "error", "brier")}
+        scores[name]["ece"] = Rung(metric.ece(p, labels), math.nan, math.nan)
+    over_none, over_chosen = (
+        {name: Gain(name, *each) for (name, key), each in ends.items() if key == base} for base in (NONE, chosen.chosen)
+    )
+    return scores, over_none, over_chosen

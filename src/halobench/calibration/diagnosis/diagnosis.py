@@ -42,7 +42,9 @@ class Diagnosis:
         The classes without a validation label.
     temperature : Temperature
     auto : AutoFit
-        The chosen calibrator, fitted to the validation samples.
+        The chosen calibrator, fitted to the validation samples: the recommended one, unless another was asked for.
+    recommended : str
+        The name of the recommended calibrator.
     resolution : float
         Half the width of the 95% interval of the best candidate's gain, in nats: the size of gains that the validation
         samples can reveal. NaN if no candidate was tried.
@@ -55,10 +57,12 @@ class Diagnosis:
     shift : Shift or None
         The comparison of test with validation logits; None without test logits.
     scores : dict of str to dict of str to Rung
-        Scores on test samples, by calibrator (``none``, ``paper``, ``exact`` and the chosen one), then by metric, with
-        bootstrap intervals (NaN for ECE); empty without test labels.
-    test_gain : Gain or None
-        The chosen calibrator's gain over TS on the test samples.
+        Scores on test samples, by calibrator (``none``, ``paper``, ``exact``, ``shrunk`` if T is shrunk, and all
+        candidates), then by metric, with bootstrap intervals (NaN for ECE); empty without test labels.
+    test_gains : dict of str to Gain
+        Gains over uncalibrated logits on the test samples, by calibrator.
+    better : dict of str to Gain
+        Gains over the chosen calibrator on the test samples, by calibrator; clearly better if `low` is above 0.
     floor : Floor or None
         What is added to probabilities, if some are 0.
     """
@@ -71,6 +75,7 @@ class Diagnosis:
     unseen: tuple[int, ...]
     temperature: Temperature
     auto: AutoFit
+    recommended: str
     resolution: float
     ladder: RepairLadder | None
     no_ladder: str
@@ -78,7 +83,8 @@ class Diagnosis:
     test_samples: int
     shift: Shift | None
     scores: dict[str, dict[str, Rung]]
-    test_gain: Gain | None
+    test_gains: dict[str, Gain]
+    better: dict[str, Gain]
     floor: Floor | None = None
 
     @property
@@ -103,14 +109,15 @@ class Diagnosis:
     def as_json(self) -> dict[str, Any]:
         """Return all numbers as plain data, with None for numbers that aren't finite."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        auto = {name: getattr(self.auto, name) for name in ("chosen", "gain", "candidates", "reason", "confidence")}
+        shown = ("chosen", "gain", "temperature", "temperature_gain", "candidates", "over_none", "nll", "reason")
+        auto = {name: getattr(self.auto, name) for name in (*shown, "confidence", "mismatch")}
         auto |= {"groups": self.auto.groups.count, "grouped": self.auto.groups.kind}
         return _plain(fields | {"auto": auto})
 
     def summary(self) -> str:
         """Describe the samples in one line."""
         line = f"{count(self.classes, 'class', 'classes')}{self._order()}, {count(self.samples, 'validation sample')}"
-        if self.auto.groups.kind:
+        if self.auto.groups.kind == "given":
             line += f" in {count(self.auto.groups.count, 'group')}"
         if self.test_samples:
             line += f", {count(self.test_samples, 'test sample')}{'' if self.scores else ' without labels'}"
@@ -125,10 +132,13 @@ class Diagnosis:
 
     def answers(self) -> list[words.Answer]:
         """Return the answers in reading order."""
-        independent = self.auto.groups.count if self.auto.groups.kind else self.samples
         unseen = listed([self.names[j] for j in self.unseen])
+        choice = words.which_calibrator(self.auto, self.recommended, self.temperature, self.better, self.names, unseen)
+        if self.auto.mismatch:
+            return [choice]
+        independent = self.auto.groups.count
         answers = [
-            words.which_calibrator(self.auto, self.test_gain, self.errors, unseen),
+            choice,
             words.is_optimal(self.temperature, self.samples),
             words.what_is_left(self.ladder, self.no_ladder, independent, self.classes),
             words.which_confusions(self.confusions, self.names, self.errors, self.samples),
@@ -147,7 +157,10 @@ class Diagnosis:
         for answer in self.answers():
             lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
             lines += [*textwrap.wrap(answer.sentences, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]
-        return "\n".join(lines + (words.scores_table(self.scores) if self.scores else [])).rstrip()
+        tables = words.candidates_table(self.auto)
+        if self.scores and not self.auto.mismatch:
+            tables += ["", *words.scores_table(self.scores, self.auto.chosen)]
+        return "\n".join(lines + tables).rstrip()
 
 
 def _plain(value: Any) -> Any:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.repair.auto import NORMAL
 from halobench.calibration.repair.families import FAMILIES, SLOW
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import RepairLadder, ladder
+from halobench.calibration.repair.trials import NORMAL
 from halobench.calibration.scores.sample_scores import cross_entropy, predictions, softmax
 from halobench.calibration.temperature.paper_fit import fit_as_paper
 from halobench.calibration.temperature.rescaling import rescale
@@ -70,7 +70,7 @@ class Temperature:
     @classmethod
     def of(cls, logits: np.ndarray, labels: np.ndarray, groups: Groups | None = None) -> Temperature:
         """Fit the temperature, both exactly and as other programs do, and estimate its error, over groups if any."""
-        groups = Groups(np.arange(len(labels)), "") if groups is None else groups
+        groups = Groups.single(len(labels)) if groups is None else groups
         exact = fit_exactly(logits, labels)
         log.info("the temperatures of other programs")
         others = {"paper": fit_as_paper(logits, labels), "copied": fit_as_paper(logits, labels, *COPIED)}
@@ -109,7 +109,7 @@ def _log_variance(u: np.ndarray, labels: np.ndarray, groups: Groups) -> tuple[fl
     mean = np.einsum("ij,ij->i", p, u)
     slopes = groups.sums(mean - u[np.arange(len(u)), labels])
     curvature = float((np.einsum("ij,ij,ij->i", p, u, u) - mean**2).sum())
-    return float(slopes @ slopes) / curvature**2 if curvature > 0 else math.inf, curvature
+    return groups.factor * float(slopes @ slopes) / curvature**2 if curvature > 0 else math.inf, curvature
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 
 from halobench.calibration.diagnosis.parts import LADDER_MOST, Confusion, Shift, Temperature
 from halobench.calibration.floor import LEAST, Floor
-from halobench.calibration.repair.auto import TS, AutoFit, Gain
+from halobench.calibration.repair.auto import NONE, SHRUNK, TEMPERATURES, TS, AutoFit, Gain
+from halobench.calibration.repair.columns import Mismatch
 from halobench.calibration.repair.families import SLOW
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import RepairLadder, Rung
+from halobench.calibration.repair.shrunk import LEAST as CLEAR_SCORE
+from halobench.calibration.repair.trials import BASE, SMALL
 from halobench.calibration.temperature.temperature_scaling import TemperatureFit
 from halobench.core.formatting import count, interval, number
 from halobench.core.plugins import facts as plugin_facts
 
 NEGLIGIBLE = 0.005  # nats: the largest cost of a temperature's sampling error at which there are enough samples
-SMALL = 0.01  # nats: the size of gains that enough samples can reveal
 WORSE = 0.02  # the largest increase in ECE that goes without a warning
 # Wrong predictions; with fewer, the sampling error of T isn't known. In simulations of calibrated logits (250 samples,
 # 10 classes), T cost more than NEGLIGIBLE in 39% or more of the cases with one wrong prediction, in 23% or more with
@@ -32,6 +34,16 @@ BLIND = (
     "logits look normal."
 )
 ONE_EACH = "The parts of the NLL, and the comparison with test samples, are computed from one sample per group."
+PASS_GROUPS = {
+    "copies": "Samples with nearly the same logits share labels far more often than independent samples would, as "
+    "copies or augmented versions of a sample do",
+    "order": "Successive samples err alike far more often than independent samples would, as rows of one patient or "
+    "frames of one video do",
+}
+ASK = (
+    "This assumes that samples are independent. Do several belong together, such as versions of an image or images of "
+    "a patient? Then pass groups."
+)
 OTHERS = {"paper": "the paper's code", "copied": "gpleiss/temperature_scaling"}
 
 
@@ -50,56 +62,136 @@ def label(calibrator: str) -> str:
     return plugin_facts.title("calibrators", calibrator)
 
 
-def which_calibrator(auto: AutoFit, test_gain: Gain | None, errors: int, unseen: str) -> Answer:
+def which_calibrator(
+    auto: AutoFit,
+    recommended: str,
+    temperature: Temperature,
+    better: Mapping[str, Gain],
+    names: Sequence[str],
+    unseen: str,
+) -> Answer:
     """Say which calibrator to use, and why."""
     question = "Which calibrator should I use?"
-    tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
+    if auto.mismatch:
+        return Answer(question, "None yet: columns and labels don't match.", _mismatch(auto.mismatch, names), True)
+    asked = "" if auto.chosen == recommended else f"You asked for {label(auto.chosen)}. "
+    richer = recommended not in TEMPERATURES
+    if asked:
+        gain = auto.gain
+        short = f"{label(recommended)[:1].upper()}{label(recommended)[1:]} is recommended."
+        sentences = (
+            "" if math.isnan(gain.value) else f"Its gain over the temperature out of fold is {_with_interval(gain)}."
+        )
+        unsure = True
+    elif richer:
+        short, sentences, unsure = _richer(auto)
+    else:
+        short, sentences, unsure = _temperature(auto, temperature)
     failed = [gain for gain in auto.candidates if math.isnan(gain.value) and gain.reason != auto.reason]
     reasons = "; ".join(f"{label(candidate.name)}, {candidate.reason}" for candidate in failed)
-    left_out = failed and f"Left out: {reasons}."
     few = 0 < auto.compared < auto.calibrator.samples
-    compared = few and f"They were compared on {auto.compared:,} samples, drawn at random, which favours simple maps."
-    if auto.chosen == TS:
-        reason = f"Richer maps weren't tried: {auto.reason}."
-        if tried:
-            best = max(tried, key=lambda candidate: candidate.value)
-            reason = (
-                f"None of {count(len(tried), 'richer map')} gains clearly on samples that it wasn't fitted to. The "
-                f"best, {label(best.name)}, gains {number(best.value)} nats {interval(best.low, best.high)}."
-            )
-        doubtful = 0 < errors < FEWEST_ERRORS
-        rests = doubtful and f"But T rests on {_wrong(errors)}, and can do harm. Use more validation samples."
-        sentences = _joined(rests, reason, compared, _groups(auto.groups), left_out)
-        short = f"Keep temperature scaling{', or leave the logits as they are' if doubtful else ''}."
-        return Answer(question, short, sentences, doubtful or auto.groups.kind == "copies")
-    name, loses = label(auto.chosen), test_gain is not None and test_gain.high < 0
-    gain, ts, own = auto.gain, auto.confidence[TS], auto.confidence[auto.chosen]
-    unsure = own.ece - ts.ece > WORSE
+    on_test = _on_test(auto.chosen, better)
+    dependent = auto.groups.kind in PASS_GROUPS
+    sentences = _joined(
+        on_test,
+        sentences,
+        _groups(auto.groups),
+        few and f"They were compared on {auto.compared:,} samples, drawn at random, which favours simple maps.",
+        failed and f"Left out: {reasons}.",
+        not auto.groups.kind and (richer or auto.chosen == TS) and ASK,
+    )
+    short = _joined(
+        asked + short,
+        on_test and f"But the labelled test samples contradict it: {_best(better)} is better there.",
+        dependent and "Pass groups: samples seem to depend on each other.",
+        richer and unseen and f"It hasn't seen {unseen}.",
+    )
+    warning = bool(asked or on_test or dependent or unsure or (richer and unseen))
+    return Answer(question, short, sentences, warning)
+
+
+def _mismatch(pairs: Sequence[Mismatch], names: Sequence[str]) -> str:
+    """Say which columns seem to belong to which classes."""
+    shown = "; ".join(
+        f"column {names[pair.column]} is right for {count(pair.right, 'sample')}, but would be for {pair.matched:,} as "
+        f"the column of {names[pair.label]}"
+        for pair in pairs[:3]
+    )
+    return _joined(
+        f"Labels and columns seem to be in another order: {shown}{'; and so on' if len(pairs) > 3 else ''}.",
+        "Put the columns into the order of the labels' numbers, or name the classes (names=...) in the order of the "
+        "columns. Until then no other advice would hold, and the logits are left as they are.",
+    )
+
+
+def _best(better: Mapping[str, Gain]) -> str:
+    best = max(better.values(), key=lambda gain: gain.value)
+    return "leaving the logits as they are" if best.name == NONE else label(best.name)
+
+
+def _on_test(chosen: str, better: Mapping[str, Gain]) -> str:
+    """Say by how much other calibrators are clearly better than the chosen one on the test samples; "" if none is."""
+    clear = sorted((gain for gain in better.values() if gain.low > 0), key=lambda gain: -gain.value)
+    if not clear:
+        return ""
+    listed = "; ".join(f"{label(gain.name)} by {_with_interval(gain)}" for gain in clear[:3])
+    return f"On the test samples, these are better than {label(chosen)}: {listed} nats."
+
+
+def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, bool]:
+    """Say why no richer map is recommended, and what the temperature is; the flag marks doubts."""
+    fit, gain = auto.temperature, auto.temperature_gain
+    tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
+    reason = f"Richer maps weren't tried: {auto.reason}."
+    if tried:
+        best = max(tried, key=lambda candidate: candidate.value)
+        reason = (
+            f"None of {count(len(tried), 'richer map')} gains clearly on samples that it wasn't fitted to. The best, "
+            f"{label(best.name)}, gains {_with_interval(best)} nats over the temperature."
+        )
+    size, z = "large" if fit.z > 0 else "small", f"{number(abs(fit.z), '.2g')} standard errors"
+    best_T = f"T = {number(temperature.exact.T, '.4g')}" if temperature.exact.beta < math.inf else "no finite T"
+    why = {
+        NONE: f"The samples don't show that a temperature would help: the logits are too {size} by {z}, and "
+        f"{number(CLEAR_SCORE)} are needed. Fitted to these samples, {best_T} would be best, but it could do harm.",
+        SHRUNK: f"The logits are too {size} by {z}, which leaves open by how much. The best on these samples, "
+        f"{best_T}, is therefore shrunk towards 1.",
+        TS: f"The logits are too {size} by {z}, so T is that of temperature scaling.",
+    }[auto.chosen]
+    known = auto.chosen != NONE and not math.isnan(gain.value)
+    over_none = known and f"Out of fold, it gains {_with_interval(gain)} nats over leaving the logits as they are."
+    short = {
+        NONE: "None: leave the logits as they are.",
+        SHRUNK: f"Divide the logits by T = {number(fit.T, '.4g')}, a temperature that is shrunk towards 1.",
+        TS: "Keep temperature scaling.",
+    }[auto.chosen]
+    return short, _joined(why, over_none, reason), False
+
+
+def _richer(auto: AutoFit) -> tuple[str, str, bool]:
+    """Say what a richer map gains; the flag marks doubts."""
+    gain, base, own = auto.gain, auto.confidence[BASE], auto.confidence[auto.chosen]
+    tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
+    unsure = own.ece - base.ece > WORSE
     others = ", ".join(f"{label(other.name)} {number(other.value)}" for other in tried if other.name != auto.chosen)
     raw = next(other.value for other in tried if other.name == auto.chosen)
     sentences = _joined(
-        "This is its gain in NLL over the best temperature on samples that it wasn't fitted to: the 95% interval and "
-        f"the best guess. The mean there is {number(raw)}; the guess is lower since only maps with a clear gain are "
-        f"recommended. In configurations, it is called {auto.chosen}.",
-        gain.low < 0
-        and "The interval includes losses, and isn't a bound: on new samples it may be worse than the "
-        "best temperature.",
+        "This is its gain in NLL over the temperature on samples that it wasn't fitted to: the 95% interval and the "
+        f"best guess. The mean there is {number(raw)}; the guess is lower since only maps with a clear gain are "
+        f"recommended. The temperature itself gains {_with_interval(auto.temperature_gain)} over leaving the logits as "
+        f"they are. In configurations, the map is called {auto.chosen}.",
         f"Its accuracy there is {number(own.accuracy)} at a mean confidence of {number(own.mean)}, with an ECE of "
-        f"{number(own.ece)} (the best temperature: {number(ts.accuracy)}, {number(ts.mean)}, {number(ts.ece)}).",
+        f"{number(own.ece)} (the temperature: {number(base.accuracy)}, {number(base.mean)}, {number(base.ece)}).",
         unsure and "So if confidence in the predicted class is what matters, keep the temperature.",
-        test_gain and f"On the test samples it gains {_with_interval(test_gain)}.",
-        others and f"Others, not reduced: {others}.",
-        compared,
-        _groups(auto.groups),
-        left_out,
+        others and f"The means of others, on the same scale: {others}.",
     )
+    name = label(auto.chosen)
     short = _joined(
         f"{name[:1].upper()}{name[1:]}: it gains {number(gain.low)} to {number(gain.high)} nats, probably about "
-        f"{number(gain.value)}{', but loses on the test samples' if loses else ''}.",
+        f"{number(gain.value)}.",
         unsure and "But its confidence is further from its accuracy.",
-        unseen and f"It hasn't seen {unseen}.",
     )
-    return Answer(question, short, sentences, loses or unsure or bool(unseen) or auto.groups.kind == "copies")
+    return short, sentences, unsure
 
 
 def _wrong(errors: int) -> str:
@@ -107,12 +199,11 @@ def _wrong(errors: int) -> str:
 
 
 def _groups(groups: Groups) -> str:
-    """Say which samples were kept together; "" if none were."""
-    if groups.kind == "copies":
+    """Say which samples belong together; "" if none do."""
+    if groups.kind in PASS_GROUPS:
         return (
-            "Many validation samples seem to be copies: their logits hardly differ from others', and unusual labels "
-            f"agree. The {len(groups.of):,} samples were divided into {groups.count:,} groups, which count as one "
-            f"sample each. {ONE_EACH} If you know which samples belong together, pass groups."
+            f"{PASS_GROUPS[groups.kind]}. The {len(groups.of):,} samples count as about {groups.count:,}. If you know "
+            "which belong together, pass groups; without them, richer maps can't be judged."
         )
     return f"The {groups.count:,} groups count as one sample each. {ONE_EACH}" if groups.kind else ""
 
@@ -230,7 +321,7 @@ def are_enough(
     question, cost = "Are there enough validation samples?", temperature.cost
     doubtful, few = errors < FEWEST_ERRORS, errors < FEW_ERRORS
     for_temperature = cost < NEGLIGIBLE and not doubtful
-    for_map = resolution <= SMALL or (auto.chosen != TS and auto.gain.low > 0)
+    for_map = resolution <= SMALL or (not auto.keeps_temperature and auto.gain.low > 0)
     richer = f"yes; gains are known to within {_nats(resolution)} nats."
     if math.isnan(resolution):
         richer = "no candidate was tried."
@@ -283,13 +374,31 @@ def are_alike(shift: Shift, names: Sequence[str]) -> Answer:
     return Answer(question, short, sentences + BLIND, warning=shift.seen or worse)
 
 
-def scores_table(scores: Mapping[str, Mapping[str, Rung]]) -> list[str]:
-    """Return the lines of a table of test scores, by calibrator and metric."""
-    lines = ["On the test samples, with 95% bootstrap intervals:"]
-    lines.append(f"{'':28}{'NLL':>22}{'error':>16}{'Brier':>7}{'ECE':>7}")
+def candidates_table(auto: AutoFit) -> list[str]:
+    """Return the lines of a table of all candidates on samples that they weren't fitted to; none if none was tried."""
+    if math.isnan(auto.nll):
+        return []
+    over_temperature = {gain.name: gain for gain in auto.candidates}
+    lines = ["On validation samples out of fold, with 95% intervals:"]
+    lines.append(f"{'':26}{'NLL':>7}{'gain over uncalibrated':>24}{'over the temperature':>23}")
+    lines.append(f"  {label(NONE):24}{number(auto.nll):>7}")
+    rows = [auto.temperature_gain, *auto.over_none]
+    for gain in rows[auto.temperature_gain.name == NONE :]:
+        mark = "* " if gain.name == auto.chosen else "  "
+        own = over_temperature.get(gain.name)
+        columns = number(auto.nll - gain.value), _with_interval(gain), _with_interval(own) if own else ""
+        lines.append(f"{mark}{label(gain.name)[:24]:24}" + "{:>7}{:>24}{:>23}".format(*columns).rstrip())
+    return lines
+
+
+def scores_table(scores: Mapping[str, Mapping[str, Rung]], chosen: str) -> list[str]:
+    """Return the lines of a table of test scores, by calibrator and metric; the chosen one is marked."""
+    lines = ["On the test samples, with 95% bootstrap intervals (* is what is saved):"]
+    lines.append(f"{'':28}{'NLL':>22}{'error':>14}{'Brier':>8}{'ECE':>8}")
     for name, by_metric in scores.items():
         error, brier, ece = (number(by_metric[key].value) for key in ("error", "brier", "ece"))
-        lines.append(f"{label(name)[:28]:28}{_with_interval(by_metric['nll']):>22}{error:>16}{brier:>7}{ece:>7}")
+        mark = "* " if name == chosen else "  "
+        lines.append(f"{mark}{label(name)[:26]:26}{_with_interval(by_metric['nll']):>22}{error:>14}{brier:>8}{ece:>8}")
     return lines
 
 

@@ -1,21 +1,27 @@
-"""Choose a calibrator by cross-fitting: the best candidate, or temperature scaling (TS) if none gains clearly.
+"""Choose a calibrator by cross-fitting: the best candidate or, if none gains clearly, a temperature, or none at all.
 
-The validation samples are randomly divided into `FOLDS` folds; groups of samples that belong together stay in one fold.
-On each fold, TS and the candidates are scored after being fitted to the other folds, so each sample has an NLL under
-maps that weren't fitted to it. A candidate's gain is the mean, over samples, of TS's NLL minus the candidate's. The
-gain's standard error, over groups, is either the observed one or, if larger, the one expected if TS were the truth. The
-expected standard error accounts for rare labels that haven't been drawn yet. Among the candidates whose gain exceeds
-`MARGIN` standard errors, the one with the largest gain is chosen and fitted to all samples. TS is kept if no candidate
-passes this gate, or if every prediction is right. TS is also kept if a class has no label although some are expected,
-since other maps could rule that class out.
+What is used unless a candidate clearly gains is a temperature that is shrunk towards 1, as far as the samples leave it
+open whether 1 is right (`halobench.calibration.repair.shrunk`). It is called ``none`` if it is 1, so that logits
+are left as they are, ``exact`` if it is that of temperature scaling (TS), and ``shrunk`` otherwise.
+
+The validation samples are randomly divided into five folds; groups of samples that belong together stay in one fold.
+On each fold, this temperature and the candidates are scored after being fitted to the other folds, so each sample has
+an NLL under maps that weren't fitted to it (`halobench.calibration.repair.trials`). Among the candidates whose gain
+over the temperature exceeds 1.5 standard errors, and whose interval, reduced as below, is above 0 (or narrower than .01
+nats to either side), the one with the largest gain is chosen and fitted to all samples. Of candidates that differ by
+less than .005 nats, it is the one named first.
+
+No candidate is chosen if every prediction is right; if a class has no label although at least three are expected, since
+other maps could rule that class out; or if samples seem to depend on each other although no groups were passed
+(`halobench.calibration.repair.dependence`), since folds then leak. If the columns seem to belong to other classes than
+their names say (`halobench.calibration.repair.columns`), the logits are left as they are.
 
 The measured gain of a candidate that has passed the gate is larger than its true gain on average. The reported gain is
 therefore reduced by the non-negative garrote: from g to g - c^2 / g if the gate is at c. The reported gain is thus 0 at
 the gate, and hardly reduced far above the gate. The lower end of the gain's 95% interval is reduced in the same way.
 The interval's upper end isn't reduced, since the gate hardly affects large gains. Standard errors are multiplied by
 1.5: Nadeau and Bengio's correction accounts for folds whose maps share samples. The gain is for samples like the
-validation samples; a shift of the distribution isn't detected. `benchmarks/auto_gain.py` compares reported and true
-gains.
+validation samples; a shift of the distribution isn't detected. `benchmarks/harm.py` compares reported and true gains.
 
 References
 ----------
@@ -35,19 +41,21 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_labels, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import Calibrator, fit_checked, scored
 from halobench.calibration.logit_tables import numbered
-from halobench.calibration.metrics import ece
-from halobench.calibration.repair.copies import find_copies
+from halobench.calibration.repair.columns import Mismatch, find_mismatch
+from halobench.calibration.repair.dependence import find_dependence
 from halobench.calibration.repair.groups import Groups, check_groups
+from halobench.calibration.repair.shrunk import ShrunkFit, fit_shrunk
+from halobench.calibration.repair.trials import BASE, FOLDS, NONE, Confidence, Gain, Trials, cross_fitted
 from halobench.calibration.saved import Savable
-from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
-from halobench.calibration.temperature.rescaling import rescale, temper
+from halobench.calibration.scores.sample_scores import mass_of, softmax
+from halobench.calibration.temperature.rescaling import temper
 from halobench.calibration.temperature.temperature_scaling import Tempering, finite_beta
 from halobench.core import plugins
 from halobench.core.errors import SpecError, refuse, require
@@ -55,67 +63,17 @@ from halobench.core.seeding import generator
 
 log = logging.getLogger(__name__)
 
-TS = "exact"  # its name in configurations
+TS, SHRUNK = "exact", "shrunk"  # names in configurations
+TEMPERATURES = (NONE, TS, SHRUNK)  # what is used unless a candidate gains
 OWN = ("top_rest", "partner", "matrix")
-LIBRARY = ("probmetrics/SMSCalibrator", "probmetrics/SVSCalibrator")
+LIBRARY = ("probmetrics/SVSCalibrator", "probmetrics/SMSCalibrator")
 
-FOLDS = 5
-FEWEST = 4 * FOLDS  # with fewer samples or groups, TS is kept without a trial
-MARGIN = 1.5  # in standard errors
-WIDENING = math.sqrt(1 + FOLDS / (FOLDS - 1))  # factor by which intervals are widened
-NORMAL = 1.96  # 95% of a normal distribution lies within this many standard deviations
+FEWEST = 4 * FOLDS  # with fewer samples or groups, nothing is tried
 # Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
 # then skipped.
 WORK, BY_PAIR = 1e8, ("matrix", "probmetrics/SMSCalibrator")
 LARGEST = 4_000_000  # candidates are compared on at most about this number of logits, and the chosen one fitted to all
-# A class without labels is missing rather than rare if every other class has at least `PLENTY` labels, or if the
-# probability of drawing none is below `UNLIKELY` according to TS, after Bonferroni's correction.
-PLENTY, UNLIKELY = 5, 0.01
-
-
-@dataclass(frozen=True)
-class Gain:
-    """A gain over TS in nats per sample, with its 95% interval.
-
-    Attributes
-    ----------
-    name : str
-        The calibrator's name in configurations.
-    value, low, high : float
-        The gain and the ends of its interval, which isn't a bound; negative if the calibrator is worse than TS, and NaN
-        if it wasn't tried.
-    reason : str
-        Why the calibrator wasn't tried, or why its fit failed.
-    """
-
-    name: str
-    value: float = math.nan
-    low: float = math.nan
-    high: float = math.nan
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Confidence:
-    """The mean confidence, accuracy and ECE of a calibrator on samples out of fold, each in [0, 1].
-
-    Attributes
-    ----------
-    mean : float
-        The mean confidence.
-    accuracy : float
-    ece : float
-        The expected calibration error.
-    """
-
-    mean: float
-    accuracy: float
-    ece: float
-
-    @classmethod
-    def of(cls, confidence: np.ndarray, correct: np.ndarray) -> Confidence:
-        """Compute the three numbers from confidences (n,) and `correct` (n,), which marks the right predictions."""
-        return cls(float(confidence.mean()), float(correct.mean()), ece.score(confidence, correct))
+MISSED = 3.0  # expected labels of a class; if there are as many and none is seen, it is missing (p < .05)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,35 +83,57 @@ class AutoFit(Savable):
     Attributes
     ----------
     chosen : str
-        The calibrator's name in configurations; ``exact`` if TS is kept.
+        The calibrator's name in configurations: a candidate's, or ``none``, ``shrunk`` or ``exact`` for a temperature
+        that is 1, shrunk towards 1, or TS's.
     gain : Gain
-        The calibrator's gain over TS on samples like the validation samples, reduced to correct for the choice; 0 if TS
-        is kept.
+        The gain of the chosen candidate over the temperature on samples like the validation samples, reduced to correct
+        for the choice; 0 if none is chosen.
+    temperature : ShrunkFit
+        The temperature, fitted to all samples.
+    temperature_gain : Gain
+        Its gain over leaving the logits as they are, on samples that it wasn't fitted to; NaN if there are too few.
     candidates : tuple of Gain
-        The out-of-fold gain of each candidate, before the reduction for the choice, for comparing candidates.
+        The out-of-fold gain of each candidate over the temperature, before the reduction for the choice.
+    over_none : tuple of Gain
+        The out-of-fold gain of each candidate over uncalibrated logits, in the same order.
+    nll : float
+        NLL of the uncalibrated logits on the samples on which candidates were compared.
     reason : str
-        Why TS is kept; "" if another calibrator is chosen.
+        Why no candidate is chosen; "" if one is.
     confidence : dict of str to Confidence
-        Confidence and accuracy of TS (``exact``) and of the chosen calibrator, out of fold; empty if TS is kept.
+        Confidence and accuracy of the temperature (``base``) and of the chosen candidate, out of fold; empty if no
+        candidate is chosen.
     groups : Groups
-        The groups of samples that were kept in one fold: those passed, or copies that were found.
+        The groups of samples that were kept in one fold, or how samples without groups depend on each other.
+    mismatch : tuple of Mismatch
+        Columns that seem to belong to other classes.
     calibrator : Calibrator
         The chosen calibrator, fitted to all samples.
     classes : int
         The number of classes.
     compared : int
-        The number of samples, drawn at random if there are too many, on which the candidates were compared.
+        The number of samples, drawn at random if there are too many, on which candidates were compared.
     """
 
     chosen: str
     gain: Gain
+    temperature: ShrunkFit
+    temperature_gain: Gain
     candidates: tuple[Gain, ...]
+    over_none: tuple[Gain, ...]
+    nll: float
     reason: str
     confidence: dict[str, Confidence]
     groups: Groups
+    mismatch: tuple[Mismatch, ...]
     calibrator: Calibrator
     classes: int
     compared: int = 0
+
+    @property
+    def keeps_temperature(self) -> bool:
+        """Whether no candidate is chosen."""
+        return self.chosen in TEMPERATURES
 
     def fit(self, logits: np.ndarray, labels: np.ndarray) -> AutoFit:
         """Choose among the same candidates for other samples, as `fit_auto` does."""
@@ -183,7 +163,7 @@ def fit_auto(
     candidates: Sequence[str] | None = None,
     seed: int = 0,
 ) -> AutoFit:
-    """Choose between temperature scaling and richer calibrators by cross-fitting, and fit the chosen one.
+    """Choose between no calibration, a temperature and richer calibrators by cross-fitting, and fit the chosen one.
 
     Parameters
     ----------
@@ -195,8 +175,7 @@ def fit_auto(
         Names of the classes, in the order of the columns.
     groups : (n,) numbers or names, optional
         Equal for samples that belong together, such as versions of one image or images of one patient. Without groups,
-        samples must be independent draws; copies among them are found by `halobench.calibration.repair.copies`, and
-        grouped.
+        samples must be independent draws; if they clearly aren't, no candidate is chosen.
     candidates : sequence of str, optional
         Names of calibrators in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics is
         installed, its ``SMSCalibrator`` and ``SVSCalibrator``.
@@ -227,17 +206,17 @@ def fit_auto(
     tried = default_candidates() if candidates is None else check_candidates(candidates)
     together = None if groups is None else check_groups(groups, len(labels))
     logits = logits.astype(np.float64, copy=False)
-    fitted = fit_auto_checked(logits, labels, tried, seed, WORK, grouped(logits, labels, together), classes)
+    fitted = fit_auto_checked(logits, labels, tried, seed, grouped(logits, labels, together), classes)
     named = dataclasses.replace(fitted.calibrator, names=tuple(map(str, () if classes is None else classes)))
     return dataclasses.replace(fitted, calibrator=named)
 
 
-def grouped(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None) -> Groups:
-    """Return the groups (n,) that were given, or else the copies among samples with finite logits (n, k)."""
+def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) -> Groups:
+    """Return the groups (n,) that were given or, for finite logits (n, k), how samples depend on each other."""
     if groups is not None:
         return Groups(groups, "given")
-    found = find_copies(logits, labels)
-    return Groups(np.arange(len(labels)), "") if found is None else Groups(found, "copies")
+    found = find_dependence(logits, targets)
+    return Groups.single(len(logits)) if found is None else Groups.single(len(logits), found.kind, found.factor)
 
 
 def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
@@ -253,42 +232,76 @@ def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
 
 def fit_auto_checked(
     logits: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     names: Sequence[str],
     seed: int = 0,
-    work: float = WORK,
     groups: Groups | None = None,
     classes: Sequence[str] | None = None,
+    votes: np.ndarray | None = None,
 ) -> AutoFit:
-    """Choose and fit a calibrator as `fit_auto` does; float64 logits and labels must already have been checked.
+    """Choose and fit a calibrator as `fit_auto` does; float64 logits and targets must already have been checked.
 
-    By default, groups are the copies that are found, and the names of the `classes` are their numbers.
+    Targets are labels (n,), or shares (n, k) of the numbers of `votes` (n,). By default, groups are what `grouped`
+    notices, and the names of the `classes` are their numbers.
     """
-    groups = grouped(logits, labels, None) if groups is None else groups
-    if not names:
-        return kept(logits, labels, names, "no candidate was given", groups)
+    groups = grouped(logits, targets, None) if groups is None else groups
+    k = logits.shape[1]
+    labels = mass_of(targets, k).argmax(axis=1)
+    if mismatch := find_mismatch(logits.argmax(axis=1), labels, k):
+        return unfitted(logits, targets, names, groups, mismatch)
+    obstacle = _obstacle(logits, targets, names, groups, classes)
+    temperature = fit_shrunk(logits, targets, groups, votes)
     if groups.count < FEWEST:
-        return kept(logits, labels, names, f"there are fewer than {FEWEST} {groups.noun}", groups)
-    if (logits.argmax(axis=1) == labels).all():
-        return kept(logits, labels, names, "every prediction is right, so there are no errors to learn from", groups)
-    if missing := missing_classes(logits, labels):
-        which = listed([str(j) if classes is None else classes[j] for j in missing])
-        reason = f"no label is of {which}, and a map that is fitted without such labels can rule them out"
-        return kept(logits, labels, names, reason, groups)
+        return _kept(logits, targets, temperature, groups, _untried(names, obstacle), obstacle)
     some = _some(logits, groups, seed)
-    trials = _cross_fitted(logits[some], labels[some], names, seed, work, groups.numbered(some))
-    name, candidates = trials.choice(), trials.by_candidate()
+    slow = f"too slow for {k} classes and {len(some)} samples"
+    reasons = {name: slow for name in names if name in BY_PAIR and len(some) * k**2 > WORK}
+    drawn = None if votes is None else votes[some]
+    tried = () if obstacle else names
+    trials = cross_fitted(logits[some], targets[some], tried, seed, groups.numbered(some), reasons, drawn)
+    name = trials.choice()
+    gains = _untried(names, obstacle) if obstacle else trials.over_base()
     if name is None:
-        reason = "no candidate gains clearly" if trials.names else "no candidate could be tried"
-        return dataclasses.replace(kept(logits, labels, candidates, reason, groups), compared=len(some))
+        reason = obstacle or ("no candidate gains clearly" if trials.names else "no candidate could be tried")
+        return _kept(logits, targets, temperature, groups, gains, reason, trials)
     log.info("fitting %s to all samples", name)
-    fitted = fit_checked(name, logits, labels, {})
+    fitted = fit_checked(name, logits, targets, {})
     if fitted.transform is None:
         reason = f"the fit of {name} to all samples failed: {fitted.reason}"
-        return kept(logits, labels, candidates, reason, groups)
-    confidence = {each: trials.confidence[each] for each in (TS, name)}
-    gain, k = trials.of_choice(name), logits.shape[1]
-    return AutoFit(name, gain, candidates, "", confidence, groups, fitted, k, len(some))
+        return _kept(logits, targets, temperature, groups, gains, reason, trials)
+    kept = _kept(logits, targets, temperature, groups, gains, "", trials)
+    confidence = {each: trials.confidence[each] for each in (BASE, name)}
+    gain = trials.of_choice(name)
+    return dataclasses.replace(kept, chosen=name, gain=gain, confidence=confidence, calibrator=fitted)
+
+
+def _obstacle(
+    logits: np.ndarray, targets: np.ndarray, names: Sequence[str], groups: Groups, classes: Sequence[str] | None
+) -> str:
+    """Say why no candidate is tried; "" if they are."""
+    if not names:
+        return "no candidate was given"
+    if groups.kind in DEPENDENT:
+        return DEPENDENT[groups.kind]
+    if groups.count < FEWEST:
+        return f"there are fewer than {FEWEST} {groups.noun}"
+    top = logits.argmax(axis=1)
+    if (mass_of(targets, logits.shape[1])[np.arange(len(top)), top] == 1).all():
+        return "every prediction is right, so there are no errors to learn from"
+    if missing := missing_classes(logits, targets):
+        which = listed([str(j) if classes is None else classes[j] for j in missing])
+        return f"no label is of {which}, and a map that is fitted without such labels can rule them out"
+    return ""
+
+
+DEPENDENT = {
+    "copies": "many samples seem to be copies of each other, and no groups were passed",
+    "order": "successive samples seem to belong together, and no groups were passed",
+}
+
+
+def _untried(names: Sequence[str], reason: str) -> tuple[Gain, ...]:
+    return tuple(Gain(name, reason=reason) for name in names)
 
 
 def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
@@ -296,23 +309,18 @@ def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
     n, k = logits.shape
     if n * k <= LARGEST:
         return np.arange(n)
-    order = generator(seed, "auto", "samples").permutation(groups.count)
-    return np.flatnonzero(np.isin(groups.of, order[: math.ceil(groups.count * LARGEST / (n * k))]))
+    count = int(groups.of.max()) + 1
+    order = generator(seed, "auto", "samples").permutation(count)
+    return np.flatnonzero(np.isin(groups.of, order[: math.ceil(count * LARGEST / (n * k))]))
 
 
-def missing_classes(logits: np.ndarray, labels: np.ndarray) -> list[int]:
-    """Return the classes without a label that aren't just rare: TS expects labels of them, or others have many."""
-    counts = np.bincount(labels, minlength=logits.shape[1])
-    absent = counts == 0
+def missing_classes(logits: np.ndarray, targets: np.ndarray) -> list[int]:
+    """Return the classes without a label of which TS expects at least `MISSED`."""
+    absent = mass_of(targets, logits.shape[1]).sum(axis=0) == 0
     if not absent.any():
         return []
-    p = softmax(temper(logits, finite_beta(logits, labels)))
-    with np.errstate(divide="ignore"):
-        none_drawn = np.log1p(-p[:, absent]).sum(axis=0)
-    plenty = (counts[~absent].min() >= PLENTY) & (
-        p[:, absent].sum(axis=0) > UNLIKELY
-    )  # not an output that is never used
-    return np.flatnonzero(absent)[plenty | (none_drawn < math.log(UNLIKELY / len(counts)))].tolist()
+    expected = softmax(temper(logits, finite_beta(logits, targets))).sum(axis=0)
+    return np.flatnonzero(absent & (expected >= MISSED)).tolist()
 
 
 def listed(names: Sequence[str]) -> str:
@@ -322,110 +330,63 @@ def listed(names: Sequence[str]) -> str:
     return " ".join(["class" if len(names) == 1 else "the classes", " and ".join(names)]) if names else ""
 
 
-def kept(
-    logits: np.ndarray, labels: np.ndarray, candidates: Sequence[str | Gain], reason: str, groups: Groups
+def uncalibrated(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
+    """Return the calibrator that leaves logits as they are."""
+    return _tempering(logits, targets, ShrunkFit(1.0, 1.0, 0.0))
+
+
+def _tempering(logits: np.ndarray, targets: np.ndarray, temperature: ShrunkFit) -> Calibrator:
+    name = {1.0: NONE, 0.0: TS}.get(temperature.weight, SHRUNK)
+    (n, k), beta = logits.shape, temperature.beta
+    fitted = scored(Tempering(beta), logits, targets)
+    return dataclasses.replace(fitted, T=temperature.T, beta=beta, name=name, classes=k, samples=n)
+
+
+def unfitted(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    groups: Groups,
+    mismatch: tuple[Mismatch, ...],
 ) -> AutoFit:
-    """Return TS as the choice, for `reason`, which is also why candidates passed only as names weren't tried."""
-    gains = tuple(each if isinstance(each, Gain) else Gain(each, reason=reason) for each in candidates)
-    beta = finite_beta(logits, labels)
-    n, k = logits.shape
-    ts = scored(Tempering(beta), logits, labels)
-    ts = dataclasses.replace(ts, T=1 / beta if beta else math.inf, beta=beta, name=TS, classes=k, samples=n)
-    return AutoFit(TS, Gain(TS, 0.0, 0.0, 0.0), gains, reason, {}, groups, ts, k)
+    """Return no calibration as the choice, since columns seem to be in another order than the labels."""
+    reason = "the columns seem to be in another order than the labels"
+    return _kept(logits, targets, ShrunkFit(1.0, 1.0, 0.0), groups, _untried(names, reason), reason, mismatch=mismatch)
 
 
-class _Trials(NamedTuple):
-    """Out-of-fold results of the candidates `names`, which were fitted on all folds; `reasons` says why others failed.
-
-    `gains` and `variances`, (n, m), hold each sample's gain, and its variance if TS were the truth. `confidence` has
-    the `Confidence` of TS and of each candidate.
-    """
-
-    names: tuple[str, ...]
-    groups: Groups
-    gains: np.ndarray
-    variances: np.ndarray
-    confidence: dict[str, Confidence]
-    reasons: dict[str, str]
-
-    @property
-    def errors(self) -> np.ndarray:
-        """The standard error (m,) of each candidate's mean gain."""
-        with np.errstate(invalid="ignore"):  # a candidate that rules out a label has a gain of -inf
-            observed = self.groups.squared_error(self.gains)
-        # Labels of a group may depend on each other in any way; they then vary most if all are alike.
-        expected = (self.groups.sums(np.sqrt(self.variances)) ** 2).sum(axis=0) / len(self.gains) ** 2
-        return np.sqrt(np.maximum(observed, expected))
-
-    def choice(self) -> str | None:
-        """Return the candidate with the largest gain among those with a clear gain, or None if there is none."""
-        means = self.gains.mean(axis=0)
-        clear = np.flatnonzero(means > MARGIN * self.errors)
-        return self.names[clear[means[clear].argmax()]] if len(clear) else None
-
-    def by_candidate(self) -> tuple[Gain, ...]:
-        """Return each candidate's gain, or the reason why it failed."""
-        tried = [_interval(*row) for row in zip(self.names, self.gains.mean(axis=0), self.errors, strict=True)]
-        return (*tried, *(Gain(name, reason=reason) for name, reason in self.reasons.items()))
-
-    def of_choice(self, name: str) -> Gain:
-        """Return the gain of `name`, with its value and lower end reduced since it has passed the gate."""
-        place = self.names.index(name)
-        raw, error = self.by_candidate()[place], float(self.errors[place])
-        reduced = _interval(name, raw.value - (MARGIN * error) ** 2 / raw.value, error)
-        return dataclasses.replace(reduced, high=raw.high)
+def kept(logits: np.ndarray, targets: np.ndarray, names: Sequence[str], reason: str, groups: Groups) -> AutoFit:
+    """Return a temperature as the choice, for `reason`; logits may be -inf."""
+    temperature = fit_shrunk(logits, targets, groups)
+    return _kept(logits, targets, temperature, groups, _untried(names, reason), reason)
 
 
-def _cross_fitted(
-    logits: np.ndarray, labels: np.ndarray, names: Sequence[str], seed: int, work: float, groups: Groups
-) -> _Trials:
-    """Fit all candidates to all folds but one, and score them on that fold, for each fold in turn."""
-    n, k = logits.shape
-    # Not stratified: folds with equal shares of each label would reveal its frequency on the held-out fold to the maps.
-    fold = groups.folds(FOLDS, generator(seed, "auto", "folds"))
-    slow = [name for name in names if name in BY_PAIR and n * k**2 > work]
-    reasons = {name: f"too slow for {k} classes and {n} samples" for name in slow}
-    # For each sample: the gain, its variance, the confidence, and whether the prediction is right.
-    results = {name: np.zeros((4, n)) for name in (TS, *names) if name not in reasons}
-    for number in range(FOLDS):
-        log.info("fold %d of %d: fitting %s", number + 1, FOLDS, ", ".join(results))
-        out = fold == number
-        inside, held_out = (logits[~out], labels[~out]), logits[out]
-        ts = rescale(held_out, finite_beta(*inside))
-        p, loss = softmax(ts), cross_entropy(ts, labels[out])
-        ts -= np.log(np.exp(ts).sum(axis=1, keepdims=True))
-        results[TS][2:, out] = _confidence(ts, labels[out])
-        for name in [name for name in results if name != TS]:
-            try:
-                scores = fit_checked(name, *inside, {}).logits(held_out, probabilities=False)
-            except SpecError as error:
-                reasons[name] = error.sentence
-                del results[name]
-                continue
-            gains = loss - cross_entropy(scores, labels[out])
-            results[name][:, out] = gains, _variance(p, ts, scores), *_confidence(scores, labels[out])
-    confidence = {name: Confidence.of(*rows[2:]) for name, rows in results.items()}
-    del results[TS]
-    gains, variances, *_ = np.stack(list(results.values()), axis=-1) if results else np.empty((4, n, 0))
-    return _Trials(tuple(results), groups, gains, variances, confidence, reasons)
-
-
-def _confidence(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the confidence (n,) in each prediction, and whether it is right."""
-    predicted, confidence = predictions(softmax(scores))
-    return confidence, correctness(predicted, labels)
-
-
-def _interval(name: str, mean: float, error: float) -> Gain:
-    half = NORMAL * WIDENING * float(error)
-    return Gain(name, float(mean), float(mean) - half, float(mean) + half)
-
-
-def _variance(p: np.ndarray, log_p: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Return the variance (n,) of the gain of `scores` (n, k) over TS if labels are drawn from TS's p (n, k)."""
-    highest = scores.max(axis=1, keepdims=True)
-    log_q = scores - highest - np.log(np.exp(scores - highest).sum(axis=1, keepdims=True))
-    ratio = np.where(p > 0, np.where(np.isfinite(log_q), log_q, -np.inf) - log_p, 0.0)
-    with np.errstate(invalid="ignore"):
-        mean = np.einsum("ij,ij->i", p, ratio)
-        return np.einsum("ij,ij->i", p, (ratio - mean[:, None]) ** 2)
+def _kept(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    temperature: ShrunkFit,
+    groups: Groups,
+    gains: tuple[Gain, ...],
+    reason: str,
+    trials: Trials | None = None,
+    mismatch: tuple[Mismatch, ...] = (),
+) -> AutoFit:
+    """Return the temperature as the choice, with the results of the trials if there were any."""
+    fitted = _tempering(logits, targets, temperature)
+    name = fitted.name
+    base, *over_none = (Gain(name),) if trials is None else trials.over_none()
+    return AutoFit(
+        chosen=name,
+        gain=Gain(name, 0.0, 0.0, 0.0),
+        temperature=temperature,
+        temperature_gain=dataclasses.replace(base, name=name),
+        candidates=gains,
+        over_none=tuple(over_none),
+        nll=math.nan if trials is None else trials.nll,
+        reason=reason,
+        confidence={},
+        groups=groups,
+        mismatch=mismatch,
+        calibrator=fitted,
+        classes=logits.shape[1],
+        compared=0 if trials is None else len(trials.gains),
+    )

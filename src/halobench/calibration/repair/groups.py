@@ -47,25 +47,34 @@ class Groups:
     of : (n,) array
         The group of each sample, numbered from 0.
     kind : str
-        ``given``, ``copies`` (found among the samples), or "" if each sample is its own group.
+        ``given``; ``copies`` or ``order`` if samples depend on each other in this way, but it is unknown which
+        (`halobench.calibration.repair.dependence`); or "" for independent samples.
+    factor : float
+        How many samples count as one if `kind` is ``copies`` or ``order``, else 1.
     """
 
     of: np.ndarray
     kind: str
+    factor: float = 1.0
+
+    @classmethod
+    def single(cls, samples: int, kind: str = "", factor: float = 1.0) -> Groups:
+        """Return groups of one sample each."""
+        return cls(np.arange(samples), kind, factor)
 
     @property
     def count(self) -> int:
-        """The number of groups."""
-        return int(self.of.max()) + 1
+        """The number of groups or, if samples depend on each other in an unknown way, of independent ones, rounded."""
+        return max(1, round((int(self.of.max()) + 1) / self.factor))
 
     @property
     def noun(self) -> str:
         """The word for the independent units: groups or samples."""
-        return "groups" if self.kind else "samples"
+        return "groups" if self.kind == "given" else "samples"
 
     def numbered(self, samples: np.ndarray) -> Groups:
         """Return the groups of some samples, given by their rows, numbered from 0."""
-        return Groups(np.unique(self.of[samples], return_inverse=True)[1], self.kind)
+        return Groups(np.unique(self.of[samples], return_inverse=True)[1], self.kind, self.factor)
 
     def folds(self, folds: int, rng: np.random.Generator) -> np.ndarray:
         """Return the fold (n,) of each sample: groups are put at random into folds of similar sizes.
@@ -82,8 +91,8 @@ class Groups:
         return fold[self.of]
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """Return the sums (count, ...) of values (n, ...) over the samples of each group."""
-        sums = np.zeros((self.count, *values.shape[1:]))
+        """Return the sums (groups, ...) of values (n, ...) over the samples of each group."""
+        sums = np.zeros((int(self.of.max()) + 1, *values.shape[1:]))
         np.add.at(sums, self.of, values)
         return sums
 
@@ -93,9 +102,9 @@ class Groups:
         If each sample is its own group, the result is the variance (with n - 1) divided by n.
         """
         sums = self.sums(values - values.mean(axis=0))
-        return len(sums) / (len(sums) - 1) * (sums**2).sum(axis=0) / len(values) ** 2
+        return self.factor * len(sums) / (len(sums) - 1) * (sums**2).sum(axis=0) / len(values) ** 2
 
     def one_each(self, rng: np.random.Generator) -> np.ndarray:
-        """Return the row of one sample per group, drawn at random, in ascending order."""
+        """Return the rows of one sample per group, or of `count` samples, drawn at random, in ascending order."""
         order = rng.permutation(len(self.of))
-        return np.sort(order[np.unique(self.of[order], return_index=True)[1]])
+        return np.sort(order[np.unique(self.of[order], return_index=True)[1]][: self.count])

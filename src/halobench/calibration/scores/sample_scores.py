@@ -56,6 +56,11 @@ def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return correct.astype(np.float64)
 
 
+def mass_of(targets: np.ndarray, classes: int) -> np.ndarray:
+    """Return targets as rows (n, k): one-hot rows of labels, or the rows that they are."""
+    return np.eye(classes)[targets] if targets.ndim == 1 else targets
+
+
 def logarithm(probabilities: np.ndarray) -> np.ndarray:
     """Return the logarithms of probabilities, with -inf for 0."""
     with np.errstate(divide="ignore"):

@@ -282,6 +282,12 @@ def _ends_differ(logits: np.ndarray, linear: float, beta: float) -> bool:
     return below < -noise[0] and noise[1] < above
 
 
+def minimise_slope(logits: np.ndarray, linear: float, guess: float) -> float:
+    """Return the beta at which mean E[s] = `linear`, for finite logits; the root must exist (see `nll_curve`)."""
+    beta, x, _ = _minimise(logits, linear, guess)
+    return beta * (1 + x)
+
+
 def _first_guess(logits: np.ndarray, targets: np.ndarray) -> float:
     """Return 1 or, if there are many rows, beta fitted to evenly spaced ones (a 16th or about a thousand)."""
     stride = min(16, len(logits) // 1024)

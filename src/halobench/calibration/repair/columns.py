@@ -1,0 +1,69 @@
+"""Notice columns of logits that are in another order than the labels, such as names sorted in another way.
+
+On each half of the samples, the classes are matched to the columns so that as many predictions as possible are right
+(the assignment problem, solved by the Hungarian method), and the matching is scored on the other half. If columns are
+mixed up, moving them makes predictions right that weren't; if a model is poor, or two classes are often confused, it
+doesn't.
+
+References
+----------
+H. Kuhn, "The Hungarian method for the assignment problem", Naval Research Logistics Quarterly 2, 1955.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from halobench.core.seeding import generator
+
+CHANCE = 1e-4  # the largest p-value of the number of predictions that moving columns makes right
+TIMES = 2  # moved columns must be right this many times as often as before
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A column whose predictions are mostly of another class, how often it is right as that class, and as its own."""
+
+    column: int
+    label: int
+    matched: int
+    right: int
+
+
+def find_mismatch(predicted: np.ndarray, labels: np.ndarray, k: int) -> tuple[Mismatch, ...]:
+    """Return the columns that seem to belong to other classes, the most frequent first; none if all are in order.
+
+    `predicted` and `labels` (n,) are in [0, k).
+    """
+    from scipy.stats import binom
+
+    half = generator(0, "columns", "halves").permutation(len(labels)) % 2
+    tables = [_counts(predicted[half == number], labels[half == number], k) for number in (0, 1)]
+    own = matched = 0
+    for fitted, scored in (tables, tables[::-1]):
+        places = _matching(fitted)
+        moved = places != np.arange(k)
+        own += int(scored.diagonal()[moved].sum())
+        matched += int(scored[np.arange(k), places][moved].sum())
+    if matched <= TIMES * own or binom.sf(matched - 1, matched + own, 0.5) > CHANCE:
+        return ()
+    table = tables[0] + tables[1]
+    pairs = enumerate(_matching(table).tolist())
+    found = [Mismatch(j, c, int(table[j, c]), int(table[j, j])) for j, c in pairs if table[j, c] > table[j, j]]
+    return tuple(sorted(found, key=lambda pair: -pair.matched))
+
+
+def _counts(predicted: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    counts = np.zeros((k, k))
+    np.add.at(counts, (predicted, labels), 1)
+    return counts
+
+
+def _matching(counts: np.ndarray) -> np.ndarray:
+    """Return the class (k,) of each column with which most predictions are right; a column stays in place if tied."""
+    from scipy.optimize import linear_sum_assignment
+
+    stay = np.eye(len(counts)) / (len(counts) + 1)
+    return linear_sum_assignment(counts + stay, maximize=True)[1]

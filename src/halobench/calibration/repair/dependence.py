@@ -1,0 +1,136 @@
+"""Notice samples that depend on each other although no groups were passed: copies of samples, and rows of one subject.
+
+A sample's residual is its label, as a one-hot row, minus its probabilities under temperature scaling (TS). If samples
+are independent draws, the residuals of two samples agree only as far as TS is wrong at both. TS is about as wrong at a
+sample's nearest neighbour among the logits as at its twentieth to fortieth. `find_dependence` therefore compares how
+far a sample's residual agrees with the nearest neighbour's and with theirs. Copies, such as augmented versions of an
+image, share a label and have similar logits, so they agree with the nearest neighbour far more.
+
+Rows of one subject, such as images of a patient, usually follow each other in a file. Their residuals agree with the
+next row's. Files are often sorted by class, too. Residuals are therefore compared after subtracting the mean residual
+of their label.
+
+What is noticed is only that samples depend on each other, not which ones. `Dependence.factor` estimates how many of
+them count as one: by how much the variance of the score of TS, d NLL / d log T, exceeds that of independent samples.
+Subjects whose rows are shuffled, and copies whose logits are as far apart as others', can't be noticed.
+
+References
+----------
+T. Conley, "GMM Estimation with Cross Sectional Dependence", Journal of Econometrics 92, 1999: variances if samples that
+are close in a space depend on each other. C. Geyer, "Practical Markov Chain Monte Carlo", Statistical Science 7, 1992:
+sums of autocorrelations up to the first that isn't positive.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from halobench.calibration.scores.sample_scores import mass_of, softmax
+from halobench.calibration.temperature.rescaling import rescale
+from halobench.calibration.temperature.temperature_scaling import fit_exactly
+from halobench.core.seeding import generator
+
+FEWEST = 20  # with fewer samples, nothing can be noticed
+NEIGHBOURS = 40  # the nearer half may be copies; the other half shows how far residuals agree anyway
+AGREEING, CLEAR = (
+    0.15,
+    3.5,
+)  # the smallest agreement, as a share of the largest, and its smallest size in standard errors
+DIMENSIONS = 10  # logits of more classes are projected at random, which hardly changes who is near
+JITTER = 1e-9  # of the logits' standard deviation; it puts equal logits in a random order
+LARGEST = 20_000  # of more samples, as many successive ones are examined
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """Samples that depend on each other.
+
+    Attributes
+    ----------
+    kind : str
+        ``copies`` (samples with similar logits share labels) or ``order`` (successive rows do).
+    factor : float
+        About how many samples count as one, at least 1.
+    """
+
+    kind: str
+    factor: float
+
+
+def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | None:
+    """Return how samples depend on each other, or None if nothing was noticed.
+
+    `logits` (n, k) must be finite; `targets` are labels (n,) or shares of votes (n, k).
+    """
+    logits, targets = logits[:LARGEST], targets[:LARGEST]
+    n, k = logits.shape
+    if n < FEWEST:
+        return None
+    ts = fit_exactly(logits, targets)
+    scaled = rescale(logits, 1.0 if ts.separable else ts.beta)  # without errors, TS's own residuals would be nearly 0
+    p, mass = softmax(scaled), mass_of(targets, k)
+    residuals = mass - p
+    scores = np.einsum("ij,ij->i", -residuals, np.where(p > 0, scaled, 0.0))
+    near = _nearest(logits)
+    half = near.shape[1] // 2
+    if _agree(residuals, residuals[near[:, 0]], [residuals[near[:, rank]] for rank in range(half, near.shape[1])]):
+        return Dependence("copies", _factor_of_copies(scores - scores.mean(), near))
+    label = mass.argmax(axis=1)
+    centred = residuals - _mean_by(label, residuals, k)
+    if _agree(centred[:-1], centred[1:], []):
+        return Dependence("order", _factor_of_rows(scores - _mean_by(label, scores[:, None], k)[:, 0]))
+    return None
+
+
+def _agree(residuals: np.ndarray, near: np.ndarray, far: list[np.ndarray]) -> bool:
+    """Return True if residuals (n, k) agree with the `near` ones clearly more than, on average, with the `far` ones."""
+    excess = np.einsum("ij,ij->i", residuals, near)
+    for each in far:
+        excess = excess - np.einsum("ij,ij->i", residuals, each) / len(far)
+    most = (residuals**2).sum(axis=1).mean()
+    error = np.sqrt((excess**2).sum()) / len(excess)
+    return bool(excess.mean() > max(AGREEING * most, CLEAR * error))
+
+
+def _mean_by(label: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
+    """Return, for each sample, the mean of values (n, d) over the samples with the same label."""
+    sums = np.zeros((k, values.shape[1]))
+    np.add.at(sums, label, values)
+    return sums[label] / np.bincount(label, minlength=k)[label][:, None]
+
+
+def _nearest(logits: np.ndarray) -> np.ndarray:
+    """Return the rows of each sample's nearest neighbours, nearest first, (n, m)."""
+    from scipy.spatial import KDTree
+
+    points = logits - logits.mean(axis=1, keepdims=True)  # a constant per row doesn't change probabilities
+    rng = generator(0, "dependence")
+    if points.shape[1] > DIMENSIONS:
+        points = points @ rng.normal(size=(points.shape[1], DIMENSIONS))
+    points = points + JITTER * (points.std() or 1.0) * rng.normal(size=points.shape)
+    return KDTree(points).query(points, 1 + min(NEIGHBOURS, len(points) - 1))[1][:, 1:]
+
+
+def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:
+    """Return the sum of the scores' correlations with nearer neighbours, beyond those with farther ones, plus 1."""
+    products = (scores[:, None] * scores[near]).mean(axis=0)
+    half = near.shape[1] // 2
+    return _at_least_one((products[:half] - products[half:].mean()).sum(), scores)
+
+
+def _factor_of_rows(scores: np.ndarray) -> float:
+    """Return twice the sum of the scores' autocorrelations up to the first that isn't positive, plus 1."""
+    total = 0.0
+    for lag in range(1, len(scores) // 2):
+        product = float((scores[:-lag] * scores[lag:]).sum()) / len(scores)
+        if product <= 0:
+            break
+        total += 2 * product
+    return _at_least_one(total, scores)
+
+
+def _at_least_one(excess: float, scores: np.ndarray) -> float:
+    variance = float((scores**2).mean())
+    return 1 + max(0.0, float(excess) / variance) if variance > 0 else 1.0

@@ -1,0 +1,98 @@
+"""Fit a temperature that is shrunk towards 1 as far as the samples leave it open whether 1 is right.
+
+The temperature with the lowest NLL (`temperature_scaling`) fits noise, too: on 20 to 50 samples, or if only a few
+predictions are wrong, dividing by it is often worse than leaving the logits as they are. The evidence against T = 1 is
+the score at T = 1, the sum over samples of E[z] - z_label (the expectation is under the model's own probabilities),
+divided by its standard error: z. The standard error is the observed one or, if that is larger, the one expected if
+labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1, so it changes
+nothing; m errors give at most the square root of m.
+
+T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). The weight w is
+1 up to z = `LEAST`, where T = 1, and falls to 0 at z = `FULL`, from where on T is the best temperature (firm
+shrinkage). With 0 < w <= 1, the best T exists and is finite on any data, even separable data.
+
+References
+----------
+C. R. Rao, "Large sample tests of statistical hypotheses concerning several parameters", 1948: the test by the score.
+H.-Y. Gao, A. Bruce, "WaveShrink with firm shrinkage", Statistica Sinica 7, 1997: no shrinkage of what is clearly not 0.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from halobench.calibration.arrays import blocks
+from halobench.calibration.repair.groups import Groups
+from halobench.calibration.scores.sample_scores import mass_of, softmax
+from halobench.calibration.temperature.nll_curve import Curve, derivatives
+from halobench.calibration.temperature.rescaling import rescale
+from halobench.calibration.temperature.temperature_scaling import finite_beta, minimise_slope
+
+# In simulations of calibrated logits (2 to 100 classes, 20 to 100 samples), T is worse than 1 by more than .005 nats in
+# at most 6% of the draws with 1.645, in 8% with 1.5, and in up to 77% without shrinkage.
+LEAST, FULL = 1.645, 4.0
+
+
+@dataclass(frozen=True)
+class ShrunkFit:
+    """A temperature that is shrunk towards 1.
+
+    Attributes
+    ----------
+    beta : float
+        The inverse temperature, finite and at least 0.
+    weight : float
+        w, the weight of the model's own probabilities, in [0, 1]; with 1, T is 1, and with 0, the best temperature.
+    z : float
+        The evidence against T = 1 in standard errors; negative if logits are too small.
+    """
+
+    beta: float
+    weight: float
+    z: float
+
+    @property
+    def T(self) -> float:
+        """The temperature."""
+        return 1 / self.beta if self.beta else math.inf
+
+
+def fit_shrunk(
+    logits: np.ndarray, targets: np.ndarray, groups: Groups | None = None, votes: np.ndarray | None = None
+) -> ShrunkFit:
+    """Fit the temperature to arrays that have already been checked; logits may be -inf.
+
+    `targets` are labels (n,), or shares (n, k) of the numbers of `votes` (n,); `groups` say which samples depend on
+    each other.
+    """
+    groups = Groups.single(len(logits)) if groups is None else groups
+    z = evidence(logits, targets, groups, np.ones(len(logits)) if votes is None else votes)
+    weight = min(1.0, max(0.0, LEAST * (FULL - abs(z)) / (abs(z) * (FULL - LEAST)))) if z else 1.0
+    if weight == 1:
+        return ShrunkFit(1.0, 1.0, z)
+    if weight == 0:
+        return ShrunkFit(finite_beta(logits, targets), 0.0, z)
+    curve = Curve.of(logits, targets)
+    own = (
+        derivatives(curve.logits, 0.0, curve.unit).slope / curve.unit
+    )  # what `linear` would be for labels drawn from p
+    linear = (1 - weight) * curve.summary.linear + weight * own
+    return ShrunkFit(minimise_slope(curve.logits, linear, curve.unit) / curve.unit, weight, z)
+
+
+def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:
+    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is as good."""
+    scores, variances = np.empty(len(logits)), np.empty(len(logits))
+    for rows in blocks(*logits.shape):
+        u = rescale(logits[rows], 1.0)
+        p = softmax(u)
+        u = np.where(np.isfinite(u), u, 0.0)
+        mean = np.einsum("ij,ij->i", p, u)
+        scores[rows] = mean - np.einsum("ij,ij->i", mass_of(targets[rows], u.shape[1]), u)
+        variances[rows] = np.einsum("ij,ij,ij->i", p, u, u) - mean**2
+    expected = groups.sums(np.sqrt(np.maximum(variances, 0.0) / votes))
+    variance = groups.factor * max(float((sums**2).sum()) for sums in (groups.sums(scores), expected))
+    return float(scores.sum()) / math.sqrt(variance) if variance > 0 else 0.0

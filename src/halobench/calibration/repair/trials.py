@@ -1,0 +1,228 @@
+"""Score candidates on samples that they weren't fitted to, fold by fold, and choose one if it clearly gains.
+
+The base is a temperature that is shrunk towards 1 (`halobench.calibration.repair.shrunk`), which on each fold is
+fitted to the other folds, as all candidates are. A candidate's gain is the mean, over samples, of the base's NLL minus
+the candidate's. The gain's standard error, over groups, is either the observed one or, if larger, the one expected if
+the base were the truth. The expected standard error accounts for rare labels that haven't been drawn yet.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from halobench.calibration.calibrator import fit_checked
+from halobench.calibration.metrics import ece
+from halobench.calibration.repair.groups import Groups
+from halobench.calibration.repair.shrunk import fit_shrunk
+from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
+from halobench.calibration.temperature.rescaling import rescale
+from halobench.core.errors import SpecError
+from halobench.core.seeding import generator
+
+log = logging.getLogger(__name__)
+
+NONE, BASE = "none", "base"
+FOLDS = 5
+MARGIN = 1.5  # standard errors that a candidate's gain must exceed
+WIDENING = math.sqrt(1 + FOLDS / (FOLDS - 1))  # factor by which intervals are widened
+NORMAL = 1.96  # 95% of a normal distribution lies within this many standard deviations
+SMALL = 0.01  # nats: the size of gains that enough samples can reveal
+SAME = 0.005  # nats: gains that differ by less count as equal
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A gain in nats per sample, with its 95% interval.
+
+    Attributes
+    ----------
+    name : str
+        The calibrator's name in configurations.
+    value, low, high : float
+        The gain and the ends of its interval, which isn't a bound; negative if the calibrator is worse, and NaN if it
+        wasn't tried.
+    reason : str
+        Why the calibrator wasn't tried, or why its fit failed.
+    """
+
+    name: str
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    reason: str = ""
+
+    @classmethod
+    def of(cls, name: str, mean: float, error: float) -> Gain:
+        """Return a gain with the interval of a mean whose standard error is `error`."""
+        half = NORMAL * WIDENING * float(error)
+        return cls(name, float(mean), float(mean) - half, float(mean) + half)
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """The mean confidence, accuracy and ECE of a calibrator on samples out of fold, each in [0, 1].
+
+    Attributes
+    ----------
+    mean : float
+        The mean confidence.
+    accuracy : float
+    ece : float
+        The expected calibration error.
+    """
+
+    mean: float
+    accuracy: float
+    ece: float
+
+    @classmethod
+    def of(cls, confidence: np.ndarray, correct: np.ndarray) -> Confidence:
+        """Compute the three numbers from confidences (n,) and `correct` (n,), the probability of being right."""
+        return cls(float(confidence.mean()), float(correct.mean()), ece.score(confidence, correct))
+
+
+class Trials(NamedTuple):
+    """Out-of-fold results of the candidates `names`, which were fitted on all folds; `reasons` says why others failed.
+
+    `gains` and `variances`, (n, m), hold each sample's gain over the base, and its variance if the base were the truth.
+    `base` (n, 2) holds the base's gain over uncalibrated logits, and its variance if these were the truth. `confidence`
+    has the `Confidence` of the base and of each candidate. `nll` is that of the uncalibrated logits.
+    """
+
+    names: tuple[str, ...]
+    groups: Groups
+    gains: np.ndarray
+    variances: np.ndarray
+    base: np.ndarray
+    confidence: dict[str, Confidence]
+    reasons: dict[str, str]
+    nll: float
+
+    @property
+    def errors(self) -> np.ndarray:
+        """The standard error (m,) of each candidate's mean gain."""
+        return standard_errors(self.groups, self.gains, self.variances)
+
+    def choice(self) -> str | None:
+        """Return the candidate that clearly gains most, or None if none does.
+
+        A gain is clear if it exceeds `MARGIN` standard errors and, unless it is known to within `SMALL`, if its reduced
+        interval is above 0. Among candidates within `SAME` of the largest gain, the first is chosen.
+        """
+        clear = [gain for gain in map(self.of_choice, self.names) if self._is_clear(gain)]
+        if not clear:
+            return None
+        means = {gain.name: float(self.gains[:, self.names.index(gain.name)].mean()) for gain in clear}
+        return next(gain.name for gain in clear if means[gain.name] > max(means.values()) - SAME)
+
+    def _is_clear(self, gain: Gain) -> bool:
+        error = float(self.errors[self.names.index(gain.name)])
+        known = gain.low > 0 or NORMAL * WIDENING * error <= SMALL
+        return gain.value > 0 and known
+
+    def over_base(self) -> tuple[Gain, ...]:
+        """Return each candidate's gain over the base, or the reason why it failed."""
+        tried = [Gain.of(*row) for row in zip(self.names, self.gains.mean(axis=0), self.errors, strict=True)]
+        return (*tried, *(Gain(name, reason=reason) for name, reason in self.reasons.items()))
+
+    def over_none(self) -> tuple[Gain, ...]:
+        """Return the base's gain over uncalibrated logits, followed by each candidate's."""
+        gains = np.column_stack([self.base[:, 0], self.base[:, :1] + self.gains])
+        # Of a candidate's variance if uncalibrated logits were the truth, only the base's part is known.
+        errors = standard_errors(self.groups, gains, np.column_stack([self.base[:, 1]] * gains.shape[1]))
+        return tuple(Gain.of(*row) for row in zip((BASE, *self.names), gains.mean(axis=0), errors, strict=True))
+
+    def of_choice(self, name: str) -> Gain:
+        """Return the gain of `name`, with its value and lower end reduced as for one that has passed the gate.
+
+        The value is 0 if the gain doesn't pass the gate.
+        """
+        place = self.names.index(name)
+        mean, error = float(self.gains[:, place].mean()), float(self.errors[place])
+        if not mean > MARGIN * error:
+            return Gain(name, 0.0, -math.inf, math.inf)
+        reduced = Gain.of(name, mean - (MARGIN * error) ** 2 / mean, error)
+        return dataclasses.replace(reduced, high=Gain.of(name, mean, error).high)
+
+
+def standard_errors(groups: Groups, gains: np.ndarray, variances: np.ndarray) -> np.ndarray:
+    """Return the standard errors (m,) of the means of gains (n, m), observed or, if larger, by their `variances`."""
+    with np.errstate(invalid="ignore"):  # a candidate that rules out a label has a gain of -inf
+        observed = groups.squared_error(gains)
+    # Labels of a group may depend on each other in any way; they then vary most if all are alike.
+    expected = groups.factor * (groups.sums(np.sqrt(variances)) ** 2).sum(axis=0) / len(gains) ** 2
+    return np.sqrt(np.maximum(observed, expected))
+
+
+def cross_fitted(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    seed: int,
+    groups: Groups,
+    reasons: Mapping[str, str],
+    votes: np.ndarray | None = None,
+) -> Trials:
+    """Fit the base and all candidates to all folds but one, and score them on that fold, for each fold in turn.
+
+    `targets` are labels (n,), or shares (n, k) of the numbers of `votes` (n,). `reasons` says of some candidates why
+    they aren't tried.
+    """
+    n = len(logits)
+    drawn = np.ones(n) if votes is None else votes
+    # Not stratified: folds with equal shares of each label would reveal its frequency on the held-out fold to the maps.
+    fold = groups.folds(FOLDS, generator(seed, "auto", "folds"))
+    reasons = dict(reasons)
+    # For each sample: the gain, its variance, the confidence, and the probability that the prediction is right.
+    results = {name: np.zeros((4, n)) for name in (BASE, *names) if name not in reasons}
+    plain = np.empty(n)
+    for number in range(FOLDS):
+        log.info("fold %d of %d: fitting %s", number + 1, FOLDS, ", ".join([*results][1:]) or "the temperature")
+        out = fold == number
+        inside, held_out = (logits[~out], targets[~out]), (logits[out], targets[out])
+        base = rescale(held_out[0], fit_shrunk(*inside, groups.numbered(np.flatnonzero(~out)), drawn[~out]).beta)
+        plain[out] = cross_entropy(*held_out)
+        results[BASE][:, out] = _compared(rescale(held_out[0], 1.0), base, held_out[1])
+        for name in [name for name in results if name != BASE]:
+            try:
+                scores = fit_checked(name, *inside, {}).logits(held_out[0], probabilities=False)
+            except SpecError as error:
+                reasons[name] = error.sentence
+                del results[name]
+                continue
+            results[name][:, out] = _compared(base, scores, held_out[1])
+    confidence = {name: Confidence.of(*rows[2:]) for name, rows in results.items()}
+    compared = np.stack([rows[:2] for rows in results.values()], axis=-1)  # (2, n, 1 + m)
+    compared[1] /= drawn[:, None]
+    gains, variances = compared[:, :, 1:]
+    tried = tuple(results)[1:]
+    return Trials(tried, groups, gains, variances, compared[:, :, 0].T, confidence, reasons, float(plain.mean()))
+
+
+def _compared(base: np.ndarray, scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return, for each sample: the gain of `scores` over `base`, its variance, the confidence, and the correctness."""
+    gains = cross_entropy(base, targets) - cross_entropy(scores, targets)
+    predicted, confidence = predictions(softmax(scores))
+    return gains, variance(base, scores), confidence, correctness(predicted, targets)
+
+
+def variance(base: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return the variance (n,) of the gain of `scores` (n, k) over `base` (n, k) if labels are drawn from the base."""
+    p = softmax(base)
+    log_p, log_q = _log_softmax(base), _log_softmax(scores)
+    ratio = np.where(p > 0, np.where(np.isfinite(log_q), log_q, -np.inf) - log_p, 0.0)
+    with np.errstate(invalid="ignore"):
+        mean = np.einsum("ij,ij->i", p, ratio)
+        return np.einsum("ij,ij->i", p, (ratio - mean[:, None]) ** 2)
+
+
+def _log_softmax(scores: np.ndarray) -> np.ndarray:
+    shifted: Any = scores - scores.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
