@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.special import softmax
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from halobench.calibration.diagnosis import diagnose
 
@@ -13,6 +14,20 @@ from halobench.calibration.diagnosis import diagnose
 def without_ladder(monkeypatch):
     """Leave the repair ladder out of diagnoses, since it takes most of their time."""
     monkeypatch.setattr(diagnose, "quick_ladder", lambda *_: (None, "it takes seconds"))
+
+
+def plain_shrunk(z: np.ndarray, labels: np.ndarray) -> float:
+    """The shrunk inverse temperature by plain code: a test by the score at T = 1, and a search for mixed targets."""
+    p, rows = softmax(z, axis=1), np.arange(len(z))
+    mean = (p * z).sum(axis=1)
+    scores = mean - z[rows, labels]
+    variance = max((scores**2).sum(), ((p * z**2).sum(axis=1) - mean**2).sum())
+    t = abs(scores.sum()) / np.sqrt(variance)
+    w = np.clip(1.645 * (4 - t) / (t * (4 - 1.645)), 0, 1)
+    mixed = w * p
+    mixed[rows, labels] += 1 - w
+    nll = lambda log_beta: -(mixed * log_softmax(np.exp(log_beta) * z, axis=1)).sum()  # noqa: E731
+    return float(np.exp(minimize_scalar(nll, bounds=(-6, 4), method="bounded", options={"xatol": 1e-10}).x))
 
 
 def drawn(n: int = 300, k: int = 4, seed: int = 0, flips: float = 0.0) -> tuple[np.ndarray, np.ndarray]:

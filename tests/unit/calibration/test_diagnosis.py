@@ -13,7 +13,15 @@ import pytest
 import torch
 
 import halobench
-from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagnosis_page, fit_temperature
+from halobench import (
+    SpecError,
+    calibrate_file,
+    diagnose,
+    diagnose_file,
+    diagnosis_page,
+    fit_temperature,
+)
+from halobench.calibration import calibrator
 from halobench.calibration.diagnosis import diagnose as module
 from halobench.calibration.diagnosis import parts
 from halobench.calibration.diagnosis.parts import Shift, Temperature
@@ -24,6 +32,7 @@ from unit.calibration.builders import drawn, torch_lbfgs
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 
 OWN = ("top_rest", "partner")
+NO_SLOW_MAPS = dict.fromkeys(("regression", "network", "trees"), 0.0)
 
 
 def short(diagnosis, words: str) -> str:
@@ -39,7 +48,7 @@ fast = pytest.mark.usefixtures("without_ladder")
 def flipped():
     (z, y), (new_z, new_y) = drawn(flips=0.35), drawn(seed=1, flips=0.35)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts, "WORK", 0)
+        patch.setattr(parts, "WORK", NO_SLOW_MAPS)
         return z, y, new_z, new_y, diagnose(z, y, new_z, new_y, candidates=OWN)
 
 
@@ -49,10 +58,18 @@ def test_its_numbers_are_those_of_the_functions_it_combines(flipped):
     assert found.temperature.exact == exact
     assert found.auto.chosen == "partner"
     p = found.predict_proba(new_z)
-    for name, logits in {"none": new_z, "exact": new_z / exact.T, "partner": np.log(p)}.items():
-        assert found.scores[name]["nll"].value == pytest.approx(nll(logits, new_y), rel=1e-9)
+    top_rest = calibrator.fit("top_rest", z, y).logits(new_z)
+    maps = {"none": new_z, "exact": new_z / exact.T, "partner": np.log(p), "top_rest": top_rest}
+    for name, logits in maps.items():
+        own = nll(logits, new_y)
+        assert found.scores[name]["nll"].value == pytest.approx(own, rel=1e-9)
+        if name != "none":
+            assert found.test_gains[name].value == pytest.approx(nll(new_z, new_y) - own, abs=1e-9)
+        if name != "partner":
+            assert found.better[name].value == pytest.approx(nll(np.log(p), new_y) - own, abs=1e-9)
+    assert set(found.scores) == {*maps, "paper"}
+    assert next(iter(found.scores)) == "none", "the first row"
     gain = nll(new_z / exact.T, new_y) - nll(np.log(p), new_y)
-    assert found.test_gain.value == pytest.approx(gain, abs=1e-9)
     assert found.auto.gain.low <= gain <= found.auto.gain.high
     top, q = z.argmax(axis=1), softmax(z / exact.T)
     for each in found.confusions:
@@ -201,12 +218,47 @@ def test_what_wasnt_seen_and_a_loss_on_test_samples_are_said_first(monkeypatch):
     seen = y != 2
     found = diagnose(z[seen], y[seen], *drawn(2000, seed=1), names=list("abcd"), candidates=OWN)
     assert found.auto.chosen == "partner"
-    assert found.test_gain.high < 0
+    assert found.better["exact"].low > 0
     first = found.answers()[0]
-    assert "but loses on the test samples." in first.short
+    assert "But the labelled test samples contradict it: TS (optimal) is better there." in first.short
+    assert first.sentences.startswith("On the test samples, these are better than partner scaling: TS (optimal) by ")
     assert first.short.endswith("It hasn't seen class c.")
     assert first.warning
     assert short(found, "enough") == "Yes, except for class c."
+
+
+@fast
+def test_a_test_set_on_which_no_calibration_is_best_says_so_first():
+    z, y = drawn(400)
+    found = diagnose(z, y, *(drawn(400, seed=1)[0] / 3, drawn(400, seed=1)[1]), candidates=OWN)
+    assert found.auto.chosen == "exact"
+    assert found.answers()[0].short.endswith(
+        "test samples contradict it: leaving the logits as they are is better there."
+    )
+    assert found.better["none"].low > 0
+
+
+@fast
+def test_any_calibrator_can_be_asked_for(tmp_path):
+    z, y = drawn(400, flips=0.3)
+    for name in ("none", "exact", "matrix", "gap"):
+        found = diagnose(z, y, *drawn(400, seed=1), candidates=OWN, calibrator=name)
+        assert (found.auto.chosen, found.recommended) == (name, "partner")
+        assert found.answers()[0].warning
+        assert "Partner scaling is recommended." in found.answers()[0].short
+        expected = softmax(z) if name == "none" else calibrator.fit(name, z, y).predict_proba(z)
+        np.testing.assert_allclose(found.predict_proba(z), expected, atol=1e-12)
+        found.save(tmp_path / f"{name}.npz")
+        assert name in found.scores
+        np.testing.assert_allclose(
+            halobench.Calibrator.load(tmp_path / f"{name}.npz").predict_proba(z), expected, atol=1e-12
+        )
+    same = diagnose(z, y, candidates=OWN, calibrator="partner")
+    assert "asked" not in same.answers()[0].short
+    with pytest.raises(SpecError, match="calibrator: exact can't be fitted: the labels always have the largest logit"):
+        diagnose(z, z.argmax(axis=1), candidates=OWN, calibrator="exact")
+    with pytest.raises(SpecError, match="candidates = 'nope': expected one of"):
+        diagnose(z, y, candidates=OWN, calibrator="nope")
 
 
 def test_the_interval_and_the_cost_of_a_temperature_are_right():
@@ -250,7 +302,7 @@ def test_a_shift_of_classes_or_confidences_is_seen_and_nothing_rarely_is():
 
 def test_the_range_of_what_training_could_remove_is_printed(monkeypatch):
     """Three samples a class say little; with 20 classes, nothing is known about the lower end."""
-    monkeypatch.setattr(parts, "WORK", 0)
+    monkeypatch.setattr(parts, "WORK", NO_SLOW_MAPS)
     z, y = np.random.default_rng(0).normal(size=(60, 20)), np.arange(60) % 20
     found = diagnose(z, y, candidates=())
     low, high = found.ladder.training_range
@@ -261,7 +313,7 @@ def test_the_range_of_what_training_could_remove_is_printed(monkeypatch):
 
 
 def test_noise_is_apart_where_the_posterior_is_known(monkeypatch):
-    monkeypatch.setattr(parts, "WORK", 0)
+    monkeypatch.setattr(parts, "WORK", NO_SLOW_MAPS)
     z, y = drawn(400)
     found = diagnose(z, y, posterior=softmax(z / 3), candidates=OWN)
     entropy = nll(z / 3, softmax(z / 3))
@@ -314,13 +366,13 @@ def hard(case: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     ],
 )
 def test_hard_data_get_an_answer(case, words, answer, monkeypatch):
-    monkeypatch.setattr(parts, "WORK", 0)
+    monkeypatch.setattr(parts, "WORK", NO_SLOW_MAPS)
     z, y, new = hard(case)
     found = diagnose(z, y, new, y[:60] if len(y) >= 60 else None, candidates=OWN)
     assert np.allclose(found.predict_proba(new).sum(axis=1), 1)
     assert np.allclose(found.predict_proba(z).sum(axis=1), 1)
-    assert len(found.answers()) == 6
-    assert found.auto.chosen == "exact" or case not in ("three", "separable")
+    assert len(found.answers()) == (1 if found.auto.mismatch else 6)
+    assert found.auto.keeps_temperature or case not in ("three", "separable")
     assert ("fewer than 20 samples" in found.auto.reason) == (case == "three")
     json.dumps(found.as_json(), allow_nan=False)
     assert diagnosis_page(found)
@@ -328,21 +380,20 @@ def test_hard_data_get_an_answer(case, words, answer, monkeypatch):
     assert short(found, words) == answer or answer is None
 
 
-def test_a_temperature_that_rests_on_few_wrong_predictions_is_doubted():
+def test_a_temperature_that_rests_on_few_wrong_predictions_is_left_or_shrunk():
     """The estimated sampling error, which also rests on them, may be small."""
     z = np.random.default_rng(0).normal(size=(250, 10))
     top = z.argmax(axis=1)
     z[np.arange(250), top] += 3
-    for errors, words in ((1, "1 wrong prediction"), (4, "4 wrong predictions")):
+    for scale, errors, chosen in ((1, 1, "exact"), (4, 1, "none"), (4, 2, "none"), (4, 5, "shrunk")):
         y = np.where(np.arange(250) < errors, (top + 1) % 10, top)
-        found = diagnose(z, y, candidates=OWN)
-        assert found.temperature.cost < 0.005
-        assert short(found, "enough") == "No."
-        assert f"For a temperature: no; T rests on {words}." in " ".join(str(found).split())
-        assert found.answers()[0].short == "Keep temperature scaling, or leave the logits as they are."
-        assert found.answers()[0].warning
-    y = np.where(np.arange(250) < 5, (top + 1) % 10, top)
-    assert short(diagnose(z, y, candidates=OWN), "enough").startswith("Enough for a temperature")
+        found = diagnose(scale * z, y, candidates=OWN)
+        assert found.auto.chosen == chosen
+        words = "1 wrong prediction" if errors == 1 else f"{errors} wrong predictions"
+        if errors < 5:
+            assert found.temperature.cost < 0.005
+            assert short(found, "enough") == "No."
+            assert f"For a temperature: no; T rests on {words}." in " ".join(str(found).split())
 
 
 @fast
@@ -373,11 +424,11 @@ def test_a_recommendation_that_worsens_the_ece_says_so(flipped):
     """The sentence has the out-of-fold accuracy, confidence and ECE of both; the warning has a margin."""
     *_, found = flipped
     assert "Its accuracy there is" in " ".join(str(found).split())
-    ts, own = found.auto.confidence["exact"], found.auto.confidence["partner"]
+    ts, own = found.auto.confidence["base"], found.auto.confidence["partner"]
     assert 0 < own.ece < 0.2
     assert abs(own.mean - own.accuracy) <= own.ece + 1e-12
     for ece, warned in ((ts.ece + 0.021, True), (ts.ece + 0.019, False)):
-        confidence = {"exact": ts, "partner": dataclasses.replace(own, ece=ece)}
+        confidence = {"base": ts, "partner": dataclasses.replace(own, ece=ece)}
         changed = dataclasses.replace(found, auto=dataclasses.replace(found.auto, confidence=confidence))
         first = changed.answers()[0]
         assert first.warning == warned

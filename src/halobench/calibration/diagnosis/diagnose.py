@@ -101,7 +101,7 @@ def diagnose(
     candidates : sequence of str, optional
         As in `fit_auto`.
     calibrator : str, optional
-        The calibrator to fit and save whatever is recommended: ``none``, or a name as in `halobench.fit_calibrator`.
+        The calibrator to fit whatever is recommended: ``none``, or a calibrator's name in configurations.
     seed : int
         Determines folds and resamples.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.repair.families import FAMILIES, SLOW
+from halobench.calibration.repair.families import FAMILIES
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import RepairLadder, ladder
 from halobench.calibration.repair.trials import NORMAL
@@ -30,9 +30,9 @@ EXPECTED = 5  # the smallest expected count of a class in the test of class coun
 LADDER_LEAST = 3  # samples a class on average; with fewer, maps learn next to nothing
 LADDER_MOST = 2000  # if there are more samples than this, the ladder is computed from as many drawn at random
 
-# Maps with a weight for each pair of classes are tried up to this number of samples times classes^2, such as 2,000
-# samples of 100 classes. Beyond it, they would take most of the time, and have too few samples per weight.
-WORK = 2e7
+# Families of maps that the ladder leaves out if the number of samples times classes^2 is larger, since they would take
+# most of the time, and have few samples per weight.
+WORK = {"regression": 2e6, "network": 5e4, "trees": 5e4}
 
 # The initial T and the number of LBFGS iterations in gpleiss/temperature_scaling, of which there are many copies.
 COPIED = 1.5, 50
@@ -228,8 +228,8 @@ def quick_ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[Re
     some = np.arange(len(logits))
     if len(logits) > LADDER_MOST:
         some = np.sort(generator(seed, "diagnose", "ladder").permutation(len(logits))[:LADDER_MOST])
-    slow = len(some) * logits.shape[1] ** 2 > WORK
-    families = [name for name in FAMILIES if not (slow and name in SLOW)]
+    work = len(some) * logits.shape[1] ** 2
+    families = [name for name in FAMILIES if work <= WORK.get(name, math.inf)]
     try:
         return ladder(logits[some], targets[some], seed=seed, families=families), ""
     except SpecError as error:

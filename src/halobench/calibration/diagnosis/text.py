@@ -10,7 +10,7 @@ from halobench.calibration.diagnosis.parts import LADDER_MOST, Confusion, Shift,
 from halobench.calibration.floor import LEAST, Floor
 from halobench.calibration.repair.auto import NONE, SHRUNK, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.repair.columns import Mismatch
-from halobench.calibration.repair.families import SLOW
+from halobench.calibration.repair.families import FAMILIES
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import RepairLadder, Rung
 from halobench.calibration.repair.shrunk import LEAST as CLEAR_SCORE
@@ -262,7 +262,7 @@ def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, clas
     used = min(samples, LADDER_MOST)
     some = f" (of {LADDER_MOST:,} samples, drawn at random)" if samples > used else ""
     or_noise = "" if ladder.noise else ", or nothing can, since it includes label noise,"
-    left_out = ", ".join(name for name in SLOW if name not in ladder.families)
+    left_out = ", ".join(name for name in FAMILIES if name not in ladder.families)
     removed, more, left = ladder.temperature, ladder.richer_map, number(ladder.training.value)
     (low, high), per_class = ladder.training_range, used / classes
     span = f"between {number(low)} and {number(high)}"

@@ -7,8 +7,8 @@ far a sample's residual agrees with the nearest neighbour's and with theirs. Cop
 image, share a label and have similar logits, so they agree with the nearest neighbour far more.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. Their residuals agree with the
-next row's. Files are often sorted by class, too. Residuals are therefore compared after subtracting the mean residual
-of their label.
+next row's. In a file that is sorted by class, all residuals do; there, the mean residual of each label is subtracted
+first.
 
 What is noticed is only that samples depend on each other, not which ones. `Dependence.factor` estimates how many of
 them count as one: by how much the variance of the score of TS, d NLL / d log T, exceeds that of independent samples.
@@ -39,6 +39,7 @@ AGREEING, CLEAR = (
     3.5,
 )  # the smallest agreement, as a share of the largest, and its smallest size in standard errors
 DIMENSIONS = 10  # logits of more classes are projected at random, which hardly changes who is near
+RUNS = 2  # runs of equal labels per class; in a file with at most as many, rows are sorted by class
 JITTER = 1e-9  # of the logits' standard deviation; it puts equal logits in a random order
 LARGEST = 20_000  # of more samples, as many successive ones are examined
 
@@ -74,22 +75,27 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     residuals = mass - p
     scores = np.einsum("ij,ij->i", -residuals, np.where(p > 0, scaled, 0.0))
     near = _nearest(logits)
-    half = near.shape[1] // 2
-    if _agree(residuals, residuals[near[:, 0]], [residuals[near[:, rank]] for rank in range(half, near.shape[1])]):
+    half, most = near.shape[1] // 2, float((residuals**2).sum(axis=1).mean())
+    far = [residuals[near[:, rank]] for rank in range(half, near.shape[1])]
+    if _agree(residuals, residuals[near[:, 0]], far, most):
         return Dependence("copies", _factor_of_copies(scores - scores.mean(), near))
     label = mass.argmax(axis=1)
-    centred = residuals - _mean_by(label, residuals, k)
-    if _agree(centred[:-1], centred[1:], []):
-        return Dependence("order", _factor_of_rows(scores - _mean_by(label, scores[:, None], k)[:, 0]))
+    if np.count_nonzero(np.diff(label)) < RUNS * len(np.unique(label)):
+        residuals = residuals - _mean_by(label, residuals, k)
+        scores = scores - _mean_by(label, scores[:, None], k)[:, 0]
+    if _agree(residuals[:-1], residuals[1:], [], most):
+        return Dependence("order", _factor_of_rows(scores - scores.mean()))
     return None
 
 
-def _agree(residuals: np.ndarray, near: np.ndarray, far: list[np.ndarray]) -> bool:
-    """Return True if residuals (n, k) agree with the `near` ones clearly more than, on average, with the `far` ones."""
+def _agree(residuals: np.ndarray, near: np.ndarray, far: list[np.ndarray], most: float) -> bool:
+    """Return True if residuals (n, k) agree with the `near` ones clearly more than, on average, with the `far` ones.
+
+    `most` is the mean agreement of residuals with themselves.
+    """
     excess = np.einsum("ij,ij->i", residuals, near)
     for each in far:
         excess = excess - np.einsum("ij,ij->i", residuals, each) / len(far)
-    most = (residuals**2).sum(axis=1).mean()
     error = np.sqrt((excess**2).sum()) / len(excess)
     return bool(excess.mean() > max(AGREEING * most, CLEAR * error))
 

@@ -53,7 +53,6 @@ LARGE = 1e15  # the largest logit, in units of the spread, that the network and 
 TINY = 1e-300  # the smallest probability that a local map predicts
 WORK = 1 << 22  # elements of a block of distances between samples
 FAMILIES = ("temperature", "partner", "ranks", "regression", "network", "neighbours", "trees")
-SLOW = ("regression", "network", "trees")  # these take minutes with hundreds of classes
 
 
 def fit_families(

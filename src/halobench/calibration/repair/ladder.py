@@ -198,8 +198,7 @@ def ladder(
         shape, others = (rows.shape[1:] + of.shape[1:] for rows, of in (more, (logits, targets)))
         require(shape == others, "more", Found(f"rows of shape {shape}"), f"{others}, as in the other arrays")
     nlls = _held_out(logits, targets, more, FOLDS, 1.0, seed, families)
-    fewer = _held_out(logits, targets, more, HALVES, 0.5, seed, families)
-    best, best_of_fewer = (min(by_family, key=lambda name: by_family[name].mean()) for by_family in (nlls, fewer))
+    best = _best(nlls)
     upper, tempered = nlls[best], nlls["temperature"]
     plain = cross_entropy(logits, targets)
     has_posterior = targets.ndim == 2
@@ -209,9 +208,12 @@ def ladder(
     nll, entropy, *parts = (Rung(*map(float, ends)) for ends in zip(values.mean(axis=0), low, high, strict=True))
     training, richer_map, temperature = parts
     ratio = 2.0 if more else (1 - 1 / FOLDS) / (1 - 1 / HALVES)
-    curves = [(upper - noise, fewer[best_of_fewer] - noise)]
-    curves += [(nlls[name] - noise, fewer[name] - noise) for name in CONSISTENT if name in nlls]
-    span = _range(curves, ratio ** _rate(logits if more is None else more[0]))
+    growth, curves = ratio ** _rate(logits if more is None else more[0]), []
+    if growth != 1:  # otherwise, learning curves say nothing about the best map
+        fewer = _held_out(logits, targets, more, HALVES, 0.5, seed, families)
+        curves = [(upper - noise, fewer[_best(fewer)] - noise)]
+        curves += [(nlls[name] - noise, fewer[name] - noise) for name in CONSISTENT if name in nlls]
+    span = _range(upper - noise, curves, growth)
     centre, error = float(noise.mean()), _error(noise)
     on_new = centre - error + span[0], centre + error + span[1]
     families_nll = {name: float(nll.mean()) for name, nll in nlls.items()}
@@ -238,14 +240,17 @@ def _rate(logits: np.ndarray) -> float:
     return 0.0 if math.log(n) < directions * math.log(CELLS) else 1 / (1 + directions)
 
 
-def _range(curves: Sequence[tuple[np.ndarray, np.ndarray]], growth: float) -> tuple[float, float]:
+def _best(nlls: dict[str, np.ndarray]) -> str:
+    return min(nlls, key=lambda name: nlls[name].mean())
+
+
+def _range(best: np.ndarray, curves: Sequence[tuple[np.ndarray, np.ndarray]], growth: float) -> tuple[float, float]:
     """Return the lower and the upper estimate of the best map's NLL above the noise.
 
-    Each of the `curves` has the NLLs (n,) of maps fitted to all samples and of maps fitted to fewer; the best family's
-    curve is first. What maps still miss is assumed to have shrunk by the factor `growth` between the two; a factor of 1
-    means that nothing is known.
+    `best` has the NLLs (n,) of the best family; each of the `curves` has the NLLs (n,) of maps fitted to all samples
+    and of maps fitted to fewer. What maps still miss is assumed to have shrunk by the factor `growth` between the two;
+    a factor of 1 means that nothing is known.
     """
-    best = curves[0][0]
     high = float(best.mean()) + _error(best)
     if growth == 1:
         return 0.0, max(high, 0.0)

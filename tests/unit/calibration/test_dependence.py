@@ -1,0 +1,116 @@
+"""Samples that depend on each other, and columns in another order: noticed if they are there, and rarely otherwise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from halobench import diagnose
+from halobench.calibration.repair.columns import find_mismatch
+from halobench.calibration.repair.dependence import find_dependence
+from unit.calibration.builders import drawn
+from unit.calibration.builders import without_ladder as without_ladder  # a fixture
+
+OWN = ("top_rest", "partner")
+
+
+def copies(originals: int, each: int, noise: float, k: int = 10, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Near-copies of samples whose logits are calibrated, in random order."""
+    rng = np.random.default_rng(seed)
+    z = 3 * rng.normal(size=(originals, k))
+    y = (z + rng.gumbel(size=z.shape)).argmax(axis=1)
+    rows = rng.permutation(np.repeat(np.arange(originals), each))
+    return z[rows] + noise * rng.normal(size=(len(rows), k)), y[rows]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02, 0.3, 0.8])
+@pytest.mark.parametrize(("originals", "each"), [(50, 6), (100, 3), (150, 2), (20, 15)])
+def test_copies_are_noticed_and_counted(originals, each, noise):
+    factors = []
+    for seed in range(4):
+        z, y = copies(originals, each, noise, seed=seed)
+        moved = 1e4 * (z + np.random.default_rng(9).normal(size=(len(z), 1)).round())
+        found = find_dependence(z, y)
+        assert found is not None
+        assert found.kind == find_dependence(moved, y).kind == "copies"
+        factors.append(found.factor)
+    assert each / 2.2 < np.mean(factors) < 1.6 * each
+
+
+@pytest.mark.parametrize("k", [2, 3, 10, 40])
+@pytest.mark.parametrize("flips", [0.0, 0.2])
+def test_independent_samples_are_not_suspected(k, flips):
+    """Neither if logits are distinct, nor if they coincide, as those of nearest neighbours and votes do."""
+    suspected = 0
+    for seed in range(5):
+        z, y = drawn(400, k, seed=seed, flips=flips)
+        p = np.exp(z / 3 - (z / 3).max(axis=1, keepdims=True))
+        votes = (p / p.sum(axis=1, keepdims=True)).round(1)
+        shown = (z, z.round(), np.eye(k)[z.argmax(axis=1)], np.log(votes + 0.01), np.roll(z, 1, axis=1))
+        suspected += sum(find_dependence(each, y) is not None for each in shown)
+        order = np.argsort(y, kind="stable")
+        suspected += find_dependence(z[order], y[order]) is not None
+    assert suspected <= 1
+
+
+def test_rows_of_one_patient_are_noticed_if_they_follow_each_other():
+    rng = np.random.default_rng(0)
+    noticed = {"in order": 0, "shuffled": 0}
+    for _ in range(10):
+        z = 2 * rng.normal(size=(400, 4))
+        shift = np.repeat(2 * rng.normal(size=(20, 4)), 20, axis=0)
+        y = (z + shift + rng.gumbel(size=z.shape)).argmax(axis=1)
+        order = rng.permutation(400)
+        for name, rows in {"in order": slice(None), "shuffled": order}.items():
+            found = find_dependence(z[rows], y[rows])
+            noticed[name] += found is not None
+            assert found is None or found.kind == "order"
+    assert noticed["in order"] >= 8
+    assert noticed["shuffled"] <= 1, "this can't be noticed"
+
+
+@pytest.mark.usefixtures("without_ladder")
+def test_no_map_is_recommended_for_copies_unless_groups_are_passed():
+    z, y = copies(60, 5, 0.1, seed=1)
+    diagnosis = diagnose(z, y, candidates=OWN)
+    assert diagnosis.auto.keeps_temperature
+    first = diagnosis.answers()[0]
+    assert first.warning
+    assert first.short.endswith("Pass groups: samples seem to depend on each other.")
+    assert "at least" not in str(diagnosis)
+    assert diagnosis.ladder is None
+    alone = diagnose(z, y, candidates=OWN, groups=np.arange(300))
+    widths = [np.log(each.temperature.high / each.temperature.low) for each in (diagnosis, alone)]
+    assert widths[0] > 1.5 * widths[1], "the interval of T is of about 60 samples"
+
+
+@pytest.mark.usefixtures("without_ladder")
+@pytest.mark.parametrize("case", ["off by one", "two pairs", "sorted names"])
+def test_columns_in_another_order_end_all_other_advice(case):
+    z, y = drawn(300, 10, seed=3)
+    places = {
+        "off by one": np.roll(np.arange(10), 1),
+        "two pairs": np.array([1, 0, 2, 3, 4, 5, 6, 7, 9, 8]),
+        "sorted names": np.array(sorted(range(10), key=lambda j: ["ten", "one", "six", "two"][j % 4] + str(j))),
+    }[case]
+    found = diagnose(z[:, places], y, candidates=OWN, names=[f"c{j}" for j in range(10)])
+    assert {(pair.column, pair.label) for pair in found.auto.mismatch} == {
+        (j, int(places[j])) for j in range(10) if places[j] != j
+    }
+    assert found.auto.chosen == "none"
+    assert [answer.short for answer in found.answers()] == ["None yet: columns and labels don't match."]
+    assert found.answers()[0].warning
+    assert "gain" not in str(found)
+    right = diagnose(z, y, candidates=OWN)
+    assert right.auto.mismatch == ()
+
+
+def test_poor_models_and_confused_classes_are_no_mismatch():
+    rng, found = np.random.default_rng(0), 0
+    for _ in range(200):
+        n, k = int(rng.choice([20, 50, 200, 1000])), int(rng.choice([2, 3, 10, 50]))
+        y = rng.integers(k, size=n)
+        predicted = np.where(rng.random(n) < rng.choice([0, 0.1, 0.5]), y, rng.integers(k, size=n))
+        flipped = np.where(rng.random(n) < 0.5, (y + 1) % k, y)
+        found += bool(find_mismatch(predicted, y, k)) + bool(find_mismatch(y, flipped, k))
+    assert found == 0
