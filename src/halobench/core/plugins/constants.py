@@ -32,7 +32,7 @@ _WHOLE: Form = ("a whole number", lambda value: isinstance(value, int) and not i
 _TRUTH: Form = ("True or False", lambda value: isinstance(value, bool))
 FORMS: dict[str, Form] = {
     **dict.fromkeys(("TITLE", "SHORT", "ABOUT", "SOURCE", "UNIT", "FAMILY", "CATEGORY", "CAPTION"), _TEXT),
-    **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES"), _TEXTS),
+    **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES", "CODE"), _TEXTS),
     **dict.fromkeys(("ORDER", "ROWS", "LOSSES"), _WHOLE),
     **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER", "MASKED"), _TRUTH),
     "ONE_DIRECTION": _TEXT,
