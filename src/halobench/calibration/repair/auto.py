@@ -45,7 +45,7 @@ from halobench.calibration.logit_tables import numbered
 from halobench.calibration.metrics import ece
 from halobench.calibration.repair.copies import find_copies
 from halobench.calibration.repair.groups import Groups, check_groups
-from halobench.calibration.saved import Savable
+from halobench.calibration.saved import Savable, savable
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
 from halobench.calibration.temperature.rescaling import rescale, temper
 from halobench.calibration.temperature.temperature_scaling import Tempering, finite_beta
@@ -73,6 +73,7 @@ LARGEST = 4_000_000  # candidates are compared on at most about this number of l
 PLENTY, UNLIKELY = 5, 0.01
 
 
+@savable("gain")
 @dataclass(frozen=True)
 class Gain:
     """A gain over TS in nats per sample, with its 95% interval.
@@ -95,6 +96,7 @@ class Gain:
     reason: str = ""
 
 
+@savable("confidence")
 @dataclass(frozen=True)
 class Confidence:
     """The mean confidence, accuracy and ECE of a calibrator on samples out of fold, each in [0, 1].
@@ -118,6 +120,7 @@ class Confidence:
         return cls(float(confidence.mean()), float(correct.mean()), ece.score(confidence, correct))
 
 
+@savable("auto")
 @dataclass(frozen=True, eq=False)
 class AutoFit(Savable):
     """A calibrator that was chosen by cross-fitting.
