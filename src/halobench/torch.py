@@ -16,6 +16,7 @@ through the map to the logits; the map itself is fixed, so its numbers are buffe
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import nn
 from torch.nn import functional
 
 from halobench.calibration.arrays import as_array, as_probabilities, check_logits, check_unscaled
-from halobench.calibration.calibrator import CheckedMap, accepts_zeros
+from halobench.calibration.calibrator import Calibrator, CheckedMap, accepts_zeros
 from halobench.calibration.calibrators.matrix import Matrix
 from halobench.calibration.calibrators.top_rest import TopRest
 from halobench.calibration.floor import Floored
@@ -66,10 +67,14 @@ class Calibrated(nn.Module):
 
     def __init__(self, fitted: Savable, model: nn.Module | None = None, probabilities: bool | None = None):
         super().__init__()
-        calibrator = fitted.calibrator
-        refuse(
-            calibrator.transform is None, "this calibrator couldn't be fitted", calibrator.reason or "separable data"
-        )
+        path = isinstance(fitted, str | os.PathLike)
+        refuse(path, "", f"Calibrated takes a fitted calibrator; pass Calibrator.load({str(fitted)!r})")
+        calibrator = getattr(fitted, "calibrator", None)
+        expected = "a fitted calibrator, such as Calibrator.load(path) or a classifier's calibrator_"
+        require(isinstance(calibrator, Calibrator), "fitted", Found(f"a {type(fitted).__name__}"), expected)
+        assert isinstance(calibrator, Calibrator)
+        if calibrator.transform is None:
+            raise RefusedError("this calibrator couldn't be fitted", calibrator.reason or "separable data")
         self.model = nn.Identity() if model is None else model
         self.map = _module(calibrator.transform)
         self.probabilities = probabilities

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -98,3 +100,16 @@ def test_another_map_or_number_of_classes_is_named():
         Calibrated(calibrator.fit("gap", *drawn()))
     with pytest.raises(SpecError, match="logits: found 3 columns, expected 4, one for each class in the fit"):
         Calibrated(calibrator.fit("exact", *drawn()))(torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize("path", ["calibrator.npz", Path("calibrator.npz")])
+def test_a_path_or_another_object_is_told_what_to_pass(path):
+    from halobench.core.errors import SpecError
+    from halobench.sklearn import PostHoc
+    from halobench.torch import Calibrated
+
+    with pytest.raises(SpecError, match=r"takes a fitted calibrator; pass Calibrator\.load\('calibrator\.npz'\)"):
+        Calibrated(path)
+    for other in (PostHoc("exact"), torch.nn.Identity()):
+        with pytest.raises(SpecError, match=r"fitted: found a \w+, expected a fitted calibrator, such as"):
+            Calibrated(other)
