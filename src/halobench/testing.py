@@ -149,8 +149,8 @@ def check_calibrator(name: str, **options: Any) -> None:
     """Check a calibrator by its name or ``module:object``.
 
     The calibrator must map logits to calibrated logits of the same shape, row by row, without changing its arguments,
-    and return the same bytes for the same data. It must be possible to save it. If all predictions
-    are right, it must also return probabilities, or a `Calibrator` that says why it can't.
+    and return the same bytes for the same data. It must be possible to save it. If all predictions are right, it must
+    also return probabilities, or a `Calibrator` that says why it can't.
     """
     from halobench.calibration import calibrator, saved
 

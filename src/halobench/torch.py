@@ -94,7 +94,7 @@ class Calibrated(nn.Module):
         return calibrated
 
     def _check(self, rows: torch.Tensor) -> None:
-        """Raise SpecError unless rows (n, k) are what the module was told to map."""
+        """Raise SpecError unless rows (n, k) are what the module is to map."""
         if self.probabilities:
             check_logits(logarithm(as_probabilities(as_array(rows))), self._zeros)
         # Most logits have one below 0, so they needn't be copied from a GPU.
