@@ -72,7 +72,7 @@ def read(path: Path | str) -> Iterator[Pair]:
     MissingExtraError
         If h5py isn't installed.
     """
-    with explained("CalArena's files"):
+    with explained("CalArena's files", "need"):
         import h5py
     refuse(not Path(path).is_file(), str(path), "no such file")
     try:
@@ -185,7 +185,7 @@ def write(path: Path | str, results: Path | str = "results") -> int:
     MissingExtraError
         If h5py isn't installed.
     """
-    with explained("CalArena's files"):
+    with explained("CalArena's files", "need"):
         import h5py
     names = cell_names(Path(results))
     with replacing(path) as temporary, h5py.File(temporary, "w", locking=False) as file:

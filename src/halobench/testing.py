@@ -149,9 +149,10 @@ def check_calibrator(name: str, **options: Any) -> None:
     """Check a calibrator by its name or ``module:object``.
 
     The calibrator must map logits to calibrated logits of the same shape, row by row, without changing its arguments,
-    and return the same bytes for the same data.
+    and return the same bytes for the same data. It must be possible to save it. If all predictions are right, it must
+    also return probabilities, or a `Calibrator` that says why it can't.
     """
-    from halobench.calibration import calibrator
+    from halobench.calibration import calibrator, saved
 
     with _asserting("calibrators", name):
         rng = np.random.default_rng(0)
@@ -165,6 +166,16 @@ def check_calibrator(name: str, **options: Any) -> None:
         assert np.array_equal(calibrated, again.predict_proba(logits)), f"{name} gives other values the second time"
         alone = fitted.predict_proba(logits[:1])
         assert np.allclose(calibrated[:1], alone, atol=1e-6), f"{name} maps a sample differently next to other samples"
+        remedy = f'add @savable("{name}") of {saved.__name__} to the data class of its map'
+        remedy += ", or set REFITTED = True in its file to save all samples instead"
+        assert saved.is_savable(fitted), f"{name} can't be saved; {remedy}"
+        try:
+            separable = calibrator.fit(name, logits, logits.argmax(axis=1), **options)
+            mapped = separable.transform is not None and separable.predict_proba(logits).size > 0
+        except SpecError as error:
+            raise AssertionError(f"{name} fails on separable logits (all predictions are right): {error}") from None
+        explained = mapped or separable.separable or separable.reason
+        assert explained, f"{name} has no map for separable logits (all predictions are right), and no reason"
 
 
 def check_direction(name: str) -> None:

@@ -10,12 +10,13 @@
     torch.onnx.export(calibrated, (inputs,), "calibrated.onnx", dynamo=True)
 
 The module's probabilities are those of the calibrator: within 1e-12 in float64 and, for logits of usual sizes, within
-1e-6 in float32. Without a model, its inputs are logits; take the logarithm of probabilities. Gradients flow through the
-map to the logits; the map itself is fixed, so its numbers are buffers.
+1e-6 in float32. Without a model, its inputs are logits, or probabilities with ``probabilities=True``. Gradients flow
+through the map to the logits; the map itself is fixed, so its numbers are buffers.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -23,12 +24,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from halobench.calibration.calibrator import CheckedMap
+from halobench.calibration.arrays import as_array, as_probabilities, check_logits, check_unscaled
+from halobench.calibration.calibrator import Calibrator, CheckedMap, accepts_zeros
 from halobench.calibration.calibrators.matrix import Matrix
 from halobench.calibration.calibrators.top_rest import TopRest
 from halobench.calibration.floor import Floored
 from halobench.calibration.repair.partner_scaling import PartnerFit
 from halobench.calibration.saved import Savable
+from halobench.calibration.scores.sample_scores import logarithm
 from halobench.calibration.temperature.temperature_scaling import Tempering
 from halobench.core.errors import Found, RefusedError, refuse, require
 
@@ -46,6 +49,10 @@ class Calibrated(nn.Module):
         Its map must be temperature, top-versus-rest, partner or matrix scaling, also with a floor.
     model : nn.Module, optional
         Maps inputs to logits (n, k), with the classes in the order of the fit. By default, inputs are logits.
+    probabilities : bool, optional
+        True if the model, or the input without one, gives probabilities, whose logarithms are then mapped; False if it
+        gives logits, even if they look like probabilities, which are refused otherwise. An exported module no longer
+        checks its inputs.
 
     Attributes
     ----------
@@ -55,28 +62,44 @@ class Calibrated(nn.Module):
     Raises
     ------
     SpecError
-        If the calibrator has another map, or none.
+        If the calibrator has another map, or none, or if what it is to map looks like probabilities.
     """
 
-    def __init__(self, fitted: Savable, model: nn.Module | None = None):
+    def __init__(self, fitted: Savable, model: nn.Module | None = None, probabilities: bool | None = None):
         super().__init__()
-        calibrator = fitted.calibrator
-        refuse(
-            calibrator.transform is None, "this calibrator couldn't be fitted", calibrator.reason or "separable data"
-        )
+        path = isinstance(fitted, str | os.PathLike)
+        refuse(path, "", f"Calibrated takes a fitted calibrator; pass Calibrator.load({str(fitted)!r})")
+        calibrator = getattr(fitted, "calibrator", None)
+        expected = "a fitted calibrator, such as Calibrator.load(path) or a classifier's calibrator_"
+        require(isinstance(calibrator, Calibrator), "fitted", Found(f"a {type(fitted).__name__}"), expected)
+        assert isinstance(calibrator, Calibrator)
+        if calibrator.transform is None:
+            raise RefusedError("this calibrator couldn't be fitted", calibrator.reason or "separable data")
         self.model = nn.Identity() if model is None else model
         self.map = _module(calibrator.transform)
+        self.probabilities = probabilities
+        self._zeros = accepts_zeros(calibrator.transform)
         self.names: tuple[str, ...] = calibrator.names
         self.classes: int = calibrator.classes
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return calibrated logits (n, k), in the dtype of the model's logits; their softmax is calibrated."""
-        logits = self.model(inputs)
-        if self.classes and logits.shape[-1] != self.classes:
+        rows = self.model(inputs)
+        if self.classes and rows.shape[-1] != self.classes:
             expected = f"{self.classes}, one for each class in the fit"
-            require(False, "logits", Found(f"{logits.shape[-1]} columns"), expected)
-        calibrated: torch.Tensor = self.map(logits)
+            require(False, "logits", Found(f"{rows.shape[-1]} columns"), expected)
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            self._check(rows.detach())
+        calibrated: torch.Tensor = self.map(rows.log() if self.probabilities else rows)
         return calibrated
+
+    def _check(self, rows: torch.Tensor) -> None:
+        """Raise SpecError unless rows (n, k) are what the module is to map."""
+        if self.probabilities:
+            check_logits(logarithm(as_probabilities(as_array(rows))), self._zeros)
+        # Most logits have one below 0, so they needn't be copied from a GPU.
+        elif self.probabilities is None and rows.numel() and float(rows.amin()) >= 0:
+            check_unscaled(as_array(rows), advice="if they are probabilities, pass probabilities=True")
 
     def predict_proba(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return calibrated probabilities (n, k)."""

@@ -211,9 +211,8 @@ WITH = {"workflow": OF_WORKFLOW, "slurm": (*OF_WORKFLOW, "workflow"), "all": tup
 @pytest.mark.parametrize("extra", ["", *(pytest.param(extra, marks=pytest.mark.soak) for extra in (*EXTRAS, "all"))])
 def test_a_name_whose_extra_is_missing_says_which_to_install(environment, extra, tmp_path):
     missing = json.loads(ran(environment(extra) / "python", "-c", NAMES, cwd=tmp_path))
-    named = {
-        name: re.fullmatch(r'.* needs \w+: pip install "halobench\[(\w+)\]"', line)[1] for name, line in missing.items()
-    }
+    told = re.compile(r'.* needs? \w+: pip install "halobench\[(\w+)\]"')
+    named = {name: told.fullmatch(line)[1] for name, line in missing.items()}
     assert not {extra, *WITH.get(extra, ())} & set(named.values())
     if not extra:
         assert {name for name, needs in named.items() if needs == "plot"} == {"figures"}
@@ -241,7 +240,7 @@ def test_the_core_alone_splits_a_ladder_and_names_the_extra_of_a_command(environ
         refused = done(halobench, *command.split(), cwd=tmp_path)
         assert refused.returncode == 2, command
         (line,) = refused.stderr.splitlines()
-        assert re.fullmatch(rf'halobench: error: .* needs \w+: pip install "halobench\[{extra}\]"', line), line
+        assert re.fullmatch(rf'halobench: error: .* needs? \w+: pip install "halobench\[{extra}\]"', line), line
 
 
 def test_the_release_can_be_uploaded(dist):

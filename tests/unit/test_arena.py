@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from halobench import arena
 from halobench.core.errors import SpecError
+from halobench.core.extras import MissingExtraError
 from halobench.storage import arrays_io, files, records
 
 h5py = pytest.importorskip("h5py")
@@ -116,3 +118,11 @@ def test_cells_come_back_with_their_posteriors(tmp_path):
     np.testing.assert_array_equal(found.labels_cal, labels[0])
     with h5py.File(tmp_path / "ours.h5") as file:
         np.testing.assert_allclose(file["noisy-seed1/mlp-ce/posterior_test"], transition[labels[1]])
+
+
+def test_without_h5py_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(MissingExtraError, match=r"^CalArena's files need h5py: pip install \"halobench\[arena\]\"$"):
+        next(arena.read(tmp_path / "pairs.h5"))
+    with pytest.raises(MissingExtraError, match=r"^CalArena's files need h5py"):
+        arena.write(tmp_path / "ours.h5", tmp_path)

@@ -102,6 +102,48 @@ def test_a_check_says_what_is_wrong(tmp_path, monkeypatch):
         testing.check_loss("untitled_losses:Same")
 
 
+WRONG_CALIBRATORS = """
+import numpy as np
+
+from halobench import fit_temperature
+from halobench.calibration.calibrator import Calibrator
+
+
+def good(logits, labels):
+    beta = fit_temperature(logits, labels).beta
+    return lambda z: min(beta, 9.0) * z
+
+
+def raises(logits, labels):
+    errors = (logits.argmax(axis=1) != labels).mean()
+    factor = np.log(1 / errors) if errors else 1 / 0
+    return lambda z: factor * z
+
+
+def infinite(logits, labels):
+    beta = fit_temperature(logits, labels).beta
+    return lambda z: beta * z
+
+
+def silent(logits, labels):
+    beta = fit_temperature(logits, labels).beta
+    return Calibrator((lambda z: beta * z) if np.isfinite(beta) else None, 0.0)
+"""
+
+
+def test_a_calibrator_is_tried_on_separable_logits(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "wrong_calibrators.py").write_text(WRONG_CALIBRATORS)
+    testing.check_calibrator("wrong_calibrators:good")
+    for name, words in {
+        "raises": r"raises fails on separable logits \(all predictions are right\): .* raised ZeroDivisionError",
+        "infinite": r"infinite fails on separable logits \(all predictions are right\): .* finite",
+        "silent": "has no map for separable logits .*, and no reason",
+    }.items():
+        with pytest.raises(AssertionError, match=words):
+            testing.check_calibrator(f"wrong_calibrators:{name}")
+
+
 def test_a_wrong_constant_is_told_when_a_configuration_is_read(tmp_path, monkeypatch):
     """``SHOWS = ("gaussians")`` is a string: such a figure would silently never be shown."""
     monkeypatch.syspath_prepend(tmp_path)

@@ -154,11 +154,16 @@ def check_targets(targets: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels") -> np.ndarray:
-    """Return labels (n,) for predictions of `shape` (n, k) if they are integers in [0, k); raise SpecError if not."""
+    """Return labels (n,) for predictions of `shape` (n, k) if they are integers in [0, k); raise SpecError if not.
+
+    For two classes, False and True are 0 and 1.
+    """
     labels, (n, k) = as_array(labels), shape
     hint = " (for one-hot rows, use argmax(axis=1))" if labels.shape == (n, k) else ""
     fits = labels.shape == (n,) and n > 0
     require(fits, key, Found(f"shape {labels.shape}"), f"one label per sample, i.e. shape ({n},){hint}")
+    if labels.dtype == bool and k == 2:
+        return labels.astype(np.int64)
     kind = labels.dtype.kind
     whole = kind == "b" or (kind == "f" and np.array_equal(labels, np.round(labels)))
     hint = f" (use {key}.astype(int))" if whole else ""

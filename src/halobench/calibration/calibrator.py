@@ -3,7 +3,7 @@
 `fit` runs one of the files in `halobench.calibration.calibrators`, a class of probmetrics or netcal, or any
 ``module:object``. Calibrators share the functions below `fit` in this module. Their maps are data classes of numbers
 and arrays, so that they can be saved, pickled and copied; maps that aren't are saved as the data that they are fitted
-to (`Refitted`).
+to (`Refitted`), if the plug-in is outside the package or says so by ``REFITTED = True``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from halobench.calibration.arrays import (
     two_columns,
 )
 from halobench.calibration.logit_tables import rows_of
-from halobench.calibration.saved import Savable, is_savable
+from halobench.calibration.saved import Savable, is_savable, savable
 from halobench.calibration.scores.sample_scores import cross_entropy, logarithm, softmax
 from halobench.core import plugins
 from halobench.core.errors import Found, RefusedError, SpecError, refuse, require, shown
@@ -43,6 +43,7 @@ class LibraryError(RefusedError):
     """Raised if a calibrator of another library fails on logits that it wasn't fitted to; its sentence says why."""
 
 
+@savable("calibrator")
 @dataclass(frozen=True, eq=False)
 class Calibrator(Savable):
     """A fitted calibrator and the diagnostics of its fit.
@@ -174,11 +175,17 @@ def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapp
     """Fit a calibrator that is known to exist; the arrays must already have been checked."""
     fitted = _fit(name, logits, labels, options)
     transform = fitted.transform
-    if transform is not None and not is_savable(transform):
+    if transform is not None and _is_refitted(name) and not is_savable(transform):
         transform = Refitted(name, options, logits, labels, fitted.nll)
         transform.__dict__["transform"] = fitted.transform  # it needn't be fitted again in this process
     n, k = logits.shape
     return dataclasses.replace(fitted, transform=transform, name=name, options=options, classes=k, samples=n)
+
+
+def _is_refitted(name: str) -> bool:
+    """Return True if a calibrator may be saved as the samples that it is fitted to."""
+    plugin = plugins.find("calibrators", name)
+    return plugin.is_outside or bool(plugin.constants.get("REFITTED"))
 
 
 def _fit(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
@@ -220,6 +227,7 @@ def _fit_from_library(name: str, logits: np.ndarray, labels: np.ndarray, options
         return Calibrator(None, math.nan, converged=False, reason=error.sentence if error.key == key else str(error))
 
 
+@savable("checked")
 @dataclass(frozen=True, eq=False)
 class CheckedMap:
     """A plug-in's map `transform`, whose arguments are protected, errors converted and results checked."""
@@ -245,6 +253,7 @@ class CheckedMap:
             raise error.within(key) from None
 
 
+@savable("refitted")
 @dataclass(frozen=True, eq=False)
 class Refitted:
     """The map of a calibrator whose parameters can't be saved, such as a library's or one of trees.

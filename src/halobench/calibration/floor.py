@@ -20,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from halobench.calibration.calibrator import Map
+from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax
 from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.temperature_scaling import finite_beta, smoothed_nll
@@ -67,6 +68,7 @@ class Floor:
         return cls(value, scale, stated is None, int(none.any(axis=1).sum()), lost, *nlls)
 
 
+@savable("floored")
 @dataclass(frozen=True)
 class Floored:
     """The map `transform` of the logits of probabilities with a floor; a logit of -inf is a probability of 0."""

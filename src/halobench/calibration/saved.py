@@ -2,11 +2,11 @@
 
 The file has an array ``header``, which is JSON in UTF-8, and the arrays that the JSON refers to by name. The JSON says
 which version of the format and of which packages wrote the file, and describes the fit as nested data classes: numbers,
-text, arrays, and the names in `FORMS`, so opening a file runs no code that isn't halobench's. The JSON also has a
-SHA-256 of itself and all arrays, so edits are noticed. The same fit always gives the same bytes.
+text, arrays, and the names that `savable` gives to classes, so opening a file runs no code that isn't halobench's. The
+JSON also has a SHA-256 of itself and all arrays, so edits are noticed. The same fit always gives the same bytes.
 
 A file is opened by this version and later ones: fields that are added have defaults, and classes may move, since files
-contain only their names in `FORMS`.
+contain only their names.
 """
 
 from __future__ import annotations
@@ -16,48 +16,94 @@ import hashlib
 import importlib
 import json
 import math
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
 from halobench.calibration.scores.sample_scores import softmax
-from halobench.core.errors import RefusedError, SpecError, refuse
+from halobench.core import plugins
+from halobench.core.errors import RefusedError, SpecError, describe_error, refuse
+from halobench.core.plugins.kinds import PACKAGE
 from halobench.storage.files import replacing
 
 FORMAT, VERSION = "halobench calibrator", 1
 HEADER = "header"
 WANTED = "pass a file that a calibrator's save has written, such as calibrator.npz from `halobench diagnose --out`"
 
-# The data classes that files may contain, by the names that they have there: module and class.
-FORMS = {
-    "calibrator": ("calibrator", "Calibrator"),
-    "checked": ("calibrator", "CheckedMap"),
-    "refitted": ("calibrator", "Refitted"),
-    "temperature_fit": ("temperature.temperature_scaling", "TemperatureFit"),
-    "temperature": ("temperature.temperature_scaling", "Tempering"),
-    "partner": ("repair.partner_scaling", "PartnerFit"),
-    "auto": ("repair.auto", "AutoFit"),
-    "gain": ("repair.trials", "Gain"),
-    "confidence": ("repair.trials", "Confidence"),
-    "shrunk": ("repair.shrunk", "ShrunkFit"),
-    "mismatch": ("repair.columns", "Mismatch"),
-    "groups": ("repair.groups", "Groups"),
-    "floored": ("floor", "Floored"),
-    "top_rest": ("calibrators.top_rest", "TopRest"),
-    "gap": ("calibrators.gap", "Gap"),
-    "matrix": ("calibrators.matrix", "Matrix"),
-    "dirichlet": ("calibrators.dirichlet", "Dirichlet"),
-    "confusion_mix": ("calibrators.confusion_mix", "ConfusionMix"),
-    "noise_layer": ("calibrators.noise_layer", "NoiseLayer"),
-}
-NAMES = {f"{__package__}.{module}.{name}": form for form, (module, name) in FORMS.items()}
+# The modules of data classes that are no plug-in's own; plug-ins have theirs in their files.
+HOMES = (
+    "calibrator",
+    "floor",
+    "repair.auto",
+    "repair.columns",
+    "repair.groups",
+    "repair.partner_scaling",
+    "repair.shrunk",
+    "repair.trials",
+    "temperature.temperature_scaling",
+)
+PLUG_INS = f"{__package__}.calibrators"
+REMEDY = "return a data class of numbers and arrays with the decorator @savable, or set REFITTED = True in the plug-in"
+
+Class = TypeVar("Class", bound=type)
+_CLASSES: dict[str, type] = {}
+_FORMS: dict[type, str] = {}
+
+
+def savable(form: str) -> Callable[[Class], Class]:
+    """Return a decorator of data classes (above ``@dataclass``) that may be saved, under the name `form`.
+
+    In a plug-in's file, it is the plug-in's name; for further classes, it begins with that name and a dot. Files name
+    the module of a class outside the package, too, and are only opened with ``trust=True``.
+    """
+
+    def register(cls: Class) -> Class:
+        name, home = form, cls.__module__
+        if not home.startswith(f"{PACKAGE.name}."):
+            name = f"{home}:{form}"
+        elif home.startswith(f"{PLUG_INS}."):
+            plug_in = home.rpartition(".")[2]
+            refuse(form.partition(".")[0] != plug_in, home, f"@savable({form!r}): call it {plug_in!r}, as its file")
+        else:
+            known = [f"{__package__}.{module}" for module in HOMES]
+            refuse(home not in known, home, f"@savable({form!r}): list this module in HOMES in {__name__}")
+        refuse(not dataclasses.is_dataclass(cls), home, f"@savable({form!r}): put it above @dataclass")
+        other = _CLASSES.setdefault(name, cls)
+        taken = (other.__module__, other.__qualname__) != (home, cls.__qualname__)
+        refuse(taken, home, f"@savable({form!r}): {other.__module__} has a class of that name; choose another")
+        _CLASSES[name] = cls
+        _FORMS[cls] = name
+        return cls
+
+    return register
+
+
+def _class_of(form: str) -> type:
+    """Return the class that is saved under a name, importing only the modules that may define it."""
+    if form not in _CLASSES:
+        plug_in = form.partition(".")[0]
+        known = plug_in in plugins.names("calibrators")
+        for module in (f"calibrators.{plug_in}",) if known else HOMES:
+            importlib.import_module(f"{__package__}.{module}")
+    return _CLASSES[form]
+
+
+def _import_outside(path: Path, form: str) -> None:
+    """Import the module of a class outside the package; raise SpecError if this fails or doesn't define the class."""
+    module, holds = form.partition(":")[0], f"holds the class {form}"
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        raise RefusedError(str(path), f"{holds}, whose module can't be imported ({describe_error(error)})") from error
+    refuse(form not in _CLASSES, str(path), f"{holds}, which that module no longer defines")
 
 
 class Savable:
-    """A fitted calibrator, which maps logits and can be saved; subclasses are data classes in `FORMS`."""
+    """A fitted calibrator, which maps logits and can be saved; subclasses are data classes that are `savable`."""
 
     if TYPE_CHECKING:  # subclasses have it as an attribute or as a property
 
@@ -90,7 +136,10 @@ class Savable:
         return softmax(self.logits(logits, probabilities))
 
     def save(self, path: Path | str) -> None:
-        """Write the calibrator to an .npz file, which `load` opens; the same fit gives the same bytes."""
+        """Write the calibrator to an .npz file, which `load` opens; the same fit gives the same bytes.
+
+        A UserWarning says so if the file holds the samples that the calibrator was fitted to.
+        """
         write(path, self)
 
     @classmethod
@@ -101,7 +150,7 @@ class Savable:
         ----------
         path : path of an .npz file
         trust : bool
-            Whether the file may name a plug-in outside the package, ``module:object``, whose code is then run.
+            Whether the file may name a plug-in or class outside the package, whose code is then run.
 
         Raises
         ------
@@ -119,19 +168,26 @@ def is_savable(value: Any) -> bool:
     """Return True if a value consists of what files may contain."""
     try:
         _encode(value, "", {})
-    except TypeError:
+    except SpecError:
         return False
     return True
 
 
 def write(path: Path | str, fitted: Any) -> None:
-    """Write a data class that is listed in `FORMS`."""
+    """Write a data class that is `savable`, with a warning if it holds samples."""
     arrays: dict[str, np.ndarray] = {}
-    header = {"format": FORMAT, "version": VERSION, "packages": _packages(fitted), "fit": _encode(fitted, "", arrays)}
+    try:
+        fit = _encode(fitted, "", arrays)
+    except SpecError as error:
+        raise error.at(str(path)) from None
+    header = {"format": FORMAT, "version": VERSION, "packages": _packages(fitted), "fit": fit}
     header["sha256"] = _digest(header, arrays)
     text = np.frombuffer(json.dumps(header, sort_keys=True, allow_nan=False).encode(), dtype=np.uint8)
     with replacing(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **{HEADER: text}, **arrays)
+    for fields in _fields_of(fit, "refitted"):
+        held = f"{path} holds all {len(arrays[fields['labels']['array']]):,} validation samples"
+        warnings.warn(f"{held}, since {fields['name']} can't be saved otherwise", stacklevel=3)
 
 
 def read(path: Path | str, trust: bool = False) -> Any:
@@ -142,9 +198,14 @@ def read(path: Path | str, trust: bool = False) -> Any:
     digest = header.pop("sha256", "")
     edited = "was damaged or edited after it was saved (its SHA-256 differs); save it again"
     refuse(_digest(header, arrays) != digest, str(path), edited)
-    if not trust and (plug_ins := _outside(header["fit"])):
-        sentence = f"runs the plug-in {plug_ins[0]}, which isn't part of halobench; if you trust it, pass trust=True"
+    classes = [form for form, _ in _forms(header["fit"]) if ":" in form]
+    names = [str(fields.get("name")) for fields in _fields_of(header["fit"], "refitted")]
+    outside = [*(f"the plug-in {name}" for name in names if ":" in name), *(f"the class {form}" for form in classes)]
+    if outside and not trust:
+        sentence = f"runs {outside[0]}, which isn't part of halobench; if you trust it, pass trust=True"
         raise RefusedError(str(path), sentence)
+    for form in classes:
+        _import_outside(Path(path), form)
     try:
         fitted = _decode(header["fit"], arrays)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -204,9 +265,8 @@ def _encode(value: Any, place: str, arrays: dict[str, np.ndarray]) -> Any:
     if isinstance(value, Mapping):
         entries = {str(key): _encode(entry, f"{place}.{key}".strip("."), arrays) for key, entry in value.items()}
         return {"map": entries}
-    form = NAMES.get(f"{type(value).__module__}.{type(value).__qualname__}")
-    if form is None:
-        raise TypeError(f"{type(value).__name__} isn't a form in which calibrators are saved")
+    form = _FORMS.get(type(value), "")
+    refuse(not form, "", f"an object of the type {type(value).__name__} can't be saved; {REMEDY}")
     fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     return {"form": form, **_encode(fields, place, arrays)}
 
@@ -224,15 +284,21 @@ def _decode(value: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     entries = {key: _decode(entry, arrays) for key, entry in value["map"].items()}
     if "form" not in value:
         return entries
-    module, name = FORMS[value["form"]]
-    return getattr(importlib.import_module(f"{__package__}.{module}"), name)(**entries)
+    return _class_of(value["form"])(**entries)
 
 
-def _outside(value: Any) -> list[str]:
-    """Return the names of the plug-ins outside the package that would be run to apply a fit."""
+def _fields_of(fit: Any, form: str) -> list[dict[str, Any]]:
+    """Return the fields of each object of one form in a fit as JSON."""
+    return [fields for each, fields in _forms(fit) if each == form]
+
+
+def _forms(value: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the form and the fields of each object in a fit as JSON."""
     if isinstance(value, list):
-        return [name for entry in value for name in _outside(entry)]
-    if not isinstance(value, dict):
-        return []
-    named = value.get("map", {}).get("name", "") if value.get("form") == "refitted" else ""
-    return [named] * (":" in str(named)) + [name for entry in value.get("map", {}).values() for name in _outside(entry)]
+        for entry in value:
+            yield from _forms(entry)
+    elif isinstance(value, dict):
+        entries = value.get("map", {})
+        if "form" in value:
+            yield str(value["form"]), entries
+        yield from _forms(list(entries.values()))

@@ -32,8 +32,8 @@ def extra_of(module: str) -> str | None:
 
 
 @contextlib.contextmanager
-def explained(what: str) -> Iterator[None]:
-    """Raise MissingExtraError if a module of an extra can't be imported; `what` is the subject of its message.
+def explained(what: str, verb: str = "needs") -> Iterator[None]:
+    """Raise MissingExtraError if a module of an extra can't be imported; `what` and `verb` begin its message.
 
     The ModuleNotFoundError of any other module is raised unchanged.
     """
@@ -43,4 +43,4 @@ def explained(what: str) -> Iterator[None]:
         module = (error.name or "").partition(".")[0]
         if (extra := extra_of(module)) is None:
             raise
-        raise MissingExtraError(f"{what} needs {module}: {install(extra)}", name=module) from None
+        raise MissingExtraError(f"{what} {verb} {module}: {install(extra)}", name=module) from None

@@ -1,9 +1,9 @@
 """Compute the code map, {module: digest}, of the code that a job's numbers depend on; changes to it cause reruns.
 
-Imports are read from the source text and followed from a stage's modules and a spec's plug-ins. A new helper module
-therefore counts as soon as it is imported, even if it is next to a loss outside the package. Imports aren't followed
-into the standard library, into installed packages (whose versions are in the record), or into anything that a module
-loads without an import statement.
+Imports are read from the source text and followed from a spec's plug-ins and from the modules that a stage's file
+declares as its ``CODE``. A new helper module therefore counts as soon as it is imported, even if it is next to a loss
+outside the package. Imports aren't followed into the standard library, into installed packages (whose versions are in
+the record), or into anything that a module loads without an import statement.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core.errors import RefusedError
+from halobench.core.errors import RefusedError, refuse
 from halobench.core.extras import extra_of
 from halobench.core.plugins import find, names, parsed
 from halobench.core.plugins.constants import literal, without_words
@@ -113,14 +113,24 @@ def _stated(path: Path, name: str) -> Any:
 
 
 def _stage_code(stage: str) -> dict[str, Path]:
-    """Return the modules that the functions of a stage's file import; Snakemake itself writes manifests."""
+    """Return the modules that a stage's file declares as its `CODE`; Snakemake itself writes manifests."""
     if stage not in names("stages"):
         return {_dotted(MANIFEST): MANIFEST}
-    path = find("stages", stage).path
-    functions = [node for node in parsed(path, path.stat().st_mtime_ns).body if isinstance(node, ast.FunctionDef)]
-    imported = (each for function in functions for each in _imported(function, _dotted(path.parent)))
-    files = (pair for name in imported for pair in _files(name, frozenset()))
-    return {name: file for name, file in files if not _is_neutral(file)}
+    plugin = find("stages", stage)
+    declared = plugin.constants.get("CODE", ())
+    what = 'declares no CODE; list the modules on which its numbers depend, e.g. CODE = ("calibration.calibrate_cell",)'
+    refuse(not declared, f"stages.{stage}", f"{plugin.path.name} {what}")
+    return {name: file for module in declared for name, file in _declared(stage, module)}
+
+
+def _declared(stage: str, module: str) -> Iterator[tuple[str, Path]]:
+    """Yield a module that a stage declares, and the packages that contain it, if they can change numbers."""
+    name = f"{PACKAGE.name}.{module}"
+    files = dict(_files(name, frozenset()))
+    key, what = f"stages.{stage}", f"CODE names {module!r}, "
+    refuse(name not in files, key, f"{what}which isn't a module of halobench; correct it")
+    refuse(_is_neutral(files[name]), key, f"{what}whose edits can't change a number; leave it out")
+    yield from ((each, file) for each, file in files.items() if not _is_neutral(file))
 
 
 def _dotted(path: Path) -> str:

@@ -7,6 +7,7 @@ import logging
 import shlex
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,7 +52,11 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | 
     files.write_json(out / "diagnosis.json", diagnosis.as_json())
     page = out / "diagnosis.html"
     rendering.write(page, diagnosis_page(diagnosis, file.name))
-    diagnosis.save(out / "calibrator.npz")
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always")
+        diagnosis.save(out / "calibrator.npz")
+    for note in notes:
+        print(f"\nnote: {note.message}")
     how = how_to_apply(out, file, "probabilities" in val)
     print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how}")
 

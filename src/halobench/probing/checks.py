@@ -55,6 +55,11 @@ def check_arguments(
     return labels.astype(np.int64)
 
 
+def check_rng(rng: np.random.Generator) -> None:
+    """Raise SpecError unless `rng` is a generator of random numbers."""
+    require(isinstance(rng, np.random.Generator), "rng", rng, "a generator, such as numpy.random.default_rng(0)")
+
+
 def check_confidence(level: float, beta: float) -> None:
     """Raise SpecError unless `level` is a valid confidence and `beta` an inverse temperature, which may be infinite."""
     require(isinstance(level, Real) and 0 < level < 1, "level", level, "a confidence above 0 and below 1")

@@ -24,7 +24,7 @@ from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
 from halobench.data.mapped_rows import normalise
 from halobench.data.splits import Data
-from halobench.probing.checks import check_arguments
+from halobench.probing.checks import check_arguments, check_rng
 from halobench.probing.progress import Chunks, Progress
 from halobench.probing.radii import find_radii, quantities, radii_table
 from halobench.probing.ray_walk import Predict, ProbeOptions, RayWalk, chunk_samples, grid_distances, predictor
@@ -168,6 +168,7 @@ def probe(
         If a logit is not finite.
     """
     labels = check_arguments(predict, inputs, labels, training_points)
+    check_rng(rng)
     what = f"{spec.kind} doesn't walk along rays; use halobench.attacked_radius, certified_radius or far_field"
     refuse(spec.searches, "kind", what)
     geometry = Geometry(spec, inputs, labels, training_points, rng)

@@ -48,8 +48,8 @@ def _moved(first: str, second: str, results: Path) -> tuple[pd.DataFrame, list[R
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
         folder, other = (first, second) if folders[0] else (second, first)
-        what = f"{folder} is a results folder, but {other} has no `runs` folder"
-        raise RefusedError("", f"{what}; compare two cells or two results folders")
+        what = f"has no `runs` folder, but {folder} is a results folder" if Path(other).exists() else "no such folder"
+        raise RefusedError(other, f"{what}; compare two cells or two results folders")
     if all(folders):
         pairs, about = _in_both(Path(first), Path(second))
         return changes(pairs), about, False
@@ -58,6 +58,9 @@ def _moved(first: str, second: str, results: Path) -> tuple[pd.DataFrame, list[R
         return each.reset_index("pair").reset_index(drop=True), [], False
     seeds = [find_seeds(results, name) for name in (first, second)]
     cells = not all(seeds)
+    for name, found in zip((first, second), seeds, strict=True):
+        if not found:  # this name, and not one that is several seeds, is at fault if there is no such cell
+            find_cell(results, name)
     names = [(find_cell(results, first), find_cell(results, second))] if cells else _with_equal_seeds(*seeds)
     pairs = [(read_cell(results, a), read_cell(results, b)) for a, b in names]
     return changes(pairs, cells), [_spec_differences(pairs)], cells

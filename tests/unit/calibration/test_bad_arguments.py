@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
 import pytest
 
-from halobench import SpecError, bootstrap_intervals, ece_floor, fit_auto, fit_partner, repair_ladder, scale
+from halobench import (
+    SpecError,
+    bootstrap_intervals,
+    diagnose,
+    ece_floor,
+    fit_auto,
+    fit_partner,
+    fit_temperature,
+    repair_ladder,
+    scale,
+)
 from halobench.calibration import calibrator
 from halobench.calibration.scores import metric
 from unit.calibration.builders import drawn
@@ -62,3 +73,17 @@ def test_what_is_wrong_is_named(call, told):
     with pytest.raises(SpecError, match=told) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_two_classes_may_be_labelled_false_and_true():
+    logits, labels = drawn(60, 2)
+    truth = labels == 1
+    for fit in (fit_partner, fit_auto, fit_temperature, functools.partial(calibrator.fit, "gap")):
+        found, expected = (fit(logits, given).predict_proba(logits) for given in (truth, labels))
+        np.testing.assert_array_equal(found, expected)
+    assert metric.nll(logits, truth) == metric.nll(logits, labels)
+    assert str(diagnose(logits, truth)) == str(diagnose(logits, labels))
+    with pytest.raises(SpecError, match=r"labels: found dtype bool, expected whole numbers from 0 to 2 \(use"):
+        fit_partner(Z, Y == 1)
+    with pytest.raises(SpecError, match=r"labels: found shape \(60, 2\), .*for one-hot rows, use argmax"):
+        fit_partner(logits, np.eye(2, dtype=bool)[labels])

@@ -13,21 +13,16 @@ import pytest
 import torch
 
 import halobench
-from halobench import (
-    SpecError,
-    calibrate_file,
-    diagnose,
-    diagnose_file,
-    diagnosis_page,
-    fit_temperature,
-)
+from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagnosis_page, fit_temperature
 from halobench.calibration import calibrator
 from halobench.calibration.diagnosis import diagnose as module
 from halobench.calibration.diagnosis import parts
+from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.parts import Shift, Temperature
-from halobench.calibration.repair import auto
+from halobench.calibration.repair import auto, families
 from halobench.calibration.scores.metric import nll, softmax
 from halobench.cli.main import main
+from halobench.pipeline.diagnose import run_diagnose
 from unit.calibration.builders import drawn, torch_lbfgs
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture
 
@@ -486,6 +481,19 @@ def test_the_command_prints_and_writes(tmp_path, capsys, monkeypatch):
     assert "is the input and would be overwritten" in capsys.readouterr().err
     assert given.read_bytes() == before
     assert diagnose_file(given).samples == 300, "test samples aren't needed"
+
+
+def test_whoever_is_handed_samples_is_told(tmp_path, capsys, monkeypatch):
+    z, y = drawn(flips=0.35)
+    np.savez(tmp_path / "mine.npz", logits=z, labels=y)
+    monkeypatch.setattr(auto, "default_candidates", lambda: ())
+    monkeypatch.setattr(families, "TREES", 5)
+    fit = calibrator.fit("local", z, y)
+    monkeypatch.setattr(Diagnosis, "calibrator", property(lambda self: fit))
+    run_diagnose(tmp_path / "mine.npz", 0, tmp_path / "out")
+    lines = capsys.readouterr().out.splitlines()
+    path = tmp_path / "out/calibrator.npz"
+    assert f"note: {path} holds all 300 validation samples, since local can't be saved otherwise" in lines
 
 
 def test_with_many_classes_slow_maps_are_left_out_by_name(monkeypatch):

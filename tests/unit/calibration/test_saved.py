@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
+import importlib
 import io
 import json
+import os
 import pickle
+import shutil
+import subprocess
 import sys
 import tracemalloc
 from pathlib import Path
@@ -16,8 +21,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from halobench import Calibrator, TemperatureFit, diagnose, fit_auto, fit_partner, fit_temperature
-from halobench.calibration import calibrator
+from halobench.calibration import calibrator, saved
 from halobench.calibration.repair import families
 from halobench.core.errors import SpecError
 from halobench.core.plugins import find
@@ -90,6 +96,7 @@ def test_this_list_is_complete():
     }
 
 
+@pytest.mark.filterwarnings("ignore:.* validation samples, since")
 @pytest.mark.parametrize("name", [*EACH, *FITS])
 def test_every_way_gives_the_same_probabilities(name, tmp_path, monkeypatch):
     monkeypatch.setattr(families, "TREES", 5)  # `local` is fitted again each time
@@ -202,6 +209,7 @@ def fit(logits, labels):
 """
 
 
+@pytest.mark.filterwarnings("ignore:.* validation samples, since")
 def test_a_plug_in_is_run_only_if_it_is_trusted_and_gives_what_it_gave(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     path, module = tmp_path / "calibrator.npz", tmp_path / "saved_here.py"
@@ -224,6 +232,160 @@ def test_a_plug_in_is_run_only_if_it_is_trusted_and_gives_what_it_gave(tmp_path,
     with pytest.raises(SpecError, match=r"fitted again, its NLL is .*, not .* as saved; install the versions"):
         Calibrator.load(path, trust=True).predict_proba(logits)
     sys.modules.pop("saved_here", None)
+
+
+OWN_CLASS = """
+from dataclasses import dataclass
+
+import numpy as np
+
+from halobench.calibration.saved import savable
+
+
+@savable("own")
+@dataclass(frozen=True, eq=False)
+class Own:
+    factors: np.ndarray
+
+    def __call__(self, z):
+        return self.factors * z
+
+
+def fit(logits, labels):
+    return Own(np.full(logits.shape[1], 0.5))
+"""
+
+
+def test_a_class_of_ones_own_is_saved_as_its_numbers_and_opened_if_it_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    path, module = tmp_path / "calibrator.npz", tmp_path / "own_class.py"
+    module.write_text(OWN_CLASS)
+    logits, labels = drawn(2000)
+    fit = calibrator.fit("own_class:fit", logits, labels)
+    fit.save(path)
+    assert path.stat().st_size < 10_000
+    with np.load(path) as archive:
+        assert max(archive[name].size for name in archive if name != "header") == logits.shape[1]
+    with pytest.raises(SpecError, match="runs the class own_class:own, which isn't part of halobench; if you trust"):
+        Calibrator.load(path)
+    for name in ("own_class", None):
+        sys.modules.pop(name, None)
+        opened = Calibrator.load(path, trust=True)
+        np.testing.assert_array_equal(opened.predict_proba(logits), fit.predict_proba(logits))
+    monkeypatch.setattr(saved, "_CLASSES", {})
+    with pytest.raises(SpecError, match="holds the class own_class:own, which that module no longer defines"):
+        Calibrator.load(path, trust=True)
+    sys.modules.pop("own_class")
+    module.unlink()
+    importlib.invalidate_caches()
+    with pytest.raises(SpecError, match="holds the class own_class:own, whose module can't be imported"):
+        Calibrator.load(path, trust=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "form", "told"),
+    [
+        ("halobench.calibration.calibrators.gap", "other", r"gap: @savable\('other'\): call it 'gap', as its file"),
+        ("halobench.calibration.calibrators.gap", "gap", "has a class of that name; choose another"),
+        ("halobench.calibration.scores.scoring", "new", r"list this module in HOMES in halobench\.calibration\.saved"),
+        ("mine", "new", "put it above @dataclass"),
+    ],
+)
+def test_a_name_that_files_could_not_be_opened_by_is_refused_at_import(module, form, told):
+    fields = {"__module__": module}
+    new = type("New", (), fields) if module == "mine" else dataclasses.make_dataclass("New", ["x"], namespace=fields)
+    new.__module__ = module
+    with pytest.raises(SpecError, match=told):
+        saved.savable(form)(new)
+
+
+@pytest.mark.parametrize("name", ["local", "netcal/HistogramBinning", "own_closure:fit"])
+def test_whoever_saves_samples_is_told(name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    (tmp_path / "own_closure.py").write_text(PLUG_IN.replace("FACTOR", "0.5"))
+    monkeypatch.setattr(families, "TREES", 5)
+    path = tmp_path / "mine.npz"
+    told = f"mine.npz holds all 40 validation samples, since {name} can't be saved otherwise"
+    fit = fitted(name)
+    with pytest.warns(UserWarning, match=told):
+        fit.save(path)
+    sys.modules.pop("own_closure", None)
+
+
+def test_saving_numbers_warns_of_nothing(tmp_path, recwarn):
+    fitted("gap").save(tmp_path / "calibrator.npz")
+    assert not recwarn.list
+
+
+def test_a_map_that_cannot_be_saved_is_one_line(tmp_path):
+    fit = dataclasses.replace(fitted("gap"), transform=lambda z: z)
+    with pytest.raises(SpecError, match=r"c\.npz: an object of the type function can't be saved; return a data class"):
+        fit.save(tmp_path / "c.npz")
+
+
+def test_forms_that_no_class_has_are_refused(tmp_path):
+    path = tmp_path / "calibrator.npz"
+    fitted("gap").save(path)
+
+    def change(header, arrays):
+        header["fit"]["map"]["transform"]["form"] = "gap.later"
+        del header["sha256"]
+        header["sha256"] = saved._digest(header, {name: arrays[name] for name in arrays if name != "header"})
+        header["sha256"] = header.pop("sha256")
+
+    edit(path, change)
+    with pytest.raises(SpecError, match=r"whose files this version can't open \(unknown 'gap\.later'\)"):
+        Calibrator.load(path)
+
+
+ADDED = """
+import sys, warnings
+from pathlib import Path
+import numpy as np
+from halobench import Calibrator, testing
+from halobench.calibration import calibrator, saved
+warnings.simplefilter("error")
+rng = np.random.default_rng(0)
+logits, labels = rng.normal(size=(2000, 4)), rng.integers(4, size=2000)
+for name in ("own", "plain"):
+    try:
+        fit = calibrator.fit(name, logits, labels)
+        fit.save(f"{name}.npz")
+        testing.check_calibrator(name)
+        print(name, Path(f"{name}.npz").stat().st_size < 10_000)
+    except (ValueError, AssertionError) as error:
+        print(error)
+        try:
+            testing.check_calibrator(name)
+        except AssertionError as error:
+            print(error)
+"""
+OPENED = "from halobench import Calibrator; print(Calibrator.load('own.npz').samples)"
+
+
+@pytest.mark.process
+def test_a_calibrator_that_is_one_more_file_is_saved_as_its_numbers_or_told_how(tmp_path):
+    shutil.copytree(ROOT / "src/halobench", tmp_path / "halobench", ignore=shutil.ignore_patterns("__pycache__"))
+    folder = tmp_path / "halobench/calibration/calibrators"
+    (folder / "own.py").write_text(OWN_CLASS)
+    (folder / "plain.py").write_text(OWN_CLASS.replace('@savable("own")\n', ""))
+    run = functools.partial(subprocess.run, capture_output=True, text=True, cwd=tmp_path, check=True)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    own, saving, checking = run([sys.executable, "-c", ADDED], env=environment).stdout.splitlines()
+    assert own == "own True"
+    assert saving.startswith("plain.npz: an object of the type Own can't be saved; return a data class")
+    assert checking.startswith('plain can\'t be saved; add @savable("plain") of halobench.calibration.saved to the')
+    assert run([sys.executable, "-c", OPENED], env=environment).stdout == "2000\n"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", [*OWN, *FITS])
+def test_a_file_is_opened_by_a_process_that_has_imported_nothing(name, tmp_path):
+    fitted(name).save(tmp_path / "calibrator.npz")
+    code = f"from halobench.calibration import saved; saved.read({str(tmp_path / 'calibrator.npz')!r})"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_files_are_mapped_block_by_block_with_their_columns_in_any_order(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import pytest
 
 from conftest import ROOT, needs
 from halobench.calibration.repair import auto
+from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.plugins import names
 from halobench.core.plugins.kinds import PACKAGE, kinds
@@ -75,6 +76,99 @@ def test_the_digest_is_blind_to_comments_docstrings_and_format():
 def test_the_digest_is_a_known_constant_on_every_python():
     """It is written out to catch a Python version (or an edit to the digest) that changes it."""
     assert source_digest("x = [1, -2.5]\n") == "e89356884c79367b"
+
+
+# Some of the modules that must count, by stage, so that a map that lost its roots is noticed.
+NEEDED = {
+    "source": ("data/sources", "data/distribution"),
+    "weights": ("models/pretrained",),
+    "train": ("data/splits", "losses/base", "models/builder", "training/cell", "training/loop", "training/optimizer"),
+    "probe": ("calibration/temperature/temperature_scaling", "data/splits", "models/builder", "probing/probe"),
+    "calibrate": (
+        "calibration/calibrate_cell",
+        "calibration/calibrator",
+        "calibration/scores/metric",
+        "calibration/scores/scoring",
+        "calibration/temperature/temperature_scaling",
+    ),
+    "repair": ("calibration/repair/cell_ladder", "calibration/repair/families", "results/trained_cell"),
+    "reference": ("calibration/reference_predictors", "calibration/scores/scoring", "data/splits"),
+    "manifest": ("storage/manifest",),
+    "aggregate": ("results/aggregate", "results/random_ray_null", "storage/columns"),
+    "claims": ("reporting/answers/answers", "reporting/pages/claims_page", "results/claims/verdicts"),
+    "figure": ("reporting/plotting/saving",),
+    "table": ("reporting/print_tables/layout",),
+    "overview": ("reporting/pages/overview", "reporting/rendering", "results/job_and_fit_tables"),
+    "explorer": ("reporting/explorer", "reporting/pages/index", "reporting/rendering"),
+}
+
+
+@pytest.fixture
+def edited(monkeypatch, forget):
+    """Edits a file of the package, for this test only, as the code map reads it."""
+    read = plugins.parsed
+    texts: dict[Path, str] = {}
+
+    def clear() -> None:
+        forget()
+        code_version._file_digest.cache_clear()
+        plugins._read.cache_clear()
+
+    def edit(name: str, old: str, new: str) -> None:
+        path = PACKAGE / name
+        text = texts.get(path, path.read_text())
+        assert text.count(old) == 1, (name, old)
+        texts[path] = text.replace(old, new)
+        clear()
+
+    def edited_parsed(path: Path, mtime_ns: int) -> ast.Module:
+        return ast.parse(texts[path]) if path in texts else read(path, mtime_ns)
+
+    monkeypatch.setattr(plugins, "parsed", edited_parsed)
+    monkeypatch.setattr(code_version, "parsed", edited_parsed)
+    yield edit
+    clear()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_code_of_a_stage_includes_what_computes_its_numbers(stage):
+    assert {*NEEDED[stage]} <= {*code_map(stage)}
+
+
+@pytest.mark.parametrize("stage", names("stages"))
+def test_what_a_stage_imports_where_it_computes_is_declared(stage):
+    tree = ast.parse((PACKAGE / f"pipeline/stages/{stage}.py").read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    imported = (name for node in functions for name in code_version._imported(node, "halobench.pipeline.stages"))
+    files = (path for name in imported for _, path in code_version._files(name, frozenset()))
+    used = {code_version._key("", path) for path in files if not code_version._is_neutral(path)}
+    assert used <= {*code_map(stage)}
+
+
+def test_where_a_stage_imports_its_code_is_of_no_consequence(edited):
+    before = code_map("calibrate")
+    line = "from halobench.calibration.calibrate_cell import calibrate\n"
+    edited("pipeline/stages/calibrate.py", f"        {line}", "")
+    edited("pipeline/stages/calibrate.py", "from halobench.storage import", f"{line}from halobench.storage import")
+    assert code_map("calibrate") == before
+    edited("calibration/scores/scoring.py", "name, float(np.mean(value))", "name, 2 * float(np.mean(value))")
+    assert code_map("calibrate") != before
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("", r"stages\.train: train\.py declares no CODE; list the modules"),
+        ("CODE = ()", r"stages\.train: train\.py declares no CODE"),
+        ('CODE = ("training.cel",)', r"stages\.train: CODE names 'training\.cel', which isn't a module of halobench"),
+        ('CODE = ("storage.files",)', r"CODE names 'storage\.files', whose edits can't change a number; leave it out"),
+        ("CODE = modules()", r"the file of 'train' defines CODE"),
+    ],
+)
+def test_a_stage_must_declare_its_code(edited, declared, told):
+    edited("pipeline/stages/train.py", 'CODE = ("data.splits", "training.cell", "training.device")', declared)
+    with pytest.raises(SpecError, match=told):
+        code_map("train")
 
 
 def test_a_ladder_depends_on_all_that_further_draws_pass_through():

@@ -138,6 +138,9 @@ def test_bad_arguments_are_named_and_a_module_in_train_mode_is_left_alone(two_cl
     refused("labels: found dtype float64, expected integer", labels=[0.0])
     refused("labels = -1: expected non-negative labels", labels=[-1])
     refused("labels = 2: expected labels from 0 to 1", labels=[2])
+    for seed in (0, None):
+        with pytest.raises(SpecError, match=r"rng = (0|None): expected a generator, such as numpy\.random"):
+            probe(radial(torch.zeros(3)), inputs, np.zeros(1, int), ProbeSpec("sphere"), around, rng=seed)
     points = torch.randn(4, 3)
     with pytest.raises(SpecError, match="all training samples have the label 0"):
         nearest_of_another_label(points, np.zeros(4, int), TrainingPoints(points, np.zeros(4, int)))

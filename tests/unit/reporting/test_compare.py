@@ -185,3 +185,19 @@ def test_two_losses_are_compared_on_each_pair_and_never_on_average(tmp_path, mon
 def test_losses_without_a_common_seed_are_refused():
     with pytest.raises(SpecError, match=r"no seed in common .seed0, seed1; seed2"):
         compare._with_equal_seeds(["d/m/a/seed0", "d/m/a/seed1"], ["d/m/b/seed2"])
+
+
+def test_the_name_that_does_not_exist_is_blamed(tmp_path):
+    for seed in range(2):
+        folder = tmp_path / f"runs/d/m/a/seed{seed}"
+        folder.mkdir(parents=True)
+        (folder / "train.json").touch()
+    known, nowhere = "d/m/a", str(tmp_path / "nope")
+    for first, second in ((known, "no/pe"), ("no/pe", known), (known, "nope"), ("nope", known)):
+        with pytest.raises(SpecError, match=r"no cell '(no/pe|nope)' among the 2 trained cells"):
+            compare.compare(first, second, tmp_path)
+    for first, second in ((str(tmp_path), nowhere), (nowhere, str(tmp_path))):
+        with pytest.raises(SpecError, match=f"^{re.escape(nowhere)}: no such folder; compare two cells or two results"):
+            compare.compare(first, second, tmp_path)
+    with pytest.raises(SpecError, match=r"runs: has no `runs` folder, but .* is a results folder"):
+        compare.compare(str(tmp_path), str(tmp_path / "runs"), tmp_path)

@@ -9,6 +9,7 @@ import numpy as np
 
 PACKAGES = ("netcal",)
 LIBRARIES = ("netcal", "torch")
+REFITTED = True
 
 
 def fit(

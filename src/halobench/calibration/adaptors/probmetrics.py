@@ -12,6 +12,7 @@ import numpy as np
 
 PACKAGES = ("probmetrics", "numba")
 LIBRARIES = ("probmetrics", "pytorch-minimize", "torch")
+REFITTED = True
 
 
 def fit(

@@ -14,8 +14,12 @@ same bytes, so draw random numbers only from a generator with a fixed seed. A ca
 from the beta of TS (`temperature.temperature_scaling.finite_beta`), has a penalty towards it, so that the fit is finite
 on separable data, and returns `halobench.calibration.calibrator.scored`, as `confusion_mix` does.
 
-Two optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed, and
-``LIBRARIES`` lists the distributions whose versions are recorded with a result.
+The map is a data class of numbers and arrays, with the decorator ``halobench.calibration.saved.savable(NAME)``, where
+NAME is the file's name, so that fits can be saved as these numbers. A map that can't be one, such as one of trees, is
+any function, and the file has the constant ``REFITTED = True``: saved are then all samples that it is fitted to.
+
+Two more optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed,
+and ``LIBRARIES`` lists the distributions whose versions are recorded with a result.
 """
 
 from pathlib import Path
@@ -30,7 +34,7 @@ KIND = Kind(
     "calibrators",
     __file__,
     "fit",
-    (*TOPICS, "STYLE", "PACKAGES", "LIBRARIES", "MASKED"),
+    (*TOPICS, "STYLE", "PACKAGES", "LIBRARIES", "MASKED", "REFITTED"),
     libraries=(
         Library("probmetrics", ADAPTORS / "probmetrics.py", ("calibrators",)),
         Library("netcal", ADAPTORS / "netcal.py", ("scaling", "binning")),

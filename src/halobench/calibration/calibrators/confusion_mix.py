@@ -20,6 +20,7 @@ import numpy as np
 
 from halobench.calibration.arrays import BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
+from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import softmax
 from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.temperature_scaling import finite_beta
@@ -40,6 +41,7 @@ STEPS, REACH = 24, 32.0
 HALVINGS = 60
 
 
+@savable("confusion_mix")
 @dataclass(frozen=True, eq=False)
 class ConfusionMix:
     """The map: 1 / T, w, and `rows` (k, k), the logarithms of C, in the module's formulas."""

@@ -23,6 +23,7 @@ import numpy as np
 from halobench.calibration.calibrator import Calibrator, Map
 from halobench.calibration.calibrators._tuned import fit_tuned, weights_along
 from halobench.calibration.repair.newton import RIDGE
+from halobench.calibration.saved import savable
 from halobench.calibration.temperature.rescaling import rescale, spread
 from halobench.calibration.temperature.temperature_scaling import finite_beta
 
@@ -41,6 +42,7 @@ STRENGTHS += ((10.0, 100.0), (10.0, 1.0), (1.0, 1.0), (1.0, 100.0))
 ROUGH = 5e-4  # the largest gradient at which a search on the folds ends
 
 
+@savable("dirichlet")
 @dataclass(frozen=True, eq=False)
 class Dirichlet:
     """The map: beta z, plus `weights` (k + 1, k) of the log-probabilities / `unit` - `centre`, and of 1."""

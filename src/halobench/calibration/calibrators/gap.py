@@ -20,6 +20,7 @@ import numpy as np
 from halobench.calibration.arrays import BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.repair.newton import RIDGE, Objective, minimise
+from halobench.calibration.saved import savable
 from halobench.calibration.temperature.rescaling import FLAT, rescale
 from halobench.calibration.temperature.temperature_scaling import finite_beta
 
@@ -30,6 +31,7 @@ ORDER = 14
 STYLE = ("#B8860B", "X", (0, (5, 1, 1, 1)))
 
 
+@savable("gap")
 @dataclass(frozen=True, eq=False)
 class Gap:
     """The map: b0 and b1 (`weights`, in units of `scale`) and the mean gap of the module's formulas."""

@@ -31,6 +31,7 @@ ORDER = 19
 STYLE = ("#C2408C", (3, 1, 0), (0, (3, 1)))
 
 LIBRARIES = ("scikit-learn", "scipy")
+REFITTED = True
 
 PARTS = ("temperature", "partner", "neighbours", "trees")
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, Map
 from halobench.calibration.calibrators._tuned import fit_tuned, weights_along
+from halobench.calibration.saved import savable
 from halobench.calibration.temperature.rescaling import rescale, spread
 from halobench.calibration.temperature.temperature_scaling import finite_beta
 from halobench.core.errors import require
@@ -31,6 +32,7 @@ STYLE = ("#B03A6B", "8", (0, (6, 1, 2, 1)))
 LIBRARIES = ("scipy",)
 
 
+@savable("matrix")
 @dataclass(frozen=True, eq=False)
 class Matrix:
     """The map: beta z, plus `weights` (k + 1, k) of the centred logits, in units of `unit`, and of 1."""

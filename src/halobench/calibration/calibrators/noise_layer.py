@@ -18,6 +18,7 @@ import numpy as np
 from halobench.calibration.calibrator import Calibrator, Map
 from halobench.calibration.calibrators._tuned import fit_tuned
 from halobench.calibration.repair.newton import RIDGE
+from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import logarithm, softmax
 from halobench.calibration.temperature.rescaling import rescale, spread
 from halobench.calibration.temperature.temperature_scaling import finite_beta
@@ -41,6 +42,7 @@ FLATTEST = 1e-3  # replaces TS's beta, for logits with unit spread, if T is infi
 STEPS, LARGEST = 2000, 0.7  # the largest number of steps, and the largest step in log beta
 
 
+@savable("noise_layer")
 @dataclass(frozen=True, eq=False)
 class NoiseLayer:
     """The map: softmax(beta z), multiplied by the transitions `layer` (k, k)."""

@@ -22,6 +22,7 @@ import numpy as np
 from halobench.calibration.arrays import BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.repair.newton import minimise
+from halobench.calibration.saved import savable
 from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.temperature_scaling import finite_beta
 
@@ -32,6 +33,7 @@ ORDER = 15
 STYLE = ("#5E8C31", "H", (0, (7, 1.5)))
 
 
+@savable("top_rest")
 @dataclass(frozen=True)
 class TopRest:
     """The map: TS's inverse temperature `beta`, and w, v and c of the module's formulas."""

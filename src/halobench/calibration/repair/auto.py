@@ -53,7 +53,7 @@ from halobench.calibration.repair.dependence import find_dependence
 from halobench.calibration.repair.groups import Groups, check_groups
 from halobench.calibration.repair.shrunk import ShrunkFit, fit_shrunk
 from halobench.calibration.repair.trials import BASE, FOLDS, NONE, Confidence, Gain, Trials, cross_fitted
-from halobench.calibration.saved import Savable
+from halobench.calibration.saved import Savable, savable
 from halobench.calibration.scores.sample_scores import mass_of, softmax
 from halobench.calibration.temperature.rescaling import temper
 from halobench.calibration.temperature.temperature_scaling import Tempering, finite_beta
@@ -76,6 +76,7 @@ LARGEST = 4_000_000  # candidates are compared on at most about this number of l
 MISSED = 3.0  # expected labels of a class; if there are as many and none is seen, it is missing (p < .05)
 
 
+@savable("auto")
 @dataclass(frozen=True, eq=False)
 class AutoFit(Savable):
     """A calibrator that was chosen by cross-fitting.

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from halobench.calibration.saved import savable
 from halobench.core.seeding import generator
 
 CHANCE = 1e-4  # the largest p-value of the number of predictions that moving columns makes right
 TIMES = 2  # moved columns must be right this many times as often as before
 
 
+@savable("mismatch")
 @dataclass(frozen=True)
 class Mismatch:
     """A column whose predictions are mostly of another class, how often it is right as that class, and as its own."""

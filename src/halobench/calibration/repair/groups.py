@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.arrays import as_rows
+from halobench.calibration.saved import savable
 from halobench.core.errors import Found, refuse, require
 
 
@@ -38,6 +39,7 @@ def check_groups(groups: Any, samples: int, key: str = "groups") -> np.ndarray:
     return numbers
 
 
+@savable("groups")
 @dataclass(frozen=True, eq=False)
 class Groups:
     """The groups of samples that belong together.

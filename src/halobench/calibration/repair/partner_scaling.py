@@ -53,7 +53,7 @@ import numpy as np
 from halobench.calibration.arrays import blocks, check_labels, check_logits, check_unscaled
 from halobench.calibration.calibrator import GRADIENT, Calibrator
 from halobench.calibration.repair.newton import RIDGE, Optimum, minimise
-from halobench.calibration.saved import Savable
+from halobench.calibration.saved import Savable, savable
 from halobench.calibration.temperature.rescaling import power_of_two
 from halobench.calibration.temperature.temperature_scaling import finite_beta
 
@@ -71,6 +71,7 @@ FOLDS = 5
 TS_WHICH, TS_TOP = (1.0, 0.0, 0.0), (1.0, 0.0, 0.0, 0.0)
 
 
+@savable("partner")
 @dataclass(frozen=True, eq=False)
 class PartnerFit(Savable):
     """A fitted partner scaling.

@@ -26,6 +26,7 @@ import numpy as np
 
 from halobench.calibration.arrays import blocks
 from halobench.calibration.repair.groups import Groups
+from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import mass_of, softmax
 from halobench.calibration.temperature.nll_curve import Curve, derivatives
 from halobench.calibration.temperature.rescaling import rescale
@@ -36,6 +37,7 @@ from halobench.calibration.temperature.temperature_scaling import finite_beta, m
 LEAST, FULL = 1.645, 4.0
 
 
+@savable("shrunk_fit")
 @dataclass(frozen=True)
 class ShrunkFit:
     """A temperature that is shrunk towards 1.

@@ -21,6 +21,7 @@ from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.metrics import ece
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.shrunk import fit_shrunk
+from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
 from halobench.calibration.temperature.rescaling import rescale
 from halobench.core.errors import SpecError
@@ -37,6 +38,7 @@ SMALL = 0.01  # nats: the size of gains that enough samples can reveal
 SAME = 0.005  # nats: gains that differ by less count as equal
 
 
+@savable("gain")
 @dataclass(frozen=True)
 class Gain:
     """A gain in nats per sample, with its 95% interval.
@@ -65,6 +67,7 @@ class Gain:
         return cls(name, float(mean), float(mean) - half, float(mean) + half)
 
 
+@savable("confidence")
 @dataclass(frozen=True)
 class Confidence:
     """The mean confidence, accuracy and ECE of a calibrator on samples out of fold, each in [0, 1].

@@ -20,7 +20,7 @@ import numpy as np
 
 from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
 from halobench.calibration.calibrator import Calibrator
-from halobench.calibration.saved import Savable
+from halobench.calibration.saved import Savable, savable
 from halobench.calibration.temperature.nll_curve import (
     Curve,
     Derivatives,
@@ -35,6 +35,7 @@ from halobench.core.errors import refuse, require
 CERTIFICATE = 1e-7  # relative half-width of the interval around beta in which the gradient must change sign
 
 
+@savable("temperature_fit")
 @dataclass(frozen=True)
 class TemperatureFit(Savable):
     """A fitted temperature and the diagnostics of its fit.
@@ -75,6 +76,7 @@ class TemperatureFit(Savable):
         return fit_temperature(logits, targets)
 
 
+@savable("temperature")
 @dataclass(frozen=True)
 class Tempering:
     """The map that divides logits by a temperature, 1 / `beta`.

@@ -32,9 +32,9 @@ _WHOLE: Form = ("a whole number", lambda value: isinstance(value, int) and not i
 _TRUTH: Form = ("True or False", lambda value: isinstance(value, bool))
 FORMS: dict[str, Form] = {
     **dict.fromkeys(("TITLE", "SHORT", "ABOUT", "SOURCE", "UNIT", "FAMILY", "CATEGORY", "CAPTION"), _TEXT),
-    **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES"), _TEXTS),
+    **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES", "CODE"), _TEXTS),
     **dict.fromkeys(("ORDER", "ROWS", "LOSSES"), _WHOLE),
-    **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER", "MASKED"), _TRUTH),
+    **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER", "MASKED", "REFITTED"), _TRUTH),
     "ONE_DIRECTION": _TEXT,
     "STYLE": ('a colour, a marker and perhaps dashes, e.g. ("#0072B2", "s", (0, (4, 2)))', _is_style),
     "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE or ORDER", _is_variants),
@@ -42,8 +42,8 @@ FORMS: dict[str, Form] = {
 SHOWN = ("TITLE", "ABOUT", "STYLE", "ORDER")
 TOPICS = ("TITLE", "ABOUT", "SOURCE", "ORDER")  # of what is compared, e.g. losses
 DISPLAYS = ("TITLE", "SHORT", "CATEGORY", "CAPTION", "SHOWS", "BEYOND", "LOSSES")  # of figures and tables
-# Constants that are only for readers, so results don't depend on them.
-WORDS = frozenset({"TITLE", "SHORT", "ABOUT", "SOURCE", "ORDER", "STYLE", "UNIT", "VARIANTS"})
+# Constants that are only for readers, or about files that no result depends on.
+WORDS = frozenset({"TITLE", "SHORT", "ABOUT", "SOURCE", "ORDER", "STYLE", "UNIT", "VARIANTS", "REFITTED"})
 
 
 def literal(node: ast.expr | None) -> Any:

@@ -1,10 +1,10 @@
 """The stages that are commands, one file each, named as in the stage table (`halobench.storage.layout`).
 
-Each file defines ``run``, whose parameters are the options of ``halobench stage NAME``. What the file's functions
-import is the code that the stage's numbers depend on: an edit to any of these modules, or to what they import, reruns
-the stage. Imports at the top of the file don't count.
+Each file defines ``run``, whose parameters are the options of ``halobench stage NAME``, and ``CODE``, a tuple of the
+modules of the package (``calibration.calibrate_cell``) on which the stage's numbers depend: an edit to any of them, or
+to what they import, reruns the stage. The file's own imports don't count, wherever they stand.
 """
 
 from halobench.core.plugins.kinds import Kind
 
-KIND = Kind("stages", __file__, "run", ())
+KIND = Kind("stages", __file__, "run", ("CODE",))

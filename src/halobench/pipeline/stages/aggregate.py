@@ -8,6 +8,8 @@ from halobench.pipeline.stage import Code, stage
 from halobench.storage import files
 from halobench.storage.manifest import read_manifest
 
+CODE = ("results.aggregate",)
+
 
 def run(*, manifest: Path, results: Path, out: Path, code: Code | None = None) -> None:
     """Write the tables of the experiment in `manifest` to `out`."""

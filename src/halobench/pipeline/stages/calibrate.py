@@ -11,6 +11,8 @@ from halobench.core.specs.codec import canonical, parse
 from halobench.pipeline.stage import Code, require_folders, stage
 from halobench.storage import arrays_io, files, tables_io
 
+CODE = ("calibration.calibrate_cell",)
+
 
 def run(*, spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
     """Calibrate the logits in `folder`; write calibration.json, metrics.csv and reliability.csv there."""

@@ -8,6 +8,14 @@ from halobench.pipeline.stage import Code, stage
 from halobench.storage import files, tables_io
 from halobench.storage.layout import TABLES
 
+CODE = (
+    "reporting.finding",
+    "reporting.rendering",
+    "reporting.answers.answers",
+    "reporting.pages.claims_page",
+    "results.claims",
+)
+
 
 def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
     """Judge the claims in a file by an experiment's tables, and answer the four questions from them.

@@ -11,6 +11,8 @@ from halobench.storage import tables_io
 from halobench.storage.files import checksum
 from halobench.storage.layout import ANSWERS, EXPLORED
 
+CODE = ("reporting.explorer", "reporting.pages.index")
+
 
 def run(*, spec: Mapping[str, Any], tables: Path, out: Path, code: Code | None = None) -> None:
     """Write the page for exploring cells to `out`, and index.html, which leads to all pages, next to it.

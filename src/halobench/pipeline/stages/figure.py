@@ -9,6 +9,8 @@ from typing import Any
 from halobench.pipeline.display import displaying
 from halobench.pipeline.stage import Code
 
+CODE = ("reporting.plotting.saving",)
+
 
 def run(*, spec: Mapping[str, Any], tables: Path, out: Path, code: Code | None = None) -> None:
     """Draw the figure named in the spec from its tables, as `out`.pdf, .svg and .png, with the spec's note."""

@@ -16,6 +16,8 @@ from halobench.storage.files import checksum, read_json
 from halobench.storage.layout import ANSWERS, ORIGINS, TABLES
 from halobench.storage.records import check_recorded, read_record
 
+CODE = ("reporting.rendering", "reporting.pages.overview", "results.job_and_fit_tables")
+
 TABLE_STAGES = ("aggregate", "claims")  # stages with records next to the tables
 
 

@@ -17,6 +17,14 @@ from halobench.data import written_sources
 from halobench.pipeline.stage import Code, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, tables_io
 
+CODE = (
+    "calibration.temperature.temperature_scaling",
+    "data.splits",
+    "probing.probe",
+    "training.device",
+    "training.saved_model",
+)
+
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec}
 PACKAGES = ("torch", "pandas", "pyarrow")
 

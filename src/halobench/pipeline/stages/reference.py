@@ -13,6 +13,8 @@ from halobench.data import written_sources
 from halobench.pipeline.stage import Code, parse_parts, require_folders, stage
 from halobench.storage import files, tables_io
 
+CODE = ("calibration.reference_predictors", "data.splits")
+
 
 def run(*, spec: Mapping[str, Any], source: Path, seed: int, out: Path, code: Code | None = None) -> None:
     """Score the untrained reference predictors of a data set; write calibration.json and metrics.csv to `out`."""

@@ -12,6 +12,8 @@ from halobench.pipeline.stage import Code, require_folders, stage
 from halobench.results.trained_cell import open_cell
 from halobench.storage import arrays_io, files, tables_io
 
+CODE = ("calibration.repair.cell_ladder", "results.trained_cell")
+
 PACKAGES = ("pandas", "scipy", "scikit-learn", "torch")
 
 

@@ -12,6 +12,8 @@ from halobench.core.specs.codec import canonical, parse
 from halobench.core.specs.data import SourceSpec
 from halobench.pipeline.stage import Code, stage
 
+CODE = ("data.sources",)
+
 
 def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
     """Write a source's images, labels and metadata to `out`."""

@@ -9,6 +9,8 @@ from typing import Any
 from halobench.pipeline.display import displaying
 from halobench.pipeline.stage import Code
 
+CODE = ("reporting.print_tables.layout",)
+
 
 def run(*, spec: Mapping[str, Any], tables: Path, out: Path, code: Code | None = None) -> None:
     """Make the print table named in the spec from its tables, as `out`.csv, .tex and .html, with the spec's note."""

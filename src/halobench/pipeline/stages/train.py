@@ -18,6 +18,8 @@ from halobench.data import written_sources
 from halobench.pipeline.stage import Code, parse_parts, require_folders, resumable, stage
 from halobench.storage import arrays_io, files, tables_io
 
+CODE = ("data.splits", "training.cell", "training.device")
+
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec}
 PACKAGES = ("torch", "torchvision", "timm", "safetensors")
 HISTORY = ("epoch", "step", "lr", "train_loss", "gradient_norm")

@@ -12,6 +12,8 @@ from halobench.core.specs.model import ModelSpec
 from halobench.models import package_weights
 from halobench.pipeline.stage import Code, stage
 
+CODE = ("models.pretrained",)
+
 
 def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
     """Write the weights of a published model to `out`/model.safetensors."""
