@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.core.errors import Found, SpecError, require
+from halobench.core.errors import Found, SpecError, refuse, require
 
 # How far the sum of a row of probabilities may be from 1 (float32 rows of a thousand classes stay within 1e-5).
 SUM_TOLERANCE = 1e-4
@@ -175,6 +175,40 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
     expected = f"a label from 0 to {k - 1}, the index of a column{hint}"
     require(not outside.any(), f"{key}[{row}]", int(labels[row]), expected)
     return labels
+
+
+def check_votes(votes: Any, shape: tuple[int, ...], key: str = "votes") -> np.ndarray:
+    """Return counts of votes (n, k) for predictions of `shape` (n, k) as float64; raise SpecError if they are none."""
+    votes, (n, k) = as_rows(votes), shape
+    expected = f"one count per sample and class, i.e. shape ({n}, {k})"
+    require(votes.shape == (n, k), key, Found(f"shape {votes.shape}"), expected)
+    require(votes.dtype.kind in "fiu", key, Found(f"dtype {votes.dtype}"), "counts: whole numbers of at least 0")
+    good = np.isfinite(votes) & (votes >= 0) & (votes == np.round(votes))
+    row, column = np.unravel_index(int(np.argmin(good)), good.shape)
+    hint = "; pass shares of known probabilities as posterior" if 0 < votes[row, column] < 1 else ""
+    require(good.all(), f"{key}[{row}]", float(votes[row, column]), f"whole numbers of at least 0{hint}")
+    total = votes.sum(axis=1)
+    empty = int(np.argmin(total))
+    expected = "at least one vote for each sample; drop samples without"
+    require(total[empty] > 0, f"{key}[{empty}]", Found("no vote"), expected)
+    return votes.astype(np.float64)
+
+
+def shares_of(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the shares (n, k) and numbers (n,) of votes or, if each sample has one, labels (n,) and None."""
+    total = votes.sum(axis=1)
+    if (total == 1).all():
+        return votes.argmax(axis=1), None
+    return votes / total[:, None], total
+
+
+def check_labels_or_votes(
+    labels: Any, votes: Any, shape: tuple[int, ...], key: str = "labels"
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Check either labels or votes; return targets (labels, or shares of votes) and the numbers of votes, if any."""
+    refuse(labels is not None and votes is not None, "votes", "passed next to labels; pass either labels or votes")
+    refuse(labels is None and votes is None, key, "missing; pass labels, or votes")
+    return (check_labels(labels, shape, key), None) if votes is None else shares_of(check_votes(votes, shape))
 
 
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:

@@ -172,7 +172,10 @@ def fit(name: str, logits: np.ndarray, labels: np.ndarray, **options: Any) -> Ca
 
 
 def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str, Any]) -> Calibrator:
-    """Fit a calibrator that is known to exist; the arrays must already have been checked."""
+    """Fit a calibrator that is known to exist; the arrays must already have been checked.
+
+    Labels may be shares of votes (n, k) if the calibrator takes them; otherwise, SpecError is raised.
+    """
     fitted = _fit(name, logits, labels, options)
     transform = fitted.transform
     if transform is not None and _is_refitted(name) and not is_savable(transform):
@@ -192,6 +195,8 @@ def _fit(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str
     """Fit a calibrator, whose map may be any function."""
     logits, key = logits.astype(np.float64, copy=False), f"calibrators.{name}"
     plugin = plugins.find("calibrators", name)
+    if labels.ndim == 2 and not plugin.constants.get("VOTES"):
+        raise RefusedError(key, "takes single labels, not votes")
     if plugin.library:
         return _fit_from_library(name, logits, labels, options)
     fit_plugin, packaged = plugin.load(), not plugin.is_outside  # the package's own don't modify their arguments

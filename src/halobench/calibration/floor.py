@@ -21,7 +21,7 @@ import numpy as np
 
 from halobench.calibration.calibrator import Map
 from halobench.calibration.saved import savable
-from halobench.calibration.scores.sample_scores import cross_entropy, softmax
+from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, softmax
 from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.temperature_scaling import finite_beta, smoothed_nll
 from halobench.core.errors import require
@@ -58,13 +58,15 @@ class Floor:
     least: float
 
     @classmethod
-    def of(cls, probabilities: np.ndarray, labels: np.ndarray, stated: float | None = None) -> Floor:
-        """Fit the floor of checked probabilities (n, k) with labels (n,), or take the one that is stated."""
-        value = fit_floor(probabilities, labels) if stated is None else stated
+    def of(cls, probabilities: np.ndarray, targets: np.ndarray, stated: float | None = None) -> Floor:
+        """Fit the floor of checked probabilities (n, k) to labels or shares of votes, or take the stated one."""
+        value = fit_floor(probabilities, targets) if stated is None else stated
         scale = _same_confidence(probabilities, value) if stated is None else 1.0
         none, usual = probabilities == 0, floored(probabilities, LEAST)
-        nlls = [float(cross_entropy(rescale(usual, beta), labels).mean()) for beta in (1.0, finite_beta(usual, labels))]
-        lost = int(none[np.arange(len(labels)), labels].sum())
+        nlls = [
+            float(cross_entropy(rescale(usual, beta), targets).mean()) for beta in (1.0, finite_beta(usual, targets))
+        ]
+        lost = int((none & (mass_of(targets, none.shape[1]) > 0)).any(axis=1).sum())
         return cls(value, scale, stated is None, int(none.any(axis=1).sum()), lost, *nlls)
 
 
@@ -89,12 +91,12 @@ def floored(probabilities: np.ndarray, floor: float, scale: float = 1.0) -> np.n
     return scale * np.log(probabilities.astype(np.float64) + floor)
 
 
-def fit_floor(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def fit_floor(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Return the floor with the lowest NLL after temperature scaling, for labels smoothed by 1 / (n + 1)."""
     from scipy.optimize import minimize_scalar
 
     stride = max(1, probabilities.size // MOST)
-    p, y = probabilities[::stride], labels[::stride]
+    p, y = probabilities[::stride], targets[::stride]
 
     def nll(log_floor: float) -> float:
         return smoothed_nll(floored(p, math.exp(log_floor)), y)

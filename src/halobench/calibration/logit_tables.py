@@ -2,8 +2,9 @@
 
 The columns, in any order, are ``label``, optionally ``split`` (``val`` or ``test``) and ``group`` (equal for samples
 that belong together), and ``logit_NAME``, ``probability_NAME`` or ``posterior_NAME`` for each class, where NAME is the
-class's label. If no label equals a NAME, labels are the positions of the classes among the columns, counted from 0. All
-other columns of the data frame are ignored.
+class's label. In place of ``label``, there may be ``vote_NAME`` for each class, its number of votes. If no label equals
+a NAME, labels are the positions of the classes among the columns, counted from 0. All other columns of the data frame
+are ignored.
 """
 
 from __future__ import annotations
@@ -21,22 +22,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SPLITS = ("val", "test")
-COLUMN = re.compile(r"(logit|probability|posterior)_(.+)")
-EXPECTED = "a column label, and logit_NAME or probability_NAME for each class"
-PLURALS = {"logit": "logits", "probability": "probabilities", "posterior": "posterior"}
+COLUMN = re.compile(r"(logit|probability|posterior|vote)_(.+)")
+EXPECTED = "a column label (or vote_NAME for each class), and logit_NAME or probability_NAME for each class"
+PLURALS = {"logit": "logits", "probability": "probabilities", "posterior": "posterior", "vote": "votes"}
 
 
 def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
     """Return a table's arrays under the names of an .npz file, and the names of its classes if they aren't 0, 1, ..."""
     columns, names = class_columns(table)
-    require("label" in table, "columns", Found(_shown(table)), EXPECTED)
+    voted = "votes" in columns
+    require("label" in table or voted, "columns", Found(_shown(table)), EXPECTED)
+    refuse("label" in table and voted, "columns", "there are both label and vote_NAME; keep one of the two")
     refuse(len(table) == 0, "", "the table has no rows; add one per sample")
-    numbers = _class_numbers(table["label"], names)
+    numbers = {} if voted else _class_numbers(table["label"], names)
     arrays: dict[str, np.ndarray] = {}
     for prefix, rows in _parts(table).items():
         if "group" in table and prefix != "test_":
             arrays[f"{prefix}groups"] = rows["group"].to_numpy()
         arrays |= {prefix + kind: as_rows(rows[[by_name[name] for name in names]]) for kind, by_name in columns.items()}
+        if voted:
+            if prefix == "test_" and np.isnan(arrays["test_votes"]).all():
+                del arrays["test_votes"]
+            continue
         labels, missing = rows["label"], rows["label"].isna().to_numpy()
         if not (prefix == "test_" and missing.all()):
             row = labels.index[int(missing.argmax())]
@@ -94,7 +101,7 @@ def rows_of(logits: Any, names: Sequence[str], probabilities: bool = False) -> d
         return {"probabilities" if probabilities else "logits": as_rows(logits)}
     columns, order = class_columns(logits)
     order = ordered(order, names)
-    columns.pop("posterior", None)
+    columns = {kind: by_name for kind, by_name in columns.items() if kind in ("logits", "probabilities")}
     rows = {kind: as_rows(logits[[by_name[name] for name in order]]) for kind, by_name in columns.items()}
     return {"probabilities": rows["logits"]} if probabilities and "logits" in rows else rows
 
@@ -116,8 +123,8 @@ def class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[
     for column in table.columns:
         if match := COLUMN.fullmatch(str(column)):
             columns.setdefault(PLURALS[match[1]], {})[match[2]] = column
-    require(bool(set(columns) - {"posterior"}), "columns", Found(_shown(table)), EXPECTED)
-    names = list(next(iter(columns.values())))
+    require(bool(set(columns) - {"posterior", "votes"}), "columns", Found(_shown(table)), EXPECTED)
+    names = list(next(by_name for kind, by_name in columns.items() if kind != "votes"))
     if all(name.isdecimal() for name in names):
         names.sort(key=int)
     for kind, by_name in columns.items():

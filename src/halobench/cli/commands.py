@@ -142,7 +142,7 @@ def _verify(args: argparse.Namespace) -> int:
 def _diagnose(args: argparse.Namespace) -> None:
     from halobench.pipeline.diagnose import run_diagnose
 
-    run_diagnose(args.file, args.seed, args.out, args.floor)
+    run_diagnose(args.file, args.seed, args.out, args.floor, args.calibrator)
 
 
 def _apply(args: argparse.Namespace) -> None:
@@ -236,6 +236,8 @@ def add(commands: Any) -> None:
     options.add(diagnose, "out", required=False, help="a folder for the page, the numbers and calibrated probabilities")
     what = "a number to add to probabilities if some are 0 (default: fitted); 0 rules such classes out"
     diagnose.add_argument("--floor", type=options.at_least(0, float, "a number"), metavar="P", help=what)
+    what = "fit and save this calibrator (such as none, exact or partner), whatever is recommended"
+    diagnose.add_argument("--calibrator", metavar="NAME", help=what)
 
     apply = command("apply", "Calibrate new logits by a saved calibrator.", APPLY, run=_apply)
     apply.add_argument("calibrator", **options.file("a calibrator, such as calibrator.npz of `halobench diagnose`"))

@@ -21,7 +21,9 @@ PATIENCE = 2.0  # seconds
 FILES = ("diagnosis.html", "diagnosis.json", "probabilities.npz", "calibrator.npz")
 
 
-def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | None = None) -> None:
+def run_diagnose(
+    file: Path, seed: int, out: Path | None = None, floor: float | None = None, calibrator: str | None = None
+) -> None:
     """Print the diagnosis of a file of logits; write its page, numbers, probabilities and calibrator to `out`."""
     if out is not None:
         refuse(out.exists() and not out.is_dir(), "--out", f"{out} is a file; pass a folder for the results")
@@ -35,7 +37,7 @@ def run_diagnose(file: Path, seed: int, out: Path | None = None, floor: float | 
     from halobench.calibration.diagnosis.external_logits import read_sets
 
     with _progress():
-        diagnosis = diagnose_file(file, seed=seed, floor=floor)
+        diagnosis = diagnose_file(file, seed=seed, floor=floor, calibrator=calibrator)
     if out is None:
         print(f"{file}\n{diagnosis}")
         print("\nWith --out FOLDER, this becomes a page, next to the calibrator and calibrated probabilities.")

@@ -18,8 +18,9 @@ The map is a data class of numbers and arrays, with the decorator ``halobench.ca
 NAME is the file's name, so that fits can be saved as these numbers. A map that can't be one, such as one of trees, is
 any function, and the file has the constant ``REFITTED = True``: saved are then all samples that it is fitted to.
 
-Two more optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed,
-and ``LIBRARIES`` lists the distributions whose versions are recorded with a result.
+More optional constants are read without importing the file: ``PACKAGES`` lists the modules that must be installed,
+``LIBRARIES`` lists the distributions whose versions are recorded with a result, and ``VOTES = True`` says that `fit`
+takes shares of votes (n, k), float64, in place of labels, too.
 """
 
 from pathlib import Path
@@ -34,7 +35,7 @@ KIND = Kind(
     "calibrators",
     __file__,
     "fit",
-    (*TOPICS, "STYLE", "PACKAGES", "LIBRARIES", "MASKED", "REFITTED"),
+    (*TOPICS, "STYLE", "PACKAGES", "LIBRARIES", "MASKED", "VOTES", "REFITTED"),
     libraries=(
         Library("probmetrics", ADAPTORS / "probmetrics.py", ("calibrators",)),
         Library("netcal", ADAPTORS / "netcal.py", ("scaling", "binning")),

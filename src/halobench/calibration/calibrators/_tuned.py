@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, Map, scored
-from halobench.calibration.scores.sample_scores import cross_entropy, softmax
+from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, softmax
 from halobench.core.seeding import generator
 
-# Takes logits, labels, settings and a tolerance; returns each setting's map and the gradient at which its fit stopped.
+# Takes logits, targets, settings and a tolerance; returns each setting's map and the gradient at which its fit stopped.
 Path = Callable[[np.ndarray, np.ndarray, Sequence[Any], float], list[tuple[Map, float]]]
 
 FOLDS = 4
@@ -21,7 +21,7 @@ ROUGH, EXACT = 1e-4, 1e-6
 
 
 def fit_tuned(
-    path: Path, settings: Sequence[Any], logits: np.ndarray, labels: np.ndarray, name: str, rough: float = ROUGH
+    path: Path, settings: Sequence[Any], logits: np.ndarray, targets: np.ndarray, name: str, rough: float = ROUGH
 ) -> Calibrator:
     """Fit with the setting that has the lowest NLL on held-out folds, which `name` determines."""
     n = len(logits)
@@ -29,14 +29,14 @@ def fit_tuned(
     held_out = np.zeros(len(settings))
     for number in range(fold.max() + 1 if n > 1 and len(settings) > 1 else 0):
         out = fold == number
-        for i, (transform, _) in enumerate(path(logits[~out], labels[~out], settings, rough)):
-            held_out[i] += cross_entropy(transform(logits[out]), labels[out]).sum()
-    ((transform, gradient),) = path(logits, labels, [settings[int(held_out.argmin())]], EXACT)
-    return scored(transform, logits, labels, gradient, gradient <= EXACT)
+        for i, (transform, _) in enumerate(path(logits[~out], targets[~out], settings, rough)):
+            held_out[i] += cross_entropy(transform(logits[out]), targets[out]).sum()
+    ((transform, gradient),) = path(logits, targets, [settings[int(held_out.argmin())]], EXACT)
+    return scored(transform, logits, targets, gradient, gradient <= EXACT)
 
 
 def weights_along(
-    start: np.ndarray, x: np.ndarray, labels: np.ndarray, ridges: Sequence[np.ndarray], tolerance: float
+    start: np.ndarray, x: np.ndarray, targets: np.ndarray, ridges: Sequence[np.ndarray], tolerance: float
 ) -> list[tuple[np.ndarray, float]]:
     """Return the best weights for each ridge, and the largest entry of the objective's gradient there.
 
@@ -45,16 +45,17 @@ def weights_along(
     """
     from scipy.optimize import minimize
 
-    (n, k), d, rows = start.shape, x.shape[1], np.arange(len(x))
+    (n, k), d = start.shape, x.shape[1]
+    mass = mass_of(targets, k)
     weights = np.zeros(d * k)
     fits = []
     for ridge in ridges:
 
         def objective(flat: np.ndarray, ridge: np.ndarray = ridge) -> tuple[float, np.ndarray]:
             scores = start + x @ flat.reshape(d, k)
-            value = float(cross_entropy(scores, labels).sum())
+            value = float(cross_entropy(scores, targets).sum())
             p = softmax(scores, out=scores)
-            p[rows, labels] -= 1
+            p -= mass
             pull = ridge.ravel() * flat
             return (value + float(pull @ flat) / 2) / n, ((x.T @ p).ravel() + pull) / n
 

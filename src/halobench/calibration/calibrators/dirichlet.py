@@ -34,6 +34,7 @@ ORDER = 10
 STYLE = ("#A0522D", (4, 1, 0), (0, (3, 1, 1, 1, 1, 1)))
 
 LIBRARIES = ("scipy",)
+VOTES = True
 
 # Strengths to try for the ridges off the diagonal and on the intercepts, which are added to a sum over samples.
 # Successive pairs differ in one strength, because each search starts where the previous one ended.
@@ -58,22 +59,22 @@ class Dirichlet:
         return rescale(z, self.beta) + x @ self.weights[:-1] + self.weights[-1]
 
 
-def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Fit Dirichlet calibration with tuned ridges, which is finite even on separable data."""
-    return fit_tuned(_path, STRENGTHS, logits, labels, "dirichlet", ROUGH)
+    return fit_tuned(_path, STRENGTHS, logits, targets, "dirichlet", ROUGH)
 
 
 def _path(
-    logits: np.ndarray, labels: np.ndarray, strengths: Sequence[tuple[float, float]], tolerance: float
+    logits: np.ndarray, targets: np.ndarray, strengths: Sequence[tuple[float, float]], tolerance: float
 ) -> list[tuple[Map, float]]:
     """Return the map for each pair of strengths and the largest entry of its objective's gradient."""
-    beta = finite_beta(logits, labels)
+    beta = finite_beta(logits, targets)
     unit = max(1.0, spread(logits))  # at least 1, because nearly equal logits have log-probabilities near -log k
     x = _log_probabilities(logits, unit)
     centre = x.mean(axis=0)
     x = np.hstack([x - centre, np.ones((len(x), 1))])
     ridges = [_ridge(logits.shape[1], *each) for each in strengths]
-    fits = weights_along(rescale(logits, beta), x, labels, ridges, tolerance)
+    fits = weights_along(rescale(logits, beta), x, targets, ridges, tolerance)
     return [(Dirichlet(weights, beta, unit, centre), gradient) for weights, gradient in fits]
 
 

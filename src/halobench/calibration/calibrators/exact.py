@@ -17,8 +17,9 @@ SOURCE = (
 ORDER = 2
 STYLE = ("#7A3DB8", "D")
 MASKED = True
+VOTES = True
 
 
-def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Divide logits by the temperature with the lowest NLL; there is no map if no optimum is finite."""
-    return scaling(fit_exactly(logits, labels))
+    return scaling(fit_exactly(logits, targets))

@@ -30,6 +30,7 @@ ORDER = 7
 STYLE = ("#B03A6B", "8", (0, (6, 1, 2, 1)))
 
 LIBRARIES = ("scipy",)
+VOTES = True
 
 
 @savable("matrix")
@@ -47,22 +48,22 @@ class Matrix:
 
 
 def fit(
-    logits: np.ndarray, labels: np.ndarray, *, strengths: Sequence[float] = (1000.0, 100.0, 10.0, 3.0, 1.0, 0.1)
+    logits: np.ndarray, targets: np.ndarray, *, strengths: Sequence[float] = (1000.0, 100.0, 10.0, 3.0, 1.0, 0.1)
 ) -> Calibrator:
     """Fit matrix scaling with the best of the ridge's `strengths`; the fit is finite even on separable data."""
     positive = len(strengths) > 0 and all(strength > 0 for strength in strengths)
     require(positive, "strengths", strengths, "at least one strength above 0")
     # The name only seeds the folds; the numbers in docs/repair.md were computed with these folds.
-    return fit_tuned(_path, sorted(strengths, reverse=True), logits, labels, "matrix_cv")
+    return fit_tuned(_path, sorted(strengths, reverse=True), logits, targets, "matrix_cv")
 
 
 def _path(
-    logits: np.ndarray, labels: np.ndarray, strengths: Sequence[float], tolerance: float
+    logits: np.ndarray, targets: np.ndarray, strengths: Sequence[float], tolerance: float
 ) -> list[tuple[Map, float]]:
     """Return the map for each strength and the largest entry of its objective's gradient."""
-    k, beta, unit = logits.shape[1], finite_beta(logits, labels), spread(logits)
+    k, beta, unit = logits.shape[1], finite_beta(logits, targets), spread(logits)
     ridges = [np.full((k + 1, k), strength) for strength in strengths]
-    fits = weights_along(rescale(logits, beta), _features(logits, unit), labels, ridges, tolerance)
+    fits = weights_along(rescale(logits, beta), _features(logits, unit), targets, ridges, tolerance)
     return [(Matrix(weights, beta, unit), gradient) for weights, gradient in fits]
 
 

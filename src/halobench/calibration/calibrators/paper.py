@@ -14,8 +14,9 @@ SOURCE = "the code released with arXiv 2306.00740"
 ORDER = 1
 STYLE = ("#E69F00", "s", (0, (4, 1.5)))
 MASKED = True
+VOTES = True
 
 
-def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Divide logits by the temperature at which the paper's code stops, even if it is negative."""
-    return scaling(fit_as_paper(logits, labels))
+    return scaling(fit_as_paper(logits, targets))

@@ -16,9 +16,10 @@ ABOUT = "TS that also learns from confusions on validation data which classes ar
 SOURCE = "halobench; see [related methods](calibrate.md#related-methods)"
 ORDER = 18
 STYLE = ("#00695C", "*")
+VOTES = True
 
 
-def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Fit partner scaling, which is finite even on separable data."""
-    fitted = fit_checked(logits, labels)
-    return scored(fitted, logits, labels, fitted.gradient, fitted.converged, WORK)
+    fitted = fit_checked(logits, targets)
+    return scored(fitted, logits, targets, fitted.gradient, fitted.converged, WORK)

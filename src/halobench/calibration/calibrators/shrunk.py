@@ -16,9 +16,10 @@ SOURCE = "halobench, based on H.-Y. Gao and A. Bruce, *WaveShrink with firm shri
 ORDER = 4
 STYLE = ("#B58900", "d", (0, (4, 1)))
 MASKED = True
+VOTES = True
 
 
-def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Divide logits by the shrunk temperature, which is finite even on separable data."""
-    fitted = fit_shrunk(logits, labels)
-    return dataclasses.replace(scored(Tempering(fitted.beta), logits, labels), T=fitted.T, beta=fitted.beta)
+    fitted = fit_shrunk(logits, targets)
+    return dataclasses.replace(scored(Tempering(fitted.beta), logits, targets), T=fitted.T, beta=fitted.beta)

@@ -23,6 +23,7 @@ from halobench.calibration.arrays import BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.repair.newton import minimise
 from halobench.calibration.saved import savable
+from halobench.calibration.scores.sample_scores import correctness, mass_of
 from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.temperature_scaling import finite_beta
 
@@ -30,6 +31,7 @@ TITLE = "top-versus-rest scaling"
 ABOUT = "one temperature for whether the prediction is right, and another for which class is right if it isn't"
 SOURCE = "halobench; see [related methods](calibrate.md#related-methods)"
 ORDER = 15
+VOTES = True
 STYLE = ("#5E8C31", "H", (0, (7, 1.5)))
 
 
@@ -52,38 +54,43 @@ class TopRest:
         return scores
 
 
-def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
+def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Fit v, c and w to minimise the two convex parts of the NLL, each with a slight ridge towards TS.
 
     The fit is finite on separable data, and its NLL on the data used for fitting is never above TS's if TS has an
     optimum.
     """
-    beta = finite_beta(logits, labels)
+    beta = finite_beta(logits, targets)
     parts = [_parts(logits[rows], beta)[1:] for rows in blocks(*logits.shape)]
     odds, top = (np.concatenate(each) for each in zip(*parts, strict=True))
-    x, right = np.stack([odds, np.ones_like(odds)], axis=1), top == labels
-    wrong = np.flatnonzero(~right)
+    x, right = np.stack([odds, np.ones_like(odds)], axis=1), correctness(top, targets)
+    wrong = np.flatnonzero(right < 1)
+    partly = wrong[right[wrong] > 0]
+    others = mass_of(targets[wrong], logits.shape[1])
+    others[np.arange(len(wrong)), top[wrong]] = 0.0
+    share = 1 - right[wrong]  # of the votes for other classes than the top one
 
     def moments(w: float) -> np.ndarray:
-        """Return the log-sum-exp, mean and variance of u at w, and the label's u, for each wrong prediction, (4, n)."""
+        """Return the log-sum-exp, mean and variance of u at w, and the label's u, for each (partly) wrong prediction, (4, n)."""
         values = np.empty((4, len(wrong)))
         for rows in blocks(len(wrong), logits.shape[1]):
             some = _parts(logits[wrong[rows]], beta)[0]
             u = np.where(np.isfinite(some), some, 0.0)
             p, total = _normalised(_times(w, some))
             mean = (p * u).sum(axis=1)
-            target = u[np.arange(len(u)), labels[wrong[rows]]]
+            target = np.einsum("ij,ij->i", others[rows], u)
             values[:, rows] = total, mean, (p * u**2).sum(axis=1) - mean**2, target
         return values
 
     def which(w: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         total, mean, variance, target = moments(w[0])
-        return float((total - w[0] * target).sum()), (mean - target).sum(keepdims=True), variance.sum().reshape(1, 1)
+        value = float((share * total - w[0] * target).sum())
+        return value, (share * mean - target).sum(keepdims=True), (share * variance).sum().reshape(1, 1)
 
     def whether(v: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         score = x @ v
         p = np.exp(-np.logaddexp(0.0, -score))
-        value = float(np.logaddexp(0.0, score).sum() - score[right].sum())
+        value = float(np.logaddexp(0.0, score).sum() - score[right == 1].sum() - right[partly] @ score[partly])
         return value, (p - right) @ x, (x * (p * (1 - p))[:, None]).T @ x
 
     # The ridge is in units of u. Scaling it by the size of u would make it too strong: u is large, because most classes
@@ -92,8 +99,8 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     head = minimise(whether, np.array([1.0, 0.0]), np.array([float(np.sqrt((odds**2).mean())) or 1.0, 1.0]))
 
     transform = TopRest(beta, float(rest.weights[0]), float(head.weights[0]), float(head.weights[1]))
-    gradient = max(rest.gradient, head.gradient) / len(labels)
-    return scored(transform, logits, labels, gradient, gradient <= GRADIENT, BLOCK)
+    gradient = max(rest.gradient, head.gradient) / len(targets)
+    return scored(transform, logits, targets, gradient, gradient <= GRADIENT, BLOCK)
 
 
 def _parts(logits: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

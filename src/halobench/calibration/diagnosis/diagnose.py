@@ -40,7 +40,7 @@ from halobench.calibration.repair.auto import DEPENDENT, NONE, TEMPERATURES, TS,
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import Rung
 from halobench.calibration.scores import metric, resampling
-from halobench.calibration.scores.sample_scores import cross_entropy, softmax
+from halobench.calibration.scores.sample_scores import correctness, cross_entropy, mass_of, softmax
 from halobench.calibration.temperature.rescaling import rescale, temper
 from halobench.calibration.temperature.temperature_scaling import finite_beta
 from halobench.core.errors import refuse, require
@@ -63,6 +63,8 @@ def diagnose(
     test_logits: Any = None,
     test_labels: Any = None,
     *,
+    votes: Any = None,
+    test_votes: Any = None,
     groups: Any = None,
     posterior: Any = None,
     names: Any = None,
@@ -84,6 +86,9 @@ def diagnose(
         In [0, k), or names of classes: those in `names` or, without `names`, all k, in alphabetical order.
     test_logits, test_labels : arrays, optional
         Logits and labels of the samples whose probabilities are wanted; labels may be omitted.
+    votes, test_votes : (n, k) arrays, optional
+        In place of labels: how many of a sample's labels, such as those of several annotators, are each class, as in
+        `fit_auto`.
     groups : (n,) numbers or names, optional
         Groups of validation samples that belong together, as in `fit_auto`. A data frame has a column named group
         instead.
@@ -118,11 +123,11 @@ def diagnose(
     >>> diagnosis.auto.chosen, round(diagnosis.temperature.exact.T)
     ('exact', 3)
     """
-    if labels is None:
-        refuse(
-            not hasattr(logits, "columns"), "labels", "missing; pass labels, or a data frame with a column named label"
-        )
-        for name, value in {"test_logits": test_logits, "test_labels": test_labels, "posterior": posterior}.items():
+    if labels is None and votes is None:
+        sentence = "missing; pass labels, votes, or a data frame with a column named label"
+        refuse(not hasattr(logits, "columns"), "labels", sentence)
+        others = {"test_logits": test_logits, "test_labels": test_labels, "test_votes": test_votes}
+        for name, value in (others | {"posterior": posterior}).items():
             refuse(
                 value is not None,
                 name,
@@ -135,16 +140,19 @@ def diagnose(
         return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed, floor, calibrator)
     shape, kind = np.shape(as_rows(logits)), "probabilities" if probabilities else "logits"
     k = max(shape[1], 2) if len(shape) == 2 else 2
-    labels, names = numbered(labels, names, k, "labels")
+    if labels is not None:
+        labels, names = numbered(labels, names, k, "labels")
     if test_labels is not None:
         test_labels, _ = numbered(test_labels, names, k, "test_labels")
     arrays = {kind: logits, "labels": labels, "groups": groups, "posterior": _aligned(posterior, logits)}
     arrays |= {f"test_{kind}": _aligned(test_logits, logits), "test_labels": test_labels}
+    arrays |= {"votes": _aligned(votes, logits), "test_votes": _aligned(test_votes, logits)}
     arrays = {name: as_rows(value) for name, value in arrays.items() if value is not None}
     val, test = read_samples(arrays), None
     if f"test_{kind}" in arrays:
         test = read_samples(arrays, "test_", val["logits"].shape[1])
-    refuse(test is None and test_labels is not None, "test_labels", "passed without test_logits; pass both or neither")
+    for name, value in {"test_labels": test_labels, "test_votes": test_votes}.items():
+        refuse(test is None and value is not None, name, "passed without test_logits; pass both or neither")
     return _diagnose(val, test, names, candidates, seed, floor, calibrator)
 
 
@@ -200,7 +208,7 @@ def _diagnose(
         (calibrator,) = auto.check_candidates([calibrator])
         tried = (*tried, calibrator) if calibrator not in tried else tried
     none = any(samples is not None and _has_zeros(samples) for samples in (val, test))
-    added = Floor.of(val["probabilities"], val["labels"], floor) if none and floor != 0 else None
+    added = Floor.of(val["probabilities"], _targets(val), floor) if none and floor != 0 else None
     if added is not None:
         val, test = _floored(val, added), None if test is None else _floored(test, added)
     # A single memory layout makes the last digits of results independent of the layout of the input.
@@ -211,6 +219,11 @@ def _diagnose(
         shown = tuple(map(str, range(k) if names is None else names))
         found = _computed(logits, val, test, shown, tried, seed, calibrator)
     return found if added is None else _with_floor(found, added)
+
+
+def _targets(samples: Samples) -> np.ndarray:
+    """Return labels (n,), or shares of votes (n, k)."""
+    return samples["shares"] if "shares" in samples else samples["labels"]
 
 
 def _has_zeros(samples: Samples) -> bool:
@@ -242,17 +255,18 @@ def _computed(
     forced: str | None,
 ) -> Diagnosis:
     """Diagnose float64 logits (n, k)."""
-    labels, (n, k) = val["labels"], logits.shape
-    counts, top = np.bincount(labels, minlength=k), logits.argmax(axis=1)
+    targets, votes, (n, k) = _targets(val), val.get("votes"), logits.shape
+    mass, top = mass_of(targets, k), logits.argmax(axis=1)
+    counts = mass.sum(axis=0)
     groups, finite = val.get("groups"), bool(np.isfinite(logits).all())
-    together = auto.grouped(logits, labels, groups) if finite or groups is not None else Groups.single(n)
+    together = auto.grouped(logits, targets, groups) if finite or groups is not None else Groups.single(n)
     one_each = together.one_each(generator(seed, "diagnose", "groups"))
     log.info("temperatures")
-    temperature = Temperature.of(logits, labels, together)
-    beta = finite_beta(logits, labels)
+    temperature = Temperature.of(logits, targets, together)
+    beta = finite_beta(logits, targets)
     tempered = temper(logits, beta)
-    recommended = _choice(logits, labels, test, tried, seed, together, names)
-    chosen = recommended if forced is None else _forced(recommended, forced, logits, labels)
+    recommended = _choice(logits, (targets, votes), test, tried, seed, together, names)
+    chosen = recommended if forced is None else _forced(recommended, forced, logits, targets)
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]
     log.info("the repair ladder")
     # Neither the ladder nor the tests for a shift know groups, so they get one sample of each.
@@ -260,22 +274,24 @@ def _computed(
     if chosen.mismatch:
         no_ladder = chosen.reason
     if not no_ladder:
-        ladder, no_ladder = quick_ladder(logits[one_each], val.get("posterior", labels)[one_each], seed)
-    shift = None
+        known = val.get("posterior", targets)[one_each]
+        ladder, no_ladder = quick_ladder(logits[one_each], known, seed, votes is not None)
+    shift, new_targets = None, None
     if test is not None:
-        shift = Shift.of(tempered[one_each], labels[one_each], temper(test["logits"], beta), test.get("labels"))
+        new_targets = test.get("shares", test.get("labels"))
+        shift = Shift.of(tempered[one_each], targets[one_each], temper(test["logits"], beta), new_targets)
     log.info("test scores")
     scores: dict[str, dict[str, Rung]] = {}
     test_gains: dict[str, Gain] = {}
     better: dict[str, Gain] = {}
-    if test is not None and "labels" in test:
-        scores, test_gains, better = _scored(
-            _maps(logits, labels, test, temperature, chosen), test["labels"], chosen, seed
-        )
+    if test is not None and new_targets is not None:
+        maps = _maps(logits, targets, test, temperature, chosen)
+        scores, test_gains, better = _scored(maps, new_targets, chosen, seed)
     return Diagnosis(
         samples=n,
         classes=k,
-        errors=int((top != labels).sum()),
+        votes=0.0 if votes is None else float(votes.mean()),
+        errors=float((1 - correctness(top, targets)).sum()),
         names=names,
         rarest=int(counts.min()),
         unseen=tuple(np.flatnonzero(counts == 0).tolist()),
@@ -285,7 +301,7 @@ def _computed(
         resolution=max(widths)[1] if widths else math.nan,
         ladder=ladder,
         no_ladder=no_ladder,
-        confusions=confusions(softmax(tempered), top, labels),
+        confusions=confusions(softmax(tempered), top, mass),
         test_samples=0 if test is None else len(test["logits"]),
         shift=shift,
         scores=scores,
@@ -296,7 +312,7 @@ def _computed(
 
 def _choice(
     logits: np.ndarray,
-    labels: np.ndarray,
+    targets: tuple[np.ndarray, np.ndarray | None],
     test: Samples | None,
     tried: Sequence[str],
     seed: int,
@@ -308,18 +324,19 @@ def _choice(
     if not reason and test is not None and not (finite := np.isfinite(test["logits"]).all(axis=1)).all():
         reason = f"test row {finite.argmin()} has a logit of -inf (a probability of 0)"
     if reason:
-        return auto.kept(logits, labels, tried, f"{reason}, which richer calibrators can't map; {FLOOR}", groups)
-    return auto.fit_auto_checked(logits, labels, tried, seed, groups, names)
+        why = f"{reason}, which richer calibrators can't map; {FLOOR}"
+        return auto.kept(logits, targets[0], tried, why, groups, targets[1])
+    return auto.fit_auto_checked(logits, targets[0], tried, seed, groups, names, targets[1])
 
 
-def _forced(recommended: AutoFit, name: str, logits: np.ndarray, labels: np.ndarray) -> AutoFit:
+def _forced(recommended: AutoFit, name: str, logits: np.ndarray, targets: np.ndarray) -> AutoFit:
     """Return the results with another calibrator, which is fitted to all samples, in place of the recommended one."""
     if name == recommended.chosen:
         return recommended
     if name == NONE:
-        fitted = auto.uncalibrated(logits, labels)
+        fitted = auto.uncalibrated(logits, targets)
     else:
-        fitted = fit_checked(name, logits, labels, {})
+        fitted = fit_checked(name, logits, targets, {})
         reason = fitted.reason or "the labels always have the largest logit, so that no temperature is best"
         refuse(fitted.transform is None, "calibrator", f"{name} can't be fitted: {reason}")
     gain = next((gain for gain in recommended.candidates if gain.name == name), Gain(name))
@@ -327,18 +344,18 @@ def _forced(recommended: AutoFit, name: str, logits: np.ndarray, labels: np.ndar
 
 
 def _maps(
-    logits: np.ndarray, labels: np.ndarray, test: Samples, temperature: Temperature, chosen: AutoFit
+    logits: np.ndarray, targets: np.ndarray, test: Samples, temperature: Temperature, chosen: AutoFit
 ) -> dict[str, np.ndarray]:
     """Return the calibrated test logits of all candidates, of the temperatures and of no calibration."""
     new = test["logits"]
     maps = {NONE: rescale(test.get("uncalibrated", new), 1.0)}
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(new, temperature.others["paper"].beta)
-    maps[TS] = temper(new, finite_beta(logits, labels))
+    maps[TS] = temper(new, finite_beta(logits, targets))
     if 0 < chosen.temperature.weight < 1:
         maps[auto.SHRUNK] = temper(new, chosen.temperature.beta)
     for name in [gain.name for gain in chosen.candidates if not math.isnan(gain.value)]:
-        fitted = chosen.calibrator if name == chosen.chosen else fit_checked(name, logits, labels, {})
+        fitted = chosen.calibrator if name == chosen.chosen else fit_checked(name, logits, targets, {})
         if fitted.transform is not None:
             maps[name] = fitted.logits(new, probabilities=False)
     if chosen.chosen not in maps:
@@ -347,20 +364,19 @@ def _maps(
 
 
 def _scored(
-    maps: dict[str, np.ndarray], labels: np.ndarray, chosen: AutoFit, seed: int
+    maps: dict[str, np.ndarray], targets: np.ndarray, chosen: AutoFit, seed: int
 ) -> tuple[dict[str, dict[str, Rung]], dict[str, Gain], dict[str, Gain]]:
     """Return test scores by calibrator and metric, gains over no calibration, and gains over the chosen calibrator.
 
     Gains are left out if they aren't finite.
     """
     probabilities = {name: softmax(mapped) for name, mapped in maps.items()}
-    one_hot = np.eye(len(maps[NONE][0]))[labels]
-    losses = {name: cross_entropy(mapped, labels) for name, mapped in maps.items()}
+    mass = mass_of(targets, maps[NONE].shape[1])
+    losses = {name: cross_entropy(mapped, targets) for name, mapped in maps.items()}
     columns: dict[tuple[str, str], np.ndarray] = {}
     for name, p in probabilities.items():
-        wrong = (p.argmax(axis=1) != labels).astype(np.float64)
-        columns |= {(name, "nll"): losses[name], (name, "error"): wrong}
-        columns[name, "brier"] = ((p - one_hot) ** 2).sum(axis=1)
+        columns |= {(name, "nll"): losses[name], (name, "error"): 1 - correctness(p.argmax(axis=1), targets)}
+        columns[name, "brier"] = 1 + (p**2).sum(axis=1) - 2 * (p * mass).sum(axis=1)
         for base in (NONE, chosen.chosen):
             gains = losses[base] - losses[name]
             if name != base and np.isfinite(gains).all():
@@ -371,7 +387,7 @@ def _scored(
     scores = {}
     for name, p in probabilities.items():
         scores[name] = {key: Rung(*ends[name, key]) for key in ("nll", "error", "brier")}
-        scores[name]["ece"] = Rung(metric.ece(p, labels), math.nan, math.nan)
+        scores[name]["ece"] = Rung(metric.ece(p, targets), math.nan, math.nan)
     over_none, over_chosen = (
         {name: Gain(name, *each) for (name, key), each in ends.items() if key == base} for base in (NONE, chosen.chosen)
     )

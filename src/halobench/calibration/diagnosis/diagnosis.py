@@ -20,7 +20,7 @@ from halobench.calibration.floor import Floor
 from halobench.calibration.logit_tables import rows_of
 from halobench.calibration.repair.auto import AutoFit, Gain, listed
 from halobench.calibration.repair.ladder import RepairLadder, Rung
-from halobench.core.formatting import count
+from halobench.core.formatting import count, number
 
 WIDTH = 80  # columns of the text
 SHOWN = 10  # the largest number of classes whose names are all listed
@@ -32,8 +32,12 @@ class Diagnosis:
 
     Attributes
     ----------
-    samples, classes, errors : int
-        Numbers of validation samples, classes, and wrongly predicted validation samples.
+    samples, classes : int
+        Numbers of validation samples and classes.
+    errors : float
+        The number of wrongly predicted validation samples; of samples with votes, the shares that differ are added up.
+    votes : float
+        The mean number of votes of a validation sample; 0 if samples have single labels.
     names : tuple of str
         Names of the classes.
     rarest : int
@@ -69,7 +73,8 @@ class Diagnosis:
 
     samples: int
     classes: int
-    errors: int
+    errors: float
+    votes: float
     names: tuple[str, ...]
     rarest: int
     unseen: tuple[int, ...]
@@ -119,6 +124,8 @@ class Diagnosis:
         line = f"{count(self.classes, 'class', 'classes')}{self._order()}, {count(self.samples, 'validation sample')}"
         if self.auto.groups.kind == "given":
             line += f" in {count(self.auto.groups.count, 'group')}"
+        if self.votes:
+            line += f" with {number(self.votes, '.3g')} votes each on average"
         if self.test_samples:
             line += f", {count(self.test_samples, 'test sample')}{'' if self.scores else ' without labels'}"
         return line

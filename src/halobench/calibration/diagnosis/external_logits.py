@@ -5,6 +5,8 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 =============================== ===========================================================================
 ``val_logits``, ``test_logits`` (n, k), finite; or -inf for a class that the model rules out
 ``val_labels``, ``test_labels`` (n,), whole numbers from 0 to k - 1
+``val_votes``, ``test_votes``   (n, k), for `diagnose_file` only, in place of labels: how many of a sample's labels,
+                                such as those of several annotators, are each class
 ``val_posterior``,              optional: (n, k), P(label | x) if it is known. Scores are then also expectations
 ``test_posterior``              under it; calibrators except ``oracle`` are still fitted to ``val_labels``
 ``val_groups``                  optional, for `diagnose_file` only: (n,), numbers or names that are equal for samples
@@ -12,8 +14,8 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 ``names``                       optional: (k,), the name of each column's class; labels may then be names
 =============================== ===========================================================================
 
-or one set (``logits``, ``labels`` and optionally ``posterior`` and ``groups``), which `calibrate_file` randomly halves.
-`diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``, since their
+or one set (``logits``, ``labels`` or ``votes``, and optionally ``posterior`` and ``groups``), which `calibrate_file`
+randomly halves. `diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``, since their
 logarithm equals the logits up to a constant per row. `diagnose_file` adds a floor to probabilities if some are 0
 (`halobench.calibration.floor`). Otherwise, a probability of 0, or a logit of -inf, rules the class out. Temperature
 scaling can still be fitted as long as no ``val`` label is a class that is ruled out for its sample. The paper's fit is
@@ -42,7 +44,9 @@ from halobench.calibration.arrays import (
     check_logits,
     check_rows,
     check_unscaled,
+    check_votes,
     in_unit_interval,
+    shares_of,
     two_columns,
 )
 from halobench.calibration.logit_tables import SPLITS, numbered, table_arrays
@@ -58,11 +62,12 @@ if TYPE_CHECKING:
     from halobench.calibration.calibrate_cell import Calibrated
     from halobench.core.specs.calibrate import CalibrateSpec
 
-KINDS = ("logits", "probabilities", "labels", "posterior")
+KINDS = ("logits", "probabilities", "labels", "votes", "posterior")
 NAMES = (*KINDS, "groups", "names", *(f"{split}_{kind}" for split in SPLITS for kind in KINDS), "val_groups")
 FEWEST = 2  # the smallest number of samples that can be halved
 
-# The logits, labels and, if known, the posterior of a set of samples; test samples may have no labels.
+# The logits, labels and, if known, the posterior of a set of samples; test samples may have no labels. In place of
+# labels, there may be the shares (n, k) and numbers (n,) of votes.
 Samples = dict[str, np.ndarray]
 
 
@@ -102,6 +107,8 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
             "remove this array; only `halobench diagnose` uses groups, and these fits treat samples as independent"
         )
         refuse("groups" in val, "groups" if "groups" in arrays else "val_groups", sentence)
+        voted = "votes" in val or (test is not None and "votes" in test)
+        refuse(voted, "votes", "only `halobench diagnose` uses votes; pass labels, e.g. votes.argmax(axis=1)")
         if set(KINDS) & set(arrays):
             val, test = _halves(val, seed)
         if test is None:
@@ -175,7 +182,7 @@ def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
 
 
 def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: int | None = None) -> Samples:
-    """Check and return the logits, labels, any groups and any posterior among arrays whose names begin with `prefix`.
+    """Check and return the logits, labels or votes, groups and posterior of arrays whose names begin with `prefix`.
 
     If `classes`, the number of classes in the validation samples, is passed, the samples are test samples, which may
     have no labels.
@@ -204,7 +211,16 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
     if f"{prefix}labels" in arrays:
         labels = check_labels(np.asarray(arrays[f"{prefix}labels"]), logits.shape, f"{prefix}labels")
         samples["labels"] = labels.astype(np.int64)
-    refuse("labels" not in samples and classes is None, f"{prefix}labels", f"missing; add the labels of {name}")
+    if f"{prefix}votes" in arrays:
+        for other in ("labels", "posterior"):
+            refuse(
+                f"{prefix}{other}" in arrays, f"{prefix}votes", f"passed next to {prefix}{other}; keep one of the two"
+            )
+        votes = check_votes(arrays[f"{prefix}votes"], logits.shape, f"{prefix}votes")
+        targets, counts = shares_of(votes)
+        samples |= {"labels": targets} if counts is None else {"shares": targets, "votes": counts}
+    known = "labels" in samples or "shares" in samples
+    refuse(not known and classes is None, f"{prefix}labels", f"missing; add the labels or votes of {name}")
     if f"{prefix}groups" in arrays:
         samples["groups"] = check_groups(arrays[f"{prefix}groups"], len(logits), f"{prefix}groups")
     if f"{prefix}posterior" in arrays:

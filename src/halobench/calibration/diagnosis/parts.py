@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from halobench.calibration.repair.families import FAMILIES
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import RepairLadder, ladder
 from halobench.calibration.repair.trials import NORMAL
-from halobench.calibration.scores.sample_scores import cross_entropy, predictions, softmax
+from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, predictions, softmax
 from halobench.calibration.temperature.paper_fit import fit_as_paper
 from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.temperature_scaling import TemperatureFit, fit_exactly
@@ -53,7 +53,8 @@ class Temperature:
     nll : float
         NLL of the validation samples at T = 1.
     others : dict of str to TemperatureFit
-        The fits of other programs: ``paper``, the paper's code, and ``copied``, the often copied code of Guo et al.
+        The fits of other programs: ``paper``, the paper's code, and ``copied``, the often copied code of Guo et al.;
+        for votes, also ``majority``, the best temperature for the samples' most frequent labels.
     curve : tuple of (float, float)
         Pairs of a temperature, in a range around all those fitted, and the NLL of the validation samples there; empty
         if there is no finite optimum.
@@ -68,29 +69,42 @@ class Temperature:
     curve: tuple[tuple[float, float], ...]
 
     @classmethod
-    def of(cls, logits: np.ndarray, labels: np.ndarray, groups: Groups | None = None) -> Temperature:
-        """Fit the temperature, both exactly and as other programs do, and estimate its error, over groups if any."""
-        groups = Groups.single(len(labels)) if groups is None else groups
-        exact = fit_exactly(logits, labels)
+    def of(cls, logits: np.ndarray, targets: np.ndarray, groups: Groups | None = None) -> Temperature:
+        """Fit the temperature, both exactly and as other programs do, and estimate its error, over groups if any.
+
+        Targets are labels (n,) or shares of votes (n, k).
+        """
+        groups = Groups.single(len(targets)) if groups is None else groups
+        exact = fit_exactly(logits, targets)
         log.info("the temperatures of other programs")
-        others = {"paper": fit_as_paper(logits, labels), "copied": fit_as_paper(logits, labels, *COPIED)}
+        others = {"paper": fit_as_paper(logits, targets), "copied": fit_as_paper(logits, targets, *COPIED)}
+        if targets.ndim == 2:
+            others["majority"] = _fitted_to_majorities(logits, targets)
         log.info("the interval of the best temperature")
         low = high = cost = math.nan
         if 0 < exact.beta < math.inf:
-            variance, curvature = _log_variance(rescale(logits, exact.beta), labels, groups)
-            half = _quantile(groups.count, len(labels)) * math.sqrt(variance)
+            variance, curvature = _log_variance(rescale(logits, exact.beta), targets, groups)
+            half = _quantile(groups.count, len(targets)) * math.sqrt(variance)
             low, high = (exact.T * math.exp(sign * min(half, 700.0)) for sign in (-1, 1))
-            cost = variance * curvature / (2 * len(labels))
+            cost = variance * curvature / (2 * len(targets))
         log.info("the NLL by temperature")
-        nll = float(cross_entropy(logits, labels).mean())
+        nll = float(cross_entropy(logits, targets).mean())
         curve: tuple[tuple[float, float], ...] = ()
         if math.isfinite(exact.T) and math.isfinite(nll):
             near = [fit.T for fit in others.values() if 1 / WIDEST < fit.T / exact.T < WIDEST]
             shown = [1.0, exact.T, *near]
             points = POINTS if logits.size <= MANY_LOGITS else FEW_POINTS
             grid = np.geomspace(min(shown) / 1.5, max(shown) * 1.5, points)
-            curve = tuple((float(T), float(cross_entropy(rescale(logits, 1 / T), labels).mean())) for T in grid)
+            curve = tuple((float(T), float(cross_entropy(rescale(logits, 1 / T), targets).mean())) for T in grid)
         return cls(exact, low, high, cost, nll, others, curve)
+
+
+def _fitted_to_majorities(logits: np.ndarray, shares: np.ndarray) -> TemperatureFit:
+    """Return the best temperature for each sample's most frequent label, with its NLL under the votes' shares."""
+    fit = fit_exactly(logits, shares.argmax(axis=1))
+    if not math.isfinite(fit.beta):
+        return fit
+    return replace(fit, nll=float(cross_entropy(rescale(logits, fit.beta), shares).mean()))
 
 
 def _quantile(groups: int, samples: int) -> float:
@@ -102,12 +116,12 @@ def _quantile(groups: int, samples: int) -> float:
     return float(stdtrit(groups - 1, 0.975)) * math.sqrt(groups / (groups - 1))
 
 
-def _log_variance(u: np.ndarray, labels: np.ndarray, groups: Groups) -> tuple[float, float]:
+def _log_variance(u: np.ndarray, targets: np.ndarray, groups: Groups) -> tuple[float, float]:
     """Return the variance of log T (a sandwich estimator) and the summed NLL's curvature in log T at the optimum."""
     p = softmax(u)
     u = np.where(p > 0, u, 0.0)
     mean = np.einsum("ij,ij->i", p, u)
-    slopes = groups.sums(mean - u[np.arange(len(u)), labels])
+    slopes = groups.sums(mean - np.einsum("ij,ij->i", mass_of(targets, u.shape[1]), u))
     curvature = float((np.einsum("ij,ij,ij->i", p, u, u) - mean**2).sum())
     return groups.factor * float(slopes @ slopes) / curvature**2 if curvature > 0 else math.inf, curvature
 
@@ -116,27 +130,32 @@ def _log_variance(u: np.ndarray, labels: np.ndarray, groups: Groups) -> tuple[fl
 class Confusion:
     """How many samples with a given prediction have a certain other label, and how many TS expects to have it.
 
+    A sample's votes count as its shares of a label.
+
     `chance` is the p-value, after Bonferroni's correction for all pairs of classes, of a count this large if wrong
     predictions were spread evenly over all pairs.
     """
 
     predicted: int
     label: int
-    count: int
+    count: float
     of: int
     expected: float
     chance: float = 0.0
 
 
-def confusions(p: np.ndarray, top: np.ndarray, labels: np.ndarray) -> tuple[Confusion, ...]:
-    """Return the most frequent confusions of a prediction with a label; p (n, k) are TS's probabilities."""
+def confusions(p: np.ndarray, top: np.ndarray, mass: np.ndarray) -> tuple[Confusion, ...]:
+    """Return the most frequent confusions of a prediction with a label.
+
+    p (n, k) are TS's probabilities, `top` (n,) the predictions, and `mass` (n, k) one-hot labels or shares of votes.
+    """
     from scipy.stats import poisson
 
     k = p.shape[1]
     counts, expected = np.zeros((k, k)), np.zeros((k, k))
-    np.add.at(counts, (top, labels), 1)
+    np.add.at(counts, top, mass)
     np.add.at(expected, top, p)
-    sizes = counts.sum(axis=1)
+    sizes = np.bincount(top, minlength=k)
     wrong = np.where(np.eye(k, dtype=bool), 0, counts)
     pairs = [divmod(int(index), k) for index in np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]]
     others = k * (k - 1)
@@ -145,7 +164,7 @@ def confusions(p: np.ndarray, top: np.ndarray, labels: np.ndarray) -> tuple[Conf
         return min(1.0, others * float(poisson.sf(count - 1, wrong.sum() / others)))
 
     return tuple(
-        Confusion(a, j, int(wrong[a, j]), int(sizes[a]), float(expected[a, j]), chance(wrong[a, j]))
+        Confusion(a, j, float(wrong[a, j]), int(sizes[a]), float(expected[a, j]), chance(wrong[a, j]))
         for a, j in pairs
         if wrong[a, j] > 0
     )
@@ -209,8 +228,13 @@ def _same_classes(counts: np.ndarray) -> float:
     return float(stats.chi2_contingency(table).pvalue) if table.shape[1] > 1 else 1.0
 
 
-def quick_ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[RepairLadder | None, str]:
-    """Return the repair ladder of some samples (without slow maps if there are many classes), or why it is missing."""
+def quick_ladder(
+    logits: np.ndarray, targets: np.ndarray, seed: int, votes: bool = False
+) -> tuple[RepairLadder | None, str]:
+    """Return the repair ladder of some samples (without slow maps if there are many classes), or why it is missing.
+
+    Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes.
+    """
     if not np.isfinite(logits).all():
         return None, "it needs finite logits"
     if len(logits) < LADDER_SAMPLES:
@@ -231,6 +255,6 @@ def quick_ladder(logits: np.ndarray, targets: np.ndarray, seed: int) -> tuple[Re
     work = len(some) * logits.shape[1] ** 2
     families = [name for name in FAMILIES if work <= WORK.get(name, math.inf)]
     try:
-        return ladder(logits[some], targets[some], seed=seed, families=families), ""
+        return ladder(logits[some], targets[some], seed=seed, families=families, votes=votes), ""
     except SpecError as error:
         return None, f"its fits fail ({error})"

@@ -194,6 +194,11 @@ def _richer(auto: AutoFit) -> tuple[str, str, bool]:
     return short, sentences, unsure
 
 
+def _shares(votes: float) -> str:
+    """Return a count of samples, or the sum of shares of votes with one digit."""
+    return f"{votes:.0f}" if votes == round(votes) else number(votes, ".1f")
+
+
 def _wrong(errors: int) -> str:
     return count(errors, "wrong prediction")
 
@@ -241,8 +246,23 @@ def is_optimal(temperature: Temperature, samples: int) -> Answer:
         short = f"T = {number(exact.T, '.4g')}{', proved optimal' if exact.converged else ''}."
         precision = f"Its 95% interval is {interval(temperature.low, temperature.high, '.3g')}."
     saved = f"It lowers the NLL from {number(nll)} (T = 1) to {number(exact.nll)}."
-    others = (_other_fit(OTHERS[name], fit, exact.nll) for name, fit in temperature.others.items())
-    return Answer(question, short, _joined(precision, saved, *others))
+    others = (_other_fit(OTHERS[name], fit, exact.nll) for name, fit in temperature.others.items() if name in OTHERS)
+    majority = _of_majorities(temperature)
+    return Answer(question, short, _joined(precision, saved, *others, majority))
+
+
+def _of_majorities(temperature: Temperature) -> str:
+    """Say what a temperature that is fitted to majorities of votes costs; "" if there are no votes."""
+    if "majority" not in temperature.others:
+        return ""
+    fit, nll = temperature.others["majority"], temperature.exact.nll
+    if math.isnan(fit.T):
+        return "Fitted to majority labels, no finite T would be best: all predictions are the majority's."
+    sharp = "too sharp" if fit.T < temperature.exact.T else "too flat"
+    return (
+        f"Fitted to majority labels, T would be {number(fit.T, '.4g')}, which is {sharp}: the votes' NLL would be "
+        f"higher by {_nats(fit.nll - nll)} nats."
+    )
 
 
 def _other_fit(name: str, fit: TemperatureFit, optimum: float) -> str:
@@ -283,13 +303,13 @@ def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, clas
     return Answer(question, f"{parts}, only other training {span}.", sentences)
 
 
-def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], errors: int, samples: int) -> Answer:
+def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], errors: float, samples: int) -> Answer:
     """Report which classes are mistaken for which others."""
     question = "Which classes are confused?"
     if not confusions:
         return Answer(question, "None.", f"All {samples} predictions are right.")
     pairs = [
-        f"{pair.count} of {pair.of} predictions of {names[pair.predicted]} are labelled {names[pair.label]} "
+        f"{_shares(pair.count)} of {pair.of} predictions of {names[pair.predicted]} are labelled {names[pair.label]} "
         f"({number(pair.expected, '.1f')} expected after TS)"
         for pair in confusions
     ]
@@ -298,7 +318,7 @@ def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], erro
     if len(names) > 2 and chance > CLEAR:
         short = "No pair of classes stands out."
     sentences = _joined(
-        f"{errors} of {samples} predictions are wrong. {'; '.join(pairs)}.",
+        f"{_shares(errors)} of {samples} predictions are wrong. {'; '.join(pairs)}.",
         len(names) > 2
         and chance > CLEAR
         and "Counts like the largest would also be seen if wrong predictions were spread evenly over all pairs of "
@@ -313,7 +333,7 @@ def are_enough(
     resolution: float,
     samples: int,
     classes: int,
-    errors: int,
+    errors: float,
     rarest: int,
     unseen: str,
 ) -> Answer:
@@ -332,6 +352,7 @@ def are_enough(
     if scarce:
         per_class = number(samples / classes, ".2g")
         richer += f" But with {per_class} samples a class on average, no map can learn how most classes differ."
+    errors = round(errors)
     wrong, yes = count(errors, "prediction is", "predictions are"), "yes" if for_temperature else "no"
     costs = f"T rests on {_wrong(errors)}" if doubtful else f"its sampling error costs {_nats(cost)} nats on average"
     sentences = _joined(

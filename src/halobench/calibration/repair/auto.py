@@ -45,7 +45,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.arrays import as_rows, check_labels, check_logits, check_unscaled, check_whole
+from halobench.calibration.arrays import as_rows, check_labels_or_votes, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import Calibrator, fit_checked, scored
 from halobench.calibration.logit_tables import numbered
 from halobench.calibration.repair.columns import Mismatch, find_mismatch
@@ -157,8 +157,9 @@ def default_candidates() -> tuple[str, ...]:
 
 def fit_auto(
     logits: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | None = None,
     *,
+    votes: np.ndarray | None = None,
     groups: Any = None,
     names: Sequence[str] | None = None,
     candidates: Sequence[str] | None = None,
@@ -172,6 +173,9 @@ def fit_auto(
         Finite.
     labels : (n,) integers or str
         In [0, k), or names of classes, as in `halobench.diagnose`.
+    votes : (n, k) array, optional
+        In place of labels: how many of a sample's labels, such as those of several annotators, are each class. Each
+        sample counts once, whatever its number of votes, which are assumed to be independent draws for each sample.
     names : list or array of str, optional
         Names of the classes, in the order of the columns.
     groups : (n,) numbers or names, optional
@@ -187,7 +191,8 @@ def fit_auto(
     ------
     SpecError
         If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2;
-        labels or groups have the wrong shape, type or range; there is only one group; or a candidate doesn't exist or
+        labels, votes or groups have the wrong shape, type or range; there is only one group, or copies of a sample are
+        in different groups; or a candidate doesn't exist or
         isn't installed.
 
     Examples
@@ -201,21 +206,30 @@ def fit_auto(
     """
     logits = check_logits(as_rows(logits))
     check_unscaled(logits)
-    labels, classes = numbered(labels, names, logits.shape[1], "labels")
-    labels = check_labels(as_rows(labels), logits.shape)
+    labels, classes = (None, names) if labels is None else numbered(labels, names, logits.shape[1], "labels")
+    labels = None if labels is None else as_rows(labels)
+    targets, counts = check_labels_or_votes(labels, votes, logits.shape)
     check_whole("seed", seed, 0)
     tried = default_candidates() if candidates is None else check_candidates(candidates)
-    together = None if groups is None else check_groups(groups, len(labels))
+    together = None if groups is None else check_groups(groups, len(logits))
     logits = logits.astype(np.float64, copy=False)
-    fitted = fit_auto_checked(logits, labels, tried, seed, grouped(logits, labels, together), classes)
+    fitted = fit_auto_checked(logits, targets, tried, seed, grouped(logits, targets, together), classes, counts)
     named = dataclasses.replace(fitted.calibrator, names=tuple(map(str, () if classes is None else classes)))
     return dataclasses.replace(fitted, calibrator=named)
 
 
 def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) -> Groups:
-    """Return the groups (n,) that were given or, for finite logits (n, k), how samples depend on each other."""
+    """Return the groups (n,) that were given or, for finite logits (n, k), how samples depend on each other.
+
+    Raises SpecError if copies seem to be in different groups.
+    """
     if groups is not None:
-        return Groups(groups, "given")
+        given = Groups(groups, "given")
+        one_each = given.one_each(generator(0, "auto", "groups"))
+        among = find_dependence(logits[one_each], targets[one_each]) if np.isfinite(logits).all() else None
+        sentence = "samples in different groups seem to be copies of each other; put all copies into one group"
+        refuse(among is not None and among.kind == "copies", "groups", sentence)
+        return given
     found = find_dependence(logits, targets)
     return Groups.single(len(logits)) if found is None else Groups.single(len(logits), found.kind, found.factor)
 
@@ -257,6 +271,8 @@ def fit_auto_checked(
     some = _some(logits, groups, seed)
     slow = f"too slow for {k} classes and {len(some)} samples"
     reasons = {name: slow for name in names if name in BY_PAIR and len(some) * k**2 > WORK}
+    if targets.ndim == 2:
+        reasons |= {name: "it takes single labels, not votes" for name in names if not takes_votes(name)}
     drawn = None if votes is None else votes[some]
     tried = () if obstacle else names
     trials = cross_fitted(logits[some], targets[some], tried, seed, groups.numbered(some), reasons, drawn)
@@ -299,6 +315,11 @@ DEPENDENT = {
     "copies": "many samples seem to be copies of each other, and no groups were passed",
     "order": "successive samples seem to belong together, and no groups were passed",
 }
+
+
+def takes_votes(name: str) -> bool:
+    """Return True if a calibrator can be fitted to votes."""
+    return bool(plugins.find("calibrators", name).constants.get("VOTES"))
 
 
 def _untried(names: Sequence[str], reason: str) -> tuple[Gain, ...]:
@@ -355,9 +376,16 @@ def unfitted(
     return _kept(logits, targets, ShrunkFit(1.0, 1.0, 0.0), groups, _untried(names, reason), reason, mismatch=mismatch)
 
 
-def kept(logits: np.ndarray, targets: np.ndarray, names: Sequence[str], reason: str, groups: Groups) -> AutoFit:
+def kept(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    reason: str,
+    groups: Groups,
+    votes: np.ndarray | None = None,
+) -> AutoFit:
     """Return a temperature as the choice, for `reason`; logits may be -inf."""
-    temperature = fit_shrunk(logits, targets, groups)
+    temperature = fit_shrunk(logits, targets, groups, votes)
     return _kept(logits, targets, temperature, groups, _untried(names, reason), reason)
 
 

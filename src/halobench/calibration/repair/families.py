@@ -56,14 +56,22 @@ FAMILIES = ("temperature", "partner", "ranks", "regression", "network", "neighbo
 
 
 def fit_families(
-    logits: np.ndarray, targets: np.ndarray, labels: np.ndarray, seed: int, names: Sequence[str] = FAMILIES
+    logits: np.ndarray,
+    targets: np.ndarray,
+    labels: np.ndarray,
+    seed: int,
+    names: Sequence[str] = FAMILIES,
+    votes: bool = False,
 ) -> dict[str, Map]:
-    """Fit a map of each family to checked logits (n, k), float64; `labels` (n,) are the targets, or drawn from them."""
+    """Fit a map of each family to checked logits (n, k), float64; `labels` (n,) are the targets, or drawn from them.
+
+    Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes.
+    """
     rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
-    kind = "posterior" if targets.ndim == 2 else "labels"
+    kind = "posterior" if targets.ndim == 2 and not votes else "labels"
     ts = fit_exactly(logits, targets)
     beta = finite_beta(logits, labels) if ts.separable else ts.beta
-    partner = fit_checked(logits, labels).log_probabilities
+    partner = fit_checked(logits, targets if votes else labels).log_probabilities
     fits: dict[str, Callable[[], Map]] = {
         "temperature": lambda: lambda z: rescale(z, beta),
         "partner": lambda: partner,

@@ -185,8 +185,12 @@ def ladder(
     draws: int = 1000,
     seed: int = 0,
     families: Sequence[str] = FAMILIES,
+    votes: bool = False,
 ) -> RepairLadder:
-    """Compute `repair_ladder` for arrays that may look like probabilities or be separable, as a cell's arrays may."""
+    """Compute `repair_ladder` for arrays that may look like probabilities or be separable, as a cell's arrays may.
+
+    If targets are shares of `votes`, the noise is unknown.
+    """
     logits, targets = _checked(logits, targets)
     n = len(logits)
     expected = f"at least {LADDER_SAMPLES} rows, since maps are fitted to some of them"
@@ -197,11 +201,11 @@ def ladder(
         require(len(more[0]) >= LADDER_SAMPLES, "more", Found(f"{len(more[0])} rows"), expected)
         shape, others = (rows.shape[1:] + of.shape[1:] for rows, of in (more, (logits, targets)))
         require(shape == others, "more", Found(f"rows of shape {shape}"), f"{others}, as in the other arrays")
-    nlls = _held_out(logits, targets, more, FOLDS, 1.0, seed, families)
+    nlls = _held_out(logits, targets, more, FOLDS, 1.0, seed, families, votes)
     best = _best(nlls)
     upper, tempered = nlls[best], nlls["temperature"]
     plain = cross_entropy(logits, targets)
-    has_posterior = targets.ndim == 2
+    has_posterior = targets.ndim == 2 and not votes
     noise = cross_entropy(_logarithm(targets), targets) if has_posterior else np.zeros(n)
     values = np.stack([plain, noise, upper - noise, tempered - upper, plain - tempered], axis=1)
     low, high = resampling.bootstrap_intervals(values, draws, generator(seed, "repair", "bootstrap"))
@@ -210,7 +214,7 @@ def ladder(
     ratio = 2.0 if more else (1 - 1 / FOLDS) / (1 - 1 / HALVES)
     growth, curves = ratio ** _rate(logits if more is None else more[0]), []
     if growth != 1:  # otherwise, learning curves say nothing about the best map
-        fewer = _held_out(logits, targets, more, HALVES, 0.5, seed, families)
+        fewer = _held_out(logits, targets, more, HALVES, 0.5, seed, families, votes)
         curves = [(upper - noise, fewer[_best(fewer)] - noise)]
         curves += [(nlls[name] - noise, fewer[name] - noise) for name in CONSISTENT if name in nlls]
     span = _range(upper - noise, curves, growth)
@@ -275,17 +279,18 @@ def _held_out(
     share: float,
     seed: int,
     families: Sequence[str],
+    votes: bool,
 ) -> dict[str, np.ndarray]:
     """Return NLLs (n,) by family, scoring each fold with maps fitted to the other folds, or to a share of `more`."""
     fold = generator(seed, "repair", "folds").permutation(len(logits)) % folds
     if more is None:
         labels = _drawn(targets, seed)
         probabilities = mixture.predict_held_out(
-            lambda rows: fit_families(logits[rows], targets[rows], labels[rows], seed, families), logits, fold
+            lambda rows: fit_families(logits[rows], targets[rows], labels[rows], seed, families, votes), logits, fold
         )
     else:
         rows = slice(0, int(share * len(more[0])))
-        maps = fit_families(more[0][rows], more[1][rows], _drawn(more[1], seed)[rows], seed, families)
+        maps = fit_families(more[0][rows], more[1][rows], _drawn(more[1], seed)[rows], seed, families, votes)
         probabilities = {name: softmax(transform(logits)) for name, transform in maps.items()}
     nlls = {name: cross_entropy(_logarithm(p), targets) for name, p in probabilities.items()}
     return nlls | {MIXTURE: mixture.cross_fitted_nll(np.stack(list(probabilities.values())), targets, fold)}

@@ -50,10 +50,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from halobench.calibration.arrays import blocks, check_labels, check_logits, check_unscaled
+from halobench.calibration.arrays import blocks, check_labels_or_votes, check_logits, check_unscaled
 from halobench.calibration.calibrator import GRADIENT, Calibrator
 from halobench.calibration.repair.newton import RIDGE, Optimum, minimise
 from halobench.calibration.saved import Savable, savable
+from halobench.calibration.scores.sample_scores import correctness, mass_of
 from halobench.calibration.temperature.rescaling import power_of_two
 from halobench.calibration.temperature.temperature_scaling import finite_beta
 
@@ -144,7 +145,7 @@ class PartnerFit(Savable):
         return np.log1p(counts * ((len(self.confusions) - 1) / self.prior))
 
 
-def fit_partner(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
+def fit_partner(logits: np.ndarray, labels: np.ndarray | None = None, *, votes: np.ndarray | None = None) -> PartnerFit:
     """Fit partner scaling to validation logits and labels.
 
     Parameters
@@ -153,12 +154,14 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
         Finite. float32 is used as is.
     labels : (n,) integers
         In [0, k). Classes may be missing from the labels and from the predictions.
+    votes : (n, k) array, optional
+        In place of labels, as for `fit_temperature`. Each sample counts once, whatever its number of votes.
 
     Raises
     ------
     SpecError
         If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2; or
-        labels have the wrong shape, type or range.
+        labels or votes have the wrong shape, type or range, or both are passed.
 
     Examples
     --------
@@ -171,26 +174,27 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
     """
     logits = check_logits(logits)
     check_unscaled(logits)
-    return fit_checked(logits, check_labels(labels, logits.shape))
+    return fit_checked(logits, check_labels_or_votes(labels, votes, logits.shape)[0])
 
 
-def fit_checked(logits: np.ndarray, labels: np.ndarray) -> PartnerFit:
-    """Fit partner scaling to arrays that have already been checked."""
+def fit_checked(logits: np.ndarray, targets: np.ndarray) -> PartnerFit:
+    """Fit partner scaling to arrays that have already been checked; targets are labels, or shares of votes (n, k)."""
     n, k = logits.shape
-    beta = finite_beta(logits, labels)
+    beta = finite_beta(logits, targets)
     top, gap, distance = _tops(logits)
     ts = np.array(TS_WHICH), np.array(TS_TOP), np.zeros(k)
-    fit = PartnerFit(*ts, _count(top, labels, k), PRIORS[-1], False, beta, float(gap.mean()) or 1.0)
+    fit = PartnerFit(*ts, _count(top, targets, k), PRIORS[-1], False, beta, float(gap.mean()) or 1.0)
     which = Optimum(fit.which, 0.0, 0.0, 0.0)
-    wrong = top != labels
+    right = correctness(top, targets)
+    wrong = right < 1
     if wrong.any() and k > 2:
         units = np.array([beta * distance or 1.0, COUNTS_UNIT, COUNTS_UNIT])
-        fit, which = _fit_which(fit, logits[wrong], labels[wrong], units)
+        fit, which = _fit_which(fit, logits[wrong], targets[wrong], units)
     fit = replace(fit, which=which.weights)
-    features = _cross_fitted(fit, logits, labels, top)
+    features = _cross_fitted(fit, logits, targets, top)
     sizes = np.sqrt((features**2).mean(axis=0))
     units = np.r_[np.where(sizes > 0, sizes, 1.0), np.full(k, math.sqrt(CLASS_RIDGE / RIDGE))]
-    whether = partial(_whether_nll, features=features, top=top, right=~wrong)
+    whether = partial(_whether_nll, features=features, top=top, right=right)
     odds = minimise(whether, np.r_[TS_TOP, np.zeros(k)], units, dense=len(TS_TOP))
     weights, classes = np.split(odds.weights, [len(TS_TOP)])
     gradient, excess = max(which.gradient, odds.gradient) / n, (which.excess + odds.excess) / n
@@ -234,10 +238,10 @@ def _tops(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
     return top, gap, unit * math.sqrt(total / (len(logits) * (logits.shape[1] - 1)))
 
 
-def _count(top: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Count samples by predicted class and label, (k, k), with 0 on the diagonal."""
+def _count(top: np.ndarray, targets: np.ndarray, k: int) -> np.ndarray:
+    """Count samples by predicted class and label, (k, k), with 0 on the diagonal; votes count as shares of a sample."""
     counts = np.zeros((k, k))
-    np.add.at(counts, (top, labels), 1)
+    np.add.at(counts, (top, targets) if targets.ndim == 1 else top, 1 if targets.ndim == 1 else targets)
     np.fill_diagonal(counts, 0)
     return counts
 
@@ -267,11 +271,11 @@ def _describe(part: _Part, table: np.ndarray, fit: PartnerFit) -> tuple[np.ndarr
 
 
 def _fit_which(
-    fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, units: np.ndarray
+    fit: PartnerFit, logits: np.ndarray, targets: np.ndarray, units: np.ndarray
 ) -> tuple[PartnerFit, Optimum]:
     """Return the fit with the prior and symmetry that best predict wrong samples, and the best w for them."""
     stride = max(1, logits.size // SEARCHED)
-    some = {"logits": logits[::stride], "labels": labels[::stride]}
+    some = {"logits": logits[::stride], "targets": targets[::stride]}
     chosen, best = fit, Optimum(fit.which, math.inf, 0.0, 0.0)
     for symmetric, prior in itertools.product((True, False), PRIORS):
         confusions = fit.confusions + fit.confusions.T if symmetric else fit.confusions
@@ -280,33 +284,37 @@ def _fit_which(
         if optimum.value < best.value:
             chosen, best = tried, optimum
     return chosen, minimise(
-        partial(_which_nll, fit=chosen, logits=logits, labels=labels), fit.which, units, best.weights
+        partial(_which_nll, fit=chosen, logits=logits, targets=targets), fit.which, units, best.weights
     )
 
 
 def _which_nll(
-    weights: np.ndarray, fit: PartnerFit, logits: np.ndarray, labels: np.ndarray
+    weights: np.ndarray, fit: PartnerFit, logits: np.ndarray, targets: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Return the NLL of the labels of samples whose top class is wrong, each sample being left out of its own counts.
 
-    The NLL is a sum, returned with its gradient and Hessian in w.
+    Of votes, only those for other classes than the top one count. The NLL is a sum, returned with its gradient and
+    Hessian in w.
     """
     counts = fit.log_counts(fit.confusions)
     nll, gradient, hessian = 0.0, np.zeros(3), np.zeros((3, 3))
     for rows in blocks(len(logits), logits.shape[1], WORK):
-        part, y = _Part.of(logits[rows], fit.beta), labels[rows]
-        labelled, h = (part.numbers, y), 2 * part.gap / (part.gap + fit.mean_gap)
+        part, mass = _Part.of(logits[rows], fit.beta), mass_of(targets[rows], logits.shape[1]).copy()
+        mass[part.numbers, part.top] = 0.0
+        total, h = mass.sum(axis=1), 2 * part.gap / (part.gap + fit.mean_gap)
         table = counts[part.top]
-        table[labelled] = fit.log_counts(fit.confusions[part.top, y] - 1)
+        voted = mass > 0
+        table[voted] = fit.log_counts(np.maximum(fit.confusions[part.top][voted] - mass[voted], 0.0))
         log_p = _scores(part, table, weights, h)
-        nll -= float(log_p[labelled].sum())
+        nll -= float(np.einsum("ij,ij->i", mass, np.where(voted, log_p, 0.0)).sum())
         p = np.exp(log_p, out=log_p)
         pu, pl = p * part.u, p * table
         mean = np.stack([pu.sum(axis=1), pl.sum(axis=1)], axis=1)
-        away = mean - np.stack([part.u[labelled], table[labelled]], axis=1)
+        away = total[:, None] * mean - np.stack([np.einsum("ij,ij->i", mass, x) for x in (part.u, table)], axis=1)
         uu = np.einsum("ij,ij->i", pu, part.u) - mean[:, 0] ** 2
         ul = np.einsum("ij,ij->i", pu, table) - mean[:, 0] * mean[:, 1]
         ll = np.einsum("ij,ij->i", pl, table) - mean[:, 1] ** 2
+        uu, ul, ll = total * uu, total * ul, total * ll
         basis = np.stack([np.ones_like(h), h], axis=1)
         gradient += np.concatenate([[away[:, 0].sum()], away[:, 1] @ basis])
         hessian[0, 0] += uu.sum()
@@ -319,7 +327,7 @@ def _which_nll(
 # --- Whether the top class is right ----------------------------------------------------------------------------------
 
 
-def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: np.ndarray) -> np.ndarray:
+def _cross_fitted(fit: PartnerFit, logits: np.ndarray, targets: np.ndarray, top: np.ndarray) -> np.ndarray:
     """Return the features (n, 4) of samples, each computed from the counts of the other folds only.
 
     Leaving out only the sample itself would reveal whether it is a confusion, since the counts would then be smaller by
@@ -330,9 +338,9 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: 
     begins = np.r_[True, np.diff(top[order]) > 0]
     fold = np.empty(len(top), dtype=int)
     fold[order] = (place - np.maximum.accumulate(np.where(begins, place, 0))) % FOLDS
-    features = np.empty((len(labels), len(TS_TOP)))
+    features = np.empty((len(targets), len(TS_TOP)))
     for number in range(FOLDS):
-        counts = _count(top[fold != number], labels[fold != number], logits.shape[1])
+        counts = _count(top[fold != number], targets[fold != number], logits.shape[1])
         table = fit.log_counts(counts + counts.T if fit.symmetric else counts)
         held_out = np.flatnonzero(fold == number)
         for rows in blocks(len(held_out), logits.shape[1], WORK):
@@ -344,14 +352,15 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, labels: np.ndarray, top: 
 def _whether_nll(
     weights: np.ndarray, features: np.ndarray, top: np.ndarray, right: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the NLL of whether the top class is right, given the features (n, 4) of its log-odds.
+    """Return the NLL of whether the top class is `right` (n,), 0 to 1, given the features (n, 4) of its log-odds.
 
     The NLL is a sum, returned with its gradient and Hessian in v and c, (4 + k,).
     """
     x, d = features, features.shape[1]
     k = len(weights) - d
     odds = x @ weights[:d] + weights[d:][top]
-    nll = float(np.logaddexp(0.0, odds).sum() - odds[right].sum())
+    partly = (right > 0) & (right < 1)
+    nll = float(np.logaddexp(0.0, odds).sum() - odds[right == 1].sum() - right[partly] @ odds[partly])
     p = np.exp(-np.logaddexp(0.0, -odds))
     away, curvature = p - right, p * (1 - p)
     by_class = np.zeros((k, d + 1))

@@ -58,7 +58,11 @@ def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 def mass_of(targets: np.ndarray, classes: int) -> np.ndarray:
     """Return targets as rows (n, k): one-hot rows of labels, or the rows that they are."""
-    return np.eye(classes)[targets] if targets.ndim == 1 else targets
+    if targets.ndim == 2:
+        return targets
+    rows = np.zeros((len(targets), classes))
+    rows[np.arange(len(targets)), targets] = 1.0
+    return rows
 
 
 def logarithm(probabilities: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
+from halobench.calibration.arrays import check_labels_or_votes, check_logits, check_targets, check_unscaled
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.saved import Savable, savable
 from halobench.calibration.temperature.nll_curve import (
@@ -96,7 +96,9 @@ class Tempering:
         return temper(logits, self.beta)
 
 
-def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
+def fit_temperature(
+    logits: np.ndarray, targets: np.ndarray | None = None, *, votes: np.ndarray | None = None
+) -> TemperatureFit:
     """Find the temperature with the lowest mean NLL, to machine precision.
 
     The search uses Halley's method on beta = 1 / T within a bracket. If there are many rows, the search starts from a
@@ -109,6 +111,9 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
         temperature, so no target may have mass on it. float32 is used as is.
     targets : (n,) integers or (n, k) array
         Labels in [0, k), or one row of probabilities per sample; the objective is then the expected NLL under them.
+    votes : (n, k) array, optional
+        In place of targets: how many of a sample's labels, such as those of several annotators, are each class. The
+        objective is then the mean, over samples, of the mean NLL of a sample's labels.
 
     Returns
     -------
@@ -121,7 +126,8 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     SpecError
         If probabilities are passed instead of logits; logits are NaN, inf, not (n, k) with n >= 1 and k >= 2, or -inf
         where a target has mass; logits are so close to each other that the optimal temperature is too small for
-        float64; or targets have the wrong shape, are out of range, or are rows that don't sum to 1.
+        float64; targets have the wrong shape, are out of range, or are rows that don't sum to 1; votes aren't whole
+        numbers of at least 0, or all 0 for a sample; or there are both targets and votes, or neither.
 
     Examples
     --------
@@ -133,7 +139,9 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     """
     logits = check_logits(logits, masked=True)
     check_unscaled(logits)
-    return fit_exactly(logits, check_targets(targets, logits.shape))
+    if votes is None and targets is not None:
+        return fit_exactly(logits, check_targets(targets, logits.shape))
+    return fit_exactly(logits, check_labels_or_votes(targets, votes, logits.shape, "targets")[0])
 
 
 def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:

@@ -34,7 +34,7 @@ FORMS: dict[str, Form] = {
     **dict.fromkeys(("TITLE", "SHORT", "ABOUT", "SOURCE", "UNIT", "FAMILY", "CATEGORY", "CAPTION"), _TEXT),
     **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES", "CODE"), _TEXTS),
     **dict.fromkeys(("ORDER", "ROWS", "LOSSES"), _WHOLE),
-    **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER", "MASKED", "REFITTED"), _TRUTH),
+    **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER", "MASKED", "VOTES", "REFITTED"), _TRUTH),
     "ONE_DIRECTION": _TEXT,
     "STYLE": ('a colour, a marker and perhaps dashes, e.g. ("#0072B2", "s", (0, (4, 2)))', _is_style),
     "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE or ORDER", _is_variants),

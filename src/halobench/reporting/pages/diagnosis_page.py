@@ -8,6 +8,7 @@ from typing import Any
 
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.text import OTHERS, label
+from halobench.calibration.repair.trials import Gain
 from halobench.core.formatting import interval, number
 from halobench.reporting.rendering import render
 from halobench.reporting.styles import calibrator_style
@@ -20,7 +21,12 @@ def diagnosis_page(diagnosis: Diagnosis, title: str = "Diagnosis") -> str:
     """Return the page of a diagnosis, which needs no other file and no network."""
     names = diagnosis.names
     confusions = [
-        {"predicted": names[pair.predicted], "label": names[pair.label], "count": pair.count, "of": pair.of}
+        {
+            "predicted": names[pair.predicted],
+            "label": names[pair.label],
+            "count": number(pair.count, ".4g"),
+            "of": pair.of,
+        }
         | {"expected": number(pair.expected, ".1f")}
         for pair in diagnosis.confusions
     ]
@@ -42,8 +48,10 @@ def _span(low: float, high: float) -> str:
 def _gains(diagnosis: Diagnosis) -> dict[str, Any]:
     """Return the positions, in percent of the chart's width, of the candidates' gains and of a gain of 0."""
     chosen = diagnosis.auto
-    tried = [chosen.gain if fit.name == chosen.chosen else fit for fit in chosen.candidates]
-    tried = sorted((fit for fit in tried if not math.isnan(fit.value)), key=lambda fit: -fit.value)
+    tried = [] if math.isnan(chosen.nll) else [Gain("none", 0.0, 0.0, 0.0), *chosen.over_none]
+    if tried and chosen.temperature_gain.name != "none":
+        tried.append(chosen.temperature_gain)
+    tried.sort(key=lambda fit: -fit.value)
     if not tried:
         return {"gains": [], "zero": 0}
     largest = max(0.005, *(abs(fit.value) for fit in tried), *(fit.high for fit in tried))
@@ -57,7 +65,7 @@ def _gains(diagnosis: Diagnosis) -> dict[str, Any]:
         {
             **{"label": label(fit.name), "chosen": fit.name == chosen.chosen, "at": at(fit.value), "left": at(fit.low)},
             **{"width": round(at(fit.high) - at(fit.low), 2), "value": number(fit.value)},
-            "span": _span(fit.low, fit.high),
+            "span": _span(fit.low, fit.high) if fit.high > fit.low else "",
         }
         for fit in tried
     ]
@@ -71,7 +79,11 @@ def _curve(diagnosis: Diagnosis) -> dict[str, Any] | None:
         return None
     (first, _), (last, _) = fit.curve[0], fit.curve[-1]
     marks = [("uncalibrated", 1.0, fit.nll, "none")]
-    marks += [(OTHERS[name], other.T, other.nll, name) for name, other in fit.others.items() if first < other.T < last]
+    marks += [
+        (OTHERS[name], other.T, other.nll, name)
+        for name, other in fit.others.items()
+        if name in OTHERS and first < other.T < last
+    ]
     marks.append(("optimal", fit.exact.T, fit.exact.nll, "exact"))  # drawn over any mark at the same place
     low, top = fit.exact.nll, max(nll for _, _, nll, _ in marks)
     high = low + max(1e-3, 1.15 * (top - low))
