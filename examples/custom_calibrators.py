@@ -1,12 +1,16 @@
-"""Offer halobench's calibrators to CalArena (arXiv 2605.30188), or to anyone who calls ``fit`` and ``predict_proba``.
+"""Offer halobench's calibrators to CalArena (arXiv 2605.30188): put this file in its folder, next to its runner.
 
-CalArena passes probabilities (n, k), or (n,) for the second of two classes, and labels from 0 to k - 1; calibration
-sets may have no label of some classes. ``auto`` chooses among temperature scaling and the others by cross-fitting, and
-`fitted.fit_` says what was fitted: its optimum, whether that is proved, and whether the set is separable.
+    python run_benchmark.py --benchmark tabrepo-binary --calibrator halobench-auto
+
+Its runner imports `CUSTOM_CALIBRATORS`, names and what makes a new calibrator, and calls ``fit`` and ``predict_proba``
+with probabilities (n, k), or (n,) for the second of two classes, and labels from 0 to k - 1; calibration sets may have
+no label of some classes. ``auto`` chooses among temperature scaling and the others by cross-fitting, and `fitted.fit_`
+says what was fitted: its optimum, whether that is proved, and whether the set is separable.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -31,4 +35,5 @@ class Halobench:
         return self.fitted.predict_proba(X)
 
 
-CALIBRATORS = {f"halobench-{name}": Halobench(name) for name in ("auto", "top_rest", "partner", "matrix")}
+NAMES = ("auto", "top_rest", "partner", "matrix")
+CUSTOM_CALIBRATORS = {f"halobench-{name}": partial(Halobench, name) for name in NAMES}

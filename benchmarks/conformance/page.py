@@ -6,8 +6,10 @@ import html as escaping
 import json
 from collections.abc import Callable, Iterable
 
-from sets import KINDS, SETS
-from verdicts import CLOSE, EXACT, FAILED, NEAR, RIGHT, UNSUPPORTED, WRONG
+from verdicts import CLOSE, FAILED, NEAR, RIGHT, UNSUPPORTED, WRONG
+
+from halobench.testing.logit_sets import KINDS, SETS
+from halobench.testing.optimum import EXACT
 
 VERDICTS = (RIGHT, NEAR, WRONG, FAILED, UNSUPPORTED)
 WORST = (WRONG, FAILED, NEAR, RIGHT)  # what colours a cell, in this order

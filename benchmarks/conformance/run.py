@@ -34,7 +34,10 @@ for name in THREADS:  # before numpy is imported
 import numpy as np  # noqa: E402
 import page  # noqa: E402
 import verdicts  # noqa: E402
-from sets import SETS, SOFT, LogitSet  # noqa: E402
+
+from halobench.testing import Optimum, TemperatureSet  # noqa: E402
+from halobench.testing.logit_sets import SETS, SOFT  # noqa: E402
+from halobench.testing.optimum import optimum  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def environment(implementation: Implementation, folder: Path) -> Path:
     return python
 
 
-def unsupported(implementation: Implementation, logit_set: LogitSet, classes: int) -> str:
+def unsupported(implementation: Implementation, logit_set: TemperatureSet, classes: int) -> str:
     """Return why an implementation isn't run on a set, or ""."""
     if logit_set.kind == SOFT and SOFT not in implementation.supports:
         return "takes labels only"
@@ -159,9 +162,25 @@ def unsupported(implementation: Implementation, logit_set: LogitSet, classes: in
     return ""
 
 
+def digest(logit_set: TemperatureSet) -> str:
+    """Identify a set by the lines that make it."""
+    return hashlib.sha256(logit_set.code.encode()).hexdigest()[:16]
+
+
+def file_of(logit_set: TemperatureSet, folder: Path) -> Path:
+    """Return a set as an .npz file in `folder`, which is written if it is missing."""
+    path = folder / f"{digest(logit_set)}.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.npz")
+        np.savez(partial, z=logit_set.logits, y=logit_set.labels)
+        partial.replace(path)
+    return path
+
+
 def measure(
     implementation: Implementation,
-    sets: dict[str, LogitSet],
+    sets: dict[str, TemperatureSet],
     work: Path = WORK,
     seconds: float = SECONDS,
     patience: float = PATIENCE,
@@ -174,7 +193,7 @@ def measure(
     """
     folder = work / "results" / f"{implementation.name}-{implementation.digest}"
     folder.mkdir(parents=True, exist_ok=True)
-    outs = {name: folder / f"{logit_set.digest}.json" for name, logit_set in sets.items()}
+    outs = {name: folder / f"{digest(logit_set)}.json" for name, logit_set in sets.items()}
     missing = [name for name, out in outs.items() if not out.exists()]
     noted = folder / "versions.json"
     if compute and (missing or not noted.exists()):
@@ -182,7 +201,7 @@ def measure(
         task = {
             "implementation": str(implementation.file),
             "packages": [implementation.package, "numpy", "scipy", "torch"],
-            "sets": [{"path": str(sets[name].file(work / "sets")), "out": str(outs[name])} for name in missing],
+            "sets": [{"path": str(file_of(sets[name], work / "sets")), "out": str(outs[name])} for name in missing],
             "seconds": seconds,
             "patience": patience,
             "bytes": limit,
@@ -200,17 +219,17 @@ def measure(
 @cache
 def arrays(name: str, work: Path = WORK) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits and targets of a set."""
-    found = np.load(SETS[name].file(work / "sets"))
+    found = np.load(file_of(SETS[name], work / "sets"))
     return found["z"], found["y"]
 
 
 @cache
-def referee(name: str, work: Path = WORK) -> verdicts.Optimum:
+def referee(name: str, work: Path = WORK) -> Optimum:
     """Return the certified optimum of a set."""
-    return verdicts.optimum(*arrays(name, work))
+    return optimum(*arrays(name, work))
 
 
-def cells(implementation: Implementation, compute: bool, sets: dict[str, LogitSet] = SETS) -> list[dict]:
+def cells(implementation: Implementation, compute: bool, sets: dict[str, TemperatureSet] = SETS) -> list[dict]:
     """Return an implementation's row of the matrix, a dictionary for each set."""
     skipped = {
         name: reason
@@ -265,15 +284,8 @@ def reproduction(implementation: Implementation, name: str) -> str:
         lines += ["p = np.exp(z - z.max(axis=1, keepdims=True)); p /= p.sum(axis=1, keepdims=True)"]
     code = "\n".join(ast.unparse(node) for node in code_of(implementation.file))
     given, picked = "p" if implementation.takes == "probabilities" else "z", "['T']" if "return {'T':" in code else ""
-    lines += [code, f"print(fit({given}, y){picked})  # {said_of(referee(name))}"]
+    lines += [code, f"print(fit({given}, y){picked})  # {referee(name)}"]
     return "\n".join(lines) + "\n"
-
-
-def said_of(best: verdicts.Optimum) -> str:
-    """Return what is the best T, in words."""
-    if best.beta == 0:
-        return "the best T is infinite"
-    return f"the best T is {1 / best.beta:.6g}" if best.finite else "there is no best T: the set is separable"
 
 
 def why(error: RuntimeError) -> str:
@@ -282,10 +294,10 @@ def why(error: RuntimeError) -> str:
     return lines[-1][:300] if lines else str(error)[:300]
 
 
-def look(implementation: Implementation, sets: dict[str, LogitSet]) -> None:
+def look(implementation: Implementation, sets: dict[str, TemperatureSet]) -> None:
     """Print an implementation's verdicts on some sets."""
     for cell in cells(implementation, True, sets):
-        found = f"T = {cell['T']}, and {said_of(referee(cell['set']))}" if "T" in cell else ""
+        found = f"T = {cell['T']}, and {referee(cell['set'])}" if "T" in cell else ""
         print(f"  {'; '.join(filter(None, (cell['set'], cell['verdict'], found, cell.get('reason'))))}")
 
 
@@ -324,7 +336,7 @@ def main() -> None:
         print(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
     matrix = {"cells": [cell for name in known for cell in rows[name]], "not tried": failed}
     write(MATRIX, page.as_json(matrix))
-    best = {name: asdict(referee(name)) | {"said": said_of(referee(name))} for name in SETS}
+    best = {name: asdict(referee(name)) | {"said": str(referee(name))} for name in SETS}
     write(PAGE, page.html(known, matrix, best, reproduction))
     write(DOCS, page.filled(DOCS.read_text(), {"matrix": page.table(known, matrix), "kinds": page.kinds()}))
     shutil.rmtree(REPORTS, ignore_errors=True)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import mpmath
@@ -21,12 +23,19 @@ sys.path.append(str(ROOT / "benchmarks/conformance"))
 import page
 import run
 import verdicts
-from sets import EVERYDAY, SETS
 from verdicts import FAILED, NEAR, RIGHT, UNSUPPORTED, WRONG
+
+from halobench.testing import optimum as referee
+from halobench.testing.logit_sets import EVERYDAY, SETS, TemperatureSet
 
 CHEAP = {name: each for name, each in SETS.items() if each.kind not in (EVERYDAY, "many rows")}
 PLAIN = SETS["T .3 to 30: T near 3"]
 SEPARABLE = SETS["no finite T: separable"]
+
+
+def arrays(each: TemperatureSet) -> tuple[np.ndarray, np.ndarray]:
+    """The logits and targets of a set."""
+    return each.logits, each.labels
 
 
 def precise(z: np.ndarray, y: np.ndarray, beta: float, digits: int = 40) -> mpmath.mpf:
@@ -58,13 +67,13 @@ def precise(z: np.ndarray, y: np.ndarray, beta: float, digits: int = 40) -> mpma
     ],
 )
 def test_the_optimum_is_that_of_forty_digits(name):
-    z, y = SETS[name].arrays()
-    beta = verdicts.optimum(z, y).beta
+    z, y = arrays(SETS[name])
+    beta = referee.optimum(z, y).beta
     assert precise(z, y, beta * (1 - 1e-9)) < 0 < precise(z, y, beta * (1 + 1e-9))
 
 
 def test_sets_have_the_optimum_that_their_names_promise():
-    betas = {name: verdicts.optimum(*each.arrays()).beta for name, each in CHEAP.items()}
+    betas = {name: each.optimum.beta for name, each in CHEAP.items()}
     for name, beta in betas.items():
         if promised := re.search(r"T near ([\d.e+-]+)$", name):
             assert 1 / beta == pytest.approx(float(promised[1]), rel=0.02)
@@ -79,30 +88,30 @@ def test_sets_have_the_optimum_that_their_names_promise():
 @pytest.mark.parametrize("name", ["T .3 to 30: T near 3", "soft targets: smoothed labels", "classes: 2 classes"])
 @pytest.mark.parametrize("beta", [-0.5, 0.0, 0.4, 30.0])
 def test_the_plain_nll_is_scipys(name, beta):
-    z, y = SETS[name].arrays()
+    z, y = arrays(SETS[name])
     rows = np.eye(z.shape[1])[y] if y.ndim == 1 else y
-    assert verdicts.plain(z, y, beta)[0] == pytest.approx(-(rows * log_softmax(beta * z, axis=1)).sum(axis=1).mean())
+    assert referee.plain(z, y, beta)[0] == pytest.approx(-(rows * log_softmax(beta * z, axis=1)).sum(axis=1).mean())
 
 
 def test_a_false_optimum_is_not_believed(monkeypatch):
-    z, y = PLAIN.arrays()
-    fit = verdicts.fit_temperature(z, y)
+    z, y = arrays(PLAIN)
+    fit = referee.fit_temperature(z, y)
     for wrong in (1.0001, 0.9999):
-        monkeypatch.setattr(verdicts, "fit_temperature", lambda *_, w=wrong: _replaced(fit, beta=fit.beta * w))
+        monkeypatch.setattr(referee, "fit_temperature", lambda *_, w=wrong: _replaced(fit, beta=fit.beta * w))
         with pytest.raises(RuntimeError, match="isn't confirmed"):
-            verdicts.optimum(z, y)
-    z, y = SEPARABLE.arrays()
+            referee.optimum(z, y)
+    z, y = arrays(SEPARABLE)
     y[0] = z[0].argmin()  # what is said to be separable isn't
-    monkeypatch.setattr(verdicts, "fit_temperature", lambda *_: _replaced(fit, beta=math.inf, separable=True))
+    monkeypatch.setattr(referee, "fit_temperature", lambda *_: _replaced(fit, beta=math.inf, separable=True))
     with pytest.raises(RuntimeError, match="isn't confirmed"):
-        verdicts.optimum(z, y)
+        referee.optimum(z, y)
 
 
 def _replaced(fit, **changes):
     return type(fit)(**(vars(fit) | changes))
 
 
-START = PLAIN.arrays()[1][:9].tolist()
+START = arrays(PLAIN)[1][:9].tolist()
 TOYS = {
     "good": ("return 2.97305601", RIGHT, ""),
     "nearly": ("return 3.2", NEAR, ""),
@@ -135,17 +144,17 @@ def toy(folder: Path, name: str, body: str) -> run.Implementation:
 @pytest.mark.parametrize("name", TOYS)
 def test_verdicts_on_implementations_known_to_be_good_and_bad(name, tmp_path):
     body, expected, reason = TOYS[name]
-    z, y = PLAIN.arrays()
+    z, y = arrays(PLAIN)
     limits = {"seconds": 2, "patience": 6 if name == "hang" else 600, "limit": 1 << 30}
     found, _ = run.measure(toy(tmp_path, name, body), {"plain": PLAIN}, tmp_path / "work", **limits)
-    verdict = verdicts.judge(found["plain"], verdicts.optimum(z, y), PLAIN.kind, z, y)
+    verdict = verdicts.judge(found["plain"], referee.optimum(z, y), PLAIN.kind, z, y)
     assert verdict.name == expected, verdict
     assert reason in verdict.reason
 
 
 def test_verdicts_where_no_temperature_is_best():
-    z, y = SEPARABLE.arrays()
-    best = verdicts.optimum(z, y)
+    z, y = arrays(SEPARABLE)
+    best = referee.optimum(z, y)
     judge = lambda **found: verdicts.judge(found, best, SEPARABLE.kind, z, y).name  # noqa: E731
     assert judge(T=math.nan) == judge(T=math.nan, separable=True) == judge(error="ValueError: separable") == RIGHT
     assert judge(T=1e-3, said="UserWarning: did not converge") == judge(T=1e-3, converged=False) == RIGHT
@@ -153,24 +162,24 @@ def test_verdicts_where_no_temperature_is_best():
     assert judge(T=1.0) == judge(T=-1e-3) == judge(T=math.inf) == WRONG
     assert judge(error="IndexError: list index") == UNSUPPORTED
     name = "no finite T: every label has the lowest logit"
-    z, y = SETS[name].arrays()
-    best = verdicts.optimum(z, y)
+    z, y = arrays(SETS[name])
+    best = referee.optimum(z, y)
     judge = lambda **found: verdicts.judge(found, best, SETS[name].kind, z, y).name  # noqa: E731
     assert judge(T=math.inf) == judge(T=1e6) == RIGHT
     assert judge(T=10.0) == judge(T=-1.0) == WRONG
 
 
 def test_an_nll_below_the_referees_stops_the_run():
-    z, y = PLAIN.arrays()
-    best = verdicts.Optimum(0.5, verdicts.plain(z, y, 0.5)[0], 1.0)
+    z, y = arrays(PLAIN)
+    best = referee.Optimum(0.5, referee.plain(z, y, 0.5)[0], 1.0)
     with pytest.raises(RuntimeError, match="the referee is beaten"):
         verdicts.judge({"T": 3.0}, best, PLAIN.kind, z, y)
 
 
 def test_an_error_is_no_failure_on_special_sets():
     name = "number types: float16"
-    z, y = SETS[name].arrays()
-    verdict = verdicts.judge({"error": "TypeError: Half"}, verdicts.optimum(z, y), SETS[name].kind, z, y)
+    z, y = arrays(SETS[name])
+    verdict = verdicts.judge({"error": "TypeError: Half"}, referee.optimum(z, y), SETS[name].kind, z, y)
     assert verdict.name == UNSUPPORTED
 
 
@@ -218,20 +227,51 @@ def test_what_an_implementation_does_not_take_is_not_held_against_it():
 
 def test_halobench_is_right_on_every_cheap_set():
     for name, each in CHEAP.items():
-        z, y = each.arrays()
-        fit = verdicts.fit_temperature(z, y)
+        z, y = arrays(each)
+        fit = referee.fit_temperature(z, y)
         found = {"T": fit.T, "converged": fit.converged, "separable": fit.separable}
-        assert verdicts.judge(found, verdicts.optimum(z, y), each.kind, z, y).name == RIGHT, name
+        assert verdicts.judge(found, referee.optimum(z, y), each.kind, z, y).name == RIGHT, name
 
 
 def test_a_reproduction_runs_and_shows_the_same(monkeypatch, tmp_path):
     monkeypatch.setattr(run, "WORK", tmp_path)
-    monkeypatch.setattr(run, "referee", lambda name: verdicts.optimum(*SETS[name].arrays()))
+    monkeypatch.setattr(run, "referee", lambda name: SETS[name].optimum)
     for implementation, name in (("halobench", "T .3 to 30: T near 3"), ("tutorial_lbfgs", "T .3 to 30: T near 10")):
         program = run.reproduction(run.implementations()[implementation], name)
         assert "the best T is" in program
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         assert ("2.973056" in done.stdout) == (implementation == "halobench")
+
+
+@pytest.mark.parametrize("reported", [False, True])
+def test_the_public_check_is_the_verdict(reported):
+    """For T alone: the benchmark also repeats fits, and looks at what they say and at their own probabilities."""
+    for name, each in CHEAP.items():
+        for T in (1e-3, 0.3, 0.62, 1.0, 2.97, 3.1, 1e4, math.inf, math.nan, -1.0, each.optimum.T):
+            if T == 0:
+                continue
+            found = {"T": T, "converged": not reported}
+            verdict = verdicts.judge(found, each.optimum, each.kind, each.logits, each.labels).name
+            with nullcontext() if verdict == RIGHT else pytest.raises(AssertionError, match=re.escape(name)):
+                each.check(T, reported=reported)
+
+
+@pytest.mark.parametrize(
+    ("fit", "expected"),
+    [
+        ("fit_temperature(z, y).T", r"59 passed"),
+        ("1.0", r"T near 3: the best T is 2\.97306, but T = 1 has an NLL [\d.]+ nats above the lowest"),
+    ],
+)
+def test_the_three_lines_of_the_documentation_test_a_fit_without_torch(fit, expected, tmp_path):
+    (block,) = re.findall(r"^```python\n(.*?)^```", run.DOCS.read_text(), re.M | re.S)
+    lines = ["import sys", "from halobench import fit_temperature", f"my_fit = lambda z, y: {fit}", block]
+    lines += ["def test_no_torch():", "    assert not {'torch', 'sklearn'} & {*sys.modules}"]
+    (tmp_path / "test_mine.py").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "test_mine.py"]
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert re.search(expected, done.stdout), done.stdout[-3000:]
 
 
 def cell(name: str, verdict: str, **more) -> dict:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import runpy
+import importlib
+import pickle
+import sys
 import tempfile
 from pathlib import Path
 
@@ -218,8 +220,35 @@ def test_any_calibrator_by_name_is_saved_with_the_names_of_its_classes(tmp_path)
     assert clone(model).fit(logits[300:], y[300:]).predict(logits[:5]).tolist() == model.predict(logits[:5]).tolist()
 
 
+@pytest.fixture
+def example(monkeypatch):
+    """The example for CalArena, imported by its name from its folder, as CalArena's runner does."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "examples")
+    yield importlib.import_module("custom_calibrators")
+    del sys.modules["custom_calibrators"]
+
+
+@pytest.mark.parametrize(("classes", "column"), [(2, True), (2, False), (4, False)], ids=["(n,)", "(n, 2)", "(n, 4)"])
+@pytest.mark.parametrize("absent", [False, True], ids=["all classes", "a class without labels"])
+def test_the_example_does_what_calarenas_runner_needs(classes, column, absent, example):
+    """What stands under each name makes a new calibrator; that is fitted to probabilities, and returns rows of them."""
+    x, y = samples(classes)
+    known = np.searchsorted(np.unique(y), y)
+    p = LogisticRegression().fit(x[:200], y[:200]).predict_proba(x)
+    given, rows = p[:, 1] if column else p, np.arange(200, 400)
+    rows = rows[known[rows] > 0] if absent else rows
+    for new in example.CUSTOM_CALIBRATORS.values():
+        calibrator = pickle.loads(pickle.dumps(new))()
+        assert calibrator is not new()
+        calibrator.fit(given[rows], known[rows])
+        calibrated = calibrator.predict_proba(given[400:])
+        assert calibrated.shape == p[400:].shape
+        np.testing.assert_allclose(calibrated.sum(axis=1), 1, rtol=0, atol=1e-12)
+        assert (calibrated > 0).all()
+
+
 @pytest.mark.parametrize("classes", [2, 4])
-def test_a_forest_with_zeros_gets_a_floor_that_can_be_seen(classes, tmp_path):
+def test_a_forest_with_zeros_gets_a_floor_that_can_be_seen(classes, example, tmp_path):
     """In a pipeline it is fitted to cross-validated probabilities; the example for CalArena takes probabilities."""
     x, y = samples(classes)
     forest = RandomForestClassifier(10, random_state=0)
@@ -230,11 +259,10 @@ def test_a_forest_with_zeros_gets_a_floor_that_can_be_seen(classes, tmp_path):
     known = np.searchsorted(np.unique(y), y)
     losses = [-np.log(model.predict_proba(x[300:])[np.arange(300), known[300:]]).mean() for model in (pipeline, stated)]
     assert losses[0] < losses[1] + 0.01
-    example = runpy.run_path(str(Path(__file__).parents[2] / "examples/custom_calibrators.py"))
     p = forest.fit(x[:200], y[:200]).predict_proba(x)
     assert (p == 0).any()
-    for calibrator in example["CALIBRATORS"].values():
-        fitted = calibrator.fit(p[200:400], known[200:400])
+    for new in example.CUSTOM_CALIBRATORS.values():
+        fitted = new().fit(p[200:400], known[200:400])
         calibrated = fitted.predict_proba(p[400:])
         np.testing.assert_allclose(calibrated.sum(axis=1), 1, rtol=0, atol=1e-12)
         assert (calibrated > 0).all()

@@ -164,13 +164,13 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from halobench import testing
     from halobench.core.errors import SpecError, describe_error
+    from halobench.testing import plugin_checks
 
     sys.path.insert(0, str(Path.cwd()))
-    kind, name = (args.what, args.name) if args.name else testing.plugin_of(Path(args.what))
+    kind, name = (args.what, args.name) if args.name else plugin_checks.plugin_of(Path(args.what))
     try:
-        testing.check(kind, name, args.options, args.tables)
+        plugin_checks.check(kind, name, args.options, args.tables)
     except SpecError:
         raise
     except AssertionError as error:

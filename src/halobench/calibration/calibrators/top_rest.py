@@ -71,7 +71,7 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     share = 1 - right[wrong]  # of the votes for other classes than the top one
 
     def moments(w: float) -> np.ndarray:
-        """Return the log-sum-exp, mean and variance of u at w, and the label's u, for each (partly) wrong prediction, (4, n)."""
+        """Return the log-sum-exp, mean and variance of u at w, and the label's u, of each wrong prediction, (4, n)."""
         values = np.empty((4, len(wrong)))
         for rows in blocks(len(wrong), logits.shape[1]):
             some = _parts(logits[wrong[rows]], beta)[0]

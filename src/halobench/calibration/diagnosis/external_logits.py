@@ -15,11 +15,11 @@ An .npz file contains either two sets of samples, one for fitting calibrators an
 =============================== ===========================================================================
 
 or one set (``logits``, ``labels`` or ``votes``, and optionally ``posterior`` and ``groups``), which `calibrate_file`
-randomly halves. `diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``, since their
-logarithm equals the logits up to a constant per row. `diagnose_file` adds a floor to probabilities if some are 0
-(`halobench.calibration.floor`). Otherwise, a probability of 0, or a logit of -inf, rules the class out. Temperature
-scaling can still be fitted as long as no ``val`` label is a class that is ruled out for its sample. The paper's fit is
-NaN if a class is ruled out, and calibrators other than temperatures reject logits of -inf.
+randomly halves. `diagnose_file` needs neither test samples nor test labels. ``probabilities`` may replace ``logits``,
+since their logarithm equals the logits up to a constant per row. `diagnose_file` adds a floor to probabilities if some
+are 0 (`halobench.calibration.floor`). Otherwise, a probability of 0, or a logit of -inf, rules the class out.
+Temperature scaling can still be fitted as long as no ``val`` label is a class that is ruled out for its sample. The
+paper's fit is NaN if a class is ruled out, and calibrators other than temperatures reject logits of -inf.
 
 The same arrays may be tensors in a dict that ``torch.save`` has written (.pt), or .npy files in a folder, such as
 logits.npy and labels.npy. A single column of logits or probabilities is that of the second of two classes.

@@ -275,7 +275,9 @@ def fit_auto_checked(
         reasons |= {name: "it takes single labels, not votes" for name in names if not takes_votes(name)}
     drawn = None if votes is None else votes[some]
     tried = () if obstacle else names
-    trials = cross_fitted(logits[some], targets[some], tried, seed, groups.numbered(some), reasons, drawn)
+    trials = cross_fitted(
+        logits[some], targets[some], tried, seed, groups.numbered(some), temperature.weight, reasons, drawn
+    )
     name = trials.choice()
     gains = _untried(names, obstacle) if obstacle else trials.over_base()
     if name is None:

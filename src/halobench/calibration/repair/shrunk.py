@@ -73,16 +73,19 @@ def fit_shrunk(
     groups = Groups.single(len(logits)) if groups is None else groups
     z = evidence(logits, targets, groups, np.ones(len(logits)) if votes is None else votes)
     weight = min(1.0, max(0.0, LEAST * (FULL - abs(z)) / (abs(z) * (FULL - LEAST)))) if z else 1.0
-    if weight == 1:
-        return ShrunkFit(1.0, 1.0, z)
-    if weight == 0:
-        return ShrunkFit(finite_beta(logits, targets), 0.0, z)
+    return ShrunkFit(fit_mixed(logits, targets, weight), weight, z)
+
+
+def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float) -> float:
+    """Return the best beta for targets mixed with the model's own probabilities, which have a `weight` in [0, 1]."""
+    if weight in (0, 1):
+        return 1.0 if weight else finite_beta(logits, targets)
     curve = Curve.of(logits, targets)
     own = (
         derivatives(curve.logits, 0.0, curve.unit).slope / curve.unit
     )  # what `linear` would be for labels drawn from p
     linear = (1 - weight) * curve.summary.linear + weight * own
-    return ShrunkFit(minimise_slope(curve.logits, linear, curve.unit) / curve.unit, weight, z)
+    return minimise_slope(curve.logits, linear, curve.unit) / curve.unit
 
 
 def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:

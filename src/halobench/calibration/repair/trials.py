@@ -1,9 +1,10 @@
 """Score candidates on samples that they weren't fitted to, fold by fold, and choose one if it clearly gains.
 
-The base is a temperature that is shrunk towards 1 (`halobench.calibration.repair.shrunk`), which on each fold is
-fitted to the other folds, as all candidates are. A candidate's gain is the mean, over samples, of the base's NLL minus
-the candidate's. The gain's standard error, over groups, is either the observed one or, if larger, the one expected if
-the base were the truth. The expected standard error accounts for rare labels that haven't been drawn yet.
+The base is a temperature that is shrunk towards 1 (`halobench.calibration.repair.shrunk`) with the weight that it has
+on all samples. On each fold, it is fitted to the other folds, as all candidates are. A candidate's gain is the mean,
+over samples, of the base's NLL minus the candidate's. The gain's standard error, over groups, is either the observed
+one or, if larger, the one expected if the base were the truth. The expected standard error accounts for rare labels
+that haven't been drawn yet.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.metrics import ece
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.shrunk import fit_shrunk
+from halobench.calibration.repair.shrunk import fit_mixed
 from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
 from halobench.calibration.temperature.rescaling import rescale
@@ -170,13 +171,14 @@ def cross_fitted(
     names: Sequence[str],
     seed: int,
     groups: Groups,
+    weight: float,
     reasons: Mapping[str, str],
     votes: np.ndarray | None = None,
 ) -> Trials:
     """Fit the base and all candidates to all folds but one, and score them on that fold, for each fold in turn.
 
-    `targets` are labels (n,), or shares (n, k) of the numbers of `votes` (n,). `reasons` says of some candidates why
-    they aren't tried.
+    `targets` are labels (n,), or shares (n, k) of the numbers of `votes` (n,); `weight` is that of the shrunk
+    temperature. `reasons` says of some candidates why they aren't tried.
     """
     n = len(logits)
     drawn = np.ones(n) if votes is None else votes
@@ -190,7 +192,7 @@ def cross_fitted(
         log.info("fold %d of %d: fitting %s", number + 1, FOLDS, ", ".join([*results][1:]) or "the temperature")
         out = fold == number
         inside, held_out = (logits[~out], targets[~out]), (logits[out], targets[out])
-        base = rescale(held_out[0], fit_shrunk(*inside, groups.numbered(np.flatnonzero(~out)), drawn[~out]).beta)
+        base = rescale(held_out[0], fit_mixed(*inside, weight))
         plain[out] = cross_entropy(*held_out)
         results[BASE][:, out] = _compared(rescale(held_out[0], 1.0), base, held_out[1])
         for name in [name for name in results if name != BASE]:

@@ -6,13 +6,14 @@ of probabilities (n, k).
 
 from __future__ import annotations
 
-import hashlib
-import os
+import functools
+import math
 import warnings
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
+
+from halobench.testing.optimum import Optimum, excess, optimum
 
 START = "import numpy as np\nrng = np.random.default_rng(0)"
 EVERYDAY, FEW, TYPES, MASKED, SOFT = "everyday", "few rows", "number types", "-inf", "soft targets"
@@ -35,34 +36,78 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class LogitSet:
-    """A set of logits: its kind, and the lines that make it."""
+class TemperatureSet:
+    """A set of logits and labels with its best temperature; `str` is its name.
 
+    Attributes
+    ----------
+    name : str
+        Its kind and what is special about it.
+    kind : str
+        One of the kinds in docs/conformance.md, such as ``everyday`` or ``no finite T``.
+    code : str
+        The lines that make it, for a report of a failure.
+    """
+
+    name: str
     kind: str
-    code: str
+    code: str = field(repr=False)
 
-    @property
-    def digest(self) -> str:
-        return hashlib.sha256(self.code.encode()).hexdigest()[:16]
+    def __str__(self) -> str:
+        return self.name
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (n, k), of any type of number, and targets."""
+    @functools.cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
         names: dict = {}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # networks that don't converge are everyday
             exec(self.code, names)
         return np.ascontiguousarray(names["z"]), np.ascontiguousarray(names["y"])
 
-    def file(self, folder: Path) -> Path:
-        """Return the set as an .npz file in `folder`, which is written if it is missing."""
-        path = folder / f"{self.digest}.npz"
-        if not path.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            z, y = self.arrays()
-            partial = path.with_suffix(f".{os.getpid()}.npz")
-            np.savez(partial, z=z, y=y)
-            partial.replace(path)
-        return path
+    @property
+    def logits(self) -> np.ndarray:
+        """Logits (n, k), in float64 for most sets; a copy."""
+        return self._arrays[0].copy()
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Labels (n,) from 0 to k - 1 or, of the kind ``soft targets``, rows of probabilities (n, k); a copy."""
+        return self._arrays[1].copy()
+
+    @functools.cached_property
+    def optimum(self) -> Optimum:
+        """The best temperature (`T`), the mean NLL there (`nll`), and how much that is below the uncalibrated one."""
+        return optimum(*self._arrays)
+
+    def check(self, T: float, *, reported: bool = False) -> None:
+        """Assert that a fitted temperature is right, as docs/conformance.md judges it.
+
+        Its NLL may exceed the lowest by `optimum.tolerance`. On a separable set, no T is best, so NaN is right, and so
+        is a T near 0 if the fit reported that.
+
+        Parameters
+        ----------
+        T : float
+            What the fit found; NaN if it refused.
+        reported : bool
+            Whether it reported, by a flag, a warning or a message, that T isn't an optimum.
+
+        Raises
+        ------
+        AssertionError
+            With the number of nats by which the NLL exceeds the lowest.
+        """
+        T, best = float(T), self.optimum
+        assert not (math.isnan(T) and best.finite), f"{self}: {best}, but the fit found none"
+        if math.isnan(T):
+            return
+        found = f"{self}: {best}, but T = {T:.6g}"
+        assert not T < 0, f"{found} reverses the ranking of the classes"
+        above = excess(*self._arrays, T, best)
+        limit = f"the lowest, {best.nll:.6g}; at most {best.tolerance:.2g} is right"
+        assert above <= best.tolerance, f"{found} has an NLL {above:.3g} nats above {limit}"
+        silent = best.beta == math.inf and not reported
+        assert not silent, f"{found}, {above:.3g} nats above the limit of the NLL, without a report"
 
 
 def drawn(change: str = "", n: int = 2000, k: int = 10) -> str:
@@ -241,4 +286,30 @@ CODE: dict[str, dict[str, str]] = {
         "smoothed labels": drawn("z, y = 3 * z, 0.9 * np.eye(10)[y] + 0.01"),
     },
 }
-SETS = {f"{kind}: {name}": LogitSet(kind, code) for kind, sets in CODE.items() for name, code in sets.items()}
+SETS = {
+    name: TemperatureSet(name, kind, code)
+    for kind, sets in CODE.items()
+    for name, code in ((f"{kind}: {short}", code) for short, code in sets.items())
+}
+
+
+def temperature_sets(*, trained: bool = False, soft: bool = False) -> list[TemperatureSet]:
+    """Return sets of logits, from easy to hard, with the temperature that a fit should find on each.
+
+    By default 58 sets that NumPy makes in about a second, when they are first used.
+
+    Parameters
+    ----------
+    trained : bool
+        Add 17 sets of logits of models that are trained on scikit-learn's bundled data; three of them need PyTorch.
+    soft : bool
+        Add two sets whose labels are rows of probabilities.
+
+    Examples
+    --------
+    >>> each = next(each for each in temperature_sets() if each.name == "T .3 to 30: T near 3")
+    >>> round(each.optimum.T, 5)
+    2.97306
+    >>> each.check(3.0)
+    """
+    return [each for each in SETS.values() if (trained or "sklearn" not in each.code) and (soft or each.kind != SOFT)]

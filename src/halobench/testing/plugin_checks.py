@@ -17,9 +17,6 @@ from halobench.core.plugins.kinds import kinds
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check", "check_calibrator", "check_direction", "check_display", "check_loss", "check_metric", "check_model"]
-__all__ += ["check_source"]
-
 
 def plugin_of(file: Path) -> tuple[str, str]:
     """Return the kind and name of the plug-in in a file of the package; raise SpecError for any other file."""
