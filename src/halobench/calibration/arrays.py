@@ -191,7 +191,7 @@ def check_votes(votes: Any, shape: tuple[int, ...], key: str = "votes") -> np.nd
     empty = int(np.argmin(total))
     expected = "at least one vote for each sample; drop samples without"
     require(total[empty] > 0, f"{key}[{empty}]", Found("no vote"), expected)
-    return votes.astype(np.float64)
+    return np.ascontiguousarray(votes, dtype=np.float64)  # sums in one memory layout have the same last digits
 
 
 def shares_of(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -33,7 +33,10 @@ from halobench.calibration.saved import Savable, is_savable, savable
 from halobench.calibration.scores.sample_scores import cross_entropy, logarithm, softmax
 from halobench.core import plugins
 from halobench.core.errors import Found, RefusedError, SpecError, refuse, require, shown
+from halobench.core.formatting import count, number
+from halobench.core.plugins.facts import title
 
+NONE = "none"  # the name of no calibration
 GRADIENT = 1e-7  # the largest gradient of the objective at which a fit counts as converged
 SAME = 1e-6  # nats: how far the NLL of a calibrator that is fitted again may be from the one that was saved
 Map = Callable[[np.ndarray], np.ndarray]
@@ -109,11 +112,19 @@ class Calibrator(Savable):
 
     def fit(self, logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         """Fit the same calibrator, with the same options and names of classes, to other samples."""
+        if self.name == NONE:
+            return self
         return dataclasses.replace(fit(self.name, logits, labels, **self.options), names=self.names)
+
+    def described(self) -> str:
+        """Say in a few words which calibrator this is, and of what."""
+        temperature = f" with T = {number(self.T, '.4g')}" if math.isfinite(self.T) else ""
+        samples = f"fitted to {count(self.samples, 'sample')} of {count(self.classes, 'class', 'classes')}"
+        return f"{title('calibrators', self.name)}{temperature}, {samples}"
 
     def libraries(self) -> list[str]:
         """List the Python packages, except numpy, that determine the map."""
-        return libraries([("calibrators", self.name)] if self.name else [])
+        return libraries([("calibrators", self.name)] if self.name not in ("", NONE) else [])
 
 
 def accepts_zeros(transform: Map) -> bool:

@@ -30,6 +30,7 @@ def run_diagnose(
         for name in FILES:
             same = (out / name).exists() and file.exists() and file.samefile(out / name)
             refuse(same, "--out", f"{name} in {out} is the input and would be overwritten; pass another folder")
+        files.check_writable(out)
     if file.suffix.lower() in (".h5", ".hdf5"):
         _compare_pairs(file, out)
         return
@@ -60,7 +61,8 @@ def run_diagnose(
     for note in notes:
         print(f"\nnote: {note.message}")
     how = how_to_apply(out, file, "probabilities" in val)
-    print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz\n{how}")
+    print(f"\nwrote {page}, diagnosis.json, probabilities.npz and calibrator.npz")
+    print(f"calibrator.npz holds {diagnosis.calibrator.described()}\n{how}")
 
 
 def _compare_pairs(file: Path, out: Path | None) -> None:

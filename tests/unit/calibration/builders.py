@@ -16,14 +16,14 @@ def without_ladder(monkeypatch):
     monkeypatch.setattr(diagnose, "quick_ladder", lambda *_: (None, "it takes seconds"))
 
 
-def plain_shrunk(z: np.ndarray, labels: np.ndarray) -> float:
+def plain_shrunk(z: np.ndarray, labels: np.ndarray, weight: float | None = None) -> float:
     """The shrunk inverse temperature by plain code: a test by the score at T = 1, and a search for mixed targets."""
     p, rows = softmax(z, axis=1), np.arange(len(z))
     mean = (p * z).sum(axis=1)
     scores = mean - z[rows, labels]
     variance = max((scores**2).sum(), ((p * z**2).sum(axis=1) - mean**2).sum())
     t = abs(scores.sum()) / np.sqrt(variance)
-    w = np.clip(1.645 * (4 - t) / (t * (4 - 1.645)), 0, 1)
+    w = np.clip(1.645 * (4 - t) / (t * (4 - 1.645)), 0, 1) if weight is None else weight
     mixed = w * p
     mixed[rows, labels] += 1 - w
     nll = lambda log_beta: -(mixed * log_softmax(np.exp(log_beta) * z, axis=1)).sum()  # noqa: E731

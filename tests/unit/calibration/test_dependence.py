@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from halobench import diagnose
+from halobench import SpecError, diagnose
+from halobench.calibration.diagnosis.parts import Temperature
 from halobench.calibration.repair.columns import find_mismatch
 from halobench.calibration.repair.dependence import find_dependence
 from unit.calibration.builders import drawn
@@ -79,9 +80,23 @@ def test_no_map_is_recommended_for_copies_unless_groups_are_passed():
     assert first.short.endswith("Pass groups: samples seem to depend on each other.")
     assert "at least" not in str(diagnosis)
     assert diagnosis.ladder is None
-    alone = diagnose(z, y, candidates=OWN, groups=np.arange(300))
-    widths = [np.log(each.temperature.high / each.temperature.low) for each in (diagnosis, alone)]
+    widths = [np.log(each.high / each.low) for each in (diagnosis.temperature, Temperature.of(z, y))]
     assert widths[0] > 1.5 * widths[1], "the interval of T is of about 60 samples"
+    with pytest.raises(SpecError, match="groups: samples in different groups seem to be copies of each other"):
+        diagnose(z, y, candidates=OWN, groups=np.arange(300))
+
+
+@pytest.mark.parametrize("each", [2, 3, 50])
+def test_copies_are_noticed_by_equal_votes(each):
+    rng = np.random.default_rng(each)
+    for k in (3, 10):
+        z = 2 * rng.normal(size=(300, k))
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        votes = rng.multinomial(each, 0.6 * p + 0.4 * np.roll(p, 1, axis=1))
+        assert find_dependence(3 * z, votes / each) is None
+        rows = np.repeat(np.arange(60), 5)
+        found = find_dependence(3 * z[rows] + 0.1 * rng.normal(size=(300, k)), votes[rows] / each)
+        assert found.kind == "copies"
 
 
 @pytest.mark.usefixtures("without_ladder")

@@ -15,11 +15,11 @@ import torch
 import halobench
 from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagnosis_page, fit_temperature
 from halobench.calibration import calibrator
-from halobench.calibration.diagnosis import diagnose as module
 from halobench.calibration.diagnosis import parts
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.parts import Shift, Temperature
 from halobench.calibration.repair import auto, families
+from halobench.calibration.repair.groups import Groups
 from halobench.calibration.scores.metric import nll, softmax
 from halobench.cli.main import main
 from halobench.pipeline.diagnose import run_diagnose
@@ -41,7 +41,7 @@ fast = pytest.mark.usefixtures("without_ladder")
 
 @pytest.fixture(scope="module")
 def flipped():
-    (z, y), (new_z, new_y) = drawn(flips=0.35), drawn(seed=1, flips=0.35)
+    (z, y), (new_z, new_y) = drawn(600, flips=0.35), drawn(600, seed=1, flips=0.35)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "WORK", NO_SLOW_MAPS)
         return z, y, new_z, new_y, diagnose(z, y, new_z, new_y, candidates=OWN)
@@ -81,8 +81,8 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path):
     rng = np.random.default_rng(0)
     table = pd.DataFrame(np.concatenate([z, new_z]), columns=[f"logit_{name}" for name in "dbac"])
     table["label"] = np.array(list("dbac"))[np.concatenate([y, new_y])]
-    table["split"] = np.repeat(["val", "test"], 300)
-    table["id"] = rng.permutation(600)
+    table["split"] = np.repeat(["val", "test"], 600)
+    table["id"] = rng.permutation(1200)
     shuffled = table[["id", "split", "label", *table.columns[:4]]]
     shuffled.to_csv(tmp_path / "mine.csv", index=False)
     shuffled.to_parquet(tmp_path / "mine.parquet")
@@ -106,7 +106,10 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        (lambda table: table.drop(columns="label"), r"columns: found .*expected a column label, and logit_NAME"),
+        (
+            lambda table: table.drop(columns="label"),
+            r"columns: found .*expected a column label \(or vote_NAME for each class\), and",
+        ),
         (lambda table: table.rename(columns={"logit_1": "logit_9"}), r"label\[\d+\] = 1: expected one of 0, 2, 9"),
         (lambda table: table.assign(split=["val", "train"] * 30), "split: found train, expected only val and test"),
         (lambda table: table.assign(split="test"), "split: no row has the split val"),
@@ -132,7 +135,7 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"labels": None}, "labels: missing; pass labels, or a data frame"),
+        ({"labels": None}, "labels: missing; pass labels, votes, or a data frame"),
         ({"test_labels": np.zeros(5, int)}, "test_labels: passed without test_logits"),
         ({"logits": np.full((50, 4), 0.25)}, "look like probabilities"),
         ({"posterior": np.ones((50, 4))}, "posterior.*a sum of 4"),
@@ -215,8 +218,9 @@ def test_what_wasnt_seen_and_a_loss_on_test_samples_are_said_first(monkeypatch):
     assert found.auto.chosen == "partner"
     assert found.better["exact"].low > 0
     first = found.answers()[0]
-    assert "But the labelled test samples contradict it: TS (optimal) is better there." in first.short
-    assert first.sentences.startswith("On the test samples, these are better than partner scaling: TS (optimal) by ")
+    assert "But the labelled test samples contradict it: top-versus-rest scaling is better there." in first.short
+    assert first.sentences.startswith("On the test samples, these are better than partner scaling: top-versus-rest ")
+    assert "; TS (optimal) by " in first.sentences
     assert first.short.endswith("It hasn't seen class c.")
     assert first.warning
     assert short(found, "enough") == "Yes, except for class c."
@@ -235,7 +239,7 @@ def test_a_test_set_on_which_no_calibration_is_best_says_so_first():
 
 @fast
 def test_any_calibrator_can_be_asked_for(tmp_path):
-    z, y = drawn(400, flips=0.3)
+    z, y = drawn(1200, flips=0.3)
     for name in ("none", "exact", "matrix", "gap"):
         found = diagnose(z, y, *drawn(400, seed=1), candidates=OWN, calibrator=name)
         assert (found.auto.chosen, found.recommended) == (name, "partner")
@@ -251,7 +255,7 @@ def test_any_calibrator_can_be_asked_for(tmp_path):
     same = diagnose(z, y, candidates=OWN, calibrator="partner")
     assert "asked" not in same.answers()[0].short
     with pytest.raises(SpecError, match="calibrator: exact can't be fitted: the labels always have the largest logit"):
-        diagnose(z, z.argmax(axis=1), candidates=OWN, calibrator="exact")
+        diagnose(z[:9], z[:9].argmax(axis=1), candidates=OWN, calibrator="exact")
     with pytest.raises(SpecError, match="candidates = 'nope': expected one of"):
         diagnose(z, y, candidates=OWN, calibrator="nope")
 
@@ -351,9 +355,9 @@ def hard(case: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         ("rare class", "calibrator", None),
         ("separable", "temperature optimal", "No finite temperature is."),
         ("ties", "calibrator", None),
-        ("ruled out", "calibrator", "Keep temperature scaling."),
+        ("ruled out", "calibrator", "Divide the logits by T = 2.748, a temperature that is shrunk towards 1."),
         ("separable, ruled out", "temperature optimal", "No finite temperature is."),
-        ("ruled out in test", "calibrator", "Keep temperature scaling."),
+        ("ruled out in test", "calibrator", "Divide the logits by T = 2.838, a temperature that is shrunk towards 1."),
         ("useless", "calibrator", None),
         ("huge", "calibrator", None),
         ("constant", "temperature optimal", "Every temperature gives the same NLL."),
@@ -438,7 +442,9 @@ def test_the_text_fits_and_the_page_needs_nothing_else(flipped):
     assert "&lt;mine&gt;" in page
     assert all(answer.short in page for answer in found.answers())
     assert "drawn at random" not in str(found)
-    assert "of 2,000 samples, drawn at random" in " ".join(str(dataclasses.replace(found, samples=2500)).split())
+    groups = Groups.single(2500)
+    large = dataclasses.replace(found, samples=2500, auto=dataclasses.replace(found.auto, groups=groups))
+    assert "of 2,000 samples, drawn at random" in " ".join(str(large).split())
 
 
 @fast
@@ -497,8 +503,8 @@ def test_whoever_is_handed_samples_is_told(tmp_path, capsys, monkeypatch):
 
 
 def test_with_many_classes_slow_maps_are_left_out_by_name(monkeypatch):
-    for limited in (module, parts):
-        monkeypatch.setattr(limited, "WORK", 100 * 4**2 - 1)
+    monkeypatch.setattr(auto, "WORK", 100 * 4**2 - 1)
+    monkeypatch.setattr(parts, "WORK", dict.fromkeys(NO_SLOW_MAPS, 100 * 4**2 - 1))
     found = diagnose(*drawn(100, flips=0.35), candidates=("matrix", "partner"))
     assert set(found.ladder.families) == {"temperature", "partner", "ranks", "neighbours", "mixture"}
     told = " ".join(str(found).split())

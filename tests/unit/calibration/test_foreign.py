@@ -72,7 +72,7 @@ FIFTHS = np.full((400, 5), 0.2)
 @pytest.mark.parametrize(
     ("changed", "error"),
     [
-        ({"val_labels": None}, "val_labels: missing; add the labels of val_logits"),
+        ({"val_labels": None}, "val_labels: missing; add the labels or votes of val_logits"),
         ({"test_logits": None}, "test_logits: missing"),
         ({"test_logits": None, "test_labels": None}, "test_logits: missing; add logits and labels of test samples"),
         ({"test_logits": FIFTHS * np.nan}, r"test_logits\[0\] = nan"),

@@ -37,7 +37,7 @@ def spread_evenly(k: int, errors: int, planted: int) -> tuple[np.ndarray, np.nda
 @pytest.mark.parametrize(("planted", "clear"), [(0, False), (1, False), (8, True)])
 def test_a_confusion_stands_out_only_from_errors_spread_evenly(planted, clear):
     top, labels = spread_evenly(100, 600, planted)
-    first = confusions(np.full((len(top), 100), 0.01), top, labels)[0]
+    first = confusions(np.full((len(top), 100), 0.01), top, np.eye(100)[labels])[0]
     assert (first.chance < 0.05) == clear
     if clear:
         assert (first.predicted, first.label) == (3, 7)
@@ -49,7 +49,7 @@ def evenly_spread(k: int, draws: int):
     for seed in range(draws):
         rng = np.random.default_rng(seed)
         labels = rng.integers(k, size=600)
-        yield (labels + rng.integers(1, k, size=600)) % k, labels
+        yield (labels + rng.integers(1, k, size=600)) % k, np.eye(k)[labels]
 
 
 def many(n: int = 1000, k: int = 400) -> tuple[np.ndarray, np.ndarray]:

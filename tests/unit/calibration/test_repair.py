@@ -180,13 +180,13 @@ def test_the_range_is_what_the_learning_curves_leave():
     spread = rng.normal(size=(2, 10_000)) * 1e-3
     upper, fewer = 1 + 800**-0.25 + spread[0], 1 + 500**-0.25 + spread[1]
     growth = 1.6**0.25
-    low, high = repair._range([(upper, fewer)], growth)
+    low, high = repair._range(upper, [(upper, fewer)], growth)
     errors = 1.96 * upper.std() / 100, 1.96 * (fewer - upper).std() / 100
     assert low == pytest.approx(1 - errors[0] - errors[1] / (growth - 1), abs=1e-3)
     assert high == pytest.approx(upper.mean() + errors[0], abs=1e-6)
-    steeper = repair._range([(upper, fewer), (upper + 0.2, fewer + 0.3)], growth)
+    steeper = repair._range(upper, [(upper, fewer), (upper + 0.2, fewer + 0.3)], growth)
     assert steeper == (pytest.approx(low + 0.2 - 0.1 / (growth - 1), abs=1e-6), high), "the lowest limit of all curves"
-    assert repair._range([(upper, fewer)], 1.0) == (0.0, high), "nothing is known"
+    assert repair._range(upper, [(upper, fewer)], 1.0) == (0.0, high), "nothing is known"
 
 
 @pytest.mark.parametrize(

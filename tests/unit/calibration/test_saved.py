@@ -32,7 +32,7 @@ from halobench.pipeline import apply
 from unit.calibration.builders import drawn
 
 KEPT = Path(__file__).parent / "saved_calibrators"  # written by version 0.2.0
-OWN = ("exact", "paper", "top_rest", "partner", "matrix", "gap", "dirichlet", "confusion_mix", "noise_layer")
+OWN = ("exact", "shrunk", "paper", "top_rest", "partner", "matrix", "gap", "dirichlet", "confusion_mix", "noise_layer")
 EACH = (*OWN, "local", "auto", "netcal/HistogramBinning")
 FITS = {"TemperatureFit": fit_temperature, "PartnerFit": fit_partner}
 FITS["AutoFit"] = functools.partial(fit_auto, candidates=("partner",))

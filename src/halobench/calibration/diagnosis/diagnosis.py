@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import math
 import textwrap
 from collections.abc import Mapping
@@ -164,10 +165,25 @@ class Diagnosis:
         for answer in self.answers():
             lines += textwrap.wrap(f"{answer.question} {answer.short}", WIDTH)
             lines += [*textwrap.wrap(answer.sentences, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]
-        tables = words.candidates_table(self.auto)
+        return "\n".join(lines + self._tables()).rstrip()
+
+    def _tables(self) -> list[str]:
+        """Return the lines of the tables of candidates, out of fold and on the test samples."""
+        lines = words.candidates_table(self.auto)
         if self.scores and not self.auto.mismatch:
-            tables += ["", *words.scores_table(self.scores, self.auto.chosen)]
-        return "\n".join(lines + tables).rstrip()
+            lines += ["", *words.scores_table(self.scores, self.auto.chosen)]
+        return lines
+
+    def _repr_html_(self) -> str:
+        """Return the answers as HTML, which notebooks show in place of `repr`."""
+        answers = "".join(
+            f"<tr><td style='text-align:left;vertical-align:top'>{'&#9888; ' if answer.warning else ''}"
+            f"{html.escape(answer.question)}</td><td style='text-align:left'><b>{html.escape(answer.short)}</b><br>"
+            f"{html.escape(answer.sentences)}</td></tr>"
+            for answer in self.answers()
+        )
+        tables = html.escape("\n".join(self._tables()))
+        return f"<p>{html.escape(self.summary())}</p><table>{answers}</table><pre>{tables}</pre>"
 
 
 def _plain(value: Any) -> Any:

@@ -14,12 +14,13 @@ from halobench.calibration.repair.families import FAMILIES
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import RepairLadder, Rung
 from halobench.calibration.repair.shrunk import LEAST as CLEAR_SCORE
-from halobench.calibration.repair.trials import BASE, SMALL
+from halobench.calibration.repair.trials import BASE
 from halobench.calibration.temperature.temperature_scaling import TemperatureFit
 from halobench.core.formatting import count, interval, number
 from halobench.core.plugins import facts as plugin_facts
 
 NEGLIGIBLE = 0.005  # nats: the largest cost of a temperature's sampling error at which there are enough samples
+SMALL = 0.01  # nats: the size of gains that enough samples can reveal
 WORSE = 0.02  # the largest increase in ECE that goes without a warning
 # Wrong predictions; with fewer, the sampling error of T isn't known. In simulations of calibrated logits (250 samples,
 # 10 classes), T cost more than NEGLIGIBLE in 39% or more of the cases with one wrong prediction, in 23% or more with
@@ -341,10 +342,10 @@ def are_enough(
     question, cost = "Are there enough validation samples?", temperature.cost
     doubtful, few = errors < FEWEST_ERRORS, errors < FEW_ERRORS
     for_temperature = cost < NEGLIGIBLE and not doubtful
-    for_map = resolution <= SMALL or (not auto.keeps_temperature and auto.gain.low > 0)
+    for_map = resolution <= SMALL or not auto.keeps_temperature
     richer = f"yes; gains are known to within {_nats(resolution)} nats."
     if math.isnan(resolution):
-        richer = "no candidate was tried."
+        richer = f"none was tried: {auto.reason}."
     elif not for_map:
         needed = math.ceil(samples * (resolution / SMALL) ** 2 / 100) * 100
         richer = f"gains are only known to within {_nats(resolution)} nats; {SMALL} would take about {needed:,}."
@@ -367,7 +368,8 @@ def are_enough(
         return Answer(question, short, sentences, warning=True)
     if for_temperature and for_map and not few:
         return Answer(question, f"Yes{unseen and f', except for {unseen}'}.", sentences, warning=bool(unseen))
-    short = "Enough for a temperature, too few for richer maps." if for_temperature else "No."
+    too_few = "richer maps weren't tried" if math.isnan(resolution) else "too few for richer maps"
+    short = f"Enough for a temperature; {too_few}." if for_temperature else "No."
     short = short if temperature.exact.beta else "Unknown, since no finite temperature is best."
     return Answer(question, short, sentences, warning=True)
 

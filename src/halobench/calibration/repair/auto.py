@@ -7,21 +7,18 @@ are left as they are, ``exact`` if it is that of temperature scaling (TS), and `
 The validation samples are randomly divided into five folds; groups of samples that belong together stay in one fold.
 On each fold, this temperature and the candidates are scored after being fitted to the other folds, so each sample has
 an NLL under maps that weren't fitted to it (`halobench.calibration.repair.trials`). Among the candidates whose gain
-over the temperature exceeds 1.5 standard errors, and whose interval, reduced as below, is above 0 (or narrower than .01
-nats to either side), the one with the largest gain is chosen and fitted to all samples. Of candidates that differ by
-less than .005 nats, it is the one named first.
+over the temperature has a 95% interval above 0, the one with the largest gain is chosen and fitted to all samples. Of
+candidates that differ by less than .005 nats, it is the one named first.
 
 No candidate is chosen if every prediction is right; if a class has no label although at least three are expected, since
 other maps could rule that class out; or if samples seem to depend on each other although no groups were passed
 (`halobench.calibration.repair.dependence`), since folds then leak. If the columns seem to belong to other classes than
 their names say (`halobench.calibration.repair.columns`), the logits are left as they are.
 
-The measured gain of a candidate that has passed the gate is larger than its true gain on average. The reported gain is
-therefore reduced by the non-negative garrote: from g to g - c^2 / g if the gate is at c. The reported gain is thus 0 at
-the gate, and hardly reduced far above the gate. The lower end of the gain's 95% interval is reduced in the same way.
-The interval's upper end isn't reduced, since the gate hardly affects large gains. Standard errors are multiplied by
-1.5: Nadeau and Bengio's correction accounts for folds whose maps share samples. The gain is for samples like the
-validation samples; a shift of the distribution isn't detected. `benchmarks/harm.py` compares reported and true gains.
+The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
+is therefore reduced by the non-negative garrote: from g to g - c^2 / g if candidates are chosen from c on. The reported
+gain is thus 0 at c, and hardly reduced far above it. The gain is for samples like the validation samples; a shift of
+the distribution isn't detected. `benchmarks/harm.py` compares reported and true gains.
 
 References
 ----------
@@ -30,8 +27,7 @@ A. Hubbard, "Super Learner", 2007: the choice of the best candidate by cross-val
 "Classification and Regression Trees", 1984: a margin in standard errors. L. Breiman, "Better Subset Regression Using
 the Nonnegative Garrote", Technometrics 37, 1995; H.-Y. Gao, "Wavelet Shrinkage Denoising Using the Non-Negative
 Garrote", Journal of Computational and Graphical Statistics 7, 1998: the reduction of an estimate that passed a
-threshold. C. Nadeau, Y. Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003: the variance times
-1 + 5 / 4 for five folds.
+threshold.
 """
 
 from __future__ import annotations
@@ -46,13 +42,13 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_labels_or_votes, check_logits, check_unscaled, check_whole
-from halobench.calibration.calibrator import Calibrator, fit_checked, scored
+from halobench.calibration.calibrator import NONE, Calibrator, fit_checked, scored
 from halobench.calibration.logit_tables import numbered
 from halobench.calibration.repair.columns import Mismatch, find_mismatch
 from halobench.calibration.repair.dependence import find_dependence
 from halobench.calibration.repair.groups import Groups, check_groups
 from halobench.calibration.repair.shrunk import ShrunkFit, fit_shrunk
-from halobench.calibration.repair.trials import BASE, FOLDS, NONE, Confidence, Gain, Trials, cross_fitted
+from halobench.calibration.repair.trials import BASE, FOLDS, Confidence, Gain, Trials, cross_fitted
 from halobench.calibration.saved import Savable, savable
 from halobench.calibration.scores.sample_scores import mass_of, softmax
 from halobench.calibration.temperature.rescaling import temper

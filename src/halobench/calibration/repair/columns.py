@@ -2,8 +2,9 @@
 
 On each half of the samples, the classes are matched to the columns so that as many predictions as possible are right
 (the assignment problem, solved by the Hungarian method), and the matching is scored on the other half. If columns are
-mixed up, moving them makes predictions right that weren't; if a model is poor, or two classes are often confused, it
-doesn't.
+mixed up, moving them makes most predictions right that weren't; if a model is poor, or two classes are often confused,
+it doesn't. Of k classes, one that isn't predicted is the label in 1 / (k - 1) of all cases if predictions are always
+wrong, as with the wrong sign, so moved columns must be right more often.
 
 References
 ----------
@@ -20,6 +21,7 @@ from halobench.calibration.saved import savable
 from halobench.core.seeding import generator
 
 CHANCE = 1e-4  # the largest p-value of the number of predictions that moving columns makes right
+WRONG_SIGN, USUAL, RARE = 1.5, 0.6, 0.2  # moved columns must be right in this many / (k - 1) cases, within this range
 TIMES = 2  # moved columns must be right this many times as often as before
 
 
@@ -43,13 +45,15 @@ def find_mismatch(predicted: np.ndarray, labels: np.ndarray, k: int) -> tuple[Mi
 
     half = generator(0, "columns", "halves").permutation(len(labels)) % 2
     tables = [_counts(predicted[half == number], labels[half == number], k) for number in (0, 1)]
-    own = matched = 0
+    own = matched = of = 0
     for fitted, scored in (tables, tables[::-1]):
         places = _matching(fitted)
         moved = places != np.arange(k)
+        of += int(scored[moved].sum())
         own += int(scored.diagonal()[moved].sum())
         matched += int(scored[np.arange(k), places][moved].sum())
-    if matched <= TIMES * own or binom.sf(matched - 1, matched + own, 0.5) > CHANCE:
+    least = max(RARE, min(USUAL, WRONG_SIGN / (k - 1)))
+    if matched <= max(TIMES * own, least * of) or binom.sf(matched - 1, matched + own, 0.5) > CHANCE:
         return ()
     table = tables[0] + tables[1]
     pairs = enumerate(_matching(table).tolist())

@@ -4,7 +4,8 @@ A sample's residual is its label, as a one-hot row, minus its probabilities unde
 are independent draws, the residuals of two samples agree only as far as TS is wrong at both. TS is about as wrong at a
 sample's nearest neighbour among the logits as at its twentieth to fortieth. `find_dependence` therefore compares how
 far a sample's residual agrees with the nearest neighbour's and with theirs. Copies, such as augmented versions of an
-image, share a label and have similar logits, so they agree with the nearest neighbour far more.
+image, share a label and have similar logits, so they agree with the nearest neighbour far more. Votes show where TS is
+wrong too well for this. Of samples with votes, copies are therefore recognised by votes that equal the neighbour's.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. Their residuals agree with the
 next row's. In a file that is sorted by class, all residuals do; there, the mean residual of each label is subtracted
@@ -39,6 +40,7 @@ AGREEING, CLEAR = (
     3.5,
 )  # the smallest agreement, as a share of the largest, and its smallest size in standard errors
 DIMENSIONS = 10  # logits of more classes are projected at random, which hardly changes who is near
+REPEATED = 0.3  # the smallest excess share of equal votes
 RUNS = 2  # runs of equal labels per class; in a file with at most as many, rows are sorted by class
 JITTER = 1e-9  # of the logits' standard deviation; it puts equal logits in a random order
 LARGEST = 20_000  # of more samples, as many successive ones are examined
@@ -77,7 +79,9 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     near = _nearest(logits)
     half, most = near.shape[1] // 2, float((residuals**2).sum(axis=1).mean())
     far = [residuals[near[:, rank]] for rank in range(half, near.shape[1])]
-    if _agree(residuals, residuals[near[:, 0]], far, most):
+    votes = targets if targets.ndim == 2 and targets.max(axis=1).min() < 1 else None
+    copied = _agree(residuals, residuals[near[:, 0]], far, most) if votes is None else _repeated(votes, near)
+    if copied:
         return Dependence("copies", _factor_of_copies(scores - scores.mean(), near))
     label = mass.argmax(axis=1)
     if np.count_nonzero(np.diff(label)) < RUNS * len(np.unique(label)):
@@ -98,6 +102,15 @@ def _agree(residuals: np.ndarray, near: np.ndarray, far: list[np.ndarray], most:
         excess = excess - np.einsum("ij,ij->i", residuals, each) / len(far)
     error = np.sqrt((excess**2).sum()) / len(excess)
     return bool(excess.mean() > max(AGREEING * most, CLEAR * error))
+
+
+def _repeated(votes: np.ndarray, near: np.ndarray) -> bool:
+    """Return True if split votes (n, k) equal the nearest neighbour's clearly more often than farther ones'."""
+    split = np.flatnonzero(votes.max(axis=1) < 1)
+    same = (votes[split, None] == votes[near[split]]).all(axis=2)
+    excess = same[:, 0] - same[:, near.shape[1] // 2 :].mean(axis=1)
+    error = np.sqrt((excess**2).sum()) / len(excess)
+    return bool(excess.mean() > max(REPEATED, CLEAR * error))
 
 
 def _mean_by(label: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:

@@ -30,12 +30,9 @@ from halobench.core.seeding import generator
 
 log = logging.getLogger(__name__)
 
-NONE, BASE = "none", "base"
+BASE = "base"
 FOLDS = 5
-MARGIN = 1.5  # standard errors that a candidate's gain must exceed
-WIDENING = math.sqrt(1 + FOLDS / (FOLDS - 1))  # factor by which intervals are widened
 NORMAL = 1.96  # 95% of a normal distribution lies within this many standard deviations
-SMALL = 0.01  # nats: the size of gains that enough samples can reveal
 SAME = 0.005  # nats: gains that differ by less count as equal
 
 
@@ -64,7 +61,7 @@ class Gain:
     @classmethod
     def of(cls, name: str, mean: float, error: float) -> Gain:
         """Return a gain with the interval of a mean whose standard error is `error`."""
-        half = NORMAL * WIDENING * float(error)
+        half = NORMAL * float(error)
         return cls(name, float(mean), float(mean) - half, float(mean) + half)
 
 
@@ -115,21 +112,12 @@ class Trials(NamedTuple):
         return standard_errors(self.groups, self.gains, self.variances)
 
     def choice(self) -> str | None:
-        """Return the candidate that clearly gains most, or None if none does.
+        """Return the candidate that gains most of those whose interval is above 0, or None if there is none.
 
-        A gain is clear if it exceeds `MARGIN` standard errors and, unless it is known to within `SMALL`, if its reduced
-        interval is above 0. Among candidates within `SAME` of the largest gain, the first is chosen.
+        Among candidates within `SAME` of the largest gain, the first is chosen.
         """
-        clear = [gain for gain in map(self.of_choice, self.names) if self._is_clear(gain)]
-        if not clear:
-            return None
-        means = {gain.name: float(self.gains[:, self.names.index(gain.name)].mean()) for gain in clear}
-        return next(gain.name for gain in clear if means[gain.name] > max(means.values()) - SAME)
-
-    def _is_clear(self, gain: Gain) -> bool:
-        error = float(self.errors[self.names.index(gain.name)])
-        known = gain.low > 0 or NORMAL * WIDENING * error <= SMALL
-        return gain.value > 0 and known
+        clear = [gain for gain in self.over_base() if gain.low > 0]
+        return next((gain.name for gain in clear if gain.value > max(each.value for each in clear) - SAME), None)
 
     def over_base(self) -> tuple[Gain, ...]:
         """Return each candidate's gain over the base, or the reason why it failed."""
@@ -144,16 +132,9 @@ class Trials(NamedTuple):
         return tuple(Gain.of(*row) for row in zip((BASE, *self.names), gains.mean(axis=0), errors, strict=True))
 
     def of_choice(self, name: str) -> Gain:
-        """Return the gain of `name`, with its value and lower end reduced as for one that has passed the gate.
-
-        The value is 0 if the gain doesn't pass the gate.
-        """
-        place = self.names.index(name)
-        mean, error = float(self.gains[:, place].mean()), float(self.errors[place])
-        if not mean > MARGIN * error:
-            return Gain(name, 0.0, -math.inf, math.inf)
-        reduced = Gain.of(name, mean - (MARGIN * error) ** 2 / mean, error)
-        return dataclasses.replace(reduced, high=Gain.of(name, mean, error).high)
+        """Return the gain of `name`, whose interval is above 0, with its value reduced since it was chosen for that."""
+        raw = next(gain for gain in self.over_base() if gain.name == name)
+        return dataclasses.replace(raw, value=raw.value - (raw.value - raw.low) ** 2 / raw.value)
 
 
 def standard_errors(groups: Groups, gains: np.ndarray, variances: np.ndarray) -> np.ndarray:
