@@ -21,6 +21,9 @@ def plain_shrunk(z: np.ndarray, labels: np.ndarray, weight: float | None = None)
     p, rows = softmax(z, axis=1), np.arange(len(z))
     mean = (p * z).sum(axis=1)
     scores = mean - z[rows, labels]
+    if scores.sum() < 0:
+        scores = mean - len(z) / (len(z) + 1) * z[rows, labels] - z.mean(axis=1) / (len(z) + 1)
+        scores = scores * (scores.sum() < 0)
     variance = max((scores**2).sum(), ((p * z**2).sum(axis=1) - mean**2).sum())
     t = abs(scores.sum()) / np.sqrt(variance)
     w = np.clip(1.645 * (4 - t) / (t * (4 - 1.645)), 0, 1) if weight is None else weight

@@ -8,18 +8,18 @@ image, share a label and have similar logits, so they agree with the nearest nei
 wrong too well for this. Of samples with votes, copies are therefore recognised by votes that equal the neighbour's.
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. Their residuals agree with the
-next row's. In a file that is sorted by class, all residuals do; there, the mean residual of each label is subtracted
-first.
+next row's, or the mean score of TS, d NLL / d log T, varies between successive batches of rows by more than chance. In
+a file that is sorted by class, all residuals and scores do; there, the mean of each label is subtracted first.
 
 What is noticed is only that samples depend on each other, not which ones. `Dependence.factor` estimates how many of
-them count as one: by how much the variance of the score of TS, d NLL / d log T, exceeds that of independent samples.
-Subjects whose rows are shuffled, and copies whose logits are as far apart as others', can't be noticed.
+them count as one: by how much the variance of the mean score exceeds that of independent samples. Subjects whose rows
+are shuffled, and copies whose logits are as far apart as others', can't be noticed.
 
 References
 ----------
 T. Conley, "GMM Estimation with Cross Sectional Dependence", Journal of Econometrics 92, 1999: variances if samples that
-are close in a space depend on each other. C. Geyer, "Practical Markov Chain Monte Carlo", Statistical Science 7, 1992:
-sums of autocorrelations up to the first that isn't positive.
+are close in a space depend on each other. J. Flegal, G. Jones, "Batch means and spectral variance estimators in Markov
+chain Monte Carlo", Annals of Statistics 38, 2010: the variance of a mean from the means of batches.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ AGREEING, CLEAR = (
     3.5,
 )  # the smallest agreement, as a share of the largest, and its smallest size in standard errors
 DIMENSIONS = 10  # logits of more classes are projected at random, which hardly changes who is near
+BATCHES, CHANCE = (5, 10, 20, 40), 1e-3  # numbers of batches of rows, and the largest chance of the largest ratio
 REPEATED = 0.3  # the smallest excess share of equal votes
 RUNS = 2  # runs of equal labels per class; in a file with at most as many, rows are sorted by class
 JITTER = 1e-9  # of the logits' standard deviation; it puts equal logits in a random order
@@ -80,15 +81,17 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     half, most = near.shape[1] // 2, float((residuals**2).sum(axis=1).mean())
     far = [residuals[near[:, rank]] for rank in range(half, near.shape[1])]
     votes = targets if targets.ndim == 2 and targets.max(axis=1).min() < 1 else None
-    copied = _agree(residuals, residuals[near[:, 0]], far, most) if votes is None else _repeated(votes, near)
-    if copied:
-        return Dependence("copies", _factor_of_copies(scores - scores.mean(), near))
+    copies = _agree(residuals, residuals[near[:, 0]], far, most) if votes is None else _repeated(votes, near)
+    of_copies = _factor_of_copies(scores - scores.mean(), near)
     label = mass.argmax(axis=1)
     if np.count_nonzero(np.diff(label)) < RUNS * len(np.unique(label)):
         residuals = residuals - _mean_by(label, residuals, k)
         scores = scores - _mean_by(label, scores[:, None], k)[:, 0]
-    if _agree(residuals[:-1], residuals[1:], [], most):
-        return Dependence("order", _factor_of_rows(scores - scores.mean()))
+    of_rows, chance = _batches(scores - scores.mean())
+    if copies:
+        return Dependence("copies", max(of_copies, of_rows if chance < CHANCE else 1.0))
+    if chance < CHANCE or _agree(residuals[:-1], residuals[1:], [], most):
+        return Dependence("order", of_rows)
     return None
 
 
@@ -139,15 +142,24 @@ def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:
     return _at_least_one((products[:half] - products[half:].mean()).sum(), scores)
 
 
-def _factor_of_rows(scores: np.ndarray) -> float:
-    """Return twice the sum of the scores' autocorrelations up to the first that isn't positive, plus 1."""
-    total = 0.0
-    for lag in range(1, len(scores) // 2):
-        product = float((scores[:-lag] * scores[lag:]).sum()) / len(scores)
-        if product <= 0:
+def _batches(scores: np.ndarray) -> tuple[float, float]:
+    """Return the largest ratio, at least 1, of batch means' variance to that of independent scores, and its chance.
+
+    The chance is that of such a ratio for independent scores, after Bonferroni's correction.
+    """
+    from scipy.stats import chi2
+
+    ratios, chances = [1.0], [1.0]
+    for number in BATCHES:
+        size = len(scores) // number
+        if size < 2:
             break
-        total += 2 * product
-    return _at_least_one(total, scores)
+        means = scores[: size * number].reshape(number, size).mean(axis=1)
+        variance = float((scores**2).mean())
+        ratio = size * float(means.var(ddof=1)) / variance if variance > 0 else 1.0
+        ratios.append(ratio)
+        chances.append(len(BATCHES) * float(chi2.sf((number - 1) * ratio, number - 1)))
+    return max(ratios), min(chances)
 
 
 def _at_least_one(excess: float, scores: np.ndarray) -> float:

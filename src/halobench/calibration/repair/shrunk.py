@@ -5,7 +5,8 @@ predictions are wrong, dividing by it is often worse than leaving the logits as 
 the score at T = 1, the sum over samples of E[z] - z_label (the expectation is under the model's own probabilities),
 divided by its standard error: z. The standard error is the observed one or, if that is larger, the one expected if
 labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1, so it changes
-nothing; m errors give at most the square root of m.
+nothing; m errors give at most the square root of m. Evidence that T should be below 1 is that for labels smoothed by
+1 / (n + 1), since a single label that wasn't drawn yet may have a very low logit, as from a forest.
 
 T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). The weight w is
 1 up to z = `LEAST`, where T = 1, and falls to 0 at z = `FULL`, from where on T is the best temperature (firm
@@ -90,14 +91,19 @@ def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float) -> float:
 
 def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:
     """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is as good."""
-    scores, variances = np.empty(len(logits)), np.empty(len(logits))
+    scores, smoothed, variances = np.empty((3, len(logits)))
+    smoothing = 1 / (len(logits) + 1)
     for rows in blocks(*logits.shape):
         u = rescale(logits[rows], 1.0)
-        p = softmax(u)
-        u = np.where(np.isfinite(u), u, 0.0)
+        p, finite = softmax(u), np.isfinite(u)
+        u = np.where(finite, u, 0.0)
         mean = np.einsum("ij,ij->i", p, u)
-        scores[rows] = mean - np.einsum("ij,ij->i", mass_of(targets[rows], u.shape[1]), u)
+        of_label = np.einsum("ij,ij->i", mass_of(targets[rows], u.shape[1]), u)
+        scores[rows] = mean - of_label
+        smoothed[rows] = mean - (1 - smoothing) * of_label - smoothing * u.sum(axis=1) / finite.sum(axis=1)
         variances[rows] = np.einsum("ij,ij,ij->i", p, u, u) - mean**2
+    if scores.sum() < 0:
+        scores = smoothed if smoothed.sum() < 0 else np.zeros(len(logits))
     expected = groups.sums(np.sqrt(np.maximum(variances, 0.0) / votes))
     variance = groups.factor * max(float((sums**2).sum()) for sums in (groups.sums(scores), expected))
     return float(scores.sum()) / math.sqrt(variance) if variance > 0 else 0.0
