@@ -102,7 +102,7 @@ doesn't need Snakemake. It checks whether results agree with the CPU's and wheth
 epoch, and compares images per second with a plain PyTorch loop.
 
 Six studies aren't about speed. `python benchmarks/rivals.py` compares calibrators by their test NLL on 62 kinds of
-logits, and `python benchmarks/auto_gain.py` compares the gain that `auto` states with the true one; their results are
+logits, and `python benchmarks/harm.py` measures how often the choice of `auto` does harm; their results are
 in `docs/calibrate.md`. `make conformance` compares public implementations of temperature scaling by whether they find
 the optimum; its results are in `docs/conformance.md`. `python benchmarks/ladder.py` judges the repair ladder where the
 best map is known by construction; its results are in `docs/repair.md`. `python benchmarks/blind_ladder.py` does so on
