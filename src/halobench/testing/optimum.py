@@ -17,7 +17,7 @@ EXACT = 1e-3
 """How far above the optimum, in nats, the NLL of a right fit may lie."""
 SHARE = 0.01
 """The share of what temperature scaling can gain that a right fit may miss, if that is more than `ROUNDING`."""
-ROUNDING = 1e-6  # nats: what float32 can't tell apart
+ROUNDING = 1e-6  # nats: what float32 can't show apart
 WITHIN = 1e-6  # relative half-width of the interval of 1 / T in which the slope must change its sign
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import re
 import shlex
@@ -15,6 +16,7 @@ import torch
 import halobench
 from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagnosis_page, fit_temperature
 from halobench.calibration import calibrator
+from halobench.calibration.diagnosis import diagnose as diagnose_module
 from halobench.calibration.diagnosis import parts
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.parts import Shift, Temperature
@@ -218,7 +220,7 @@ def test_what_wasnt_seen_and_a_loss_on_test_samples_are_said_first(monkeypatch):
     assert found.auto.chosen == "partner"
     assert found.better["exact"].low > 0
     first = found.answers()[0]
-    assert "But the labelled test samples contradict it: top-versus-rest scaling is better there." in first.short
+    assert "But on the labelled test samples, top-versus-rest scaling is better by " in first.short
     assert first.sentences.startswith("On the test samples, these are better than partner scaling: top-versus-rest ")
     assert "; TS (optimal) by " in first.sentences
     assert first.short.endswith("It hasn't seen class c.")
@@ -231,9 +233,9 @@ def test_a_test_set_on_which_no_calibration_is_best_says_so_first():
     z, y = drawn(400)
     found = diagnose(z, y, *(drawn(400, seed=1)[0] / 3, drawn(400, seed=1)[1]), candidates=OWN)
     assert found.auto.chosen == "exact"
-    assert found.answers()[0].short.endswith(
-        "test samples contradict it: leaving the logits as they are is better there."
-    )
+    first = found.answers()[0]
+    assert "But on the labelled test samples, leaving the logits as they are is better by " in first.short
+    assert first.warning
     assert found.better["none"].low > 0
 
 
@@ -500,6 +502,27 @@ def test_whoever_is_handed_samples_is_told(tmp_path, capsys, monkeypatch):
     lines = capsys.readouterr().out.splitlines()
     path = tmp_path / "out/calibrator.npz"
     assert f"note: {path} holds all 300 validation samples, since local can't be saved otherwise" in lines
+
+
+@fast
+def test_a_notebook_shows_the_answers_and_the_tables():
+    z, y = drawn(300, flips=0.35)
+    found = diagnose(z, y, z, y, names=["<a>", "b", "c", "d"], candidates=OWN)
+    shown = found._repr_html_()
+    assert "&lt;a&gt;" in shown
+    assert "<a>" not in shown
+    assert all(html.escape(answer.short) in shown for answer in found.answers())
+    assert "gain over uncalibrated" in shown
+    assert "On the test samples" in shown
+
+
+def test_a_folder_that_cant_be_written_to_is_named_before_anything_is_computed(tmp_path, monkeypatch):
+    z, y = drawn(50)
+    np.savez(tmp_path / "mine.npz", logits=z, labels=y)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(diagnose_module, "diagnose_file", lambda *_, **__: pytest.fail("computed"))
+    with pytest.raises(SpecError, match="file/out: can't be written to"):
+        run_diagnose(tmp_path / "mine.npz", 0, tmp_path / "file/out")
 
 
 def test_with_many_classes_slow_maps_are_left_out_by_name(monkeypatch):

@@ -1,4 +1,4 @@
-"""Choose the candidate with the largest out-of-fold gain over temperature scaling, or keep TS if no gain is clear.
+"""Choose the candidate with the largest out-of-fold gain over a shrunk temperature, or keep that if no gain is clear.
 
 See `halobench.calibration.repair.auto` for the rule and the references.
 """
@@ -16,7 +16,7 @@ from halobench.calibration.calibrators import matrix, partner, top_rest  # noqa:
 from halobench.calibration.repair.auto import OWN, check_candidates, fit_auto_checked
 
 TITLE = "auto"
-ABOUT = "the calibrator that cross-fitting on validation samples chooses, or TS if none gains clearly"
+ABOUT = "the calibrator that cross-fitting on validation samples chooses, or a shrunk temperature if none gains clearly"
 SOURCE = (
     "halobench, based on L. Breiman et al., *Classification and Regression Trees*, 1984, and on M. van der Laan, E. "
     "Polley and A. Hubbard, *Super Learner*, 2007"
@@ -28,7 +28,7 @@ LIBRARIES = ("scipy",)
 
 
 def fit(logits: np.ndarray, labels: np.ndarray, *, candidates: Sequence[str] = OWN) -> Calibrator:
-    """Choose between TS and `candidates`, and return the chosen fit, which is finite even on separable data.
+    """Choose between a temperature and `candidates`, and return the chosen fit, which is finite even on separable data.
 
     The default candidates don't depend on what is installed, unlike those of `halobench.fit_auto`.
     """

@@ -91,10 +91,11 @@ def which_calibrator(
     failed = [gain for gain in auto.candidates if math.isnan(gain.value) and gain.reason != auto.reason]
     reasons = "; ".join(f"{label(candidate.name)}, {candidate.reason}" for candidate in failed)
     few = 0 < auto.compared < auto.calibrator.samples
-    on_test = _on_test(auto.chosen, better)
+    ahead = _clearly_better(better)
+    listed = "; ".join(f"{_named(gain.name)} by {_with_interval(gain)}" for gain in ahead[:3])
     dependent = auto.groups.kind in PASS_GROUPS
     sentences = _joined(
-        on_test,
+        ahead and f"On the test samples, these are better than {_named(auto.chosen)}: {listed} nats.",
         sentences,
         _groups(auto.groups),
         few and f"They were compared on {auto.compared:,} samples, drawn at random, which favours simple maps.",
@@ -103,11 +104,11 @@ def which_calibrator(
     )
     short = _joined(
         asked + short,
-        on_test and f"But the labelled test samples contradict it: {_best(better)} is better there.",
+        ahead and f"But on the labelled test samples, {_named(ahead[0].name)} is better by {number(ahead[0].value)}.",
         dependent and "Pass groups: samples seem to depend on each other.",
         richer and unseen and f"It hasn't seen {unseen}.",
     )
-    warning = bool(asked or on_test or dependent or unsure or (richer and unseen))
+    warning = bool(asked or ahead or dependent or unsure or (richer and unseen))
     return Answer(question, short, sentences, warning)
 
 
@@ -125,18 +126,15 @@ def _mismatch(pairs: Sequence[Mismatch], names: Sequence[str]) -> str:
     )
 
 
-def _best(better: Mapping[str, Gain]) -> str:
-    best = max(better.values(), key=lambda gain: gain.value)
-    return "leaving the logits as they are" if best.name == NONE else label(best.name)
+def _clearly_better(better: Mapping[str, Gain]) -> list[Gain]:
+    """Return the gains over the chosen calibrator on the test samples that are clear and matter, the largest first."""
+    return sorted(
+        (gain for gain in better.values() if gain.low > 0 and gain.value > NEGLIGIBLE), key=lambda g: -g.value
+    )
 
 
-def _on_test(chosen: str, better: Mapping[str, Gain]) -> str:
-    """Say by how much other calibrators are clearly better than the chosen one on the test samples; "" if none is."""
-    clear = sorted((gain for gain in better.values() if gain.low > 0), key=lambda gain: -gain.value)
-    if not clear:
-        return ""
-    listed = "; ".join(f"{label(gain.name)} by {_with_interval(gain)}" for gain in clear[:3])
-    return f"On the test samples, these are better than {label(chosen)}: {listed} nats."
+def _named(calibrator: str) -> str:
+    return "leaving the logits as they are" if calibrator == NONE else label(calibrator)
 
 
 def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, bool]:
