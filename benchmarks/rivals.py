@@ -49,7 +49,8 @@ from sklearn.svm import SVC  # noqa: E402
 
 from halobench import fit_auto, fit_temperature  # noqa: E402
 from halobench.calibration import calibrator  # noqa: E402
-from halobench.calibration.repair.auto import LIBRARY, NORMAL, OWN, TS  # noqa: E402
+from halobench.calibration.repair.auto import LIBRARY, OWN, TEMPERATURES  # noqa: E402
+from halobench.calibration.repair.trials import NORMAL  # noqa: E402
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax  # noqa: E402
 from halobench.calibration.temperature.temperature_scaling import finite_beta  # noqa: E402
 from halobench.core import plugins  # noqa: E402
@@ -486,7 +487,7 @@ def choices(measured: dict[str, dict]) -> str:
         if not each:
             continue
         splits = [split for kind in each.values() for split in kind[AUTO].values()]
-        chosen = [split for split in splits if split["chosen"] != TS]
+        chosen = [split for split in splits if split["chosen"] not in TEMPERATURES]
         covered = [is_covered(split) for split in chosen]
         harm = {name: statistics.mean(values_of(kind, AUTO)) for name, kind in each.items()}
         beyond = [max(0.0, -split["test"] - max(0.0, -split["stated"][1])) for split in splits]
