@@ -10,7 +10,7 @@ Each line has the share of draws with harm, by the choice and by temperature sca
 uncalibrated logits in nats, what was chosen, and how often the stated 95% interval of a chosen map's gain over the
 temperature, or else of a temperature's over uncalibrated logits, holds the true one. A star marks kinds whose harm
 exceeds 5% of draws by the 95% Clopper-Pearson bound; u marks those that validation data can't show. 100 draws (30 above
-500 samples) take two core hours.
+500 samples, 10 above 50 classes) take two core hours.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ from harm_kinds import NTEST, Draw, Kind  # noqa: E402
 from scipy.stats import beta  # noqa: E402
 
 from halobench import fit_auto  # noqa: E402
+from halobench.calibration.arrays import shares_of  # noqa: E402
 from halobench.calibration.repair.auto import OWN  # noqa: E402
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax  # noqa: E402
 from halobench.calibration.temperature.temperature_scaling import finite_beta  # noqa: E402
 
 HARM, MOST = 0.005, 0.05
-MANY = 500  # samples, or 100 classes; of larger kinds, fewer draws
+MANY = {"samples": 500, "classes": 50}  # of kinds with more samples, .3 as many draws; with more classes, .1
 
 
 def labelled(rng: np.random.Generator, log_odds: np.ndarray) -> np.ndarray:
@@ -60,6 +61,18 @@ def known(n: int, k: int, scale: float = 2.0, times: float = 1.0, flips: float =
         z, new = (scale * rng.normal(size=(m, k)) + offset for m in (n, NTEST))
         p, q = (softmax(each) @ flipped(flips, k) for each in (z, new))
         return Draw(times * z, labelled(rng, np.log(p)), times * new, q)
+
+    return Kind(draw, False, "", False)
+
+
+def voted(n: int, k: int, votes: int, times: float, flips: float) -> Kind:
+    """The same, with several labels per sample."""
+    base = known(n, k, 2.0, times, flips)
+
+    def draw(rng: np.random.Generator) -> Draw:
+        found = base.draw(rng)
+        p = softmax(found.logits / times) @ flipped(flips, k)
+        return found._replace(labels=rng.multinomial(votes, p))
 
     return Kind(draw, False, "", False)
 
@@ -108,6 +121,8 @@ KNOWN: dict[str, Kind] = {
     **{f"known: {n} samples, one class at 90%": known(n, 5, offset=np.r_[5.0, np.zeros(4)]) for n in (20, 50)},
     "known: columns off by one": moved(lambda k: np.roll(np.arange(k), 1)),
     "known: two pairs of columns swapped": moved(lambda k: np.r_[1, 0, 2:8, 9, 8]),
+    **{f"known: {m} votes, pair flips": voted(300, 4, m, 3.0, 0.3) for m in (1, 3, 50)},
+    **{f"known: {m} votes, calibrated": voted(300, 4, m, 1.0, 0.0) for m in (1, 3, 50)},
     "known: patients in order": patients(False),
     "known: patients shuffled": patients(True),
     "known: a rare class, 40% flips": known(300, 6, 3.0, 2.0, 0.4, np.r_[np.zeros(5), -9.0]),
@@ -135,7 +150,9 @@ def outcome(name: str, kind: Kind, number: int) -> Outcome:
     """Choose on the validation samples of a draw, and score the choice on its test samples."""
     drawn = kind.draw(np.random.default_rng([zlib.crc32(name.encode()), number]))
     z, y, new = (np.asarray(each) for each in (drawn.logits, drawn.labels, drawn.test_logits))
-    fit = fit_auto(z, y, candidates=OWN, groups=drawn.groups)
+    labels, votes = (y, None) if y.ndim == 1 else (None, y)
+    fit = fit_auto(z, labels, votes=votes, candidates=OWN, groups=drawn.groups)
+    targets = y if votes is None else shares_of(votes.astype(float))[0]
 
     def nll(logits: np.ndarray) -> float:
         return float(cross_entropy(logits, np.asarray(drawn.test_targets)).mean())
@@ -143,7 +160,9 @@ def outcome(name: str, kind: Kind, number: int) -> Outcome:
     none, base = nll(new), nll(fit.temperature.beta * new)
     own = nll(fit.calibrator.logits(new, probabilities=False))
     stated, true = (fit.temperature_gain, none - base) if fit.keeps_temperature else (fit.gain, base - own)
-    return Outcome(name, number, none, nll(finite_beta(z, y) * new), own, fit.chosen, true, stated.low, stated.high)
+    return Outcome(
+        name, number, none, nll(finite_beta(z, targets) * new), own, fit.chosen, true, stated.low, stated.high
+    )
 
 
 def line(name: str, unnoticeable: bool, draws: list[Outcome]) -> str:

@@ -23,7 +23,7 @@ OWN = ("top_rest", "partner")
 
 def plain_choice(gains: np.ndarray, errors: np.ndarray) -> int:
     """The rule for mean gains (m,) out of fold and their errors, candidate by candidate; -1 for the temperature."""
-    clear = [j for j in range(len(gains)) if gains[j] > 1.96 * errors[j]]
+    clear = [j for j in range(len(gains)) if gains[j] > 1.96 * 1.25 * errors[j]]
     return next((j for j in clear if gains[j] > max(gains[clear]) - 0.005), -1)
 
 
@@ -54,9 +54,9 @@ def test_choice_and_gain_are_those_of_plain_code(n, flips):
         assert (fit.gain.value, fit.gain.low, fit.gain.high) == (0, 0, 0)
         return
     mean, error = means[chosen], errors[chosen]
-    assert fit.gain.value == pytest.approx(mean - (1.96 * error) ** 2 / mean, abs=1e-7)
-    assert mean - fit.gain.low == pytest.approx(1.96 * error, rel=1e-6)
-    assert fit.gain.high - mean == pytest.approx(1.96 * error, rel=1e-6)
+    assert fit.gain.value == pytest.approx(mean - (1.96 * 1.25 * error) ** 2 / mean, abs=1e-7)
+    assert mean - fit.gain.low == pytest.approx(1.96 * 1.25 * error, rel=1e-6)
+    assert fit.gain.high - mean == pytest.approx(1.96 * 1.25 * error, rel=1e-6)
     whole = calibrator.fit(OWN[chosen], z, y)
     np.testing.assert_array_equal(fit.predict_proba(z), whole.predict_proba(z))
 

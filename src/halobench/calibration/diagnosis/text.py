@@ -170,10 +170,8 @@ def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, boo
 def _richer(auto: AutoFit) -> tuple[str, str, bool]:
     """Say what a richer map gains; the flag marks doubts."""
     gain, base, own = auto.gain, auto.confidence[BASE], auto.confidence[auto.chosen]
-    tried = [candidate for candidate in auto.candidates if not math.isnan(candidate.value)]
     unsure = own.ece - base.ece > WORSE
-    others = ", ".join(f"{label(other.name)} {number(other.value)}" for other in tried if other.name != auto.chosen)
-    raw = next(other.value for other in tried if other.name == auto.chosen)
+    raw = next(candidate.value for candidate in auto.candidates if candidate.name == auto.chosen)
     sentences = _joined(
         "This is its gain in NLL over the temperature on samples that it wasn't fitted to: the 95% interval and the "
         f"best guess. The mean there is {number(raw)}; the guess is lower since only maps with a clear gain are "
@@ -182,7 +180,6 @@ def _richer(auto: AutoFit) -> tuple[str, str, bool]:
         f"Its accuracy there is {number(own.accuracy)} at a mean confidence of {number(own.mean)}, with an ECE of "
         f"{number(own.ece)} (the temperature: {number(base.accuracy)}, {number(base.mean)}, {number(base.ece)}).",
         unsure and "So if confidence in the predicted class is what matters, keep the temperature.",
-        others and f"The means of others, on the same scale: {others}.",
     )
     name = label(auto.chosen)
     short = _joined(

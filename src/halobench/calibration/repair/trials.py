@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 
 BASE = "base"
 FOLDS = 5
+# Factor by which intervals are widened: folds share samples, and a candidate is chosen for its gain. In
+# `benchmarks/harm.py`, intervals of chosen maps hold the true gain in 92% of draws with 1, 95% with 1.25, and 98% with
+# 1.5, by the correction of C. Nadeau and Y. Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
+WIDENING = 1.25
 NORMAL = 1.96  # 95% of a normal distribution lies within this many standard deviations
 SAME = 0.005  # nats: gains that differ by less count as equal
 
@@ -61,7 +65,7 @@ class Gain:
     @classmethod
     def of(cls, name: str, mean: float, error: float) -> Gain:
         """Return a gain with the interval of a mean whose standard error is `error`."""
-        half = NORMAL * float(error)
+        half = NORMAL * WIDENING * float(error)
         return cls(name, float(mean), float(mean) - half, float(mean) + half)
 
 
