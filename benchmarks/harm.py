@@ -197,10 +197,8 @@ def main() -> None:
     rows, harmed = [], 0
     for name, kind in selected(given.kinds):
         first = kind.draw(np.random.default_rng(0)).logits
-        large = len(first) > MANY or first.shape[1] >= 100
-        draws = [
-            outcome(name, kind, number) for number in range(max(1, given.draws * 3 // 10 if large else given.draws))
-        ]
+        share = 0.1 if first.shape[1] > MANY["classes"] else 0.3 if len(first) > MANY["samples"] else 1.0
+        draws = [outcome(name, kind, number) for number in range(max(1, round(share * given.draws)))]
         text = line(name, kind.unnoticeable, draws)
         harmed += "| *" in text and not kind.unnoticeable
         rows += draws
