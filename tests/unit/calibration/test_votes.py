@@ -9,7 +9,16 @@ import pandas as pd
 import pytest
 from scipy.optimize import approx_fprime
 
-from halobench import SpecError, calibrate_file, diagnose, diagnose_file, fit_auto, fit_partner, fit_temperature
+from halobench import (
+    SpecError,
+    calibrate_file,
+    diagnose,
+    diagnose_file,
+    fit_auto,
+    fit_partner,
+    fit_temperature,
+    repair_ladder,
+)
 from halobench.calibration import calibrator
 from halobench.calibration.repair.ladder import ladder
 from halobench.calibration.repair.partner_scaling import _count, _whether_nll, _which_nll
@@ -58,6 +67,10 @@ def test_the_ladder_of_one_hot_shares_is_that_of_labels():
     assert b.noise is None
     assert b.families == pytest.approx(a.families, abs=1e-6), "the network's search amplifies the last digit"
     assert b.training_range == pytest.approx(a.training_range, abs=1e-6)
+    assert repair_ladder(z, votes=np.eye(3)[y]) == repair_ladder(z, y)
+    twice = repair_ladder(z, votes=2 * np.eye(3)[y])
+    assert twice.noise is None
+    assert twice.nll.value == pytest.approx(a.nll.value, abs=1e-12)
 
 
 def test_the_temperature_is_that_of_a_row_per_vote():

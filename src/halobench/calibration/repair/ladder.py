@@ -46,7 +46,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.arrays import check_logits, check_targets, check_unscaled, check_whole
+from halobench.calibration.arrays import check_labels_or_votes, check_logits, check_targets, check_unscaled, check_whole
 from halobench.calibration.repair import mixture
 from halobench.calibration.repair.families import FAMILIES, TINY, fit_families
 from halobench.calibration.scores import resampling
@@ -118,8 +118,9 @@ class RepairLadder:
 
 def repair_ladder(
     logits: np.ndarray,
-    targets: np.ndarray,
+    targets: np.ndarray | None = None,
     *,
+    votes: np.ndarray | None = None,
     more: tuple[np.ndarray, np.ndarray] | None = None,
     draws: int = 1000,
     seed: int = 0,
@@ -137,6 +138,9 @@ def repair_ladder(
         Labels, or the known posterior P(y | x) as rows of probabilities. With a posterior, the parts are expectations
         under it, and the noise is a separate part; partner scaling and the splits of trees are fitted to labels drawn
         from it, and everything else to the posterior itself. Samples must be independent draws.
+    votes : (n, k) array, optional
+        In place of targets, without `more`: how many of a sample's labels, such as those of several annotators, are
+        each class. The noise is then unknown, as with labels.
     more : (array, array), optional
         Logits and targets of at least 50 further samples, for example from a distribution that can be sampled without
         limit. The maps are then fitted to these further samples alone, and only the mixture's weights to the samples in
@@ -160,6 +164,11 @@ def repair_ladder(
     >>> round(ladder.noise.value, 3), round(ladder.training.value, 2), round(ladder.nll.value, 3)
     (0.325, 0.37, 0.693)
     """
+    refuse(votes is not None and more is not None, "more", "passed next to votes; pass one of the two")
+    if votes is not None or targets is None:
+        logits = check_logits(logits)
+        targets, counts = check_labels_or_votes(targets, votes, logits.shape, "targets")
+        votes = None if counts is None else votes
     logits, targets = _checked(logits, targets)
     check_unscaled(logits)
     seen = np.unique(targets) if targets.ndim == 1 else targets
@@ -175,7 +184,7 @@ def repair_ladder(
         refuse(separable, "logits", what)
     check_whole("draws", draws, 1)
     check_whole("seed", seed, 0)
-    return ladder(logits, targets, more, draws, seed)
+    return ladder(logits, targets, more, draws, seed, votes=votes is not None)
 
 
 def ladder(
