@@ -159,7 +159,9 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
     For two classes, False and True are 0 and 1.
     """
     labels, (n, k) = as_array(labels), shape
-    hint = " (for one-hot rows, use argmax(axis=1))" if labels.shape == (n, k) else ""
+    hint = (
+        " (for one-hot rows, use argmax(axis=1); counts of several labels are votes)" if labels.shape == (n, k) else ""
+    )
     fits = labels.shape == (n,) and n > 0
     require(fits, key, Found(f"shape {labels.shape}"), f"one label per sample, i.e. shape ({n},){hint}")
     if labels.dtype == bool and k == 2:
@@ -180,12 +182,12 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
 def check_votes(votes: Any, shape: tuple[int, ...], key: str = "votes") -> np.ndarray:
     """Return counts of votes (n, k) for predictions of `shape` (n, k) as float64; raise SpecError if they are none."""
     votes, (n, k) = as_rows(votes), shape
-    expected = f"one count per sample and class, i.e. shape ({n}, {k})"
+    expected = f"one count per sample and class, i.e. shape ({n}, {k}); numpy.bincount counts a sample's labels"
     require(votes.shape == (n, k), key, Found(f"shape {votes.shape}"), expected)
     require(votes.dtype.kind in "fiu", key, Found(f"dtype {votes.dtype}"), "counts: whole numbers of at least 0")
     good = np.isfinite(votes) & (votes >= 0) & (votes == np.round(votes))
     row, column = np.unravel_index(int(np.argmin(good)), good.shape)
-    hint = "; pass shares of known probabilities as posterior" if 0 < votes[row, column] < 1 else ""
+    hint = "; pass the numbers of votes, not their shares" if 0 < votes[row, column] < 1 else ""
     require(good.all(), f"{key}[{row}]", float(votes[row, column]), f"whole numbers of at least 0{hint}")
     total = votes.sum(axis=1)
     empty = int(np.argmin(total))

@@ -74,6 +74,27 @@ def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tupl
     return np.array([places[entry] for entry in entries]), names
 
 
+def aligned(rows: Any, like: Any) -> Any:
+    """Return a data frame with its columns in the order of `like` if both have the same columns."""
+    if not (hasattr(rows, "columns") and hasattr(like, "columns")):
+        return rows
+    columns = list(like.columns)
+    same = len(set(columns)) == len(columns) == len(rows.columns) and set(columns) == set(rows.columns)
+    return rows[columns] if same else rows
+
+
+def named_columns(logits: Any, labels: Any, names: Any) -> Any:
+    """Return the names of classes, if any: `names`, or a data frame's columns if all `labels` are among them."""
+    columns = getattr(logits, "columns", None)
+    if names is not None or columns is None or labels is None:
+        return names
+    texts = [column for column in columns if isinstance(column, str)]
+    labelled = as_rows(labels)
+    is_text = labelled.dtype.kind in "OUST" and labelled.ndim == 1
+    known = len(texts) == len(columns) and is_text and set(map(str, labelled.tolist())) <= set(texts)
+    return texts if known else names
+
+
 def is_table(logits: Any) -> bool:
     """Return True if a data frame has columns of classes, such as logit_NAME."""
     return any(COLUMN.fullmatch(str(column)) for column in getattr(logits, "columns", ()))

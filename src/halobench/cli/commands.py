@@ -51,9 +51,12 @@ classes are confused, if there are enough samples, and if test samples look like
 The file (.npz) holds val_logits (n, k), val_labels (n,) and, if there are any, test_logits and
 test_labels; or just logits and labels, which are all used for validation. Probabilities may replace
 logits (val_probabilities, ...). The known posterior (n, k) of validation samples, val_posterior or
-posterior, shows noise apart. The arrays may also be in a .pt file or in .npy files in a folder. A table
-(.csv, .parquet) has the columns label, split (val or test) and logit_NAME or probability_NAME for each
-class, where NAME is its label. A file in CalArena's layout (.h5) gives a table with a row per pair.
+posterior, shows noise apart. In place of labels, val_votes and test_votes (n, k) count several labels
+per sample. val_groups (n,) has equal entries for samples that belong together, and names (k,) the
+columns' classes. The arrays may also be in a .pt file or in .npy files in a folder. A table (.csv,
+.parquet) has the columns label, split (val or test), group and logit_NAME or probability_NAME (and
+vote_NAME in place of label) for each class, where NAME is its label. A file in CalArena's layout (.h5)
+gives a table with a row per pair.
 
 examples:
   halobench diagnose mine.npz

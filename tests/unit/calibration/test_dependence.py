@@ -54,6 +54,18 @@ def test_independent_samples_are_not_suspected(k, flips):
     assert suspected <= 1
 
 
+@pytest.mark.parametrize("k", [3, 10])
+def test_files_that_are_sorted_by_class_are_not_suspected(k):
+    """Neither by their labels, nor by classes whose labels were flipped afterwards."""
+    suspected = 0
+    for seed in range(10):
+        z, y = drawn(600, k, seed=seed)
+        z, y = z[np.argsort(y)], np.sort(y)
+        flipped = np.where(np.random.default_rng(seed).random(600) < 0.4, (y + 1) % k, y)
+        suspected += sum(find_dependence(z, each) is not None for each in (y, flipped))
+    assert suspected <= 1
+
+
 def test_rows_of_one_patient_are_noticed_if_they_follow_each_other():
     rng = np.random.default_rng(0)
     noticed = {"in order": 0, "shuffled": 0}

@@ -168,6 +168,24 @@ def test_every_kind_of_input_gives_the_same(tmp_path):
 
 
 @pytest.mark.usefixtures("without_ladder")
+def test_data_frames_are_aligned_by_their_columns():
+    z, votes = voted()
+    names = ["b", "d", "a", "c"]
+    frame, counts = pd.DataFrame(z, columns=names), pd.DataFrame(votes, columns=names)[sorted(names)]
+    for fit in (fit_temperature, fit_partner, partial(fit_auto, candidates=OWN), partial(diagnose, candidates=OWN)):
+        np.testing.assert_array_equal(
+            fit(frame, votes=counts).predict_proba(z), fit(z, votes=votes).predict_proba(z), strict=True
+        )
+    labels = np.array(names)[votes.argmax(axis=1)]
+    by_name = diagnose(frame, labels, candidates=OWN)
+    assert by_name.names == tuple(names)
+    np.testing.assert_array_equal(
+        by_name.predict_proba(z), diagnose(z, votes.argmax(axis=1), candidates=OWN).predict_proba(z)
+    )
+    assert fit_auto(frame, labels, candidates=OWN).calibrator.names == tuple(names)
+
+
+@pytest.mark.usefixtures("without_ladder")
 def test_calibrators_of_single_labels_are_left_out_by_name():
     z, votes = voted()
     found = diagnose(z, votes=votes, candidates=("partner", "gap"))
@@ -183,7 +201,7 @@ def test_calibrators_of_single_labels_are_left_out_by_name():
     [
         (lambda votes: -votes, r"votes\[0\] = -\d+.0: expected whole numbers of at least 0"),
         (lambda votes: votes + 0.5, r"votes\[0\] = \d.5: expected whole numbers of at least 0"),
-        (lambda votes: votes / 7, r"votes\[0\] = 0.\d+: .*pass shares of known probabilities as posterior"),
+        (lambda votes: votes / 7, r"votes\[0\] = 0.\d+: .*pass the numbers of votes, not their shares"),
         (lambda votes: votes * (np.arange(300) != 5)[:, None], r"votes\[5\]: found no vote"),
         (lambda votes: votes[:, :3], r"votes: found shape \(300, 3\), expected one count per sample and class"),
         (lambda votes: np.where(votes > 0, np.nan, 0), r"votes\[0\] = nan"),

@@ -34,7 +34,7 @@ from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
 from halobench.calibration.diagnosis.parts import Shift, Temperature, confusions, quick_ladder
 from halobench.calibration.floor import Floor, Floored, check_floor, floored
-from halobench.calibration.logit_tables import numbered, table_arrays
+from halobench.calibration.logit_tables import aligned, named_columns, numbered, table_arrays
 from halobench.calibration.repair import auto
 from halobench.calibration.repair.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.repair.groups import Groups
@@ -141,12 +141,12 @@ def diagnose(
     shape, kind = np.shape(as_rows(logits)), "probabilities" if probabilities else "logits"
     k = max(shape[1], 2) if len(shape) == 2 else 2
     if labels is not None:
-        labels, names = numbered(labels, names, k, "labels")
+        labels, names = numbered(labels, named_columns(logits, labels, names), k, "labels")
     if test_labels is not None:
         test_labels, _ = numbered(test_labels, names, k, "test_labels")
-    arrays = {kind: logits, "labels": labels, "groups": groups, "posterior": _aligned(posterior, logits)}
-    arrays |= {f"test_{kind}": _aligned(test_logits, logits), "test_labels": test_labels}
-    arrays |= {"votes": _aligned(votes, logits), "test_votes": _aligned(test_votes, logits)}
+    arrays = {kind: logits, "labels": labels, "groups": groups, "posterior": aligned(posterior, logits)}
+    arrays |= {f"test_{kind}": aligned(test_logits, logits), "test_labels": test_labels}
+    arrays |= {"votes": aligned(votes, logits), "test_votes": aligned(test_votes, logits)}
     arrays = {name: as_rows(value) for name, value in arrays.items() if value is not None}
     val, test = read_samples(arrays), None
     if f"test_{kind}" in arrays:
@@ -173,15 +173,6 @@ def diagnose_file(
         return _diagnose(val, test, names, candidates, seed, floor, calibrator)
 
 
-def _aligned(rows: Any, like: Any) -> Any:
-    """Return a data frame with its columns in the order of `like` if both have the same columns."""
-    if not (hasattr(rows, "columns") and hasattr(like, "columns")):
-        return rows
-    columns = list(like.columns)
-    same = len(set(columns)) == len(columns) == len(rows.columns) and set(columns) == set(rows.columns)
-    return rows[columns] if same else rows
-
-
 def _diagnose(
     val: Samples,
     test: Samples | None,
@@ -205,7 +196,7 @@ def _diagnose(
     check_floor(floor)
     tried = auto.default_candidates() if candidates is None else auto.check_candidates(candidates)
     if calibrator is not None and calibrator not in TEMPERATURES:
-        (calibrator,) = auto.check_candidates([calibrator])
+        auto.check_calibrator(calibrator)
         tried = (*tried, calibrator) if calibrator not in tried else tried
     none = any(samples is not None and _has_zeros(samples) for samples in (val, test))
     added = Floor.of(val["probabilities"], _targets(val), floor) if none and floor != 0 else None
@@ -262,7 +253,7 @@ def _computed(
     together = auto.grouped(logits, targets, groups) if finite or groups is not None else Groups.single(n)
     one_each = together.one_each(generator(seed, "diagnose", "groups"))
     log.info("temperatures")
-    temperature = Temperature.of(logits, targets, together)
+    temperature = Temperature.of(logits, targets, together, 1.0 if votes is None else float(votes.mean()))
     beta = finite_beta(logits, targets)
     tempered = temper(logits, beta)
     recommended = _choice(logits, (targets, votes), test, tried, seed, together, names)
@@ -280,11 +271,11 @@ def _computed(
     if test is not None:
         new_targets = test.get("shares", test.get("labels"))
         shift = Shift.of(tempered[one_each], targets[one_each], temper(test["logits"], beta), new_targets)
-    log.info("test scores")
     scores: dict[str, dict[str, Rung]] = {}
     test_gains: dict[str, Gain] = {}
     better: dict[str, Gain] = {}
     if test is not None and new_targets is not None:
+        log.info("test scores")
         maps = _maps(logits, targets, test, temperature, chosen)
         scores, test_gains, better = _scored(maps, new_targets, chosen, seed)
     return Diagnosis(

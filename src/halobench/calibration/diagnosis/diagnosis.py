@@ -151,7 +151,15 @@ class Diagnosis:
             words.what_is_left(self.ladder, self.no_ladder, independent, self.classes),
             words.which_confusions(self.confusions, self.names, self.errors, self.samples),
             words.are_enough(
-                *(self.temperature, self.auto, self.resolution, self.samples, self.classes, self.errors),
+                *(
+                    self.temperature,
+                    self.auto,
+                    self.recommended,
+                    self.resolution,
+                    self.samples,
+                    self.classes,
+                    self.errors,
+                ),
                 *(self.rarest, unseen),
             ),
         ]

@@ -69,10 +69,12 @@ class Temperature:
     curve: tuple[tuple[float, float], ...]
 
     @classmethod
-    def of(cls, logits: np.ndarray, targets: np.ndarray, groups: Groups | None = None) -> Temperature:
+    def of(
+        cls, logits: np.ndarray, targets: np.ndarray, groups: Groups | None = None, votes: float = 1.0
+    ) -> Temperature:
         """Fit the temperature, both exactly and as other programs do, and estimate its error, over groups if any.
 
-        Targets are labels (n,) or shares of votes (n, k).
+        Targets are labels (n,), or shares (n, k) of so many `votes` per sample.
         """
         groups = Groups.single(len(targets)) if groups is None else groups
         exact = fit_exactly(logits, targets)
@@ -83,7 +85,7 @@ class Temperature:
         log.info("the interval of the best temperature")
         low = high = cost = math.nan
         if 0 < exact.beta < math.inf:
-            variance, curvature = _log_variance(rescale(logits, exact.beta), targets, groups)
+            variance, curvature = _log_variance(rescale(logits, exact.beta), targets, groups, votes)
             half = _quantile(groups.count, len(targets)) * math.sqrt(variance)
             low, high = (exact.T * math.exp(sign * min(half, 700.0)) for sign in (-1, 1))
             cost = variance * curvature / (2 * len(targets))
@@ -116,14 +118,19 @@ def _quantile(groups: int, samples: int) -> float:
     return float(stdtrit(groups - 1, 0.975)) * math.sqrt(groups / (groups - 1))
 
 
-def _log_variance(u: np.ndarray, targets: np.ndarray, groups: Groups) -> tuple[float, float]:
-    """Return the variance of log T (a sandwich estimator) and the summed NLL's curvature in log T at the optimum."""
+def _log_variance(u: np.ndarray, targets: np.ndarray, groups: Groups, votes: float) -> tuple[float, float]:
+    """Return the variance of log T and the summed NLL's curvature in log T at the optimum.
+
+    The variance is a sandwich estimate or, if larger, the one expected for so many `votes` per sample.
+    """
     p = softmax(u)
     u = np.where(p > 0, u, 0.0)
     mean = np.einsum("ij,ij->i", p, u)
     slopes = groups.sums(mean - np.einsum("ij,ij->i", mass_of(targets, u.shape[1]), u))
     curvature = float((np.einsum("ij,ij,ij->i", p, u, u) - mean**2).sum())
-    return groups.factor * float(slopes @ slopes) / curvature**2 if curvature > 0 else math.inf, curvature
+    # The variance if labels were drawn from p is 1 / curvature; few errors may vary less by chance.
+    variance = max(float(slopes @ slopes), curvature / votes if groups.kind != "given" else 0.0)
+    return groups.factor * variance / curvature**2 if curvature > 0 else math.inf, curvature
 
 
 @dataclass(frozen=True)

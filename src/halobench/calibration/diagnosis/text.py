@@ -28,6 +28,7 @@ WORSE = 0.02  # the largest increase in ECE that goes without a warning
 FEWEST_ERRORS = 5
 FEW_ERRORS = 10  # wrong predictions; with fewer, little can be learned about errors
 FEW_PER_CLASS = 10  # samples a class; with fewer, maps that distinguish the classes can't be learned
+MOST_PAIRS = 12  # columns in another order that are listed
 CLEAR = 0.05  # the largest p-value at which a confusion stands out
 RARE = 5  # samples of a class; with fewer, its confusions can't be learned
 BLIND = (
@@ -74,7 +75,12 @@ def which_calibrator(
     """Say which calibrator to use, and why."""
     question = "Which calibrator should I use?"
     if auto.mismatch:
-        return Answer(question, "None yet: columns and labels don't match.", _mismatch(auto.mismatch, names), True)
+        saved = (
+            f"You asked for {label(auto.chosen)}, which is fitted all the same." if auto.chosen != recommended else ""
+        )
+        return Answer(
+            question, "None yet: columns and labels don't match.", _mismatch(auto.mismatch, names, saved), True
+        )
     asked = "" if auto.chosen == recommended else f"You asked for {label(auto.chosen)}. "
     richer = recommended not in TEMPERATURES
     if asked:
@@ -112,17 +118,16 @@ def which_calibrator(
     return Answer(question, short, sentences, warning)
 
 
-def _mismatch(pairs: Sequence[Mismatch], names: Sequence[str]) -> str:
-    """Say which columns seem to belong to which classes."""
-    shown = "; ".join(
-        f"column {names[pair.column]} is right for {count(pair.right, 'sample')}, but would be for {pair.matched:,} as "
-        f"the column of {names[pair.label]}"
-        for pair in pairs[:3]
-    )
+def _mismatch(pairs: Sequence[Mismatch], names: Sequence[str], saved: str) -> str:
+    """Say which columns seem to belong to which classes, and what is `saved` nevertheless."""
+    worst, listed = pairs[0], ", ".join(f"{names[p.column]} to {names[p.label]}" for p in pairs[:MOST_PAIRS])
     return _joined(
-        f"Labels and columns seem to be in another order: {shown}{'; and so on' if len(pairs) > 3 else ''}.",
-        "Put the columns into the order of the labels' numbers, or name the classes (names=...) in the order of the "
-        "columns. Until then no other advice would hold, and the logits are left as they are.",
+        f"Labels and columns seem to be in another order. Column {names[worst.column]} is right for "
+        f"{count(worst.right, 'sample')}, but would be for {worst.matched:,} as the column of {names[worst.label]}.",
+        f"By their predictions, columns belong to these labels: {listed}{', ...' if len(pairs) > MOST_PAIRS else ''}.",
+        "Put the columns into the order of the labels' numbers or, if labels are names, name the columns' classes in "
+        "order (names=...). If most labels really are wrong in this way, ask for a calibrator by its name.",
+        saved or "Until then no other advice would hold, and the logits are left as they are.",
     )
 
 
@@ -146,13 +151,14 @@ def _temperature(auto: AutoFit, temperature: Temperature) -> tuple[str, str, boo
         best = max(tried, key=lambda candidate: candidate.value)
         reason = (
             f"None of {count(len(tried), 'richer map')} gains clearly on samples that it wasn't fitted to. The best, "
-            f"{label(best.name)}, gains {_with_interval(best)} nats over the temperature."
+            f"{label(best.name)}, gains {_with_interval(best)} nats{' over the temperature' if fit.weight < 1 else ''}."
         )
     size, z = "large" if fit.z > 0 else "small", f"{number(abs(fit.z), '.2g')} standard errors"
-    best_T = f"T = {number(temperature.exact.T, '.4g')}" if temperature.exact.beta < math.inf else "no finite T"
+    best_T = f"T = {number(temperature.exact.T, '.4g')}" if temperature.exact.beta < math.inf else "no T above 0"
     why = {
-        NONE: f"The samples don't show that a temperature would help: the logits are too {size} by {z}, and "
-        f"{number(CLEAR_SCORE)} are needed. Fitted to these samples, {best_T} would be best, but it could do harm.",
+        NONE: "The samples don't show that a temperature would help: "
+        + (f"the logits are too {size} by {z}, and {number(CLEAR_SCORE)} are needed. " if fit.z else "none is clear. ")
+        + f"Fitted to these samples, {best_T} would be best, but it could do harm.",
         SHRUNK: f"The logits are too {size} by {z}, which leaves open by how much. The best on these samples, "
         f"{best_T}, is therefore shrunk towards 1.",
         TS: f"The logits are too {size} by {z}, so T is that of temperature scaling.",
@@ -326,6 +332,7 @@ def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], erro
 def are_enough(
     temperature: Temperature,
     auto: AutoFit,
+    recommended: str,
     resolution: float,
     samples: int,
     classes: int,
@@ -337,7 +344,7 @@ def are_enough(
     question, cost = "Are there enough validation samples?", temperature.cost
     doubtful, few = errors < FEWEST_ERRORS, errors < FEW_ERRORS
     for_temperature = cost < NEGLIGIBLE and not doubtful
-    for_map = resolution <= SMALL or not auto.keeps_temperature
+    for_map = resolution <= SMALL or recommended not in TEMPERATURES
     richer = f"yes; gains are known to within {_nats(resolution)} nats."
     if math.isnan(resolution):
         richer = f"none was tried: {auto.reason}."
@@ -354,7 +361,7 @@ def are_enough(
     sentences = _joined(
         unseen and f"No label is of {unseen}.",
         not math.isnan(cost) and f"For a temperature: {yes}; {costs}.",
-        few and f"Only {wrong} wrong: maps that learn from errors have little to learn.",
+        few and f"{f'Only {wrong}' if errors else 'No prediction is'} wrong: maps that learn from errors learn little.",
         f"For a richer map: {richer}",
         0 < rarest < RARE and f"The rarest class has {count(rarest, 'sample')}, too few to learn its confusions.",
     )
@@ -397,13 +404,15 @@ def candidates_table(auto: AutoFit) -> list[str]:
     if math.isnan(auto.nll):
         return []
     over_temperature = {gain.name: gain for gain in auto.candidates}
-    lines = ["On validation samples out of fold, with 95% intervals:"]
-    lines.append(f"{'':26}{'NLL':>7}{'gain over uncalibrated':>24}{'over the temperature':>23}")
+    lines, tempered = ["On validation samples out of fold, with 95% intervals:"], auto.temperature.weight < 1
+    lines.append(
+        f"{'':26}{'NLL':>7}{'gain over uncalibrated':>24}" + (f"{'over the temperature':>23}" if tempered else "")
+    )
     lines.append(f"  {label(NONE):24}{number(auto.nll):>7}")
     rows = [auto.temperature_gain, *auto.over_none]
     for gain in rows[auto.temperature_gain.name == NONE :]:
         mark = "* " if gain.name == auto.chosen else "  "
-        own = over_temperature.get(gain.name)
+        own = over_temperature.get(gain.name) if tempered else None
         columns = number(auto.nll - gain.value), _with_interval(gain), _with_interval(own) if own else ""
         lines.append(f"{mark}{label(gain.name)[:24]:24}" + "{:>7}{:>24}{:>23}".format(*columns).rstrip())
     return lines

@@ -35,6 +35,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_labels_or_votes, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import NONE, Calibrator, fit_checked, scored
-from halobench.calibration.logit_tables import numbered
+from halobench.calibration.logit_tables import aligned, named_columns, numbered
 from halobench.calibration.repair.columns import Mismatch, find_mismatch
 from halobench.calibration.repair.dependence import find_dependence
 from halobench.calibration.repair.groups import Groups, check_groups
@@ -54,7 +55,7 @@ from halobench.calibration.scores.sample_scores import mass_of, softmax
 from halobench.calibration.temperature.rescaling import temper
 from halobench.calibration.temperature.temperature_scaling import Tempering, finite_beta
 from halobench.core import plugins
-from halobench.core.errors import SpecError, refuse, require
+from halobench.core.errors import SpecError, one_of, refuse, require
 from halobench.core.seeding import generator
 
 log = logging.getLogger(__name__)
@@ -200,6 +201,7 @@ def fit_auto(
     >>> fit.chosen, fit.gain.low > 0
     ('partner', True)
     """
+    votes, names = aligned(votes, logits), named_columns(logits, labels, names)
     logits = check_logits(as_rows(logits))
     check_unscaled(logits)
     labels, classes = (None, names) if labels is None else numbered(labels, names, logits.shape[1], "labels")
@@ -210,6 +212,8 @@ def fit_auto(
     together = None if groups is None else check_groups(groups, len(logits))
     logits = logits.astype(np.float64, copy=False)
     fitted = fit_auto_checked(logits, targets, tried, seed, grouped(logits, targets, together), classes, counts)
+    if fitted.mismatch:
+        warnings.warn(f"{fitted.reason}; the logits are left as they are", UserWarning, stacklevel=2)
     named = dataclasses.replace(fitted.calibrator, names=tuple(map(str, () if classes is None else classes)))
     return dataclasses.replace(fitted, calibrator=named)
 
@@ -239,6 +243,15 @@ def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
     require(len(set(names)) == len(names), "candidates", list(names), "each name only once")
     plugins.check_installed([("calibrators", name) for name in names])
     return names
+
+
+def check_calibrator(name: str) -> None:
+    """Raise SpecError unless a calibrator exists, isn't ``auto``, and is installed."""
+    known = [NONE, *(each for each in plugins.names("calibrators") if each != "auto")]
+    outside = "/" in name or ":" in name
+    require(outside or name in known, "calibrator", name, one_of(known, name))
+    plugins.check_known("calibrators", "calibrator", name, (NONE,))
+    plugins.check_installed([("calibrators", name)])
 
 
 def fit_auto_checked(

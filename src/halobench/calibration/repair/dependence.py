@@ -1,7 +1,8 @@
 """Notice samples that depend on each other although no groups were passed: copies of samples, and rows of one subject.
 
-A sample's residual is its label, as a one-hot row, minus its probabilities under temperature scaling (TS). If samples
-are independent draws, the residuals of two samples agree only as far as TS is wrong at both. TS is about as wrong at a
+A sample's residual is its label, as a one-hot row, minus its probabilities under temperature scaling (TS), minus the
+mean of this difference over the samples with the same prediction. If samples are independent draws, the residuals of
+two samples agree only as far as TS is wrong at both, beyond confusions of whole classes. TS is about as wrong at a
 sample's nearest neighbour among the logits as at its twentieth to fortieth. `find_dependence` therefore compares how
 far a sample's residual agrees with the nearest neighbour's and with theirs. Copies, such as augmented versions of an
 image, share a label and have similar logits, so they agree with the nearest neighbour far more. Votes show where TS is
@@ -9,7 +10,7 @@ wrong too well for this. Of samples with votes, copies are therefore recognised 
 
 Rows of one subject, such as images of a patient, usually follow each other in a file. Their residuals agree with the
 next row's, or the mean score of TS, d NLL / d log T, varies between successive batches of rows by more than chance. In
-a file that is sorted by class, all residuals and scores do; there, the mean of each label is subtracted first.
+a file that is sorted by class, all residuals do, so it isn't examined for this.
 
 What is noticed is only that samples depend on each other, not which ones. `Dependence.factor` estimates how many of
 them count as one: by how much the variance of the mean score exceeds that of independent samples. Subjects whose rows
@@ -42,7 +43,7 @@ AGREEING, CLEAR = (
 DIMENSIONS = 10  # logits of more classes are projected at random, which hardly changes who is near
 BATCHES, CHANCE = (5, 10, 20, 40), 1e-3  # numbers of batches of rows, and the largest chance of the largest ratio
 REPEATED = 0.3  # the smallest excess share of equal votes
-RUNS = 2  # runs of equal labels per class; in a file with at most as many, rows are sorted by class
+SORTED = 0.6  # the largest variance of the places of rows with the same label, in units of that of all rows
 JITTER = 1e-9  # of the logits' standard deviation; it puts equal logits in a random order
 LARGEST = 20_000  # of more samples, as many successive ones are examined
 
@@ -78,21 +79,25 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     residuals = mass - p
     scores = np.einsum("ij,ij->i", -residuals, np.where(p > 0, scaled, 0.0))
     near = _nearest(logits)
-    half, most = near.shape[1] // 2, float((residuals**2).sum(axis=1).mean())
+    half, top = near.shape[1] // 2, logits.argmax(axis=1)
+    residuals, scores = residuals - _mean_by(top, residuals, k), scores - _mean_by(top, scores[:, None], k)[:, 0]
+    most = float((residuals**2).sum(axis=1).mean())
     far = [residuals[near[:, rank]] for rank in range(half, near.shape[1])]
     votes = targets if targets.ndim == 2 and targets.max(axis=1).min() < 1 else None
     copies = _agree(residuals, residuals[near[:, 0]], far, most) if votes is None else _repeated(votes, near)
-    of_copies = _factor_of_copies(scores - scores.mean(), near)
-    label = mass.argmax(axis=1)
-    if np.count_nonzero(np.diff(label)) < RUNS * len(np.unique(label)):
-        residuals = residuals - _mean_by(label, residuals, k)
-        scores = scores - _mean_by(label, scores[:, None], k)[:, 0]
-    of_rows, chance = _batches(scores - scores.mean())
+    of_rows, chance = (1.0, 1.0) if _is_sorted(mass.argmax(axis=1), k) else _batches(scores)
     if copies:
-        return Dependence("copies", max(of_copies, of_rows if chance < CHANCE else 1.0))
-    if chance < CHANCE or _agree(residuals[:-1], residuals[1:], [], most):
+        return Dependence("copies", max(_factor_of_copies(scores, near), of_rows if chance < CHANCE else 1.0))
+    if chance < CHANCE or (chance < 1 and _agree(residuals[:-1], residuals[1:], [], most)):
         return Dependence("order", of_rows)
     return None
+
+
+def _is_sorted(labels: np.ndarray, k: int) -> bool:
+    """Return True if rows with the same label are much closer to each other than other rows are."""
+    places = np.arange(len(labels), dtype=np.float64)
+    within = places - _mean_by(labels, places[:, None], k)[:, 0]
+    return bool((within**2).mean() < SORTED * places.var())
 
 
 def _agree(residuals: np.ndarray, near: np.ndarray, far: list[np.ndarray], most: float) -> bool:
@@ -116,11 +121,11 @@ def _repeated(votes: np.ndarray, near: np.ndarray) -> bool:
     return bool(excess.mean() > max(REPEATED, CLEAR * error))
 
 
-def _mean_by(label: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
-    """Return, for each sample, the mean of values (n, d) over the samples with the same label."""
+def _mean_by(classes: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
+    """Return, for each sample, the mean of values (n, d) over the samples of the same class."""
     sums = np.zeros((k, values.shape[1]))
-    np.add.at(sums, label, values)
-    return sums[label] / np.bincount(label, minlength=k)[label][:, None]
+    np.add.at(sums, classes, values)
+    return sums[classes] / np.bincount(classes, minlength=k)[classes][:, None]
 
 
 def _nearest(logits: np.ndarray) -> np.ndarray:

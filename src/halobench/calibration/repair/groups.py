@@ -11,7 +11,7 @@ errors over clusters.
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,7 @@ class Groups:
         How many samples count as one if `kind` is ``copies`` or ``order``, else 1.
     """
 
-    of: np.ndarray
+    of: np.ndarray = field(repr=False)
     kind: str
     factor: float = 1.0
 

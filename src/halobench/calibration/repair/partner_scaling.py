@@ -52,6 +52,7 @@ import numpy as np
 
 from halobench.calibration.arrays import blocks, check_labels_or_votes, check_logits, check_unscaled
 from halobench.calibration.calibrator import GRADIENT, Calibrator
+from halobench.calibration.logit_tables import aligned
 from halobench.calibration.repair.newton import RIDGE, Optimum, minimise
 from halobench.calibration.saved import Savable, savable
 from halobench.calibration.scores.sample_scores import correctness, mass_of
@@ -172,6 +173,7 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray | None = None, *, votes: 
     >>> fit.predict_proba(z[:1]).round(1).tolist()
     [[0.7, 0.3, 0.0]]
     """
+    votes = aligned(votes, logits)
     logits = check_logits(logits)
     check_unscaled(logits)
     return fit_checked(logits, check_labels_or_votes(labels, votes, logits.shape)[0])

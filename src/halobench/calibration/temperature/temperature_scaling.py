@@ -20,6 +20,7 @@ import numpy as np
 
 from halobench.calibration.arrays import check_labels_or_votes, check_logits, check_targets, check_unscaled
 from halobench.calibration.calibrator import Calibrator
+from halobench.calibration.logit_tables import aligned
 from halobench.calibration.saved import Savable, savable
 from halobench.calibration.temperature.nll_curve import (
     Curve,
@@ -137,6 +138,7 @@ def fit_temperature(
     >>> round(fit.beta, 12), fit.converged, fit.separable
     (1.098612288668, True, False)
     """
+    votes = aligned(votes, logits)
     logits = check_logits(logits, masked=True)
     check_unscaled(logits)
     if votes is None and targets is not None:
