@@ -258,7 +258,7 @@ def test_any_calibrator_can_be_asked_for(tmp_path):
     assert "asked" not in same.answers()[0].short
     with pytest.raises(SpecError, match="calibrator: exact can't be fitted: the labels always have the largest logit"):
         diagnose(z[:9], z[:9].argmax(axis=1), candidates=OWN, calibrator="exact")
-    with pytest.raises(SpecError, match="calibrator = 'nope': expected one of .*none.*partner"):
+    with pytest.raises(SpecError, match=r"calibrator = 'nope': expected one of .*none.*partner"):
         diagnose(z, y, candidates=OWN, calibrator="nope")
 
 
