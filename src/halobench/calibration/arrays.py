@@ -181,7 +181,10 @@ def check_labels(labels: np.ndarray, shape: tuple[int, ...], key: str = "labels"
 
 def check_votes(votes: Any, shape: tuple[int, ...], key: str = "votes") -> np.ndarray:
     """Return counts of votes (n, k) for predictions of `shape` (n, k) as float64; raise SpecError if they are none."""
-    votes, (n, k) = as_rows(votes), shape
+    try:
+        votes, (n, k) = as_rows(votes), shape
+    except ValueError:
+        raise SpecError(key, Found("rows of different lengths"), "one count per sample and class") from None
     expected = f"one count per sample and class, i.e. shape ({n}, {k}); numpy.bincount counts a sample's labels"
     require(votes.shape == (n, k), key, Found(f"shape {votes.shape}"), expected)
     require(votes.dtype.kind in "fiu", key, Found(f"dtype {votes.dtype}"), "counts: whole numbers of at least 0")

@@ -41,7 +41,7 @@ def table_arrays(table: pd.DataFrame) -> tuple[dict[str, np.ndarray], tuple[str,
             arrays[f"{prefix}groups"] = rows["group"].to_numpy()
         arrays |= {prefix + kind: as_rows(rows[[by_name[name] for name in names]]) for kind, by_name in columns.items()}
         if voted:
-            if prefix == "test_" and np.isnan(arrays["test_votes"]).all():
+            if prefix == "test_" and rows[list(columns["votes"].values())].isna().to_numpy().all():
                 del arrays["test_votes"]
             continue
         labels, missing = rows["label"], rows["label"].isna().to_numpy()
@@ -81,6 +81,13 @@ def aligned(rows: Any, like: Any) -> Any:
     columns = list(like.columns)
     same = len(set(columns)) == len(columns) == len(rows.columns) and set(columns) == set(rows.columns)
     return rows[columns] if same else rows
+
+
+def check_names(names: Any, k: int) -> None:
+    """Raise SpecError unless names of classes are None, or a list or array with one for each of k columns."""
+    listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # arrays and pandas indices have it
+    expected = f"a list of {k} class names, one for each column of the logits"
+    require(names is None or (listed and len(names) == k), "names", names, expected)
 
 
 def named_columns(logits: Any, labels: Any, names: Any) -> Any:

@@ -26,9 +26,11 @@ def plain_shrunk(z: np.ndarray, labels: np.ndarray, weight: float | None = None)
         scores = scores * (scores.sum() < 0)
     variance = max((scores**2).sum(), ((p * z**2).sum(axis=1) - mean**2).sum())
     t = abs(scores.sum()) / np.sqrt(variance)
+    shown = np.eye(z.shape[1])[labels]
+    if scores.sum() < 0:
+        shown = len(z) / (len(z) + 1) * shown + 1 / (len(z) + 1) / z.shape[1]
     w = np.clip(1.645 * (4 - t) / (t * (4 - 1.645)), 0, 1) if weight is None else weight
-    mixed = w * p
-    mixed[rows, labels] += 1 - w
+    mixed = w * p + (1 - w) * shown
     nll = lambda log_beta: -(mixed * log_softmax(np.exp(log_beta) * z, axis=1)).sum()  # noqa: E731
     return float(np.exp(minimize_scalar(nll, bounds=(-6, 4), method="bounded", options={"xatol": 1e-10}).x))
 

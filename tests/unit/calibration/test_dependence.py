@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from halobench import SpecError, diagnose
+from halobench import SpecError, diagnose, fit_auto
 from halobench.calibration.diagnosis.parts import Temperature
 from halobench.calibration.repair.columns import find_mismatch
 from halobench.calibration.repair.dependence import find_dependence
@@ -54,14 +54,14 @@ def test_independent_samples_are_not_suspected(k, flips):
     assert suspected <= 1
 
 
-@pytest.mark.parametrize("k", [3, 10])
-def test_files_that_are_sorted_by_class_are_not_suspected(k):
-    """Neither by their labels, nor by classes whose labels were flipped afterwards."""
+@pytest.mark.parametrize(("k", "flips"), [(3, 0.0), (10, 0.4)])
+def test_files_that_are_sorted_by_class_are_not_suspected(k, flips):
+    """Neither by their labels nor, with many classes, by classes whose labels were flipped afterwards."""
     suspected = 0
     for seed in range(10):
         z, y = drawn(600, k, seed=seed)
         z, y = z[np.argsort(y)], np.sort(y)
-        flipped = np.where(np.random.default_rng(seed).random(600) < 0.4, (y + 1) % k, y)
+        flipped = np.where(np.random.default_rng(seed).random(600) < flips, (y + 1) % k, y)
         suspected += sum(find_dependence(z, each) is not None for each in (y, flipped))
     assert suspected <= 1
 
@@ -95,7 +95,8 @@ def test_no_map_is_recommended_for_copies_unless_groups_are_passed():
     widths = [np.log(each.high / each.low) for each in (diagnosis.temperature, Temperature.of(z, y))]
     assert widths[0] > 1.5 * widths[1], "the interval of T is of about 60 samples"
     with pytest.raises(SpecError, match="groups: samples in different groups seem to be copies of each other"):
-        diagnose(z, y, candidates=OWN, groups=np.arange(300))
+        fit_auto(*copies(60, 5, 0.0, seed=1), candidates=OWN, groups=np.arange(300))
+    assert fit_auto(z, y, candidates=OWN, groups=np.arange(300)).groups.kind == "given", "which may be so"
 
 
 @pytest.mark.parametrize("each", [2, 3, 50])
@@ -130,6 +131,19 @@ def test_columns_in_another_order_end_all_other_advice(case):
     assert "gain" not in str(found)
     right = diagnose(z, y, candidates=OWN)
     assert right.auto.mismatch == ()
+
+
+def test_samples_of_a_model_that_is_biased_are_not_suspected():
+    """Rows that are drawn at random are no subjects, even if a class is predicted too often, or none wrongly."""
+    suspected = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        y = rng.choice(3, 500, p=(0.8, 0.15, 0.05))
+        z = 2 * (rng.normal(size=(500, 3)) + 1.5 * np.eye(3)[y])  # as if classes were equally frequent
+        right = 0.1 * z
+        for logits, labels in ((z, y), (right, right.argmax(axis=1))):
+            suspected += find_dependence(logits, labels) is not None
+    assert suspected <= 1
 
 
 def test_poor_models_and_confused_classes_are_no_mismatch():

@@ -34,7 +34,7 @@ from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
 from halobench.calibration.diagnosis.parts import Shift, Temperature, confusions, quick_ladder
 from halobench.calibration.floor import Floor, Floored, check_floor, floored
-from halobench.calibration.logit_tables import aligned, named_columns, numbered, table_arrays
+from halobench.calibration.logit_tables import aligned, check_names, named_columns, numbered, table_arrays
 from halobench.calibration.repair import auto
 from halobench.calibration.repair.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.repair.groups import Groups
@@ -43,7 +43,7 @@ from halobench.calibration.scores import metric, resampling
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, mass_of, softmax
 from halobench.calibration.temperature.rescaling import rescale, temper
 from halobench.calibration.temperature.temperature_scaling import finite_beta
-from halobench.core.errors import refuse, require
+from halobench.core.errors import refuse
 from halobench.core.seeding import generator
 
 DRAWS = 1000  # bootstrap resamples
@@ -184,13 +184,7 @@ def _diagnose(
 ) -> Diagnosis:
     """Check the names and candidates, and diagnose samples that have already been checked."""
     k = val["logits"].shape[1]
-    listed = isinstance(names, list | tuple) or hasattr(names, "tolist")  # arrays and pandas indices have it
-    require(
-        names is None or (listed and len(names) == k),
-        "names",
-        names,
-        f"a list of {k} class names, one for each column of the logits",
-    )
+    check_names(names, k)
     refuse(k > MOST_CLASSES, "logits", MANY_CLASSES.format(k, k * k * 8 * TABLES / 1e9))
     check_whole("seed", seed, 0)
     check_floor(floor)
@@ -222,10 +216,10 @@ def _has_zeros(samples: Samples) -> bool:
 
 
 def _floored(samples: Samples, floor: Floor) -> Samples:
-    """Return samples with logits of their probabilities with a floor, next to the `uncalibrated` ones without."""
+    """Return samples with logits of their probabilities with a floor."""
     rows = samples.get("probabilities")
     logits = floored(softmax(samples["logits"]) if rows is None else rows, floor.value, floor.scale)
-    return samples | {"logits": logits, "uncalibrated": samples["logits"]}
+    return samples | {"logits": logits}
 
 
 def _with_floor(found: Diagnosis, floor: Floor) -> Diagnosis:
@@ -328,7 +322,8 @@ def _forced(recommended: AutoFit, name: str, logits: np.ndarray, targets: np.nda
         fitted = auto.uncalibrated(logits, targets)
     else:
         fitted = fit_checked(name, logits, targets, {})
-        reason = fitted.reason or "the labels always have the largest logit, so that no temperature is best"
+        no_best = "the labels always have the largest logit, so that no temperature is best"
+        reason = fitted.reason or (no_best if fitted.separable else "its fit isn't finite")
         refuse(fitted.transform is None, "calibrator", f"{name} can't be fitted: {reason}")
     gain = next((gain for gain in recommended.candidates if gain.name == name), Gain(name))
     return dataclasses.replace(recommended, chosen=name, gain=gain, calibrator=fitted)
@@ -339,7 +334,7 @@ def _maps(
 ) -> dict[str, np.ndarray]:
     """Return the calibrated test logits of all candidates, of the temperatures and of no calibration."""
     new = test["logits"]
-    maps = {NONE: rescale(test.get("uncalibrated", new), 1.0)}
+    maps = {NONE: rescale(new, 1.0)}
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(new, temperature.others["paper"].beta)
     maps[TS] = temper(new, finite_beta(logits, targets))

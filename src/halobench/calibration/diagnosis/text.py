@@ -39,7 +39,7 @@ ONE_EACH = "The parts of the NLL, and the comparison with test samples, are comp
 PASS_GROUPS = {
     "copies": "Samples with nearly the same logits share labels far more often than independent samples would, as "
     "copies or augmented versions of a sample do",
-    "order": "Successive samples err alike far more often than independent samples would, as rows of one patient or "
+    "order": "Successive samples err alike more often than independent samples would, as rows of one patient or "
     "frames of one video do",
 }
 ASK = (
@@ -210,7 +210,8 @@ def _groups(groups: Groups) -> str:
     if groups.kind in PASS_GROUPS:
         return (
             f"{PASS_GROUPS[groups.kind]}. The {len(groups.of):,} samples count as about {groups.count:,}. If you know "
-            "which belong together, pass groups; without them, richer maps can't be judged."
+            "which belong together, pass groups; without them, richer maps can't be judged. If you know that samples "
+            "are independent, pass the rows' numbers as groups."
         )
     return f"The {groups.count:,} groups count as one sample each. {ONE_EACH}" if groups.kind else ""
 

@@ -10,10 +10,10 @@ an NLL under maps that weren't fitted to it (`halobench.calibration.repair.trial
 over the temperature has a 95% interval above 0, the one with the largest gain is chosen and fitted to all samples. Of
 candidates that differ by less than .005 nats, it is the one named first.
 
-No candidate is chosen if every prediction is right; if a class has no label although at least three are expected, since
-other maps could rule that class out; or if samples seem to depend on each other although no groups were passed
-(`halobench.calibration.repair.dependence`), since folds then leak. If the columns seem to belong to other classes than
-their names say (`halobench.calibration.repair.columns`), the logits are left as they are.
+No candidate is chosen if every prediction is right; if a class has no label although TS expects so many that this can't
+be chance, since other maps could rule that class out; or if samples seem to depend on each other although no groups
+were passed (`halobench.calibration.repair.dependence`), since folds then leak. If the columns seem to belong to other
+classes than their names say (`halobench.calibration.repair.columns`), the logits are left as they are.
 
 The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
 is therefore reduced by the non-negative garrote: from g to g - c^2 / g if candidates are chosen from c on. The reported
@@ -44,7 +44,7 @@ import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_labels_or_votes, check_logits, check_unscaled, check_whole
 from halobench.calibration.calibrator import NONE, Calibrator, fit_checked, scored
-from halobench.calibration.logit_tables import aligned, named_columns, numbered
+from halobench.calibration.logit_tables import aligned, check_names, named_columns, numbered
 from halobench.calibration.repair.columns import Mismatch, find_mismatch
 from halobench.calibration.repair.dependence import find_dependence
 from halobench.calibration.repair.groups import Groups, check_groups
@@ -69,8 +69,9 @@ FEWEST = 4 * FOLDS  # with fewer samples or groups, nothing is tried
 # Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
 # then skipped.
 WORK, BY_PAIR = 1e8, ("matrix", "probmetrics/SMSCalibrator")
+REPEATED = 0.1  # the share of equal rows in different groups from which groups contradict copies
 LARGEST = 4_000_000  # candidates are compared on at most about this number of logits, and the chosen one fitted to all
-MISSED = 3.0  # expected labels of a class; if there are as many and none is seen, it is missing (p < .05)
+MISSED = 0.05  # the largest chance of no label at which a class counts as missing, after Bonferroni's correction
 
 
 @savable("auto")
@@ -204,6 +205,7 @@ def fit_auto(
     votes, names = aligned(votes, logits), named_columns(logits, labels, names)
     logits = check_logits(as_rows(logits))
     check_unscaled(logits)
+    check_names(names, logits.shape[1])
     labels, classes = (None, names) if labels is None else numbered(labels, names, logits.shape[1], "labels")
     labels = None if labels is None else as_rows(labels)
     targets, counts = check_labels_or_votes(labels, votes, logits.shape)
@@ -228,7 +230,8 @@ def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) 
         one_each = given.one_each(generator(0, "auto", "groups"))
         among = find_dependence(logits[one_each], targets[one_each]) if np.isfinite(logits).all() else None
         sentence = "samples in different groups seem to be copies of each other; put all copies into one group"
-        refuse(among is not None and among.kind == "copies", "groups", sentence)
+        repeated = 1 - len(np.unique(logits[one_each], axis=0)) / len(one_each)
+        refuse(among is not None and among.kind == "copies" and repeated > REPEATED, "groups", sentence)
         return given
     found = find_dependence(logits, targets)
     return Groups.single(len(logits)) if found is None else Groups.single(len(logits), found.kind, found.factor)
@@ -284,9 +287,7 @@ def fit_auto_checked(
         reasons |= {name: "it takes single labels, not votes" for name in names if not takes_votes(name)}
     drawn = None if votes is None else votes[some]
     tried = () if obstacle else names
-    trials = cross_fitted(
-        logits[some], targets[some], tried, seed, groups.numbered(some), temperature.weight, reasons, drawn
-    )
+    trials = cross_fitted(logits[some], targets[some], tried, seed, groups.numbered(some), temperature, reasons, drawn)
     name = trials.choice()
     gains = _untried(names, obstacle) if obstacle else trials.over_base()
     if name is None:
@@ -348,12 +349,12 @@ def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
 
 
 def missing_classes(logits: np.ndarray, targets: np.ndarray) -> list[int]:
-    """Return the classes without a label of which TS expects at least `MISSED`."""
+    """Return the classes without a label of which TS expects too many for that to be chance."""
     absent = mass_of(targets, logits.shape[1]).sum(axis=0) == 0
     if not absent.any():
         return []
     expected = softmax(temper(logits, finite_beta(logits, targets))).sum(axis=0)
-    return np.flatnonzero(absent & (expected >= MISSED)).tolist()
+    return np.flatnonzero(absent & (len(absent) * np.exp(-expected) < MISSED)).tolist()
 
 
 def listed(names: Sequence[str]) -> str:
@@ -369,7 +370,8 @@ def uncalibrated(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
 
 
 def _tempering(logits: np.ndarray, targets: np.ndarray, temperature: ShrunkFit) -> Calibrator:
-    name = {1.0: NONE, 0.0: TS}.get(temperature.weight, SHRUNK)
+    exact = temperature.weight == 0 and temperature.z >= 0  # otherwise, labels are smoothed
+    name = NONE if temperature.weight == 1 else TS if exact else SHRUNK
     (n, k), beta = logits.shape, temperature.beta
     fitted = scored(Tempering(beta), logits, targets)
     return dataclasses.replace(fitted, T=temperature.T, beta=beta, name=name, classes=k, samples=n)

@@ -5,12 +5,13 @@ mean of this difference over the samples with the same prediction. If samples ar
 two samples agree only as far as TS is wrong at both, beyond confusions of whole classes. TS is about as wrong at a
 sample's nearest neighbour among the logits as at its twentieth to fortieth. `find_dependence` therefore compares how
 far a sample's residual agrees with the nearest neighbour's and with theirs. Copies, such as augmented versions of an
-image, share a label and have similar logits, so they agree with the nearest neighbour far more. Votes show where TS is
-wrong too well for this. Of samples with votes, copies are therefore recognised by votes that equal the neighbour's.
+image, share a label and have similar logits, so they agree with the nearest neighbour far more, and share labels that
+are rare among samples with the same prediction. Votes show where TS is wrong too well for this. Of samples with votes,
+copies are therefore recognised by votes that equal the neighbour's.
 
-Rows of one subject, such as images of a patient, usually follow each other in a file. Their residuals agree with the
-next row's, or the mean score of TS, d NLL / d log T, varies between successive batches of rows by more than chance. In
-a file that is sorted by class, all residuals do, so it isn't examined for this.
+Rows of one subject, such as images of a patient, usually follow each other in a file. The means of their residuals, or
+of their scores of TS, d NLL / d log T, then vary between successive batches of rows by more than chance. In a file that
+is sorted by class, all do, so it isn't examined for this.
 
 What is noticed is only that samples depend on each other, not which ones. `Dependence.factor` estimates how many of
 them count as one: by how much the variance of the mean score exceeds that of independent samples. Subjects whose rows
@@ -30,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from halobench.calibration.scores.sample_scores import mass_of, softmax
-from halobench.calibration.temperature.rescaling import rescale
+from halobench.calibration.temperature.rescaling import power_of_two, rescale
 from halobench.calibration.temperature.temperature_scaling import fit_exactly
 from halobench.core.seeding import generator
 
@@ -42,6 +43,7 @@ AGREEING, CLEAR = (
 )  # the smallest agreement, as a share of the largest, and its smallest size in standard errors
 DIMENSIONS = 10  # logits of more classes are projected at random, which hardly changes who is near
 BATCHES, CHANCE = (5, 10, 20, 40), 1e-3  # numbers of batches of rows, and the largest chance of the largest ratio
+SHARED, PAIRS = 0.5, 3  # the smallest share of pairs that share an unusual label, and the fewest such pairs
 REPEATED = 0.3  # the smallest excess share of equal votes
 SORTED = 0.6  # the largest variance of the places of rows with the same label, in units of that of all rows
 JITTER = 1e-9  # of the logits' standard deviation; it puts equal logits in a random order
@@ -85,12 +87,27 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     far = [residuals[near[:, rank]] for rank in range(half, near.shape[1])]
     votes = targets if targets.ndim == 2 and targets.max(axis=1).min() < 1 else None
     copies = _agree(residuals, residuals[near[:, 0]], far, most) if votes is None else _repeated(votes, near)
-    of_rows, chance = (1.0, 1.0) if _is_sorted(mass.argmax(axis=1), k) else _batches(scores)
+    if votes is None:
+        copies = copies and _share_unusual_labels(mass.argmax(axis=1), top, near[:, 0], k)
+    of_rows, chance = 1.0, 1.0
+    if not _is_sorted(mass.argmax(axis=1), k):
+        tests = [_batches(each) for each in (scores[:, None], residuals)]
+        of_rows, chance = max(ratio for ratio, _ in tests), min(chance for _, chance in tests)
     if copies:
         return Dependence("copies", max(_factor_of_copies(scores, near), of_rows if chance < CHANCE else 1.0))
-    if chance < CHANCE or (chance < 1 and _agree(residuals[:-1], residuals[1:], [], most)):
-        return Dependence("order", of_rows)
-    return None
+    return Dependence("order", of_rows) if chance < CHANCE else None
+
+
+def _share_unusual_labels(labels: np.ndarray, top: np.ndarray, nearest: np.ndarray, k: int) -> bool:
+    """Return True if nearest neighbours mostly agree on labels that aren't the usual ones for their predictions.
+
+    Independent samples rarely do: if one in five labels is unusual, in at most one of nine cases in which either is.
+    """
+    counts = np.zeros((k, k))
+    np.add.at(counts, (top, labels), 1)
+    unusual = labels != counts.argmax(axis=1)[top]
+    pairs = unusual | unusual[nearest]
+    return bool(pairs.sum() >= PAIRS and (labels == labels[nearest])[pairs].mean() >= SHARED)
 
 
 def _is_sorted(labels: np.ndarray, k: int) -> bool:
@@ -132,7 +149,8 @@ def _nearest(logits: np.ndarray) -> np.ndarray:
     """Return the rows of each sample's nearest neighbours, nearest first, (n, m)."""
     from scipy.spatial import KDTree
 
-    points = logits - logits.mean(axis=1, keepdims=True)  # a constant per row doesn't change probabilities
+    points = logits / power_of_two(logits)
+    points = points - points.mean(axis=1, keepdims=True)  # a constant per row doesn't change probabilities
     rng = generator(0, "dependence")
     if points.shape[1] > DIMENSIONS:
         points = points @ rng.normal(size=(points.shape[1], DIMENSIONS))
@@ -147,23 +165,30 @@ def _factor_of_copies(scores: np.ndarray, near: np.ndarray) -> float:
     return _at_least_one((products[:half] - products[half:].mean()).sum(), scores)
 
 
-def _batches(scores: np.ndarray) -> tuple[float, float]:
-    """Return the largest ratio, at least 1, of batch means' variance to that of independent scores, and its chance.
+def _batches(values: np.ndarray) -> tuple[float, float]:
+    """Return the largest ratio, at least 1, of batch means' variance to that of independent rows, and its chance.
 
-    The chance is that of such a ratio for independent scores, after Bonferroni's correction.
+    The chance is that of such a ratio for independent rows (n, d), after Bonferroni's correction. The variances are
+    summed over the d columns, whose covariance matrix says how many independent ones they count as.
     """
     from scipy.stats import chi2
 
+    values = values - values.mean(axis=0)
+    covariance = values.T @ values / len(values)
+    total = float(np.trace(covariance))
+    if total <= 0:
+        return 1.0, 1.0
+    columns = total**2 / float((covariance**2).sum())
     ratios, chances = [1.0], [1.0]
     for number in BATCHES:
-        size = len(scores) // number
+        size = len(values) // number
         if size < 2:
             break
-        means = scores[: size * number].reshape(number, size).mean(axis=1)
-        variance = float((scores**2).mean())
-        ratio = size * float(means.var(ddof=1)) / variance if variance > 0 else 1.0
+        means = values[: size * number].reshape(number, size, -1).mean(axis=1)
+        ratio = size * float(means.var(axis=0, ddof=1).sum()) / total
+        freedom = columns * (number - 1)
         ratios.append(ratio)
-        chances.append(len(BATCHES) * float(chi2.sf((number - 1) * ratio, number - 1)))
+        chances.append(2 * len(BATCHES) * float(chi2.sf(freedom * ratio, freedom)))
     return max(ratios), min(chances)
 
 

@@ -5,12 +5,14 @@ predictions are wrong, dividing by it is often worse than leaving the logits as 
 the score at T = 1, the sum over samples of E[z] - z_label (the expectation is under the model's own probabilities),
 divided by its standard error: z. The standard error is the observed one or, if that is larger, the one expected if
 labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1, so it changes
-nothing; m errors give at most the square root of m. Evidence that T should be below 1 is that for labels smoothed by
-1 / (n + 1), since a single label that wasn't drawn yet may have a very low logit, as from a forest.
+nothing; m errors give at most the square root of m.
 
 T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). The weight w is
 1 up to z = `LEAST`, where T = 1, and falls to 0 at z = `FULL`, from where on T is the best temperature (firm
 shrinkage). With 0 < w <= 1, the best T exists and is finite on any data, even separable data.
+
+If T should be below 1, a single label that wasn't drawn yet may cost much, since it may have a very low logit, as from
+a forest. Labels are then smoothed by 1 / (n + 1), both for z and for T.
 
 References
 ----------
@@ -31,7 +33,7 @@ from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import mass_of, softmax
 from halobench.calibration.temperature.nll_curve import Curve, derivatives
 from halobench.calibration.temperature.rescaling import rescale
-from halobench.calibration.temperature.temperature_scaling import finite_beta, minimise_slope
+from halobench.calibration.temperature.temperature_scaling import finite_beta, fit_smoothed, minimise_slope
 
 # In simulations of calibrated logits (2 to 100 classes, 20 to 100 samples), T is worse than 1 by more than .005 nats in
 # at most 6% of the draws with 1.645, in 8% with 1.5, and in up to 77% without shrinkage.
@@ -74,18 +76,24 @@ def fit_shrunk(
     groups = Groups.single(len(logits)) if groups is None else groups
     z = evidence(logits, targets, groups, np.ones(len(logits)) if votes is None else votes)
     weight = min(1.0, max(0.0, LEAST * (FULL - abs(z)) / (abs(z) * (FULL - LEAST)))) if z else 1.0
-    return ShrunkFit(fit_mixed(logits, targets, weight), weight, z)
+    return ShrunkFit(fit_mixed(logits, targets, weight, z < 0), weight, z)
 
 
-def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float) -> float:
-    """Return the best beta for targets mixed with the model's own probabilities, which have a `weight` in [0, 1]."""
-    if weight in (0, 1):
+def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: bool) -> float:
+    """Return the best beta for targets mixed with the model's own probabilities, which have a `weight` in [0, 1].
+
+    Targets are first `smoothed` by 1 / (n + 1) or, if that is False, used as they are unless no beta is finite.
+    """
+    if weight in (0, 1) and not smoothed:
         return 1.0 if weight else finite_beta(logits, targets)
+    if weight in (0, 1):
+        return 1.0 if weight else fit_smoothed(logits, targets)
     curve = Curve.of(logits, targets)
     own = (
         derivatives(curve.logits, 0.0, curve.unit).slope / curve.unit
     )  # what `linear` would be for labels drawn from p
-    linear = (1 - weight) * curve.summary.linear + weight * own
+    of_labels = curve.summary.linear + smoothed * curve.summary.slope_at_zero / (len(logits) + 1)
+    linear = (1 - weight) * of_labels + weight * own
     return minimise_slope(curve.logits, linear, curve.unit) / curve.unit
 
 

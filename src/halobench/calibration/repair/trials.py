@@ -21,7 +21,7 @@ import numpy as np
 from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.metrics import ece
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.shrunk import fit_mixed
+from halobench.calibration.repair.shrunk import ShrunkFit, fit_mixed
 from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
 from halobench.calibration.temperature.rescaling import rescale
@@ -156,14 +156,14 @@ def cross_fitted(
     names: Sequence[str],
     seed: int,
     groups: Groups,
-    weight: float,
+    temperature: ShrunkFit,
     reasons: Mapping[str, str],
     votes: np.ndarray | None = None,
 ) -> Trials:
     """Fit the base and all candidates to all folds but one, and score them on that fold, for each fold in turn.
 
-    `targets` are labels (n,), or shares (n, k) of the numbers of `votes` (n,); `weight` is that of the shrunk
-    temperature. `reasons` says of some candidates why they aren't tried.
+    `targets` are labels (n,), or shares (n, k) of the numbers of `votes` (n,); `temperature` is the shrunk
+    one of all samples. `reasons` says of some candidates why they aren't tried.
     """
     n = len(logits)
     drawn = np.ones(n) if votes is None else votes
@@ -177,7 +177,7 @@ def cross_fitted(
         log.info("fold %d of %d: fitting %s", number + 1, FOLDS, ", ".join([*results][1:]) or "the temperature")
         out = fold == number
         inside, held_out = (logits[~out], targets[~out]), (logits[out], targets[out])
-        base = rescale(held_out[0], fit_mixed(*inside, weight))
+        base = rescale(held_out[0], fit_mixed(*inside, temperature.weight, temperature.z < 0))
         plain[out] = cross_entropy(*held_out)
         results[BASE][:, out] = _compared(rescale(held_out[0], 1.0), base, held_out[1])
         for name in [name for name in results if name != BASE]:
