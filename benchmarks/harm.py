@@ -34,6 +34,8 @@ import harm_kinds  # noqa: E402
 import numpy as np  # noqa: E402
 from harm_kinds import NTEST, Draw, Kind  # noqa: E402
 from scipy.stats import beta  # noqa: E402
+from sklearn.datasets import make_classification  # noqa: E402
+from sklearn.ensemble import ExtraTreesClassifier  # noqa: E402
 
 from halobench import fit_auto  # noqa: E402
 from halobench.calibration.arrays import shares_of  # noqa: E402
@@ -101,16 +103,41 @@ def moved(places: Callable[[int], np.ndarray]) -> Kind:
     return Kind(draw, False, "", False)
 
 
-def patients(shuffled: bool) -> Kind:
-    """30 patients of ten rows each, with one shift of the label's log-odds per patient."""
+def patients(
+    shuffled: bool, count: int = 30, each: int = 10, k: int = 5, size: float = 1.0, times: float = 3.0
+) -> Kind:
+    """Patients with some rows each, and one shift of the label's log-odds per patient."""
 
     def draw(rng: np.random.Generator) -> Draw:
-        z, new = (2 * rng.normal(size=(m, 5)) for m in (300, NTEST))
-        shift, other = np.repeat(rng.normal(size=(30, 5)), 10, axis=0), rng.normal(size=(NTEST, 5))
-        order = rng.permutation(300) if shuffled else np.arange(300)
-        return Draw(3 * z[order], labelled(rng, z + shift)[order], 3 * new, softmax(new + other))
+        n = count * each
+        z, new = (2 * rng.normal(size=(m, k)) for m in (n, NTEST))
+        shift, other = np.repeat(size * rng.normal(size=(count, k)), each, axis=0), size * rng.normal(size=(NTEST, k))
+        order = rng.permutation(n) if shuffled else np.arange(n)
+        return Draw(times * z[order], labelled(rng, z + shift)[order], times * new, softmax(new + other))
 
     return Kind(draw, shuffled, "", False)
+
+
+def balanced(prior: tuple[float, ...]) -> Kind:
+    """A model that takes all classes to be equally frequent."""
+
+    def draw(rng: np.random.Generator) -> Draw:
+        y, new_y = (rng.choice(len(prior), size=m, p=prior) for m in (500, NTEST))
+        z, new = (2 * (rng.normal(size=(len(each), len(prior))) + 2 * np.eye(len(prior))[each]) for each in (y, new_y))
+        return Draw(z, y, new, softmax(new + np.log(prior)))
+
+    return Kind(draw, False, "", False)
+
+
+def clipped_trees(rng: np.random.Generator) -> Draw:
+    """Logarithms of a forest's shares of votes, which are clipped at 1e-12."""
+    seed = int(rng.integers(1 << 30))
+    x, y = make_classification(
+        500 + 200 + NTEST, 10, n_informative=6, n_classes=3, flip_y=0.02, class_sep=2.0, random_state=seed
+    )
+    model = ExtraTreesClassifier(100, random_state=0).fit(x[:500], y[:500])
+    z = np.log(np.maximum(model.predict_proba(x[500:]), 1e-12))
+    return Draw(z[:200], y[500:700], z[200:], y[700:])
 
 
 SETS = ((50, 6), (100, 3), (150, 2), (20, 15))  # numbers of originals, and of copies each
@@ -125,6 +152,11 @@ KNOWN: dict[str, Kind] = {
     **{f"known: {m} votes, calibrated": voted(300, 4, m, 1.0, 0.0) for m in (1, 3, 50)},
     "known: patients in order": patients(False),
     "known: patients shuffled": patients(True),
+    "known: 4 patients x 250 in order": patients(False, 4, 250, 4, 0.5, 1.0),
+    "known: 5 patients x 100 in order": patients(False, 5, 100, 3, 0.6, 1.0),
+    "known: balanced model, 90:10": balanced((0.9, 0.1)),
+    "known: balanced model, 80:15:5": balanced((0.8, 0.15, 0.05)),
+    "known: forest, clipped at 1e-12": Kind(clipped_trees, False, "", False),
     "known: a rare class, 40% flips": known(300, 6, 3.0, 2.0, 0.4, np.r_[np.zeros(5), -9.0]),
     "known: pair flips, n = 300": known(300, 10, 4.0, 2.0, 0.4),
     "known: pair flips, n = 2000": known(2000, 10, 4.0, 2.0, 0.4),
