@@ -54,6 +54,15 @@ def published(run: str, name: str) -> pd.DataFrame:
     return pd.read_parquet(path)
 
 
+def with_earlier_rule(table: pd.DataFrame, run: str) -> pd.DataFrame:
+    """A table of cells that were computed again, with the published scores of `auto`, whose rule has changed since."""
+    if "calibrator" not in table:
+        return table
+    old = published(run, "metrics")
+    old = old[old["calibrator"] == "auto"].merge(table[KEYS].drop_duplicates(), on=KEYS)
+    return pd.concat([table[table["calibrator"] != "auto"], old], ignore_index=True)
+
+
 def configuration(run: str) -> dict:
     """config.yaml with the file of workflow/experiments that defines an experiment, if it doesn't itself."""
     raw = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -198,6 +207,8 @@ def test_cells_that_are_computed_again_are_as_published(run, tmp_path):
     assert done.returncode == 0, said
     names = [name for name in ROWS if len(published(run, name))]
     again = {name: pd.read_parquet(tmp_path / f"results/tables/{run}/{name}.parquet") for name in names}
+    if "metrics" in again:
+        again["metrics"] = with_earlier_rule(again["metrics"], run)
     exact = alike(workspace, run, cells)
     all_old = {name: numbers(name, published(run, name)) for name in names}
     new = {name: numbers(name, again[name]) for name in names}
