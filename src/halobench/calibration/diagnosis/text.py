@@ -436,7 +436,9 @@ def _joined(*sentences: object) -> str:
 
 
 def _with_interval(part: Rung | Gain) -> str:
-    return f"{number(part.value)} {interval(part.low, part.high)}"
+    largest = max((abs(each) for each in (part.value, part.low, part.high) if math.isfinite(each)), default=0.0)
+    digits = ".3f" if largest < 100 else ".4g"
+    return f"{number(part.value, digits)} {interval(part.low, part.high, digits)}"
 
 
 def _nats(value: float) -> str:
