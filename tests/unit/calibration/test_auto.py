@@ -199,3 +199,9 @@ def test_candidates_that_were_not_tried_are_named(monkeypatch):
     assert "no candidate was given" in str(diagnose(z, y, candidates=()))
     monkeypatch.setattr(auto, "WORK", 1.0)
     assert fit_auto(z, y, candidates=("matrix",)).reason == "no candidate could be tried"
+
+
+@pytest.mark.parametrize("names", [["a", "b"], "abcd", [1], {"a": 0}])
+def test_names_of_classes_are_one_per_column(names):
+    with pytest.raises(SpecError, match=r"names = .*expected a list of 4 class names"):
+        fit_auto(*drawn(50), names=names, candidates=OWN)

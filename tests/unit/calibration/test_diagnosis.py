@@ -505,6 +505,22 @@ def test_whoever_is_handed_samples_is_told(tmp_path, capsys, monkeypatch):
 
 
 @fast
+def test_the_score_of_what_is_saved_is_that_of_its_probabilities():
+    """Also of no calibration, and if a floor is added to probabilities of 0."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet((0.5, 0.5, 0.5), size=400)
+    y = (p.cumsum(axis=1) < rng.random((400, 1))).sum(axis=1)
+    votes = np.array([rng.multinomial(12, row) for row in p]) / 12
+    halves = votes[:200], y[:200], votes[200:], y[200:]
+    for name in ("none", "exact", "partner"):
+        found = diagnose(*halves, probabilities=True, candidates=OWN, calibrator=name)
+        assert found.floor is not None
+        own = -np.log(found.predict_proba(votes[200:], probabilities=True)[np.arange(200), y[200:]]).mean()
+        assert found.scores[name]["nll"].value == pytest.approx(own, rel=1e-9)
+        assert all(np.isfinite(gain.value) for gain in found.better.values())
+
+
+@fast
 def test_a_notebook_shows_the_answers_and_the_tables():
     z, y = drawn(300, flips=0.35)
     found = diagnose(z, y, z, y, names=["<a>", "b", "c", "d"], candidates=OWN)

@@ -222,5 +222,9 @@ def test_columns_of_votes_and_labels_exclude_each_other():
     table = pd.DataFrame(z).add_prefix("logit_").join(pd.DataFrame(votes).add_prefix("vote_"))
     with pytest.raises(SpecError, match="columns: there are both label and vote_NAME"):
         diagnose(table.assign(label=0))
+    with pytest.raises(SpecError, match="votes: found dtype"):
+        diagnose(table.assign(vote_0="two"))
+    with pytest.raises(SpecError, match="votes: found rows of different lengths"):
+        fit_temperature(z, votes=[[1, 2], [3]])
     with pytest.raises(SpecError, match="votes: found the classes 0, 1, 2, expected the classes 0, 1, 2, 3"):
         diagnose(table.drop(columns="vote_3"))
