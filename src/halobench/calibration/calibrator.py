@@ -196,6 +196,11 @@ def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapp
     return dataclasses.replace(fitted, transform=transform, name=name, options=options, classes=k, samples=n)
 
 
+def takes_votes(name: str) -> bool:
+    """Return True if a calibrator can be fitted to votes."""
+    return bool(plugins.find("calibrators", name).constants.get("VOTES"))
+
+
 def _is_refitted(name: str) -> bool:
     """Return True if a calibrator may be saved as the samples that it is fitted to."""
     plugin = plugins.find("calibrators", name)
@@ -206,7 +211,7 @@ def _fit(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str
     """Fit a calibrator, whose map may be any function."""
     logits, key = logits.astype(np.float64, copy=False), f"calibrators.{name}"
     plugin = plugins.find("calibrators", name)
-    if labels.ndim == 2 and not plugin.constants.get("VOTES"):
+    if labels.ndim == 2 and not takes_votes(name):
         raise RefusedError(key, "takes single labels, not votes")
     if plugin.library:
         return _fit_from_library(name, logits, labels, options)

@@ -43,7 +43,7 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_labels_or_votes, check_logits, check_unscaled, check_whole
-from halobench.calibration.calibrator import NONE, Calibrator, fit_checked, scored
+from halobench.calibration.calibrator import NONE, Calibrator, fit_checked, scored, takes_votes
 from halobench.calibration.logit_tables import aligned, check_names, named_columns, numbered
 from halobench.calibration.repair.columns import Mismatch, find_mismatch
 from halobench.calibration.repair.dependence import find_dependence
@@ -65,6 +65,10 @@ TEMPERATURES = (NONE, TS, SHRUNK)  # what is used unless a candidate gains
 OWN = ("top_rest", "partner", "matrix")
 LIBRARY = ("probmetrics/SVSCalibrator", "probmetrics/SMSCalibrator")
 
+DEPENDENT = {  # why no candidate is tried, by how samples without groups depend on each other
+    "copies": "many samples seem to be copies of each other, and no groups were passed",
+    "order": "successive samples seem to belong together, and no groups were passed",
+}
 FEWEST = 4 * FOLDS  # with fewer samples or groups, nothing is tried
 # Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
 # then skipped.
@@ -190,8 +194,7 @@ def fit_auto(
     SpecError
         If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2;
         labels, votes or groups have the wrong shape, type or range; there is only one group, or copies of a sample are
-        in different groups; or a candidate doesn't exist or
-        isn't installed.
+        in different groups; or a candidate doesn't exist or isn't installed.
 
     Examples
     --------
@@ -228,10 +231,11 @@ def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) 
     if groups is not None:
         given = Groups(groups, "given")
         one_each = given.one_each(generator(0, "auto", "groups"))
-        among = find_dependence(logits[one_each], targets[one_each]) if np.isfinite(logits).all() else None
-        sentence = "samples in different groups seem to be copies of each other; put all copies into one group"
         repeated = 1 - len(np.unique(logits[one_each], axis=0)) / len(one_each)
-        refuse(among is not None and among.kind == "copies" and repeated > REPEATED, "groups", sentence)
+        if repeated > REPEATED and np.isfinite(logits).all():
+            among = find_dependence(logits[one_each], targets[one_each])
+            sentence = "samples in different groups seem to be copies of each other; put all copies into one group"
+            refuse(among is not None and among.kind == "copies", "groups", sentence)
         return given
     found = find_dependence(logits, targets)
     return Groups.single(len(logits)) if found is None else Groups.single(len(logits), found.kind, found.factor)
@@ -275,7 +279,7 @@ def fit_auto_checked(
     k = logits.shape[1]
     labels = mass_of(targets, k).argmax(axis=1)
     if mismatch := find_mismatch(logits.argmax(axis=1), labels, k):
-        return unfitted(logits, targets, names, groups, mismatch)
+        return _unfitted(logits, targets, names, groups, mismatch)
     obstacle = _obstacle(logits, targets, names, groups, classes)
     temperature = fit_shrunk(logits, targets, groups, votes)
     if groups.count < FEWEST:
@@ -323,17 +327,6 @@ def _obstacle(
     return ""
 
 
-DEPENDENT = {
-    "copies": "many samples seem to be copies of each other, and no groups were passed",
-    "order": "successive samples seem to belong together, and no groups were passed",
-}
-
-
-def takes_votes(name: str) -> bool:
-    """Return True if a calibrator can be fitted to votes."""
-    return bool(plugins.find("calibrators", name).constants.get("VOTES"))
-
-
 def _untried(names: Sequence[str], reason: str) -> tuple[Gain, ...]:
     return tuple(Gain(name, reason=reason) for name in names)
 
@@ -343,9 +336,8 @@ def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
     n, k = logits.shape
     if n * k <= LARGEST:
         return np.arange(n)
-    count = int(groups.of.max()) + 1
-    order = generator(seed, "auto", "samples").permutation(count)
-    return np.flatnonzero(np.isin(groups.of, order[: math.ceil(count * LARGEST / (n * k))]))
+    order = generator(seed, "auto", "samples").permutation(groups.numbers)
+    return np.flatnonzero(np.isin(groups.of, order[: math.ceil(groups.numbers * LARGEST / (n * k))]))
 
 
 def missing_classes(logits: np.ndarray, targets: np.ndarray) -> list[int]:
@@ -377,7 +369,7 @@ def _tempering(logits: np.ndarray, targets: np.ndarray, temperature: ShrunkFit) 
     return dataclasses.replace(fitted, T=temperature.T, beta=beta, name=name, classes=k, samples=n)
 
 
-def unfitted(
+def _unfitted(
     logits: np.ndarray,
     targets: np.ndarray,
     names: Sequence[str],

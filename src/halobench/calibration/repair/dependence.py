@@ -37,10 +37,8 @@ from halobench.core.seeding import generator
 
 FEWEST = 20  # with fewer samples, nothing can be noticed
 NEIGHBOURS = 40  # the nearer half may be copies; the other half shows how far residuals agree anyway
-AGREEING, CLEAR = (
-    0.15,
-    3.5,
-)  # the smallest agreement, as a share of the largest, and its smallest size in standard errors
+AGREEING = 0.15  # the smallest agreement, as a share of the largest
+CLEAR = 3.5  # its smallest size in standard errors
 DIMENSIONS = 10  # logits of more classes are projected at random, which hardly changes who is near
 BATCHES, CHANCE = (5, 10, 20, 40), 1e-3  # numbers of batches of rows, and the largest chance of the largest ratio
 SHARED, PAIRS = 0.5, 3  # the smallest share of pairs that share an unusual label, and the fewest such pairs
@@ -84,13 +82,14 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     half, top = near.shape[1] // 2, logits.argmax(axis=1)
     residuals, scores = residuals - _mean_by(top, residuals, k), scores - _mean_by(top, scores[:, None], k)[:, 0]
     most = float((residuals**2).sum(axis=1).mean())
-    far = [residuals[near[:, rank]] for rank in range(half, near.shape[1])]
-    votes = targets if targets.ndim == 2 and targets.max(axis=1).min() < 1 else None
-    copies = _agree(residuals, residuals[near[:, 0]], far, most) if votes is None else _repeated(votes, near)
-    if votes is None:
-        copies = copies and _share_unusual_labels(mass.argmax(axis=1), top, near[:, 0], k)
+    far, labels = [residuals[near[:, rank]] for rank in range(half, near.shape[1])], mass.argmax(axis=1)
+    if (mass.max(axis=1) < 1).any():
+        copies = _repeated(mass, near)
+    else:
+        copies = _agree(residuals, residuals[near[:, 0]], far, most)
+        copies = copies and _share_unusual_labels(labels, top, near[:, 0], k)
     of_rows, chance = 1.0, 1.0
-    if not _is_sorted(mass.argmax(axis=1), k):
+    if not _is_sorted(labels, k):
         tests = [_batches(each) for each in (scores[:, None], residuals)]
         of_rows, chance = max(ratio for ratio, _ in tests), min(chance for _, chance in tests)
     if copies:

@@ -65,9 +65,14 @@ class Groups:
         return cls(np.arange(samples), kind, factor)
 
     @property
+    def numbers(self) -> int:
+        """The number of different groups in `of`."""
+        return int(self.of.max()) + 1
+
+    @property
     def count(self) -> int:
         """The number of groups or, if samples depend on each other in an unknown way, of independent ones, rounded."""
-        return max(1, round((int(self.of.max()) + 1) / self.factor))
+        return max(1, round(self.numbers / self.factor))
 
     @property
     def noun(self) -> str:
@@ -94,7 +99,7 @@ class Groups:
 
     def sums(self, values: np.ndarray) -> np.ndarray:
         """Return the sums (groups, ...) of values (n, ...) over the samples of each group."""
-        sums = np.zeros((int(self.of.max()) + 1, *values.shape[1:]))
+        sums = np.zeros((self.numbers, *values.shape[1:]))
         np.add.at(sums, self.of, values)
         return sums
 

@@ -84,14 +84,12 @@ def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: 
 
     Targets are first `smoothed` by 1 / (n + 1) or, if that is False, used as they are unless no beta is finite.
     """
-    if weight in (0, 1) and not smoothed:
-        return 1.0 if weight else finite_beta(logits, targets)
-    if weight in (0, 1):
-        return 1.0 if weight else fit_smoothed(logits, targets)
+    if weight == 1:
+        return 1.0
+    if weight == 0:
+        return fit_smoothed(logits, targets) if smoothed else finite_beta(logits, targets)
     curve = Curve.of(logits, targets)
-    own = (
-        derivatives(curve.logits, 0.0, curve.unit).slope / curve.unit
-    )  # what `linear` would be for labels drawn from p
+    own = derivatives(curve.logits, 0.0, curve.unit).slope / curve.unit  # `linear` of labels that are drawn from p
     of_labels = curve.summary.linear + smoothed * curve.summary.slope_at_zero / (len(logits) + 1)
     linear = (1 - weight) * of_labels + weight * own
     return minimise_slope(curve.logits, linear, curve.unit) / curve.unit
