@@ -34,7 +34,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from halobench.calibration.arrays import as_array, as_probabilities, check_logits, two_columns
+from halobench.calibration.arrays import as_array, as_probabilities, check_logits, two_columns, weighted
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.calibrator import fit as fit_by_name
 from halobench.calibration.floor import LEAST, Floored, check_floor, fit_floor, floored
@@ -184,10 +184,6 @@ class _Scaling(ClassifierMixin, BaseEstimator):
     def __init__(self, classes: Any = None):
         self.classes = classes
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Fit to validation samples: logits (n, k), or (n,) for the second of two classes, and labels."""
-        return self._fitted(X, y)
-
     def _fitted(self, X: Any, y: Any, **options: Any) -> Self:
         """Check logits and labels, and fit to them."""
         logits = self._logits(X, reset=True)
@@ -267,9 +263,14 @@ class TemperatureScaling(_Scaling):
         instead.
     """
 
-    def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        self.fit_ = fit_temperature(logits, labels)
-        self._beta = fit_smoothed(logits, labels) if self.fit_.separable else self.fit_.beta
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit to validation samples: logits (n, k), or (n,) for the second of two classes, labels, and any weights."""
+        return self._fitted(X, y, sample_weight=sample_weight)
+
+    def _fit(self, logits: np.ndarray, labels: np.ndarray, sample_weight: Any = None) -> None:
+        self.fit_ = fit_temperature(logits, labels, sample_weight=sample_weight)
+        kept, targets = weighted(labels, sample_weight, logits.shape[1])
+        self._beta = fit_smoothed(logits[kept], targets) if self.fit_.separable else self.fit_.beta
         self.temperature_ = 1 / self._beta if self._beta else np.inf
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
@@ -295,8 +296,12 @@ class PartnerScaling(_Scaling):
         The fit, as returned by `halobench.fit_partner`.
     """
 
-    def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
-        self.fit_ = fit_partner(logits, labels)
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Fit to validation samples: logits (n, k), or (n,) for the second of two classes, labels, and any weights."""
+        return self._fitted(X, y, sample_weight=sample_weight)
+
+    def _fit(self, logits: np.ndarray, labels: np.ndarray, sample_weight: Any = None) -> None:
+        self.fit_ = fit_partner(logits, labels, sample_weight=sample_weight)
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return self.fit_.predict_proba(logits)
@@ -334,6 +339,10 @@ class PostHoc(_Scaling):
         self.calibrator = calibrator
         self.options = options
         self.probabilities = probabilities
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Fit to validation samples: logits (n, k), or (n,) for the second of two classes, and labels."""
+        return self._fitted(X, y)
 
     def _fit(self, logits: np.ndarray, labels: np.ndarray) -> None:
         options, self.floor_ = self.options or {}, 0.0
@@ -377,12 +386,12 @@ class AutoCalibrator(_Scaling):
         super().__init__(classes)
         self.candidates = candidates
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, groups: Any = None, sample_weight: Any = None) -> Self:
         """Fit as the other classifiers do; `groups` (n,) are equal for samples that belong together."""
-        return self._fitted(X, y, groups=groups)
+        return self._fitted(X, y, groups=groups, sample_weight=sample_weight)
 
-    def _fit(self, logits: np.ndarray, labels: np.ndarray, groups: Any = None) -> None:
-        self.fit_ = fit_auto(logits, labels, groups=groups, candidates=self.candidates)
+    def _fit(self, logits: np.ndarray, labels: np.ndarray, **options: Any) -> None:
+        self.fit_ = fit_auto(logits, labels, candidates=self.candidates, **options)
 
     def _predict(self, logits: np.ndarray) -> np.ndarray:
         return self.fit_.predict_proba(logits)

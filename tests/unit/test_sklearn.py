@@ -28,6 +28,7 @@ from halobench.sklearn import AutoCalibrator, Logits, PartnerScaling, PostHoc, T
 COLUMNS = "its samples have fewer or more columns than classes; behind `Logits`, below, they have one per class"
 NO_LOGITS = dict.fromkeys(
     (
+        "check_all_zero_sample_weights_error",
         "check_classifiers_classes",
         "check_classifiers_train",
         "check_dtype_object",
@@ -46,6 +47,10 @@ NO_LOGITS = dict.fromkeys(
 CROSS_FITTED = "fit_transform is cross-validated, as that of TargetEncoder"
 TRANSFORMER = {"check_transformer_general": CROSS_FITTED, "check_transformer_data_not_an_array": CROSS_FITTED}
 STEPS = "a pipeline fits the steps that it is given"
+BY_ROW = dict.fromkeys(
+    ("check_sample_weight_equivalence_on_dense_data", "check_sample_weights_invariance"),
+    "folds, and what counts as few samples, depend on the number of rows",
+)
 PIPELINE = {
     "check_dont_overwrite_parameters": STEPS,
     "check_estimators_overwrite_params": STEPS,
@@ -58,7 +63,7 @@ PIPELINE = {
     ("estimator", "expected"),
     [
         (Logits(LogisticRegression()), TRANSFORMER),
-        (AutoCalibrator(candidates=("top_rest", "partner")), NO_LOGITS),
+        (AutoCalibrator(candidates=("top_rest", "partner")), NO_LOGITS | BY_ROW),
         (make_pipeline(Logits(LogisticRegression()), PartnerScaling()), PIPELINE),
     ],
     ids=["logits", "auto", "partner in a pipeline"],

@@ -216,6 +216,50 @@ def check_labels_or_votes(
     return (check_labels(labels, shape, key), None) if votes is None else shares_of(check_votes(votes, shape))
 
 
+def weighted(targets: np.ndarray, weights: Any, classes: int) -> tuple[np.ndarray | slice, np.ndarray]:
+    """Return which samples have a weight above 0, and the targets of these, as rows that sum to their weights.
+
+    Targets are labels (n,) or rows (n, k), and already checked; `weights` (n,) are None or sample weights, which are
+    divided by their mean. If all are equal, targets are returned as they are.
+    """
+    if weights is None:
+        return slice(None), targets
+    weights = check_weights(weights, len(targets))
+    kept = weights > 0
+    weights, targets = weights[kept], targets[kept]
+    if (weights == weights[0]).all():
+        return kept, targets
+    rows = np.eye(classes)[targets] if targets.ndim == 1 else targets
+    return kept, rows * (weights / weights.mean())[:, None]
+
+
+def check_weights(weights: Any, samples: int, key: str = "sample_weight") -> np.ndarray:
+    """Return weights (n,), divided by the largest; raise SpecError unless they are finite, at least 0 and not all 0."""
+    weights = as_rows(weights)
+    expected = f"one weight per sample, i.e. shape ({samples},)"
+    require(weights.shape == (samples,), key, Found(f"shape {weights.shape}"), expected)
+    require(weights.dtype.kind in "fiub", key, Found(f"dtype {weights.dtype}"), "numbers of at least 0")
+    weights = weights.astype(np.float64)
+    good = np.isfinite(weights) & (weights >= 0)
+    row = int(np.argmin(good))
+    require(bool(good[row]), f"{key}[{row}]", float(weights[row]), "a finite number of at least 0")
+    refuse(not weights.any(), key, "all are zero; give at least one sample a weight above 0")
+    return weights / weights.max()
+
+
+def weights_of(targets: np.ndarray) -> np.ndarray:
+    """Return the weights (n,) of samples: 1 for labels or distributions, or the sums of rows from `weighted`."""
+    if targets.ndim == 1:
+        return np.ones(len(targets))
+    sums = targets.sum(axis=1, dtype=np.float64)
+    return np.ones(len(targets)) if (np.abs(sums - 1) <= SUM_TOLERANCE).all() else sums
+
+
+def unweighted(targets: np.ndarray) -> np.ndarray:
+    """Return targets without the weights by which their rows are multiplied."""
+    return targets if targets.ndim == 1 else targets / weights_of(targets)[:, None]
+
+
 def check_rows(rows: np.ndarray, key: str) -> np.ndarray:
     """Return `rows` (n, k) if each is a distribution, i.e. finite, nonnegative and with a sum within 1e-4 of 1."""
     require(rows.dtype.kind in "fiu", key, Found(f"dtype {rows.dtype}"), "real numbers")

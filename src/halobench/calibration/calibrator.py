@@ -197,7 +197,7 @@ def fit_checked(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapp
 
 
 def takes_votes(name: str) -> bool:
-    """Return True if a calibrator can be fitted to votes."""
+    """Return True if a calibrator can be fitted to votes and weights, i.e. to rows of targets."""
     return bool(plugins.find("calibrators", name).constants.get("VOTES"))
 
 
@@ -212,7 +212,7 @@ def _fit(name: str, logits: np.ndarray, labels: np.ndarray, options: Mapping[str
     logits, key = logits.astype(np.float64, copy=False), f"calibrators.{name}"
     plugin = plugins.find("calibrators", name)
     if labels.ndim == 2 and not takes_votes(name):
-        raise RefusedError(key, "takes single labels, not votes")
+        raise RefusedError(key, "takes labels only, without votes or weights")
     if plugin.library:
         return _fit_from_library(name, logits, labels, options)
     fit_plugin, packaged = plugin.load(), not plugin.is_outside  # the package's own don't modify their arguments

@@ -192,7 +192,7 @@ def test_no_better_than_uniform_gives_infinite_temperature():
 @pytest.mark.parametrize("k", [2, 300])
 def test_derivatives_are_those_of_plain_code(k, beta):
     z, y = made(500, k)
-    curve = nll_curve.derivatives(z, nll_curve.summarise(z, y).linear, beta)
+    curve = nll_curve.derivatives(z, np.ones(len(z)), nll_curve.summarise(z, y).linear, beta)
     nll, *derivatives = plain_cumulants(z, y, beta)
     assert curve.nll == pytest.approx(nll, rel=1e-12)
     # In the relative step: each derivative in beta is multiplied by that power of beta. Sums of terms of both signs are
@@ -210,7 +210,7 @@ def test_what_the_curvature_proves_holds_at_both_ends(case):
     proved = 0
     for away in [sign * 10.0**power for sign in (-1, 1) for power in range(-12, 0)]:
         at = beta * (1 + away)
-        curve = nll_curve.derivatives(z, summary.linear, at)
+        curve = nll_curve.derivatives(z, np.ones(len(z)), summary.linear, at)
         x, noise = curve.halley_step(), nll_curve.slope_rounding(z.shape[1], curve.slope, at * summary.linear)
         if ts._changes_sign(curve, x, at * summary.spread, noise):
             proved += 1

@@ -80,13 +80,15 @@ def test_the_temperature_is_that_of_a_row_per_vote():
     assert fit_temperature(z, votes=3 * votes).beta == pytest.approx(fit_temperature(z, votes=votes).beta, rel=1e-9)
 
 
-def test_partner_scaling_leaves_all_votes_of_a_sample_out_at_once():
+@pytest.mark.parametrize("weighted", [False, True])
+def test_partner_scaling_leaves_all_votes_of_a_sample_out_at_once(weighted):
     """Its objective at given weights is that of plain code, and its gradient that of finite differences."""
     z, votes = voted(60, 5)
-    shares = votes / votes.sum(axis=1, keepdims=True)
+    of = np.random.default_rng(1).lognormal(size=60) if weighted else np.ones(60)
+    shares = of[:, None] * votes / votes.sum(axis=1, keepdims=True)
     fit = fit_partner_checked(z, shares)
     top = z.argmax(axis=1)
-    wrong = shares[np.arange(60), top] < 1
+    wrong = shares[np.arange(60), top] < of
     w, plain = np.array([0.8, 0.3, -0.1]), 0.0
     counts = sum(np.outer(np.eye(5)[top[i]], np.where(np.arange(5) == top[i], 0, shares[i])) for i in range(60))
     np.testing.assert_allclose(_count(top, shares, 5), counts, atol=1e-12)
@@ -94,7 +96,7 @@ def test_partner_scaling_leaves_all_votes_of_a_sample_out_at_once():
     gaps = np.sort(z, axis=1)[:, -1] - np.sort(z, axis=1)[:, -2]
     for i in np.flatnonzero(wrong):
         a, others = top[i], [j for j in range(5) if j != top[i]]
-        own = {j: counts[a, j] - shares[i, j] for j in others}
+        own = {j: max(counts[a, j] - shares[i, j], 0.0) for j in others}
         h = 2 * gaps[i] / (gaps[i] + fit.mean_gap)
         score = [
             w[0] * fit.beta * (z[i, j] - z[i, a]) + (w[1] + w[2] * h) * np.log1p(4 * own[j] / fit.prior) for j in others
@@ -109,7 +111,7 @@ def test_partner_scaling_leaves_all_votes_of_a_sample_out_at_once():
     np.testing.assert_allclose(hessian, slopes, rtol=1e-3, atol=1e-3)
     right = shares[np.arange(60), top]
     features = np.random.default_rng(0).normal(size=(60, 4))
-    whether = partial(_whether_nll, features=features, top=top, right=right)
+    whether = partial(_whether_nll, features=features, top=top, right=right, of=of)
     v = 0.1 * np.arange(9.0)
     np.testing.assert_allclose(
         whether(v)[1], approx_fprime(v, lambda each: whether(each)[0], 1e-7), rtol=1e-3, atol=1e-4
@@ -190,9 +192,10 @@ def test_calibrators_of_single_labels_are_left_out_by_name():
     z, votes = voted()
     found = diagnose(z, votes=votes, candidates=("partner", "gap"))
     assert (
-        next(each for each in found.auto.candidates if each.name == "gap").reason == "it takes single labels, not votes"
+        next(each for each in found.auto.candidates if each.name == "gap").reason
+        == "it takes labels only, without votes or weights"
     )
-    with pytest.raises(SpecError, match=r"calibrators\.gap: takes single labels, not votes"):
+    with pytest.raises(SpecError, match=r"calibrators\.gap: takes labels only, without votes or weights"):
         diagnose(z, votes=votes, candidates=("partner",), calibrator="gap")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from halobench.calibration.arrays import weights_of
 from halobench.calibration.calibrator import Calibrator, Map, scored
 from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, softmax
 from halobench.core.seeding import generator
@@ -46,7 +47,7 @@ def weights_along(
     from scipy.optimize import minimize
 
     (n, k), d = start.shape, x.shape[1]
-    mass = mass_of(targets, k)
+    mass, sizes = mass_of(targets, k), weights_of(targets)[:, None]
     weights = np.zeros(d * k)
     fits = []
     for ridge in ridges:
@@ -55,6 +56,7 @@ def weights_along(
             scores = start + x @ flat.reshape(d, k)
             value = float(cross_entropy(scores, targets).sum())
             p = softmax(scores, out=scores)
+            p *= sizes
             p -= mass
             pull = ridge.ravel() * flat
             return (value + float(pull @ flat) / 2) / n, ((x.T @ p).ravel() + pull) / n

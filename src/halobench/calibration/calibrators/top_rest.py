@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.arrays import BLOCK, blocks
+from halobench.calibration.arrays import BLOCK, blocks, weights_of
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.repair.newton import minimise
 from halobench.calibration.saved import savable
@@ -64,11 +64,11 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     parts = [_parts(logits[rows], beta)[1:] for rows in blocks(*logits.shape)]
     odds, top = (np.concatenate(each) for each in zip(*parts, strict=True))
     x, right = np.stack([odds, np.ones_like(odds)], axis=1), correctness(top, targets)
-    wrong = np.flatnonzero(right < 1)
-    partly = wrong[right[wrong] > 0]
+    weights = weights_of(targets)
+    wrong, partly = np.flatnonzero(right < weights), np.flatnonzero((right > 0) & (right != 1))
     others = mass_of(targets[wrong], logits.shape[1])
     others[np.arange(len(wrong)), top[wrong]] = 0.0
-    share = 1 - right[wrong]  # of the votes for other classes than the top one
+    share = weights[wrong] - right[wrong]  # what other classes than the top one have of votes
 
     def moments(w: float) -> np.ndarray:
         """Return the log-sum-exp, mean and variance of u at w, and the label's u, of each wrong prediction, (4, n)."""
@@ -90,8 +90,8 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     def whether(v: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         score = x @ v
         p = np.exp(-np.logaddexp(0.0, -score))
-        value = float(np.logaddexp(0.0, score).sum() - score[right == 1].sum() - right[partly] @ score[partly])
-        return value, (p - right) @ x, (x * (p * (1 - p))[:, None]).T @ x
+        value = (weights * np.logaddexp(0.0, score)).sum() - score[right == 1].sum() - right[partly] @ score[partly]
+        return float(value), (weights * p - right) @ x, (x * (weights * p * (1 - p))[:, None]).T @ x
 
     # The ridge is in units of u. Scaling it by the size of u would make it too strong: u is large, because most classes
     # are far below the top.

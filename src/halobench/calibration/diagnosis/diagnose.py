@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.arrays import as_rows, check_whole
+from halobench.calibration.arrays import as_rows, check_whole, unweighted, weighted, weights_of
 from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
@@ -72,6 +72,7 @@ def diagnose(
     floor: float | None = None,
     candidates: Sequence[str] | None = None,
     calibrator: str | None = None,
+    sample_weight: Any = None,
     seed: int = 0,
 ) -> Diagnosis:
     """Find out if a classifier's temperature is optimal, what could repair the remaining error, and how to calibrate.
@@ -107,6 +108,9 @@ def diagnose(
         As in `fit_auto`.
     calibrator : str, optional
         The calibrator to fit whatever is recommended: ``none``, or a calibrator's name in configurations.
+    sample_weight : (n,) array, optional
+        Weights of validation samples, as in `fit_auto`. The repair ladder, and the comparison with test samples, are
+        then left out. Test samples have no weights.
     seed : int
         Determines folds and resamples.
 
@@ -137,7 +141,9 @@ def diagnose(
             )
         refuse(groups is not None, "groups", IN_FRAME.format("a column named group"))
         table, classes = table_arrays(logits)
-        return _diagnose(*as_sets(table), classes if names is None else names, candidates, seed, floor, calibrator)
+        val, test = as_sets(table)
+        names = classes if names is None else names
+        return _diagnose(_weighted(val, sample_weight), test, names, candidates, seed, floor, calibrator)
     shape, kind = np.shape(as_rows(logits)), "probabilities" if probabilities else "logits"
     k = max(shape[1], 2) if len(shape) == 2 else 2
     if labels is not None:
@@ -153,7 +159,7 @@ def diagnose(
         test = read_samples(arrays, "test_", val["logits"].shape[1])
     for name, value in {"test_labels": test_labels, "test_votes": test_votes}.items():
         refuse(test is None and value is not None, name, "passed without test_logits; pass both or neither")
-    return _diagnose(val, test, names, candidates, seed, floor, calibrator)
+    return _diagnose(_weighted(val, sample_weight), test, names, candidates, seed, floor, calibrator)
 
 
 def diagnose_file(
@@ -206,9 +212,17 @@ def _diagnose(
     return found if added is None else _with_floor(found, added)
 
 
+def _weighted(samples: Samples, weights: Any) -> Samples:
+    """Return the samples with a weight above 0; ``weighted`` are their targets times their weights, if these differ."""
+    targets = _targets(samples)
+    kept, rows = weighted(targets, weights, samples["logits"].shape[1])
+    left = {name: array[kept] for name, array in samples.items()}
+    return left if rows.ndim == 1 or weights is None else left | {"weighted": rows}
+
+
 def _targets(samples: Samples) -> np.ndarray:
-    """Return labels (n,), or shares of votes (n, k)."""
-    return samples["shares"] if "shares" in samples else samples["labels"]
+    """Return labels (n,), or rows (n, k): shares of votes, or targets times weights."""
+    return next(samples[kind] for kind in ("weighted", "shares", "labels") if kind in samples)
 
 
 def _has_zeros(samples: Samples) -> bool:
@@ -241,13 +255,13 @@ def _computed(
 ) -> Diagnosis:
     """Diagnose float64 logits (n, k)."""
     targets, votes, (n, k) = _targets(val), val.get("votes"), logits.shape
-    mass, top = mass_of(targets, k), logits.argmax(axis=1)
+    weights, mass, top = weights_of(targets), mass_of(unweighted(targets), k), logits.argmax(axis=1)
     counts = mass.sum(axis=0)
     groups, finite = val.get("groups"), bool(np.isfinite(logits).all())
     together = auto.grouped(logits, targets, groups) if finite or groups is not None else Groups.single(n)
     one_each = together.one_each(generator(seed, "diagnose", "groups"))
     log.info("temperatures")
-    temperature = Temperature.of(logits, targets, together, 1.0 if votes is None else float(votes.mean()))
+    temperature = Temperature.of(logits, targets, together, None if votes is None else float(votes.mean()))
     beta = finite_beta(logits, targets)
     tempered = temper(logits, beta)
     recommended = _choice(logits, (targets, votes), test, tried, seed, together, names)
@@ -255,7 +269,7 @@ def _computed(
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]
     log.info("the repair ladder")
     # Neither the ladder nor the tests for a shift know groups, so they get one sample of each.
-    ladder, no_ladder = None, DEPENDENT.get(together.kind, "")
+    ladder, no_ladder = None, DEPENDENT.get(together.kind, "it doesn't take weights" if "weighted" in val else "")
     if chosen.mismatch:
         no_ladder = chosen.reason
     if not no_ladder:
@@ -264,6 +278,7 @@ def _computed(
     shift, new_targets = None, None
     if test is not None:
         new_targets = test.get("shares", test.get("labels"))
+    if test is not None and "weighted" not in val:
         shift = Shift.of(tempered[one_each], targets[one_each], temper(test["logits"], beta), new_targets)
     scores: dict[str, dict[str, Rung]] = {}
     test_gains: dict[str, Gain] = {}
@@ -276,7 +291,8 @@ def _computed(
         samples=n,
         classes=k,
         votes=0.0 if votes is None else float(votes.mean()),
-        errors=float((1 - correctness(top, targets)).sum()),
+        effective=auto.effective(weights),
+        errors=float((1 - correctness(top, mass)).sum()),
         names=names,
         rarest=int(counts.min()),
         unseen=tuple(np.flatnonzero(counts == 0).tolist()),

@@ -35,6 +35,8 @@ class Diagnosis:
     ----------
     samples, classes : int
         Numbers of validation samples and classes.
+    effective : float
+        How many samples of equal weight count as much as the validation samples; `samples` if there are no weights.
     errors : float
         The number of wrongly predicted validation samples; of samples with votes, the shares that differ are added up.
     votes : float
@@ -74,6 +76,7 @@ class Diagnosis:
 
     samples: int
     classes: int
+    effective: float
     errors: float
     votes: float
     names: tuple[str, ...]
@@ -127,6 +130,8 @@ class Diagnosis:
             line += f" in {count(self.auto.groups.count, 'group')}"
         if self.votes:
             line += f" with {number(self.votes, '.3g')} votes each on average"
+        if self.effective < self.samples:
+            line += f" whose weights make them count as {number(self.effective, '.3g')}"
         if self.test_samples:
             line += f", {count(self.test_samples, 'test sample')}{'' if self.scores else ' without labels'}"
         return line

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from halobench.calibration.arrays import weights_of
 from halobench.calibration.repair.families import FAMILIES
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.ladder import RepairLadder, ladder
@@ -70,22 +71,22 @@ class Temperature:
 
     @classmethod
     def of(
-        cls, logits: np.ndarray, targets: np.ndarray, groups: Groups | None = None, votes: float = 1.0
+        cls, logits: np.ndarray, targets: np.ndarray, groups: Groups | None = None, votes: float | None = None
     ) -> Temperature:
         """Fit the temperature, both exactly and as other programs do, and estimate its error, over groups if any.
 
-        Targets are labels (n,), or shares (n, k) of so many `votes` per sample.
+        Targets are labels (n,), or rows (n, k): shares of so many `votes` per sample, times any weights.
         """
         groups = Groups.single(len(targets)) if groups is None else groups
         exact = fit_exactly(logits, targets)
         log.info("the temperatures of other programs")
         others = {"paper": fit_as_paper(logits, targets), "copied": fit_as_paper(logits, targets, *COPIED)}
-        if targets.ndim == 2:
+        if votes is not None:
             others["majority"] = _fitted_to_majorities(logits, targets)
         log.info("the interval of the best temperature")
         low = high = cost = math.nan
         if 0 < exact.beta < math.inf:
-            variance, curvature = _log_variance(rescale(logits, exact.beta), targets, groups, votes)
+            variance, curvature = _log_variance(rescale(logits, exact.beta), targets, groups, votes or 1.0)
             half = _quantile(groups.count, len(targets)) * math.sqrt(variance)
             low, high = (exact.T * math.exp(sign * min(half, 700.0)) for sign in (-1, 1))
             cost = variance * curvature / (2 * len(targets))
@@ -125,11 +126,13 @@ def _log_variance(u: np.ndarray, targets: np.ndarray, groups: Groups, votes: flo
     """
     p = softmax(u)
     u = np.where(p > 0, u, 0.0)
-    mean = np.einsum("ij,ij->i", p, u)
-    slopes = groups.sums(mean - np.einsum("ij,ij->i", mass_of(targets, u.shape[1]), u))
-    curvature = float((np.einsum("ij,ij,ij->i", p, u, u) - mean**2).sum())
-    # The variance if labels were drawn from p is 1 / curvature; few errors may vary less by chance.
-    variance = max(float(slopes @ slopes), curvature / votes if groups.kind != "given" else 0.0)
+    mean, weights = np.einsum("ij,ij->i", p, u), weights_of(targets)
+    slopes = groups.sums(weights * mean - np.einsum("ij,ij->i", mass_of(targets, u.shape[1]), u))
+    curvatures = weights * (np.einsum("ij,ij,ij->i", p, u, u) - mean**2)
+    curvature = float(curvatures.sum())
+    # The variance of the slope if labels were drawn from p; few errors may vary less by chance.
+    drawn = float((weights * curvatures).sum()) / votes
+    variance = max(float(slopes @ slopes), drawn if groups.kind != "given" else 0.0)
     return groups.factor * variance / curvature**2 if curvature > 0 else math.inf, curvature
 
 

@@ -42,7 +42,15 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.arrays import as_rows, check_labels_or_votes, check_logits, check_unscaled, check_whole
+from halobench.calibration.arrays import (
+    as_rows,
+    check_labels_or_votes,
+    check_logits,
+    check_unscaled,
+    check_whole,
+    weighted,
+    weights_of,
+)
 from halobench.calibration.calibrator import NONE, Calibrator, fit_checked, scored, takes_votes
 from halobench.calibration.logit_tables import aligned, check_names, named_columns, numbered
 from halobench.calibration.repair.columns import Mismatch, find_mismatch
@@ -51,7 +59,7 @@ from halobench.calibration.repair.groups import Groups, check_groups
 from halobench.calibration.repair.shrunk import ShrunkFit, fit_shrunk
 from halobench.calibration.repair.trials import BASE, FOLDS, Confidence, Gain, Trials, cross_fitted
 from halobench.calibration.saved import Savable, savable
-from halobench.calibration.scores.sample_scores import mass_of, softmax
+from halobench.calibration.scores.sample_scores import correctness, mass_of, softmax
 from halobench.calibration.temperature.rescaling import temper
 from halobench.calibration.temperature.temperature_scaling import Tempering, finite_beta
 from halobench.core import plugins
@@ -165,6 +173,7 @@ def fit_auto(
     groups: Any = None,
     names: Sequence[str] | None = None,
     candidates: Sequence[str] | None = None,
+    sample_weight: np.ndarray | None = None,
     seed: int = 0,
 ) -> AutoFit:
     """Choose between no calibration, a temperature and richer calibrators by cross-fitting, and fit the chosen one.
@@ -186,6 +195,9 @@ def fit_auto(
     candidates : sequence of str, optional
         Names of calibrators in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics is
         installed, its ``SMSCalibrator`` and ``SVSCalibrator``.
+    sample_weight : (n,) array, optional
+        At least 0, and not all 0, such as ratios of densities if other inputs are to be calibrated. NLLs, gains and
+        their errors are then those of the weighted mean. Candidates that only take labels are left out.
     seed : int
         Determines the folds.
 
@@ -193,8 +205,8 @@ def fit_auto(
     ------
     SpecError
         If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2;
-        labels, votes or groups have the wrong shape, type or range; there is only one group, or copies of a sample are
-        in different groups; or a candidate doesn't exist or isn't installed.
+        labels, votes, groups or weights have the wrong shape, type or range; there is only one group, or copies of a
+        sample are in different groups; or a candidate doesn't exist or isn't installed.
 
     Examples
     --------
@@ -215,7 +227,9 @@ def fit_auto(
     check_whole("seed", seed, 0)
     tried = default_candidates() if candidates is None else check_candidates(candidates)
     together = None if groups is None else check_groups(groups, len(logits))
-    logits = logits.astype(np.float64, copy=False)
+    kept, targets = weighted(targets, sample_weight, logits.shape[1])
+    logits = logits[kept].astype(np.float64, copy=False)
+    counts, together = (None if each is None else each[kept] for each in (counts, together))
     fitted = fit_auto_checked(logits, targets, tried, seed, grouped(logits, targets, together), classes, counts)
     if fitted.mismatch:
         warnings.warn(f"{fitted.reason}; the logits are left as they are", UserWarning, stacklevel=2)
@@ -229,7 +243,10 @@ def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) 
     Raises SpecError if copies seem to be in different groups.
     """
     if groups is not None:
-        given = Groups(groups, "given")
+        given = Groups(np.unique(groups, return_inverse=True)[1], "given")
+        refuse(
+            given.count < 2, "groups", "all samples with a weight above 0 are in one group; pass at least two groups"
+        )
         one_each = given.one_each(generator(0, "auto", "groups"))
         repeated = 1 - len(np.unique(logits[one_each], axis=0)) / len(one_each)
         if repeated > REPEATED and np.isfinite(logits).all():
@@ -272,8 +289,8 @@ def fit_auto_checked(
 ) -> AutoFit:
     """Choose and fit a calibrator as `fit_auto` does; float64 logits and targets must already have been checked.
 
-    Targets are labels (n,), or shares (n, k) of the numbers of `votes` (n,). By default, groups are what `grouped`
-    notices, and the names of the `classes` are their numbers.
+    Targets are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. By default,
+    groups are what `grouped` notices, and the names of the `classes` are their numbers.
     """
     groups = grouped(logits, targets, None) if groups is None else groups
     k = logits.shape[1]
@@ -288,7 +305,7 @@ def fit_auto_checked(
     slow = f"too slow for {k} classes and {len(some)} samples"
     reasons = {name: slow for name in names if name in BY_PAIR and len(some) * k**2 > WORK}
     if targets.ndim == 2:
-        reasons |= {name: "it takes single labels, not votes" for name in names if not takes_votes(name)}
+        reasons |= {name: "it takes labels only, without votes or weights" for name in names if not takes_votes(name)}
     drawn = None if votes is None else votes[some]
     tried = () if obstacle else names
     trials = cross_fitted(logits[some], targets[some], tried, seed, groups.numbered(some), temperature, reasons, drawn)
@@ -318,13 +335,20 @@ def _obstacle(
         return DEPENDENT[groups.kind]
     if groups.count < FEWEST:
         return f"there are fewer than {FEWEST} {groups.noun}"
-    top = logits.argmax(axis=1)
-    if (mass_of(targets, logits.shape[1])[np.arange(len(top)), top] == 1).all():
+    weights = weights_of(targets)
+    if effective(weights) < FEWEST:
+        return f"by their weights, samples count as fewer than {FEWEST} (as {effective(weights):.2g})"
+    if (correctness(logits.argmax(axis=1), targets) == weights).all():
         return "every prediction is right, so there are no errors to learn from"
     if missing := missing_classes(logits, targets):
         which = listed([str(j) if classes is None else classes[j] for j in missing])
         return f"no label is of {which}, and a map that is fitted without such labels can rule them out"
     return ""
+
+
+def effective(weights: np.ndarray) -> float:
+    """Return how many samples of equal weight have the same error of a mean as weighted ones (L. Kish, 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
 
 
 def _untried(names: Sequence[str], reason: str) -> tuple[Gain, ...]:

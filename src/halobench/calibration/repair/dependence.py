@@ -30,6 +30,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from halobench.calibration.arrays import unweighted
 from halobench.calibration.scores.sample_scores import mass_of, softmax
 from halobench.calibration.temperature.rescaling import power_of_two, rescale
 from halobench.calibration.temperature.temperature_scaling import fit_exactly
@@ -67,9 +68,9 @@ class Dependence:
 def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | None:
     """Return how samples depend on each other, or None if nothing was noticed.
 
-    `logits` (n, k) must be finite; `targets` are labels (n,) or shares of votes (n, k).
+    `logits` (n, k) must be finite; `targets` are labels (n,) or shares of votes (n, k), whose weights don't matter.
     """
-    logits, targets = logits[:LARGEST], targets[:LARGEST]
+    logits, targets = logits[:LARGEST], unweighted(targets[:LARGEST])
     n, k = logits.shape
     if n < FEWEST:
         return None

@@ -50,7 +50,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from halobench.calibration.arrays import blocks, check_labels_or_votes, check_logits, check_unscaled
+from halobench.calibration.arrays import (
+    blocks,
+    check_labels_or_votes,
+    check_logits,
+    check_unscaled,
+    weighted,
+    weights_of,
+)
 from halobench.calibration.calibrator import GRADIENT, Calibrator
 from halobench.calibration.logit_tables import aligned
 from halobench.calibration.repair.newton import RIDGE, Optimum, minimise
@@ -146,7 +153,13 @@ class PartnerFit(Savable):
         return np.log1p(counts * ((len(self.confusions) - 1) / self.prior))
 
 
-def fit_partner(logits: np.ndarray, labels: np.ndarray | None = None, *, votes: np.ndarray | None = None) -> PartnerFit:
+def fit_partner(
+    logits: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    votes: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
+) -> PartnerFit:
     """Fit partner scaling to validation logits and labels.
 
     Parameters
@@ -157,12 +170,14 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray | None = None, *, votes: 
         In [0, k). Classes may be missing from the labels and from the predictions.
     votes : (n, k) array, optional
         In place of labels, as for `fit_temperature`. Each sample counts once, whatever its number of votes.
+    sample_weight : (n,) array, optional
+        As for `fit_temperature`.
 
     Raises
     ------
     SpecError
         If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2; or
-        labels or votes have the wrong shape, type or range, or both are passed.
+        labels, votes or weights have the wrong shape, type or range, or both labels and votes are passed.
 
     Examples
     --------
@@ -176,19 +191,21 @@ def fit_partner(logits: np.ndarray, labels: np.ndarray | None = None, *, votes: 
     votes = aligned(votes, logits)
     logits = check_logits(logits)
     check_unscaled(logits)
-    return fit_checked(logits, check_labels_or_votes(labels, votes, logits.shape)[0])
+    targets, _ = check_labels_or_votes(labels, votes, logits.shape)
+    kept, targets = weighted(targets, sample_weight, logits.shape[1])
+    return fit_checked(logits[kept], targets)
 
 
 def fit_checked(logits: np.ndarray, targets: np.ndarray) -> PartnerFit:
-    """Fit partner scaling to arrays that have already been checked; targets are labels, or shares of votes (n, k)."""
+    """Fit partner scaling to arrays that have already been checked; targets are labels, or rows (n, k)."""
     n, k = logits.shape
     beta = finite_beta(logits, targets)
     top, gap, distance = _tops(logits)
     ts = np.array(TS_WHICH), np.array(TS_TOP), np.zeros(k)
     fit = PartnerFit(*ts, _count(top, targets, k), PRIORS[-1], False, beta, float(gap.mean()) or 1.0)
     which = Optimum(fit.which, 0.0, 0.0, 0.0)
-    right = correctness(top, targets)
-    wrong = right < 1
+    right, weight = correctness(top, targets), weights_of(targets)
+    wrong = right < weight
     if wrong.any() and k > 2:
         units = np.array([beta * distance or 1.0, COUNTS_UNIT, COUNTS_UNIT])
         fit, which = _fit_which(fit, logits[wrong], targets[wrong], units)
@@ -196,7 +213,7 @@ def fit_checked(logits: np.ndarray, targets: np.ndarray) -> PartnerFit:
     features = _cross_fitted(fit, logits, targets, top)
     sizes = np.sqrt((features**2).mean(axis=0))
     units = np.r_[np.where(sizes > 0, sizes, 1.0), np.full(k, math.sqrt(CLASS_RIDGE / RIDGE))]
-    whether = partial(_whether_nll, features=features, top=top, right=right)
+    whether = partial(_whether_nll, features=features, top=top, right=right, of=weight)
     odds = minimise(whether, np.r_[TS_TOP, np.zeros(k)], units, dense=len(TS_TOP))
     weights, classes = np.split(odds.weights, [len(TS_TOP)])
     gradient, excess = max(which.gradient, odds.gradient) / n, (which.excess + odds.excess) / n
@@ -352,19 +369,21 @@ def _cross_fitted(fit: PartnerFit, logits: np.ndarray, targets: np.ndarray, top:
 
 
 def _whether_nll(
-    weights: np.ndarray, features: np.ndarray, top: np.ndarray, right: np.ndarray
+    weights: np.ndarray, features: np.ndarray, top: np.ndarray, right: np.ndarray, of: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
-    """Return the NLL of whether the top class is `right` (n,), 0 to 1, given the features (n, 4) of its log-odds.
+    """Return the NLL of whether the top class is right, given the features (n, 4) of its log-odds.
+
+    `right` (n,) is how much of a sample's weight `of` (n,), which is usually 1, belongs to the top class.
 
     The NLL is a sum, returned with its gradient and Hessian in v and c, (4 + k,).
     """
     x, d = features, features.shape[1]
     k = len(weights) - d
     odds = x @ weights[:d] + weights[d:][top]
-    partly = (right > 0) & (right < 1)
-    nll = float(np.logaddexp(0.0, odds).sum() - odds[right == 1].sum() - right[partly] @ odds[partly])
+    partly = (right > 0) & (right != 1)
+    nll = float((of * np.logaddexp(0.0, odds)).sum() - odds[right == 1].sum() - right[partly] @ odds[partly])
     p = np.exp(-np.logaddexp(0.0, -odds))
-    away, curvature = p - right, p * (1 - p)
+    away, curvature = of * p - right, of * p * (1 - p)
     by_class = np.zeros((k, d + 1))
     np.add.at(by_class, top, curvature[:, None] * np.column_stack([x, np.ones(len(x))]))
     hessian = np.diag(np.r_[np.zeros(d), by_class[:, d]])

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.arrays import blocks
+from halobench.calibration.arrays import blocks, weights_of
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import mass_of, softmax
@@ -70,8 +70,8 @@ def fit_shrunk(
 ) -> ShrunkFit:
     """Fit the temperature to arrays that have already been checked; logits may be -inf.
 
-    `targets` are labels (n,), or shares (n, k) of the numbers of `votes` (n,); `groups` say which samples depend on
-    each other.
+    `targets` are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. `groups` say
+    which samples depend on each other.
     """
     groups = Groups.single(len(logits)) if groups is None else groups
     z = evidence(logits, targets, groups, np.ones(len(logits)) if votes is None else votes)
@@ -89,27 +89,30 @@ def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: 
     if weight == 0:
         return fit_smoothed(logits, targets) if smoothed else finite_beta(logits, targets)
     curve = Curve.of(logits, targets)
-    own = derivatives(curve.logits, 0.0, curve.unit).slope / curve.unit  # `linear` of labels that are drawn from p
+    own = (
+        derivatives(curve.logits, curve.weights, 0.0, curve.unit).slope / curve.unit
+    )  # `linear` of labels that are drawn from p
     of_labels = curve.summary.linear + smoothed * curve.summary.slope_at_zero / (len(logits) + 1)
     linear = (1 - weight) * of_labels + weight * own
-    return minimise_slope(curve.logits, linear, curve.unit) / curve.unit
+    return minimise_slope(curve, linear) / curve.unit
 
 
 def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:
     """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is as good."""
     scores, smoothed, variances = np.empty((3, len(logits)))
-    smoothing = 1 / (len(logits) + 1)
+    weights, smoothing = weights_of(targets), 1 / (len(logits) + 1)
     for rows in blocks(*logits.shape):
         u = rescale(logits[rows], 1.0)
         p, finite = softmax(u), np.isfinite(u)
         u = np.where(finite, u, 0.0)
         mean = np.einsum("ij,ij->i", p, u)
         of_label = np.einsum("ij,ij->i", mass_of(targets[rows], u.shape[1]), u)
-        scores[rows] = mean - of_label
-        smoothed[rows] = mean - (1 - smoothing) * of_label - smoothing * u.sum(axis=1) / finite.sum(axis=1)
+        scores[rows] = weights[rows] * mean - of_label
+        uniform = weights[rows] * u.sum(axis=1) / finite.sum(axis=1)
+        smoothed[rows] = weights[rows] * mean - (1 - smoothing) * of_label - smoothing * uniform
         variances[rows] = np.einsum("ij,ij,ij->i", p, u, u) - mean**2
     if scores.sum() < 0:
         scores = smoothed if smoothed.sum() < 0 else np.zeros(len(logits))
-    expected = groups.sums(np.sqrt(np.maximum(variances, 0.0) / votes))
+    expected = groups.sums(weights * np.sqrt(np.maximum(variances, 0.0) / votes))
     variance = groups.factor * max(float((sums**2).sum()) for sums in (groups.sums(scores), expected))
     return float(scores.sum()) / math.sqrt(variance) if variance > 0 else 0.0

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from halobench.calibration.arrays import weights_of
 from halobench.calibration.calibrator import fit_checked
-from halobench.calibration.metrics import ece
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.shrunk import ShrunkFit, fit_mixed
 from halobench.calibration.saved import savable
+from halobench.calibration.scores.binning import bin_edges, bin_index
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
 from halobench.calibration.temperature.rescaling import rescale
 from halobench.core.errors import SpecError
@@ -38,6 +39,7 @@ FOLDS = 5
 WIDENING = 1.25
 NORMAL = 1.96  # 95% of a normal distribution lies within this many standard deviations
 SAME = 0.005  # nats: gains that differ by less count as equal
+BINS = 15  # of the ECE
 
 
 @savable("gain")
@@ -88,9 +90,11 @@ class Confidence:
     ece: float
 
     @classmethod
-    def of(cls, confidence: np.ndarray, correct: np.ndarray) -> Confidence:
-        """Compute the three numbers from confidences (n,) and `correct` (n,), the probability of being right."""
-        return cls(float(confidence.mean()), float(correct.mean()), ece.score(confidence, correct))
+    def of(cls, confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> Confidence:
+        """Compute them from confidences, the probabilities of being right times weights, and weights, (n,) each."""
+        expected = weights * confidence
+        gaps = np.bincount(bin_index(confidence, bin_edges(BINS)), weights=correct - expected)
+        return cls(float(expected.mean()), float(correct.mean()), float(np.abs(gaps).sum() / len(weights)))
 
 
 class Trials(NamedTuple):
@@ -162,11 +166,11 @@ def cross_fitted(
 ) -> Trials:
     """Fit the base and all candidates to all folds but one, and score them on that fold, for each fold in turn.
 
-    `targets` are labels (n,), or shares (n, k) of the numbers of `votes` (n,); `temperature` is the shrunk
-    one of all samples. `reasons` says of some candidates why they aren't tried.
+    `targets` are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. `temperature`
+    is the shrunk one of all samples. `reasons` says of some candidates why they aren't tried.
     """
     n = len(logits)
-    drawn = np.ones(n) if votes is None else votes
+    drawn, weights = np.ones(n) if votes is None else votes, weights_of(targets)
     # Not stratified: folds with equal shares of each label would reveal its frequency on the held-out fold to the maps.
     fold = groups.folds(FOLDS, generator(seed, "auto", "folds"))
     reasons = dict(reasons)
@@ -188,9 +192,9 @@ def cross_fitted(
                 del results[name]
                 continue
             results[name][:, out] = _compared(base, scores, held_out[1])
-    confidence = {name: Confidence.of(*rows[2:]) for name, rows in results.items()}
+    confidence = {name: Confidence.of(rows[2], rows[3], weights) for name, rows in results.items()}
     compared = np.stack([rows[:2] for rows in results.values()], axis=-1)  # (2, n, 1 + m)
-    compared[1] /= drawn[:, None]
+    compared[1] *= (weights**2 / drawn)[:, None]
     gains, variances = compared[:, :, 1:]
     tried = tuple(results)[1:]
     return Trials(tried, groups, gains, variances, compared[:, :, 0].T, confidence, reasons, float(plain.mean()))

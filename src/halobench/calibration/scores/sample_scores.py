@@ -1,14 +1,15 @@
 """Compute softmax, cross-entropy and predictions of arrays that have already been checked.
 
 Logits and probabilities are (n, k), with logits finite or -inf; targets are labels (n,) or rows of probabilities
-(n, k). All computations are in float64, on a block of rows at a time.
+(n, k). Rows may be multiplied by the samples' weights (`halobench.calibration.arrays.weighted`), which results are then
+multiplied by, too. All computations are in float64, on a block of rows at a time.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from halobench.calibration.arrays import blocks
+from halobench.calibration.arrays import blocks, weights_of
 
 
 def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -25,7 +26,7 @@ def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Compute -sum over k of t_k log softmax(logits)_k for each sample in nats, (n,)."""
-    values = np.empty(len(logits))
+    values, weights = np.empty(len(logits)), weights_of(targets)
     for rows in blocks(*logits.shape):
         shifted = logits[rows].astype(np.float64)
         shifted -= shifted.max(axis=1, keepdims=True)
@@ -35,7 +36,7 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         else:
             mass = targets[rows]
             expected = np.einsum("ij,ij->i", mass, np.where(mass > 0, shifted, 0), dtype=np.float64)
-            values[rows] = log_total - expected
+            values[rows] = weights[rows] * log_total - expected
     return values
 
 
@@ -51,7 +52,7 @@ def predictions(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def correctness(predicted: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the probability that each prediction is right, float64 (n,): 0 or 1 for labels."""
+    """Return the probability that each prediction is right, float64 (n,): 0 or 1 for labels; times any weights."""
     correct = predicted == targets if targets.ndim == 1 else targets[np.arange(len(predicted)), predicted]
     return correct.astype(np.float64)
 

@@ -1,9 +1,9 @@
 """Compute the mean NLL of softmax(beta * logits) and its derivatives as functions of the inverse temperature beta.
 
 Arrays must already have been checked: logits (n, k) are finite (see `Curve`), and targets are labels (n,) or rows of
-probabilities (n, k). With s = logits minus their row's largest, the mean NLL at beta is mean(log sum exp(beta s)) -
-beta * linear. Both terms of this NLL have the same sign, so nothing cancels. Sums are computed in float64, one block of
-rows at a time, so float32 logits are never copied in full.
+probabilities (n, k), multiplied by the samples' weights if there are any. With s = logits minus their row's largest,
+the mean NLL at beta is mean(log sum exp(beta s)) - beta * linear. Both terms of this NLL have the same sign, so nothing
+cancels. Sums are computed in float64, one block of rows at a time, so float32 logits are never copied in full.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from halobench.calibration.arrays import BLOCK, blocks
+from halobench.calibration.arrays import BLOCK, blocks, weights_of
 from halobench.core.errors import Found, refuse, require
 
 # With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along short rows
@@ -60,7 +60,8 @@ class Derivatives(NamedTuple):
 
 def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
     """Compute the statistics from which a fit starts."""
-    picked, total, lowest = [], [], 0.0
+    picked, total, lowest, weights = [], [], 0.0, weights_of(targets)
+    plain = (weights == 1).all()
     with np.errstate(over="ignore", invalid="ignore"):
         for rows in _fit_blocks(logits):
             shifted = _shifted(logits[rows])
@@ -68,7 +69,7 @@ def summarise(logits: np.ndarray, targets: np.ndarray) -> DataSummary:
                 picked.append(shifted[targets[rows], np.arange(shifted.shape[1])].sum())
             else:
                 picked.append(np.einsum("ij,ij->", shifted, targets[rows].T, dtype=np.float64))
-            total.append(shifted.sum())
+            total.append(shifted.sum() if plain else shifted.sum(axis=0) @ weights[rows])
             lowest = np.minimum(lowest, shifted.min())
     linear = _sum(picked) / len(logits)
     slope = _sum(total) / logits.size - linear
@@ -91,6 +92,7 @@ class Curve:
     """
 
     logits: np.ndarray
+    weights: np.ndarray
     summary: DataSummary
     nll_at_zero: float
     unit: float = 1.0
@@ -110,8 +112,9 @@ class Curve:
     @classmethod
     def of(cls, logits: np.ndarray, targets: np.ndarray) -> Curve:
         """Return the curve of logits, which may be finite or -inf."""
+        weights = weights_of(targets)
         if np.isfinite(logits.min()):
-            return cls(logits, summarise(logits, targets), math.log(logits.shape[1]))
+            return cls(logits, weights, summarise(logits, targets), math.log(logits.shape[1]) * float(weights.mean()))
         finite = np.isfinite(logits)
         _check_mass(finite, targets)
         with np.errstate(over="ignore"):
@@ -125,9 +128,10 @@ class Curve:
         else:
             picked = np.einsum("ij,ij->i", scaled, targets, dtype=np.float64)
         linear, counts = math.fsum(picked) / len(picked), finite.sum(axis=1)
-        slope = math.fsum(scaled.sum(axis=1) / counts) / len(picked) - linear
+        slope = math.fsum(weights * scaled.sum(axis=1) / counts) / len(picked) - linear
         summary = DataSummary(linear, slope, spread / unit)
-        return cls(np.where(finite, scaled, -FAR), summary, float(np.log(counts).mean()), unit, masked=True)
+        at_zero = float((weights * np.log(counts)).mean())
+        return cls(np.where(finite, scaled, -FAR), weights, summary, at_zero, unit, masked=True)
 
 
 def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
@@ -141,24 +145,28 @@ def _check_mass(finite: np.ndarray, targets: np.ndarray) -> None:
     require(good.all(), f"logits[{row}]", Found(f"-inf{label}"), expected)
 
 
-def derivatives(logits: np.ndarray, linear: float, beta: float) -> Derivatives:
-    """Compute the mean NLL at `beta` (not 0) and its derivatives, using cumulants of u = beta s under softmax(u)."""
+def derivatives(logits: np.ndarray, weights: np.ndarray, linear: float, beta: float) -> Derivatives:
+    """Compute the mean NLL at `beta` (not 0) and its derivatives, using cumulants of u = beta s under softmax(u).
+
+    `weights` (n,) are the samples'; means are sums divided by n.
+    """
     parts = []
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         for rows in _fit_blocks(logits):
             scaled = _shifted(logits[rows])
             scaled *= beta
             top = scaled.max(axis=0) if beta < 0 else 0.0
-            weights = np.exp(scaled - top if beta < 0 else scaled)
-            total = weights.sum(axis=0)
-            weights *= scaled
-            first = weights.sum(axis=0) / total
-            weights *= scaled
-            second = weights.sum(axis=0) / total
-            third = np.einsum("ij,ij->j", weights, scaled) / total
+            powers = np.exp(scaled - top if beta < 0 else scaled)
+            total = powers.sum(axis=0)
+            powers *= scaled
+            first = powers.sum(axis=0) / total
+            powers *= scaled
+            second = powers.sum(axis=0) / total
+            third = np.einsum("ij,ij->j", powers, scaled) / total
             variance = np.maximum(second - first**2, 0)
             skewness = third - first * (3 * second - 2 * first**2)
-            parts.append([(np.log(total) + top).sum(), first.sum(), variance.sum(), skewness.sum()])
+            cumulants = np.log(total) + top, first, variance, skewness
+            parts.append([(weights[rows] * cumulant).sum() for cumulant in cumulants])
     nll, mean, variance, skewness = (_sum(part) / len(logits) for part in zip(*parts, strict=True))
     return Derivatives(nll - beta * linear, mean - beta * linear, variance, skewness)
 
@@ -172,10 +180,10 @@ def slope_rounding(classes: int, slope: float, linear: float) -> float:
     return (16 + classes) * 2.0**-53 * (abs(slope + linear) + abs(linear))
 
 
-def limit_of_separable(logits: np.ndarray) -> float:
+def limit_of_separable(logits: np.ndarray, weights: np.ndarray) -> float:
     """Return the limit of separable data's NLL as beta grows: the mean log of the number of logits tied for largest."""
     ties = (np.count_nonzero(logits[b] == logits[b].max(axis=1, keepdims=True), axis=1) for b in blocks(*logits.shape))
-    return float(np.log(np.concatenate(list(ties))).mean())
+    return float((weights * np.log(np.concatenate(list(ties)))).mean())
 
 
 def _fit_blocks(logits: np.ndarray) -> Iterator[slice]:

@@ -54,11 +54,11 @@ def fit_as_paper(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, it
     linear = curve.summary.linear
 
     def loss_and_slope(T: float) -> tuple[float, float]:
-        at = derivatives(logits, linear, 1 / T)
+        at = derivatives(logits, curve.weights, linear, 1 / T)
         return at.nll, -at.slope / T  # d NLL / d T, derived from the slope with respect to a relative step of 1 / T
 
     T = _lbfgs(loss_and_slope, start, max_iter=iterations)
-    at = derivatives(logits, linear, 1 / T)
+    at = derivatives(logits, curve.weights, linear, 1 / T)
     return TemperatureFit(T, 1 / T, at.nll, at.slope * T, abs(at.slope / T) <= 1e-7, curve.separable)
 
 

@@ -18,7 +18,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from halobench.calibration.arrays import check_labels_or_votes, check_logits, check_targets, check_unscaled
+from halobench.calibration.arrays import (
+    check_labels_or_votes,
+    check_logits,
+    check_targets,
+    check_unscaled,
+    weighted,
+    weights_of,
+)
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.logit_tables import aligned
 from halobench.calibration.saved import Savable, savable
@@ -98,7 +105,11 @@ class Tempering:
 
 
 def fit_temperature(
-    logits: np.ndarray, targets: np.ndarray | None = None, *, votes: np.ndarray | None = None
+    logits: np.ndarray,
+    targets: np.ndarray | None = None,
+    *,
+    votes: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
 ) -> TemperatureFit:
     """Find the temperature with the lowest mean NLL, to machine precision.
 
@@ -115,6 +126,8 @@ def fit_temperature(
     votes : (n, k) array, optional
         In place of targets: how many of a sample's labels, such as those of several annotators, are each class. The
         objective is then the mean, over samples, of the mean NLL of a sample's labels.
+    sample_weight : (n,) array, optional
+        At least 0, and not all 0. The objective is then the weighted mean over samples.
 
     Returns
     -------
@@ -128,7 +141,8 @@ def fit_temperature(
         If probabilities are passed instead of logits; logits are NaN, inf, not (n, k) with n >= 1 and k >= 2, or -inf
         where a target has mass; logits are so close to each other that the optimal temperature is too small for
         float64; targets have the wrong shape, are out of range, or are rows that don't sum to 1; votes aren't whole
-        numbers of at least 0, or all 0 for a sample; or there are both targets and votes, or neither.
+        numbers of at least 0, or all 0 for a sample; there are both targets and votes, or neither; or weights are
+        negative, not finite, all 0 or not (n,).
 
     Examples
     --------
@@ -142,8 +156,11 @@ def fit_temperature(
     logits = check_logits(logits, masked=True)
     check_unscaled(logits)
     if votes is None and targets is not None:
-        return fit_exactly(logits, check_targets(targets, logits.shape))
-    return fit_exactly(logits, check_labels_or_votes(targets, votes, logits.shape, "targets")[0])
+        targets = check_targets(targets, logits.shape)
+    else:
+        targets, _ = check_labels_or_votes(targets, votes, logits.shape, "targets")
+    kept, targets = weighted(targets, sample_weight, logits.shape[1])
+    return fit_exactly(logits[kept], targets)
 
 
 def fit_exactly(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
@@ -161,12 +178,12 @@ def scaling(fit: TemperatureFit) -> Calibrator:
 
 def _fit(curve: Curve, guess: float) -> TemperatureFit:
     """Fit the temperature to the logits of a curve, starting from a guess of beta."""
-    logits, (linear, slope, spread), k = curve.logits, curve.summary, curve.logits.shape[1]
+    logits, weights, (linear, slope, spread), k = curve.logits, curve.weights, curve.summary, curve.logits.shape[1]
     if not curve.falls:
         return TemperatureFit(math.inf, 0.0, curve.nll_at_zero, slope, True, False)
     if curve.separable:
-        return TemperatureFit(math.nan, math.inf, limit_of_separable(logits), 0.0, False, True)
-    start, x, at_start = _minimise(logits, linear, guess)
+        return TemperatureFit(math.nan, math.inf, limit_of_separable(logits, weights), 0.0, False, True)
+    start, x, at_start = _minimise(logits, weights, linear, guess)
     beta, optimum = start * (1 + x), at_start.after_step(x)
     refuse(
         beta == math.inf,
@@ -174,7 +191,7 @@ def _fit(curve: Curve, guess: float) -> TemperatureFit:
         f"too close together (at most {spread:.3g} apart); multiply all by one number, since 1/T exceeds float64",
     )
     noise = slope_rounding(k, at_start.slope, start * linear)
-    proved = _changes_sign(at_start, x, start * spread, noise) or _ends_differ(logits, linear, beta)
+    proved = _changes_sign(at_start, x, start * spread, noise) or _ends_differ(logits, weights, linear, beta)
     return TemperatureFit(1 / beta, beta, optimum.nll, optimum.slope / beta, proved, False)
 
 
@@ -197,7 +214,7 @@ def _smoothed(logits: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     if not curve.falls:
         return 0.0, curve.nll_at_zero
     linear = curve.summary.linear + 1 / (len(logits) + 1) * curve.summary.slope_at_zero
-    start, x, at_start = _minimise(curve.logits, linear, 1.0)
+    start, x, at_start = _minimise(curve.logits, curve.weights, linear, 1.0)
     return start * (1 + x) / curve.unit, at_start.after_step(x).nll
 
 
@@ -244,7 +261,7 @@ def _check_beta(beta: float) -> None:
 
 
 def _minimise(
-    logits: np.ndarray, linear: float, beta: float, tolerance: float = 1e-13
+    logits: np.ndarray, weights: np.ndarray, linear: float, beta: float, tolerance: float = 1e-13
 ) -> tuple[float, float, Derivatives]:
     """Return the slope's root b (1 + x) > 0, known to exist, as (b, x, derivatives at b), where x is a small step.
 
@@ -254,7 +271,7 @@ def _minimise(
     """
     low, high, step = 0.0, math.inf, math.inf
     for iteration in range(1000):  # a few usually suffice; from beta = 1, logits of 1e150 need about a hundred
-        curve = derivatives(logits, linear, beta)
+        curve = derivatives(logits, weights, linear, beta)
         if curve.slope == 0 or high - low <= 4e-16 * beta:
             break
         low, high = (beta, high) if curve.slope < 0 else (low, beta)
@@ -268,7 +285,7 @@ def _minimise(
         elif abs(x) <= 1e-8 or abs(x) ** 3 * max(10.0, (curve.third / curve.curvature) ** 2) <= tolerance:
             return beta, x, curve
         step, beta = proposal - beta, proposal
-    return beta, 0.0, derivatives(logits, linear, beta)
+    return beta, 0.0, derivatives(logits, weights, linear, beta)
 
 
 def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> bool:
@@ -286,17 +303,17 @@ def _changes_sign(curve: Derivatives, x: float, spread: float, noise: float) -> 
     return most < -noise and noise < least
 
 
-def _ends_differ(logits: np.ndarray, linear: float, beta: float) -> bool:
+def _ends_differ(logits: np.ndarray, weights: np.ndarray, linear: float, beta: float) -> bool:
     """Return True if the slopes at beta (1 -+ CERTIFICATE) have opposite signs."""
     ends = [beta * (1 + sign * CERTIFICATE) for sign in (-1, 1)]
-    below, above = (derivatives(logits, linear, end).slope for end in ends)
+    below, above = (derivatives(logits, weights, linear, end).slope for end in ends)
     noise = [slope_rounding(logits.shape[1], s, end * linear) for s, end in zip((below, above), ends, strict=True)]
     return below < -noise[0] and noise[1] < above
 
 
-def minimise_slope(logits: np.ndarray, linear: float, guess: float) -> float:
-    """Return the beta at which mean E[s] = `linear`, for finite logits; the root must exist (see `nll_curve`)."""
-    beta, x, _ = _minimise(logits, linear, guess)
+def minimise_slope(curve: Curve, linear: float) -> float:
+    """Return the beta at which the mean of E[s] is `linear`, in the curve's units; the root must exist."""
+    beta, x, _ = _minimise(curve.logits, curve.weights, linear, curve.unit)
     return beta * (1 + x)
 
 
@@ -305,9 +322,9 @@ def _first_guess(logits: np.ndarray, targets: np.ndarray) -> float:
     stride = min(16, len(logits) // 1024)
     if stride < 4:
         return 1.0
-    sample = logits[::stride]
-    summary = summarise(sample, targets[::stride])
+    sample, of_sample = logits[::stride], targets[::stride]
+    summary = summarise(sample, of_sample)
     if summary.linear == 0 or summary.slope_at_zero >= 0:
         return 1.0
-    beta, x, _ = _minimise(sample, summary.linear, 1.0, tolerance=1e-6)
+    beta, x, _ = _minimise(sample, weights_of(of_sample), summary.linear, 1.0, tolerance=1e-6)
     return beta * (1 + x)
