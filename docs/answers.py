@@ -42,15 +42,16 @@ LEFT_OUT = {
 UNSEEN, UNSEEN_RUN = "the eight families of the registered study, on which its form wasn't chosen", "architectures"
 NULL_RUN = "halo-nulls"
 SAME_FIT_RUN = "architectures-fit"  # in which the base loss is trained for fewer epochs
-SAME_FITS = ("none", "exact"), ("exact", "exact"), ("partner", "partner")  # of Mixup and of the base loss
+SAME_FITS = ("none", "exact"), ("exact", "exact")  # of Mixup and of the base loss
 SYNTHETIC, SYNTHETIC_RUNS = r"gaussians.*|overlap-k\d+", ("repair", "paper-small")
-WITH_DETAIL = ("reach", "temperature")  # whose answers in README.md have the first sentence of their detail
+# The sentences of an answer and its detail, by number, that README.md has; the others are in findings.md.
+IN_README = {"reach": (0, 1), "temperature": (0, 1, 2), "mixup": (0, 1), "maps": (0, 3)}
 # The answers in README.md in a few words, to be read again whenever a number changes.
 IN_BRIEF = {
     "reach": "Not far in the worst direction.",
     "temperature": "Often much, rarely all, if its fit is optimal.",
     "mixup": "On some pairs; in one test, TS on cross-entropy that fits as little does better.",
-    "maps": "TS with confusion counts, partly.",
+    "maps": "In part, maps that learn which classes are confused.",
 }
 
 
@@ -69,21 +70,19 @@ def _answered(key: str, tables: dict[str, pd.DataFrame]) -> Answer:
     return next(each for each in answers(tables) if each.key == key)
 
 
-def detail(key: str) -> tuple[str, str]:
-    """Return the sentence of an answer's detail that README.md has too, "" if none, and the rest."""
-    if key not in WITH_DETAIL:
-        return "", answer(key).detail
-    first, _, rest = answer(key).detail.partition(". ")
-    return f"{first.rstrip('.')}." if first else "", rest
+def brief(key: str) -> str:
+    """Return the sentences of an answer that README.md has."""
+    said = re.split(r"(?<=\.) ", f"{answer(key).short} {answer(key).detail}")
+    return " ".join([*(said[i] for i in IN_README[key] if i < len(said)), further(key, brief=True)]).strip()
 
 
 def further(key: str, brief: bool = False) -> str:
     """Return what a control, a null, or data that an answer leaves out or on which a map wasn't chosen say."""
     parts = {
         "reach": [] if brief else [_for_linear_models],
-        "temperature": [_left_on_synthetic],
+        "temperature": [] if brief else [_left_on_synthetic],
         "mixup": [_at_the_same_fit] if brief else [_at_the_same_fit, _mixup_on_synthetic],
-        "maps": [_where_unseen, _without_signal],
+        "maps": [_where_unseen] if brief else [_where_unseen, _without_signal],
     }
     return " ".join(filter(None, (part() for part in parts[key])))
 
@@ -120,11 +119,10 @@ def _on_synthetic(key: str) -> str:
 
 def _at_the_same_fit() -> str:
     """Say in how many families the base loss beats each form of Mixup that fits the training labels as well."""
-    lost, after, rich = ([_sides(loss, *fits) for loss in ("mixup2", "mixup5")] for fits in SAME_FITS)
+    lost, after = ([_sides(loss, *fits) for loss in ("mixup2", "mixup5")] for fits in SAME_FITS)
     return (
         f"At the same fit of noisy labels, cross-entropy after TS beats them in {_both(lost, 1)} of {lost[0][2]}"
-        f" families (Fashion-MNIST, 50% pair flips), or {_both(after, 1)} if Mixup has TS; if both have partner"
-        f" scaling, it beats them in {_both(rich, 1)}, and they beat it in {_both(rich, 0)}."
+        f" families (Fashion-MNIST, 50% pair flips), or {_both(after, 1)} if Mixup has TS."
     )
 
 
@@ -141,9 +139,11 @@ def _sides(loss: str, fit: str, base_fit: str) -> tuple[int, int, int]:
 
 def _where_unseen() -> str:
     """Say what partner scaling removes where its form wasn't chosen."""
-    short = answer("maps", UNSEEN_RUN).short
-    share = re.search(r"((?:removes|adds) .*?) of what the optimal temperature leaves(.*?)[,;]", short)
-    return f"For {UNSEEN}, it {share[1]}{share[2]}." if share else ""
+    found = answer("maps", UNSEEN_RUN)
+    share = re.search(
+        r"Partner scaling (.*?) of what the optimal temperature leaves(.*?);", f"{found.short} {found.detail}"
+    )
+    return f"For {UNSEEN}, partner scaling {share[1]}{share[2]}." if share else ""
 
 
 def _without_signal() -> str:
@@ -153,7 +153,7 @@ def _without_signal() -> str:
     _, raised = published.sides(change, NULL_RUN)
     means = change.mean(axis=1)
     return (
-        f"On shuffled labels, where nothing can be gained, it adds {spread(means, '.3f')} nats"
+        f"On shuffled labels, where nothing can be gained, partner scaling adds {spread(means, '.3f')} nats"
         f" (clearly on {raised} of {len(means)})."
     )
 

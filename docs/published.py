@@ -325,16 +325,16 @@ def filled(query: str, defaults: Mapping[str, str], separator: str) -> str:
 
 def answered(key: str = "") -> str:
     """Return the block of one question's answer or, without a key, a list of all four."""
-    from answers import IN_BRIEF, answer, detail, further
+    from answers import IN_BRIEF, answer, brief, further
 
     if not key:
         items = []
         for each, lead in IN_BRIEF.items():
-            parts = [f"**{answer(each).question} {lead}**", answer(each).short, detail(each)[0]]
-            items.append(f"- {' '.join(filter(None, [*parts, further(each, brief=True)]))}")
+            items.append(f"- **{answer(each).question} {lead}** {brief(each)}")
         return "\n\n" + "\n".join(wrapped(item, subsequent_indent="  ") for item in items) + "\n\n"
-    (first, rest), said = detail(key), answer(key)
-    parts = [" ".join(filter(None, (f"**{said.short}**", first, further(key), rest))), f"*Limits:* {said.limit}"]
+    said = answer(key)
+    parts = [" ".join(filter(None, (f"**{said.short}**", said.detail, further(key), said.more)))]
+    parts.append(f"*Limits:* {said.limit}")
     return "\n\n" + "\n\n".join(wrapped(part.strip()) for part in parts) + "\n\n"
 
 

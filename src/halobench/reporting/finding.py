@@ -63,11 +63,6 @@ def adjusted_line(rows: Rows) -> str:
     return f"{whole}; {mixed} {verb} mixed, since pairs of data set and model disagree." if mixed else f"{whole}."
 
 
-def lost(row: Mapping[Any, Any]) -> bool:
-    """Return True if a decided verdict becomes undecided after Holm's correction."""
-    return row["verdict"] in DECIDED and row["adjusted"] == "undecided"
-
-
 def registration_line(rows: Rows) -> str:
     """Say how many tests were registered before, with or after the first runs that they judged."""
     whole = _whole(rows)

@@ -43,7 +43,7 @@ def scored(
 
 
 def runs_of(metrics: pd.DataFrame, correction: float = CORRECTION) -> pd.DataFrame:
-    runs = metrics[[*GROUP, "seed"]].drop_duplicates().assign(seed_correction=correction)
+    runs = metrics[[*GROUP, "seed"]].drop_duplicates().assign(seed_correction=correction, noise=0.0, distribution="")
     return runs.assign(loss_family=runs["loss"].map(lambda loss: FAMILY if loss in MIXUP else ""))
 
 
@@ -134,8 +134,8 @@ def test_the_share_that_a_temperature_removes_and_what_it_leaves_span_the_pairs(
     means = {(pair, fit): seeds_of(metrics, pair, CE, fit).mean() for pair in PAIRS for fit in FITS}
     removed = {fit: [1 - means[pair, fit] / means[pair, "none"] for pair in PAIRS] for fit in FITS}
     assert answer.short == (
-        f"The optimal temperature removes {span(removed['exact'], '.0%')} of the NLL above the lowest possible"
-        f" and leaves {span([means[pair, 'exact'] for pair in PAIRS], '.2f')} nats of it."
+        f"The optimal temperature removes {span(removed['exact'], '.0%')} of the NLL"
+        f" and leaves {span([means[pair, 'exact'] for pair in PAIRS], '.2f')} nats."
     )
     assert answer.detail == f"The paper's fit, which often stops early, removes {span(removed['paper'], '.0%')}."
     assert answer.limit.startswith("With cross-entropy. ")
@@ -158,12 +158,25 @@ def test_the_kl_counts_where_the_posterior_is_known_and_else_the_nll():
     rows[-1] = rows[-1].assign(value=9.0)
     rows += [scored(high, "ece"), scored(low, "kl").assign(split="val", value=7.0)]
     metrics = pd.concat(rows, ignore_index=True)
-    answer = temperature.temperature(metrics, runs_of(metrics, 0.0))
-    assert answer.short.endswith(
-        " removes 75% of the NLL above the lowest possible and leaves 0.25 nats of it where classes overlap"
-        ", and an NLL of 1.00 nats elsewhere."
-    ), "shares of a KL and of an NLL differ in meaning"
-    assert [[*each.values["mean"]] for each in answer.series] == [[1.0, 4.0], [0.25, 1.0]]
+    runs = runs_of(metrics, 0.0)
+    said = "{}, the optimal temperature removes 75% of the KL from the known posterior and leaves 0.25 nats."
+    said += " {}, the optimal temperature removes 75% of the NLL and leaves 1.00 nats."
+    for digits, reason, others in (
+        ({}, "With uncertain labels", "Without uncertain labels"),
+        ({"noise": 0.5}, "With label noise", "Without label noise"),
+        ({"distribution": "collage"}, "With planted overlap", "Without planted overlap"),
+    ):
+        named = runs.assign(
+            **{name: runs[name].mask(runs["dataset"] == "digits", value) for name, value in digits.items()}
+        )
+        answer = temperature.temperature(metrics, named)
+        assert answer.short == said.format(reason, others), "shares of a KL and of an NLL differ in meaning"
+        assert ("official label" in answer.limit) == (digits == {"noise": 0.5})
+        assert [[*each.values["mean"]] for each in answer.series] == [[1.0, 4.0], [0.25, 1.0]]
+    both = runs.assign(distribution=runs["dataset"].map({"digits": "overlap", "svhn": ""}))
+    found = temperature.temperature(metrics, both).short
+    assert found.startswith("On real data, the optimal temperature removes 75% of the NLL")
+    assert "On synthetic classes, the optimal temperature removes 75% of the KL" in found
 
 
 @pytest.mark.parametrize(
@@ -180,7 +193,7 @@ def test_the_base_is_cross_entropy_or_else_the_first_loss_or_models_from_elsewhe
     tables |= {"runs": runs_of(tables["metrics"]), "radii": radii_of(PAIRS[:1], losses)}
     left = seeds_of(tables["metrics"], PAIRS[0], base, "exact").mean()
     far, warm, *others = answers(tables)
-    assert warm.short.endswith(f" and leaves {left:.2f} nats of it.")
+    assert warm.short.endswith(f" and leaves {left:.2f} nats.")
     assert [[*each.values["loss"].unique()] for each in far.series] == [[base]] * 4
     for answer in (far, warm, *(each for each in others if each.series)):
         assert f"ith {said}" in answer.limit or f"Only {said} is" in answer.limit or f"For {said}." in answer.limit
@@ -259,8 +272,8 @@ def test_pairs_with_uncertain_labels_are_counted_apart_and_pairs_of_one_seed_not
     metrics = metrics[(metrics["dataset"] != "d2") | (metrics["seed"] == 0)]
     answer = mixup.mixup(metrics, runs_of(metrics))
     assert answer.short == (
-        "Against cross-entropy with the optimal temperature, where classes overlap, uncalibrated"
-        " 2-point Mixup wins on 2 of 3 pairs and loses on 1. Elsewhere, 2-point Mixup wins on 0 of 2 and loses on 2."
+        "Against cross-entropy with the optimal temperature, with uncertain labels, uncalibrated 2-point Mixup wins on 2"
+        " of 3 pairs and loses on 1. Without uncertain labels, 2-point Mixup wins on 0 of 2 and loses on 2."
     )
     assert len(answer.series[0].values) == 6, "the figure has a dot for each pair"
     mapped = metrics.replace({"calibrator": {"paper": "partner"}})  # 5 nats worse than after the optimal temperature
@@ -271,18 +284,27 @@ def test_pairs_with_uncertain_labels_are_counted_apart_and_pairs_of_one_seed_not
         name: 5 / rows[rows["loss"] == CE].groupby("dataset")["value"].mean().max() for name, rows in left.items()
     }
     assert maps.maps(mapped, runs_of(mapped)).short.startswith(
-        f"Partner scaling adds {shares['kl']:.0%} of what the optimal temperature leaves where classes overlap"
-        f", and {shares['nll']:.0%} elsewhere; it lowers"
+        f"Partner scaling adds {shares['kl']:.0%} of what the optimal temperature leaves with uncertain labels; it lowers"
+        " the NLL on 0 of 3 pairs and raises it on 3. Without uncertain labels, it adds"
+        f" {shares['nll']:.0%}; it lowers the NLL on 0 of 2 pairs and raises it on 2."
     )
     alike = metrics[metrics["dataset"].isin(("d0", "d1", "d3"))]
-    assert ", where" not in mixup.mixup(alike, runs_of(alike)).short
+    assert ", with" not in mixup.mixup(alike, runs_of(alike)).short
 
 
-def test_one_seed_has_no_interval_and_its_sign_counts():
+def test_one_seed_has_no_interval_and_nothing_counts():
     metrics = differences([-0.3, 0.001, 0.3], spread=0)
     metrics = metrics[metrics["seed"] == 0]
     answer = mixup.mixup(metrics, runs_of(metrics))
-    assert answer.short.endswith(" 2-point Mixup wins on 1 of 3 pairs and loses on 2.")
+    changes = "changes the NLL by −0.300 to 0.300 nats on 3 pairs (one seed, so none is counted)."
+    assert answer.short.endswith(f" uncalibrated 2-point Mixup {changes}")
+    assert answer.limit.endswith(
+        " One seed: pairs are shown, but not counted. Intervals over test samples are in the table of scores."
+    )
+    mapped = metrics.replace({"loss": {"mixup2": CE}, "calibrator": {"none": "partner"}})
+    mapped = pd.concat([metrics[(metrics["loss"] == CE)], mapped[metrics["loss"] == "mixup2"]])
+    mapped = mapped.drop_duplicates([*GROUP, "calibrator", "seed"], keep="last")
+    assert "(one seed, so none is counted)" in maps.maps(mapped, runs_of(mapped)).short
     assert all(each.values[["low", "high"]].isna().all(axis=None) for each in answer.series)
     np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
 
@@ -317,25 +339,30 @@ def test_maps_are_compared_with_the_optimal_temperature_and_ones_own_come_first(
     metrics = grid(PAIRS, [CE, "mixup2"], fits)
     answer = maps.maps(metrics, runs_of(metrics))
     shown = [each.label for each in answer.series]
-    assert shown[:3] == ["zz_own", *map(names.calibrator_label, ("partner", "auto"))]
+    means = {fit: np.mean([seeds_of(metrics, pair, CE, fit).mean() for pair in PAIRS]) for fit in fits[4:]}
+    best = min(means, key=lambda fit: means[fit])
+    assert shown[:4] == list(map(names.calibrator_label, (best, "zz_own", "partner", "auto"))), "the best one leads"
     assert len(shown) == maps.MOST
     gaps = {
         (fit, pair): seeds_of(metrics, pair, CE, fit) - seeds_of(metrics, pair, CE, "exact")
-        for fit in ("zz_own", "partner")
+        for fit in (best, "zz_own", "partner")
         for pair in PAIRS
     }
     left = {pair: seeds_of(metrics, pair, CE, "exact").mean() for pair in PAIRS}
     ends = {key: by_hand(values) for key, values in gaps.items()}
-    for fit, said in (("zz_own", answer.short), ("partner", answer.detail)):
+    own, partner = (re.search(rf"{name} .*", answer.detail)[0] for name in ("Zz_own", "Partner scaling"))
+    for fit, said in ((best, answer.short), ("zz_own", own), ("partner", partner)):
         share = span([-ends[fit, pair][0] / left[pair] for pair in PAIRS], ".0%")
         won, lost = (sum(f(ends[fit, pair]) for pair in PAIRS) for f in (lambda e: e[2] < 0, lambda e: e[1] > 0))
         start = f"{names.calibrator_label(fit)} removes {share} of what the optimal temperature leaves;"
         start = f"{start[0].upper()}{start[1:]}"
         assert said.startswith(f"{start} it lowers the NLL on {won} of 3 pairs and raises it on {lost}.")
-    for fit, each in zip(("zz_own", "partner"), answer.series, strict=False):
+    for fit, each in zip((best, "zz_own", "partner"), answer.series, strict=False):
         found = numbers(each)
         assert found == {pair: pytest.approx(ends[fit, pair]) for pair in PAIRS}
-    assert answer.words["detail"] == f"{answer.detail} 2 more maps are in the leaderboard."
+    left_out = {names.calibrator_label(fit) for fit in fits[4:]} - {*shown}
+    assert {*answer.more.removeprefix("Not shown: ").removesuffix(".").split(", ")} == left_out
+    assert answer.words["detail"] == f"{answer.detail} {answer.more}"
     ticks = answer.spans.set_index(PAIR)
     assert (ticks["low"] == ticks["high"]).all()
     assert ticks["low"].to_dict() == pytest.approx({pair: -value for pair, value in left.items()}), "all of it"
@@ -573,7 +600,7 @@ def test_an_infinite_nll_loses_and_is_beyond_every_axis():
     exact = before.series[0].values.set_index(PAIR).loc[PAIRS[2]]
     assert lost[1] == lost[0] + (not exact["low"] > 0)
     warm = temperature.temperature(raw, runs_of(metrics))
-    assert " to 100% of the NLL above" in warm.short, "all of an infinite excess"
+    assert " to 100% of the NLL and leaves" in warm.short, "all of an infinite excess"
     mapped = metrics.assign(value=metrics["value"].mask(first & (metrics["calibrator"] == "gap"), np.inf))
     gap = maps.maps(mapped, runs_of(metrics))
     assert "∞" not in gap.short, "a pair that loses without end counts, but has no share"
@@ -684,8 +711,9 @@ def test_a_sentence_has_the_numbers_that_its_dots_span(cells):
         won, lost = int((values["high"] < 0).sum()), int((values["low"] > 0).sum())
         assert [sum(int(each[i] or 0) for each in said) for i in range(3)] == [won, len(values), lost]
     values = maps_.series[0].values
-    assert f"on {(values['high'] < 0).sum()} of {len(values)} pair" in maps_.short
-    assert f"raises it on {(values['low'] > 0).sum()}." in maps_.short
+    said = re.findall(r"lowers the NLL on (\d+) of (\d+) pairs? and raises it on (\d+)", maps_.short)
+    won, lost = int((values["high"] < 0).sum()), int((values["low"] > 0).sum())
+    assert [sum(int(each[i]) for each in said) for i in range(3)] == [won, len(values), lost]
 
 
 def test_answers_are_written_in_words(tmp_path):

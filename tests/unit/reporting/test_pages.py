@@ -184,7 +184,7 @@ def test_names_from_the_tables_are_escaped(tables):
     assert rows
     assert all(row[1][1] == nasty for row in rows)
     own = made_pages(tables | {"metrics": renamed.replace("focal", "mixup5")})["overview"]
-    assert f"Against the optimal temperature, where classes overlap, {nasty} wins on" in shown(own)
+    assert f"Against the optimal temperature, with label noise, {nasty} wins on" in shown(own)
     assert "i" not in {tag for tag, _ in Page(own).tags}
 
 

@@ -19,7 +19,7 @@ from halobench.calibration.repair.families import fit_families
 from halobench.calibration.scores.sample_scores import logarithm, softmax
 from halobench.core.seeding import generator
 
-TITLE = "local map"
+TITLE = "local calibration"
 ABOUT = "TS and partner scaling mixed with nearest neighbours and trees, by the labels of similar validation samples"
 SOURCE = (
     "halobench, from parts: C. Stone, *Consistent Nonparametric Regression*, Annals of Statistics 1977; P. "

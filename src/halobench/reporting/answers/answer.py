@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,12 @@ PAIR, GROUP = ["dataset", "model"], ["dataset", "model", "loss"]
 MOST_JOINED = 30  # rows of joined dots in a figure
 LEAST, SLIGHT = 0.01, 0.005  # nats of which a share says something, and a share that is rounded to 0%
 BASE = "cross_entropy"  # the loss whose models the questions are about, if the grid has it
-WHERE = "where classes overlap"  # or labels are noisy, which is the same to a classifier
 NLL = "test NLL above that of the known posterior (nats)"
+ON_IMAGES = (
+    "collage",
+    "image_overlap",
+)  # distributions whose samples are made of images; those of others are synthetic
+ONE_SEED = " One seed: pairs are shown, but not counted. Intervals over test samples are in the table of scores."
 CHANGE = "change in test NLL from {} (nats)"
 # Why an answer has no fit: it wasn't asked for, or it has no finite score.
 NO_FIT = {
@@ -132,8 +137,8 @@ def base_label(table: pd.DataFrame) -> str:
 def excess_nll(metrics: pd.DataFrame) -> pd.DataFrame:
     """Return test scores with a row per cell, indexed by dataset, model, loss, seed and `base`, and columns by fit.
 
-    A score is the KL from the known posterior, which is the NLL in excess of the lowest possible NLL, or the NLL itself
-    if the posterior is unknown.
+    A score is the KL from the known posterior, i.e. the NLL above the posterior's, or the NLL itself if no posterior is
+    known.
     """
     rows = preferred_labels(metrics[metrics["metric"].isin(("kl", "nll"))])
     rows = with_base(rows).astype({"calibrator": str, "metric": str})
@@ -161,13 +166,13 @@ def without_fit(metrics: pd.DataFrame, scores: pd.DataFrame, fits: Iterable[str]
 
 
 def means_of(values: pd.Series, runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean and t interval over seeds of values indexed by dataset, model, loss, seed, in the order of pairs.
+    """Return the mean and t interval over n seeds of values by dataset, model, loss, seed, in the order of pairs.
 
     The interval is widened if seeds share samples.
     """
     table = values.rename("value").reset_index()
     table["seed_correction"] = table["dataset"].map(seed_corrections(runs))
-    means = over_seeds(table, GROUP, "value").drop(columns="n").assign(open=False)
+    means = over_seeds(table, GROUP, "value").assign(open=False)
     order = {pair: i for i, pair in enumerate(table_views.cells_in(means))}
     rank = [order[pair] for pair in means[PAIR].itertuples(index=False, name=None)]
     return means.iloc[np.argsort(rank, kind="stable")].reset_index(drop=True)
@@ -203,10 +208,15 @@ def removes(part: pd.DataFrame, whole: pd.DataFrame) -> str:
     return f"removes {spread(shares.drop(lost.index), '.0%')} (and {added} on {len(lost)} of {pairs(shares)})"
 
 
+def counted(values: pd.DataFrame) -> pd.DataFrame:
+    """Return the pairs with several seeds, since one seed can't show whether a difference is more than chance."""
+    return values[values["n"] > 1]
+
+
 def judged(values: pd.DataFrame) -> pd.DataFrame:
-    """Return the pairs with an interval or an infinite mean; all pairs if none has an interval."""
-    has_interval = values["low"].notna()
-    return values[has_interval | ~np.isfinite(values["mean"])] if has_interval.any() else values
+    """Return the pairs with several seeds, or all if none has several."""
+    several = counted(values)
+    return several if len(several) else values
 
 
 def left_out(optimal: pd.Series, means: pd.DataFrame) -> str:
@@ -219,32 +229,52 @@ def left_out(optimal: pd.Series, means: pd.DataFrame) -> str:
         f"{count(models, 'model')} without an optimal temperature" if models else "",
         f"{count(single, 'pair')} with one seed" if single else "",
     ]
-    return f" Left out: {' and '.join(filter(None, kinds))}." if any(kinds) else ""
+    said = f" Left out: {' and '.join(filter(None, kinds))}." if any(kinds) else ""
+    return said if len(counted(means)) else said + ONE_SEED
 
 
-def apart(values: pd.DataFrame, unclear: Collection[str]) -> dict[str, pd.DataFrame]:
-    """Return the pairs whose labels are uncertain and all other pairs, in words; one entry "" if all are of a kind.
+class Populations(NamedTuple):
+    """The data sets of each kind, in words, which no range spans, and the data sets with a known posterior."""
 
-    `unclear` are the data sets with uncertain labels. What is known to be left there is a KL; elsewhere it is an NLL.
-    """
-    noisy = values["dataset"].isin(unclear)
-    return {WHERE: values[noisy], "elsewhere": values[~noisy]} if noisy.nunique() > 1 else {"": values}
+    kinds: dict[str, frozenset[str]]
+    known: frozenset[str]
+
+    @classmethod
+    def of(cls, metrics: pd.DataFrame, runs: pd.DataFrame) -> Populations:
+        """Divide data sets into real data with uncertain labels, others without, and synthetic classes."""
+        rows = runs.astype({"dataset": str}).drop_duplicates("dataset").set_index("dataset")
+        known, distribution = frozenset(table_views.posterior_entropies(metrics)), rows["distribution"].fillna("")
+        synthetic = frozenset(rows.index[~distribution.isin(("", *ON_IMAGES))])
+        unsure = rows[rows.index.isin(known - synthetic)]
+        noise, planted = unsure["noise"] > 0, distribution[unsure.index] != ""
+        reasons = {"label noise": noise, "planted overlap": planted, "uncertain labels": ~noise & ~planted}
+        given = [name for name, which in reasons.items() if which.any()]
+        others = f"without {given[0] if len(given) == 1 else 'either'}" if given else "on real data"
+        kinds = {f"with {' or '.join(given)}": frozenset(unsure.index)}
+        kinds[others] = frozenset(rows.index) - synthetic - known
+        kinds["on synthetic classes"] = synthetic
+        return cls({kind: names for kind, names in kinds.items() if names}, known | synthetic)
+
+    def parts(self, values: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Return the pairs of each kind; one entry "" if all are of a kind."""
+        parts = {kind: values[values["dataset"].isin(names)] for kind, names in self.kinds.items()}
+        parts = {kind: part for kind, part in parts.items() if len(part)}
+        return parts if len(parts) > 1 else {"": values}
 
 
 def wins(values: pd.DataFrame) -> int:
-    """Count the pairs on which a difference's interval or, if no pair has an interval, its value lies below 0."""
-    return int((_ends(values, "high") < 0).sum())
+    """Count the pairs on which a difference's interval over seeds lies below 0, or its mean is -infinity."""
+    return int(((counted(values)["high"] < 0) | (counted(values)["mean"] == -np.inf)).sum())
 
 
 def losses(values: pd.DataFrame) -> int:
-    """Count the pairs on which a difference's interval or, if no pair has an interval, its value lies above 0."""
-    return int((_ends(values, "low") > 0).sum())
+    """Count the pairs on which a difference's interval over seeds lies above 0, or its mean is infinity."""
+    return int(((counted(values)["low"] > 0) | (counted(values)["mean"] == np.inf)).sum())
 
 
-def _ends(values: pd.DataFrame, end: str) -> pd.Series:
-    """Return the ends of intervals; infinite means, and all means if no pair has several seeds, are their own ends."""
-    single = values[["low", "high"]].isna().all(axis=None)
-    return values[end].where(np.isfinite(values["mean"]) & (not single), values["mean"])
+def uncounted(values: pd.DataFrame) -> str:
+    """Say by how much the NLL changes on pairs with one seed."""
+    return f"changes the NLL by {spread(values['mean'], '.3f')} nats on {pairs(values)} (one seed, so none is counted)"
 
 
 def pairs(values: pd.DataFrame | pd.Series) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 
 import pandas as pd
 
 from halobench.core.formatting import count
-from halobench.reporting import labels, table_views
+from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     CHANGE,
     GROUP,
     Answer,
+    Populations,
     Series,
-    apart,
     base_label,
+    counted,
     excess_nll,
     judged,
     left_out,
@@ -24,6 +25,7 @@ from halobench.reporting.answers.answer import (
     pairs,
     removes,
     sentences,
+    uncounted,
     wins,
     without_fit,
 )
@@ -32,11 +34,12 @@ from halobench.reporting.styles import calibrator_styles
 QUESTION = "What can repair the rest?"
 MISSING = "Not measured: this grid fits no calibrator beyond a temperature. Add `partner` or `auto` to `calibrators`."
 TEMPERATURES = ("none", "paper", "exact", "oracle")
-MOST = 5  # calibrators; those of the user come first
+MOST = 5  # calibrators
 LIMIT = (
-    "For {}. Classes also overlap if labels are noisy. All maps are fitted to validation samples, and may change which"
-    " class is predicted. A pair counts if its 95% interval excludes 0."
+    "For {}. All maps are fitted to validation samples, and may change which class is predicted. A pair counts if its"
+    " 95% interval excludes 0."
 )
+BEST = " The first map has the lowest mean NLL on the {} with all maps, by these test samples."
 CHOSEN = (
     " The form of partner scaling was chosen on digits and MNIST with pair flips, and on synthetic classes that overlap"
     " in pairs."
@@ -56,37 +59,51 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         return Answer("maps", QUESTION, MISSING)
     own = [name for name in others if name not in labels.CALIBRATORS and "/" not in name]
     preferred = [name for name in ("partner", "auto") if name in others]
-    shown = list(dict.fromkeys([*own, *preferred, *others]))[:MOST]
+    best, shared = _best(every)
+    shown = list(dict.fromkeys([*best[:1], *own, *preferred, *best, *others]))[:MOST]
     left = means_of(scores["exact"], runs)
     gaps = {name: every[name] for name in shown}
     left = left.merge(pd.concat([*gaps.values()])[GROUP].drop_duplicates(), on=GROUP)  # where any map was fitted
-    unclear = table_views.posterior_entropies(metrics)
-    said = [_gained(labels.calibrator_label(name), values, left, unclear) for name, values in gaps.items()]
+    populations = Populations.of(metrics, runs)
+    said = [_gained(labels.calibrator_label(name), values, left, populations) for name, values in gaps.items()]
     styles = calibrator_styles(shown)
-    more = len(others) - len(shown)
+    more = [labels.calibrator_label(name) for name in others if name not in shown]
+    chosen = BEST.format(count(shared, "pair")) if shared and len(others) > 1 else ""
     return Answer(
         "maps",
         QUESTION,
         sentences(said[:1]),
         sentences(said[1:]),
-        LIMIT.format(models) + left_out(scores["exact"], every[shown[0]]) + (CHOSEN if "partner" in shown else ""),
+        LIMIT.format(models)
+        + chosen
+        + left_out(scores["exact"], every[shown[0]])
+        + (CHOSEN if "partner" in shown else ""),
         tuple(Series(labels.calibrator_label(name), styles[name], gaps[name].assign(loss="")) for name in shown),
         CHANGE.format("the optimal temperature"),
         0.0,
         left[GROUP].assign(loss="", low=-left["mean"], high=-left["mean"]),
         "all of it",
-        more=f"{count(more, 'more map is', 'more maps are')} in the leaderboard." if more else "",
+        more=f"Not shown: {', '.join(more)}." if more else "",
     )
 
 
-def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame, unclear: Collection[str]) -> str:
+def _best(gaps: Mapping[str, pd.DataFrame]) -> tuple[list[str], int]:
+    """Return the maps from the lowest mean NLL to the highest on the pairs on which all were fitted, and their number.
+
+    Pairs with one seed count only if there are no others. Without a pair on which all maps were fitted, none is best.
+    """
+    means = pd.DataFrame({name: judged(values).set_index(GROUP)["mean"] for name, values in gaps.items()}).dropna()
+    return means.mean().sort_values(kind="stable").index.tolist() if len(means) else [], len(means)
+
+
+def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame, populations: Populations) -> str:
     """Say which share of the remaining excess NLL a map removes, and on how many pairs it lowers and raises the NLL."""
-    gaps = judged(gaps)
-    lowered = f"lowers the NLL on {wins(gaps)} of {pairs(gaps)} and raises it on {losses(gaps)}"
-    shares = {where: removes(part.assign(mean=-part["mean"]), left) for where, part in apart(gaps, unclear).items()}
-    if not any(shares.values()):
-        return f"{name} {lowered}."
-    (where, first), *others = [(where, share) for where, share in shares.items() if share]
-    said = [f"{first} of what the optimal temperature leaves {where}".rstrip()]
-    said += [f"{share.removeprefix(first.split()[0]).lstrip()} {where}" for where, share in others]
-    return f"{name} {', and '.join(said)}; it {lowered}."
+    clauses: list[str] = []
+    for where, part in populations.parts(judged(gaps)).items():
+        share = removes(part.assign(mean=-part["mean"]), left)
+        counts = f"lowers the NLL on {wins(part)} of {pairs(part)} and raises it on {losses(part)}"
+        change = counts if len(counted(part)) else uncounted(part)
+        first = f"{share} of what the optimal temperature leaves{where and f' {where}'}; it " if share else ""
+        start = f"{where}, it {share and f'{share}; it '}" if clauses else f"{name} {first or (where and f'{where} ')}"
+        clauses.append(f"{start}{change}.")
+    return sentences(clauses)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import pandas as pd
 
 from halobench.core.formatting import count, within
-from halobench.reporting import labels, table_views
+from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     CHANGE,
     PAIR,
     Answer,
+    Populations,
     Series,
-    apart,
     base_label,
+    counted,
     excess_nll,
     judged,
     left_out,
@@ -24,6 +25,7 @@ from halobench.reporting.answers.answer import (
     of_base,
     pairs,
     sentences,
+    uncounted,
     wins,
     without_fit,
 )
@@ -34,9 +36,8 @@ MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
 MOST = 4  # losses; Mixup's come first
 LIMIT = (
-    "A pair is a data set with a model; classes also overlap if labels are noisy. Test NLL in expectation under the"
-    " posterior, where it is known, paired by seed; a pair counts if its 95% interval excludes 0. Only {} is calibrated"
-    " here. On clean labels, the order can differ."
+    "A pair is a data set with a model. Test NLL in expectation under the posterior, where it is known, paired by seed;"
+    " a pair counts if its 95% interval excludes 0. Only {} is calibrated here. On clean labels, the order can differ."
 )
 
 
@@ -57,14 +58,14 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
     models = base_label(scores)
     first, rest = shown[: len(mixes) or 1], shown[len(mixes) or 1 :]
-    unclear = set(table_views.posterior_entropies(metrics))
+    populations = Populations.of(metrics, runs)
     asked = (
         ("exact", first, f"{models} with the optimal temperature", "uncalibrated "),
         ("paper", first, "the paper's temperature", ""),
         ("exact", rest, "the optimal temperature", ""),
     )
     said = [
-        _against({loss: of_loss[fit, loss] for loss in compared}, against, raw, unclear)
+        _against({loss: of_loss[fit, loss] for loss in compared}, against, raw, populations)
         for fit, compared, against, raw in asked
         if fit in fits and compared
     ]
@@ -85,22 +86,22 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _against(gaps: Mapping[str, pd.DataFrame], base: str, raw: str, unclear: Collection[str]) -> str:
+def _against(gaps: Mapping[str, pd.DataFrame], base: str, raw: str, populations: Populations) -> str:
     """Say on how many pairs each loss, the first one preceded by `raw`, has a lower and a higher NLL than `base`.
 
-    Data sets with `unclear` labels have a sentence of their own if there are others, since effects can differ there.
+    Each of the `populations` has a sentence of its own, since effects can differ there.
     """
-    counted = pd.concat([judged(values).assign(loss=loss) for loss, values in gaps.items()])
-    parts = apart(counted, unclear)
+    compared = pd.concat([judged(values).assign(loss=loss) for loss, values in gaps.items()])
     said: list[str] = []
-    for where, part in parts.items():
+    for where, part in populations.parts(compared).items():
         clauses: list[str] = []
         for loss in (loss for loss in gaps if part["loss"].eq(loss).any()):
             values, label = part[part["loss"] == loss], labels.loss_label(loss)
             label = within(label) if loss in labels.LOSSES else label
-            what, of = (label, len(values)) if said or clauses else (f"{raw}{label}", pairs(values))
+            label, of = (label, len(values)) if said or clauses else (f"{raw}{label}", pairs(values))
             won, lost = wins(values), losses(values)
-            clauses.append(f"{what} wins on {won} of {of}{f' and loses on {lost}' if won < len(values) else ''}")
+            wins_on = f"wins on {won} of {of}{f' and loses on {lost}' if won < len(values) else ''}"
+            clauses.append(f"{label} {wins_on if len(counted(values)) else uncounted(values)}")
         start = "" if said else f"against {base}, "
         said.append(f"{start}{where and f'{where}, '}{'; '.join(clauses)}.")
     return sentences(said)

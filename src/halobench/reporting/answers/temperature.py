@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from halobench.reporting import labels, table_views
+from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     GROUP,
     MOST_JOINED,
     NLL,
     Answer,
+    Populations,
     Series,
-    apart,
     base_label,
     excess_nll,
     judged,
@@ -21,6 +21,7 @@ from halobench.reporting.answers.answer import (
     mixup_losses,
     of_base,
     removes,
+    sentences,
     spread,
     without_fit,
 )
@@ -29,9 +30,12 @@ from halobench.reporting.styles import calibrator_style
 QUESTION = "What can a temperature repair?"
 FITS = ("none", "paper", "exact")
 LIMIT = (
-    "With {}. The lowest possible NLL is that of the known posterior; where none is known, it counts as 0. Classes also"
-    " overlap if labels are noisy. The temperature is fitted to validation samples of the same distribution, and"
-    " doesn't change any prediction. If few of them are misclassified, it can be far too low."
+    "With {}. The temperature is fitted to validation samples of the same distribution, and doesn't change any"
+    " prediction. If few of them are misclassified, it can be far too low."
+)
+GIVEN = (
+    " The posterior of flipped labels is given the official label, which a classifier of images doesn't know: part of"
+    " that KL may be beyond any classifier."
 )
 
 
@@ -48,27 +52,31 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     shown = scores[trained.isin(mixup_losses(runs)) | (trained == scores.index.get_level_values("base"))]
     if len(shown.groupby(level=GROUP)) > MOST_JOINED:  # then each pair still has a row, for its base loss
         shown = of_base(scores)
-    values = {fit: means_of(shown[fit], runs) for fit in fits}
-    removed = {fit: _removed(fitted["none"] - fitted[fit], base["none"], runs) for fit in fits[1:]}
-    optimal, early = removed["exact"], removed.get("paper", "")
-    kept = apart(judged(base["exact"]), table_views.posterior_entropies(metrics))
-    of_what = " of it" if optimal.startswith("removes") else "" if optimal else " above the lowest possible NLL"
-    (first_where, first), *rest = kept.items()
-    left = [f"{spread(first['mean'])} nats{of_what} {first_where}".strip()]
-    left += [f"an NLL of {spread(part['mean'])} nats {where}" for where, part in rest]
+    values = {fit: means_of(shown.loc[np.isfinite(shown["exact"]), fit], runs) for fit in fits}
+    populations = Populations.of(metrics, runs)
+    gains = {fit: judged(means_of(fitted["none"] - fitted[fit], runs)) for fit in fits[1:]}
+    left, early = populations.parts(judged(base["exact"])), []
+    for where, part in populations.parts(gains["paper"]).items() if "paper" in gains else ():
+        early += [f"{share} {where}".rstrip()] if (share := removes(part, base["none"])) else []
+    early = [*early[:1], *(share.removeprefix("removes ") for share in early[1:])]
+    noisy = populations.known & {*runs.loc[runs["noise"] > 0, "dataset"]}
     return Answer(
         "temperature",
         QUESTION,
-        f"The optimal temperature {f'{optimal} of the NLL above the lowest possible and ' if optimal else ''}"
-        f"leaves {', and '.join(left)}.",
-        f"The paper's fit, which often stops early, {early}." if early else "",
-        LIMIT.format(base_label(scores)) + left_out(models["exact"], base["exact"]),
+        sentences(
+            _kept(where, part, populations, removes(gains["exact"].merge(part[GROUP]), base["none"]))
+            for where, part in left.items()
+        ),
+        f"The paper's fit, which often stops early, {', and '.join(early)}." if early else "",
+        LIMIT.format(base_label(scores)) + (GIVEN if noisy else "") + left_out(models["exact"], base["exact"]),
         tuple(Series(labels.calibrator_label(fit), calibrator_style(fit), values[fit]) for fit in fits),
         NLL,
         joined=True,
     )
 
 
-def _removed(gains: pd.Series, before: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """Return the range over pairs of the share of the excess that a fit removes, with the verb."""
-    return removes(judged(means_of(gains, runs)), before)
+def _kept(where: str, left: pd.DataFrame, populations: Populations, removed: str) -> str:
+    """Say what the optimal temperature removes and leaves in pairs of one kind."""
+    of_what = "the KL from the known posterior" if set(left["dataset"]) <= populations.known else "the NLL"
+    removed = f"{removed} of {of_what} and leaves" if removed else f"leaves, of {of_what},"
+    return f"{where and f'{where}, '}the optimal temperature {removed} {spread(left['mean'])} nats."

@@ -18,7 +18,7 @@ COLUMNS = (
     Column("95% interval", number=True, means=f"{OVER_SEEDS}, widened if seeds share samples; sorted by its lower end"),
     Column("Pairs", number=True, means="the smallest and largest estimate of a pair of data set and model"),
     Column("Claimed", number=True, means="the value that the estimate should be below or above"),
-    Column("After Holm", means="the verdict after Holm's correction for all tests of the run, at 5%"),
+    Column("By its own interval", means="the verdict before Holm's correction for all tests of the run", more=True),
     Column("p", number=True, means="of a two-sided t test of the margin", form=".2g", more=True),
     Column("p, Holm", number=True, means="adjusted for all tests of the run", form=".2g", more=True),
     Column("Seeds", number=True, form="d", more=True),
@@ -78,7 +78,7 @@ def _line(row: Any, pairs: pd.DataFrame, experiment: str) -> Line:
         dataset, _, model = pair.scope.partition("/")
         cells = site_address("explorer", experiment, dataset=dataset, **({"model": model} if model else {}))
         folded.append((labels.cell_label(dataset, model), *_outcome(pair, (("cells", cells),))))
-    keys = {"theme": row.theme, "fit": row.fit, "verdict": row.verdict}
+    keys = {"theme": row.theme, "fit": row.fit, "verdict": row.adjusted}
     return Line(keys, (_test(row), *_outcome(row, see)), tuple(folded))
 
 
@@ -88,17 +88,21 @@ def _test(row: Any) -> Entry:
 
 
 def _outcome(row: Any, see: tuple[tuple[str, str], ...]) -> tuple[Any, ...]:
-    """Return the entries of a row after its name; verdicts are sorted from claims that hold to untested ones."""
-    kept = labels.VERDICTS[row.adjusted] if row.scope == "all" else "–"
+    """Return the entries of a row after its name; verdicts are sorted from claims that hold to untested ones.
+
+    The verdict on a test is the one after Holm's correction. A single pair has none, only its own interval's.
+    """
+    verdict = row.adjusted or row.verdict
+    own = Entry(labels.VERDICTS[row.verdict], _rank(row.verdict)) if row.scope == "all" else Entry("–")
     mixed = row.verdict == "mixed"  # a mean over pairs that are decided both ways stands for none of them
     return (
         labels.calibrator_label(row.fit),
-        Entry(finding.in_words(row._asdict()), _rank(row.verdict), f"verdict {row.verdict}"),
+        Entry(finding.adjusted_words(row._asdict()), _rank(verdict), f"verdict {verdict}" if row.adjusted else ""),
         Entry("–") if mixed else row.estimate,
         Entry("–") if mixed else _interval(row.low, row.high),
         Entry(f"{number(row.least)} to {number(row.most)}", row.least) if row.pairs > 1 else Entry("–"),
         Entry(claimed(row._asdict()), row.margin),
-        Entry(kept, _rank(row.adjusted) if row.scope == "all" else None),
+        own,
         *(row.p, row.holm, row.n, row.excluded, Entry("", links=see)),
         *(Entry(text, text, "small") for text in (row.registered if row.scope == "all" else "", row.note)),
     )
