@@ -39,7 +39,10 @@ LEFT_OUT = {
     "loss": r"(?!cross_entropy|mixup[235]|untrained).*",
 }
 # Where the form of a map wasn't chosen, in words, and the run.
-UNSEEN, UNSEEN_RUN = "the eight families of the registered study, on which its form wasn't chosen", "architectures"
+UNSEEN, UNSEEN_RUN = (
+    "the eight families of the registered study, whose images its form wasn't chosen on",
+    "architectures",
+)
 NULL_RUN = "halo-nulls"
 SAME_FIT_RUN = "architectures-fit"  # in which the base loss is trained for fewer epochs
 SAME_FITS = ("none", "exact"), ("exact", "exact")  # of Mixup and of the base loss

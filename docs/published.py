@@ -14,7 +14,7 @@ name: ``kl model=mlp dataset=overlap-k4,overlap-k8 calibrator=exact``. A name wi
 ``<!--numbers CONDITIONS-->`` sets conditions for the markers below it. Rows are averaged over seeds; what is left must
 be one row, unless a word reduces it: ``min max median spread count slope``; ``interval`` adds the 95% t interval over
 seeds, corrected for seeds that share samples; ``mean`` is the mean of rows, such as families of networks, with its
-95% t interval, ``predicted`` the 95% prediction interval for another row, and ``signs`` counts the rows whose own
+95% t interval, and ``signs`` counts the rows whose own
 interval lies below and above 0. ``minus`` or ``over``, with the conditions that differ (``value=`` for
 another name), compares with other rows; ``over`` divides means over the seeds of both, so it has no interval. ``neg``
 changes the sign. Formats are Python's: ``.3f`` (the default), ``+.2f``, ``.0%``.
@@ -52,7 +52,7 @@ from halobench.reporting.figures import growth, same_fit
 from halobench.reporting.plotting import class_families
 from halobench.results.claims import evaluate, load_claims
 from halobench.results.names import VERDICTS
-from halobench.results.t_intervals import prediction_interval, t_interval
+from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS
 from halobench.storage.records import seal
 
@@ -79,7 +79,7 @@ FORMAT = re.compile(r"[+]?,?(?:\.\d)?[f%d]")
 wrapped = functools.partial(textwrap.fill, width=120, break_on_hyphens=False)
 APART = ("points", "probe", "quantity", "calibrator", "base_calibrator", "part", "labels", "split", "threshold")
 OF_SEEDS = ("interval", "signs", "slope")  # the words that need a number for each seed
-REDUCE = ("min", "max", "median", "spread", "count", "slope", "interval", "mean", "predicted", "signs")
+REDUCE = ("min", "max", "median", "spread", "count", "slope", "interval", "mean", "signs")
 # What the check of typed numbers doesn't read: code, formulas, comments, addresses, pictures, and versions.
 SKIPPED = re.compile(
     r"```.*?```|^ {4,}[^|\s].*?$|\$\$.*?\$\$|`[^`]+`|\$[^$\n]+\$|<!--[cn] .*?<!--/-->|<!--.*?-->"
@@ -180,8 +180,6 @@ def reduced(rows: pd.DataFrame, how: str, run: str) -> list[float]:
         return [float(means.min()), float(means.max())]
     if how == "mean":
         return list(t_interval(means))
-    if how == "predicted":
-        return list(prediction_interval(means))
     if how == "count":
         return [float(rows.notna().sum().sum())]
     if how == "slope":

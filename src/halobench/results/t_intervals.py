@@ -32,21 +32,6 @@ def t_interval(values: Sequence[float] | np.ndarray, correction: float = 0.0) ->
     return mean, low, high
 
 
-def prediction_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Return the ends of the 95% interval in which another value of the same normal distribution would lie.
-
-    The values (n,) are effects of equal weight, one per unit such as a family of networks; the interval is the mean
-    -+ t sqrt(1 + 1 / n) times their standard deviation, with n - 1 degrees of freedom. The ends are NaN for n < 2.
-
-    Examples
-    --------
-    >>> [round(x, 3) for x in prediction_interval([1.0, 2.0, 3.0])]
-    [-2.968, 6.968]
-    """
-    _, low, high = t_interval(values, 1.0)  # its correction is what is added to 1 / n
-    return low, high
-
-
 def p_value(values: np.ndarray, margin: float, correction: float = 0.0) -> float:
     """Return the two-sided p-value of a t test of the mean of values (n,) against a margin; NaN for n < 2.
 

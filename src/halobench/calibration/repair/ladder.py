@@ -2,7 +2,9 @@
 
     NLL = noise + training + richer_map + temperature
 
-- noise, H(Y | X), is the lowest NLL that any classifier can reach; it is known only if the posterior is.
+- noise, H(Y | X), is the posterior's own NLL, the lowest of any classifier; it is known only if the posterior is. If
+  the posterior is given more than X, such as the label before it was flipped, no classifier may reach it, and the
+  part `training` includes the difference.
 - training is the difference between the noise and the NLL of the best map, E[P(y | x) | softmax(logits)]. No
   calibration can repair it, since the probabilities don't contain the information (it is the grouping loss of
   Perez-Lebel et al.).

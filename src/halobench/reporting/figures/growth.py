@@ -1,4 +1,4 @@
-"""Show how much of KL's growth with the number of classes is due to overlap: its slope with overlap and without it."""
+"""Show how much of KL's growth with the number of classes is due to planted overlap: its slopes with and without it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from halobench.reporting.plotting.style import GREY, INK, styled
 from halobench.reporting.seed_statistics import over_seeds, seeds_note
 from halobench.storage.columns import KEYS
 
-SHORT = "Growth with and without overlap"
+SHORT = "Growth with and without planted overlap"
 CATEGORY = "5 Theory"
 CAPTION = """\
 Growth of the KL (in nats) that TS (optimal) leaves: its least-squares slope on log k, the logarithm of the number of
 classes, with its 95% t interval over seeds. A control has the same regions and inputs as its distribution of
 overlapping classes, but each shared region belongs to one class. Only the growth that the control doesn't show, the
-*effect of overlap* (paired by seed), can be due to overlap. If all samples are classified correctly, there is no
+*effect of planted overlap* (paired by seed), can be due to the overlap that was planted. The control may still overlap
+naturally, as halves of images do. If all samples are classified correctly, there is no
 optimal temperature: the KL tends to 0 as T falls, and counts as 0. Hollow marks: not all seeds interpolate at every k.
 A data set's control has the same name with `-control` before the number of classes.
 """
 SHOWS = ()  # only in experiments that name it, since it needs controls
-TITLE = "How much of the growth with the number of classes is due to overlap?"
+TITLE = "How much of the growth with the number of classes is due to planted overlap?"
 CONTROL = "-control"
 PAD = 0.02  # nats
 WITH, WITHOUT, EFFECT = "with", "without", "effect"
 LOOKS: dict[str, dict[str, Any]] = {
-    WITH: {"label": "with overlap", "color": INK, "marker": "o"},
-    WITHOUT: {"label": "without overlap (control)", "color": GREY, "marker": "s"},
-    EFFECT: {"label": "effect of overlap", "color": "#b2182b", "marker": "D"},
+    WITH: {"label": "with planted overlap", "color": INK, "marker": "o"},
+    WITHOUT: {"label": "without (control)", "color": GREY, "marker": "s"},
+    EFFECT: {"label": "effect of planted overlap", "color": "#b2182b", "marker": "D"},
 }
 
 

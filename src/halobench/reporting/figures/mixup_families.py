@@ -13,10 +13,9 @@ from halobench.reporting.plotting.style import styled
 SHORT = "Mixup, by family of networks"
 CATEGORY = "1 Answers"
 CAPTION = """\
-Test NLL of models trained with Mixup minus that of the base loss with TS. If the interval of a new family includes 0,
-which is lower depends on the family. Each family of networks has its mean over seeds with a 95% t interval. *A new
-family* has the 95% prediction interval for another family, if those shown were drawn at random from those that it comes
-from. Only models that interpolate with the base loss are shown.
+Test NLL of models trained with Mixup minus that of the base loss with TS. Each family of networks has its mean over
+seeds with a 95% t interval. Families also differ in recipe, such as the number of epochs. Only models that interpolate
+when trained with the base loss are shown.
 """
 SHOWS = ()  # only in experiments that name it, since it needs several families
 TITLE = "Does Mixup avoid it? By family of networks"

@@ -16,9 +16,8 @@ CATEGORY = "1 Answers"
 CAPTION = """\
 Median distances around training samples, relative to the distance to the nearest training point of another label, at
 which the confidence falls to the level of certainty, and at which the decision changes, which no temperature alters. An
-attack finds an upper bound. Each family of networks has its mean over seeds with a 95% t interval. *A new family* has
-the 95% prediction interval for another family, if those shown were drawn at random from those that it comes from. Only
-models that interpolate with the base loss are shown.
+attack finds an upper bound. Each family of networks has its mean over seeds with a 95% t interval. Only models that
+interpolate when trained with the base loss are shown.
 """
 SHOWS = ()  # only in experiments that name it, since it needs several families
 TITLE = "How far does certainty reach? By family of networks"

@@ -13,9 +13,8 @@ SHORT = "Repair, by family of networks"
 CATEGORY = "1 Answers"
 CAPTION = """\
 What TS (optimal) leaves of the test NLL above that of the known posterior (of the NLL itself, if no posterior is
-known), and how richer maps change it. Each family of networks has its mean over seeds with a 95% t interval. *A new
-family* has the 95% prediction interval for another family, if those shown were drawn at random from those that it comes
-from. Only models that interpolate with the base loss are shown.
+known), and how richer maps change it. Each family of networks has its mean over seeds with a 95% t interval. Only
+models that interpolate when trained with the base loss are shown.
 """
 SHOWS = ()  # only in experiments that name it, since it needs several families
 TITLE = "What does a temperature leave, and what can repair the rest? By family of networks"

@@ -1,4 +1,4 @@
-"""Draw forest plots over families of networks: each family's effect, their mean, and what a new family would show."""
+"""Draw forest plots over families of networks: each family's effect, and their mean."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import PageText, draw_grid, draw_panels, empty_page, wrapped
 from halobench.reporting.plotting.style import FAINT, GREY, INK
 from halobench.reporting.seed_statistics import seeds_note
-from halobench.results.t_intervals import prediction_interval, t_interval
+from halobench.results.t_intervals import t_interval
 from halobench.storage.columns import KEYS, PAIRED
 
 FEWEST = 3  # families
@@ -27,7 +27,7 @@ Effects = Mapping[str, pd.Series]  # by the heading of a column of panels: value
 
 
 def draw_forest(title: str, note: str, axis: str, effects: Effects, runs: pd.DataFrame) -> Figure:
-    """Draw a panel per data set and effect, with a row per family, their mean and a new family."""
+    """Draw a panel per data set and effect, with a row per family and their mean."""
     shown = {
         (dataset, heading): rows
         for heading, values in effects.items()
@@ -37,16 +37,13 @@ def draw_forest(title: str, note: str, axis: str, effects: Effects, runs: pd.Dat
     if not shown:
         return empty_page(title, f"No data set has {FEWEST} models that interpolate and differ in the loss or the fit.")
     models = labels.ordered({m for rows in shown.values() for m in rows["model"]}, labels.MODELS)
-    names = [*map(labels.model_label, models), "mean", "a new family"]
+    names = [*map(labels.model_label, models), "mean"]
     datasets = labels.ordered({dataset for dataset, _ in shown}, labels.DATASETS)
     left_out = sorted(_base_models(runs, datasets) - {*models})
     without = (
         f" Left out, since they don't interpolate: {', '.join(map(labels.model_label, left_out))}." if left_out else ""
     )
-    said = (
-        f"{note}; {seeds_note(runs)}. Mean: over {count(len(models), 'family', 'families')}. "
-        f"A new family: its 95% prediction interval.{without}"
-    )
+    said = f"{note}; {seeds_note(runs)}. Mean: over {count(len(models), 'family', 'families')}.{without}"
     look = {"marker": "o", "ls": ""}
     legend = [artists.key("family", INK, **look), artists.key("mean of families", GREY, marker="D", ls="")]
     page, size = PageText(title, said, legend, axis, shared=True), (WIDTH, 0.7 + 0.2 * len(names))
@@ -100,7 +97,7 @@ def _base_models(runs: pd.DataFrame, datasets: Iterable[str]) -> set[str]:
 
 
 def _draw_rows(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
-    """Draw the families' dots and intervals, then their mean and the prediction interval."""
+    """Draw the families' dots and intervals, then their mean."""
     ax.axvline(0, color="#8a8a8a", lw=0.8, zorder=1)
     ax.xaxis.set_major_locator(MaxNLocator(4))  # more numbers would overlap
     y = rows["model"].map(models.index).to_numpy(float)
@@ -111,10 +108,7 @@ def _draw_rows(ax: Axes, rows: pd.DataFrame, models: Sequence[str]) -> None:
     mean, low, high = t_interval(means)
     ax.hlines(len(models), low, high, color=GREY, lw=1.5, zorder=2)
     ax.plot(mean, len(models), "D", color=GREY, ms=5, zorder=3)
-    ends = prediction_interval(means)
-    ax.hlines(len(models) + 1, *ends, color=GREY, lw=4, alpha=0.6, zorder=2)
-    if np.isfinite(ends).all():
-        ax.set_xlim(*_limits([*rows["low"], *rows["high"], *means, *ends, 0.0]))
+    ax.set_xlim(*_limits([*rows["low"], *rows["high"], *means, low, high, 0.0]))
 
 
 def _limits(values: Sequence[float]) -> tuple[float, float]:
