@@ -272,8 +272,8 @@ def test_pairs_with_uncertain_labels_are_counted_apart_and_pairs_of_one_seed_not
     metrics = metrics[(metrics["dataset"] != "d2") | (metrics["seed"] == 0)]
     answer = mixup.mixup(metrics, runs_of(metrics))
     assert answer.short == (
-        "Against cross-entropy with the optimal temperature, with uncertain labels, uncalibrated 2-point Mixup wins on 2"
-        " of 3 pairs and loses on 1. Without uncertain labels, 2-point Mixup wins on 0 of 2 and loses on 2."
+        "Against cross-entropy with the optimal temperature, with uncertain labels, uncalibrated 2-point Mixup wins on"
+        " 2 of 3 pairs and loses on 1. Without uncertain labels, 2-point Mixup wins on 0 of 2 and loses on 2."
     )
     assert len(answer.series[0].values) == 6, "the figure has a dot for each pair"
     mapped = metrics.replace({"calibrator": {"paper": "partner"}})  # 5 nats worse than after the optimal temperature
@@ -284,8 +284,8 @@ def test_pairs_with_uncertain_labels_are_counted_apart_and_pairs_of_one_seed_not
         name: 5 / rows[rows["loss"] == CE].groupby("dataset")["value"].mean().max() for name, rows in left.items()
     }
     assert maps.maps(mapped, runs_of(mapped)).short.startswith(
-        f"Partner scaling adds {shares['kl']:.0%} of what the optimal temperature leaves with uncertain labels; it lowers"
-        " the NLL on 0 of 3 pairs and raises it on 3. Without uncertain labels, it adds"
+        f"Partner scaling adds {shares['kl']:.0%} of what the optimal temperature leaves with uncertain labels; it"
+        " lowers the NLL on 0 of 3 pairs and raises it on 3. Without uncertain labels, it adds"
         f" {shares['nll']:.0%}; it lowers the NLL on 0 of 2 pairs and raises it on 2."
     )
     alike = metrics[metrics["dataset"].isin(("d0", "d1", "d3"))]
