@@ -296,15 +296,15 @@ def test_one_seed_has_no_interval_and_nothing_counts():
     metrics = differences([-0.3, 0.001, 0.3], spread=0)
     metrics = metrics[metrics["seed"] == 0]
     answer = mixup.mixup(metrics, runs_of(metrics))
-    changes = "changes the NLL by −0.300 to 0.300 nats on 3 pairs (one seed, so none is counted)."
+    changes = "changes the NLL by −0.300 to 0.300 nats on 3 pairs with one seed."
     assert answer.short.endswith(f" uncalibrated 2-point Mixup {changes}")
     assert answer.limit.endswith(
-        " One seed: pairs are shown, but not counted. Intervals over test samples are in the table of scores."
+        " One seed: pairs are shown, but not counted; the table metrics has intervals over test samples."
     )
     mapped = metrics.replace({"loss": {"mixup2": CE}, "calibrator": {"none": "partner"}})
     mapped = pd.concat([metrics[(metrics["loss"] == CE)], mapped[metrics["loss"] == "mixup2"]])
     mapped = mapped.drop_duplicates([*GROUP, "calibrator", "seed"], keep="last")
-    assert "(one seed, so none is counted)" in maps.maps(mapped, runs_of(mapped)).short
+    assert "with one seed" in maps.maps(mapped, runs_of(mapped)).short
     assert all(each.values[["low", "high"]].isna().all(axis=None) for each in answer.series)
     np.testing.assert_allclose(dots(page(answer).axes[0]), drawn_numbers(answer))
 

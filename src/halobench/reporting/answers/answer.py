@@ -27,7 +27,7 @@ ON_IMAGES = (
     "collage",
     "image_overlap",
 )  # distributions whose samples are made of images; those of others are synthetic
-ONE_SEED = " One seed: pairs are shown, but not counted. Intervals over test samples are in the table of scores."
+ONE_SEED = " One seed: pairs are shown, but not counted; the table metrics has intervals over test samples."
 CHANGE = "change in test NLL from {} (nats)"
 # Why an answer has no fit: it wasn't asked for, or it has no finite score.
 NO_FIT = {
@@ -274,7 +274,7 @@ def losses(values: pd.DataFrame) -> int:
 
 def uncounted(values: pd.DataFrame) -> str:
     """Say by how much the NLL changes on pairs with one seed."""
-    return f"changes the NLL by {spread(values['mean'], '.3f')} nats on {pairs(values)} (one seed, so none is counted)"
+    return f"changes the NLL by {spread(values['mean'], '.3f')} nats on {pairs(values)} with one seed"
 
 
 def pairs(values: pd.DataFrame | pd.Series) -> str:
