@@ -365,10 +365,8 @@ def test_numbers_are_means_ratios_intervals_and_slopes_over_seeds(tmp_path, monk
     with pytest.raises(published.Wrong, match="differ in dataset"):
         published.filled("kl model=a", {"run": "r"}, ", ")
     rows = means["a"].to_numpy()
-    for word, factor in (("mean", 1 / 4), ("predicted", 1 + 1 / 4)):
-        half = scipy.stats.t.ppf(0.975, 3) * rows.std(ddof=1) * np.sqrt(factor)
-        ends = [rows.mean() - half, rows.mean() + half]
-        assert np.allclose(said(f"kl model=a {word} .6f"), [rows.mean(), *ends] if word == "mean" else ends, atol=1e-6)
+    half = scipy.stats.t.ppf(0.975, 3) * rows.std(ddof=1) / 2
+    assert np.allclose(said("kl model=a mean .6f"), [rows.mean(), rows.mean() - half, rows.mean() + half], atol=1e-6)
     assert published.filled("kl model=a minus model=a signs", {"run": "r"}, ", ") == "0 below, 0 above, of 4"
     fresh(kl.assign(value=np.where(kl["dataset"] == "d2", 9.0, kl["seed"] - 1.0)))
     assert published.filled("kl model=a neg signs", {"run": "r"}, ", ") == "1 below, 0 above, of 4"

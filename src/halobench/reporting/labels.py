@@ -26,7 +26,7 @@ PARTS = {
     r"n(\d+)": "{} samples per class",
     r"layout(\d+)": "layout {}",
     r"e(\d+)": "{} epochs",
-    "control": "no overlap",
+    "control": "no planted overlap",
     "shuffled": "shuffled labels",
     "blocks": "separate test images",
 }

@@ -83,7 +83,7 @@ REGION_METRICS = (*PARTS, *GAPS)
 REPAIRS = {
     "noise": Name(
         "nothing: noise",
-        "the entropy of the posterior, which is the lowest NLL that any classifier can reach",
+        "the entropy of the posterior, below which no classifier's NLL lies",
         Style("#C4C4C4", "s"),
     ),
     "training": Name(
