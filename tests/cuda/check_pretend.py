@@ -67,9 +67,11 @@ assert refused(lambda: torch.empty(2**40, device="cuda"), torch.cuda.OutOfMemory
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     torch.cuda.set_sync_debug_mode("warn")
-    (x * 2).sum().item(), a.pin_memory().to("cuda", non_blocking=True), x.nonzero()
+    (x * 2).sum().item(), x.nonzero(), a.to("cuda"), a.to("cuda", non_blocking=True), x[labels]
+    assert len(caught) == 5, caught
+    a.pin_memory().to("cuda", non_blocking=True), x[labels.pin_memory().to("cuda", non_blocking=True)]
+    assert len(caught) == 5, caught
     torch.cuda.set_sync_debug_mode("default")
-assert len(caught) == 2, caught
 
 model = torch.nn.Sequential(
     torch.nn.Conv2d(3, 8, 3, groups=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU(), torch.nn.Conv2d(8, 8, 3, groups=8),

@@ -7,6 +7,10 @@
 from __future__ import annotations
 
 import gc
+import os
+import warnings
+from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,21 +20,25 @@ from torch import nn
 from countdown import Countdown
 from halobench import TrainingPoints, attacked_radius, certified_radius, far_field
 from halobench.core import plugins
-from halobench.core.errors import Interrupted, RefusedError, SpecError
+from halobench.core.errors import DivergedError, Interrupted, RefusedError, SpecError
+from halobench.core.seeding import generator
 from halobench.core.specs.codec import canonical
 from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data import sources, splits
+from halobench.losses.cross_entropy import CrossEntropy
 from halobench.pipeline import gpu_slots
 from halobench.pipeline.stages import calibrate, train
 from halobench.pipeline.stages import probe as probe_stage
-from halobench.probing.probe import probe
+from halobench.probing.probe import ProbedModel, probe, probe_cell
+from halobench.training import batches
 from halobench.training import checkpoint as checkpoints
-from halobench.training import loop
 from halobench.training.cell import train_cell
 from halobench.training.checkpoint import Checkpoint
+from halobench.training.device import resolve_device
+from halobench.training.loop import TrainingRun, TrainingSet, fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
@@ -72,6 +80,27 @@ def trained(digits, model: str, loss: str = "cross_entropy", device: str = LAST,
     return train_cell(digits, architecture, LossSpec(loss), TrainSpec(**SHORT | recipe, device=device), 3, silent)
 
 
+@pytest.fixture
+def no_waiting(monkeypatch) -> Iterator[None]:
+    """Raise an error if a step makes the host wait for the device; between epochs, it may."""
+    start, end = TrainingRun.start_epoch, TrainingRun.end_epoch
+
+    def strict(run, *arguments):
+        found = start(run, *arguments)
+        torch.cuda.set_sync_debug_mode("error")
+        return found
+
+    def relaxed(run):
+        torch.cuda.set_sync_debug_mode("default")
+        return end(run)
+
+    monkeypatch.setattr(TrainingRun, "start_epoch", strict)
+    monkeypatch.setattr(TrainingRun, "end_epoch", relaxed)
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("model", ARCHITECTURES)
 def test_each_architecture_trains_as_on_the_cpu(digits, model):
     here, there = (trained(digits, model, device=device).logits for device in ("cpu", LAST))
@@ -80,6 +109,7 @@ def test_each_architecture_trains_as_on_the_cpu(digits, model):
         np.testing.assert_allclose(there[name], here[name], atol=0.05 * scale, err_msg=name)
 
 
+@pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("loss", plugins.names("losses"))
 def test_each_loss_trains_as_on_the_cpu(digits, loss):
     here, there = (trained(digits, "mlp", loss, device).history for device in ("cpu", LAST))
@@ -87,6 +117,7 @@ def test_each_loss_trains_as_on_the_cpu(digits, loss):
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
 
 
+@pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize(
     "recipe",
     [
@@ -95,8 +126,108 @@ def test_each_loss_trains_as_on_the_cpu(digits, loss):
         {"random_crop": 1, "flip": True, "optimizer": "sgd"},
     ],
 )
-def test_each_kind_of_recipe_trains(digits, recipe):
-    assert np.isfinite(trained(digits, "cnn", "mixup", **recipe).logits["test.logits"]).all()
+def test_each_kind_of_recipe_gives_the_same_bytes_from_samples_read_ahead(digits, recipe, monkeypatch):
+    kept = trained(digits, "cnn", "mixup", **recipe).logits
+    monkeypatch.setattr(batches, "SHARE", 0)
+    assert batches.form_that_fits(digits.splits["val"].images, torch.device(LAST)) == "nothing"
+    read_ahead = trained(digits, "cnn", "mixup", **recipe).logits
+    for name in kept:
+        assert np.isfinite(kept[name]).all()
+        np.testing.assert_array_equal(read_ahead[name], kept[name], err_msg=name)
+
+
+class Exacting(nn.Module):
+    """Cross entropy that accepts only float32 logits, with weights of classes, which must be on the device, too."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("weights", torch.ones(10))
+
+    def forward(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        assert logits.dtype == torch.float32
+        return nn.functional.cross_entropy(logits, labels, self.weights)
+
+
+def test_bf16_is_what_layers_compute_in_and_nothing_else_is(digits):
+    """In training, scoring and probing, convolutions return bfloat16, in the recipe's layout."""
+    seen = set()
+
+    def note(module, inputs, output):
+        if isinstance(module, nn.Conv2d):
+            last = output.is_contiguous(memory_format=torch.channels_last)
+            seen.add((module.training, output.dtype, str(output.device), last))
+
+    recipe = {"precision": "bf16", "channels_last": True}
+    with torch.nn.modules.module.register_module_forward_hook(note):
+        cell = trained(digits, "cnn", f"{__name__}:Exacting", **recipe)
+        assert seen == {(training, torch.bfloat16, LAST, True) for training in (True, False)}
+        seen.clear()
+        probed = ProbedModel(cell.model, TrainSpec(**recipe, device=LAST))
+        probe_cell(probed, digits, {"sphere": ProbeSpec("sphere", points=4, control=4)}, 0)
+        assert seen == {(False, torch.bfloat16, LAST, True)}
+    assert {weight.dtype for weight in cell.model.parameters()} == {torch.float32}
+    assert {logits.dtype for logits in cell.logits.values()} == {np.dtype(np.float32)}
+
+
+def pooling(input_shape, classes) -> nn.Module:
+    """A net with a layer whose gradient has no deterministic kernel on CUDA, as PyTorch's documentation lists."""
+    return nn.Sequential(nn.Conv2d(1, 2, 1), nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Linear(18, classes))
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_only_deterministic_recipes_warn_of_kernels_that_are_not_and_choose_none_by_timing(digits, deterministic):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trained(digits, f"{__name__}:pooling", deterministic=deterministic)
+    warned = any("does not have a deterministic implementation" in str(warning.message) for warning in caught)
+    assert (warned, torch.backends.cudnn.benchmark) == (deterministic, not deterministic)
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8")  # cuBLAS repeats results only with these
+
+
+def test_auto_is_a_gpu_and_others_than_those_seen_are_refused():
+    assert resolve_device("auto") == torch.device("cuda")
+    with pytest.raises(SpecError, match=rf"CUDA devices seen here: {torch.cuda.device_count()}"):
+        resolve_device(f"cuda:{torch.cuda.device_count()}")
+
+
+# --- Divergence ------------------------------------------------------------------------------------------------------
+
+SEED = 5
+STEADY = TrainSpec(optimizer="sgd", epochs=2, warmup=0, batch=40, device=LAST)  # five steps an epoch
+
+
+def poisoned(digits) -> TrainingSet:
+    """The digits, with an infinite pixel in a sample that the first epoch's third batch has."""
+    inputs = digits.inputs("train").copy()
+    third = generator(SEED, "epoch", 0).permutation(len(inputs))[80:120]
+    inputs[third[7], 0, 3, 3] = np.inf
+    return TrainingSet(inputs, digits.splits["train"].labels, 10)
+
+
+def linear() -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).to(LAST)
+
+
+AT_THE_THIRD = r"loss is nan in epoch 1 of 2, step 3 of 5, "
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_loss_that_is_not_finite_is_noticed_when_the_epoch_ends(digits):
+    """Before that, the host would have to wait for it."""
+    net, steps = linear(), []
+    net.register_forward_hook(lambda *_: steps.append(1))
+    with pytest.raises(DivergedError, match=AT_THE_THIRD):
+        fit(net, poisoned(digits), CrossEntropy(), STEADY, SEED, silent)
+    assert len(steps) == 5
+
+
+def test_a_loss_that_is_not_finite_is_never_saved(digits, tmp_path):
+    point = Checkpoint(tmp_path / "point.safetensors", "key", every=0, log=silent)
+    with pytest.raises(DivergedError, match=AT_THE_THIRD):
+        fit(linear(), poisoned(digits), CrossEntropy(), STEADY, SEED, silent, point)
+    tensors, facts = point.load()
+    assert facts["step"] == 2
+    assert all(tensor.isfinite().all() for name, tensor in tensors.items() if name.startswith("model."))
 
 
 # --- Stopping and resuming -------------------------------------------------------------------------------------------
@@ -118,53 +249,17 @@ def unsteady(input_shape, classes) -> nn.Module:
     return Unsteady(classes)
 
 
-def whole_and_in_parts(digits, path) -> tuple[bytes, bytes]:
-    """The test logits of a cell that ran in one go, and of the same cell after three stops."""
+def test_stopping_changes_no_byte(digits, tmp_path):
+    """A cell that ran in one go has the test logits of the same cell after three stops."""
     model, loss = ModelSpec(f"{__name__}:unsteady"), LossSpec("mixup", {"points": 3})
+    path = tmp_path / "point.safetensors"
     spec = TrainSpec(**SHORT | {"epochs": 4}, optimizer="adamw", device=LAST)
     whole = train_cell(digits, model, loss, spec, 5, silent)
     for count in (1, 7, 12):
         with pytest.raises(Interrupted):
             train_cell(digits, model, loss, spec, 5, silent, Checkpoint(path, "key", 1e9, Countdown(count)))
     parts = train_cell(digits, model, loss, spec, 5, silent, Checkpoint(path, "key", every=1e9))
-    return whole.logits["test.logits"].tobytes(), parts.logits["test.logits"].tobytes()
-
-
-def test_stopping_changes_no_byte(digits, tmp_path):
-    whole, parts = whole_and_in_parts(digits, tmp_path / "point.safetensors")
-    assert whole == parts
-
-
-def test_a_resume_point_without_the_devices_random_state_would_be_noticed(digits, tmp_path, monkeypatch):
-    """A mutant of the code: the test above must be able to fail."""
-
-    def only_of_the_host(tensors, facts, rng, device):
-        checkpoints.restore_random_states(tensors, facts, rng, torch.device("cpu"))
-
-    monkeypatch.setattr(loop, "restore_random_states", only_of_the_host)
-    whole, parts = whole_and_in_parts(digits, tmp_path / "point.safetensors")
-    assert whole != parts
-
-
-class LeftBehind(nn.Module):
-    """A model that adds a tensor on the CPU."""
-
-    def __init__(self, size: int, outputs: int):
-        super().__init__()
-        self.inner = nn.Linear(size, outputs)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.inner(images.flatten(1)) + torch.zeros(self.inner.out_features)
-
-
-def left_behind(input_shape, classes) -> nn.Module:
-    return LeftBehind(int(np.prod(input_shape)), classes)
-
-
-def test_a_tensor_left_on_the_cpu_is_noticed(digits):
-    """Another mutant."""
-    with pytest.raises(RuntimeError, match="same device"):
-        trained(digits, f"{__name__}:left_behind")
+    assert whole.logits["test.logits"].tobytes() == parts.logits["test.logits"].tobytes()
 
 
 # --- Memory ----------------------------------------------------------------------------------------------------------
@@ -182,6 +277,19 @@ def limited():
 
     yield limit
     torch.cuda.set_per_process_memory_fraction(1.0, 0)
+
+
+def test_a_device_keeps_samples_that_fit_into_half_of_its_own_free_memory():
+    device = torch.device(LAST)
+    held = torch.empty(2**24, dtype=torch.uint8, device=device)  # so that devices differ in what is free
+    half = torch.cuda.mem_get_info(device)[0] // 2
+
+    def form(numbers: int, kind: type) -> str:
+        return batches.form_that_fits(SimpleNamespace(shape=(numbers, 1), dtype=kind), device)
+
+    assert [form(half, np.uint8), form(half + 1, np.uint8)] == ["bytes", "nothing"]
+    assert [form(half // 4, np.float32), form(half // 4 + 1, np.float32)] == ["bytes", "nothing"]
+    del held
 
 
 def test_a_resume_point_is_saved_without_any_of_the_devices_memory(digits, tmp_path):
@@ -219,14 +327,16 @@ def test_a_full_device_is_reported_in_one_line_that_says_what_to_do(source, limi
 
 
 def test_a_device_that_fills_up_during_a_probe_is_reported(source, limited, tmp_path):
+    """Before the first forward pass, or in it."""
     cell = tmp_path / "cell"
-    spec = spec_of({"name": "cnn", "width": 8})
+    spec = spec_of({"name": "cnn", "width": 32})
     train.run(spec=spec, source=source, seed=0, out=cell)
-    probes = {"sphere": {"kind": "sphere", "points": 20, "control": 5, "directions": 50}}
-    limited(2**16)
+    probes = {"sphere": {"kind": "sphere", "points": 20, "control": 5, "directions": 8}}
     wide = {key: spec[key] for key in ("dataset", "model")} | {"train": {"device": "cuda:0"}, "probes": probes}
-    with pytest.raises(SpecError, match=r"train\.(device|eval_batch).*out of memory"):
-        probe_stage.run(spec=wide, source=source, seed=0, folder=cell)
+    for more, said in ((2**16, r"train\.device"), (3 * 2**20, r"train\.eval_batch = 250")):
+        limited(more)
+        with pytest.raises(SpecError, match=rf"{said}: .*out of memory"):
+            probe_stage.run(spec=wide, source=source, seed=0, folder=cell)
     limited(2**30)
     probe_stage.run(spec=wide, source=source, seed=0, folder=cell)
     calibrate.run(spec={"calibrators": ["none", "exact", "paper"]}, seed=0, folder=cell)
@@ -292,7 +402,7 @@ def test_attacks_certificates_and_the_far_field_are_those_of_the_cpu():
     for device in ("cpu", LAST):
         images, labels = samples(device)
         model = network(device)
-        ways = torch.randn(24, 2, 16, generator=torch.Generator().manual_seed(2)).to(device)
+        ways = torch.randn(24, 2, 16, generator=torch.Generator().manual_seed(2))
         found.setdefault("attacked", []).append(attacked_radius(model, images, labels, 0.4))
         found.setdefault("certified", []).append(certified_radius(model, images, labels, 0.4))
         found.setdefault("far", []).append(far_field(model, images, ways).certain_from)

@@ -26,7 +26,7 @@ from halobench.probing import probe
 from halobench.probing.rays import TrainingPoints
 from halobench.training.cell import train_cell
 from halobench.training.checkpoint import Checkpoint, Signals, capture, fingerprint, restore
-from halobench.training.loop import TrainingRun, TrainingSet, fit
+from halobench.training.loop import TrainingSet, fit
 from halobench.training.optimizer import build_optimizer
 
 pytestmark = pytest.mark.faults
@@ -262,11 +262,7 @@ class Poisoned(Loss):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("waits", [False, True], ids=["at once", "at the epoch's end"])
-def test_a_loss_that_is_not_finite_stops_the_training_and_says_where(digits, value, waits, monkeypatch):
-    """On devices that the host shouldn't wait for, the losses are checked at the end of the epoch."""
-    if waits:
-        monkeypatch.setattr(TrainingRun, "reads_at_once", False)
+def test_a_loss_that_is_not_finite_stops_the_training_and_says_where(digits, value):
     spec = TrainSpec(optimizer="sgd", lr=0.02, epochs=5, warmup=0, schedule="constant", batch=40)
     samples = TrainingSet(digits.inputs("train"), digits.splits["train"].labels, 10)
     net = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))

@@ -23,7 +23,7 @@ from halobench.losses import base
 from halobench.models import builder
 from halobench.training.augmentation import augmented, shifted
 from halobench.training.cell import evaluate_cell, predict, train_cell
-from halobench.training.loop import TrainingRun, TrainingSet, backward, fit
+from halobench.training.loop import TrainingSet, backward, fit
 from halobench.training.optimizer import learning_rate
 
 
@@ -260,25 +260,6 @@ def test_a_model_with_given_weights_is_evaluated_as_it_is(digits, interpolating,
     other = evaluate_cell(dataclasses.replace(digits, source="mnist"), spec, path, TrainSpec(), 0, silent)
     assert not other.facts["fitted_here"]
     assert not other.facts["interpolates"]
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_an_epoch_on_a_gpu_never_makes_the_host_wait(digits, monkeypatch):
-    start, end = TrainingRun.start_epoch, TrainingRun.end_epoch
-
-    def strict(run, *arguments):
-        found = start(run, *arguments)
-        torch.cuda.set_sync_debug_mode("error")
-        return found
-
-    def relaxed(run):
-        torch.cuda.set_sync_debug_mode("default")
-        return end(run)
-
-    monkeypatch.setattr(TrainingRun, "start_epoch", strict)
-    monkeypatch.setattr(TrainingRun, "end_epoch", relaxed)
-    spec = TrainSpec(epochs=2, warmup=1, precision="bf16", channels_last=True, random_crop=1, flip=True, device="cuda")
-    train_cell(digits, ModelSpec("cnn"), LossSpec("mixup", {"points": 3}), spec, 0, silent)
 
 
 def test_logits_of_given_weights_that_are_not_finite_speak_of_their_file(digits, tmp_path):
