@@ -49,7 +49,7 @@ from halobench.calibration.arrays import (
     shares_of,
     two_columns,
 )
-from halobench.calibration.logit_tables import SPLITS, numbered, table_arrays
+from halobench.calibration.logit_tables import SPLITS, check_columns, numbered, table_arrays
 from halobench.calibration.repair.groups import check_groups
 from halobench.calibration.scores.sample_scores import logarithm
 from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
@@ -316,10 +316,20 @@ def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     if path.suffix.lower() == ".csv":
+        csv_columns(path)
         return pd.read_csv(path, float_precision="round_trip")
     with explained(str(path)):
         import pyarrow  # noqa: F401 (if it is missing, pandas doesn't say that this is why)
     return pd.read_parquet(path)
+
+
+def csv_columns(path: Path) -> list[str]:
+    """Return the names of a .csv file's columns; raise SpecError if one is repeated, since pandas would rename it."""
+    import pandas as pd
+
+    names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]
+    check_columns(names.dropna())
+    return names.tolist()
 
 
 def _halves(samples: Samples, seed: int) -> tuple[Samples, Samples]:
