@@ -123,6 +123,20 @@ def test_of_two_options_for_the_configuration_snakemake_would_use_the_last(words
         read_arguments(words)
 
 
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        (["train.lr=0.1", "train={lr: 0.2}"], "--config train.lr: is set 2 times; keep one of the values"),
+        (["run=[a]", "run=[b]"], "--config run: is set 2 times; keep one of the values"),
+        (["train={lr: 1, lr: 2}"], "--config train: the key 'lr' is already defined on line 1; keep one of the two"),
+    ],
+)
+def test_a_value_given_twice_is_refused_rather_than_the_last_one_taken(entries, said):
+    with pytest.raises(SpecError) as told:
+        read_arguments(["--config", *entries])
+    assert str(told.value) == said
+
+
 @pytest.mark.parametrize("setting", ["config: [a=1]", "configfile: mine.yaml", "directory: there"])
 @pytest.mark.parametrize("option", ["--profile", "--workflow-profile"])
 def test_a_profile_that_sets_what_must_be_known_before_it_is_read_is_refused(tmp_path, monkeypatch, setting, option):
