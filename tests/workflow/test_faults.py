@@ -301,6 +301,22 @@ def test_a_run_keeps_to_the_configuration_that_it_was_started_with(finished_one,
     assert (folder / target).read_bytes() == (finished_one.folder / target).read_bytes()
 
 
+def test_a_job_on_a_node_refuses_a_frozen_configuration_that_was_edited(finished_one, tmp_path):
+    """A job of a cluster reads it again: with the edited rate, it would train another model than the run asked for."""
+    workspace = finished_one.copy(tmp_path / "copy")
+    (frozen,) = (workspace.folder / ".snakemake/halobench/configurations").iterdir()
+    text, trained = frozen.read_text(), (workspace.folder / CELL / "train.json").read_bytes()
+    job = ("--cores", "1", "--configfile", str(frozen), "--forcerun", "train", "--until", "train")
+    for edited in (text.replace("lr: 0.003", "lr: 0.009"), text.partition("frozen:")[0]):
+        frozen.write_text(edited)
+        done = workspace.snakemake(*job)
+        assert done.returncode == 1
+        assert f"{frozen}: was edited after the run began; repeat the run's command" in done.stderr
+        assert (workspace.folder / CELL / "train.json").read_bytes() == trained
+    assert workspace.halobench("run", "--cores", "1").returncode == 0
+    assert frozen.read_text() == text
+
+
 UNPRIVILEGED = "-dac_override,-dac_read_search"  # without these, permissions apply to root too
 
 

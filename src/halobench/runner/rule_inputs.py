@@ -31,7 +31,16 @@ from halobench.results.finished_cells import (
 )
 from halobench.runner import end_of_run, validation
 from halobench.runner.arguments import DEFAULT, TARGETS
-from halobench.runner.run_plan import FROZEN, attempt, check, check_claims, code_key, prepared, set_search_paths
+from halobench.runner.run_plan import (
+    FROZEN,
+    attempt,
+    check,
+    check_claims,
+    check_frozen,
+    code_key,
+    prepared,
+    set_search_paths,
+)
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
@@ -48,6 +57,8 @@ def prepare(workflow: Any, config: Mapping[str, Any], claims: Path | str) -> Rul
     if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
+    for path in workflow.overwrite_configfiles:
+        attempt("The configuration has", check_frozen, Path(path))
     raw = copy.deepcopy(dict(config))
     codes = raw.pop(FROZEN, {})
     # Snakemake has no public name for the values of --config alone; in their lists and mappings, numbers are text.

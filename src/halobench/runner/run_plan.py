@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, describe_error
+from halobench.core.errors import SpecError, refuse
 from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.data import data_root
 from halobench.experiment import jobs as job_list
@@ -27,9 +27,11 @@ from halobench.results.time_estimate import Paces
 from halobench.runner import model_trials, validation
 from halobench.runner.arguments import DEFAULT, Arguments, configuration
 from halobench.runner.end_of_run import CLAIMS
+from halobench.runner.live_runs import STATE
 from halobench.storage import files
 
 _plans: list[RunPlan] = []  # of this process
+CONFIGURATIONS = "configurations"  # the folder of frozen ones, below that of the state of runs
 FROZEN = "frozen"  # holds jobs' code versions; marks a configuration as complete, so no default file is read
 
 
@@ -73,11 +75,23 @@ class RunPlan:
         """Write the configuration and the jobs' code versions to one file below a folder for the state of runs."""
         codes = {code_key(*kind): code_digest(code_map(*kind)) for kind in {(job.stage, job.plugins) for job in jobs}}
         text = yaml.safe_dump({**self.raw, FROZEN: dict(sorted(codes.items()))}, sort_keys=False)
-        path = state.absolute() / "configurations" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
+        path = state.absolute() / CONFIGURATIONS / _frozen_name(text.encode())
         if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
             with files.replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return path
+
+
+def check_frozen(path: Path) -> None:
+    """Raise SpecError if a file of `RunPlan.freeze` was edited since; jobs on a cluster read it again."""
+    if path.match(f"{STATE}/{CONFIGURATIONS}/*"):
+        what = "was edited after the run began; repeat the run's command, which writes this file again"
+        refuse(path.name != _frozen_name(path.read_bytes()), str(path), what)
+
+
+def _frozen_name(content: bytes) -> str:
+    """Return the name of a frozen configuration, which reveals edits."""
+    return f"{hashlib.sha256(content).hexdigest()[:16]}.yaml"
 
 
 def code_key(stage: str, plugins: Iterable[tuple[str, str]]) -> str:
@@ -159,8 +173,6 @@ def check_claims(path: Path | str, config: Config) -> None:
         claims = load_claims(path)
         check_computed(claims, config.calibrate.scores, calibrators)
         check_in_grid(claims, config)
-    except OSError as error:
-        raise ConfigError([f"{path}: the claims can't be read ({describe_error(error)})"]) from None
     except SpecError as error:
         raise ConfigError([str(error)]) from None
 
