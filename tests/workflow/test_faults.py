@@ -246,7 +246,7 @@ def test_verify_names_files_that_were_truncated_edited_or_lost(finished_one, tmp
         whole = {path: (tmp_path / path).read_bytes() for path in paths}
         for path in paths:
             harm(tmp_path / path)
-        expected = set(paths) if paths is KEPT or harm is not Path.unlink else set()
+        expected = set(paths)
         if paths == RECORDS[:1]:  # files that no record lists any more are reported too
             # The middle of a record differs by machine, so an edit may leave valid JSON or not, or rename an output.
             unnamed = {"model.safetensors", "logits.safetensors", "history.csv"} - named(tmp_path / paths[0])
@@ -255,6 +255,26 @@ def test_verify_names_files_that_were_truncated_edited_or_lost(finished_one, tmp
         for path, content in whole.items():
             (tmp_path / path).write_bytes(content)
     assert verify(results).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("folder", "lost"),
+    [
+        ("sources", {"sources/digits/source.json"}),
+        ("manifests", {"manifests/tiny.json"}),
+        ("tables", {f"tables/tiny/{name}.json" for name in ("aggregate", "claims")}),
+        ("figures", {"figures/tiny/summary.json"}),
+    ],
+)
+def test_verify_misses_a_whole_folder_from_which_something_was_made(finished_one, tmp_path, folder, lost):
+    """Nothing in it is left to list the rest; `--remove` removes nothing for it."""
+    results = tmp_path / "results"
+    shutil.copytree(finished_one.folder / "results", results)
+    shutil.rmtree(results / folder)
+    faults = verify(results).faults
+    assert {str(fault.path.relative_to(results)) for fault in faults} == lost
+    assert all(re.search("is lost; .*json was made from it$", str(fault)) for fault in faults)
+    assert remove(faults, results) == []
 
 
 def test_verify_follows_links_and_knows_a_record_by_its_name(finished_one, tmp_path):
@@ -276,7 +296,7 @@ def test_verify_follows_links_and_knows_a_record_by_its_name(finished_one, tmp_p
     removed = remove(faults, results)
     assert tmp_path / CELL / "probe.json" in removed
     assert tmp_path / CELL / "radii.parquet" in removed
-    assert verify(results).faults == ()
+    assert all("is lost; " in str(fault) for fault in verify(results).faults)
 
 
 def test_a_run_keeps_to_the_configuration_that_it_was_started_with(finished_one, tmp_path):
