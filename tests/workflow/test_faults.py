@@ -23,6 +23,7 @@ import stand_in_gpus
 from conftest import Workspace, assert_same_cells, few_cells, heed_interrupts, needs, one_cell, tiny_config
 from halobench.results.status import NOTHING
 from halobench.storage import arrays_io, files
+from halobench.storage.files import checksum
 from halobench.storage.verify import remove, verify
 
 pytestmark = pytest.mark.faults
@@ -297,6 +298,27 @@ def test_verify_follows_links_and_knows_a_record_by_its_name(finished_one, tmp_p
     assert tmp_path / CELL / "probe.json" in removed
     assert tmp_path / CELL / "radii.parquet" in removed
     assert all("is lost; " in str(fault) for fault in verify(results).faults)
+
+
+def test_a_lost_source_is_made_first_and_what_was_made_from_the_same_stays(finished_one, tmp_path):
+    """Also next to other jobs, and without Snakemake's memory: only the cell of the new seed is trained."""
+    workspace, config = finished_one.copy(tmp_path / "copy"), one_cell()
+    config["experiments"]["tiny"]["grid"][0]["seeds"] = [0, 1]
+    workspace.write(config)
+    trained = workspace.folder / CELL / "train.json"
+    before, source = trained.stat().st_mtime_ns, workspace.folder / "results/sources/digits"
+    for folder in (source, workspace.folder / ".snakemake"):
+        shutil.rmtree(folder)
+    expected = workspace.halobench("status").stdout.splitlines()[-1]
+    assert "1 source, 1 train, 1 probe, 1 calibrate, 1 reference, 1 manifest" in expected
+    done = run(workspace)
+    assert re.findall(r"\] (source|train) (\S+)", done.stderr) == [
+        ("source", "digits"),
+        ("train", "noisy/mlp/mixup2/seed1"),
+    ]
+    assert trained.stat().st_mtime_ns == before
+    assert checksum(source / "meta.json") == checksum(finished_one.folder / "results/sources/digits/meta.json")
+    assert workspace.halobench("status").stdout.strip() == NOTHING
 
 
 def test_a_run_keeps_to_the_configuration_that_it_was_started_with(finished_one, tmp_path):

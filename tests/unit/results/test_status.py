@@ -326,18 +326,27 @@ def test_weights_from_a_cell_of_another_experiment_are_followed_and_those_from_e
         assert (("train", CELL) in names) == followed
 
 
-def test_a_damaged_array_of_a_source_is_only_written_again(done, tmp_path):
-    """Its bytes are always the same; but not if a declared output is lost, or if there is anything else to do."""
-    results, everything = shutil.copytree(done, tmp_path / "results"), listed()
+def test_a_source_that_was_lost_or_damaged_is_only_written_again(done, tmp_path):
+    """Its bytes are always the same, unless it is read from disk; other bytes would be new inputs of what reads it."""
+    results, everything, changed = shutil.copytree(done, tmp_path / "results"), listed(), listed(train__epochs=4)
     source = next(job for job in everything if job.stage == "source")
     array, path = results / "sources/digits/labels.npy", results / source.record
     array.write_text("labels")
     files.write_json(path, record(source.request, None, [path.with_name("meta.json"), array], 1.0))
+    edit = status.to_run(changed, status.survey(changed, results)).keys()
+    assert ("train", CELL) in edit
+    harms = {
+        "damaged": lambda: (array.write_text("harmed"), os.utime(array, (path.stat().st_mtime + 5,) * 2)),
+        "without its description": path.with_name("meta.json").unlink,
+        "without its record": path.unlink,
+        "lost": lambda: shutil.rmtree(path.parent),
+    }
     assert status.to_run(everything, status.survey(everything, results)) == {}
-    array.write_text("harmed")
-    os.utime(array, (path.stat().st_mtime + 5,) * 2)
-    assert set(status.to_run(everything, status.survey(everything, results))) == {source.name}
-    changed = listed(train__epochs=4)
-    assert len(status.to_run(changed, status.survey(changed, results))) > len(everything) // 2
-    path.with_name("meta.json").unlink()
-    assert ("train", f"{CELL}") in status.to_run(everything, status.survey(everything, results))
+    for name, harm in harms.items():
+        harm()
+        assert set(status.to_run(everything, status.survey(everything, results))) == {source.name}, name
+        assert set(status.to_run(changed, status.survey(changed, results))) == {source.name, *edit}, name
+    write(source, results, everything, "other")
+    assert {"train", "probe", "reference"} <= would_run(everything, results).keys()
+    for loader, restores in (("digits", True), ("image_folder", False)):
+        assert status.state_of(Job("source", "mine", {"loader": loader}), results).restores == restores
