@@ -117,12 +117,13 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     """Parse Snakemake's arguments, without profiles."""
     from snakemake.cli import get_argument_parser  # named in Snakemake's documentation, under "All Options"
     from snakemake.exceptions import CliException
+    from snakemake_interface_common.exceptions import WorkflowError
 
     parser = get_argument_parser()
     parser.prog = "halobench run"
     try:
         options = parser.parse_args(words)
-    except CliException as error:
+    except (CliException, WorkflowError) as error:
         raise OSError(str(error)) from None
     options.directory = options.directory or Path()
     if options.rerun_triggers == parser.get_default("rerun_triggers"):

@@ -99,6 +99,7 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
 def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
     """Run Snakemake with these arguments and further options, and register the run, so that other processes see it."""
     options = parsed.options
+    files.check_user_cache()
     if options.dryrun or parsed.asks:
         return _snakemake(parsed.with_options(*further))
     if options.unlock:

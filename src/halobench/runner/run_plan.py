@@ -63,7 +63,7 @@ class RunPlan:
         """Return the paces of models that status needs to estimate the time of jobs."""
         wanted = status.untimed(jobs, states)
         with contextlib.chdir(self.folder):
-            return model_trials.measure(wanted, self.raw, Path(self.named), cache_folder())
+            return model_trials.measure(wanted, self.raw, Path(self.named), files.user_cache() / "halobench")
 
     def _read_by(self, job: job_list.Job) -> dict[str, str]:
         """Return the checksums of files that a job reads but no job writes."""
@@ -150,12 +150,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
     data_root.note(raw)
     folder = raw.get("results")
     named = os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
-    return validation.load_checked(raw, cache_folder(), Path(named)), named
-
-
-def cache_folder() -> Path:
-    """Return the user's folder for notes that don't belong to any project."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halobench"
+    return validation.load_checked(raw, files.user_cache() / "halobench", Path(named)), named
 
 
 def claims_file(workflow: Path) -> Path:

@@ -133,6 +133,10 @@ CONFIGS: dict[str, list[tuple]] = {
         bad("train.device", "gpu", "a string that matches auto|cpu|cuda(:[0-9]+)?"),
         bad("losses.mixup2.points", 1, "at least 2"),
         bad("probes.sphere.relative_radii", [2.0, 1.0], "distances in increasing order"),
+        (
+            put("probes.sphere.radii", [0.0, 1e39]),
+            "probes.sphere.radii = 1e+39: expected distances of at most 1e+15, as single precision has",
+        ),
         refused("probes.sphere.norm", "inf", "sphere doesn't use this key; leave it out"),
         bad("probes.sphere", {"kind": "adversarial", "norm": 2}, "one of ... (did you mean 'l2'?)...", ".norm = 2"),
         bad("probes.sphere.kind", "adverserial", "one of ... (did you mean 'adversarial'?)..."),

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from conftest import ROOT, end, holder
 from halobench.core.errors import SpecError
+from halobench.pipeline import doctor
 from halobench.runner import arguments, live_runs, run
 from halobench.runner.slurm import queue
 
@@ -175,4 +176,15 @@ def test_a_folder_whose_files_cannot_be_locked_is_refused_in_a_line(locked, monk
         with pytest.raises(SpecError) as told:
             run.run([])
     assert str(told.value).startswith(f"{Path.cwd()}: no file can be locked there ({os.strerror(error)}), and runs")
+    assert locked == []
+
+
+def test_a_cache_that_cannot_be_written_is_refused_in_a_line(locked, monkeypatch, tmp_path):
+    """Snakemake would end in a traceback. `halobench doctor` says the same."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file/cache"))
+    with pytest.raises(SpecError) as told:
+        run.run([])
+    assert str(told.value).startswith(f"{tmp_path}/file/cache: can't be written to, and Snakemake keeps files there;")
+    assert str(told.value) in doctor.report()[1]
     assert locked == []
