@@ -24,6 +24,7 @@ from halobench.results.time_estimate import Paces, estimate, untried
 from halobench.storage.files import checksum, read_json
 from halobench.storage.job_logs import SILENT, last_line
 from halobench.storage.layout import STAGES
+from halobench.storage.manifest import check_entries
 from halobench.storage.records import check_seal, read_record
 from halobench.storage.request_diff import changes, is_or_are, listed
 
@@ -93,6 +94,7 @@ def _read(path: Path, job: Job) -> dict[str, Any]:
         return read_record(path, ["spec", "seed", "code"])
     manifest = read_json(path, ["experiment", "cells", "references"])
     check_seal(path, manifest)
+    check_entries(path, manifest)
     return manifest
 
 

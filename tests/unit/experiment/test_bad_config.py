@@ -158,6 +158,25 @@ CONFIGS: dict[str, list[tuple]] = {
         (named("datasets", "../x"), f"datasets.../x = '../x': expected {NAME}"),
         (named("losses", "two\nlines"), f"losses.two\\nlines = 'two\\nlines': expected {NAME}"),
     ],
+    "a folder that isn't for results": [
+        *((put("results", each), f"results = {each!r}: expected a folder other than ...") for each in ("/", "..", ".")),
+        *(
+            (put("results", each), f"results = {each!r}: expected a folder outside ...")
+            for each in ("src", ".snakemake/x")
+        ),
+        (
+            lambda config: config.update(results=f"../{Path.cwd().name}/results"),
+            "results = ...: expected the path from the working directory, since this one leads out of it and back",
+        ),
+    ],
+    "plug-ins whose names no file can have": [
+        bad(f"{section}.long", {key: "x" * 5000}, "one of ...", f".{key} = '{'x' * 199}...")
+        for section, key in (("sources", "loader"), ("models", "name"), ("losses", "name"), ("probes", "kind"))
+    ]
+    + [
+        bad(path, ["x" * 5000], "one of ...", f"[0] = '{'x' * 199}...")
+        for path in ("calibrators", "experiments.tiny.figures", "experiments.tiny.tables")
+    ],
     "names that share a folder": [
         (
             named("datasets", "CLEAN"),

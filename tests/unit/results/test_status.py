@@ -18,7 +18,7 @@ from halobench.results.finished_cells import list_inventory, take_inventory
 from halobench.results.time_estimate import UNCERTAIN, pace_key
 from halobench.storage import files, records, verify
 from halobench.storage.layout import QUICK, STAGES
-from halobench.storage.manifest import list_files
+from halobench.storage.manifest import list_files, read_manifest
 from halobench.storage.provenance import record
 
 CELL = "clean/mlp/mixup2/seed0"
@@ -276,6 +276,14 @@ def test_a_record_that_is_damaged_or_was_edited_does_not_count(results):
         assert lines(listed(), results)[0] == f"calibrate {CELL}: its record can't be read"
     files.write_json(path, records.seal(content | {"seed": 1}))
     assert lines(listed(), results)[0] == f"calibrate {CELL}: seed was 1 and is now 0"
+
+
+def test_a_forged_manifest_is_no_manifest(results):
+    path = results / "manifests/tiny.json"
+    files.write_json(path, records.seal(files.read_json(path) | {"cells": [1]}))
+    assert lines(listed(), results)[0] == "manifest tiny: its record can't be read"
+    with pytest.raises(SpecError, match=r"tiny\.json: isn't a manifest, since its cells have no paths"):
+        read_manifest(path)
 
 
 def test_a_job_that_failed_says_how_its_log_ends(results):

@@ -281,7 +281,7 @@ def _read_npy_files(folder: Path) -> dict[str, np.ndarray]:
     for name, file in files.items():
         try:
             arrays[name] = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except (ValueError, EOFError, MemoryError) as error:
             raise RefusedError(str(file), f"can't be read ({type(error).__name__}); pass an array of numbers") from None
     return arrays
 
@@ -293,11 +293,13 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     wanted = "a dict of tensors with the names of an .npz file's arrays, such as logits and labels"
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types, some with a page of advice
+        named = isinstance(tensors, dict) and all(hasattr(tensor, "detach") for tensor in tensors.values())
+        require(named, str(path), Found(type(tensors).__name__), wanted)
+        return {str(name): as_array(tensor) for name, tensor in tensors.items()}
+    except SpecError:
+        raise
+    except Exception as error:  # torch raises a dozen types, some with a page of advice; sparse tensors are one reason
         raise RefusedError(str(path), f"can't be read ({type(error).__name__}); pass {wanted}") from None
-    named = isinstance(tensors, dict) and all(hasattr(tensor, "detach") for tensor in tensors.values())
-    require(named, str(path), Found(type(tensors).__name__), wanted)
-    return {str(name): as_array(tensor) for name, tensor in tensors.items()}
 
 
 def named_arrays(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
