@@ -69,7 +69,7 @@ class Job:
 
     def end(self, slurm: Sequence[str]) -> None:
         """Note why the job ended without success, as its logs say, and note the paths of its SLURM logs."""
-        last = last_line(self.log) if self.written else SILENT  # an older log tells of another attempt
+        last = last_line(self.log) if self.written else SILENT  # an older log is that of another attempt
         self.reason, self.slurm = last.removeprefix(f"{self.key}: "), slurm
         if self.reason == SILENT:
             self.reason = next(filter(None, (why_ended(Path(log)) for log in reversed(slurm))), SILENT)
