@@ -42,6 +42,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         why = "whether a result is current depends on its record, not on its time"
         raise OSError(f"--touch is not supported, since {why}; `halobench status` lists outdated results")
     check_arguments(parsed)
+    files.check_user_cache()
     if options.dryrun:
         live_runs.name_left_jobs(options.directory)
     if parsed.asks or options.unlock or not parsed.is_ours:
@@ -99,7 +100,6 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
 def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> int:
     """Run Snakemake with these arguments and further options, and register the run, so that other processes see it."""
     options = parsed.options
-    files.check_user_cache()
     if options.dryrun or parsed.asks:
         return _snakemake(parsed.with_options(*further))
     if options.unlock:
