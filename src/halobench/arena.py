@@ -80,11 +80,11 @@ def read(path: Path | str) -> Iterator[Pair]:
     except OSError as error:
         raise RefusedError(str(path), f"can't be opened as HDF5 ({describe_error(error)})") from None
     with file:
-        groups = [(dataset, model) for dataset in file for model in getattr(file[dataset], "keys", tuple)()]
+        groups = [(dataset, model) for dataset in file for model in getattr(file.get(dataset), "keys", tuple)()]
         what = "has no pair; expected groups DATASET/MODEL with " + ", ".join(NEEDED)
         refuse(not groups, str(path), what)
         for dataset, model in groups:
-            yield _pair(f"{path}: {dataset}/{model}", dataset, model, file[dataset][model])
+            yield _pair(f"{path}: {dataset}/{model}", dataset, model, file[dataset].get(model))
 
 
 def _pair(place: str, dataset: str, model: str, group: Any) -> Pair:
@@ -100,6 +100,9 @@ def _pair(place: str, dataset: str, model: str, group: Any) -> Pair:
             arrays[labels] = check_labels(found, arrays[probabilities].shape, labels).astype(np.int64)
         except SpecError as error:
             raise error.at(f"{place}/{error.key}") from None
+        except (KeyError, MemoryError, OSError, ValueError) as error:  # a broken link, or an absurd shape
+            what = f"can't be read as probas_{split} and labels_{split} ({describe_error(error)}); write it again"
+            raise RefusedError(place, what) from None
     k = arrays["probas_cal"].shape[1]
     wanted = f"{k} columns, as in probas_cal"
     require(arrays["probas_test"].shape[1] == k, f"{place}/probas_test", arrays["probas_test"].shape, wanted)

@@ -66,6 +66,9 @@ class Executor(SlurmExecutor):
         from halobench.runner.live_runs import SUBMITTED, other_runs
 
         settings = self.workflow.executor_settings
+        if settings.array_jobs and self.workflow.execution_settings.retries:
+            what = "after a retry, the SLURM plug-in (2.8) waits forever for the rest of an array"
+            raise WorkflowError(f"--halobench-slurm-array-jobs: {what}; leave it out, or pass --retries 0")
         settings.status_command = None  # only one command is supported, so the base class must not warn
         settings.pass_command_as_script |= bool(set("$`\\") & set(str(Path.cwd())))  # else shells interpret them
         super().__post_init__()

@@ -227,7 +227,7 @@ def test_an_array_waits_and_then_runs(cluster, tmp_path):
     full = ["--output=/dev/null", "--nodes=1", "--gpus=2", "--array=1-2", "--wrap", "sleep 600"]
     others = cluster.ask("sbatch", "--parsable", *full).strip()
     wait_until(lambda: others in cluster.ask("squeue", "-h", "--states=RUNNING", "-o", "%F"), "no slot is free")
-    with Run(workspace, cluster, "--halobench-slurm-array-jobs", "train", "--until", "train") as run:
+    with Run(workspace, cluster, "--halobench-slurm-array-jobs", "train", "--retries", "0", "--until", "train") as run:
 
         def waiting() -> list[str]:
             shown = cluster.ask("squeue", "-h", "--array", "--states=PENDING", "-o", "%i %k").splitlines()

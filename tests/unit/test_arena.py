@@ -89,10 +89,15 @@ def test_bad_arrays_are_named(tmp_path, change, said):
 def test_files_that_are_not_of_this_layout_are_named(tmp_path):
     (tmp_path / "text.h5").write_text("no")
     written(tmp_path / "flat.h5", flat={"x": np.zeros(2)})
+    with h5py.File(written(tmp_path / "link.h5", d_m=pair(0)), "a") as file:
+        del file["d/m/labels_cal"]
+        file["d/m/labels_cal"] = h5py.SoftLink("/nowhere")
+        file["broken"] = h5py.ExternalLink("nowhere.h5", "/")
     for name, said in (
         ("gone", "no such file"),
         ("text", "can't be opened as HDF5"),
         ("flat", "x/probas_cal: missing"),
+        ("link", r"d/m: can't be read as probas_cal and labels_cal \(KeyError"),
     ):
         with pytest.raises(SpecError, match=said):
             list(arena.read(tmp_path / f"{name}.h5"))

@@ -270,6 +270,11 @@ def test_bad_claims_are_told_before_any_job_and_end_the_stage_in_the_same_line(f
     assert_refused(finished, [re.compile(line)], what="claims")
 
 
+def test_a_gpu_without_slots_is_told_before_any_job(finished):
+    line = "set-resources: train:slots_per_gpu = 0: expected at least 1"
+    assert_refused(finished, [line], "--set-resources", "train:slots_per_gpu=0", what="resources")
+
+
 # --- Files: the workflow ---------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ import stand_in_gpus
 from conftest import Workspace, assert_same_cells, few_cells, heed_interrupts, needs, one_cell, tiny_config
 from halobench.results.status import NOTHING
 from halobench.storage import arrays_io, files
+from halobench.storage.files import checksum
 from halobench.storage.verify import remove, verify
 
 pytestmark = pytest.mark.faults
@@ -246,7 +247,7 @@ def test_verify_names_files_that_were_truncated_edited_or_lost(finished_one, tmp
         whole = {path: (tmp_path / path).read_bytes() for path in paths}
         for path in paths:
             harm(tmp_path / path)
-        expected = set(paths) if paths is KEPT or harm is not Path.unlink else set()
+        expected = set(paths)
         if paths == RECORDS[:1]:  # files that no record lists any more are reported too
             # The middle of a record differs by machine, so an edit may leave valid JSON or not, or rename an output.
             unnamed = {"model.safetensors", "logits.safetensors", "history.csv"} - named(tmp_path / paths[0])
@@ -255,6 +256,26 @@ def test_verify_names_files_that_were_truncated_edited_or_lost(finished_one, tmp
         for path, content in whole.items():
             (tmp_path / path).write_bytes(content)
     assert verify(results).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("folder", "lost"),
+    [
+        ("sources", {"sources/digits/source.json"}),
+        ("manifests", {"manifests/tiny.json"}),
+        ("tables", {f"tables/tiny/{name}.json" for name in ("aggregate", "claims")}),
+        ("figures", {"figures/tiny/summary.json"}),
+    ],
+)
+def test_verify_misses_a_whole_folder_from_which_something_was_made(finished_one, tmp_path, folder, lost):
+    """Nothing in it is left to list the rest; `--remove` removes nothing for it."""
+    results = tmp_path / "results"
+    shutil.copytree(finished_one.folder / "results", results)
+    shutil.rmtree(results / folder)
+    faults = verify(results).faults
+    assert {str(fault.path.relative_to(results)) for fault in faults} == lost
+    assert all(re.search("is lost; .*json was made from it$", str(fault)) for fault in faults)
+    assert remove(faults, results) == []
 
 
 def test_verify_follows_links_and_knows_a_record_by_its_name(finished_one, tmp_path):
@@ -276,7 +297,28 @@ def test_verify_follows_links_and_knows_a_record_by_its_name(finished_one, tmp_p
     removed = remove(faults, results)
     assert tmp_path / CELL / "probe.json" in removed
     assert tmp_path / CELL / "radii.parquet" in removed
-    assert verify(results).faults == ()
+    assert all("is lost; " in str(fault) for fault in verify(results).faults)
+
+
+def test_a_lost_source_is_made_first_and_what_was_made_from_the_same_stays(finished_one, tmp_path):
+    """Also next to other jobs, and without Snakemake's memory: only the cell of the new seed is trained."""
+    workspace, config = finished_one.copy(tmp_path / "copy"), one_cell()
+    config["experiments"]["tiny"]["grid"][0]["seeds"] = [0, 1]
+    workspace.write(config)
+    trained = workspace.folder / CELL / "train.json"
+    before, source = trained.stat().st_mtime_ns, workspace.folder / "results/sources/digits"
+    for folder in (source, workspace.folder / ".snakemake"):
+        shutil.rmtree(folder)
+    expected = workspace.halobench("status").stdout.splitlines()[-1]
+    assert "1 source, 1 train, 1 probe, 1 calibrate, 1 reference, 1 manifest" in expected
+    done = run(workspace)
+    assert re.findall(r"\] (source|train) (\S+)", done.stderr) == [
+        ("source", "digits"),
+        ("train", "noisy/mlp/mixup2/seed1"),
+    ]
+    assert trained.stat().st_mtime_ns == before
+    assert checksum(source / "meta.json") == checksum(finished_one.folder / "results/sources/digits/meta.json")
+    assert workspace.halobench("status").stdout.strip() == NOTHING
 
 
 def test_a_run_keeps_to_the_configuration_that_it_was_started_with(finished_one, tmp_path):
@@ -299,6 +341,22 @@ def test_a_run_keeps_to_the_configuration_that_it_was_started_with(finished_one,
     done = run(workspace, "-n", target)
     assert "Nothing to be done" in done.stdout, done.stdout[-3000:]
     assert (folder / target).read_bytes() == (finished_one.folder / target).read_bytes()
+
+
+def test_a_job_on_a_node_refuses_a_frozen_configuration_that_was_edited(finished_one, tmp_path):
+    """A job of a cluster reads it again: with the edited rate, it would train another model than the run asked for."""
+    workspace = finished_one.copy(tmp_path / "copy")
+    (frozen,) = (workspace.folder / ".snakemake/halobench/configurations").iterdir()
+    text, trained = frozen.read_text(), (workspace.folder / CELL / "train.json").read_bytes()
+    job = ("--cores", "1", "--configfile", str(frozen), "--forcerun", "train", "--until", "train")
+    for edited in (text.replace("lr: 0.003", "lr: 0.009"), text.partition("frozen:")[0]):
+        frozen.write_text(edited)
+        done = workspace.snakemake(*job)
+        assert done.returncode == 1
+        assert f"{frozen}: was edited after the run began; repeat the run's command" in done.stderr
+        assert (workspace.folder / CELL / "train.json").read_bytes() == trained
+    assert workspace.halobench("run", "--cores", "1").returncode == 0
+    assert frozen.read_text() == text
 
 
 UNPRIVILEGED = "-dac_override,-dac_read_search"  # without these, permissions apply to root too

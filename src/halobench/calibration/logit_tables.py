@@ -10,7 +10,8 @@ are ignored.
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +69,7 @@ def numbered(labels: Any, names: Sequence[str] | None, k: int, key: str) -> tupl
         require(len(seen) == k, key, found, f"names of {k}, one per column of logits; {advice}")
         names = seen
     places = {str(name): place for place, name in enumerate(names)}
+    require(len(places) == len(names), "names", list(names), "a different name for each class, since labels are names")
     for row, entry in enumerate(entries):
         if entry not in places:
             raise SpecError(f"{key}[{row}]", array.tolist()[row], one_of(places, entry))
@@ -148,6 +150,7 @@ def _parts(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return a table's columns by kind and class, and the classes in the order of their numbers or columns."""
     columns: dict[str, dict[str, Any]] = {}
+    check_columns(table.columns)
     for column in table.columns:
         if match := COLUMN.fullmatch(str(column)):
             columns.setdefault(PLURALS[match[1]], {})[match[2]] = column
@@ -159,6 +162,12 @@ def class_columns(table: pd.DataFrame) -> tuple[dict[str, dict[str, Any]], list[
         expected = f"the classes {', '.join(names)}, as in the other columns"
         require(set(by_name) == set(names), kind, Found(f"the classes {', '.join(by_name)}"), expected)
     return columns, names
+
+
+def check_columns(names: Iterable[Any]) -> None:
+    """Raise SpecError if two columns have the same name: both would count, or be renamed to different classes."""
+    twice = next((name for name, uses in Counter(map(str, names)).items() if uses > 1), "")
+    refuse(twice, f"columns.{twice}", "there are several columns with this name; keep one, or rename the others")
 
 
 def _shown(table: pd.DataFrame) -> str:

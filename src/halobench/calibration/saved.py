@@ -208,7 +208,7 @@ def read(path: Path | str, trust: bool = False) -> Any:
         _import_outside(Path(path), form)
     try:
         fitted = _decode(header["fit"], arrays)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise RefusedError(str(path), f"{newer} (unknown {error})") from None
     refuse(not isinstance(fitted, Savable), str(path), f"contains no calibrator; {WANTED}")
     return fitted
@@ -226,7 +226,9 @@ def _parts(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         header = json.loads(arrays.pop(HEADER).tobytes())
         if header["format"] != FORMAT:
             raise RefusedError(str(path), f"has the format {header['format']!r}, not {FORMAT!r}; {WANTED}")
-        return header | {"version": int(header["version"]), "packages": dict(header["packages"])}, arrays
+        known = {"version": int(header["version"]), "packages": dict(header["packages"]), "fit": header["fit"]}
+        list(_forms(header["fit"]))  # reaches the bottom, unless it is nested too deeply
+        return header | known, arrays
     except SpecError:
         raise
     except Exception as error:  # numpy, zipfile and json raise a dozen types

@@ -186,6 +186,13 @@ def _check(args: argparse.Namespace) -> int:
     return 0
 
 
+def _cells(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """Return the names of trained cells, by which shells complete an argument."""
+    from halobench.results.cell import cell_names
+
+    return cell_names(parsed_args.results)
+
+
 def add(commands: Any) -> None:
     """Add the commands to the parsers of all commands; those with `passed_on` pass other arguments on to Snakemake."""
 
@@ -201,7 +208,8 @@ def add(commands: Any) -> None:
 
     show = command("show", "Show a cell: its spec, temperatures, metrics, commands and logs.", SHOW, run=_show)
     what = "e.g. digits/mlp/mixup2/seed0, or a part that no other cell's name contains"
-    show.add_argument("cell", metavar="CELL", help=what)
+    cell: Any = show.add_argument("cell", metavar="CELL", help=what)
+    cell.completer = _cells
     compare = command("compare", "Say which of two losses, cells or results folders is better.", COMPARE, run=_compare)
     compare.add_argument(
         "first", metavar="A", help="a loss, alone or as DATASET/MODEL/LOSS, a cell or a results folder"

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
@@ -50,11 +51,19 @@ def _named_kinds(probes: Any) -> Any:
     return {name: {"kind": name} | keys if isinstance(keys, dict) else keys for name, keys in probes.items()}
 
 
+TAKEN = (".snakemake", "src", "workflow", "profiles")  # folders in the working directory
+
+
 def _check_folder(path: str) -> str:
-    """Return a path; raise SpecError if it can't be used unquoted in rules and shells."""
-    expected = "a folder other than the working directory, with only letters, digits, and . _ + - / in its path"
-    other = os.path.realpath(path) != os.path.realpath(".")
-    require(re.fullmatch(r"[\w.+/-]+", path, re.ASCII) and other, "", path, expected)
+    """Return a path; raise SpecError if it can't be used unquoted in rules and shells, or isn't for results."""
+    expected = "a folder other than the working directory and those above, with only letters, digits, and . _ + - /"
+    place, here = Path(path).resolve(), Path.cwd()
+    plain = re.fullmatch(r"[\w.+/-]+", path, re.ASCII)
+    require(plain and not here.is_relative_to(place), "", path, f"{expected} in its path")
+    taken = any(place.is_relative_to(here / name) for name in TAKEN)
+    require(not taken, "", path, f"a folder outside {', '.join(TAKEN)}, which have files of other kinds")
+    returns = ".." in os.path.normpath(path) and place.is_relative_to(here)
+    require(not returns, "", path, "the path from the working directory, since this one leads out of it and back")
     return path
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from halobench.calibration import saved
 from halobench.calibration.arrays import blocks, check_matrix, check_unscaled, two_columns
 from halobench.calibration.calibrator import Calibrator
-from halobench.calibration.diagnosis.external_logits import KINDS, in_file
+from halobench.calibration.diagnosis.external_logits import KINDS, csv_columns, in_file
 from halobench.calibration.logit_tables import COLUMN, EXPECTED, class_columns, is_table, ordered
 from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
 from halobench.storage.files import replacing
@@ -128,8 +128,7 @@ def _apply_csv(fitted: Calibrator, file: Path, out: Path) -> int:
     """Map a .csv file, and return the number of rows."""
     import pandas as pd
 
-    width = len(pd.read_csv(file, nrows=0).columns)
-    total = 0
+    width, total = len(csv_columns(file)), 0
     with pd.read_csv(file, float_precision="round_trip", chunksize=_rows(width)) as parts, out.open("w") as sink:
         for part in parts:
             _table(fitted, part, total).to_csv(sink, index=False, header=not total)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from halobench.core.errors import RefusedError, describe_error, require
+from halobench.core.errors import RefusedError, describe_error, refuse, require
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 ORDER = "CUDA_DEVICE_ORDER"
@@ -148,6 +148,8 @@ def _wait(devices: Sequence[Device], slots: int) -> tuple[Device, FileLock]:
     folder = _lock_folder()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        whose = f"GPU locks can't be kept in {folder}, which another user has made; set TMPDIR to another folder"
+        refuse(folder.stat().st_uid != os.geteuid(), "TMPDIR", whose)
         if taken := _take(devices, slots, folder):
             return taken
         names = ", ".join(device.value for device in devices)

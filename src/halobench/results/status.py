@@ -24,6 +24,7 @@ from halobench.results.time_estimate import Paces, estimate, untried
 from halobench.storage.files import checksum, read_json
 from halobench.storage.job_logs import SILENT, last_line
 from halobench.storage.layout import STAGES
+from halobench.storage.manifest import check_entries
 from halobench.storage.records import check_seal, read_record
 from halobench.storage.request_diff import changes, is_or_are, listed
 
@@ -43,7 +44,7 @@ class State:
     kind: str
     reasons: tuple[str, ...] = ()  # why it isn't current, apart from changed inputs
     moved: tuple[str, ...] = ()  # the inputs that changed
-    restores: bool = False  # whether a run would only write damaged files again, with the same bytes
+    restores: bool = False  # whether a run would only write lost or damaged files again, with the same bytes
     record: Mapping[str, Any] | None = None  # of the existing result
 
     @property
@@ -59,33 +60,32 @@ def state_of(job: Job, results: Path, inputs: Mapping[str, str] | None = None, t
     `inputs` are the present checksums of the job's inputs; inputs that its record doesn't list don't count. Among the
     job's outputs, only files newer than the record are compared or, if `thorough`, all except weights and logits.
     """
-    path = results / job.record
+    path, fixed = results / job.record, _is_fixed(job)
     if not path.exists():
         if any((results / output).exists() for output in job.paths):
-            return State("changed", (f"{path.name} is missing",))
+            return State("changed", (f"{path.name} is missing",), restores=fixed)
         log = results / job.log
         if not log.exists():
-            return State("missing")
+            return State("missing", restores=fixed)
         last = last_line(log)
-        return State("failed", ("there are no results" if last == SILENT else f"no results; its log ends: {last}",))
+        why = "there are no results" if last == SILENT else f"no results; its log ends: {last}"
+        return State("failed", (why,), restores=fixed)
     try:
         record = _read(path, job)
     except SpecError:
-        return State("changed", ("its record can't be read",))
+        return State("changed", ("its record can't be read",), restores=fixed)
     reasons = _manifest_changes(record, job) if job.stage == "manifest" else changes(record, job.request, job.seed)
     recorded = record.get("inputs", {})
     moved = sorted(name for name, digest in (inputs or {}).items() if recorded.get(name, digest) != digest)
     harm = _harm(path, record, thorough)
-    restores = bool(harm) and not reasons and not moved and _is_restored(job, results)
+    restores = bool(harm) and not reasons and not moved and fixed
     reasons += harm
     return State("changed" if reasons or moved else "current", tuple(reasons), tuple(moved), restores, record)
 
 
-def _is_restored(job: Job, results: Path) -> bool:
-    """Return True if a job is a source whose declared outputs exist and whose arrays are always the same."""
-    if job.stage != "source" or not all((results / path).exists() for path in job.paths):
-        return False
-    return not plugins.find("data", job.spec["loader"]).constants.get("FROM_DISK")  # these files may have changed
+def _is_fixed(job: Job) -> bool:
+    """Return True if a job is a source that is always the same, unlike files on disk, which may have changed."""
+    return job.stage == "source" and not plugins.find("data", job.spec["loader"]).constants.get("FROM_DISK")
 
 
 def _read(path: Path, job: Job) -> dict[str, Any]:
@@ -94,6 +94,7 @@ def _read(path: Path, job: Job) -> dict[str, Any]:
         return read_record(path, ["spec", "seed", "code"])
     manifest = read_json(path, ["experiment", "cells", "references"])
     check_seal(path, manifest)
+    check_entries(path, manifest)
     return manifest
 
 
@@ -198,14 +199,12 @@ def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
 def to_run(jobs: Iterable[Job], states: Mapping[Name, State]) -> dict[Name, Job]:
     """Return the jobs that a run of the whole list would run: those that aren't current, and all that need them.
 
-    If nothing else is to do, sources that are only restored don't count as needed, since their bytes stay the same.
+    Sources that are only restored don't count as needed, since their bytes stay the same.
     """
     by_name, chosen = {job.name: job for job in jobs}, {}
-    outdated = {name for name, state in states.items() if state.kind != "current"}
-    if all(states[name].restores for name in outdated):
-        return {name: by_name[name] for name in states if name in outdated}
-    for name in states:  # in an order in which they could run
-        if name in outdated or any(need in chosen for need in by_name[name].needs):
+    for name, state in states.items():  # in an order in which they could run
+        follows = any(need in chosen and not states[need].restores for need in by_name[name].needs)
+        if state.kind != "current" or follows:
             chosen[name] = by_name[name]
     return chosen
 

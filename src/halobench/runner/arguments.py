@@ -7,6 +7,7 @@ import atexit
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,8 +17,9 @@ from typing import Any
 import yaml
 from snakemake.utils import update_config
 
+from halobench.core.errors import refuse
 from halobench.core.extras import install
-from halobench.experiment.config_file import read_file, typed_entries
+from halobench.experiment.config_file import leaves, read_file, typed_entries
 from halobench.experiment.config_loader import ConfigError
 
 BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
@@ -89,6 +91,11 @@ def read_arguments(words: Sequence[str], results: Path | None = None) -> Argumen
     for entry in entries:
         if "=" not in entry:
             raise OSError(f"--config: {entry!r} isn't KEY=VALUE (targets come before options)")
+    keys = Counter(
+        key for entry in entries for each, value in typed_entries([entry]).items() for key in leaves(value, each)
+    )
+    twice = next((key for key, uses in keys.items() if uses > 1), "")
+    refuse(twice, f"--config {twice}", f"is set {keys[twice]} times; keep one of the values")
     entries = [*entries, *([] if results is None else [f"results={results}"])]
     dotted = [entry for entry in entries if "." in entry.partition("=")[0]]
     further = [] if results is None and not dotted else ["--config", *(each for each in entries if each not in dotted)]
@@ -110,12 +117,13 @@ def _parsed(words: Sequence[str]) -> argparse.Namespace:
     """Parse Snakemake's arguments, without profiles."""
     from snakemake.cli import get_argument_parser  # named in Snakemake's documentation, under "All Options"
     from snakemake.exceptions import CliException
+    from snakemake_interface_common.exceptions import WorkflowError
 
     parser = get_argument_parser()
     parser.prog = "halobench run"
     try:
         options = parser.parse_args(words)
-    except CliException as error:
+    except (CliException, WorkflowError) as error:
         raise OSError(str(error)) from None
     options.directory = options.directory or Path()
     if options.rerun_triggers == parser.get_default("rerun_triggers"):

@@ -1,8 +1,8 @@
-"""Check before any job that a grid can test the claims of one's own."""
+"""Find out before any job which claims of one's own a grid can't test."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,44 +23,63 @@ QUANTITIES = (
 COLUMNS = ("dataset", "model", "loss", "noise")  # of cells, known before a run
 
 
-def check_in_grid(claims: Iterable[Claim], config: Config) -> None:
-    """Raise SpecError if a claim of one's own has a side that no cell of the experiments to run meets.
+def untested(claims: Iterable[Claim], config: Config) -> Iterator[SpecError]:
+    """Yield why the experiments to run can't test a claim of one's own, e.g. since no cell meets one of its sides.
 
-    Claims of other kinds come with the package and may be about other grids.
+    The file may serve several configurations, so this isn't an error, but names that no grid has are: SpecError is
+    raised. Claims of other kinds come with the package and may be about other grids.
     """
     own = [claim for claim in claims if claim.kind == "own"]
     if not own:
         return
+    for claim in own:
+        _check_vocabulary(claim)
     cells = sorted({cell for experiment in config.run for cell in config.cells(experiment)})
     probed = {cell for experiment in config.run for cell in config.probed(experiment)}
     noise = {name: dataset.noise.p for name, dataset in config.datasets.items()}
     grid = pd.DataFrame([{**vars(cell), "noise": noise[cell.dataset], "probed": cell in probed} for cell in cells])
     for claim in own:
-        seen = grid if claim.table in ("metrics", "runs") else grid[grid["probed"]]
-        refuse(seen.empty, f"claims.{claim.name}.table", f"no cell of this grid is probed, so {claim.table} is empty")
-        sides = [*claim.sides, *([{**claim.where, **claim.baselines}] if claim.baselines else [])]
-        pairs = [_pairs(claim, side, seen, config) for side in sides]
-        apart = claim.statistic in ("difference", "against_best") and len(pairs) > 1 and not set.intersection(*pairs)
-        refuse(apart, f"claims.{claim.name}", "no data set and model of this grid has cells of both sides")
+        try:
+            _check(claim, grid, config)
+        except SpecError as error:
+            yield error
+
+
+def _sides(claim: Claim) -> list[dict[str, Any]]:
+    """Return all conditions on each side of a claim, and on its baselines."""
+    return [*claim.sides, *([{**claim.where, **claim.baselines}] if claim.baselines else [])]
+
+
+def _check_vocabulary(claim: Claim) -> None:
+    """Raise SpecError if a side names a value that the tables of no grid have."""
+    for side in _sides(claim):
+        drawn = side.get("split") != "test"  # test samples are scored by other labels
+        labels = tuple(label for label in LABELS if drawn or label != "drawn")
+        _check_names(claim, side, {"labels": labels, "points": POINTS, "split": SPLITS})
+        _check_names(claim, side, {"quantity": QUANTITIES} if claim.table == "radii" else {})
+
+
+def _check_names(claim: Claim, side: Mapping[str, Any], names: Mapping[str, Iterable[str]]) -> None:
+    """Raise SpecError if a side names a value of a column that isn't among its `names`."""
+    for column, known in names.items():
+        for value in plain_names(side.get(column, ())):
+            require(value in known, f"claims.{claim.name}.{column}", value, one_of(known, value))
+
+
+def _check(claim: Claim, grid: pd.DataFrame, config: Config) -> None:
+    """Raise SpecError if a grid can't test a claim."""
+    seen = grid if claim.table in ("metrics", "runs") else grid[grid["probed"]]
+    refuse(seen.empty, f"claims.{claim.name}.table", f"no cell of this grid is probed, so {claim.table} is empty")
+    pairs = [_pairs(claim, side, seen, config) for side in _sides(claim)]
+    apart = claim.statistic in ("difference", "against_best") and len(pairs) > 1 and not set.intersection(*pairs)
+    refuse(apart, f"claims.{claim.name}", "no data set and model of this grid has cells of both sides")
 
 
 def _pairs(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, config: Config) -> set[tuple[str, str]]:
     """Return the pairs of data set and model with a cell that meets one side's conditions; SpecError without any."""
     place = f"claims.{claim.name}"
-    drawn = side.get("split") != "test"  # test samples are scored by other labels
-    names = {
-        "labels": tuple(label for label in LABELS if drawn or label != "drawn"),
-        "probe": (*config.probes,),
-        "points": POINTS,
-        "split": SPLITS,
-    }
-    if claim.table == "metrics":
-        names["calibrator"] = config.calibrate.names
-    if claim.table == "radii":
-        names["quantity"] = QUANTITIES
-    for column, known in names.items():
-        for value in plain_names(side.get(column, ())):
-            require(value in known, f"{place}.{column}", value, one_of(known, value))
+    _check_names(claim, side, {"probe": (*config.probes,)})
+    _check_names(claim, side, {"calibrator": config.calibrate.names} if claim.table == "metrics" else {})
     fits = tuple(dict.fromkeys(("none", *config.calibrate.names)))
     require(claim.fit in fits, f"{place}.fit", claim.fit, one_of(fits, claim.fit))
     loss = side.get("loss")

@@ -13,11 +13,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from halobench.core.errors import RefusedError
 from halobench.runner import end_of_run
 from halobench.runner.slurm import queue
 
@@ -73,9 +74,21 @@ def _locks(folder: Path) -> Path:
     return folder.absolute() / STATE / "runs"
 
 
-def _deciding(folder: Path) -> FileLock:
-    """Return the lock that a run holds alone, for a few seconds, to enrol and clean up after dead runs."""
-    return FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True)
+@contextlib.contextmanager
+def _deciding(folder: Path) -> Iterator[None]:
+    """Hold the lock that a run holds alone, for a few seconds, to enrol and clean up after dead runs."""
+    # Without locks, filelock would wait for any file of this name, also one that was copied here.
+    lock = FileLock(_locks(folder).with_name("deciding.lock"), is_singleton=True, fallback_to_soft=False)
+    try:
+        lock.acquire()
+    except OSError as error:
+        what = f"no file can be locked there ({error.strerror}), and runs know of each other by locks"
+        advice = "have the file system mounted with locks (Lustre: -o flock), or work in a folder on another one"
+        raise RefusedError(str(folder.absolute()), f"{what}; {advice}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def enrol_in_shared(results: Path, folder: Path, records: Collection[str]) -> None:

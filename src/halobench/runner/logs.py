@@ -69,7 +69,8 @@ class Job:
 
     def end(self, slurm: Sequence[str]) -> None:
         """Note why the job ended without success, as its logs say, and note the paths of its SLURM logs."""
-        self.reason, self.slurm = last_line(self.log).removeprefix(f"{self.key}: "), slurm
+        last = last_line(self.log) if self.written else SILENT  # an older log is that of another attempt
+        self.reason, self.slurm = last.removeprefix(f"{self.key}: "), slurm
         if self.reason == SILENT:
             self.reason = next(filter(None, (why_ended(Path(log)) for log in reversed(slurm))), SILENT)
 
@@ -77,7 +78,7 @@ class Job:
         """Return lines with the log's path, its last lines, and the reason in SLURM's logs why the job ended."""
         ends = {log: why_ended(Path(log)) for log in self.slurm}
         slurm = [log if end in ("", self.reason) else f"{log}: {end}" for log, end in ends.items()]
-        below = [*before_last(self.log), self.reason, *slurm]
+        below = [*(before_last(self.log) if self.written else ()), self.reason, *slurm]
         return [f"  {self.name} ({self.log})", *(f"    {line}" for line in below)]
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 from snakemake.utils import update_config
 
 from halobench.core import plugins
+from halobench.core.errors import require
 from halobench.core.specs.codec import to_json
 from halobench.experiment import jobs
 from halobench.experiment.code_version import code_digest, code_map
@@ -31,7 +32,16 @@ from halobench.results.finished_cells import (
 )
 from halobench.runner import end_of_run, validation
 from halobench.runner.arguments import DEFAULT, TARGETS
-from halobench.runner.run_plan import FROZEN, attempt, check, check_claims, code_key, prepared, set_search_paths
+from halobench.runner.run_plan import (
+    FROZEN,
+    attempt,
+    check,
+    check_claims,
+    check_frozen,
+    code_key,
+    prepared,
+    set_search_paths,
+)
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
 from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
@@ -48,6 +58,11 @@ def prepare(workflow: Any, config: Mapping[str, Any], claims: Path | str) -> Rul
     if workflow.is_main_process and not config.get(FROZEN) and Path(DEFAULT).exists():
         # Snakemake would silently take the last value of a repeated key.
         attempt("The configuration has", read_file, DEFAULT)
+    for path in workflow.overwrite_configfiles:
+        attempt("The configuration has", check_frozen, Path(path))
+    for rule, resources in workflow.resource_settings.overwrite_resources.items():
+        if (slots := resources.get("slots_per_gpu")) is not None:
+            attempt("The resources have", _check_slots, f"set-resources: {rule}:slots_per_gpu", slots.raw)
     raw = copy.deepcopy(dict(config))
     codes = raw.pop(FROZEN, {})
     # Snakemake has no public name for the values of --config alone; in their lists and mappings, numbers are text.
@@ -60,6 +75,10 @@ def prepare(workflow: Any, config: Mapping[str, Any], claims: Path | str) -> Rul
     if workflow.is_main_process:
         attempt("The claims have", check_claims, claims, checked)
     return RuleInputs(checked, named, codes)
+
+
+def _check_slots(key: str, slots: Any) -> None:
+    require(not isinstance(slots, int) or slots >= 1, key, slots, "at least 1")
 
 
 def _holds(value: Any, part: Any) -> bool:

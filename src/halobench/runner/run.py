@@ -42,6 +42,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         why = "whether a result is current depends on its record, not on its time"
         raise OSError(f"--touch is not supported, since {why}; `halobench status` lists outdated results")
     check_arguments(parsed)
+    files.check_user_cache()
     if options.dryrun:
         live_runs.name_left_jobs(options.directory)
     if parsed.asks or options.unlock or not parsed.is_ours:
@@ -49,13 +50,14 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     plan = load(parsed)
     if plan is None:
         return 1
-    jobs, states, needed = _survey(plan, list(options.targets) or ["all"])
+    jobs, states, chosen, forcing = _choose(plan, parsed)
     if not jobs:  # no finished cell could be drawn, as the workflow will say
         return _pass_on(parsed, cancel)
-    chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
-    forcing = _forcing(parsed, plan.named, jobs, chosen) if needed else []
+    first = _to_make_first(chosen, states) if forcing else {}
     if options.dryrun:
         print("\n".join(status.report(jobs, states, plan.paces(jobs, states))), flush=True)
+        if first and len(chosen) > len(first) and all(states[name].restores for name in first):
+            return 0  # Snakemake would list all that reads a restored source
         try:
             files.check_writable(options.directory / STATE.parent)  # Snakemake notes there which files exist
         except SpecError as error:
@@ -68,11 +70,16 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
     files.require_sane_clock([plan.results / job.record for job in jobs if states[job.name].record], time.time())
     if _is_local(options):
         check_devices(chosen.values())
+    live_runs.enrol_in_shared(plan.results, options.directory, [str(job.record) for job in chosen.values()])
+    frozen = ["--config", "--configfile", str(plan.freeze(options.directory / STATE, jobs))]  # replace the given ones
+    if first:
+        until = ["--until", "source", *_forcing(parsed, plan.named, jobs, first)]
+        if code := _pass_on(parsed, cancel, [*frozen, *until]):
+            return code
+        jobs, states, chosen, forcing = _choose(plan, parsed)
     for line in _replaced(chosen, states):
         end_of_run.say(line)
-    live_runs.enrol_in_shared(plan.results, options.directory, [str(job.record) for job in chosen.values()])
-    frozen = plan.freeze(options.directory / STATE, jobs)
-    return _pass_on(parsed, cancel, ["--config", "--configfile", str(frozen), *forcing])  # replace the given ones
+    return _pass_on(parsed, cancel, [*frozen, *forcing])
 
 
 def print_status(arguments: Sequence[str], results: Path | None = None, each: bool = False) -> int:
@@ -107,6 +114,25 @@ def _pass_on(parsed: Arguments, cancel: bool, further: Sequence[str] = ()) -> in
     return _snakemake(parsed.with_options(*further, *([] if options.logger else [LOGGER])))
 
 
+def _choose(
+    plan: RunPlan, parsed: Arguments
+) -> tuple[list[Job], status.States, Mapping[status.Name, Job], Sequence[str]]:
+    """Return all jobs with their states, those to run for the targets, and the options by which Snakemake runs them."""
+    jobs, states, needed = _survey(plan, list(parsed.options.targets) or ["all"])
+    chosen = {name: job for name, job in status.to_run(jobs, states).items() if not needed or name in needed}
+    return jobs, states, chosen, _forcing(parsed, plan.named, jobs, chosen) if needed else []
+
+
+def _to_make_first(chosen: Mapping[status.Name, Job], states: status.States) -> dict[status.Name, Job]:
+    """Return the sources that a run makes before anything else: if they stay the same, what was made from them stays.
+
+    There are none if nothing was made from sources yet.
+    """
+    if not any(state.record for (stage, _), state in states.items() if "source" in STAGES[stage].needs):
+        return {}
+    return {name: job for name, job in chosen.items() if job.stage == "source"}
+
+
 def _is_local(options: argparse.Namespace) -> bool:
     """Return True if all jobs run on this machine."""
     return options.executor in (None, "local") and not options.workflow_profile
@@ -127,15 +153,19 @@ def _forcing(parsed: Arguments, results: str, jobs: Iterable[Job], chosen: Mappi
     Snakemake runs all forced jobs, and jobs with missing outputs anyway. Besides times, the only other trigger is
     software environments, which no rule has. An input that was written again with the same bytes is newer, but changes
     nothing, so inputs of rules without a chosen job count as ancient, unless the user forces jobs, which others follow.
-    Snakemake doesn't force a job with ancient inputs if it also forces one that the job needs.
+    Sources that don't run are ancient for all rules. Snakemake doesn't force a job with ancient inputs if it also
+    forces one that the job needs.
     """
     options = parsed.options
     if options.rerun_triggers:
         return []
     forced = [*sorted(options.forcerun), *(f"{results}/{job.record}" for job in chosen.values())]
     triggers = ["--rerun-triggers", "software-env", *(["--forcerun", *forced] if forced else [])]
-    rules = dict.fromkeys(_rule(job) for job in jobs if job.name not in chosen)
-    ancient = [f"{rule}={INPUTS}" for rule in rules if rule not in {_rule(job) for job in chosen.values()}]
+    rules = dict.fromkeys(_rule(job) for job in chosen.values())
+    others = dict.fromkeys(_rule(job) for job in jobs if job.name not in chosen)
+    ancient = [f"{rule}={INPUTS}" for rule in others if rule not in rules]
+    if "source" not in rules:
+        ancient += [f"{rule}=source" for rule in rules]
     if not ancient or options.forcerun or options.forceall or options.force or options.consider_ancient:
         return triggers
     return [*triggers, "--consider-ancient", *ancient]

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from halobench.core import plugins
-from halobench.core.errors import SpecError, describe_error
+from halobench.core.errors import SpecError, refuse
 from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.data import data_root
 from halobench.experiment import jobs as job_list
@@ -26,10 +26,12 @@ from halobench.results.finished_cells import partial_jobs
 from halobench.results.time_estimate import Paces
 from halobench.runner import model_trials, validation
 from halobench.runner.arguments import DEFAULT, Arguments, configuration
-from halobench.runner.end_of_run import CLAIMS
+from halobench.runner.end_of_run import CLAIMS, say
+from halobench.runner.live_runs import STATE
 from halobench.storage import files
 
 _plans: list[RunPlan] = []  # of this process
+CONFIGURATIONS = "configurations"  # the folder of frozen ones, below that of the state of runs
 FROZEN = "frozen"  # holds jobs' code versions; marks a configuration as complete, so no default file is read
 
 
@@ -61,7 +63,7 @@ class RunPlan:
         """Return the paces of models that status needs to estimate the time of jobs."""
         wanted = status.untimed(jobs, states)
         with contextlib.chdir(self.folder):
-            return model_trials.measure(wanted, self.raw, Path(self.named), cache_folder())
+            return model_trials.measure(wanted, self.raw, Path(self.named), files.user_cache() / "halobench")
 
     def _read_by(self, job: job_list.Job) -> dict[str, str]:
         """Return the checksums of files that a job reads but no job writes."""
@@ -73,11 +75,23 @@ class RunPlan:
         """Write the configuration and the jobs' code versions to one file below a folder for the state of runs."""
         codes = {code_key(*kind): code_digest(code_map(*kind)) for kind in {(job.stage, job.plugins) for job in jobs}}
         text = yaml.safe_dump({**self.raw, FROZEN: dict(sorted(codes.items()))}, sort_keys=False)
-        path = state.absolute() / "configurations" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.yaml"
+        path = state.absolute() / CONFIGURATIONS / _frozen_name(text.encode())
         if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text:
             with files.replacing(path) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         return path
+
+
+def check_frozen(path: Path) -> None:
+    """Raise SpecError if a file of `RunPlan.freeze` was edited since; jobs on a cluster read it again."""
+    if path.match(f"{STATE}/{CONFIGURATIONS}/*"):
+        what = "was edited after the run began; repeat the run's command, which writes this file again"
+        refuse(path.name != _frozen_name(path.read_bytes()), str(path), what)
+
+
+def _frozen_name(content: bytes) -> str:
+    """Return the name of a frozen configuration, which reveals edits."""
+    return f"{hashlib.sha256(content).hexdigest()[:16]}.yaml"
 
 
 def code_key(stage: str, plugins: Iterable[tuple[str, str]]) -> str:
@@ -136,12 +150,7 @@ def check(raw: Mapping[str, Any]) -> tuple[Config, str]:
     data_root.note(raw)
     folder = raw.get("results")
     named = os.path.normpath(folder) if isinstance(folder, str) and folder else "results"
-    return validation.load_checked(raw, cache_folder(), Path(named)), named
-
-
-def cache_folder() -> Path:
-    """Return the user's folder for notes that don't belong to any project."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "halobench"
+    return validation.load_checked(raw, files.user_cache() / "halobench", Path(named)), named
 
 
 def claims_file(workflow: Path) -> Path:
@@ -150,17 +159,19 @@ def claims_file(workflow: Path) -> Path:
 
 
 def check_claims(path: Path | str, config: Config) -> None:
-    """Check the claims file now, since claims are judged only after everything else has been computed."""
+    """Check the claims file now, since claims are judged only after everything else has been computed.
+
+    Claims that the experiments can't test are named.
+    """
     from halobench.results.claims import check_computed, load_claims
-    from halobench.runner.claims_in_grid import check_in_grid
+    from halobench.runner.claims_in_grid import untested
 
     calibrators = (*CALIBRATORS, *plugins.names("calibrators"), *config.calibrate.names)
     try:
         claims = load_claims(path)
         check_computed(claims, config.calibrate.scores, calibrators)
-        check_in_grid(claims, config)
-    except OSError as error:
-        raise ConfigError([f"{path}: the claims can't be read ({describe_error(error)})"]) from None
+        for why in untested(claims, config):
+            say(f"a claim of {path} isn't tested by this run: {why}")
     except SpecError as error:
         raise ConfigError([str(error)]) from None
 

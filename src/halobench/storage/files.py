@@ -15,7 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from halobench.core.errors import Found, RefusedError, SpecError, describe_error, require
+from halobench.core.errors import Found, RefusedError, SpecError, describe_error, refuse, require
 
 REMEDY = "(if this is a result, delete it; the next run that needs it will recreate it)"
 TEMPORARY = ".writing-"  # prefix of the names of temporary files
@@ -103,6 +103,17 @@ def check_writable(folder: Path) -> None:
         raise RefusedError(
             str(folder), f"can't be written to ({error.strerror}); choose another folder or change its permissions"
         ) from None
+
+
+def user_cache() -> Path:
+    """Return the user's folder for notes that don't belong to any project, in which Snakemake also keeps files."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def check_user_cache() -> None:
+    """Raise SpecError unless files can be created in the user's cache, without which Snakemake doesn't start."""
+    what = "can't be written to, and Snakemake keeps files there; set XDG_CACHE_HOME to another folder"
+    refuse(not os.access(nearest_existing(user_cache()), os.W_OK | os.X_OK), str(user_cache()), what)
 
 
 def require_sane_clock(paths: Iterable[Path | str], now: float) -> None:

@@ -6,6 +6,7 @@ table of failed jobs all go through `STAGES`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -46,6 +47,11 @@ class Stage:
         """Patterns for the paths of the stage's records below the results folder."""
         pattern = self.record.format("/".join("*" if "{" in part else part for part in self.key.split("/")))
         return (pattern, f"partial/{pattern}") if self.scoped else (pattern,)
+
+    def wildcards(self, record: str) -> dict[str, str]:
+        """Return the wildcards of the job that wrote a record, from its path below the results folder and scope."""
+        match = re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", self.record.format(self.key)), record)
+        return match.groupdict() if match else {}
 
     @property
     def output_patterns(self) -> tuple[str, ...]:

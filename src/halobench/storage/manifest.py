@@ -35,9 +35,18 @@ def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
     return {"experiment": listed["experiment"], "cells": cells, "references": scored}
 
 
+def check_entries(path: Path | str, manifest: Mapping[str, Any]) -> None:
+    """Raise SpecError unless a manifest's cells and references are mappings with paths and outputs."""
+    for key in ("cells", "references"):
+        entries = manifest[key] if isinstance(manifest[key], list) else [None]
+        whole = all(isinstance(entry, Mapping) and {"path", "outputs"} <= entry.keys() for entry in entries)
+        refuse(not whole, str(path), f"isn't a manifest, since its {key} have no paths and outputs {files.REMEDY}")
+
+
 def read_manifest(path: Path | str) -> dict[str, Any]:
     """Read a manifest, as returned by `list_files`; raise SpecError if the file isn't one or has been edited."""
     manifest = files.read_json(path, ("cells", "references"))
     check_seal(path, manifest)
+    check_entries(path, manifest)
     refuse(not manifest["cells"], str(path), "lists no cells")
     return manifest

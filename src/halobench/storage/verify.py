@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -40,11 +42,12 @@ def verify(results: Path) -> Verification:
     """Check every file listed in a record against its checksum there, following links.
 
     Anything but a record at a record's path is a fault, as is a file that is named like an output of a stage but isn't
-    listed in any record next to it. Files that a manifest lists must exist too. All other files in the results folder
-    are ignored.
+    listed in any record next to it. Files that a manifest lists must exist too, as must the records of what a record's
+    stage has read. All other files in the results folder are ignored.
     """
     count, files, listed, faults = 0, 0, set[Path](), list[Fault]()
     manifests: dict[Path, Any] = {}
+    readers: dict[Path, Path] = {}  # a record by each record that its stage needed
     outputs = _matches(results, (pattern for stage in STAGES.values() for pattern in stage.output_patterns))
     named = _matches(results, (pattern for stage in STAGES.values() for pattern in stage.records))
     for path in sorted({*named} - {*outputs}):  # answers.json isn't the record of a table called answers
@@ -58,6 +61,7 @@ def verify(results: Path) -> Verification:
             count, files = count + 1, files + len(content["outputs"])
             listed |= {path.parent / name for name in content["outputs"]}
             faults += check_record(path, content)
+            readers |= dict.fromkeys(map(results.joinpath, _read(path.relative_to(results), content)), path)
         elif not isinstance(content, dict) or "self" not in content:
             faults.append(Fault(path, path, "isn't a record; it was overwritten"))
         elif content != seal(content):
@@ -68,6 +72,8 @@ def verify(results: Path) -> Verification:
     unrecorded = "isn't listed in any record; its stage's record is missing or damaged"
     faults += [Fault(path, path, unrecorded) for path in outputs if path not in listed]
     faults += _lost(results, manifests, {fault.path for fault in faults})
+    gone = sorted(readers.keys() - {*named})
+    faults += [Fault(path, path, f"is lost; {readers[path].relative_to(results)} was made from it") for path in gone]
     return Verification(count, files, tuple(faults))
 
 
@@ -98,6 +104,24 @@ def _lost(results: Path, manifests: Mapping[Path, Any], known: Container[Path] =
             for each in (each for each in lost if each not in known and each not in seen):
                 seen.add(each)
                 yield Fault(each, path, f"is lost; {path.relative_to(results)} lists it")
+
+
+def _read(path: Path, record: Mapping[str, Any]) -> list[str]:
+    """Return the paths, below the results folder, of the records of what a record's stage has read."""
+    found = []
+    with contextlib.suppress(AttributeError, KeyError, TypeError):  # someone may have forged the record
+        stage, spec = STAGES[record["stage"]], record["spec"]
+        scope = "partial/" if path.parts[0] == "partial" else ""
+        jobs = [stage.wildcards(str(path).removeprefix(scope))]
+        if "dataset" in spec:
+            jobs[0]["source"] = spec["dataset"]["source"]
+        if stage.name == "explorer":
+            jobs = [{"experiment": name, "name": figure} for name, shown in spec["figures"].items() for figure in shown]
+        needs = [need for need in stage.needs if need != "weights" or spec["model"].get("pretrained")]
+        for job, need in itertools.product(jobs, map(STAGES.__getitem__, needs)):
+            with contextlib.suppress(KeyError):  # manifests list the cells
+                found.append(f"{scope if need.scoped else ''}{need.record_path(need.key.format_map(job))}")
+    return found
 
 
 def _leaves(name: str) -> bool:

@@ -122,6 +122,10 @@ def test_every_kind_of_input_gives_the_same(flipped, tmp_path):
         ),
         (lambda table: table.assign(logit_0=0.2, logit_1=0.3, logit_2=0.5), "call the array probabilities"),
         (lambda table: table.assign(logit_scale=1.0), "columns: all classes but 'scale' are numbered"),
+        (
+            lambda table: pd.concat([table, table[["logit_0"]]], axis=1),
+            r"columns\.logit_0: there are several columns with this name; keep one",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
@@ -132,6 +136,8 @@ def test_what_is_wrong_with_a_table_is_named(tmp_path, change, told):
     with pytest.raises(SpecError, match=told) as caught:
         diagnose_file(path)
     assert str(path) in str(caught.value)
+    with pytest.raises(SpecError, match=told):
+        diagnose(change(table))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from halobench.calibration.diagnosis.external_logits import calibrate_file, read_logits
 from halobench.calibration.scores import metric
@@ -177,6 +178,18 @@ def test_a_file_of_another_kind_is_refused_but_not_to_be_deleted(tmp_path, spoil
         read_logits(path)
     assert "delete" not in str(caught.value)
     assert "unsafe" not in str(caught.value)
+
+
+def test_tensors_without_numbers_and_shapes_beyond_memory_are_refused_in_a_line(tmp_path):
+    labels = torch.zeros(3, dtype=int)
+    for logits in (torch.eye(3).to_sparse(), torch.eye(3, device="meta")):
+        torch.save({"logits": logits, "labels": labels}, tmp_path / "mine.pt")
+        with pytest.raises(SpecError, match=r"mine\.pt: can't be read \(\w+\); pass a dict of tensors"):
+            read_logits(tmp_path / "mine.pt")
+    with open(tmp_path / "logits.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**9, 10**6)})
+    with pytest.raises(SpecError, match=r"logits\.npy: can't be read \(\w+\); pass an array of numbers"):
+        read_logits(tmp_path)
 
 
 def test_a_list_of_calibrators_will_do(tmp_path):

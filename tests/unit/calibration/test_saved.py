@@ -340,6 +340,27 @@ def test_forms_that_no_class_has_are_refused(tmp_path):
         Calibrator.load(path)
 
 
+def nested(header: dict) -> None:
+    for _ in range(800):
+        header["fit"] = [header["fit"]]
+
+
+@pytest.mark.parametrize("forge", [nested, lambda header: header.pop("fit")], ids=["nested 800 deep", "no fit"])
+def test_a_forged_file_with_a_valid_checksum_is_refused_in_a_line(tmp_path, forge):
+    path = tmp_path / "calibrator.npz"
+    fitted("gap").save(path)
+
+    def change(header, arrays):
+        forge(header)
+        del header["sha256"]
+        header["sha256"] = saved._digest(header, {name: arrays[name] for name in arrays if name != "header"})
+
+    edit(path, change)
+    with pytest.raises(SpecError, match=r"calibrator\.npz: (isn't a calibrator|was saved by)") as told:
+        Calibrator.load(path)
+    assert len(str(told.value)) < 400
+
+
 ADDED = """
 import sys, warnings
 from pathlib import Path

@@ -172,10 +172,13 @@ def test_a_shell_can_ask_how_to_complete_a_command(tmp_path):
     """As argcomplete's script for bash asks."""
     said = tmp_path / "said"
     asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_STDOUT_FILENAME": str(said), "COMP_TYPE": "9"}
-    line = "halobench compare --f"
-    variables = os.environ | asked | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
-    subprocess.run([sys.executable, "-m", "halobench.cli.main"], env=variables, check=False)
-    assert said.read_text().split("\x0b") == ["--format "]
+    cell = "digits/mlp/mixup2/seed0"
+    (tmp_path / "results/runs" / cell).mkdir(parents=True)
+    (tmp_path / "results/runs" / cell / "train.json").touch()
+    for line, answer in (("halobench compare --f", "--format "), ("halobench show digits/m", f"{cell} ")):
+        variables = os.environ | asked | {"COMP_LINE": line, "COMP_POINT": str(len(line))}
+        subprocess.run([sys.executable, "-m", "halobench.cli.main"], env=variables, check=False, cwd=tmp_path)
+        assert said.read_text().split("\x0b") == [answer]
 
 
 OWN = """

@@ -133,6 +133,10 @@ CONFIGS: dict[str, list[tuple]] = {
         bad("train.device", "gpu", "a string that matches auto|cpu|cuda(:[0-9]+)?"),
         bad("losses.mixup2.points", 1, "at least 2"),
         bad("probes.sphere.relative_radii", [2.0, 1.0], "distances in increasing order"),
+        (
+            put("probes.sphere.radii", [0.0, 1e39]),
+            "probes.sphere.radii = 1e+39: expected distances of at most 1e+15, as single precision has",
+        ),
         refused("probes.sphere.norm", "inf", "sphere doesn't use this key; leave it out"),
         bad("probes.sphere", {"kind": "adversarial", "norm": 2}, "one of ... (did you mean 'l2'?)...", ".norm = 2"),
         bad("probes.sphere.kind", "adverserial", "one of ... (did you mean 'adversarial'?)..."),
@@ -153,6 +157,25 @@ CONFIGS: dict[str, list[tuple]] = {
     "name that leaves results": [
         (named("datasets", "../x"), f"datasets.../x = '../x': expected {NAME}"),
         (named("losses", "two\nlines"), f"losses.two\\nlines = 'two\\nlines': expected {NAME}"),
+    ],
+    "a folder that isn't for results": [
+        *((put("results", each), f"results = {each!r}: expected a folder other than ...") for each in ("/", "..", ".")),
+        *(
+            (put("results", each), f"results = {each!r}: expected a folder outside ...")
+            for each in ("src", ".snakemake/x")
+        ),
+        (
+            lambda config: config.update(results=f"../{Path.cwd().name}/results"),
+            "results = ...: expected the path from the working directory, since this one leads out of it and back",
+        ),
+    ],
+    "plug-ins whose names no file can have": [
+        bad(f"{section}.long", {key: "x" * 5000}, "one of ...", f".{key} = '{'x' * 199}...")
+        for section, key in (("sources", "loader"), ("models", "name"), ("losses", "name"), ("probes", "kind"))
+    ]
+    + [
+        bad(path, ["x" * 5000], "one of ...", f"[0] = '{'x' * 199}...")
+        for path in ("calibrators", "experiments.tiny.figures", "experiments.tiny.tables")
     ],
     "names that share a folder": [
         (

@@ -10,6 +10,7 @@ import pytest
 
 import stand_in_gpus
 from halobench.core.errors import SpecError
+from halobench.pipeline import gpu_slots
 from halobench.pipeline.gpu_slots import device_slot, list_gpus, visible_devices
 
 pytestmark = pytest.mark.faults
@@ -159,6 +160,11 @@ def test_a_killed_process_frees_its_slot_though_its_children_live(machine, start
 def test_a_bad_number_and_a_bad_folder_are_refused(machine, monkeypatch):
     machine(A)
     with pytest.raises(SpecError, match="slots = 0: expected at least 1"), device_slot(0):
+        pass
+    another = os.geteuid() + 1
+    monkeypatch.setattr("os.geteuid", lambda: another)
+    gpu_slots._lock_folder().mkdir(parents=True)
+    with pytest.raises(SpecError, match=r"TMPDIR: GPU locks can't be kept in .*, which another user"), device_slot():
         pass
     monkeypatch.setattr("tempfile.tempdir", "/dev/null")
     with pytest.raises(SpecError, match=r"TMPDIR: GPU locks can't be kept in"), device_slot():

@@ -655,6 +655,15 @@ def test_bad_files_are_refused(tmp_path, content):
         load_claims(written(tmp_path, content))
 
 
+def test_a_key_given_twice_is_refused_rather_than_the_last_one_taken(tmp_path):
+    text = yaml.safe_dump({"claims": [DIFFERENCE | {"margin": 0.5}]}, sort_keys=False)
+    path = tmp_path / "claims.yaml"
+    path.write_text(text.replace("margin: 0.5", "margin: 0.5\n  margin: 123"))
+    line = text[: text.index("margin:")].count("\n") + 1
+    with pytest.raises(SpecError, match=rf"line {line + 1}: .*the key 'margin' is already defined on line {line}"):
+        load_claims(path)
+
+
 def test_the_digest_of_claims_changes_with_what_they_say_and_with_nothing_else(tmp_path):
     text = yaml.safe_dump({"claims": [DIFFERENCE]}, sort_keys=False)
     commented = "# why\n" + yaml.safe_dump({"claims": [dict(reversed(DIFFERENCE.items()))]}, sort_keys=False)

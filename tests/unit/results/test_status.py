@@ -18,7 +18,7 @@ from halobench.results.finished_cells import list_inventory, take_inventory
 from halobench.results.time_estimate import UNCERTAIN, pace_key
 from halobench.storage import files, records, verify
 from halobench.storage.layout import QUICK, STAGES
-from halobench.storage.manifest import list_files
+from halobench.storage.manifest import list_files, read_manifest
 from halobench.storage.provenance import record
 
 CELL = "clean/mlp/mixup2/seed0"
@@ -226,10 +226,10 @@ def test_verify_and_remove_speak_of_the_stages_own_files_only(results):
     gone = {folder / name for name in ("probe.json", "neighbourhood.parquet", "radii.parquet")}
     assert set(removed) == {*gone, results / "manifests/tiny.json"}, "the manifest lists files that are gone"
     assert set(results.rglob("*")) == everything - set(removed)
-    assert verify.verify(results).faults == ()
+    assert [fault.path for fault in verify.verify(results).faults] == [results / "manifests/tiny.json"]
     (results / "weights/mine").mkdir(parents=True)
     (results / "weights/mine/model.safetensors").touch()
-    assert [fault.path for fault in verify.verify(results).faults] == [results / "weights/mine/model.safetensors"]
+    assert verify.verify(results).faults[0].path == results / "weights/mine/model.safetensors"
     with pytest.raises(SpecError, match="mine: contains no records"):
         verify.verify(results / "mine")
 
@@ -246,8 +246,9 @@ def test_verify_names_what_a_manifest_lists_and_the_disk_lacks(results):
     assert all(str(fault).endswith(": is lost; manifests/tiny.json lists it") for fault in faults)
     shutil.rmtree(folder)
     assert {fault.path for fault in verify.verify(results).faults} == {folder, reference}
-    assert verify.remove(verify.verify(results).faults, results) == [results / "manifests/tiny.json"]
-    assert verify.verify(results).faults == ()
+    assert verify.remove(verify.verify(results).faults, results) == [manifest := results / "manifests/tiny.json"]
+    (fault,) = verify.verify(results).faults
+    assert str(fault) == f"{manifest}: is lost; tables/tiny/aggregate.json was made from it"
 
 
 @pytest.mark.faults
@@ -275,6 +276,14 @@ def test_a_record_that_is_damaged_or_was_edited_does_not_count(results):
         assert lines(listed(), results)[0] == f"calibrate {CELL}: its record can't be read"
     files.write_json(path, records.seal(content | {"seed": 1}))
     assert lines(listed(), results)[0] == f"calibrate {CELL}: seed was 1 and is now 0"
+
+
+def test_a_forged_manifest_is_no_manifest(results):
+    path = results / "manifests/tiny.json"
+    files.write_json(path, records.seal(files.read_json(path) | {"cells": [1]}))
+    assert lines(listed(), results)[0] == "manifest tiny: its record can't be read"
+    with pytest.raises(SpecError, match=r"tiny\.json: isn't a manifest, since its cells have no paths"):
+        read_manifest(path)
 
 
 def test_a_job_that_failed_says_how_its_log_ends(results):
@@ -325,18 +334,27 @@ def test_weights_from_a_cell_of_another_experiment_are_followed_and_those_from_e
         assert (("train", CELL) in names) == followed
 
 
-def test_a_damaged_array_of_a_source_is_only_written_again(done, tmp_path):
-    """Its bytes are always the same; but not if a declared output is lost, or if there is anything else to do."""
-    results, everything = shutil.copytree(done, tmp_path / "results"), listed()
+def test_a_source_that_was_lost_or_damaged_is_only_written_again(done, tmp_path):
+    """Its bytes are always the same, unless it is read from disk; other bytes would be new inputs of what reads it."""
+    results, everything, changed = shutil.copytree(done, tmp_path / "results"), listed(), listed(train__epochs=4)
     source = next(job for job in everything if job.stage == "source")
     array, path = results / "sources/digits/labels.npy", results / source.record
     array.write_text("labels")
     files.write_json(path, record(source.request, None, [path.with_name("meta.json"), array], 1.0))
+    edit = status.to_run(changed, status.survey(changed, results)).keys()
+    assert ("train", CELL) in edit
+    harms = {
+        "damaged": lambda: (array.write_text("harmed"), os.utime(array, (path.stat().st_mtime + 5,) * 2)),
+        "without its description": path.with_name("meta.json").unlink,
+        "without its record": path.unlink,
+        "lost": lambda: shutil.rmtree(path.parent),
+    }
     assert status.to_run(everything, status.survey(everything, results)) == {}
-    array.write_text("harmed")
-    os.utime(array, (path.stat().st_mtime + 5,) * 2)
-    assert set(status.to_run(everything, status.survey(everything, results))) == {source.name}
-    changed = listed(train__epochs=4)
-    assert len(status.to_run(changed, status.survey(changed, results))) > len(everything) // 2
-    path.with_name("meta.json").unlink()
-    assert ("train", f"{CELL}") in status.to_run(everything, status.survey(everything, results))
+    for name, harm in harms.items():
+        harm()
+        assert set(status.to_run(everything, status.survey(everything, results))) == {source.name}, name
+        assert set(status.to_run(changed, status.survey(changed, results))) == {source.name, *edit}, name
+    write(source, results, everything, "other")
+    assert {"train", "probe", "reference"} <= would_run(everything, results).keys()
+    for loader, restores in (("digits", True), ("image_folder", False)):
+        assert status.state_of(Job("source", "mine", {"loader": loader}), results).restores == restores

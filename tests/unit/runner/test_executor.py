@@ -15,6 +15,7 @@ import pytest
 
 pytest.importorskip("snakemake_executor_plugin_slurm")
 
+from snakemake_interface_common.exceptions import WorkflowError
 from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 
 from halobench.runner import logs
@@ -131,6 +132,13 @@ def test_without_an_answer_all_jobs_stay_active(made, monkeypatch):
     monkeypatch.setattr(queue, "states", silent)
     jobs = [SubmittedJobInfo(Job(["missing"]), "1")]
     assert [look(made, jobs) for _ in range(2 * SURE)] == [jobs] * 2 * SURE
+
+
+def test_arrays_that_would_hang_after_a_retry_are_refused(made):
+    made.workflow.executor_settings.array_jobs = "train"
+    made.workflow.execution_settings = SimpleNamespace(retries=2)
+    with pytest.raises(WorkflowError, match=r"^--halobench-slurm-array-jobs: after a retry, .* --retries 0"):
+        made.__post_init__()
 
 
 REFUSAL = "SLURM sbatch failed. The error message was 'no such partition'.\n    sbatch call:\n        sbatch --wrap ..."

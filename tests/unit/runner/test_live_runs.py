@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +16,8 @@ import pytest
 from filelock import FileLock
 
 from conftest import ROOT, end, holder
+from halobench.core.errors import SpecError
+from halobench.pipeline import doctor
 from halobench.runner import arguments, live_runs, run
 from halobench.runner.slurm import queue
 
@@ -155,3 +159,32 @@ def test_snakemakes_exit_code_is_kept(monkeypatch, capsys, code, expected):
     monkeypatch.setattr(sys, "argv", [])
     assert run._snakemake(["--cores", "1"]) == expected
     assert capsys.readouterr().err == ("two problems\n" if code == "two problems" else "")
+
+
+@pytest.mark.parametrize("error", [errno.ENOSYS, errno.ENOLCK], ids=["no flock", "no lock daemon"])
+def test_a_folder_whose_files_cannot_be_locked_is_refused_in_a_line(locked, monkeypatch, error):
+    """A lock file that was copied there is nobody's; a run must not wait for it."""
+
+    def flock(*_: object) -> None:
+        raise OSError(error, os.strerror(error))
+
+    RUNS.mkdir(parents=True)
+    RUNS.with_name("deciding.lock").touch()
+    monkeypatch.setattr("fcntl.flock", flock)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(SpecError) as told:
+            run.run([])
+    assert str(told.value).startswith(f"{Path.cwd()}: no file can be locked there ({os.strerror(error)}), and runs")
+    assert locked == []
+
+
+def test_a_cache_that_cannot_be_written_is_refused_in_a_line(locked, monkeypatch, tmp_path):
+    """Snakemake would end in a traceback. `halobench doctor` says the same."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file/cache"))
+    with pytest.raises(SpecError) as told:
+        run.run([])
+    assert str(told.value).startswith(f"{tmp_path}/file/cache: can't be written to, and Snakemake keeps files there;")
+    assert str(told.value) in doctor.report()[1]
+    assert locked == []

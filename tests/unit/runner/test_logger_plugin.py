@@ -242,6 +242,24 @@ def test_a_job_without_a_word_is_told_by_its_exception(lines):
     assert said()[1:] == ["RuleException:", "CalledProcessError in file train.smk"]
 
 
+def test_a_job_killed_before_its_first_line_is_not_told_by_the_log_of_an_earlier_attempt(lines):
+    view, said = lines
+    begin(view)
+    write_log("epoch 3/3\ntrain accuracy 1.0\n", age=60)
+    view.take(job(1, local=False))
+    Path("10.log").write_text("slurmstepd: error: Detected 1 oom_kill event\n")
+    fail(view, 1, "RuleException:\nCalledProcessError in file train.smk", ["10.log"])
+    end(view)
+    first, *table, _, _ = said()
+    assert first.endswith("failed after 0.0 s: slurmstepd: error: Detected 1 oom_kill event")
+    assert table == [
+        TABLE,
+        f"  train clean/mlp/mixup2/seed0 ({LOG})",
+        "    slurmstepd: error: Detected 1 oom_kill event",
+        "    10.log",
+    ]
+
+
 def test_a_job_that_is_started_again_has_not_failed(lines):
     view, said = lines
     begin(view, {"figure_summary": 1})

@@ -56,8 +56,9 @@ def test_what_is_outdated_is_forced_along_with_what_was_asked_for(words, asked):
     found = _forcing(read_arguments(["--cores", "1", *words]), "results", listed, chosen)
     triggers = ["--rerun-triggers", "software-env", "--forcerun", *asked, f"results/runs/{CELL}/train.json"]
     assert found[: len(triggers)] == triggers
-    ancient = {rule.partition("=")[0] for rule in found[len(triggers) + 1 :]}
-    assert ("train" in ancient, {"probe", "figure_summary", "table_paper_images"} <= ancient) == (False, not asked)
+    ancient = dict(rule.split("=") for rule in found[len(triggers) + 1 :])
+    assert ancient.get("train") == (None if asked else "source"), "no source runs that could be newer for a reason"
+    assert all(ancient.get(rule) == (None if asked else INPUTS) for rule in ("probe", "figure_summary"))
 
 
 def test_the_inputs_of_every_rule_can_be_declared_ancient():
@@ -120,6 +121,35 @@ def test_values_of_the_command_line_are_merged_into_those_of_files(tmp_path, mon
 )
 def test_of_two_options_for_the_configuration_snakemake_would_use_the_last(words):
     with pytest.raises(OSError, match=r"^-.* occurs 2 times, and Snakemake uses only the last"):
+        read_arguments(words)
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        (["train.lr=0.1", "train={lr: 0.2}"], "--config train.lr: is set 2 times; keep one of the values"),
+        (["run=[a]", "run=[b]"], "--config run: is set 2 times; keep one of the values"),
+        (["train={lr: 1, lr: 2}"], "--config train: the key 'lr' is already defined on line 1; keep one of the two"),
+    ],
+)
+def test_a_value_given_twice_is_refused_rather_than_the_last_one_taken(entries, said):
+    with pytest.raises(SpecError) as told:
+        read_arguments(["--config", *entries])
+    assert str(told.value) == said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--resources", "gpu=x"], "Resource 'gpu' was given value 'x', which is not an integer"),
+        (
+            ["--set-resources", "train:checkpoint_seconds=-5"],
+            "Resource 'checkpoint_seconds' was given value '-5', which",
+        ),
+    ],
+)
+def test_a_resource_that_is_no_number_is_refused_in_a_line(words, said):
+    with pytest.raises(OSError, match=f"^{re.escape(said)}"):
         read_arguments(words)
 
 

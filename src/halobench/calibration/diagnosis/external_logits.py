@@ -49,7 +49,7 @@ from halobench.calibration.arrays import (
     shares_of,
     two_columns,
 )
-from halobench.calibration.logit_tables import SPLITS, numbered, table_arrays
+from halobench.calibration.logit_tables import SPLITS, check_columns, numbered, table_arrays
 from halobench.calibration.repair.groups import check_groups
 from halobench.calibration.scores.sample_scores import logarithm
 from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
@@ -281,7 +281,7 @@ def _read_npy_files(folder: Path) -> dict[str, np.ndarray]:
     for name, file in files.items():
         try:
             arrays[name] = np.load(file, allow_pickle=False)
-        except (ValueError, EOFError) as error:
+        except (ValueError, EOFError, MemoryError) as error:
             raise RefusedError(str(file), f"can't be read ({type(error).__name__}); pass an array of numbers") from None
     return arrays
 
@@ -293,11 +293,13 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     wanted = "a dict of tensors with the names of an .npz file's arrays, such as logits and labels"
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types, some with a page of advice
+        named = isinstance(tensors, dict) and all(hasattr(tensor, "detach") for tensor in tensors.values())
+        require(named, str(path), Found(type(tensors).__name__), wanted)
+        return {str(name): as_array(tensor) for name, tensor in tensors.items()}
+    except SpecError:
+        raise
+    except Exception as error:  # torch raises a dozen types, some with a page of advice; sparse tensors are one reason
         raise RefusedError(str(path), f"can't be read ({type(error).__name__}); pass {wanted}") from None
-    named = isinstance(tensors, dict) and all(hasattr(tensor, "detach") for tensor in tensors.values())
-    require(named, str(path), Found(type(tensors).__name__), wanted)
-    return {str(name): as_array(tensor) for name, tensor in tensors.items()}
 
 
 def named_arrays(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...] | None]:
@@ -316,10 +318,20 @@ def _read_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     if path.suffix.lower() == ".csv":
+        csv_columns(path)
         return pd.read_csv(path, float_precision="round_trip")
     with explained(str(path)):
         import pyarrow  # noqa: F401 (if it is missing, pandas doesn't say that this is why)
     return pd.read_parquet(path)
+
+
+def csv_columns(path: Path) -> list[str]:
+    """Return the names of a .csv file's columns; raise SpecError if one is repeated, since pandas would rename it."""
+    import pandas as pd
+
+    names = pd.read_csv(path, header=None, nrows=1, dtype=str).iloc[0]
+    check_columns(names.dropna())
+    return names.tolist()
 
 
 def _halves(samples: Samples, seed: int) -> tuple[Samples, Samples]:

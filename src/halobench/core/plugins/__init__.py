@@ -28,6 +28,7 @@ from halobench.core.plugins.kinds import Kind, dotted, kinds
 from halobench.core.plugins.libraries import Library
 
 Definition = ast.FunctionDef | ast.ClassDef
+LONGEST = 64  # characters of the name of one of the package's plug-ins
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +146,8 @@ def _path(kind: Kind, name: str) -> Path:
     if ":" in name:
         return _module_file(kind, name)
     path = kind.folder / f"{name}.py"
-    if not name.isidentifier() or name.startswith("_") or not path.is_file():
+    too_long = len(name) > LONGEST  # for the file system
+    if not name.isidentifier() or name.startswith("_") or too_long or not path.is_file():
         known = names(kind.name)
         raise SpecError(kind.key, name, one_of(known, name) + kind.elsewhere)
     return path

@@ -20,9 +20,12 @@ from halobench.core.specs.codec import (
     spec,
 )
 
+FARTHEST = 1e15  # the squares of greater distances, summed over pixels, soon overflow single precision
+
 
 def _increasing(values: tuple[float, ...]) -> tuple[float, ...]:
     require(all(a < b for a, b in itertools.pairwise(values)), "", list(values), "distances in increasing order")
+    require(values[-1] <= FARTHEST, "", values[-1], f"distances of at most {FARTHEST:g}, as single precision has")
     return values
 
 

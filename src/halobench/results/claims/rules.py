@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from halobench.core.errors import RefusedError, SpecError, check_name, naming, one_of, refuse, require
+from halobench.core.errors import SpecError, check_name, naming, one_of, refuse, require
 from halobench.core.formatting import within
 from halobench.core.plugins.facts import lower_is_better
 from halobench.core.specs.codec import Number, Text, parse, spec, to_json
@@ -279,19 +279,14 @@ def load_claims(path: Path | str) -> list[Claim]:
     An entry with ``each: {column: [values]}`` defines one claim per combination of values, which replace ``{column}``
     in all of its strings.
     """
-    import yaml  # not in the core, whose pages read this module's constants
+    from halobench.storage.yaml_io import read_yaml  # YAML isn't in the core, whose pages read this module's constants
 
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise RefusedError(str(path), f"not valid YAML ({' '.join(str(error).split())})") from None
+    content = read_yaml(path)
     listed = isinstance(content, Mapping) and set(content) == {"claims"} and isinstance(content["claims"], list)
     keys = sorted(map(str, content)) if isinstance(content, Mapping) else content
     require(listed, str(path), keys, "the single key 'claims' with a list of claims")
     try:
         return _parsed(content["claims"])
-    except RecursionError:
-        raise RefusedError(str(path), "an alias refers to itself") from None
     except SpecError as error:
         raise error.at(f"{path}: {error.key}") from None
 
