@@ -6,8 +6,8 @@ Two CNNs classify upper and lower halves of Fashion-MNIST images, and are calibr
 forecaster knows which pairs of image classes are regions, and with which masses; by Bayes' rule, it turns the two
 classifiers' probabilities for a collage into probabilities of its region, and hence of its class. It is scored on
 halves of images that no classifier saw. Its KL is an upper bound of what no classifier of these images could avoid,
-so growth of the KL with k that it shares can't be separated from natural overlap. A line per layout has the KL at each k,
-and its slope on log k, for the controls of ``workflow/experiments/controls.yaml``.
+so growth of the KL with k that it shares can't be separated from natural overlap. A line per layout has the KL at
+each k, and its slope on log k, for the controls of ``workflow/experiments/controls.yaml``.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -233,32 +233,45 @@ def left_out(optimal: pd.Series, means: pd.DataFrame) -> str:
     return said if len(counted(means)) else said + ONE_SEED
 
 
-class Populations(NamedTuple):
-    """The data sets of each kind, in words, which no range spans, and the data sets with a known posterior."""
+NOISE, PLANTED, UNSURE, CERTAIN, SYNTHETIC = "label noise", "planted overlap", "uncertain labels", "", "synthetic"
 
-    kinds: dict[str, frozenset[str]]
+
+class Populations(NamedTuple):
+    """The kind of each data set, and the data sets with a known posterior; no range spans several populations.
+
+    There are three populations: real data with uncertain labels (noise, planted overlap, or a posterior that came with
+    the data), other real data, and synthetic classes.
+    """
+
+    kinds: dict[str, str]
     known: frozenset[str]
 
     @classmethod
-    def of(cls, metrics: pd.DataFrame, runs: pd.DataFrame) -> Populations:
-        """Divide data sets into real data with uncertain labels, others without, and synthetic classes."""
-        rows = runs.astype({"dataset": str}).drop_duplicates("dataset").set_index("dataset")
-        known, distribution = frozenset(table_views.posterior_entropies(metrics)), rows["distribution"].fillna("")
-        synthetic = frozenset(rows.index[~distribution.isin(("", *ON_IMAGES))])
-        unsure = rows[rows.index.isin(known - synthetic)]
-        noise, planted = unsure["noise"] > 0, distribution[unsure.index] != ""
-        reasons = {"label noise": noise, "planted overlap": planted, "uncertain labels": ~noise & ~planted}
-        given = [name for name, which in reasons.items() if which.any()]
-        others = f"without {given[0] if len(given) == 1 else 'either'}" if given else "on real data"
-        kinds = {f"with {' or '.join(given)}": frozenset(unsure.index)}
-        kinds[others] = frozenset(rows.index) - synthetic - known
-        kinds["on synthetic classes"] = synthetic
-        return cls({kind: names for kind, names in kinds.items() if names}, known | synthetic)
+    def of(cls, runs: pd.DataFrame, metrics: pd.DataFrame | None = None) -> Populations:
+        """Return the kinds of the data sets in `runs`; without `metrics`, no posterior that came with data is known."""
+        known: frozenset[str] = frozenset() if metrics is None else frozenset(table_views.posterior_entropies(metrics))
+        kinds: dict[str, str] = {}
+        row: Any
+        for row in runs.astype({"dataset": str}).drop_duplicates("dataset").itertuples():
+            if row.distribution and row.distribution not in ON_IMAGES:
+                kinds[row.dataset] = SYNTHETIC
+            elif row.noise > 0 or (row.distribution and (metrics is None or row.dataset in known)):
+                kinds[row.dataset] = NOISE if row.noise > 0 else PLANTED
+            else:
+                kinds[row.dataset] = UNSURE if row.dataset in known else CERTAIN
+        return cls(kinds, known | {name for name, kind in kinds.items() if kind == SYNTHETIC})
 
     def parts(self, values: pd.DataFrame) -> dict[str, pd.DataFrame]:
-        """Return the pairs of each kind; one entry "" if all are of a kind."""
-        parts = {kind: values[values["dataset"].isin(names)] for kind, names in self.kinds.items()}
-        parts = {kind: part for kind, part in parts.items() if len(part)}
+        """Return the pairs of each population, in words that fit these pairs; one entry "" if all are of one."""
+        kind = values["dataset"].map(self.kinds)
+        given = [name for name in (NOISE, PLANTED, UNSURE) if (kind == name).any()]
+        others = f"without {given[0] if len(given) == 1 else 'either'}" if given else "on real data"
+        parts = {
+            f"with {' or '.join(given)}": values[kind.isin(given)],
+            others: values[kind == CERTAIN],
+            "on synthetic classes": values[kind == SYNTHETIC],
+        }
+        parts = {where: part for where, part in parts.items() if len(part)}
         return parts if len(parts) > 1 else {"": values}
 
 

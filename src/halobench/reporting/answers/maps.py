@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from halobench.core.formatting import count
+from halobench.core.formatting import within
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     CHANGE,
@@ -39,7 +39,7 @@ LIMIT = (
     "For {}. All maps are fitted to validation samples, and may change which class is predicted. A pair counts if its"
     " 95% interval excludes 0."
 )
-BEST = " The first map has the lowest mean NLL on the {} with all maps, by these test samples."
+BEST = " The first map has the lowest mean NLL on the {} on which all maps were fitted, by these test samples."
 CHOSEN = (
     " The form of partner scaling was chosen on digits and MNIST with pair flips, and on synthetic classes that overlap"
     " in pairs."
@@ -59,16 +59,18 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         return Answer("maps", QUESTION, MISSING)
     own = [name for name in others if name not in labels.CALIBRATORS and "/" not in name]
     preferred = [name for name in ("partner", "auto") if name in others]
-    best, shared = _best(every)
+    populations = Populations.of(runs, metrics)
+    best, shared = _best(every, populations)
     shown = list(dict.fromkeys([*best[:1], *own, *preferred, *best, *others]))[:MOST]
     left = means_of(scores["exact"], runs)
     gaps = {name: every[name] for name in shown}
     left = left.merge(pd.concat([*gaps.values()])[GROUP].drop_duplicates(), on=GROUP)  # where any map was fitted
-    populations = Populations.of(metrics, runs)
     said = [_gained(labels.calibrator_label(name), values, left, populations) for name, values in gaps.items()]
+    if len(shown) > 1:
+        said[0] += f" {_compared(gaps, scores, runs, populations)}"
     styles = calibrator_styles(shown)
     more = [labels.calibrator_label(name) for name in others if name not in shown]
-    chosen = BEST.format(count(shared, "pair")) if shared and len(others) > 1 else ""
+    chosen = BEST.format(shared) if shared and len(others) > 1 else ""
     return Answer(
         "maps",
         QUESTION,
@@ -87,13 +89,33 @@ def maps(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _best(gaps: Mapping[str, pd.DataFrame]) -> tuple[list[str], int]:
-    """Return the maps from the lowest mean NLL to the highest on the pairs on which all were fitted, and their number.
+def _best(gaps: Mapping[str, pd.DataFrame], populations: Populations) -> tuple[list[str], str]:
+    """Return the maps from the lowest mean NLL to the highest, and in words the pairs that this is judged by.
 
-    Pairs with one seed count only if there are no others. Without a pair on which all maps were fitted, none is best.
+    These are the pairs of the first population on which all maps were fitted. Pairs with one seed count only if there
+    are no others. Without a pair on which all maps were fitted, none is best.
     """
     means = pd.DataFrame({name: judged(values).set_index(GROUP)["mean"] for name, values in gaps.items()}).dropna()
-    return means.mean().sort_values(kind="stable").index.tolist() if len(means) else [], len(means)
+    if means.empty:
+        return [], ""
+    where, part = next(iter(populations.parts(means.reset_index()).items()))
+    ranked = part.set_index(GROUP).mean().sort_values(kind="stable")
+    return ranked.index.tolist(), f"{pairs(part)}{where and f' {where}'}"
+
+
+def _compared(
+    gaps: Mapping[str, pd.DataFrame], scores: pd.DataFrame, runs: pd.DataFrame, populations: Populations
+) -> str:
+    """Compare the first map with the second on the pairs on which both were fitted."""
+    first, second, *_ = gaps
+    both = judged(means_of((scores[first] - scores[second]).dropna(), runs))
+    if not len(counted(both)):
+        return ""
+    clauses = [
+        f"on {wins(part)} of {pairs(part)}{where and f' {where}'} (higher on {losses(part)})"
+        for where, part in populations.parts(both).items()
+    ]
+    return f"Its NLL is lower than that of {within(labels.calibrator_label(second))} {', '.join(clauses)}."
 
 
 def _gained(name: str, gaps: pd.DataFrame, left: pd.DataFrame, populations: Populations) -> str:

@@ -10,6 +10,7 @@ from halobench.core.formatting import count, within
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import (
     CHANGE,
+    GROUP,
     PAIR,
     Answer,
     Populations,
@@ -25,6 +26,7 @@ from halobench.reporting.answers.answer import (
     of_base,
     pairs,
     sentences,
+    spread,
     uncounted,
     wins,
     without_fit,
@@ -58,7 +60,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
     models = base_label(scores)
     first, rest = shown[: len(mixes) or 1], shown[len(mixes) or 1 :]
-    populations = Populations.of(metrics, runs)
+    populations = Populations.of(runs, metrics)
     asked = (
         ("exact", first, f"{models} with the optimal temperature", "uncalibrated "),
         ("paper", first, "the paper's temperature", ""),
@@ -73,7 +75,9 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         "mixup",
         question,
         said[0],
-        sentences(said[1:]),
+        sentences(
+            [_left({loss: of_loss["exact", loss] for loss in first}, others["none"], runs, populations), *said[1:]]
+        ),
         LIMIT.format(models) + left_out(of_base(scores)["exact"], gaps["exact"].drop_duplicates(PAIR)),
         tuple(
             Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")
@@ -105,6 +109,14 @@ def _against(gaps: Mapping[str, pd.DataFrame], base: str, raw: str, populations:
         start = "" if said else f"against {base}, "
         said.append(f"{start}{where and f'{where}, '}{'; '.join(clauses)}.")
     return sentences(said)
+
+
+def _left(gaps: Mapping[str, pd.DataFrame], raw: pd.Series, runs: pd.DataFrame, populations: Populations) -> str:
+    """Say which KL uncalibrated losses leave where they win; "" if they win on no pair with a known posterior."""
+    won = pd.concat([counted(values).assign(loss=loss) for loss, values in gaps.items()])
+    won = won[(won["high"] < 0) & won["dataset"].isin(populations.known)]
+    left = means_of(raw.droplevel("base"), runs).merge(won[GROUP])
+    return f"Where it wins, it still leaves a KL of {spread(left['mean'])} nats." if len(left) else ""
 
 
 def _gaps(others: pd.DataFrame, base: pd.DataFrame, fit: str) -> pd.Series:

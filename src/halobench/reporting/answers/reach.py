@@ -7,7 +7,18 @@ import math
 import pandas as pd
 
 from halobench.reporting import labels, table_views
-from halobench.reporting.answers.answer import GROUP, Answer, Series, base_label, means_of, spread, with_base
+from halobench.reporting.answers.answer import (
+    GROUP,
+    Answer,
+    Populations,
+    Series,
+    base_label,
+    means_of,
+    pairs,
+    sentences,
+    spread,
+    with_base,
+)
 from halobench.results.names import Style
 from halobench.storage.columns import KEYS
 
@@ -16,7 +27,7 @@ MISSING = (
     "Not measured: this grid probes neither random directions nor the worst one. Add `sphere` and `adversarial` to"
     " `probes`."
 )
-UNIT = "of the distance to the nearest other class"
+UNIT = "of the distance to the nearest sample with another label"
 AXIS = "median distance, in % of that to the nearest other label"
 NULL = "null for random directions"
 RANDOM = ("sphere", "manifold", "mixup_line")  # the directions that stand for random ones, best first
@@ -59,18 +70,17 @@ def reach(radii: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         return Answer("reach", QUESTION, MISSING)
     at_random, at_worst = ((probe, "certainty", "none") for probe in (random, worst))
     reached = pd.concat([measured[key]["mean"] for key in (at_random, at_worst) if len(measured[key])])
+    populations = Populations.of(runs)
     null = _medians(table, "adversarial", "half_spaces", "none", runs) if random == "sphere" else pd.DataFrame()
-    said = {key: _way(values) for key, values in measured.items() if len(values)}
-    ends, alters = said.get((worst, "certainty", "exact")), said.get((changes, "decision", "none"))
     detail = [_null(null, measured[at_random]) if len(null) else ""]
-    if ends:
-        detail += [f"After the optimal temperature, certainty ends after {ends} of that distance {WAYS[worst]}."]
-    if alters:
-        detail += [f"The decision, which no temperature alters, changes after {alters} of it {WAYS[changes]}."]
+    if ends := _ways(measured[worst, "certainty", "exact"], populations):
+        detail += [f"After the optimal temperature, certainty ends {WAYS[worst]} after {ends}."]
+    if alters := _ways(measured[changes, "decision", "none"], populations):
+        detail += [f"The decision, which no temperature alters, changes {WAYS[changes]} after {alters}."]
     return Answer(
         "reach",
         QUESTION,
-        _short(said.get(at_random), said.get(at_worst), random, worst, not reached.gt(0).any()),
+        _short([(measured[at_worst], worst), (measured[at_random], random)], populations, not reached.gt(0).any()),
         " ".join(filter(None, detail)),
         _limit(table, around),
         tuple(series),
@@ -102,24 +112,36 @@ def _way(values: pd.DataFrame) -> str:
     return spread(values["mean"], ".0%") + (" or more" if values["open"].any() else "")
 
 
-def _short(at_random: str | None, at_worst: str | None, random: str, worst: str, nowhere: bool) -> str:
-    ways = [(way, WAYS[probe]) for way, probe in ((at_worst, worst), (at_random, random)) if way]
+def _ways(values: pd.DataFrame, populations: Populations) -> str:
+    """Return the range of medians in each population; "" if there are none."""
+    parts = populations.parts(values) if len(values) else {}
+    return ", and ".join(f"{_way(part)} {where}".rstrip() for where, part in parts.items())
+
+
+def _short(measured: list[tuple[pd.DataFrame, str]], populations: Populations, nowhere: bool) -> str:
+    """Say, for each population, where certainty ends in the worst and in random directions."""
     if nowhere:
         return "Nowhere: the models aren't certain of most points' labels, even at the points themselves."
-    (first, direction), *others = ways
+    (worst, direction), *others = ((values, WAYS[probe]) for values, probe in measured if len(values))
     whole = "of the distance to it" if direction == WAYS["nearest_other"] else UNIT
-    start = f"{direction[0].upper()}{direction[1:]}, certainty ends after {first} {whole}"
-    return "; ".join([start, *(f"{other}, after {way}" for way, other in others)]) + "."
+    elsewhere = [(populations.parts(values), other) for values, other in others]
+    said: list[str] = []
+    for where, part in populations.parts(worst).items():
+        start = f"it ends after {_way(part)}" if said else f"{direction}, certainty ends after {_way(part)} {whole}"
+        further = [f"{other}, after {_way(parts[where])}" for parts, other in elsewhere if where in parts]
+        said.append(f"{'; '.join([f'{where}, {start}' if where else start, *further])}.")
+    return sentences(said)
 
 
 def _null(null: pd.DataFrame, random: pd.DataFrame) -> str:
-    """Say how far random directions reach compared with their null, and whether that explains most of their reach."""
+    """Say how far random directions reach compared with their null, and on how many pairs that explains half of it."""
     both = random.merge(null, on=GROUP, suffixes=("", "_null"))
     ratios = both["mean"] / both["mean_null"]
-    little = (ratios <= 2).mean() > 0.5
     reached = f"{spread(ratios, '.1f')} {'or more ' if both['open'].any() else ''}times as far"
-    start = "Random directions say little: there" if little else "In random directions"
-    return f"{start}, certainty reaches {reached} as flat boundaries at the worst distance would give."
+    return (
+        f"In random directions, it reaches {reached} as it would if boundaries were flat at the worst distance (at most"
+        f" twice as far on {int((ratios <= 2).sum())} of {pairs(ratios)})."
+    )
 
 
 def _limit(table: pd.DataFrame, around: str) -> str:

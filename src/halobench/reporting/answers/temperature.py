@@ -28,6 +28,7 @@ from halobench.reporting.answers.answer import (
 from halobench.reporting.styles import calibrator_style
 
 QUESTION = "What can a temperature repair?"
+BEST = "the temperature that is optimal on validation samples"
 FITS = ("none", "paper", "exact")
 LIMIT = (
     "With {}. The temperature is fitted to validation samples of the same distribution, and doesn't change any"
@@ -53,7 +54,7 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     if len(shown.groupby(level=GROUP)) > MOST_JOINED:  # then each pair still has a row, for its base loss
         shown = of_base(scores)
     values = {fit: means_of(shown.loc[np.isfinite(shown["exact"]), fit], runs) for fit in fits}
-    populations = Populations.of(metrics, runs)
+    populations = Populations.of(runs, metrics)
     gains = {fit: judged(means_of(fitted["none"] - fitted[fit], runs)) for fit in fits[1:]}
     left, early = populations.parts(judged(base["exact"])), []
     for where, part in populations.parts(gains["paper"]).items() if "paper" in gains else ():
@@ -64,8 +65,14 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         "temperature",
         QUESTION,
         sentences(
-            _kept(where, part, populations, removes(gains["exact"].merge(part[GROUP]), base["none"]))
-            for where, part in left.items()
+            _kept(
+                where,
+                part,
+                populations,
+                removes(gains["exact"].merge(part[GROUP]), base["none"]),
+                BEST if i == 0 else "it",
+            )
+            for i, (where, part) in enumerate(left.items())
         ),
         f"The paper's fit, which often stops early, {', and '.join(early)}." if early else "",
         LIMIT.format(base_label(scores)) + (GIVEN if noisy else "") + left_out(models["exact"], base["exact"]),
@@ -75,8 +82,8 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _kept(where: str, left: pd.DataFrame, populations: Populations, removed: str) -> str:
-    """Say what the optimal temperature removes and leaves in pairs of one kind."""
+def _kept(where: str, left: pd.DataFrame, populations: Populations, removed: str, subject: str) -> str:
+    """Say what the optimal temperature removes and leaves in pairs of one population."""
     of_what = "the KL from the known posterior" if set(left["dataset"]) <= populations.known else "the NLL"
     removed = f"{removed} of {of_what} and leaves" if removed else f"leaves, of {of_what},"
-    return f"{where and f'{where}, '}the optimal temperature {removed} {spread(left['mean'])} nats."
+    return f"{where and f'{where}, '}{subject} {removed} {spread(left['mean'])} nats."
