@@ -231,11 +231,19 @@ def shown(value: float, form: str) -> str:
 
 def listed(values: list[float], form: str) -> str:
     """Return one number, two as a range, or three as a mean with its interval."""
-    texts = [shown(value, form) for value in values if not (np.isnan(value) and len(values) == 3)]
-    if len(texts) < 3:
-        return " to ".join(texts)
-    low, high = (text.lstrip("+").rstrip("%") for text in texts[1:])
-    return f"{texts[0]} [{low}, {high}]"
+    values = [value for value in values if not (np.isnan(value) and len(values) == 3)]
+    if len(values) < 3:
+        return " to ".join(shown(value, form) for value in values)
+    low, high = (end(value, form).lstrip("+").rstrip("%") for value in values[1:])
+    return f"{shown(values[0], form)} [{low}, {high}]"
+
+
+def end(value: float, form: str) -> str:
+    """Return the end of an interval, with more digits if it would be rounded to 0, so that its sign can be seen."""
+    digits = int(form.partition(".")[2][0])
+    longer = (form.replace(f".{digits}", f".{more}") for more in (digits, digits + 1, digits + 2))
+    texts = [shown(value, each) for each in longer]
+    return next((text for text in texts if re.search("[1-9]", text)), texts[0])
 
 
 def claim(name: str, run: str, conditions: Mapping[str, str], words: list[str], form: str, sign: int) -> str:
