@@ -235,11 +235,19 @@ def weighted(targets: np.ndarray, weights: Any, classes: int) -> tuple[np.ndarra
 
 def check_weights(weights: Any, samples: int, key: str = "sample_weight") -> np.ndarray:
     """Return weights (n,), divided by the largest; raise SpecError unless they are finite, at least 0 and not all 0."""
-    weights = as_rows(weights)
     expected = f"one weight per sample, i.e. shape ({samples},)"
+    try:
+        weights = as_rows(weights)
+    except SpecError as error:
+        raise error.at(key) from None
+    except ValueError:
+        raise SpecError(key, Found("rows of different lengths"), expected) from None
     require(weights.shape == (samples,), key, Found(f"shape {weights.shape}"), expected)
+    if weights.dtype == object and all(entry is None or isinstance(entry, int | float) for entry in weights.tolist()):
+        weights = weights.astype(np.float64)  # None becomes NaN
     require(weights.dtype.kind in "fiub", key, Found(f"dtype {weights.dtype}"), "numbers of at least 0")
-    weights = weights.astype(np.float64)
+    with np.errstate(over="ignore"):
+        weights = weights.astype(np.float64)
     good = np.isfinite(weights) & (weights >= 0)
     row = int(np.argmin(good))
     require(bool(good[row]), f"{key}[{row}]", float(weights[row]), "a finite number of at least 0")

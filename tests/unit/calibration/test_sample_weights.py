@@ -126,11 +126,19 @@ def test_weights_calibrate_the_inputs_that_they_stand_for():
     none = fit_auto(z, y, candidates=OWN, sample_weight=fine)
     assert none.temperature == fit_auto(z[fine], y[fine], candidates=OWN).temperature
     found = diagnose(z, y, z[fine], y[fine], candidates=OWN, sample_weight=np.where(fine, 1.0, 0.1))
-    assert f"whose weights make them count as {found.effective:.3g}" in found.summary()
+    assert f"which their weights make count as {found.effective:.3g}" in found.summary()
     assert found.effective == pytest.approx((fine + 0.1 * ~fine).sum() ** 2 / (fine + 0.01 * ~fine).sum())
     assert found.ladder is None
     assert found.shift is None
     assert found.errors == (z.argmax(axis=1) != y).sum(), "counts aren't weighted"
+    for mine, plain in zip(found.confusions, diagnose(z, y, candidates=OWN).confusions, strict=True):
+        assert vars(mine) == pytest.approx(vars(plain))
+    said = " ".join(str(found).split())
+    assert "Samples are counted, and T is fitted for what is expected, without their weights." in said
+    assert "test samples, which have no weights, and aren't compared with them" in said
+    some = diagnose(z, y, candidates=OWN, sample_weight=fine)
+    assert f"without {(~fine).sum()} of weight 0" in some.summary()
+    assert str(some).partition("Which")[2] == str(diagnose(z[fine], y[fine], candidates=OWN)).partition("Which")[2]
     assert set(found.scores) >= {"none", "exact"}
 
 
@@ -156,7 +164,14 @@ def test_one_sample_with_nearly_all_weight_decides_nothing():
     found = fit_auto(z, y, candidates=OWN, sample_weight=weights)
     assert (found.chosen, found.temperature.T) == ("none", 1.0)
     assert found.reason == "by their weights, samples count as fewer than 20 (as 1)"
-    assert "count as 1" in str(diagnose(z, y, candidates=OWN, sample_weight=weights))
+    told = diagnose(z, y, candidates=OWN, sample_weight=weights)
+    assert told.summary().endswith(", which their weights make count as 1")
+    assert (told.temperature.low, told.temperature.high) == (0, np.inf)
+    assert str(diagnose(z, y, candidates=OWN, sample_weight=np.where(weights > 1, 1e200, 1.0)))
+    grouped = fit_auto(
+        z, y, candidates=OWN, groups=np.arange(300) // 10, sample_weight=np.where(np.arange(300) < 10, 1.0, 1e-9)
+    )
+    assert grouped.reason == "by their weights, groups count as fewer than 20 (as 1)"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +183,9 @@ def test_one_sample_with_nearly_all_weight_decides_nothing():
         (lambda w: 0 * w, "sample_weight: all are zero; give at least one sample a weight above 0"),
         (lambda w: w[:-1], r"sample_weight: found shape \(299,\), expected one weight per sample, i.e. shape \(300,\)"),
         (lambda w: w.astype(str), "sample_weight: found dtype"),
+        (lambda w: [[1, 2], [3]], "sample_weight: found rows of different lengths"),
+        (lambda w: [*w[:-1], None], r"sample_weight\[299\] = nan"),
+        (lambda w: np.ma.masked_less(np.arange(300.0), 5), "sample_weight: found masked entries"),
     ],
 )
 def test_bad_weights_are_named(change, told):

@@ -216,8 +216,12 @@ def _weighted(samples: Samples, weights: Any) -> Samples:
     """Return the samples with a weight above 0; ``weighted`` are their targets times their weights, if these differ."""
     targets = _targets(samples)
     kept, rows = weighted(targets, weights, samples["logits"].shape[1])
+    if weights is None:
+        return samples
     left = {name: array[kept] for name, array in samples.items()}
-    return left if rows.ndim == 1 or weights is None else left | {"weighted": rows}
+    left |= {"left_out": np.array(len(targets) - len(rows))}
+    unequal = rows.ndim == 2 and (weights_of(rows) != 1).any()
+    return left | {"weighted": rows} if unequal else left
 
 
 def _targets(samples: Samples) -> np.ndarray:
@@ -256,7 +260,7 @@ def _computed(
     """Diagnose float64 logits (n, k)."""
     targets, votes, (n, k) = _targets(val), val.get("votes"), logits.shape
     weights, mass, top = weights_of(targets), mass_of(unweighted(targets), k), logits.argmax(axis=1)
-    counts = mass.sum(axis=0)
+    counts, weighted_samples = mass.sum(axis=0), "weighted" in val
     groups, finite = val.get("groups"), bool(np.isfinite(logits).all())
     together = auto.grouped(logits, targets, groups) if finite or groups is not None else Groups.single(n)
     one_each = together.one_each(generator(seed, "diagnose", "groups"))
@@ -264,12 +268,16 @@ def _computed(
     temperature = Temperature.of(logits, targets, together, None if votes is None else float(votes.mean()))
     beta = finite_beta(logits, targets)
     tempered = temper(logits, beta)
+    expected = temper(logits, finite_beta(logits, unweighted(targets))) if weighted_samples else tempered
     recommended = _choice(logits, (targets, votes), test, tried, seed, together, names)
     chosen = recommended if forced is None else _forced(recommended, forced, logits, targets)
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]
     log.info("the repair ladder")
     # Neither the ladder nor the tests for a shift know groups, so they get one sample of each.
-    ladder, no_ladder = None, DEPENDENT.get(together.kind, "it doesn't take weights" if "weighted" in val else "")
+    ladder, no_ladder = (
+        None,
+        DEPENDENT.get(together.kind, "its parts are those of unweighted samples" if weighted_samples else ""),
+    )
     if chosen.mismatch:
         no_ladder = chosen.reason
     if not no_ladder:
@@ -278,7 +286,7 @@ def _computed(
     shift, new_targets = None, None
     if test is not None:
         new_targets = test.get("shares", test.get("labels"))
-    if test is not None and "weighted" not in val:
+    if test is not None and not weighted_samples:
         shift = Shift.of(tempered[one_each], targets[one_each], temper(test["logits"], beta), new_targets)
     scores: dict[str, dict[str, Rung]] = {}
     test_gains: dict[str, Gain] = {}
@@ -291,7 +299,8 @@ def _computed(
         samples=n,
         classes=k,
         votes=0.0 if votes is None else float(votes.mean()),
-        effective=auto.effective(weights),
+        effective=auto.effective(together.sums(weights)) if weighted_samples else 0.0,
+        left_out=val["left_out"].item() if "left_out" in val else 0,
         errors=float((1 - correctness(top, mass)).sum()),
         names=names,
         rarest=int(counts.min()),
@@ -302,7 +311,7 @@ def _computed(
         resolution=max(widths)[1] if widths else math.nan,
         ladder=ladder,
         no_ladder=no_ladder,
-        confusions=confusions(softmax(tempered), top, mass),
+        confusions=confusions(softmax(expected), top, mass),
         test_samples=0 if test is None else len(test["logits"]),
         shift=shift,
         scores=scores,

@@ -36,7 +36,9 @@ class Diagnosis:
     samples, classes : int
         Numbers of validation samples and classes.
     effective : float
-        How many samples of equal weight count as much as the validation samples; `samples` if there are no weights.
+        How many samples, or groups, of equal weight count as much as the weighted ones; 0 without weights.
+    left_out : int
+        The number of samples with a weight of 0.
     errors : float
         The number of wrongly predicted validation samples; of samples with votes, the shares that differ are added up.
     votes : float
@@ -77,6 +79,7 @@ class Diagnosis:
     samples: int
     classes: int
     effective: float
+    left_out: int
     errors: float
     votes: float
     names: tuple[str, ...]
@@ -130,10 +133,13 @@ class Diagnosis:
             line += f" in {count(self.auto.groups.count, 'group')}"
         if self.votes:
             line += f" with {number(self.votes, '.3g')} votes each on average"
-        if self.effective < self.samples:
-            line += f" whose weights make them count as {number(self.effective, '.3g')}"
+        if self.left_out:
+            line += f", without {self.left_out:,} of weight 0"
+        if self.effective:
+            line += f", which their weights make count as {number(self.effective, '.3g')}"
         if self.test_samples:
             line += f", {count(self.test_samples, 'test sample')}{'' if self.scores else ' without labels'}"
+            line += ", which have no weights, and aren't compared with them" if self.effective else ""
         return line
 
     def _order(self) -> str:
@@ -150,11 +156,14 @@ class Diagnosis:
         if self.auto.mismatch:
             return [choice]
         independent = self.auto.groups.count
+        left = words.what_is_left(self.ladder, self.no_ladder, independent, self.classes)
+        if self.auto.groups.kind == "given" and (self.ladder or self.shift):
+            left = dataclasses.replace(left, sentences=f"{left.sentences} {words.ONE_EACH}")
         answers = [
             choice,
             words.is_optimal(self.temperature, self.samples),
-            words.what_is_left(self.ladder, self.no_ladder, independent, self.classes),
-            words.which_confusions(self.confusions, self.names, self.errors, self.samples),
+            left,
+            words.which_confusions(self.confusions, self.names, self.errors, self.samples, bool(self.effective)),
             words.are_enough(
                 *(
                     self.temperature,

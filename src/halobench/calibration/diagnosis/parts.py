@@ -24,6 +24,7 @@ from halobench.core.specs.data import LADDER_SAMPLES
 log = logging.getLogger(__name__)
 
 POINTS, FEW_POINTS, MANY_LOGITS = 40, 10, 1e7  # numbers of points on the NLL's curve, the latter for many logits
+WIDE = 20.0  # half the width of the interval of log T from which nothing is known of T
 WIDEST = 64  # others beyond this multiple or fraction of the optimal temperature are left out of the curve
 PAIRS = 5  # number of confusions to list
 LEVEL = 0.01  # joint level of the two tests for a shift
@@ -88,7 +89,7 @@ class Temperature:
         if 0 < exact.beta < math.inf:
             variance, curvature = _log_variance(rescale(logits, exact.beta), targets, groups, votes or 1.0)
             half = _quantile(groups.count, len(targets)) * math.sqrt(variance)
-            low, high = (exact.T * math.exp(sign * min(half, 700.0)) for sign in (-1, 1))
+            low, high = (exact.T * math.exp(sign * half) for sign in (-1, 1)) if half < WIDE else (0.0, math.inf)
             cost = variance * curvature / (2 * len(targets))
         log.info("the NLL by temperature")
         nll = float(cross_entropy(logits, targets).mean())
@@ -133,7 +134,7 @@ def _log_variance(u: np.ndarray, targets: np.ndarray, groups: Groups, votes: flo
     # The variance of the slope if labels were drawn from p; few errors may vary less by chance.
     drawn = float((weights * curvatures).sum()) / votes
     variance = max(float(slopes @ slopes), drawn if groups.kind != "given" else 0.0)
-    return groups.factor * variance / curvature**2 if curvature > 0 else math.inf, curvature
+    return groups.factor * variance / curvature / curvature if curvature > 0 else math.inf, curvature
 
 
 @dataclass(frozen=True)

@@ -213,7 +213,7 @@ def _groups(groups: Groups) -> str:
             "which belong together, pass groups; without them, richer maps can't be judged. If you know that samples "
             "are independent, pass the rows' numbers as groups."
         )
-    return f"The {groups.count:,} groups count as one sample each. {ONE_EACH}" if groups.kind else ""
+    return f"The {groups.count:,} groups count as one sample each." if groups.kind else ""
 
 
 def about_zeros(floor: Floor, temperature: Temperature, samples: int) -> Answer:
@@ -306,7 +306,9 @@ def what_is_left(ladder: RepairLadder | None, no_ladder: str, samples: int, clas
     return Answer(question, f"{parts}, only other training {span}.", sentences)
 
 
-def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], errors: float, samples: int) -> Answer:
+def which_confusions(
+    confusions: Sequence[Confusion], names: Sequence[str], errors: float, samples: int, weighted: bool = False
+) -> Answer:
     """Report which classes are mistaken for which others."""
     question = "Which classes are confused?"
     if not confusions:
@@ -326,6 +328,7 @@ def which_confusions(confusions: Sequence[Confusion], names: Sequence[str], erro
         and chance > CLEAR
         and "Counts like the largest would also be seen if wrong predictions were spread evenly over all pairs of "
         f"classes (p = {number(chance, '.2g')}).",
+        weighted and "Samples are counted, and T is fitted for what is expected, without their weights.",
     )
     return Answer(question, short, sentences)
 
@@ -407,7 +410,7 @@ def candidates_table(auto: AutoFit) -> list[str]:
     over_temperature = {gain.name: gain for gain in auto.candidates}
     lines, tempered = ["On validation samples out of fold, with 95% intervals:"], auto.temperature.weight < 1
     lines.append(
-        f"{'':26}{'NLL':>7}{'gain over uncalibrated':>24}" + (f"{'over the temperature':>23}" if tempered else "")
+        f"{'':26}{'NLL':>7}{'gain over uncalibrated':>23}" + (f"{'over the temperature':>24}" if tempered else "")
     )
     lines.append(f"  {label(NONE):24}{number(auto.nll):>7}")
     rows = [auto.temperature_gain, *auto.over_none]
@@ -415,7 +418,7 @@ def candidates_table(auto: AutoFit) -> list[str]:
         mark = "* " if gain.name == auto.chosen else "  "
         own = over_temperature.get(gain.name) if tempered else None
         columns = number(auto.nll - gain.value), _with_interval(gain), _with_interval(own) if own else ""
-        lines.append(f"{mark}{label(gain.name)[:24]:24}" + "{:>7}{:>24}{:>23}".format(*columns).rstrip())
+        lines.append(f"{mark}{label(gain.name)[:24]:24}" + "{:>7}{:>23} {:>23}".format(*columns).rstrip())
     return lines
 
 

@@ -336,8 +336,8 @@ def _obstacle(
     if groups.count < FEWEST:
         return f"there are fewer than {FEWEST} {groups.noun}"
     weights = weights_of(targets)
-    if effective(weights) < FEWEST:
-        return f"by their weights, samples count as fewer than {FEWEST} (as {effective(weights):.2g})"
+    if (weights != 1).any() and (count := effective(groups.sums(weights))) < FEWEST:
+        return f"by their weights, {groups.noun} count as fewer than {FEWEST} (as {count:.2g})"
     if (correctness(logits.argmax(axis=1), targets) == weights).all():
         return "every prediction is right, so there are no errors to learn from"
     if missing := missing_classes(logits, targets):
