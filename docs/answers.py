@@ -77,6 +77,7 @@ def brief(key: str) -> str:
     """Return the sentences of an answer that README.md has."""
     said = re.split(r"(?<=\.) ", f"{answer(key).short} {answer(key).detail}")
     said = [re.sub(r"(\(higher on \d+\)),.*", r"\1.", sentence) for sentence in said]  # where labels are noisy
+    said = [re.sub(r" and raises it on 0| \(higher on 0\)", "", sentence) for sentence in said]
     return " ".join([*(said[i] for i in IN_README[key] if i < len(said)), further(key, brief=True)]).strip()
 
 
