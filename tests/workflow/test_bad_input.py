@@ -78,7 +78,8 @@ def test_a_plugin_that_ends_the_process_is_refused_before_any_job(finished, monk
     (finished.folder / "quits.py").write_text("import os\ndef build(input_shape, classes):\n    os._exit(3)\n")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(finished.folder), *sys.path]))
     config = one_cell()
-    config["models"]["mlp"] = {"name": "quits:build"}
+    config["models"] = {"quits": {"name": "quits:build"}}
+    config["experiments"]["tiny"]["grid"][0]["models"] = ["quits"]
     finished.write(config)
     line = r"the plug-ins .*quits:build.* can't be built: the check exited with code 3 \(.*\)"
     assert_refused(finished, [re.compile(line)])

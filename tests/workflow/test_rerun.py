@@ -139,7 +139,9 @@ def write_otherwise(folder: Path, config: dict) -> None:
 MIXED = "mixed, soft = inputs * wide[0], targets * shares[0, :, None]"
 EDITS = {
     "a loss's parameter": Edit(
-        configured(lambda c: c["losses"]["mixup2"].update(points=3)), EIGHT, "loss.points was the default and is now 3"
+        configured(lambda c: c["losses"]["mixup2"].update(alpha=0.5)),
+        EIGHT,
+        "loss.alpha was the default and is now 0.5",
     ),
     "a seed removed": Edit(
         configured(lambda c: grid(c)["seeds"].remove(1)),
@@ -340,9 +342,9 @@ def test_a_plugin_that_is_no_python_matters_to_those_who_name_it(copied):
     (package / "losses/latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nname = '\xe9'\n")
     assert copied.status() == [NOTHING]
     config = tiny_config()
-    config["losses"]["mixup2"] = {"name": "unfinished"}
+    config["losses"]["unfinished"] = {"name": "unfinished"}
     copied.workspace.write(config)
-    line = "losses.mixup2.name: the plug-in 'unfinished' can't be read: "
+    line = "losses.unfinished.name: the plug-in 'unfinished' can't be read: "
     copied.refused(line)
     copied.workspace.write(tiny_config())
     (package / "reporting/figures/odd.py").write_text("def draw(metric): ...\n")

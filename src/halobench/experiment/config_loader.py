@@ -9,19 +9,23 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any
 
 import pydantic
 
 from halobench.core import plugins
 from halobench.core.errors import NAME, RefusedError, SpecError, one_of, refuse, shown
+from halobench.core.plugins import facts as plugin_facts
 from halobench.core.specs.codec import adapter, spec_errors
 from halobench.core.specs.data import LADDER_SAMPLES
 from halobench.core.specs.training import EVALUATION_KEYS, TrainSpec
 from halobench.experiment.grid import Config
 from halobench.storage.columns import REFERENCE
 
+# The kinds of plug-ins by whose titles the keys of a section are shown, and the key that names the plug-in.
+TITLED = {"sources": ("data", "loader"), "models": ("models", "name"), "losses": ("losses", "name")}
+TITLED |= {"probes": ("probes", "kind")}
 NAMED = ("sources", "datasets", "models", "losses", "probes", "experiments")  # sections whose keys are names
 
 
@@ -52,6 +56,7 @@ def load_config(raw: Mapping[str, Any]) -> Config:
         problems += _check_references(config, names)
         problems += _check_probes(config, names)
         problems += _check_noise(config)
+        problems += _check_titles(config)
         problems += [] if problems else _check_ladders(config)
         problems += [] if train_is_bad else _check_recipes(config)
         problems += _check_recipes_of_trained(config)
@@ -180,6 +185,35 @@ def _check_noise(config: Config) -> Iterator[SpecError]:
         if said and abs(100 * dataset.noise.p - int(said[1])) > 0.5:
             what = f"{int(said[1]) / 100:g}, as the data set's name says, or another name"
             yield SpecError(f"datasets.{name}.noise.p", dataset.noise.p, what)
+
+
+def _check_titles(config: Config) -> Iterator[SpecError]:
+    """Report each key that is another plug-in's name, or of other options: pages show its title."""
+    for section, (kind, field) in TITLED.items():
+        owners = plugin_facts.owners(kind)
+        for key, entry in getattr(config, section).items():
+            stem, plugin = _titled(key, owners), getattr(entry, field)
+            owner, options = owners.get(stem, (plugin, {}))
+            if owner != plugin:
+                yield SpecError(f"{section}.{key}.{field}", plugin, f"{owner}, as its name says, or another name")
+            for option, value in options.items() if owner == plugin else ():
+                given = entry.options.get(option, (plugins.find(kind, plugin).options or {}).get(option))
+                if given != value:
+                    yield SpecError(f"{section}.{key}.{option}", given, f"{value}, as its name says, or another name")
+    owners = plugin_facts.owners("data")
+    for key, dataset in config.datasets.items():
+        owner, _ = owners.get(_titled(key, owners), ("", {}))
+        if owner and dataset.source in config.sources and config.sources[dataset.source].loader != owner:
+            what = f"a source with the loader {owner}, as its name says, or another name"
+            yield SpecError(f"datasets.{key}.source", dataset.source, what)
+
+
+def _titled(key: str, owners: Container[str]) -> str:
+    """Return the longest beginning of a key, up to a hyphen or its end, that has a title, or else the key."""
+    stem = key
+    while stem not in owners and "-" in stem:
+        stem = stem.rpartition("-")[0]
+    return stem if stem in owners else key
 
 
 def _check_ladders(config: Config) -> Iterator[SpecError]:

@@ -23,16 +23,19 @@ FAMILY = "Mixup of several samples"
 # Its names in configurations, by number of points.
 VARIANTS = {
     "mixup2": {
+        "OPTIONS": {"points": 2},
         "TITLE": "2-point Mixup",
         "ABOUT": "trains on convex combinations of two samples and their labels",
         "STYLE": ("#56B4E9", "s", (0, (5, 1.2))),
     },
     "mixup3": {
+        "OPTIONS": {"points": 3},
         "TITLE": "3-point Mixup",
         "ABOUT": "trains on convex combinations of three samples and their labels",
         "STYLE": ("#0072B2", "P", (0, (4, 2))),
     },
     "mixup5": {
+        "OPTIONS": {"points": 5},
         "TITLE": "5-point Mixup",
         "ABOUT": "trains on convex combinations of five samples and their labels",
         "STYLE": ("#332288", "D", (0, (3, 1, 1, 1))),

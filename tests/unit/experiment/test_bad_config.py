@@ -12,7 +12,8 @@ import pytest
 import yaml
 from safetensors.torch import save_file
 
-from conftest import one_cell, put, tiny_config
+import conftest
+from conftest import put
 from halobench.core.errors import SpecError
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import EVALUATION_KEYS, TrainSpec
@@ -57,6 +58,28 @@ def refused(path: str, value: object, sentence: str, below: str = "") -> tuple:
     return edit, line.removesuffix(": expected ").rstrip() + f": {sentence}"
 
 
+NEUTRAL = {"mlp": "net", "cnn": "conv", "mixup2": "mix", "digits": "drawn"}  # names that no plug-in has, so any may stand for them
+
+
+def neutral(config: dict) -> dict:
+    """A configuration with neutral names in place of those of plug-ins."""
+    for section in ("sources", "models", "losses"):
+        config[section] = {NEUTRAL.get(key, key): entry for key, entry in config[section].items()}
+    for dataset in config["datasets"].values():
+        dataset["source"] = NEUTRAL.get(dataset["source"], dataset["source"])
+    for block in config["experiments"]["tiny"]["grid"]:
+        block |= {key: [NEUTRAL.get(name, name) for name in block[key]] for key in ("models", "losses")}
+    return config
+
+
+def tiny_config() -> dict:
+    return neutral(conftest.tiny_config())
+
+
+def one_cell() -> dict:
+    return neutral(conftest.one_cell())
+
+
 def plugin(path: str, name: str, sentence: str) -> tuple:
     """A case: an entry whose plug-in is refused."""
     return refused(path, {"name": name}, sentence, ".name")
@@ -64,7 +87,7 @@ def plugin(path: str, name: str, sentence: str) -> tuple:
 
 def named(section: str, name: object) -> Callable[[dict], None]:
     """An edit that adds an entry to a section, under a name that may be bad."""
-    like = {"sources": "digits", "datasets": "clean", "models": "mlp", "losses": "cross_entropy", "probes": "sphere"}
+    like = {"sources": "drawn", "datasets": "clean", "models": "net", "losses": "cross_entropy", "probes": "sphere"}
     return lambda config: config[section].update({name: config[section].get(like.get(section, "tiny"))})
 
 
@@ -78,14 +101,14 @@ def together(*edits: Callable[[dict], None]) -> Callable[[dict], None]:
 NAME = "a name of up to 64 letters, ..."
 GRID = "experiments.tiny.grid"
 CERTIFIED = {"kind": "certified"}
-BN = put("models.mlp", {"name": "mlp_bn", "width": 16})
-NEEDS = "expected parts of at least two samples, which the model mlp needs in training"
+BN = put("models.net", {"name": "mlp_bn", "width": 16})
+NEEDS = "expected parts of at least two samples, which the model net needs in training"
 
 # The edit, then all the expected lines.
 CONFIGS: dict[str, list[tuple]] = {
     "a recipe that does not fit the images or the model": [
-        bad("train.random_crop", 8, "fewer pixels than the shorter side of the images in digits, 8x8"),
-        bad("losses.mixup2.points", 51, "at most the batch size, 50, since each mixed sample comes ..."),
+        bad("train.random_crop", 8, "fewer pixels than the shorter side of the images in drawn, 8x8"),
+        bad("losses.mix.points", 51, "at most the batch size, 50, since each mixed sample comes ..."),
     ],
     "a part of one image, which batch norm refuses": [
         (
@@ -93,45 +116,45 @@ CONFIGS: dict[str, list[tuple]] = {
             f"train.micro_batch = 7: {NEEDS} (a batch of 50 rows leaves a part of 1)",
         ),
         (
-            together(BN, put("models.mlp.recipe", {"micro_batch": 9, "batch": 500})),
-            f"models.mlp.recipe.micro_batch = 9: {NEEDS} (a batch of 100 rows leaves a part of 1)",
+            together(BN, put("models.net.recipe", {"micro_batch": 9, "batch": 500})),
+            f"models.net.recipe.micro_batch = 9: {NEEDS} (a batch of 100 rows leaves a part of 1)",
         ),
         (
             together(BN, put("datasets.noisy.recipe", {"micro_batch": 7})),
             f"datasets.noisy.recipe.micro_batch = 7: {NEEDS} (a batch of 50 rows leaves a part of 1)",
         ),
         (  # 50 = 4 * 11 + 6, but this loss turns them into 100 = 9 * 11 + 1 rows
-            together(BN, put("losses.mixup2", {"name": "regmixup"}), put("train.micro_batch", 11)),
+            together(BN, put("losses.mix", {"name": "regmixup"}), put("train.micro_batch", 11)),
             f"train.micro_batch = 11: {NEEDS} (a batch of 100 rows leaves a part of 1)",
         ),
         (
-            together(BN, put("losses.mixup2", {"name": "cross_entropy"}), put("train.batch", 1)),
+            together(BN, put("losses.mix", {"name": "cross_entropy"}), put("train.batch", 1)),
             f"train.batch = 1: {NEEDS} (it gets one sample at a time)",
         ),
     ],
     "unknown section or key": [
         bad("modles", {}, "one of ... (did you mean 'models'?)..."),
         bad("train.learning_rate", 0.1, "one of the keys ..."),
-        refused("losses.mixup2.alfa", 1, "no such option; those of mixup are ... (did you mean 'alpha'?)"),
+        refused("losses.mix.alfa", 1, "no such option; those of mixup are ... (did you mean 'alpha'?)"),
         bad(f"{GRID}.0.seed", [1], "one of ... (did you mean 'seeds'?)..."),
     ],
     "misspelt name": [
-        bad("losses.mixup2.name", "mixupp", "one of ... (did you mean 'mixup'?)..."),
+        bad("losses.mix.name", "mixupp", "one of ... (did you mean 'mixup'?)..."),
         bad(f"{GRID}.0.datasets", ["nosy"], "one of ... (did you mean 'noisy'?)...", " = 'nosy'"),
         bad("experiments.tiny.figures", ["sumary"], "one of ... (did you mean 'summary'?)...", "[0] = 'sumary'"),
-        bad("models.mlp.name", "timm/resnet81", "one of timm's ... models; closest: timm/resnet18, ..."),
+        bad("models.net.name", "timm/resnet81", "one of timm's ... models; closest: timm/resnet18, ..."),
     ],
     "wrong type": [
         bad("train.lr", "0.001", "a number"),
         bad("train.epochs", True, "a whole number"),
         bad("train.channels_last", "yes", "true or false"),
-        bad("models.mlp", "cnn", "a mapping with the keys ..."),
+        bad("models.net", "cnn", "a mapping with the keys ..."),
         bad("calibrators", "none", "a list"),
     ],
     "out of range": [
         bad("train.epochs", 0, "at least 1"),
         bad("train.device", "gpu", "a string that matches auto|cpu|cuda(:[0-9]+)?"),
-        bad("losses.mixup2.points", 1, "at least 2"),
+        bad("losses.mix.points", 1, "at least 2"),
         bad("probes.sphere.relative_radii", [2.0, 1.0], "distances in increasing order"),
         (
             put("probes.sphere.radii", [0.0, 1e39]),
@@ -190,33 +213,33 @@ CONFIGS: dict[str, list[tuple]] = {
     "empty": [
         bad("models", {}, "a mapping with at least one named entry"),
         (
-            put("models.mlp", None),
-            f"{GRID}[0].models = 'mlp': expected one of cnn, or add `models: {{ mlp: {{ name: mlp }} }}`",
+            together(put("models.net", None), put(f"{GRID}.0.models", ["mlp"])),
+            f"{GRID}[0].models = 'mlp': expected one of conv, or add `models: {{ mlp: {{ name: mlp }} }}`",
         ),  # null takes an entry away
         (
             put("probes", {}),
-            f"{GRID}[0].models: no probe lists mlp; add it to a probe's models, or set probe: false",
+            f"{GRID}[0].models: no probe lists net; add it to a probe's models, or set probe: false",
         ),
         bad("run", [], "at least one entry"),
     ],
     "data set and images": [
         (
             put("datasets.noisy.train", 5000),
-            "datasets.noisy: train + val + test = 5140, but source 'digits' has only 1797 samples; reduce them",
+            "datasets.noisy: train + val + test = 5140, but source 'drawn' has only 1797 samples; reduce them",
         ),
         plugin(
-            "models.mlp",
+            "models.net",
             "torchvision/alexnet",
             "torchvision/alexnet can't take images of 1x8x8 (...); set `resize` or ...",
         ),
     ],
     "data root": [
         (
-            together(put("sources.digits.loader", "svhn"), put("fetch", False), put("data_root", "nowhere")),
+            together(put("sources.drawn.loader", "svhn"), put("fetch", False), put("data_root", "nowhere")),
             "data_root: the files of SVHN are missing from nowhere (train_32x32.mat, ...); set fetch: true ...",
         ),
         refused(
-            "sources.digits",
+            "sources.drawn",
             {"loader": "image_folder", "folder": "zoo", "size": 8},
             "data/zoo can't be read (FileNotFoundError: ...",
             ".folder",
@@ -224,8 +247,8 @@ CONFIGS: dict[str, list[tuple]] = {
     ],
     "what YAML may hold": [
         bad("metrics", None, "a mapping with the keys bins, ..."),
-        bad("losses.mixup2.options", [1], "a mapping of keys to values"),
-        bad("losses.mixup2.alpha", datetime.date(2026, 1, 1), "a number, a string, true, false, ..."),
+        bad("losses.mix.options", [1], "a mapping of keys to values"),
+        bad("losses.mix.alpha", datetime.date(2026, 1, 1), "a number, a string, true, false, ..."),
         bad("datasets.noisy.train", 10**400, "a number above -2**63 and below 2**63", f" = 1{'0' * 199}..."),
         bad("train", {1: 2}, "one of the keys ...", ".1 = 1"),
         (
@@ -235,21 +258,21 @@ CONFIGS: dict[str, list[tuple]] = {
         ),
     ],
     "keys that do not fit together": [
-        bad("models.mlp.stem", "small", "plain, since only timm and torchvision models have other stems"),
-        refused("models.mlp.trained_on", "digits", "...; set `weights` or `pretrained`, or leave it out"),
+        bad("models.net.stem", "small", "plain, since only timm and torchvision models have other stems"),
+        refused("models.net.trained_on", "drawn", "...; set `weights` or `pretrained`, or leave it out"),
         (
-            put("models.mlp", {"name": "mlp", "weights": "none.safetensors", "trained_on": "digit"}),
-            "models.mlp.trained_on = 'digit': expected one of ...digits...",
-            "models.mlp.weights: none.safetensors: no such file",
+            put("models.net", {"name": "mlp", "weights": "none.safetensors", "trained_on": "drawm"}),
+            "models.net.trained_on = 'drawm': expected one of ...drawn...",
+            "models.net.weights: none.safetensors: no such file",
         ),
         bad("probes.n", {"kind": "nearest_other", "directions": 2}, "1, since ...one nearest...", ".directions = 2"),
         (
-            together(put("models.mlp", {"name": "mlp_mixer", "patch": 2, "width": 8}), put("probes.c", CERTIFIED)),
-            "probes.c.models: mlp can't be certified: found LayerNorm (blocks.0.norm1), expected only ...",
+            together(put("models.net", {"name": "mlp_mixer", "patch": 2, "width": 8}), put("probes.c", CERTIFIED)),
+            "probes.c.models: net can't be certified: found LayerNorm (blocks.0.norm1), expected only ...",
         ),
         (
-            put("probes", {"c": CERTIFIED | {"models": ["cnn"]}}),
-            f"{GRID}[0].models: no probe lists mlp; add it to a probe's models, or set probe: false",
+            put("probes", {"c": CERTIFIED | {"models": ["conv"]}}),
+            f"{GRID}[0].models: no probe lists net; add it to a probe's models, or set probe: false",
         ),
     ],
     "too few test samples for a repair ladder": [
@@ -261,16 +284,36 @@ CONFIGS: dict[str, list[tuple]] = {
     "a name that says another noise": [
         bad(
             "datasets.x-noise20",
-            {"source": "digits", "train": 100, "val": 60, "test": 80, "noise": {"p": 0.5}},
+            {"source": "drawn", "train": 100, "val": 60, "test": 80, "noise": {"p": 0.5}},
             "0.2, as the data set's name says, or another name",
             ".noise.p = 0.5",
         ),
     ],
+    "a name that stands for something else": [
+        bad(
+            "losses.focal",
+            {"name": "cross_entropy"},
+            "focal, as its name says, or another name",
+            ".name = 'cross_entropy'",
+        ),
+        bad("losses.mixup2", {"name": "mixup", "points": 5}, "2, as its name says, or another name", ".points = 5"),
+        bad("models.mlp-wide", {"name": "cnn"}, "mlp, as its name says, or another name", ".name = 'cnn'"),
+        bad(
+            "sources.mnist5k", {"loader": "digits"}, "mnist5k, as its name says, or another name", ".loader = 'digits'"
+        ),
+        bad("probes.manifold", {"kind": "sphere"}, "manifold, as its name says, or another name", ".kind = 'sphere'"),
+        bad(
+            "datasets.photos-small",
+            {"source": "drawn", "train": 100, "val": 60, "test": 80},
+            "a source with the loader photos, as its name says, or another name",
+            ".source = 'drawn'",
+        ),
+    ],
     "several at once": [
         (
-            together(put("train.lr", -1), put("losses.mixup2.name", "mixip"), put("datasets.noisy.noise", {"p": 2})),
+            together(put("train.lr", -1), put("losses.mix.name", "mixip"), put("datasets.noisy.noise", {"p": 2})),
             "datasets.noisy.noise.p = 2.0: expected a number below 1",
-            "losses.mixup2.name = 'mixip': expected one of ... (did you mean 'mixup'?)...",
+            "losses.mix.name = 'mixip': expected one of ... (did you mean 'mixup'?)...",
             "train.lr = -1.0: expected a number above 0",
         ),
         (  # what is right beside them is built
@@ -278,15 +321,15 @@ CONFIGS: dict[str, list[tuple]] = {
                 put("datasets.clean.train", 1),
                 put("datasets.clean.noise", {"kind": "pair_flop", "p": "x"}),
                 put("datasets.clean.tset", 3),
-                put("losses.mixup2.alpha", 0),
-                put("experiments.tiny.grid.0.models", ["mlp", "mpl"]),
+                put("losses.mix.alpha", 0),
+                put("experiments.tiny.grid.0.models", ["net", "nte"]),
             ),
             "datasets.clean.train = 1: expected at least 2",
             "datasets.clean.noise.kind = 'pair_flop': expected ...",
             "datasets.clean.noise.p = 'x': expected a number",
             "datasets.clean.tset = 3: expected one of the keys ...",
-            f"{GRID}[0].models = 'mpl': expected one of ...",
-            "losses.mixup2.alpha = 0: expected a number above 0",
+            f"{GRID}[0].models = 'nte': expected one of ...",
+            "losses.mix.alpha = 0: expected a number above 0",
         ),
     ],
 }
@@ -300,13 +343,13 @@ CONFIG_CASES = [
 def test_a_probe_of_some_models_touches_no_other(tmp_path):
     """The grid may also have models with layers that can't be certified; their jobs don't change."""
     config, plain = tiny_config(), load_config(tiny_config())
-    config["models"]["cnn"] = {"name": "mlp_mixer", "patch": 2, "width": 8}
-    config["probes"]["c"] = CERTIFIED | {"models": ["mlp"]}
+    config["models"]["conv"] = {"name": "mlp_mixer", "patch": 2, "width": 8}
+    config["probes"]["c"] = CERTIFIED | {"models": ["net"]}
     data_root.note(config)
     loaded = validation.load_checked(config, tmp_path / "cache", tmp_path / "results")
-    assert loaded.probe_spec("clean", "cnn")["probes"] == plain.probe_spec("clean", "cnn")["probes"]
-    assert loaded.probe_spec("clean", "mlp")["probes"]["c"] == CERTIFIED
-    assert ("searches", "certified") not in loaded.probe_plugins("clean", "cnn")
+    assert loaded.probe_spec("clean", "conv")["probes"] == plain.probe_spec("clean", "conv")["probes"]
+    assert loaded.probe_spec("clean", "net")["probes"]["c"] == CERTIFIED
+    assert ("searches", "certified") not in loaded.probe_plugins("clean", "conv")
 
 
 @pytest.mark.parametrize(("edit", "lines"), CONFIG_CASES)
@@ -319,7 +362,7 @@ def test_a_bad_value_is_refused(edit, lines, monkeypatch):
 
 def test_what_just_fits_is_taken():
     config = one_cell()
-    for edit in (put("train.random_crop", 7), put("losses.mixup2.points", 50), BN, put("train.micro_batch", 8)):
+    for edit in (put("train.random_crop", 7), put("losses.mix.points", 50), BN, put("train.micro_batch", 8)):
         edit(config)
     together(put("experiments.tiny.tables", ["repair"]), put("datasets.noisy.test", 50))(config)
     data_root.note(config)
@@ -335,15 +378,15 @@ def test_a_recipe_says_nothing_of_how_given_weights_are_trained(tmp_path):
     tensors = builder.build(ModelSpec("mlp_bn", {"width": 16}), (1, 8, 8), 10).state_dict()
     save_file(tensors, path)
     given = {"name": "mlp_bn", "width": 16, "weights": str(path)}
-    put("models.mlp", given | {"recipe": {"epochs": 9, "eval_batch": 10}})(config)
+    put("models.net", given | {"recipe": {"epochs": 9, "eval_batch": 10}})(config)
     left_out = "the model isn't trained here; leave this key out (only ... apply)"
-    assert_refused(config, [f"models.mlp.recipe.epochs: {left_out}"])
-    put("models.mlp.recipe", {key: getattr(TrainSpec(), key) for key in EVALUATION_KEYS})(config)
+    assert_refused(config, [f"models.net.recipe.epochs: {left_out}"])
+    put("models.net.recipe", {key: getattr(TrainSpec(), key) for key in EVALUATION_KEYS})(config)
     for key, value in (("random_crop", 9), ("micro_batch", 7)):
         put(f"train.{key}", value)(config)
     validation.load_checked(config, Path("cache"), Path("results"))
     save_file({name: tensor / 0 for name, tensor in tensors.items()}, path)
-    assert_refused(config, [f"models.mlp.weights: ... values in ... of {path} aren't finite; use other weights"])
+    assert_refused(config, [f"models.net.weights: ... values in ... of {path} aren't finite; use other weights"])
 
 
 def test_a_calibrator_that_is_not_installed_is_refused_before_any_job(monkeypatch):
@@ -471,7 +514,7 @@ def bare(): ...
 def on_features(case: tuple) -> tuple:
     """The same case, with a source of features."""
     edit, line = case
-    return together(put("sources.digits", {"loader": "rows:load"}), edit), line
+    return together(put("sources.drawn", {"loader": "rows:load"}), edit), line
 
 
 def figure(name: str, sentence: str) -> tuple:
@@ -481,60 +524,58 @@ def figure(name: str, sentence: str) -> tuple:
 
 OUTSIDE = {
     "no such module": (
-        put("losses.mixup2", {"name": "nowhere:Loss"}),
-        "losses.mixup2.name: the module 'nowhere' of 'nowhere:Loss' can't be imported; ...",
+        put("losses.mix", {"name": "nowhere:Loss"}),
+        "losses.mix.name: the module 'nowhere' of 'nowhere:Loss' can't be imported; ...",
     ),
     "no such object": plugin(
-        "losses.mixup2", "mine:Other", "...mine.py doesn't define 'Other'; define it there, or correct..."
+        "losses.mix", "mine:Other", "...mine.py doesn't define 'Other'; define it there, or correct..."
     ),
     "no Python": (
-        put("losses.mixup2", {"name": "garbled:Loss"}),
-        "losses.mixup2.name: ...'garbled:Loss' can't be read: ...garbled.py: not valid Python (SyntaxError: ...)",
+        put("losses.mix", {"name": "garbled:Loss"}),
+        "losses.mix.name: ...'garbled:Loss' can't be read: ...garbled.py: not valid Python (SyntaxError: ...)",
     ),
     "a helper that is no Python": (
-        put("losses.mixup2", {"name": "leans:Loss"}),
+        put("losses.mix", {"name": "leans:Loss"}),
         "...garbled.py: not valid Python (SyntaxError: ...)",
     ),
-    "raises on import": plugin("losses.mixup2", "broken:Loss", "'broken:Loss' can't be imported (RuntimeError: boom)"),
+    "raises on import": plugin("losses.mix", "broken:Loss", "'broken:Loss' can't be imported (RuntimeError: boom)"),
     "ends the process on import": plugin(
-        "models.mlp", "quits:build", "'quits:build' can't be imported (SystemExit: 0)"
+        "models.net", "quits:build", "'quits:build' can't be imported (SystemExit: 0)"
     ),
     "raises in the constructor": (
-        put("losses.mixup2", {"name": "mine:Raises"}),
-        "losses.mixup2: can't be built (RuntimeError: no such luck)",
+        put("losses.mix", {"name": "mine:Raises"}),
+        "losses.mix: can't be built (RuntimeError: no such luck)",
     ),
     "no loss": plugin(
-        "losses.mixup2", "mine:NoLoss", "mine:NoLoss isn't a loss; name a subclass of halobench.Loss or ..."
+        "losses.mix", "mine:NoLoss", "mine:NoLoss isn't a loss; name a subclass of halobench.Loss or ..."
     ),
     "a loss of a wrong shape": plugin(
-        "losses.mixup2",
+        "losses.mix",
         "mine:Scalarless",
         "mine:Scalarless returned a tensor of shape (4,); a loss must return a scalar ...",
     ),
     "a loss that is never finite": plugin(
-        "losses.mixup2", "mine:Endless", "mine:Endless is nan for ...; it must be finite there"
+        "losses.mix", "mine:Endless", "mine:Endless is nan for ...; it must be finite there"
     ),
     "a model of images, on features": on_features(
-        bad("models.mlp.name", "cnn", "a model that takes features, such as mlp, since this one takes ...")
+        bad("models.net.name", "cnn", "a model that takes features, such as mlp, since this one takes ...")
     ),
     "a convolution of one's own, on features": on_features(
         plugin(
-            "models.mlp",
+            "models.net",
             "mine:convolution",
             "mine:convolution can't take 13 features, as inputs (n, 13) (...); choose ...",
         )
     ),
-    "features resized": on_features(refused("models.mlp.resize", 16, "the samples aren't images; leave this key out")),
+    "features resized": on_features(refused("models.net.resize", 16, "the samples aren't images; leave this key out")),
     "features mirrored": on_features(
-        refused("models.mlp.recipe", {"flip": True}, "samples of digits aren't images; leave this key out", ".flip")
+        refused("models.net.recipe", {"flip": True}, "samples of drawn aren't images; leave this key out", ".flip")
     ),
     "a box cut out of features": on_features(
-        plugin(
-            "losses.mixup2", "cutmix", "cutmix can't be used for these samples: found shape (...), expected images ..."
-        )
+        plugin("losses.mix", "cutmix", "cutmix can't be used for these samples: found shape (...), expected images ...")
     ),
     "logits of a wrong shape": plugin(
-        "models.mlp",
+        "models.net",
         "mine:narrow",
         "mine:narrow returned (2, 9) for a batch of 2; it must return logits of shape (2, 10)",
     ),
@@ -548,7 +589,7 @@ OUTSIDE = {
         "figures.name: 'displays:draw' can't be imported (ModuleNotFoundError: ...",
     ),
     "a source of one class": refused(
-        "sources.digits",
+        "sources.drawn",
         {"loader": "mine:load"},
         "mine:load must describe images (C, H, W) or features (D,) of at least 2 classes, but returned ...",
         ".loader",

@@ -118,7 +118,7 @@ def test_specs_leave_out_defaults_and_do_not_depend_on_the_order_of_keys(config)
     config["datasets"]["digits-noise50"]["noise"] = {"p": 0.5, "kind": "pair_flip"}
     config["train"] = dict(reversed(config["train"].items()))
     assert to_json(load_config(config).train_spec("digits-noise50", "mlp", "mixup2")) == spec
-    config["losses"]["mixup2"]["points"] = 3
+    config["losses"]["mixup2"]["alpha"] = 0.5
     changed = load_config(config)
     assert to_json(changed.train_spec("digits-noise50", "mlp", "mixup2")) != spec
     assert changed.train_spec("digits", "mlp", "mixup5") == base.train_spec("digits", "mlp", "mixup5")
@@ -132,7 +132,8 @@ def test_probes_do_not_see_what_only_training_needs(config):
 def test_checks_that_passed_run_again_once_their_own_code_or_a_plugin_has_changed(tmp_path, monkeypatch):
     """Any module of the package may take part in them, such as the limits of a key, which change no result."""
     raw, built = tiny_config(), []
-    raw["losses"]["mixup2"] = {"name": "own_loss:Mine"}
+    raw["losses"] = {"mine": {"name": "own_loss:Mine"}}
+    raw["experiments"]["tiny"]["grid"][0]["losses"] = ["mine"]
     monkeypatch.syspath_prepend(tmp_path)
     loss = tmp_path / "own_loss.py"
     loss.write_text("from halobench.losses.cross_entropy import CrossEntropy as Base\nclass Mine(Base): ...\n")

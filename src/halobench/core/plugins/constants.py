@@ -37,9 +37,10 @@ FORMS: dict[str, Form] = {
     **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER", "MASKED", "VOTES", "REFITTED"), _TRUTH),
     "ONE_DIRECTION": _TEXT,
     "STYLE": ('a colour, a marker and perhaps dashes, e.g. ("#0072B2", "s", (0, (4, 2)))', _is_style),
-    "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE or ORDER", _is_variants),
+    "OPTIONS": ("a mapping of options to values", lambda value: isinstance(value, dict)),
+    "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE, ORDER or OPTIONS", _is_variants),
 }
-SHOWN = ("TITLE", "ABOUT", "STYLE", "ORDER")
+SHOWN = ("TITLE", "ABOUT", "STYLE", "ORDER", "OPTIONS")
 TOPICS = ("TITLE", "ABOUT", "SOURCE", "ORDER")  # of what is compared, e.g. losses
 DISPLAYS = ("TITLE", "SHORT", "CATEGORY", "CAPTION", "SHOWS", "BEYOND", "LOSSES")  # of figures and tables
 # Constants that are only for readers, or about files that no result depends on.

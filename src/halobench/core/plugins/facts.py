@@ -6,6 +6,7 @@ these constants, so that adding a plug-in requires only one file. A plug-in with
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ class Facts:
     family: str = ""  # of losses; a claim can compare with all losses that have no family
     category: str = ""  # the report's heading for a figure or table
     caption: str = ""  # how to read it
+    options: Mapping[str, Any] = field(default_factory=dict)  # of a variant
     variants: Mapping[str, Facts] = field(default_factory=dict)  # names for the plug-in with certain options
 
     @property
@@ -101,6 +103,16 @@ def named(kind: str) -> dict[str, Facts]:
         if not library.modules:  # any name will do
             listed |= facts(kind, f"{library.name}/").variants
     return dict(sorted(listed.items(), key=lambda item: item[1].order))
+
+
+def owners(kind: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Return, for each name that is shown by a title, the plug-in that it is of, and the options that it stands for."""
+    owned: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    for name in plugins.names(kind):
+        owned[name] = name, {}
+        with contextlib.suppress(SpecError):  # reported where it is used
+            owned |= {variant: (name, said.options) for variant, said in facts(kind, name).variants.items()}
+    return owned
 
 
 def shown_text() -> str:
