@@ -58,7 +58,8 @@ def refused(path: str, value: object, sentence: str, below: str = "") -> tuple:
     return edit, line.removesuffix(": expected ").rstrip() + f": {sentence}"
 
 
-NEUTRAL = {"mlp": "net", "cnn": "conv", "mixup2": "mix", "digits": "drawn"}  # names that no plug-in has, so any may stand for them
+# Names that no plug-in has, so that they may stand for any.
+NEUTRAL = {"mlp": "net", "cnn": "conv", "mixup2": "mix", "digits": "drawn"}
 
 
 def neutral(config: dict) -> dict:
