@@ -46,6 +46,9 @@ def test_nodes_bind_slots_and_nothing_is_left(slurm):
         with pytest.raises(subprocess.CalledProcessError):
             cluster.ask("sbatch", "--output=/dev/null", "--nodes=1", "--gpus=3", "--wrap", "true")
     assert not folder.exists()
+    deadline = time.monotonic() + 60
+    while daemons(folder) and time.monotonic() < deadline:  # a job's shell that was killed may take a moment to end
+        time.sleep(0.1)
     assert daemons(folder) == []
     assert not any("sleep\x00100" in words for words in daemons(Path("sleep")))
 
