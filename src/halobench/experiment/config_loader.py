@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import re
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pydantic
@@ -192,7 +192,7 @@ def _check_titles(config: Config) -> Iterator[SpecError]:
     for section, (kind, field) in TITLED.items():
         owners = plugin_facts.owners(kind)
         for key, entry in getattr(config, section).items():
-            stem, plugin = _titled(key, owners), getattr(entry, field)
+            stem, plugin = plugin_facts.stem(key, owners), getattr(entry, field)
             owner, options = owners.get(stem, (plugin, {}))
             if owner != plugin:
                 yield SpecError(f"{section}.{key}.{field}", plugin, f"{owner}, as its name says, or another name")
@@ -202,18 +202,10 @@ def _check_titles(config: Config) -> Iterator[SpecError]:
                     yield SpecError(f"{section}.{key}.{option}", given, f"{value}, as its name says, or another name")
     owners = plugin_facts.owners("data")
     for key, dataset in config.datasets.items():
-        owner, _ = owners.get(_titled(key, owners), ("", {}))
+        owner, _ = owners.get(plugin_facts.stem(key, owners), ("", {}))
         if owner and dataset.source in config.sources and config.sources[dataset.source].loader != owner:
             what = f"a source with the loader {owner}, as its name says, or another name"
             yield SpecError(f"datasets.{key}.source", dataset.source, what)
-
-
-def _titled(key: str, owners: Container[str]) -> str:
-    """Return the longest beginning of a key, up to a hyphen or its end, that has a title, or else the key."""
-    stem = key
-    while stem not in owners and "-" in stem:
-        stem = stem.rpartition("-")[0]
-    return stem if stem in owners else key
 
 
 def _check_ladders(config: Config) -> Iterator[SpecError]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -61,17 +61,9 @@ def dataset_label(name: str) -> str:
 
 def _in_parts(name: str, titles: Mapping[str, str]) -> str:
     """Return the title of a name's first part, followed by its other parts in words."""
-    stem = _stem(name, titles)
+    stem = plugin_facts.stem(name, titles)
     parts = name[len(stem) :].strip("-").split("-") if len(stem) < len(name) else []
     return ", ".join([titles.get(stem, stem), *map(_part_in_words, parts)])
-
-
-def _stem(name: str, known: Container[str]) -> str:
-    """Return the longest known beginning of a name, up to a hyphen or its end, or else the name itself."""
-    stem = name
-    while stem not in known and "-" in stem:
-        stem = stem.rpartition("-")[0]
-    return stem if stem in known else name
 
 
 def _part_in_words(part: str) -> str:
@@ -138,7 +130,7 @@ def ordered(names: Iterable[str], first: Iterable[str] = ()) -> list[str]:
 
     def key(name: str) -> tuple:
         parts = re.split(r"(\d+)", name)
-        return rank.get(_stem(name, rank), len(rank)), [int(p) if p.isdecimal() else p for p in parts], name
+        return rank.get(plugin_facts.stem(name, rank), len(rank)), [int(p) if p.isdecimal() else p for p in parts], name
 
     # A column of a long table has few distinct values.
     distinct: Iterable[Any] = names.unique() if isinstance(names, pd.Series) else names

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,6 +113,14 @@ def owners(kind: str) -> dict[str, tuple[str, Mapping[str, Any]]]:
         with contextlib.suppress(SpecError):  # reported where it is used
             owned |= {variant: (name, said.options) for variant, said in facts(kind, name).variants.items()}
     return owned
+
+
+def stem(name: str, known: Container[str]) -> str:
+    """Return the longest known beginning of a name, up to a hyphen or its end, or else the name itself."""
+    beginning = name
+    while beginning not in known and "-" in beginning:
+        beginning = beginning.rpartition("-")[0]
+    return beginning if beginning in known else name
 
 
 def shown_text() -> str:
