@@ -23,6 +23,7 @@ import pandas as pd
 from halobench.experiment.jobs import list_cells
 from halobench.experiment.sections import Cell
 from halobench.storage import files, provenance, records
+from halobench.storage.layout import CELL_STAGES
 from halobench.storage.manifest import list_files
 from halobench.storage.request_diff import Request
 
@@ -44,6 +45,7 @@ POINTS = {"train": 150, "heldout": 100}
 SHARPNESS = {"none": 1.0, "paper": 0.75, "exact": 0.4, "oracle": 0.39}
 SCORED = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
 BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
+STAGES = [stage for stage in CELL_STAGES if stage.cells != "laddered"]  # of each cell
 EPOCHS = (100, 50)  # for every other model
 
 Outputs = dict[str, tuple[bytes, str]]  # by file name: the content and its SHA-256
@@ -73,7 +75,8 @@ def write_grid(results: Path, shape: Shape) -> dict[str, Any]:
     references = sorted({(cell.dataset, cell.seed) for cell in cells})
     for dataset, seed in references:
         make.reference(results / "references" / f"{dataset}/seed{seed}", dataset, seed)
-    return records.seal(list_files(list_cells("big", cells, references, frozenset(cells)), results))
+    listed = list_cells("big", {cell: [stage.name for stage in STAGES] for cell in cells}, references)
+    return records.seal(list_files(listed, results))
 
 
 class _Maker:
@@ -110,10 +113,13 @@ class _Maker:
         facts |= {"parameters": 85002, "fitted_here": True, "train_seconds": 2.8, "resumed_at": [], "made_on": ["cpu"]}
         spec = {"dataset": dataset, "model": {"name": cell.model}, "loss": {"name": cell.loss}, "train": {"lr": 0.003}}
         absent = dict.fromkeys(("logits.safetensors", "model.safetensors"), digest.hexdigest())
+        specs = {"train": spec, "probe": {"dataset": dataset, "probes": {name: {} for name in ALONG}}}
+        made = {"train": trained, "probe": probed, "calibrate": judged}
         folder.mkdir(parents=True, exist_ok=True)
-        self.stage(folder, "train", spec, cell.seed, trained, facts, absent)
-        self.stage(folder, "probe", {"dataset": dataset, "probes": {name: {} for name in ALONG}}, cell.seed, probed)
-        self.stage(folder, "calibrate", {}, cell.seed, judged)
+        for stage in STAGES:
+            nothing = dict.fromkeys(stage.writes, (b"", hashlib.sha256(b"").hexdigest()))
+            more = (facts, absent) if stage.name == "train" else ()
+            self.stage(folder, stage.name, specs.get(stage.name, {}), cell.seed, made.get(stage.name, nothing), *more)
 
     def reference(self, folder: Path, dataset: str, seed: int) -> None:
         """Write the files of the predictors that need no training."""

@@ -14,14 +14,14 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
 
 from halobench.core.formatting import count, duration
-from halobench.runner import arguments, end_of_run
+from halobench.runner import end_of_run
 from halobench.runner.live_runs import other_runs
 from halobench.runner.logs import Job, stage_of
 from halobench.storage.job_logs import SILENT, STOPPED
-from halobench.storage.layout import COMPUTING, QUICK
+from halobench.storage.layout import QUICK, STAGES, TARGETS
 
 IDLE = "Nothing to be done"  # Snakemake's message
-TARGETS = {*arguments.TARGETS, "partial", "total"}  # rules that only gather files, and Snakemake's total
+GATHERING = {*TARGETS, "all", "partial", "total"}  # rules that only gather files, and Snakemake's total
 # Snakemake's messages at the end of a run with failed jobs, which add nothing new.
 NO_NEWS = ("At least one job did not complete successfully.", "Exiting because a job execution failed.")
 LOCKED = "That run writes some of the same files. Start this one again once it has ended."  # Snakemake says to unlock
@@ -56,9 +56,9 @@ class Lines:
                 self._started = True
             case LogEvent.RUN_INFO:
                 self.began = time.time()
-                for rule in record.stats.keys() - TARGETS:
+                for rule in record.stats.keys() - GATHERING:
                     self.total[stage_of(rule)] += record.stats[rule]
-            case LogEvent.JOB_INFO if record.rule_name not in TARGETS:
+            case LogEvent.JOB_INFO if record.rule_name not in GATHERING:
                 self.failed.pop(record.jobid, None)
                 self.running[record.jobid] = Job.started(record)
             case LogEvent.SHELLCMD if self.settings.printshellcmds and record.shellcmd:
@@ -123,10 +123,11 @@ class Lines:
             return ""
         mean = {stage: self.spent[stage] / jobs for stage, jobs in done.items()}
         waiting = self.total - done - Counter(job.stage for job in [*running, *self.failed.values()])
-        long = [mean[stage] for stage in COMPUTING if stage in mean]
-        if not long and any(waiting[stage] for stage in COMPUTING):
+        slow = [stage.name for stage in STAGES.values() if stage.slow]
+        long = [mean[stage] for stage in slow if stage in mean]
+        if not long and any(waiting[stage] for stage in slow):
             return ""
-        usual = dict.fromkeys(COMPUTING, sum(long) / max(len(long), 1))
+        usual = dict.fromkeys(slow, sum(long) / max(len(long), 1))
         work = sum(jobs * mean.get(stage, usual.get(stage, QUICK)) for stage, jobs in waiting.items())
         work += sum(max(mean[job.stage] - job.age, 0.0) for job in running)
         seconds = work * (time.time() - self.began) / (spent + sum(job.age for job in running))

@@ -1,11 +1,11 @@
 import os
 from pathlib import Path
 
-from halobench.experiment.figure_choice import caption, display_facts, tables_read
-from halobench.runner.run_plan import FROZEN, attempt
+from halobench.experiment.figure_choice import caption, display_facts
 from halobench.runner.end_of_run import CLAIMS
 from halobench.runner.rule_inputs import prepare
-from halobench.storage.layout import ORIGINS, PAGES, TABLES
+from halobench.runner.run_plan import FROZEN
+from halobench.storage.layout import STAGES, TARGETS
 
 # `halobench run` passes the whole configuration as one file, so that jobs use that of the start of their run.
 if not config.get(FROZEN):
@@ -26,56 +26,70 @@ def as_input(own, shipped):
     return os.path.relpath(here / shipped) if is_main else workflow.source_path(shipped)
 
 
-CLAIMS = as_input(CLAIMS, "../claims.yaml")
-INPUTS = prepare(workflow, config, CLAIMS)
+# The input files that no stage writes.
+GIVEN = {"claims": {"claims": as_input(CLAIMS, "../claims.yaml")}}
+INPUTS = prepare(workflow, config, GIVEN["claims"]["claims"])
 RESULTS = INPUTS.named
-RUN = f"{RESULTS}/runs/{{dataset}}/{{model}}/{{loss}}/seed{{seed}}"
-# A scope is empty, or `partial/` for what is drawn from the cells that are finished.
-TABLE = f"{RESULTS}/{{scope}}tables/{{experiment}}"
+NAME = r"[A-Za-z0-9][\w.+-]*"
 
 
 wildcard_constraints:
-    source=r"[A-Za-z0-9][\w.+-]*",
-    dataset=r"[A-Za-z0-9][\w.+-]*",
-    model=r"[A-Za-z0-9][\w.+-]*",
-    loss=r"[A-Za-z0-9][\w.+-]*",
-    experiment=r"[A-Za-z0-9][\w.+-]*",
+    **dict.fromkeys(("source", "dataset", "model", "loss", "experiment"), NAME),
     seed=r"\d+",
-    scope=r"(?:partial/)?",
+    scope=r"(?:partial/)?",  # empty, or `partial/` for what is drawn from the cells that are finished
 
 
-def tables_of(kind, name):
-    """The tables that a figure or table for print reads, as its signature names them."""
-    names = attempt(f"The {kind} have", tables_read, kind, name)
-    return [f"{TABLE}/{table}.parquet" for table in names]
+# Files that Snakemake's report shows: caption, heading and label, by stage and by the name of the output.
+REPORTED = {
+    "claims": {"claims_html": ("claims_table", "6 Claims", "verdicts, table")},
+    "overview": {
+        "overview": ("overview", "0 Overview", "four questions, and what was run")
+    },
+    "figure": {"png": ("display", "{category}", "{label}")},
+    "table": {
+        "csv": ("display", "3 Calibration", "{label}: CSV"),
+        "html": ("display", "3 Calibration", "{label}: page and LaTeX"),
+    },
+}
 
 
-def page(name, text):
-    """A page of an experiment, which stands in Snakemake's report."""
-    label = {"experiment": "{experiment}", "what": text}
-    return report(
-        f"{TABLE}/{name}.html",
-        caption=f"../report/{name}.rst",
-        category="0 Overview",
-        labels=label,
-    )
+def outputs(stage, stem=""):
+    """The output files of a stage's rule, by name; `stem` is that of a figure's or table's files."""
+    named, said = INPUTS.outputs(stage, stem), {}
+    if stem:
+        facts = display_facts(f"{stage.name}s", stem)
+        said = {"label": facts.label, "category": facts.category or "7 Other"}
+    for name, texts in REPORTED.get(stage.name, {}).items():
+        page, category, what = (text.format(**said) for text in texts)
+        labels = {"experiment": "{experiment}", "what": what}
+        caption = f"../report/{page}.rst"
+        named[name] = report(
+            named[name], caption=caption, category=category, labels=labels
+        )
+    return named
 
 
-def train_threads(wildcards):
-    """The recipe's CPU threads."""
-    return INPUTS.recipe(wildcards).threads
+# --- Functions of the wildcards. Each comes from a function of the stage, since a lambda in the body of a rule that is
+# --- made in a loop would see the last stage, in silence.
 
 
-def train_gpus(wildcards):
-    """One GPU slot, unless the recipe asks for the CPU."""
-    return 0 if INPUTS.recipe(wildcards).device == "cpu" else 1
+def threads(stage):
+    """The recipe's CPU threads for a stage that trains or probes."""
+    if not stage.device:
+        return 1
+    return lambda wildcards: INPUTS.recipe(wildcards).threads
 
 
-def grown(least):
-    """Memory in MiB that grows with the attempt: one may have ended for want of it."""
-    return lambda wildcards, attempt: least * attempt
+def resources(stage):
+    """Time and memory, which grows with the attempt: one may have ended for want of it; and one GPU slot.
 
-
-def option(name, default):
-    """An option of a stage that profiles set as a resource, since it changes no result."""
-    return lambda wildcards, resources: resources.get(name, default)
+    The stages of a recipe that asks for the CPU take no slot.
+    """
+    if not stage.device:
+        return {"mem_mb": stage.memory, "runtime": stage.minutes}
+    return {
+        "gpu": lambda wildcards: int(INPUTS.recipe(wildcards).device != "cpu"),
+        "mem_mb": lambda wildcards, attempt: stage.memory * attempt,
+        "runtime": stage.minutes,
+        "nodes": 1,
+    }

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from halobench.storage.layout import OPTION_OF
+
 
 def read_json(text: str) -> Any:
     """Parse JSON from the command line, or from the file named after an @."""
@@ -50,13 +52,13 @@ def file(text: str, **options: Any) -> dict[str, Any]:
 
 whole, seconds = at_least(0, int, "a whole number"), at_least(0, float, "a number of seconds")
 count = at_least(1, int, "a whole number")
-# The keyword arguments of `ArgumentParser.add_argument` for each option.
+# The keyword arguments of `ArgumentParser.add_argument` for each option, by the parameter that it sets.
 OPTIONS: dict[str, dict[str, Any]] = {
     "spec": {"type": read_json, "metavar": "JSON", "help": "what to do, as JSON or @FILE"},
     "code": {"metavar": "DIGEST", "help": "the code version that a run requests; other code is refused"},
     "seed": {"type": whole, "metavar": "N", "help": "the cell's seed"},
     "source": folder("a source's folder, as written by the stage `source`"),
-    "run": folder("a cell's folder, as written by the stage `train`", dest="folder"),
+    "folder": folder("a cell's folder, as written by the stage `train`"),
     "out": folder("where to write", metavar="PATH"),
     "weights": file("the weights of a model that isn't trained (default: as in its spec)", type=read_file),
     "manifest": file("the manifest, which lists an experiment's cells"),
@@ -69,11 +71,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "SECONDS",
         "help": "seconds between checkpoints (default: 60)",
     },
-    "slots-per-gpu": {
+    "slots": {
         "type": count,
         "default": 1,
         "metavar": "N",
-        "dest": "slots",
         "help": "processes that may share a GPU (default: 1)",
     },
 }
@@ -81,7 +82,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def add(parser: argparse.ArgumentParser, name: str, **options: Any) -> None:
     """Add an option to a parser, with settings that may differ from those in `OPTIONS`."""
-    parser.add_argument(f"--{name}", **({"required": True} | OPTIONS[name] | options))
+    settings: dict[str, Any] = {"required": True, "dest": name} | OPTIONS[name] | options
+    parser.add_argument(f"--{OPTION_OF.get(name, name)}", **settings)
 
 
 def command(commands: Any, name: str, summary: str, epilog: str = "", **defaults: Any) -> argparse.ArgumentParser:

@@ -16,7 +16,6 @@ EXAMPLES = {
     "dataset": {"source": "digits", "train": 1000, "val": 250, "test": 450, "noise": {"p": 0.5}},
     "model": {"name": "mlp"}, "loss": {"name": "cross_entropy"}, "train": {"lr": 0.003, "epochs": 100}}'"""
 }
-OF_PARAMETER = {options.OPTIONS[name].get("dest", name): name for name in options.OPTIONS}
 
 
 def add(commands: Any) -> None:
@@ -28,7 +27,7 @@ def add(commands: Any) -> None:
         stage = plugins.find("stages", name)
         command = options.command(names, name, stage.summary, EXAMPLES.get(name, ""), run=_run)
         for parameter, default in (stage.options or {}).items():
-            options.add(command, OF_PARAMETER[parameter], required=default is ...)
+            options.add(command, parameter, required=default is ...)
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Compute the code map, {module: digest}, of the code that a job's numbers depend on; changes to it cause reruns.
 
 Imports are read from the source text and followed from a spec's plug-ins and from the modules that a stage's file
-declares as its ``CODE``. A new helper module therefore counts as soon as it is imported, even if it is next to a loss
+declares as its ``code``. A new helper module therefore counts as soon as it is imported, even if it is next to a loss
 outside the package. Imports aren't followed into the standard library, into installed packages (whose versions are in
 the record), or into anything that a module loads without an import statement.
 """
@@ -113,12 +113,12 @@ def _stated(path: Path, name: str) -> Any:
 
 
 def _stage_code(stage: str) -> dict[str, Path]:
-    """Return the modules that a stage's file declares as its `CODE`; Snakemake itself writes manifests."""
+    """Return the modules that a stage's file declares as its code; Snakemake itself writes manifests."""
     if stage not in names("stages"):
         return {_dotted(MANIFEST): MANIFEST}
     plugin = find("stages", stage)
-    declared = plugin.constants.get("CODE", ())
-    what = 'declares no CODE; list the modules on which its numbers depend, e.g. CODE = ("calibration.calibrate_cell",)'
+    declared = plugin.constants.get("STAGE", {}).get("code", ())
+    what = 'declares no code; list the modules on which its numbers depend, e.g. "code": ["calibration.calibrate_cell"]'
     refuse(not declared, f"stages.{stage}", f"{plugin.path.name} {what}")
     return {name: file for module in declared for name, file in _declared(stage, module)}
 
@@ -127,7 +127,7 @@ def _declared(stage: str, module: str) -> Iterator[tuple[str, Path]]:
     """Yield a module that a stage declares, and the packages that contain it, if they can change numbers."""
     name = f"{PACKAGE.name}.{module}"
     files = dict(_files(name, frozenset()))
-    key, what = f"stages.{stage}", f"CODE names {module!r}, "
+    key, what = f"stages.{stage}", f"its code names {module!r}, "
     refuse(name not in files, key, f"{what}which isn't a module of halobench; correct it")
     refuse(_is_neutral(files[name]), key, f"{what}whose edits can't change a number; leave it out")
     yield from ((each, file) for each, file in files.items() if not _is_neutral(file))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from halobench.data.sources import is_distribution
 from halobench.experiment.figure_choice import ALL, IMAGES, LADDER, has_content
 from halobench.experiment.sections import Cell, ProbeEntry, Sections
 from halobench.storage.columns import NO_LOSS
+from halobench.storage.layout import CELL_STAGES
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -33,6 +35,11 @@ def _once(method: Method) -> Method:
         return self._results[key]
 
     return cached  # type: ignore[return-value]
+
+
+@functools.cache
+def _parameters(method: str) -> tuple[str, ...]:
+    return tuple(inspect.signature(getattr(Config, method)).parameters)[1:]
 
 
 @spec
@@ -69,6 +76,12 @@ class Config(Sections):
         shown = (*self.figures(experiment), *self.tables(experiment))
         return frozenset(self.cells(experiment) if LADDER in shown else ())
 
+    @_once
+    def stages(self, experiment: str) -> dict[Cell, tuple[str, ...]]:
+        """Return the stages of each of an experiment's cells, in the order in which they run."""
+        chosen = {s.name: frozenset(getattr(self, s.cells or "cells")(experiment)) for s in CELL_STAGES}
+        return {cell: tuple(name for name in chosen if cell in chosen[name]) for cell in self.cells(experiment)}
+
     def references(self, experiment: str) -> list[tuple[str, int]]:
         """Return the data set and seed of each untrained reference that an experiment compares with."""
         return sorted({(cell.dataset, cell.seed) for cell in self.cells(experiment)})
@@ -99,8 +112,15 @@ class Config(Sections):
         shown, calibrators = loaders | images | probes, self.calibrate.names
         return [name for name in plugins.names(kind) if has_content(kind, name, shown, calibrators, len(losses))]
 
-    # --- Recipes and specs of stages -----------------------------------------------------------------------------
-    # Specs are canonical plain data, without default values. Cells that differ only in their seeds share them.
+    # --- Tasks of stages -----------------------------------------------------------------------------------------
+    # The methods NAME_spec and NAME_plugins give the task of the stage NAME; their parameters are wildcards of its
+    # rule. Specs are canonical plain data, without default values. Cells that differ only in their seeds share them.
+
+    def task(self, stage: str, names: Mapping[str, str]) -> tuple[dict[str, Any], tuple[tuple[str, str], ...]]:
+        """Return the spec of a stage's job and the plug-ins that it runs, as kind and name; by default, both empty."""
+        methods = (getattr(self, f"{stage}_{part}", None) for part in ("spec", "plugins"))
+        spec, plugged = (method and method(*map(names.__getitem__, _parameters(method.__name__))) for method in methods)
+        return spec or {}, tuple(plugged or ())
 
     def layers(self, dataset: str, model: str) -> dict[str, Mapping[str, Any]]:
         """Return the layers of a recipe by their places in the configuration; each layer overrides previous ones."""
@@ -129,6 +149,7 @@ class Config(Sections):
         shared = {each.name: getattr(self.metrics, each.name) for each in dataclasses.fields(self.metrics)}
         return CalibrateSpec(self.calibrators, **shared)
 
+    @_once
     def source_spec(self, source: str) -> dict[str, Any]:
         return canonical(self.sources[source])
 
@@ -154,6 +175,7 @@ class Config(Sections):
     def calibrate_spec(self) -> dict[str, Any]:
         return canonical(self.calibrate)
 
+    @_once
     def reference_spec(self, dataset: str) -> dict[str, Any]:
         return canonical({"dataset": self.datasets[dataset], "calibrate": self.calibrate})
 
@@ -189,6 +211,15 @@ class Config(Sections):
         """Return a list with the plug-in that draws a data set's samples, or an empty list if none does."""
         loader = self.sources[self.datasets[dataset].source].loader
         return [("data", loader)] if loader in self.distributions else []
+
+    def source_plugins(self, source: str) -> list[tuple[str, str]]:
+        return [("data", self.sources[source].loader)]
+
+    def calibrate_plugins(self) -> list[tuple[str, str]]:
+        return self.calibrate.plugged
+
+    def reference_plugins(self, dataset: str) -> list[tuple[str, str]]:
+        return [*self.sampler(dataset), *self.calibrate.scored_by]
 
     def repair_plugins(self, dataset: str, model: str) -> list[tuple[str, str]]:
         """Return the plug-ins that a repair stage runs, as kind and name; none if its samples aren't drawn."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,50 +56,22 @@ class Job:
         return [f"{self.scope}{path}" for path in STAGES[self.stage].paths(self.key)]
 
 
-def source_job(config: Config, source: str) -> Job:
-    return Job("source", source, config.source_spec(source), (("data", config.sources[source].loader),))
+def job_of(config: Config, stage: str, names: Mapping[str, Any]) -> Job:
+    """Return the job of a computing stage, given the wildcards of its rule."""
+    declared, plain = STAGES[stage], {name: str(value) for name, value in names.items()}
+    spec, plugins = config.task(stage, plain)
+    needs = (need for source in declared.reads for need in _needs(config, source, plain))
+    seed = int(names["seed"]) if "seed" in declared.names else None
+    return Job(stage, declared.key.format_map(plain), spec, plugins, seed, needs=tuple(needs))
 
 
-def weights_job(config: Config, model: str) -> Job:
-    """Return the job that downloads or copies the weights of a pretrained model."""
-    return Job("weights", model, config.weights_spec(model))
-
-
-def train_job(config: Config, cell: Cell) -> Job:
-    names = (cell.dataset, cell.model, cell.loss)
-    plugins = tuple(config.train_plugins(*names))
-    needs = (_source(config, cell.dataset), *_weights(config, cell.model))
-    return Job("train", cell.path, config.train_spec(*names), plugins, cell.seed, needs=needs)
-
-
-def probe_job(config: Config, cell: Cell) -> Job:
-    names = (cell.dataset, cell.model)
-    plugins = tuple(config.probe_plugins(*names))
-    needs = (_source(config, cell.dataset), ("train", cell.path))
-    return Job("probe", cell.path, config.probe_spec(*names), plugins, cell.seed, needs=needs)
-
-
-def calibrate_job(config: Config, cell: Cell) -> Job:
-    plugins = tuple(config.calibrate.plugged)
-    return Job("calibrate", cell.path, config.calibrate_spec(), plugins, cell.seed, needs=(("train", cell.path),))
-
-
-def repair_job(config: Config, cell: Cell) -> Job:
-    """Return the job that computes a cell's repair ladder."""
-    plugins = tuple(config.repair_plugins(cell.dataset, cell.model))
-    needs = (_source(config, cell.dataset), ("train", cell.path))
-    return Job("repair", cell.path, {}, plugins, cell.seed, needs=needs)
-
-
-def reference_job(config: Config, dataset: str, seed: int) -> Job:
-    """Return the job that scores the untrained reference predictors of a data set."""
-    plugins = (*config.sampler(dataset), *config.calibrate.scored_by)
-    needs = (_source(config, dataset),)
-    return Job("reference", f"{dataset}/seed{seed}", config.reference_spec(dataset), plugins, seed, needs=needs)
-
-
-def _source(config: Config, dataset: str) -> tuple[str, str]:
-    return "source", config.datasets[dataset].source
+def _needs(config: Config, source: str, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the jobs of a stage, `source`, whose outputs are read by a job with these wildcards."""
+    if source == "source":
+        return [(source, config.datasets[names["dataset"]].source)]
+    if source == "weights":
+        return _weights(config, names["model"])
+    return [(source, STAGES[source].key.format_map(names))]
 
 
 def _weights(config: Config, model: str) -> list[tuple[str, str]]:
@@ -112,28 +84,26 @@ def _weights(config: Config, model: str) -> list[tuple[str, str]]:
     return [("train", path.removeprefix(place).removesuffix("/model.safetensors"))] if trained_here else []
 
 
-def cell_jobs(config: Config, cell: Cell, probed: bool, laddered: bool = False) -> list[Job]:
-    """Return the jobs of a cell, in the order in which they run."""
-    probe = [probe_job(config, cell)] if probed else []
-    repair = [repair_job(config, cell)] if laddered else []
-    return [train_job(config, cell), *probe, calibrate_job(config, cell), *repair]
+def cell_jobs(config: Config, cell: Cell, stages: Iterable[str]) -> list[Job]:
+    """Return the jobs of a cell in its stages."""
+    return [job_of(config, stage, vars(cell)) for stage in stages]
 
 
 def manifest_job(config: Config, experiment: str) -> Job:
     """Return the job that lists the files of an experiment's cells."""
-    optional = config.probed(experiment), config.laddered(experiment)
-    cells = list_cells(experiment, config.cells(experiment), config.references(experiment), *optional)
-    needs = tuple(job.name for job in computed_jobs(config, experiment) if job.stage not in ("source", "weights"))
+    cells = list_cells(experiment, config.stages(experiment), config.references(experiment))
+    listed = STAGES["manifest"].reads
+    needs = tuple(job.name for job in computed_jobs(config, experiment) if job.stage in listed)
     return Job("manifest", experiment, cells, needs=needs)
 
 
 def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "") -> list[Job]:
     """Return the jobs that produce an experiment's tables, figures and pages; `note` is a remark on missing cells."""
     shown = {"table": config.tables(experiment), "figure": config.figures(experiment)}
-    aggregate, claims = ("aggregate", experiment), ("claims", experiment)
     overview = {"experiment": experiment, "note": note, "config": config.used(experiment)}
     overview |= {f"{stage}s": [file_stem(name) for name in names] for stage, names in shown.items()}
     overview["captions"] = hashlib.sha256(to_json(captions(overview)).encode()).hexdigest()[:16]
+    specs: dict[str, Mapping[str, Any]] = {"aggregate": {"experiment": experiment}, "overview": overview}
     displays = [
         Job(
             stage,
@@ -141,17 +111,28 @@ def drawn_jobs(config: Config, experiment: str, note: str = "", scope: str = "")
             {stage: name, "note": note},
             ((f"{stage}s", name),),
             scope=scope,
-            needs=(aggregate, claims) if "claims" in tables_read(f"{stage}s", name) else (aggregate,),
+            needs=tuple((source, experiment) for source in sources_of(f"{stage}s", name)),
         )
         for stage, names in shown.items()
         for name in names
     ]
-    return [
-        Job("aggregate", experiment, {"experiment": experiment}, scope=scope, needs=(("manifest", experiment),)),
-        Job("claims", experiment, {}, scope=scope, needs=(aggregate,)),
-        *displays,
-        Job("overview", experiment, overview, scope=scope, needs=(aggregate, claims)),
+    of_experiments = [
+        Job(
+            stage.name,
+            experiment,
+            specs.get(stage.name, {}),
+            scope=scope,
+            needs=tuple((s, experiment) for s in stage.reads),
+        )
+        for stage in STAGES.values()
+        if stage.of == "experiment" and stage.name != "manifest"
     ]
+    return [*of_experiments, *displays]
+
+
+def sources_of(kind: str, name: str) -> list[str]:
+    """Return the stages that write the tables which a figure or print table reads."""
+    return ["aggregate", *(["claims"] if "claims" in tables_read(kind, name) else [])]
 
 
 def front_figures(config: Config, experiment: str) -> list[str]:
@@ -176,14 +157,21 @@ def explorer_job(
 
 def computed_jobs(config: Config, experiment: str) -> list[Job]:
     """Return the jobs from whose outputs an experiment's tables are aggregated."""
-    cells, probed, laddered = config.cells(experiment), config.probed(experiment), config.laddered(experiment)
+    cells = config.stages(experiment)
     pretrained = sorted({cell.model for cell in cells if config.models[cell.model].pretrained})
+    sources = sorted({config.datasets[cell.dataset].source for cell in cells})
     return [
-        *(source_job(config, source) for source in sorted({config.datasets[cell.dataset].source for cell in cells})),
-        *(weights_job(config, model) for model in pretrained),
-        *(job for cell in cells for job in cell_jobs(config, cell, cell in probed, cell in laddered)),
-        *(reference_job(config, dataset, seed) for dataset, seed in config.references(experiment)),
+        *(job_of(config, "source", {"source": source}) for source in sources),
+        *(job_of(config, "weights", {"model": model}) for model in pretrained),
+        *(job for cell, stages in cells.items() for job in cell_jobs(config, cell, stages)),
+        *(job for dataset, seed in config.references(experiment) for job in reference_jobs(config, dataset, seed)),
     ]
+
+
+def reference_jobs(config: Config, dataset: str, seed: int) -> list[Job]:
+    """Return the jobs that work on a data set with a seed, without a model."""
+    names = {"dataset": dataset, "seed": seed}
+    return [job_of(config, stage.name, names) for stage in STAGES.values() if stage.of == "dataset"]
 
 
 def jobs(config: Config, experiments: Iterable[str] | None = None) -> list[Job]:
@@ -197,36 +185,16 @@ def jobs(config: Config, experiments: Iterable[str] | None = None) -> list[Job]:
     while left:
         for stage, key in left.pop().needs:
             if (stage, key) not in listed and (stage == "source" or (stage == "train" and key in cells)):
-                more = train_job(config, cells[key]) if stage == "train" else source_job(config, key)
+                more = job_of(config, stage, vars(cells[key]) if stage == "train" else {"source": key})
                 listed[more.name] = more
                 left.append(more)
     return [*listed.values(), explorer_job(config, config.run)]
 
 
-def job_of(config: Config, stage: str, wildcards: Mapping[str, str]) -> Job:
-    """Return the job of a computing stage, given the wildcards of its rule."""
-    if stage == "source":
-        return source_job(config, wildcards["source"])
-    if stage == "weights":
-        return weights_job(config, wildcards["model"])
-    if stage == "reference":
-        return reference_job(config, wildcards["dataset"], int(wildcards["seed"]))
-    cell = Cell(wildcards["dataset"], wildcards["model"], wildcards["loss"], int(wildcards["seed"]))
-    of_cell = {"train": train_job, "probe": probe_job, "calibrate": calibrate_job, "repair": repair_job}
-    return of_cell[stage](config, cell)
-
-
 def list_cells(
-    experiment: str,
-    cells: Iterable[Cell],
-    references: Iterable[tuple[str, int]],
-    probed: Container[Cell],
-    laddered: Container[Cell] = (),
+    experiment: str, cells: Mapping[Cell, Iterable[str]], references: Iterable[tuple[str, int]]
 ) -> dict[str, Any]:
-    """List cells and references as plain data: names, folders, and whether cells are probed or have ladders."""
-    listed = [
-        vars(cell) | {"path": cell.path, "probe": cell in probed} | ({"repair": True} if cell in laddered else {})
-        for cell in cells
-    ]
+    """List cells, each with its stages, and references as plain data."""
+    listed = [vars(cell) | {"path": cell.path, "stages": [*stages]} for cell, stages in cells.items()]
     scored = [{"dataset": dataset, "seed": seed, "path": f"{dataset}/seed{seed}"} for dataset, seed in references]
     return {"experiment": experiment, "cells": listed, "references": scored}

@@ -68,7 +68,7 @@ def _check_folder(path: str) -> str:
 
 
 # Stages that take seconds and may run in the main process of a run on a cluster. Manifests always do.
-MAIN_PROCESS_STAGES = tuple(name for name, stage in STAGES.items() if not stage.long and name != "manifest")
+MAIN_PROCESS_STAGES = tuple(name for name, stage in STAGES.items() if not stage.device and name != "manifest")
 
 
 def _check_small(stages: tuple[str, ...]) -> tuple[str, ...]:

@@ -32,7 +32,8 @@ def displaying(
     name, shown_spec = spec[kind], {kind: spec[kind], "note": spec.get("note", "")}
     record = out if out.suffix == ".json" else Path(f"{out}.json")
     used = [(f"{kind}s", name)]
-    with stage(kind, record, shown_spec, code=code, plugins=used, packages=packages) as job:
+    options: Any = {"plugins": used, "packages": packages, "record_path": record}
+    with stage(kind, record.parent, shown_spec, code=code, **options) as job:
         names = tables_read(f"{kind}s", name)
         yield job, _called(f"{kind}s", name, tables_io.read_tables(tables, names).values())
         job.inputs = tables_io.checksums(tables, names)

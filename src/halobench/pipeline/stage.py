@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from halobench.core.errors import DivergedError, Interrupted, RefusedError, SpecError, one_of, refuse
 from halobench.core.specs.codec import parse, to_json
 from halobench.experiment.code_version import require_code
-from halobench.storage import files
+from halobench.storage import files, tables_io
 from halobench.storage.layout import STAGES
 from halobench.storage.provenance import here, outside_plugins, record, started
 from halobench.storage.records import read_record
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from halobench.training.checkpoint import Checkpoint
 
 Code = str | Mapping[str, str]  # a code version by module, or its digest
+_OPTIONS = {"train": "run", "aggregate": "tables", "claims": "tables"}  # of commands: the folders of these stages
+_WRITERS: Mapping[str, Callable[[Path, Any], None]] = {
+    ".json": files.write_json,
+    ".csv": tables_io.write_csv,
+    ".parquet": tables_io.write_parquet,
+}
 
 
 @dataclass
@@ -46,6 +53,11 @@ class StageRun:
     device: str = "cpu"
     seconds: float = 0.0  # spent on the run by earlier processes
     _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def write(self, *contents: Any) -> None:
+        """Write the stage's outputs, each in the format that its name says."""
+        for path, content in zip(self.outputs, contents, strict=True):
+            _WRITERS[path.suffix](path, content)
 
     def claim_folder(self) -> None:
         """Hold the folder until the record is written, unless a process that started later has written another result.
@@ -67,25 +79,31 @@ class StageRun:
 @contextlib.contextmanager
 def stage(
     name: str,
-    record_path: Path,
+    folder: Path,
     spec: Mapping[str, Any],
     *,
     seed: int | None = None,
     code: Code | None = None,
     plugins: Iterable[tuple[str, str]] = (),
     packages: Iterable[str] = (),
+    reads: Mapping[str, Path] = MappingProxyType({}),
+    record_path: Path | None = None,
 ) -> Iterator[StageRun]:
-    """Run a stage: yield a run for it to fill in, and then seal its outputs with a record.
+    """Run a stage: yield a run for it to fill in, and then seal its outputs in `folder` with a record.
 
-    The requested `code` must be the current one. The result depends on the `plugins`, given as (kind, name).
+    The requested `code` must be the current one. The result depends on the `plugins`, given as (kind, name). `reads`
+    are the folders with what other stages wrote, by their names, or single files; the checksums of the files that the
+    stage declares to read there are recorded. SpecError is raised if one is missing.
     """
     began = time.perf_counter()
+    record_path = record_path or folder / f"{name}.json"
     plugins = list(plugins)
+    inputs = _checksums(name, reads)
     version, foreign = require_code(name, plugins, code), outside_plugins(plugins)
     files.check_writable(record_path.parent)
     files.sweep(record_path.parent)
-    outputs = [record_path.parent / output.format(record_path.stem) for output in STAGES[name].outputs]
-    run = StageRun(name, record_path, spec, seed, version, list(packages), outputs)
+    outputs = [record_path.parent / output.format(record_path.stem) for output in STAGES[name].writes]
+    run = StageRun(name, record_path, spec, seed, version, list(packages), outputs, inputs)
     with run._held:
         yield run
         run.seconds += time.perf_counter() - began
@@ -95,14 +113,33 @@ def stage(
         files.write_json(record_path, facts)
 
 
+def _checksums(name: str, reads: Mapping[str, Path]) -> dict[str, str]:
+    """Return the checksums of the files that a stage reads; a file that isn't one of a stage's goes by its key."""
+    found = {}
+    for source, path in reads.items():
+        if path.is_file():
+            found[source] = files.checksum(path)
+            continue
+        check_folder(source, path)
+        for file in STAGES[name].reads[source]:
+            what = f"no such file: {path / file}; `halobench stage {source}` writes it"
+            refuse(not (path / file).is_file(), f"--{_OPTIONS.get(source, source)}", what)
+            found[file] = files.checksum(path / file)
+    return found
+
+
+def check_folder(source: str, folder: Path) -> None:
+    """Raise SpecError unless the folder with what a stage, `source`, wrote exists."""
+    what = f"no such folder: {folder}; `halobench stage {source}` writes it"
+    refuse(not folder.is_dir(), f"--{_OPTIONS.get(source, source)}", what)
+
+
 @contextlib.contextmanager
-def resumable(
-    run: StageRun, device: str, every: float, slots: int
-) -> Iterator[Callable[[str, Mapping[str, Path]], Checkpoint]]:
+def resumable(run: StageRun, device: str, every: float, slots: int) -> Iterator[Callable[[str], Checkpoint]]:
     """Take a GPU slot, handle signals, and name the cell in the message if it diverges or is stopped.
 
-    Yields a function that takes the device and the input files, notes both, and returns the run's checkpoint. The
-    checkpoint also depends on the contents of the input files.
+    Yields a function that takes the device, notes it, and returns the run's checkpoint, which also depends on the
+    contents of the files that the stage reads.
     """
     from halobench.training.checkpoint import Checkpoint, Signals
     from halobench.training.device import name_device_errors
@@ -114,8 +151,8 @@ def resumable(
         held.enter_context(_naming(run.record.parent))
         held.enter_context(name_device_errors())
 
-        def checkpoint(used: str, inputs: Mapping[str, Path]) -> Checkpoint:
-            run.device, run.inputs = used, {name: files.checksum(path) for name, path in inputs.items()}
+        def checkpoint(used: str) -> Checkpoint:
+            run.device = used
             key = [run.name, run.spec, run.seed, dict(run.code), *run.inputs.values()]
             hidden = run.record.with_name(f".{run.name}.safetensors")
             return Checkpoint(hidden, key, every, signals, here=here(used))
@@ -166,11 +203,3 @@ def parse_parts(spec: Any, kinds: Mapping[str, type]) -> dict[str, Any]:
         except SpecError as error:
             raise error.within(f"spec.{key}") from None
     return parsed
-
-
-def require_folders(**folders: Path) -> None:
-    """Raise SpecError unless the folders that a stage reads exist; keywords name its arguments (`source`, `run`)."""
-    writers = {"source": "source", "run": "train"}
-    for name, folder in folders.items():
-        what = f"no such folder: {folder}; `halobench stage {writers[name]}` writes it"
-        refuse(not folder.is_dir(), f"--{name}", what)

@@ -22,7 +22,7 @@ from halobench.results.random_ray_null import ONE, OTHERS, summarise_nulls
 from halobench.results.shared_samples import sampling, with_seed_correction
 from halobench.storage.columns import KEYS, REFERENCE, TABLE_COLUMNS
 from halobench.storage.files import read_bytes, reading
-from halobench.storage.layout import ORIGINS, STAGES, stage_records
+from halobench.storage.layout import ORIGINS, STAGES
 from halobench.storage.records import read_record
 from halobench.storage.tables_io import join_tables, parse_csv, parse_parquet, write_csv, write_parquet
 
@@ -137,14 +137,14 @@ class _CellFiles:
 def _read_cell(results: Path, cell: Mapping[str, Any]) -> _CellFiles:
     folder = results / "runs" / cell["path"]
     records = {}
-    for name in stage_records(cell["probe"], "repair" in cell):
-        keys = (*RECORD_KEYS, *(_TRAIN_KEYS if name == "train.json" else ()))
-        records[name.removesuffix(".json")] = read_record(folder / name, keys)
+    for stage in cell["stages"]:
+        keys = (*RECORD_KEYS, *(_TRAIN_KEYS if stage == "train" else ()))
+        records[stage] = read_record(results / STAGES[stage].record_path(cell["path"]), keys)
     path = folder / "calibration.json"
     names, checksums = {key: cell[key] for key in KEYS}, cell["outputs"]
     with reading(path, "fits as JSON"):
         fits = fit_rows(names, json.loads(read_bytes(path, checksums.get(path.name))))
-    return _CellFiles(names, cell["path"], folder, cell["probe"], checksums, records, fits)
+    return _CellFiles(names, cell["path"], folder, "probe" in records, checksums, records, fits)
 
 
 def _join_cells(name: str, cells: Sequence[_CellFiles], file: str = "") -> pd.DataFrame:

@@ -10,7 +10,15 @@ from typing import Any
 
 from halobench.core.specs.codec import to_json
 from halobench.experiment.grid import Config
-from halobench.experiment.jobs import Job, cell_jobs, computed_jobs, drawn_jobs, explorer_job, list_cells, reference_job
+from halobench.experiment.jobs import (
+    Job,
+    cell_jobs,
+    computed_jobs,
+    drawn_jobs,
+    explorer_job,
+    list_cells,
+    reference_jobs,
+)
 from halobench.experiment.sections import Cell
 from halobench.results.status import Name, State, survey
 from halobench.storage.columns import REFERENCE
@@ -38,24 +46,23 @@ class Inventory:
 
 def take_inventory(config: Config, experiment: str, results: Path) -> Inventory:
     """Read the records of an experiment's cells and references."""
-    probed, laddered = config.probed(experiment), config.laddered(experiment)
     states = survey(computed_jobs(config, experiment), results, thorough=True)
-    cells, references, finished, missing = list[Cell](), [], list[Job](), list[Mapping[str, Any]]()
-    for cell in config.cells(experiment):
-        jobs = cell_jobs(config, cell, cell in probed, cell in laddered)
+    cells, references, finished, missing = dict[Cell, Any](), [], list[Job](), list[Mapping[str, Any]]()
+    for cell, stages in config.stages(experiment).items():
+        jobs = cell_jobs(config, cell, stages)
         if gap := _first_missing(jobs, states):
             missing.append(vars(cell) | gap)
         else:
-            cells.append(cell)
+            cells[cell] = stages
             finished += jobs
     for dataset, seed in config.references(experiment):
-        job = reference_job(config, dataset, seed)
-        if gap := _first_missing([job], states):
+        jobs = reference_jobs(config, dataset, seed)
+        if gap := _first_missing(jobs, states):
             missing.append({"dataset": dataset, "model": "", "loss": REFERENCE, "seed": seed} | gap)
         else:
             references.append((dataset, seed))
-            finished.append(job)
-    listed = list_cells(experiment, cells, references, probed, laddered)
+            finished += jobs
+    listed = list_cells(experiment, cells, references)
     return Inventory(experiment, tuple(cells), tuple(missing), tuple(finished), listed)
 
 

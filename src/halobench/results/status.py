@@ -116,7 +116,7 @@ def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
 def _harm(path: Path, record: Mapping[str, Any], thorough: bool) -> list[str]:
     """List the outputs that are gone or were changed after they were written."""
     outputs = {path.parent / name: digest for name, digest in record.get("outputs", {}).items()}
-    declared = {file for file in outputs if file.name not in STAGES["source"].undeclared}
+    declared = {file for file in outputs if file.name not in STAGES["source"].may_write}
     gone = sorted(file.name for file in declared if not file.exists())
     written = path.stat().st_mtime_ns
     looked_at = [
@@ -151,7 +151,7 @@ def survey(
         job = by_name[name]
         inputs = _weights(job) | dict((external or {}).get(name, {}))
         for need in graph[name]:
-            inputs |= _outputs(need, states[need], by_name[need], results, job.stage)
+            inputs |= outputs_of(by_name[need], states[need], results, job.stage)
         states[name] = state_of(job, results, inputs, thorough)
         if job.stage == "manifest" and states[name].kind == "current":
             states[name] = _with_cells(states[name], {need: states[need] for need in graph[name]})
@@ -164,21 +164,17 @@ def _weights(job: Job) -> dict[str, str]:
     return {"weights": file_digest(Path(weights))} if weights and Path(weights).is_file() else {}
 
 
-def _outputs(need: Name, state: State, job: Job, results: Path, reader: str) -> dict[str, str]:
+def outputs_of(job: Job, state: State, results: Path, reader: str) -> dict[str, str]:
     """Return the recorded checksums of a job's outputs, named as in the inputs of the stage that reads them."""
-    stage, key = need
     if state.record is None:
         return {}
-    if stage == "manifest":
+    if job.stage == "manifest":
         return {"manifest": file_digest(results / job.record)}
-    outputs = state.record["outputs"]
-    if reader == "train" and stage in ("train", "weights"):
+    outputs: dict[str, str] = state.record["outputs"]
+    if reader == "train" and job.stage != "source":
         return {"weights": outputs["model.safetensors"]}
-    if stage in ("aggregate", "claims"):
-        read = (".parquet", ".json") if reader in ("overview", "explorer") else ".parquet"
-        tables = {name.removesuffix(".parquet"): outputs[name] for name in outputs if name.endswith(read)}
-        return {f"{key}/{name}" if reader == "explorer" else name: digest for name, digest in tables.items()}
-    return outputs
+    place = f"{job.key}/" if STAGES[reader].of == "run" else ""
+    return {f"{place}{name}": digest for name, digest in outputs.items()}
 
 
 def _with_cells(state: State, needs: Mapping[Name, State]) -> State:

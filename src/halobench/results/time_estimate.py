@@ -12,7 +12,7 @@ from halobench.core.specs.codec import parse, to_json
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
 from halobench.experiment.jobs import Job
-from halobench.storage.layout import COMPUTING, QUICK
+from halobench.storage.layout import QUICK, STAGES
 
 Paces = Mapping[str, Sequence[float]]  # by `pace_key`: seconds per sample of a training step and of an evaluation
 UNCERTAIN = 2.5  # factor by which estimates without a similar job may be off, on either side
@@ -40,7 +40,7 @@ def estimate(jobs: Iterable[Job], done: Iterable[tuple[Job, float]], paces: Pace
             guessed, tried = guessed + trial, True
         elif like:
             known += fmean(seconds[like[0]])
-        elif job.stage in (*COMPUTING, "source", "weights"):
+        elif STAGES[job.stage].slow or job.stage in ("source", "weights"):
             unknown += 1
         else:
             guessed += QUICK

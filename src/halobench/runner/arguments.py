@@ -27,14 +27,6 @@ BUILT_IN = {"local", "dryrun", "touch"}  # Snakemake's own executors
 QUESTIONS = re.compile(r"lint|(detailed_)?summary|dag|rulegraph|filegraph|d3dag|list_\w+|report|archive")
 IN_PROFILES = re.compile(r"^(config|configfiles?|directory|snakefile)\s*:", re.M)  # settings that a run wouldn't see
 SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")  # where Snakemake looks
-# The targets of the workflow, each with the stages whose results it builds (all stages if none is listed).
-TARGETS = {
-    "all": (),
-    "trainings": ("train",),
-    "calibrations": ("calibrate", "reference"),
-    "probes": ("probe",),
-    "figures": ("figure",),
-}
 DEFAULT = "config.yaml"  # the configuration file in the working directory, which the workflow reads
 
 

@@ -29,7 +29,7 @@ from halobench.data.written_sources import read_meta
 from halobench.experiment.config_loader import ConfigError, load_config
 from halobench.experiment.figure_choice import KINDS
 from halobench.experiment.grid import Config
-from halobench.experiment.jobs import source_job
+from halobench.experiment.jobs import job_of
 from halobench.experiment.sections import Cell
 from halobench.storage import records
 from halobench.storage.request_diff import changes
@@ -232,7 +232,7 @@ def written_description(config: Config, name: str, results: Path) -> sources.Des
     with contextlib.suppress(SpecError):
         if plugins.find("data", config.sources[name].loader).constants.get("FROM_DISK"):
             record = records.read_record(folder / "source.json", ["spec", "code"])
-            if not changes(record, source_job(config, name).request):
+            if not changes(record, job_of(config, "source", {"source": name}).request):
                 meta: Mapping[str, Any] = read_meta(folder)[1]
                 fields = dataclasses.fields(sources.Description)
                 return sources.Description(**{field.name: meta[field.name] for field in fields})

@@ -144,9 +144,10 @@ def _load(stage: str) -> bool:
     """Import a stage's modules; return True if a fork would lose no threads (Arrow restarts its own in a fork)."""
     from halobench.core import plugins
     from halobench.experiment.code_version import read_ahead, stage_modules
+    from halobench.storage.layout import STAGES
 
     with contextlib.suppress(Exception):  # the job will fail in the same way and report it
-        for name in (*stage_modules(stage), *(TORCH if stage in ("train", "probe") else TABLES)):
+        for name in (*stage_modules(stage), *(TORCH if STAGES[stage].device else TABLES)):
             with contextlib.suppress(Exception):
                 __import__(name)
         plugins.load("stages", stage)

@@ -6,7 +6,9 @@ import copy
 import functools
 import hashlib
 import os
+import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from halobench.core.specs.codec import to_json
 from halobench.experiment import jobs
 from halobench.experiment.code_version import code_digest, code_map
 from halobench.experiment.config_file import read_file, typed
-from halobench.experiment.figure_choice import file_stem
+from halobench.experiment.figure_choice import file_stem, tables_read
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
 from halobench.results.finished_cells import (
@@ -31,7 +33,7 @@ from halobench.results.finished_cells import (
     take_inventory,
 )
 from halobench.runner import end_of_run, validation
-from halobench.runner.arguments import DEFAULT, TARGETS
+from halobench.runner.arguments import DEFAULT
 from halobench.runner.run_plan import (
     FROZEN,
     attempt,
@@ -44,7 +46,7 @@ from halobench.runner.run_plan import (
 )
 from halobench.storage import files, records, tables_io
 from halobench.storage.columns import KEYS
-from halobench.storage.layout import CELL_STAGES, EXPLORED, STAGES
+from halobench.storage.layout import OPTION_OF, STAGES, TARGETS, Stage
 from halobench.storage.manifest import list_files
 
 
@@ -114,10 +116,6 @@ class RuleInputs:
         paths = attempt("The figures and tables have", self._paths)
         attempt("The results have", validation.check_folders, [f"{self.results}/{path}" for path in paths])
 
-    def folder(self, wildcards: Any) -> str:
-        """Return the results folder."""
-        return str(self.results)
-
     def job(self, stage: str, wildcards: Mapping[str, Any], name: str = "") -> Job:
         """Return a stage's job for its rule's wildcards; `name` is the name of a figure's or table's files."""
         scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
@@ -156,6 +154,82 @@ class RuleInputs:
         listed = jobs.drawn_jobs(self.config, experiment, note, scope)
         return {job.name: job for job in listed}
 
+    # --- What differs between the rules of stages ------------------------------------------------------------------
+    # Functions of rules come from methods, since a lambda in a rule's body would see the last stage of the loop.
+
+    def inputs(self, stage: Stage) -> dict[str, Any]:
+        """Return the input files of a stage's rule, by the stage that writes them."""
+        return {source: self._files(stage, source) for source in stage.reads}
+
+    def _files(self, stage: Stage, source: str) -> Any:
+        """Return the paths of what a stage reads of another, or a function of the wildcards that returns them."""
+        if source in ("source", "weights"):
+            return getattr(self, source)
+        written, names = STAGES[source], stage.reads[source] or ("{}.json",)
+        if set(written.names) <= set(stage.names):
+            return [self.path(written, path) for path in written.files(names, written.key)]
+        return lambda wildcards: [
+            f"{self.named}/{wildcards.scope if written.scoped else ''}{path}"
+            for need, key in self.job(stage.name, wildcards).needs
+            if need == source
+            for path in written.files(names, key)
+        ]
+
+    def tables(self, kind: str, name: str) -> dict[str, list[str]]:
+        """Return the tables that a "figure" or "table" reads, by the stage that writes them."""
+        names = attempt(f"The {kind}s have", tables_read, f"{kind}s", name)
+        place = self.path(STAGES["aggregate"], "tables/{experiment}")
+        read = {
+            source: [f"{place}/{name}.parquet" for name in names if (name == "claims") == (source == "claims")]
+            for source in STAGES[kind].reads
+        }
+        return {source: paths for source, paths in read.items() if paths}
+
+    def outputs(self, stage: Stage, name: str = "") -> dict[str, Any]:
+        """Return the output files of a stage's rule by their stems or, if these don't differ, as ``metrics_csv``.
+
+        Those of the figure or table `name` go by their suffixes. The record is one, too.
+        """
+        key = stage.key.replace("{name}", name)
+        files = [file.replace("{}.", "" if stage.each else f"{stage.name}.") for file in stage.writes]
+        stems = Counter(file.partition(".")[0] for file in files)
+        names = (stem if stems[stem := file.partition(".")[0]] == 1 else file.replace(".", "_") for file in files)
+        paths = [*stage.files(stage.writes, key), stage.record_path(key)]
+        return dict(zip([*names, "record"], (self.path(stage, path) for path in paths), strict=True))
+
+    def path(self, stage: Stage, path: str, name: str = "") -> str:
+        """Return the path of a stage's file, as rules name it; `name` is that of a figure's or table's files."""
+        return f"{self.named}/{'{scope}' if stage.scoped else ''}{path.replace('{name}', name) if name else path}"
+
+    def command(self, stage: str, name: str = "") -> Callable[..., str]:
+        """Return a function that returns a job's command, whose options are the parameters of the stage's function."""
+        options = plugins.find("stages", stage).options or {}
+        spec, code = self.spec(stage, name), self.code(stage, name)
+
+        def command(wildcards: Any, input: Any, output: Any, resources: Any) -> str:
+            folder = os.path.dirname(output.record)
+            scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
+            values: dict[str, Callable[[], Any]] = {
+                "spec": lambda: spec(wildcards),
+                "code": lambda: code(wildcards),
+                "seed": lambda: wildcards.seed,
+                "source": lambda: os.path.dirname(input.source),
+                "weights": lambda: input.weights or "",
+                "folder": lambda: folder,
+                "out": lambda: output.record if STAGES[stage].each else folder,
+                "manifest": lambda: input.manifest,
+                "results": lambda: self.results,
+                "claims": lambda: input.claims,
+                "tables": lambda: os.path.normpath(f"{self.results}/{scope}tables/{experiment}"),
+                "every": lambda: resources.get("checkpoint_seconds", 60),
+                "slots": lambda: resources.get("slots_per_gpu", 1),
+            }
+            return shlex.join(
+                ["halobench", "stage", stage, *(f"--{OPTION_OF.get(each, each)}={values[each]()}" for each in options)]
+            )
+
+        return command
+
     def source(self, wildcards: Any) -> str:
         """Return the file that describes a data set's source and contains the checksums of its arrays."""
         source = self.config.datasets[wildcards.dataset].source
@@ -188,8 +262,7 @@ class RuleInputs:
         return [f"{self.named}/{path}" for path in self._computed(wildcards.experiment)]
 
     def _computed_paths(self, experiment: str) -> list[str]:
-        stages = {*(stage.name for stage in CELL_STAGES), "reference"}
-        listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in stages]
+        listed = [job for job in jobs.computed_jobs(self.config, experiment) if job.stage in STAGES["manifest"].reads]
         # Only later stages of the same cell read weights and logits.
         return [path for job in listed for path in job.paths if not path.endswith(".safetensors")]
 
@@ -203,9 +276,16 @@ class RuleInputs:
             listed = jobs.manifest_job(self.config, experiment).spec
         files.write_json(out, records.seal(list_files(listed, self.results)))
 
-    def targets(self, name: str = "all") -> list[str]:
-        """Return the files of a target for the experiments to run, one by one, so that deleted files are recreated."""
-        return [f"{self.named}/{path}" for path in self._paths(TARGETS[name])]
+    def targets(self, stages: tuple[str, ...] = ()) -> list[str]:
+        """Return the files of the experiments to run, one by one, so that deleted files are recreated.
+
+        If `stages` are given, only theirs.
+        """
+        return [f"{self.named}/{path}" for path in self._paths(stages)]
+
+    def target(self, name: str) -> Callable[[Any], list[str]]:
+        """Return a function that returns the files of a target."""
+        return lambda wildcards: self.targets(TARGETS[name])
 
     def _paths(self, stages: tuple[str, ...] = ()) -> list[str]:
         listed = jobs.jobs(self.config)
@@ -230,14 +310,6 @@ class RuleInputs:
         """Return the experiments to show; in a partial run, experiments without a finished cell are left out."""
         return [name for name in self.config.run if not scope or self.inventory(name).cells]
 
-    def explored(self, wildcards: Any) -> list[str]:
-        """Return all experiments' tables that the explorer reads, and the answers and figures on the index page."""
-        place, shown = f"{self.named}/{wildcards.scope}", self.experiments(wildcards.scope)
-        tables = [f"{place}tables/{name}/{table}.parquet" for name in shown for table in (*EXPLORED, "claims")]
-        answers = [f"{place}tables/{name}/answers.json" for name in shown]
-        figures = [f"{name}/{figure}" for name in shown for figure in jobs.front_figures(self.config, name)]
-        return tables + answers + [f"{place}figures/{figure}.png" for figure in figures]
-
     def displays(self, kind: str) -> dict[str, str]:
         """Return the figures or tables with a rule, by file name: the package's own and any others specified."""
         named = [name for experiment in self.config.experiments for name in getattr(self.config, kind)(experiment)]
@@ -247,6 +319,6 @@ class RuleInputs:
         """Return a cell's recipe."""
         return self.config.recipe(wildcards.dataset, wildcards.model)
 
-    def runs_here(self, stage: str) -> bool:
-        """Return True if a small stage runs in the main process, since it would queue for longer than it runs."""
-        return stage not in self.config.submit
+    def runs_here(self, stage: Stage) -> bool:
+        """Return whether a stage is so short that it should run in the main process rather than queue."""
+        return not stage.device and stage.name not in self.config.submit

@@ -16,15 +16,15 @@ from halobench.core.formatting import count
 from halobench.experiment.jobs import Job
 from halobench.results import status
 from halobench.runner import end_of_run, fork_server, live_runs
-from halobench.runner.arguments import TARGETS, Arguments, check_arguments, read_arguments
+from halobench.runner.arguments import Arguments, check_arguments, read_arguments
 from halobench.runner.live_runs import STATE
 from halobench.runner.run_plan import RunPlan, load, set_search_paths
 from halobench.storage import files
-from halobench.storage.layout import STAGES
+from halobench.storage.layout import STAGES, TARGETS
 
 LOGGER = "--logger=halobench"  # the plug-in that displays a run
 MOST_LINES = 20  # number of lines about trained cells to be replaced
-INPUTS = "0,answers,claims,logits,manifest,model,records,source,tables,weights"  # of all rules: names, or the position
+INPUTS = ",".join(["0", *STAGES])  # of all rules: by the stage that writes them, or the position
 KEEP = "`halobench run --results FOLDER` keeps them and writes to another folder"
 
 
@@ -128,7 +128,7 @@ def _to_make_first(chosen: Mapping[status.Name, Job], states: status.States) -> 
 
     There are none if nothing was made from sources yet.
     """
-    if not any(state.record for (stage, _), state in states.items() if "source" in STAGES[stage].needs):
+    if not any(state.record for (stage, _), state in states.items() if "source" in STAGES[stage].reads):
         return {}
     return {name: job for name, job in chosen.items() if job.stage == "source"}
 
@@ -193,9 +193,8 @@ def _survey(plan: RunPlan, targets: Sequence[str]) -> tuple[list[Job], status.St
 def _needed(targets: Sequence[str], jobs: Sequence[Job], results: str) -> set[status.Name]:
     """Return the jobs that targets need, or none if no listed job produces one of the targets."""
     makers = {f"{results}/{path}": [job.name] for job in jobs for path in job.paths}
-    makers |= {
-        target: [job.name for job in jobs if not stages or job.stage in stages] for target, stages in TARGETS.items()
-    }
+    makers |= {"all": [job.name for job in jobs]}
+    makers |= {target: [job.name for job in jobs if job.stage in stages] for target, stages in TARGETS.items()}
     chosen = [makers.get(os.path.normpath(target), []) for target in targets]
     return status.needed(jobs, itertools.chain(*chosen)) if all(chosen) else set()
 

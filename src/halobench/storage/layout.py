@@ -1,42 +1,114 @@
-"""Define the layout of results: the stages and the files that they write.
+"""Define the layout of results: the stages, and the files that they write.
 
-Only this module knows which stages exist. The workflow's rules, logs, estimates, verification, aggregation and the
-table of failed jobs all go through `STAGES`.
+A stage declares itself in its own file, in the literal ``STAGE`` of ``pipeline/stages/NAME.py``, which is read without
+importing it. The workflow's rules, the job list, the status, logs, estimates, verification, aggregation and the command
+line all go through `STAGES`.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import fnmatch
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
 from pathlib import PurePosixPath
+from typing import Any
 
+from halobench.core import plugins
+from halobench.core.errors import RefusedError, one_of, refuse, require
+from halobench.core.plugins.kinds import PACKAGE
+
+# The options of `halobench stage` whose names differ from those of the parameters of stages' functions.
+OPTION_OF = {"folder": "run", "slots": "slots-per-gpu"}
 CELL = "{dataset}/{model}/{loss}/seed{seed}"
 
 
 @dataclass(frozen=True)
+class Unit:
+    """What one job of a stage works on."""
+
+    key: str  # identifies it by the wildcards of the stage's rule; empty if there is only one
+    record: str  # the path of a job's record below the results folder; {} stands for the job's key
+    scoped: bool = False  # whether it can also be made from only the finished cells, and is then below partial/
+    each: bool = False  # whether each has a rule of its own, named {stage}_{name}
+
+
+UNITS = {
+    "source": Unit("{source}", "sources/{}/STAGE.json"),
+    "model": Unit("{model}", "weights/{}/STAGE.json"),
+    "cell": Unit(CELL, "runs/{}/STAGE.json"),
+    "dataset": Unit("{dataset}/seed{seed}", "references/{}/STAGE.json"),  # drawn with a seed
+    "experiment": Unit("{experiment}", "tables/{}/STAGE.json", scoped=True),
+    "table": Unit("{experiment}/{name}", "tables/{}.json", scoped=True, each=True),
+    "figure": Unit("{experiment}/{name}", "figures/{}.json", scoped=True, each=True),
+    "run": Unit("", "{}.json", scoped=True),
+}
+
+
+# The forms of a stage's keys, by the annotations of their fields; all others are lists.
+FORMS: Mapping[str, tuple[type, str]] = {
+    "str": (str, "a text"),
+    "int": (int, "a whole number"),
+    "bool": (bool, "True or False"),
+    "Mapping[str, tuple[str, ...]]": (dict, "a mapping of stages to lists of files"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One stage: a program that turns files into other files and leaves a record of its work."""
+    """A stage: a program that turns files into other files and leaves a record of its work."""
 
     name: str  # of the stage, its command and its rule
-    key: str  # identifies each of its jobs by the wildcards of its rule
-    record: str  # the path of a job's record below the results folder; {} stands for its key
-    # The files in the record's folder that it declares to Snakemake, besides its record. If `each` is true, {} stands
-    # for the name of a figure or table.
-    outputs: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()  # the stages whose outputs it reads
-    undeclared: tuple[str, ...] = ()  # other files that it may write there
-    scoped: bool = False  # whether it can also run on only the finished cells, and then write below partial/
-    each: bool = False  # whether each figure or table has its own rule, named {stage}_{name}
-    long: bool = False  # whether a run on a cluster always submits it, instead of running it in the main process
+    of: str  # what each of its jobs works on, a key of `UNITS`
+    # The files that it reads, or patterns of their names, by the stage that writes them. An empty list stands for files
+    # that depend on the job.
+    reads: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    # The files in the record's folder that it declares to Snakemake, besides its record; in those of figures and tables
+    # for print, {} stands for their names.
+    writes: tuple[str, ...] = ()
+    may_write: tuple[str, ...] = ()  # other files that it may write there
+    code: tuple[str, ...] = ()  # the modules on which its numbers depend (see `halobench.experiment.code_version`)
+    cells: str = ""  # the method of `Config` that returns the cells of an experiment that it is for; by default, all
+    target: str = ""  # the target of the workflow that asks for its results, e.g. ``calibrations``
+    device: bool = False  # whether it uses the recipe's device and threads, and saves checkpoints
+    slow: bool = False  # whether its time can't be guessed before such a job has run
+    memory: int = 2000  # MiB
+    minutes: int = 30  # after which a cluster ends its job
+    record: str = ""  # the path of its record below the results folder, by default that of its unit
+
+    def __post_init__(self):
+        object.__setattr__(self, "record", self.record or UNITS[self.of].record.replace("STAGE", self.name))
+
+    @property
+    def key(self) -> str:
+        return UNITS[self.of].key or self.name
+
+    @property
+    def scoped(self) -> bool:
+        return UNITS[self.of].scoped
+
+    @property
+    def each(self) -> bool:
+        return UNITS[self.of].each
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The wildcards that identify its jobs."""
+        return tuple(re.findall(r"{(\w+)}", self.key))
 
     def record_path(self, key: str) -> str:
         return self.record.format(key)
 
+    def files(self, names: Iterable[str], key: str) -> list[str]:
+        """Return the paths of files that it writes, given by their names, below the results folder."""
+        record = PurePosixPath(self.record_path(key))
+        return [str(record.parent / name.format(record.stem)) for name in names]
+
     def paths(self, key: str) -> list[str]:
         """Return the paths of a job's declared outputs and its record, below the results folder."""
-        record = PurePosixPath(self.record_path(key))
-        return [*(str(record.parent / name.format(record.stem)) for name in self.outputs), str(record)]
+        return [*self.files(self.writes, key), self.record_path(key)]
 
     @property
     def log(self) -> str:
@@ -56,133 +128,90 @@ class Stage:
     @property
     def output_patterns(self) -> tuple[str, ...]:
         """Patterns for the paths of the stage's files; none if each figure or table has files of its own."""
-        names = () if self.each else (*self.outputs, *self.undeclared)
+        names = () if self.each else (*self.writes, *self.may_write)
         paths = map(PurePosixPath, self.records)
         return tuple(str(path.with_name(name.format(path.stem))) for path in paths for name in names)
 
 
-COMPUTING = ("train", "probe", "repair")  # the stages whose jobs take longest
-QUICK = 1.5  # seconds that a job of most other stages takes
-TABLES = ("metrics", "neighbourhood", "radii", "reliability", "history", "runs")  # the tables of an experiment
-ORIGINS = ("jobs", "fits")  # how the results were computed, for the experiment's pages; parquet only
+def declared(name: str) -> Stage:
+    """Return a stage as its file declares it; SpecError is raised if a key or a value is wrong."""
+    plugin = plugins.find("stages", name)
+    said: Mapping[str, Any] = plugin.constants.get("STAGE", {})
+    fields = {
+        field.name: str(field.type) for field in dataclasses.fields(Stage) if field.name not in ("name", "record")
+    }
+    place = f"STAGE in {plugin.path.name}"
+    for key, value in said.items():
+        require(key in fields, place, key, one_of(fields, key))
+        kind, words = FORMS.get(fields[key], (list, "a list"))
+        require(isinstance(value, kind), f"{place}: {key}", value, words)
+    refuse(said.get("of") not in UNITS, place, f"its `of` isn't one of {', '.join(UNITS)}")
+    refuse(not said.get("writes"), place, "`writes` no file; list those that it writes besides its record")
+    record = f"{name}.json"
+    refuse(record in said["writes"], place, f"its `writes` has {record}, its record; leave that out")
+    code = said.get("code", ())
+    refuse(not code, place, "declares no `code`, the modules on which its numbers depend; list them")
+    unknown = [module for module in code if not _is_module(module)]
+    refuse(unknown, place, f"its `code` names {', '.join(unknown)}, which isn't a module of halobench; correct it")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    return Stage(name=name, **values)
+
+
+def _is_module(dotted: str) -> bool:
+    path = PACKAGE.joinpath(*dotted.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def in_order(stages: Iterable[Stage]) -> dict[str, Stage]:
+    """Return stages by name, in an order in which each reads only what earlier ones write.
+
+    RefusedError is raised if a stage reads a file that nothing writes.
+    """
+    known = {stage.name: stage for stage in stages}
+    known = {stage.name: _with_files(stage, known) for stage in known.values()}
+    order, ordered = TopologicalSorter({stage.name: [*stage.reads] for stage in known.values()}), list[Stage]()
+    try:
+        order.prepare()
+    except CycleError as error:
+        raise RefusedError("stages", f"each of these reads what the next writes: {', '.join(error.args[1])}") from None
+    while order.is_active():
+        ready = order.get_ready()
+        ordered += sorted(map(known.__getitem__, ready), key=lambda stage: (not stage.device, stage.name))
+        order.done(*ready)
+    return {stage.name: stage for stage in ordered}
+
+
+def _with_files(stage: Stage, known: Mapping[str, Stage]) -> Stage:
+    """Return a stage with the names of the files that it reads in place of patterns (``*.parquet``)."""
+    read = {}
+    for source, patterns in stage.reads.items():
+        place = f"stages.{stage.name}"
+        refuse(source not in known, place, f"reads files of {source!r}, which isn't a stage; name one of {list(known)}")
+        writes = known[source].writes
+        unknown = [pattern for pattern in patterns if not fnmatch.filter(writes, pattern)]
+        refuse(unknown, place, f"reads {', '.join(unknown)}, but {source} writes {', '.join(writes)}")
+        read[source] = tuple(name for pattern in patterns for name in fnmatch.filter(writes, pattern))
+    return dataclasses.replace(stage, reads=read)
+
+
+# Snakemake itself writes manifests, since a list of thousands of cells doesn't fit on a command line. A manifest is its
+# own record: it contains its own checksum, and takes only a moment to write.
+_COMMANDS = [declared(name) for name in plugins.names("stages")]
+_OF_CELLS = {stage.name: () for stage in _COMMANDS if stage.of in ("cell", "dataset")}
+MANIFEST = Stage(name="manifest", of="experiment", reads=_OF_CELLS, record="manifests/{}.json")
+STAGES: Mapping[str, Stage] = in_order([*_COMMANDS, MANIFEST])
+CELL_STAGES = tuple(stage for stage in STAGES.values() if stage.of == "cell")
+TARGETS = {
+    target: tuple(s.name for s in STAGES.values() if s.target == target)
+    for target in dict.fromkeys(stage.target for stage in STAGES.values() if stage.target)
+}
+
+QUICK = 1.5  # seconds that a job of most stages takes
+_TABLES = [PurePosixPath(name) for name in STAGES["aggregate"].writes]
+TABLES = tuple(path.stem for path in _TABLES if path.suffix == ".csv")  # the tables of an experiment
+# How the results were computed, for the experiment's pages; parquet only.
+ORIGINS = tuple(path.stem for path in _TABLES if path.stem not in TABLES)
 ANSWERS = "answers.json"  # the answers to the four questions in words, by the stage `claims`
-PAGES = ("overview", "leaderboard", "figures", "tables")
-EXPLORED = ("metrics", "neighbourhood", "radii", "reliability", "runs", "history", *ORIGINS)  # read by the explorer
-
-_STAGES = (
-    Stage(
-        "source",
-        "{source}",
-        "sources/{}/source.json",
-        outputs=("meta.json",),
-        undeclared=("images.npy", "labels.npy", "posterior.npy"),  # not in every source; stages restore lost ones
-    ),
-    Stage("weights", "{model}", "weights/{}/weights.json", outputs=("model.safetensors",)),
-    Stage(
-        "train",
-        CELL,
-        "runs/{}/train.json",
-        outputs=("model.safetensors", "logits.safetensors", "history.csv"),
-        needs=("source", "weights"),
-        long=True,
-    ),
-    Stage(
-        "probe",
-        CELL,
-        "runs/{}/probe.json",
-        outputs=("neighbourhood.parquet", "radii.parquet"),
-        needs=("source", "train"),
-        long=True,
-    ),
-    Stage(
-        "calibrate",
-        CELL,
-        "runs/{}/calibrate.json",
-        outputs=("calibration.json", "metrics.csv", "reliability.csv"),
-        needs=("train",),
-    ),
-    # Runs only on the cells of experiments that show repair ladders.
-    Stage(
-        "repair",
-        CELL,
-        "runs/{}/repair.json",
-        outputs=("repair.csv",),
-        needs=("source", "train"),
-    ),
-    Stage(
-        "reference",
-        "{dataset}/seed{seed}",
-        "references/{}/reference.json",
-        outputs=("calibration.json", "metrics.csv"),
-        needs=("source",),
-    ),
-    # The manifest is its own record, since it contains its own checksum and takes only a moment to write.
-    Stage(
-        "manifest",
-        "{experiment}",
-        "manifests/{}.json",
-        needs=("train", "probe", "calibrate", "repair", "reference"),
-        scoped=True,
-    ),
-    Stage(
-        "aggregate",
-        "{experiment}",
-        "tables/{}/aggregate.json",
-        outputs=(
-            *(f"{table}.{suffix}" for table in TABLES for suffix in ("csv", "parquet")),
-            *(f"{table}.parquet" for table in ORIGINS),
-        ),
-        needs=("manifest",),
-        scoped=True,
-    ),
-    Stage(
-        "claims",
-        "{experiment}",
-        "tables/{}/claims.json",
-        outputs=("claims.csv", "claims.parquet", "claims.html", ANSWERS),
-        needs=("aggregate",),
-        scoped=True,
-    ),
-    Stage(
-        "table",
-        "{experiment}/{name}",
-        "tables/{}.json",
-        outputs=("{}.csv", "{}.tex", "{}.html"),
-        needs=("aggregate", "claims"),
-        scoped=True,
-        each=True,
-    ),
-    Stage(
-        "figure",
-        "{experiment}/{name}",
-        "figures/{}.json",
-        outputs=("{}.png", "{}.pdf", "{}.svg"),
-        needs=("aggregate", "claims"),
-        scoped=True,
-        each=True,
-    ),
-    Stage(
-        "overview",
-        "{experiment}",
-        "tables/{}/overview.json",
-        outputs=tuple(f"{page}.html" for page in PAGES),
-        needs=("aggregate", "claims"),
-        scoped=True,
-    ),
-    Stage(
-        "explorer",
-        "explorer",
-        "{}.json",
-        outputs=("{}.html", "index.html"),
-        needs=("aggregate", "claims", "figure"),
-        scoped=True,
-    ),
-)
-STAGES: Mapping[str, Stage] = {stage.name: stage for stage in _STAGES}  # in the order in which they run
-CELL_STAGES = tuple(stage for stage in _STAGES if stage.key == CELL)
-
-
-def stage_records(probed: bool, laddered: bool = False) -> tuple[str, ...]:
-    """Return the names of a cell's records, which depend on whether it is probed and has a repair ladder."""
-    optional = {"probe": probed, "repair": laddered}
-    return tuple(f"{stage.name}.json" for stage in CELL_STAGES if optional.get(stage.name, True))
+PAGES = tuple(name.removesuffix(".html") for name in STAGES["overview"].writes)
+# The tables that the explorer reads.
+EXPLORED = tuple(name.removesuffix(".parquet") for name in STAGES["explorer"].reads["aggregate"])

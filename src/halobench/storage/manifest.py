@@ -8,7 +8,7 @@ from typing import Any
 
 from halobench.core.errors import refuse
 from halobench.storage import files
-from halobench.storage.layout import stage_records
+from halobench.storage.layout import STAGES
 from halobench.storage.records import check_seal, read_record
 
 CHANGES_NUMBERS = True  # see `halobench.experiment.code_version`
@@ -20,18 +20,13 @@ def list_files(listed: Mapping[str, Any], results: Path) -> dict[str, Any]:
     The manifest is that list, together with the checksums of the cells' and references' files from their records.
     """
 
-    def outputs(folder: Path, records: Iterable[str]) -> dict[str, str]:
-        listed = (read_record(folder / name)["outputs"] for name in records)
+    def outputs(stages: Iterable[str], path: str) -> dict[str, str]:
+        listed = (read_record(results / STAGES[stage].record_path(path))["outputs"] for stage in stages)
         return {name: digest for output in listed for name, digest in output.items()}
 
-    cells = [
-        cell | {"outputs": outputs(results / "runs" / cell["path"], stage_records(cell["probe"], "repair" in cell))}
-        for cell in listed["cells"]
-    ]
-    scored = [
-        reference | {"outputs": outputs(results / "references" / reference["path"], ["reference.json"])}
-        for reference in listed["references"]
-    ]
+    of_references = [stage.name for stage in STAGES.values() if stage.of == "dataset"]
+    cells = [cell | {"outputs": outputs(cell["stages"], cell["path"])} for cell in listed["cells"]]
+    scored = [each | {"outputs": outputs(of_references, each["path"])} for each in listed["references"]]
     return {"experiment": listed["experiment"], "cells": cells, "references": scored}
 
 

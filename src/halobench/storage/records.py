@@ -21,7 +21,7 @@ def check_recorded(path: Path | str, most: int | None = None) -> None:
     path = Path(path)
     if most is not None and path.stat().st_size > most:
         return
-    writers = [stage for stage in STAGES.values() if path.name in (*stage.outputs, *stage.undeclared)]
+    writers = [stage for stage in STAGES.values() if path.name in (*stage.writes, *stage.may_write)]
     for name in (PurePosixPath(stage.record).name for stage in writers):
         record = path.parent / name
         if not record.is_file():

@@ -161,4 +161,4 @@ def _check_shape(path: Path | str, names: Sequence[str], rows: int, columns: Ite
 
 
 def checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    return {name: checksum(folder / f"{name}.parquet") for name in names}
+    return {f"{name}.parquet": checksum(folder / f"{name}.parquet") for name in names}

@@ -117,7 +117,7 @@ def _read(path: Path, record: Mapping[str, Any]) -> list[str]:
             jobs[0]["source"] = spec["dataset"]["source"]
         if stage.name == "explorer":
             jobs = [{"experiment": name, "name": figure} for name, shown in spec["figures"].items() for figure in shown]
-        needs = [need for need in stage.needs if need != "weights" or spec["model"].get("pretrained")]
+        needs = [need for need in stage.reads if need != "weights" or spec["model"].get("pretrained")]
         for job, need in itertools.product(jobs, map(STAGES.__getitem__, needs)):
             with contextlib.suppress(KeyError):  # manifests list the cells
                 found.append(f"{scope if need.scoped else ''}{need.record_path(need.key.format_map(job))}")

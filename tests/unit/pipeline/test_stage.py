@@ -19,7 +19,7 @@ SPEC = {"loader": "digits"}
 
 
 def run(folder, text="{}", **options):
-    with stage("source", folder / "source.json", SPEC, **options) as running:
+    with stage("source", folder, SPEC, **options) as running:
         running.outputs[0].write_text(text)
         running.facts["note"] = "made here"
 
@@ -50,7 +50,7 @@ def test_plug_ins_from_outside_are_kept_with_their_commit(tmp_path, monkeypatch)
 
 
 def test_a_stage_that_fails_leaves_no_record(tmp_path):
-    with pytest.raises(ZeroDivisionError), stage("source", tmp_path / "source.json", SPEC):
+    with pytest.raises(ZeroDivisionError), stage("source", tmp_path, SPEC):
         _ = 1 / 0
     assert not (tmp_path / "source.json").exists()
 
@@ -68,7 +68,7 @@ def test_code_that_was_edited_since_it_was_asked_for_is_refused_before_anything_
 
 
 def claim(folder, spec=SPEC):
-    with stage("source", folder / "source.json", spec) as running:
+    with stage("source", folder, spec) as running:
         running.claim_folder()
         running.outputs[0].write_text("{}")
 
@@ -94,7 +94,7 @@ def test_an_orphan_does_not_write_over_a_result_that_was_asked_for_later(tmp_pat
 def test_the_folder_is_held_until_the_record_is_written(tmp_path):
     """Two processes write one after the other, and the lock file is removed afterwards."""
     lock = FileLock(tmp_path / files.LOCK, blocking=False)
-    with stage("source", tmp_path / "source.json", SPEC) as running:
+    with stage("source", tmp_path, SPEC) as running:
         running.claim_folder()
         running.outputs[0].write_text("{}")
         with pytest.raises(Timeout), lock:
@@ -107,10 +107,9 @@ def test_the_folder_is_held_until_the_record_is_written(tmp_path):
 @pytest.mark.parametrize("change", [{}, {"spec": {}}, {"seed": 1}, {"code": "b"}, {"content": "other"}])
 def test_a_resume_point_is_used_only_for_the_same_spec_seed_code_and_inputs(tmp_path, change):
     def resume_point(spec=SPEC, seed=0, code="a", content="one"):
-        (tmp_path / "input").write_text(content)
-        running = StageRun("train", tmp_path / "train.json", spec, seed, {"module": code}, [], [])
+        running = StageRun("train", tmp_path / "train.json", spec, seed, {"module": code}, [], [], {"input": content})
         with resumable(running, "cpu", 0.0, 1) as checkpoint_of:
-            return checkpoint_of("cpu", {"input": tmp_path / "input"})
+            return checkpoint_of("cpu")
 
     resume_point().save({"weights": torch.ones(2)}, {"step": 3}, "step 3")
     found = resume_point(**change).load()
@@ -128,7 +127,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(tmp_path)
 
 def test_seconds_of_earlier_processes_count(tmp_path):
     began = time.perf_counter()
-    with stage("source", tmp_path / "source.json", SPEC) as running:
+    with stage("source", tmp_path, SPEC) as running:
         running.outputs[0].write_text("{}")
         running.seconds = 100.0
     seconds = records.read_record(tmp_path / "source.json")["seconds"]

@@ -125,7 +125,7 @@ def plain_tables(manifest, results) -> dict[str, pd.DataFrame]:
         parts = []
         for cell in manifest["cells"]:
             path = results / "runs" / cell["path"] / file
-            if file.endswith(".parquet") and not cell["probe"]:
+            if file.endswith(".parquet") and "probe" not in cell["stages"]:
                 continue
             table = (
                 pd.read_parquet(path)
@@ -189,7 +189,7 @@ def test_repair_ladders_are_further_rows_of_metrics(grid):
     for number in (2, 7):
         cell = manifest["cells"][number]
         folder = results / "runs" / cell["path"]
-        cell["repair"] = True
+        cell["stages"].append("repair")
         values = [("test", "clean", "none", "repair_training", number / 10, 0.0, 1.0)]
         (folder / "repair.csv").write_text(pd.DataFrame(values, columns=METRICS_COLUMNS).to_csv(index=False))
         cell["outputs"]["repair.csv"] = store.checksum(folder / "repair.csv")
@@ -249,7 +249,7 @@ def test_files_that_are_not_alike_are_joined_as_well(grid):
     edited(manifest, results, 6, "history.csv", one + b'1,20,"0.5",inf\r\n\r\n2,40,,1\r\n')
     edited(manifest, results, 7, "history.csv", b"epoch,step,lr,train_loss,note\n1,20,0.5,2,NA\n2,40,0.5,2,a b\n")
     for number in (0, 4, 11):
-        manifest["cells"][number]["probe"] = False
+        manifest["cells"][number]["stages"].remove("probe")
     found = dict(aggregate.aggregate(manifest, results))
     assert len(found["history"]) == 8 * 100 + 6
     assert_same_tables(found, plain_tables(manifest, results))

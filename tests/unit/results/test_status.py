@@ -55,7 +55,7 @@ def write(job: Job, results: Path, everything: list[Job], contents: str = "") ->
     by_name = {each.name: each for each in everything}
     inputs: dict[str, str] = {}
     for need in job.needs:
-        inputs |= status._outputs(need, made[need], by_name[need], results, job.stage)
+        inputs |= status.outputs_of(by_name[need], made[need], results, job.stage)
     files.write_json(results / job.record, record(job.request, job.seed, paths, 60.0, facts={"inputs": inputs}))
 
 

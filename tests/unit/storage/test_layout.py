@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import re
 from types import SimpleNamespace
 
 import pytest
 
-from conftest import ROOT, tiny_config
+from conftest import tiny_config
 from halobench.core import plugins
+from halobench.core.errors import SpecError
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import drawn_jobs, job_of, jobs
 from halobench.runner import logs
+from halobench.storage import layout
 from halobench.storage.layout import STAGES, Stage
 
 WILDCARDS = {"dataset": "d", "model": "m", "loss": "l", "seed": 0, "source": "s", "experiment": "e", "name": "n"}
@@ -39,15 +41,47 @@ def test_a_job_of_any_stage_is_known_by_its_rule_and_its_log(stage, scope, tmp_p
     assert (job.stage, job.key, job.reason) == (stage.name, key_of(stage), "no network")
 
 
-def test_every_stage_is_listed_everywhere(stage):
-    rules = "\n".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    assert re.search(rf'f"{stage.name}_\{{\w+\}}"' if stage.each else rf"^rule {stage.name}:", rules, re.M)
-    assert stage.name in plugins.names("stages") or stage.name == "manifest", "Snakemake itself writes manifests"
-
-
-def test_stages_come_in_an_order_in_which_each_needs_earlier_ones_and_no_others_are_listed():
+def test_stages_come_in_an_order_in_which_each_reads_what_earlier_ones_write():
     names = list(STAGES)
-    assert all(names.index(earlier) < names.index(name) for name, stage in STAGES.items() for earlier in stage.needs)
+    assert all(names.index(earlier) < names.index(name) for name, stage in STAGES.items() for earlier in stage.reads)
+
+
+BAD = {
+    "an unknown key": ({"wries": ["a.csv"]}, r"STAGE in train\.py = 'wries': expected .*'writes'"),
+    "a text in place of a list": ({"writes": "a.csv"}, r"STAGE in train\.py: writes = 'a\.csv': expected a list"),
+    "no unit": ({"of": "grid"}, r"STAGE in train\.py: its `of` isn't one of source, model, cell"),
+    "files of nobody": ({"reads": {"sauce": ["a"]}}, r"stages\.train: reads files of 'sauce', which isn't a stage"),
+    "a file that nobody writes": (
+        {"reads": {"source": ["a.csv"]}},
+        r"stages\.train: reads a\.csv, but source writes meta",
+    ),
+    "a circle": (
+        {"reads": {"calibrate": ["metrics.csv"]}},
+        r"stages: each of these reads what the next writes: (train, calibrate|calibrate, train)",
+    ),
+    "no code": ({"code": []}, r"STAGE in train\.py: declares no `code`"),
+    "code that isn't there": ({"code": ["training.cel"]}, r"its `code` names training\.cel, which isn't a module"),
+    "an output of no name": ({"writes": []}, r"STAGE in train\.py: `writes` no file"),
+    "a record of its own": (
+        {"writes": ["train.json"]},
+        r"STAGE in train\.py: its `writes` has train\.json, its record",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_declaration_is_named_when_it_is_read(case, monkeypatch):
+    changes, told = BAD[case]
+    found = plugins.find
+
+    def find(kind: str, name: str) -> plugins.Plugin:
+        plugin = found(kind, name)
+        constants = {"STAGE": plugin.constants["STAGE"] | changes}
+        return dataclasses.replace(plugin, constants=constants) if name == "train" else plugin
+
+    monkeypatch.setattr(plugins, "find", find)
+    with pytest.raises(SpecError, match=told):
+        layout.in_order([*map(layout.declared, plugins.names("stages")), layout.MANIFEST])
 
 
 @functools.cache
@@ -73,4 +107,7 @@ def test_jobs_need_jobs_of_the_list_that_write_what_their_stage_reads():
     names = {job.name for job in listed}
     for job in listed:
         assert set(job.needs) <= names
-        assert {stage for stage, _ in job.needs} <= set(STAGES[job.stage].needs)
+        assert {stage for stage, _ in job.needs} <= {
+            *STAGES[job.stage].reads,
+            *(["train"] if job.stage == "train" else []),
+        }

@@ -32,11 +32,12 @@ _WHOLE: Form = ("a whole number", lambda value: isinstance(value, int) and not i
 _TRUTH: Form = ("True or False", lambda value: isinstance(value, bool))
 FORMS: dict[str, Form] = {
     **dict.fromkeys(("TITLE", "SHORT", "ABOUT", "SOURCE", "UNIT", "FAMILY", "CATEGORY", "CAPTION"), _TEXT),
-    **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES", "CODE"), _TEXTS),
+    **dict.fromkeys(("SHOWS", "BEYOND", "PACKAGES", "LIBRARIES"), _TEXTS),
     **dict.fromkeys(("ORDER", "ROWS", "LOSSES"), _WHOLE),
     **dict.fromkeys(("IMAGES", "FROM_DISK", "LOWER_IS_BETTER", "MASKED", "VOTES", "REFITTED"), _TRUTH),
     "ONE_DIRECTION": _TEXT,
     "STYLE": ('a colour, a marker and perhaps dashes, e.g. ("#0072B2", "s", (0, (4, 2)))', _is_style),
+    "STAGE": ("a mapping, written out", lambda value: isinstance(value, dict)),
     "OPTIONS": ("a mapping of options to values", lambda value: isinstance(value, dict)),
     "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE, ORDER or OPTIONS", _is_variants),
 }

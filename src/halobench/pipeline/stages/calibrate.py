@@ -6,29 +6,27 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from halobench.calibration.calibrate_cell import calibrate
+from halobench.calibration.calibrator import libraries
 from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.core.specs.codec import canonical, parse
-from halobench.pipeline.stage import Code, require_folders, stage
-from halobench.storage import arrays_io, files, tables_io
+from halobench.pipeline.stage import Code, stage
+from halobench.storage import arrays_io
 
-CODE = ("calibration.calibrate_cell",)
+STAGE = {
+    "of": "cell",
+    "reads": {"train": ["logits.safetensors"]},
+    "writes": ["calibration.json", "metrics.csv", "reliability.csv"],
+    "code": ["calibration.calibrate_cell"],
+    "target": "calibrations",
+}
 
 
 def run(*, spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None = None) -> None:
     """Calibrate the logits in `folder`; write calibration.json, metrics.csv and reliability.csv there."""
-    from halobench.calibration.calibrator import libraries
-
     parsed = parse(CalibrateSpec, spec)
-    require_folders(run=folder)
     options: Any = {"plugins": parsed.plugged, "packages": ["pandas", *libraries(parsed.plugged)]}
-    with stage("calibrate", folder / "calibrate.json", canonical(parsed), seed=seed, code=code, **options) as job:
-        from halobench.calibration.calibrate_cell import calibrate
-
-        logits = folder / "logits.safetensors"
-        arrays = arrays_io.read_arrays(logits)
-        job.inputs = {logits.name: files.checksum(logits)}
-        result = calibrate(arrays, parsed, seed)
-        fits, metrics, reliability = job.outputs
-        files.write_json(fits, result.fits)
-        tables_io.write_csv(metrics, result.metrics)
-        tables_io.write_csv(reliability, result.reliability)
+    reads = {"train": folder}
+    with stage("calibrate", folder, canonical(parsed), seed=seed, code=code, reads=reads, **options) as job:
+        result = calibrate(arrays_io.read_arrays(folder / "logits.safetensors"), parsed, seed)
+        job.write(result.fits, result.metrics, result.reliability)

@@ -5,16 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 
 from halobench.pipeline.stage import Code, stage
-from halobench.storage import files, tables_io
+from halobench.reporting import finding, rendering
+from halobench.reporting.answers.answers import answers, write_answers
+from halobench.reporting.pages.claims_page import claims_html
+from halobench.results.claims import claims_digest, evaluate, load_claims
+from halobench.storage import tables_io
 from halobench.storage.layout import TABLES
 
-CODE = (
-    "reporting.finding",
-    "reporting.rendering",
-    "reporting.answers.answers",
-    "reporting.pages.claims_page",
-    "results.claims",
-)
+STAGE = {
+    "of": "experiment",
+    "reads": {
+        "aggregate": [
+            "metrics.parquet",
+            "neighbourhood.parquet",
+            "radii.parquet",
+            "reliability.parquet",
+            "history.parquet",
+            "runs.parquet",
+        ]
+    },
+    "writes": ["claims.csv", "claims.parquet", "claims.html", "answers.json"],
+    "code": [
+        "reporting.finding",
+        "reporting.rendering",
+        "reporting.answers.answers",
+        "reporting.pages.claims_page",
+        "results.claims",
+    ],
+}
 
 
 def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> None:
@@ -22,12 +40,8 @@ def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> N
 
     Writes claims.csv, .parquet and .html, and answers.json, to `out`.
     """
-    with stage("claims", out / "claims.json", {}, code=code, packages=["pandas", "scipy"]) as job:
-        from halobench.reporting import finding, rendering
-        from halobench.reporting.answers.answers import answers, write_answers
-        from halobench.reporting.pages.claims_page import claims_html
-        from halobench.results.claims import claims_digest, evaluate, load_claims
-
+    reads = {"aggregate": tables, "claims": claims}
+    with stage("claims", out, {}, code=code, packages=["pandas", "scipy"], reads=reads) as job:
         rules = load_claims(claims)
         read = tables_io.read_tables(tables, TABLES)
         verdicts = evaluate(rules, read)
@@ -37,4 +51,3 @@ def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> N
         tables_io.write_parquet(parquet, verdicts)
         job.facts["rules"] = claims_digest(rules)
         rendering.write(page, claims_html(verdicts, tables.resolve().name, job.facts["rules"]))
-        job.inputs = {"claims": files.checksum(claims)} | tables_io.checksums(tables, TABLES)

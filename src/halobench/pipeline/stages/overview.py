@@ -11,12 +11,21 @@ import pandas as pd
 from halobench.core.errors import require
 from halobench.experiment.figure_choice import captions
 from halobench.pipeline.stage import Code, stage
+from halobench.reporting import rendering
+from halobench.reporting.pages.overview import pages
+from halobench.results.job_and_fit_tables import RECORD_KEYS, job_row, jobs_table
 from halobench.storage import tables_io
-from halobench.storage.files import checksum, read_json
+from halobench.storage.files import read_json
 from halobench.storage.layout import ANSWERS, ORIGINS, TABLES
 from halobench.storage.records import check_recorded, read_record
 
-CODE = ("reporting.rendering", "reporting.pages.overview", "results.job_and_fit_tables")
+STAGE = {
+    "of": "experiment",
+    "reads": {"aggregate": ["*.parquet"], "claims": ["claims.parquet", "answers.json"]},
+    "writes": ["overview.html", "leaderboard.html", "figures.html", "tables.html"],
+    "code": ["reporting.rendering", "reporting.pages.overview", "results.job_and_fit_tables"],
+    "minutes": 60,
+}
 
 TABLE_STAGES = ("aggregate", "claims")  # stages with records next to the tables
 
@@ -29,15 +38,11 @@ def run(*, spec: Mapping[str, Any], tables: Path, out: Path, code: Code | None =
     and ``figures`` and ``tables``, the names of the figures and tables to link to.
     """
     require(isinstance(spec, Mapping), "spec", spec, "a mapping with the keys config and note")
-    names = (*TABLES, *ORIGINS, "claims")
     empty = {"note": "", "config": {}, "figures": [], "tables": []}
     shown_spec = {"experiment": tables.resolve().name} | empty | dict(spec)
-    with stage("overview", out / "overview.json", shown_spec, code=code, packages=["pandas", "pyyaml"]) as job:
-        from halobench.reporting import rendering
-        from halobench.reporting.pages.overview import pages
-        from halobench.results.job_and_fit_tables import RECORD_KEYS, job_row, jobs_table
-
-        read, name = tables_io.read_tables(tables, names), shown_spec["experiment"]
+    reads = dict.fromkeys(TABLE_STAGES, tables)
+    with stage("overview", out, shown_spec, code=code, packages=["pandas", "pyyaml"], reads=reads) as job:
+        read, name = tables_io.read_tables(tables, (*TABLES, *ORIGINS, "claims")), shown_spec["experiment"]
         rows = [job_row(name, read_record(tables / f"{stage_name}.json", RECORD_KEYS)) for stage_name in TABLE_STAGES]
         read["jobs"] = pd.concat([read["jobs"], jobs_table(rows)], ignore_index=True)
         check_recorded(tables / ANSWERS)
@@ -45,4 +50,3 @@ def run(*, spec: Mapping[str, Any], tables: Path, out: Path, code: Code | None =
         shown = pages(read, answers, shown_spec, captions(shown_spec))
         for path in job.outputs:
             rendering.write(path, shown[path.stem])
-        job.inputs = tables_io.checksums(tables, names) | {ANSWERS: checksum(tables / ANSWERS)}

@@ -14,16 +14,27 @@ from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import TrainSpec
 from halobench.data import written_sources
-from halobench.pipeline.stage import Code, parse_parts, require_folders, resumable, stage
-from halobench.storage import arrays_io, tables_io
+from halobench.pipeline.stage import Code, check_folder, parse_parts, resumable, stage
+from halobench.storage import arrays_io
 
-CODE = (
-    "calibration.temperature.temperature_scaling",
-    "data.splits",
-    "probing.probe",
-    "training.device",
-    "training.saved_model",
-)
+STAGE = {
+    "of": "cell",
+    "reads": {"source": ["meta.json"], "train": ["model.safetensors", "logits.safetensors"]},
+    "writes": ["neighbourhood.parquet", "radii.parquet"],
+    "code": [
+        "calibration.temperature.temperature_scaling",
+        "data.splits",
+        "probing.probe",
+        "training.device",
+        "training.saved_model",
+    ],
+    "cells": "probed",
+    "target": "probes",
+    "device": True,
+    "slow": True,
+    "memory": 4000,
+    "minutes": 240,
+}
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "train": TrainSpec}
 PACKAGES = ("torch", "pandas", "pyarrow")
@@ -41,13 +52,13 @@ def run(
 ) -> None:
     """Probe the trained cell in `folder`; write neighbourhood.parquet and radii.parquet there."""
     specs, probes = _parse(spec)
-    require_folders(run=folder, source=source)
+    check_folder("source", source)
     canonical_spec = canonical({**specs, "probes": probes})
     directions = [plugin for probe in probes.values() for plugin in probe.plugged]
     used = [("models", specs["model"].name), *written_sources.sampler(source), *directions]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
     with (
-        stage("probe", folder / "probe.json", canonical_spec, **options) as job,
+        stage("probe", folder, canonical_spec, reads={"source": source, "train": folder}, **options) as job,
         resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
         from halobench.calibration.temperature.temperature_scaling import fit_temperature
@@ -61,17 +72,16 @@ def run(
         data = splits.load_data(source, specs["dataset"], seed)
         set_kernels(specs["train"])
         device = resolve_device(specs["train"].device)
-        weights, logits = folder / "model.safetensors", folder / "logits.safetensors"
-        model = place(load_model(specs["model"], data, weights), specs["train"], device).eval()
-        arrays = arrays_io.read_arrays(logits)
+        model = load_model(specs["model"], data, folder / "model.safetensors")
+        model = place(model, specs["train"], device).eval()
+        arrays = arrays_io.read_arrays(folder / "logits.safetensors")
         exact = fit_temperature(arrays["val.logits"], arrays["val.labels"])
         beta, fitted = None if exact.separable else exact.beta, specs["model"].fitted_on(specs["dataset"].source)
-        checkpoint = checkpoint_of(str(device), {path.name: path for path in (source / "meta.json", weights, logits)})
+        checkpoint = checkpoint_of(str(device))
         probed = ProbedModel(model, specs["train"], beta, fitted)
         result = probe_cell(probed, data, probes, seed, Progress(checkpoint))
         job.claim_folder()
-        for path, table in zip(job.outputs, (result.curves, result.radii), strict=True):
-            tables_io.write_parquet(path, table)
+        job.write(result.curves, result.radii)
         job.facts = {"made_on": checkpoint.made_on, "dimension": math.prod(data.shape)}
     checkpoint.remove()
 

@@ -10,9 +10,16 @@ from typing import Any
 from halobench.core import plugins
 from halobench.core.specs.codec import canonical, parse
 from halobench.core.specs.data import SourceSpec
+from halobench.data.sources import write_source
 from halobench.pipeline.stage import Code, stage
 
-CODE = ("data.sources",)
+STAGE = {
+    "of": "source",
+    "writes": ["meta.json"],
+    # Not every source has them: a distribution has no arrays, and stages restore those that are lost.
+    "may_write": ["images.npy", "labels.npy", "posterior.npy"],
+    "code": ["data.sources"],
+}
 
 
 def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
@@ -21,7 +28,5 @@ def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None
     options = plugins.find("data", source.loader).without_defaults(source.options)
     source, used = dataclasses.replace(source, options=options), [("data", source.loader)]
     packages = ["scikit-learn", "mlxtend", "torchvision", "pillow"]
-    with stage("source", out / "source.json", canonical(source), code=code, plugins=used, packages=packages) as job:
-        from halobench.data.sources import write_source
-
+    with stage("source", out, canonical(source), code=code, plugins=used, packages=packages) as job:
         job.outputs = write_source(source, out)

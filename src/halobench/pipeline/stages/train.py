@@ -15,10 +15,20 @@ from halobench.core.specs.data import DatasetSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data import written_sources
-from halobench.pipeline.stage import Code, parse_parts, require_folders, resumable, stage
+from halobench.pipeline.stage import Code, check_folder, parse_parts, resumable, stage
 from halobench.storage import arrays_io, files, tables_io
 
-CODE = ("data.splits", "training.cell", "training.device")
+STAGE = {
+    "of": "cell",
+    "reads": {"source": ["meta.json"], "weights": ["model.safetensors"]},
+    "writes": ["model.safetensors", "logits.safetensors", "history.csv"],
+    "code": ["data.splits", "training.cell", "training.device"],
+    "target": "trainings",
+    "device": True,
+    "slow": True,
+    "memory": 4000,
+    "minutes": 240,
+}
 
 PARTS = {"dataset": DatasetSpec, "model": ModelSpec, "loss": LossSpec, "train": TrainSpec}
 PACKAGES = ("torch", "torchvision", "timm", "safetensors")
@@ -42,12 +52,13 @@ def run(
     `every` seconds, and at most `slots` processes share a GPU.
     """
     specs = parse_parts(spec, PARTS)
-    require_folders(source=source)
+    check_folder("source", source)
     weights = weights_file(specs["model"], weights)
     used = [("models", specs["model"].name), ("losses", specs["loss"].name), *written_sources.sampler(source)]
     options: Any = {"seed": seed, "code": code, "plugins": used, "packages": PACKAGES}
+    read = {"source": source} | ({"weights": weights} if weights else {})
     with (
-        stage("train", out / "train.json", canonical(specs), **options) as job,
+        stage("train", out, canonical(specs), reads=read, **options) as job,
         resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
         from halobench.data import splits
@@ -56,8 +67,7 @@ def run(
 
         keep_freed_memory()
         data = splits.load_data(source, specs["dataset"], seed)
-        inputs = {"meta.json": source / "meta.json"} | ({"weights": weights} if weights else {})
-        checkpoint = checkpoint_of(str(resolve_device(specs["train"].device)), inputs)
+        checkpoint = checkpoint_of(str(resolve_device(specs["train"].device)))
         if weights is None or not specs["model"].comes_trained:
             parts = data, specs["model"], specs["loss"], specs["train"]
             cell = train_cell(*parts, seed, checkpoint=checkpoint, weights=weights)

@@ -12,7 +12,13 @@ from halobench.core.specs.model import ModelSpec
 from halobench.models import package_weights
 from halobench.pipeline.stage import Code, stage
 
-CODE = ("models.pretrained",)
+STAGE = {
+    "of": "model",
+    "writes": ["model.safetensors"],
+    "code": ["models.pretrained"],
+    "memory": 4000,
+    "minutes": 60,
+}
 
 
 def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
@@ -21,7 +27,7 @@ def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None
     require(model.pretrained, "spec.pretrained", model.pretrained, "true or the name of a package")
     shipped = package_weights.distributions(model.pretrained) if isinstance(model.pretrained, str) else []
     packages = ["timm", "torch", "safetensors", *shipped]
-    with stage("weights", out / "weights.json", canonical(model), code=code, packages=packages) as job:
+    with stage("weights", out, canonical(model), code=code, packages=packages) as job:
         from halobench.models.pretrained import fetch
 
         fetch(model, job.outputs[0])
