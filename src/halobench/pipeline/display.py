@@ -15,6 +15,7 @@ from halobench.core import plugins
 from halobench.core.errors import RefusedError, SpecError, require
 from halobench.experiment.figure_choice import tables_read
 from halobench.pipeline.stage import Code, StageRun, stage
+from halobench.reporting import labels
 from halobench.storage import tables_io
 
 
@@ -35,8 +36,10 @@ def displaying(
     options: Any = {"plugins": used, "packages": packages, "record_path": record}
     with stage(kind, record.parent, shown_spec, code=code, **options) as job:
         names = tables_read(f"{kind}s", name)
-        yield job, _called(f"{kind}s", name, tables_io.read_tables(tables, names).values())
-        job.inputs = tables_io.checksums(tables, names)
+        read = tables_io.read_tables(tables, dict.fromkeys([*names, "runs"]))
+        with labels.naming(read["runs"]):
+            yield job, _called(f"{kind}s", name, (read[name] for name in names))
+        job.inputs = tables_io.checksums(tables, read)
 
 
 def _called(kind: str, name: str, tables: Iterable[pd.DataFrame]) -> Any:

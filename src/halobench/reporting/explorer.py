@@ -89,6 +89,11 @@ def gather(
 
 
 def _experiment(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    with labels.naming(tables["runs"]):
+        return _shown(tables)
+
+
+def _shown(tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
     index = {tuple(row): i for i, row in enumerate(tables["runs"][KEYS].itertuples(index=False, name=None))}
     metrics = table_views.without_void_floors(tables["metrics"][tables["metrics"]["split"] == "test"])
     references, reliability = metrics[metrics["loss"] == REFERENCE], tables["reliability"]

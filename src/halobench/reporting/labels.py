@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -12,6 +15,7 @@ import pandas as pd
 from halobench.core.plugins import facts as plugin_facts
 from halobench.reporting import finding
 from halobench.results import names
+from halobench.results.identities import Identity, identities
 
 FEW = 10  # samples; with fewer, the accuracy of a bin says little
 
@@ -38,6 +42,10 @@ SHIPPED = {
     "fashion54k": "Fashion-MNIST-54k",
     "fashion-overlap": "Collages in pairs",
 }
+
+
+# What the names of models and losses stand for, in what is being drawn.
+_stand_for: ContextVar[Mapping[str, Mapping[str, Identity]]] = ContextVar("stand_for", default=MappingProxyType({}))
 
 
 def _words(kind: Mapping[str, names.Name]) -> dict[str, str]:
@@ -73,14 +81,37 @@ def _part_in_words(part: str) -> str:
     return part
 
 
+@contextlib.contextmanager
+def naming(runs: pd.DataFrame) -> Iterator[None]:
+    """Show names of models and losses that aren't the package's own by the titles and styles of their plug-ins.
+
+    `runs` is the table of runs, which says what the names stand for.
+    """
+    token = _stand_for.set(identities(runs))
+    try:
+        yield
+    finally:
+        _stand_for.reset(token)
+
+
+def stands_for(kind: str, name: str) -> Identity | None:
+    """Return what the name of a model or loss stands for, within `naming`."""
+    return _stand_for.get().get(kind, {}).get(name)
+
+
+def _title(kind: str, name: str) -> str:
+    known = stands_for(kind, name)
+    return known.title if known else name
+
+
 def model_label(name: str) -> str:
     """Return a model's name in words, e.g. ``MLP, untrained`` for ``mlp-untrained``."""
-    return _in_parts(name, MODELS)
+    return _in_parts(name, MODELS) if plugin_facts.stem(name, MODELS) in MODELS else _title("models", name)
 
 
 def loss_label(name: str) -> str:
     """Return a loss's name in words, e.g. ``5-point Mixup`` for ``mixup5``."""
-    return LOSSES.get(name, name)
+    return LOSSES.get(name) or _title("losses", name)
 
 
 @functools.cache

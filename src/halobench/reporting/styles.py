@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator
 
-from halobench.reporting.labels import ordered
+from halobench.reporting.labels import ordered, stands_for
 from halobench.results import names
 from halobench.results.names import Style
 
@@ -36,9 +36,16 @@ def calibrator_styles(calibrators: Iterable[str]) -> dict[str, Style]:
 
 
 def loss_styles(losses: Iterable[str]) -> dict[str, Style]:
-    """Return a style for each loss: known losses always have the same style; any other loss gets the next free one."""
-    spare = _spare_styles()
-    return {loss: _LOSS_STYLES.get(loss) or next(spare) for loss in ordered(losses, KNOWN_LOSSES)}
+    """Return a style for each loss: known losses always have the same style, as have those that stand for one.
+
+    Any other loss, or another one that stands for the same, gets the next free style.
+    """
+    spare, styles = _spare_styles(), dict[str, Style]()
+    for loss in ordered(losses, KNOWN_LOSSES):
+        known = stands_for("losses", loss)
+        style = _LOSS_STYLES.get(loss) or (Style(*known.style) if known and known.style else None)
+        styles[loss] = style if style and style not in styles.values() else next(spare)
+    return styles
 
 
 def _spare_styles() -> Iterator[Style]:

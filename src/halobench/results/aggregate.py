@@ -16,6 +16,8 @@ import pandas as pd
 
 from halobench.core.errors import SpecError
 from halobench.core.plugins.facts import facts
+from halobench.results.identities import COLUMNS as IDENTITIES
+from halobench.results.identities import plugin_text
 from halobench.results.job_and_fit_tables import RECORD_KEYS, fit_rows, fits_table, job_row, jobs_table, source_rows
 from halobench.results.radii_summary import GROUPED, QUARTILES, RADII_COLUMNS, read_radii
 from halobench.results.random_ray_null import ONE, OTHERS, summarise_nulls
@@ -294,6 +296,7 @@ def _run(cell: _CellFiles) -> dict[str, Any]:
         "interpolates": train["interpolates"],
         "fitted_here": train.get("fitted_here", True),
         "loss_family": _family(loss),
+        **{column: plugin_text(train["spec"][part]) for part, column in IDENTITIES.items()},
         "steps": train["steps"],
         "parameters": train["parameters"],
         **{column: temperatures.get(fit, math.nan) for column, fit in _TEMPERATURES.items()},

@@ -7,10 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from halobench.core.errors import SpecError, one_of, refuse, require
+from halobench.core.errors import SpecError, naming, one_of, refuse, require
 from halobench.experiment.grid import Config
-from halobench.results.claims.rules import CLASSES, Claim, described, plain_names
+from halobench.results.claims.rules import CLASSES, Claim, described, plain_names, resolved
 from halobench.results.claims.sides import meets
+from halobench.results.identities import COLUMNS as PLUGINS
+from halobench.results.identities import plugin_text
 from halobench.results.names import LABELS
 from halobench.storage.columns import REFERENCE
 
@@ -37,12 +39,26 @@ def untested(claims: Iterable[Claim], config: Config) -> Iterator[SpecError]:
     cells = sorted({cell for experiment in config.run for cell in config.cells(experiment)})
     probed = {cell for experiment in config.run for cell in config.probed(experiment)}
     noise = {name: dataset.noise.p for name, dataset in config.datasets.items()}
-    grid = pd.DataFrame([{**vars(cell), "noise": noise[cell.dataset], "probed": cell in probed} for cell in cells])
+    kinds: dict[str, Mapping[str, Any]] = {"model": config.models, "loss": config.losses}
+    stand_for = {
+        column: {name: plugin_text({"name": each.name, "options": each.options}) for name, each in kinds[part].items()}
+        for part, column in PLUGINS.items()
+    }
+    grid = pd.DataFrame(
+        {**vars(cell), "noise": noise[cell.dataset], "probed": cell in probed}
+        | {column: stand_for[column].get(getattr(cell, part)) for part, column in PLUGINS.items()}
+        for cell in cells
+    )
     for claim in own:
         try:
-            _check(claim, grid, config)
+            _check(_resolved(claim, grid), grid, config)
         except SpecError as error:
             yield error
+
+
+def _resolved(claim: Claim, grid: pd.DataFrame) -> Claim:
+    with naming(f"claims.{claim.name}"):
+        return resolved(claim, grid)
 
 
 def _sides(claim: Claim) -> list[dict[str, Any]]:

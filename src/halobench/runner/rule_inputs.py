@@ -177,7 +177,7 @@ class RuleInputs:
 
     def tables(self, kind: str, name: str) -> dict[str, list[str]]:
         """Return the tables that a "figure" or "table" reads, by the stage that writes them."""
-        names = attempt(f"The {kind}s have", tables_read, f"{kind}s", name)
+        names = dict.fromkeys([*attempt(f"The {kind}s have", tables_read, f"{kind}s", name), "runs"])
         place = self.path(STAGES["aggregate"], "tables/{experiment}")
         read = {
             source: [f"{place}/{name}.parquet" for name in names if (name == "claims") == (source == "claims")]

@@ -50,7 +50,7 @@ def facts(kind: str, name: str) -> Facts:
     if name in built_in:
         return _shown(name, built_in[name])
     constants = plugins.find(kind, name).constants
-    plain = _last(name)
+    plain = last_part(name)
     if kind in ("figures", "tables"):
         plain = plain[:1].upper() + plain[1:].replace("_", " ")
     own = _shown(plain, constants, LAST)
@@ -70,7 +70,7 @@ def title(kind: str, name: str) -> str:
     try:
         return facts(kind, name).title
     except SpecError:
-        return _last(name)
+        return last_part(name)
 
 
 def lower_is_better(metric: str) -> bool | None:
@@ -81,7 +81,7 @@ def lower_is_better(metric: str) -> bool | None:
         return None
 
 
-def _last(name: str) -> str:
+def last_part(name: str) -> str:
     """Return the part of ``module:object`` or ``library/NAME`` that names the plug-in itself."""
     return re.split("[:/]", name)[-1]
 

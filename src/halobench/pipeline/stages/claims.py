@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from halobench.pipeline.stage import Code, stage
-from halobench.reporting import finding, rendering
+from halobench.reporting import finding, labels, rendering
 from halobench.reporting.answers.answers import answers, write_answers
 from halobench.reporting.pages.claims_page import claims_html
 from halobench.results.claims import claims_digest, evaluate, load_claims
@@ -46,8 +46,9 @@ def run(*, claims: Path, tables: Path, out: Path, code: Code | None = None) -> N
         read = tables_io.read_tables(tables, TABLES)
         verdicts = evaluate(rules, read)
         csv, parquet, page, answered = job.outputs
-        write_answers(answered, answers(read), finding.own_claims(verdicts.to_dict("records")))
+        job.facts["rules"] = claims_digest(rules)
+        with labels.naming(read["runs"]):
+            write_answers(answered, answers(read), finding.own_claims(verdicts.to_dict("records")))
+            rendering.write(page, claims_html(verdicts, tables.resolve().name, job.facts["rules"]))
         tables_io.write_csv(csv, verdicts)
         tables_io.write_parquet(parquet, verdicts)
-        job.facts["rules"] = claims_digest(rules)
-        rendering.write(page, claims_html(verdicts, tables.resolve().name, job.facts["rules"]))

@@ -11,7 +11,7 @@ import pandas as pd
 from halobench.core.errors import require
 from halobench.experiment.figure_choice import captions
 from halobench.pipeline.stage import Code, stage
-from halobench.reporting import rendering
+from halobench.reporting import labels, rendering
 from halobench.reporting.pages.overview import pages
 from halobench.results.job_and_fit_tables import RECORD_KEYS, job_row, jobs_table
 from halobench.storage import tables_io
@@ -47,6 +47,7 @@ def run(*, spec: Mapping[str, Any], tables: Path, out: Path, code: Code | None =
         read["jobs"] = pd.concat([read["jobs"], jobs_table(rows)], ignore_index=True)
         check_recorded(tables / ANSWERS)
         answers = read_json(tables / ANSWERS, ["answers"])["answers"]
-        shown = pages(read, answers, shown_spec, captions(shown_spec))
+        with labels.naming(read["runs"]):
+            shown = pages(read, answers, shown_spec, captions(shown_spec))
         for path in job.outputs:
             rendering.write(path, shown[path.stem])

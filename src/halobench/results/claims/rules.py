@@ -12,13 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import AfterValidator, Field
 
+from halobench.core import plugins
 from halobench.core.errors import SpecError, check_name, naming, one_of, refuse, require
 from halobench.core.formatting import within
 from halobench.core.plugins.facts import lower_is_better
 from halobench.core.specs.codec import Number, Text, parse, spec, to_json
 from halobench.results.claims.short_form import filled_in
+from halobench.results.identities import COLUMNS as PLUGINS
+from halobench.results.identities import KIND_OF, plugin_text
 from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, REGION_METRICS, THEMES
 from halobench.results.radii_summary import QUARTILES, SCALES
 from halobench.storage.columns import REFERENCE, SURVIVAL_COLUMNS, TABLE_COLUMNS
@@ -55,6 +59,7 @@ BOUNDS = {
 # The titles of a column's values, for the texts of entries that define several claims.
 TITLES = {"loss": LOSSES, "calibrator": CALIBRATIONS, "probe": PROBES, "dataset": DATASETS, "model": MODELS}
 TEXTS = ("statement", "label")
+SIDES = ("where", "a", "b", "otherwise", "baselines")  # the keys of conditions
 
 Conditions = dict[str, Any]
 
@@ -64,7 +69,9 @@ class Claim:
     """A claim of the paper and the rule for judging it.
 
     A side's conditions, together with `where`, must select one row per cell and fix one `loss`. A condition on a column
-    of the table or of ``runs`` is a value, a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``).
+    of the table or of ``runs`` is a value, a list of values, a comparison (``">0"``) or a pattern (``"overlap*"``). A
+    loss or model is given by its name in the configuration or by its plug-in (``{name: mixup, points: 2}``), whatever
+    it is called there.
 
     For each data set x model pair, the best baseline in the grid is chosen by its mean over seeds, not seed by seed,
     because the best for each seed would beat any baseline that a user could pick. Any optimism in the choice of the
@@ -318,10 +325,63 @@ def _parsed(entries: list[Any]) -> list[Claim]:
         require(isinstance(entry, Mapping), place, entry, "a claim's keys and values")
         for variant in _variants(entry, place):
             with naming(f"claims.{variant.get('name', position)}"):
-                claim = parse(Claim, filled_in(variant))
+                claim = parse(Claim, filled_in(_with_plugins(variant)))
                 require(claim.name not in claims, "name", claim.name, "a name not used by any other claim")
             claims[claim.name] = claim
     return list(claims.values())
+
+
+def _with_plugins(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a claim's entry with each plug-in that stands in place of a name as JSON (`identities.plugin_text`)."""
+    read = {key: entry[key] for key in SIDES if isinstance(entry.get(key), Mapping)}
+    sides = {
+        key: {column: _plugin(f"{key}.{column}", column, each) for column, each in side.items()}
+        for key, side in read.items()
+    }
+    names = entry.get("interpolating")
+    listed = (
+        {"interpolating": [_plugin("interpolating", "loss", name) for name in names]} if isinstance(names, list) else {}
+    )
+    return {**entry, **sides, **listed}
+
+
+def _plugin(place: str, column: str, condition: Any) -> Any:
+    """Return a condition; a plug-in of a model or loss, ``{name: mixup, points: 2}``, becomes JSON."""
+    if column not in PLUGINS or not isinstance(condition, Mapping):
+        return condition
+    kind, rest = KIND_OF[column], {str(key): value for key, value in condition.items()}
+    name = rest.pop("name", None)
+    require(
+        isinstance(name, str), f"{place}.name", name, f"the name of one of the {kind}, e.g. {{name: mixup, points: 2}}"
+    )
+    with naming(place):
+        return plugin_text({"name": name, "options": plugins.find(kind, str(name)).without_defaults(rest)})
+
+
+def resolved(claim: Claim, runs: pd.DataFrame) -> Claim:
+    """Return a claim with the names that a grid gives to the plug-ins which the claim names by themselves.
+
+    `runs` has a row per cell. SpecError is raised if no name of the grid stands for a plug-in, or several do.
+    """
+
+    def name(column: str, value: Any) -> Any:
+        if column not in PLUGINS or not (isinstance(value, str) and value.startswith("{")):
+            return value
+        stand_for = runs.get(PLUGINS[column], pd.Series(dtype=object, index=runs.index))
+        found = sorted(set(runs.loc[stand_for == value, column]))
+        known = f"those of the grid are {', '.join(sorted(set(stand_for.dropna()))) or 'unknown'}"
+        refuse(not found, column, f"no {column} of the grid is {value}; {known}")
+        refuse(len(found) > 1, column, f"{' and '.join(found)} are both {value}; name one of them")
+        return found[0]
+
+    sides = {key: getattr(claim, key) for key in SIDES}
+    changes: dict[str, Any] = {
+        key: {column: name(column, value) for column, value in side.items()} for key, side in sides.items() if side
+    }
+    if claim.interpolating:
+        changes["interpolating"] = tuple(name("loss", loss) for loss in claim.interpolating)
+    same = all(getattr(claim, key) == value for key, value in changes.items())
+    return claim if same else dataclasses.replace(claim, **changes)
 
 
 def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:

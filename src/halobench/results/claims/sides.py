@@ -96,7 +96,7 @@ def _require_loss(loss: str, tables: ClaimTables) -> None:
     """Raise NotTested if no loss in the grid has this name, even if the same loss has another name there."""
     names = sorted(set(tables.by_name["runs"]["loss"]))
     if loss not in (*names, REFERENCE):
-        what = "claims refer to losses by their names in the configuration"
+        what = "a claim refers to a loss by its name in the configuration or as {name: PLUG-IN, OPTION: VALUE}"
         raise NotTested(f"the grid has no loss named {loss}, only {', '.join(names)} ({what})")
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from halobench.results.claims.rules import Claim
+from halobench.core.errors import SpecError
+from halobench.results.claims.rules import Claim, resolved
 from halobench.results.claims.sides import ClaimTables, NotTested
 from halobench.results.claims.units import measure, reasons, untestable
 from halobench.results.shared_samples import common_seeds
@@ -95,8 +96,9 @@ def _adjust(verdicts: pd.DataFrame) -> pd.DataFrame:
 def _judge(claim: Claim, tables: ClaimTables) -> list[dict[str, Any]]:
     """Judge one claim; return the row with scope all, then one for each pair."""
     try:
+        claim = resolved(claim, tables.table("runs"))
         units = measure(claim, tables)
-    except NotTested as missing:
+    except (NotTested, SpecError) as missing:
         return [_row(claim, "all", _Sample(), 0, [str(missing)])]
     rows = [_pair_row(claim, group) for _, group in units.groupby("scope", sort=True)]
     out = {row["scope"]: row["note"] for row in rows if row["verdict"] == "not_testable"}

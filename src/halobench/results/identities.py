@@ -1,0 +1,89 @@
+"""Say what the names of models and losses stand for: a plug-in with options, which gives them their title and style.
+
+A configuration may name a loss as it likes (``poly: {name: poly1}``). The table of runs keeps the plug-in and its
+options as recorded when a cell was trained; titles and styles are read from the plug-in's file when they are drawn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from halobench.core import plugins
+from halobench.core.errors import SpecError
+from halobench.core.plugins.facts import Facts, facts, last_part
+from halobench.core.specs.codec import to_json
+
+COLUMNS = {"model": "model_plugin", "loss": "loss_plugin"}  # of `runs`: with a name, and with what it stands for
+KIND_OF = {"model": "models", "loss": "losses"}  # of plug-ins, by the column
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a name in a configuration stands for, and how it is shown."""
+
+    kind: str  # "losses" or "models"
+    key: str  # the name
+    plugin: str
+    options: Mapping[str, Any]  # without defaults
+    title: str
+    style: tuple[Any, ...] = ()  # its colour, marker and optional dashes, if the plug-in's file states them
+
+
+def plugin_text(part: Mapping[str, Any]) -> str:
+    """Return a model's or loss's plug-in and options as JSON, from its part of a spec.
+
+    Examples
+    --------
+    >>> plugin_text({"name": "mixup", "options": {"points": 2}})
+    '{"name":"mixup","points":2}'
+    """
+    return to_json({"name": part["name"], **part.get("options", {})})
+
+
+def identity(kind: str, key: str, plugin: str, options: Mapping[str, Any]) -> Identity:
+    """Return what a name stands for, with the title and style of the plug-in or of its variant with these options.
+
+    If no variant has the options, they follow the title. A plug-in whose file is missing is shown by its name.
+    """
+    variants: dict[str, Facts] = {}
+    try:
+        said, found = facts(kind, plugin), plugins.find(kind, plugin)
+        options = found.without_defaults(options)
+        variants = {to_json(found.without_defaults(each.options)): each for each in said.variants.values()}
+    except SpecError:  # its module is missing, for example on another machine
+        said = Facts(last_part(plugin))
+    if shown := variants.get(to_json(options), None if options else said):
+        return Identity(kind, key, plugin, options, shown.title, shown.style)
+    words = ", ".join(f"{name} = {value}" for name, value in options.items())
+    return Identity(kind, key, plugin, options, f"{said.title} ({words})")
+
+
+def identities(runs: pd.DataFrame) -> dict[str, dict[str, Identity]]:
+    """Return what the names of models and losses in a table of runs stand for, by kind and name.
+
+    The title of names that differ in something else, such as a recipe, ends with the name. Runs without such columns,
+    and names with several meanings, as in runs of several configurations, have no entries.
+    """
+    found: dict[str, dict[str, Identity]] = {}
+    for column, stands_for in COLUMNS.items():
+        kind = KIND_OF[column]
+        known = runs[[column, stands_for]].dropna().drop_duplicates() if stands_for in runs else runs.iloc[:0]
+        once = known.drop_duplicates(column, keep=False) if len(known) else known
+        made = [_read(kind, key, text) for key, text in zip(once[column], once.get(stands_for, ()), strict=True)]
+        titles = Counter(each.title for each in made)
+        found[kind] = {
+            each.key: each if titles[each.title] == 1 else replace(each, title=f"{each.title} ({each.key})", style=())
+            for each in made
+        }
+    return found
+
+
+def _read(kind: str, key: str, text: str) -> Identity:
+    options = json.loads(text)
+    return identity(kind, key, options.pop("name"), options)
