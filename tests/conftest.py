@@ -193,18 +193,26 @@ def tiny_tables() -> list[str]:
 
 @dataclass(frozen=True)
 class Seen:
-    """A job that Snakemake shows: its rule, its outputs, and the reason for it."""
+    """A job that Snakemake shows: its rule, its outputs, the reason for it, and what it takes."""
 
     rule: str
     outputs: tuple[str, ...]
     reason: str
+    threads: int
+    resources: str
 
 
 def seen(text: str) -> list[Seen]:
     """The jobs in what Snakemake prints, without targets that only gather files."""
     blocks = re.findall(r"^(?:local)?rule (\S+):\n((?:    .*\n)+)", text, re.M)
-    facts = [(rule, dict(re.findall(r"^    (output|reason): (.*)$", block, re.M))) for rule, block in blocks]
-    return [Seen(rule, tuple(f["output"].split(", ")), f.get("reason", "")) for rule, f in facts if "output" in f]
+    facts = [(rule, dict(re.findall(r"^    (\w+): (.*)$", block, re.M))) for rule, block in blocks]
+    return [
+        Seen(
+            rule, tuple(f["output"].split(", ")), f.get("reason", ""), int(f.get("threads", 1)), f.get("resources", "")
+        )
+        for rule, f in facts
+        if "output" in f
+    ]
 
 
 class Workspace:
