@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from halobench.core import plugins
@@ -20,7 +19,7 @@ from halobench.core.errors import RefusedError, SpecError
 from halobench.core.formatting import count
 from halobench.core.specs.codec import to_json
 from halobench.experiment.jobs import Job
-from halobench.results.time_estimate import Paces, estimate, untried
+from halobench.results.time_estimate import estimate
 from halobench.storage.files import checksum, read_json
 from halobench.storage.job_logs import SILENT, last_line
 from halobench.storage.layout import STAGES
@@ -225,13 +224,10 @@ def roots(chosen: Mapping[Name, Job], states: Mapping[Name, State]) -> set[Name]
     return {name for name in chosen if not follows(name)}
 
 
-def report(
-    jobs: Sequence[Job], states: Mapping[Name, State], paces: Paces = MappingProxyType({}), each: bool = False
-) -> list[str]:
+def report(jobs: Sequence[Job], states: Mapping[Name, State], each: bool = False) -> list[str]:
     """Return lines that say what would run: root causes first, each with its jobs, then the totals.
 
-    The `paces` of models serve to estimate the time. With `each`, there is a line for each job, including those that
-    run only because an earlier job does.
+    With `each`, there is a line for each job, including those that run only because an earlier job does.
     """
     chosen = to_run(jobs, states)
     if not chosen:
@@ -247,7 +243,7 @@ def report(
     followers = len(chosen) - len(causes)
     why = [f"and {count(followers, 'job')} downstream"] if followers and not each else []
     lines = [f"{_named(group)}: {sentence}" for (_, sentence), group in groups.items()]
-    return [*lines, *why, f"{total}{_time(chosen, jobs, states, paces)}"]
+    return [*lines, *why, f"{total}{_time(chosen, jobs, states)}"]
 
 
 def _sentence(state: State) -> str:
@@ -267,16 +263,10 @@ def _named(group: Sequence[Job]) -> str:
     return f"{first.stage}, {len(group):,} jobs ({few})"
 
 
-def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State], paces: Paces) -> str:
-    """Return how long the jobs will take, by the records of those that have run and by the models' paces."""
-    time = estimate(chosen.values(), _timed(jobs, states), paces)
+def _time(chosen: Mapping[Name, Job], jobs: Sequence[Job], states: Mapping[Name, State]) -> str:
+    """Return how long the jobs will take, by the records of those that have run."""
+    time = estimate(chosen.values(), _timed(jobs, states))
     return f"; {time}" if time else ""
-
-
-def untimed(jobs: Iterable[Job], states: Mapping[Name, State]) -> list[str]:
-    """Return the `pace_key`s of jobs that would run and like which none has run, each model's first ones first."""
-    jobs = list(jobs)
-    return untried(to_run(jobs, states).values(), _timed(jobs, states))
 
 
 def _timed(jobs: Iterable[Job], states: Mapping[Name, State]) -> list[tuple[Job, float]]:

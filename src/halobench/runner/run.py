@@ -55,7 +55,7 @@ def run(arguments: Sequence[str], results: Path | None = None, cancel: bool = Fa
         return _pass_on(parsed, cancel)
     first = _to_make_first(chosen, states) if forcing else {}
     if options.dryrun:
-        print("\n".join(status.report(jobs, states, plan.paces(jobs, states))), flush=True)
+        print("\n".join(status.report(jobs, states)), flush=True)
         if first and len(chosen) > len(first) and all(states[name].restores for name in first):
             return 0  # Snakemake would list all that reads a restored source
         try:
@@ -93,7 +93,7 @@ def print_status(arguments: Sequence[str], results: Path | None = None, each: bo
     if plan is None:
         return 1
     jobs, states = plan.survey()
-    print("\n".join(status.report(jobs, states, plan.paces(jobs, states), each)))
+    print("\n".join(status.report(jobs, states, each)))
     return 0
 
 

@@ -23,8 +23,7 @@ from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.results import status
 from halobench.results.finished_cells import partial_jobs
-from halobench.results.time_estimate import Paces
-from halobench.runner import model_trials, validation
+from halobench.runner import validation
 from halobench.runner.arguments import DEFAULT, Arguments, configuration
 from halobench.runner.end_of_run import CLAIMS, say
 from halobench.runner.live_runs import STATE
@@ -58,12 +57,6 @@ class RunPlan:
             else:
                 listed = job_list.jobs(self.config, self.config.experiments if which == "all" else None)
             return listed, status.survey(listed, Path(self.named), {job.name: self._read_by(job) for job in listed})
-
-    def paces(self, jobs: Iterable[job_list.Job], states: Mapping[status.Name, status.State]) -> Paces:
-        """Return the paces of models that status needs to estimate the time of jobs."""
-        wanted = status.untimed(jobs, states)
-        with contextlib.chdir(self.folder):
-            return model_trials.measure(wanted, self.raw, Path(self.named), files.user_cache() / "halobench")
 
     def _read_by(self, job: job_list.Job) -> dict[str, str]:
         """Return the checksums of files that a job reads but no job writes."""
