@@ -1,13 +1,13 @@
 """Measure how far collages without planted overlap overlap naturally, with a forecaster that knows how they're made.
 
-Run from the repository: ``.venv/bin/python docs/half_expert.py``; Fashion-MNIST must be in the data root.
+Fashion-MNIST must be in the data root.
 
 Two CNNs classify upper and lower halves of Fashion-MNIST images, and are calibrated by temperature scaling. The
 forecaster knows which pairs of image classes are regions, and with which masses; by Bayes' rule, it turns the two
 classifiers' probabilities for a collage into probabilities of its region, and hence of its class. It is scored on
 halves of images that no classifier saw. Its KL is an upper bound of what no classifier of these images could avoid,
 so growth of the KL with k that it shares can't be separated from natural overlap. A line per layout has the KL at
-each k, and its slope on log k, for the controls of ``workflow/experiments/controls.yaml``.
+each k, and its slope on log k, for the controls of ``controls.yaml``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Simulate how often the rule for claims errs if the truth lies at the margin: `python benchmarks/verdict_errors.py`.
+"""Simulate how often the rule for claims errs if the truth lies at the margin.
 
-At the margin, nothing should be decided, so each decided verdict is an error. The rule aims at 5%. The table that this
-prints is in docs/findings.md. Everything is drawn from a fixed seed, and takes half a minute.
+At the margin, nothing should be decided, so each decided verdict is an error. The rule aims at 5%. docs/judging.md has
+what this prints. Everything is drawn from a fixed seed, and takes half a minute.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """Judge the repair ladder on families that were written without knowledge of its estimator.
 
-`python benchmarks/blind_ladder.py [SAMPLES ...] [--only PATTERN]` draws samples of each family of `blind_maps` with
+`python -m studies.ladder.blind [SAMPLES ...] [--only PATTERN]` draws samples of each family of `blind_maps` with
 labels and prints a row per family: the best map's expected NLL, the gap from it to that of TS with the best
 temperature, `best_map_range`, and whether it contains the former. A tolerance of .002 allows for the Monte Carlo error
 of the true values. The last lines say how often it does, in how many families the lower end is trivial (0), and how
 wide the ranges of both kinds are next to the gaps.
 
-The true values are in benchmarks/blind_maps.json; `--truth` computes them again, in four minutes or so.
+The true values are in blind_maps.json; `--truth` computes them again, in four minutes or so.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import os
 import sys
 import time
 import zlib
+from pathlib import Path
 
-import harness
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
 
-harness.one_thread()
+import numpy as np
 
-import numpy as np  # noqa: E402
-from blind_maps import FAMILIES, draw_labels, true_nlls  # noqa: E402
+from halobench import repair_ladder
+from studies.ladder.blind_maps import FAMILIES, draw_labels, true_nlls
 
-from halobench import repair_ladder  # noqa: E402
-
-TRUTH = harness.ROOT / "benchmarks/blind_maps.json"  # by family: the expected NLLs of the best map and of TS
+TRUTH = Path(__file__).with_name("blind_maps.json")  # by family: the expected NLLs of the best map and of TS
 SAMPLES, TOLERANCE = (200, 1000), 0.002
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 import synthetic
-from halobench.reporting.figures import growth
+from studies.controls import growth
 
 SLOPES = {"balls": (0.18, 0.01), "collages": (0.46, 0.49)}  # with and without overlap
 KS = (4, 8, 16)

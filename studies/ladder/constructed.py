@@ -1,25 +1,24 @@
-"""Judge the repair ladder's ranges where the best map is known: `python benchmarks/ladder.py [SAMPLES [SEEDS]]`.
+"""Judge the repair ladder's ranges where the best map is known.
 
-Prints a row per case of `constructed_maps` and kind of target, as means over seeds, with 1,000 samples: the best map's
-NLL above the noise (above 0 for labels) and the range of this part; the gap from the best map to TS; how often the
-range contains the part on the same samples, and `best_map_range` the NLL on new samples; and the time. A tolerance of
-.001 allows for rounding.
+`python -m studies.ladder.constructed [SAMPLES [SEEDS]]` prints a row per case of `constructed_maps` and kind of target,
+as means over seeds, with 1,000 samples: the best map's NLL above the noise (above 0 for labels) and the range of this
+part; the gap from the best map to TS; how often the range contains the part on the same samples, and `best_map_range`
+the NLL on new samples; and the time. A tolerance of .001 allows for rounding.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 
-import harness
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
 
-harness.one_thread()
+import numpy as np
 
-import numpy as np  # noqa: E402
-from constructed_maps import CASES, draw  # noqa: E402
-
-from halobench.calibration.repair import ladder  # noqa: E402
+from halobench.calibration.repair import ladder
+from studies.ladder.constructed_maps import CASES, draw
 
 SAMPLES, TOLERANCE = 1000, 0.001
 NEW = 50_000  # samples from which the best map's expected NLL is computed

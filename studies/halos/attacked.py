@@ -1,7 +1,7 @@
 """Draw training samples, the nearest places at which an attack ends their certainty, and a random step as long.
 
-Run from the repository: ``.venv/bin/python docs/attacked.py docs/attacked.png CELL ...``, with folders of cells of
-images, such as ``results/runs/digits/mlp/mixup2/seed0``.
+``python -m studies.halos.attacked OUT.png CELL ...`` takes folders of cells of images, such as
+``results/runs/digits/mlp/mixup2/seed0``.
 """
 
 from __future__ import annotations

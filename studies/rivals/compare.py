@@ -1,4 +1,4 @@
-"""Compare partner scaling with its rivals after training: `python benchmarks/rivals.py [KIND ...] [--quick]`.
+"""Compare partner scaling with its rivals after training: `python -m studies.rivals.compare [KIND ...] [--quick]`.
 
 Each kind of logits is split ten times into training, validation and test samples. The score is the mean test NLL minus
 that of exact TS, so negative is better; where the validation data are separable and TS has no optimum, TS fitted to
@@ -7,7 +7,7 @@ pairs, and shifts between validation and test. `auto` is `halobench.fit_auto`, o
 was set on splits 0 and 1, which aren't among them. The last table compares the gain that it states, with its 95%
 interval, with the gain on test samples, and its NLL with TS's and with that of the best candidate.
 
-Results are written to benchmarks/rivals.json after each kind, and a run computes only what is missing there. Logits are
+Results are written to results.json after each kind, and a run computes only what is missing there. Logits are
 kept in build/rivals. With KIND (a pattern such as 'digits*'), only those kinds run; `--again` computes them again.
 `--costs` fits each method to the first split of each kind instead, prints what it costs, and writes nothing.
 """
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import json
+import os
 import statistics
 import sys
 import time
@@ -24,40 +25,35 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
-import harness
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
 
-harness.one_thread()
+import numpy as np
+from scipy import stats
+from sklearn import datasets
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
+from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
 
-import numpy as np  # noqa: E402
-from bench import circumstances  # noqa: E402
-from scipy import stats  # noqa: E402
-from sklearn import datasets  # noqa: E402
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis  # noqa: E402
-from sklearn.ensemble import (  # noqa: E402
-    ExtraTreesClassifier,
-    HistGradientBoostingClassifier,
-    RandomForestClassifier,
-)
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.naive_bayes import GaussianNB  # noqa: E402
-from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
-from sklearn.neural_network import MLPClassifier  # noqa: E402
-from sklearn.preprocessing import StandardScaler  # noqa: E402
-from sklearn.svm import SVC  # noqa: E402
+from halobench import fit_auto, fit_temperature
+from halobench.calibration import calibrator
+from halobench.calibration.repair.auto import LIBRARY, OWN, TEMPERATURES
+from halobench.calibration.repair.trials import NORMAL
+from halobench.calibration.scores.sample_scores import cross_entropy, softmax
+from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.core import plugins
+from halobench.core.errors import SpecError
+from halobench.data.loaders import mnist5k, overlap
+from halobench.storage import provenance
 
-from halobench import fit_auto, fit_temperature  # noqa: E402
-from halobench.calibration import calibrator  # noqa: E402
-from halobench.calibration.repair.auto import LIBRARY, OWN, TEMPERATURES  # noqa: E402
-from halobench.calibration.repair.trials import NORMAL  # noqa: E402
-from halobench.calibration.scores.sample_scores import cross_entropy, softmax  # noqa: E402
-from halobench.calibration.temperature.temperature_scaling import finite_beta  # noqa: E402
-from halobench.core import plugins  # noqa: E402
-from halobench.core.errors import SpecError  # noqa: E402
-from halobench.data.loaders import mnist5k, overlap  # noqa: E402
-
-MEASURED, CACHE = harness.ROOT / "benchmarks/rivals.json", harness.ROOT / "build/rivals"
+MEASURED, CACHE = Path(__file__).with_name("results.json"), Path("build/rivals")
 SMS, SVS = "probmetrics/SMSCalibrator", "probmetrics/SVSCalibrator"
 METHODS = ("partner", SMS, SVS, "matrix", "dirichlet", "top_rest", "confusion_mix", "noise_layer")
 CANDIDATES = (*OWN, *LIBRARY)
@@ -605,6 +601,12 @@ def main() -> None:
             known = {"circumstances": circumstances(), "splits": SPLITS, "kinds": ordered}
             MEASURED.write_text(written(known))
     print(f"\n{details(measured)}\n\n{summary(measured)}\n\n{choices(measured)}")
+
+
+def circumstances() -> dict[str, Any]:
+    """Return when and where this runs, and the versions that matter."""
+    packages = ("scipy", "scikit-learn", "probmetrics")
+    return {"date": provenance.started()[:10]} | provenance.hardware() | provenance.versions(*packages)
 
 
 def written(known: dict[str, Any]) -> str:

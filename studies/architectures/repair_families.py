@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from halobench.reporting import labels
-from halobench.reporting.plotting import forest
 from halobench.reporting.plotting.style import styled
+from studies.architectures import forest
 
 SHORT = "Repair, by family of networks"
 CATEGORY = "1 Answers"

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from halobench.reporting import labels, table_views
 from halobench.reporting.answers.answer import base_label, mixup_losses, with_base
-from halobench.reporting.plotting import forest
 from halobench.reporting.plotting.style import styled
 from halobench.storage.columns import KEYS
+from studies.architectures import forest
 
 SHORT = "Reach, by family of networks"
 CATEGORY = "1 Answers"

@@ -8,7 +8,7 @@ import pytest
 
 import synthetic
 from halobench.core.plugins.facts import facts
-from halobench.reporting.figures import same_fit
+from studies.architectures import same_fit
 
 PATH = {"mlp-e2": 0.4, "mlp-e10": 0.8, "mlp": 1.0}  # training accuracies
 KL = {"none": lambda accuracy: accuracy**2, "exact": lambda accuracy: 0.1 + accuracy}

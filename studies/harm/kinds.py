@@ -1,4 +1,4 @@
-"""Kinds of validation data on which advice about calibration can do harm, for `harm.py`.
+"""Kinds of validation data on which advice about calibration can do harm, for `measure.py`.
 
 The kinds were written by someone who hadn't seen the code that is judged on them. `KINDS` maps a name to a `Kind`,
 whose `draw(rng)` makes a fresh problem from that generator alone. Test targets are labels (n,), or rows (n, k) with

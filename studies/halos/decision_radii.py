@@ -1,16 +1,9 @@
-"""Draw docs/decision-radii.png from the published runs `halos` and `fashion`: halos by certainty, and by decisions.
-
-``python docs/decision_radii.py``, from anywhere.
-"""
+"""Draw halos by certainty, and by decisions, from the published runs `halos` and `fashion`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import matplotlib.pyplot as plt
 import numpy as np
-from pictures import compressed
-from PIL import Image
 from published import by_seed
 
 from halobench.results.names import LOSSES
@@ -42,7 +35,7 @@ SHOWN = ("cross_entropy", "mixup2", "mixup5")
 def draw() -> plt.Figure:
     """Return the picture."""
     plt.rcParams.update({"font.size": 13, "axes.spines.top": False, "axes.spines.right": False})
-    figure, axes = plt.subplots(1, 3, figsize=(14, 7.4), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(14, 7.4), dpi=100, sharey=True, layout="constrained")
     for axis, (title, (probe, quantity)) in zip(axes, MEASURES.items(), strict=True):
         for y, (run, dataset, model) in enumerate(PAIRS.values()):
             where = {"dataset": dataset, "model": model, "points": "train", "probe": probe, "quantity": quantity}
@@ -76,9 +69,3 @@ def draw() -> plt.Figure:
         ha="left",
     )
     return figure
-
-
-if __name__ == "__main__":
-    path = Path(__file__).with_name("decision-radii.png")
-    draw().savefig(path, dpi=100)
-    compressed(Image.open(path).convert("RGB")).save(path, optimize=True)

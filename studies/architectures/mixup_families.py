@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from halobench.reporting import labels
 from halobench.reporting.answers.answer import mixup_losses
-from halobench.reporting.plotting import forest
 from halobench.reporting.plotting.style import styled
+from studies.architectures import forest
 
 SHORT = "Mixup, by family of networks"
 CATEGORY = "1 Answers"

@@ -1,6 +1,6 @@
 """Compare random directions with the worst one at the decision boundary, where untrained networks can be measured too.
 
-Run from the repository: ``.venv/bin/python docs/untrained.py CELL ...``, with folders of cells, such as
+``python -m studies.halos.untrained CELL ...`` takes folders of cells, such as
 ``results/runs/digits/mlp-untrained/cross_entropy/seed0``. An untrained network isn't certain of anything, but it
 decides for a class. Here, each sample's label is the class that the network decides for, and an infinite inverse
 temperature makes confidence fall from 1 to 0 at the boundary of that class. For each cell, a line shows the median

@@ -1,4 +1,4 @@
-"""Compare calibrators on natural pairs of data set and model, as CalArena does: ``python benchmarks/natural_pairs.py``.
+"""Compare calibrators on natural pairs of data set and model, as CalArena does.
 
 The 40 pairs are scikit-learn's four bundled sets (digits, wine, breast cancer, iris) and ten classifiers, most of them
 forests. Of each set, 40% are for training, 30% for calibration and 30% for testing. All calibrators get probabilities

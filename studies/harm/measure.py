@@ -1,9 +1,9 @@
-"""Measure how often advice does harm: `python benchmarks/harm.py [--draws N] [--out FILE] [KIND ...]`.
+"""Measure how often advice does harm: `python -m studies.harm.measure [--draws N] [--out FILE] [KIND ...]`.
 
-Each draw of a kind of data (`harm_kinds`, and the ones below) has validation samples, on which `halobench.fit_auto`
+Each draw of a kind of data (`kinds`, and the ones below) has validation samples, on which `halobench.fit_auto`
 chooses among no calibration, a temperature and its own richer maps, and 20,000 fresh test samples. Harm is a test NLL
 that exceeds that of the uncalibrated logits by more than .005 nats; less is what any fitted temperature costs on 50
-samples of calibrated logits. `harm_kinds` was written by someone who hadn't seen the code; the kinds below are those on
+samples of calibrated logits. `kinds` was written by someone who hadn't seen the code; the kinds below are those on
 which earlier rules did harm, and were known when the present one was made.
 
 Each line has the share of draws with harm, by the choice and by temperature scaling (TS), the mean gains of both over
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import warnings
@@ -26,22 +27,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import harness
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
 
-harness.one_thread()
+import numpy as np
+from scipy.stats import beta
+from sklearn.datasets import make_classification
+from sklearn.ensemble import ExtraTreesClassifier
 
-import harm_kinds  # noqa: E402
-import numpy as np  # noqa: E402
-from harm_kinds import NTEST, Draw, Kind  # noqa: E402
-from scipy.stats import beta  # noqa: E402
-from sklearn.datasets import make_classification  # noqa: E402
-from sklearn.ensemble import ExtraTreesClassifier  # noqa: E402
-
-from halobench import fit_auto  # noqa: E402
-from halobench.calibration.arrays import shares_of  # noqa: E402
-from halobench.calibration.repair.auto import OWN  # noqa: E402
-from halobench.calibration.scores.sample_scores import cross_entropy, softmax  # noqa: E402
-from halobench.calibration.temperature.temperature_scaling import finite_beta  # noqa: E402
+from halobench import fit_auto
+from halobench.calibration.arrays import shares_of
+from halobench.calibration.repair.auto import OWN
+from halobench.calibration.scores.sample_scores import cross_entropy, softmax
+from halobench.calibration.temperature.temperature_scaling import finite_beta
+from studies.harm.kinds import KINDS, NTEST, Draw, Kind
 
 HARM, MOST = 0.005, 0.05
 MANY = {"samples": 500, "classes": 50}  # of kinds with more samples, .3 as many draws; with more classes, .1
@@ -212,7 +210,7 @@ def line(name: str, unnoticeable: bool, draws: list[Outcome]) -> str:
 
 
 def selected(words: list[str]) -> Iterator[tuple[str, Kind]]:
-    for name, kind in (KNOWN | harm_kinds.KINDS).items():
+    for name, kind in (KNOWN | KINDS).items():
         if not words or any(word in name for word in words):
             yield name, kind
 

@@ -1,9 +1,9 @@
-"""Draw docs/paper-fit.png, where the paper's temperature fit ends over a sweep of optima: ``python docs/paper_fit.py``.
+"""Draw docs/paper-fit.png, where the paper's temperature fit ends over a sweep of optima.
 
 Logits are Gaussian and labels are drawn from their softmax, so that scaling the logits by c makes T = c optimal. The
 fit equals torch's own LBFGS to 1e-6 over the same sweep (tests/unit/calibration/test_temperature.py).
 
-``python docs/paper_fit.py ends`` instead prints where the fit ends on logits of other shapes and numbers of classes.
+With the argument `ends`, it instead prints where the fit ends on logits of other shapes and numbers of classes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from halobench import fit_paper, fit_temperature
 
-HERE = Path(__file__).parent
+PICTURE = Path(__file__).parents[2] / "docs/paper-fit.png"
 # With sizes of marks, so that both show where they coincide, and the heights at which fits below 0 are marked.
 SIZES = {400: ("#d55e00", 8, 0.025), 10_000: ("#0072b2", 3, 0.018)}
 TICKS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
@@ -91,7 +91,7 @@ def main() -> None:
     said = "The paper's fit stays near T = 1, except for optima near 0.55, where it ends anywhere"
     axes.set_title(said, loc="left", size=10)
     axes.legend(frameon=False, loc="upper left")
-    figure.savefig(HERE / "paper-fit.png", dpi=150, metadata={"Software": None})
+    figure.savefig(PICTURE, dpi=150, metadata={"Software": None})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,6 @@
-"""Draw docs/one-number.png, the README's picture, from closed forms and the published run `repair`.
-
-``python docs/one_number.py``, from anywhere.
-"""
+"""Draw the README's picture from closed forms and the published run `repair`."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -41,7 +36,7 @@ def bars() -> dict[str, np.ndarray]:
 def draw() -> plt.Figure:
     """Return the picture."""
     plt.rcParams.update({"font.size": 15, "axes.spines.top": False, "axes.spines.right": False})
-    figure = plt.figure(figsize=(13, 6), layout="constrained")
+    figure = plt.figure(figsize=(13, 6), dpi=120, layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25), wspace=0.03)
     axes = left.subplots(4, 1, sharex=True, sharey=True)
     for axis, (name, row) in zip(axes, bars().items(), strict=True):
@@ -85,7 +80,3 @@ def draw() -> plt.Figure:
     axis.minorticks_off()
     right.suptitle("What it leaves on synthetic classes that overlap in pairs", fontsize=17, x=0.02, ha="left")
     return figure
-
-
-if __name__ == "__main__":
-    draw().savefig(Path(__file__).with_name("one-number.png"), dpi=120)

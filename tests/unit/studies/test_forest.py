@@ -9,8 +9,7 @@ from scipy import stats
 
 import synthetic
 from halobench.core.plugins.facts import facts
-from halobench.reporting.figures import mixup_families, reach_families, repair_families
-from halobench.reporting.plotting import forest
+from studies.architectures import forest, mixup_families, reach_families, repair_families
 
 MODELS = {"mlp": 0.10, "cnn": -0.30, "resnet": -0.20, "vit": 0.05}
 LAZY = "attention"  # doesn't interpolate
