@@ -216,10 +216,11 @@ PAGES = ("overview",)
 READING = """# Reading the figures
 
 Look up here how to read each figure, page and table of an experiment; the pictures are from the demo, and the
-[glossary](glossary.md) explains the terms. Figures that would be empty are left out. The header of a figure explains
-its marks. Bands and bars are 95% t intervals over seeds unless the figure says otherwise; each seed redraws the split,
-the label noise and the initialisation. Figures of large grids show only the data sets with the most label noise, and
-say so; the [explorer](#explorer) has all cells."""
+[glossary](glossary.md) explains the terms. Figures that would be empty are left out, and those of [single
+studies](../studies/README.md) have their captions next to them. The header of a figure explains its marks. Bands and
+bars are 95% t intervals over seeds unless the figure says otherwise; each seed redraws the split, the label noise and
+the initialisation. Figures of large grids show only the data sets with the most label noise, and say so; the
+[explorer](#explorer) has all cells."""
 
 
 PAGES_TEXT = """\
