@@ -431,6 +431,7 @@ def on_files(files: Any, config: Any) -> Any:
     paths = set(re.findall(r"\]\((?!docs/|https?:|#)([\w./-]+)\)", (ROOT / "README.md").read_text()))
     for page in (ROOT / "docs").glob("*.md"):
         paths |= linked(page.read_text())
+    paths |= {str(path.relative_to(ROOT)) for path in (ROOT / "studies").glob("*/README.md")}  # linked by their list
     generated |= {page_of(path): shown_file(path) for path in sorted(paths)}
     pictures = [path.relative_to(ROOT) for path in (ROOT / "benchmarks").glob("*.png")]
     for name, text in generated.items():

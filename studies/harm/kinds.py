@@ -30,16 +30,15 @@ class Draw(NamedTuple):
 class Kind(NamedTuple):
     draw: Callable[[np.random.Generator], Draw]
     unnoticeable: bool
-    note: str
-    groups_known: bool
+    note: str = ""
 
 
 KINDS = {}
 
 
-def add(name, note, draw, unnoticeable=False, groups_known=False):
+def add(name, note, draw, unnoticeable=False):
     assert name not in KINDS, name
-    KINDS[name] = Kind(draw, unnoticeable, note, groups_known)
+    KINDS[name] = Kind(draw, unnoticeable, note)
 
 
 # ---------------------------------------------------------------- building blocks
@@ -716,13 +715,11 @@ for eps, tag in ((0.03, "tiny"), (0.3, "mid"), (1.0, "big")):
             + ("groups passed" if known else "no groups, " + ("shuffled" if shuf else "in order")),
             copies(30, 10, 5, eps, one, known, shuf),
             unnoticeable=(shuf and eps >= 0.3),
-            groups_known=known,
         )
 add(
     "copies_mid_over_k10_n1000_ids",
     "100 originals x 10 versions (noise 0.3), T 1.3 to 2.5, groups passed",
     copies(100, 10, 10, 0.3, lambda r: r.uniform(1.3, 2.5), True, False),
-    groups_known=True,
 )
 add(
     "copies_mid_over_k10_n1000_noids",
@@ -792,37 +789,31 @@ for nm, args, ov, txt in SPECS:
             txt + (", groups passed" if known else ", no groups, " + ("shuffled" if shuf else "in order")),
             patients(*args, known, shuf, ov),
             unnoticeable=shuf,
-            groups_known=known,
         )
 add(
     "patients_shuffled_ids_k4_n300",
     "15 patients x 20, labels tilted (sd 1), shuffled but groups passed",
     patients(15, 20, 4, "label", 1.0, True, True),
-    groups_known=True,
 )
 add(
     "groups_idle_k5_n300",
     "30 groups passed that mean nothing, T 1.5",
     patients(30, 10, 5, "logit", 0.0, True, False, lambda r: 1.5),
-    groups_known=True,
 )
 add(
     "groups_singletons_k5_n200",
     "every row its own group, T 1.5",
     patients(200, 1, 5, "logit", 0.0, True, False, lambda r: 1.5),
-    groups_known=True,
 )
 add(
     "groups_two_k3_n100",
     "2 groups only, labels tilted (sd 0.8), groups passed",
     patients(2, 50, 3, "label", 0.8, True, False),
-    groups_known=True,
 )
 add(
     "pixels_k3_n2000_ids",
     "8 images x 250 pixels, image tilts its labels, T 1.2, groups passed",
     patients(8, 250, 3, "label", 0.8, True, False, lambda r: 1.2),
-    groups_known=True,
 )
 add(
     "pixels_k3_n2000_noids_shuffled",

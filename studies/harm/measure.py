@@ -62,7 +62,7 @@ def known(n: int, k: int, scale: float = 2.0, times: float = 1.0, flips: float =
         p, q = (softmax(each) @ flipped(flips, k) for each in (z, new))
         return Draw(times * z, labelled(rng, np.log(p)), times * new, q)
 
-    return Kind(draw, False, "", False)
+    return Kind(draw, False)
 
 
 def voted(n: int, k: int, votes: int, times: float, flips: float) -> Kind:
@@ -74,7 +74,7 @@ def voted(n: int, k: int, votes: int, times: float, flips: float) -> Kind:
         p = softmax(found.logits / times) @ flipped(flips, k)
         return found._replace(labels=rng.multinomial(votes, p))
 
-    return Kind(draw, False, "", False)
+    return Kind(draw, False)
 
 
 def copies(originals: int, each: int, noise: float) -> Kind:
@@ -86,7 +86,7 @@ def copies(originals: int, each: int, noise: float) -> Kind:
         augmented, others = (each + noise * rng.normal(size=each.shape) for each in (z[rows], new))
         return Draw(augmented, labelled(rng, z)[rows], others, softmax(new))
 
-    return Kind(draw, False, "", False)
+    return Kind(draw, False)
 
 
 def moved(places: Callable[[int], np.ndarray]) -> Kind:
@@ -98,7 +98,7 @@ def moved(places: Callable[[int], np.ndarray]) -> Kind:
         order = places(10)
         return found._replace(logits=found.logits[:, order], test_logits=found.test_logits[:, order])
 
-    return Kind(draw, False, "", False)
+    return Kind(draw, False)
 
 
 def patients(
@@ -113,7 +113,7 @@ def patients(
         order = rng.permutation(n) if shuffled else np.arange(n)
         return Draw(times * z[order], labelled(rng, z + shift)[order], times * new, softmax(new + other))
 
-    return Kind(draw, shuffled, "", False)
+    return Kind(draw, shuffled)
 
 
 def balanced(prior: tuple[float, ...]) -> Kind:
@@ -124,7 +124,7 @@ def balanced(prior: tuple[float, ...]) -> Kind:
         z, new = (2 * (rng.normal(size=(len(each), len(prior))) + 2 * np.eye(len(prior))[each]) for each in (y, new_y))
         return Draw(z, y, new, softmax(new + np.log(prior)))
 
-    return Kind(draw, False, "", False)
+    return Kind(draw, False)
 
 
 def clipped_trees(rng: np.random.Generator) -> Draw:
@@ -154,7 +154,7 @@ KNOWN: dict[str, Kind] = {
     "known: 5 patients x 100 in order": patients(False, 5, 100, 3, 0.6, 1.0),
     "known: balanced model, 90:10": balanced((0.9, 0.1)),
     "known: balanced model, 80:15:5": balanced((0.8, 0.15, 0.05)),
-    "known: forest, clipped at 1e-12": Kind(clipped_trees, False, "", False),
+    "known: forest, clipped at 1e-12": Kind(clipped_trees, False),
     "known: a rare class, 40% flips": known(300, 6, 3.0, 2.0, 0.4, np.r_[np.zeros(5), -9.0]),
     "known: pair flips, n = 300": known(300, 10, 4.0, 2.0, 0.4),
     "known: pair flips, n = 2000": known(2000, 10, 4.0, 2.0, 0.4),
