@@ -698,7 +698,7 @@ def wrong_by_the_rest(u: np.ndarray) -> np.ndarray:
 
 
 def right_by_large_gaps(u: np.ndarray) -> np.ndarray:
-    """Gaps of 20 to 35 still tell how likely the top class is."""
+    """Gaps of 20 to 35 still show how likely the top class is."""
     right = expit((gap(u)[:, None] - 24) / 3)
     return (1 - right) * softmax(0.5 * np.where(u == 0, -60, u)) + right * one_hot(top(u), 10)
 
@@ -733,8 +733,8 @@ FAMILIES |= {
         five_votes,
         lambda u: normalised(np.rint(softmax(u) * 5.8 - 0.2) + 0.35),  # the Dirichlet law given the votes
     ),
-    "saturated_10": Family(10, "saturated; the other logits tell of errors", saturated, wrong_by_the_rest),
-    "saturated_gap_10": Family(10, "saturated; the gap tells of errors", saturated, right_by_large_gaps),
+    "saturated_10": Family(10, "saturated; the other logits show errors", saturated, wrong_by_the_rest),
+    "saturated_gap_10": Family(10, "saturated; the gap shows errors", saturated, right_by_large_gaps),
     "ensemble_8": Family(
         8,
         "an ensemble of five",

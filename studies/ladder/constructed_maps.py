@@ -63,7 +63,7 @@ def clusters(k: int, count: int, noise: float, alpha: float, rng: np.random.Gene
 
 
 def regions(rng: np.random.Generator, n: int) -> Drawn:
-    """The top class and small logits tell in which of 48 regions a sample lies: 32 of one class, 16 of two."""
+    """The top class and small logits show in which of 48 regions a sample lies: 32 of one class, 16 of two."""
     k, i, shared = 32, np.arange(n), rng.random(n) < 0.5
     marks = np.random.default_rng(8).normal(size=(k + k // 2, k))
     top = rng.integers(k, size=n)
@@ -164,7 +164,7 @@ def by_rank_and_gap(rng: np.random.Generator, n: int) -> Drawn:
 
 
 def offset(rng: np.random.Generator, n: int) -> Drawn:
-    """The sign of a constant that is added to a row tells whether its prediction is right; probabilities lack it."""
+    """The sign of a constant that is added to a row shows whether its prediction is right; probabilities do not have it."""
     z, right = 3 * rng.normal(size=(n, 4)), rng.integers(2, size=n)
     top = np.eye(4)[z.argmax(axis=1)]
     p = np.where(right[:, None] == 1, 0.91 * top + 0.03 * (1 - top), 0.25)
