@@ -164,7 +164,7 @@ def by_rank_and_gap(rng: np.random.Generator, n: int) -> Drawn:
 
 
 def offset(rng: np.random.Generator, n: int) -> Drawn:
-    """The sign of a constant that is added to a row shows whether its prediction is right; probabilities do not have it."""
+    """The sign of a constant added to a row shows whether its prediction is right; probabilities don't."""
     z, right = 3 * rng.normal(size=(n, 4)), rng.integers(2, size=n)
     top = np.eye(4)[z.argmax(axis=1)]
     p = np.where(right[:, None] == 1, 0.91 * top + 0.03 * (1 - top), 0.25)
