@@ -101,14 +101,8 @@ All of these numbers are for CPUs. `python benchmarks/gpu.py` takes at most eigh
 doesn't need Snakemake. It checks whether results agree with the CPU's and whether anything waits for the GPU during an
 epoch, and compares images per second with a plain PyTorch loop.
 
-Six studies aren't about speed. `python benchmarks/rivals.py` compares calibrators by their test NLL on 62 kinds of
-logits, and `python benchmarks/harm.py` measures how often the choice of `auto` does harm; their results are
-in `docs/calibrate.md`. `make conformance` compares public implementations of temperature scaling by whether they find
-the optimum; its results are in `docs/conformance.md`. `python benchmarks/ladder.py` judges the repair ladder where the
-best map is known by construction; its results are in `docs/repair.md`. `python benchmarks/blind_ladder.py` does so on
-73 families that were written without knowledge of the estimator. `python benchmarks/natural_pairs.py` compares
-calibrators, `auto` among them, on 40 pairs of a bundled data set and a classifier, mostly forests; its predictions and
-their outcome are in its docstring."""
+`make conformance` isn't about speed: it compares public implementations of temperature scaling by whether they find the
+optimum; its results are in `docs/conformance.md`. What else isn't about speed is in [studies](../studies/README.md)."""
 
 GROWTH = """## How time and memory grow
 

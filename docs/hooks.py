@@ -216,10 +216,11 @@ PAGES = ("overview",)
 READING = """# Reading the figures
 
 Look up here how to read each figure, page and table of an experiment; the pictures are from the demo, and the
-[glossary](glossary.md) explains the terms. Figures that would be empty are left out. The header of a figure explains
-its marks. Bands and bars are 95% t intervals over seeds unless the figure says otherwise; each seed redraws the split,
-the label noise and the initialisation. Figures of large grids show only the data sets with the most label noise, and
-say so; the [explorer](#explorer) has all cells."""
+[glossary](glossary.md) explains the terms. Figures that would be empty are left out, and those of [single
+studies](../studies/README.md) have their captions next to them. The header of a figure explains its marks. Bands and
+bars are 95% t intervals over seeds unless the figure says otherwise; each seed redraws the split, the label noise and
+the initialisation. Figures of large grids show only the data sets with the most label noise, and say so; the
+[explorer](#explorer) has all cells."""
 
 
 PAGES_TEXT = """\
@@ -430,6 +431,7 @@ def on_files(files: Any, config: Any) -> Any:
     paths = set(re.findall(r"\]\((?!docs/|https?:|#)([\w./-]+)\)", (ROOT / "README.md").read_text()))
     for page in (ROOT / "docs").glob("*.md"):
         paths |= linked(page.read_text())
+    paths |= {str(path.relative_to(ROOT)) for path in (ROOT / "studies").glob("*/README.md")}  # linked by their list
     generated |= {page_of(path): shown_file(path) for path in sorted(paths)}
     pictures = [path.relative_to(ROOT) for path in (ROOT / "benchmarks").glob("*.png")]
     for name, text in generated.items():

@@ -1,14 +1,16 @@
 """Make the committed pictures of figures.
 
 ``python docs/pictures.py [results/figures/demo]`` writes docs/figures/NAME.png for each figure of a finished run, and
-``python docs/pictures.py published`` draws those of `PUBLISHED` and of `SCRIPTS` from the tables in results/published.
+``python docs/pictures.py published [PICTURE ...]`` draws those of published runs from the tables in results/published,
+such as ``halo-nulls``; without PICTURE, all.
 """
 
 from __future__ import annotations
 
-import runpy
+import importlib
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -18,19 +20,22 @@ WIDTH = 1200  # pixels, of pictures in docs/figures
 DOCS = Path(__file__).parent
 # The pictures of figures of published runs: the run and the figure.
 PUBLISHED = {
-    **{f"families-{name}": ("architectures", f"{name}_families") for name in ("mixup", "reach", "repair")},
-    "families-fit": ("architectures-fit", "same_fit"),
+    "families-mixup": ("architectures", "studies.architectures.mixup_families:draw"),
+    "families-reach": ("architectures", "studies.architectures.reach_families:draw"),
+    "families-repair": ("architectures", "studies.architectures.repair_families:draw"),
+    "families-fit": ("architectures-fit", "studies.architectures.same_fit:draw"),
     "fashion": ("fashion", "neighbourhood"),
     "halo-nulls": ("halo-nulls", "halo"),
     "paper-small": ("paper-small", "summary"),
     "repair-ladder": ("repair", "repair"),
     "strangers": ("strangers", "halo"),
     "theory-collages": ("fashion-overlap", "log_k"),
-    "theory-growth": ("controls", "growth"),
+    "theory-growth": ("controls", "studies.controls.growth:draw"),
     **{f"theory-{name.replace('_', '-')}": ("theory", name) for name in ("log_k", "overlap", "predicted")},
 }
-
-SCRIPTS = ("answers", "decision_radii", "one_number")  # which draw others from the published tables
+# Those that modules of studies draw, whose `draw` returns a figure, and whether they are written in fewer colours.
+DRAWN = {"decision-radii": ("studies.halos.decision_radii", True), "one-number": ("studies.repair.one_number", False)}
+ANSWERS = "answers"  # stands for all pictures of docs/answers.py
 
 
 def compressed(picture: Image.Image) -> Image.Image:
@@ -60,27 +65,38 @@ def published_table(run: str, name: str) -> pd.DataFrame:
     return frame.assign(**{column: frame["dataset"].map(datasets[column]) for column in REPEATED})
 
 
-def draw_published() -> None:
-    """Draw the pictures of published runs."""
+def draw_published(chosen: Collection[str]) -> None:
+    """Draw these pictures of published runs."""
     from halobench.core import plugins
     from halobench.experiment.figure_choice import tables_read
     from halobench.reporting.plotting.saving import save
 
+    sys.path.append(str(DOCS.parent))  # the folder of `studies`
     with tempfile.TemporaryDirectory() as folder:
         for picture, (run, name) in PUBLISHED.items():
-            tables = [published_table(run, table) for table in tables_read("figures", name)]
-            *_, png = save(plugins.load("figures", name)(*tables), Path(folder) / name)
-            write(png, DOCS / f"{picture}.png")
-    for script in SCRIPTS:
-        runpy.run_path(str(DOCS / f"{script}.py"), run_name="__main__")
+            if picture in chosen:
+                tables = [published_table(run, table) for table in tables_read("figures", name)]
+                *_, png = save(plugins.load("figures", name)(*tables), Path(folder) / picture)
+                write(png, DOCS / f"{picture}.png")
+    if ANSWERS in chosen:
+        importlib.import_module("answers").draw_all()
+    for picture, (module, in_fewer_colours) in DRAWN.items():
+        if picture in chosen:
+            path = DOCS / f"{picture}.png"
+            importlib.import_module(module).draw().savefig(path)
+            if in_fewer_colours:
+                write(path, path)
 
 
-def main(source: Path) -> None:
+def main(source: str, *chosen: str) -> None:
     """Draw the pictures of published runs, or write each one of a folder below docs/figures."""
-    if source == Path("published"):
-        draw_published()
+    if source == "published":
+        every = (*PUBLISHED, ANSWERS, *DRAWN)
+        if unknown := set(chosen) - set(every):
+            sys.exit(f"no such picture: {', '.join(sorted(unknown))}; pictures are {', '.join(every)}")
+        draw_published(chosen or every)
         return
-    paths = sorted(source.glob("*.png"))
+    paths = sorted(Path(source).glob("*.png"))
     if not paths:
         sys.exit(f"no figures in {source}: run the experiment first, such as `make demo`")
     for path in paths:
@@ -88,4 +104,4 @@ def main(source: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:] or ["results/figures/demo"]))
+    main(*(sys.argv[1:] or ["results/figures/demo"]))

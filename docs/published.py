@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib
 import itertools
 import json
 import math
@@ -48,7 +49,6 @@ import yaml
 
 from halobench.experiment.code_version import code_map
 from halobench.reporting import finding
-from halobench.reporting.figures import growth, same_fit
 from halobench.reporting.plotting import class_families
 from halobench.results.claims import evaluate, load_claims
 from halobench.results.names import VERDICTS
@@ -57,11 +57,15 @@ from halobench.storage.columns import KEYS
 from halobench.storage.records import seal
 
 ROOT = Path(__file__).parents[1]
-if str(ROOT / "docs") not in sys.path:  # as when another script loads this file
-    sys.path.append(str(ROOT / "docs"))
+for folder in (ROOT, ROOT / "docs"):  # of `studies`, and of scripts next to this file
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
 PUBLISHED = ROOT / "results/published"
 TABLES = ("metrics", "runs", "radii", "neighbourhood", "jobs")
-COMPUTED = {"growth": growth.slopes, "same_fit": same_fit.differences}  # tables that figures make of metrics and runs
+COMPUTED = {  # tables that figures of studies make of metrics and runs
+    "growth": ("studies.controls.growth", "slopes"),
+    "same_fit": ("studies.architectures.same_fit", "differences"),
+}
 COMPARED_WITH = {"architectures-fit": "architectures"}
 RECORDS = ("aggregate",)
 CLAIMS = ROOT / "workflow/claims.yaml"
@@ -99,7 +103,8 @@ def table(run: str, name: str) -> pd.DataFrame:
     if name == "claims":
         return verdicts(run)
     if name in COMPUTED:
-        return COMPUTED[name](joined(run, "metrics"), joined(run, "runs"))
+        module, function = COMPUTED[name]
+        return getattr(importlib.import_module(module), function)(joined(run, "metrics"), joined(run, "runs"))
     path = PUBLISHED / run / f"{name}.parquet"
     if not path.exists():
         raise Wrong(f"results/published/{run} has no table {name}")

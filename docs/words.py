@@ -20,6 +20,7 @@ READ = (
     "Makefile",
     "*Snakefile",
     "src/*.py",
+    "studies/*.py",
     "src/*.html",
     "src/*.js",
     "workflow/*.smk",

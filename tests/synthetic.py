@@ -23,6 +23,13 @@ from halobench.storage.columns import CLAIM_COLUMNS, SURVIVAL, SURVIVAL_COLUMNS
 MIXUP = facts("losses", "mixup").family
 THEORY = ("gaussians", "log_k", "overlap", "phase", "predicted")
 FIGURES = tuple(name for name in plugins.names("figures") if name not in THEORY)
+STUDIES = (  # their figures
+    "studies.architectures.mixup_families:draw",
+    "studies.architectures.reach_families:draw",
+    "studies.architectures.repair_families:draw",
+    "studies.architectures.same_fit:draw",
+    "studies.controls.growth:draw",
+)
 DEMO = [  # the demo's pairs, and more
     *itertools.product(
         ("digits", "digits-noise50", "mnist5k-noise50"), ("mlp", "cnn"), ("cross_entropy", "mixup2", "mixup5")

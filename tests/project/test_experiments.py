@@ -13,7 +13,7 @@ from conftest import ROOT
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.grid import Config
 
-FILES = sorted((ROOT / "workflow/experiments").glob("*.yaml"))
+FILES = sorted([*(ROOT / "workflow/experiments").glob("*.yaml"), *(ROOT / "studies").glob("*/*.yaml")])
 
 
 def merged(*paths: str | Path) -> dict:
@@ -40,7 +40,7 @@ def test_a_configuration_of_its_own_is_whole(path):
 
 def test_halos_have_nulls_that_learn_nothing_about_the_images():
     """Labels that keep one class in ten are independent of the images, and tiny steps leave every weight as it was."""
-    config = load_config(merged("workflow/experiments/halos.yaml"))
+    config = load_config(merged("studies/halos/halos.yaml"))
     cells = config.cells("halo-nulls")
     shuffled = {config.datasets[cell.dataset].noise for cell in cells if cell.dataset.endswith("-shuffled")}
     assert {(noise.kind, noise.p) for noise in shuffled} == {("uniform", 0.9)}

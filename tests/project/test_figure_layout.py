@@ -17,7 +17,7 @@ from halobench.experiment.figure_choice import QUESTIONS
 from halobench.reporting.plotting import panel_grid, saving
 from halobench.reporting.plotting.panel_grid import PageText
 from halobench.reporting.plotting.style import RC
-from synthetic import FIGURES, THEORY, beside_theory, drawn, made, made_theory, words
+from synthetic import FIGURES, STUDIES, THEORY, beside_theory, drawn, made, made_theory, words
 
 LEGIBLE = ("calibration", "halo", "neighbourhood", "radii", "reliability", "repair", "training", *QUESTIONS)
 ONE = ("digits-noise50", "mlp", "cross_entropy")
@@ -45,7 +45,7 @@ def test_pages_of_many_rows_or_columns_keep_text_of_eight_pixels():
         assert pixels(RC["xtick.labelsize"], figure.get_size_inches()[0] + 1) >= 8
 
 
-@pytest.mark.parametrize("name", FIGURES + THEORY)
+@pytest.mark.parametrize("name", FIGURES + THEORY + STUDIES)
 def test_words_and_panels_stay_off_each_other_and_the_page_holds_all(name, tmp_path):
     """For many cells with long names, and for one cell and seed, no panel is blank and the text is large enough."""
     cells = [c for c in synthetic.LARGE if c[0] in ("cifar10-noise50", "a-source-with-a-long-name-noise25")][::5]
@@ -87,7 +87,7 @@ def test_figures_are_drawn_without_torch_or_windows():
     assert done.stdout.strip() == "False None"
 
 
-@pytest.mark.parametrize("name", FIGURES + THEORY if SOAK else DRAWN)
+@pytest.mark.parametrize("name", FIGURES + THEORY + STUDIES if SOAK else DRAWN)
 def test_same_tables_give_the_same_bytes(name, tmp_path):
     tables, settings = made_theory() if name in THEORY else made(*SOME), dict(mpl.rcParams)
     written = [saving.save(drawn(name, tables), tmp_path / folder / name) for folder in ("one", "two")]

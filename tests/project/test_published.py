@@ -64,9 +64,10 @@ def with_earlier_rule(table: pd.DataFrame, run: str) -> pd.DataFrame:
 
 
 def configuration(run: str) -> dict:
-    """config.yaml with the file of workflow/experiments that defines an experiment, if it doesn't itself."""
+    """config.yaml with the file that defines an experiment, if it doesn't itself."""
     raw = yaml.safe_load((ROOT / "config.yaml").read_text())
-    files = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "workflow/experiments").glob("*.yaml"))]
+    paths = [*(ROOT / "workflow/experiments").glob("*.yaml"), *(ROOT / "studies").glob("*/*.yaml")]
+    files = [yaml.safe_load(path.read_text()) for path in sorted(paths)]
     for file in () if run in raw["experiments"] else [file for file in files if run in file.get("experiments", ())]:
         update_config(raw, file)
     return raw

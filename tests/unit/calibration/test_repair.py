@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
 from dataclasses import astuple
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +13,8 @@ from halobench import SpecError, fit_temperature, kl, nll, repair_ladder
 from halobench.calibration.repair import ladder as repair
 from halobench.calibration.repair.cell_ladder import PARTS, cell_ladder
 from halobench.theory import nearest_neighbour_kl, partner_kl
+from studies.ladder.constructed_maps import draw
 from unit.calibration.builders import hard, nearest
-
-sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
-from constructed_maps import draw
 
 
 def parts(ladder: repair.RepairLadder) -> list[repair.Rung]:
@@ -138,7 +134,7 @@ def test_hard_cells_are_finite(case):
     ],
 )
 def test_the_range_holds_the_best_map_that_is_known_by_construction(case, families, posterior):
-    """The truth is the best map's NLL on the same samples; benchmarks/ladder.py has all cases."""
+    """The truth is the best map's NLL on the same samples; studies/ladder/constructed.py has all cases."""
     logits, targets, truth = draw(case, 400, 0, posterior)
     found = repair.ladder(logits, targets, families=families)
     low, high = found.training_range

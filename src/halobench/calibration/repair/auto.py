@@ -18,7 +18,7 @@ classes than their names say (`halobench.calibration.repair.columns`), the logit
 The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
 is therefore reduced by the non-negative garrote: from g to g - c^2 / g if candidates are chosen from c on. The reported
 gain is thus 0 at c, and hardly reduced far above it. The gain is for samples like the validation samples; a shift of
-the distribution isn't detected. `benchmarks/harm.py` compares reported and true gains.
+the distribution isn't detected. `studies/harm` compares reported and true gains.
 
 References
 ----------

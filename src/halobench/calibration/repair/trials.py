@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 BASE = "base"
 FOLDS = 5
 # Factor by which intervals are widened, since folds share samples, and candidates are chosen for their gains. In draws
-# of `benchmarks/harm_kinds.py`, intervals of chosen maps hold the true gain in 92% with 1, 95% with 1.25 and 98% with
+# of `studies/harm/kinds.py`, intervals of chosen maps hold the true gain in 92% with 1, 95% with 1.25 and 98% with
 # 1.5, by C. Nadeau and Y. Bengio, "Inference for the Generalization Error", Machine Learning 52, 2003.
 WIDENING = 1.25
 NORMAL = 1.96  # 95% of a normal distribution lies within this many standard deviations

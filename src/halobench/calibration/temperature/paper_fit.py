@@ -22,7 +22,7 @@ def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
     between 0.88 and 1.11; with an optimum below 0.5, it mostly ends between 0.6 and 1. With an optimum of about 0.54 to
     0.69, as for an underconfident model, T can end anywhere, even below 0, however many samples there are: the NLL as a
     function of T has its inflection point near T = 1, where secant steps are huge. T can also end anywhere if there are
-    only a few dozen samples. In both of these cases, `converged` is False. (``python docs/paper_fit.py ends`` measures
+    only a few dozen samples. In both of these cases, `converged` is False. (`studies/paper_fit` measures
     this.)
 
     Parameters
