@@ -97,11 +97,11 @@ def _build(plain: Mapping[str, Any], results: Path, config: Config) -> list[str]
         return [what]
 
 
-def run_apart(module: str, request: Any, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_apart(module: str, request: Any) -> subprocess.CompletedProcess[str]:
     """Run a module of this package as a program of one thread, with `request` as JSON on its standard input."""
     # Use the same module search path, so that ``module:object`` means the same in that process.
     search_path = os.pathsep.join([str(PACKAGE.parent), *(path or os.getcwd() for path in sys.path)])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search_path} | variables
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": search_path}
     command = [sys.executable, "-m", f"{__package__}.{module}"]
     return subprocess.run(
         command, input=json.dumps(request), capture_output=True, text=True, env=environment, check=False
