@@ -11,13 +11,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 from snakemake.utils import update_config
 
 from halobench.core import plugins
-from halobench.core.errors import require
+from halobench.core.errors import refuse, require
 from halobench.core.specs.codec import to_json
 from halobench.experiment import jobs
 from halobench.experiment.code_version import code_digest, code_map
@@ -204,29 +204,13 @@ class RuleInputs:
     def command(self, stage: str, name: str = "") -> Callable[..., str]:
         """Return a function that returns a job's command, whose options are the parameters of the stage's function."""
         options = plugins.find("stages", stage).options or {}
-        spec, code = self.spec(stage, name), self.code(stage, name)
+        unknown = [each for each in options if each not in VALUES]
+        refuse(unknown, f"stages.{stage}", f"no rule gives {', '.join(unknown)} a value; use {', '.join(VALUES)}")
 
         def command(wildcards: Any, input: Any, output: Any, resources: Any) -> str:
-            folder = os.path.dirname(output.record)
-            scope, experiment = wildcards.get("scope", ""), wildcards.get("experiment", "")
-            values: dict[str, Callable[[], Any]] = {
-                "spec": lambda: spec(wildcards),
-                "code": lambda: code(wildcards),
-                "seed": lambda: wildcards.seed,
-                "source": lambda: os.path.dirname(input.source),
-                "weights": lambda: input.weights or "",
-                "folder": lambda: folder,
-                "out": lambda: output.record if STAGES[stage].each else folder,
-                "manifest": lambda: input.manifest,
-                "results": lambda: self.results,
-                "claims": lambda: input.claims,
-                "tables": lambda: os.path.normpath(f"{self.results}/{scope}tables/{experiment}"),
-                "every": lambda: resources.get("checkpoint_seconds", 60),
-                "slots": lambda: resources.get("slots_per_gpu", 1),
-            }
-            return shlex.join(
-                ["halobench", "stage", stage, *(f"--{OPTION_OF.get(each, each)}={values[each]()}" for each in options)]
-            )
+            job = _RuleJob(self, STAGES[stage], name, wildcards, input, output, resources)
+            given = (f"--{OPTION_OF.get(each, each)}={VALUES[each](job)}" for each in options)
+            return shlex.join(["halobench", "stage", stage, *given])
 
         return command
 
@@ -322,3 +306,42 @@ class RuleInputs:
     def runs_here(self, stage: Stage) -> bool:
         """Return whether a stage is so short that it should run in the main process rather than queue."""
         return not stage.device and stage.name not in self.config.submit
+
+
+class _RuleJob(NamedTuple):
+    """A job as Snakemake knows it."""
+
+    inputs: RuleInputs
+    stage: Stage
+    name: str
+    wildcards: Any
+    input: Any
+    output: Any
+    resources: Any
+
+    @property
+    def folder(self) -> str:
+        return os.path.dirname(self.output.record)
+
+    @property
+    def tables(self) -> str:
+        scope, experiment = self.wildcards.get("scope", ""), self.wildcards.get("experiment", "")
+        return os.path.normpath(f"{self.inputs.results}/{scope}tables/{experiment}")
+
+
+# What a rule gives to a parameter of its stage's function.
+VALUES: Mapping[str, Callable[[_RuleJob], Any]] = {
+    "spec": lambda job: job.inputs.spec(job.stage.name, job.name)(job.wildcards),
+    "code": lambda job: job.inputs.code(job.stage.name, job.name)(job.wildcards),
+    "seed": lambda job: job.wildcards.seed,
+    "source": lambda job: os.path.dirname(job.input.source),
+    "weights": lambda job: job.input.weights or "",
+    "folder": lambda job: job.folder,
+    "out": lambda job: job.output.record if job.stage.each else job.folder,
+    "manifest": lambda job: job.input.manifest,
+    "results": lambda job: job.inputs.results,
+    "claims": lambda job: job.input.claims,
+    "tables": lambda job: job.tables,
+    "every": lambda job: job.resources.get("checkpoint_seconds", 60),
+    "slots": lambda job: job.resources.get("slots_per_gpu", 1),
+}
