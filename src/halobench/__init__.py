@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "calibration.temperature.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
     "calibration.temperature.paper_fit": ("fit_paper",),
-    "calibration.scores.metric": (
-        *("ace", "brier", "classwise_ece", "ece", "error", "kl", "mce", "nll", "reliability", "softmax"),
-    ),
+    "calibration.scores.metric": ("ace", "reliability", "softmax"),
     "calibration.scores.resampling": ("bootstrap_intervals", "ece_floor"),
     "calibration.repair.auto": ("AutoFit", "fit_auto"),
     "calibration.calibrator": ("Calibrator",),
@@ -53,10 +51,13 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-for _file in os.listdir(os.path.join(os.path.dirname(__file__), "losses")):  # each defines a class named after the file
-    _stem, _dot, _suffix = _file.partition(".")
-    if _suffix == "py" and _stem not in ("__init__", "base"):
-        _MODULES[_stem.title().replace("_", "")] = f"{__name__}.losses.{_stem}"
+_FOLDER = os.path.dirname(__file__)
+for _file in os.listdir(f"{_FOLDER}/losses"):  # each defines a class named after the file
+    if _file.endswith(".py") and _file not in ("__init__.py", "base.py"):
+        _MODULES[_file[:-3].title().replace("_", "")] = f"{__name__}.losses.{_file[:-3]}"
+for _file in os.listdir(f"{_FOLDER}/calibration/metrics"):  # each is served as a function with the file's name
+    if _file.endswith(".py") and _file != "__init__.py":
+        _MODULES[_file[:-3]] = f"{__name__}.calibration.scores.metric"
 _SUBMODULES = (
     "arena",
     "figures",

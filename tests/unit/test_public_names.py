@@ -9,6 +9,8 @@ from importlib import metadata
 import pytest
 
 import halobench
+from halobench.core import plugins
+from halobench.core.plugins.kinds import kinds
 
 
 @pytest.mark.process
@@ -29,3 +31,9 @@ def test_every_public_name_is_there_once():
     assert dir(halobench) == sorted(halobench.__all__)
     with pytest.raises(AttributeError, match="no attribute 'ec'"):
         _ = halobench.ec
+
+
+def test_every_loss_and_metric_of_the_package_is_public():
+    """By its file alone: a class named after a loss's file, and a function with a metric's name."""
+    named = {*plugins.names("metrics"), *map(kinds()["losses"].entry_of, plugins.names("losses"))}
+    assert named <= {*halobench.__all__}

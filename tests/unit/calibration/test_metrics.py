@@ -300,6 +300,7 @@ OWN = """
 import numpy as np
 
 TITLE = "Worst class"
+RANGE = (0, 1)
 LOWER_IS_BETTER = True
 
 def worst(probabilities, labels, *, floor=0.0):
@@ -322,6 +323,9 @@ def first(probabilities, labels):
 
 def praises(correct):
     return correct
+
+def doubled(confidence, correct):
+    return 2 * confidence - correct + 1
 
 def blind(confidence):
     return confidence
@@ -409,6 +413,7 @@ def test_a_bad_entry_is_named_before_any_job(own, entry, said):
         ("nan", "expected finite numbers"),
         ("first", "depends on the order of samples"),
         ("praises", "prefers wrong predictions"),
+        ("doubled", r"outside its RANGE \(0, 1\)"),
         ("blind", "expected at least one of correct, labels"),
     ],
 )
