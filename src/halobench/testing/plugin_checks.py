@@ -245,9 +245,10 @@ def check_metric(name: str, **options: Any) -> None:
     >>> check_metric("ece", bins=10)
     """
     from halobench.calibration.scores.metric import Metric, by_kind
+    from halobench.core.specs.metric import MetricSpec
 
     with _asserting("metrics", name):
-        metric = Metric(name, plugins.find("metrics", name).without_defaults(options))
+        metric = Metric(name, MetricSpec(name, options).options)
         takes, said = metric.takes, plugin_facts.facts("metrics", name)
         low, high = np.add(said.bounds, (-1e-9, 1e-9))
 

@@ -393,7 +393,7 @@ def test_a_metric_that_fails_is_named(own, name, said):
         ("{own}:absent", "doesn't define 'absent'"),
         ("ece", "always computed"),
         ("eec", r"one of ace_average, .* \(did you mean 'ece'\?\) or module:object"),
-        ({"ece": {"name": "ece", "bins": 5}}, "a different name, since this one is that of another metric"),
+        ({"ece": {"name": "ece", "bins": 5}}, "a different name, since another plug-in has this one"),
         ({"ece_floor": {"name": "ece"}}, "a different name"),
         ({"fine": {"name": "ece", "bin": 5}}, "fine.bin: no such option; those of ece are bins"),
         ({"fine": {"name": "ecee"}}, "fine.name = 'ecee': expected one of"),

@@ -41,6 +41,7 @@ class NoiseSpec:
 class SourceSpec(PluginSpec):
     """The origin of samples: a loader (a file in ``halobench/data/loaders`` or ``module:object``) and its options."""
 
+    KIND = "data"
     loader: Text = Field(description="Name of the loader, or module:object.", json_schema_extra=suggested("data"))
     options: dict[str, Any] = Field(default_factory=dict)
 

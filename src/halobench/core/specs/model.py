@@ -85,6 +85,7 @@ class ModelSpec(PluginSpec):
     samples of the source `trained_on` as training samples.
     """
 
+    KIND = "models"
     name: Text = Field(
         description="Name of the model, timm/NAME, torchvision/NAME or module:object.",
         json_schema_extra=suggested("models"),

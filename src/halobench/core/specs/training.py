@@ -22,6 +22,7 @@ from halobench.core.specs.plugin import PluginSpec, suggested
 class LossSpec(PluginSpec):
     """A loss (a file in ``halobench/losses`` or ``module:object``) and its options."""
 
+    KIND = "losses"
     name: Text = Field(description="Name of the loss, or module:object.", json_schema_extra=suggested("losses"))
     options: dict[str, Any] = Field(default_factory=dict)
 
