@@ -53,7 +53,7 @@ _HOMES = {
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
 _FOLDER = os.path.dirname(__file__)
 for _file in os.listdir(f"{_FOLDER}/losses"):  # each defines a class named after the file
-    if _file.endswith(".py") and _file not in ("__init__.py", "base.py"):
+    if _file.endswith(".py") and _file not in ("__init__.py", "base.py", "checks.py"):
         _MODULES[_file[:-3].title().replace("_", "")] = f"{__name__}.losses.{_file[:-3]}"
 for _file in os.listdir(f"{_FOLDER}/calibration/metrics"):  # each is served as a function with the file's name
     if _file.endswith(".py") and _file != "__init__.py":

@@ -72,12 +72,11 @@ def check_loss(name: str, **options: Any) -> None:
     import torch
 
     from halobench.core.specs.training import LossSpec
-    from halobench.losses import base
-    from halobench.runner import build_checks
+    from halobench.losses import base, checks
 
     with _asserting("losses", name):
         spec = LossSpec(name, options)
-        rows = build_checks.check_loss(spec, batch=6)
+        rows = checks.check_loss(spec, batch=6)
         wanted = 6 * (plugins.find("losses", name).constants.get("ROWS") or 1)
         assert rows == wanted, f"{name} makes {rows} rows of 6, but its file says {wanted} (ROWS)"
         loss, labels = base.build(spec), torch.arange(6) % 3
