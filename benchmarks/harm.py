@@ -39,9 +39,9 @@ from sklearn.ensemble import ExtraTreesClassifier  # noqa: E402
 
 from halobench import fit_auto  # noqa: E402
 from halobench.calibration.arrays import shares_of  # noqa: E402
-from halobench.calibration.repair.auto import OWN  # noqa: E402
+from halobench.calibration.calibrators.auto import OWN  # noqa: E402
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax  # noqa: E402
-from halobench.calibration.temperature.temperature_scaling import finite_beta  # noqa: E402
+from halobench.calibration.temperature.search import finite_beta  # noqa: E402
 
 HARM, MOST = 0.005, 0.05
 MANY = {"samples": 500, "classes": 50}  # of kinds with more samples, .3 as many draws; with more classes, .1

@@ -19,7 +19,7 @@ harness.one_thread()
 import numpy as np  # noqa: E402
 from constructed_maps import CASES, draw  # noqa: E402
 
-from halobench.calibration.repair import ladder  # noqa: E402
+from halobench.calibration import ladder  # noqa: E402
 
 SAMPLES, TOLERANCE = 1000, 0.001
 NEW = 50_000  # samples from which the best map's expected NLL is computed

@@ -49,10 +49,10 @@ from sklearn.svm import SVC  # noqa: E402
 
 from halobench import fit_auto, fit_temperature  # noqa: E402
 from halobench.calibration import calibrator  # noqa: E402
-from halobench.calibration.repair.auto import LIBRARY, OWN, TEMPERATURES  # noqa: E402
+from halobench.calibration.calibrators.auto import LIBRARY, OWN, TEMPERATURES  # noqa: E402
 from halobench.calibration.repair.trials import NORMAL  # noqa: E402
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax  # noqa: E402
-from halobench.calibration.temperature.temperature_scaling import finite_beta  # noqa: E402
+from halobench.calibration.temperature.search import finite_beta  # noqa: E402
 from halobench.core import plugins  # noqa: E402
 from halobench.core.errors import SpecError  # noqa: E402
 from halobench.data.loaders import mnist5k, overlap  # noqa: E402

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HOMES = {
-    "calibration.temperature.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
-    "calibration.temperature.paper_fit": ("fit_paper",),
+    "calibration.calibrators.exact": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
+    "calibration.calibrators.paper": ("fit_paper",),
     "calibration.scores.metric": ("ace", "reliability", "softmax"),
     "calibration.scores.resampling": ("bootstrap_intervals", "ece_floor"),
-    "calibration.repair.auto": ("AutoFit", "fit_auto"),
+    "calibration.calibrators.auto": ("AutoFit", "fit_auto"),
     "calibration.calibrator": ("Calibrator",),
     "calibration.diagnosis.diagnose": ("diagnose", "diagnose_file"),
     "calibration.diagnosis.diagnosis": ("Diagnosis",),
@@ -29,8 +29,8 @@ _HOMES = {
         *("mixup_kl_bound", "nearest_neighbour_kl", "partner_kl", "posterior_entropy", "two_level_kl"),
         *("two_level_slope", "uniform_kl"),
     ),
-    "calibration.repair.partner_scaling": ("PartnerFit", "fit_partner"),
-    "calibration.repair.ladder": ("RepairLadder", "Rung", "repair_ladder"),
+    "calibration.calibrators.partner": ("PartnerFit", "fit_partner"),
+    "calibration.ladder": ("RepairLadder", "Rung", "repair_ladder"),
     "core.errors": ("SpecError",),
     "core.specs.calibrate": ("CalibrateSpec",),
     "core.specs.data": ("DatasetSpec", "NoiseSpec", "SourceSpec"),

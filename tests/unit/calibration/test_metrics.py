@@ -13,11 +13,11 @@ from scipy.special import softmax as scipy_softmax
 from halobench import testing
 from halobench.calibration import arrays
 from halobench.calibration.calibrate_cell import calibrate
+from halobench.calibration.calibrators.exact import fit_temperature
+from halobench.calibration.calibrators.paper import fit_paper
 from halobench.calibration.scores import metric
 from halobench.calibration.scores.resampling import bootstrap_intervals, ece_floor
 from halobench.calibration.scores.sample_scores import cross_entropy
-from halobench.calibration.temperature.paper_fit import fit_paper
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs.calibrate import CalibrateSpec

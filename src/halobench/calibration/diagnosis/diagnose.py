@@ -1,8 +1,8 @@
 """Diagnose a classifier's logits: is its temperature optimal, what else would repair it, and are there enough samples?
 
 `diagnose` answers these questions from validation logits and labels, and from test logits if there are any. `diagnose`
-combines the exact temperature (`halobench.calibration.temperature.temperature_scaling`), the choice of a calibrator by
-cross-fitting (`halobench.calibration.repair.auto`), the repair ladder (`halobench.calibration.repair.ladder`), the
+combines the exact temperature (`halobench.calibration.calibrators.exact`), the choice of a calibrator by
+cross-fitting (`halobench.calibration.calibrators.auto`), the repair ladder (`halobench.calibration.ladder`), the
 confusions that partner scaling uses, and two tests of whether test logits look like validation logits.
 
 Maps with a weight for each pair of classes would take minutes with many classes. Among the candidates, they are skipped
@@ -30,19 +30,19 @@ import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_whole, unweighted, weighted, weights_of
 from halobench.calibration.calibrator import fit_checked
+from halobench.calibration.calibrators import auto
+from halobench.calibration.calibrators.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
 from halobench.calibration.diagnosis.parts import Shift, Temperature, confusions, quick_ladder
 from halobench.calibration.floor import Floor, Floored, check_floor, floored
+from halobench.calibration.ladder import Rung
 from halobench.calibration.logit_tables import aligned, check_names, named_columns, numbered, table_arrays
-from halobench.calibration.repair import auto
-from halobench.calibration.repair.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.ladder import Rung
 from halobench.calibration.scores import metric, resampling
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, mass_of, softmax
 from halobench.calibration.temperature.rescaling import rescale, temper
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.search import finite_beta
 from halobench.core.errors import refuse
 from halobench.core.seeding import generator
 

@@ -18,7 +18,7 @@ from halobench.pipeline.stage import Code, parse_parts, require_folders, resumab
 from halobench.storage import arrays_io, tables_io
 
 CODE = (
-    "calibration.temperature.temperature_scaling",
+    "calibration.calibrators.exact",
     "data.splits",
     "probing.probe",
     "training.device",
@@ -50,7 +50,7 @@ def run(
         stage("probe", folder / "probe.json", canonical_spec, **options) as job,
         resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
-        from halobench.calibration.temperature.temperature_scaling import fit_temperature
+        from halobench.calibration.calibrators.exact import fit_temperature
         from halobench.data import splits
         from halobench.probing.probe import ProbedModel, probe_cell
         from halobench.probing.progress import Progress

@@ -12,7 +12,7 @@ from halobench.pipeline.stage import Code, require_folders, stage
 from halobench.results.trained_cell import open_cell
 from halobench.storage import arrays_io, files, tables_io
 
-CODE = ("calibration.repair.cell_ladder", "results.trained_cell")
+CODE = ("calibration.cell_ladder", "results.trained_cell")
 
 PACKAGES = ("pandas", "scipy", "scikit-learn", "torch")
 
@@ -27,7 +27,7 @@ def run(*, spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None =
     plugins = [("models", cell.spec["model"]["name"]), *sampler] if sampler else []
     options: Any = {"seed": seed, "code": code, "plugins": plugins, "packages": PACKAGES}
     with stage("repair", folder / "repair.json", {}, **options) as job:
-        from halobench.calibration.repair.cell_ladder import cell_ladder
+        from halobench.calibration.cell_ladder import cell_ladder
         from halobench.results.trained_cell import further_draws
 
         more = further_draws(cell) if sampler else None
