@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +40,18 @@ def test_every_loss_and_metric_of_the_package_is_public():
     """By its file alone: a class named after a loss's file, and a function with a metric's name."""
     named = {*plugins.names("metrics"), *map(kinds()["losses"].entry_of, plugins.names("losses"))}
     assert named <= {*halobench.__all__}
+
+
+def test_the_type_stub_has_every_public_name_from_its_module():
+    """Editors read it in place of the package, whose names are loaded on first use."""
+    homes = {}
+    for node in ast.parse(Path(halobench.__file__).with_suffix(".pyi").read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            homes |= {alias.asname: node.module for alias in node.names}
+        elif isinstance(node, ast.FunctionDef):
+            homes[node.name] = "halobench.calibration.scores.metric"
+        elif isinstance(node, ast.AnnAssign):
+            homes[ast.unparse(node.target)] = ""
+    assert sorted(homes) == sorted(halobench.__all__)
+    for name, module in homes.items():
+        assert not module or hasattr(importlib.import_module(module), name)
