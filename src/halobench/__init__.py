@@ -58,15 +58,8 @@ for _file in os.listdir(f"{_FOLDER}/losses"):  # each defines a class named afte
 for _file in os.listdir(f"{_FOLDER}/calibration/metrics"):  # each is served as a function with the file's name
     if _file.endswith(".py") and _file != "__init__.py":
         _MODULES[_file[:-3]] = f"{__name__}.calibration.scores.metric"
-_SUBMODULES = (
-    "arena",
-    "figures",
-    "sklearn",
-    "tables",
-    "testing",
-    "theory",
-    "torch",
-)  # modules with public names of their own
+# Modules with public names of their own.
+_SUBMODULES = ("arena", "figures", "sklearn", "tables", "testing", "theory", "torch")
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 

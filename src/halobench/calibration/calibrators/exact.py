@@ -17,13 +17,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from halobench.calibration.arrays import (
-    check_labels_or_votes,
-    check_logits,
-    check_targets,
-    check_unscaled,
-    weighted,
-)
+from halobench.calibration.arrays import check_labels_or_votes, check_logits, check_targets, check_unscaled, weighted
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.logit_tables import aligned
 from halobench.calibration.saved import Savable, savable

@@ -7,14 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from halobench.core.errors import require
-from halobench.core.specs.codec import (
-    Count,
-    Flag,
-    Number,
-    Text,
-    Whole,
-    spec,
-)
+from halobench.core.specs.codec import Count, Flag, Number, Text, Whole, spec
 from halobench.core.specs.plugin import PluginSpec, suggested
 
 

@@ -9,17 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from halobench.core.errors import hint, naming, one_of, refuse, require
 from halobench.core.plugins.kinds import kinds
-from halobench.core.specs.codec import (
-    Count,
-    Flag,
-    NotNegative,
-    Number,
-    Several,
-    Text,
-    check_distinct,
-    parse,
-    spec,
-)
+from halobench.core.specs.codec import Count, Flag, NotNegative, Number, Several, Text, check_distinct, parse, spec
 from halobench.core.specs.plugin import PluginSpec, suggested
 
 

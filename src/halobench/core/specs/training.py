@@ -7,14 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from halobench.core.errors import require
-from halobench.core.specs.codec import (
-    Count,
-    Flag,
-    NotNegative,
-    Number,
-    Text,
-    spec,
-)
+from halobench.core.specs.codec import Count, Flag, NotNegative, Number, Text, spec
 from halobench.core.specs.plugin import PluginSpec, suggested
 
 
