@@ -21,7 +21,7 @@ from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, commands, read_source_spec
-from halobench.results.names import LABELS, OVER_SAMPLES, REGION_METRICS, REPAIRS
+from halobench.results.names import LABELS, METRICS, OVER_SAMPLES, REGION_METRICS, REPAIRS
 from halobench.storage.provenance import short
 
 SHORT = 20  # terminal columns that a text may take up before it is wrapped; no number in one is longer
@@ -156,7 +156,8 @@ def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Rows]:
     scores = table_views.without_void_floors(scores.assign(dataset=""))
     tables = []
     for labels, part in scores[scores["split"] == "test"].groupby("labels", sort=False):
-        listed = [name for name in part["metric"].unique() if name not in REGION_METRICS]
+        present = dict.fromkeys(part["metric"])
+        listed = [name for name in {**METRICS, **present} if name in present and name not in REGION_METRICS]
         texts = [scored(*values) for values in part[["value", "low", "high"]].to_numpy()]
         cells = part.assign(text=texts).pivot(index="metric", columns="calibrator", values="text")
         cells = cells.reindex(index=listed, columns=part["calibrator"].unique()).fillna("–")
