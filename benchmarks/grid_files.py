@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from halobench.core.plugins import find
+from halobench.core.plugins.facts import named
 from halobench.experiment.jobs import list_cells
 from halobench.experiment.sections import Cell
 from halobench.storage import files, provenance, records
@@ -44,8 +46,8 @@ QUANTITIES = (
 POINTS = {"train": 150, "heldout": 100}
 SHARPNESS = {"none": 1.0, "paper": 0.75, "exact": 0.4, "oracle": 0.39}
 SCORED = {"train": ("drawn", "clean"), "val": ("drawn", "noisy", "clean"), "test": ("noisy", "clean")}
-BINNED = ("ece", "ace_average", "ace_equal_mass", "mce", "classwise_ece", "ece_floor")
 STAGES = [stage for stage in CELL_STAGES if stage.cells != "laddered"]  # of each cell
+BINNED = (*(name for name in named("metrics") if "bins" in find("metrics", name).options), "ece_floor")
 EPOCHS = (100, 50)  # for every other model
 
 Outputs = dict[str, tuple[bytes, str]]  # by file name: the content and its SHA-256

@@ -20,7 +20,7 @@ import peers_calibration as peers  # noqa: E402
 from harness import Row  # noqa: E402
 
 from halobench.calibration.arrays import blocks  # noqa: E402
-from halobench.calibration.temperature.temperature_scaling import fit_temperature  # noqa: E402
+from halobench.calibration.calibrators.exact import fit_temperature  # noqa: E402
 
 SIZES = ((10_000, 10), (10_000, 100), (50_000, 1000))
 QUICK = ((2_000, 10), (2_000, 100), (4_000, 1000))

@@ -15,13 +15,11 @@ if TYPE_CHECKING:
     from typing import Any
 
 _HOMES = {
-    "calibration.temperature.temperature_scaling": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
-    "calibration.temperature.paper_fit": ("fit_paper",),
-    "calibration.scores.metric": (
-        *("ace", "brier", "classwise_ece", "ece", "error", "kl", "mce", "nll", "reliability", "softmax"),
-    ),
+    "calibration.calibrators.exact": ("TemperatureFit", "fit_temperature", "scale", "tempered"),
+    "calibration.calibrators.paper": ("fit_paper",),
+    "calibration.scores.metric": ("ace", "reliability", "softmax"),
     "calibration.scores.resampling": ("bootstrap_intervals", "ece_floor"),
-    "calibration.repair.auto": ("AutoFit", "fit_auto"),
+    "calibration.calibrators.auto": ("AutoFit", "fit_auto"),
     "calibration.calibrator": ("Calibrator",),
     "calibration.diagnosis.diagnose": ("diagnose", "diagnose_file"),
     "calibration.diagnosis.diagnosis": ("Diagnosis",),
@@ -31,8 +29,8 @@ _HOMES = {
         *("mixup_kl_bound", "nearest_neighbour_kl", "partner_kl", "posterior_entropy", "two_level_kl"),
         *("two_level_slope", "uniform_kl"),
     ),
-    "calibration.repair.partner_scaling": ("PartnerFit", "fit_partner"),
-    "calibration.repair.ladder": ("RepairLadder", "Rung", "repair_ladder"),
+    "calibration.calibrators.partner": ("PartnerFit", "fit_partner"),
+    "calibration.ladder": ("RepairLadder", "Rung", "repair_ladder"),
     "core.errors": ("SpecError",),
     "core.specs.calibrate": ("CalibrateSpec",),
     "core.specs.data": ("DatasetSpec", "NoiseSpec", "SourceSpec"),
@@ -53,19 +51,15 @@ _HOMES = {
     "results.trained_cell": ("TrainedCell", "open_cell"),
 }
 _MODULES = {name: f"{__name__}.{module}" for module, names in _HOMES.items() for name in names}
-for _file in os.listdir(os.path.join(os.path.dirname(__file__), "losses")):  # each defines a class named after the file
-    _stem, _dot, _suffix = _file.partition(".")
-    if _suffix == "py" and _stem not in ("__init__", "base"):
-        _MODULES[_stem.title().replace("_", "")] = f"{__name__}.losses.{_stem}"
-_SUBMODULES = (
-    "arena",
-    "figures",
-    "sklearn",
-    "tables",
-    "testing",
-    "theory",
-    "torch",
-)  # modules with public names of their own
+_FOLDER = os.path.dirname(__file__)
+for _file in os.listdir(f"{_FOLDER}/losses"):  # each defines a class named after the file
+    if _file.endswith(".py") and _file not in ("__init__.py", "base.py", "checks.py"):
+        _MODULES[_file[:-3].title().replace("_", "")] = f"{__name__}.losses.{_file[:-3]}"
+for _file in os.listdir(f"{_FOLDER}/calibration/metrics"):  # each is served as a function with the file's name
+    if _file.endswith(".py") and _file != "__init__.py":
+        _MODULES[_file[:-3]] = f"{__name__}.calibration.scores.metric"
+# Modules with public names of their own.
+_SUBMODULES = ("arena", "figures", "sklearn", "tables", "testing", "theory", "torch")
 __all__ = ["__version__", *sorted([*_MODULES, *_SUBMODULES])]
 
 

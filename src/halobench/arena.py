@@ -29,14 +29,14 @@ import pandas as pd
 
 from halobench.calibration.arrays import as_probabilities, check_labels
 from halobench.calibration.calibrator import fit as fit_by_name
+from halobench.calibration.calibrators.auto import fit_auto
+from halobench.calibration.calibrators.exact import TemperatureFit, fit_temperature
+from halobench.calibration.calibrators.paper import fit_paper
 from halobench.calibration.floor import LEAST, fit_floor, floored
-from halobench.calibration.repair.auto import fit_auto
 from halobench.calibration.saved import Savable
 from halobench.calibration.scores.region_scores import SampleRegions
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax
 from halobench.calibration.scores.targets import read_targets
-from halobench.calibration.temperature.paper_fit import fit_paper
-from halobench.calibration.temperature.temperature_scaling import TemperatureFit, fit_temperature
 from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
 from halobench.core.extras import explained
 from halobench.results.cell import cell_names

@@ -37,17 +37,13 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from halobench.calibration.arrays import as_array, as_probabilities, check_logits, two_columns, weighted
 from halobench.calibration.calibrator import Calibrator
 from halobench.calibration.calibrator import fit as fit_by_name
+from halobench.calibration.calibrators.auto import fit_auto
+from halobench.calibration.calibrators.exact import fit_temperature, scaling, tempered
+from halobench.calibration.calibrators.partner import fit_partner
 from halobench.calibration.floor import LEAST, Floored, check_floor, fit_floor, floored
-from halobench.calibration.repair.auto import fit_auto
-from halobench.calibration.repair.partner_scaling import fit_partner
 from halobench.calibration.scores.metric import softmax
 from halobench.calibration.scores.sample_scores import logarithm
-from halobench.calibration.temperature.temperature_scaling import (
-    fit_smoothed,
-    fit_temperature,
-    scaling,
-    tempered,
-)
+from halobench.calibration.temperature.search import fit_smoothed
 from halobench.core.errors import Found, require
 from halobench.core.formatting import count
 

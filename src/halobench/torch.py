@@ -26,13 +26,13 @@ from torch.nn import functional
 
 from halobench.calibration.arrays import as_array, as_probabilities, check_logits, check_unscaled
 from halobench.calibration.calibrator import Calibrator, CheckedMap, accepts_zeros
+from halobench.calibration.calibrators.exact import Tempering
 from halobench.calibration.calibrators.matrix import Matrix
+from halobench.calibration.calibrators.partner import PartnerFit
 from halobench.calibration.calibrators.top_rest import TopRest
 from halobench.calibration.floor import Floored
-from halobench.calibration.repair.partner_scaling import PartnerFit
 from halobench.calibration.saved import Savable
 from halobench.calibration.scores.sample_scores import logarithm
-from halobench.calibration.temperature.temperature_scaling import Tempering
 from halobench.core.errors import Found, RefusedError, refuse, require
 
 __all__ = ["Calibrated"]

@@ -36,9 +36,9 @@ from sklearn.ensemble import ExtraTreesClassifier
 
 from halobench import fit_auto
 from halobench.calibration.arrays import shares_of
-from halobench.calibration.repair.auto import OWN
+from halobench.calibration.calibrators.auto import OWN
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.search import finite_beta
 from studies.harm.kinds import KINDS, NTEST, Draw, Kind
 
 HARM, MOST = 0.005, 0.05

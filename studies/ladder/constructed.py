@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is imported
 
 import numpy as np
 
-from halobench.calibration.repair.ladder import ladder
+from halobench.calibration.ladder import ladder
 from studies.ladder.constructed_maps import CASES, draw
 
 SAMPLES, TOLERANCE = 1000, 0.001

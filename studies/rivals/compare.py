@@ -44,10 +44,10 @@ from sklearn.svm import SVC
 
 from halobench import fit_auto, fit_temperature
 from halobench.calibration import calibrator
-from halobench.calibration.repair.auto import LIBRARY, OWN, TEMPERATURES
+from halobench.calibration.calibrators.auto import LIBRARY, OWN, TEMPERATURES
 from halobench.calibration.repair.trials import NORMAL
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.search import finite_beta
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.data.loaders import mnist5k, overlap

@@ -151,7 +151,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert {name for name in names if name.split("/")[0] not in others} == {
         name.removeprefix("src/") for name in tracked
     }
-    assert {"py.typed", "reporting/templates/base.html"} <= package
+    assert {"__init__.pyi", "py.typed", "reporting/templates/base.html"} <= package
     assert all(name.endswith(".dist-info") for name in others)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from conftest import Workspace, few_cells
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
+from halobench.calibration.calibrators.exact import fit_temperature
 from halobench.storage import arrays_io, records
 from halobench.storage.files import read_json
 from halobench.storage.verify import verify

@@ -7,11 +7,13 @@ import functools
 
 import pytest
 
+import halobench
 import synthetic
 from halobench import testing
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.plugins.constants import without_words
+from halobench.core.plugins.kinds import kinds
 from halobench.core.specs.codec import parse
 from halobench.experiment.sections import ExperimentSpec
 from halobench.figures import calibrator_label
@@ -45,6 +47,23 @@ PLUGINS = [(kind, name) for kind in CHECKS for name in plugins.names(kind)]
 )
 def test_a_plugin_passes_the_check_of_its_kind(kind, name):
     CHECKS[kind](name, **(OPTIONS.get(name, {}) if kind == "data" else {}))
+
+
+def test_a_folder_of_plugins_holds_nothing_else():
+    """Except for the base and the checks of losses."""
+    for kind in kinds().values():
+        files = {path.stem for path in kind.folder.glob("*.py")} - {"__init__"}
+        assert files - {*plugins.names(kind.name)} <= ({"base", "checks"} if kind.name == "losses" else set()), (
+            kind.name
+        )
+
+
+@pytest.mark.parametrize(
+    ("function", "home"),
+    [("fit_temperature", "exact"), ("fit_paper", "paper"), ("fit_partner", "partner"), ("fit_auto", "auto")],
+)
+def test_a_calibrator_is_in_its_own_file(function, home):
+    assert getattr(halobench, function).__module__ == plugins.load("calibrators", home).__module__
 
 
 WRONG = """

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT, Workspace, tiny_figures, tiny_tables
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
+from halobench.calibration.calibrators.exact import fit_temperature
 from halobench.cli.main import main
 from halobench.core.errors import SpecError
 from halobench.storage import arrays_io, files, records

@@ -26,17 +26,13 @@ import pandas as pd
 
 from halobench.calibration.arrays import check_logits
 from halobench.calibration.calibrator import Calibrator, LibraryError, fit_checked
+from halobench.calibration.calibrators.exact import TemperatureFit, fit_exactly, scaling
 from halobench.calibration.scores import region_scores
 from halobench.calibration.scores.region_scores import SampleRegions
 from halobench.calibration.scores.sample_scores import cross_entropy
 from halobench.calibration.scores.scoring import SplitScores, metrics_row
 from halobench.calibration.scores.targets import SPLITS, Targets, read_array, read_targets, reported_labels
 from halobench.calibration.temperature.rescaling import rescale
-from halobench.calibration.temperature.temperature_scaling import (
-    TemperatureFit,
-    fit_exactly,
-    scaling,
-)
 from halobench.core.errors import Found, SpecError, naming, refuse, require
 from halobench.core.plugins import check_installed, find
 from halobench.core.specs.calibrate import CalibrateSpec

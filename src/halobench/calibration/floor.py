@@ -23,7 +23,7 @@ from halobench.calibration.calibrator import Map
 from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, softmax
 from halobench.calibration.temperature.rescaling import rescale
-from halobench.calibration.temperature.temperature_scaling import finite_beta, smoothed_nll
+from halobench.calibration.temperature.search import finite_beta, smoothed_nll
 from halobench.core.errors import require
 
 LEAST = 1e-12  # what others add, as scikit-learn does; also the smallest floor that is tried

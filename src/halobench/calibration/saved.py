@@ -34,17 +34,15 @@ FORMAT, VERSION = "halobench calibrator", 1
 HEADER = "header"
 WANTED = "pass a file that a calibrator's save has written, such as calibrator.npz from `halobench diagnose --out`"
 
-# The modules of data classes that are no plug-in's own; plug-ins have theirs in their files.
+# The modules of data classes whose names aren't those of plug-ins' files.
 HOMES = (
     "calibrator",
     "floor",
-    "repair.auto",
+    "calibrators.exact",
+    "calibrators.shrunk",
     "repair.columns",
     "repair.groups",
-    "repair.partner_scaling",
-    "repair.shrunk",
     "repair.trials",
-    "temperature.temperature_scaling",
 )
 PLUG_INS = f"{__package__}.calibrators"
 REMEDY = "return a data class of numbers and arrays with the decorator @savable, or set REFITTED = True in the plug-in"
@@ -65,12 +63,11 @@ def savable(form: str) -> Callable[[Class], Class]:
         name, home = form, cls.__module__
         if not home.startswith(f"{PACKAGE.name}."):
             name = f"{home}:{form}"
-        elif home.startswith(f"{PLUG_INS}."):
-            plug_in = home.rpartition(".")[2]
-            refuse(form.partition(".")[0] != plug_in, home, f"@savable({form!r}): call it {plug_in!r}, as its file")
-        else:
-            known = [f"{__package__}.{module}" for module in HOMES]
-            refuse(home not in known, home, f"@savable({form!r}): list this module in HOMES in {__name__}")
+        elif home not in [f"{__package__}.{module}" for module in HOMES]:
+            plug_in, inside = home.rpartition(".")[2], home.startswith(f"{PLUG_INS}.")
+            named = inside and form.partition(".")[0] == plug_in
+            right = f"call it {plug_in!r}, as its file" if inside else f"list this module in HOMES in {__name__}"
+            refuse(not named, home, f"@savable({form!r}): {right}")
         refuse(not dataclasses.is_dataclass(cls), home, f"@savable({form!r}): put it above @dataclass")
         other = _CLASSES.setdefault(name, cls)
         taken = (other.__module__, other.__qualname__) != (home, cls.__qualname__)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, WrapValidator
 
-from halobench.core import plugins
 from halobench.core.errors import NAME, SpecError, check_name, one_of, require
 from halobench.core.specs.calibrate import MetricsSpec
 from halobench.core.specs.calibrator import CALIBRATORS, Calibrators
@@ -36,12 +35,6 @@ def _given_keys(layer: Any, check: Callable[[Any], Recipe]) -> dict[str, Any]:
     """Return a layer of a recipe after checking its values; keys that it omits come from other layers."""
     recipe = check(layer)
     return {key: getattr(recipe, key) for key in layer}
-
-
-def _without_defaults(kind: str, entry: Any) -> Any:
-    """Return a plug-in's spec without default options; raise SpecError for an unknown plug-in or option."""
-    name = entry.loader if kind == "data" else entry.name
-    return dataclasses.replace(entry, options=plugins.find(kind, name).without_defaults(entry.options))
 
 
 def _named_kinds(probes: Any) -> Any:
@@ -118,11 +111,6 @@ class ProbeEntry(ProbeSpec):
 
     def visits(self, model: str) -> bool:
         return self.models is None or model in self.models
-
-
-Source = Annotated[SourceSpec, AfterValidator(functools.partial(_without_defaults, "data"))]
-Model = Annotated[ModelEntry, AfterValidator(functools.partial(_without_defaults, "models"))]
-Loss = Annotated[LossSpec, AfterValidator(functools.partial(_without_defaults, "losses"))]
 
 
 @dataclass(frozen=True, order=True)
@@ -206,7 +194,7 @@ class Sections:
         " nothing. Defaults to the environment variable HALOBENCH_DATA or, if it isn't set, to the folder data.",
     )
     fetch: Flag = Field(default=True, description="Download data sets that are missing from `data_root`.")
-    sources: Named[Source] = Field(
+    sources: Named[SourceSpec] = Field(
         description="Images, features or a distribution, each provided by a loader. A loader is a file in"
         " src/halobench/data/loaders or module:object; all other keys are its options."
     )
@@ -214,11 +202,11 @@ class Sections:
         description="A source cut into splits, or a distribution from which splits are drawn, with or without label"
         " noise."
     )
-    models: Named[Model] = Field(
+    models: Named[ModelEntry] = Field(
         description="Each model is a file in src/halobench/models/architectures, timm/NAME, torchvision/NAME or"
         " module:object; all keys that aren't listed here are its options."
     )
-    losses: Named[Loss] = Field(
+    losses: Named[LossSpec] = Field(
         description="Each loss is a file in src/halobench/losses or module:object; all other keys are its options."
     )
     train: Layer = Field(

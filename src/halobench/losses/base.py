@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from halobench.core import plugins
 from halobench.core.errors import Found, RefusedError, refuse, require
 from halobench.core.specs.training import LossSpec
 
@@ -55,8 +54,7 @@ def soft_cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Ten
 
 def build(spec: LossSpec) -> Loss:
     """Build the loss that a spec describes."""
-    options = plugins.find("losses", spec.name).without_defaults(dict(spec.options))
-    loss = plugins.load("losses", spec.name)(**options)
+    loss = spec.plugin.load()(**spec.options)
     if isinstance(loss, torch.nn.Module):
         return ModuleLoss(loss, spec.name)
     if not isinstance(loss, Loss):

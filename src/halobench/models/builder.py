@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from halobench.core import plugins
 from halobench.core.errors import refuse, require
 from halobench.core.specs.model import ModelSpec, Normalisation
 from halobench.models import preprocessing, pretrained
@@ -59,8 +58,7 @@ def _check_takes_features(spec: ModelSpec) -> None:
     refuse(spec.resize is not None, "resize", "the samples aren't images; leave this key out")
     normalised = isinstance(spec.preprocess, Normalisation)
     refuse(normalised, "preprocess", "the samples aren't images; leave this key out")
-    plugin = plugins.find("models", spec.name)
-    images = plugin.library or plugin.constants.get("IMAGES")
+    images = spec.plugin.library or spec.plugin.constants.get("IMAGES")
     require(not images, "name", spec.name, "a model that takes features, such as mlp, since this one takes only images")
 
 
@@ -99,12 +97,12 @@ def _network(spec: ModelSpec, input_shape: tuple[int, ...], classes: int) -> nn.
     A network from another package that has a fixed size is built from its options alone.
     """
     shape = image_shape(spec, input_shape)
-    plugin = plugins.find("models", spec.name)
-    if plugin.library:
+    options = dict(spec.options)
+    if spec.plugin.library:
         from halobench.models import library_models
 
-        return library_models.adapt(spec.name, shape, classes, dict(spec.options), spec.stem)
-    options, build = plugin.without_defaults(spec.options), plugin.load()
+        return library_models.adapt(spec.name, shape, classes, options, spec.stem)
+    build = spec.plugin.load()
     sized = not _takes(build, **options) or _takes(build, shape, classes, **options)
     model = build(shape, classes, **options) if sized else build(**options)
     _materialise(model, shape)

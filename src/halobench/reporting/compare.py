@@ -13,7 +13,7 @@ from rich.text import Text
 from halobench.core import console
 from halobench.core.errors import RefusedError, one_of, refuse, require
 from halobench.core.formatting import count, number
-from halobench.core.plugins.facts import lower_is_better
+from halobench.core.plugins.facts import of_metric
 from halobench.reporting import terminal
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, cell_names, differing, find_cell, find_seeds, read_cell
@@ -155,7 +155,7 @@ def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
         only: Any = group.iloc[0]
         apart = only["low_b"] > only["high_a"] or only["low_a"] > only["high_b"]
         clear = apart if cells else low > 0 or high < 0
-        lower = lower_is_better(plugged.get(key[2], PARTS.get(key[2], key[2])))
+        lower = of_metric(plugged.get(key[2], PARTS.get(key[2], key[2]))).lower_is_better
         better = "" if lower is None or not clear else "AB"[(change > 0) != lower]
         means = seeds[["value_a", "value_b"]].mean()
         rows.append((*key, *means, change, low, high, len(seeds), left_out, correction, lower, better))

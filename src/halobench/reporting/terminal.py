@@ -25,7 +25,6 @@ from halobench.results.names import LABELS, METRICS, OVER_SAMPLES, REGION_METRIC
 from halobench.storage.provenance import short
 
 SHORT = 20  # terminal columns that a text may take up before it is wrapped; no number in one is longer
-SCORES = ("error", "nll", "kl", "brier", "ece", "ace_average", "classwise_ece", "ece_floor")
 FOUR, TWO = ".4g", ".2g"  # significant digits
 
 
@@ -157,9 +156,8 @@ def metrics(scores: pd.DataFrame, width: int | None = None) -> list[Rows]:
     scores = table_views.without_void_floors(scores.assign(dataset=""))
     tables = []
     for labels, part in scores[scores["split"] == "test"].groupby("labels", sort=False):
-        present = list(part["metric"].unique())
-        listed = [name for name in SCORES if name in present]
-        listed += [name for name in present if name not in (*METRICS, *REGION_METRICS)]
+        present = dict.fromkeys(part["metric"])
+        listed = [name for name in {**METRICS, **present} if name in present and name not in REGION_METRICS]
         texts = [scored(*values) for values in part[["value", "low", "high"]].to_numpy()]
         cells = part.assign(text=texts).pivot(index="metric", columns="calibrator", values="text")
         cells = cells.reindex(index=listed, columns=part["calibrator"].unique()).fillna("–")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +22,7 @@ from halobench.core.errors import RefusedError, SpecError, describe_error, refus
 from halobench.core.specs.calibrator import CalibratorSpec
 from halobench.core.specs.metric import MetricSpec
 from halobench.core.specs.model import ModelSpec
-from halobench.core.specs.training import IMAGE_KEYS, LossSpec
+from halobench.core.specs.training import IMAGE_KEYS
 from halobench.data import sources, splits
 from halobench.data.written_sources import read_meta
 from halobench.experiment.config_loader import ConfigError, load_config
@@ -35,7 +34,6 @@ from halobench.storage import records
 from halobench.storage.request_diff import changes
 
 CERTIFIED = "certified"  # the kind of probe that accepts only networks made of known layers
-SMALL = (1, 4, 4)  # the shape of the images on which losses are tried
 
 
 def run(config: Config, results: Path) -> list[str]:
@@ -167,14 +165,16 @@ class _Build:
 
     def _rows(self, cell: Cell, source: sources.Description | None) -> int:
         """Return the number of rows in a cell's training batches, which its loss may increase."""
+        from halobench.losses import checks  # imports torch
+
         place, spec = f"losses.{cell.loss}", self.config.losses[cell.loss]
-        sound = self.attempt_once(("loss", cell.loss), place, check_loss, spec) is not None
+        sound = self.attempt_once(("loss", cell.loss), place, checks.check_loss, spec) is not None
         if self.config.models[cell.model].comes_trained:
             return 2
         batch = self._batch(cell)
-        shape = SMALL if source is None or len(source.shape) == 3 else tuple(source.shape)
+        shape = checks.SMALL if source is None or len(source.shape) == 3 else tuple(source.shape)
         key = ("rows", cell.loss, batch, shape)
-        return (sound and self.attempt_once(key, place, check_batch, spec, batch, shape)) or batch
+        return (sound and self.attempt_once(key, place, checks.check_batch, spec, batch, shape)) or batch
 
     def _batch(self, cell: Cell) -> int:
         """Return the number of samples in a cell's training batches."""
@@ -242,57 +242,6 @@ def written_description(config: Config, name: str, results: Path) -> sources.Des
 def smallest_part(micro: int | None, rows: int) -> int:
     """Return the number of samples, capped at 2, in the smallest part of a batch of `rows` that a model receives."""
     return min(rows % (micro or rows) or micro or rows, 2)
-
-
-def check_loss(spec: LossSpec, batch: int = 4, classes: int = 3, shape: tuple[int, ...] = SMALL) -> int:
-    """Build a loss and score a batch as in training; return the number of rows in the batch that the loss returns."""
-    import numpy as np
-    import torch
-
-    from halobench.losses import base
-
-    loss = base.build(spec)
-    images, labels = torch.rand(batch, *shape), torch.arange(batch) % classes
-    targets = labels if base.takes_labels(loss) else torch.eye(classes)[labels]
-    try:
-        mixed, soft = loss.mix(images, targets, np.random.default_rng(0))
-        shapes = tuple(mixed.shape), tuple(soft.shape)
-        logits = torch.linspace(-1, 1, len(soft) * classes).view(-1, classes).requires_grad_()
-        value = loss(logits, soft)
-        is_tensor = isinstance(value, torch.Tensor)
-        learns = is_tensor and value.shape == () and value.requires_grad
-        returned = f"a tensor of shape {tuple(value.shape)}" if is_tensor else f"a {type(value).__name__}"
-        returned += " without a gradient" if is_tensor and not value.requires_grad else ""
-        number = value.item() if learns else 0.0
-    except SpecError as error:  # raised because of these samples
-        raise RefusedError("name", f"{spec.name} can't be used for these samples: {error.sentence}") from None
-    except Exception as error:
-        raise RefusedError("name", f"{spec.name} can't score a batch ({describe_error(error)})") from error
-    rows = max(shapes[1][0], 1) if shapes[1] else 1
-    if shapes != ((rows, *images.shape[1:]), (rows, *targets.shape[1:])):
-        batch_shapes = f"a batch with shapes {tuple(images.shape)} and {tuple(targets.shape)}"
-        wanted = f"{batch_shapes}, possibly with a different number of rows (at least one, and the same in both)"
-        raise RefusedError(
-            "name", f"mix of {spec.name} returned shapes {shapes[0]} and {shapes[1]}; it must return {wanted}"
-        )
-    what = f"{spec.name} returned {returned}; a loss must return a scalar tensor with a gradient"
-    refuse(not learns, "name", what)
-    refuse(
-        not math.isfinite(number), "name", f"{spec.name} is {number} for logits from -1 to 1; it must be finite there"
-    )
-    return rows
-
-
-def check_batch(spec: LossSpec, batch: int, shape: tuple[int, ...] = SMALL) -> int:
-    """Check a loss on a training batch of `batch` samples; return the number of rows in the batch that it returns."""
-    from halobench.losses import base
-    from halobench.losses.mixup import Mixup
-
-    loss = base.build(spec)
-    if isinstance(loss, Mixup) and loss.points > batch:
-        what = f"at most the batch size, {batch}, since each mixed sample comes from another ordering of the batch"
-        raise SpecError("points", loss.points, what)
-    return check_loss(spec, batch, shape=shape)
 
 
 def check_certified(spec: ModelSpec, description: sources.Description, name: str) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
+from halobench.calibration.calibrators.exact import fit_temperature
 
 EXACT = 1e-3
 """How far above the optimum, in nats, the NLL of a right fit may lie."""

@@ -72,12 +72,11 @@ def check_loss(name: str, **options: Any) -> None:
     import torch
 
     from halobench.core.specs.training import LossSpec
-    from halobench.losses import base
-    from halobench.runner import build_checks
+    from halobench.losses import base, checks
 
     with _asserting("losses", name):
         spec = LossSpec(name, options)
-        rows = build_checks.check_loss(spec, batch=6)
+        rows = checks.check_loss(spec, batch=6)
         wanted = 6 * (plugins.find("losses", name).constants.get("ROWS") or 1)
         assert rows == wanted, f"{name} makes {rows} rows of 6, but its file says {wanted} (ROWS)"
         loss, labels = base.build(spec), torch.arange(6) % 3
@@ -229,9 +228,10 @@ def check_metric(name: str, **options: Any) -> None:
     """Check a metric by its name or ``module:object``.
 
     The metric's constants must have the right types. A metric's parameters must be among those that metrics can take,
-    and it must return either one number or one per sample, even for a single sample or two classes. A metric must not
-    change its arguments, and must return the same result each time. The order of samples must not matter, labels must
-    score as one-hot posteriors do, and right predictions must not score worse than wrong ones.
+    and it must return either one number or one per sample, even for a single sample or two classes, within its
+    ``RANGE``. A metric must not change its arguments, and must return the same result each time. The order of samples
+    must not matter, labels must score as one-hot posteriors do, and right predictions must not score worse than wrong
+    ones.
 
     Parameters
     ----------
@@ -244,10 +244,12 @@ def check_metric(name: str, **options: Any) -> None:
     >>> check_metric("ece", bins=10)
     """
     from halobench.calibration.scores.metric import Metric, by_kind
+    from halobench.core.specs.metric import MetricSpec
 
     with _asserting("metrics", name):
-        metric = Metric(name, plugins.find("metrics", name).without_defaults(options))
-        takes = metric.takes
+        metric = Metric(name, MetricSpec(name, options).options)
+        takes, said = metric.takes, plugin_facts.facts("metrics", name)
+        low, high = np.add(said.bounds, (-1e-9, 1e-9))
 
     def value(logits: np.ndarray, targets: np.ndarray) -> float:
         arguments = _predictions(logits, targets) | by_kind(targets)
@@ -256,6 +258,7 @@ def check_metric(name: str, **options: Any) -> None:
             values = metric.compute(arguments)
         changed = [key for key in arguments if not np.array_equal(arguments[key], kept[key])]
         assert not changed, f"{name} changes its argument {', '.join(changed)}"
+        assert np.all((low <= values) & (values <= high)), f"{name} has values outside its RANGE {said.range}"
         return float(np.mean(values))
 
     rng = np.random.default_rng(0)
@@ -271,12 +274,12 @@ def check_metric(name: str, **options: Any) -> None:
         if not {"labels", "posterior"} & set(takes):
             same = np.isclose(value(logits, labels), value(logits, np.eye(k)[labels]), atol=1e-9)
             assert same, f"{name} differs between labels and rows with all mass on them"
-    lower = plugins.find("metrics", name).constants.get("LOWER_IS_BETTER")
-    if lower is not None:
+    if said.lower_is_better is not None:
         rows = np.eye(3)[np.arange(30) % 3]
         targets = rows if "posterior" in takes else rows.argmax(axis=1)
         right, wrong = value(5 * rows, targets), value(5 * np.roll(rows, 1, axis=1), targets)
-        assert (right <= wrong) if lower else (right >= wrong), f"{name} prefers wrong predictions (LOWER_IS_BETTER)"
+        better = (right <= wrong) if said.lower_is_better else (right >= wrong)
+        assert better, f"{name} prefers wrong predictions (LOWER_IS_BETTER)"
 
 
 def _predictions(logits: np.ndarray, targets: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,11 +7,11 @@ import pytest
 
 from halobench import SpecError, diagnose, fit_auto
 from halobench.calibration import calibrator
-from halobench.calibration.repair import auto
+from halobench.calibration.calibrators import auto
+from halobench.calibration.calibrators.auto import TS
+from halobench.calibration.calibrators.shrunk import fit_shrunk
 from halobench.calibration.repair import trials as trials_module
-from halobench.calibration.repair.auto import TS
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.shrunk import fit_shrunk
 from halobench.calibration.repair.trials import FOLDS, Trials, variance
 from halobench.calibration.scores.sample_scores import softmax
 from halobench.core.seeding import generator

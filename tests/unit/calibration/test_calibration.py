@@ -13,13 +13,13 @@ import pytest
 
 from halobench.calibration import calibrator as posthoc
 from halobench.calibration.calibrate_cell import calibrate
+from halobench.calibration.calibrators.exact import fit_temperature
+from halobench.calibration.calibrators.paper import fit_paper
 from halobench.calibration.reference_predictors import nearest, references
 from halobench.calibration.scores import metric
 from halobench.calibration.scores.resampling import bootstrap_intervals, ece_floor
 from halobench.calibration.scores.sample_scores import cross_entropy
-from halobench.calibration.temperature.paper_fit import fit_paper
 from halobench.calibration.temperature.rescaling import FLAT
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs.calibrate import CalibrateSpec

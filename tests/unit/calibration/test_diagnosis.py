@@ -16,11 +16,12 @@ import torch
 import halobench
 from halobench import SpecError, calibrate_file, diagnose, diagnose_file, diagnosis_page, fit_temperature
 from halobench.calibration import calibrator
+from halobench.calibration.calibrators import auto
 from halobench.calibration.diagnosis import diagnose as diagnose_module
 from halobench.calibration.diagnosis import parts
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.parts import Shift, Temperature
-from halobench.calibration.repair import auto, families
+from halobench.calibration.repair import families
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.scores.metric import nll, softmax
 from halobench.cli.main import main

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from halobench.calibration.calibrators.exact import fit_temperature
 from halobench.calibration.diagnosis.external_logits import calibrate_file, read_logits
 from halobench.calibration.scores import metric
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.specs.calibrate import CalibrateSpec
 from halobench.reporting import terminal

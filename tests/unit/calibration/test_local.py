@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 
 from halobench import kl
 from halobench.calibration import calibrator
+from halobench.calibration.calibrators.partner import fit_checked
 from halobench.calibration.repair import families, mixture
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax
 from unit.calibration.builders import hard
@@ -36,7 +37,7 @@ def test_each_family_ignores_shifts_and_scale_and_is_finite_far_away(name):
     fresh = clusters(50, 1)[0]
 
     def fitted(logits: np.ndarray) -> families.Map:
-        return families.fit_families(logits, y, y, 0, [name])[name]
+        return families.fit_families(logits, y, y, 0, fit_checked, [name])[name]
 
     p, moved = softmax(fitted(z)(fresh)), fresh + np.arange(50)[:, None] % 4
     np.testing.assert_allclose(softmax(fitted(z + 7 * y[:, None])(moved)), p, atol=1e-6)
@@ -48,7 +49,7 @@ def test_each_family_ignores_shifts_and_scale_and_is_finite_far_away(name):
 @pytest.mark.parametrize("case", ["separable", "one class", "no logit stands out"])
 def test_each_family_is_finite_on_hard_data(case):
     z, y = hard(case)
-    for name, fitted in families.fit_families(z, y, y, 0).items():
+    for name, fitted in families.fit_families(z, y, y, 0, fit_checked).items():
         assert np.isfinite(softmax(fitted(z))).all(), name
 
 
@@ -58,7 +59,7 @@ def test_ranks_have_the_frequencies_of_the_labels_ranks():
     z = rng.permuted(np.tile([3.0, 2.0, 1.0, 0.0], (500, 1)), axis=1)
     order = np.argsort(-z, axis=1)
     y = order[np.arange(500), np.where(np.arange(500) % 5 < 3, 1, 3)]
-    (fitted,) = families.fit_families(z, y, y, 0, ["ranks"]).values()
+    (fitted,) = families.fit_families(z, y, y, 0, fit_checked, ["ranks"]).values()
     p = np.exp(fitted(z))
     np.testing.assert_allclose(np.take_along_axis(p, order, axis=1)[0], [0, 0.6, 0, 0.4], atol=0.001)
     np.testing.assert_allclose(p.sum(axis=1), 1)
@@ -75,7 +76,7 @@ def test_ranks_may_differ_between_bins():
         return order[np.arange(len(z)), (gap > -1).astype(int)]
 
     y = label(z)
-    (fitted,) = families.fit_families(z, y, y, 0, ["ranks"]).values()
+    (fitted,) = families.fit_families(z, y, y, 0, fit_checked, ["ranks"]).values()
     assert (fitted(z_new).argmax(axis=1) == label(z_new)).mean() > 0.95
 
 
@@ -83,14 +84,14 @@ def test_neighbours_of_tied_logits_are_all_that_tie():
     """One-hot logits: the average is over the class, shrunk towards partner scaling."""
     y = np.tile([0, 0, 0, 1, 2, 2, 2, 2], 50)
     z = 5 * np.eye(3)[np.tile([0, 0, 0, 0, 2, 2, 2, 2], 50)]
-    (fitted,) = families.fit_families(z, y, y, 0, ["neighbours"]).values()
+    (fitted,) = families.fit_families(z, y, y, 0, fit_checked, ["neighbours"]).values()
     np.testing.assert_allclose(np.exp(fitted(z[:1]))[0], [0.75, 0.25, 0], atol=0.02)
 
 
 def test_posteriors_as_targets_are_averaged_as_they_are():
     z, labels, posterior = clusters(300)
     for name in ("neighbours", "trees"):
-        (fitted,) = families.fit_families(z, posterior, labels, 0, [name]).values()
+        (fitted,) = families.fit_families(z, posterior, labels, 0, fit_checked, [name]).values()
         assert kl(fitted(z), posterior) < 0.02, name
 
 

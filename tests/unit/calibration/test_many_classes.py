@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from halobench import diagnose, fit_auto, fit_partner
+from halobench.calibration import ladder
+from halobench.calibration.calibrators import auto
 from halobench.calibration.diagnosis.parts import confusions
-from halobench.calibration.repair import auto, ladder, newton
+from halobench.calibration.repair import newton
 from halobench.core.errors import SpecError
 from halobench.pipeline import diagnose as command
 from unit.calibration.builders import drawn

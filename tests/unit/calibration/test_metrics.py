@@ -13,11 +13,11 @@ from scipy.special import softmax as scipy_softmax
 from halobench import testing
 from halobench.calibration import arrays
 from halobench.calibration.calibrate_cell import calibrate
+from halobench.calibration.calibrators.exact import fit_temperature
+from halobench.calibration.calibrators.paper import fit_paper
 from halobench.calibration.scores import metric
 from halobench.calibration.scores.resampling import bootstrap_intervals, ece_floor
 from halobench.calibration.scores.sample_scores import cross_entropy
-from halobench.calibration.temperature.paper_fit import fit_paper
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs.calibrate import CalibrateSpec
@@ -300,6 +300,7 @@ OWN = """
 import numpy as np
 
 TITLE = "Worst class"
+RANGE = (0, 1)
 LOWER_IS_BETTER = True
 
 def worst(probabilities, labels, *, floor=0.0):
@@ -322,6 +323,9 @@ def first(probabilities, labels):
 
 def praises(correct):
     return correct
+
+def doubled(confidence, correct):
+    return 2 * confidence - correct + 1
 
 def blind(confidence):
     return confidence
@@ -389,7 +393,7 @@ def test_a_metric_that_fails_is_named(own, name, said):
         ("{own}:absent", "doesn't define 'absent'"),
         ("ece", "always computed"),
         ("eec", r"one of ace_average, .* \(did you mean 'ece'\?\) or module:object"),
-        ({"ece": {"name": "ece", "bins": 5}}, "a different name, since this one is that of another metric"),
+        ({"ece": {"name": "ece", "bins": 5}}, "a different name, since another plug-in has this one"),
         ({"ece_floor": {"name": "ece"}}, "a different name"),
         ({"fine": {"name": "ece", "bin": 5}}, "fine.bin: no such option; those of ece are bins"),
         ({"fine": {"name": "ecee"}}, "fine.name = 'ecee': expected one of"),
@@ -409,6 +413,7 @@ def test_a_bad_entry_is_named_before_any_job(own, entry, said):
         ("nan", "expected finite numbers"),
         ("first", "depends on the order of samples"),
         ("praises", "prefers wrong predictions"),
+        ("doubled", r"outside its RANGE \(0, 1\)"),
         ("blind", "expected at least one of correct, labels"),
     ],
 )

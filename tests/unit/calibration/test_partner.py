@@ -11,8 +11,9 @@ from scipy.special import log_expit, log_softmax, logsumexp
 
 from halobench import fit_partner, fit_temperature, kl, nll
 from halobench.calibration import calibrator
-from halobench.calibration.repair import newton, partner_scaling
-from halobench.calibration.temperature.temperature_scaling import fit_smoothed
+from halobench.calibration.calibrators import partner as partner
+from halobench.calibration.repair import newton
+from halobench.calibration.temperature.search import fit_smoothed
 from halobench.theory import nearest_neighbour_kl, partner_kl
 from unit.calibration.builders import nearest
 
@@ -29,7 +30,7 @@ def confused(n: int = 400, k: int = 6, seed: int = 0, share: float = 0.3) -> tup
 
 
 def log_parts(
-    fit: partner_scaling.PartnerFit, z: np.ndarray, counts: np.ndarray, w: np.ndarray
+    fit: partner.PartnerFit, z: np.ndarray, counts: np.ndarray, w: np.ndarray
 ) -> tuple[int, dict[int, float], np.ndarray]:
     """One row's top class a, log P(j | not a) by class j, and the four features, by loops and sums."""
     k, a = len(z), int(np.argmax(z))
@@ -82,9 +83,7 @@ def test_the_numbers_are_those_that_scipy_finds_with_each_sample_really_left_out
     place = np.array([(tops[:i] == a).sum() for i, a in enumerate(tops)])
     folds = [counted(logits[place % 5 != f], labels[place % 5 != f], fit.symmetric) for f in range(5)]
     features = np.stack([log_parts(fit, z, folds[i % 5], fit.which)[2] for z, i in zip(logits, place, strict=True)])
-    units = np.r_[
-        np.sqrt((features**2).mean(axis=0)), np.full(5, math.sqrt(partner_scaling.CLASS_RIDGE / newton.RIDGE))
-    ]
+    units = np.r_[np.sqrt((features**2).mean(axis=0)), np.full(5, math.sqrt(partner.CLASS_RIDGE / newton.RIDGE))]
 
     def odds(v: np.ndarray) -> np.ndarray:
         return features @ v[:4] + v[4:][tops]

@@ -13,9 +13,9 @@ from scipy.special import log_softmax
 from halobench.calibration import calibrator
 from halobench.calibration.calibrate_cell import calibrate
 from halobench.calibration.calibrators import confusion_mix, dirichlet, noise_layer
+from halobench.calibration.calibrators.exact import fit_temperature
 from halobench.calibration.scores.metric import ece, kl, nll
 from halobench.calibration.scores.sample_scores import softmax
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs.calibrate import CalibrateSpec

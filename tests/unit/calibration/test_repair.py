@@ -10,8 +10,8 @@ import pytest
 from scipy.special import softmax
 
 from halobench import SpecError, fit_temperature, kl, nll, repair_ladder
-from halobench.calibration.repair import ladder as repair
-from halobench.calibration.repair.cell_ladder import PARTS, cell_ladder
+from halobench.calibration import ladder as repair
+from halobench.calibration.cell_ladder import PARTS, cell_ladder
 from halobench.theory import nearest_neighbour_kl, partner_kl
 from studies.ladder.constructed_maps import draw
 from unit.calibration.builders import hard, nearest
@@ -88,7 +88,7 @@ def test_nearest_neighbours_have_the_parts_of_the_closed_forms():
 def test_a_cell_has_the_ladder_of_its_test_samples(known, monkeypatch):
     """As rows of the metrics table; one-hot logits, which look like probabilities, are used unchanged."""
     few = functools.partial(repair.ladder, families=LOCAL)
-    monkeypatch.setattr("halobench.calibration.repair.cell_ladder.ladder", few)
+    monkeypatch.setattr("halobench.calibration.cell_ladder.ladder", few)
     logits, labels, posterior = nearest(100, 6, 2, 0.5)
     arrays = {"test.logits": logits, "test.clean": labels} | ({"test.posterior": posterior} if known else {})
     found, rows = cell_ladder(arrays, 3)

@@ -10,13 +10,13 @@ from scipy.special import log_softmax, softmax
 from halobench import SpecError, diagnose, fit_auto, fit_partner, fit_temperature
 from halobench.calibration.arrays import weighted
 from halobench.calibration.calibrators import top_rest
-from halobench.calibration.calibrators._tuned import weights_along
+from halobench.calibration.calibrators.shrunk import evidence, fit_mixed
 from halobench.calibration.diagnosis.parts import Temperature
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.repair.newton import RIDGE
-from halobench.calibration.repair.shrunk import evidence, fit_mixed
 from halobench.calibration.repair.trials import Confidence
-from halobench.calibration.temperature.temperature_scaling import fit_smoothed
+from halobench.calibration.repair.tuned import weights_along
+from halobench.calibration.temperature.search import fit_smoothed
 from halobench.sklearn import TemperatureScaling
 from unit.calibration.builders import drawn
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from halobench.calibration.calibrators.exact import fit_exactly
+from halobench.calibration.calibrators.shrunk import FULL, LEAST, fit_shrunk
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.shrunk import FULL, LEAST, fit_shrunk
-from halobench.calibration.temperature.temperature_scaling import fit_exactly
 from unit.calibration.builders import drawn, hard, plain_shrunk
 
 

@@ -16,12 +16,12 @@ from scipy.special import log_softmax, logsumexp
 from scipy.special import softmax as scipy_softmax
 
 from halobench.calibration import arrays
+from halobench.calibration.calibrators.exact import fit_temperature, scale, tempered
+from halobench.calibration.calibrators.paper import fit_paper
 from halobench.calibration.scores import metric
-from halobench.calibration.temperature import nll_curve
-from halobench.calibration.temperature import temperature_scaling as ts
-from halobench.calibration.temperature.paper_fit import fit_paper
+from halobench.calibration.temperature import nll_curve, search
 from halobench.calibration.temperature.rescaling import FLAT
-from halobench.calibration.temperature.temperature_scaling import fit_smoothed, fit_temperature, scale, tempered
+from halobench.calibration.temperature.search import fit_smoothed
 from halobench.core.errors import SpecError
 from unit.calibration.builders import torch_lbfgs
 
@@ -212,12 +212,12 @@ def test_what_the_curvature_proves_holds_at_both_ends(case):
         at = beta * (1 + away)
         curve = nll_curve.derivatives(z, np.ones(len(z)), summary.linear, at)
         x, noise = curve.halley_step(), nll_curve.slope_rounding(z.shape[1], curve.slope, at * summary.linear)
-        if ts._changes_sign(curve, x, at * summary.spread, noise):
+        if search._changes_sign(curve, x, at * summary.spread, noise):
             proved += 1
-            ends = [plain_cumulants(z, y, at * (1 + x) * (1 + sign * ts.CERTIFICATE))[1] for sign in (-1, 1)]
+            ends = [plain_cumulants(z, y, at * (1 + x) * (1 + sign * search.CERTIFICATE))[1] for sign in (-1, 1)]
             assert ends[0] < 0 < ends[1]
         for wrong in (-3e-7, 3e-7):
-            assert not ts._changes_sign(curve, beta / at - 1 + wrong, at * summary.spread, noise)
+            assert not search._changes_sign(curve, beta / at - 1 + wrong, at * summary.spread, noise)
     assert proved >= (2 if case == "extreme" else 8)  # if rows spread over 1e4, only from the nearest points
 
 

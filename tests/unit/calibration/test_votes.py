@@ -20,10 +20,10 @@ from halobench import (
     repair_ladder,
 )
 from halobench.calibration import calibrator
-from halobench.calibration.repair.ladder import ladder
-from halobench.calibration.repair.partner_scaling import _count, _whether_nll, _which_nll
-from halobench.calibration.repair.partner_scaling import fit_checked as fit_partner_checked
-from halobench.calibration.repair.shrunk import fit_shrunk
+from halobench.calibration.calibrators.partner import _count, _whether_nll, _which_nll
+from halobench.calibration.calibrators.partner import fit_checked as fit_partner_checked
+from halobench.calibration.calibrators.shrunk import fit_shrunk
+from halobench.calibration.ladder import ladder
 from halobench.calibration.scores.sample_scores import softmax
 from unit.calibration.builders import drawn
 from unit.calibration.builders import without_ladder as without_ladder  # a fixture

@@ -21,8 +21,10 @@ from halobench.core.errors import Found, SpecError, naming, refuse, require, sho
 from halobench.core.plugins.kinds import PACKAGE
 from halobench.core.seeding import generator
 from halobench.core.specs.calibrate import CalibrateSpec
+from halobench.core.specs.calibrator import CalibratorSpec
 from halobench.core.specs.codec import canonical, parse, to_json
-from halobench.core.specs.data import DatasetSpec, NoiseSpec
+from halobench.core.specs.data import DatasetSpec, NoiseSpec, SourceSpec
+from halobench.core.specs.metric import MetricSpec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.probe import ProbeSpec
 from halobench.core.specs.training import LossSpec, TrainSpec
@@ -38,7 +40,7 @@ from halobench.storage import arrays_io, files, provenance, tables_io
         TrainSpec(lr=0.5, epochs=9),
         ProbeSpec("sphere", radii=(0.0, 1.0)),
         DatasetSpec("s", 4, 2, 3, NoiseSpec("asymmetric", 0.25)),
-        ModelSpec("mlp", {"width": 3, "list": [1, 2]}, resize=32),
+        ModelSpec("timm/any", {"width": 3, "list": [1, 2]}, resize=32),
     ],
 )
 def test_a_spec_survives_its_canonical_json(spec):
@@ -68,12 +70,47 @@ def test_a_value_is_shown_as_python_prints_it(value):
         (lambda: TrainSpec(lr="1e999"), "lr = inf: expected a finite number"),
         (lambda: DatasetSpec("s", 4), "val: missing; set it, since it has no default"),
         (lambda: parse(ModelSpec, {"nam": "mlp"}), "name: missing; set it, since it has no default"),
+        (
+            lambda: LossSpec("focal", {"gamm": 3}),
+            "gamm: no such option; those of focal are gamma (did you mean 'gamma'?)",
+        ),
+        (
+            lambda: parse(ModelSpec, {"name": "mlp", "widht": 8}),
+            "widht: no such option; those of mlp are width, depth (did you mean 'width'?)",
+        ),
+        (lambda: SourceSpec("digits", {"side": 4}), "side: digits has no options; leave this key out"),
+        (
+            lambda: CalibratorSpec("exat"),
+            f"name = 'exat': expected one of {', '.join(plugins.names('calibrators'))} (did you mean 'exact'?),"
+            " probmetrics/NAME, netcal/NAME or module:object",
+        ),
+        (lambda: MetricSpec("ece", {"bin": 5}), "bin: no such option; those of ece are bins (did you mean 'bins'?)"),
+        (
+            lambda: ProbeSpec("sphere", norm="inf"),
+            "norm: sphere doesn't use this key; leave it out",
+        ),
     ],
 )
 def test_a_spec_is_checked_however_it_is_built(build, line):
     with pytest.raises(SpecError) as raised:
         build()
     assert str(raised.value) == line
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        LossSpec("mixup", {"points": 2, "alpha": 1.0}),
+        ModelSpec("mlp", {"width": 256}),
+        SourceSpec("gaussians", {"classes": 2}),
+        MetricSpec("ece", {"bins": 15}),
+    ],
+)
+def test_a_spec_built_in_python_has_no_options_that_equal_their_defaults(spec):
+    """So it is the spec that a configuration would give, and the job is the same."""
+    defaults = spec.plugin.options
+    assert not [key for key, value in spec.options.items() if value == defaults[key]]
+    assert parse(type(spec), canonical(spec)) == spec
 
 
 def refusal(call) -> SpecError:
@@ -140,8 +177,8 @@ def test_messages_are_sentences_unless_a_value_is_wrong():
         (TrainSpec(), "{}"),
         (parse(TrainSpec, {"lr": "3e-3", "epochs": "1E2"}), '{"epochs":100,"lr":0.003}'),  # as YAML 1.1 reads them
         (
-            ModelSpec("mlp", {"a": "-1.5e-3", "b": ["e3", "1e3x"]}),
-            '{"name":"mlp","options":{"a":-0.0015,"b":["e3","1e3x"]}}',
+            ModelSpec("timm/any", {"a": "-1.5e-3", "b": ["e3", "1e3x"]}),
+            '{"name":"timm/any","options":{"a":-0.0015,"b":["e3","1e3x"]}}',
         ),
         (
             DatasetSpec("s", 4, 2, 3, NoiseSpec("pair_flip", 0.5)),

@@ -12,8 +12,8 @@ import torch
 
 from halobench.calibration import calibrator
 from halobench.calibration.calibrate_cell import calibrate
+from halobench.calibration.calibrators.exact import fit_temperature
 from halobench.calibration.scores import metric
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
 from halobench.core.errors import SpecError
 from halobench.core.plugins.kinds import kinds
 from halobench.core.specs.calibrate import CalibrateSpec
@@ -28,7 +28,7 @@ import random
 import numpy as np
 import torch
 
-from halobench.calibration.temperature.temperature_scaling import fit_temperature
+from halobench.calibration.calibrators.exact import fit_temperature
 
 
 def exact(logits, labels):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, needs
-from halobench.calibration.repair import auto
+from halobench.calibration.calibrators import auto
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.plugins import names
@@ -83,15 +83,15 @@ NEEDED = {
     "source": ("data/sources", "data/distribution"),
     "weights": ("models/pretrained",),
     "train": ("data/splits", "losses/base", "models/builder", "training/cell", "training/loop", "training/optimizer"),
-    "probe": ("calibration/temperature/temperature_scaling", "data/splits", "models/builder", "probing/probe"),
+    "probe": ("calibration/calibrators/exact", "data/splits", "models/builder", "probing/probe"),
     "calibrate": (
         "calibration/calibrate_cell",
         "calibration/calibrator",
         "calibration/scores/metric",
         "calibration/scores/scoring",
-        "calibration/temperature/temperature_scaling",
+        "calibration/calibrators/exact",
     ),
-    "repair": ("calibration/repair/cell_ladder", "calibration/repair/families", "results/trained_cell"),
+    "repair": ("calibration/cell_ladder", "calibration/repair/families", "results/trained_cell"),
     "reference": ("calibration/reference_predictors", "calibration/scores/scoring", "data/splits"),
     "manifest": ("storage/manifest",),
     "aggregate": ("results/aggregate", "results/random_ray_null", "storage/columns"),
@@ -166,7 +166,7 @@ def test_code_whose_edits_change_no_number_is_not_declared(edited):
 
 def test_a_ladder_depends_on_all_that_further_draws_pass_through():
     """Its maps are fitted to samples that are drawn again, and to the cell's model on them."""
-    needed = {"calibration/repair/cell_ladder", "data/distribution", "data/splits", "models/builder", "training/cell"}
+    needed = {"calibration/cell_ladder", "data/distribution", "data/splits", "models/builder", "training/cell"}
     needed |= {"results/trained_cell"}
     assert needed <= set(code_map("repair"))
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from halobench.core import plugins
 from halobench.core.errors import SpecError
 from halobench.core.specs.training import LossSpec
-from halobench.losses import base
+from halobench.losses import base, checks
 from halobench.losses.base import Loss, soft_cross_entropy
 from halobench.losses.brier import Brier
 from halobench.losses.cross_entropy import CrossEntropy
@@ -22,7 +22,6 @@ from halobench.losses.focal import Focal
 from halobench.losses.label_smoothing import LabelSmoothing
 from halobench.losses.mixup import Mixup
 from halobench.losses.regmixup import Regmixup
-from halobench.runner import build_checks
 
 
 def batch(count: int = 12, classes: int = 4, shape: tuple[int, ...] = (2, 3, 3), seed: int = 0):
@@ -292,7 +291,7 @@ class Mixes(CrossEntropy):
 
 def test_a_mix_may_change_the_number_of_rows_and_nothing_else():
     name = f"{__name__}:Mixes"
-    build_checks.check_loss(LossSpec(name))
+    checks.check_loss(LossSpec(name))
     for rule, told in (
         ("uneven", r"returned shapes \(4, 1, 4, 4\) and \(8, 3\); .*a different number of rows"),
         ("empty", r"returned shapes \(0, 1, 4, 4\) and \(0, 3\); .*a different number of rows"),
@@ -300,7 +299,7 @@ def test_a_mix_may_change_the_number_of_rows_and_nothing_else():
         ("scalar", f"name: {name} can't score a batch"),
     ):
         with pytest.raises(SpecError, match=told):
-            build_checks.check_loss(LossSpec(name, {"rule": rule}))
+            checks.check_loss(LossSpec(name, {"rule": rule}))
 
 
 PLAIN = """
@@ -330,7 +329,7 @@ def test_a_plain_module_is_a_loss_of_labels(tmp_path, monkeypatch):
     spec = LossSpec("plain_losses:Smoothed", {"amount": 0.3})
     loss = base.build(spec)
     assert base.takes_labels(loss)
-    assert build_checks.check_loss(spec) == 4
+    assert checks.check_loss(spec) == 4
     logits, labels = torch.randn(6, 3), torch.arange(6) % 3
     expected = functional.cross_entropy(logits, labels, label_smoothing=0.3)
     torch.testing.assert_close(loss(logits, labels), expected)

@@ -130,6 +130,8 @@ def test_options_reach_builders_in_libraries_and_outside_the_package():
     assert len(deep.blocks) == 3 != len(plain.blocks)
     assert size(build(ModelSpec(f"{__name__}:outside", {"width": 3}), DIGITS, 10)) == 65 * 3 + 4 * 10
     check(ModelSpec("timm/vit_tiny_patch16_224", {"patch_size": 7}), MNIST, 10)
+    with pytest.raises(SpecError, match=r"widht: no such option; .* \(did you mean 'width'\?\)"):
+        ModelSpec(f"{__name__}:outside", {"widht": 3})
 
 
 @pytest.mark.parametrize(
@@ -169,12 +171,10 @@ VIT = "timm/vit_tiny_patch16_224"
             "pretrained",
             "1000 classes, and the data set has 10",
         ),
-        (ModelSpec("mlp", {"widht": 8}), CIFAR, "widht", "width"),
         (ModelSpec("cnn", {"norm": "no"}), CIFAR, "norm", "true or false"),
         (ModelSpec("mlp_bn", {"depth": 0}), CIFAR, "depth", "at least 1"),
         (ModelSpec("nearest", {"scale": 0}), CIFAR, "scale", "a number above 0"),
         (ModelSpec("attention", {"bandwidth": -1.0}), CIFAR, "bandwidth", "at least 0.001"),
-        (ModelSpec(f"{__name__}:outside", {"widht": 3}), CIFAR, "widht", "width"),
         (ModelSpec(f"{__name__}:vanishing"), DIGITS, "name", "zero pixels"),
         (ModelSpec(f"{__name__}:probabilities"), DIGITS, "name", "ends in a softmax"),
         (ModelSpec("timm/test_vit", {"widht": 8}), CIFAR, "widht", ""),

@@ -365,4 +365,4 @@ def test_the_terminal_shows_own_metrics_below_the_usual_ones():
     values = {"mce": 0.1, "kl_own": 0.2, "worst_class": 0.3, "nll": 0.4}
     rows = [("test", "clean", "none", name, value, math.nan, math.nan) for name, value in values.items()]
     (shown,) = terminal.metrics(pd.DataFrame(rows, columns=list(METRICS_COLUMNS)), width=80)
-    assert [name for name, *_ in shown.rows] == ["NLL", "worst_class"]
+    assert [name for name, *_ in shown.rows] == ["NLL", "MCE", "worst_class"]

@@ -78,7 +78,7 @@ def cell() -> CellResults:
     scores = [
         ("test", "clean", calibrator, metric, *np.sort(rng.normal(size=3))[[1, 0, 2]])
         for calibrator in ("none", "paper", "exact", "oracle")
-        for metric in ("error", "nll", "classwise_ece")
+        for metric in ("error", "nll", "mce", "classwise_ece")
     ]
     spec = {"dataset": {"source": "digits", "train": 1000, "test": 450, "noise": {"p": 0.123456789}}}
     train = {
@@ -101,6 +101,7 @@ def test_a_cells_card_shows_the_same_numbers_at_any_width(monkeypatch):
         assert set(NUMBER.findall(re.sub(rf"terminal\s+of\s+{width}", "", text))) == whole
         assert "optimum?" in text
         assert "−4.7e−18" in text
+        assert re.search(r"\bMCE\b", text), "every metric of the package is shown"
 
 
 def test_a_comparison_shows_the_same_numbers_at_any_width():

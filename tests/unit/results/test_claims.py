@@ -237,12 +237,15 @@ def test_the_pairs_that_are_not_in_the_mean_are_named_with_the_reason():
         ({"direction": "below", "margin": 0.01}, 0.05, 0.01, "does_not"),  # every b allows it
         ({"direction": "above", "margin": 0.1, "metric": "ece"}, 0.99, 0.95, "not_testable"),  # at most 1 - b
         ({"direction": "above", "margin": 0.1, "metric": "own"}, 0.05, 0.02, "does_not"),  # bounds aren't known
+        ({"direction": "above", "margin": 0.1, "metric": "own_ranges:score"}, 0.05, 0.02, "not_testable"),  # stated
         ({"direction": "above", "margin": 0.1}, 0.05, 0.5, "does_not"),  # out of reach, but the opposite effect
         ({"direction": "below", "margin": -0.1}, 0.9, 0.09, "does_not"),
         ({"direction": "below", "margin": -0.1}, 0.0, 0.5, "holds"),  # 0 is the best value of a score
     ],
 )
-def test_a_margin_out_of_reach_is_not_testable(change, a, b, expected):
+def test_a_margin_out_of_reach_is_not_testable(change, a, b, expected, tmp_path, monkeypatch):
+    (tmp_path / "own_ranges.py").write_text("RANGE = (0, None)\n\n\ndef score(correct): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
     metric = change.get("metric", "nll")
     where = FIXED | {"metric": metric}
     entry = DIFFERENCE | {key: value for key, value in change.items() if key != "metric"} | {"where": where}

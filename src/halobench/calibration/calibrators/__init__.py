@@ -1,4 +1,4 @@
-"""Provide post-hoc calibrators other than temperature scaling (TS), one per file.
+"""Provide post-hoc calibrators, one per file; `exact` is temperature scaling (TS).
 
 Each file describes its map in `ABOUT`, and docs/calibrate.md explains when to use which calibrator. The names
 ``probmetrics/NAME`` and ``netcal/NAME`` refer to classes of these two libraries, e.g. ``netcal/HistogramBinning``.
@@ -11,7 +11,7 @@ validation logits, float64 (n, k), and labels (n,) in [0, k). `fit` returns eith
 calibrated ones (-inf for a probability of 0), whose softmax is then scored, or a
 `halobench.calibration.calibrator.Calibrator`, which can also state why the fit failed. The same data must produce the
 same bytes, so draw random numbers only from a generator with a fixed seed. A calibrator of the package starts
-from the beta of TS (`temperature.temperature_scaling.finite_beta`), has a penalty towards it, so that the fit is finite
+from the beta of TS (`temperature.search.finite_beta`), has a penalty towards it, so that the fit is finite
 on separable data, and returns `halobench.calibration.calibrator.scored`, as `confusion_mix` does.
 
 The map is a data class of numbers and arrays, with the decorator ``halobench.calibration.saved.savable(NAME)``, where

@@ -1,19 +1,74 @@
-"""Choose the candidate with the largest out-of-fold gain over a shrunk temperature, or keep that if no gain is clear.
+"""Choose a calibrator by cross-fitting: the best candidate or, if none gains clearly, a temperature, or none at all.
 
-See `halobench.calibration.repair.auto` for the rule and the references.
+What is used unless a candidate clearly gains is a temperature that is shrunk towards 1, as far as the samples leave it
+open whether 1 is right (`halobench.calibration.calibrators.shrunk`). It is called ``none`` if it is 1, so that logits
+are left as they are, ``exact`` if it is that of temperature scaling (TS), and ``shrunk`` otherwise.
+
+The validation samples are randomly divided into five folds; groups of samples that belong together stay in one fold.
+On each fold, this temperature and the candidates are scored after being fitted to the other folds, so each sample has
+an NLL under maps that weren't fitted to it (`halobench.calibration.repair.trials`). Among the candidates whose gain
+over the temperature has a 95% interval above 0, the one with the largest gain is chosen and fitted to all samples. Of
+candidates that differ by less than .005 nats, it is the one named first.
+
+No candidate is chosen if every prediction is right; if a class has no label although TS expects so many that this can't
+be chance, since other maps could rule that class out; or if samples seem to depend on each other although no groups
+were passed (`halobench.calibration.repair.dependence`), since folds then leak. If the columns seem to belong to other
+classes than their names say (`halobench.calibration.repair.columns`), the logits are left as they are.
+
+The measured gain of a candidate that was chosen for its gain is larger than its true gain on average. The reported gain
+is therefore reduced by the non-negative garrote: from g to g - c^2 / g if candidates are chosen from c on. The reported
+gain is thus 0 at c, and hardly reduced far above it. The gain is for samples like the validation samples; a shift of
+the distribution isn't detected. `studies/harm` compares reported and true gains.
+
+References
+----------
+M. Stone, "Cross-Validatory Choice and Assessment of Statistical Predictions", JRSS B 1974. M. van der Laan, E. Polley,
+A. Hubbard, "Super Learner", 2007: the choice of the best candidate by cross-validation. L. Breiman et al.,
+"Classification and Regression Trees", 1984: a margin in standard errors. L. Breiman, "Better Subset Regression Using
+the Nonnegative Garrote", Technometrics 37, 1995; H.-Y. Gao, "Wavelet Shrinkage Denoising Using the Non-Negative
+Garrote", Journal of Computational and Graphical Statistics 7, 1998: the reduction of an estimate that passed a
+threshold.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import math
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 # Candidates are found by name; these imports only make their code part of this calibrator's code version.
 from halobench.calibration.adaptors import netcal, probmetrics  # noqa: F401
-from halobench.calibration.calibrator import Calibrator
+from halobench.calibration.arrays import (
+    as_rows,
+    check_labels_or_votes,
+    check_logits,
+    check_unscaled,
+    check_whole,
+    weighted,
+    weights_of,
+)
+from halobench.calibration.calibrator import NONE, Calibrator, fit_checked, scored, takes_votes
 from halobench.calibration.calibrators import matrix, partner, top_rest  # noqa: F401
-from halobench.calibration.repair.auto import OWN, check_candidates, fit_auto_checked
+from halobench.calibration.calibrators.exact import Tempering
+from halobench.calibration.calibrators.shrunk import ShrunkFit, fit_shrunk
+from halobench.calibration.logit_tables import aligned, check_names, named_columns, numbered
+from halobench.calibration.repair.columns import Mismatch, find_mismatch
+from halobench.calibration.repair.dependence import find_dependence
+from halobench.calibration.repair.groups import Groups, check_groups
+from halobench.calibration.repair.trials import BASE, FOLDS, Confidence, Gain, Trials, cross_fitted
+from halobench.calibration.saved import Savable, savable
+from halobench.calibration.scores.sample_scores import correctness, mass_of, softmax
+from halobench.calibration.temperature.rescaling import temper
+from halobench.calibration.temperature.search import finite_beta
+from halobench.core import plugins
+from halobench.core.errors import SpecError, one_of, refuse, require
+from halobench.core.seeding import generator
 
 TITLE = "auto"
 ABOUT = "the calibrator that cross-fitting on validation samples chooses, or a shrunk temperature if none gains clearly"
@@ -26,6 +81,95 @@ STYLE = ("#1F4E9E", "P")
 
 LIBRARIES = ("scipy",)
 
+log = logging.getLogger(__name__)
+
+TS, SHRUNK = "exact", "shrunk"  # names in configurations
+TEMPERATURES = (NONE, TS, SHRUNK)  # what is used unless a candidate gains
+OWN = ("top_rest", "partner", "matrix")
+LIBRARY = ("probmetrics/SVSCalibrator", "probmetrics/SMSCalibrator")
+
+DEPENDENT = {  # why no candidate is tried, by how samples without groups depend on each other
+    "copies": "many samples seem to be copies of each other, and no groups were passed",
+    "order": "successive samples seem to belong together, and no groups were passed",
+}
+FEWEST = 4 * FOLDS  # with fewer samples or groups, nothing is tried
+# Candidates with a weight for each pair of classes take minutes beyond this number of samples times classes^2, and are
+# then skipped.
+WORK, BY_PAIR = 1e8, ("matrix", "probmetrics/SMSCalibrator")
+REPEATED = 0.1  # the share of equal rows in different groups from which groups contradict copies
+LARGEST = 4_000_000  # candidates are compared on at most about this number of logits, and the chosen one fitted to all
+MISSED = 0.05  # the largest chance of no label at which a class counts as missing, after Bonferroni's correction
+
+
+@savable("auto")
+@dataclass(frozen=True, eq=False)
+class AutoFit(Savable):
+    """A calibrator that was chosen by cross-fitting.
+
+    Attributes
+    ----------
+    chosen : str
+        The calibrator's name in configurations: a candidate's, or ``none``, ``shrunk`` or ``exact`` for a temperature
+        that is 1, shrunk towards 1, or TS's.
+    gain : Gain
+        The gain of the chosen candidate over the temperature on samples like the validation samples, reduced to correct
+        for the choice; 0 if none is chosen.
+    temperature : ShrunkFit
+        The temperature, fitted to all samples.
+    temperature_gain : Gain
+        Its gain over leaving the logits as they are, on samples that it wasn't fitted to; NaN if there are too few.
+    candidates : tuple of Gain
+        The out-of-fold gain of each candidate over the temperature, before the reduction for the choice.
+    over_none : tuple of Gain
+        The out-of-fold gain of each candidate over uncalibrated logits, in the same order.
+    nll : float
+        NLL of the uncalibrated logits on the samples on which candidates were compared.
+    reason : str
+        Why no candidate is chosen; "" if one is.
+    confidence : dict of str to Confidence
+        Confidence and accuracy of the temperature (``base``) and of the chosen candidate, out of fold; empty if no
+        candidate is chosen.
+    groups : Groups
+        The groups of samples that were kept in one fold, or how samples without groups depend on each other.
+    mismatch : tuple of Mismatch
+        Columns that seem to belong to other classes.
+    calibrator : Calibrator
+        The chosen calibrator, fitted to all samples.
+    classes : int
+        The number of classes.
+    compared : int
+        The number of samples, drawn at random if there are too many, on which candidates were compared.
+    """
+
+    chosen: str
+    gain: Gain
+    temperature: ShrunkFit
+    temperature_gain: Gain
+    candidates: tuple[Gain, ...]
+    over_none: tuple[Gain, ...]
+    nll: float
+    reason: str
+    confidence: dict[str, Confidence]
+    groups: Groups
+    mismatch: tuple[Mismatch, ...]
+    calibrator: Calibrator
+    classes: int
+    compared: int = 0
+
+    @property
+    def keeps_temperature(self) -> bool:
+        """Whether no candidate is chosen."""
+        return self.chosen in TEMPERATURES
+
+    def fit(self, logits: np.ndarray, labels: np.ndarray) -> AutoFit:
+        """Choose among the same candidates for other samples, as `fit_auto` does."""
+        candidates, names = [candidate.name for candidate in self.candidates], self.calibrator.names or None
+        return fit_auto(logits, labels, names=names, candidates=candidates)
+
+    def libraries(self) -> list[str]:
+        """List the Python packages, except numpy, that determine the map."""
+        return self.calibrator.libraries()
+
 
 def fit(logits: np.ndarray, labels: np.ndarray, *, candidates: Sequence[str] = OWN) -> Calibrator:
     """Choose between a temperature and `candidates`, and return the chosen fit, which is finite even on separable data.
@@ -33,3 +177,299 @@ def fit(logits: np.ndarray, labels: np.ndarray, *, candidates: Sequence[str] = O
     The default candidates don't depend on what is installed, unlike those of `halobench.fit_auto`.
     """
     return fit_auto_checked(logits, labels, check_candidates(candidates)).calibrator
+
+
+def default_candidates() -> tuple[str, ...]:
+    """Return the names of the package's own candidates, and of those from probmetrics if it is installed."""
+    try:
+        plugins.check_installed([("calibrators", name) for name in LIBRARY])
+    except SpecError:
+        return OWN
+    return OWN + LIBRARY
+
+
+def fit_auto(
+    logits: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    votes: np.ndarray | None = None,
+    groups: Any = None,
+    names: Sequence[str] | None = None,
+    candidates: Sequence[str] | None = None,
+    sample_weight: np.ndarray | None = None,
+    seed: int = 0,
+) -> AutoFit:
+    """Choose between no calibration, a temperature and richer calibrators by cross-fitting, and fit the chosen one.
+
+    Parameters
+    ----------
+    logits : (n, k) array
+        Finite.
+    labels : (n,) integers or str
+        In [0, k), or names of classes, as in `halobench.diagnose`.
+    votes : (n, k) array, optional
+        In place of labels: how many of a sample's labels, such as those of several annotators, are each class. Each
+        sample counts once, whatever its number of votes, which are assumed to be independent draws for each sample.
+    names : list or array of str, optional
+        Names of the classes, in the order of the columns.
+    groups : (n,) numbers or names, optional
+        Equal for samples that belong together, such as versions of one image or images of one patient. Without groups,
+        samples must be independent draws; if they clearly aren't, no candidate is chosen.
+    candidates : sequence of str, optional
+        Names of calibrators in configurations; by default ``top_rest``, ``partner``, ``matrix`` and, if probmetrics is
+        installed, its ``SMSCalibrator`` and ``SVSCalibrator``.
+    sample_weight : (n,) array, optional
+        At least 0, and not all 0, such as ratios of densities if other inputs are to be calibrated. NLLs, gains and
+        their errors are then those of the weighted mean. Candidates that only take labels are left out.
+    seed : int
+        Determines the folds.
+
+    Raises
+    ------
+    SpecError
+        If probabilities are passed instead of logits; logits are not finite or not (n, k) with n >= 1 and k >= 2;
+        labels, votes, groups or weights have the wrong shape, type or range; there is only one group, or copies of a
+        sample are in different groups; or a candidate doesn't exist or isn't installed.
+
+    Examples
+    --------
+    A third of the samples predicted as class 0 belong to class 1, which no temperature can account for:
+
+    >>> z = np.repeat([[5.0, 0.0, 0.0], [0.0, 0.0, 5.0]], 300, axis=0)
+    >>> fit = fit_auto(z, np.r_[np.tile([0, 0, 1], 100), np.full(300, 2)], candidates=("top_rest", "partner"))
+    >>> fit.chosen, fit.gain.low > 0
+    ('partner', True)
+    """
+    votes, names = aligned(votes, logits), named_columns(logits, labels, names)
+    logits = check_logits(as_rows(logits))
+    check_unscaled(logits)
+    check_names(names, logits.shape[1])
+    labels, classes = (None, names) if labels is None else numbered(labels, names, logits.shape[1], "labels")
+    labels = None if labels is None else as_rows(labels)
+    targets, counts = check_labels_or_votes(labels, votes, logits.shape)
+    check_whole("seed", seed, 0)
+    tried = default_candidates() if candidates is None else check_candidates(candidates)
+    together = None if groups is None else check_groups(groups, len(logits))
+    kept, targets = weighted(targets, sample_weight, logits.shape[1])
+    logits = logits[kept].astype(np.float64, copy=False)
+    counts, together = (None if each is None else each[kept] for each in (counts, together))
+    fitted = fit_auto_checked(logits, targets, tried, seed, grouped(logits, targets, together), classes, counts)
+    if fitted.mismatch:
+        warnings.warn(f"{fitted.reason}; the logits are left as they are", UserWarning, stacklevel=2)
+    named = dataclasses.replace(fitted.calibrator, names=tuple(map(str, () if classes is None else classes)))
+    return dataclasses.replace(fitted, calibrator=named)
+
+
+def grouped(logits: np.ndarray, targets: np.ndarray, groups: np.ndarray | None) -> Groups:
+    """Return the groups (n,) that were given or, for finite logits (n, k), how samples depend on each other.
+
+    Raises SpecError if copies seem to be in different groups.
+    """
+    if groups is not None:
+        given = Groups(np.unique(groups, return_inverse=True)[1], "given")
+        refuse(
+            given.count < 2, "groups", "all samples with a weight above 0 are in one group; pass at least two groups"
+        )
+        one_each = given.one_each(generator(0, "auto", "groups"))
+        repeated = 1 - len(np.unique(logits[one_each], axis=0)) / len(one_each)
+        if repeated > REPEATED and np.isfinite(logits).all():
+            among = find_dependence(logits[one_each], targets[one_each])
+            sentence = "samples in different groups seem to be copies of each other; put all copies into one group"
+            refuse(among is not None and among.kind == "copies", "groups", sentence)
+        return given
+    found = find_dependence(logits, targets)
+    return Groups.single(len(logits)) if found is None else Groups.single(len(logits), found.kind, found.factor)
+
+
+def check_candidates(candidates: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of candidates; raise SpecError unless all exist, are installed and differ."""
+    names = (candidates,) if isinstance(candidates, str) else tuple(candidates)
+    for name in names:
+        plugins.check_known("calibrators", "candidates", name, ())
+        refuse(name == "auto", "candidates", "auto chooses among the candidates, so it can't be one of them")
+    require(len(set(names)) == len(names), "candidates", list(names), "each name only once")
+    plugins.check_installed([("calibrators", name) for name in names])
+    return names
+
+
+def check_calibrator(name: str) -> None:
+    """Raise SpecError unless a calibrator exists, isn't ``auto``, and is installed."""
+    known = [NONE, *(each for each in plugins.names("calibrators") if each != "auto")]
+    outside = "/" in name or ":" in name
+    require(outside or name in known, "calibrator", name, one_of(known, name))
+    plugins.check_known("calibrators", "calibrator", name, (NONE,))
+    plugins.check_installed([("calibrators", name)])
+
+
+def fit_auto_checked(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    seed: int = 0,
+    groups: Groups | None = None,
+    classes: Sequence[str] | None = None,
+    votes: np.ndarray | None = None,
+) -> AutoFit:
+    """Choose and fit a calibrator as `fit_auto` does; float64 logits and targets must already have been checked.
+
+    Targets are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. By default,
+    groups are what `grouped` notices, and the names of the `classes` are their numbers.
+    """
+    groups = grouped(logits, targets, None) if groups is None else groups
+    k = logits.shape[1]
+    labels = mass_of(targets, k).argmax(axis=1)
+    if mismatch := find_mismatch(logits.argmax(axis=1), labels, k):
+        return _unfitted(logits, targets, names, groups, mismatch)
+    obstacle = _obstacle(logits, targets, names, groups, classes)
+    temperature = fit_shrunk(logits, targets, groups, votes)
+    if groups.count < FEWEST:
+        return _kept(logits, targets, temperature, groups, _untried(names, obstacle), obstacle)
+    some = _some(logits, groups, seed)
+    slow = f"too slow for {k} classes and {len(some)} samples"
+    reasons = {name: slow for name in names if name in BY_PAIR and len(some) * k**2 > WORK}
+    if targets.ndim == 2:
+        reasons |= {name: "it takes labels only, without votes or weights" for name in names if not takes_votes(name)}
+    drawn = None if votes is None else votes[some]
+    tried = () if obstacle else names
+    trials = cross_fitted(
+        logits[some], targets[some], tried, seed, groups.numbered(some), temperature.refit, reasons, drawn
+    )
+    name = trials.choice()
+    gains = _untried(names, obstacle) if obstacle else trials.over_base()
+    if name is None:
+        reason = obstacle or ("no candidate gains clearly" if trials.names else "no candidate could be tried")
+        return _kept(logits, targets, temperature, groups, gains, reason, trials)
+    log.info("fitting %s to all samples", name)
+    fitted = fit_checked(name, logits, targets, {})
+    if fitted.transform is None:
+        reason = f"the fit of {name} to all samples failed: {fitted.reason}"
+        return _kept(logits, targets, temperature, groups, gains, reason, trials)
+    kept = _kept(logits, targets, temperature, groups, gains, "", trials)
+    confidence = {each: trials.confidence[each] for each in (BASE, name)}
+    gain = trials.of_choice(name)
+    return dataclasses.replace(kept, chosen=name, gain=gain, confidence=confidence, calibrator=fitted)
+
+
+def _obstacle(
+    logits: np.ndarray, targets: np.ndarray, names: Sequence[str], groups: Groups, classes: Sequence[str] | None
+) -> str:
+    """Say why no candidate is tried; "" if they are."""
+    if not names:
+        return "no candidate was given"
+    if groups.kind in DEPENDENT:
+        return DEPENDENT[groups.kind]
+    if groups.count < FEWEST:
+        return f"there are fewer than {FEWEST} {groups.noun}"
+    weights = weights_of(targets)
+    if (weights != 1).any() and (count := effective(groups.sums(weights))) < FEWEST:
+        return f"by their weights, {groups.noun} count as fewer than {FEWEST} (as {count:.2g})"
+    if (correctness(logits.argmax(axis=1), targets) == weights).all():
+        return "every prediction is right, so there are no errors to learn from"
+    if missing := missing_classes(logits, targets):
+        which = listed([str(j) if classes is None else classes[j] for j in missing])
+        return f"no label is of {which}, and a map that is fitted without such labels can rule them out"
+    return ""
+
+
+def effective(weights: np.ndarray) -> float:
+    """Return how many samples of equal weight have the same error of a mean as weighted ones (L. Kish, 1965)."""
+    return float(weights.sum() ** 2 / (weights**2).sum())
+
+
+def _untried(names: Sequence[str], reason: str) -> tuple[Gain, ...]:
+    return tuple(Gain(name, reason=reason) for name in names)
+
+
+def _some(logits: np.ndarray, groups: Groups, seed: int) -> np.ndarray:
+    """Return the samples on which candidates are compared: all or, of very many logits, whole groups at random."""
+    n, k = logits.shape
+    if n * k <= LARGEST:
+        return np.arange(n)
+    order = generator(seed, "auto", "samples").permutation(groups.numbers)
+    return np.flatnonzero(np.isin(groups.of, order[: math.ceil(groups.numbers * LARGEST / (n * k))]))
+
+
+def missing_classes(logits: np.ndarray, targets: np.ndarray) -> list[int]:
+    """Return the classes without a label of which TS expects too many for that to be chance."""
+    absent = mass_of(targets, logits.shape[1]).sum(axis=0) == 0
+    if not absent.any():
+        return []
+    expected = softmax(temper(logits, finite_beta(logits, targets))).sum(axis=0)
+    return np.flatnonzero(absent & (len(absent) * np.exp(-expected) < MISSED)).tolist()
+
+
+def listed(names: Sequence[str]) -> str:
+    """Name at most three classes; "" if there are none."""
+    if len(names) > 3:
+        return f"{len(names)} of the classes"
+    return " ".join(["class" if len(names) == 1 else "the classes", " and ".join(names)]) if names else ""
+
+
+def uncalibrated(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
+    """Return the calibrator that leaves logits as they are."""
+    return _tempering(logits, targets, ShrunkFit(1.0, 1.0, 0.0))
+
+
+def _tempering(logits: np.ndarray, targets: np.ndarray, temperature: ShrunkFit) -> Calibrator:
+    exact = temperature.weight == 0 and temperature.z >= 0  # otherwise, labels are smoothed
+    name = NONE if temperature.weight == 1 else TS if exact else SHRUNK
+    (n, k), beta = logits.shape, temperature.beta
+    fitted = scored(Tempering(beta), logits, targets)
+    return dataclasses.replace(fitted, T=temperature.T, beta=beta, name=name, classes=k, samples=n)
+
+
+def _unfitted(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    groups: Groups,
+    mismatch: tuple[Mismatch, ...],
+) -> AutoFit:
+    """Return no calibration as the choice, since columns seem to be in another order than the labels."""
+    reason = "the columns seem to be in another order than the labels"
+    return _kept(logits, targets, ShrunkFit(1.0, 1.0, 0.0), groups, _untried(names, reason), reason, mismatch=mismatch)
+
+
+def kept(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    names: Sequence[str],
+    reason: str,
+    groups: Groups,
+    votes: np.ndarray | None = None,
+) -> AutoFit:
+    """Return a temperature as the choice, for `reason`; logits may be -inf."""
+    temperature = fit_shrunk(logits, targets, groups, votes)
+    return _kept(logits, targets, temperature, groups, _untried(names, reason), reason)
+
+
+def _kept(
+    logits: np.ndarray,
+    targets: np.ndarray,
+    temperature: ShrunkFit,
+    groups: Groups,
+    gains: tuple[Gain, ...],
+    reason: str,
+    trials: Trials | None = None,
+    mismatch: tuple[Mismatch, ...] = (),
+) -> AutoFit:
+    """Return the temperature as the choice, with the results of the trials if there were any."""
+    fitted = _tempering(logits, targets, temperature)
+    name = fitted.name
+    base, *over_none = (Gain(name),) if trials is None else trials.over_none()
+    return AutoFit(
+        chosen=name,
+        gain=Gain(name, 0.0, 0.0, 0.0),
+        temperature=temperature,
+        temperature_gain=dataclasses.replace(base, name=name),
+        candidates=gains,
+        over_none=tuple(over_none),
+        nll=math.nan if trials is None else trials.nll,
+        reason=reason,
+        confidence={},
+        groups=groups,
+        mismatch=mismatch,
+        calibrator=fitted,
+        classes=logits.shape[1],
+        compared=0 if trials is None else len(trials.gains),
+    )

@@ -23,7 +23,7 @@ from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import softmax
 from halobench.calibration.temperature.rescaling import rescale
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.search import finite_beta
 
 TITLE = "TS mixed with confusions"
 ABOUT = "TS mixed with the labels of the validation samples that have the same prediction"

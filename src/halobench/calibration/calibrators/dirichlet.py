@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, Map
-from halobench.calibration.calibrators._tuned import fit_tuned, weights_along
 from halobench.calibration.repair.newton import RIDGE
+from halobench.calibration.repair.tuned import fit_tuned, weights_along
 from halobench.calibration.saved import savable
 from halobench.calibration.temperature.rescaling import rescale, spread
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.search import finite_beta
 
 TITLE = "Dirichlet calibration"
 ABOUT = "an affine map of the log-probabilities, with penalties off the diagonal and on the intercepts"

@@ -22,7 +22,7 @@ from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.repair.newton import RIDGE, Objective, minimise
 from halobench.calibration.saved import savable
 from halobench.calibration.temperature.rescaling import FLAT, rescale
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.search import finite_beta
 
 TITLE = "gap scaling"
 ABOUT = "a temperature that depends on the gap between the two largest logits"

@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, scored
+from halobench.calibration.calibrators import partner
 from halobench.calibration.repair import mixture
 from halobench.calibration.repair.families import fit_families
 from halobench.calibration.scores.sample_scores import logarithm, softmax
@@ -45,10 +46,12 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     if n >= 2 * FOLDS:
         fold = generator(0, "local", "folds").permutation(n) % FOLDS
         held_out = mixture.predict_held_out(
-            lambda chosen: fit_families(logits[chosen], labels[chosen], labels[chosen], 0, PARTS), logits, fold
+            lambda chosen: fit_families(logits[chosen], labels[chosen], labels[chosen], 0, partner.fit_checked, PARTS),
+            logits,
+            fold,
         )
         weights = mixture.weights(np.stack(list(held_out.values())), labels)
-    maps = fit_families(logits, labels, labels, 0, PARTS)
+    maps = fit_families(logits, labels, labels, 0, partner.fit_checked, PARTS)
 
     def transform(z: np.ndarray) -> np.ndarray:
         return logarithm(sum(weight * softmax(maps[name](z)) for name, weight in zip(PARTS, weights, strict=True)))

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator, Map
-from halobench.calibration.calibrators._tuned import fit_tuned
 from halobench.calibration.repair.newton import RIDGE
+from halobench.calibration.repair.tuned import fit_tuned
 from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import logarithm, softmax
 from halobench.calibration.temperature.rescaling import rescale, spread
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.search import finite_beta
 
 TITLE = "noise layer"
 ABOUT = "TS followed by a matrix of transitions from predicted classes to labels"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
+from halobench.calibration.arrays import check_logits, check_targets, check_unscaled
 from halobench.calibration.calibrator import Calibrator
-from halobench.calibration.temperature.paper_fit import fit_as_paper
-from halobench.calibration.temperature.temperature_scaling import scaling
+from halobench.calibration.calibrators.exact import TemperatureFit, scaling
+from halobench.calibration.temperature.nll_curve import Curve, derivatives
 
 TITLE = "TS (paper's code)"
 ABOUT = "temperature scaling fitted by the paper's published code, which may stop short of the optimum"
@@ -20,3 +24,79 @@ VOTES = True
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Divide logits by the temperature at which the paper's code stops, even if it is negative."""
     return scaling(fit_as_paper(logits, targets))
+
+
+def fit_paper(logits: np.ndarray, targets: np.ndarray) -> TemperatureFit:
+    """Compute the temperature at which the paper's released code stops, which is rarely near the optimum.
+
+    The paper's code runs one step of torch's LBFGS on T from T = 1, with learning rate 0.01, 20 iterations, no line
+    search, history 100 and tolerances 1e-7 (gradient) and 1e-9 (change). For a single parameter, the two-loop recursion
+    reduces to the secant step through the latest accepted pair, which is computed here in float64. T moves by about 1%
+    of a secant step per iteration. With a few hundred samples or more and an optimum anywhere above about 0.7, T ends
+    between 0.88 and 1.11; with an optimum below 0.5, it mostly ends between 0.6 and 1. With an optimum of about 0.54 to
+    0.69, as for an underconfident model, T can end anywhere, even below 0, however many samples there are: the NLL as a
+    function of T has its inflection point near T = 1, where secant steps are huge. T can also end anywhere if there are
+    only a few dozen samples. In both of these cases, `converged` is False. (`studies/paper_fit` measures this.)
+
+    Parameters
+    ----------
+    logits : (n, k) array
+    targets : (n,) integers or (n, k) array
+        As for `fit_temperature`.
+
+    Returns
+    -------
+    TemperatureFit
+        The optimiser's final T. T may be negative, and dividing by a negative T reverses the ranking of classes. As in
+        the paper's code, T is NaN if a logit is -inf, because the gradient is NaN. `separable` describes the data, as
+        in the exact fit, and errors are those of `fit_temperature`.
+    """
+    logits = check_logits(logits, masked=True)
+    check_unscaled(logits)
+    return fit_as_paper(logits, check_targets(targets, logits.shape))
+
+
+def fit_as_paper(logits: np.ndarray, targets: np.ndarray, start: float = 1.0, iterations: int = 20) -> TemperatureFit:
+    """Fit the temperature as `fit_paper` does, to arrays that have already been checked.
+
+    Another `start` and number of `iterations` reproduce other programs that use the same optimiser.
+    """
+    curve = Curve.of(logits, targets)
+    if curve.masked:
+        return TemperatureFit(math.nan, math.nan, math.nan, math.nan, False, curve.separable)
+    linear = curve.summary.linear
+
+    def loss_and_slope(T: float) -> tuple[float, float]:
+        at = derivatives(logits, curve.weights, linear, 1 / T)
+        return at.nll, -at.slope / T  # d NLL / d T, derived from the slope with respect to a relative step of 1 / T
+
+    T = _lbfgs(loss_and_slope, start, max_iter=iterations)
+    at = derivatives(logits, curve.weights, linear, 1 / T)
+    return TemperatureFit(T, 1 / T, at.nll, at.slope * T, abs(at.slope / T) <= 1e-7, curve.separable)
+
+
+def _lbfgs(
+    loss_and_slope: Callable[[float], tuple[float, float]], x: float, lr: float = 0.01, max_iter: int = 20
+) -> float:
+    """Return `x` after one ``torch.optim.LBFGS.step``, without line search and with torch's default tolerances."""
+    loss, slope = loss_and_slope(x)
+    if abs(slope) <= 1e-7:
+        return x
+    inverse_curvature = 1.0
+    direction, rate, slope_before = -slope, min(1.0, 1 / abs(slope)) * lr, slope
+    for iteration in range(1, max_iter + 1):
+        if iteration > 1:
+            change, step = slope - slope_before, direction * rate
+            if change * step > 1e-10:  # a pair with less curvature is not stored
+                inverse_curvature = step / change
+            direction, rate, slope_before = -inverse_curvature * slope, lr, slope
+        if slope * direction > -1e-9:
+            break
+        x += rate * direction
+        if iteration == max_iter:
+            break
+        loss_before = loss
+        loss, slope = loss_and_slope(x)
+        if abs(slope) <= 1e-7 or abs(rate * direction) <= 1e-9 or abs(loss - loss_before) < 1e-9:
+            break
+    return x

@@ -1,14 +1,42 @@
-"""Fit a temperature that is shrunk towards 1; see `halobench.calibration.repair.shrunk` for the rule."""
+"""Fit a temperature that is shrunk towards 1 as far as the samples leave it open whether 1 is right.
+
+The temperature with the lowest NLL (`exact`) fits noise, too: on 20 to 50 samples, or if only a few predictions are
+wrong, dividing by it is often worse than leaving the logits as they are. The evidence against T = 1 is
+the score at T = 1, the sum over samples of E[z] - z_label (the expectation is under the model's own probabilities),
+divided by its standard error: z. The standard error is the observed one or, if that is larger, the one expected if
+labels were drawn from the model's probabilities. A single error, however large, gives a z of at most 1, so it changes
+nothing; m errors give at most the square root of m.
+
+T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). The weight w is
+1 up to z = `LEAST`, where T = 1, and falls to 0 at z = `FULL`, from where on T is the best temperature (firm
+shrinkage). With 0 < w <= 1, the best T exists and is finite on any data, even separable data.
+
+If T should be below 1, a single label that wasn't drawn yet may cost much, since it may have a very low logit, as from
+a forest. Labels are then smoothed by 1 / (n + 1), both for z and for T.
+
+References
+----------
+C. R. Rao, "Large sample tests of statistical hypotheses concerning several parameters", 1948: the test by the score.
+H.-Y. Gao, A. Bruce, "WaveShrink with firm shrinkage", Statistica Sinica 7, 1997: no shrinkage of what is clearly not 0.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from dataclasses import dataclass
 
 import numpy as np
 
+from halobench.calibration.arrays import blocks, weights_of
 from halobench.calibration.calibrator import Calibrator, scored
-from halobench.calibration.repair.shrunk import fit_shrunk
-from halobench.calibration.temperature.temperature_scaling import Tempering
+from halobench.calibration.calibrators.exact import Tempering
+from halobench.calibration.repair.groups import Groups
+from halobench.calibration.saved import savable
+from halobench.calibration.scores.sample_scores import mass_of, softmax
+from halobench.calibration.temperature.nll_curve import Curve, derivatives
+from halobench.calibration.temperature.rescaling import rescale
+from halobench.calibration.temperature.search import finite_beta, fit_smoothed, minimise_slope
 
 TITLE = "TS, shrunk towards 1"
 ABOUT = "temperature scaling whose temperature stays at 1 unless validation samples clearly show that it should not"
@@ -18,8 +46,94 @@ STYLE = ("#B58900", "d", (0, (4, 1)))
 MASKED = True
 VOTES = True
 
+# In simulations of calibrated logits (2 to 100 classes, 20 to 100 samples), T is worse than 1 by more than .005 nats in
+# at most 6% of the draws with 1.645, in 8% with 1.5, and in up to 77% without shrinkage.
+LEAST, FULL = 1.645, 4.0
+
+
+@savable("shrunk_fit")
+@dataclass(frozen=True)
+class ShrunkFit:
+    """A temperature that is shrunk towards 1.
+
+    Attributes
+    ----------
+    beta : float
+        The inverse temperature, finite and at least 0.
+    weight : float
+        w, the weight of the model's own probabilities, in [0, 1]; with 1, T is 1, and with 0, the best temperature.
+    z : float
+        The evidence against T = 1 in standard errors; negative if logits are too small.
+    """
+
+    beta: float
+    weight: float
+    z: float
+
+    @property
+    def T(self) -> float:
+        """The temperature."""
+        return 1 / self.beta if self.beta else math.inf
+
+    def refit(self, logits: np.ndarray, targets: np.ndarray) -> float:
+        """Return the beta of a temperature that is shrunk by the same weight, for other samples."""
+        return fit_mixed(logits, targets, self.weight, self.z < 0)
+
 
 def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
     """Divide logits by the shrunk temperature, which is finite even on separable data."""
     fitted = fit_shrunk(logits, targets)
     return dataclasses.replace(scored(Tempering(fitted.beta), logits, targets), T=fitted.T, beta=fitted.beta)
+
+
+def fit_shrunk(
+    logits: np.ndarray, targets: np.ndarray, groups: Groups | None = None, votes: np.ndarray | None = None
+) -> ShrunkFit:
+    """Fit the temperature to arrays that have already been checked; logits may be -inf.
+
+    `targets` are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. `groups` say
+    which samples depend on each other.
+    """
+    groups = Groups.single(len(logits)) if groups is None else groups
+    z = evidence(logits, targets, groups, np.ones(len(logits)) if votes is None else votes)
+    weight = min(1.0, max(0.0, LEAST * (FULL - abs(z)) / (abs(z) * (FULL - LEAST)))) if z else 1.0
+    return ShrunkFit(fit_mixed(logits, targets, weight, z < 0), weight, z)
+
+
+def fit_mixed(logits: np.ndarray, targets: np.ndarray, weight: float, smoothed: bool) -> float:
+    """Return the best beta for targets mixed with the model's own probabilities, which have a `weight` in [0, 1].
+
+    Targets are first `smoothed` by 1 / (n + 1) or, if that is False, used as they are unless no beta is finite.
+    """
+    if weight == 1:
+        return 1.0
+    if weight == 0:
+        return fit_smoothed(logits, targets) if smoothed else finite_beta(logits, targets)
+    curve = Curve.of(logits, targets)
+    own = (
+        derivatives(curve.logits, curve.weights, 0.0, curve.unit).slope / curve.unit
+    )  # `linear` of labels that are drawn from p
+    of_labels = curve.summary.linear + smoothed * curve.summary.slope_at_zero / (len(logits) + 1)
+    linear = (1 - weight) * of_labels + weight * own
+    return minimise_slope(curve, linear) / curve.unit
+
+
+def evidence(logits: np.ndarray, targets: np.ndarray, groups: Groups, votes: np.ndarray) -> float:
+    """Return the score at T = 1 in standard errors, positive if logits are too large; 0 if every T is as good."""
+    scores, smoothed, variances = np.empty((3, len(logits)))
+    weights, smoothing = weights_of(targets), 1 / (len(logits) + 1)
+    for rows in blocks(*logits.shape):
+        u = rescale(logits[rows], 1.0)
+        p, finite = softmax(u), np.isfinite(u)
+        u = np.where(finite, u, 0.0)
+        mean = np.einsum("ij,ij->i", p, u)
+        of_label = np.einsum("ij,ij->i", mass_of(targets[rows], u.shape[1]), u)
+        scores[rows] = weights[rows] * mean - of_label
+        uniform = weights[rows] * u.sum(axis=1) / finite.sum(axis=1)
+        smoothed[rows] = weights[rows] * mean - (1 - smoothing) * of_label - smoothing * uniform
+        variances[rows] = np.einsum("ij,ij,ij->i", p, u, u) - mean**2
+    if scores.sum() < 0:
+        scores = smoothed if smoothed.sum() < 0 else np.zeros(len(logits))
+    expected = groups.sums(weights * np.sqrt(np.maximum(variances, 0.0) / votes))
+    variance = groups.factor * max(float((sums**2).sum()) for sums in (groups.sums(scores), expected))
+    return float(scores.sum()) / math.sqrt(variance) if variance > 0 else 0.0

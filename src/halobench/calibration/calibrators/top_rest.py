@@ -25,7 +25,7 @@ from halobench.calibration.repair.newton import minimise
 from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import correctness, mass_of
 from halobench.calibration.temperature.rescaling import rescale
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.search import finite_beta
 
 TITLE = "top-versus-rest scaling"
 ABOUT = "one temperature for whether the prediction is right, and another for which class is right if it isn't"

@@ -1,8 +1,8 @@
 """Diagnose a classifier's logits: is its temperature optimal, what else would repair it, and are there enough samples?
 
 `diagnose` answers these questions from validation logits and labels, and from test logits if there are any. `diagnose`
-combines the exact temperature (`halobench.calibration.temperature.temperature_scaling`), the choice of a calibrator by
-cross-fitting (`halobench.calibration.repair.auto`), the repair ladder (`halobench.calibration.repair.ladder`), the
+combines the exact temperature (`halobench.calibration.calibrators.exact`), the choice of a calibrator by
+cross-fitting (`halobench.calibration.calibrators.auto`), the repair ladder (`halobench.calibration.ladder`), the
 confusions that partner scaling uses, and two tests of whether test logits look like validation logits.
 
 Maps with a weight for each pair of classes would take minutes with many classes. Among the candidates, they are skipped
@@ -19,10 +19,12 @@ Rabanser, S. Günnemann, Z. Lipton, "Failing Loudly: An Empirical Study of Metho
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +32,19 @@ import numpy as np
 
 from halobench.calibration.arrays import as_rows, check_whole, unweighted, weighted, weights_of
 from halobench.calibration.calibrator import fit_checked
+from halobench.calibration.calibrators import auto
+from halobench.calibration.calibrators.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
 from halobench.calibration.diagnosis.parts import Shift, Temperature, confusions, quick_ladder
 from halobench.calibration.floor import Floor, Floored, check_floor, floored
+from halobench.calibration.ladder import RepairLadder, Rung
 from halobench.calibration.logit_tables import aligned, check_names, named_columns, numbered, table_arrays
-from halobench.calibration.repair import auto
-from halobench.calibration.repair.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.ladder import Rung
 from halobench.calibration.scores import metric, resampling
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, mass_of, softmax
 from halobench.calibration.temperature.rescaling import rescale, temper
-from halobench.calibration.temperature.temperature_scaling import finite_beta
+from halobench.calibration.temperature.search import finite_beta
 from halobench.core.errors import refuse
 from halobench.core.seeding import generator
 
@@ -128,37 +130,20 @@ def diagnose(
     ('exact', 3)
     """
     if labels is None and votes is None:
-        sentence = "missing; pass labels, votes, or a data frame with a column named label"
-        refuse(not hasattr(logits, "columns"), "labels", sentence)
-        others = {"test_logits": test_logits, "test_labels": test_labels, "test_votes": test_votes}
-        for name, value in (others | {"posterior": posterior}).items():
-            refuse(
-                value is not None,
-                name,
-                IN_FRAME.format(
-                    "columns of rows with the split test" if name != "posterior" else "columns posterior_NAME"
-                ),
-            )
-        refuse(groups is not None, "groups", IN_FRAME.format("a column named group"))
-        table, classes = table_arrays(logits)
-        val, test = as_sets(table)
+        tests = {"test_logits": test_logits, "test_labels": test_labels, "test_votes": test_votes}
+        val, test, classes = _from_frame(logits, {**tests, "posterior": posterior, "groups": groups})
         names = classes if names is None else names
-        return _diagnose(_weighted(val, sample_weight), test, names, candidates, seed, floor, calibrator)
-    shape, kind = np.shape(as_rows(logits)), "probabilities" if probabilities else "logits"
-    k = max(shape[1], 2) if len(shape) == 2 else 2
-    if labels is not None:
-        labels, names = numbered(labels, named_columns(logits, labels, names), k, "labels")
-    if test_labels is not None:
-        test_labels, _ = numbered(test_labels, names, k, "test_labels")
-    arrays = {kind: logits, "labels": labels, "groups": groups, "posterior": aligned(posterior, logits)}
-    arrays |= {f"test_{kind}": aligned(test_logits, logits), "test_labels": test_labels}
-    arrays |= {"votes": aligned(votes, logits), "test_votes": aligned(test_votes, logits)}
-    arrays = {name: as_rows(value) for name, value in arrays.items() if value is not None}
-    val, test = read_samples(arrays), None
-    if f"test_{kind}" in arrays:
-        test = read_samples(arrays, "test_", val["logits"].shape[1])
-    for name, value in {"test_labels": test_labels, "test_votes": test_votes}.items():
-        refuse(test is None and value is not None, name, "passed without test_logits; pass both or neither")
+    else:
+        k = _classes(logits)
+        if labels is not None:
+            labels, names = numbered(labels, named_columns(logits, labels, names), k, "labels")
+        if test_labels is not None:
+            test_labels, _ = numbered(test_labels, names, k, "test_labels")
+        kind = "probabilities" if probabilities else "logits"
+        arrays = {kind: logits, "labels": labels, "groups": groups, "posterior": aligned(posterior, logits)}
+        arrays |= {f"test_{kind}": aligned(test_logits, logits), "test_labels": test_labels}
+        arrays |= {"votes": aligned(votes, logits), "test_votes": aligned(test_votes, logits)}
+        val, test = _from_arrays({name: as_rows(value) for name, value in arrays.items() if value is not None}, kind)
     return _diagnose(_weighted(val, sample_weight), test, names, candidates, seed, floor, calibrator)
 
 
@@ -177,6 +162,36 @@ def diagnose_file(
     val, test, names = read_sets(path)
     with in_file(path):
         return _diagnose(val, test, names, candidates, seed, floor, calibrator)
+
+
+def _from_frame(frame: Any, others: Mapping[str, Any]) -> tuple[Samples, Samples | None, tuple[str, ...] | None]:
+    """Return the samples in a data frame and the names of its classes, after checking that there are no `others`."""
+    refuse(
+        not hasattr(frame, "columns"),
+        "labels",
+        "missing; pass labels, votes, or a data frame with a column named label",
+    )
+    columns = {"posterior": "columns posterior_NAME", "groups": "a column named group"}
+    for name, value in others.items():
+        refuse(value is not None, name, IN_FRAME.format(columns.get(name, "columns of rows with the split test")))
+    arrays, classes = table_arrays(frame)
+    return *as_sets(arrays), classes
+
+
+def _from_arrays(arrays: Mapping[str, np.ndarray], kind: str) -> tuple[Samples, Samples | None]:
+    """Return the samples in arrays that are named as those of a file, of which the test logits are of this `kind`."""
+    val, test = read_samples(arrays), None
+    if f"test_{kind}" in arrays:
+        test = read_samples(arrays, "test_", val["logits"].shape[1])
+    for name in ("test_labels", "test_votes"):
+        refuse(test is None and name in arrays, name, "passed without test_logits; pass both or neither")
+    return val, test
+
+
+def _classes(logits: Any) -> int:
+    """Return the number of classes of logits, of which a single column has that of the second of two classes."""
+    shape = np.shape(as_rows(logits))
+    return max(shape[1], 2) if len(shape) == 2 else 2
 
 
 def _diagnose(
@@ -202,13 +217,11 @@ def _diagnose(
     added = Floor.of(val["probabilities"], _targets(val), floor) if none and floor != 0 else None
     if added is not None:
         val, test = _floored(val, added), None if test is None else _floored(test, added)
-    # A single memory layout makes the last digits of results independent of the layout of the input.
-    logits = np.ascontiguousarray(val["logits"], dtype=np.float64)
     test = None if test is None else test | {"logits": np.ascontiguousarray(test["logits"], dtype=np.float64)}
     with np.errstate(all="ignore"), warnings.catch_warnings():  # results that aren't finite are shown as such
         warnings.simplefilter("ignore", RuntimeWarning)
-        shown = tuple(map(str, range(k) if names is None else names))
-        found = _computed(logits, val, test, shown, tried, seed, calibrator)
+        checked = _Validation.of(val, tuple(map(str, range(k) if names is None else names)))
+        found = _computed(checked, test, tried, seed, calibrator)
     return found if added is None else _with_floor(found, added)
 
 
@@ -248,105 +261,114 @@ def _with_floor(found: Diagnosis, floor: Floor) -> Diagnosis:
     return dataclasses.replace(found, floor=floor, auto=dataclasses.replace(found.auto, calibrator=fitted))
 
 
-def _computed(
-    logits: np.ndarray,
-    val: Samples,
-    test: Samples | None,
-    names: tuple[str, ...],
-    tried: Sequence[str],
-    seed: int,
-    forced: str | None,
-) -> Diagnosis:
-    """Diagnose float64 logits (n, k)."""
-    targets, votes, (n, k) = _targets(val), val.get("votes"), logits.shape
-    weights, mass, top = weights_of(targets), mass_of(unweighted(targets), k), logits.argmax(axis=1)
-    counts, weighted_samples = mass.sum(axis=0), "weighted" in val
-    groups, finite = val.get("groups"), bool(np.isfinite(logits).all())
-    together = auto.grouped(logits, targets, groups) if finite or groups is not None else Groups.single(n)
-    one_each = together.one_each(generator(seed, "diagnose", "groups"))
+@dataclass(frozen=True, eq=False)
+class _Validation:
+    """Validation samples that have been checked: float64 logits (n, k), targets, and what else is known of them.
+
+    Targets are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights.
+    """
+
+    logits: np.ndarray
+    targets: np.ndarray
+    names: tuple[str, ...]
+    groups: Groups
+    votes: np.ndarray | None
+    posterior: np.ndarray | None
+    left_out: int
+    is_weighted: bool
+
+    @classmethod
+    def of(cls, samples: Samples, names: tuple[str, ...]) -> _Validation:
+        # A single memory layout makes the last digits of results independent of the layout of the input.
+        logits, targets = np.ascontiguousarray(samples["logits"], dtype=np.float64), _targets(samples)
+        given, known = samples.get("groups"), "groups" in samples or np.isfinite(logits).all()
+        groups = auto.grouped(logits, targets, given) if known else Groups.single(len(logits))
+        votes, posterior = samples.get("votes"), samples.get("posterior")
+        left_out = samples["left_out"].item() if "left_out" in samples else 0
+        return cls(logits, targets, names, groups, votes, posterior, left_out, "weighted" in samples)
+
+    @functools.cached_property
+    def beta(self) -> float:
+        return finite_beta(self.logits, self.targets)
+
+    @property
+    def mean_votes(self) -> float:
+        return 0.0 if self.votes is None else float(self.votes.mean())
+
+    def described(self) -> dict[str, Any]:
+        """Return the fields of a diagnosis that describe its samples, and the confusions among them."""
+        (n, k), plain, top = self.logits.shape, unweighted(self.targets), self.logits.argmax(axis=1)
+        mass = mass_of(plain, k)
+        counts = mass.sum(axis=0)
+        beta = finite_beta(self.logits, plain) if self.is_weighted else self.beta
+        return {
+            "samples": n,
+            "classes": k,
+            "votes": self.mean_votes,
+            "effective": auto.effective(self.groups.sums(weights_of(self.targets))) if self.is_weighted else 0.0,
+            "left_out": self.left_out,
+            "errors": float((1 - correctness(top, mass)).sum()),
+            "names": self.names,
+            "rarest": int(counts.min()),
+            "unseen": tuple(np.flatnonzero(counts == 0).tolist()),
+            "confusions": confusions(softmax(temper(self.logits, beta)), top, mass),
+        }
+
+
+def _computed(val: _Validation, test: Samples | None, tried: Sequence[str], seed: int, forced: str | None) -> Diagnosis:
+    """Diagnose validation samples, and test samples if there are any."""
     log.info("temperatures")
-    temperature = Temperature.of(logits, targets, together, None if votes is None else float(votes.mean()))
-    beta = finite_beta(logits, targets)
-    tempered = temper(logits, beta)
-    expected = temper(logits, finite_beta(logits, unweighted(targets))) if weighted_samples else tempered
-    recommended = _choice(logits, (targets, votes), test, tried, seed, together, names)
-    chosen = recommended if forced is None else _forced(recommended, forced, logits, targets)
+    temperature = Temperature.of(val.logits, val.targets, val.groups, val.mean_votes or None)
+    recommended = _choice(val, test, tried, seed)
+    chosen = recommended if forced is None else _forced(recommended, forced, val)
     widths = [(gain.value, (gain.high - gain.low) / 2) for gain in chosen.candidates if not math.isnan(gain.value)]
     log.info("the repair ladder")
     # Neither the ladder nor the tests for a shift know groups, so they get one sample of each.
-    ladder, no_ladder = (
-        None,
-        DEPENDENT.get(together.kind, "its parts are those of unweighted samples" if weighted_samples else ""),
-    )
-    if chosen.mismatch:
-        no_ladder = chosen.reason
-    if not no_ladder:
-        known = val.get("posterior", targets)[one_each]
-        ladder, no_ladder = quick_ladder(logits[one_each], known, seed, votes is not None)
-    shift, new_targets = None, None
-    if test is not None:
-        new_targets = test.get("shares", test.get("labels"))
-    if test is not None and not weighted_samples:
-        shift = Shift.of(tempered[one_each], targets[one_each], temper(test["logits"], beta), new_targets)
-    scores: dict[str, dict[str, Rung]] = {}
-    test_gains: dict[str, Gain] = {}
-    better: dict[str, Gain] = {}
+    one_each = val.groups.one_each(generator(seed, "diagnose", "groups"))
+    ladder, no_ladder = _ladder(val, one_each, chosen, seed)
+    shift, new_targets = None, None if test is None else test.get("shares", test.get("labels"))
+    if test is not None and not val.is_weighted:
+        tempered = temper(val.logits, val.beta)[one_each]
+        shift = Shift.of(tempered, val.targets[one_each], temper(test["logits"], val.beta), new_targets)
+    scores: tuple[dict[str, dict[str, Rung]], dict[str, Gain], dict[str, Gain]] = {}, {}, {}
     if test is not None and new_targets is not None:
         log.info("test scores")
-        maps = _maps(logits, targets, test, temperature, chosen)
-        scores, test_gains, better = _scored(maps, new_targets, chosen, seed)
+        scores = _scored(_maps(val, test["logits"], temperature, chosen), new_targets, chosen, seed)
     return Diagnosis(
-        samples=n,
-        classes=k,
-        votes=0.0 if votes is None else float(votes.mean()),
-        effective=auto.effective(together.sums(weights)) if weighted_samples else 0.0,
-        left_out=val["left_out"].item() if "left_out" in val else 0,
-        errors=float((1 - correctness(top, mass)).sum()),
-        names=names,
-        rarest=int(counts.min()),
-        unseen=tuple(np.flatnonzero(counts == 0).tolist()),
+        **val.described(),
         temperature=temperature,
         auto=chosen,
         recommended=recommended.chosen,
         resolution=max(widths)[1] if widths else math.nan,
         ladder=ladder,
         no_ladder=no_ladder,
-        confusions=confusions(softmax(expected), top, mass),
         test_samples=0 if test is None else len(test["logits"]),
         shift=shift,
-        scores=scores,
-        test_gains=test_gains,
-        better=better,
+        scores=scores[0],
+        test_gains=scores[1],
+        better=scores[2],
     )
 
 
-def _choice(
-    logits: np.ndarray,
-    targets: tuple[np.ndarray, np.ndarray | None],
-    test: Samples | None,
-    tried: Sequence[str],
-    seed: int,
-    groups: Groups,
-    names: Sequence[str],
-) -> AutoFit:
+def _choice(val: _Validation, test: Samples | None, tried: Sequence[str], seed: int) -> AutoFit:
     """Choose a calibrator by cross-fitting, or a temperature if a logit is -inf."""
-    reason = "" if np.isfinite(logits).all() else "logits of -inf (probabilities of 0)"
+    reason = "" if np.isfinite(val.logits).all() else "logits of -inf (probabilities of 0)"
     if not reason and test is not None and not (finite := np.isfinite(test["logits"]).all(axis=1)).all():
         reason = f"test row {finite.argmin()} has a logit of -inf (a probability of 0)"
     if reason:
         why = f"{reason}, which richer calibrators can't map; {FLOOR}"
-        return auto.kept(logits, targets[0], tried, why, groups, targets[1])
-    return auto.fit_auto_checked(logits, targets[0], tried, seed, groups, names, targets[1])
+        return auto.kept(val.logits, val.targets, tried, why, val.groups, val.votes)
+    return auto.fit_auto_checked(val.logits, val.targets, tried, seed, val.groups, val.names, val.votes)
 
 
-def _forced(recommended: AutoFit, name: str, logits: np.ndarray, targets: np.ndarray) -> AutoFit:
+def _forced(recommended: AutoFit, name: str, val: _Validation) -> AutoFit:
     """Return the results with another calibrator, which is fitted to all samples, in place of the recommended one."""
     if name == recommended.chosen:
         return recommended
     if name == NONE:
-        fitted = auto.uncalibrated(logits, targets)
+        fitted = auto.uncalibrated(val.logits, val.targets)
     else:
-        fitted = fit_checked(name, logits, targets, {})
+        fitted = fit_checked(name, val.logits, val.targets, {})
         no_best = "the labels always have the largest logit, so that no temperature is best"
         reason = fitted.reason or (no_best if fitted.separable else "its fit isn't finite")
         refuse(fitted.transform is None, "calibrator", f"{name} can't be fitted: {reason}")
@@ -354,19 +376,25 @@ def _forced(recommended: AutoFit, name: str, logits: np.ndarray, targets: np.nda
     return dataclasses.replace(recommended, chosen=name, gain=gain, calibrator=fitted)
 
 
-def _maps(
-    logits: np.ndarray, targets: np.ndarray, test: Samples, temperature: Temperature, chosen: AutoFit
-) -> dict[str, np.ndarray]:
+def _ladder(val: _Validation, rows: np.ndarray, chosen: AutoFit, seed: int) -> tuple[RepairLadder | None, str]:
+    """Return the repair ladder of independent rows, or None and the reason why there is none."""
+    unequal = "its parts are those of unweighted samples" if val.is_weighted else ""
+    if why := chosen.reason if chosen.mismatch else DEPENDENT.get(val.groups.kind, unequal):
+        return None, why
+    known = val.targets if val.posterior is None else val.posterior
+    return quick_ladder(val.logits[rows], known[rows], seed, val.votes is not None)
+
+
+def _maps(val: _Validation, new: np.ndarray, temperature: Temperature, chosen: AutoFit) -> dict[str, np.ndarray]:
     """Return the calibrated test logits of all candidates, of the temperatures and of no calibration."""
-    new = test["logits"]
     maps = {NONE: rescale(new, 1.0)}
     if temperature.others["paper"].beta > 0:
         maps["paper"] = temper(new, temperature.others["paper"].beta)
-    maps[TS] = temper(new, finite_beta(logits, targets))
+    maps[TS] = temper(new, val.beta)
     if 0 < chosen.temperature.weight < 1:
         maps[auto.SHRUNK] = temper(new, chosen.temperature.beta)
     for name in [gain.name for gain in chosen.candidates if not math.isnan(gain.value)]:
-        fitted = chosen.calibrator if name == chosen.chosen else fit_checked(name, logits, targets, {})
+        fitted = chosen.calibrator if name == chosen.chosen else fit_checked(name, val.logits, val.targets, {})
         if fitted.transform is not None:
             maps[name] = fitted.logits(new, probabilities=False)
     if chosen.chosen not in maps:

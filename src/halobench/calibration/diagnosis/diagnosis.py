@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from halobench.calibration.calibrator import Calibrator
+from halobench.calibration.calibrators.auto import AutoFit, Gain, listed
 from halobench.calibration.diagnosis import text as words
 from halobench.calibration.diagnosis.external_logits import read_samples
 from halobench.calibration.diagnosis.parts import Confusion, Shift, Temperature
 from halobench.calibration.floor import Floor
+from halobench.calibration.ladder import RepairLadder, Rung
 from halobench.calibration.logit_tables import rows_of
-from halobench.calibration.repair.auto import AutoFit, Gain, listed
-from halobench.calibration.repair.ladder import RepairLadder, Rung
 from halobench.core.formatting import count, number
 
 WIDTH = 80  # columns of the text

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from halobench.calibration.arrays import weights_of
+from halobench.calibration.calibrators.exact import TemperatureFit, fit_exactly
+from halobench.calibration.calibrators.paper import fit_as_paper
+from halobench.calibration.ladder import RepairLadder, ladder
 from halobench.calibration.repair.families import FAMILIES
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.ladder import RepairLadder, ladder
 from halobench.calibration.repair.trials import NORMAL
 from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, predictions, softmax
-from halobench.calibration.temperature.paper_fit import fit_as_paper
 from halobench.calibration.temperature.rescaling import rescale
-from halobench.calibration.temperature.temperature_scaling import TemperatureFit, fit_exactly
 from halobench.core.errors import SpecError
 from halobench.core.seeding import generator
 from halobench.core.specs.data import LADDER_SAMPLES

@@ -6,16 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from halobench.calibration.calibrators.auto import NONE, SHRUNK, TEMPERATURES, TS, AutoFit, Gain
+from halobench.calibration.calibrators.exact import TemperatureFit
+from halobench.calibration.calibrators.shrunk import LEAST as CLEAR_SCORE
 from halobench.calibration.diagnosis.parts import LADDER_MOST, Confusion, Shift, Temperature
 from halobench.calibration.floor import LEAST, Floor
-from halobench.calibration.repair.auto import NONE, SHRUNK, TEMPERATURES, TS, AutoFit, Gain
+from halobench.calibration.ladder import RepairLadder, Rung
 from halobench.calibration.repair.columns import Mismatch
 from halobench.calibration.repair.families import FAMILIES
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.ladder import RepairLadder, Rung
-from halobench.calibration.repair.shrunk import LEAST as CLEAR_SCORE
 from halobench.calibration.repair.trials import BASE
-from halobench.calibration.temperature.temperature_scaling import TemperatureFit
 from halobench.core.formatting import count, interval, number
 from halobench.core.plugins import facts as plugin_facts
 

@@ -16,11 +16,12 @@ A metric takes at least one of ``correct``, ``labels``, ``posterior`` and ``targ
 
 A score is a number for all samples, or an array (n,) whose mean has a bootstrap interval. An option ``bins`` is set to
 the number of bins in the configuration. Optional constants, which are read without importing the file, are ``TITLE``,
-``ABOUT`` (a description), ``UNIT``, ``LOWER_IS_BETTER``, ``SOURCE``, and ``ORDER`` (the position among the rows of a
-table). `halobench.testing.check_metric` checks a metric.
+``ABOUT`` (a description), ``UNIT``, ``RANGE`` (the smallest and the largest value, None for an end that isn't known:
+``(0, None)``), ``LOWER_IS_BETTER``, ``SOURCE``, and ``ORDER`` (the position among the rows of a table). The metrics of
+the package are public as ``halobench.NAME``. `halobench.testing.check_metric` checks a metric.
 """
 
 from halobench.core.plugins.constants import TOPICS
 from halobench.core.plugins.kinds import Kind
 
-KIND = Kind("metrics", __file__, "score", (*TOPICS, "UNIT", "LOWER_IS_BETTER"))
+KIND = Kind("metrics", __file__, "score", (*TOPICS, "UNIT", "RANGE", "LOWER_IS_BETTER"))

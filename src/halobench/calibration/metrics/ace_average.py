@@ -8,6 +8,7 @@ from halobench.calibration.scores.binning import bin_by_confidence
 
 TITLE = "ACE"
 ABOUT = "average calibration error: the mean gap over bins, regardless of their size"
+RANGE = (0, 1)
 LOWER_IS_BETTER = True
 SOURCE = (
     "L. Neumann, A. Zisserman and A. Vedaldi, *Relaxed Softmax*, NIPS workshop MLITS 2018: the mean over bins, as in "

@@ -6,6 +6,7 @@ import numpy as np
 
 TITLE = "ACE, equal mass"
 ABOUT = "calibration error over bins with equal numbers of samples"
+RANGE = (0, 1)
 LOWER_IS_BETTER = True
 SOURCE = (
     "J. Nixon et al., *Measuring Calibration in Deep Learning*, CVPR workshops 2019, [arXiv "

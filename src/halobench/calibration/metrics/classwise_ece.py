@@ -9,6 +9,7 @@ from halobench.calibration.scores.binning import bin_edges, bin_index
 
 TITLE = "Classwise ECE"
 ABOUT = "ECE of each class's probability, averaged over classes"
+RANGE = (0, 1)
 LOWER_IS_BETTER = True
 SOURCE = (
     "M. Kull et al., *Beyond Temperature Scaling*, NeurIPS 2019, [arXiv 1910.12656](https://arxiv.org/abs/1910.12656)"

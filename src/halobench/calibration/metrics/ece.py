@@ -8,6 +8,7 @@ from halobench.calibration.scores.binning import bin_by_confidence
 
 TITLE = "ECE"
 ABOUT = "expected calibration error: the gap between confidence and accuracy in bins, weighted by count"
+RANGE = (0, 1)
 LOWER_IS_BETTER = True
 SOURCE = (
     "M. P. Naeini, G. F. Cooper and M. Hauskrecht, *Obtaining Well Calibrated Probabilities Using Bayesian Binning*, "

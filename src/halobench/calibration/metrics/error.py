@@ -6,6 +6,7 @@ import numpy as np
 
 TITLE = "Error"
 ABOUT = "share of wrong predictions"
+RANGE = (0, 1)
 LOWER_IS_BETTER = True
 ORDER = 1
 

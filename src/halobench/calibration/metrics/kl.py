@@ -10,6 +10,7 @@ from halobench.calibration.scores.sample_scores import cross_entropy
 TITLE = "KL"
 ABOUT = "divergence of the model from the known posterior"
 UNIT = "nats"
+RANGE = (0, None)
 LOWER_IS_BETTER = True
 SOURCE = "S. Kullback and R. A. Leibler, *On Information and Sufficiency*, Annals of Mathematical Statistics 22, 1951"
 ORDER = 4

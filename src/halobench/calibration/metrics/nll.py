@@ -9,6 +9,7 @@ from halobench.calibration.scores.sample_scores import cross_entropy
 TITLE = "NLL"
 ABOUT = "negative log-likelihood of the labels"
 UNIT = "nats"
+RANGE = (0, None)
 LOWER_IS_BETTER = True
 SOURCE = "I. J. Good, *Rational Decisions*, Journal of the Royal Statistical Society B 14, 1952"
 ORDER = 2

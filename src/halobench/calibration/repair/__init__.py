@@ -1,1 +1,1 @@
-"""What repairs a model: richer maps than a temperature, the choice among them, and what they leave."""
+"""What calibrators and the repair ladder are made of: optimisers, families of maps, groups of samples, trials."""

@@ -33,7 +33,7 @@ import numpy as np
 from halobench.calibration.arrays import unweighted
 from halobench.calibration.scores.sample_scores import mass_of, softmax
 from halobench.calibration.temperature.rescaling import power_of_two, rescale
-from halobench.calibration.temperature.temperature_scaling import fit_exactly
+from halobench.calibration.temperature.search import solve
 from halobench.core.seeding import generator
 
 FEWEST = 20  # with fewer samples, nothing can be noticed
@@ -74,7 +74,7 @@ def find_dependence(logits: np.ndarray, targets: np.ndarray) -> Dependence | Non
     n, k = logits.shape
     if n < FEWEST:
         return None
-    ts = fit_exactly(logits, targets)
+    ts = solve(logits, targets)
     scaled = rescale(logits, 1.0 if ts.separable else ts.beta)  # without errors, TS's own residuals would be nearly 0
     p, mass = softmax(scaled), mass_of(targets, k)
     residuals = mass - p

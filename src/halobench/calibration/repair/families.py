@@ -24,13 +24,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from halobench.calibration.arrays import blocks
-from halobench.calibration.repair.partner_scaling import fit_checked
 from halobench.calibration.scores import sample_scores
 from halobench.calibration.temperature.rescaling import rescale, spread
-from halobench.calibration.temperature.temperature_scaling import finite_beta, fit_exactly
+from halobench.calibration.temperature.search import finite_beta, solve
 from halobench.core.seeding import generator
 
 Map = Callable[[np.ndarray], np.ndarray]
+Fit = Callable[[np.ndarray, np.ndarray], Map]  # takes logits and targets
 
 # Strengths of the ridges by kind of target, to be multiplied by the square root of the number of samples.
 RIDGES = {"labels": 0.1, "posterior": 0.001}
@@ -60,18 +60,20 @@ def fit_families(
     targets: np.ndarray,
     labels: np.ndarray,
     seed: int,
+    fit_partner: Fit,
     names: Sequence[str] = FAMILIES,
     votes: bool = False,
 ) -> dict[str, Map]:
     """Fit a map of each family to checked logits (n, k), float64; `labels` (n,) are the targets, or drawn from them.
 
-    Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes.
+    Targets are labels (n,), or rows (n, k): the known posterior or, with `votes`, shares of votes. `fit_partner` fits
+    partner scaling.
     """
     rows = targets if targets.ndim == 2 else np.eye(logits.shape[1])[targets]
     kind = "posterior" if targets.ndim == 2 and not votes else "labels"
-    ts = fit_exactly(logits, targets)
+    ts = solve(logits, targets)
     beta = finite_beta(logits, labels) if ts.separable else ts.beta
-    partner = fit_checked(logits, targets if votes else labels).log_probabilities
+    partner = fit_partner(logits, targets if votes else labels)
     fits: dict[str, Callable[[], Map]] = {
         "temperature": lambda: lambda z: rescale(z, beta),
         "partner": lambda: partner,

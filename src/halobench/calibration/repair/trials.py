@@ -1,10 +1,10 @@
 """Score candidates on samples that they weren't fitted to, fold by fold, and choose one if it clearly gains.
 
-The base is a temperature that is shrunk towards 1 (`halobench.calibration.repair.shrunk`) with the weight that it has
-on all samples. On each fold, it is fitted to the other folds, as all candidates are. A candidate's gain is the mean,
-over samples, of the base's NLL minus the candidate's. The gain's standard error, over groups, is either the observed
-one or, if larger, the one expected if the base were the truth. The expected standard error accounts for rare labels
-that haven't been drawn yet.
+The base is a temperature that is shrunk towards 1 (`halobench.calibration.calibrators.shrunk`) with the weight that it
+has on all samples. On each fold, it is fitted to the other folds, as all candidates are. A candidate's gain is the
+mean, over samples, of the base's NLL minus the candidate's. The gain's standard error, over groups, is either the
+observed one or, if larger, the one expected if the base were the truth. The expected standard error accounts for rare
+labels that haven't been drawn yet.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,7 +21,6 @@ import numpy as np
 from halobench.calibration.arrays import weights_of
 from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.repair.groups import Groups
-from halobench.calibration.repair.shrunk import ShrunkFit, fit_mixed
 from halobench.calibration.saved import savable
 from halobench.calibration.scores.binning import bin_edges, bin_index
 from halobench.calibration.scores.sample_scores import correctness, cross_entropy, predictions, softmax
@@ -160,14 +159,14 @@ def cross_fitted(
     names: Sequence[str],
     seed: int,
     groups: Groups,
-    temperature: ShrunkFit,
+    fit_base: Callable[[np.ndarray, np.ndarray], float],
     reasons: Mapping[str, str],
     votes: np.ndarray | None = None,
 ) -> Trials:
     """Fit the base and all candidates to all folds but one, and score them on that fold, for each fold in turn.
 
-    `targets` are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. `temperature`
-    is the shrunk one of all samples. `reasons` says of some candidates why they aren't tried.
+    `targets` are labels (n,), or rows (n, k): shares of the numbers of `votes` (n,), times any weights. `fit_base`
+    fits the base's beta to logits and targets. `reasons` says of some candidates why they aren't tried.
     """
     n = len(logits)
     drawn, weights = np.ones(n) if votes is None else votes, weights_of(targets)
@@ -181,7 +180,7 @@ def cross_fitted(
         log.info("fold %d of %d: fitting %s", number + 1, FOLDS, ", ".join([*results][1:]) or "the temperature")
         out = fold == number
         inside, held_out = (logits[~out], targets[~out]), (logits[out], targets[out])
-        base = rescale(held_out[0], fit_mixed(*inside, temperature.weight, temperature.z < 0))
+        base = rescale(held_out[0], fit_base(*inside))
         plain[out] = cross_entropy(*held_out)
         results[BASE][:, out] = _compared(rescale(held_out[0], 1.0), base, held_out[1])
         for name in [name for name in results if name != BASE]:

@@ -16,13 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from halobench.calibration.arrays import (
-    check_logits,
-    check_probabilities,
-    check_targets,
-    check_unscaled,
-    check_whole,
-)
+from halobench.calibration.arrays import check_logits, check_probabilities, check_targets, check_unscaled, check_whole
 from halobench.calibration.scores import binning, sample_scores
 from halobench.calibration.scores.binning import Reliability
 from halobench.core import plugins

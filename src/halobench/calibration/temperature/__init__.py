@@ -1,1 +1,1 @@
-"""Temperature scaling: the exact fit with its certificate, the paper's fit, and logits divided by a temperature."""
+"""What temperature scaling is made of: the NLL as a function of 1/T, the search for its minimum, scaled logits."""

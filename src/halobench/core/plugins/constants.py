@@ -19,6 +19,11 @@ def _is_style(value: Any) -> bool:
     return isinstance(value, tuple) and len(value) in (2, 3) and isinstance(value[0], str)
 
 
+def _is_range(value: Any) -> bool:
+    numbers = value if isinstance(value, tuple) and len(value) == 2 else ("",)
+    return all(end is None or (isinstance(end, int | float) and not isinstance(end, bool)) for end in numbers)
+
+
 def _is_variants(value: Any) -> bool:
     return isinstance(value, dict) and all(
         isinstance(facts, dict) and all(key in SHOWN and FORMS[key][1](fact) for key, fact in facts.items())
@@ -38,6 +43,7 @@ FORMS: dict[str, Form] = {
     "ONE_DIRECTION": _TEXT,
     "STYLE": ('a colour, a marker and perhaps dashes, e.g. ("#0072B2", "s", (0, (4, 2)))', _is_style),
     "STAGE": ("a mapping, written out", lambda value: isinstance(value, dict)),
+    "RANGE": ("the smallest and the largest value, either of which may be None, e.g. (0, None)", _is_range),
     "OPTIONS": ("a mapping of options to values", lambda value: isinstance(value, dict)),
     "VARIANTS": ("a mapping of names to TITLE, ABOUT, STYLE, ORDER or OPTIONS", _is_variants),
 }
@@ -45,7 +51,7 @@ SHOWN = ("TITLE", "ABOUT", "STYLE", "ORDER", "OPTIONS")
 TOPICS = ("TITLE", "ABOUT", "SOURCE", "ORDER")  # of what is compared, e.g. losses
 DISPLAYS = ("TITLE", "SHORT", "CATEGORY", "CAPTION", "SHOWS", "BEYOND", "LOSSES")  # of figures and tables
 # Constants that are only for readers, or about files that no result depends on.
-WORDS = frozenset({"TITLE", "SHORT", "ABOUT", "SOURCE", "ORDER", "STYLE", "UNIT", "VARIANTS", "REFITTED"})
+WORDS = frozenset({"TITLE", "SHORT", "ABOUT", "SOURCE", "ORDER", "STYLE", "UNIT", "RANGE", "VARIANTS", "REFITTED"})
 
 
 def literal(node: ast.expr | None) -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import re
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ class Facts:
     style: tuple[Any, ...] = ()  # its colour, marker and optional dashes
     unit: str = ""
     lower_is_better: bool | None = None  # of metrics; None if the file doesn't say
+    range: tuple[float | None, float | None] = (None, None)  # of metrics
     family: str = ""  # of losses; a claim can compare with all losses that have no family
     category: str = ""  # the report's heading for a figure or table
     caption: str = ""  # how to read it
@@ -42,6 +44,12 @@ class Facts:
     def label(self) -> str:
         """The short title or, if there is none, the title."""
         return self.short or self.title
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest value of a metric, infinite if the file doesn't say."""
+        low, high = self.range
+        return -math.inf if low is None else low, math.inf if high is None else high
 
 
 def facts(kind: str, name: str) -> Facts:
@@ -73,12 +81,12 @@ def title(kind: str, name: str) -> str:
         return last_part(name)
 
 
-def lower_is_better(metric: str) -> bool | None:
-    """Return whether lower values of a metric are better; None if its file doesn't say so or can't be found."""
+def of_metric(name: str) -> Facts:
+    """Return the facts about a metric; if its file can't be found, nothing but its name is known."""
     try:
-        return facts("metrics", metric).lower_is_better
+        return facts("metrics", name)
     except SpecError:
-        return None
+        return Facts(name)
 
 
 def last_part(name: str) -> str:

@@ -8,11 +8,9 @@ import functools
 from pydantic import Field
 
 from halobench.core.plugins import facts as plugin_facts
-from halobench.core.specs.calibrator import BUILT_IN, CALIBRATORS, Calibrators, CalibratorSpec
-from halobench.core.specs.codec import (
-    Count,
-    spec,
-)
+from halobench.core.specs import calibrator, metric
+from halobench.core.specs.calibrator import CALIBRATORS, Calibrators, CalibratorSpec
+from halobench.core.specs.codec import Count, spec
 from halobench.core.specs.metric import Metrics, MetricSpec
 
 
@@ -33,10 +31,7 @@ class MetricsSpec:
     @property
     def scores(self) -> dict[str, MetricSpec]:
         """All metrics by their names in tables: first those of the package, in order, then those in `also`."""
-        scores = {name: MetricSpec(name) for name in plugin_facts.named("metrics")}
-        for entry in self.also:
-            scores |= {entry: MetricSpec(entry)} if isinstance(entry, str) else entry
-        return scores
+        return metric.ENTRIES.by_name([*plugin_facts.named("metrics"), *self.also])
 
     @functools.cached_property  # thousands of jobs use it
     def scored_by(self) -> list[tuple[str, str]]:
@@ -61,12 +56,7 @@ class CalibrateSpec(MetricsSpec):
     @property
     def plug_ins(self) -> dict[str, CalibratorSpec]:
         """The calibrators that are plug-ins, by their names in tables."""
-        entries = (
-            {each: CalibratorSpec(each)} if isinstance(each, str) else each
-            for each in self.calibrators
-            if each not in BUILT_IN
-        )
-        return {name: entry for each in entries for name, entry in each.items()}
+        return calibrator.ENTRIES.by_name(self.calibrators)
 
     @functools.cached_property
     def plugged(self) -> list[tuple[str, str]]:

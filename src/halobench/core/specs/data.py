@@ -7,14 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from halobench.core.errors import require
-from halobench.core.specs.codec import (
-    Count,
-    Flag,
-    Number,
-    Text,
-    Whole,
-    spec,
-)
+from halobench.core.specs.codec import Count, Flag, Number, Text, Whole, spec
 from halobench.core.specs.plugin import PluginSpec, suggested
 
 
@@ -41,6 +34,7 @@ class NoiseSpec:
 class SourceSpec(PluginSpec):
     """The origin of samples: a loader (a file in ``halobench/data/loaders`` or ``module:object``) and its options."""
 
+    KIND = "data"
     loader: Text = Field(description="Name of the loader, or module:object.", json_schema_extra=suggested("data"))
     options: dict[str, Any] = Field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""Read the entries in a list of metrics: plain names, or plug-ins with options under custom names."""
+"""Specs of metrics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 from halobench.core import plugins
 from halobench.core.errors import Found, require
 from halobench.core.specs.codec import Text, spec
-from halobench.core.specs.plugin import PluginSpec, named_entry
+from halobench.core.specs.plugin import Entries, PluginSpec
 
 OF_PROBABILITIES = ("probabilities", "confidence", "correct")
 OF_TARGETS = ("correct", "labels", "posterior", "targets")
@@ -17,13 +17,12 @@ PARAMETERS = tuple(dict.fromkeys(("logits", *OF_PROBABILITIES, *OF_TARGETS)))
 RESERVED = ("ece_floor",)  # computed in addition to the plug-ins
 
 
-def parameters(name: str, key: str = "name") -> list[str]:
+def parameters(name: str) -> list[str]:
     """Return the names of the arrays that a metric's function takes.
 
     Raise SpecError if there is no such metric, if it takes an unknown array, if it takes both logits and arrays
     computed from probabilities, or if it doesn't take any targets.
     """
-    plugins.check_known("metrics", key, name, ())
     takes = list(plugins.find("metrics", name).arguments or ())
     key, parameters = f"metrics.{name}", Found(f"the parameters {', '.join(takes) or '()'}")
     require(set(takes) <= set(PARAMETERS), key, parameters, f"only {', '.join(PARAMETERS)}")
@@ -37,28 +36,14 @@ def parameters(name: str, key: str = "name") -> list[str]:
 class MetricSpec(PluginSpec):
     """A metric plug-in (a file in ``calibration/metrics`` or ``module:object``) and its options."""
 
+    KIND = "metrics"
     name: Text = Field(description="Name of the metric, or module:object.")
     options: dict[str, Any] = Field(default_factory=dict)
 
     def __post_init__(self):
         super().__post_init__()
         parameters(self.name)
-        object.__setattr__(self, "options", plugins.find("metrics", self.name).without_defaults(self.options))
 
 
-def _read_metric(entry: Any) -> Any:
-    """Return an entry in a list of metrics as ``module:object`` or as {NAME: MetricSpec}."""
-    if isinstance(entry, str):
-        parameters(entry, "")
-        require(
-            ":" in entry,
-            "",
-            entry,
-            "module:object or NAME: {name: METRIC, OPTION: VALUE}, since metrics of the package are always computed",
-        )
-        return entry
-    form, taken = "a name, or NAME: {name: METRIC, OPTION: VALUE}", (*plugins.names("metrics"), *RESERVED)
-    return dict([named_entry(MetricSpec, entry, form, taken, "that of another metric")])
-
-
-Metrics = tuple[Annotated[Text | dict[Text, MetricSpec], BeforeValidator(_read_metric)], ...]
+ENTRIES = Entries(MetricSpec, RESERVED, computed=True)
+Metrics = tuple[Annotated[Text | dict[Text, MetricSpec], BeforeValidator(ENTRIES.read)], ...]

@@ -9,17 +9,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from halobench.core.errors import hint, naming, one_of, refuse, require
 from halobench.core.plugins.kinds import kinds
-from halobench.core.specs.codec import (
-    Count,
-    Flag,
-    NotNegative,
-    Number,
-    Several,
-    Text,
-    check_distinct,
-    parse,
-    spec,
-)
+from halobench.core.specs.codec import Count, Flag, NotNegative, Number, Several, Text, check_distinct, parse, spec
 from halobench.core.specs.plugin import PluginSpec, suggested
 
 
@@ -85,6 +75,7 @@ class ModelSpec(PluginSpec):
     samples of the source `trained_on` as training samples.
     """
 
+    KIND = "models"
     name: Text = Field(
         description="Name of the model, timm/NAME, torchvision/NAME or module:object.",
         json_schema_extra=suggested("models"),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Container
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import model_validator
 
 from halobench.core.errors import check_name, naming, require
-from halobench.core.plugins import names
+from halobench.core.plugins import Plugin, check_known, find, names
+from halobench.core.plugins.kinds import kinds
 from halobench.core.specs.codec import parse, read_exponent, spec
 
 S = TypeVar("S", bound="PluginSpec")
@@ -23,7 +24,17 @@ def suggested(kind: str, *others: str) -> Any:
 
 @spec
 class PluginSpec:
-    """A plug-in and its `options`: all keys that aren't fields, plus those under the key ``options``."""
+    """A plug-in and its `options`: all keys that aren't fields, plus those under the key ``options``.
+
+    The plug-in must exist and have these options; those that equal their defaults are left out.
+    """
+
+    KIND: ClassVar[str]
+
+    @property
+    def plugin(self) -> Plugin:
+        """The plug-in, as its file describes it."""
+        return find(self.KIND, getattr(self, kinds()[self.KIND].key))
 
     @model_validator(mode="before")
     @classmethod
@@ -38,7 +49,7 @@ class PluginSpec:
 
     def __post_init__(self):
         options = {key: _plain_option(key, value) for key, value in vars(self)["options"].items()}
-        object.__setattr__(self, "options", options)
+        object.__setattr__(self, "options", self.plugin.without_defaults(options))
 
 
 def _plain_option(key: str, value: Any) -> Any:
@@ -54,10 +65,49 @@ def _plain_option(key: str, value: Any) -> Any:
     return value
 
 
-def named_entry(cls: type[S], entry: Any, form: str, taken: Container[str], why: str) -> tuple[str, S]:
-    """Return the name and spec of an entry {NAME: keys} in a list; raise SpecError, saying `why`, for `taken` names."""
-    require(isinstance(entry, dict) and len(entry) == 1, "", entry, form)
-    ((name, keys),) = entry.items()
-    require(check_name("", name) not in taken, "", name, f"a different name, since this one is {why}")
-    with naming(name):
-        return name, keys if isinstance(keys, cls) else parse(cls, keys)
+class Entries(Generic[S]):
+    """The form of a list of plug-ins, whose entries are names or {NAME: {name: PLUG-IN, OPTION: VALUE}}.
+
+    Parameters
+    ----------
+    spec : type
+        The spec of one plug-in, with the key ``name``.
+    reserved : collection of str
+        Names that no entry may give to a plug-in with options.
+    computed : bool
+        True if the plug-ins of the package are used in any case, so that only others are listed by their names.
+    """
+
+    def __init__(self, spec: type[S], reserved: Collection[str], computed: bool = False):
+        self.spec, self.reserved, self.computed = spec, reserved, computed
+
+    def read(self, entry: Any) -> Any:
+        """Return an entry as a name or as {NAME: spec}; raise SpecError unless it is one."""
+        kind, form = kinds()[self.spec.KIND], "NAME: {name: PLUG-IN, OPTION: VALUE}"
+        if isinstance(entry, str):
+            check_known(kind.name, "", entry, kind.built_in)
+            self.by_name([entry])
+            why = f"since {kind.name} of the package are always computed"
+            require(":" in entry or not self.computed, "", entry, f"module:object or {form}, {why}")
+            return entry
+        require(isinstance(entry, dict) and len(entry) == 1, "", entry, f"a name, or {form}")
+        ((name, keys),) = entry.items()
+        taken = check_name("", name) in self.reserved
+        require(not taken, "", name, "a different name, since this one is built in")
+        with naming(name):
+            plug_in = keys if isinstance(keys, self.spec) else parse(self.spec, keys)
+        # Otherwise, figures and claims would mistake it for the plug-in of that name.
+        taken = name in names(kind.name) and (self.computed or name != plug_in.plugin.name)
+        require(not taken, "", name, "a different name, since another plug-in has this one")
+        return {name: plug_in}
+
+    def by_name(self, entries: Iterable[Any]) -> dict[str, S]:
+        """Return the plug-ins in a list by their names in tables, without names that are built in."""
+        built_in = kinds()[self.spec.KIND].built_in
+        found: dict[str, S] = {}
+        for entry in entries:
+            if not isinstance(entry, str):
+                found |= entry
+            elif entry not in built_in:
+                found[entry] = parse(self.spec, {"name": entry})
+        return found

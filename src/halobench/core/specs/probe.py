@@ -9,16 +9,7 @@ from pydantic import AfterValidator, Field
 
 from halobench.core.errors import refuse, require
 from halobench.core.plugins import check_known, find, names
-from halobench.core.specs.codec import (
-    Count,
-    Distance,
-    NotNegative,
-    Number,
-    Several,
-    Text,
-    canonical,
-    spec,
-)
+from halobench.core.specs.codec import Count, Distance, NotNegative, Number, Several, Text, canonical, spec
 
 FARTHEST = 1e15  # the squares of greater distances, summed over pixels, soon overflow single precision
 

@@ -7,14 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from halobench.core.errors import require
-from halobench.core.specs.codec import (
-    Count,
-    Flag,
-    NotNegative,
-    Number,
-    Text,
-    spec,
-)
+from halobench.core.specs.codec import Count, Flag, NotNegative, Number, Text, spec
 from halobench.core.specs.plugin import PluginSpec, suggested
 
 
@@ -22,6 +15,7 @@ from halobench.core.specs.plugin import PluginSpec, suggested
 class LossSpec(PluginSpec):
     """A loss (a file in ``halobench/losses`` or ``module:object``) and its options."""
 
+    KIND = "losses"
     name: Text = Field(description="Name of the loss, or module:object.", json_schema_extra=suggested("losses"))
     options: dict[str, Any] = Field(default_factory=dict)
 

@@ -22,7 +22,7 @@ STAGE = {
     "reads": {"source": ["meta.json"], "train": ["model.safetensors", "logits.safetensors"]},
     "writes": ["neighbourhood.parquet", "radii.parquet"],
     "code": [
-        "calibration.temperature.temperature_scaling",
+        "calibration.calibrators.exact",
         "data.splits",
         "probing.probe",
         "training.device",
@@ -61,7 +61,7 @@ def run(
         stage("probe", folder, canonical_spec, reads={"source": source, "train": folder}, **options) as job,
         resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
-        from halobench.calibration.temperature.temperature_scaling import fit_temperature
+        from halobench.calibration.calibrators.exact import fit_temperature
         from halobench.data import splits
         from halobench.probing.probe import ProbedModel, probe_cell
         from halobench.probing.progress import Progress

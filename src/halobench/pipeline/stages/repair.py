@@ -16,7 +16,7 @@ STAGE = {
     "of": "cell",
     "reads": {"source": ["meta.json"], "train": ["model.safetensors", "logits.safetensors"]},
     "writes": ["repair.csv"],
-    "code": ["calibration.repair.cell_ladder", "results.trained_cell"],
+    "code": ["calibration.cell_ladder", "results.trained_cell"],
     "cells": "laddered",
     "slow": True,
     "minutes": 60,
@@ -35,7 +35,7 @@ def run(*, spec: Mapping[str, Any], seed: int, folder: Path, code: Code | None =
     plugins = [("models", cell.spec["model"]["name"]), *sampler] if sampler else []
     options: Any = {"seed": seed, "code": code, "plugins": plugins, "packages": PACKAGES}
     with stage("repair", folder, {}, reads={"train": folder}, **options) as job:
-        from halobench.calibration.repair.cell_ladder import cell_ladder
+        from halobench.calibration.cell_ladder import cell_ladder
 
         more = further_draws(cell) if sampler else None
         ladder, rows = cell_ladder(arrays, seed, more)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from halobench.core import plugins
 from halobench.core.specs.codec import canonical, parse
 from halobench.core.specs.data import SourceSpec
 from halobench.data.sources import write_source
@@ -25,8 +23,7 @@ STAGE = {
 def run(*, spec: Mapping[str, Any], out: Path, code: Code | None = None) -> None:
     """Write a source's images, labels and metadata to `out`."""
     source = parse(SourceSpec, spec)
-    options = plugins.find("data", source.loader).without_defaults(source.options)
-    source, used = dataclasses.replace(source, options=options), [("data", source.loader)]
+    used = [("data", source.loader)]
     packages = ["scikit-learn", "mlxtend", "torchvision", "pillow"]
     with stage("source", out, canonical(source), code=code, plugins=used, packages=packages) as job:
         job.outputs = write_source(source, out)

@@ -18,12 +18,12 @@ from pydantic import AfterValidator, Field
 from halobench.core import plugins
 from halobench.core.errors import SpecError, check_name, naming, one_of, refuse, require
 from halobench.core.formatting import within
-from halobench.core.plugins.facts import lower_is_better
+from halobench.core.plugins.facts import of_metric
 from halobench.core.specs.codec import Number, Text, parse, spec, to_json
 from halobench.results.claims.short_form import filled_in
 from halobench.results.identities import COLUMNS as PLUGINS
 from halobench.results.identities import KIND_OF, plugin_text
-from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PROBES, REGION_METRICS, THEMES
+from halobench.results.names import CALIBRATIONS, DATASETS, LOSSES, MODELS, PARTS, PROBES, REGION_METRICS, THEMES
 from halobench.results.radii_summary import QUARTILES, SCALES
 from halobench.storage.columns import REFERENCE, SURVIVAL_COLUMNS, TABLE_COLUMNS
 
@@ -44,17 +44,11 @@ ROWS = {
     "runs": (),
 }
 LADDER = "repair_"  # prefix of the metrics of repair ladders
-# The smallest and largest values that a measure can take, from which it follows whether a margin can be reached. A
-# measure that isn't listed here, such as a metric of one's own, has no known bounds.
-SHARES = (
-    *("confidence", "censored", "paper_near_exact", "error", "error_own", "error_shared"),
-    *("ece", "ece_floor", "mce", "classwise_ece", "ace_average", "ace_equal_mass", *SURVIVAL_COLUMNS),
-)
+# The smallest and largest values that a measure can take, from which it follows whether a margin can be reached.
+# Metrics state theirs in their files; a measure that is neither there nor here has no known bounds.
 BOUNDS = {
-    **dict.fromkeys(SHARES, (0.0, 1.0)),
-    **dict.fromkeys(("kl", "kl_own", "kl_shared", "kl_per_log_k", "nll"), (0.0, math.inf)),
+    **dict.fromkeys(("confidence", "censored", "paper_near_exact", "ece_floor", *SURVIVAL_COLUMNS), (0.0, 1.0)),
     **{f"{scale}_{level}": (0.0, math.inf) for scale in SCALES for level in QUARTILES},
-    "brier": (0.0, 2.0),
 }
 # The titles of a column's values, for the texts of entries that define several claims.
 TITLES = {"loss": LOSSES, "calibrator": CALIBRATIONS, "probe": PROBES, "dataset": DATASETS, "model": MODELS}
@@ -216,12 +210,12 @@ class Claim:
     @property
     def lowest_is_best(self) -> bool | None:
         """True if the best baseline has the lowest value, and None if neither the claim nor the metric says so."""
-        return self.best == "lowest" if self.best else lower_is_better(self.measure)
+        return self.best == "lowest" if self.best else of_metric(self.measure).lower_is_better
 
     @property
     def bounds(self) -> tuple[float, float]:
         """The smallest and largest values that the measure can take; infinite if unknown."""
-        return BOUNDS.get(self.measure, (-math.inf, math.inf))
+        return BOUNDS.get(self.measure) or of_metric(PARTS.get(self.measure, self.measure)).bounds
 
     @property
     def formula(self) -> str:

@@ -49,11 +49,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from halobench.calibration.arrays import check_labels_or_votes, check_logits, check_targets, check_unscaled, check_whole
+from halobench.calibration.calibrators.partner import fit_checked as fit_partner
 from halobench.calibration.repair import mixture
 from halobench.calibration.repair.families import FAMILIES, TINY, fit_families
 from halobench.calibration.scores import resampling
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax
-from halobench.calibration.temperature.temperature_scaling import fit_exactly
+from halobench.calibration.temperature.search import solve
 from halobench.core.errors import Found, refuse, require
 from halobench.core.seeding import generator
 from halobench.core.specs.data import LADDER_SAMPLES
@@ -181,7 +182,7 @@ def repair_ladder(
         "at least two different labels",
     )
     if len(logits) >= LADDER_SAMPLES:
-        separable = fit_exactly(logits, targets).separable
+        separable = solve(logits, targets).separable
         what = "every sample's label has the largest logit, so no temperature is optimal; add misclassified samples"
         refuse(separable, "logits", what)
     check_whole("draws", draws, 1)
@@ -297,11 +298,15 @@ def _held_out(
     if more is None:
         labels = _drawn(targets, seed)
         probabilities = mixture.predict_held_out(
-            lambda rows: fit_families(logits[rows], targets[rows], labels[rows], seed, families, votes), logits, fold
+            lambda rows: fit_families(logits[rows], targets[rows], labels[rows], seed, fit_partner, families, votes),
+            logits,
+            fold,
         )
     else:
         rows = slice(0, int(share * len(more[0])))
-        maps = fit_families(more[0][rows], more[1][rows], _drawn(more[1], seed)[rows], seed, families, votes)
+        maps = fit_families(
+            more[0][rows], more[1][rows], _drawn(more[1], seed)[rows], seed, fit_partner, families, votes
+        )
         probabilities = {name: softmax(transform(logits)) for name, transform in maps.items()}
     nlls = {name: cross_entropy(_logarithm(p), targets) for name, p in probabilities.items()}
     return nlls | {MIXTURE: mixture.cross_fitted_nll(np.stack(list(probabilities.values())), targets, fold)}

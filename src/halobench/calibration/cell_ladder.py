@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from halobench.calibration.repair.ladder import RepairLadder, ladder
+from halobench.calibration.ladder import RepairLadder, ladder
 from halobench.calibration.scores.region_scores import SampleRegions
 from halobench.calibration.scores.targets import read_array, read_posterior
 from halobench.core.errors import Found, require
