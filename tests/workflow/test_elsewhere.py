@@ -58,6 +58,7 @@ USE_AS = """    prefix: "hb"
 use rule * from halobench exclude reference as hb_*
 use rule train from halobench as hb_train with:
     threads: 2
+    resources: runtime=600
 use rule reference from halobench as own_reference with:
     priority: 3
 
@@ -66,7 +67,7 @@ rule all:
     input: rules.hb_all.input, "mine.txt"
 
 rule mine:
-    input: "hb/results/tables/tiny/runs.csv"
+    input: expand(rules.hb_aggregate.output.runs_csv, scope="", experiment="tiny")
     output: "mine.txt"
     shell: "wc -l < {input} > {output}"
 """
