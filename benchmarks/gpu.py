@@ -44,10 +44,10 @@ from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import Predict, predictor
 from halobench.probing.rays import TrainingPoints
 from halobench.training.batches import batches_of
-from halobench.training.cell import predict
 from halobench.training.device import autocast, kept_casts, memory_format, place
 from halobench.training.loop import TrainingRun, TrainingSet, fit
 from halobench.training.optimizer import build_optimizer
+from halobench.training.train_cell import predict
 
 BUDGET = 400.0  # seconds after which no new check starts; the longest takes about a minute
 CLASSES = 10

@@ -24,8 +24,8 @@ from halobench.data import sources, splits
 from halobench.data.splits import Data
 from halobench.models import builder
 from halobench.models.batchnorm_folding import folded
-from halobench.training.cell import train_cell
 from halobench.training.device import autocast, keep_freed_memory, memory_format, place
+from halobench.training.train_cell import train_cell
 
 CNN = ModelSpec("cnn")
 RESNEXT = ModelSpec("torchvision/resnext50_32x4d")

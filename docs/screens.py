@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 from rich.console import Console
 
 from halobench.reporting import terminal
-from halobench.results.cell import read_cell
+from halobench.results.cell_results import read_cell
 
 DOCS = Path(__file__).parent
 CELL = "digits-noise50/mlp/cross_entropy/seed0"

@@ -22,7 +22,7 @@ _HOMES = {
     "calibration.calibrators.auto": ("AutoFit", "fit_auto"),
     "calibration.calibrator": ("Calibrator",),
     "calibration.diagnosis.diagnose": ("diagnose", "diagnose_file"),
-    "calibration.diagnosis.diagnosis": ("Diagnosis",),
+    "calibration.diagnosis.result": ("Diagnosis",),
     "calibration.calibrate_cell": ("Calibrated", "calibrate"),
     "calibration.diagnosis.external_logits": ("calibrate_file", "read_logits"),
     "calibration.overlap_theory": (

@@ -22,9 +22,9 @@ from halobench.calibration.calibrators.partner import PartnerFit as PartnerFit
 from halobench.calibration.calibrators.partner import fit_partner as fit_partner
 from halobench.calibration.diagnosis.diagnose import diagnose as diagnose
 from halobench.calibration.diagnosis.diagnose import diagnose_file as diagnose_file
-from halobench.calibration.diagnosis.diagnosis import Diagnosis as Diagnosis
 from halobench.calibration.diagnosis.external_logits import calibrate_file as calibrate_file
 from halobench.calibration.diagnosis.external_logits import read_logits as read_logits
+from halobench.calibration.diagnosis.result import Diagnosis as Diagnosis
 from halobench.calibration.ladder import RepairLadder as RepairLadder
 from halobench.calibration.ladder import Rung as Rung
 from halobench.calibration.ladder import repair_ladder as repair_ladder

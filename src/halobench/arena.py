@@ -39,7 +39,7 @@ from halobench.calibration.scores.sample_scores import cross_entropy, softmax
 from halobench.calibration.scores.targets import read_targets
 from halobench.core.errors import RefusedError, SpecError, describe_error, refuse, require
 from halobench.core.extras import explained
-from halobench.results.cell import cell_names
+from halobench.results.cell_results import cell_names
 from halobench.results.trained_cell import open_cell
 from halobench.storage.files import replacing
 

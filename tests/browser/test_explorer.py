@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import t
 
 from halobench.reporting import explorer
-from halobench.results import cell
+from halobench.results import cell_results
 from halobench.storage.columns import SURVIVAL, SURVIVAL_COLUMNS
 
 pytestmark = [pytest.mark.browser, pytest.mark.workflow]
@@ -178,8 +178,8 @@ def test_a_card_has_all_of_its_cell(page, finished, width):
     opened.wait_for_selector("dialog[open]")
     assert opened.locator("#card-title").inner_text() == CELL
     text = opened.locator("#card-body").inner_text()
-    found = cell.read_cell(finished.folder / "results", CELL)
-    for command in cell.commands(found, cell.read_source_spec(found.results, found.source)):
+    found = cell_results.read_cell(finished.folder / "results", CELL)
+    for command in cell_results.commands(found, cell_results.read_source_spec(found.results, found.source)):
         assert command in opened.locator("#card-body pre").inner_text()
     for key in found.spec:
         assert key in text

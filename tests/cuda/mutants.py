@@ -31,7 +31,7 @@ class Mutant:
 
 
 BASE, MIXUP, AUGMENTATION, SEEDING = "losses/base.py", "losses/mixup.py", "training/augmentation.py", "core/seeding.py"
-BATCHES, CELL, CHECKPOINT = "training/batches.py", "training/cell.py", "training/checkpoint.py"
+BATCHES, CELL, CHECKPOINT = "training/batches.py", "training/train_cell.py", "training/checkpoint.py"
 DEVICE, LOOP, WALK = "training/device.py", "training/loop.py", "probing/ray_walk.py"
 READ, AHEAD = "self._read(rows).to(self.device, non_blocking=True)", "images.to(self.device, non_blocking=True)"
 EPOCH, POINT = "self.check(self.steps_per_epoch - 1)", "self.check(self.step - 1)"

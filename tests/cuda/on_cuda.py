@@ -35,10 +35,10 @@ from halobench.pipeline.stages import probe as probe_stage
 from halobench.probing.probe import ProbedModel, probe, probe_cell
 from halobench.training import batches
 from halobench.training import checkpoint as checkpoints
-from halobench.training.cell import train_cell
 from halobench.training.checkpoint import Checkpoint
 from halobench.training.device import resolve_device
 from halobench.training.loop import TrainingRun, TrainingSet, fit
+from halobench.training.train_cell import train_cell
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

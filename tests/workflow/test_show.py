@@ -17,7 +17,7 @@ from halobench.core import console
 from halobench.core.errors import SpecError
 from halobench.core.formatting import number
 from halobench.reporting import explorer, terminal
-from halobench.results import cell
+from halobench.results import cell_results
 from halobench.storage import files, records
 
 CELL = "noisy/mlp/mixup2/seed1"
@@ -69,7 +69,7 @@ def test_show_has_the_repair_ladder_of_a_cell_that_has_one(results, tmp_path, ca
 
 def test_names_of_cells(results):
     for name in (f"results/runs/{CELL}", f"{CELL}/", "noisy/mlp/mixup2/seed1"):
-        assert cell.find_cell(results, name) == CELL
+        assert cell_results.find_cell(results, name) == CELL
     for name, told in (
         (
             "noisy/mlp/mixup3/seed1",
@@ -80,7 +80,7 @@ def test_names_of_cells(results):
         ("quite another", "closest: clean/"),
     ):
         with pytest.raises(SpecError, match=told):
-            cell.find_cell(results, name)
+            cell_results.find_cell(results, name)
 
 
 def test_folders_without_cells(tmp_path):
@@ -112,8 +112,8 @@ def test_a_damaged_cell_is_refused(results, tmp_path, capsys):
 
 def test_the_commands_make_the_same_bytes(results, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    found = cell.read_cell(results, CELL)
-    for line in cell.commands(found, cell.read_source_spec(results, found.source)):
+    found = cell_results.read_cell(results, CELL)
+    for line in cell_results.commands(found, cell_results.read_source_spec(results, found.source)):
         program, *arguments = shlex.split(line)
         assert (program, main(arguments)) == ("halobench", 0), line
     for stage in ("train", "probe", "calibrate"):
@@ -122,7 +122,7 @@ def test_the_commands_make_the_same_bytes(results, tmp_path, monkeypatch):
 
 
 def scores(results, loss: str, seed: int, *key: str) -> float:
-    return cell.read_cell(results, f"noisy/mlp/{loss}/seed{seed}").metrics.set_index(cell.SCORE_KEYS).loc[key, "value"]
+    return cell_results.read_cell(results, f"noisy/mlp/{loss}/seed{seed}").metrics.set_index(cell.SCORE_KEYS).loc[key, "value"]
 
 
 def test_two_cells(results, capsys):
@@ -222,8 +222,8 @@ def test_the_explorer_shows_the_cells_from_the_tables_alone(results, tmp_path):
     floors = set(zip(datasets[metric == "ece_floor"], labels[metric == "ece_floor"], strict=True))
     assert floors == {("clean", "noisy"), ("clean", "clean"), ("noisy", "clean")}, "an expectation under noise has none"
     (card,) = (card for card in found["cells"] if card["name"] == CELL)
-    read = cell.read_cell(results, CELL)
-    assert card["commands"] == cell.commands(read, cell.read_source_spec(results, read.source))
+    read = cell_results.read_cell(results, CELL)
+    assert card["commands"] == cell_results.commands(read, cell_results.read_source_spec(results, read.source))
     assert card["spec"] == [[key, console.value_text(value)] for key, value in read.spec.items()]
     for shown, fit in zip(card["fits"], read.fits, strict=True):
         assert shown["temperature"] == terminal.temperature(fit)
@@ -251,6 +251,6 @@ def test_commands_are_in_one_piece_each(results, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setenv("FORCE_COLOR", "1")
     told = said(capsys, "show", CELL, "--results", results).splitlines()
-    found = cell.read_cell(results, CELL)
-    for line in cell.commands(found, cell.read_source_spec(results, found.source)):
+    found = cell_results.read_cell(results, CELL)
+    for line in cell_results.commands(found, cell_results.read_source_spec(results, found.source)):
         assert line in told

@@ -110,7 +110,7 @@ def _status(args: argparse.Namespace) -> int:
 
 def _show(args: argparse.Namespace) -> None:
     from halobench.reporting import terminal
-    from halobench.results.cell import find_cell, name_below_runs, read_cell
+    from halobench.results.cell_results import find_cell, name_below_runs, read_cell
     from halobench.runner.logs import describe_logs
 
     name = name_below_runs(args.cell)
@@ -188,7 +188,7 @@ def _check(args: argparse.Namespace) -> int:
 
 def _cells(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Return the names of trained cells, by which shells complete an argument."""
-    from halobench.results.cell import cell_names
+    from halobench.results.cell_results import cell_names
 
     return cell_names(parsed_args.results)
 

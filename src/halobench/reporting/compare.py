@@ -16,7 +16,7 @@ from halobench.core.formatting import count, number
 from halobench.core.plugins.facts import of_metric
 from halobench.reporting import terminal
 from halobench.reporting.labels import calibrator_label, metric_label
-from halobench.results.cell import CellResults, cell_names, differing, find_cell, find_seeds, read_cell
+from halobench.results.cell_results import CellResults, cell_names, differing, find_cell, find_seeds, read_cell
 from halobench.results.names import LABELS, OVER_SAMPLES, PARTS
 from halobench.results.shared_samples import common_seeds, sampling, with_seed_correction
 from halobench.results.t_intervals import t_interval

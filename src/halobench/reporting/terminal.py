@@ -20,7 +20,7 @@ from halobench.core.specs.calibrator import CALIBRATORS
 from halobench.reporting import table_views
 from halobench.reporting.labels import CALIBRATORS as CALIBRATOR_LABELS
 from halobench.reporting.labels import calibrator_label, metric_label
-from halobench.results.cell import CellResults, commands, read_source_spec
+from halobench.results.cell_results import CellResults, commands, read_source_spec
 from halobench.results.names import LABELS, METRICS, OVER_SAMPLES, REGION_METRICS, REPAIRS
 from halobench.storage.provenance import short
 

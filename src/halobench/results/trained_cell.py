@@ -87,7 +87,7 @@ def further_draws(cell: TrainedCell) -> tuple[np.ndarray, np.ndarray] | None:
     """
     from halobench.data.distribution import sample_generator
     from halobench.data.mapped_rows import normalise
-    from halobench.training.cell import predict
+    from halobench.training.train_cell import predict
 
     data, distribution = cell.data, cell.data.distribution
     if distribution is None:

@@ -25,7 +25,7 @@ from halobench.experiment.config_file import read_file, typed
 from halobench.experiment.figure_choice import file_stem, tables_read
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import Job
-from halobench.results.finished_cells import (
+from halobench.results.inventory import (
     PARTIAL,
     explorer_of_finished,
     list_inventory,

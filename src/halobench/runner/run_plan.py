@@ -22,7 +22,7 @@ from halobench.experiment.code_version import code_digest, code_map
 from halobench.experiment.config_loader import ConfigError
 from halobench.experiment.grid import Config
 from halobench.results import status
-from halobench.results.finished_cells import partial_jobs
+from halobench.results.inventory import partial_jobs
 from halobench.runner import validation
 from halobench.runner.arguments import DEFAULT, Arguments, configuration
 from halobench.runner.end_of_run import CLAIMS, say

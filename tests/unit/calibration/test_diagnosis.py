@@ -19,8 +19,8 @@ from halobench.calibration import calibrator
 from halobench.calibration.calibrators import auto
 from halobench.calibration.diagnosis import diagnose as diagnose_module
 from halobench.calibration.diagnosis import parts
-from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.parts import Shift, Temperature
+from halobench.calibration.diagnosis.result import Diagnosis
 from halobench.calibration.repair import families
 from halobench.calibration.repair.groups import Groups
 from halobench.calibration.scores.metric import nll, softmax

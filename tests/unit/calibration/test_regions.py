@@ -20,7 +20,7 @@ from halobench.core.specs.training import LossSpec, TrainSpec
 from halobench.data.distribution import Regions, overlap_regions
 from halobench.data.sources import load_distribution
 from halobench.data.splits import _drawn
-from halobench.training.cell import train_cell
+from halobench.training.train_cell import train_cell
 
 pytestmark = pytest.mark.theory
 FEW = CalibrateSpec(draws=10, floor_draws=2)

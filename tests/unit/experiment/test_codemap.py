@@ -82,7 +82,14 @@ def test_the_digest_is_a_known_constant_on_every_python():
 NEEDED = {
     "source": ("data/sources", "data/distribution"),
     "weights": ("models/pretrained",),
-    "train": ("data/splits", "losses/base", "models/builder", "training/cell", "training/loop", "training/optimizer"),
+    "train": (
+        "data/splits",
+        "losses/base",
+        "models/builder",
+        "training/train_cell",
+        "training/loop",
+        "training/optimizer",
+    ),
     "probe": ("calibration/calibrators/exact", "data/splits", "models/builder", "probing/probe"),
     "calibrate": (
         "calibration/calibrate_cell",
@@ -157,7 +164,7 @@ def test_where_a_stage_imports_its_code_is_of_no_consequence(edited):
 
 
 def test_code_whose_edits_change_no_number_is_not_declared(edited):
-    edited("pipeline/stages/train.py", '"training.cell"', '"storage.files"')
+    edited("pipeline/stages/train.py", '"training.train_cell"', '"storage.files"')
     with pytest.raises(
         SpecError, match=r"code names 'storage\.files', whose edits can't change a number; leave it out"
     ):
@@ -166,7 +173,7 @@ def test_code_whose_edits_change_no_number_is_not_declared(edited):
 
 def test_a_ladder_depends_on_all_that_further_draws_pass_through():
     """Its maps are fitted to samples that are drawn again, and to the cell's model on them."""
-    needed = {"calibration/cell_ladder", "data/distribution", "data/splits", "models/builder", "training/cell"}
+    needed = {"calibration/cell_ladder", "data/distribution", "data/splits", "models/builder", "training/train_cell"}
     needed |= {"results/trained_cell"}
     assert needed <= set(code_map("repair"))
 
@@ -197,7 +204,7 @@ def test_every_module_is_in_some_map_or_known_to_change_no_number():
     neutral = {m for m in modules if code_version._is_neutral(package / f"{m}.py")} | {"__init__"}
     around = {m for m in modules if m.startswith(("cli/", "experiment/", "pipeline/", "runner/"))} - neutral
     around -= {"experiment/figure_choice"}  # pages take titles of figures and tables from it
-    around |= {"models/shape_check", "results/finished_cells", "results/status", "results/time_estimate"}
+    around |= {"models/shape_check", "results/inventory", "results/status", "results/time_estimate"}
     around |= {"reporting/compare", "reporting/pages/diagnosis_page"}  # for people to look at
     around |= {m for m in modules if m.startswith("calibration/diagnosis/")} - neutral
     around |= {

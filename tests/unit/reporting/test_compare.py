@@ -16,7 +16,7 @@ from scipy import stats
 from halobench.core.errors import SpecError
 from halobench.core.specs.codec import parse
 from halobench.reporting import compare
-from halobench.results.cell import CellResults
+from halobench.results.cell_results import CellResults
 from halobench.results.claims import Claim, evaluate
 from halobench.results.shared_samples import sampling, with_seed_correction
 

@@ -14,7 +14,7 @@ from rich.console import Console, Group
 from halobench.core.console import value_text
 from halobench.core.formatting import number
 from halobench.reporting import compare, terminal
-from halobench.results.cell import CellResults
+from halobench.results.cell_results import CellResults
 from halobench.storage.columns import METRICS_COLUMNS
 
 NUMBER = re.compile(r"[+−-]?(?:\d[\d,]*)(?:\.\d+)?(?:e[+−-]?\d+)?|∞")

@@ -14,7 +14,7 @@ from halobench.core.formatting import duration
 from halobench.experiment.config_loader import load_config
 from halobench.experiment.jobs import Job, jobs
 from halobench.results import status
-from halobench.results.finished_cells import list_inventory, take_inventory
+from halobench.results.inventory import list_inventory, take_inventory
 from halobench.results.time_estimate import UNCERTAIN
 from halobench.storage import files, records, verify
 from halobench.storage.layout import CELL_STAGES, QUICK, STAGES

@@ -24,10 +24,10 @@ from halobench.losses import base
 from halobench.losses.base import Loss
 from halobench.probing import probe
 from halobench.probing.rays import TrainingPoints
-from halobench.training.cell import train_cell
 from halobench.training.checkpoint import Checkpoint, Signals, capture, fingerprint, restore
 from halobench.training.loop import TrainingSet, fit
 from halobench.training.optimizer import build_optimizer
+from halobench.training.train_cell import train_cell
 
 pytestmark = pytest.mark.faults
 

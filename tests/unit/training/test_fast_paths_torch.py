@@ -25,9 +25,9 @@ from halobench.models.batchnorm_folding import folded
 from halobench.probing.probe import ProbeOptions, probe
 from halobench.probing.ray_walk import predictor, score
 from halobench.probing.rays import Geometry, TrainingPoints
-from halobench.training.cell import predict
 from halobench.training.device import autocast, kept_casts, place
 from halobench.training.loop import TrainingSet, fit
+from halobench.training.train_cell import predict
 
 CLASSES = 5
 BETAS = {"none": 1.0, "exact": 0.4}

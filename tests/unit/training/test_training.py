@@ -22,9 +22,9 @@ from halobench.data import sources, splits
 from halobench.losses import base
 from halobench.models import builder
 from halobench.training.augmentation import augmented, shifted
-from halobench.training.cell import evaluate_cell, predict, train_cell
 from halobench.training.loop import TrainingSet, backward, fit
 from halobench.training.optimizer import learning_rate
+from halobench.training.train_cell import evaluate_cell, predict, train_cell
 
 
 @pytest.fixture(scope="module")

@@ -34,9 +34,9 @@ from halobench.calibration.arrays import as_rows, check_whole, unweighted, weigh
 from halobench.calibration.calibrator import fit_checked
 from halobench.calibration.calibrators import auto
 from halobench.calibration.calibrators.auto import DEPENDENT, NONE, TEMPERATURES, TS, AutoFit, Gain
-from halobench.calibration.diagnosis.diagnosis import Diagnosis
 from halobench.calibration.diagnosis.external_logits import Samples, as_sets, in_file, read_samples, read_sets
 from halobench.calibration.diagnosis.parts import Shift, Temperature, confusions, quick_ladder
+from halobench.calibration.diagnosis.result import Diagnosis
 from halobench.calibration.floor import Floor, Floored, check_floor, floored
 from halobench.calibration.ladder import RepairLadder, Rung
 from halobench.calibration.logit_tables import aligned, check_names, named_columns, numbered, table_arrays

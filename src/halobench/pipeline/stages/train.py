@@ -22,7 +22,7 @@ STAGE = {
     "of": "cell",
     "reads": {"source": ["meta.json"], "weights": ["model.safetensors"]},
     "writes": ["model.safetensors", "logits.safetensors", "history.csv"],
-    "code": ["data.splits", "training.cell", "training.device"],
+    "code": ["data.splits", "training.train_cell", "training.device"],
     "target": "trainings",
     "device": True,
     "slow": True,
@@ -62,8 +62,8 @@ def run(
         resumable(job, specs["train"].device, every, slots) as checkpoint_of,
     ):
         from halobench.data import splits
-        from halobench.training.cell import evaluate_cell, train_cell
         from halobench.training.device import keep_freed_memory, resolve_device
+        from halobench.training.train_cell import evaluate_cell, train_cell
 
         keep_freed_memory()
         data = splits.load_data(source, specs["dataset"], seed)

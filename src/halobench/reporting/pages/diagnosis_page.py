@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from halobench.calibration.diagnosis.diagnosis import Diagnosis
+from halobench.calibration.diagnosis.result import Diagnosis
 from halobench.calibration.diagnosis.text import OTHERS, label
 from halobench.calibration.repair.trials import Gain
 from halobench.core.formatting import interval, number
