@@ -85,12 +85,12 @@ def test_names_of_cells(results):
 
 def test_folders_without_cells(tmp_path):
     with pytest.raises(SpecError, match="no such folder"):
-        cell.cell_names(tmp_path / "nowhere")
+        cell_results.cell_names(tmp_path / "nowhere")
     with pytest.raises(SpecError, match="no `runs` folder in it"):
-        cell.cell_names(tmp_path)
+        cell_results.cell_names(tmp_path)
     (tmp_path / "runs").mkdir()
     with pytest.raises(SpecError, match="no trained cells"):
-        cell.cell_names(tmp_path)
+        cell_results.cell_names(tmp_path)
 
 
 def test_a_cell_under_way_is_shown_as_far_as_it_is(results, tmp_path, capsys):
@@ -122,7 +122,11 @@ def test_the_commands_make_the_same_bytes(results, tmp_path, monkeypatch):
 
 
 def scores(results, loss: str, seed: int, *key: str) -> float:
-    return cell_results.read_cell(results, f"noisy/mlp/{loss}/seed{seed}").metrics.set_index(cell.SCORE_KEYS).loc[key, "value"]
+    return (
+        cell_results.read_cell(results, f"noisy/mlp/{loss}/seed{seed}")
+        .metrics.set_index(cell_results.SCORE_KEYS)
+        .loc[key, "value"]
+    )
 
 
 def test_two_cells(results, capsys):
