@@ -32,7 +32,7 @@ from halobench.calibration.calibrator import fit as fit_by_name
 from halobench.calibration.calibrators.auto import fit_auto
 from halobench.calibration.calibrators.exact import TemperatureFit, fit_temperature
 from halobench.calibration.calibrators.paper import fit_paper
-from halobench.calibration.floor import LEAST, fit_floor, floored
+from halobench.calibration.floor import USUAL_FLOOR, fit_floor, floored
 from halobench.calibration.saved import Savable
 from halobench.calibration.scores.region_scores import SampleRegions
 from halobench.calibration.scores.sample_scores import cross_entropy, softmax
@@ -145,7 +145,7 @@ def _compared(pair: Pair, methods: Sequence[str]) -> dict[str, Any]:
     """Return one row of `compare`."""
     labels, k = pair.labels_cal, pair.probas_cal.shape[1]
     zeros = any((each == 0).any() for each in (pair.probas_cal, pair.probas_test))
-    floor = fit_floor(pair.probas_cal, labels) if zeros else LEAST
+    floor = fit_floor(pair.probas_cal, labels) if zeros else USUAL_FLOOR
     logits, test = (floored(each, floor) for each in (pair.probas_cal, pair.probas_test))
 
     def score(fitted: Savable) -> float:
@@ -156,7 +156,10 @@ def _compared(pair: Pair, methods: Sequence[str]) -> dict[str, Any]:
 
     exact, auto = fit_temperature(logits, labels), fit_auto(logits, labels)
     row: dict[str, Any] = {"dataset": pair.dataset, "model": pair.model, "classes": k, "n_cal": len(labels)}
-    row |= {"n_test": len(pair.labels_test), "uncalibrated": _nll(floored(pair.probas_test, LEAST), pair.labels_test)}
+    row |= {
+        "n_test": len(pair.labels_test),
+        "uncalibrated": _nll(floored(pair.probas_test, USUAL_FLOOR), pair.labels_test),
+    }
     row |= {"exact": score(exact), "auto": score(auto)}
     row |= {method: score(fit_by_name(method, logits, labels)) for method in methods}
     return row | {"T": exact.T, "chosen": auto.chosen, "note": _note(logits, labels, exact)}

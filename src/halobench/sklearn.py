@@ -40,7 +40,7 @@ from halobench.calibration.calibrator import fit as fit_by_name
 from halobench.calibration.calibrators.auto import fit_auto
 from halobench.calibration.calibrators.exact import fit_temperature, scaling, tempered
 from halobench.calibration.calibrators.partner import fit_partner
-from halobench.calibration.floor import LEAST, Floored, check_floor, fit_floor, floored
+from halobench.calibration.floor import USUAL_FLOOR, Floored, check_floor, fit_floor, floored
 from halobench.calibration.scores.metric import softmax
 from halobench.calibration.scores.sample_scores import logarithm
 from halobench.calibration.temperature.search import fit_smoothed
@@ -120,7 +120,7 @@ class Logits(ClassNamePrefixFeaturesOutMixin, MetaEstimatorMixin, TransformerMix
         """Set the floor: the one that was passed, or one that is fitted to probabilities (n, k), if some are 0."""
         check_floor(self.floor)
         require(self.floor != 0, "floor", self.floor, "a number above 0, or None")
-        self.floor_ = 0.0 if self._method == "decision_function" else self.floor or LEAST
+        self.floor_ = 0.0 if self._method == "decision_function" else self.floor or USUAL_FLOOR
         if (
             probabilities is not None
             and self._method == "predict_proba"
@@ -346,7 +346,7 @@ class PostHoc(_Scaling):
             self.fit_ = fit_by_name(self.calibrator, logits, labels, **options)
             return
         p = softmax(logits)
-        self.floor_ = fit_floor(p, labels) if (p == 0).any() else LEAST
+        self.floor_ = fit_floor(p, labels) if (p == 0).any() else USUAL_FLOOR
         fitted = fit_by_name(self.calibrator, floored(p, self.floor_), labels, **options)
         mapped = None if fitted.transform is None else Floored(self.floor_, 1.0, fitted.transform)
         self.fit_ = dataclasses.replace(fitted, transform=mapped)

@@ -35,7 +35,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from halobench import SpecError, nll
-from halobench.calibration.floor import LEAST, floored
+from halobench.calibration.floor import USUAL_FLOOR, floored
 from halobench.sklearn import PostHoc
 
 SETS = {"digits": load_digits, "wine": load_wine, "cancer": load_breast_cancer, "iris": load_iris}
@@ -67,7 +67,7 @@ def pairs() -> Iterator[tuple[str, str, list[np.ndarray], list[np.ndarray]]]:
 
 def scores(p: list[np.ndarray], y: list[np.ndarray]) -> tuple[dict[str, float], str]:
     """Return the test NLL of each method (NaN if its fit failed), and what ``auto`` chose."""
-    found, chosen = {"uncalibrated": nll(floored(p[1], LEAST), y[1])}, ""
+    found, chosen = {"uncalibrated": nll(floored(p[1], USUAL_FLOOR), y[1])}, ""
     for method in METHODS:
         # On a separable set TS has no optimum; `auto` then keeps the optimum for smoothed labels.
         calibrator = PostHoc(method, probabilities=True, classes=np.arange(p[0].shape[1]))

@@ -14,10 +14,10 @@ SUM_TOLERANCE = 1e-4
 
 # Rows count as probabilities if at least this share sums to 1 within `ROUNDED`: .01 plus a margin for floats.
 ROUNDED, MOST = 0.0101, 0.9
-BLOCK = 1 << 16  # elements per block: float64 temporaries of this size stay in a core's cache
+ELEMENTS_PER_BLOCK = 1 << 16  # elements per block: float64 temporaries of this size stay in a core's cache
 
 
-def blocks(rows: int, columns: int, elements: int = BLOCK) -> Iterator[slice]:
+def blocks(rows: int, columns: int, elements: int = ELEMENTS_PER_BLOCK) -> Iterator[slice]:
     """Return slices that split `rows` rows into blocks of about `elements` elements."""
     step = max(1, elements // max(columns, 1))
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))

@@ -18,7 +18,7 @@ from halobench.calibration.scores.targets import read_array, read_posterior
 from halobench.core.errors import Found, require
 from halobench.storage.columns import METRICS_COLUMNS
 
-PARTS = ("noise", "training", "richer_map", "temperature")
+NLL_PARTS = ("noise", "training", "richer_map", "temperature")
 
 
 def cell_ladder(
@@ -35,7 +35,7 @@ def cell_ladder(
     posterior = read_posterior(arrays, "test", logits.shape[1], SampleRegions.read(arrays, ("test",)))
     targets, labels = (read_array(arrays, "test.clean"), "clean") if posterior is None else (posterior, "noisy")
     repairs = ladder(logits, targets, more if targets.ndim == 2 else None, seed=seed)
-    rungs = {"nll": repairs.nll, **{part: getattr(repairs, part) for part in PARTS}}
+    rungs = {"nll": repairs.nll, **{part: getattr(repairs, part) for part in NLL_PARTS}}
     noise = repairs.noise.value if repairs.noise else 0.0
     low, high = (noise + end for end in repairs.training_range)
     values = {name: (rung.value, rung.low, rung.high) for name, rung in rungs.items() if rung is not None}

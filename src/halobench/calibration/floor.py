@@ -26,11 +26,11 @@ from halobench.calibration.temperature.rescaling import rescale
 from halobench.calibration.temperature.search import finite_beta, smoothed_nll
 from halobench.core.errors import require
 
-LEAST = 1e-12  # what others add, as scikit-learn does; also the smallest floor that is tried
-GRID = np.geomspace(LEAST, 10.0, 14)
+USUAL_FLOOR = 1e-12  # what others add, as scikit-learn does; also the smallest floor that is tried
+GRID = np.geomspace(USUAL_FLOOR, 10.0, 14)
 SCALES, SUREST = (1e-3, 1e6), 1 - 1e-6  # the range of s, and the largest mean confidence that it keeps
 DIGITS = 1e-3  # relative precision of a fitted floor
-MOST = 1 << 20  # the floor is fitted to about this number of probabilities
+MOST_PROBABILITIES = 1 << 20  # the floor is fitted to about this number of probabilities
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Floor:
     zeros, labels : int
         The numbers of validation samples with a probability of 0, and with one for their label.
     before, least : float
-        NLL in nats with a floor of `LEAST`: at T = 1, and at the best temperature.
+        NLL in nats with a floor of `USUAL_FLOOR`: at T = 1, and at the best temperature.
     """
 
     value: float
@@ -62,7 +62,7 @@ class Floor:
         """Fit the floor of checked probabilities (n, k) to labels or shares of votes, or take the stated one."""
         value = fit_floor(probabilities, targets) if stated is None else stated
         scale = _same_confidence(probabilities, value) if stated is None else 1.0
-        none, usual = probabilities == 0, floored(probabilities, LEAST)
+        none, usual = probabilities == 0, floored(probabilities, USUAL_FLOOR)
         nlls = [
             float(cross_entropy(rescale(usual, beta), targets).mean()) for beta in (1.0, finite_beta(usual, targets))
         ]
@@ -95,7 +95,7 @@ def fit_floor(probabilities: np.ndarray, targets: np.ndarray) -> float:
     """Return the floor with the lowest NLL after temperature scaling, for labels smoothed by 1 / (n + 1)."""
     from scipy.optimize import minimize_scalar
 
-    stride = max(1, probabilities.size // MOST)
+    stride = max(1, probabilities.size // MOST_PROBABILITIES)
     p, y = probabilities[::stride], targets[::stride]
 
     def nll(log_floor: float) -> float:

@@ -10,9 +10,9 @@ from halobench.core.errors import SpecError, one_of, refuse
 from halobench.core.plugins import facts as plugin_facts
 from halobench.storage.layout import PAGES, TABLES
 
-KINDS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
+DISPLAYS = ("figures", "tables")  # the kinds of plug-ins that an experiment may choose from
 ALL = "all"  # in a configuration, means all in the package that have something to show
-LADDER = "repair"  # the figure and table of repair ladders; cells get ladders if an experiment lists either
+LADDER_DISPLAY = "repair"  # the figure and table of repair ladders; cells get ladders if an experiment lists either
 CAPTION = "Made from the experiment's tables in ``results/tables``."  # of figures and tables without a caption
 QUESTIONS = ("reach", "temperature", "mixup", "maps")  # the figures that answer the four questions, in order
 IMAGES = "any images"  # in a plug-in's SHOWS, means all loaders that aren't distributions
@@ -45,7 +45,7 @@ def caption(kind: str, stem: str) -> str:
 
 def captions(shown: Mapping[str, Any]) -> dict[str, str]:
     """Return the captions of the `figures` and `tables` (stems) that are shown."""
-    return {stem: caption(kind, stem) for kind in KINDS for stem in shown[kind]}
+    return {stem: caption(kind, stem) for kind in DISPLAYS for stem in shown[kind]}
 
 
 def tables_read(kind: str, name: str) -> list[str]:

@@ -16,7 +16,7 @@ from halobench.core.specs.codec import canonical, parse, spec
 from halobench.core.specs.model import ModelSpec
 from halobench.core.specs.training import PROBE_KEYS, TrainSpec
 from halobench.data.sources import is_distribution
-from halobench.experiment.figure_choice import ALL, IMAGES, LADDER, has_content
+from halobench.experiment.figure_choice import ALL, IMAGES, LADDER_DISPLAY, has_content
 from halobench.experiment.sections import Cell, ProbeEntry, Sections
 from halobench.storage.columns import NO_LOSS
 from halobench.storage.layout import CELL_STAGES
@@ -74,7 +74,7 @@ class Config(Sections):
     def laddered(self, experiment: str) -> frozenset[Cell]:
         """Return the cells with a repair ladder: all, if the experiment's figures or tables include `repair`."""
         shown = (*self.figures(experiment), *self.tables(experiment))
-        return frozenset(self.cells(experiment) if LADDER in shown else ())
+        return frozenset(self.cells(experiment) if LADDER_DISPLAY in shown else ())
 
     @_once
     def stages(self, experiment: str) -> dict[Cell, tuple[str, ...]]:

@@ -22,12 +22,14 @@ import numpy as np
 from halobench.calibration import saved
 from halobench.calibration.arrays import blocks, check_matrix, check_unscaled, two_columns
 from halobench.calibration.calibrator import Calibrator
-from halobench.calibration.diagnosis.external_logits import KINDS, csv_columns, in_file
+from halobench.calibration.diagnosis.external_logits import ARRAY_KINDS, csv_columns, in_file
 from halobench.calibration.logit_tables import COLUMN, EXPECTED, class_columns, is_table, ordered
 from halobench.core.errors import Found, RefusedError, SpecError, one_of, refuse, require
 from halobench.storage.files import replacing
 
-BLOCK = 1 << 19  # logits per block: a block takes a few dozen MB, and half of that per block in a table's text
+LOGITS_PER_BLOCK = (
+    1 << 19
+)  # logits per block: a block takes a few dozen MB, and half of that per block in a table's text
 ROW = re.compile(r"(\w+)\[(\d+)\]")  # the key of an error in a row
 
 
@@ -79,7 +81,9 @@ def _apply_npz(fitted: Calibrator, file: Path, out: Path) -> int:
     with zipfile.ZipFile(file) as source, zipfile.ZipFile(out, "w") as target:
         names = [name.removesuffix(".npy") for name in source.namelist()]
         columns = _columns(np.load(file, allow_pickle=False)["names"], fitted) if "names" in names else None
-        chosen = {name: kind for name in names for kind in KINDS[:2] if name in (kind, f"val_{kind}", f"test_{kind}")}
+        chosen = {
+            name: kind for name in names for kind in ARRAY_KINDS[:2] if name in (kind, f"val_{kind}", f"test_{kind}")
+        }
         require(bool(chosen), "arrays", Found(", ".join(names) or "none"), "logits or probabilities")
         for name, kind in chosen.items():
             output = f"{name.removesuffix(kind)}probabilities.npy"
@@ -110,7 +114,7 @@ def _stream(fitted: Calibrator, stream: IO[bytes], sink: IO[bytes], kind: str, c
     header = {"descr": output.str, "fortran_order": False, "shape": (rows, fitted.classes or k)}
     np.lib.format.write_array_header_1_0(sink, header)
     whole = np.frombuffer(stream.read(), dtype).reshape(k, rows).T if by_column else None
-    for part in blocks(rows, k, BLOCK):
+    for part in blocks(rows, k, LOGITS_PER_BLOCK):
         count = part.stop - part.start
         some = np.frombuffer(stream.read(count * k * dtype.itemsize), dtype) if whole is None else whole[part]
         block = some.reshape(count, k) if columns is None else some.reshape(count, k)[:, columns]
@@ -154,7 +158,7 @@ def _apply_parquet(fitted: Calibrator, file: Path, out: Path) -> int:
 
 
 def _rows(columns: int) -> int:
-    return max(1, math.ceil(BLOCK / max(columns, 1)))
+    return max(1, math.ceil(LOGITS_PER_BLOCK / max(columns, 1)))
 
 
 def _table(fitted: Calibrator, part: Any, start: int) -> Any:

@@ -26,7 +26,7 @@ from halobench.core.specs.training import IMAGE_KEYS
 from halobench.data import sources, splits
 from halobench.data.written_sources import read_meta
 from halobench.experiment.config_loader import ConfigError, load_config
-from halobench.experiment.figure_choice import KINDS
+from halobench.experiment.figure_choice import DISPLAYS
 from halobench.experiment.grid import Config
 from halobench.experiment.jobs import job_of
 from halobench.experiment.sections import Cell
@@ -54,7 +54,7 @@ def run(config: Config, results: Path) -> list[str]:
 
 def outside_displays(config: Config) -> Iterator[tuple[str, str]]:
     """Yield the kind and name of each figure and table from outside the package."""
-    for kind in KINDS:
+    for kind in DISPLAYS:
         named = {name for experiment in _to_run(config) for name in getattr(config.experiments[experiment], kind) or ()}
         yield from ((kind, name) for name in sorted(named) if ":" in name)
 

@@ -22,7 +22,7 @@ QUANTITIES = (
     *("certainty", "decision", "half_level"),
     *("certain_from", "label_from", "last_kink", "half_space", "half_spaces"),
 )
-COLUMNS = ("dataset", "model", "loss", "noise")  # of cells, known before a run
+CELL_COLUMNS = ("dataset", "model", "loss", "noise")  # of cells, known before a run
 
 
 def untested(claims: Iterable[Claim], config: Config) -> Iterator[SpecError]:
@@ -102,10 +102,10 @@ def _pairs(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, config: Co
     if isinstance(loss, str) and loss != REFERENCE and "*" not in loss and loss not in set(grid["loss"]):
         raise SpecError(f"{place}.loss", loss, f"a loss of the grid: {one_of(sorted(set(grid['loss'])), loss)}")
     met = grid
-    for column in COLUMNS:
+    for column in CELL_COLUMNS:
         if column in side and not (column == "loss" and loss == REFERENCE):
             met = met[meets(met[column], side[column])]
-    shown = {column: side[column] for column in COLUMNS if column in side}
+    shown = {column: side[column] for column in CELL_COLUMNS if column in side}
     refuse(met.empty, place, f"no cell of this grid has {described(shown)}; its values are {_values(grid)}")
     many = met["dataset"].nunique()
     what = f"a slope needs {CLASSES} data sets with different numbers of classes; this side has {many}"
@@ -115,4 +115,4 @@ def _pairs(claim: Claim, side: Mapping[str, Any], grid: pd.DataFrame, config: Co
 
 def _values(grid: pd.DataFrame) -> str:
     """Return the values of each column of a grid, in words."""
-    return "; ".join(f"{column} {', '.join(map(str, sorted(set(grid[column]))))}" for column in COLUMNS)
+    return "; ".join(f"{column} {', '.join(map(str, sorted(set(grid[column]))))}" for column in CELL_COLUMNS)

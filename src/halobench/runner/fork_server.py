@@ -24,8 +24,8 @@ from halobench.cli.main import main; from halobench.runner.fork_server import se
 serve(); code = main(); sys.stdout.flush(); sys.stderr.flush(); os._exit(code)  # a teardown takes half a second"""
 # The server imports these libraries, if installed, for the first job that needs them, besides the stage's modules.
 # Optimisers import torch's compiler.
-TORCH = ["torch._dynamo", "timm"]
-TABLES = ["pyarrow.parquet", "pyarrow.dataset", "seaborn", "matplotlib.backends.backend_pdf"]
+TORCH_MODULES = ["torch._dynamo", "timm"]
+TABLE_MODULES = ["pyarrow.parquet", "pyarrow.dataset", "seaborn", "matplotlib.backends.backend_pdf"]
 # Numpy and torch read these variables on import; Snakemake sets all of them to a rule's number of threads.
 THREADS = ["VECLIB_MAXIMUM_THREADS", *(f"{name}_NUM_THREADS" for name in ("OMP", "OPENBLAS", "MKL", "GOTO", "NUMEXPR"))]
 # Only read while a job runs. The last two say where data are; in a module of another workflow, its rules set them.
@@ -147,7 +147,7 @@ def _load(stage: str) -> bool:
     from halobench.storage.layout import STAGES
 
     with contextlib.suppress(Exception):  # the job will fail in the same way and report it
-        for name in (*stage_modules(stage), *(TORCH if STAGES[stage].device else TABLES)):
+        for name in (*stage_modules(stage), *(TORCH_MODULES if STAGES[stage].device else TABLE_MODULES)):
             with contextlib.suppress(Exception):
                 __import__(name)
         plugins.load("stages", stage)

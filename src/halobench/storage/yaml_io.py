@@ -11,7 +11,7 @@ import yaml
 
 from halobench.core.errors import RefusedError, describe_error, refuse
 
-MOST = 300_000  # largest number of parts of a file as JSON, in which each alias is expanded
+MOST_PARTS = 300_000  # largest number of parts of a file as JSON, in which each alias is expanded
 
 
 class DuplicateKeyError(yaml.composer.ComposerError):
@@ -51,7 +51,7 @@ def read_yaml(path: Path | str) -> Any:
     try:
         content = yaml.load(text, StrictLoader)
         parts = json.JSONEncoder(default=str, skipkeys=True).iterencode(content)  # refuses circular references
-        endless = len(list(itertools.islice(parts, MOST))) == MOST
+        endless = len(list(itertools.islice(parts, MOST_PARTS))) == MOST_PARTS
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{path}, line {mark.line + 1}" if mark else str(path)

@@ -11,7 +11,7 @@ import pytest
 
 from halobench import Calibrator, diagnose, diagnose_file, fit_partner, fit_temperature, nll, softmax
 from halobench.calibration import floor as module
-from halobench.calibration.floor import LEAST, Floor, fit_floor, floored
+from halobench.calibration.floor import USUAL_FLOOR, Floor, fit_floor, floored
 from halobench.core.errors import SpecError
 from halobench.pipeline.apply import run_apply
 from unit.calibration.builders import drawn
@@ -44,7 +44,7 @@ def test_what_the_floor_gains_is_the_difference_of_two_best_temperatures(without
     assert isinstance(added, Floor)
     assert added.labels == (p[np.arange(len(y)), y] == 0).sum() > 0
     assert added.zeros == (p == 0).any(axis=1).sum()
-    usual = floored(p, LEAST)
+    usual = floored(p, USUAL_FLOOR)
     assert added.before == pytest.approx(nll(usual, y), rel=1e-12)
     assert added.least == pytest.approx(fit_temperature(usual, y).nll, rel=1e-9)
     raised = floored(p, added.value, added.scale)
@@ -160,5 +160,5 @@ def test_what_is_wrong_with_tensors_is_one_line(content, told, tmp_path):
 def test_a_large_set_is_fitted_to_some_of_its_rows(monkeypatch):
     p, y = votes(10, 0.5, n=4000)
     whole = fit_floor(p, y)
-    monkeypatch.setattr(module, "MOST", 8000)
+    monkeypatch.setattr(module, "MOST_PROBABILITIES", 8000)
     assert math.log(fit_floor(p, y)) == pytest.approx(math.log(whole), abs=0.7)

@@ -269,7 +269,7 @@ def test_rows_pass_or_fail_by_their_sum_alone(k, off, fine):
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, -0.25])
 def test_a_bad_row_of_a_later_block_is_named_without_a_warning(bad):
-    n = 3 * arrays.BLOCK // 100
+    n = 3 * arrays.ELEMENTS_PER_BLOCK // 100
     p, row, y = np.full((n, 100), 0.01), n - 5, np.zeros(n, int)
     p[row, 3:5] = [bad, -bad]
     with warnings.catch_warnings():

@@ -11,7 +11,7 @@ from scipy.special import softmax
 
 from halobench import SpecError, fit_temperature, kl, nll, repair_ladder
 from halobench.calibration import ladder as repair
-from halobench.calibration.cell_ladder import PARTS, cell_ladder
+from halobench.calibration.cell_ladder import NLL_PARTS, cell_ladder
 from halobench.theory import nearest_neighbour_kl, partner_kl
 from studies.ladder.constructed_maps import draw
 from unit.calibration.builders import hard, nearest
@@ -96,7 +96,7 @@ def test_a_cell_has_the_ladder_of_its_test_samples(known, monkeypatch):
     assert set(rows["labels"]) == {"noisy" if known else "clean"}
     by = rows.set_index(rows["metric"].str.removeprefix("repair_"))
     assert ("noise" in by.index) == known
-    assert by.loc[[name for name in by.index if name in PARTS], "value"].sum() == pytest.approx(by["value"]["nll"])
+    assert by.loc[[name for name in by.index if name in NLL_PARTS], "value"].sum() == pytest.approx(by["value"]["nll"])
     assert tuple(by.loc["training", ["value", "low", "high"]]) == astuple(found.training)
     noise = found.noise.value if known else 0.0
     assert tuple(by.loc["best_map", ["low", "high"]]) == tuple(noise + end for end in found.training_range)

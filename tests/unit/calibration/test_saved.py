@@ -410,7 +410,7 @@ def test_a_file_is_opened_by_a_process_that_has_imported_nothing(name, tmp_path)
 
 
 def test_files_are_mapped_block_by_block_with_their_columns_in_any_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(apply, "BLOCK", 64)
+    monkeypatch.setattr(apply, "LOGITS_PER_BLOCK", 64)
     names, (logits, labels) = ["b", "a", "c"], drawn(300, 3)
     fit = fit_auto(logits, np.array(names)[labels], names=names, candidates=())
     path, order = tmp_path / "calibrator.npz", [2, 0, 1]
@@ -456,7 +456,7 @@ def test_files_are_mapped_block_by_block_with_their_columns_in_any_order(tmp_pat
     ids=["NaN", "columns", "probabilities", "names", "shape"],
 )
 def test_what_is_wrong_with_new_logits_is_named(arrays, told, tmp_path, monkeypatch):
-    monkeypatch.setattr(apply, "BLOCK", 64)
+    monkeypatch.setattr(apply, "LOGITS_PER_BLOCK", 64)
     fitted("exact").save(tmp_path / "calibrator.npz")
     np.savez(tmp_path / "new.npz", **arrays)
     with pytest.raises(SpecError, match=told):
@@ -467,7 +467,7 @@ def test_what_is_wrong_with_new_logits_is_named(arrays, told, tmp_path, monkeypa
 
 
 def test_a_file_larger_than_the_memory_that_applying_it_takes(tmp_path, monkeypatch):
-    monkeypatch.setattr(apply, "BLOCK", 1 << 16)
+    monkeypatch.setattr(apply, "LOGITS_PER_BLOCK", 1 << 16)
     fit = fitted("top_rest")
     fit.save(tmp_path / "calibrator.npz")
     stream = io.BytesIO()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from halobench.calibration.calibrators.exact import fit_exactly
-from halobench.calibration.calibrators.shrunk import FULL, LEAST, fit_shrunk
+from halobench.calibration.calibrators.shrunk import CLEAR_SCORE, FULL_SCORE, fit_shrunk
 from halobench.calibration.repair.groups import Groups
 from unit.calibration.builders import drawn, hard, plain_shrunk
 
@@ -25,8 +25,8 @@ def test_it_is_1_without_evidence_and_the_best_one_with_much():
         fit = fit_shrunk(0.7 * z, y)
         best = fit_exactly(0.7 * z, y).beta
         weights[n] = fit.weight
-        assert (fit.beta == 1) == (abs(fit.z) <= LEAST)
-        assert (fit.beta == pytest.approx(best, rel=1e-12)) == (abs(fit.z) >= FULL)
+        assert (fit.beta == 1) == (abs(fit.z) <= CLEAR_SCORE)
+        assert (fit.beta == pytest.approx(best, rel=1e-12)) == (abs(fit.z) >= FULL_SCORE)
         assert min(1, best) <= fit.beta <= max(1, best)
     assert sorted(weights.values(), reverse=True) == list(weights.values())
     assert weights[4000] == 0

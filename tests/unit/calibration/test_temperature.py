@@ -96,7 +96,7 @@ CASES = {
     "many classes": lambda: made(150, 1000),
     "several blocks and a start from a sample": lambda: made(16_400, 10),
     "a sample that misleads": lambda: changed(misleading, 16_400, 10),
-    "a row wider than a block": lambda: made(3, arrays.BLOCK + 1),
+    "a row wider than a block": lambda: made(3, arrays.ELEMENTS_PER_BLOCK + 1),
     "extreme": lambda: changed(extreme, k=6),
     "ties": lambda: changed(lambda z, y: (np.round(z), y)),
     "offset": lambda: changed(lambda z, y: (z + 1e4, y)),

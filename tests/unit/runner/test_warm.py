@@ -188,7 +188,7 @@ def test_the_server_hears_its_own_user_alone_and_waits_for_nobody(monkeypatch):
 @pytest.mark.process
 def test_what_the_server_imports_is_there_and_starts_no_threads():
     """Threads would be missing in forks, except the one that Arrow's allocator restarts there."""
-    names = ", ".join(fork_server.TORCH + fork_server.TABLES)
+    names = ", ".join(fork_server.TORCH_MODULES + fork_server.TABLE_MODULES)
     text = f"import {names}; from halobench.runner.fork_server import _load; print(_load('train') and _load('figure'))"
     code, said, error = ending(command(*PYTHON, text))
     needs("No module named 'timm'" not in error, "timm")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from halobench.calibration.arrays import BLOCK, blocks
+from halobench.calibration.arrays import ELEMENTS_PER_BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.saved import savable
 from halobench.calibration.scores.sample_scores import softmax
@@ -100,7 +100,12 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     rows = np.log((counts + prior / k) / (counts.sum(axis=1, keepdims=True) + prior))
 
     return scored(
-        ConfusionMix(math.exp(at), mixture.weight, rows), logits, labels, gradient, gradient <= GRADIENT, BLOCK
+        ConfusionMix(math.exp(at), mixture.weight, rows),
+        logits,
+        labels,
+        gradient,
+        gradient <= GRADIENT,
+        ELEMENTS_PER_BLOCK,
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.arrays import BLOCK, blocks
+from halobench.calibration.arrays import ELEMENTS_PER_BLOCK, blocks
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.repair.newton import RIDGE, Objective, minimise
 from halobench.calibration.saved import savable
@@ -85,7 +85,7 @@ def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
         weights[other] = max(0.0, minimise(_along(objective, other), centre[:1]).weights[0])
     slopes = (objective(weights)[1] + RIDGE * (weights - centre)) / len(labels)
     gradient = float(np.where(weights > 0, np.abs(slopes), np.maximum(-slopes, 0)).max())
-    return scored(Gap(weights, scale, mean_gap), logits, labels, gradient, gradient <= GRADIENT, BLOCK)
+    return scored(Gap(weights, scale, mean_gap), logits, labels, gradient, gradient <= GRADIENT, ELEMENTS_PER_BLOCK)
 
 
 def _along(objective: Objective, axis: int) -> Objective:

@@ -34,7 +34,7 @@ STYLE = ("#C2408C", (3, 1, 0), (0, (3, 1)))
 LIBRARIES = ("scikit-learn", "scipy")
 REFITTED = True
 
-PARTS = ("temperature", "partner", "neighbours", "trees")
+LOCAL_FAMILIES = ("temperature", "partner", "neighbours", "trees")
 
 FOLDS = 5
 
@@ -42,18 +42,22 @@ FOLDS = 5
 def fit(logits: np.ndarray, labels: np.ndarray) -> Calibrator:
     """Fit the four maps and their weights, which are finite even on separable data."""
     n = len(logits)
-    weights = np.eye(len(PARTS))[0]
+    weights = np.eye(len(LOCAL_FAMILIES))[0]
     if n >= 2 * FOLDS:
         fold = generator(0, "local", "folds").permutation(n) % FOLDS
         held_out = mixture.predict_held_out(
-            lambda chosen: fit_families(logits[chosen], labels[chosen], labels[chosen], 0, partner.fit_checked, PARTS),
+            lambda chosen: fit_families(
+                logits[chosen], labels[chosen], labels[chosen], 0, partner.fit_checked, LOCAL_FAMILIES
+            ),
             logits,
             fold,
         )
         weights = mixture.weights(np.stack(list(held_out.values())), labels)
-    maps = fit_families(logits, labels, labels, 0, partner.fit_checked, PARTS)
+    maps = fit_families(logits, labels, labels, 0, partner.fit_checked, LOCAL_FAMILIES)
 
     def transform(z: np.ndarray) -> np.ndarray:
-        return logarithm(sum(weight * softmax(maps[name](z)) for name, weight in zip(PARTS, weights, strict=True)))
+        return logarithm(
+            sum(weight * softmax(maps[name](z)) for name, weight in zip(LOCAL_FAMILIES, weights, strict=True))
+        )
 
     return scored(transform, logits, labels)

@@ -8,7 +8,7 @@ labels were drawn from the model's probabilities. A single error, however large,
 nothing; m errors give at most the square root of m.
 
 T is then fitted to labels mixed with the model's own probabilities, (1 - w) label + w softmax(logits). The weight w is
-1 up to z = `LEAST`, where T = 1, and falls to 0 at z = `FULL`, from where on T is the best temperature (firm
+1 up to z = `CLEAR_SCORE`, where T = 1, and falls to 0 at z = `FULL_SCORE`, from where T is the best temperature (firm
 shrinkage). With 0 < w <= 1, the best T exists and is finite on any data, even separable data.
 
 If T should be below 1, a single label that wasn't drawn yet may cost much, since it may have a very low logit, as from
@@ -48,7 +48,7 @@ VOTES = True
 
 # In simulations of calibrated logits (2 to 100 classes, 20 to 100 samples), T is worse than 1 by more than .005 nats in
 # at most 6% of the draws with 1.645, in 8% with 1.5, and in up to 77% without shrinkage.
-LEAST, FULL = 1.645, 4.0
+CLEAR_SCORE, FULL_SCORE = 1.645, 4.0
 
 
 @savable("shrunk_fit")
@@ -96,7 +96,9 @@ def fit_shrunk(
     """
     groups = Groups.single(len(logits)) if groups is None else groups
     z = evidence(logits, targets, groups, np.ones(len(logits)) if votes is None else votes)
-    weight = min(1.0, max(0.0, LEAST * (FULL - abs(z)) / (abs(z) * (FULL - LEAST)))) if z else 1.0
+    weight = (
+        min(1.0, max(0.0, CLEAR_SCORE * (FULL_SCORE - abs(z)) / (abs(z) * (FULL_SCORE - CLEAR_SCORE)))) if z else 1.0
+    )
     return ShrunkFit(fit_mixed(logits, targets, weight, z < 0), weight, z)
 
 

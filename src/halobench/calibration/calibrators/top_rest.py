@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halobench.calibration.arrays import BLOCK, blocks, weights_of
+from halobench.calibration.arrays import ELEMENTS_PER_BLOCK, blocks, weights_of
 from halobench.calibration.calibrator import GRADIENT, Calibrator, scored
 from halobench.calibration.repair.newton import minimise
 from halobench.calibration.saved import savable
@@ -100,7 +100,7 @@ def fit(logits: np.ndarray, targets: np.ndarray) -> Calibrator:
 
     transform = TopRest(beta, float(rest.weights[0]), float(head.weights[0]), float(head.weights[1]))
     gradient = max(rest.gradient, head.gradient) / len(targets)
-    return scored(transform, logits, targets, gradient, gradient <= GRADIENT, BLOCK)
+    return scored(transform, logits, targets, gradient, gradient <= GRADIENT, ELEMENTS_PER_BLOCK)
 
 
 def _parts(logits: np.ndarray, beta: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

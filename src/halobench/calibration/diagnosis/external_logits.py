@@ -62,8 +62,14 @@ if TYPE_CHECKING:
     from halobench.calibration.calibrate_cell import Calibrated
     from halobench.core.specs.calibrate import CalibrateSpec
 
-KINDS = ("logits", "probabilities", "labels", "votes", "posterior")
-NAMES = (*KINDS, "groups", "names", *(f"{split}_{kind}" for split in SPLITS for kind in KINDS), "val_groups")
+ARRAY_KINDS = ("logits", "probabilities", "labels", "votes", "posterior")
+NAMES = (
+    *ARRAY_KINDS,
+    "groups",
+    "names",
+    *(f"{split}_{kind}" for split in SPLITS for kind in ARRAY_KINDS),
+    "val_groups",
+)
 FEWEST = 2  # the smallest number of samples that can be halved
 
 # The logits, labels and, if known, the posterior of a set of samples; test samples may have no labels. In place of
@@ -109,7 +115,7 @@ def read_logits(path: Path | str, seed: int = 0) -> dict[str, np.ndarray]:
         refuse("groups" in val, "groups" if "groups" in arrays else "val_groups", sentence)
         voted = "votes" in val or (test is not None and "votes" in test)
         refuse(voted, "votes", "only `halobench diagnose` uses votes; pass labels, e.g. votes.argmax(axis=1)")
-        if set(KINDS) & set(arrays):
+        if set(ARRAY_KINDS) & set(arrays):
             val, test = _halves(val, seed)
         if test is None:
             raise RefusedError("test_logits", "missing; add logits and labels of test samples, which are scored")
@@ -172,7 +178,9 @@ def as_sets(arrays: Mapping[str, np.ndarray]) -> tuple[Samples, Samples | None]:
     """Check arrays with the names of an .npz file, and return the validation samples and any test samples."""
     for name in arrays:
         refuse(name not in NAMES, name, f"unknown array; rename it to {one_of(NAMES, name)}, or remove it")
-    single, split = ([name for name in arrays if (name in (*KINDS, "groups")) == alone] for alone in (True, False))
+    single, split = (
+        [name for name in arrays if (name in (*ARRAY_KINDS, "groups")) == alone] for alone in (True, False)
+    )
     if single and split:
         wanted = "use either only names that begin with val_ or test_, or only names without these prefixes"
         raise RefusedError(single[0], f"the file also has {', '.join(sorted(split))}; {wanted}")
@@ -187,7 +195,7 @@ def read_samples(arrays: Mapping[str, np.ndarray], prefix: str = "", classes: in
     If `classes`, the number of classes in the validation samples, is passed, the samples are test samples, which may
     have no labels.
     """
-    kinds = [kind for kind in KINDS[:2] if prefix + kind in arrays]
+    kinds = [kind for kind in ARRAY_KINDS[:2] if prefix + kind in arrays]
     wanted = f"add {prefix}logits or {prefix}probabilities, along with {prefix}labels"
     refuse(not kinds, f"{prefix}logits", f"missing; {wanted}")
     refuse(len(kinds) > 1, f"{prefix}logits", f"the file also has {prefix}probabilities; keep only one of the two")
@@ -307,7 +315,9 @@ def named_arrays(arrays: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], 
     listed = arrays.pop("names", None)
     names: Any = None if listed is None else tuple(map(str, listed.ravel().tolist()))
     for name in sorted(key for key in arrays if key.endswith("labels")):
-        rows = next((arrays[key] for kind in KINDS[:2] if (key := name.removesuffix("labels") + kind) in arrays), None)
+        rows = next(
+            (arrays[key] for kind in ARRAY_KINDS[:2] if (key := name.removesuffix("labels") + kind) in arrays), None
+        )
         if rows is not None and rows.ndim in (1, 2):
             k = max(rows.shape[1], 2) if rows.ndim == 2 else 2
             arrays[name], names = numbered(arrays[name], names, k, name)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from halobench.calibration.calibrators.auto import NONE, SHRUNK, TEMPERATURES, TS, AutoFit, Gain
 from halobench.calibration.calibrators.exact import TemperatureFit
-from halobench.calibration.calibrators.shrunk import LEAST as CLEAR_SCORE
+from halobench.calibration.calibrators.shrunk import CLEAR_SCORE
 from halobench.calibration.diagnosis.parts import LADDER_MOST, Confusion, Shift, Temperature
-from halobench.calibration.floor import LEAST, Floor
+from halobench.calibration.floor import USUAL_FLOOR, Floor
 from halobench.calibration.ladder import RepairLadder, Rung
 from halobench.calibration.repair.columns import Mismatch
 from halobench.calibration.repair.families import FAMILIES
@@ -223,7 +223,7 @@ def about_zeros(floor: Floor, temperature: Temperature, samples: int) -> Answer:
         f"{floor.zeros:,} of {samples:,} samples have a probability of 0"
         f"{f', {floor.labels:,} of them for their label, so that the NLL is infinite' if floor.labels else ''}.",
         floor.fitted and f"The floor was fitted together with T, to labels that are smoothed by 1/{samples + 1}.",
-        f"With a floor of {LEAST:g}, as is usual, the NLL is {number(floor.before)} at T = 1 and "
+        f"With a floor of {USUAL_FLOOR:g}, as is usual, the NLL is {number(floor.before)} at T = 1 and "
         f"{number(floor.least)} at the best temperature; with this floor, the best temperature leaves {number(nll)}, "
         f"so the floor itself gains {number(floor.least - nll)}. All other gains are with this floor, which is part of "
         "the calibrator.",

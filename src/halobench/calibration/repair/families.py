@@ -49,7 +49,7 @@ TREES = 100
 LEAF = {"labels": 5, "posterior": 2}  # the smallest number of samples in a leaf
 FEATURES = 24  # the smallest number of features to try at each split of a tree, if there are that many
 FLOOR = 0.02  # partner scaling's share of the trees' prediction, which keeps all probabilities above 0
-LARGE = 1e15  # the largest logit, in units of the spread, that the network and the local maps can distinguish
+LARGEST_LOGIT = 1e15  # the largest logit, in units of the spread, that the network and the local maps can distinguish
 TINY = 1e-300  # the smallest probability that a local map predicts
 WORK = 1 << 22  # elements of a block of distances between samples
 FAMILIES = ("temperature", "partner", "ranks", "regression", "network", "neighbours", "trees")
@@ -211,7 +211,7 @@ def _order(logits: np.ndarray) -> np.ndarray:
 def _centred(logits: np.ndarray, scale: float) -> np.ndarray:
     """Return logits (n, k), divided by `scale`, centred row by row, and clipped to a range that float32 can square."""
     scaled = logits / scale
-    return np.clip(scaled - scaled.mean(axis=1, keepdims=True), -LARGE, LARGE)
+    return np.clip(scaled - scaled.mean(axis=1, keepdims=True), -LARGEST_LOGIT, LARGEST_LOGIT)
 
 
 def _neighbours(logits: np.ndarray, rows: np.ndarray, start: Map, beta: float, seed: int) -> Map:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from halobench.calibration.arrays import BLOCK, blocks, weights_of
+from halobench.calibration.arrays import ELEMENTS_PER_BLOCK, blocks, weights_of
 from halobench.core.errors import Found, refuse, require
 
 # With this many classes or more, a block keeps its row-by-row layout. With fewer, numpy's reductions along short rows
@@ -193,7 +193,7 @@ def _fit_blocks(logits: np.ndarray) -> Iterator[slice]:
     classes or samples, one number per row or class isn't negligible in comparison.)
     """
     rows, classes = logits.shape
-    return blocks(rows, classes, min(BLOCK, max(1 << 14, logits.size // 40)))
+    return blocks(rows, classes, min(ELEMENTS_PER_BLOCK, max(1 << 14, logits.size // 40)))
 
 
 def _shifted(block: np.ndarray) -> np.ndarray:
