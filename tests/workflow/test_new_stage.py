@@ -88,3 +88,7 @@ def test_a_stage_is_one_file_and_the_module_that_computes_it(tmp_path):
     first, *_ = halobench("status").splitlines()
     assert first == "entropy noisy/mlp/mixup2/seed0: calibration/entropy.py changed"
     assert "halobench stage entropy" in halobench("stage", "entropy", "--help")
+    (package / "pipeline/stages/entropy.py").write_text(STAGE.replace('["logits.', '["logit.'))
+    done = workspace.halobench("status", environment=environment)
+    told = "reads logit.safetensors, but train writes model.safetensors, logits.safetensors, history.csv"
+    assert (done.returncode, done.stderr) == (2, f"halobench: error: stages.entropy: {told}\n")

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import halobench
-from halobench.cli import commands, stages
+from halobench.core.errors import DivergedError, Interrupted, SpecError
 
 DESCRIPTION = """How far does a classifier's certainty reach, and what can calibration still repair?
 
@@ -30,7 +30,9 @@ class PrintVersion(argparse.Action):
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
+    """Return the parser of all commands; SpecError is raised if a stage declares itself wrongly."""
+    from halobench.cli import commands, stages
+
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="halobench", description=DESCRIPTION, formatter_class=form, allow_abbrev=False
@@ -87,7 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         if (code := fork_server.ask(arguments)) is not None:
             return code
-    args = parse_arguments(arguments)
+    try:
+        args = parse_arguments(arguments)
+    except SpecError as error:  # in the file of a stage
+        _print_error(f"halobench: error: {error}")
+        return 2
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A log should show a job's progress, and lose no lines if the job dies; some encodings have no Greek
@@ -96,7 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Thread pools are sized when numpy and torch load, so this must come first. The specs' default is one thread.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
-    from halobench.core.errors import DivergedError, Interrupted, SpecError
     from halobench.core.extras import MissingExtraError, explained
 
     try:
