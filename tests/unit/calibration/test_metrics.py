@@ -15,7 +15,7 @@ from halobench.calibration import arrays
 from halobench.calibration.calibrate_cell import calibrate
 from halobench.calibration.calibrators.exact import fit_temperature
 from halobench.calibration.calibrators.paper import fit_paper
-from halobench.calibration.scores import metric
+from halobench.calibration.scores import metric, sample_scores
 from halobench.calibration.scores.resampling import bootstrap_intervals, ece_floor
 from halobench.calibration.scores.sample_scores import cross_entropy
 from halobench.core import plugins
@@ -421,3 +421,14 @@ def test_the_check_of_a_metric_says_what_is_wrong(own, name, said):
     with pytest.raises(AssertionError, match=said):
         testing.check_metric(own(name))
     testing.check_metric(own("worst"), floor=0.1)
+
+
+@pytest.mark.parametrize(("n", "k"), [(1, 2), (7, 3), (2000, 32), (2, arrays.ELEMENTS_PER_BLOCK + 1)])
+def test_the_softmax_that_comes_with_the_cross_entropy_has_the_same_bits(n, k):
+    rng = np.random.default_rng(n)
+    logits = 9 * rng.standard_normal((n, k))
+    for targets in (rng.integers(k, size=n), rng.dirichlet(np.ones(k), size=n)):
+        both = logits.copy()
+        values = sample_scores.cross_entropy(both, targets, probabilities=both)
+        np.testing.assert_array_equal(values, sample_scores.cross_entropy(logits, targets))
+        np.testing.assert_array_equal(both, sample_scores.softmax(logits))

@@ -9,7 +9,7 @@ import numpy as np
 
 from halobench.calibration.arrays import weights_of
 from halobench.calibration.calibrator import Calibrator, Map, scored
-from halobench.calibration.scores.sample_scores import cross_entropy, mass_of, softmax
+from halobench.calibration.scores.sample_scores import cross_entropy, mass_of
 from halobench.core.seeding import generator
 
 # Takes logits, targets, settings and a tolerance; returns each setting's map and the gradient at which its fit stopped.
@@ -54,8 +54,8 @@ def weights_along(
 
         def objective(flat: np.ndarray, ridge: np.ndarray = ridge) -> tuple[float, np.ndarray]:
             scores = start + x @ flat.reshape(d, k)
-            value = float(cross_entropy(scores, targets).sum())
-            p = softmax(scores, out=scores)
+            p = scores
+            value = float(cross_entropy(scores, targets, probabilities=p).sum())
             p *= sizes
             p -= mass
             pull = ridge.ravel() * flat

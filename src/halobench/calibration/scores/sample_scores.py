@@ -24,13 +24,20 @@ def softmax(logits: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     return out
 
 
-def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Compute -sum over k of t_k log softmax(logits)_k for each sample in nats, (n,)."""
+def cross_entropy(logits: np.ndarray, targets: np.ndarray, probabilities: np.ndarray | None = None) -> np.ndarray:
+    """Compute -sum over k of t_k log softmax(logits)_k for each sample in nats, (n,).
+
+    The softmax is written to `probabilities`, float64 (n, k), if provided, which may be `logits` itself.
+    """
     values, weights = np.empty(len(logits)), weights_of(targets)
     for rows in blocks(*logits.shape):
         shifted = logits[rows].astype(np.float64)
         shifted -= shifted.max(axis=1, keepdims=True)
-        log_total = np.log(np.exp(shifted).sum(axis=1))
+        powers = np.exp(shifted, out=None if probabilities is None else probabilities[rows])
+        total = powers.sum(axis=1)
+        log_total = np.log(total)
+        if probabilities is not None:
+            powers /= total[:, None]
         if targets.ndim == 1:
             values[rows] = log_total - shifted[np.arange(len(shifted)), targets[rows]]
         else:
