@@ -187,7 +187,9 @@ def _with_files(stage: Stage, known: Mapping[str, Stage]) -> Stage:
     for source, patterns in stage.reads.items():
         place = f"stages.{stage.name}"
         refuse(source not in known, place, f"reads files of {source!r}, which isn't a stage; name one of {list(known)}")
-        writes = known[source].writes
+        few, writes = known[source].cells, known[source].writes
+        apart = stage.of == "cell" and few not in ("", stage.cells)
+        refuse(apart, place, f"reads files of {source}, which runs on some cells only; set its `cells` to {few!r}, too")
         unknown = [pattern for pattern in patterns if not fnmatch.filter(writes, pattern)]
         refuse(unknown, place, f"reads {', '.join(unknown)}, but {source} writes {', '.join(writes)}")
         read[source] = tuple(name for pattern in patterns for name in fnmatch.filter(writes, pattern))

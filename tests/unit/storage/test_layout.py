@@ -55,6 +55,10 @@ BAD = {
         {"reads": {"source": ["a.csv"]}},
         r"stages\.train: reads a\.csv, but source writes meta",
     ),
+    "files of some cells only": (
+        {"reads": {"probe": ["radii.parquet"]}},
+        r"stages\.train: reads files of probe, which runs on some cells only; set its `cells` to 'probed', too",
+    ),
     "a circle": (
         {"reads": {"calibrate": ["metrics.csv"]}},
         r"stages: each of these reads what the next writes: (train, calibrate|calibrate, train)",
