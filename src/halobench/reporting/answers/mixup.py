@@ -67,14 +67,14 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         ("exact", rest, "the optimal temperature", ""),
     )
     said = [
-        _against({loss: of_loss[fit, loss] for loss in compared}, against, raw, populations)
+        f"against {against}, {wins_by_loss({loss: of_loss[fit, loss] for loss in compared}, raw, populations)}"
         for fit, compared, against, raw in asked
         if fit in fits and compared
     ]
     return Answer(
         "mixup",
         question,
-        said[0],
+        sentences(said[:1]),
         sentences(
             [_left({loss: of_loss["exact", loss] for loss in first}, others["none"], runs, populations), *said[1:]]
         ),
@@ -90,8 +90,8 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     )
 
 
-def _against(gaps: Mapping[str, pd.DataFrame], base: str, raw: str, populations: Populations) -> str:
-    """Say on how many pairs each loss, the first one preceded by `raw`, has a lower and a higher NLL than `base`.
+def wins_by_loss(gaps: Mapping[str, pd.DataFrame], raw: str, populations: Populations) -> str:
+    """Say, as within a sentence, on how many pairs each loss, the first preceded by `raw`, lowers and raises the NLL.
 
     Each of the `populations` has a sentence of its own, since effects can differ there.
     """
@@ -106,9 +106,8 @@ def _against(gaps: Mapping[str, pd.DataFrame], base: str, raw: str, populations:
             won, lost = wins(values), losses(values)
             wins_on = f"wins on {won} of {of}{f' and loses on {lost}' if won < len(values) else ''}"
             clauses.append(f"{label} {wins_on if len(counted(values)) else uncounted(values)}")
-        start = "" if said else f"against {base}, "
-        said.append(f"{start}{where and f'{where}, '}{'; '.join(clauses)}.")
-    return sentences(said)
+        said.append(f"{where and f'{where}, '}{'; '.join(clauses)}.")
+    return " ".join(filter(None, [said[0], sentences(said[1:])]))
 
 
 def _left(gaps: Mapping[str, pd.DataFrame], raw: pd.Series, runs: pd.DataFrame, populations: Populations) -> str:
