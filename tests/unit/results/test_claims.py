@@ -122,7 +122,7 @@ def test_each_verdict_comes_out_where_it_should(differences, expected):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"a": {"loss": "cutmix"}}, "the grid has no loss named cutmix, only cross_entropy, mixup2 (claims refer"),
+        ({"a": {"loss": "cutmix"}}, "the grid has no loss named cutmix, only cross_entropy, mixup2 (a claim refers"),
         ({"b": {"loss": "focal"}}, "no loss named focal, only"),
         ({"b": {"loss": "reference"}}, "loss reference"),
         ({"where": FIXED | {"metric": "kl"}}, "metric kl"),
