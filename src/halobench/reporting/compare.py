@@ -17,11 +17,11 @@ from halobench.core.plugins.facts import lower_is_better
 from halobench.reporting import terminal
 from halobench.reporting.labels import calibrator_label, metric_label
 from halobench.results.cell import CellResults, cell_names, differing, find_cell, find_seeds, read_cell
-from halobench.results.names import LABELS, OVER_SAMPLES, PARTS
+from halobench.results.names import LABELS, METRIC_PARTS, OVER_SAMPLES
 from halobench.results.shared_samples import common_seeds, sampling, with_seed_correction
 from halobench.results.t_intervals import t_interval
 
-KEYS = ["labels", "calibrator", "metric"]
+SCORE_KEYS = ["labels", "calibrator", "metric"]
 FITTED = "exact"  # the calibrator whose results are compared
 HIDDEN = ("ece_floor",)  # what an ECE should be compared with; no score of its own
 OTHER_SAMPLES = "They are scored on different test samples, since their data sets or seeds differ."
@@ -146,8 +146,8 @@ def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
     single pair of `cells`, if the two bootstrap intervals over test samples don't overlap; otherwise, it is empty.
     """
     correction, plugged = _correction(pairs), _plugged(pairs)
-    both = pd.concat([*map(_joined, pairs), pd.DataFrame(columns=["split", *KEYS])])
-    rows, groups = [], both[both["split"] == "test"].groupby(KEYS, sort=False)
+    both = pd.concat([*map(_joined, pairs), pd.DataFrame(columns=["split", *SCORE_KEYS])])
+    rows, groups = [], both[both["split"] == "test"].groupby(SCORE_KEYS, sort=False)
     key: Any
     for key, group in groups:
         seeds, left_out = _by_seed(group)
@@ -155,18 +155,18 @@ def changes(pairs: Sequence[Pair], cells: bool = False) -> pd.DataFrame:
         only: Any = group.iloc[0]
         apart = only["low_b"] > only["high_a"] or only["low_a"] > only["high_b"]
         clear = apart if cells else low > 0 or high < 0
-        lower = lower_is_better(plugged.get(key[2], PARTS.get(key[2], key[2])))
+        lower = lower_is_better(plugged.get(key[2], METRIC_PARTS.get(key[2], key[2])))
         better = "" if lower is None or not clear else "AB"[(change > 0) != lower]
         means = seeds[["value_a", "value_b"]].mean()
         rows.append((*key, *means, change, low, high, len(seeds), left_out, correction, lower, better))
     numbers = ["a", "b", "change", "low", "high", "seeds", "left_out", "correction"]
-    return pd.DataFrame(rows, columns=[*KEYS, *numbers, "lower", "better"]).astype({"lower": object})
+    return pd.DataFrame(rows, columns=[*SCORE_KEYS, *numbers, "lower", "better"]).astype({"lower": object})
 
 
 def _joined(pair: Pair) -> pd.DataFrame:
     """Return the scores that two cells share, with their seed and the group of cells that differ only in seed."""
     group, _, seed = pair[0].name.rpartition("/")
-    joined = pair[0].metrics.merge(pair[1].metrics, on=["split", *KEYS], suffixes=("_a", "_b"))
+    joined = pair[0].metrics.merge(pair[1].metrics, on=["split", *SCORE_KEYS], suffixes=("_a", "_b"))
     return joined.assign(group=group, seed=seed)
 
 

@@ -31,7 +31,7 @@ Name = tuple[str, str]  # a job's stage and key
 Inputs = Mapping[Name, Mapping[str, str]]  # checksums, by name, of files that jobs read besides other jobs' outputs
 States = Mapping[Name, "State"]
 LARGE = 1_000_000_000  # bytes; larger files that are newer than their records are left to the stages that read them
-MOST = 3  # number of reasons in a line
+MOST_REASONS = 3  # number of reasons in a line
 NOTHING = "nothing would run: all results are current"
 
 
@@ -250,8 +250,8 @@ def _sentence(state: State) -> str:
     if state.kind == "current":
         return "an earlier job writes its inputs"
     reasons = state.every_reason
-    more = [f"and {len(reasons) - MOST} more changes"] if len(reasons) > MOST + 1 else []
-    return "; ".join([*reasons[: MOST if more else None], *more]) or "it has never run"
+    more = [f"and {len(reasons) - MOST_REASONS} more changes"] if len(reasons) > MOST_REASONS + 1 else []
+    return "; ".join([*reasons[: MOST_REASONS if more else None], *more]) or "it has never run"
 
 
 def _named(group: Sequence[Job]) -> str:

@@ -36,7 +36,7 @@ from halobench.storage.columns import KEYS, PAIRED
 
 MIXUP, OTHER = "Does Mixup avoid it?", "Does another loss avoid it?"
 MISSING = "Not measured: this grid trains no model with two losses. Add a second one, such as `mixup2`, to `losses`."
-MOST = 4  # losses; Mixup's come first
+MOST_LOSSES_IN_AN_ANSWER = 4  # losses; Mixup's come first
 LIMIT = (
     "A pair is a data set with a model. Test NLL in expectation under the posterior, where it is known, paired by seed;"
     " a pair counts if its 95% interval excludes 0. Only {} is calibrated here. On clean labels, the order can differ."
@@ -50,7 +50,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     trained, base = (scores.index.get_level_values(name) for name in ("loss", "base"))
     others, styles = scores[trained != base], loss_styles(trained[trained != base].unique())
     ranked = sorted(styles, key=lambda loss: loss not in mixed)
-    shown, more = ranked[:MOST], len(ranked[MOST:])
+    shown, more = ranked[:MOST_LOSSES_IN_AN_ANSWER], len(ranked[MOST_LOSSES_IN_AN_ANSWER:])
     mixes = [loss for loss in shown if loss in mixed]
     question = MIXUP if mixes or not shown else OTHER
     if missing := without_fit(metrics, scores) if shown else MISSING:

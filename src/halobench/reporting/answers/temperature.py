@@ -28,7 +28,7 @@ from halobench.reporting.answers.answer import (
 from halobench.reporting.styles import calibrator_style
 
 QUESTION = "What can a temperature repair?"
-BEST = "the temperature that is optimal on validation samples"
+OPTIMAL_TEMPERATURE = "the temperature that is optimal on validation samples"
 FITS = ("none", "paper", "exact")
 LIMIT = (
     "With {}. The temperature is fitted to validation samples of the same distribution, and doesn't change any"
@@ -57,7 +57,7 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     populations = Populations.of(runs, metrics)
     gains = {fit: judged(means_of(fitted["none"] - fitted[fit], runs)) for fit in fits[1:]}
     left = populations.parts(judged(base["exact"]))
-    subjects = [BEST, *["it"] * (len(left) - 1)]
+    subjects = [OPTIMAL_TEMPERATURE, *["it"] * (len(left) - 1)]
     kept = [
         _kept(where, part, removes(gains["exact"].merge(part[GROUP]), base["none"]), subject, populations)
         for subject, (where, part) in zip(subjects, left.items(), strict=True)

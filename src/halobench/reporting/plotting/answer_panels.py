@@ -21,7 +21,7 @@ from halobench.reporting.plotting import artists
 from halobench.reporting.plotting.panel_grid import add_head, add_legend, blank_figure, empty_page, wrapped
 from halobench.reporting.plotting.style import GREY, INK
 
-MOST = 24  # rows; if there are more, or `MOST_JOINED`, the pairs of a data set share a row, without intervals
+MOST_ROWS = 24  # if there are more, or `MOST_JOINED`, the pairs of a data set share a row, without intervals
 ROW, LANE, ENDS = 0.25, 0.075, 0.7  # inches: heights of a row, of each lane after its first, and of an axis
 WIDTH, NAMES = 4.8, 1.6  # inches: of a page, which fits a phone, and of the names of rows
 SPAN = "#d8c391"
@@ -44,7 +44,7 @@ def _rows(answer: Answer) -> _Rows:
     table = pd.concat([each.values[GROUP] for each in answer.series]).drop_duplicates()
     losses = {pair: table_views.losses_in(rows) for pair, rows in table_views.groups_of(table, GROUP[:2]).items()}
     pairs, total = table_views.cells_in(table), sum(map(len, losses.values()))
-    if total > (MOST_JOINED if answer.joined else MOST):
+    if total > (MOST_JOINED if answer.joined else MOST_ROWS):
         datasets = labels.ordered((dataset for dataset, _ in pairs), labels.DATASETS)
         places = {(*pair, loss): datasets.index(pair[0]) for pair in pairs for loss in losses[pair]}
         return _Rows([(labels.dataset_label(name), False) for name in datasets], places, True)

@@ -18,30 +18,30 @@ from halobench.reporting.seed_statistics import over_seeds
 from halobench.results import names
 from halobench.storage.columns import REFERENCE
 
-METRICS = {name: labels.metric_label(name) for name in ("nll", "ece", "ace_average")}
+PAPER_METRICS = {name: labels.metric_label(name) for name in ("nll", "ece", "ace_average")}
 JUDGED = {
     "clean": "against clean test labels",
     "noisy": "in expectation under the known posterior",
     "drawn": "against the test labels drawn",
     "as they are": "against the test labels, to which no noise was added",
 }
-COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
-PAPER = ("none", "paper", "exact")
+NUMBER_COLUMNS = ("model", "loss", "interpolates", "labels", "calibrator", "metric", "mean", "sd", "n", "seeds")
+PAPER_CALIBRATORS = ("none", "paper", "exact")
 CELL = ["dataset", "model", "loss"]
 SIGNS = " Means over seeds, ± half the width of their 95% t interval, which is wider where seeds share samples."
-FIRST = (labels.DATASETS, labels.MODELS, styles.KNOWN_LOSSES)  # the names of a cell, in order
+KNOWN_NAMES = (labels.DATASETS, labels.MODELS, styles.KNOWN_LOSSES)  # the names of a cell, in order
 
 
 def images(
     metrics: pd.DataFrame,
     runs: pd.DataFrame,
     judge: str,
-    printed: Sequence[str] = tuple(METRICS),
-    calibrators: Sequence[str] = PAPER,
+    printed: Sequence[str] = tuple(PAPER_METRICS),
+    calibrators: Sequence[str] = PAPER_CALIBRATORS,
 ) -> Table:
     """Return scores on data sets, with a part per data set and noise level, a block per model and a line per loss.
 
-    `judge` is the kind of label that test samples are scored against, as a key of `JUDGED`. Each of the `METRICS` in
+    `judge` is the kind of label that test samples are scored against, as a key of `JUDGED`. Each of the metrics in
     `printed` has a column for each of the `calibrators` that a cell has; the CSV contains all metrics and calibrators.
     """
     rows = runs[runs["distribution"].fillna("") == ""]
@@ -51,7 +51,7 @@ def images(
     uncertain = table_views.posterior_entropies(metrics).keys()
     # If a data set's labels are certain, its posterior equals them, and the posterior's own scores are all 0.
     certain = JUDGED["as they are" if judge == "noisy" else judge]
-    title = " and ".join(", ".join(METRICS[name] for name in printed).rsplit(", ", 1))
+    title = " and ".join(", ".join(PAPER_METRICS[name] for name in printed).rsplit(", ", 1))
     title += f" on data sets, {certain if datasets and uncertain.isdisjoint(datasets) else JUDGED[judge]}"
     parts = []
     for dataset in datasets:
@@ -73,7 +73,7 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
     separation = rows.drop_duplicates("dataset").set_index("dataset")["separation"]
     datasets = sorted(separation.index, key=lambda name: (separation[name], name))
     numbers = summarise(metrics, rows, datasets, judge, "separation")
-    heads = _heads(METRICS, PAPER, numbers)
+    heads = _heads(PAPER_METRICS, PAPER_CALIBRATORS, numbers)
     trained, references = numbers[numbers["loss"] != REFERENCE], numbers[numbers["loss"] == REFERENCE]
     parts = []
     for model in labels.ordered(trained["model"], labels.MODELS):
@@ -98,14 +98,14 @@ def summarise(
     table = metrics[
         (metrics["split"] == "test")
         & (metrics["labels"] == judge)
-        & metrics["metric"].isin(METRICS)
+        & metrics["metric"].isin(PAPER_METRICS)
         & metrics["dataset"].isin(datasets)
         & ((metrics["loss"] != REFERENCE) | ((metrics["model"] == "bayes") & (judge == "noisy")))
     ]
     orders: dict[str, Any] = {
         **{"dataset": datasets, "reference": [False, True], "model": labels.ordered(table["model"], labels.MODELS)},
         "loss": labels.ordered(table["loss"], styles.KNOWN_LOSSES),
-        **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(METRICS)},
+        **{"calibrator": labels.ordered(table["calibrator"], labels.CALIBRATORS), "metric": list(PAPER_METRICS)},
     }
     # The posterior's own scores come after the models' scores.
     table = table.assign(reference=table["loss"] == REFERENCE).sort_values("seed")
@@ -117,7 +117,7 @@ def summarise(
     # Weights from elsewhere were trained on other labels, or on these labels without the noise added here.
     interpolates = runs[table_views.trained_here(runs)].groupby(CELL)["interpolates"].mean().reset_index()
     numbers = numbers.merge(facts, "left").merge(interpolates, "left", CELL).assign(labels=judge)
-    return numbers[["dataset", fact, *COLUMNS]]
+    return numbers[["dataset", fact, *NUMBER_COLUMNS]]
 
 
 def _mean(values: pd.Series) -> float:
@@ -230,7 +230,7 @@ def by_cell(
     for row in numbers.itertuples(index=False):
         shown[(row.dataset, row.model, row.loss), row.column] = Value(row.mean, row.high - row.mean, row.n, row.n)
     cells = {cell for cell, _ in shown}
-    orders = [labels.ordered(numbers[name], first) for name, first in zip(CELL, FIRST, strict=True)]
+    orders = [labels.ordered(numbers[name], first) for name, first in zip(CELL, KNOWN_NAMES, strict=True)]
     rows = {
         (dataset, model, loss): (
             labels.dataset_label(dataset),

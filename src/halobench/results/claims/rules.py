@@ -32,18 +32,18 @@ REGISTERED = ("before any run", "with the first runs", "after ")
 CLASSES = 5  # number of values of k needed to fit a slope on log k
 
 # The tables that claims may read, each with the columns that they may use.
-COLUMNS = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
+CLAIMABLE = {name: TABLE_COLUMNS[name] for name in ("metrics", "neighbourhood", "radii", "runs")}
 
 COMPARISON = re.compile(r"(>=|<=|!=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)")
 
 # The columns that distinguish the rows of a cell; a claim must have a condition on each.
-ROWS = {
+ROW_COLUMNS = {
     "metrics": ("split", "labels", "calibrator", "metric"),
     "neighbourhood": ("points", "probe"),
     "radii": ("points", "probe", "quantity", "calibrator"),
     "runs": (),
 }
-LADDER = "repair_"  # prefix of the metrics of repair ladders
+LADDER_PREFIX = "repair_"  # prefix of the metrics of repair ladders
 # The smallest and largest values that a measure can take, from which it follows whether a margin can be reached. A
 # measure that isn't listed here, such as a metric of one's own, has no known bounds.
 SHARES = (
@@ -126,7 +126,7 @@ class Claim:
     )
 
     def __post_init__(self):
-        require(self.value in COLUMNS[self.table], "value", self.value, one_of(COLUMNS[self.table], self.value))
+        require(self.value in CLAIMABLE[self.table], "value", self.value, one_of(CLAIMABLE[self.table], self.value))
         require(self.theme in THEMES, "theme", self.theme, one_of(THEMES, self.theme))
         require(self.registered.startswith(REGISTERED), "registered", self.registered, _REGISTRATION)
         positive = self.statistic != "ratio" or self.margin > 0
@@ -171,7 +171,7 @@ class Claim:
 
     def _check_conditions(self, key: str, conditions: Conditions) -> None:
         """Refuse conditions on unknown columns, on columns also in `where`, and those that nothing can meet."""
-        columns = {*COLUMNS[self.table], *COLUMNS["runs"]} - {"seed", self.value}
+        columns = {*CLAIMABLE[self.table], *CLAIMABLE["runs"]} - {"seed", self.value}
         for column, condition in conditions.items():
             place = f"{key}.{column}"
             require(column in columns, place, condition, f"another key: {one_of(columns, column)}")
@@ -184,7 +184,7 @@ class Claim:
         loss = {**self.where, **conditions}.get("loss")
         require(_is_name(loss), f"{key}.loss", loss, "the name of a single loss, here or in `where`")
         require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss, since a reference can only be b")
-        for column in ROWS[self.table] if loss != REFERENCE else ():
+        for column in ROW_COLUMNS[self.table] if loss != REFERENCE else ():
             fixed = column in conditions or column in self.where
             what = f"missing; set {column} here or in `where`, since a cell has rows for several"
             refuse(not fixed, f"{key}.{column}", what)
@@ -307,7 +307,7 @@ def check_computed(claims: Iterable[Claim], metrics: Iterable[str], calibrators:
     for claim in claims:
         for side, (column, names) in itertools.product(claim.sides if claim.table != "runs" else (), computed.items()):
             for value in plain_names(side.get(column, ())):
-                known = value in names or value.startswith(LADDER)
+                known = value in names or value.startswith(LADDER_PREFIX)
                 require(known, f"claims.{claim.name}.{column}", value, one_of(names, value))
 
 
