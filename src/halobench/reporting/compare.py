@@ -48,14 +48,14 @@ def _moved(first: str, second: str, results: Path) -> tuple[pd.DataFrame, list[R
     folders = [Path(name, "runs").is_dir() for name in (first, second)]
     if folders[0] != folders[1]:
         folder, other = (first, second) if folders[0] else (second, first)
-        what = f"has no `runs` folder, but {folder} is a results folder" if Path(other).exists() else "no such folder"
-        raise RefusedError(other, f"{what}; compare two cells or two results folders")
+        fault = f"has no `runs` folder, but {folder} is a results folder" if Path(other).exists() else "no such folder"
+        raise RefusedError(other, f"{fault}; compare two cells or two results folders")
     if all(folders):
         pairs, about = _in_both(Path(first), Path(second))
         return changes(pairs), about, False
     if both := _of_losses(first, second, results):
-        each = pd.concat({place: changes(pairs) for place, pairs in both.items()}, names=["pair"])
-        return each.reset_index("pair").reset_index(drop=True), [], False
+        moved = pd.concat({pair: changes(pairs) for pair, pairs in both.items()}, names=["pair"])
+        return moved.reset_index("pair").reset_index(drop=True), [], False
     seeds = [find_seeds(results, name) for name in (first, second)]
     cells = not all(seeds)
     for name, found in zip((first, second), seeds, strict=True):
@@ -70,23 +70,23 @@ def _of_losses(first: str, second: str, results: Path) -> dict[str, list[Pair]]:
     """Return the pairs of cells of two losses by data set and model; nothing unless both names are those of losses."""
     seeds: dict[str, dict[str, set[str]]] = {}  # by loss, then by data set and model
     for name in cell_names(results):
-        *place, loss, seed = name.split("/")
-        seeds.setdefault(loss, {}).setdefault("/".join(place), set()).add(seed)
+        *pair, loss, seed = name.split("/")
+        seeds.setdefault(loss, {}).setdefault("/".join(pair), set()).add(seed)
     named = {first, second} & seeds.keys()
     for name in {first, second} - named if named else ():
         require("/" in name, "", name, f"a loss: {one_of(sorted(seeds), name)}")
     if not named or len(named) < len({first, second}):
         return {}
     refuse(first == second, "", f"A and B are both {first}; name two losses")
-    shared = {place: sorted(seeds[first][place] & seeds[second].get(place, set())) for place in seeds[first]}
+    shared = {pair: sorted(seeds[first][pair] & seeds[second].get(pair, set())) for pair in seeds[first]}
     refuse(not any(shared.values()), "", f"no data set and model has a seed with both {first} and {second}")
     return {
-        place: [_pair(results, place, (first, second), seed) for seed in both] for place, both in shared.items() if both
+        pair: [_pair(results, pair, (first, second), seed) for seed in both] for pair, both in shared.items() if both
     }
 
 
-def _pair(results: Path, place: str, losses: tuple[str, str], seed: str) -> Pair:
-    first, second = (read_cell(results, f"{place}/{loss}/{seed}") for loss in losses)
+def _pair(results: Path, pair: str, losses: tuple[str, str], seed: str) -> Pair:
+    first, second = (read_cell(results, f"{pair}/{loss}/{seed}") for loss in losses)
     return first, second
 
 

@@ -54,8 +54,8 @@ def experiments_in(tables: Path) -> list[str]:
     """Return the sorted names of the experiments whose tables are in a folder."""
     names = sorted(path.parent.name for path in tables.glob("*/aggregate.json"))
     if not names:
-        what = "no tables in it" if tables.is_dir() else "no such folder"
-        raise RefusedError(str(tables), f"{what}; `halobench run` or `halobench run partial` writes tables")
+        fault = "no tables in it" if tables.is_dir() else "no such folder"
+        raise RefusedError(str(tables), f"{fault}; `halobench run` or `halobench run partial` writes tables")
     return names
 
 
@@ -65,8 +65,8 @@ def gather(
     """Collect the page's contents as plain data: each experiment's data, and the labels and styles of names."""
     available = experiments_in(tables)
     for name in experiments:
-        what = f"an experiment with tables in {tables}: {one_of(available, name)}"
-        require(name in available, "experiment", name, what)
+        expected = f"an experiment with tables in {tables}: {one_of(available, name)}"
+        require(name in available, "experiment", name, expected)
     shown = {name: _experiment(read_tables(tables / name, EXPLORED)) for name in experiments}
     for name in (name for name in available if others and name not in experiments):
         try:

@@ -101,11 +101,11 @@ def _manifest_changes(manifest: Mapping[str, Any], job: Job) -> list[str]:
     """List the cells and references that were added to a manifest or dropped from it."""
     places = {"cells": "runs", "references": "references"}
     before, now = (
-        {f"{places[kind]}/{entry['path']}": entry for kind in places for entry in each[kind]}
-        for each in (manifest, job.spec)
+        {f"{places[kind]}/{entry['path']}": entry for kind in places for entry in listing[kind]}
+        for listing in (manifest, job.spec)
     )
     both = ((sorted(now.keys() - before.keys()), "added"), (sorted(before.keys() - now.keys()), "dropped"))
-    reasons = [f"{listed(names)} {'was' if len(names) == 1 else 'were'} {what}" for names, what in both if names]
+    reasons = [f"{listed(names)} {'was' if len(names) == 1 else 'were'} {change}" for names, change in both if names]
     kept = [{key: before[name][key] for key in before[name] if key != "outputs"} for name in before if name in now]
     if not reasons and to_json(kept) != to_json(list(now.values())):
         return ["its list of cells changed"]
@@ -182,10 +182,10 @@ def _with_cells(state: State, needs: Mapping[Name, State]) -> State:
     listed_files = {("runs", cell["path"]): cell["outputs"] for cell in manifest["cells"]}
     listed_files |= {("references", one["path"]): one["outputs"] for one in manifest["references"]}
     outputs: dict[tuple[str, str], dict[str, str]] = {place: {} for place in listed_files}
-    for (stage, key), each in needs.items():
+    for (stage, key), needed in needs.items():
         place = ("references" if stage == "reference" else "runs", key)
-        if place in outputs and each.record is not None:
-            outputs[place] |= each.record["outputs"]
+        if place in outputs and needed.record is not None:
+            outputs[place] |= needed.record["outputs"]
     changed = sorted("/".join(place) for place in outputs if outputs[place] and outputs[place] != listed_files[place])
     reasons = (f"{listed(changed)} changed",) if changed else ()
     return State("changed" if reasons else "current", reasons, record=state.record)

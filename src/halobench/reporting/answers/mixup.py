@@ -50,16 +50,16 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     trained, base = (scores.index.get_level_values(name) for name in ("loss", "base"))
     others, styles = scores[trained != base], loss_styles(trained[trained != base].unique())
     ranked = sorted(styles, key=lambda loss: loss not in mixed)
-    shown, more = ranked[:MOST_LOSSES_IN_AN_ANSWER], len(ranked[MOST_LOSSES_IN_AN_ANSWER:])
-    mixes = [loss for loss in shown if loss in mixed]
-    question = MIXUP if mixes or not shown else OTHER
-    if missing := without_fit(metrics, scores) if shown else MISSING:
+    drawn, more = ranked[:MOST_LOSSES_IN_AN_ANSWER], len(ranked[MOST_LOSSES_IN_AN_ANSWER:])
+    mixes = [loss for loss in drawn if loss in mixed]
+    question = MIXUP if mixes or not drawn else OTHER
+    if missing := without_fit(metrics, scores) if drawn else MISSING:
         return Answer("mixup", question, missing)
     fits = [fit for fit in ("exact", "paper") if fit in scores]
     gaps = {fit: means_of(_gaps(others, of_base(scores), fit), runs) for fit in fits}
-    of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in shown}
+    of_loss = {(fit, loss): gaps[fit][gaps[fit]["loss"] == loss].assign(loss="") for fit in fits for loss in drawn}
     models = base_label(scores)
-    first, rest = shown[: len(mixes) or 1], shown[len(mixes) or 1 :]
+    first, rest = drawn[: len(mixes) or 1], drawn[len(mixes) or 1 :]
     populations = Populations.of(runs, metrics)
     asked = (
         ("exact", first, f"{models} with the optimal temperature", "uncalibrated "),
@@ -82,7 +82,7 @@ def mixup(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
         tuple(
             Series(labels.loss_label(loss) if fit == "exact" else "", styles[loss], of_loss[fit, loss], fit == "paper")
             for fit in fits
-            for loss in shown
+            for loss in drawn
         ),
         CHANGE.format(f"{models} after TS"),
         more=f"{count(more, 'more loss is', 'more losses are')} in the leaderboard." if more else "",

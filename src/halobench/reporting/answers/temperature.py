@@ -50,10 +50,10 @@ def temperature(metrics: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     fitted = models[np.isfinite(models["exact"])]  # shares compare the same cells
     base = {fit: means_of(fitted[fit], runs) for fit in fits}
     trained = scores.index.get_level_values("loss")
-    shown = scores[trained.isin(mixup_losses(runs)) | (trained == scores.index.get_level_values("base"))]
-    if len(shown.groupby(level=GROUP)) > MOST_JOINED:  # then each pair still has a row, for its base loss
-        shown = of_base(scores)
-    values = {fit: means_of(shown.loc[np.isfinite(shown["exact"]), fit], runs) for fit in fits}
+    drawn = scores[trained.isin(mixup_losses(runs)) | (trained == scores.index.get_level_values("base"))]
+    if len(drawn.groupby(level=GROUP)) > MOST_JOINED:  # then each pair still has a row, for its base loss
+        drawn = of_base(scores)
+    values = {fit: means_of(drawn.loc[np.isfinite(drawn["exact"]), fit], runs) for fit in fits}
     populations = Populations.of(runs, metrics)
     gains = {fit: judged(means_of(fitted["none"] - fitted[fit], runs)) for fit in fits[1:]}
     left = populations.parts(judged(base["exact"]))

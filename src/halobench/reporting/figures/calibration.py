@@ -118,9 +118,9 @@ def missing_fits(rows: pd.DataFrame) -> list[str]:
     """Return remarks on how often calibrators have no optimum or no finite NLL, merging identical ones."""
     remarks: dict[str, list[str]] = {}
     for calibrator, group in rows.groupby("calibrator", sort=True):
-        what = "T" if calibrator in CALIBRATORS else "optimum"
+        optimum = "T" if calibrator in CALIBRATORS else "optimum"
         absent, infinite = int(group["value"].isna().sum()), int(np.isposinf(group["value"]).sum())
-        for affected, problem in ((absent, f"no finite {what}"), (infinite, "infinite")):
+        for affected, problem in ((absent, f"no finite {optimum}"), (infinite, "infinite")):
             if affected:
                 remark = f"{problem} for {affected} of {count(len(group), 'model')}"
                 remarks.setdefault(remark, []).append(labels.calibrator_label(str(calibrator)))

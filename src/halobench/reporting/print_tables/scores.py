@@ -60,10 +60,10 @@ def images(
         models = labels.ordered(trained["model"], labels.MODELS)
         blocks = [(labels.model_label(model), trained[trained["model"] == model]) for model in models]
         judged = JUDGED[judge] if dataset in uncertain else certain
-        what = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
+        subject = f"{labels.dataset_label(dataset)}: scores on test data {judged}"
         blocks.append(("", posterior[posterior["dataset"].isin(uncertain)]))
         failed = failures_note(rows[rows["dataset"] == dataset]) if "paper" in calibrators else ""
-        parts += _part(dataset, what, blocks, heads, failed)
+        parts += _part(dataset, subject, blocks, heads, failed)
     return Table(title, numbers, tuple(parts))
 
 
@@ -86,8 +86,8 @@ def gaussians(metrics: pd.DataFrame, runs: pd.DataFrame, judge: str) -> Table:
             for dataset in datasets
             if dataset in set(of_model["dataset"])
         ]
-        what = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
-        parts += _part(model, what, blocks, heads, failures_note(rows[rows["model"] == model]))
+        subject = f"{labels.model_label(model)} on Gaussian classes: scores on test data {JUDGED[judge]}"
+        parts += _part(model, subject, blocks, heads, failures_note(rows[rows["model"] == model]))
     return Table(f"NLL, ECE and ACE on Gaussian classes by their separation, {JUDGED[judge]}", numbers, tuple(parts))
 
 
@@ -149,7 +149,7 @@ def _heads(printed: Iterable[str], calibrators: Iterable[str], numbers: pd.DataF
 
 def _part(
     key: str,
-    what: str,
+    subject: str,
     blocks: Sequence[tuple[str, pd.DataFrame]],
     heads: Mapping[Any, tuple[str, str]],
     failed: str,
@@ -178,7 +178,7 @@ def _part(
     if not rows or not heads:
         return []
     shown = grid(values, rows, heads)
-    return [Part(key, caption(what, heads, shown) + failed, shown)]
+    return [Part(key, caption(subject, heads, shown) + failed, shown)]
 
 
 def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
@@ -191,8 +191,8 @@ def mark_best(values: dict[Any, Value | None], keys: Iterable[Any]) -> None:
         values[first] = dataclasses.replace(best, best=True)
 
 
-def caption(what: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame) -> str:
-    """Return a caption that says `what` the table shows and explains its calibrations and signs."""
+def caption(subject: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame) -> str:
+    """Return a caption that names the table's `subject` and explains its calibrations and signs."""
     values: list[Value] = [value for value in cells.to_numpy().flat if value]
     seeds = max((value.seeds for value in values), default=0)
     spread = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
@@ -215,7 +215,7 @@ def caption(what: str, heads: Iterable[tuple[str, str]], cells: pd.DataFrame) ->
             label.endswith("†") for _, label in cells.index
         ),
     }
-    return " ".join([f"{what}, {spread}.", *(sentence for sentence, used in signs.items() if used)])
+    return " ".join([f"{subject}, {spread}.", *(sentence for sentence, used in signs.items() if used)])
 
 
 def by_cell(

@@ -142,10 +142,10 @@ class Claim:
         if self.statistic == "level":
             (lowest, highest), above = self.bounds, self.direction == "above"
             reached = lowest <= self.margin < highest if above else lowest < self.margin <= highest
-            what = f"a margin within reach, since {self.measure} lies between {lowest:g} and {highest:g}"
-            require(reached, "margin", self.margin, what)
-        what = f"missing; set lowest or highest, since {self.measure} doesn't say which is better (LOWER_IS_BETTER)"
-        refuse(self.statistic == "against_best" and self.lowest_is_best is None, "best", what)
+            expected = f"a margin within reach, since {self.measure} lies between {lowest:g} and {highest:g}"
+            require(reached, "margin", self.margin, expected)
+        reason = f"missing; set lowest or highest, since {self.measure} doesn't say which is better (LOWER_IS_BETTER)"
+        refuse(self.statistic == "against_best" and self.lowest_is_best is None, "best", reason)
         require(self.b != self.a, "b", self.b, "conditions that differ from those of a")
         require(self.baselines != self.a, "baselines", self.baselines, "conditions that differ from those of a")
         paired = self.b is not None and not self.across_datasets
@@ -186,17 +186,17 @@ class Claim:
         require(key != "a" or loss != REFERENCE, "a.loss", loss, "a trained loss, since a reference can only be b")
         for column in ROW_COLUMNS[self.table] if loss != REFERENCE else ():
             fixed = column in conditions or column in self.where
-            what = f"missing; set {column} here or in `where`, since a cell has rows for several"
-            refuse(not fixed, f"{key}.{column}", what)
+            reason = f"missing; set {column} here or in `where`, since a cell has rows for several"
+            refuse(not fixed, f"{key}.{column}", reason)
         dataset = conditions.get("dataset")
         if self.across_datasets:
-            what = "the name of a single data set, since a ratio compares two"
-            require(_is_name(dataset), f"{key}.dataset", dataset, what)
+            expected = "the name of a single data set, since a ratio compares two"
+            require(_is_name(dataset), f"{key}.dataset", dataset, expected)
             refuse("model" in conditions, f"{key}.model", "sides can't differ in the model; move this key to `where`")
         elif self.statistic in ("difference", "against_best", "ratio"):
-            what = "sides are paired by this column; move it to `where`"
-            refuse("dataset" in conditions, f"{key}.dataset", what)
-            refuse("model" in conditions and loss != REFERENCE, f"{key}.model", what)
+            reason = "sides are paired by this column; move it to `where`"
+            refuse("dataset" in conditions, f"{key}.dataset", reason)
+            refuse("model" in conditions and loss != REFERENCE, f"{key}.model", reason)
 
     @property
     def across_datasets(self) -> bool:
@@ -255,9 +255,9 @@ def _is_name(value: Any) -> bool:
 
 def _check_condition(key: str, condition: Any) -> None:
     """Refuse a condition that no value could meet."""
-    what = "a value, a list of values, a comparison or a pattern"
+    expected = "a value, a list of values, a comparison or a pattern"
     for one in condition if isinstance(condition, list | tuple) else [condition]:
-        require(isinstance(one, str | int | float | bool), key, one, what)
+        require(isinstance(one, str | int | float | bool), key, one, expected)
         compares = isinstance(one, str) and one[:1] in tuple("<>!=")
         require(not compares or COMPARISON.fullmatch(one), key, one, 'a comparison with a number, e.g. ">0" or "!=10"')
 
@@ -388,11 +388,11 @@ def _variants(entry: Mapping[str, Any], place: str) -> Iterator[dict[str, Any]]:
     """Yield the claims that an entry defines: one or, with ``each``, one per combination of values."""
     each = entry.get("each", {})
     lists = isinstance(each, Mapping) and all(isinstance(values, list) and values for values in each.values())
-    what = "a non-empty list of values for each placeholder, e.g. {loss: [mixup2, mixup5]}"
-    require(lists, f"{place}.each", each, what)
+    expected = "a non-empty list of values for each placeholder, e.g. {loss: [mixup2, mixup5]}"
+    require(lists, f"{place}.each", each, expected)
     for key in each:
-        what = f"the claim's name {entry.get('name')!r} must contain {{{key}}}, so that all names differ"
-        refuse(f"{{{key}}}" not in str(entry.get("name", "")), f"{place}.each.{key}", what)
+        reason = f"the claim's name {entry.get('name')!r} must contain {{{key}}}, so that all names differ"
+        refuse(f"{{{key}}}" not in str(entry.get("name", "")), f"{place}.each.{key}", reason)
     rest = {key: value for key, value in entry.items() if key != "each"}
     for values in itertools.product(*each.values()):
         filled = dict(zip(each, values, strict=True))
